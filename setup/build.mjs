@@ -1,0 +1,52 @@
+/**
+ * The compiled programs in dist/, made again only when something that they are made from has changed.
+ */
+import { createHash } from 'node:crypto';
+import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { SetupError } from './console.mjs';
+import { run } from './processes.mjs';
+
+const STAMP = 'dist/.built-from';
+
+/**
+ * A hash over everything that the build reads.
+ *
+ * @param {string} project
+ */
+export function sourceHash(project) {
+  const hash = createHash('sha256');
+  const files = readdirSync(project).filter((name) => /^(tsconfig.*|nest-cli|package|package-lock)\.json$/.test(name));
+  for (const folder of ['src', 'migrations']) {
+    if (!existsSync(join(project, folder))) continue;
+    for (const entry of readdirSync(join(project, folder), { recursive: true, withFileTypes: true })) {
+      if (entry.isFile()) files.push(join(entry.parentPath, entry.name).slice(project.length + 1));
+    }
+  }
+  for (const file of files.sort()) hash.update(file).update('\0').update(readFileSync(join(project, file))).update('\0');
+  return hash.digest('hex');
+}
+
+/** @param {string} project */
+export function isBuilt(project) {
+  const stamp = join(project, STAMP);
+  return existsSync(stamp) && readFileSync(stamp, 'utf8').trim() === sourceHash(project);
+}
+
+/**
+ * @param {string} project
+ * @param {string} log
+ */
+export async function build(project, log) {
+  const hash = sourceHash(project);
+  await run(process.execPath, [join(project, 'node_modules/@nestjs/cli/bin/nest.js'), 'build'], {
+    cwd: project,
+    env: { ...process.env, NO_COLOR: '1' },
+    log,
+    failure: 'The build failed with the errors above. Correct them and start again.',
+  });
+  if (!existsSync(join(project, 'dist/src/roles/api.main.js'))) {
+    throw new SetupError('The build made no dist/src/roles/api.main.js. Check "outDir" and "rootDir" in tsconfig.json.');
+  }
+  writeFileSync(join(project, STAMP), `${hash}\n`);
+}

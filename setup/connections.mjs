@@ -1,0 +1,172 @@
+/**
+ * Does PostgreSQL answer, does Redis answer, and if not, what is the cure.
+ * Called after npm packages are installed: it speaks to PostgreSQL with the `pg` package, as the programs do.
+ */
+import { connect as connectTcp, isIP } from 'node:net';
+import { connect as connectTls } from 'node:tls';
+import { SetupError } from './console.mjs';
+
+const CONNECT_TIMEOUT_MS = 8000;
+const OLDEST_POSTGRES = 13;
+
+/**
+ * Runs SQL on one connection, one statement after the other.
+ *
+ * @param {string} url
+ * @param {readonly string[]} statements
+ * @returns {Promise<Record<string, unknown>[]>} the rows of the last one
+ */
+export async function query(url, statements) {
+  const { default: pg } = await import('pg');
+  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: CONNECT_TIMEOUT_MS, application_name: 'flotilla-setup' });
+  client.on('error', () => {});
+  try {
+    await client.connect();
+    let rows = [];
+    for (const statement of statements) ({ rows } = await client.query(statement));
+    return rows;
+  } finally {
+    await client.end().catch(() => {});
+  }
+}
+
+/**
+ * @param {string} url
+ * @param {string} [setting] the setting that the URL came from
+ */
+export async function checkPostgres(url, setting = 'DATABASE_URL') {
+  const where = parse(url, setting, ['postgres:', 'postgresql:']);
+  let rows;
+  try {
+    rows = await query(url, ["select current_setting('server_version_num')::int / 10000 as major"]);
+  } catch (error) {
+    throw new SetupError(postgresSentence(error, where, setting), { cause: error });
+  }
+  const major = Number(rows[0]?.major);
+  if (major < OLDEST_POSTGRES) {
+    throw new SetupError(`The PostgreSQL of ${setting} (${where.hostname}) is version ${major}. Flotilla needs ${OLDEST_POSTGRES} or newer: upgrade it or set ${setting} to another server.`);
+  }
+}
+
+/**
+ * @param {unknown} error
+ * @param {URL} where
+ * @param {string} setting
+ */
+function postgresSentence(error, where, setting) {
+  const { code, message } = /** @type {NodeJS.ErrnoException} */ (error);
+  const user = decodeURIComponent(where.username) || '(none)';
+  const database = decodeURIComponent(where.pathname.slice(1)) || user;
+  if (code === '28P01' || code === '28000' || /password|SASL/i.test(message)) {
+    return `PostgreSQL at ${where.host} refuses the user "${user}" of ${setting} (${message}). Correct the user and password in ${setting}.`;
+  }
+  if (code === '3D000') {
+    return `PostgreSQL at ${where.host} has no database "${database}". Create it (createdb --owner=${user} ${database}) or correct ${setting}.`;
+  }
+  return networkSentence(error, where, 'PostgreSQL', setting, 5432) ?? `PostgreSQL at ${where.host} says: ${message}. Check ${setting}.`;
+}
+
+/**
+ * @param {string} url
+ * @param {string} [setting]
+ */
+export async function checkRedis(url, setting = 'REDIS_URL') {
+  const where = parse(url, setting, ['redis:', 'rediss:']);
+  let answer;
+  try {
+    answer = await pingRedis(where);
+  } catch (error) {
+    const message = /** @type {Error} */ (error).message;
+    throw new SetupError(
+      networkSentence(error, where, 'Redis', setting, 6379) ?? `Redis at ${where.host} says: ${message}. Check ${setting}.`,
+      { cause: error },
+    );
+  }
+  if (/NOAUTH|WRONGPASS|invalid password|AUTH/i.test(answer)) {
+    throw new SetupError(`Redis at ${where.host} refuses the password of ${setting} (${answer}). Correct it: redis://USER:PASSWORD@HOST:PORT.`);
+  }
+  if (!answer.startsWith('+PONG')) throw new SetupError(`Redis at ${where.host} says: ${answer}. Check ${setting}.`);
+}
+
+/**
+ * AUTH, SELECT and PING over a plain socket.
+ *
+ * @param {URL} where
+ * @returns {Promise<string>} the first error that Redis answers, or +PONG
+ */
+function pingRedis(where) {
+  const host = where.hostname.replace(/^\[|\]$/g, '');
+  const port = Number(where.port || 6379);
+  /** @type {string[][]} */
+  const commands = [];
+  const password = decodeURIComponent(where.password);
+  const username = decodeURIComponent(where.username);
+  if (password) commands.push(username ? ['AUTH', username, password] : ['AUTH', password]);
+  const database = where.pathname.slice(1);
+  if (database) commands.push(['SELECT', database]);
+  commands.push(['PING']);
+
+  return new Promise((resolve, reject) => {
+    const tls = { host, port, ...(isIP(host) ? {} : { servername: host }) };
+    const socket = where.protocol === 'rediss:' ? connectTls(tls) : connectTcp({ host, port });
+    const done = (/** @type {() => void} */ settle) => {
+      socket.destroy();
+      settle();
+    };
+    socket.setTimeout(CONNECT_TIMEOUT_MS, () =>
+      done(() => reject(Object.assign(new Error('no answer'), { code: 'ETIMEDOUT' }))),
+    );
+    socket.once('error', (error) => done(() => reject(error)));
+    socket.once('close', () => reject(Object.assign(new Error('the connection was closed'), { code: 'ECONNRESET' })));
+    let text = '';
+    socket.setEncoding('utf8').on('data', (chunk) => {
+      text += chunk;
+      const lines = text.split('\r\n').slice(0, -1);
+      const refusal = lines.find((line) => line.startsWith('-'));
+      if (refusal) done(() => resolve(refusal.slice(1)));
+      else if (lines.length >= commands.length) done(() => resolve(lines[lines.length - 1]));
+    });
+    const encode = (/** @type {string[]} */ words) =>
+      `*${words.length}\r\n${words.map((word) => `$${Buffer.byteLength(word)}\r\n${word}\r\n`).join('')}`;
+    socket.write(commands.map(encode).join(''));
+  });
+}
+
+/**
+ * @param {string} url
+ * @param {string} setting
+ * @param {readonly string[]} protocols
+ */
+function parse(url, setting, protocols) {
+  const where = URL.canParse(url) ? new URL(url) : undefined;
+  if (!where || !protocols.includes(where.protocol)) {
+    const example = protocols[0] === 'redis:' ? 'redis://:PASSWORD@HOST:6379' : 'postgresql://USER:PASSWORD@HOST:5432/DATABASE';
+    throw new SetupError(`${setting} is not a URL of the form ${example} (special characters in the password are written as %XX). Correct it in .env.`);
+  }
+  return where;
+}
+
+/**
+ * @param {unknown} error
+ * @param {URL} where
+ * @param {string} product
+ * @param {string} setting
+ * @param {number} defaultPort
+ */
+function networkSentence(error, where, product, setting, defaultPort) {
+  const { code, message } = /** @type {NodeJS.ErrnoException} */ (error);
+  const port = where.port || defaultPort;
+  if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') {
+    return `The host "${where.hostname}" of ${setting} is not known. Correct its name or check the DNS.`;
+  }
+  if (code === 'ECONNREFUSED' || (error instanceof AggregateError && !message)) {
+    return `Nothing answers at ${where.hostname}:${port} of ${setting}. Start ${product} there or correct the port.`;
+  }
+  if (code === 'ETIMEDOUT' || code === 'EHOSTUNREACH' || code === 'ENETUNREACH' || /timeout/i.test(message)) {
+    return `${where.hostname}:${port} of ${setting} cannot be reached. Check the address, the network and the firewall.`;
+  }
+  if (code === 'ECONNRESET' || /terminated/i.test(message)) {
+    return `What answers at ${where.hostname}:${port} of ${setting} is not ${product}, or it closes the connection. Correct the port, or the TLS setting.`;
+  }
+  return undefined;
+}

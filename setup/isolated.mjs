@@ -1,0 +1,167 @@
+/**
+ * A private PostgreSQL and Redis in a temporary directory, for `npm test` and `npm run bench`: nothing of it touches a
+ * system that runs beside it, and nothing of it stays.
+ */
+import { spawn } from 'node:child_process';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { SetupError, printFailure, say, step } from './console.mjs';
+import { removeData } from './embedded.mjs';
+import { generateSecrets } from './env-file.mjs';
+import { findFreePorts } from './ports.mjs';
+import { endProcesses, endRunningCommands, isAlive, pidsWithEnvironment } from './processes.mjs';
+import { provision } from './provision.mjs';
+import { PROJECT, dataUrls, readSettings } from './settings.mjs';
+import { onStopSignal } from './signals.mjs';
+import { System } from './system.mjs';
+
+const PREFIX = 'flotilla-run-';
+
+/**
+ * Settings for one isolated system: generated secrets, free ports, everything in `varDir`.
+ *
+ * @param {object} options
+ * @param {string} options.varDir
+ * @param {number} [options.instances]
+ * @param {number} [options.workers]
+ * @returns {Promise<Record<string, string>>} as environment variables
+ */
+export async function isolatedEnvironment({ varDir, instances = 2, workers = 1 }) {
+  const port = async (count = 1) => String(await findFreePorts(count));
+  return {
+    ENV_FILE: 'none',
+    VAR_DIR: varDir,
+    HOST: '127.0.0.1',
+    ...generateSecrets(),
+    PORT: await port(),
+    INSTANCES: String(instances),
+    INSTANCE_BASE_PORT: await port(Math.max(1, instances)),
+    WORKERS: String(workers),
+    SANDBOX_PORT: await port(),
+    SANDBOX_CONTROL_PORT: await port(),
+    EMBEDDED_POSTGRES_PORT: await port(),
+    EMBEDDED_REDIS_PORT: await port(),
+  };
+}
+
+/** What a caller's environment must not carry into an isolated system. */
+const OWN_NAMES = /^(DATABASE_URL|REDIS_URL|SERVER_ID|INSTANCE_NUMBER|WORKER_NAME|SUPERVISOR_.*)$/;
+
+/** @param {NodeJS.ProcessEnv} environment */
+export const withoutOwnNames = (environment) => Object.fromEntries(Object.entries(environment).filter(([name]) => !OWN_NAMES.test(name)));
+
+/** A new temporary directory that the `postgres` user may pass through. */
+export function makeTemporaryDirectory(parent = tmpdir(), prefix = PREFIX) {
+  const directory = mkdtempSync(join(parent, prefix));
+  chmodSync(directory, 0o711);
+  return directory;
+}
+
+/** Removes the directories of runs that were killed before they could tidy up. */
+function removeForgottenRuns() {
+  for (const name of readdirSync(tmpdir()).filter((entry) => entry.startsWith(PREFIX))) {
+    const directory = join(tmpdir(), name);
+    try {
+      const owner = Number(readFileSync(join(directory, 'pid'), 'utf8'));
+      if (!isAlive(owner)) rmSync(directory, { recursive: true, force: true });
+    } catch {
+      // another user's, or just being made
+    }
+  }
+}
+
+/**
+ * Provisions, starts PostgreSQL and Redis, runs a command with their URLs and free ports in its environment, tidies up, and
+ * exits as the command did.
+ *
+ * @param {string[]} command run in the project with node
+ */
+export async function runIsolated(command) {
+  /** @type {System | undefined} */
+  let system;
+  /** @type {import('node:child_process').ChildProcess | undefined} */
+  let child;
+  /** @type {string | undefined} */
+  let root;
+  let interrupted = false;
+  /** @type {Promise<void> | undefined} */
+  let tidying;
+
+  const tidyUp = () => (tidying ??= doTidyUp());
+  const doTidyUp = async () => {
+    await endRunningCommands();
+    if (child?.pid) {
+      // Its own group: tests that hang go with their workers.
+      const pid = child.pid;
+      if (!(await ended(child, 0))) {
+        process.kill(-pid, 'SIGTERM');
+        if (!(await ended(child, 20_000))) process.kill(-pid, 'SIGKILL');
+      }
+    }
+    if (root) await endProcesses(pidsWithEnvironment('FLOTILLA_RUN', root), { graceMs: 30_000 });
+    await system?.stop();
+    if (system) removeData(system.settings);
+    if (root) rmSync(root, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
+  };
+
+  onStopSignal(async () => {
+    interrupted = true;
+    say('\nInterrupted: tidying up.');
+    await tidyUp().catch(printFailure);
+    process.exit(130);
+  });
+
+  let code = 1;
+  try {
+    // Tests need PostgreSQL and Redis here whatever the .env says.
+    await provision({ ...readSettings(), databaseUrl: '', redisUrl: '' });
+    removeForgottenRuns();
+    root = makeTemporaryDirectory();
+    writeFileSync(join(root, 'pid'), String(process.pid));
+    mkdirSync(join(root, 'tmp'), { mode: 0o1777 });
+    chmodSync(join(root, 'tmp'), 0o1777);
+    const environment = { ...withoutOwnNames(process.env), ...(await isolatedEnvironment({ varDir: join(root, 'var') })) };
+    system = new System(readSettings({ environment }), { programs: false });
+    await step('private PostgreSQL and Redis', () => system?.start());
+    const { database, redis } = dataUrls(system.settings);
+    say('');
+    child = spawn(process.execPath, command, {
+      cwd: PROJECT,
+      stdio: ['ignore', 'inherit', 'inherit'],
+      detached: true,
+      env: { ...environment, DATABASE_URL: database, REDIS_URL: redis, TMPDIR: join(root, 'tmp'), FLOTILLA_RUN: root },
+    });
+    code = await new Promise((resolve, reject) => {
+      child?.once('error', reject).once('exit', (status, signal) => resolve(status ?? (signal ? 1 : 0)));
+    });
+  } catch (error) {
+    if (interrupted) await new Promise(() => {});
+    printFailure(error);
+  }
+  if (interrupted) await new Promise(() => {});
+  await tidyUp().catch((error) => {
+    printFailure(error);
+    code ||= 1;
+  });
+  if (root && existsSync(root)) {
+    printFailure(new SetupError(`${root} could not be removed. Remove it with: rm -rf ${root}`));
+    code ||= 1;
+  }
+  process.exit(code);
+}
+
+/**
+ * @param {import('node:child_process').ChildProcess} child
+ * @param {number} withinMs
+ */
+function ended(child, withinMs) {
+  if (child.exitCode !== null || child.signalCode !== null) return Promise.resolve(true);
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => resolve(false), withinMs);
+    child.once('exit', () => {
+      clearTimeout(timer);
+      resolve(true);
+    });
+  });
+}

@@ -1,0 +1,48 @@
+/**
+ * The npm packages of package-lock.json in node_modules.
+ */
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { SetupError } from './console.mjs';
+import { run } from './processes.mjs';
+
+/**
+ * Whether node_modules holds what package-lock.json asks for. npm writes its own list into node_modules as the last act
+ * of an installation, so an interrupted one has none.
+ *
+ * @param {string} project
+ */
+export function npmPackagesInstalled(project) {
+  const hidden = join(project, 'node_modules/.package-lock.json');
+  if (!existsSync(hidden)) return false;
+  /** @typedef {{ version?: string, integrity?: string, optional?: boolean, devOptional?: boolean }} Entry */
+  /** @type {Record<string, Entry>} */
+  const wanted = JSON.parse(readFileSync(join(project, 'package-lock.json'), 'utf8')).packages ?? {};
+  /** @type {Record<string, Entry>} */
+  const installed = JSON.parse(readFileSync(hidden, 'utf8')).packages ?? {};
+  return Object.entries(wanted).every(([path, entry]) => {
+    if (path === '') return true;
+    const found = installed[path];
+    // Packages for other systems are optional and left out.
+    if (!found) return Boolean(entry.optional || entry.devOptional);
+    return found.version === entry.version && found.integrity === entry.integrity;
+  });
+}
+
+/**
+ * @param {string} project
+ * @param {string} log
+ */
+export async function installNpmPackages(project, log) {
+  // The npm that runs us, or the one on the PATH.
+  const npm = process.env.npm_execpath?.endsWith('.js') ? [process.execPath, process.env.npm_execpath] : ['npm'];
+  await run(npm[0], [...npm.slice(1), 'ci', '--include=dev', '--ignore-scripts', '--no-audit', '--no-fund'], {
+    cwd: project,
+    env: { ...process.env, PUPPETEER_SKIP_DOWNLOAD: 'true', NODE_ENV: '' },
+    log,
+    failure: `npm could not install the packages. See the lines above and ${log}; check the network connection, then start again.`,
+  });
+  if (!npmPackagesInstalled(project)) {
+    throw new SetupError('npm finished, but node_modules does not hold what package-lock.json names. Delete node_modules and start again.');
+  }
+}

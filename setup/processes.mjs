@@ -1,0 +1,270 @@
+/**
+ * Running commands, and looking at running processes through /proc.
+ */
+import { spawn } from 'node:child_process';
+import { accessSync, constants, createWriteStream, readFileSync, readdirSync, readlinkSync, statSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { SetupError } from './console.mjs';
+
+/** Commands that `run` has not finished yet. @type {Set<import('node:child_process').ChildProcess>} */
+const running = new Set();
+
+/** Ends what `run` is running; used on Ctrl-C. */
+export async function endRunningCommands() {
+  for (const child of running) child.kill('SIGTERM');
+  await waitFor(() => running.size === 0, { timeoutMs: 30_000 });
+}
+
+/**
+ * @typedef {object} RunOptions
+ * @property {string} [cwd]
+ * @property {NodeJS.ProcessEnv} [env]
+ * @property {string} [input] given to the command's standard input
+ * @property {string} [log] file that the output is appended to
+ * @property {number} [uid]
+ * @property {number} [gid]
+ * @property {(line: string) => void} [onLine] called for each line of output
+ */
+
+/**
+ * Runs a command to its end and returns its exit code and output (at most the last 256 kB of it).
+ *
+ * @param {string} command
+ * @param {readonly string[]} args
+ * @param {RunOptions} [options]
+ * @returns {Promise<{ code: number, output: string, stdout: string }>}
+ */
+export function tryRun(command, args, { input, log, onLine, ...options } = {}) {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, args, { ...options, stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'] });
+    running.add(child);
+    const file = log ? createWriteStream(log, { flags: 'a', mode: 0o600 }).on('error', () => {}) : undefined;
+    file?.write(`\n$ ${command} ${args.join(' ')}\n`);
+    let output = '';
+    let stdout = '';
+    const take = (/** @type {string} */ text) => {
+      output = (output + text).slice(-262_144);
+      file?.write(text);
+      if (onLine) for (const line of text.split('\n')) if (line.trim()) onLine(line.trim());
+    };
+    child.stdout?.setEncoding('utf8').on('data', (text) => {
+      stdout = (stdout + text).slice(-262_144);
+      take(text);
+    });
+    child.stderr?.setEncoding('utf8').on('data', take);
+    child.stdin?.on('error', () => {}).end(input);
+    child.once('error', (error) => {
+      running.delete(child);
+      file?.end();
+      reject(error);
+    });
+    child.once('close', (code, signal) => {
+      running.delete(child);
+      file?.end();
+      resolve({ code: code ?? 128 + (signal === 'SIGINT' ? 2 : 15), output, stdout });
+    });
+  });
+}
+
+/**
+ * Like `tryRun`, but a failure is an error that shows the last lines and says what was attempted.
+ *
+ * @param {string} command
+ * @param {readonly string[]} args
+ * @param {RunOptions & { failure: string }} options
+ * @returns {Promise<string>} its standard output
+ */
+export async function run(command, args, { failure, ...options }) {
+  const { code, output, stdout } = await tryRun(command, args, options);
+  if (code !== 0) {
+    if (/ENOSPC|no space left on device/i.test(output)) {
+      throw Object.assign(new Error(failure), { code: 'ENOSPC', path: options.cwd });
+    }
+    throw new SetupError(failure, { detail: output.trimEnd().split('\n').slice(-20).join('\n') });
+  }
+  return stdout;
+}
+
+/**
+ * The first of these programs that is on the PATH (or in `extra` directories).
+ *
+ * @param {readonly string[]} names
+ * @param {readonly string[]} [extra]
+ * @returns {string | undefined} its full path
+ */
+export function which(names, extra = []) {
+  const directories = [...(process.env.PATH ?? '').split(delimiter), '/usr/local/bin', '/usr/bin', '/usr/sbin', ...extra];
+  for (const name of names) {
+    for (const directory of directories) {
+      if (directory && isExecutable(join(directory, name))) return join(directory, name);
+    }
+  }
+  return undefined;
+}
+
+/** @param {string} path */
+export function isExecutable(path) {
+  try {
+    accessSync(path, constants.X_OK);
+    return statSync(path).isFile();
+  } catch {
+    return false;
+  }
+}
+
+/** @param {number} ms @returns {Promise<void>} */
+export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/**
+ * Polls until `condition` returns something truthy.
+ *
+ * @template T
+ * @param {() => T | Promise<T>} condition
+ * @param {{ timeoutMs: number, everyMs?: number }} options
+ * @returns {Promise<T | undefined>} undefined when the time is over
+ */
+export async function waitFor(condition, { timeoutMs, everyMs = 100 }) {
+  const deadline = performance.now() + timeoutMs;
+  for (;;) {
+    const value = await condition();
+    if (value) return value;
+    if (performance.now() >= deadline) return undefined;
+    await sleep(everyMs);
+  }
+}
+
+/** @param {number} pid */
+export function isAlive(pid) {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    return stat.slice(stat.lastIndexOf(')') + 2, stat.lastIndexOf(')') + 3) !== 'Z';
+  } catch {
+    return false;
+  }
+}
+
+/** @param {number} pid */
+export function processName(pid) {
+  try {
+    return readFileSync(`/proc/${pid}/comm`, 'utf8').trim();
+  } catch {
+    return 'unknown';
+  }
+}
+
+/** @param {number} pid */
+export function commandLine(pid) {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').filter(Boolean);
+  } catch {
+    return [];
+  }
+}
+
+/** @param {number} pid */
+export function parentOf(pid) {
+  try {
+    return Number(/^PPid:\s+(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0);
+  } catch {
+    return 0;
+  }
+}
+
+/** @param {number} pid */
+export function workingDirectory(pid) {
+  try {
+    return readlinkSync(`/proc/${pid}/cwd`);
+  } catch {
+    return undefined;
+  }
+}
+
+const allPids = () => readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map(Number);
+
+/**
+ * The processes that were started with this environment variable and value, with their descendants that kept it.
+ *
+ * @param {string} name
+ * @param {string} value
+ */
+export function pidsWithEnvironment(name, value) {
+  return allPids().filter((pid) => {
+    if (pid === process.pid) return false;
+    try {
+      return readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0').includes(`${name}=${value}`) && isAlive(pid);
+    } catch {
+      return false; // ended meanwhile, or somebody else's
+    }
+  });
+}
+
+/**
+ * The processes that work in this directory, as servers do in their data directory.
+ *
+ * @param {string} directory
+ */
+export const pidsWorkingIn = (directory) => allPids().filter((pid) => pid !== process.pid && workingDirectory(pid) === directory && isAlive(pid));
+
+/**
+ * Which process listens on a TCP port of this machine.
+ *
+ * @param {number} port
+ * @returns {number | undefined} its pid; undefined when nobody does or when it cannot be seen (another user's)
+ */
+export function pidListeningOn(port) {
+  const hex = port.toString(16).toUpperCase().padStart(4, '0');
+  const sockets = new Set();
+  for (const table of ['/proc/net/tcp', '/proc/net/tcp6']) {
+    let lines;
+    try {
+      lines = readFileSync(table, 'utf8').split('\n').slice(1);
+    } catch {
+      continue;
+    }
+    for (const line of lines) {
+      const [, local, , state, , , , , , inode] = line.trim().split(/\s+/);
+      if (state === '0A' && local.endsWith(`:${hex}`)) sockets.add(`socket:[${inode}]`);
+    }
+  }
+  if (sockets.size === 0) return undefined;
+  return allPids().find((pid) => {
+    try {
+      return readdirSync(`/proc/${pid}/fd`).some((fd) => {
+        try {
+          return sockets.has(readlinkSync(`/proc/${pid}/fd/${fd}`));
+        } catch {
+          return false;
+        }
+      });
+    } catch {
+      return false;
+    }
+  });
+}
+
+/**
+ * Sends a signal, quietly when the process is gone.
+ *
+ * @param {number} pid
+ * @param {NodeJS.Signals} signal
+ */
+export function signal(pid, signal) {
+  try {
+    process.kill(pid, signal);
+  } catch {
+    // it ended by itself
+  }
+}
+
+/**
+ * Ends processes: TERM (or `first`), and KILL for those that are still there after the grace.
+ *
+ * @param {readonly number[]} pids
+ * @param {{ first?: NodeJS.Signals, graceMs?: number }} [options]
+ */
+export async function endProcesses(pids, { first = 'SIGTERM', graceMs = 5000 } = {}) {
+  for (const pid of pids) signal(pid, first);
+  await waitFor(() => !pids.some(isAlive), { timeoutMs: graceMs });
+  for (const pid of pids.filter(isAlive)) signal(pid, 'SIGKILL');
+  await waitFor(() => !pids.some(isAlive), { timeoutMs: 5000 });
+}

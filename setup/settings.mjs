@@ -1,0 +1,97 @@
+/**
+ * The settings that set-up itself needs, read as the programs read them: the environment, then the `.env`, then defaults.
+ * The programs' own typed reader is `src/platform/config`.
+ */
+import { dirname, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { SetupError } from './console.mjs';
+import { envFilePath, readEnvFile } from './env-file.mjs';
+import { isExecutable, which } from './processes.mjs';
+
+/** Where the checkout is. */
+export const PROJECT = dirname(dirname(fileURLToPath(import.meta.url)));
+
+export const CHROMIUM_NAMES = ['chromium-headless-shell', 'chromium', 'google-chrome'];
+
+/** @typedef {ReturnType<typeof readSettings>} Settings */
+
+/** @param {{ project?: string, environment?: NodeJS.ProcessEnv }} [options] */
+export function readSettings({ project = PROJECT, environment = process.env } = {}) {
+  const envFile = envFilePath(project, environment);
+  const fromFile = readEnvFile(envFile);
+  const text = (/** @type {string} */ name, fallback = '') => environment[name] || fromFile[name] || fallback;
+  const number = (/** @type {string} */ name, /** @type {number} */ fallback, min = 1, max = 65_535) => {
+    const raw = text(name, String(fallback));
+    const value = Number(raw);
+    if (!Number.isInteger(value) || value < min || value > max) {
+      const where = environment[name] ? 'in the environment' : `in ${envFile}`;
+      throw new SetupError(`${name} is "${raw}" ${where}: set it to a whole number from ${min} to ${max}.`);
+    }
+    return value;
+  };
+
+  return {
+    project,
+    envFile,
+    varDir: resolve(project, text('VAR_DIR', 'var')),
+    host: text('HOST', '127.0.0.1'),
+    port: number('PORT', 3000),
+    databaseUrl: text('DATABASE_URL'),
+    redisUrl: text('REDIS_URL'),
+    embeddedPostgresPort: number('EMBEDDED_POSTGRES_PORT', 54_320),
+    embeddedRedisPort: number('EMBEDDED_REDIS_PORT', 63_790),
+    embeddedPassword: text('EMBEDDED_PASSWORD'),
+    instances: number('INSTANCES', 4, 0, 1000),
+    instanceBasePort: number('INSTANCE_BASE_PORT', 3001),
+    workers: number('WORKERS', 1, 0, 1000),
+    sandboxPort: number('SANDBOX_PORT', 8443),
+    sandboxControlPort: number('SANDBOX_CONTROL_PORT', 3090),
+    chromiumPath: text('CHROMIUM_PATH'),
+    /** The environment for programs: the caller's, without what npm adds. */
+    environment: Object.fromEntries(
+      Object.entries(environment).filter(([name]) => !/^npm_/i.test(name) && name !== 'INIT_CWD'),
+    ),
+  };
+}
+
+/**
+ * The browser that instances will start.
+ *
+ * @param {Pick<Settings, 'chromiumPath'>} settings
+ * @returns {string | undefined}
+ */
+export function findChromium({ chromiumPath }) {
+  if (!chromiumPath) return which(CHROMIUM_NAMES);
+  if (!isExecutable(chromiumPath)) {
+    throw new SetupError(`CHROMIUM_PATH is ${chromiumPath}, which is not a program. Correct it, or leave it empty to use the one on the PATH.`);
+  }
+  return chromiumPath;
+}
+
+/**
+ * Where PostgreSQL and Redis are: the configured URLs, or the embedded ones.
+ *
+ * @param {Settings} settings
+ */
+export function dataUrls(settings) {
+  const { embeddedPassword, embeddedPostgresPort, embeddedRedisPort } = settings;
+  const password = encodeURIComponent(embeddedPassword);
+  return {
+    database: settings.databaseUrl || `postgresql://flotilla:${password}@127.0.0.1:${embeddedPostgresPort}/flotilla`,
+    redis: settings.redisUrl || `redis://:${password}@127.0.0.1:${embeddedRedisPort}`,
+  };
+}
+
+/**
+ * The addresses to show and to ask.
+ *
+ * @param {Settings} settings
+ */
+export function urls(settings) {
+  const host = { '0.0.0.0': '127.0.0.1', '::': '[::1]' }[settings.host] ?? settings.host;
+  return {
+    api: `http://${host}:${settings.port}`,
+    sandbox: `http://127.0.0.1:${settings.sandboxControlPort}`,
+    instances: Array.from({ length: settings.instances }, (_, n) => `http://127.0.0.1:${settings.instanceBasePort + n}`),
+  };
+}

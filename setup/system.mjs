@@ -1,0 +1,364 @@
+/**
+ * A running Flotilla: PostgreSQL and Redis where they are embedded, migrations, and the programs, all under a supervisord of
+ * its own. `npm start`, `npm test`, `npm run bench` and the end-to-end tests use this same code.
+ */
+import { spawn } from 'node:child_process';
+import { existsSync, mkdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { get } from 'node:http';
+import { join } from 'node:path';
+import { SetupError, silently, tail } from './console.mjs';
+import { checkPostgres, checkRedis, query } from './connections.mjs';
+import { endOrphans, ensureDatabase, preparePostgres, prepareRedis } from './embedded.mjs';
+import { checkPorts, portsOf } from './ports.mjs';
+import { endProcesses, isAlive, parentOf, pidsWithEnvironment, run, tryRun, waitFor } from './processes.mjs';
+import { dataUrls, urls } from './settings.mjs';
+import { SupervisorClient, makeSupervisordDirectories, renderSupervisord, runningSupervisord, supervisordPaths } from './supervisord.mjs';
+import { findSupervisord } from './system-packages.mjs';
+
+const ENOUGH_DISK = 500 * 1024 * 1024;
+
+/** Senders stop before the instances that they send through; the sandbox is the last, as WhatsApp would be. */
+const STOP_ORDER = [/^(api|scheduler|worker_\d+)$/, /^instance_\d+$/, /./];
+
+/** @typedef {import('./settings.mjs').Settings} Settings */
+/** @typedef {import('./supervisord.mjs').ProcessInfo} ProcessInfo */
+
+/**
+ * Fails with one sentence when the disk is nearly full.
+ *
+ * @param {string} directory
+ */
+export function checkDisk(directory) {
+  const { bavail, bsize } = statfsSync(directory);
+  const free = bavail * bsize;
+  if (free < ENOUGH_DISK) {
+    throw new SetupError(`The disk that holds ${directory} has only ${Math.floor(free / 1024 / 1024)} MB left. Free some space (at least 500 MB) and try again.`);
+  }
+}
+
+/**
+ * Fails when a system runs from this var directory already.
+ *
+ * @param {string} varDir
+ */
+export function checkNotRunning(varDir) {
+  const pid = runningSupervisord(varDir);
+  if (pid) {
+    throw new SetupError(`Flotilla is already running here (supervisord has pid ${pid}). Stop it with Ctrl-C in its terminal or with: ./flotilla ctl shutdown`);
+  }
+}
+
+export class System {
+  /** @type {import('node:child_process').ChildProcess | undefined} */
+  #supervisord;
+  /** @type {string} */
+  #complaint = '';
+  #stopping = false;
+  #cancelled = false;
+  /** @type {() => void} */
+  #killOnExit = () => this.#supervisord?.kill('SIGTERM');
+
+  /**
+   * @param {Settings} settings
+   * @param {object} [options]
+   * @param {boolean} [options.programs] false: only PostgreSQL and Redis
+   * @param {typeof silently} [options.step] how progress is shown
+   */
+  constructor(settings, { programs = true, step = silently } = {}) {
+    this.settings = settings;
+    this.programs = programs;
+    this.step = step;
+    this.paths = supervisordPaths(settings.varDir);
+    this.client = new SupervisorClient(this.paths.socket);
+    /** Settles when supervisord has ended. @type {Promise<{ code: number | null, signal: NodeJS.Signals | null }> | undefined} */
+    this.ended = undefined;
+  }
+
+  get supervisordPid() {
+    return this.#supervisord?.pid;
+  }
+
+  /** What the programs get as environment. */
+  get environment() {
+    return { ...this.settings.environment, VAR_DIR: this.settings.varDir };
+  }
+
+  /** Starts everything; when that fails, stops what had started. */
+  async start() {
+    this.#cancelled = false;
+    try {
+      await this.#start();
+    } catch (error) {
+      await this.stop({ step: silently }).catch(() => {});
+      throw error;
+    }
+  }
+
+  async #start() {
+    const { settings, step } = this;
+    await step('ports and disk', () => this.#check());
+    /** @type {Record<string, string | number>} */
+    const data = {};
+    const dataPrograms = [];
+    if (!settings.databaseUrl) {
+      dataPrograms.push('postgres');
+      Object.assign(data, await step('embedded PostgreSQL', (progress) => preparePostgres(settings, progress)));
+    }
+    if (!settings.redisUrl) {
+      dataPrograms.push('redis');
+      Object.assign(data, prepareRedis(settings));
+    }
+    await step('supervisord', () => this.#launch(renderSupervisord(settings, { data, dataPrograms, programs: this.programs })));
+    await step('PostgreSQL and Redis', ({ note }) => this.#connect(note));
+    if (!this.programs) return;
+    await step('migrations', () => this.migrate());
+    await step('programs', ({ note }) => this.#startPrograms(note));
+  }
+
+  async #check() {
+    const { varDir } = this.settings;
+    mkdirSync(varDir, { recursive: true, mode: 0o755 });
+    checkDisk(varDir);
+    checkNotRunning(varDir);
+    makeSupervisordDirectories(this.paths);
+    for (const name of ['sessions', 'sandbox']) mkdirSync(join(varDir, name), { recursive: true, mode: 0o700 });
+    // A supervisord that was killed leaves its programs behind.
+    await this.#endLeftovers();
+    await checkPorts(portsOf(this.settings, { programs: this.programs }));
+  }
+
+  /** @param {string} config */
+  async #launch(config) {
+    if (this.#cancelled) throw new SetupError('The start was broken off.');
+    writeFileSync(this.paths.config, config, { mode: 0o600 });
+    rmSync(this.paths.pidFile, { force: true });
+    rmSync(this.paths.socket, { force: true });
+    const program = findSupervisord();
+    if (!program) throw new SetupError('supervisord is not installed. Install the package supervisor and start again.');
+
+    // Should this process be killed, the kernel tells supervisord to stop everything in order.
+    const tether = await parentDeathSignal();
+    const [command, ...args] = [...tether, program, '-n', '-c', this.paths.config];
+    // Its own session: Ctrl-C in the terminal comes to us alone, and we stop things in order.
+    const child = spawn(command, args, {
+      cwd: this.settings.project,
+      env: this.environment,
+      detached: true,
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    this.#supervisord = child;
+    this.#complaint = '';
+    child.stderr?.setEncoding('utf8').on('data', (text) => (this.#complaint = (this.#complaint + text).slice(-4000)));
+    this.ended = new Promise((resolve) => {
+      child.once('error', () => resolve({ code: 127, signal: null }));
+      child.once('exit', (code, signal) => resolve({ code, signal }));
+    });
+    process.once('exit', this.#killOnExit);
+    const answers = async () => this.#hasEnded() || this.client.call('getSupervisorVersion').catch(() => undefined);
+    if (!(await waitFor(answers, { timeoutMs: 20_000, everyMs: 50 })) || this.#hasEnded()) {
+      throw new SetupError(`supervisord did not start. See the lines above and ${join(this.paths.logDir, 'supervisord.log')}.`, {
+        detail: this.#complaint,
+      });
+    }
+  }
+
+  #hasEnded() {
+    const child = this.#supervisord;
+    return !child || child.pid === undefined || child.exitCode !== null || child.signalCode !== null;
+  }
+
+  /** @param {(text: string) => void} note */
+  async #connect(note) {
+    const { settings } = this;
+    const { database, redis } = dataUrls(settings);
+    note('PostgreSQL');
+    if (settings.databaseUrl) {
+      await checkPostgres(database);
+    } else {
+      const superuser = new URL(database);
+      superuser.username = 'postgres';
+      superuser.pathname = '/postgres';
+      await this.#untilAnswers('postgres', 90_000, () => query(superuser.href, ['select 1']));
+      await ensureDatabase(settings);
+    }
+    note('Redis');
+    if (settings.redisUrl) {
+      await checkRedis(redis);
+    } else {
+      await this.#untilAnswers('redis', 30_000, () => checkRedis(redis));
+    }
+    note('');
+  }
+
+  /**
+   * @param {string} name
+   * @param {number} timeoutMs
+   * @param {() => Promise<unknown>} ask
+   */
+  async #untilAnswers(name, timeoutMs, ask) {
+    /** @type {unknown} */
+    let last;
+    const answered = await waitFor(
+      async () => {
+        if (this.#hasEnded()) throw new SetupError('supervisord ended while it was starting.', { detail: this.#complaint });
+        const [info] = (await this.client.processes()).filter((process) => process.name === name);
+        if (info?.statename === 'FATAL') return 'failed';
+        return ask().then(
+          () => 'answered',
+          (error) => void (last = error),
+        );
+      },
+      { timeoutMs, everyMs: 100 },
+    );
+    if (answered !== 'answered') {
+      const log = join(this.paths.logDir, `${name}.log`);
+      const reason = last instanceof Error ? ` (${last.message.replace(/\.$/, '')})` : '';
+      throw new SetupError(`The embedded ${name === 'redis' ? 'Redis' : 'PostgreSQL'} does not answer${reason}. See the lines above and ${log}.`, { detail: tail(log) });
+    }
+  }
+
+  async migrate() {
+    await run(process.execPath, [join(this.settings.project, 'dist/src/roles/cli.main.js'), 'migrate'], {
+      cwd: this.settings.project,
+      env: this.environment,
+      failure: 'The database migrations failed with the error above. Correct it, or restore the database, and start again.',
+    });
+  }
+
+  /** @returns {Promise<ProcessInfo[]>} */
+  async processes() {
+    return this.client.processes();
+  }
+
+  /** @param {(text: string) => void} note */
+  async #startPrograms(note) {
+    await this.client.call('startProcessGroup', 'flotilla', false);
+    const started = performance.now();
+    const { api, instances, sandbox } = urls(this.settings);
+    const pages = [`${api}/health/ready`, ...instances.map((url) => `${url}/health/ready`), `${sandbox}/stats`];
+    /** @type {Map<string, number>} starts seen of each program */
+    const restarts = new Map();
+    /** @type {Map<string, string>} */
+    const before = new Map();
+    /** @type {string[]} */
+    let waiting = [];
+
+    const ready = await waitFor(
+      async () => {
+        if (this.#hasEnded()) throw new SetupError('supervisord ended while it was starting the programs.', { detail: this.#complaint });
+        const programs = (await this.client.processes()).filter(({ group }) => group === 'flotilla');
+        for (const program of programs) {
+          if (program.statename === 'BACKOFF' && before.get(program.name) !== 'BACKOFF') {
+            restarts.set(program.name, (restarts.get(program.name) ?? 0) + 1);
+          }
+          before.set(program.name, program.statename);
+          if (program.statename === 'FATAL' || (restarts.get(program.name) ?? 0) >= 3) throw this.#cannotStart(program);
+        }
+        const answers = await Promise.all(pages.map(statusOf));
+        waiting = [
+          ...programs.filter(({ statename }) => statename !== 'RUNNING').map(({ name, statename }) => `${name} is ${statename}`),
+          ...pages.filter((_, n) => answers[n].status !== 200).map((page) => `${page}: ${answers[pages.indexOf(page)].text}`),
+        ];
+        note(`${programs.filter(({ statename }) => statename === 'RUNNING').length} of ${programs.length} running`);
+        return waiting.length === 0;
+      },
+      { timeoutMs: 120_000, everyMs: 250 },
+    );
+    if (!ready) {
+      const seconds = Math.round((performance.now() - started) / 1000);
+      throw new SetupError(`Not everything was ready after ${seconds} s (see above). The logs are in ${this.paths.logDir}.`, { detail: waiting.join('\n') });
+    }
+  }
+
+  /** @param {ProcessInfo} program */
+  #cannotStart({ name, stdout_logfile: log, spawnerr }) {
+    return new SetupError(`${name} does not start${spawnerr ? ` (${spawnerr})` : ''}. Its last lines are above, the whole log is ${log}.`, { detail: tail(log) });
+  }
+
+  /**
+   * Stops the programs, then PostgreSQL and Redis, then supervisord, and sees to it that no process is left.
+   *
+   * @param {{ step?: typeof silently }} [options]
+   */
+  async stop({ step = this.step } = {}) {
+    if (this.#stopping) return;
+    this.#stopping = true;
+    this.#cancelled = true;
+    try {
+      if (!this.#hasEnded()) {
+        if (this.programs) await step('stopping the programs', ({ note }) => this.#stopPrograms(note)).catch(() => {});
+        const data = [this.settings.databaseUrl ? '' : 'PostgreSQL, ', this.settings.redisUrl ? '' : 'Redis, '].join('');
+        await step(`stopping ${data}supervisord`, () => this.#shutDown());
+      }
+      await this.#endLeftovers();
+    } finally {
+      process.off('exit', this.#killOnExit);
+      this.#stopping = false;
+      if (this.paths.socketDir !== this.paths.runDir) rmSync(this.paths.socketDir, { recursive: true, force: true });
+    }
+  }
+
+  /** @param {(text: string) => void} note */
+  async #stopPrograms(note) {
+    const alive = async () => (await this.client.processes()).filter(({ group, statename }) => group === 'flotilla' && !/^(STOPPED|EXITED|FATAL)$/.test(statename));
+    for (const members of STOP_ORDER) {
+      const names = (await alive()).map(({ name }) => name).filter((name) => members.test(name));
+      await Promise.all(names.map((name) => this.client.call('stopProcess', `flotilla:${name}`, false).catch(() => {})));
+      // The longest stopwaitsecs, and supervisord's own time to kill.
+      await waitFor(
+        async () => {
+          if (this.#hasEnded()) return true;
+          const left = (await alive()).map(({ name }) => name).filter((name) => names.includes(name));
+          note(left.length ? `waiting for ${left.join(', ')}` : '');
+          return left.length === 0;
+        },
+        { timeoutMs: 50_000, everyMs: 100 },
+      );
+    }
+  }
+
+  async #shutDown() {
+    const child = this.#supervisord;
+    await this.client.call('shutdown').catch(() => child?.kill('SIGTERM'));
+    if (await waitFor(() => this.#hasEnded(), { timeoutMs: 60_000, everyMs: 50 })) return;
+    child?.kill('SIGKILL');
+    await waitFor(() => this.#hasEnded(), { timeoutMs: 5000 });
+  }
+
+  /** Ends what a killed supervisord of this var directory has left behind, programs before data. */
+  async #endLeftovers() {
+    const pids = pidsWithEnvironment('SUPERVISOR_SERVER_URL', `unix://${this.paths.socket}`);
+    // TERM goes to the programs alone: a browser belongs to its instance, and is ended only when that one left it behind.
+    await endProcesses(
+      pids.filter((pid) => !pids.includes(parentOf(pid))),
+      { graceMs: 40_000 },
+    );
+    await endProcesses(pids.filter(isAlive), { graceMs: 2000 });
+    await endOrphans(this.settings);
+  }
+
+  get isRunning() {
+    return !this.#hasEnded();
+  }
+}
+
+/** @param {string} url @returns {Promise<{ status: number, text: string }>} */
+function statusOf(url) {
+  return new Promise((resolve) => {
+    const outgoing = get(url, { timeout: 3000 }, (response) => {
+      let body = '';
+      response.setEncoding('utf8').on('data', (chunk) => (body += chunk));
+      response.on('end', () => resolve({ status: response.statusCode ?? 0, text: `${response.statusCode} ${body.slice(0, 300)}` }));
+      response.on('error', (error) => resolve({ status: 0, text: error.message }));
+    });
+    outgoing.on('timeout', () => outgoing.destroy(new Error('no answer within 3 s')));
+    outgoing.on('error', (error) => resolve({ status: 0, text: error.message || 'nothing answers' }));
+  });
+}
+
+/** util-linux's setpriv, where it can tie a process's life to its parent's. */
+async function parentDeathSignal() {
+  if (!existsSync('/usr/bin/setpriv')) return [];
+  const { code } = await tryRun('/usr/bin/setpriv', ['--pdeathsig', 'TERM', 'true']);
+  return code === 0 ? ['/usr/bin/setpriv', '--pdeathsig', 'TERM'] : [];
+}

@@ -1,0 +1,8 @@
+/**
+ * `npm test [-- vitest arguments]`: provisions like npm start, then runs vitest on a PostgreSQL and Redis of its own.
+ */
+import { join } from 'node:path';
+import { runIsolated } from './isolated.mjs';
+import { PROJECT } from './settings.mjs';
+
+await runIsolated([join(PROJECT, 'node_modules/vitest/vitest.mjs'), 'run', ...process.argv.slice(2)]);

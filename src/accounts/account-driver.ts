@@ -1,0 +1,225 @@
+import { EventEmitter } from 'node:events';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Logger } from '../platform/logging/logger.js';
+import { deleteProfile, profileDir } from '../whatsapp/browser-profile.js';
+import type { Network } from '../whatsapp/browser-launch.js';
+import type { PageMessage } from '../whatsapp/page-functions.js';
+import { type CloseReason, WhatsAppSession } from '../whatsapp/whatsapp-session.js';
+import type { Account, AccountStatus } from './account.entity.js';
+
+/** What a driver says of its account; it is written to the account's row under the driver's epoch. */
+export interface AccountObservation {
+  status: AccountStatus;
+  statusReason: string | null;
+  desiredState?: 'disconnected';
+  phoneNumber?: string | null;
+  lid?: string | null;
+  qr?: { value: string; expiresInMs: number };
+  pairingCode?: { value: string; expiresInMs: number };
+  connected?: true;
+}
+
+export interface AccountDriverOptions {
+  account: Account;
+  sessionsDir: string;
+  chromiumPath: string;
+  startTimeoutMs: number;
+  qrTimeoutMs: number;
+  network: () => Promise<Network>;
+  /** Bounds how many sessions start at once. */
+  startSlot: <Result>(start: () => Promise<Result>) => Promise<Result>;
+  /** Writes what is seen. @returns false when this process no longer owns the account */
+  report: (observation: AccountObservation) => Promise<boolean>;
+  logger: Logger;
+}
+
+export interface AccountDriverEvents {
+  ready: [];
+  ack: [ack: { whatsappId: string; ack: number }];
+  message: [message: PageMessage];
+}
+
+const firstBackoffMs = 1_000;
+const maxBackoffMs = 60_000;
+
+/** Keeps one account connected: starts its session, follows it, and starts it again with growing pauses when it breaks. */
+export class AccountDriver extends EventEmitter<AccountDriverEvents> {
+  private session: WhatsAppSession | null = null;
+  private readonly stopped = new AbortController();
+  private restartRequested = false;
+  private failures = 0;
+  private finished: Promise<void> | null = null;
+  private endSession: ((end: { reason: CloseReason | 'stopped' | 'qr_expired' | 'restart'; detail: string }) => void) | null = null;
+
+  constructor(private readonly options: AccountDriverOptions) {
+    super();
+  }
+
+  get account(): Account {
+    return this.options.account;
+  }
+
+  get ready(): boolean {
+    return this.session?.ready ?? false;
+  }
+
+  /** Whether the driver has given up: after a logout, a conflict, or a QR code that nobody scanned. */
+  hasEnded = false;
+
+  /** The running session. @throws when there is none */
+  get current(): WhatsAppSession {
+    if (!this.session) throw new Error('The session of this account is not running.');
+    return this.session;
+  }
+
+  start(): void {
+    this.finished = this.run().catch((error: unknown) => {
+      this.options.logger.error({ err: error, accountId: this.account.id }, 'the driver of an account ended unexpectedly');
+      this.hasEnded = true;
+    });
+  }
+
+  /** Closes the browser; the account's row is left to the caller. */
+  async stop(): Promise<void> {
+    this.stopped.abort();
+    this.endSession?.({ reason: 'stopped', detail: '' });
+    await this.finished;
+  }
+
+  /** Closes the browser and starts it again at once. */
+  restart(): void {
+    this.restartRequested = true;
+    this.failures = 0;
+    this.endSession?.({ reason: 'restart', detail: '' });
+  }
+
+  /** Unlinks the account; deletes its credentials when WhatsApp confirmed that. @returns whether it did */
+  async logout(): Promise<boolean> {
+    const confirmed = await this.current.logout();
+    if (confirmed) this.endSession?.({ reason: 'logged_out', detail: 'logged out by request' });
+    else this.restart();
+    return confirmed;
+  }
+
+  private async run(): Promise<void> {
+    while (!this.stopped.signal.aborted) {
+      const end = await this.runSession();
+      if (this.stopped.signal.aborted || !(await this.handleEnd(end))) break;
+    }
+    this.hasEnded = true;
+  }
+
+  /** Runs one session from its start to its end, and says why it ended. */
+  private async runSession(): Promise<{ reason: CloseReason | 'stopped' | 'qr_expired' | 'restart'; detail: string }> {
+    const { account, sessionsDir, chromiumPath, startTimeoutMs } = this.options;
+    if (!(await this.options.report({ status: 'starting', statusReason: this.failures ? 'reconnecting' : null }))) {
+      return { reason: 'stopped', detail: 'owned by another instance' };
+    }
+    const ended = new Promise<{ reason: CloseReason | 'stopped' | 'qr_expired' | 'restart'; detail: string }>((resolve) => {
+      this.endSession = resolve;
+    });
+    let qrTimer: NodeJS.Timeout | undefined;
+    try {
+      const network = await this.options.network();
+      const session = new WhatsAppSession({
+        accountId: account.id,
+        profileDir: profileDir(sessionsDir, account.id),
+        chromiumPath,
+        network,
+        pairWithPhoneNumber: account.linkMethod === 'code' ? account.linkPhoneNumber : null,
+        startTimeoutMs,
+        onWarning: (message, error) => this.options.logger.warn({ err: error, accountId: account.id }, message),
+      });
+      this.session = session;
+      qrTimer = this.follow(session);
+      const started = this.options.startSlot(async () => {
+        if (!this.stopped.signal.aborted) await session.start();
+      });
+      await Promise.race([started, ended]);
+      return await ended;
+    } catch (error) {
+      this.options.logger.warn({ err: error, accountId: account.id }, 'the session did not start');
+      return { reason: 'crashed', detail: error instanceof Error ? error.message : String(error) };
+    } finally {
+      clearTimeout(qrTimer);
+      this.endSession = null;
+      await this.session?.stop();
+      this.session = null;
+    }
+  }
+
+  /** @returns the timer that gives up when nobody scans */
+  private follow(session: WhatsAppSession): NodeJS.Timeout {
+    const end = this.endSession!;
+    const report = (observation: AccountObservation) => {
+      this.options.report(observation).then(
+        (owned) => owned || end({ reason: 'stopped', detail: 'owned by another instance' }),
+        (error: unknown) =>
+          this.options.logger.error({ err: error, accountId: this.account.id, status: observation.status }, 'a status could not be written'),
+      );
+    };
+    session.on('qr', (value, expiresInMs) => report({ status: 'qr', statusReason: null, qr: { value, expiresInMs } }));
+    session.on('code', (value, expiresInMs) =>
+      report({ status: 'pairing', statusReason: null, pairingCode: { value, expiresInMs } }),
+    );
+    session.on('syncing', () => {
+      clearTimeout(timer);
+      report({ status: 'syncing', statusReason: null });
+    });
+    session.on('ready', ({ phoneNumber, lid }) => {
+      clearTimeout(timer);
+      this.failures = 0;
+      const observation = { status: 'ready', statusReason: null, phoneNumber, lid, connected: true } as const;
+      this.options.report(observation).then(
+        (owned) => (owned ? this.emit('ready') : end({ reason: 'stopped', detail: 'owned by another instance' })),
+        (error: unknown) => end({ reason: 'crashed', detail: `ready, but that could not be written: ${String(error)}` }),
+      );
+    });
+    session.on('ack', (ack) => this.emit('ack', ack));
+    session.on('message', (message) => this.emit('message', message));
+    session.on('closed', (reason, detail) => end({ reason, detail }));
+    const timer = setTimeout(
+      () => session.ready || end({ reason: 'qr_expired', detail: 'nobody linked the account in time' }),
+      this.options.qrTimeoutMs,
+    );
+    return timer;
+  }
+
+  /** @returns whether a new session is to be started */
+  private async handleEnd({ reason, detail }: { reason: CloseReason | 'stopped' | 'qr_expired' | 'restart'; detail: string }): Promise<boolean> {
+    const { report, logger, account, sessionsDir } = this.options;
+    logger.info({ accountId: account.id, reason, detail }, 'session ended');
+    switch (reason) {
+      case 'stopped':
+        return false;
+      case 'restart':
+        this.restartRequested = false;
+        return true;
+      case 'logged_out':
+        await deleteProfile(sessionsDir, account.id);
+        await report({ status: 'logged_out', statusReason: detail, desiredState: 'disconnected' });
+        return false;
+      case 'qr_expired':
+        await report({ status: 'disconnected', statusReason: 'qr_expired', desiredState: 'disconnected' });
+        return false;
+      case 'conflict':
+        // Taking over blindly is how two owners fight for ever: a person decides.
+        await report({ status: 'conflict', statusReason: detail });
+        return false;
+      case 'unpaired':
+      case 'crashed':
+      case 'start_timeout':
+        await report({ status: 'reconnecting', statusReason: `${reason}: ${detail}`.slice(0, 500) });
+        await this.pause();
+        return true;
+    }
+  }
+
+  /** Exponential backoff with full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter"). */
+  private async pause(): Promise<void> {
+    const ceiling = Math.min(maxBackoffMs, firstBackoffMs * 2 ** this.failures);
+    this.failures += 1;
+    if (this.restartRequested) return;
+    await delay(ceiling / 2 + Math.random() * (ceiling / 2), undefined, { signal: this.stopped.signal }).catch(() => undefined);
+  }
+}

@@ -1,0 +1,102 @@
+import { Column, CreateDateColumn, Entity, PrimaryColumn, UpdateDateColumn } from 'typeorm';
+
+export const environments = ['live', 'sandbox'] as const;
+export type Environment = (typeof environments)[number];
+
+export const accountStatuses = [
+  'created',
+  'waiting',
+  'starting',
+  'qr',
+  'pairing',
+  'syncing',
+  'ready',
+  'reconnecting',
+  'disconnected',
+  'conflict',
+  'logged_out',
+  'failed',
+] as const;
+/** What is seen of an account; `desiredState` is what its owner wants. */
+export type AccountStatus = (typeof accountStatuses)[number];
+
+export type DesiredState = 'connected' | 'disconnected';
+export type LinkMethod = 'qr' | 'code';
+
+/** One WhatsApp number, linked as a companion device, and the assignment of who drives it. */
+@Entity('accounts')
+export class Account {
+  @PrimaryColumn('uuid')
+  id!: string;
+
+  @Column('uuid', { name: 'workspace_id' })
+  workspaceId!: string;
+
+  @Column('text')
+  name!: string;
+
+  @Column('text')
+  environment!: Environment;
+
+  /** Digits with country code, without a plus. */
+  @Column('text', { name: 'phone_number', nullable: true })
+  phoneNumber!: string | null;
+
+  @Column('text', { nullable: true })
+  lid!: string | null;
+
+  @Column('text', { name: 'desired_state', default: 'disconnected' })
+  desiredState!: DesiredState;
+
+  @Column('text', { default: 'created' })
+  status!: AccountStatus;
+
+  @Column('text', { name: 'status_reason', nullable: true })
+  statusReason!: string | null;
+
+  /** The instance that owns the account; only the one named here, at this epoch, may drive it. */
+  @Column('text', { name: 'instance_id', nullable: true })
+  instanceId!: string | null;
+
+  @Column('integer', { default: 0 })
+  epoch!: number;
+
+  @Column('text', { name: 'pinned_instance_id', nullable: true })
+  pinnedInstanceId!: string | null;
+
+  @Column('text', { name: 'link_method', default: 'qr' })
+  linkMethod!: LinkMethod;
+
+  @Column('text', { name: 'link_phone_number', nullable: true })
+  linkPhoneNumber!: string | null;
+
+  @Column('text', { nullable: true })
+  qr!: string | null;
+
+  @Column('timestamptz', { name: 'qr_expires_at', nullable: true })
+  qrExpiresAt!: Date | null;
+
+  @Column('text', { name: 'pairing_code', nullable: true })
+  pairingCode!: string | null;
+
+  @Column('timestamptz', { name: 'pairing_code_expires_at', nullable: true })
+  pairingCodeExpiresAt!: Date | null;
+
+  @Column('text', { array: true, default: '{}' })
+  labels!: string[];
+
+  @Column('jsonb', { nullable: true })
+  pacing!: Record<string, unknown> | null;
+
+  @Column('text', { name: 'proxy_url', nullable: true })
+  proxyUrl!: string | null;
+
+  @Column('timestamptz', { name: 'last_connected_at', nullable: true })
+  lastConnectedAt!: Date | null;
+
+  @CreateDateColumn({ name: 'created_at', type: 'timestamptz' })
+  createdAt!: Date;
+
+  @UpdateDateColumn({ name: 'updated_at', type: 'timestamptz' })
+  updatedAt!: Date;
+}

@@ -1,0 +1,176 @@
+import { Body, Controller, Delete, Get, Headers, HttpCode, Param, ParseUUIDPipe, Patch, Post, Query, Res } from '@nestjs/common';
+import type { Response } from 'express';
+import { EventsService } from '../events/events.service.js';
+import { type Page, PageQuery, toPage } from '../platform/http/pagination.js';
+import { Allow, WorkspaceId } from '../workspaces/auth.guard.js';
+import {
+  AccountEventResponse,
+  AccountResponse,
+  ConnectAccountDto,
+  CreateAccountDto,
+  ListAccountsQuery,
+  NumberResponse,
+  PairingCodeResponse,
+  SandboxScanDto,
+  toAccountResponse,
+  UpdateAccountDto,
+} from './accounts.dto.js';
+import { AccountsService } from './accounts.service.js';
+
+@Controller('accounts')
+export class AccountsController {
+  constructor(
+    private readonly accounts: AccountsService,
+    private readonly events: EventsService,
+  ) {}
+
+  /** Creates an account; connect it to get a QR or a pairing code. */
+  @Allow('owner')
+  @Post()
+  async create(@WorkspaceId() workspaceId: string, @Body() body: CreateAccountDto): Promise<AccountResponse> {
+    return toAccountResponse(await this.accounts.create(workspaceId, body));
+  }
+
+  @Allow('viewer')
+  @Get()
+  async list(@WorkspaceId() workspaceId: string, @Query() query: ListAccountsQuery): Promise<Page<AccountResponse>> {
+    return toPage(await this.accounts.list(workspaceId, query), query.limit, toAccountResponse);
+  }
+
+  @Allow('viewer')
+  @Get(':id')
+  async get(@WorkspaceId() workspaceId: string, @Param('id', ParseUUIDPipe) id: string): Promise<AccountResponse> {
+    return toAccountResponse(await this.accounts.get(workspaceId, id));
+  }
+
+  @Allow('owner')
+  @Patch(':id')
+  async update(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+    @Body() body: UpdateAccountDto,
+  ): Promise<AccountResponse> {
+    return toAccountResponse(await this.accounts.update(workspaceId, id, body));
+  }
+
+  /** Logs an account out when it is ready, and deletes it with its messages. */
+  @Allow('owner')
+  @Delete(':id')
+  @HttpCode(204)
+  async delete(@WorkspaceId() workspaceId: string, @Param('id', ParseUUIDPipe) id: string): Promise<void> {
+    await this.accounts.delete(workspaceId, id);
+  }
+
+  /** Connects: restores the session, or asks for a QR code or a pairing code. */
+  @Allow('owner')
+  @Post(':id/connect')
+  @HttpCode(202)
+  async connect(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+    @Body() body: ConnectAccountDto = new ConnectAccountDto(),
+  ): Promise<AccountResponse> {
+    return toAccountResponse(await this.accounts.connect(workspaceId, id, body));
+  }
+
+  /** The QR code to scan now, as text and image; as the PNG itself for `Accept: image/png`. */
+  @Allow('owner')
+  @Get(':id/qr')
+  async qr(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+    @Headers('accept') accept: string | undefined,
+    @Res() response: Response,
+  ): Promise<void> {
+    const { qr, png, expiresAt } = await this.accounts.qr(workspaceId, id);
+    response.set('Cache-Control', 'no-store');
+    if (accept?.includes('image/png')) {
+      response.type('image/png').send(png);
+      return;
+    }
+    response.json({ qr, image: `data:image/png;base64,${png.toString('base64')}`, expiresAt: expiresAt.toISOString() });
+  }
+
+  /** The code to type into the phone now. */
+  @Allow('owner')
+  @Get(':id/pairing-code')
+  async pairingCode(@WorkspaceId() workspaceId: string, @Param('id', ParseUUIDPipe) id: string): Promise<PairingCodeResponse> {
+    const { code, expiresAt } = await this.accounts.pairingCode(workspaceId, id);
+    return { code, expiresAt: expiresAt.toISOString() };
+  }
+
+  /** Stops the session; the account stays linked. */
+  @Allow('owner')
+  @Post(':id/disconnect')
+  @HttpCode(202)
+  async disconnect(@WorkspaceId() workspaceId: string, @Param('id', ParseUUIDPipe) id: string): Promise<AccountResponse> {
+    return toAccountResponse(await this.accounts.disconnect(workspaceId, id));
+  }
+
+  /** Closes the account's browser and starts it again. */
+  @Allow('owner')
+  @Post(':id/restart')
+  @HttpCode(202)
+  async restart(@WorkspaceId() workspaceId: string, @Param('id', ParseUUIDPipe) id: string): Promise<AccountResponse> {
+    return toAccountResponse(await this.accounts.restart(workspaceId, id));
+  }
+
+  /** Unlinks the account at WhatsApp; connecting it again needs a new QR code. */
+  @Allow('owner')
+  @Post(':id/logout')
+  @HttpCode(202)
+  async logout(@WorkspaceId() workspaceId: string, @Param('id', ParseUUIDPipe) id: string): Promise<AccountResponse> {
+    return toAccountResponse(await this.accounts.logout(workspaceId, id));
+  }
+
+  /** Scans the QR code of a sandbox account with a simulated phone: a new one unless named. */
+  @Allow('owner')
+  @Post(':id/sandbox-scan')
+  @HttpCode(200)
+  async sandboxScan(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+    @Body() body: SandboxScanDto = new SandboxScanDto(),
+  ): Promise<{ phone: string }> {
+    return this.accounts.sandboxScan(workspaceId, id, body.phone);
+  }
+
+  /** The connection log, newest first. */
+  @Allow('viewer')
+  @Get(':id/events')
+  async log(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+    @Query() query: PageQuery,
+  ): Promise<Page<AccountEventResponse>> {
+    await this.accounts.get(workspaceId, id);
+    const events = await this.events.ofAccount(id, query.limit);
+    return {
+      items: events.map(({ cursor, type, createdAt, data }) => ({ id: cursor, type, createdAt, data })),
+      nextCursor: null,
+    };
+  }
+
+  /** A PNG of what the account's browser shows. */
+  @Allow('owner')
+  @Get(':id/screenshot')
+  async screenshot(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+    @Res() response: Response,
+  ): Promise<void> {
+    const png = await this.accounts.screenshot(workspaceId, id);
+    response.set('Cache-Control', 'no-store').type('image/png').send(png);
+  }
+
+  /** Whether a phone number has WhatsApp. */
+  @Allow('viewer')
+  @Get(':id/numbers/:phone')
+  async number(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+    @Param('phone') phone: string,
+  ): Promise<NumberResponse> {
+    return this.accounts.number(workspaceId, id, phone);
+  }
+}

@@ -1,0 +1,182 @@
+import {
+  ArrayMaxSize,
+  IsArray,
+  IsIn,
+  IsObject,
+  IsOptional,
+  IsString,
+  IsUrl,
+  Length,
+  Matches,
+  ValidateIf,
+} from 'class-validator';
+import { PageQuery } from '../platform/http/pagination.js';
+import {
+  type Account,
+  type AccountStatus,
+  accountStatuses,
+  type DesiredState,
+  type Environment,
+  environments,
+  type LinkMethod,
+} from './account.entity.js';
+
+const proxyRule = { protocols: ['http', 'https', 'socks5'], require_tld: false, require_protocol: true };
+
+export class CreateAccountDto {
+  /** @example Support */
+  @IsString()
+  @Length(1, 200)
+  name!: string;
+
+  /** `live` connects to WhatsApp, `sandbox` to the simulated one. */
+  @IsOptional()
+  @IsIn(environments)
+  environment: Environment = 'live';
+
+  @IsOptional()
+  @IsArray()
+  @ArrayMaxSize(50)
+  @IsString({ each: true })
+  @Length(1, 100, { each: true })
+  labels?: string[];
+
+  @IsOptional()
+  @IsObject()
+  pacing?: Record<string, unknown>;
+
+  /** Where the browser of a live account goes through. */
+  @IsOptional()
+  @IsUrl(proxyRule)
+  proxyUrl?: string;
+
+  /** The instance that is to drive the account; without it the least loaded one does. */
+  @IsOptional()
+  @IsString()
+  @Length(1, 200)
+  instanceId?: string;
+}
+
+export class UpdateAccountDto {
+  @IsOptional()
+  @IsString()
+  @Length(1, 200)
+  name?: string;
+
+  @IsOptional()
+  @IsArray()
+  @ArrayMaxSize(50)
+  @IsString({ each: true })
+  @Length(1, 100, { each: true })
+  labels?: string[];
+
+  @IsOptional()
+  @IsObject()
+  pacing?: Record<string, unknown>;
+
+  @IsOptional()
+  @IsUrl(proxyRule)
+  proxyUrl?: string;
+}
+
+export class ConnectAccountDto {
+  /** Links a new account by a QR code, or by a code that is typed into the phone. */
+  @IsOptional()
+  @IsIn(['qr', 'code'])
+  method: LinkMethod = 'qr';
+
+  /** The phone's number with country code; needed for `code`. */
+  @ValidateIf((body: ConnectAccountDto) => body.method === 'code' || body.phoneNumber !== undefined)
+  @IsString({ message: 'phoneNumber is needed to link by code' })
+  @Length(5, 40)
+  phoneNumber?: string;
+}
+
+export class SandboxScanDto {
+  /** The simulated phone that scans; a new one unless named. */
+  @IsOptional()
+  @IsString()
+  @Matches(/^[+\d][\d\s().-]{4,30}$/, { message: 'must be a phone number with country code' })
+  phone?: string;
+}
+
+export class ListAccountsQuery extends PageQuery {
+  @IsOptional()
+  @IsIn(accountStatuses)
+  status?: AccountStatus;
+
+  @IsOptional()
+  @IsIn(environments)
+  environment?: Environment;
+}
+
+export class AccountResponse {
+  id!: string;
+  workspaceId!: string;
+  name!: string;
+  environment!: Environment;
+  phoneNumber!: string | null;
+  lid!: string | null;
+  desiredState!: DesiredState;
+  status!: AccountStatus;
+  statusReason!: string | null;
+  instanceId!: string | null;
+  epoch!: number;
+  labels!: string[];
+  pacing!: Record<string, unknown> | null;
+  proxyUrl!: string | null;
+  lastConnectedAt!: string | null;
+  createdAt!: string;
+}
+
+export class QrResponse {
+  qr!: string;
+  /** A PNG as a data URL. */
+  image!: string;
+  expiresAt!: string;
+}
+
+export class PairingCodeResponse {
+  code!: string;
+  expiresAt!: string;
+}
+
+export class NumberResponse {
+  phone!: string;
+  registered!: boolean;
+  chatId!: string | null;
+}
+
+export class AccountEventResponse {
+  id!: string;
+  type!: string;
+  createdAt!: string;
+  data!: unknown;
+}
+
+export function toAccountResponse(account: Account): AccountResponse {
+  return {
+    id: account.id,
+    workspaceId: account.workspaceId,
+    name: account.name,
+    environment: account.environment,
+    phoneNumber: account.phoneNumber,
+    lid: account.lid,
+    desiredState: account.desiredState,
+    status: account.status,
+    statusReason: account.statusReason,
+    instanceId: account.instanceId,
+    epoch: account.epoch,
+    labels: account.labels,
+    pacing: account.pacing,
+    proxyUrl: account.proxyUrl === null ? null : withoutPassword(account.proxyUrl),
+    lastConnectedAt: account.lastConnectedAt?.toISOString() ?? null,
+    createdAt: account.createdAt.toISOString(),
+  };
+}
+
+function withoutPassword(url: string): string {
+  const parsed = new URL(url);
+  if (parsed.password) parsed.password = '********';
+  return parsed.toString();
+}

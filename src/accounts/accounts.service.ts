@@ -1,0 +1,260 @@
+import { Inject, Injectable } from '@nestjs/common';
+import { InjectDataSource, InjectRepository } from '@nestjs/typeorm';
+import QRCode from 'qrcode';
+import { DataSource, type EntityManager, LessThan, Repository } from 'typeorm';
+import { v7 as uuidv7 } from 'uuid';
+import { InstanceClient } from '../instances/instance-client.js';
+import { InstancesService } from '../instances/instances.service.js';
+import { Problem, ValidationFailed } from '../platform/errors/problem.js';
+import { parsePhoneNumber } from '../platform/http/phone-number.js';
+import { LOGGER } from '../platform/logging/logging.module.js';
+import type { Logger } from '../platform/logging/logger.js';
+import { Account } from './account.entity.js';
+import type { ConnectAccountDto, CreateAccountDto, ListAccountsQuery, UpdateAccountDto } from './accounts.dto.js';
+import { SandboxClient } from './sandbox-client.js';
+
+export class AccountNotFound extends Problem {
+  constructor(id: string) {
+    super(404, 'account.not_found', `This workspace has no account ${id}.`);
+  }
+}
+
+export class AccountNotReady extends Problem {
+  constructor(account: Account) {
+    super(409, 'account.not_ready', `The account is ${account.status}, not ready. Connect it first: POST /accounts/${account.id}/connect.`);
+  }
+}
+
+export class NoQr extends Problem {
+  constructor(account: Account) {
+    super(409, 'account.no_qr', `There is no QR code now: the account is ${account.status}. POST /accounts/${account.id}/connect asks for one.`);
+  }
+}
+
+export class NoPairingCode extends Problem {
+  constructor(account: Account) {
+    super(409, 'account.no_pairing_code', `There is no pairing code now: the account is ${account.status}. Connect it with {"method": "code", "phoneNumber": "…"}.`);
+  }
+}
+
+export class NotASandboxAccount extends Problem {
+  constructor() {
+    super(409, 'account.not_sandbox', 'Only accounts with environment "sandbox" can be scanned by a simulated phone. Scan the QR code of a live account with a real one.');
+  }
+}
+
+/** States in which a session runs or is being started: connecting again changes nothing. */
+const connectingOrConnected = new Set(['starting', 'qr', 'pairing', 'syncing', 'ready', 'reconnecting']);
+
+/** What the owner of an account may do with it. What is seen of it is written by the instance that drives it. */
+@Injectable()
+export class AccountsService {
+  constructor(
+    @InjectRepository(Account) private readonly accounts: Repository<Account>,
+    @InjectDataSource() private readonly database: DataSource,
+    private readonly instances: InstancesService,
+    private readonly instanceClient: InstanceClient,
+    private readonly sandbox: SandboxClient,
+    @Inject(LOGGER) private readonly logger: Logger,
+  ) {}
+
+  /** @throws InstanceNotFound when a named instance does not exist */
+  async create(workspaceId: string, wanted: CreateAccountDto): Promise<Account> {
+    if (wanted.instanceId !== undefined) await this.instances.get(wanted.instanceId);
+    const id = uuidv7();
+    await this.accounts.insert({
+      id,
+      workspaceId,
+      name: wanted.name,
+      environment: wanted.environment,
+      labels: wanted.labels ?? [],
+      pacing: (wanted.pacing ?? null) as never,
+      proxyUrl: wanted.proxyUrl ?? null,
+      pinnedInstanceId: wanted.instanceId ?? null,
+    });
+    return this.get(workspaceId, id);
+  }
+
+  /** @throws AccountNotFound, also for an account of another workspace */
+  async get(workspaceId: string, id: string): Promise<Account> {
+    const account = await this.accounts.findOneBy({ id, workspaceId });
+    if (!account) throw new AccountNotFound(id);
+    return account;
+  }
+
+  /** Up to `limit + 1` accounts, newest first. */
+  async list(workspaceId: string, { limit, cursor, status, environment }: ListAccountsQuery): Promise<Account[]> {
+    return this.accounts.find({
+      where: { workspaceId, status, environment, ...(cursor ? { id: LessThan(cursor) } : {}) },
+      order: { id: 'DESC' },
+      take: limit + 1,
+    });
+  }
+
+  /** @throws AccountNotFound */
+  async update(workspaceId: string, id: string, changes: UpdateAccountDto): Promise<Account> {
+    await this.get(workspaceId, id);
+    if (Object.keys(changes).length > 0) await this.accounts.update({ id, workspaceId }, changes as object);
+    return this.get(workspaceId, id);
+  }
+
+  /**
+   * Deletes an account with its messages, after logging it out when it is ready. The credentials of one that is not
+   * ready stay on the disk of its server: they are deleted on a confirmed logout only.
+   * @throws AccountNotFound, InstanceUnreachable
+   */
+  async delete(workspaceId: string, id: string): Promise<void> {
+    const account = await this.get(workspaceId, id);
+    if (account.status === 'ready') await this.callInstance(account, 'POST', 'logout');
+    await this.accounts.delete({ id, workspaceId });
+    if (account.instanceId) await this.database.query(`select pg_notify('flotilla_accounts', $1)`, [account.instanceId]);
+  }
+
+  /**
+   * Wants the account connected: places it on an instance, which restores its session or asks for a QR or pairing code.
+   * @throws AccountNotFound, ValidationFailed
+   */
+  async connect(workspaceId: string, id: string, { method, phoneNumber }: ConnectAccountDto): Promise<Account> {
+    const linkPhoneNumber = phoneNumber === undefined ? null : parsePhoneNumber(phoneNumber);
+    if (phoneNumber !== undefined && linkPhoneNumber === null) {
+      throw new ValidationFailed([{ path: 'phoneNumber', message: 'must be a phone number with country code, such as +6281234567890' }]);
+    }
+    return this.database.transaction(async (manager) => {
+      const account = await lockAccount(manager, workspaceId, id);
+      const sameLink = account.linkMethod === method && account.linkPhoneNumber === linkPhoneNumber;
+      const runs = account.desiredState === 'connected' && connectingOrConnected.has(account.status);
+      if (runs && (sameLink || account.status === 'ready')) return account;
+      Object.assign(account, { linkMethod: method, linkPhoneNumber, desiredState: 'connected' });
+      await this.place(manager, account);
+      return manager.save(account);
+    });
+  }
+
+  /** Places accounts that wait for room, oldest first; the scheduler calls it again and again. */
+  async placeWaiting(): Promise<number> {
+    const waiting = await this.accounts.find({ where: { status: 'waiting' }, order: { createdAt: 'ASC' }, take: 100 });
+    let placed = 0;
+    for (const { id, workspaceId } of waiting) {
+      const account = await this.database.transaction(async (manager) => {
+        const locked = await lockAccount(manager, workspaceId, id);
+        if (locked.status !== 'waiting' || locked.desiredState !== 'connected') return null;
+        await this.place(manager, locked);
+        return manager.save(locked);
+      });
+      if (account?.status === 'waiting') break;
+      if (account) placed += 1;
+    }
+    return placed;
+  }
+
+  /** Stops the session; credentials stay, so that the next connect needs no QR code. @throws AccountNotFound */
+  async disconnect(workspaceId: string, id: string): Promise<Account> {
+    return this.database.transaction(async (manager) => {
+      const account = await lockAccount(manager, workspaceId, id);
+      Object.assign(account, { desiredState: 'disconnected', ...noCodes });
+      if (account.status !== 'created' && account.status !== 'logged_out') {
+        Object.assign(account, { status: 'disconnected', statusReason: 'user_initiated' });
+      }
+      return manager.save(account);
+    });
+  }
+
+  /** Closes the browser of an account and starts it again. @throws AccountNotFound, AccountNotReady, InstanceUnreachable */
+  async restart(workspaceId: string, id: string): Promise<Account> {
+    const account = await this.get(workspaceId, id);
+    if (account.desiredState !== 'connected') throw new AccountNotReady(account);
+    if (!connectingOrConnected.has(account.status)) return this.connect(workspaceId, id, { method: account.linkMethod, phoneNumber: account.linkPhoneNumber ?? undefined });
+    await this.callInstance(account, 'POST', 'restart');
+    return this.get(workspaceId, id);
+  }
+
+  /**
+   * Unlinks the account at WhatsApp. Its credentials are deleted once WhatsApp has confirmed.
+   * @throws AccountNotFound, AccountNotReady, InstanceUnreachable
+   */
+  async logout(workspaceId: string, id: string): Promise<Account> {
+    const account = await this.get(workspaceId, id);
+    if (account.status !== 'ready') throw new AccountNotReady(account);
+    await this.callInstance(account, 'POST', 'logout');
+    return this.get(workspaceId, id);
+  }
+
+  /** The QR code that is shown now. @throws AccountNotFound, NoQr */
+  async qr(workspaceId: string, id: string): Promise<{ qr: string; png: Buffer; expiresAt: Date }> {
+    const account = await this.get(workspaceId, id);
+    if (account.status !== 'qr' || !account.qr || !account.qrExpiresAt) throw new NoQr(account);
+    const png = await QRCode.toBuffer(account.qr, { type: 'png', width: 300, errorCorrectionLevel: 'L' });
+    return { qr: account.qr, png, expiresAt: account.qrExpiresAt };
+  }
+
+  /** The pairing code that is shown now. @throws AccountNotFound, NoPairingCode */
+  async pairingCode(workspaceId: string, id: string): Promise<{ code: string; expiresAt: Date }> {
+    const account = await this.get(workspaceId, id);
+    if (account.status !== 'pairing' || !account.pairingCode || !account.pairingCodeExpiresAt) {
+      throw new NoPairingCode(account);
+    }
+    return { code: account.pairingCode, expiresAt: account.pairingCodeExpiresAt };
+  }
+
+  /**
+   * Lets a simulated phone scan the account's QR code.
+   * @param phone the phone's number; a new phone unless named
+   * @throws AccountNotFound, NotASandboxAccount, NoQr, ValidationFailed
+   */
+  async sandboxScan(workspaceId: string, id: string, phone?: string): Promise<{ phone: string }> {
+    const account = await this.get(workspaceId, id);
+    if (account.environment !== 'sandbox') throw new NotASandboxAccount();
+    if (account.status !== 'qr' || !account.qr) throw new NoQr(account);
+    const number = phone === undefined ? undefined : parsePhoneNumber(phone);
+    if (number === null) throw new ValidationFailed([{ path: 'phone', message: 'must be a phone number with country code' }]);
+    const scanner = await this.sandbox.phone(number);
+    await this.sandbox.scan(scanner, account.qr);
+    return { phone: scanner };
+  }
+
+  /** Whether a number has WhatsApp, as this account sees it. @throws AccountNotFound, AccountNotReady, ValidationFailed */
+  async number(workspaceId: string, id: string, phone: string): Promise<{ phone: string; registered: boolean; chatId: string | null }> {
+    const number = parsePhoneNumber(phone);
+    if (number === null) throw new ValidationFailed([{ path: 'phone', message: 'must be a phone number with country code' }]);
+    const account = await this.get(workspaceId, id);
+    if (account.status !== 'ready') throw new AccountNotReady(account);
+    const { chatId } = await this.callInstance<{ chatId: string | null }>(account, 'GET', `numbers/${number}`);
+    return { phone: number, registered: chatId !== null, chatId };
+  }
+
+  /** A PNG of what the account's browser shows. @throws AccountNotFound, AccountNotReady, InstanceUnreachable */
+  async screenshot(workspaceId: string, id: string): Promise<Buffer> {
+    const account = await this.get(workspaceId, id);
+    if (!account.instanceId || !connectingOrConnected.has(account.status)) throw new AccountNotReady(account);
+    const { url } = await this.instances.get(account.instanceId);
+    return this.instanceClient.download(url, `/internal/accounts/${id}/screenshot`);
+  }
+
+  private async callInstance<Answer>(account: Account, method: 'GET' | 'POST', action: string): Promise<Answer> {
+    if (!account.instanceId) throw new AccountNotReady(account);
+    const { url } = await this.instances.get(account.instanceId);
+    return this.instanceClient.call<Answer>(url, method, `/internal/accounts/${account.id}/${action}`, undefined, 30_000);
+  }
+
+  private async place(manager: EntityManager, account: Account): Promise<void> {
+    const preferred = account.instanceId ?? account.pinnedInstanceId;
+    const chosen = await this.instances.choose(manager, account.workspaceId, preferred);
+    if (chosen === null) {
+      Object.assign(account, { status: 'waiting', statusReason: 'no instance has room', ...noCodes });
+      return;
+    }
+    if (chosen !== account.instanceId) {
+      this.logger.info({ accountId: account.id, from: account.instanceId, to: chosen }, 'account assigned');
+      Object.assign(account, { instanceId: chosen, epoch: account.epoch + 1 });
+    }
+    Object.assign(account, { status: 'starting', statusReason: null, ...noCodes });
+  }
+}
+
+const noCodes = { qr: null, qrExpiresAt: null, pairingCode: null, pairingCodeExpiresAt: null };
+
+async function lockAccount(manager: EntityManager, workspaceId: string, id: string): Promise<Account> {
+  const account = await manager.findOne(Account, { where: { id, workspaceId }, lock: { mode: 'pessimistic_write' } });
+  if (!account) throw new AccountNotFound(id);
+  return account;
+}

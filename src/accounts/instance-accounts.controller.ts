@@ -1,0 +1,37 @@
+import { Controller, Get, HttpCode, Param, ParseUUIDPipe, Post, Res, UseGuards } from '@nestjs/common';
+import type { Response } from 'express';
+import { InternalGuard } from '../platform/http/internal.guard.js';
+import { Problem } from '../platform/errors/problem.js';
+import { AccountSessions } from './account-sessions.service.js';
+
+/** What the API asks of the instance that drives an account. */
+@UseGuards(InternalGuard)
+@Controller('internal/accounts/:id')
+export class InstanceAccountsController {
+  constructor(private readonly sessions: AccountSessions) {}
+
+  @Post('restart')
+  @HttpCode(204)
+  restart(@Param('id', ParseUUIDPipe) id: string): void {
+    this.sessions.driver(id).restart();
+  }
+
+  @Post('logout')
+  @HttpCode(204)
+  async logout(@Param('id', ParseUUIDPipe) id: string): Promise<void> {
+    const confirmed = await this.sessions.readyDriver(id).logout();
+    if (!confirmed) {
+      throw new Problem(504, 'account.logout_not_confirmed', 'WhatsApp did not confirm the logout; the account is still linked. Try again.');
+    }
+  }
+
+  @Get('numbers/:phone')
+  async number(@Param('id', ParseUUIDPipe) id: string, @Param('phone') phone: string): Promise<{ chatId: string | null }> {
+    return { chatId: await this.sessions.readyDriver(id).current.chatIdOf(phone) };
+  }
+
+  @Get('screenshot')
+  async screenshot(@Param('id', ParseUUIDPipe) id: string, @Res() response: Response): Promise<void> {
+    response.type('image/png').send(Buffer.from(await this.sessions.driver(id).current.screenshot()));
+  }
+}

@@ -1,0 +1,52 @@
+import { Inject, Injectable } from '@nestjs/common';
+import { request } from 'undici';
+import type { Config } from '../platform/config/config.js';
+import { CONFIG } from '../platform/config/config.module.js';
+import { Problem } from '../platform/errors/problem.js';
+
+export class SandboxUnreachable extends Problem {
+  constructor(url: string) {
+    super(503, 'sandbox.unreachable', `The sandbox at ${url} does not answer; see "./flotilla ctl status".`);
+  }
+}
+
+/** Calls the control API of the sandbox. */
+@Injectable()
+export class SandboxClient {
+  constructor(@Inject(CONFIG) private readonly config: Config) {}
+
+  /** Makes a simulated phone, or returns the one that has this number. */
+  async phone(number?: string): Promise<string> {
+    const { phone } = await this.call<{ phone: string }>('POST', '/phones', number === undefined ? {} : { phone: number });
+    return phone;
+  }
+
+  /** Lets a phone scan a QR code. */
+  async scan(phone: string, qr: string): Promise<void> {
+    await this.call('POST', `/phones/${phone}/scan`, { qr });
+  }
+
+  /** The hash by which a browser accepts the sandbox's certificate, and where its TLS listens. */
+  async certificate(): Promise<{ spki: string; port: number }> {
+    return this.call('GET', '/certificate');
+  }
+
+  private async call<Answer>(method: 'GET' | 'POST', path: string, body?: unknown): Promise<Answer> {
+    const { controlUrl } = this.config.sandbox;
+    const response = await request(`${controlUrl}${path}`, {
+      method,
+      headers: { 'content-type': 'application/json' },
+      body: body === undefined ? undefined : JSON.stringify(body),
+      headersTimeout: 10_000,
+      bodyTimeout: 10_000,
+    }).catch(() => {
+      throw new SandboxUnreachable(controlUrl);
+    });
+    const answer = (await response.body.json().catch(() => ({}))) as { detail?: string; message?: string };
+    if (response.statusCode >= 400) {
+      const status = response.statusCode >= 500 ? 502 : 409;
+      throw new Problem(status, 'sandbox.refused', answer.detail ?? answer.message ?? 'The sandbox refused this.');
+    }
+    return answer as Answer;
+  }
+}

@@ -1,0 +1,72 @@
+import { Inject, Injectable } from '@nestjs/common';
+import { InjectDataSource } from '@nestjs/typeorm';
+import type { NextFunction, Request, Response } from 'express';
+import type { Redis } from 'ioredis';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { DataSource } from 'typeorm';
+import { projectRoot } from '../platform/config/config.js';
+import { Problem } from '../platform/errors/problem.js';
+import { REDIS } from '../platform/queues/redis.js';
+
+/** How many of the latest requests the response times are taken from. */
+const sampleSize = 1_000;
+const databaseTimeoutMs = 3_000;
+
+/** What the health routes tell. */
+@Injectable()
+export class HealthService {
+  readonly version = (JSON.parse(readFileSync(join(projectRoot, 'package.json'), 'utf8')) as { version: string }).version;
+  private readonly samples: number[] = [];
+  private next = 0;
+
+  constructor(
+    @InjectDataSource() private readonly database: DataSource,
+    @Inject(REDIS) private readonly redis: Redis,
+  ) {}
+
+  /** Express middleware that measures how long requests take. */
+  readonly measure = (_request: Request, response: Response, next: NextFunction): void => {
+    const started = performance.now();
+    response.once('finish', () => {
+      this.samples[this.next] = performance.now() - started;
+      this.next = (this.next + 1) % sampleSize;
+    });
+    next();
+  };
+
+  async accounts(): Promise<{ total: number; connected: number; connecting: number }> {
+    const [row] = await this.database.query(
+      `select count(*)::int as total, count(*) filter (where status = 'ready')::int as connected,
+         count(*) filter (where status in ('starting', 'qr', 'pairing', 'syncing', 'reconnecting'))::int as connecting
+       from accounts`,
+    );
+    return row;
+  }
+
+  /** @throws Problem 503 naming what is missing */
+  async assertReady(): Promise<void> {
+    const timeout = AbortSignal.timeout(databaseTimeoutMs);
+    const late = new Promise<never>((_resolve, reject) =>
+      timeout.addEventListener('abort', () => reject(new Error(`no answer within ${databaseTimeoutMs} ms`)), { once: true }),
+    );
+    try {
+      await Promise.race([this.database.query('select 1 from workspaces limit 1'), late]);
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      throw new Problem(503, 'service.not_ready', `PostgreSQL cannot be used: ${reason}. Has "./flotilla migrate" run?`);
+    }
+  }
+
+  redisStatus(): string {
+    return this.redis.status === 'ready' ? 'ok' : 'unreachable';
+  }
+
+  /** Milliseconds over the latest requests of this process. */
+  responseTimes(): { avgResponseTime: number; p95ResponseTime: number; p99ResponseTime: number } {
+    const sorted = [...this.samples].sort((a, b) => a - b);
+    const at = (share: number) => Math.round((sorted[Math.floor(share * (sorted.length - 1))] ?? 0) * 10) / 10;
+    const mean = sorted.reduce((sum, value) => sum + value, 0) / (sorted.length || 1);
+    return { avgResponseTime: Math.round(mean * 10) / 10, p95ResponseTime: at(0.95), p99ResponseTime: at(0.99) };
+  }
+}

@@ -1,0 +1,61 @@
+import { Controller, Get, Headers, Query, Req, Res } from '@nestjs/common';
+import type { Request, Response } from 'express';
+import { Allow, WorkspaceId } from '../workspaces/auth.guard.js';
+import { EventStream } from './event-stream.service.js';
+import { StreamEventsQuery } from './events.dto.js';
+import type { PublicEvent } from './events.service.js';
+
+const heartbeatMs = 15_000;
+/** How much may wait for a slow reader before it is cut off; it resumes with `Last-Event-ID`. */
+const maxBufferedBytes = 4 * 1024 * 1024;
+
+@Controller('events')
+export class EventsController {
+  constructor(private readonly stream: EventStream) {}
+
+  /** Server-sent events of the workspace. `Last-Event-ID` resumes where a broken stream ended. */
+  @Allow('viewer')
+  @Get()
+  async follow(
+    @WorkspaceId() workspaceId: string,
+    @Query() query: StreamEventsQuery,
+    @Headers('last-event-id') lastEventId: string | undefined,
+    @Req() request: Request,
+    @Res() response: Response,
+  ): Promise<void> {
+    let unsubscribe = () => {};
+    const heartbeat = setInterval(() => response.write(': still here\n\n'), heartbeatMs);
+    const close = () => {
+      clearInterval(heartbeat);
+      unsubscribe();
+      response.end();
+    };
+    request.on('close', close);
+    response.set({ 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-cache', 'X-Accel-Buffering': 'no' });
+    try {
+      unsubscribe = await this.stream.subscribe(
+        { workspaceId, types: query.types?.split(',') ?? [], after: lastEventId || undefined },
+        (event) => write(response, event),
+        close,
+      );
+      if (request.destroyed) unsubscribe();
+    } catch (error) {
+      clearInterval(heartbeat);
+      throw error;
+    }
+    response.flushHeaders();
+  }
+}
+
+function write(response: Response, event: PublicEvent): boolean {
+  const data = JSON.stringify({
+    id: event.cursor,
+    type: event.type,
+    createdAt: event.createdAt,
+    workspaceId: event.workspaceId,
+    accountId: event.accountId,
+    data: event.data,
+  });
+  response.write(`id: ${event.cursor}\nevent: ${event.type}\ndata: ${data}\n\n`);
+  return response.writableLength < maxBufferedBytes;
+}

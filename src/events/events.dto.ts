@@ -1,0 +1,12 @@
+import { IsOptional, Matches } from 'class-validator';
+import { ScopedQuery } from '../platform/http/pagination.js';
+
+export class StreamEventsQuery extends ScopedQuery {
+  /**
+   * Only these types, separated by commas; `message.*` means every type that begins with `message.`.
+   * @example message.*,account.status
+   */
+  @IsOptional()
+  @Matches(/^[a-z_.*]+(,[a-z_.*]+)*$/, { message: 'must be event types separated by commas, such as message.*,account.status' })
+  types?: string;
+}

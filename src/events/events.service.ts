@@ -1,0 +1,102 @@
+import { Injectable } from '@nestjs/common';
+import { InjectDataSource } from '@nestjs/typeorm';
+import { DataSource } from 'typeorm';
+import { Problem } from '../platform/errors/problem.js';
+
+/** A public change, as it was when it happened. */
+export interface PublicEvent {
+  /** Where the event stands in the log: what `Last-Event-ID` takes. */
+  cursor: string;
+  type: string;
+  workspaceId: string | null;
+  accountId: string | null;
+  createdAt: string;
+  data: unknown;
+}
+
+interface EventRow {
+  transaction_id: string;
+  id: string;
+  type: string;
+  workspace_id: string | null;
+  account_id: string | null;
+  created_at: Date;
+  data: unknown;
+}
+
+export class InvalidEventCursor extends Problem {
+  constructor(cursor: string) {
+    super(400, 'events.invalid_cursor', `Last-Event-ID ${cursor} is not an id that this server gave out.`);
+  }
+}
+
+/**
+ * The log of public changes, in the order in which readers may rely on: by transaction, then by row. Transactions do not
+ * commit in the order in which they number their rows, so a reader stops before the oldest transaction that still runs:
+ * whatever it has passed can get no late neighbour. (The pattern of PostgreSQL's `pg_snapshot_xmin`.)
+ */
+@Injectable()
+export class EventsService {
+  constructor(@InjectDataSource() private readonly database: DataSource) {}
+
+  /** The place after everything that may be read now. */
+  async end(): Promise<string> {
+    const [row] = await this.database.query(`select (pg_snapshot_xmin(pg_current_snapshot())::text::numeric - 1)::text as transaction_id`);
+    // No row of an earlier transaction has an id this large, and later transactions compare higher.
+    return `${row.transaction_id}-${maxRowId}`;
+  }
+
+  /**
+   * What happened after `cursor`, oldest first, at most `limit`.
+   * @throws InvalidEventCursor
+   */
+  async readAfter(cursor: string, limit: number, workspaceId?: string): Promise<PublicEvent[]> {
+    const [transactionId, id] = parseCursor(cursor);
+    const rows: EventRow[] = await this.database.query(
+      `select transaction_id::text, id, type, workspace_id, account_id, created_at, data from events
+       where (transaction_id, id) > ($1::text::xid8, $2::bigint)
+         and transaction_id < pg_snapshot_xmin(pg_current_snapshot())
+         and ($3::uuid is null or workspace_id = $3)
+       order by events.transaction_id, id limit $4`,
+      [transactionId, id, workspaceId ?? null, limit],
+    );
+    return rows.map(toEvent);
+  }
+
+  /** The connection log of one account, newest first. */
+  async ofAccount(accountId: string, limit: number): Promise<PublicEvent[]> {
+    const rows: EventRow[] = await this.database.query(
+      `select transaction_id::text, id, type, workspace_id, account_id, created_at, data from events
+       where account_id = $1 and type like 'account.%' order by id desc limit $2`,
+      [accountId, limit],
+    );
+    return rows.map(toEvent);
+  }
+}
+
+const maxRowId = '9223372036854775807';
+
+function parseCursor(cursor: string): [transactionId: string, id: string] {
+  const match = /^(\d{1,19})-(\d{1,19})$/.exec(cursor);
+  if (!match) throw new InvalidEventCursor(cursor);
+  return [match[1]!, match[2]!];
+}
+
+/** Orders two cursors as the log does: negative when `a` comes first. */
+export function compareCursors(a: string, b: string): number {
+  const [transactionA, idA] = parseCursor(a).map(BigInt) as [bigint, bigint];
+  const [transactionB, idB] = parseCursor(b).map(BigInt) as [bigint, bigint];
+  const difference = transactionA === transactionB ? idA - idB : transactionA - transactionB;
+  return difference < 0n ? -1 : difference > 0n ? 1 : 0;
+}
+
+function toEvent(row: EventRow): PublicEvent {
+  return {
+    cursor: `${row.transaction_id}-${row.id}`,
+    type: row.type,
+    workspaceId: row.workspace_id,
+    accountId: row.account_id,
+    createdAt: row.created_at.toISOString(),
+    data: row.data,
+  };
+}

@@ -1,0 +1,83 @@
+import { Inject, Injectable, type OnApplicationShutdown } from '@nestjs/common';
+import { Agent, request } from 'undici';
+import type { Config } from '../platform/config/config.js';
+import { CONFIG } from '../platform/config/config.module.js';
+import { Problem } from '../platform/errors/problem.js';
+
+/** The instance could not be reached at all: what it was asked to do has certainly not begun. */
+export class InstanceUnreachable extends Problem {
+  constructor(url: string, reason: string) {
+    super(503, 'instance.unreachable', `The instance at ${url} does not answer (${reason}); it may be restarting. Try again.`);
+  }
+}
+
+/** The connection broke after the instance had been asked: whether it acted is not known. */
+export class InstanceAnswerLost extends Problem {
+  constructor(url: string, reason: string) {
+    super(504, 'instance.answer_lost', `The instance at ${url} was asked but its answer was lost (${reason}).`);
+  }
+}
+
+/** Errors that happen before a request is on the wire. */
+const neverSent = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EHOSTUNREACH', 'ENETUNREACH', 'UND_ERR_CONNECT_TIMEOUT']);
+
+/** Calls the internal HTTP of an instance. */
+@Injectable()
+export class InstanceClient implements OnApplicationShutdown {
+  private readonly agent = new Agent({ connections: 64, connectTimeout: 2_000, keepAliveTimeout: 30_000 });
+
+  constructor(@Inject(CONFIG) private readonly config: Config) {}
+
+  /**
+   * @param timeoutMs how long the whole answer may take
+   * @returns the parsed JSON body, or undefined when there is none
+   * @throws InstanceUnreachable when nothing was done, InstanceAnswerLost when nobody can tell, or the instance's own Problem
+   */
+  async call<Answer>(url: string, method: 'GET' | 'POST', path: string, body?: unknown, timeoutMs = 15_000): Promise<Answer> {
+    const response = await this.send(url, method, path, body, timeoutMs);
+    const text = await response.body.text().catch((error: unknown) => {
+      throw new InstanceAnswerLost(url, reasonOf(error));
+    });
+    const answer: unknown = text ? JSON.parse(text) : undefined;
+    if (response.statusCode >= 400) throw asProblem(response.statusCode, answer);
+    return answer as Answer;
+  }
+
+  /** Like `call`, for an answer that is not JSON. */
+  async download(url: string, path: string, timeoutMs = 15_000): Promise<Buffer> {
+    const response = await this.send(url, 'GET', path, undefined, timeoutMs);
+    const bytes = Buffer.from(await response.body.arrayBuffer());
+    if (response.statusCode >= 400) throw asProblem(response.statusCode, JSON.parse(bytes.toString()));
+    return bytes;
+  }
+
+  async onApplicationShutdown(): Promise<void> {
+    await this.agent.close();
+  }
+
+  private async send(url: string, method: 'GET' | 'POST', path: string, body: unknown, timeoutMs: number) {
+    try {
+      return await request(`${url}${path}`, {
+        method,
+        dispatcher: this.agent,
+        headers: { authorization: `Bearer ${this.config.internalApiKey}`, 'content-type': 'application/json' },
+        body: body === undefined ? undefined : JSON.stringify(body),
+        headersTimeout: timeoutMs,
+        bodyTimeout: timeoutMs,
+      });
+    } catch (error) {
+      const code = (error as { code?: string }).code ?? '';
+      if (neverSent.has(code)) throw new InstanceUnreachable(url, code);
+      throw new InstanceAnswerLost(url, reasonOf(error));
+    }
+  }
+}
+
+function reasonOf(error: unknown): string {
+  return (error as { code?: string }).code ?? (error instanceof Error ? error.message : String(error));
+}
+
+function asProblem(status: number, answer: unknown): Problem {
+  const { code, detail } = (answer ?? {}) as { code?: string; detail?: string };
+  return new Problem(status, code ?? 'instance.failed', detail ?? `The instance answered ${status}.`);
+}

@@ -1,0 +1,38 @@
+import { Column, Entity, PrimaryColumn } from 'typeorm';
+
+export type InstanceStatus = 'starting' | 'active' | 'draining' | 'down';
+
+/** One whatsapp-web.js process on a server. It owns accounts for as long as it renews its lease. */
+@Entity('instances')
+export class Instance {
+  @PrimaryColumn('text')
+  id!: string;
+
+  @Column('text', { name: 'server_id' })
+  serverId!: string;
+
+  /** Where its internal HTTP listens. */
+  @Column('text')
+  url!: string;
+
+  @Column('integer', { nullable: true })
+  pid!: number | null;
+
+  @Column('text', { nullable: true })
+  version!: string | null;
+
+  @Column('text')
+  status!: InstanceStatus;
+
+  @Column('timestamptz', { name: 'lease_expires_at' })
+  leaseExpiresAt!: Date;
+
+  @Column('integer', { name: 'max_accounts' })
+  maxAccounts!: number;
+
+  @Column('bigint', { name: 'memory_bytes' })
+  memoryBytes!: string;
+
+  @Column('timestamptz', { name: 'started_at' })
+  startedAt!: Date;
+}

@@ -1,0 +1,17 @@
+import { Body, Controller, HttpCode, Param, ParseUUIDPipe, Post, UseGuards } from '@nestjs/common';
+import { InternalGuard } from '../platform/http/internal.guard.js';
+import { MessageSender } from './message-sender.service.js';
+import { DeliverMessageDto } from './messages.dto.js';
+
+/** What a worker asks of the instance that owns an account. */
+@UseGuards(InternalGuard)
+@Controller('internal/accounts/:id/messages')
+export class InstanceMessagesController {
+  constructor(private readonly sender: MessageSender) {}
+
+  @Post()
+  @HttpCode(200)
+  async send(@Param('id', ParseUUIDPipe) id: string, @Body() body: DeliverMessageDto): Promise<{ ack: number }> {
+    return this.sender.send(id, body);
+  }
+}

@@ -1,0 +1,16 @@
+import { Injectable } from '@nestjs/common';
+import type { ScheduledTask } from '../platform/scheduling/scheduler.service.js';
+import { LanesService } from './lanes.service.js';
+
+/** Feeds again whatever Redis lost, and queues what is due: a scheduled message leaves within a second of its time. */
+@Injectable()
+export class LanesTask implements ScheduledTask {
+  readonly name = 'lanes';
+  readonly everyMs = 700;
+
+  constructor(private readonly lanes: LanesService) {}
+
+  run(): Promise<number> {
+    return this.lanes.sweep();
+  }
+}

@@ -1,0 +1,61 @@
+import { Inject, Injectable } from '@nestjs/common';
+import { AccountSessions } from '../accounts/account-sessions.service.js';
+import type { Config } from '../platform/config/config.js';
+import { CONFIG } from '../platform/config/config.module.js';
+import { Problem } from '../platform/errors/problem.js';
+import type { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
+import type { DeliverMessageDto } from './messages.dto.js';
+
+export class RecipientNotRegistered extends Problem {
+  constructor(chatId: string) {
+    super(422, 'recipient.not_registered', `${chatId} has no WhatsApp.`);
+  }
+}
+
+export class RefusedByWhatsApp extends Problem {
+  constructor() {
+    super(422, 'whatsapp.refused', 'WhatsApp refused the message (ack -1).');
+  }
+}
+
+export class SendTimedOut extends Problem {
+  constructor(ms: number) {
+    super(504, 'whatsapp.no_ack', `WhatsApp did not acknowledge the message within ${ms} ms.`);
+  }
+}
+
+/** Sends through the sessions of this instance. The same message asked for twice is sent once: the calls are joined. */
+@Injectable()
+export class MessageSender {
+  private readonly running = new Map<string, Promise<{ ack: number }>>();
+
+  constructor(
+    private readonly sessions: AccountSessions,
+    @Inject(CONFIG) private readonly config: Config,
+  ) {}
+
+  /**
+   * @returns WhatsApp's ack, 1 or higher
+   * @throws AccountNotDrivenHere, SessionNotReady (nothing was done), RecipientNotRegistered, RefusedByWhatsApp (nothing
+   * more can be done), or anything else: then the outcome is uncertain, and asking again tells
+   */
+  async send(accountId: string, message: DeliverMessageDto): Promise<{ ack: number }> {
+    const driver = this.sessions.readyDriver(accountId, message.epoch);
+    const key = `${accountId}/${message.whatsappId}`;
+    let sending = this.running.get(key);
+    if (!sending) {
+      sending = this.sendNow(driver.current, message).finally(() => this.running.delete(key));
+      this.running.set(key, sending);
+    }
+    return sending;
+  }
+
+  private async sendNow(session: WhatsAppSession, message: DeliverMessageDto): Promise<{ ack: number }> {
+    const { sendTimeoutMs } = this.config;
+    const result = await session.sendText(message.chatId, message.text, message.whatsappId, message.attempt > 1, sendTimeoutMs);
+    if (result.outcome === 'not_registered') throw new RecipientNotRegistered(message.chatId);
+    if (result.outcome === 'timed_out') throw new SendTimedOut(sendTimeoutMs);
+    if (result.ack < 0) throw new RefusedByWhatsApp();
+    return { ack: result.ack };
+  }
+}

@@ -1,0 +1,120 @@
+import { createHash } from 'node:crypto';
+import { Column, Entity, PrimaryColumn } from 'typeorm';
+import type { QueueName } from '../queues/queue-policies.js';
+
+/** In the order of their numbers in the table: a larger one is sent first. */
+export const priorities = ['campaign', 'normal', 'high', 'urgent'] as const;
+export type Priority = (typeof priorities)[number];
+
+/** The queue that carries a priority's heads. */
+export function queueOf(priority: number): QueueName {
+  return `whatsapp-${priorities[priority]!}`;
+}
+
+export const messageStatuses = [
+  'scheduled',
+  'queued',
+  'sending',
+  'sent',
+  'delivered',
+  'read',
+  'played',
+  'failed',
+  'unknown',
+  'cancelled',
+  'expired',
+  'received',
+] as const;
+export type MessageStatus = (typeof messageStatuses)[number];
+
+/**
+ * The WhatsApp id of an outgoing message, made from its own id before the first attempt, so that every attempt uses the
+ * same: `3EB0`, as WhatsApp Web's own ids begin, and 72 bits of hash.
+ */
+export function whatsappIdOf(messageId: string): string {
+  return `3EB0${createHash('sha256').update(messageId).digest('hex').slice(0, 18).toUpperCase()}`;
+}
+
+/** A row of the ledger, in or out. */
+@Entity('messages')
+export class Message {
+  @PrimaryColumn('uuid')
+  id!: string;
+
+  @Column('uuid', { name: 'workspace_id' })
+  workspaceId!: string;
+
+  @Column('uuid', { name: 'account_id' })
+  accountId!: string;
+
+  @Column('text')
+  direction!: 'outgoing' | 'incoming';
+
+  /** An index into {@link priorities}. */
+  @Column('smallint')
+  priority!: number;
+
+  @Column('text')
+  type!: string;
+
+  /** The WhatsApp chat that the message belongs to. */
+  @Column('text', { name: 'chat_id' })
+  chatId!: string;
+
+  @Column('text')
+  recipient!: string;
+
+  @Column('text', { nullable: true })
+  sender!: string | null;
+
+  @Column('text', { nullable: true })
+  text!: string | null;
+
+  @Column('jsonb', { nullable: true })
+  media!: Record<string, unknown> | null;
+
+  @Column('text')
+  status!: MessageStatus;
+
+  @Column('text', { name: 'error_code', nullable: true })
+  errorCode!: string | null;
+
+  @Column('text', { name: 'error_message', nullable: true })
+  errorMessage!: string | null;
+
+  @Column('integer')
+  attempts!: number;
+
+  @Column('text', { name: 'whatsapp_id' })
+  whatsappId!: string;
+
+  @Column('uuid', { name: 'campaign_id', nullable: true })
+  campaignId!: string | null;
+
+  @Column('text', { name: 'reply_to', nullable: true })
+  replyTo!: string | null;
+
+  @Column('jsonb')
+  metadata!: Record<string, unknown>;
+
+  @Column('timestamptz', { name: 'created_at' })
+  createdAt!: Date;
+
+  @Column('timestamptz', { name: 'scheduled_for', nullable: true })
+  scheduledFor!: Date | null;
+
+  @Column('timestamptz', { name: 'expires_at', nullable: true })
+  expiresAt!: Date | null;
+
+  @Column('timestamptz', { name: 'sent_at', nullable: true })
+  sentAt!: Date | null;
+
+  @Column('timestamptz', { name: 'delivered_at', nullable: true })
+  deliveredAt!: Date | null;
+
+  @Column('timestamptz', { name: 'read_at', nullable: true })
+  readAt!: Date | null;
+
+  @Column('timestamptz', { name: 'failed_at', nullable: true })
+  failedAt!: Date | null;
+}

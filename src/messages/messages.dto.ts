@@ -1,0 +1,242 @@
+import { Type } from 'class-transformer';
+import {
+  ArrayMaxSize,
+  ArrayMinSize,
+  IsArray,
+  IsIn,
+  IsInt,
+  IsISO8601,
+  IsNotEmpty,
+  IsObject,
+  IsOptional,
+  IsString,
+  IsUUID,
+  Length,
+  Matches,
+  Max,
+  MaxLength,
+  Min,
+  registerDecorator,
+} from 'class-validator';
+import { PageQuery, ScopedQuery } from '../platform/http/pagination.js';
+import { type Message, type MessageStatus, messageStatuses, priorities, type Priority } from './message.entity.js';
+import { parseRecipient } from './recipient.js';
+
+/** WhatsApp's own limit of a text, in characters. */
+export const maxTextLength = 65_536;
+const maxMetadataBytes = 16_384;
+
+function IsRecipient() {
+  return (target: object, propertyName: string) =>
+    registerDecorator({
+      name: 'isRecipient',
+      target: target.constructor,
+      propertyName,
+      validator: {
+        validate: (value: unknown) => typeof value === 'string' && parseRecipient(value) !== null,
+        defaultMessage: () =>
+          'must be a phone number with country code, such as +6281234567890, or a chat id that ends in @c.us, @lid or @g.us',
+      },
+    });
+}
+
+function IsSmallJson() {
+  return (target: object, propertyName: string) =>
+    registerDecorator({
+      name: 'isSmallJson',
+      target: target.constructor,
+      propertyName,
+      validator: {
+        validate: (value: unknown) => Buffer.byteLength(JSON.stringify(value) ?? '') <= maxMetadataBytes,
+        defaultMessage: () => `must be at most ${maxMetadataBytes} bytes of JSON`,
+      },
+    });
+}
+
+export class SendMessageDto {
+  /** The account that sends; without it one that is ready, the one that last wrote to this recipient first. */
+  @IsOptional()
+  @IsUUID()
+  accountId?: string;
+
+  /**
+   * A phone number with country code, or a chat id.
+   * @example +6281234567890
+   */
+  @IsRecipient()
+  to!: string;
+
+  @IsOptional()
+  @IsIn(['text'], { message: 'must be text; other types are not sent yet' })
+  type: 'text' = 'text';
+
+  /** @example Your parcel is on its way. */
+  @IsString()
+  @IsNotEmpty({ message: 'must not be empty' })
+  @Matches(/\S/, { message: 'must not be blank' })
+  // eslint-disable-next-line no-control-regex -- PostgreSQL stores no NUL in a text
+  @Matches(/^[^\u0000]*$/, { message: 'must not contain a NUL character' })
+  @MaxLength(maxTextLength, { message: `must be at most ${maxTextLength} characters` })
+  text!: string;
+
+  @IsOptional()
+  @IsIn(['urgent', 'high', 'normal'])
+  priority: Exclude<Priority, 'campaign'> = 'normal';
+
+  /** Not before this time. */
+  @IsOptional()
+  @IsISO8601({ strict: true }, { message: 'must be an ISO 8601 time, such as 2026-11-22T10:00:00Z' })
+  sendAt?: string;
+
+  /** Not after this time: the message expires when it has not been sent by then. */
+  @IsOptional()
+  @IsISO8601({ strict: true }, { message: 'must be an ISO 8601 time, such as 2026-11-22T10:00:00Z' })
+  expiresAt?: string;
+
+  /** Yours: comes back with the message and in every event. */
+  @IsOptional()
+  @IsObject()
+  @IsSmallJson()
+  metadata?: Record<string, unknown>;
+}
+
+export class SendMessageQuery extends ScopedQuery {
+  /** Answers when the message has got this far, or when `timeoutMs` is over. */
+  @IsOptional()
+  @IsIn(['sent', 'delivered'])
+  wait?: 'sent' | 'delivered';
+
+  @IsOptional()
+  @Type(() => Number)
+  @IsInt()
+  @Min(1)
+  @Max(60_000)
+  timeoutMs: number = 10_000;
+}
+
+export class SendBatchDto {
+  /** Each is checked by itself: one that is wrong does not stop the others. */
+  @IsArray()
+  @ArrayMinSize(1)
+  @ArrayMaxSize(1000)
+  @IsObject({ each: true })
+  messages!: Record<string, unknown>[];
+}
+
+export class ListMessagesQuery extends PageQuery {
+  @IsOptional()
+  @IsUUID()
+  accountId?: string;
+
+  @IsOptional()
+  @IsIn(messageStatuses)
+  status?: MessageStatus;
+
+  @IsOptional()
+  @IsIn(['outgoing', 'incoming'])
+  direction?: 'outgoing' | 'incoming';
+
+  @IsOptional()
+  @IsUUID()
+  campaignId?: string;
+
+  @IsOptional()
+  @IsRecipient()
+  to?: string;
+
+  /** Only messages accepted at or after this time. */
+  @IsOptional()
+  @IsISO8601({ strict: true })
+  since?: string;
+}
+
+/** What a worker asks of an instance. */
+export class DeliverMessageDto {
+  @IsInt()
+  epoch!: number;
+
+  @IsString()
+  @Length(1, 100)
+  chatId!: string;
+
+  @IsString()
+  @MaxLength(maxTextLength)
+  text!: string;
+
+  @IsString()
+  @Length(1, 100)
+  whatsappId!: string;
+
+  /** 1 for the first; a later one looks harder for the message before it sends. */
+  @IsInt()
+  @Min(1)
+  attempt!: number;
+}
+
+export class MessageError {
+  code!: string;
+  message!: string;
+}
+
+export class MessageResponse {
+  id!: string;
+  workspaceId!: string;
+  accountId!: string;
+  direction!: 'outgoing' | 'incoming';
+  priority!: Priority;
+  type!: string;
+  to!: string;
+  from!: string | null;
+  text!: string | null;
+  media!: Record<string, unknown> | null;
+  status!: MessageStatus;
+  error!: MessageError | null;
+  attempts!: number;
+  whatsappId!: string;
+  campaignId!: string | null;
+  replyTo!: string | null;
+  metadata!: Record<string, unknown>;
+  createdAt!: string;
+  scheduledFor!: string | null;
+  sentAt!: string | null;
+  deliveredAt!: string | null;
+  readAt!: string | null;
+  failedAt!: string | null;
+}
+
+export class BatchItemResponse {
+  index!: number;
+  /** The HTTP status that the message alone would have got. */
+  status!: number;
+  message?: MessageResponse;
+  error?: { code: string; detail: string; errors?: { path: string; message: string }[] };
+}
+
+/** The same shape as `message_json` in the database, which writes the events; a test holds them together. */
+export function toMessageResponse(message: Message): MessageResponse {
+  return {
+    id: message.id,
+    workspaceId: message.workspaceId,
+    accountId: message.accountId,
+    direction: message.direction,
+    priority: priorities[message.priority]!,
+    type: message.type,
+    to: message.recipient,
+    from: message.sender,
+    text: message.text,
+    media: message.media,
+    status: message.status,
+    error: message.errorCode === null ? null : { code: message.errorCode, message: message.errorMessage ?? '' },
+    attempts: message.attempts,
+    whatsappId: message.whatsappId,
+    campaignId: message.campaignId,
+    replyTo: message.replyTo,
+    metadata: message.metadata,
+    createdAt: message.createdAt.toISOString(),
+    scheduledFor: message.scheduledFor?.toISOString() ?? null,
+    sentAt: message.sentAt?.toISOString() ?? null,
+    deliveredAt: message.deliveredAt?.toISOString() ?? null,
+    readAt: message.readAt?.toISOString() ?? null,
+    failedAt: message.failedAt?.toISOString() ?? null,
+  };
+}

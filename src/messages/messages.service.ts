@@ -1,0 +1,243 @@
+import { Inject, Injectable } from '@nestjs/common';
+import { InjectDataSource, InjectRepository } from '@nestjs/typeorm';
+import { plainToInstance } from 'class-transformer';
+import { validate } from 'class-validator';
+import { createHash } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import { DataSource, LessThan, MoreThanOrEqual, Repository } from 'typeorm';
+import { v7 as uuidv7 } from 'uuid';
+import { AccountNotFound } from '../accounts/accounts.service.js';
+import { Problem, ValidationFailed } from '../platform/errors/problem.js';
+import { fieldErrors } from '../platform/http/http.js';
+import type { Logger } from '../platform/logging/logger.js';
+import { LOGGER } from '../platform/logging/logging.module.js';
+import { QueuesService } from '../queues/queues.service.js';
+import { headOf } from './lanes.service.js';
+import { type Sql, toMessage } from './message-rows.js';
+import { Message, priorities, whatsappIdOf } from './message.entity.js';
+import {
+  type BatchItemResponse,
+  type ListMessagesQuery,
+  SendMessageDto,
+  toMessageResponse,
+} from './messages.dto.js';
+import { parseRecipient } from './recipient.js';
+
+export class MessageNotFound extends Problem {
+  constructor(id: string) {
+    super(404, 'message.not_found', `This workspace has no message ${id}.`);
+  }
+}
+
+export class MessageAlreadySending extends Problem {
+  constructor(message: Message) {
+    super(409, 'message.already_sending', `The message is ${message.status} and can no longer be cancelled.`);
+  }
+}
+
+export class NoAccountReady extends Problem {
+  constructor() {
+    super(409, 'account.none_ready', 'No account of this workspace is ready to send. Connect one, or name one with accountId: then the message waits for it.');
+  }
+}
+
+export class IdempotencyMismatch extends Problem {
+  constructor() {
+    super(422, 'idempotency.mismatch', 'This Idempotency-Key was used for another request. Use a new key for a new message.');
+  }
+}
+
+interface Accepted {
+  message: Message;
+  /** Nothing as urgent was waiting: its queue has to be told. */
+  isHead: boolean;
+}
+
+const reached = { sent: ['sent', 'delivered', 'read', 'played'], delivered: ['delivered', 'read', 'played'] };
+const final = new Set(['read', 'played', 'failed', 'unknown', 'cancelled', 'expired']);
+const waitPollMs = 40;
+
+/** The ledger as its owners see it: accepting, reading, cancelling. Sending is `sending.service.ts`. */
+@Injectable()
+export class MessagesService {
+  constructor(
+    @InjectRepository(Message) private readonly messages: Repository<Message>,
+    @InjectDataSource() private readonly database: DataSource,
+    private readonly queues: QueuesService,
+    @Inject(LOGGER) private readonly logger: Logger,
+  ) {}
+
+  /**
+   * Accepts a message: from now on it is sent once, whatever dies. Works while Redis is down.
+   * @param idempotencyKey the same key with the same request gives the first answer again
+   * @throws AccountNotFound, NoAccountReady, ValidationFailed, IdempotencyMismatch
+   */
+  async accept(workspaceId: string, wanted: SendMessageDto, idempotencyKey?: string): Promise<Message> {
+    if (idempotencyKey !== undefined) return this.acceptOnce(workspaceId, wanted, idempotencyKey);
+    const accepted = await this.insert(this.database, workspaceId, wanted);
+    this.kick(accepted);
+    return accepted.message;
+  }
+
+  /** Accepts up to 1,000 messages; each has its own outcome. */
+  async acceptBatch(workspaceId: string, wanted: Record<string, unknown>[]): Promise<BatchItemResponse[]> {
+    const items: BatchItemResponse[] = [];
+    const heads: Accepted[] = [];
+    // One transaction: its one commit is what a thousand would have to wait for a thousand times.
+    await this.database.transaction(async (manager) => {
+      for (const [index, candidate] of wanted.entries()) {
+        try {
+          const accepted = await this.insert(manager, workspaceId, await toSendMessageDto(candidate));
+          if (accepted.isHead) heads.push(accepted);
+          items.push({ index, status: 202, message: toMessageResponse(accepted.message) });
+        } catch (error) {
+          if (!(error instanceof Problem)) throw error;
+          items.push({ index, status: error.status, error: { code: error.code, detail: error.message, errors: error.errors } });
+        }
+      }
+    });
+    heads.forEach((head) => this.kick(head));
+    return items;
+  }
+
+  /** @throws MessageNotFound, also for a message of another workspace */
+  async get(workspaceId: string, id: string): Promise<Message> {
+    const message = await this.messages.findOneBy({ id, workspaceId });
+    if (!message) throw new MessageNotFound(id);
+    return message;
+  }
+
+  /** Up to `limit + 1` messages, newest first. */
+  async list(workspaceId: string, query: ListMessagesQuery): Promise<Message[]> {
+    return this.messages.find({
+      where: {
+        workspaceId,
+        accountId: query.accountId,
+        status: query.status,
+        direction: query.direction,
+        campaignId: query.campaignId,
+        recipient: query.to === undefined ? undefined : parseRecipient(query.to)?.address,
+        ...(query.since ? { createdAt: MoreThanOrEqual(new Date(query.since)) } : {}),
+        ...(query.cursor ? { id: LessThan(query.cursor) } : {}),
+      },
+      order: { id: 'DESC' },
+      take: query.limit + 1,
+    });
+  }
+
+  /** Cancels a message that is not being sent yet. @throws MessageNotFound, MessageAlreadySending */
+  async cancel(workspaceId: string, id: string): Promise<Message> {
+    const { affected } = await this.messages
+      .createQueryBuilder()
+      .update({ status: 'cancelled' })
+      .where(`id = :id and workspace_id = :workspaceId and status in ('scheduled', 'queued')`, { id, workspaceId })
+      .execute();
+    const message = await this.get(workspaceId, id);
+    if (!affected && message.status !== 'cancelled') throw new MessageAlreadySending(message);
+    return message;
+  }
+
+  /** Waits until a message has got as far as asked, or can get no further, or the time is over. */
+  async waitFor(message: Message, goal: 'sent' | 'delivered', timeoutMs: number): Promise<{ message: Message; isReached: boolean }> {
+    const deadline = Date.now() + timeoutMs;
+    let current = message;
+    while (!reached[goal].includes(current.status) && !final.has(current.status) && Date.now() < deadline) {
+      await delay(waitPollMs);
+      current = await this.get(message.workspaceId, message.id);
+    }
+    return { message: current, isReached: reached[goal].includes(current.status) };
+  }
+
+  private async acceptOnce(workspaceId: string, wanted: SendMessageDto, key: string): Promise<Message> {
+    const hash = createHash('sha256').update(JSON.stringify(wanted)).digest();
+    const { accepted, messageId } = await this.database.transaction(async (manager) => {
+      const id = uuidv7();
+      // A second request with this key waits here until the first one has committed.
+      const claimed: unknown[] = await manager.query(
+        `insert into idempotency_keys (workspace_id, key, request_hash, message_id) values ($1, $2, $3, $4)
+         on conflict do nothing returning key`,
+        [workspaceId, key, hash, id],
+      );
+      if (claimed.length > 0) return { accepted: await this.insert(manager, workspaceId, wanted, id), messageId: id };
+      const [first] = await manager.query(
+        'select request_hash, message_id from idempotency_keys where workspace_id = $1 and key = $2',
+        [workspaceId, key],
+      );
+      if (!hash.equals(first.request_hash)) throw new IdempotencyMismatch();
+      return { accepted: null, messageId: first.message_id as string };
+    });
+    if (!accepted) return this.get(workspaceId, messageId);
+    this.kick(accepted);
+    return accepted.message;
+  }
+
+  private async insert(sql: Sql, workspaceId: string, wanted: SendMessageDto, id = uuidv7()): Promise<Accepted> {
+    const recipient = parseRecipient(wanted.to)!;
+    const sendAt = futureTime(wanted.sendAt);
+    const expiresAt = wanted.expiresAt ? new Date(wanted.expiresAt) : null;
+    if (expiresAt && expiresAt.getTime() <= (sendAt?.getTime() ?? Date.now())) {
+      throw new ValidationFailed([{ path: 'expiresAt', message: 'must be later than now and than sendAt' }]);
+    }
+    const accountId = wanted.accountId ?? (await this.chooseAccount(sql, workspaceId, recipient.address));
+    const [row] = await sql.query(
+      `insert into messages (id, workspace_id, account_id, direction, priority, type, chat_id, recipient, sender, text,
+         status, whatsapp_id, metadata, scheduled_for, expires_at)
+       select $1, a.workspace_id, a.id, 'outgoing', $4, $5, $6, $7, a.phone_number, $8,
+         case when $11::timestamptz is null then 'queued' else 'scheduled' end, $9, $10, $11, $12
+       from accounts a where a.id = $2 and a.workspace_id = $3
+       returning *, status = 'queued' and not exists (select from messages waiting
+         where waiting.account_id = $2 and waiting.status = 'queued' and waiting.priority >= $4) as is_head`,
+      [
+        id,
+        accountId,
+        workspaceId,
+        priorities.indexOf(wanted.priority),
+        wanted.type,
+        recipient.chatId,
+        recipient.address,
+        wanted.text,
+        whatsappIdOf(id),
+        wanted.metadata ?? {},
+        sendAt,
+        expiresAt,
+      ],
+    );
+    if (!row) throw new AccountNotFound(accountId);
+    return { message: toMessage(this.database, row), isHead: row.is_head };
+  }
+
+  /** A ready account of the workspace: the one that last wrote to this recipient, else the one that wrote least lately. */
+  private async chooseAccount(sql: Sql, workspaceId: string, address: string): Promise<string> {
+    const [row] = await sql.query(
+      `select a.id from accounts a
+       left join lateral (select m.id from messages m where m.account_id = a.id and m.recipient = $2 and m.direction = 'outgoing'
+         order by m.id desc limit 1) to_recipient on true
+       left join lateral (select m.id from messages m where m.account_id = a.id order by m.id desc limit 1) latest on true
+       where a.workspace_id = $1 and a.status = 'ready'
+       order by to_recipient.id desc nulls last, latest.id asc nulls first limit 1`,
+      [workspaceId, address],
+    );
+    if (!row) throw new NoAccountReady();
+    return row.id;
+  }
+
+  /** Tells the queue, as best effort: the sweep finds whatever Redis does not hear of. */
+  private kick({ message, isHead }: Accepted): void {
+    if (!isHead) return;
+    this.queues
+      .put([headOf(message.id, message.priority)])
+      .catch((error: unknown) => this.logger.warn({ err: error }, 'a queue was not told; the sweep will'));
+  }
+}
+
+function futureTime(text: string | undefined): Date | null {
+  const time = text === undefined ? null : new Date(text);
+  return time && time.getTime() > Date.now() ? time : null;
+}
+
+async function toSendMessageDto(candidate: Record<string, unknown>): Promise<SendMessageDto> {
+  const dto = plainToInstance(SendMessageDto, candidate);
+  const errors = await validate(dto, { whitelist: true, forbidNonWhitelisted: true, stopAtFirstError: true });
+  if (errors.length > 0) throw new ValidationFailed(errors.flatMap((error) => fieldErrors(error)));
+  return dto;
+}

@@ -1,0 +1,109 @@
+import { Inject, Injectable, type BeforeApplicationShutdown, type OnModuleInit } from '@nestjs/common';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Account } from '../accounts/account.entity.js';
+import { AccountSessions } from '../accounts/account-sessions.service.js';
+import type { Logger } from '../platform/logging/logger.js';
+import { LOGGER } from '../platform/logging/logging.module.js';
+import type { PageMessage } from '../whatsapp/page-functions.js';
+import { type Ack, ReceivedService } from './received.service.js';
+
+/** How long acks and incoming messages are gathered before they are written together. */
+const gatherMs = 20;
+/** How much is looked up again when a session becomes ready. */
+const catchUpLimit = 500;
+/** A phone's clock and ours may differ by this much. */
+const clockSkewMs = 60_000;
+const retryMs = 500;
+
+/** Writes down what the sessions of this instance tell: acks and incoming messages. */
+@Injectable()
+export class SessionListener implements OnModuleInit, BeforeApplicationShutdown {
+  private acks: Ack[] = [];
+  private incoming: { account: Account; message: PageMessage }[] = [];
+  private writing: Promise<void> | null = null;
+  private stopping = false;
+
+  constructor(
+    private readonly sessions: AccountSessions,
+    private readonly received: ReceivedService,
+    @Inject(LOGGER) private readonly logger: Logger,
+  ) {}
+
+  onModuleInit(): void {
+    this.sessions.on('ack', (account, { whatsappId, ack }) => {
+      this.acks.push({ accountId: account.id, whatsappId, ack });
+      this.schedule();
+    });
+    this.sessions.on('message', (account, message) => {
+      this.incoming.push({ account, message });
+      this.schedule();
+    });
+    this.sessions.on('ready', (account) => {
+      this.catchUp(account).catch((error: unknown) =>
+        this.logger.warn({ err: error, accountId: account.id }, 'what came while the account was away could not be read'),
+      );
+    });
+  }
+
+  async beforeApplicationShutdown(): Promise<void> {
+    this.stopping = true;
+    await this.writing;
+    await this.write();
+  }
+
+  /** Reads what the page learned before anybody listened: acks and messages that came while the account was away. */
+  private async catchUp(account: Account): Promise<void> {
+    const session = this.sessions.readyDriver(account.id).current;
+    const awaited = await this.received.awaitingAcks(account.id, catchUpLimit);
+    const acks = await session.acksOf(awaited);
+    // The steps below a known ack have been passed too.
+    const steps = acks.flatMap(({ whatsappId, ack }) =>
+      ack < 0 ? [{ whatsappId, ack }] : Array.from({ length: ack }, (_step, index) => ({ whatsappId, ack: index + 1 })),
+    );
+    await this.received.writeAcks(steps.map((step) => ({ accountId: account.id, ...step })));
+    if (!account.lastConnectedAt) return;
+    const since = (account.lastConnectedAt.getTime() - clockSkewMs) / 1000;
+    const missed = (await session.recentIncoming(catchUpLimit)).filter(({ timestamp }) => timestamp >= since);
+    await this.received.storeIncoming(account, missed);
+  }
+
+  private schedule(): void {
+    if (this.writing || this.stopping) return;
+    this.writing = this.writeSoon().finally(() => {
+      this.writing = null;
+      if (this.acks.length > 0 || this.incoming.length > 0) this.schedule();
+    });
+  }
+
+  private async writeSoon(): Promise<void> {
+    await delay(gatherMs);
+    try {
+      await this.write();
+    } catch (error) {
+      this.logger.warn({ err: error, acks: this.acks.length, incoming: this.incoming.length }, 'not written yet; trying again');
+      await delay(retryMs);
+    }
+  }
+
+  /** Writes what was gathered; what could not be written stays gathered. */
+  private async write(): Promise<void> {
+    const acks = this.acks;
+    this.acks = [];
+    try {
+      await this.received.writeAcks(acks);
+    } catch (error) {
+      this.acks = [...acks, ...this.acks];
+      throw error;
+    }
+    const incoming = this.incoming;
+    this.incoming = [];
+    const byAccount = new Map<Account, PageMessage[]>();
+    for (const { account, message } of incoming) byAccount.set(account, [...(byAccount.get(account) ?? []), message]);
+    try {
+      for (const [account, messages] of byAccount) await this.received.storeIncoming(account, messages);
+    } catch (error) {
+      this.incoming = [...incoming, ...this.incoming];
+      throw error;
+    }
+  }
+}

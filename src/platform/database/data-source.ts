@@ -1,0 +1,26 @@
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { PostgresDataSourceOptions } from 'typeorm/driver/postgres/PostgresDataSourceOptions.js';
+import type { Config } from '../config/config.js';
+
+/** How every role connects to PostgreSQL. Migrations are run by `flotilla migrate` alone, never by a role's boot. */
+export function dataSourceOptions(config: Config): PostgresDataSourceOptions {
+  return {
+    type: 'postgres',
+    url: config.database.url,
+    poolSize: config.database.poolSize,
+    applicationName: `flotilla ${config.environment}`,
+    connectTimeoutMS: 10_000,
+    synchronize: false,
+    logging: false,
+  };
+}
+
+/** The compiled migrations, oldest first (`migrations/` at the top of the project). */
+export function migrationFiles(): string[] {
+  const folder = join(import.meta.dirname, '../../../migrations');
+  return readdirSync(folder)
+    .filter((name) => /^\d.*\.(js|ts)$/.test(name) && !name.endsWith('.d.ts'))
+    .sort()
+    .map((name) => join(folder, name));
+}

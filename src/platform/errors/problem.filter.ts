@@ -1,0 +1,66 @@
+import { ArgumentsHost, Catch, ExceptionFilter, HttpException, Inject } from '@nestjs/common';
+import type { Request, Response } from 'express';
+import { STATUS_CODES } from 'node:http';
+import type { Logger } from '../logging/logger.js';
+import { LOGGER } from '../logging/logging.module.js';
+import { Problem } from './problem.js';
+
+/** Codes of errors that Nest or Express raise before a feature is reached. */
+const frameworkCodes: Record<number, string> = {
+  400: 'request.malformed',
+  401: 'auth.required',
+  403: 'auth.forbidden',
+  404: 'route.not_found',
+  405: 'route.method_not_allowed',
+  406: 'request.not_acceptable',
+  409: 'request.conflict',
+  413: 'request.too_large',
+  415: 'request.unsupported_media_type',
+  429: 'request.throttled',
+  503: 'service.unavailable',
+};
+
+/** Answers every error as RFC 9457 `application/problem+json`; what nobody expected is logged and says nothing of its inside. */
+@Catch()
+export class ProblemFilter implements ExceptionFilter {
+  constructor(@Inject(LOGGER) private readonly logger: Logger) {}
+
+  catch(exception: unknown, host: ArgumentsHost): void {
+    const request = host.switchToHttp().getRequest<Request & { id?: string }>();
+    const response = host.switchToHttp().getResponse<Response>();
+    const problem = toProblem(exception);
+    if (problem.status >= 500) this.logger.error({ err: exception, url: request.originalUrl }, 'request failed');
+    if (response.headersSent) {
+      response.end();
+      return;
+    }
+    response
+      .status(problem.status)
+      .type('application/problem+json')
+      .send(
+        JSON.stringify({
+          type: `https://flotilla.dev/problems/${problem.code}`,
+          title: STATUS_CODES[problem.status] ?? 'Error',
+          status: problem.status,
+          code: problem.code,
+          detail: problem.message,
+          errors: problem.errors,
+          requestId: request.id,
+        }),
+      );
+  }
+}
+
+function toProblem(exception: unknown): Problem {
+  if (exception instanceof Problem) return exception;
+  if (exception instanceof HttpException) return fromStatus(exception.getStatus(), exception.message);
+  // body-parser and other Express middleware throw plain errors with a status and a message meant for the caller.
+  if (exception instanceof Error && 'status' in exception && typeof exception.status === 'number') {
+    return fromStatus(exception.status, exception.message);
+  }
+  return new Problem(500, 'internal.error', 'Something went wrong on our side. The request id finds it in the log.');
+}
+
+function fromStatus(status: number, detail: string): Problem {
+  return new Problem(status, frameworkCodes[status] ?? (status >= 500 ? 'internal.error' : 'request.invalid'), detail);
+}

@@ -1,0 +1,58 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
+import type { LoggerService } from '@nestjs/common';
+import { pino, type Logger as PinoLogger } from 'pino';
+
+/** What every log line of one piece of work carries: the request it serves, the message or account it is about. */
+export interface LogContext {
+  requestId?: string;
+  messageId?: string;
+  accountId?: string;
+}
+
+export const logContext = new AsyncLocalStorage<LogContext>();
+
+/** Paths whose values never reach a log. */
+const redact = [
+  'req.headers.authorization',
+  'req.headers["x-api-key"]',
+  'req.headers.cookie',
+  '*.key',
+  '*.text',
+  '*.qr',
+  '*.pairingCode',
+];
+
+export type Logger = PinoLogger;
+
+/** One JSON line an entry on standard output, which supervisord writes to the program's log file. */
+export function createLogger(role: string, level: string): Logger {
+  return pino({
+    level,
+    base: { role, pid: process.pid },
+    timestamp: pino.stdTimeFunctions.isoTime,
+    formatters: { level: (label) => ({ level: label }) },
+    redact: { paths: redact, censor: '[redacted]' },
+    mixin: () => ({ ...logContext.getStore() }),
+  });
+}
+
+/** Lets Nest write its own lines through pino. */
+export class NestLogger implements LoggerService {
+  constructor(private readonly logger: Logger) {}
+
+  log(message: unknown, context?: string): void {
+    this.logger.debug({ context }, String(message));
+  }
+
+  warn(message: unknown, context?: string): void {
+    this.logger.warn({ context }, String(message));
+  }
+
+  error(message: unknown, stack?: string, context?: string): void {
+    this.logger.error({ context, stack, err: message instanceof Error ? message : undefined }, String(message));
+  }
+
+  fatal(message: unknown, context?: string): void {
+    this.logger.fatal({ context }, String(message));
+  }
+}

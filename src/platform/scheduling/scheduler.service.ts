@@ -1,0 +1,91 @@
+import { Inject, Injectable, type OnApplicationBootstrap, type OnModuleDestroy } from '@nestjs/common';
+import { setTimeout as delay } from 'node:timers/promises';
+import { Client } from 'pg';
+import type { Config } from '../config/config.js';
+import { CONFIG } from '../config/config.module.js';
+import type { Logger } from '../logging/logger.js';
+import { LOGGER } from '../logging/logging.module.js';
+
+/** Something that the leading scheduler does again and again. Doing it twice at once must be harmless. */
+export interface ScheduledTask {
+  readonly name: string;
+  readonly everyMs: number;
+  run(): Promise<unknown>;
+}
+
+/** Injection token of the {@link ScheduledTask}s of this process. */
+export const SCHEDULED_TASKS = Symbol('SCHEDULED_TASKS');
+
+/** Any number that nothing else in this database locks. */
+const leaderLock = 3_310_947_265;
+const candidacyMs = 1_000;
+
+/**
+ * Runs the tasks on one leader: the scheduler whose database session holds an advisory lock. When that process dies its
+ * session ends, and another one leads a second later.
+ */
+@Injectable()
+export class SchedulerService implements OnApplicationBootstrap, OnModuleDestroy {
+  private readonly stopped = new AbortController();
+  private running: Promise<void> | null = null;
+
+  constructor(
+    @Inject(CONFIG) private readonly config: Config,
+    @Inject(LOGGER) private readonly logger: Logger,
+    @Inject(SCHEDULED_TASKS) private readonly tasks: ScheduledTask[],
+  ) {}
+
+  onApplicationBootstrap(): void {
+    this.running = this.run();
+  }
+
+  async onModuleDestroy(): Promise<void> {
+    this.stopped.abort();
+    await this.running;
+  }
+
+  private async run(): Promise<void> {
+    while (!this.stopped.signal.aborted) {
+      try {
+        await this.leadOnce();
+      } catch (error) {
+        this.logger.warn({ err: error }, 'cannot lead now; trying again');
+      }
+      await this.pause(candidacyMs, this.stopped.signal);
+    }
+  }
+
+  /** Leads until the session that holds the lock ends or this process stops. */
+  private async leadOnce(): Promise<void> {
+    const session = new Client({ connectionString: this.config.database.url, keepAlive: true });
+    const lost = new AbortController();
+    session.on('error', () => lost.abort());
+    session.on('end', () => lost.abort());
+    await session.connect();
+    try {
+      const { rows } = await session.query('select pg_try_advisory_lock($1) as leads', [leaderLock]);
+      if (!rows[0].leads) return;
+      this.logger.info({ tasks: this.tasks.map(({ name }) => name) }, 'scheduler leads');
+      const until = AbortSignal.any([lost.signal, this.stopped.signal]);
+      await Promise.all(this.tasks.map((task) => this.repeat(task, until)));
+    } finally {
+      await session.end().catch((error: unknown) => this.logger.debug({ err: error }, 'the leading session did not end'));
+    }
+  }
+
+  private async repeat(task: ScheduledTask, until: AbortSignal): Promise<void> {
+    while (!until.aborted) {
+      const started = Date.now();
+      try {
+        await task.run();
+      } catch (error) {
+        this.logger.error({ err: error, task: task.name }, 'a task failed; it runs again');
+      }
+      await this.pause(Math.max(20, task.everyMs - (Date.now() - started)), until);
+    }
+  }
+
+  private async pause(ms: number, until: AbortSignal): Promise<void> {
+    await delay(ms, undefined, { signal: until }).catch(() => undefined);
+  }
+}

@@ -1,0 +1,59 @@
+import 'reflect-metadata';
+import { type DynamicModule, type INestApplicationContext, Module, type Type } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import { type Config, loadConfig } from './config/config.js';
+import { ConfigModule } from './config/config.module.js';
+import { configureHttp } from './http/http.js';
+import { createLogger, type Logger, NestLogger } from './logging/logger.js';
+import { LoggingModule } from './logging/logging.module.js';
+
+/** Nest's root: the settings, the log, and the module of one role. */
+@Module({})
+export class RootModule {
+  static of(role: Type | DynamicModule, config: Config, logger: Logger): DynamicModule {
+    return { module: RootModule, imports: [ConfigModule.forRoot(config), LoggingModule.forRoot(logger), role] };
+  }
+}
+
+/** Builds one role's context without HTTP. It closes gracefully on SIGTERM and SIGINT. */
+export async function createContext(role: Type | DynamicModule, config: Config, logger: Logger): Promise<INestApplicationContext> {
+  const context = await NestFactory.createApplicationContext(RootModule.of(role, config, logger), {
+    logger: new NestLogger(logger),
+    abortOnError: false,
+  });
+  context.enableShutdownHooks();
+  return context;
+}
+
+/** Builds one role that answers HTTP, and listens. It closes gracefully on SIGTERM and SIGINT. */
+export async function listen(
+  role: Type | DynamicModule,
+  config: Config,
+  logger: Logger,
+  address: { host: string; port: number },
+  configure: (app: import('@nestjs/platform-express').NestExpressApplication) => void = () => undefined,
+): Promise<void> {
+  const app = await NestFactory.create<import('@nestjs/platform-express').NestExpressApplication>(
+    RootModule.of(role, config, logger),
+    { logger: new NestLogger(logger), abortOnError: false, bodyParser: false, forceCloseConnections: true },
+  );
+  configureHttp(app, logger);
+  configure(app);
+  await app.listen(address.port, address.host);
+  logger.info(address, 'listening');
+}
+
+/** Runs a role's main; what stops it from starting is said in one line, and the exit code is 1. */
+export async function startRole(name: string, start: (config: Config, logger: Logger) => Promise<unknown>): Promise<void> {
+  let logger = createLogger(name, 'info');
+  try {
+    const config = loadConfig();
+    logger = createLogger(name, config.logLevel);
+    await start(config, logger);
+  } catch (error) {
+    logger.fatal({ err: error }, `${name} could not start: ${error instanceof Error ? error.message : String(error)}`);
+    process.exitCode = 1;
+    // Open handles of what did start must not keep a dead role alive; the log line is written synchronously.
+    process.exit();
+  }
+}

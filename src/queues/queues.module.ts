@@ -1,0 +1,22 @@
+import { BullModule } from '@nestjs/bullmq';
+import { Module } from '@nestjs/common';
+import type { Redis } from 'ioredis';
+import { REDIS } from '../platform/queues/redis.js';
+import { RedisModule } from '../platform/queues/redis.module.js';
+import { queueNames } from './queue-policies.js';
+import { QueuesService } from './queues.service.js';
+
+@Module({
+  imports: [
+    RedisModule,
+    BullModule.forRootAsync({
+      imports: [RedisModule],
+      inject: [REDIS],
+      useFactory: (redis: Redis) => ({ connection: redis }),
+    }),
+    BullModule.registerQueue(...queueNames.map((name) => ({ name }))),
+  ],
+  providers: [QueuesService],
+  exports: [QueuesService],
+})
+export class QueuesModule {}

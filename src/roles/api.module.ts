@@ -1,0 +1,33 @@
+import { Module } from '@nestjs/common';
+import { APP_GUARD } from '@nestjs/core';
+import { AccountsController } from '../accounts/accounts.controller.js';
+import { AccountsModule } from '../accounts/accounts.module.js';
+import { AdminController } from '../admin/admin.controller.js';
+import { BacklogService } from '../admin/backlog.service.js';
+import { HealthController } from '../admin/health.controller.js';
+import { HealthService } from '../admin/health.service.js';
+import { EventsController } from '../events/events.controller.js';
+import { EventsModule } from '../events/events.module.js';
+import { InstancesModule } from '../instances/instances.module.js';
+import { MessagesController } from '../messages/messages.controller.js';
+import { MessagesModule } from '../messages/messages.module.js';
+import { DatabaseModule } from '../platform/database/database.module.js';
+import { AuthGuard } from '../workspaces/auth.guard.js';
+import { OwnWorkspaceController, WorkspacesController } from '../workspaces/workspaces.controller.js';
+import { WorkspacesModule } from '../workspaces/workspaces.module.js';
+
+/** What the API serves. Every route is closed unless it says otherwise. */
+@Module({
+  imports: [DatabaseModule, WorkspacesModule, EventsModule, InstancesModule, AccountsModule, MessagesModule],
+  controllers: [
+    HealthController,
+    WorkspacesController,
+    OwnWorkspaceController,
+    AccountsController,
+    MessagesController,
+    EventsController,
+    AdminController,
+  ],
+  providers: [{ provide: APP_GUARD, useClass: AuthGuard }, HealthService, BacklogService],
+})
+export class ApiModule {}

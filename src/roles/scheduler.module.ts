@@ -1,0 +1,21 @@
+import { Module } from '@nestjs/common';
+import { AccountsModule } from '../accounts/accounts.module.js';
+import { PlacementTask } from '../accounts/placement.task.js';
+import { LanesTask } from '../messages/lanes.task.js';
+import { MessagesModule } from '../messages/messages.module.js';
+import { PruningTask } from '../messages/pruning.task.js';
+import { DatabaseModule } from '../platform/database/database.module.js';
+import { SCHEDULED_TASKS, SchedulerService } from '../platform/scheduling/scheduler.service.js';
+
+const tasks = [LanesTask, PlacementTask, PruningTask];
+
+/** What the leading scheduler does again and again. */
+@Module({
+  imports: [DatabaseModule, MessagesModule, AccountsModule],
+  providers: [
+    ...tasks,
+    { provide: SCHEDULED_TASKS, inject: tasks, useFactory: (...all: unknown[]) => all },
+    SchedulerService,
+  ],
+})
+export class SchedulerModule {}

@@ -1,0 +1,16 @@
+import { Module } from '@nestjs/common';
+import { MessagesModule } from '../messages/messages.module.js';
+import { SendMessageProcessor } from '../messages/send-message.processor.js';
+import { DatabaseModule } from '../platform/database/database.module.js';
+import { QUEUE_PROCESSORS, QueueWorker } from '../queues/queue-worker.service.js';
+
+/** What a worker consumes. */
+@Module({
+  imports: [DatabaseModule, MessagesModule],
+  providers: [
+    SendMessageProcessor,
+    { provide: QUEUE_PROCESSORS, inject: [SendMessageProcessor], useFactory: (...processors: unknown[]) => processors },
+    QueueWorker,
+  ],
+})
+export class WorkerModule {}

@@ -1,0 +1,270 @@
+import { createWid, MsgKey, phoneOfWid, widOfPhone } from './ids.js';
+import { Chat, Contact, MESSAGES_IN_MEMORY, msgOfRow, rowOf } from './models.js';
+
+/** Sends that may wait for the server at the same time. */
+const MAX_PENDING = 1000;
+/** Numbers whose registration is remembered. */
+const MAX_KNOWN_NUMBERS = 10_000;
+
+/** Messages and chats: what goes out, what comes in, and what is kept. */
+export class Messages {
+  #store;
+  #link;
+  #collections;
+  #account;
+  /** Sends without ack 1, by the text form of their key. */
+  #pending = new Map();
+  #numbers = new Map();
+  #seen = new Map();
+  #stored = [];
+  #confirming;
+
+  constructor({ store, link, account }) {
+    this.#store = store;
+    this.#link = link;
+    this.#account = account;
+  }
+
+  /** The collections are made with this object's `exists`, so they come a little later. */
+  attach(collections) {
+    this.#collections = collections;
+    collections.Msg.getMessagesById = async (ids) => ({ messages: await this.#load(ids) });
+    collections.Msg.search = async (query) => ({
+      messages: collections.Msg.filter((msg) => msg.body?.includes(query)),
+    });
+    collections.Chat.find = async (id) => (await this.findOrCreateChat(createWid(id))).chat;
+  }
+
+  /** Brings back what the last page of this profile had. */
+  async restore() {
+    const { rows, chats } = await this.#store.restore(MESSAGES_IN_MEMORY);
+    for (const { id, seen } of chats) this.#seen.set(id, seen);
+    for (const row of rows) {
+      const msg = msgOfRow(row, this.#account.me, false);
+      this.#collections.Msg.add(msg);
+      if (row.p) this.#pending.set(row.id, waiter());
+      this.#touchChat(msg, !msg.id.fromMe && row.o > (this.#seen.get(msg.id.remote._serialized) ?? 0));
+    }
+  }
+
+  /** Whether a number is registered: its owner's name, or null. */
+  async exists(phone) {
+    const known = this.#numbers.get(phone);
+    if (known) return known;
+    const found = await this.#link.ask('exists', { phone });
+    // A number that is not registered may be so a moment later.
+    if (found) this.#learn(phone, found.name);
+    return found;
+  }
+
+  /** Whether this page has already learnt that a number is registered. */
+  isKnown(phone) {
+    return this.#numbers.has(phone);
+  }
+
+  /** The chat with a user, new if need be. Strangers to WhatsApp have no LID, and so no chat. */
+  async findOrCreateChat(wid) {
+    if (!wid.isUser()) throw new Error(`The sandbox has no chats of the kind ${wid}`);
+    const phone = phoneOfWid(wid);
+    const pn = widOfPhone(phone);
+    const known = this.#collections.Chat.get(pn);
+    if (known) return { chat: known, created: false };
+    const found = await this.exists(phone);
+    if (!found) throw new Error('No LID for user');
+    return { chat: this.#chatOf(pn), created: true };
+  }
+
+  /** Adds a message to a chat and sends it: one promise for each step, as WhatsApp Web has them. */
+  addAndSend(chat, message) {
+    const added = this.#addOutgoing(chat, message);
+    const sent = added.then(({ id }) => {
+      const entry = this.#pending.get(id._serialized);
+      return entry ? entry.promise : { messageSendResult: 'OK' };
+    });
+    // Not every caller waits for the result.
+    sent.catch(() => undefined);
+    return [added, sent];
+  }
+
+  /** The chat's owner has seen it up to its end. */
+  async sendSeen(chat) {
+    if (chat.unreadCount === 0) return;
+    chat.set({ unreadCount: 0 });
+    const id = chat.id._serialized;
+    const seen = this.#collections.Msg.get(chat.lastReceivedKey)?.row.o ?? 0;
+    this.#seen.set(id, seen);
+    await this.#store.saveChat({ id, seen });
+  }
+
+  /** Takes in what the server tells, and confirms each event once it is stored. */
+  async receive(events) {
+    for (const { n, event } of events) {
+      try {
+        if (event.k === 'msg') this.#receiveMessage(event);
+        else await this.#receiveAck(event);
+      } catch (error) {
+        console.error(error);
+      }
+      this.#stored.push(n);
+    }
+    this.#confirming ??= this.#confirm();
+  }
+
+  /** The server refused a message. */
+  refused(id) {
+    for (const [key, entry] of this.#pending) {
+      if (!key.endsWith(`_${id}`)) continue;
+      this.#settle(key, -1);
+      entry.resolve({ messageSendResult: 'ERROR_UNKNOWN' });
+    }
+  }
+
+  /** Sends again, under the same ids, what the server has not acknowledged. */
+  async resend() {
+    await this.#store.flush();
+    for (const key of this.#pending.keys()) {
+      const msg = this.#collections.Msg.get(key);
+      if (msg) this.#transmit(msg);
+    }
+  }
+
+  async #addOutgoing(chat, message) {
+    const { Msg } = this.#collections;
+    const key = message.id;
+    if (this.#pending.size >= MAX_PENDING) {
+      throw new Error(`${MAX_PENDING} messages wait for the server already.`);
+    }
+    if (!this.#pending.has(key._serialized)) this.#pending.set(key._serialized, waiter());
+    let msg = Msg.get(key);
+    if (!msg) {
+      const row = rowOf(key, { ...message, order: this.#store.nextOrder() });
+      msg = msgOfRow(row, this.#account.me, true);
+      msg.mentionedJidList = message.mentionedJidList ?? [];
+      Msg.add(msg);
+      this.#touchChat(msg, false);
+      await this.#store.save(row);
+    }
+    this.#transmit(msg);
+    return msg;
+  }
+
+  #transmit(msg) {
+    const to = phoneOfWid(msg.id.remote);
+    // Without a connection it waits on disk and is sent after the next one.
+    this.#link.send({ t: 'send', id: msg.id.id, to, type: msg.type, text: msg.body ?? '' });
+  }
+
+  #receiveMessage(event) {
+    const { Msg } = this.#collections;
+    const remote = widOfPhone(event.chat);
+    const key = new MsgKey({ fromMe: event.fromMe, remote, id: event.id });
+    if (Msg.get(key)) {
+      if (event.fromMe) this.#settle(key._serialized, 1);
+      return;
+    }
+    if (event.name && !event.fromMe) this.#learn(event.chat, event.name);
+    const row = rowOf(key, {
+      body: event.text,
+      type: event.type,
+      t: event.t,
+      ack: 1,
+      order: this.#store.nextOrder(),
+      name: event.name,
+    });
+    this.#store.saveSoon(row);
+    const msg = msgOfRow(row, this.#account.me, true);
+    Msg.add(msg);
+    this.#touchChat(msg, !event.fromMe);
+  }
+
+  async #receiveAck({ chat, id, ack }) {
+    const key = `true_${widOfPhone(chat)}_${id}`;
+    if (this.#collections.Msg.get(key)) {
+      this.#settle(key, ack);
+      return;
+    }
+    const row = await this.#store.find(key);
+    if (!row || row.a >= ack) return;
+    delete row.p;
+    row.a = ack;
+    this.#store.saveSoon(row);
+  }
+
+  /** Moves a message on; an ack that is behind changes nothing. */
+  #settle(key, ack) {
+    const msg = this.#collections.Msg.get(key);
+    const isProgress = ack === -1 ? msg?.ack === 0 : ack > (msg?.ack ?? ack);
+    if (msg && isProgress) {
+      const { row } = msg;
+      row.a = ack;
+      delete row.p;
+      this.#store.saveSoon(row);
+      msg.set({ ack });
+    }
+    const entry = this.#pending.get(key);
+    if (entry) {
+      this.#pending.delete(key);
+      if (ack >= 1) entry.resolve({ messageSendResult: 'OK', t: msg?.t });
+    }
+  }
+
+  async #confirm() {
+    try {
+      while (this.#stored.length > 0) {
+        await this.#store.flushSoon();
+        const n = this.#stored;
+        this.#stored = [];
+        // Events that came in during the last flush may not be in it.
+        await this.#store.flush();
+        this.#link.send({ t: 'got', n });
+      }
+    } finally {
+      this.#confirming = undefined;
+    }
+  }
+
+  async #load(ids) {
+    const found = await Promise.all(
+      ids.map(async (id) => {
+        const text = typeof id === 'string' ? id : id._serialized;
+        const msg = this.#collections.Msg.get(text);
+        if (msg) return msg;
+        const row = await this.#store.find(text);
+        return row && msgOfRow(row, this.#account.me, false);
+      }),
+    );
+    return found.filter(Boolean);
+  }
+
+  #touchChat(msg, isUnread) {
+    const chat = this.#chatOf(msg.id.remote);
+    chat.t = msg.t;
+    chat.lastReceivedKey = msg.id;
+    if (isUnread) chat.set({ unreadCount: chat.unreadCount + 1 });
+  }
+
+  #chatOf(wid) {
+    const { Chat: chats, Contact: contacts } = this.#collections;
+    const known = chats.get(wid);
+    if (known) return known;
+    const name = this.#numbers.get(wid.user)?.name;
+    if (!contacts.get(wid)) contacts.add(new Contact(wid, name));
+    return chats.add(new Chat(wid, name ?? `+${wid.user}`, this.#collections.Msg));
+  }
+
+  #learn(phone, name) {
+    if (this.#numbers.get(phone)?.name === name) return;
+    this.#numbers.set(phone, { name });
+    if (this.#numbers.size > MAX_KNOWN_NUMBERS) {
+      this.#numbers.delete(this.#numbers.keys().next().value);
+    }
+  }
+}
+
+function waiter() {
+  let resolve;
+  const promise = new Promise((done) => {
+    resolve = done;
+  });
+  return { promise, resolve };
+}

@@ -1,0 +1,193 @@
+import { Collection, Model } from './events.js';
+import { createWid, lidOfPhone, MsgKey, phoneOfWid, widOfPhone } from './ids.js';
+
+/** How much is kept in memory; what is older is on disk. */
+export const MESSAGES_IN_MEMORY = 2000;
+const CHATS_IN_MEMORY = 5000;
+
+/** A message. Its `row` is what is stored of it. */
+export class Msg extends Model {
+  #row;
+
+  constructor(attributes, row) {
+    super(attributes);
+    this.#row = row;
+  }
+
+  get row() {
+    return this.#row;
+  }
+
+  get isEphemeral() {
+    return false;
+  }
+
+  get isStatusV3() {
+    return false;
+  }
+
+  unsafe() {
+    return this;
+  }
+
+  canReply() {
+    return true;
+  }
+
+  /** What a reply to this message carries along. */
+  msgContextInfo() {
+    return {
+      quotedStanzaID: this.id.id,
+      quotedParticipant: this.from,
+      quotedMsg: { type: this.type, body: this.body },
+    };
+  }
+}
+
+export class Chat extends Model {
+  #messages;
+
+  constructor(wid, name, messages) {
+    super({
+      id: wid,
+      name,
+      formattedTitle: name,
+      t: 0,
+      unreadCount: 0,
+      archive: false,
+      pin: undefined,
+      isLocked: false,
+      isReadOnly: false,
+      lastReceivedKey: undefined,
+    });
+    this.#messages = messages;
+    Object.defineProperty(this, 'mute', { value: new Mute(this), enumerable: false });
+  }
+
+  /** The messages of this chat that are in memory. */
+  get msgs() {
+    const chat = this.id._serialized;
+    return { getModelsArray: () => this.#messages.filter((msg) => msg.id.remote._serialized === chat) };
+  }
+
+  serialize() {
+    return {
+      ...this,
+      muteExpiration: this.mute.expiration,
+      // Only whether there are any is asked for; the last one is found by its key.
+      msgs: this.lastReceivedKey ? [this.lastReceivedKey._serialized] : [],
+    };
+  }
+}
+
+class Mute {
+  expiration = 0;
+  #chat;
+
+  constructor(chat) {
+    this.#chat = chat;
+  }
+
+  async mute({ expiration }) {
+    this.expiration = expiration;
+    this.#chat.trigger('change:mute', this.#chat);
+  }
+
+  async unmute() {
+    await this.mute({ expiration: 0 });
+  }
+}
+
+export class Contact extends Model {
+  constructor(wid, name) {
+    const phone = phoneOfWid(wid);
+    super({
+      id: wid,
+      phoneNumber: widOfPhone(phone),
+      lid: lidOfPhone(phone),
+      pushname: name,
+      type: 'in',
+      isBusiness: false,
+      isEnterprise: false,
+      isContactBlocked: false,
+      labels: [],
+    });
+  }
+}
+
+/** A message as it is stored: small, and without anything that follows from the rest. */
+export function rowOf(key, { body, type, t, ack, order, name, quotedMsg, quotedStanzaID }) {
+  const row = { id: key._serialized, o: order, b: body, y: type, t, a: ack };
+  if (key.fromMe && ack === 0) row.p = 1;
+  if (name) row.n = name;
+  if (quotedMsg) row.q = { msg: quotedMsg, id: quotedStanzaID };
+  return row;
+}
+
+/** The model of a stored message. */
+export function msgOfRow(row, me, isNewMsg) {
+  const id = MsgKey.fromString(row.id);
+  const attributes = {
+    id,
+    body: row.b,
+    type: row.y,
+    t: row.t,
+    ack: row.a,
+    from: id.fromMe ? me : id.remote,
+    to: id.fromMe ? id.remote : me,
+    self: id.fromMe ? 'out' : 'in',
+    isNewMsg,
+    star: false,
+    broadcast: false,
+    isForwarded: false,
+    mentionedJidList: [],
+    groupMentions: [],
+  };
+  if (row.n) attributes.notifyName = row.n;
+  if (row.q) Object.assign(attributes, { quotedMsg: row.q.msg, quotedStanzaID: row.q.id });
+  return new Msg(attributes, row);
+}
+
+/** All collections of the page, as `WAWebCollections` has them. */
+export function createCollections(exists) {
+  // A message that waits for ack 1 must be found until it has it.
+  const Msgs = new Collection(MESSAGES_IN_MEMORY, (msg) => msg.ack !== 0 || !msg.id.fromMe);
+  const Chats = new Collection(CHATS_IN_MEMORY);
+  const Contacts = new Collection(CHATS_IN_MEMORY);
+  Msgs.modelClass = Msg;
+
+  Contacts.find = async (id) => {
+    const wid = createWid(id);
+    const known = Contacts.get(wid);
+    if (known) return known;
+    const found = wid.isUser() ? await exists(phoneOfWid(wid)) : null;
+    // WhatsApp knows strangers as contacts too, but without a name.
+    return Contacts.get(wid) ?? Contacts.add(new Contact(wid, found?.name));
+  };
+  Contacts.gadd = (id) => Contacts.get(id) ?? Contacts.add(new Contact(createWid(id), undefined));
+
+  const empty = () => {
+    const collection = new Collection(1);
+    collection.find = async () => undefined;
+    collection.update = async () => undefined;
+    return collection;
+  };
+  return {
+    Msg: Msgs,
+    Chat: Chats,
+    Contact: Contacts,
+    Blocklist: empty(),
+    Label: empty(),
+    ProfilePicThumb: empty(),
+    Status: empty(),
+    Reactions: empty(),
+    Presence: empty(),
+    Call: empty(),
+    BusinessProfile: empty(),
+    GroupMetadata: empty(),
+    WAWebGroupMetadataCollection: empty(),
+    WAWebNewsletterCollection: empty(),
+    NewsletterMetadataCollection: empty(),
+    WAWebNewsletterMetadataCollection: empty(),
+  };
+}

@@ -1,0 +1,275 @@
+import { randomBytes, timingSafeEqual } from 'node:crypto';
+import { once } from 'node:events';
+import { type RawData, WebSocket } from 'ws';
+import type { SandboxNetwork } from './sandbox.network.js';
+import type { QueuedEvent } from './sandbox.outbox.js';
+import { proofOf } from './sandbox.pairing.js';
+import { type Credential, lidOf } from './sandbox.phones.js';
+
+/** What a browser sends. */
+type BrowserFrame =
+  | { t: 'register'; noisePublicKey: string; identityPublicKey: string; device: string }
+  | { t: 'stored'; id: string }
+  | { t: 'auth'; id: string; proof: string }
+  | { t: 'send'; id: string; to: string; type: string; text: string }
+  | { t: 'got'; n: number[] }
+  | { t: 'ask'; n: number; q: string; phone?: string; secret?: string }
+  | { t: 'unknown-module'; name: string };
+
+/** Why a connection is ended for good: the page must not simply connect again. */
+export type Refusal = 'conflict' | 'unlinked';
+
+const EVENTS_PER_FRAME = 500;
+/** A browser that stops reading is cut off; it gets everything again when it comes back. */
+const MAX_UNREAD_BYTES = 64 * 1024 * 1024;
+const MAX_TEXT_LENGTH = 65_536;
+
+/** One WebSocket of one page. */
+export class SandboxConnection {
+  private readonly nonce = randomBytes(24).toString('base64');
+  private credential: Credential | undefined;
+  private events: QueuedEvent[] = [];
+  private flushing: NodeJS.Immediate | undefined;
+  private stored: ((id: string) => void) | undefined;
+
+  constructor(
+    private readonly socket: WebSocket,
+    private readonly network: SandboxNetwork,
+  ) {
+    socket.on('message', (data) => this.receive(data));
+    socket.on('close', () => this.closed());
+    // 'close' follows every error.
+    socket.on('error', (error) => network.logger.debug({ err: error }, 'page socket error'));
+    this.send({ t: 'challenge', nonce: this.nonce });
+  }
+
+  /** Whether frames can still be sent. */
+  get isOpen(): boolean {
+    return this.socket.readyState === WebSocket.OPEN;
+  }
+
+  /** Sends one frame, if the socket is open. */
+  send(frame: object): void {
+    if (!this.isOpen) return;
+    if (this.socket.bufferedAmount > MAX_UNREAD_BYTES) {
+      this.network.logger.warn({}, 'a page stopped reading: its connection is cut');
+      this.terminate();
+      return;
+    }
+    this.socket.send(JSON.stringify(frame));
+  }
+
+  /** Sends an event with the others of this turn of the event loop. */
+  pushEvent(event: QueuedEvent): void {
+    this.events.push(event);
+    this.flushing ??= setImmediate(() => this.flushEvents());
+  }
+
+  /** Greets a linked browser and tells it everything that it missed. */
+  welcome(missed: Iterable<QueuedEvent>): void {
+    const { credential } = this;
+    if (!credential) return;
+    const phone = this.network.phones.find(credential.phone);
+    const { syncDelayMs, earlySync } = this.network.faults.of(credential.phone);
+    const list = [...missed];
+    this.send({
+      t: 'welcome',
+      phone: credential.phone,
+      lid: lidOf(credential.phone),
+      name: phone?.name ?? '',
+      offline: list.length,
+      syncDelayMs,
+      earlySync,
+    });
+    this.events.push(...list);
+    this.flushEvents();
+    this.send({ t: 'caught-up' });
+  }
+
+  /** Hands a credential to the page; true once the page has stored it. */
+  async pair(credential: Credential, proof: string, limit: AbortSignal): Promise<boolean> {
+    const answered = new Promise<boolean>((resolve) => {
+      this.stored = (id) => resolve(id === credential.id);
+      const givenUp = (): void => resolve(false);
+      limit.addEventListener('abort', givenUp, { once: true });
+      this.socket.once('close', givenUp);
+    });
+    const phone = this.network.phones.find(credential.phone);
+    this.send({
+      t: 'paired',
+      id: credential.id,
+      phone: credential.phone,
+      lid: lidOf(credential.phone),
+      name: phone?.name ?? '',
+      proof,
+    });
+    try {
+      return this.isOpen && (await answered);
+    } finally {
+      this.stored = undefined;
+    }
+  }
+
+  /** Whether the browser answers a ping before `limit` ends. */
+  async ping(limit: AbortSignal): Promise<boolean> {
+    if (!this.isOpen || limit.aborted) return false;
+    this.socket.ping();
+    const closed = new AbortController();
+    const onClose = (): void => closed.abort();
+    this.socket.once('close', onClose);
+    try {
+      await once(this.socket, 'pong', { signal: AbortSignal.any([limit, closed.signal]) });
+      return this.isOpen;
+    } catch {
+      return false;
+    } finally {
+      this.socket.off('close', onClose);
+    }
+  }
+
+  /** Ends the connection and tells the page why. */
+  refuse(reason: Refusal): void {
+    this.leave();
+    this.send({ t: reason });
+    this.socket.close(1000);
+  }
+
+  /** Closes politely: the page connects again by itself. */
+  close(): void {
+    this.socket.close(1001);
+  }
+
+  /** Cuts the connection as a lost network does. */
+  terminate(): void {
+    this.socket.terminate();
+  }
+
+  private flushEvents(): void {
+    if (this.flushing) clearImmediate(this.flushing);
+    this.flushing = undefined;
+    const events = this.events;
+    this.events = [];
+    for (let start = 0; start < events.length; start += EVENTS_PER_FRAME) {
+      this.send({ t: 'ev', e: events.slice(start, start + EVENTS_PER_FRAME) });
+    }
+  }
+
+  private receive(data: RawData): void {
+    let frame: BrowserFrame;
+    try {
+      frame = JSON.parse(String(data)) as BrowserFrame;
+    } catch {
+      this.socket.close(1007);
+      return;
+    }
+    this.handle(frame).catch((error: unknown) => {
+      // Whatever went wrong, the page connects again and repeats what was not confirmed.
+      this.network.logger.error({ err: error }, 'a frame of a page failed');
+      this.terminate();
+    });
+  }
+
+  private async handle(frame: BrowserFrame): Promise<void> {
+    switch (frame.t) {
+      case 'register':
+        this.network.pairing.register(this, frame);
+        return;
+      case 'stored':
+        this.stored?.(frame.id);
+        return;
+      case 'auth':
+        return this.authenticate(frame.id, frame.proof);
+      case 'send':
+        return this.submit(frame.id, frame.to, frame.type, frame.text);
+      case 'got':
+        if (this.credential) this.network.outbox.confirm(this.credential.id, frame.n);
+        return;
+      case 'ask':
+        return this.answer(frame);
+      case 'unknown-module':
+        this.network.unknownModule(frame.name);
+        return;
+    }
+  }
+
+  private async authenticate(id: string, proof: string): Promise<void> {
+    const credential = this.network.phones.credential(id);
+    if (!credential || !sameText(proofOf(credential.secret, this.nonce), proof)) {
+      this.refuse('unlinked');
+      return;
+    }
+    if (this.network.faults.of(credential.phone).offline) {
+      this.socket.close(1013);
+      return;
+    }
+    this.credential = credential;
+    await this.network.companions.admit(credential, this);
+  }
+
+  private async submit(id: string, to: string, type: string, text: string): Promise<void> {
+    const { credential, network } = this;
+    if (!credential || !network.phones.credential(credential.id)) return;
+    const faults = network.faults.of(credential.phone);
+    const refused = faults.refuseRate > 0 && Math.random() < faults.refuseRate;
+    if (refused || !network.phones.find(to) || text.length > MAX_TEXT_LENGTH) {
+      this.send({ t: 'refused', id });
+      return;
+    }
+    const cut = faults.disconnectRate > 0 && Math.random() < faults.disconnectRate;
+    // Cut before or after the message is taken: the sender cannot tell which.
+    if (cut && Math.random() < 0.5) {
+      this.terminate();
+      return;
+    }
+    const submission = { from: credential.phone, to, whatsappId: id, type, text };
+    const accepted = network.delivery.accept(submission, credential.id);
+    if (cut) this.terminate();
+    await accepted;
+  }
+
+  private async answer(frame: Extract<BrowserFrame, { t: 'ask' }>): Promise<void> {
+    try {
+      this.send({ t: 'answer', n: frame.n, result: await this.ask(frame) });
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error);
+      this.send({ t: 'answer', n: frame.n, error: message });
+    }
+    if (frame.q === 'logout') this.socket.close(1000);
+  }
+
+  private async ask(frame: Extract<BrowserFrame, { t: 'ask' }>): Promise<unknown> {
+    const { network, credential } = this;
+    switch (frame.q) {
+      case 'exists': {
+        const phone = network.phones.find(frame.phone ?? '');
+        return phone ? { name: phone.name, lid: lidOf(phone.phone) } : null;
+      }
+      case 'code':
+        return network.pairing.requestCode(this, frame.phone ?? '', frame.secret ?? '');
+      case 'refresh-qr':
+        network.pairing.refresh(this);
+        return true;
+      case 'logout':
+        this.leave();
+        if (credential) await network.unlink(credential);
+        return true;
+      default:
+        throw new Error(`The sandbox does not know the question "${frame.q}".`);
+    }
+  }
+
+  private closed(): void {
+    if (this.flushing) clearImmediate(this.flushing);
+    this.network.pairing.forget(this);
+    this.leave();
+  }
+
+  private leave(): void {
+    if (this.credential) this.network.companions.left(this.credential.id, this);
+  }
+}
+
+function sameText(a: string, b: string): boolean {
+  const [left, right] = [Buffer.from(a), Buffer.from(String(b))];
+  return left.length === right.length && timingSafeEqual(left, right);
+}

@@ -1,0 +1,164 @@
+import {
+  BadRequestException,
+  Body,
+  Controller,
+  Delete,
+  Get,
+  HttpCode,
+  NotFoundException,
+  Param,
+  Post,
+  Put,
+  Query,
+  StreamableFile,
+} from '@nestjs/common';
+import { Readable } from 'node:stream';
+import {
+  CreatePhoneDto,
+  EnterCodeDto,
+  FaultsDto,
+  LedgerQueryDto,
+  PageDto,
+  ScanDto,
+  UnlinkDto,
+  WriteMessageDto,
+} from './sandbox.dto.js';
+import { NO_FAULTS, type Faults } from './sandbox.faults.js';
+import type { LedgerEntry } from './sandbox.ledger.js';
+import type { SandboxStats } from './sandbox.network.js';
+import { digitsOf, type Phone } from './sandbox.phones.js';
+import { SandboxServer } from './sandbox.server.js';
+
+interface Page<T> {
+  items: T[];
+  nextCursor: string | null;
+}
+
+const PAGE_SIZE = 10_000;
+
+/** The simulated phones, in the hands of whoever calls this. */
+@Controller('phones')
+export class SandboxPhonesController {
+  constructor(private readonly sandbox: SandboxServer) {}
+
+  @Post()
+  create(@Body() body: CreatePhoneDto): Promise<Phone> {
+    return this.sandbox.network.phones.create(body.phone, body.name);
+  }
+
+  @Get()
+  list(@Query() { cursor, limit }: PageDto): Page<Phone> {
+    return this.sandbox.network.phones.list(cursor, limit ?? PAGE_SIZE);
+  }
+
+  @Post(':phone/scan')
+  @HttpCode(200)
+  async scan(@Param('phone') number: string, @Body() { qr }: ScanDto): Promise<{ phone: string }> {
+    const phone = this.sandbox.network.phones.require(number);
+    await this.sandbox.network.pairing.scan(phone, qr);
+    return { phone: phone.phone };
+  }
+
+  @Post(':phone/enter-code')
+  @HttpCode(200)
+  async enterCode(
+    @Param('phone') number: string,
+    @Body() { code }: EnterCodeDto,
+  ): Promise<{ phone: string }> {
+    const phone = this.sandbox.network.phones.require(number);
+    await this.sandbox.network.pairing.enterCode(phone, code);
+    return { phone: phone.phone };
+  }
+
+  @Post(':phone/unlink')
+  @HttpCode(200)
+  async unlink(
+    @Param('phone') number: string,
+    @Body() body: UnlinkDto | undefined,
+  ): Promise<{ phone: string; unlinked: number }> {
+    const phone = this.sandbox.network.phones.require(number);
+    if (body?.accountPhone !== undefined && digitsOf(body.accountPhone) !== phone.phone) {
+      throw new NotFoundException(
+        `The account ${body.accountPhone} is not linked to ${phone.phone}: unlink it on its own phone.`,
+      );
+    }
+    return { phone: phone.phone, unlinked: await this.sandbox.network.unlinkAll(phone) };
+  }
+
+  @Post(':phone/messages')
+  write(
+    @Param('phone') number: string,
+    @Body() { to, text }: WriteMessageDto,
+  ): Promise<LedgerEntry> {
+    const { phones, delivery } = this.sandbox.network;
+    return delivery.write(phones.require(number).phone, phones.require(to).phone, text);
+  }
+
+  @Get(':phone/inbox')
+  async inbox(
+    @Param('phone') number: string,
+    @Query() { cursor, limit }: PageDto,
+  ): Promise<Page<LedgerEntry>> {
+    const { phones, ledger } = this.sandbox.network;
+    const { phone } = phones.require(number);
+    const after = Number(cursor ?? 0);
+    if (!Number.isSafeInteger(after) || after < 0) {
+      throw new BadRequestException('"cursor" must be a nextCursor of an earlier answer.');
+    }
+    const items = await ledger.inbox(phone, after, limit ?? PAGE_SIZE);
+    const next = after + items.length;
+    return { items, nextCursor: next < ledger.inboxSize(phone) ? String(next) : null };
+  }
+}
+
+/** The simulated network as a whole. */
+@Controller()
+export class SandboxController {
+  constructor(private readonly sandbox: SandboxServer) {}
+
+  @Get('ledger')
+  ledger(@Query() { since }: LedgerQueryDto): StreamableFile {
+    const lines = Readable.from(this.sandbox.network.ledger.lines(since ?? 0), {
+      objectMode: false,
+    });
+    return new StreamableFile(lines, { type: 'application/x-ndjson' });
+  }
+
+  @Delete('ledger')
+  @HttpCode(204)
+  clearLedger(): Promise<void> {
+    return this.sandbox.network.clearLedger();
+  }
+
+  @Get('stats')
+  stats(): SandboxStats {
+    return this.sandbox.network.stats();
+  }
+
+  @Put('faults')
+  putFaults(@Body() { phone, ...faults }: FaultsDto): Faults {
+    const digits = phone === undefined ? undefined : digitsOf(phone);
+    return this.sandbox.network.faults.put(faults, digits);
+  }
+
+  @Get('faults')
+  faults(): Faults {
+    return this.sandbox.network.faults.of(undefined);
+  }
+
+  @Delete('faults')
+  clearFaults(): Faults {
+    this.sandbox.network.faults.clear();
+    return { ...NO_FAULTS };
+  }
+
+  @Get('certificate')
+  certificate(): { spki: string; port: number } {
+    return { spki: this.sandbox.spki, port: this.sandbox.port };
+  }
+
+  @Get('health')
+  health(): { status: 'ok'; port: number; timestamp: string } {
+    return { status: 'ok', port: this.sandbox.port, timestamp: new Date().toISOString() };
+  }
+}

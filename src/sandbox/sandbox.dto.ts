@@ -1,0 +1,174 @@
+import { Type } from 'class-transformer';
+import {
+  IsBoolean,
+  IsInt,
+  IsNotEmpty,
+  IsNumber,
+  IsOptional,
+  IsString,
+  Max,
+  MaxLength,
+  Min,
+} from 'class-validator';
+import type { Faults } from './sandbox.faults.js';
+
+const TEN_MINUTES_MS = 600_000;
+
+/** A new phone. */
+export class CreatePhoneDto {
+  /** Its number, in any usual notation with country code; an Indonesian one is invented if left out. */
+  @IsOptional()
+  @IsString()
+  @MaxLength(40)
+  phone?: string;
+
+  /** Its owner's name. */
+  @IsOptional()
+  @IsString()
+  @IsNotEmpty()
+  @MaxLength(100)
+  name?: string;
+}
+
+/** A QR code that a phone's owner scans. */
+export class ScanDto {
+  /** The whole text of the code. */
+  @IsString()
+  @IsNotEmpty()
+  @MaxLength(1000)
+  qr!: string;
+}
+
+/** A pairing code that a phone's owner types. */
+export class EnterCodeDto {
+  @IsString()
+  @IsNotEmpty()
+  @MaxLength(20)
+  code!: string;
+}
+
+/** Which linked browsers a phone's owner removes. */
+export class UnlinkDto {
+  /** The number of the account; only the phone's own one makes sense. */
+  @IsOptional()
+  @IsString()
+  @MaxLength(40)
+  accountPhone?: string;
+}
+
+/** A message that a phone's owner types. */
+export class WriteMessageDto {
+  /** The recipient's number. */
+  @IsString()
+  @IsNotEmpty()
+  @MaxLength(60)
+  to!: string;
+
+  @IsString()
+  @IsNotEmpty()
+  @MaxLength(65_536)
+  text!: string;
+}
+
+/** A page of a list. */
+export class PageDto {
+  @IsOptional()
+  @Type(() => Number)
+  @IsInt()
+  @Min(1)
+  @Max(10_000)
+  limit?: number;
+
+  @IsOptional()
+  @IsString()
+  @MaxLength(40)
+  cursor?: string;
+}
+
+/** Where in the ledger to start. */
+export class LedgerQueryDto {
+  /** Only lines after this one. */
+  @IsOptional()
+  @Type(() => Number)
+  @IsInt()
+  @Min(0)
+  since?: number;
+}
+
+/** What shall go wrong. What is left out is healthy. */
+export class FaultsDto implements Partial<Faults> {
+  /** Only for this phone: its browsers and what they send. */
+  @IsOptional()
+  @IsString()
+  @MaxLength(40)
+  phone?: string;
+
+  /** Delay of ack 1 after the message was accepted. */
+  @IsOptional()
+  @IsInt()
+  @Min(0)
+  @Max(TEN_MINUTES_MS)
+  ackDelayMs?: number;
+
+  /** Delay of ack 2 after ack 1, and of ack 3 after ack 2. */
+  @IsOptional()
+  @IsInt()
+  @Min(0)
+  @Max(TEN_MINUTES_MS)
+  receiptDelayMs?: number;
+
+  /** Share of accepted messages whose acks are lost. */
+  @IsOptional()
+  @IsNumber()
+  @Min(0)
+  @Max(1)
+  dropAckRate?: number;
+
+  /** Share of messages that are refused with ack −1. */
+  @IsOptional()
+  @IsNumber()
+  @Min(0)
+  @Max(1)
+  refuseRate?: number;
+
+  /** Share of messages that cut the sender's connection, before or after they are accepted. */
+  @IsOptional()
+  @IsNumber()
+  @Min(0)
+  @Max(1)
+  disconnectRate?: number;
+
+  /** How long a browser goes on syncing after it connected. */
+  @IsOptional()
+  @IsInt()
+  @Min(0)
+  @Max(TEN_MINUTES_MS)
+  syncDelayMs?: number;
+
+  /** Syncing ends before whatsapp-web.js listens: "authenticated but never ready". */
+  @IsOptional()
+  @IsBoolean()
+  earlySync?: boolean;
+
+  /** Whether phones receive messages: ack 2. */
+  @IsOptional()
+  @IsBoolean()
+  deliverAcks?: boolean;
+
+  /** Whether owners read messages: ack 3. */
+  @IsOptional()
+  @IsBoolean()
+  readAcks?: boolean;
+
+  /** Whether linked browsers are turned away, as if the network were down. */
+  @IsOptional()
+  @IsBoolean()
+  offline?: boolean;
+
+  /** How long a QR code is valid; not per phone. */
+  @IsOptional()
+  @IsInt()
+  @Min(100)
+  @Max(TEN_MINUTES_MS)
+  qrLifetimeMs?: number;
+}

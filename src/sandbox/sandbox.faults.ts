@@ -1,0 +1,68 @@
+/** What can be made to go wrong, or take longer. Without faults a message is accepted, delivered and read at once. */
+export interface Faults {
+  /** Delay of ack 1 after the message was accepted. */
+  ackDelayMs: number;
+  /** Delay of ack 2 after ack 1, and of ack 3 after ack 2. */
+  receiptDelayMs: number;
+  /** Share of accepted messages (0 to 1) whose acks are lost. */
+  dropAckRate: number;
+  /** Share of messages that are refused: ack −1, nothing in the ledger. */
+  refuseRate: number;
+  /** Share of messages that cut the sender's connection, half of them before the message is accepted and half after. */
+  disconnectRate: number;
+  /** How long a browser goes on syncing after it connected. */
+  syncDelayMs: number;
+  /** Syncing ends at once, before whatsapp-web.js listens: "authenticated but never ready". */
+  earlySync: boolean;
+  /** Phones receive messages: ack 2. */
+  deliverAcks: boolean;
+  /** Owners read messages: ack 3. */
+  readAcks: boolean;
+  /** Connections of linked browsers are turned away, as if the network were down. */
+  offline: boolean;
+  /** How long a QR code is valid. */
+  qrLifetimeMs: number;
+}
+
+/** What a healthy sandbox does. */
+export const NO_FAULTS: Readonly<Faults> = {
+  ackDelayMs: 0,
+  receiptDelayMs: 3,
+  dropAckRate: 0,
+  refuseRate: 0,
+  disconnectRate: 0,
+  syncDelayMs: 0,
+  earlySync: false,
+  deliverAcks: true,
+  readAcks: true,
+  offline: false,
+  qrLifetimeMs: 20_000,
+};
+
+/** The faults in force: for everybody, and on top of them for single phones. They do not survive a restart. */
+export class FaultBoard {
+  private everybody: Faults = NO_FAULTS;
+  private readonly overrides = new Map<string, Partial<Faults>>();
+
+  /** Replaces the faults of one phone, or of everybody; what is not named is healthy again. */
+  put(faults: Partial<Faults>, phone?: string): Faults {
+    const named = Object.fromEntries(
+      Object.entries(faults).filter(([, value]) => value !== undefined),
+    ) as Partial<Faults>;
+    if (phone === undefined) this.everybody = { ...NO_FAULTS, ...named };
+    else this.overrides.set(phone, named);
+    return this.of(phone);
+  }
+
+  /** Removes all faults, of everybody and of every phone. */
+  clear(): void {
+    this.everybody = NO_FAULTS;
+    this.overrides.clear();
+  }
+
+  /** The faults that hold for a phone's browsers and messages. */
+  of(phone: string | undefined): Faults {
+    const own = phone === undefined ? undefined : this.overrides.get(phone);
+    return own ? { ...this.everybody, ...own } : this.everybody;
+  }
+}

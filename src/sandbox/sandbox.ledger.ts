@@ -1,0 +1,173 @@
+import { createReadStream } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Journal } from './sandbox.journal.js';
+
+/** One message that the simulated WhatsApp accepted. Numbers are digits without a plus sign. */
+export interface LedgerEntry {
+  seq: number;
+  at: string;
+  from: string;
+  to: string;
+  whatsappId: string;
+  type: string;
+  text: string;
+  duplicate: boolean;
+}
+
+/** What a sender hands over. */
+export type Submission = Pick<LedgerEntry, 'from' | 'to' | 'whatsappId' | 'type' | 'text'>;
+
+/** Enough to recognise any repetition that a browser can still cause: it keeps its last 5,000 messages. */
+const REMEMBERED_IDS_PER_PHONE = 50_000;
+const LINES_PER_MARK = 256;
+
+interface Inbox {
+  ids: Set<string>;
+  offsets: number[];
+  lengths: number[];
+}
+
+/**
+ * Everything that was accepted, in `ledger.ndjson`, in order. The file is the truth: memory holds only where each phone's
+ * messages lie in it and which ids each phone has already received.
+ */
+export class Ledger {
+  accepted = 0;
+  duplicates = 0;
+  private seq = 0;
+  private readonly inboxes = new Map<string, Inbox>();
+  /** marks[i] is the offset of the line with seq i * LINES_PER_MARK + 1. */
+  private marks: number[] = [];
+  private journal!: Journal;
+
+  private constructor() {}
+
+  /** Restores the ledger from its directory; `onEntry` sees every kept line. */
+  static async open(dir: string, onEntry: (entry: LedgerEntry) => void): Promise<Ledger> {
+    const ledger = new Ledger();
+    ledger.journal = await Journal.open(join(dir, 'ledger.ndjson'), (line, offset, length) => {
+      const entry = JSON.parse(line) as LedgerEntry;
+      ledger.index(entry, offset, length);
+      onEntry(entry);
+    });
+    return ledger;
+  }
+
+  /** Writes a message down; the promise resolves once the line is written. Whether it is a repetition is decided here. */
+  async append(submission: Submission): Promise<LedgerEntry> {
+    const entry: LedgerEntry = {
+      seq: this.seq + 1,
+      at: new Date().toISOString(),
+      from: submission.from,
+      to: submission.to,
+      whatsappId: submission.whatsappId,
+      type: submission.type,
+      text: submission.text,
+      duplicate: this.inboxOf(submission.to).ids.has(idKey(submission)),
+    };
+    const { offset, length, written } = this.journal.append(JSON.stringify(entry));
+    this.index(entry, offset, length);
+    await written;
+    return entry;
+  }
+
+  /** The lines after `since` as bytes of NDJSON. */
+  async *lines(since: number): AsyncGenerator<Buffer> {
+    await this.journal.flush();
+    const end = this.journal.writtenSize;
+    const mark = Math.floor(since / LINES_PER_MARK);
+    const start = this.marks[mark];
+    if (start === undefined || start >= end) return;
+    let skip = since - mark * LINES_PER_MARK;
+    for await (const chunk of createReadStream(this.journal.path, { start, end: end - 1 })) {
+      let bytes = chunk as Buffer;
+      while (skip > 0) {
+        const newline = bytes.indexOf(10);
+        if (newline < 0) {
+          bytes = bytes.subarray(bytes.length);
+          break;
+        }
+        bytes = bytes.subarray(newline + 1);
+        skip -= 1;
+      }
+      if (bytes.length > 0) yield bytes;
+    }
+  }
+
+  /** What a phone received, in order of arrival, without repetitions. */
+  async inbox(phone: string, after: number, limit: number): Promise<LedgerEntry[]> {
+    await this.journal.flush();
+    const inbox = this.inboxes.get(phone);
+    if (!inbox) return [];
+    const wanted = inbox.offsets.slice(after, after + limit);
+    if (wanted.length === 0) return [];
+    const file = await open(this.journal.path, 'r');
+    try {
+      return await Promise.all(
+        wanted.map((offset, i) => readEntry(file, offset, inbox.lengths[after + i] ?? 0)),
+      );
+    } finally {
+      await file.close();
+    }
+  }
+
+  /** How many different messages a phone received. */
+  inboxSize(phone: string): number {
+    return this.inboxes.get(phone)?.offsets.length ?? 0;
+  }
+
+  /** Empties the ledger, the phones' inboxes and their memory of ids. */
+  async clear(): Promise<void> {
+    await this.journal.clear(() => {
+      this.seq = 0;
+      this.accepted = 0;
+      this.duplicates = 0;
+      this.marks = [];
+      this.inboxes.clear();
+    });
+  }
+
+  /** Closes the file. */
+  async close(): Promise<void> {
+    await this.journal.close();
+  }
+
+  private index(entry: LedgerEntry, offset: number, length: number): void {
+    this.seq = entry.seq;
+    if ((entry.seq - 1) % LINES_PER_MARK === 0) this.marks.push(offset);
+    if (entry.duplicate) {
+      this.duplicates += 1;
+      return;
+    }
+    this.accepted += 1;
+    const inbox = this.inboxOf(entry.to);
+    inbox.offsets.push(offset);
+    inbox.lengths.push(length);
+    inbox.ids.add(idKey(entry));
+    if (inbox.ids.size > REMEMBERED_IDS_PER_PHONE) {
+      for (const oldest of inbox.ids) {
+        inbox.ids.delete(oldest);
+        break;
+      }
+    }
+  }
+
+  private inboxOf(phone: string): Inbox {
+    let inbox = this.inboxes.get(phone);
+    if (!inbox) {
+      inbox = { ids: new Set(), offsets: [], lengths: [] };
+      this.inboxes.set(phone, inbox);
+    }
+    return inbox;
+  }
+}
+
+function idKey({ from, whatsappId }: Pick<LedgerEntry, 'from' | 'whatsappId'>): string {
+  return `${from}:${whatsappId}`;
+}
+
+async function readEntry(file: FileHandle, offset: number, length: number): Promise<LedgerEntry> {
+  const { buffer } = await file.read(Buffer.alloc(length), 0, length, offset);
+  return JSON.parse(buffer.toString('utf8')) as LedgerEntry;
+}

@@ -1,0 +1,117 @@
+import { mkdir } from 'node:fs/promises';
+import { NotFoundException } from '@nestjs/common';
+import { Companions } from './sandbox.companions.js';
+import { Delivery } from './sandbox.delivery.js';
+import { FaultBoard } from './sandbox.faults.js';
+import { Ledger, type LedgerEntry } from './sandbox.ledger.js';
+import type { SandboxLogger } from './sandbox.logger.js';
+import { Outbox } from './sandbox.outbox.js';
+import { Pairing } from './sandbox.pairing.js';
+import { type Credential, type Phone, PhoneBook } from './sandbox.phones.js';
+
+/** Counters of the sandbox. */
+export interface SandboxStats {
+  phones: number;
+  linked: number;
+  online: number;
+  accepted: number;
+  duplicates: number;
+  conflicts: number;
+  offlineQueued: number;
+  offlineDropped: number;
+  unknownModules: Record<string, number>;
+}
+
+const MAX_UNKNOWN_MODULES = 200;
+
+/** The simulated WhatsApp behind the pages: phones, what was sent, and who is connected. */
+export class SandboxNetwork {
+  readonly faults = new FaultBoard();
+  readonly pairing: Pairing;
+  readonly companions: Companions;
+  readonly delivery: Delivery;
+  private readonly unknownModules = new Map<string, number>();
+
+  private constructor(
+    readonly phones: PhoneBook,
+    readonly ledger: Ledger,
+    readonly outbox: Outbox,
+    readonly logger: SandboxLogger,
+  ) {
+    this.pairing = new Pairing(phones, this.faults);
+    this.companions = new Companions(outbox, logger);
+    this.delivery = new Delivery(phones, ledger, outbox, this.companions, this.faults);
+  }
+
+  /** Restores everything from `dir`, as a previous process left it, killed or not. */
+  static async open(dir: string, logger: SandboxLogger): Promise<SandboxNetwork> {
+    await mkdir(dir, { recursive: true });
+    const phones = await PhoneBook.open(dir);
+    const outbox = await Outbox.open(dir);
+    const handedOut = outbox.lastSeq;
+    const missed: LedgerEntry[] = [];
+    const ledger = await Ledger.open(dir, (entry) => {
+      if (entry.seq > handedOut) missed.push(entry);
+    });
+    const network = new SandboxNetwork(phones, ledger, outbox, logger);
+    for (const entry of missed) network.delivery.handOut(entry);
+    return network;
+  }
+
+  /** Unlinks a browser: its page, now or when it comes back, logs out. */
+  async unlink(credential: Credential): Promise<void> {
+    await this.phones.unlink(credential.id);
+    this.outbox.drop(credential.id);
+    this.companions.connectionOf(credential.id)?.refuse('unlinked');
+  }
+
+  /** Unlinks all browsers of a phone, as its owner does under "linked devices". */
+  async unlinkAll(phone: Phone): Promise<number> {
+    const credentials = [...this.phones.companionsOf(phone.phone)];
+    if (credentials.length === 0) {
+      throw new NotFoundException(
+        `No browser is linked to ${phone.phone}: link one with POST /phones/${phone.phone}/scan.`,
+      );
+    }
+    await Promise.all(credentials.map((credential) => this.unlink(credential)));
+    return credentials.length;
+  }
+
+  /** Empties the ledger and resets the counters. */
+  async clearLedger(): Promise<void> {
+    await this.ledger.clear();
+    this.outbox.ledgerCleared();
+    this.companions.conflicts = 0;
+    this.unknownModules.clear();
+  }
+
+  /** Counts a module that whatsapp-web.js asked for and the page does not have. */
+  unknownModule(name: string): void {
+    const known = this.unknownModules.get(name);
+    if (known === undefined) {
+      if (this.unknownModules.size >= MAX_UNKNOWN_MODULES) return;
+      this.logger.warn({ module: name }, 'the sandbox page lacks a module');
+    }
+    this.unknownModules.set(String(name).slice(0, 100), (known ?? 0) + 1);
+  }
+
+  /** The counters. */
+  stats(): SandboxStats {
+    return {
+      phones: this.phones.size,
+      linked: this.phones.linkedCount,
+      online: this.companions.onlineCount,
+      accepted: this.ledger.accepted,
+      duplicates: this.ledger.duplicates,
+      conflicts: this.companions.conflicts,
+      offlineQueued: this.outbox.size,
+      offlineDropped: this.outbox.dropped,
+      unknownModules: Object.fromEntries(this.unknownModules),
+    };
+  }
+
+  /** Writes what is left and closes the files. */
+  async close(): Promise<void> {
+    await Promise.all([this.ledger.close(), this.outbox.close(), this.phones.close()]);
+  }
+}

@@ -1,0 +1,74 @@
+import {
+  CanActivate,
+  createParamDecorator,
+  ExecutionContext,
+  Injectable,
+  SetMetadata,
+} from '@nestjs/common';
+import { Reflector } from '@nestjs/core';
+import { isUUID } from 'class-validator';
+import type { Request } from 'express';
+import { Problem, ValidationFailed } from '../platform/errors/problem.js';
+import { keyRoles, type KeyRole } from './api-key.entity.js';
+import { AuthenticationService, type Principal } from './authentication.service.js';
+
+type Access = 'public' | 'admin' | KeyRole;
+type AuthenticatedRequest = Request & { principal?: Principal; workspaceId?: string };
+
+const ACCESS = 'flotilla:access';
+
+/** Says who may call a route. A route that says nothing is the admin's alone. */
+export const Allow = (access: Access) => SetMetadata(ACCESS, access);
+
+/** The workspace that the request acts in: the key's own, or the one an admin names with `?workspaceId=`. */
+export const WorkspaceId = createParamDecorator((_data: unknown, context: ExecutionContext): string => {
+  const { workspaceId } = context.switchToHttp().getRequest<AuthenticatedRequest>();
+  if (!workspaceId) {
+    throw new ValidationFailed([{ path: 'workspaceId', message: 'an admin key must name a workspace: ?workspaceId=' }]);
+  }
+  return workspaceId;
+});
+
+export class RoleInsufficient extends Problem {
+  constructor(needed: Access) {
+    super(403, 'auth.insufficient_role', `This needs ${needed === 'admin' ? 'the admin key' : `a key with role ${needed}`}.`);
+  }
+}
+
+/** Closes every route: public ones say so, the others need a key whose role suffices. */
+@Injectable()
+export class AuthGuard implements CanActivate {
+  constructor(
+    private readonly reflector: Reflector,
+    private readonly authentication: AuthenticationService,
+  ) {}
+
+  async canActivate(context: ExecutionContext): Promise<boolean> {
+    const needed =
+      this.reflector.getAllAndOverride<Access | undefined>(ACCESS, [context.getHandler(), context.getClass()]) ?? 'admin';
+    if (needed === 'public') return true;
+    const request = context.switchToHttp().getRequest<AuthenticatedRequest>();
+    const principal = await this.authentication.authenticate(keyOf(request), request.ip ?? '');
+    request.principal = principal;
+    if (principal.kind === 'admin') {
+      request.workspaceId = workspaceIdOf(request);
+      return true;
+    }
+    if (needed === 'admin' || keyRoles.indexOf(principal.role) > keyRoles.indexOf(needed)) throw new RoleInsufficient(needed);
+    request.workspaceId = principal.workspaceId;
+    return true;
+  }
+}
+
+function keyOf(request: Request): string | undefined {
+  const bearer = /^Bearer\s+(\S+)$/i.exec(request.headers.authorization ?? '')?.[1];
+  const header = request.headers['x-api-key'];
+  return bearer ?? (typeof header === 'string' ? header : undefined);
+}
+
+function workspaceIdOf(request: Request): string | undefined {
+  const { workspaceId } = request.query;
+  if (workspaceId === undefined) return undefined;
+  if (typeof workspaceId === 'string' && isUUID(workspaceId)) return workspaceId;
+  throw new ValidationFailed([{ path: 'workspaceId', message: 'must be a UUID' }]);
+}

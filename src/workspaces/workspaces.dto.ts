@@ -1,0 +1,91 @@
+import { ArrayMaxSize, IsArray, IsIn, IsISO8601, IsOptional, IsString, Length, Matches } from 'class-validator';
+import { keyRoles, type ApiKey, type KeyRole } from './api-key.entity.js';
+import type { Workspace } from './workspace.entity.js';
+
+export class CreateWorkspaceDto {
+  /** @example Acme Ltd */
+  @IsString()
+  @Length(1, 200)
+  name!: string;
+}
+
+export class UpdateWorkspaceDto {
+  @IsOptional()
+  @IsString()
+  @Length(1, 200)
+  name?: string;
+}
+
+export class CreateApiKeyDto {
+  /** @example backend */
+  @IsString()
+  @Length(1, 200)
+  name!: string;
+
+  @IsIn(keyRoles)
+  role!: KeyRole;
+
+  /** After this time the key is refused. */
+  @IsOptional()
+  @IsISO8601({ strict: true })
+  expiresAt?: string;
+
+  /** IP addresses or CIDR ranges that may use the key. */
+  @IsOptional()
+  @IsArray()
+  @ArrayMaxSize(100)
+  @Matches(/^[0-9a-fA-F.:]+(\/\d{1,3})?$/, { each: true, message: 'each must be an IP address or a CIDR range' })
+  allowedIps?: string[];
+}
+
+export class WorkspaceResponse {
+  id!: string;
+  name!: string;
+  createdAt!: string;
+  updatedAt!: string;
+}
+
+export class WorkspaceUsageResponse extends WorkspaceResponse {
+  usage!: { accounts: number; messagesLast24Hours: number };
+  limits!: { accounts: number | null };
+}
+
+export class ApiKeyResponse {
+  id!: string;
+  workspaceId!: string;
+  name!: string;
+  role!: KeyRole;
+  prefix!: string;
+  expiresAt!: string | null;
+  allowedIps!: string[] | null;
+  lastUsedAt!: string | null;
+  createdAt!: string;
+}
+
+export class CreatedApiKeyResponse extends ApiKeyResponse {
+  /** The key itself: shown here and never again. */
+  key!: string;
+}
+
+export function toWorkspaceResponse(workspace: Workspace): WorkspaceResponse {
+  return {
+    id: workspace.id,
+    name: workspace.name,
+    createdAt: workspace.createdAt.toISOString(),
+    updatedAt: workspace.updatedAt.toISOString(),
+  };
+}
+
+export function toApiKeyResponse(key: ApiKey): ApiKeyResponse {
+  return {
+    id: key.id,
+    workspaceId: key.workspaceId,
+    name: key.name,
+    role: key.role,
+    prefix: key.prefix,
+    expiresAt: key.expiresAt?.toISOString() ?? null,
+    allowedIps: key.allowedIps,
+    lastUsedAt: key.lastUsedAt?.toISOString() ?? null,
+    createdAt: key.createdAt.toISOString(),
+  };
+}

@@ -1,0 +1,277 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type Account, SandboxHarness, until } from './sandbox.harness.js';
+
+let sandbox: SandboxHarness;
+
+beforeAll(async () => {
+  sandbox = await SandboxHarness.start();
+}, 30_000);
+
+afterAll(async () => {
+  await sandbox.stop();
+}, 30_000);
+
+describe('the sandbox', { timeout: 60_000 }, () => {
+  let account: Account;
+
+  it('links by QR code, sends, and acknowledges up to read', async () => {
+    account = await sandbox.linked();
+    const friend = await sandbox.phone('Budi');
+    const before = (await sandbox.ledger()).length;
+    const message = await account.send(friend, 'Halo Budi');
+    expect(message.ack).toBeGreaterThanOrEqual(1);
+    await until('ack 3', () => account.acksOf(message.id.id).includes(3));
+    expect(account.acksOf(message.id.id)).toEqual([1, 2, 3]);
+    const lines = await sandbox.ledger(before);
+    expect(lines).toMatchObject([
+      {
+        from: account.phone,
+        to: friend,
+        whatsappId: message.id.id,
+        text: 'Halo Budi',
+        type: 'chat',
+        duplicate: false,
+      },
+    ]);
+    expect(await sandbox.inbox(friend)).toMatchObject([{ text: 'Halo Budi', from: account.phone }]);
+  });
+
+  it('shows an incoming message, and what the owner wrote on the phone', async () => {
+    const friend = await sandbox.phone('Citra');
+    await sandbox.call('POST', `/phones/${friend}/messages`, { to: account.phone, text: 'apa kabar' });
+    const incoming = await until('the message', () => account.received.find((m) => m.from === `${friend}@c.us`));
+    expect(incoming).toMatchObject({ body: 'apa kabar', fromMe: false, type: 'chat' });
+    const chat = await account.client.getChatById(`${friend}@c.us`);
+    expect(chat).toMatchObject({ name: 'Citra', unreadCount: 1 });
+    expect(await account.client.sendSeen(`${friend}@c.us`)).toBe(true);
+    expect((await account.client.getChatById(`${friend}@c.us`)).unreadCount).toBe(0);
+
+    const own = await sandbox.call<{ whatsappId: string }>('POST', `/phones/${account.phone}/messages`, {
+      to: friend,
+      text: 'from the phone',
+    });
+    const created = await until('the own message', () =>
+      account.created.find((m) => m.id.id === own.body.whatsappId),
+    );
+    expect(created).toMatchObject({ body: 'from the phone', fromMe: true, to: `${friend}@c.us` });
+    expect(await sandbox.inbox(friend)).toMatchObject([{ text: 'from the phone' }]);
+  });
+
+  it('carries messages between two linked accounts', async () => {
+    const other = await sandbox.linked();
+    const message = await account.send(other.phone, 'to another account');
+    const incoming = await until('the message', () => other.received[0]);
+    expect(incoming).toMatchObject({ body: 'to another account', from: `${account.phone}@c.us` });
+    expect(incoming.id.id).toBe(message.id.id);
+    await other.close();
+  });
+
+  it('knows who is registered', async () => {
+    const friend = await sandbox.phone();
+    expect(await account.client.getNumberId(friend)).toMatchObject({ _serialized: `${friend}@c.us` });
+    expect(await account.client.getNumberId('628129999999999')).toBeNull();
+    await expect(account.send('628129999999999', 'nobody')).rejects.toThrow('No LID for user');
+    const [ids] = await account.client.getContactLidAndPhone([`${friend}@c.us`]);
+    expect(ids).toMatchObject({ pn: `${friend}@c.us`, lid: expect.stringMatching(/@lid$/) });
+    expect((await account.client.getContactById(`${friend}@c.us`)).number).toBe(friend);
+    expect(await account.client.getState()).toBe('CONNECTED');
+    expect((await account.client.getChats()).length).toBeGreaterThan(0);
+    expect((await account.client.getContacts()).length).toBeGreaterThan(0);
+  });
+
+  it('takes a message id that arrived already for a duplicate', async () => {
+    const friend = await sandbox.phone();
+    const { duplicates = 0 } = await sandbox.stats();
+    const before = (await sandbox.ledger()).length;
+    await account.client.pupPage?.evaluate(`
+      window.keptNewId = window.require('WAWebMsgKey').newId;
+      window.require('WAWebMsgKey').newId = async () => '3EB0DEADBEEF00112233';
+    `);
+    await account.send(friend, 'once');
+    const again = await account.send(friend, 'once');
+    await account.client.pupPage?.evaluate(`window.require('WAWebMsgKey').newId = window.keptNewId`);
+    expect(again.id.id).toBe('3EB0DEADBEEF00112233');
+    expect(await sandbox.inbox(friend)).toHaveLength(1);
+    expect((await sandbox.ledger(before)).map((line) => line.duplicate)).toEqual([false, true]);
+    expect((await sandbox.stats())['duplicates']).toBe(duplicates + 1);
+  });
+
+  it('refuses with ack -1, delays and drops acks as told', async () => {
+    const friend = await sandbox.phone();
+    await sandbox.call('PUT', '/faults', { refuseRate: 1, phone: account.phone });
+    const refused = await account.send(friend, 'refused');
+    expect(refused.ack).toBe(-1);
+    expect(await sandbox.inbox(friend)).toEqual([]);
+    await sandbox.call('PUT', '/faults', { readAcks: false, ackDelayMs: 300, phone: account.phone });
+    const started = Date.now();
+    const slow = await account.send(friend, 'slow');
+    expect(Date.now() - started).toBeGreaterThanOrEqual(290);
+    await until('ack 2', () => account.acksOf(slow.id.id).includes(2));
+    await sandbox.call('DELETE', '/faults');
+    expect(account.acksOf(slow.id.id)).toEqual([1, 2]);
+    expect((await sandbox.call('PUT', '/faults', { nonsense: 1 })).status).toBe(400);
+  });
+
+  it('sends what a cut connection left open again under the same id, and nothing twice', async () => {
+    const friend = await sandbox.phone();
+    await sandbox.call('PUT', '/faults', { disconnectRate: 0.5, phone: account.phone });
+    const sent = await Promise.all(
+      Array.from({ length: 20 }, (_, i) => account.send(friend, `through the storm ${i}`)),
+    );
+    await sandbox.call('DELETE', '/faults');
+    expect(sent.every((message) => message.ack >= 1)).toBe(true);
+    const inbox = await sandbox.inbox(friend);
+    expect(new Set(inbox.map((entry) => entry.text)).size).toBe(20);
+    expect(inbox).toHaveLength(20);
+  });
+
+  it('restores the account without a QR code after kill -9 of the browser, with its messages', async () => {
+    const friend = await sandbox.phone();
+    const message = await account.send(friend, 'before the crash');
+    await until('ack 3', () => account.acksOf(message.id.id).includes(3));
+    await account.kill();
+    await sandbox.call('POST', `/phones/${friend}/messages`, { to: account.phone, text: 'while you were away' });
+    const late = await sandbox.phone('Late');
+    for (let i = 0; i < 30; i += 1) {
+      await sandbox.call('POST', `/phones/${late}/messages`, { to: account.phone, text: `offline ${i}` });
+    }
+
+    const phone = account.phone;
+    const restored = sandbox.account(account.profile.split('/').at(-1));
+    void restored.open();
+    await restored.ready();
+    expect(restored.qrs).toEqual([]);
+    expect(restored.phone).toBe(phone);
+    const kept = await restored.client.getMessageById(message.id._serialized);
+    expect(kept).toMatchObject({ body: 'before the crash', ack: 3 });
+    const chat = await restored.client.getChatById(`${late}@c.us`);
+    expect(chat.unreadCount).toBe(30);
+    const missed = await chat.fetchMessages({ limit: 100 });
+    expect(missed.map((m) => m.body)).toEqual(Array.from({ length: 30 }, (_, i) => `offline ${i}`));
+    await until('everything is confirmed', async () => (await sandbox.stats())['offlineQueued'] === 0);
+    expect((await sandbox.stats())['conflicts']).toBe(0);
+    account = restored;
+  });
+
+  it('stores the credential so that even a browser killed right after the scan has it', async () => {
+    const fresh = sandbox.account('killed-early');
+    void fresh.open();
+    const phone = await sandbox.phone();
+    const qr = await until('QR code', () => fresh.qrs.at(-1));
+    expect((await sandbox.call('POST', `/phones/${phone}/scan`, { qr })).status).toBe(200);
+    await fresh.kill();
+    const again = sandbox.account('killed-early');
+    void again.open();
+    await again.ready();
+    expect(again.qrs).toEqual([]);
+    await again.close();
+  });
+
+  it('links by pairing code', async () => {
+    const phone = await sandbox.phone();
+    const paired = sandbox.account(undefined, { pairWithPhoneNumber: { phoneNumber: phone } });
+    void paired.open();
+    const code = await until('pairing code', () => paired.codes.at(-1));
+    expect(code).toMatch(/^[1-9A-Z]{8}$/);
+    const other = await sandbox.phone();
+    expect((await sandbox.call('POST', `/phones/${other}/enter-code`, { code })).status).toBe(409);
+    const typed = `${code.slice(0, 4)}-${code.slice(4)}`;
+    expect((await sandbox.call('POST', `/phones/${phone}/enter-code`, { code: typed })).status).toBe(200);
+    await paired.ready();
+    expect(paired.phone).toBe(phone);
+    await paired.close();
+  });
+
+  it('refuses a QR code that is no longer shown', async () => {
+    await sandbox.call('PUT', '/faults', { qrLifetimeMs: 300 });
+    const waiting = sandbox.account();
+    void waiting.open();
+    await until('a second QR code', () => waiting.qrs.length > 1);
+    await sandbox.call('DELETE', '/faults');
+    const phone = await sandbox.phone();
+    const answer = await sandbox.call<{ message: string }>('POST', `/phones/${phone}/scan`, { qr: waiting.qrs[0] });
+    expect(answer.status).toBe(409);
+    expect(answer.body.message).toContain('scan the one that is shown now');
+    await waiting.close();
+  });
+
+  it('reports two browsers with one credential as a conflict: the older one loses', async () => {
+    const first = await sandbox.linked();
+    await first.close();
+    await sandbox.copyProfile(first, 'copy-a');
+    await sandbox.copyProfile(first, 'copy-b');
+    const { conflicts = 0 } = await sandbox.stats();
+    const older = sandbox.account('copy-a');
+    void older.open();
+    await older.ready();
+    expect((await sandbox.stats())['conflicts']).toBe(conflicts);
+    const newer = sandbox.account('copy-b');
+    void newer.open();
+    await newer.ready();
+    await until('the older one to go', () => older.disconnected.includes('CONFLICT'));
+    expect((await sandbox.stats())['conflicts']).toBe(conflicts + 1);
+    expect(newer.disconnected).toEqual([]);
+    await newer.close();
+  });
+
+  it('reconnects by itself after the sandbox was restarted, and misses nothing', async () => {
+    const friend = await sandbox.phone();
+    await account.send(friend, 'before the restart');
+    const lines = await sandbox.ledger();
+    await sandbox.shutDown();
+    const during = account.send(friend, 'during the restart');
+    await sandbox.boot();
+    await during;
+    expect(await sandbox.ledger()).toMatchObject([
+      ...lines.map(({ seq, whatsappId }) => ({ seq, whatsappId })),
+      { text: 'during the restart' },
+    ]);
+    expect((await sandbox.inbox(friend)).map((entry) => entry.text)).toEqual([
+      'before the restart',
+      'during the restart',
+    ]);
+    await sandbox.call('POST', `/phones/${friend}/messages`, { to: account.phone, text: 'back again' });
+    await until('the message', () => account.received.some((m) => m.body === 'back again'));
+    expect(account.disconnected).toEqual([]);
+  });
+
+  it('logs the page out when its phone unlinks it', async () => {
+    const victim = await sandbox.linked();
+    const phone = victim.phone;
+    expect((await sandbox.call('POST', `/phones/${phone}/unlink`, {})).status).toBe(200);
+    await until('LOGOUT', () => victim.disconnected.includes('LOGOUT'));
+    await until('a new QR code', () => victim.qrs.length > 1);
+    expect((await sandbox.call('POST', `/phones/${phone}/unlink`, {})).status).toBe(404);
+    await victim.close();
+  });
+
+  it('unlinks a browser that logs out', async () => {
+    const leaver = await sandbox.linked();
+    const { linked = 0 } = await sandbox.stats();
+    await leaver.client.logout();
+    expect((await sandbox.stats())['linked']).toBe(linked - 1);
+    const again = sandbox.account(leaver.profile.split('/').at(-1));
+    void again.open();
+    await until('a QR code', () => again.qrs.length > 0);
+    await again.close();
+  });
+
+  it('tells which modules it lacks', async () => {
+    await expect(account.client.pupPage?.evaluate(`window.require('WAWebNoSuchThing')`)).rejects.toThrow(
+      'WAWebNoSuchThing',
+    );
+    const stats = await until('the report', async () => {
+      const { unknownModules } = (await sandbox.stats()) as unknown as { unknownModules: Record<string, number> };
+      return Object.keys(unknownModules).length > 0 && unknownModules;
+    });
+    expect(stats).toEqual({ WAWebNoSuchThing: 1 });
+  });
+
+  it('empties the ledger', async () => {
+    expect((await sandbox.call('DELETE', '/ledger')).status).toBe(204);
+    expect(await sandbox.ledger()).toEqual([]);
+    const friend = await sandbox.phone();
+    await account.send(friend, 'first line');
+    expect(await sandbox.ledger()).toMatchObject([{ seq: 1, text: 'first line' }]);
+  });
+});
