@@ -16,14 +16,21 @@ const STAMP = 'dist/.built-from';
  */
 export function sourceHash(project) {
   const hash = createHash('sha256');
-  const files = readdirSync(project).filter((name) => /^(tsconfig.*|nest-cli|package|package-lock)\.json$/.test(name));
+  const files = readdirSync(project).filter((name) =>
+    /^(tsconfig.*|nest-cli|package|package-lock)\.json$/.test(name),
+  );
   for (const folder of ['src', 'migrations']) {
     if (!existsSync(join(project, folder))) continue;
     for (const entry of readdirSync(join(project, folder), { recursive: true, withFileTypes: true })) {
       if (entry.isFile()) files.push(join(entry.parentPath, entry.name).slice(project.length + 1));
     }
   }
-  for (const file of files.sort()) hash.update(file).update('\0').update(readFileSync(join(project, file))).update('\0');
+  for (const file of files.sort())
+    hash
+      .update(file)
+      .update('\0')
+      .update(readFileSync(join(project, file)))
+      .update('\0');
   return hash.digest('hex');
 }
 
@@ -39,14 +46,16 @@ export function isBuilt(project) {
  */
 export async function build(project, log) {
   const hash = sourceHash(project);
-  await run(process.execPath, [join(project, 'node_modules/@nestjs/cli/bin/nest.js'), 'build'], {
+  await run([process.execPath, join(project, 'node_modules/@nestjs/cli/bin/nest.js'), 'build'], {
     cwd: project,
     env: { ...process.env, NO_COLOR: '1' },
     log,
     failure: 'The build failed with the errors above. Correct them and start again.',
   });
   if (!existsSync(join(project, 'dist/src/roles/api.main.js'))) {
-    throw new SetupError('The build made no dist/src/roles/api.main.js. Check "outDir" and "rootDir" in tsconfig.json.');
+    throw new SetupError(
+      'The build made no dist/src/roles/api.main.js. Check "outDir" and "rootDir" in tsconfig.json.',
+    );
   }
   writeFileSync(join(project, STAMP), `${hash}\n`);
 }

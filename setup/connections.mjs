@@ -18,7 +18,11 @@ const OLDEST_POSTGRES = 13;
  */
 export async function query(url, statements) {
   const { default: pg } = await import('pg');
-  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: CONNECT_TIMEOUT_MS, application_name: 'flotilla-setup' });
+  const client = new pg.Client({
+    connectionString: url,
+    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    application_name: 'flotilla-setup',
+  });
   client.on('error', () => {});
   try {
     await client.connect();
@@ -44,7 +48,9 @@ export async function checkPostgres(url, setting = 'DATABASE_URL') {
   }
   const major = Number(rows[0]?.major);
   if (major < OLDEST_POSTGRES) {
-    throw new SetupError(`The PostgreSQL of ${setting} (${where.hostname}) is version ${major}. Flotilla needs ${OLDEST_POSTGRES} or newer: upgrade it or set ${setting} to another server.`);
+    throw new SetupError(
+      `The PostgreSQL of ${setting} (${where.hostname}) is version ${major}. Flotilla needs ${OLDEST_POSTGRES} or newer: upgrade it or set ${setting} to another server.`,
+    );
   }
 }
 
@@ -63,7 +69,10 @@ function postgresSentence(error, where, setting) {
   if (code === '3D000') {
     return `PostgreSQL at ${where.host} has no database "${database}". Create it (createdb --owner=${user} ${database}) or correct ${setting}.`;
   }
-  return networkSentence(error, where, 'PostgreSQL', setting, 5432) ?? `PostgreSQL at ${where.host} says: ${message}. Check ${setting}.`;
+  return (
+    networkSentence(error, where, 'PostgreSQL', setting, 5432) ??
+    `PostgreSQL at ${where.host} says: ${message}. Check ${setting}.`
+  );
 }
 
 /**
@@ -78,14 +87,18 @@ export async function checkRedis(url, setting = 'REDIS_URL') {
   } catch (error) {
     const message = /** @type {Error} */ (error).message;
     throw new SetupError(
-      networkSentence(error, where, 'Redis', setting, 6379) ?? `Redis at ${where.host} says: ${message}. Check ${setting}.`,
+      networkSentence(error, where, 'Redis', setting, 6379) ??
+        `Redis at ${where.host} says: ${message}. Check ${setting}.`,
       { cause: error },
     );
   }
   if (/NOAUTH|WRONGPASS|invalid password|AUTH/i.test(answer)) {
-    throw new SetupError(`Redis at ${where.host} refuses the password of ${setting} (${answer}). Correct it: redis://USER:PASSWORD@HOST:PORT.`);
+    throw new SetupError(
+      `Redis at ${where.host} refuses the password of ${setting} (${answer}). Correct it: redis://USER:PASSWORD@HOST:PORT.`,
+    );
   }
-  if (!answer.startsWith('+PONG')) throw new SetupError(`Redis at ${where.host} says: ${answer}. Check ${setting}.`);
+  if (!answer.startsWith('+PONG'))
+    throw new SetupError(`Redis at ${where.host} says: ${answer}. Check ${setting}.`);
 }
 
 /**
@@ -117,14 +130,16 @@ function pingRedis(where) {
       done(() => reject(Object.assign(new Error('no answer'), { code: 'ETIMEDOUT' }))),
     );
     socket.once('error', (error) => done(() => reject(error)));
-    socket.once('close', () => reject(Object.assign(new Error('the connection was closed'), { code: 'ECONNRESET' })));
+    socket.once('close', () =>
+      reject(Object.assign(new Error('the connection was closed'), { code: 'ECONNRESET' })),
+    );
     let text = '';
     socket.setEncoding('utf8').on('data', (chunk) => {
       text += chunk;
       const lines = text.split('\r\n').slice(0, -1);
       const refusal = lines.find((line) => line.startsWith('-'));
       if (refusal) done(() => resolve(refusal.slice(1)));
-      else if (lines.length >= commands.length) done(() => resolve(lines[lines.length - 1]));
+      else if (lines.length >= commands.length) done(() => resolve(lines.at(-1) ?? ''));
     });
     const encode = (/** @type {string[]} */ words) =>
       `*${words.length}\r\n${words.map((word) => `$${Buffer.byteLength(word)}\r\n${word}\r\n`).join('')}`;
@@ -140,8 +155,13 @@ function pingRedis(where) {
 function parse(url, setting, protocols) {
   const where = URL.canParse(url) ? new URL(url) : undefined;
   if (!where || !protocols.includes(where.protocol)) {
-    const example = protocols[0] === 'redis:' ? 'redis://:PASSWORD@HOST:6379' : 'postgresql://USER:PASSWORD@HOST:5432/DATABASE';
-    throw new SetupError(`${setting} is not a URL of the form ${example} (special characters in the password are written as %XX). Correct it in .env.`);
+    const example =
+      protocols[0] === 'redis:'
+        ? 'redis://:PASSWORD@HOST:6379'
+        : 'postgresql://USER:PASSWORD@HOST:5432/DATABASE';
+    throw new SetupError(
+      `${setting} is not a URL of the form ${example} (special characters in the password are written as %XX). Correct it in .env.`,
+    );
   }
   return where;
 }

@@ -51,14 +51,19 @@ export async function step(name, work) {
   const line = (/** @type {string} */ mark) => {
     const facts = [note, seconds() >= 1 ? `${seconds()} s` : ''].filter(Boolean).join(', ');
     // A line that wraps could not be overwritten.
-    const room = process.stdout.isTTY ? Math.max(10, (process.stdout.columns || 80) - name.length - 6) : Infinity;
+    const room = process.stdout.isTTY
+      ? Math.max(10, (process.stdout.columns || 80) - name.length - 6)
+      : Infinity;
     return `${mark} ${name}${facts ? dim(` (${facts.length > room ? `${facts.slice(0, room - 1)}…` : facts})`) : ''}`;
   };
 
   const frames = '⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏';
   let frame = 0;
   const timer = process.stdout.isTTY
-    ? setInterval(() => process.stdout.write(`\r\u001b[K${line(frames[frame++ % frames.length])}`), 120)
+    ? setInterval(
+        () => process.stdout.write(`\r\u001b[K${line(frames.charAt(frame++ % frames.length))}`),
+        120,
+      )
     : setInterval(() => say(line('…')), 10_000);
   const finish = (/** @type {string} */ mark) => {
     clearInterval(timer);
@@ -94,7 +99,8 @@ export function sentence(error) {
   if ((code === 'EACCES' || code === 'EPERM') && path) {
     return `No permission for ${path} (${ownerOf(path)}). Give yourself the files with: sudo chown -R "$USER" ${process.cwd()}`;
   }
-  if (code === 'EROFS') return `${path} is on a read-only file system. Set VAR_DIR to a directory that can be written.`;
+  if (code === 'EROFS')
+    return `${path} is on a read-only file system. Set VAR_DIR to a directory that can be written.`;
   return stack ?? message ?? String(error);
 }
 
@@ -123,7 +129,9 @@ export async function confirm(question) {
   const { createInterface } = await import('node:readline/promises');
   const prompt = createInterface({ input: process.stdin, output: process.stdout });
   try {
-    const aborted = new Promise((resolve) => prompt.once('SIGINT', () => resolve('n')).once('close', () => resolve('n')));
+    const aborted = new Promise((resolve) =>
+      prompt.once('SIGINT', () => resolve('n')).once('close', () => resolve('n')),
+    );
     const answer = await Promise.race([prompt.question(`${question} [Y/n] `), aborted]);
     return /^(y(es)?)?$/i.test(String(answer).trim());
   } finally {

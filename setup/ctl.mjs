@@ -13,11 +13,16 @@ const PRODUCTION = '/etc/supervisor/conf.d/flotilla.conf';
 try {
   const { varDir } = readSettings();
   const program = findSupervisorctl();
-  if (!program) throw new SetupError('supervisorctl is not installed. Run npm start once, or install the package supervisor.');
+  if (!program)
+    throw new SetupError(
+      'supervisorctl is not installed. Run npm start once, or install the package supervisor.',
+    );
   const ours = runningSupervisord(varDir) !== undefined;
-  if (!ours && !existsSync(PRODUCTION)) throw new SetupError('Flotilla is not running here. Start it with: npm start');
+  if (!ours && !existsSync(PRODUCTION))
+    throw new SetupError('Flotilla is not running here. Start it with: npm start');
   const config = ours ? ['-c', supervisordPaths(varDir).config] : [];
-  process.exitCode = spawnSync(program, [...config, ...process.argv.slice(2)], { stdio: 'inherit' }).status ?? 1;
+  process.exitCode =
+    spawnSync(program, [...config, ...process.argv.slice(2)], { stdio: 'inherit' }).status ?? 1;
 } catch (error) {
   printFailure(error);
   process.exitCode = 1;

@@ -3,7 +3,16 @@
  */
 import { createHash } from 'node:crypto';
 import {
-  accessSync, chmodSync, chownSync, constants, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync,
+  accessSync,
+  chmodSync,
+  chownSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
 } from 'node:fs';
 import { userInfo } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -32,7 +41,9 @@ function readState(settings) {
 
 /** @param {Settings} settings @param {State} change */
 function writeState(settings, change) {
-  writeFileSync(stateFile(settings), `${JSON.stringify({ ...readState(settings), ...change }, null, 2)}\n`, { mode: 0o600 });
+  writeFileSync(stateFile(settings), `${JSON.stringify({ ...readState(settings), ...change }, null, 2)}\n`, {
+    mode: 0o600,
+  });
 }
 
 /**
@@ -42,9 +53,14 @@ function writeState(settings, change) {
  */
 function postgresOwner() {
   if (process.getuid?.() !== 0) return { user: userInfo().username };
-  const entry = readFileSync('/etc/passwd', 'utf8').split('\n').find((line) => line.startsWith('postgres:'))?.split(':');
+  const entry = readFileSync('/etc/passwd', 'utf8')
+    .split('\n')
+    .find((line) => line.startsWith('postgres:'))
+    ?.split(':');
   if (!entry) {
-    throw new SetupError('PostgreSQL does not run as root and this system has no user "postgres". Create it (useradd --system postgres), or start as another user.');
+    throw new SetupError(
+      'PostgreSQL does not run as root and this system has no user "postgres". Create it (useradd --system postgres), or start as another user.',
+    );
   }
   return { user: 'postgres', uid: Number(entry[2]), gid: Number(entry[3]) };
 }
@@ -74,7 +90,7 @@ async function placeForPostgres(settings, owner) {
  * @param {ReturnType<typeof postgresOwner>} owner
  */
 async function canReach(directory, { uid, gid }) {
-  const { code } = await tryRun('/bin/sh', ['-c', 'cd "$0"', directory], { uid, gid, cwd: '/' });
+  const { code } = await tryRun(['/bin/sh', '-c', 'cd "$0"', directory], { uid, gid, cwd: '/' });
   return code === 0;
 }
 
@@ -103,21 +119,33 @@ export async function preparePostgres(settings, step) {
       writeState(settings, { passwordHash });
     }
   }
-  return { POSTGRES: `${programs}/postgres`, POSTGRES_DATA: data, POSTGRES_PORT: settings.embeddedPostgresPort, POSTGRES_USER: owner.user };
+  return {
+    POSTGRES: `${programs}/postgres`,
+    POSTGRES_DATA: data,
+    POSTGRES_PORT: settings.embeddedPostgresPort,
+    POSTGRES_USER: owner.user,
+  };
 }
 
 /** The directory of server programs that can run these files. @param {string} data */
 function postgresPrograms(data) {
-  const directories = postgresDirectories();
-  if (directories.length === 0) {
-    throw new SetupError('PostgreSQL is not installed. Install the package postgresql, or set DATABASE_URL in .env to a server that you have.');
+  const [newest, ...older] = postgresDirectories();
+  if (!newest) {
+    throw new SetupError(
+      'PostgreSQL is not installed. Install the package postgresql, or set DATABASE_URL in .env to a server that you have.',
+    );
   }
   const versionFile = join(data, 'PG_VERSION');
-  if (!existsSync(versionFile)) return directories[0];
+  if (!existsSync(versionFile)) return newest;
   const version = readFileSync(versionFile, 'utf8').trim();
-  const match = directories.find((directory) => directory.includes(`/${version}/`)) ?? (directories.length === 1 && !/\/\d+\//.test(directories[0]) ? directories[0] : undefined);
+  // A directory that does not name its version is taken at its word.
+  const match = [newest, ...older].find(
+    (directory) => directory.includes(`/${version}/`) || !/\/\d+\//.test(directory),
+  );
   if (!match) {
-    throw new SetupError(`The database in ${data} was made by PostgreSQL ${version}, which is no longer installed. Install postgresql-${version}, or move it to the new version with pg_upgrade.`);
+    throw new SetupError(
+      `The database in ${data} was made by PostgreSQL ${version}, which is no longer installed. Install postgresql-${version}, or move it to the new version with pg_upgrade.`,
+    );
   }
   return match;
 }
@@ -128,7 +156,9 @@ function checkOwner(data) {
   try {
     accessSync(data, constants.R_OK | constants.W_OK);
   } catch {
-    throw new SetupError(`The database in ${data} belongs to another user, because Flotilla was started as root before. Start it with sudo again, or set another VAR_DIR in .env.`);
+    throw new SetupError(
+      `The database in ${data} belongs to another user, because Flotilla was started as root before. Start it with sudo again, or set another VAR_DIR in .env.`,
+    );
   }
 }
 
@@ -149,8 +179,18 @@ async function initialise(data, programs, owner, password) {
       chownSync(passwordFile, owner.uid, owner.gid);
     }
     await run(
-      `${programs}/initdb`,
-      ['-D', data, '-U', 'postgres', '-E', 'UTF8', '--locale=C.UTF-8', '--auth=scram-sha-256', `--pwfile=${passwordFile}`],
+      [
+        `${programs}/initdb`,
+        '-D',
+        data,
+        '-U',
+        'postgres',
+        '-E',
+        'UTF8',
+        '--locale=C.UTF-8',
+        '--auth=scram-sha-256',
+        `--pwfile=${passwordFile}`,
+      ],
       {
         cwd: data,
         uid: owner.uid,
@@ -175,7 +215,9 @@ async function initialise(data, programs, owner, password) {
  */
 export async function endOrphans(settings) {
   const { postgresData } = readState(settings);
-  const servers = pidsWorkingIn(redisDirectory(settings)).filter((pid) => /^(redis|valkey)-server/.test(processName(pid)));
+  const servers = pidsWorkingIn(redisDirectory(settings)).filter((pid) =>
+    /^(redis|valkey)-server/.test(processName(pid)),
+  );
   await endProcesses(servers, { graceMs: 15_000 });
   if (!postgresData) return;
   const backends = pidsWorkingIn(postgresData).filter((pid) => processName(pid).startsWith('postgres'));
@@ -195,7 +237,7 @@ export async function endOrphans(settings) {
  */
 async function changePassword(data, programs, owner, password) {
   const literal = `'${password.replaceAll("'", "''")}'`;
-  await run(`${programs}/postgres`, ['--single', '-D', data, 'postgres'], {
+  await run([`${programs}/postgres`, '--single', '-D', data, 'postgres'], {
     cwd: data,
     uid: owner.uid,
     gid: owner.gid,
@@ -230,7 +272,9 @@ export async function ensureDatabase(settings) {
 export function prepareRedis(settings) {
   const program = findRedis();
   if (!program) {
-    throw new SetupError('Redis is not installed. Install the package redis-server or valkey-server, or set REDIS_URL in .env to a server that you have.');
+    throw new SetupError(
+      'Redis is not installed. Install the package redis-server or valkey-server, or set REDIS_URL in .env to a server that you have.',
+    );
   }
   const directory = redisDirectory(settings);
   mkdirSync(directory, { recursive: true, mode: 0o700 });
@@ -262,6 +306,7 @@ export function prepareRedis(settings) {
  */
 export function removeData(settings) {
   const { postgresData } = readState(settings);
-  if (postgresData?.startsWith('/var/lib/flotilla/')) rmSync(dirname(postgresData), { recursive: true, force: true });
+  if (postgresData?.startsWith('/var/lib/flotilla/'))
+    rmSync(dirname(postgresData), { recursive: true, force: true });
   rmSync(settings.varDir, { recursive: true, force: true });
 }

@@ -2,7 +2,16 @@
  * The `.env`: made from `.env.example` with fresh secrets; an existing one only gets the secrets that it lacks.
  */
 import { randomBytes } from 'node:crypto';
-import { chmodSync, chownSync, existsSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { parseEnv } from 'node:util';
 
@@ -15,7 +24,8 @@ export const secrets = {
 };
 
 /** Fresh values for all secrets. @returns {Record<string, string>} */
-export const generateSecrets = () => Object.fromEntries(Object.entries(secrets).map(([name, make]) => [name, make()]));
+export const generateSecrets = () =>
+  Object.fromEntries(Object.entries(secrets).map(([name, make]) => [name, make()]));
 
 /**
  * The file that settings are read from; undefined for `ENV_FILE=none`.

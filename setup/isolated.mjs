@@ -3,14 +3,29 @@
  * system that runs beside it, and nothing of it stays.
  */
 import { spawn } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { SetupError, printFailure, say, step } from './console.mjs';
 import { removeData } from './embedded.mjs';
 import { generateSecrets } from './env-file.mjs';
 import { findFreePorts } from './ports.mjs';
-import { endProcesses, endRunningCommands, isAlive, pidsWithEnvironment } from './processes.mjs';
+import {
+  endProcesses,
+  endRunningCommands,
+  isAlive,
+  pidsWithEnvironment,
+  tiedToThisProcess,
+} from './processes.mjs';
 import { provision } from './provision.mjs';
 import { PROJECT, dataUrls, readSettings } from './settings.mjs';
 import { onStopSignal } from './signals.mjs';
@@ -49,7 +64,8 @@ export async function isolatedEnvironment({ varDir, instances = 2, workers = 1 }
 const OWN_NAMES = /^(DATABASE_URL|REDIS_URL|SERVER_ID|INSTANCE_NUMBER|WORKER_NAME|SUPERVISOR_.*)$/;
 
 /** @param {NodeJS.ProcessEnv} environment */
-export const withoutOwnNames = (environment) => Object.fromEntries(Object.entries(environment).filter(([name]) => !OWN_NAMES.test(name)));
+export const withoutOwnNames = (environment) =>
+  Object.fromEntries(Object.entries(environment).filter(([name]) => !OWN_NAMES.test(name)));
 
 /** A new temporary directory that the `postgres` user may pass through. */
 export function makeTemporaryDirectory(parent = tmpdir(), prefix = PREFIX) {
@@ -58,13 +74,15 @@ export function makeTemporaryDirectory(parent = tmpdir(), prefix = PREFIX) {
   return directory;
 }
 
-/** Removes the directories of runs that were killed before they could tidy up. */
-function removeForgottenRuns() {
+/** Ends and removes what is left of runs that were killed before they could tidy up. */
+async function removeForgottenRuns() {
   for (const name of readdirSync(tmpdir()).filter((entry) => entry.startsWith(PREFIX))) {
     const directory = join(tmpdir(), name);
     try {
       const owner = Number(readFileSync(join(directory, 'pid'), 'utf8'));
-      if (!isAlive(owner)) rmSync(directory, { recursive: true, force: true });
+      if (isAlive(owner)) continue;
+      await endProcesses(pidsWithEnvironment('FLOTILLA_RUN', directory), { graceMs: 30_000 });
+      rmSync(directory, { recursive: true, force: true });
     } catch {
       // another user's, or just being made
     }
@@ -116,21 +134,31 @@ export async function runIsolated(command) {
   try {
     // Tests need PostgreSQL and Redis here whatever the .env says.
     await provision({ ...readSettings(), databaseUrl: '', redisUrl: '' });
-    removeForgottenRuns();
+    await removeForgottenRuns();
     root = makeTemporaryDirectory();
     writeFileSync(join(root, 'pid'), String(process.pid));
     mkdirSync(join(root, 'tmp'), { mode: 0o1777 });
     chmodSync(join(root, 'tmp'), 0o1777);
-    const environment = { ...withoutOwnNames(process.env), ...(await isolatedEnvironment({ varDir: join(root, 'var') })) };
+    const environment = {
+      ...withoutOwnNames(process.env),
+      ...(await isolatedEnvironment({ varDir: join(root, 'var') })),
+    };
     system = new System(readSettings({ environment }), { programs: false });
     await step('private PostgreSQL and Redis', () => system?.start());
     const { database, redis } = dataUrls(system.settings);
     say('');
-    child = spawn(process.execPath, command, {
+    const [program = '', ...args] = await tiedToThisProcess([process.execPath, ...command]);
+    child = spawn(program, args, {
       cwd: PROJECT,
       stdio: ['ignore', 'inherit', 'inherit'],
       detached: true,
-      env: { ...environment, DATABASE_URL: database, REDIS_URL: redis, TMPDIR: join(root, 'tmp'), FLOTILLA_RUN: root },
+      env: {
+        ...environment,
+        DATABASE_URL: database,
+        REDIS_URL: redis,
+        TMPDIR: join(root, 'tmp'),
+        FLOTILLA_RUN: root,
+      },
     });
     code = await new Promise((resolve, reject) => {
       child?.once('error', reject).once('exit', (status, signal) => resolve(status ?? (signal ? 1 : 0)));

@@ -35,14 +35,18 @@ export function npmPackagesInstalled(project) {
  */
 export async function installNpmPackages(project, log) {
   // The npm that runs us, or the one on the PATH.
-  const npm = process.env.npm_execpath?.endsWith('.js') ? [process.execPath, process.env.npm_execpath] : ['npm'];
-  await run(npm[0], [...npm.slice(1), 'ci', '--include=dev', '--ignore-scripts', '--no-audit', '--no-fund'], {
+  const npm = process.env.npm_execpath?.endsWith('.js')
+    ? [process.execPath, process.env.npm_execpath]
+    : ['npm'];
+  await run([...npm, 'ci', '--include=dev', '--ignore-scripts', '--no-audit', '--no-fund'], {
     cwd: project,
     env: { ...process.env, PUPPETEER_SKIP_DOWNLOAD: 'true', NODE_ENV: '' },
     log,
     failure: `npm could not install the packages. See the lines above and ${log}; check the network connection, then start again.`,
   });
   if (!npmPackagesInstalled(project)) {
-    throw new SetupError('npm finished, but node_modules does not hold what package-lock.json names. Delete node_modules and start again.');
+    throw new SetupError(
+      'npm finished, but node_modules does not hold what package-lock.json names. Delete node_modules and start again.',
+    );
   }
 }

@@ -21,16 +21,36 @@ export function portsOf(settings, { programs = true } = {}) {
   if (programs) {
     uses.push({ name: 'API', setting: 'PORT', host: settings.host, port: settings.port });
     for (let n = 0; n < settings.instances; n++) {
-      uses.push({ name: `instance ${n}`, setting: 'INSTANCE_BASE_PORT', host: loopback, port: settings.instanceBasePort + n });
+      uses.push({
+        name: `instance ${n}`,
+        setting: 'INSTANCE_BASE_PORT',
+        host: loopback,
+        port: settings.instanceBasePort + n,
+      });
     }
     uses.push({ name: 'sandbox', setting: 'SANDBOX_PORT', host: loopback, port: settings.sandboxPort });
-    uses.push({ name: 'sandbox control', setting: 'SANDBOX_CONTROL_PORT', host: loopback, port: settings.sandboxControlPort });
+    uses.push({
+      name: 'sandbox control',
+      setting: 'SANDBOX_CONTROL_PORT',
+      host: loopback,
+      port: settings.sandboxControlPort,
+    });
   }
   if (!settings.databaseUrl) {
-    uses.push({ name: 'embedded PostgreSQL', setting: 'EMBEDDED_POSTGRES_PORT', host: loopback, port: settings.embeddedPostgresPort });
+    uses.push({
+      name: 'embedded PostgreSQL',
+      setting: 'EMBEDDED_POSTGRES_PORT',
+      host: loopback,
+      port: settings.embeddedPostgresPort,
+    });
   }
   if (!settings.redisUrl) {
-    uses.push({ name: 'embedded Redis', setting: 'EMBEDDED_REDIS_PORT', host: loopback, port: settings.embeddedRedisPort });
+    uses.push({
+      name: 'embedded Redis',
+      setting: 'EMBEDDED_REDIS_PORT',
+      host: loopback,
+      port: settings.embeddedRedisPort,
+    });
   }
   return uses;
 }
@@ -45,7 +65,9 @@ export async function checkPorts(uses) {
   for (const use of uses) {
     const other = seen.get(use.port);
     if (other) {
-      throw new SetupError(`Port ${use.port} is set for both the ${other.name} and the ${use.name}. Change ${other.setting} or ${use.setting} in .env.`);
+      throw new SetupError(
+        `Port ${use.port} is set for both the ${other.name} and the ${use.name}. Change ${other.setting} or ${use.setting} in .env.`,
+      );
     }
     seen.set(use.port, use);
   }
@@ -67,8 +89,10 @@ async function tryListen({ name, setting, host, port }) {
     const who = pid ? `pid ${pid} (${processName(pid)})` : "another user's process";
     return `Port ${port} (${name}) is in use by ${who}. Stop it or set ${setting} in .env.`;
   }
-  if (code === 'EACCES') return `Port ${port} (${name}) needs root. Set ${setting} in .env to a port above 1023.`;
-  if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND') return `This machine has no address ${host}. Correct HOST in .env.`;
+  if (code === 'EACCES')
+    return `Port ${port} (${name}) needs root. Set ${setting} in .env to a port above 1023.`;
+  if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND')
+    return `This machine has no address ${host}. Correct HOST in .env.`;
   return `Port ${port} (${name}) cannot be used (${code}). Set ${setting} in .env to another one.`;
 }
 
@@ -80,7 +104,9 @@ async function tryListen({ name, setting, host, port }) {
 function listenError(host, port) {
   return new Promise((resolve) => {
     const server = createServer();
-    server.once('error', (/** @type {NodeJS.ErrnoException} */ error) => resolve(error.code ?? error.message));
+    server.once('error', (/** @type {NodeJS.ErrnoException} */ error) =>
+      resolve(error.code ?? error.message),
+    );
     server.listen({ host, port, exclusive: true }, () => server.close(() => resolve(undefined)));
   });
 }
@@ -104,5 +130,7 @@ export async function findFreePorts(count = 1) {
     for (const port of ports) handedOut.add(port);
     return first;
   }
-  throw new SetupError(`No ${count} free consecutive ports between 15000 and 32000 on 127.0.0.1. Stop some programs and try again.`);
+  throw new SetupError(
+    `No ${count} free consecutive ports between 15000 and 32000 on 127.0.0.1. Stop some programs and try again.`,
+  );
 }

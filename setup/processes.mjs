@@ -2,7 +2,15 @@
  * Running commands, and looking at running processes through /proc.
  */
 import { spawn } from 'node:child_process';
-import { accessSync, constants, createWriteStream, readFileSync, readdirSync, readlinkSync, statSync } from 'node:fs';
+import {
+  accessSync,
+  constants,
+  createWriteStream,
+  readFileSync,
+  readdirSync,
+  readlinkSync,
+  statSync,
+} from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { SetupError } from './console.mjs';
 
@@ -29,17 +37,19 @@ export async function endRunningCommands() {
 /**
  * Runs a command to its end and returns its exit code and output (at most the last 256 kB of it).
  *
- * @param {string} command
- * @param {readonly string[]} args
+ * @param {readonly string[]} command
  * @param {RunOptions} [options]
  * @returns {Promise<{ code: number, output: string, stdout: string }>}
  */
-export function tryRun(command, args, { input, log, onLine, ...options } = {}) {
+export function tryRun([program = '', ...args], { input, log, onLine, ...options } = {}) {
   return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { ...options, stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'] });
+    const child = spawn(program, args, {
+      ...options,
+      stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
+    });
     running.add(child);
     const file = log ? createWriteStream(log, { flags: 'a', mode: 0o600 }).on('error', () => {}) : undefined;
-    file?.write(`\n$ ${command} ${args.join(' ')}\n`);
+    file?.write(`\n$ ${program} ${args.join(' ')}\n`);
     let output = '';
     let stdout = '';
     const take = (/** @type {string} */ text) => {
@@ -69,13 +79,12 @@ export function tryRun(command, args, { input, log, onLine, ...options } = {}) {
 /**
  * Like `tryRun`, but a failure is an error that shows the last lines and says what was attempted.
  *
- * @param {string} command
- * @param {readonly string[]} args
+ * @param {readonly string[]} command
  * @param {RunOptions & { failure: string }} options
  * @returns {Promise<string>} its standard output
  */
-export async function run(command, args, { failure, ...options }) {
-  const { code, output, stdout } = await tryRun(command, args, options);
+export async function run(command, { failure, ...options }) {
+  const { code, output, stdout } = await tryRun(command, options);
   if (code !== 0) {
     if (/ENOSPC|no space left on device/i.test(output)) {
       throw Object.assign(new Error(failure), { code: 'ENOSPC', path: options.cwd });
@@ -93,7 +102,13 @@ export async function run(command, args, { failure, ...options }) {
  * @returns {string | undefined} its full path
  */
 export function which(names, extra = []) {
-  const directories = [...(process.env.PATH ?? '').split(delimiter), '/usr/local/bin', '/usr/bin', '/usr/sbin', ...extra];
+  const directories = [
+    ...(process.env.PATH ?? '').split(delimiter),
+    '/usr/local/bin',
+    '/usr/bin',
+    '/usr/sbin',
+    ...extra,
+  ];
   for (const name of names) {
     for (const directory of directories) {
       if (directory && isExecutable(join(directory, name))) return join(directory, name);
@@ -179,7 +194,10 @@ export function workingDirectory(pid) {
   }
 }
 
-const allPids = () => readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map(Number);
+const allPids = () =>
+  readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number);
 
 /**
  * The processes that were started with this environment variable and value, with their descendants that kept it.
@@ -191,7 +209,9 @@ export function pidsWithEnvironment(name, value) {
   return allPids().filter((pid) => {
     if (pid === process.pid) return false;
     try {
-      return readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0').includes(`${name}=${value}`) && isAlive(pid);
+      return (
+        readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0').includes(`${name}=${value}`) && isAlive(pid)
+      );
     } catch {
       return false; // ended meanwhile, or somebody else's
     }
@@ -203,7 +223,8 @@ export function pidsWithEnvironment(name, value) {
  *
  * @param {string} directory
  */
-export const pidsWorkingIn = (directory) => allPids().filter((pid) => pid !== process.pid && workingDirectory(pid) === directory && isAlive(pid));
+export const pidsWorkingIn = (directory) =>
+  allPids().filter((pid) => pid !== process.pid && workingDirectory(pid) === directory && isAlive(pid));
 
 /**
  * Which process listens on a TCP port of this machine.
@@ -223,7 +244,7 @@ export function pidListeningOn(port) {
     }
     for (const line of lines) {
       const [, local, , state, , , , , , inode] = line.trim().split(/\s+/);
-      if (state === '0A' && local.endsWith(`:${hex}`)) sockets.add(`socket:[${inode}]`);
+      if (state === '0A' && local?.endsWith(`:${hex}`)) sockets.add(`socket:[${inode}]`);
     }
   }
   if (sockets.size === 0) return undefined;
@@ -267,4 +288,16 @@ export async function endProcesses(pids, { first = 'SIGTERM', graceMs = 5000 } =
   await waitFor(() => !pids.some(isAlive), { timeoutMs: graceMs });
   for (const pid of pids.filter(isAlive)) signal(pid, 'SIGKILL');
   await waitFor(() => !pids.some(isAlive), { timeoutMs: 5000 });
+}
+
+/**
+ * A command that the kernel sends TERM when this process dies, by util-linux's setpriv where that can do it.
+ *
+ * @param {readonly string[]} command
+ */
+export async function tiedToThisProcess(command) {
+  const setpriv = '/usr/bin/setpriv';
+  const tie = [setpriv, '--pdeathsig', 'TERM'];
+  const works = isExecutable(setpriv) && (await tryRun([...tie, 'true'])).code === 0;
+  return works ? [...tie, ...command] : command;
 }

@@ -12,19 +12,23 @@ import { PROJECT } from './settings.mjs';
 import { checkDisk } from './system.mjs';
 import { ensureSystemPackages } from './system-packages.mjs';
 
-const OLDEST_NODE = [20, 19];
+const OLDEST_NODE = { major: 20, minor: 19 };
 
 /**
  * @param {Parameters<typeof ensureSystemPackages>[0]} settings
  * @param {{ yes?: boolean }} [options]
  */
 export async function provision(settings, { yes = false } = {}) {
-  const [major, minor] = process.versions.node.split('.').map(Number);
-  if (major < OLDEST_NODE[0] || (major === OLDEST_NODE[0] && minor < OLDEST_NODE[1])) {
-    throw new SetupError(`Flotilla needs Node.js ${OLDEST_NODE.join('.')} or newer, and this is ${process.versions.node}. Install a newer one (nodejs.org).`);
+  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
+  if (major < OLDEST_NODE.major || (major === OLDEST_NODE.major && minor < OLDEST_NODE.minor)) {
+    throw new SetupError(
+      `Flotilla needs Node.js ${OLDEST_NODE.major}.${OLDEST_NODE.minor} or newer, and this is ${process.versions.node}. Install a newer one (nodejs.org).`,
+    );
   }
   if (process.platform !== 'linux') {
-    throw new SetupError(`Flotilla's set-up runs on Linux, and this is ${process.platform}. Use a Debian or Ubuntu machine, virtual machine or container.`);
+    throw new SetupError(
+      `Flotilla's set-up runs on Linux, and this is ${process.platform}. Use a Debian or Ubuntu machine, virtual machine or container.`,
+    );
   }
   checkWritable(PROJECT);
   checkDisk(PROJECT);
@@ -50,6 +54,8 @@ function checkWritable(directory) {
   try {
     accessSync(directory, constants.W_OK);
   } catch {
-    throw new SetupError(`You may not write to ${directory}. Give it to yourself with: sudo chown -R "$USER" ${directory}`);
+    throw new SetupError(
+      `You may not write to ${directory}. Give it to yourself with: sudo chown -R "$USER" ${directory}`,
+    );
   }
 }

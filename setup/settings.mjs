@@ -63,7 +63,9 @@ export function readSettings({ project = PROJECT, environment = process.env } = 
 export function findChromium({ chromiumPath }) {
   if (!chromiumPath) return which(CHROMIUM_NAMES);
   if (!isExecutable(chromiumPath)) {
-    throw new SetupError(`CHROMIUM_PATH is ${chromiumPath}, which is not a program. Correct it, or leave it empty to use the one on the PATH.`);
+    throw new SetupError(
+      `CHROMIUM_PATH is ${chromiumPath}, which is not a program. Correct it, or leave it empty to use the one on the PATH.`,
+    );
   }
   return chromiumPath;
 }
@@ -77,7 +79,8 @@ export function dataUrls(settings) {
   const { embeddedPassword, embeddedPostgresPort, embeddedRedisPort } = settings;
   const password = encodeURIComponent(embeddedPassword);
   return {
-    database: settings.databaseUrl || `postgresql://flotilla:${password}@127.0.0.1:${embeddedPostgresPort}/flotilla`,
+    database:
+      settings.databaseUrl || `postgresql://flotilla:${password}@127.0.0.1:${embeddedPostgresPort}/flotilla`,
     redis: settings.redisUrl || `redis://:${password}@127.0.0.1:${embeddedRedisPort}`,
   };
 }
@@ -92,6 +95,9 @@ export function urls(settings) {
   return {
     api: `http://${host}:${settings.port}`,
     sandbox: `http://127.0.0.1:${settings.sandboxControlPort}`,
-    instances: Array.from({ length: settings.instances }, (_, n) => `http://127.0.0.1:${settings.instanceBasePort + n}`),
+    instances: Array.from(
+      { length: settings.instances },
+      (_, n) => `http://127.0.0.1:${settings.instanceBasePort + n}`,
+    ),
   };
 }

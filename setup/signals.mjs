@@ -14,7 +14,8 @@ export function onStopSignal(stop) {
   const handle = (/** @type {NodeJS.Signals} */ signal) => {
     if (first !== undefined) {
       // npm passes a Ctrl-C on that the terminal has sent already.
-      if (Date.now() - first > 1000) say('Still stopping: messages that are being sent get up to 40 s to finish.');
+      if (Date.now() - first > 1000)
+        say('Still stopping: messages that are being sent get up to 40 s to finish.');
       return;
     }
     first = Date.now();

@@ -36,7 +36,10 @@ export interface Stack {
   /** Sends a signal (KILL unless named) to a program and resolves with the pid that it had. */
   kill(name: string, signal?: NodeJS.Signals): Promise<number>;
   /** Waits until a program is RUNNING, as another process than `notPid`. */
-  waitUntilRunning(name: string, options?: { notPid?: number; timeoutMs?: number }): Promise<{ pid: number; afterMs: number }>;
+  waitUntilRunning(
+    name: string,
+    options?: { notPid?: number; timeoutMs?: number },
+  ): Promise<{ pid: number; afterMs: number }>;
   /** The log of a program, standard output and error together. */
   logs(name: string): Promise<string>;
   /** Runs `./flotilla …` on this stack. */

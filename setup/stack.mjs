@@ -20,7 +20,10 @@ export async function createStack({ dir, instances = 2, workers = 1, postgres, e
   const shared = postgres === 'own' ? undefined : process.env.DATABASE_URL;
   const database = `flotilla_${randomBytes(6).toString('hex')}`;
   /** @type {Record<string, string>} */
-  const own = { ...(await isolatedEnvironment({ varDir: join(directory, 'var'), instances, workers })), ...extra };
+  const own = {
+    ...(await isolatedEnvironment({ varDir: join(directory, 'var'), instances, workers })),
+    ...extra,
+  };
   if (shared && !extra.DATABASE_URL) own.DATABASE_URL = databaseUrl(shared, database);
 
   const environment = { ...withoutOwnNames(process.env), ...own };
@@ -58,7 +61,9 @@ export async function createStack({ dir, instances = 2, workers = 1, postgres, e
 
     async status() {
       const processes = await system.processes();
-      return new Map(processes.map(({ group, name, statename, pid }) => [`${group}:${name}`, { state: statename, pid }]));
+      return new Map(
+        processes.map(({ group, name, statename, pid }) => [`${group}:${name}`, { state: statename, pid }]),
+      );
     },
 
     async kill(name, signal = 'SIGKILL') {
@@ -77,14 +82,18 @@ export async function createStack({ dir, instances = 2, workers = 1, postgres, e
         },
         { timeoutMs, everyMs: 25 },
       );
-      if (!running) throw new Error(`${name} is not RUNNING after ${timeoutMs} ms:\n${(await this.logs(name)).slice(-3000)}`);
+      if (!running)
+        throw new Error(
+          `${name} is not RUNNING after ${timeoutMs} ms:\n${(await this.logs(name)).slice(-3000)}`,
+        );
       return { pid: running.pid, afterMs: performance.now() - started };
     },
 
-    logs: (name) => readFile(join(system.paths.logDir, `${name.replace(/^.*:/, '')}.log`), 'utf8').catch(() => ''),
+    logs: (name) =>
+      readFile(join(system.paths.logDir, `${name.replace(/^.*:/, '')}.log`), 'utf8').catch(() => ''),
 
     cli: (...args) =>
-      tryRun(process.execPath, [join(settings.project, 'dist/src/roles/cli.main.js'), ...args], {
+      tryRun([process.execPath, join(settings.project, 'dist/src/roles/cli.main.js'), ...args], {
         cwd: settings.project,
         env: system.environment,
       }),

@@ -27,7 +27,11 @@ async function main() {
     const file = before.envFile;
     await step('.env', ({ note }) => {
       const result = ensureEnvFile({ file, example: join(PROJECT, '.env.example') });
-      note({ created: 'created, with fresh secrets', completed: 'missing secrets added', unchanged: 'as it is' }[result]);
+      note(
+        { created: 'created, with fresh secrets', completed: 'missing secrets added', unchanged: 'as it is' }[
+          result
+        ],
+      );
     });
   }
   const settings = readSettings();
@@ -44,14 +48,17 @@ function checkSecrets({ envFile, environment }) {
   if (envFile) return;
   const missing = Object.keys(secrets).filter((name) => !environment[name]);
   if (missing.length > 0) {
-    throw new SetupError(`ENV_FILE=none reads no file, so ${missing.join(', ')} must be set in the environment. Set them or leave ENV_FILE out.`);
+    throw new SetupError(
+      `ENV_FILE=none reads no file, so ${missing.join(', ')} must be set in the environment. Set them or leave ENV_FILE out.`,
+    );
   }
 }
 
 /** @param {import('./settings.mjs').Settings} settings */
 function banner(settings) {
   const { api, sandbox } = urls(settings);
-  const envFile = settings.envFile === join(PROJECT, '.env') ? '.env' : (settings.envFile ?? 'the environment');
+  const envFile =
+    settings.envFile === join(PROJECT, '.env') ? '.env' : (settings.envFile ?? 'the environment');
   const key = settings.envFile ? `$(grep ^ADMIN_API_KEY= ${envFile} | cut -d= -f2-)` : '$ADMIN_API_KEY';
   say(`
 ${bold('Flotilla is running.')}
@@ -84,7 +91,8 @@ async function watch(running) {
     for (const { group, name, pid, statename } of await running.processes()) {
       const program = `${group}:${name}`;
       const before = pids.get(program);
-      if (statename === 'RUNNING' && before && before !== pid) say(yellow(`! ${program} ended and was started again (pid ${before} → ${pid})`));
+      if (statename === 'RUNNING' && before && before !== pid)
+        say(yellow(`! ${program} ended and was started again (pid ${before} → ${pid})`));
       if (statename === 'RUNNING') pids.set(program, pid);
     }
   };
@@ -95,7 +103,9 @@ async function watch(running) {
   clearInterval(timer);
   if (typeof end === 'string') return;
   if (end.code === 0) return say('supervisord was told to shut down: everything is stopped.');
-  throw new SetupError(`supervisord ended unexpectedly (${end.signal ?? `exit code ${end.code}`}). Its log is ${running.paths.logDir}/supervisord.log; start again with npm start.`);
+  throw new SetupError(
+    `supervisord ended unexpectedly (${end.signal ?? `exit code ${end.code}`}). Its log is ${running.paths.logDir}/supervisord.log; start again with npm start.`,
+  );
 }
 
 let interrupted = false;
@@ -107,7 +117,11 @@ onStopSignal(async (signal) => {
   let code = 0;
   try {
     if (system) await system.stop({ step });
-    say(system ? 'Stopped. Nothing is left running; your data stays in place.' : 'Interrupted. Start again with npm start; it goes on from here.');
+    say(
+      system
+        ? 'Stopped. Nothing is left running; your data stays in place.'
+        : 'Interrupted. Start again with npm start; it goes on from here.',
+    );
     if (!system) code = 130;
   } catch (error) {
     printFailure(error);

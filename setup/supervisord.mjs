@@ -29,7 +29,10 @@ export const PROGRAMS = ['sandbox', 'instance', 'worker', 'scheduler', 'api'];
  */
 export function supervisordPaths(varDir) {
   const runDir = join(varDir, 'supervisor');
-  const short = join(tmpdir(), `flotilla-${process.getuid?.()}-${createHash('sha256').update(runDir).digest('hex').slice(0, 12)}`);
+  const short = join(
+    tmpdir(),
+    `flotilla-${process.getuid?.()}-${createHash('sha256').update(runDir).digest('hex').slice(0, 12)}`,
+  );
   const socketDir = Buffer.byteLength(join(runDir, 'supervisor.sock')) <= 90 ? runDir : short;
   return {
     runDir,
@@ -51,14 +54,16 @@ export function makeSupervisordDirectories(paths) {
     mkdirSync(directory, { recursive: true, mode: 0o700 });
     const { uid } = lstatSync(directory);
     if (process.getuid && uid !== process.getuid()) {
-      throw new SetupError(`${directory} belongs to another user (id ${uid}). Start as that user, or give it to this one: sudo chown -R "$USER" ${directory}`);
+      throw new SetupError(
+        `${directory} belongs to another user (id ${uid}). Start as that user, or give it to this one: sudo chown -R "$USER" ${directory}`,
+      );
     }
     chmodSync(directory, 0o700);
   }
 }
 
 /**
- * Fills a template in. A `%` is doubled, since supervisord expands it.
+ * Fills a template in.
  *
  * @param {string} template
  * @param {Record<string, string | number | boolean>} values
@@ -67,10 +72,13 @@ export function render(template, values) {
   return template.replace(/\{\{(\w+)\}\}/g, (_, /** @type {string} */ name) => {
     if (!(name in values)) throw new Error(`no value for {{${name}}}`);
     const value = String(values[name]);
-    if (/[\r\n"]/.test(value)) {
-      throw new SetupError(`supervisord cannot use ${JSON.stringify(value)}: move the project to a path without quotes and line breaks.`);
+    // supervisord expands % in some of its settings twice, and takes a ; after a space for a comment.
+    if (/[\r\n"%;]/.test(value)) {
+      throw new SetupError(
+        `supervisord cannot use the path ${value}: move the project to one without quotes, % and ;`,
+      );
     }
-    return value.replaceAll('%', '%%');
+    return value;
   });
 }
 
@@ -108,8 +116,19 @@ const sections = (names) => names.map((name) => `flotilla-${name}`).join(',');
  * @param {boolean} options.autostart
  * @param {readonly string[]} [options.programs]
  */
-export function renderPrograms({ project, user, home, logDir, instances, workers, autostart, programs = PROGRAMS }) {
-  const wanted = programs.filter((name) => !(name === 'instance' && instances === 0) && !(name === 'worker' && workers === 0));
+export function renderPrograms({
+  project,
+  user,
+  home,
+  logDir,
+  instances,
+  workers,
+  autostart,
+  programs = PROGRAMS,
+}) {
+  const wanted = programs.filter(
+    (name) => !(name === 'instance' && instances === 0) && !(name === 'worker' && workers === 0),
+  );
   return render(keepPrograms(template(project, 'flotilla.conf'), wanted), {
     PROGRAMS: sections(wanted),
     NODE: process.execPath,
@@ -133,7 +152,12 @@ export function renderSupervisord(settings, { data, dataPrograms, programs }) {
   const paths = supervisordPaths(settings.varDir);
   const { username: USER, homedir: home } = userInfo();
   const parts = [
-    render(template(settings.project, 'supervisord.conf'), { USER, RUN_DIR: paths.runDir, LOG_DIR: paths.logDir, SOCKET: paths.socket }),
+    render(template(settings.project, 'supervisord.conf'), {
+      USER,
+      RUN_DIR: paths.runDir,
+      LOG_DIR: paths.logDir,
+      SOCKET: paths.socket,
+    }),
   ];
   if (dataPrograms.length > 0) {
     parts.push(
@@ -214,11 +238,14 @@ export class SupervisorClient {
   #post(body) {
     return new Promise((resolve, reject) => {
       const headers = { 'content-type': 'text/xml', 'content-length': Buffer.byteLength(body) };
-      const outgoing = request({ socketPath: this.socket, path: '/RPC2', method: 'POST', headers, timeout: 60_000 }, (response) => {
-        let text = '';
-        response.setEncoding('utf8').on('data', (chunk) => (text += chunk));
-        response.on('end', () => resolve(text)).on('error', reject);
-      });
+      const outgoing = request(
+        { socketPath: this.socket, path: '/RPC2', method: 'POST', headers, timeout: 60_000 },
+        (response) => {
+          let text = '';
+          response.setEncoding('utf8').on('data', (chunk) => (text += chunk));
+          response.on('end', () => resolve(text)).on('error', reject);
+        },
+      );
       outgoing.on('timeout', () => outgoing.destroy(new Error('supervisord does not answer')));
       outgoing.on('error', reject).end(body);
     });
@@ -240,15 +267,19 @@ export function parseResponse(xml) {
   const tokens = xml.match(/<[^>]+>|[^<]+/g) ?? [];
   let at = tokens.findIndex((token) => token === '<value>');
   const unescape = (/** @type {string} */ text) =>
-    text.replace(/&lt;/g, '<').replace(/&gt;/g, '>').replace(/&quot;/g, '"').replace(/&amp;/g, '&');
+    text
+      .replace(/&lt;/g, '<')
+      .replace(/&gt;/g, '>')
+      .replace(/&quot;/g, '"')
+      .replace(/&amp;/g, '&');
   const blank = () => {
-    while (at < tokens.length && !tokens[at].startsWith('<') && tokens[at].trim() === '') at++;
+    while (at < tokens.length && tokens[at]?.trim() === '') at++;
   };
-  const next = () => (blank(), tokens[at++]);
+  const next = () => (blank(), tokens[at++] ?? '');
   const peek = () => (blank(), tokens[at]);
   /** The text up to the closing tag, which is taken too. */
   const text = () => {
-    const value = tokens[at].startsWith('<') ? '' : tokens[at++];
+    const value = tokens[at]?.startsWith('<') ? '' : (tokens[at++] ?? '');
     at++;
     return unescape(value);
   };
@@ -309,10 +340,14 @@ export function parseResponse(xml) {
  */
 export async function supervisorctl(varDir, args) {
   const program = findSupervisorctl();
-  if (!program) throw new SetupError('supervisorctl is not installed. Run npm start once, or install the package supervisor.');
-  const { code, output } = await tryRun(program, ['-c', supervisordPaths(varDir).config, ...args]);
+  if (!program)
+    throw new SetupError(
+      'supervisorctl is not installed. Run npm start once, or install the package supervisor.',
+    );
+  const { code, output } = await tryRun([program, '-c', supervisordPaths(varDir).config, ...args]);
   // `status` answers 3 when something is not running, which is an answer.
-  if (code !== 0 && !(code === 3 && args[0] === 'status')) throw new Error(`supervisorctl ${args.join(' ')}: ${output.trim()}`);
+  if (code !== 0 && !(code === 3 && args[0] === 'status'))
+    throw new Error(`supervisorctl ${args.join(' ')}: ${output.trim()}`);
   return output;
 }
 
@@ -335,7 +370,8 @@ function printProductionConfig() {
   };
   const programs = values.only?.split(',') ?? PROGRAMS;
   const unknown = programs.find((name) => !PROGRAMS.includes(name));
-  if (unknown) throw new SetupError(`There is no program "${unknown}". --only takes some of ${PROGRAMS.join(',')}.`);
+  if (unknown)
+    throw new SetupError(`There is no program "${unknown}". --only takes some of ${PROGRAMS.join(',')}.`);
   const user = values.user ?? userInfo().username;
   process.stdout.write(
     renderPrograms({
@@ -353,9 +389,14 @@ function printProductionConfig() {
 
 /** @param {string} user */
 function homeOf(user) {
-  const line = readFileSync('/etc/passwd', 'utf8').split('\n').find((entry) => entry.startsWith(`${user}:`));
-  if (!line) throw new SetupError(`This system has no user "${user}". Create it (sudo useradd --system --create-home ${user}) or name another with --user.`);
-  return line.split(':')[5];
+  const line = readFileSync('/etc/passwd', 'utf8')
+    .split('\n')
+    .find((entry) => entry.startsWith(`${user}:`));
+  if (!line)
+    throw new SetupError(
+      `This system has no user "${user}". Create it (sudo useradd --system --create-home ${user}) or name another with --user.`,
+    );
+  return line.split(':')[5] ?? '/';
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

@@ -19,7 +19,8 @@ const needs = {
   postgres: {
     name: 'PostgreSQL 13 or newer',
     packages: ['postgresql'],
-    otherwise: 'install the PostgreSQL server (13 or newer), or set DATABASE_URL in .env to one that you have',
+    otherwise:
+      'install the PostgreSQL server (13 or newer), or set DATABASE_URL in .env to one that you have',
   },
   redis: {
     name: 'Redis or Valkey',
@@ -84,14 +85,19 @@ export async function ensureSystemPackages(settings, { yes, log, step }) {
   if (missing.length === 0) return step('system packages', ({ note }) => note('all there'));
 
   if (!which(['apt-get'])) {
-    throw new SetupError(`This system (${systemName()}) has no apt-get, so please ${list(missing.map((need) => need.otherwise))}. Then start again.`);
+    throw new SetupError(
+      `This system (${systemName()}) has no apt-get, so please ${list(missing.map((need) => need.otherwise))}. Then start again.`,
+    );
   }
   const names = missing.map((need) => need.name).join(', ');
   const command = `apt-get install --no-install-recommends ${missing.map((need) => need.packages[0]).join(' ')}`;
   const interactive = Boolean(process.stdin.isTTY && process.stdout.isTTY);
   if (interactive && !yes) {
-    say(`Missing on this system: ${names}. To install them (their own services are not started):\n  ${command}`);
-    if (!(await confirm('Do it now?'))) throw new SetupError(`Nothing was installed. Start again and say yes, or run: ${command}`);
+    say(
+      `Missing on this system: ${names}. To install them (their own services are not started):\n  ${command}`,
+    );
+    if (!(await confirm('Do it now?')))
+      throw new SetupError(`Nothing was installed. Start again and say yes, or run: ${command}`);
   }
   const prefix = await asRoot(interactive, `Missing on this system: ${names}.`, command);
 
@@ -99,18 +105,18 @@ export async function ensureSystemPackages(settings, { yes, log, step }) {
     let packages = await candidates(missing);
     if (packages.some((name) => !name)) {
       note('apt-get update');
-      const [program, ...args] = [...prefix, 'apt-get', 'update'];
-      await tryRun(program, args, { log });
+      await tryRun([...prefix, 'apt-get', 'update'], { log });
       packages = await candidates(missing);
     }
     const impossible = missing.filter((_, n) => !packages[n]);
     if (impossible.length > 0) {
-      throw new SetupError(`apt has no package here (${systemName()}) for ${impossible.map((need) => need.name).join(' and ')}: please ${list(impossible.map((need) => need.otherwise))}. Then start again.`);
+      throw new SetupError(
+        `apt has no package here (${systemName()}) for ${impossible.map((need) => need.name).join(' and ')}: please ${list(impossible.map((need) => need.otherwise))}. Then start again.`,
+      );
     }
     note(packages.join(' '));
     const script = fileURLToPath(new URL('install-packages.sh', import.meta.url));
-    const [program, ...args] = [...prefix, 'sh', script, ...packages.map(String)];
-    await run(program, args, {
+    await run([...prefix, 'sh', script, ...packages.map(String)], {
       log,
       failure: `apt-get could not install ${packages.join(' ')}. See the lines above and ${log}, cure it, and start again.`,
       onLine: (line) => {
@@ -123,7 +129,9 @@ export async function ensureSystemPackages(settings, { yes, log, step }) {
 
   const still = missingPrograms(settings);
   if (still.length > 0) {
-    throw new SetupError(`The packages are installed, but ${still.map((need) => need.name).join(' and ')} is not found: please ${list(still.map((need) => need.otherwise))}.`);
+    throw new SetupError(
+      `The packages are installed, but ${still.map((need) => need.name).join(' and ')} is not found: please ${list(still.map((need) => need.otherwise))}.`,
+    );
   }
 }
 
@@ -137,13 +145,18 @@ export async function ensureSystemPackages(settings, { yes, log, step }) {
  */
 async function asRoot(interactive, missing, command) {
   if (process.getuid?.() === 0) return [];
-  const refused = (/** @type {string} */ why) => new SetupError(`${missing} ${why}; have an administrator run: ${command}`);
+  const refused = (/** @type {string} */ why) =>
+    new SetupError(`${missing} ${why}; have an administrator run: ${command}`);
   if (!which(['sudo'])) throw refused('Installing needs root and there is no sudo here');
-  if ((await tryRun('sudo', ['-n', 'true'])).code === 0) return ['sudo', '-n'];
-  if (!interactive) throw refused('sudo does not let this user in without a password, and nobody can type one here; start in a terminal');
+  if ((await tryRun(['sudo', '-n', 'true'])).code === 0) return ['sudo', '-n'];
+  if (!interactive)
+    throw refused(
+      'sudo does not let this user in without a password, and nobody can type one here; start in a terminal',
+    );
   const { spawnSync } = await import('node:child_process');
   say('sudo asks for your password.');
-  if (spawnSync('sudo', ['-v'], { stdio: 'inherit' }).status !== 0) throw refused('sudo did not let this user in');
+  if (spawnSync('sudo', ['-v'], { stdio: 'inherit' }).status !== 0)
+    throw refused('sudo did not let this user in');
   return ['sudo', '-n'];
 }
 
@@ -153,7 +166,7 @@ async function asRoot(interactive, missing, command) {
  * @param {readonly Need[]} missing
  */
 async function candidates(missing) {
-  const { stdout } = await tryRun('apt-cache', ['policy', ...missing.flatMap((need) => need.packages)], {
+  const { stdout } = await tryRun(['apt-cache', 'policy', ...missing.flatMap((need) => need.packages)], {
     env: { ...process.env, LC_ALL: 'C' },
   });
   return missing.map((need) => need.packages.find((name) => hasCandidate(stdout, name)));
@@ -164,9 +177,10 @@ async function candidates(missing) {
  * @param {string} name
  */
 export function hasCandidate(policy, name) {
-  const [, candidate] = new RegExp(`^${name}:\\n.*\\n\\s+Candidate: (.*)$`, 'm').exec(policy) ?? [];
+  const [, candidate = '(none)'] =
+    new RegExp(`^${name}:\\n.*\\n\\s+Candidate: (.*)$`, 'm').exec(policy) ?? [];
   // Ubuntu's browser packages only install the snap.
-  return Boolean(candidate) && candidate !== '(none)' && !/snap/.test(candidate);
+  return candidate !== '(none)' && !/snap/.test(candidate);
 }
 
 function systemName() {

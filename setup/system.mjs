@@ -3,16 +3,30 @@
  * its own. `npm start`, `npm test`, `npm run bench` and the end-to-end tests use this same code.
  */
 import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { get } from 'node:http';
 import { join } from 'node:path';
 import { SetupError, silently, tail } from './console.mjs';
 import { checkPostgres, checkRedis, query } from './connections.mjs';
 import { endOrphans, ensureDatabase, preparePostgres, prepareRedis } from './embedded.mjs';
 import { checkPorts, portsOf } from './ports.mjs';
-import { endProcesses, isAlive, parentOf, pidsWithEnvironment, run, tryRun, waitFor } from './processes.mjs';
+import {
+  endProcesses,
+  isAlive,
+  parentOf,
+  pidsWithEnvironment,
+  run,
+  tiedToThisProcess,
+  waitFor,
+} from './processes.mjs';
 import { dataUrls, urls } from './settings.mjs';
-import { SupervisorClient, makeSupervisordDirectories, renderSupervisord, runningSupervisord, supervisordPaths } from './supervisord.mjs';
+import {
+  SupervisorClient,
+  makeSupervisordDirectories,
+  renderSupervisord,
+  runningSupervisord,
+  supervisordPaths,
+} from './supervisord.mjs';
 import { findSupervisord } from './system-packages.mjs';
 
 const ENOUGH_DISK = 500 * 1024 * 1024;
@@ -32,7 +46,9 @@ export function checkDisk(directory) {
   const { bavail, bsize } = statfsSync(directory);
   const free = bavail * bsize;
   if (free < ENOUGH_DISK) {
-    throw new SetupError(`The disk that holds ${directory} has only ${Math.floor(free / 1024 / 1024)} MB left. Free some space (at least 500 MB) and try again.`);
+    throw new SetupError(
+      `The disk that holds ${directory} has only ${Math.floor(free / 1024 / 1024)} MB left. Free some space (at least 500 MB) and try again.`,
+    );
   }
 }
 
@@ -44,7 +60,9 @@ export function checkDisk(directory) {
 export function checkNotRunning(varDir) {
   const pid = runningSupervisord(varDir);
   if (pid) {
-    throw new SetupError(`Flotilla is already running here (supervisord has pid ${pid}). Stop it with Ctrl-C in its terminal or with: ./flotilla ctl shutdown`);
+    throw new SetupError(
+      `Flotilla is already running here (supervisord has pid ${pid}). Stop it with Ctrl-C in its terminal or with: ./flotilla ctl shutdown`,
+    );
   }
 }
 
@@ -56,7 +74,7 @@ export class System {
   #stopping = false;
   #cancelled = false;
   /** @type {() => void} */
-  #killOnExit = () => this.#supervisord?.kill('SIGTERM');
+  #killOnExit = () => void this.#supervisord?.kill('SIGTERM');
 
   /**
    * @param {Settings} settings
@@ -99,16 +117,22 @@ export class System {
     await step('ports and disk', () => this.#check());
     /** @type {Record<string, string | number>} */
     const data = {};
+    /** @type {string[]} */
     const dataPrograms = [];
     if (!settings.databaseUrl) {
       dataPrograms.push('postgres');
-      Object.assign(data, await step('embedded PostgreSQL', (progress) => preparePostgres(settings, progress)));
+      Object.assign(
+        data,
+        await step('embedded PostgreSQL', (progress) => preparePostgres(settings, progress)),
+      );
     }
     if (!settings.redisUrl) {
       dataPrograms.push('redis');
       Object.assign(data, prepareRedis(settings));
     }
-    await step('supervisord', () => this.#launch(renderSupervisord(settings, { data, dataPrograms, programs: this.programs })));
+    await step('supervisord', () =>
+      this.#launch(renderSupervisord(settings, { data, dataPrograms, programs: this.programs })),
+    );
     await step('PostgreSQL and Redis', ({ note }) => this.#connect(note));
     if (!this.programs) return;
     await step('migrations', () => this.migrate());
@@ -121,7 +145,8 @@ export class System {
     checkDisk(varDir);
     checkNotRunning(varDir);
     makeSupervisordDirectories(this.paths);
-    for (const name of ['sessions', 'sandbox']) mkdirSync(join(varDir, name), { recursive: true, mode: 0o700 });
+    for (const name of ['sessions', 'sandbox'])
+      mkdirSync(join(varDir, name), { recursive: true, mode: 0o700 });
     // A supervisord that was killed leaves its programs behind.
     await this.#endLeftovers();
     await checkPorts(portsOf(this.settings, { programs: this.programs }));
@@ -134,11 +159,11 @@ export class System {
     rmSync(this.paths.pidFile, { force: true });
     rmSync(this.paths.socket, { force: true });
     const program = findSupervisord();
-    if (!program) throw new SetupError('supervisord is not installed. Install the package supervisor and start again.');
+    if (!program)
+      throw new SetupError('supervisord is not installed. Install the package supervisor and start again.');
 
-    // Should this process be killed, the kernel tells supervisord to stop everything in order.
-    const tether = await parentDeathSignal();
-    const [command, ...args] = [...tether, program, '-n', '-c', this.paths.config];
+    // Should this process be killed, supervisord stops everything in order.
+    const [command = '', ...args] = await tiedToThisProcess([program, '-n', '-c', this.paths.config]);
     // Its own session: Ctrl-C in the terminal comes to us alone, and we stop things in order.
     const child = spawn(command, args, {
       cwd: this.settings.project,
@@ -148,17 +173,23 @@ export class System {
     });
     this.#supervisord = child;
     this.#complaint = '';
-    child.stderr?.setEncoding('utf8').on('data', (text) => (this.#complaint = (this.#complaint + text).slice(-4000)));
+    child.stderr
+      ?.setEncoding('utf8')
+      .on('data', (text) => (this.#complaint = (this.#complaint + text).slice(-4000)));
     this.ended = new Promise((resolve) => {
       child.once('error', () => resolve({ code: 127, signal: null }));
       child.once('exit', (code, signal) => resolve({ code, signal }));
     });
     process.once('exit', this.#killOnExit);
-    const answers = async () => this.#hasEnded() || this.client.call('getSupervisorVersion').catch(() => undefined);
+    const answers = async () =>
+      this.#hasEnded() || this.client.call('getSupervisorVersion').catch(() => undefined);
     if (!(await waitFor(answers, { timeoutMs: 20_000, everyMs: 50 })) || this.#hasEnded()) {
-      throw new SetupError(`supervisord did not start. See the lines above and ${join(this.paths.logDir, 'supervisord.log')}.`, {
-        detail: this.#complaint,
-      });
+      throw new SetupError(
+        `supervisord did not start. See the lines above and ${join(this.paths.logDir, 'supervisord.log')}.`,
+        {
+          detail: this.#complaint,
+        },
+      );
     }
   }
 
@@ -200,7 +231,8 @@ export class System {
     let last;
     const answered = await waitFor(
       async () => {
-        if (this.#hasEnded()) throw new SetupError('supervisord ended while it was starting.', { detail: this.#complaint });
+        if (this.#hasEnded())
+          throw new SetupError('supervisord ended while it was starting.', { detail: this.#complaint });
         const [info] = (await this.client.processes()).filter((process) => process.name === name);
         if (info?.statename === 'FATAL') return 'failed';
         return ask().then(
@@ -213,15 +245,19 @@ export class System {
     if (answered !== 'answered') {
       const log = join(this.paths.logDir, `${name}.log`);
       const reason = last instanceof Error ? ` (${last.message.replace(/\.$/, '')})` : '';
-      throw new SetupError(`The embedded ${name === 'redis' ? 'Redis' : 'PostgreSQL'} does not answer${reason}. See the lines above and ${log}.`, { detail: tail(log) });
+      throw new SetupError(
+        `The embedded ${name === 'redis' ? 'Redis' : 'PostgreSQL'} does not answer${reason}. See the lines above and ${log}.`,
+        { detail: tail(log) },
+      );
     }
   }
 
   async migrate() {
-    await run(process.execPath, [join(this.settings.project, 'dist/src/roles/cli.main.js'), 'migrate'], {
+    await run([process.execPath, join(this.settings.project, 'dist/src/roles/cli.main.js'), 'migrate'], {
       cwd: this.settings.project,
       env: this.environment,
-      failure: 'The database migrations failed with the error above. Correct it, or restore the database, and start again.',
+      failure:
+        'The database migrations failed with the error above. Correct it, or restore the database, and start again.',
     });
   }
 
@@ -235,7 +271,11 @@ export class System {
     await this.client.call('startProcessGroup', 'flotilla', false);
     const started = performance.now();
     const { api, instances, sandbox } = urls(this.settings);
-    const pages = [`${api}/health/ready`, ...instances.map((url) => `${url}/health/ready`), `${sandbox}/stats`];
+    const pages = [
+      `${api}/health/ready`,
+      ...instances.map((url) => `${url}/health/ready`),
+      `${sandbox}/stats`,
+    ];
     /** @type {Map<string, number>} starts seen of each program */
     const restarts = new Map();
     /** @type {Map<string, string>} */
@@ -245,34 +285,51 @@ export class System {
 
     const ready = await waitFor(
       async () => {
-        if (this.#hasEnded()) throw new SetupError('supervisord ended while it was starting the programs.', { detail: this.#complaint });
+        if (this.#hasEnded())
+          throw new SetupError('supervisord ended while it was starting the programs.', {
+            detail: this.#complaint,
+          });
         const programs = (await this.client.processes()).filter(({ group }) => group === 'flotilla');
         for (const program of programs) {
           if (program.statename === 'BACKOFF' && before.get(program.name) !== 'BACKOFF') {
             restarts.set(program.name, (restarts.get(program.name) ?? 0) + 1);
           }
           before.set(program.name, program.statename);
-          if (program.statename === 'FATAL' || (restarts.get(program.name) ?? 0) >= 3) throw this.#cannotStart(program);
+          if (program.statename === 'FATAL' || (restarts.get(program.name) ?? 0) >= 3)
+            throw this.#cannotStart(program);
         }
         const answers = await Promise.all(pages.map(statusOf));
         waiting = [
-          ...programs.filter(({ statename }) => statename !== 'RUNNING').map(({ name, statename }) => `${name} is ${statename}`),
-          ...pages.filter((_, n) => answers[n].status !== 200).map((page) => `${page}: ${answers[pages.indexOf(page)].text}`),
+          ...programs
+            .filter(({ statename }) => statename !== 'RUNNING')
+            .map(({ name, statename }) => `${name} is ${statename}`),
+          ...pages
+            .map((page, n) => ({ page, status: 0, text: '', ...answers[n] }))
+            .filter(({ status }) => status !== 200)
+            .map(({ page, text }) => `${page}: ${text}`),
         ];
-        note(`${programs.filter(({ statename }) => statename === 'RUNNING').length} of ${programs.length} running`);
+        note(
+          `${programs.filter(({ statename }) => statename === 'RUNNING').length} of ${programs.length} running`,
+        );
         return waiting.length === 0;
       },
       { timeoutMs: 120_000, everyMs: 250 },
     );
     if (!ready) {
       const seconds = Math.round((performance.now() - started) / 1000);
-      throw new SetupError(`Not everything was ready after ${seconds} s (see above). The logs are in ${this.paths.logDir}.`, { detail: waiting.join('\n') });
+      throw new SetupError(
+        `Not everything was ready after ${seconds} s (see above). The logs are in ${this.paths.logDir}.`,
+        { detail: waiting.join('\n') },
+      );
     }
   }
 
   /** @param {ProcessInfo} program */
   #cannotStart({ name, stdout_logfile: log, spawnerr }) {
-    return new SetupError(`${name} does not start${spawnerr ? ` (${spawnerr})` : ''}. Its last lines are above, the whole log is ${log}.`, { detail: tail(log) });
+    return new SetupError(
+      `${name} does not start${spawnerr ? ` (${spawnerr})` : ''}. Its last lines are above, the whole log is ${log}.`,
+      { detail: tail(log) },
+    );
   }
 
   /**
@@ -286,24 +343,34 @@ export class System {
     this.#cancelled = true;
     try {
       if (!this.#hasEnded()) {
-        if (this.programs) await step('stopping the programs', ({ note }) => this.#stopPrograms(note)).catch(() => {});
-        const data = [this.settings.databaseUrl ? '' : 'PostgreSQL, ', this.settings.redisUrl ? '' : 'Redis, '].join('');
+        if (this.programs)
+          await step('stopping the programs', ({ note }) => this.#stopPrograms(note)).catch(() => {});
+        const data = [
+          this.settings.databaseUrl ? '' : 'PostgreSQL, ',
+          this.settings.redisUrl ? '' : 'Redis, ',
+        ].join('');
         await step(`stopping ${data}supervisord`, () => this.#shutDown());
       }
       await this.#endLeftovers();
     } finally {
       process.off('exit', this.#killOnExit);
       this.#stopping = false;
-      if (this.paths.socketDir !== this.paths.runDir) rmSync(this.paths.socketDir, { recursive: true, force: true });
+      if (this.paths.socketDir !== this.paths.runDir)
+        rmSync(this.paths.socketDir, { recursive: true, force: true });
     }
   }
 
   /** @param {(text: string) => void} note */
   async #stopPrograms(note) {
-    const alive = async () => (await this.client.processes()).filter(({ group, statename }) => group === 'flotilla' && !/^(STOPPED|EXITED|FATAL)$/.test(statename));
+    const alive = async () =>
+      (await this.client.processes()).filter(
+        ({ group, statename }) => group === 'flotilla' && !/^(STOPPED|EXITED|FATAL)$/.test(statename),
+      );
     for (const members of STOP_ORDER) {
       const names = (await alive()).map(({ name }) => name).filter((name) => members.test(name));
-      await Promise.all(names.map((name) => this.client.call('stopProcess', `flotilla:${name}`, false).catch(() => {})));
+      await Promise.all(
+        names.map((name) => this.client.call('stopProcess', `flotilla:${name}`, false).catch(() => {})),
+      );
       // The longest stopwaitsecs, and supervisord's own time to kill.
       await waitFor(
         async () => {
@@ -348,17 +415,12 @@ function statusOf(url) {
     const outgoing = get(url, { timeout: 3000 }, (response) => {
       let body = '';
       response.setEncoding('utf8').on('data', (chunk) => (body += chunk));
-      response.on('end', () => resolve({ status: response.statusCode ?? 0, text: `${response.statusCode} ${body.slice(0, 300)}` }));
+      response.on('end', () =>
+        resolve({ status: response.statusCode ?? 0, text: `${response.statusCode} ${body.slice(0, 300)}` }),
+      );
       response.on('error', (error) => resolve({ status: 0, text: error.message }));
     });
     outgoing.on('timeout', () => outgoing.destroy(new Error('no answer within 3 s')));
     outgoing.on('error', (error) => resolve({ status: 0, text: error.message || 'nothing answers' }));
   });
-}
-
-/** util-linux's setpriv, where it can tie a process's life to its parent's. */
-async function parentDeathSignal() {
-  if (!existsSync('/usr/bin/setpriv')) return [];
-  const { code } = await tryRun('/usr/bin/setpriv', ['--pdeathsig', 'TERM', 'true']);
-  return code === 0 ? ['/usr/bin/setpriv', '--pdeathsig', 'TERM'] : [];
 }

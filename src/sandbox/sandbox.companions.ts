@@ -53,13 +53,21 @@ export class Companions {
     const connection = this.online.get(credential);
     if (!connection) return;
     if (delayMs <= 0) {
-      connection.pushEvent(queued);
+      if (isReceipt(queued)) connection.pushReceipt(queued);
+      else connection.pushEvent(queued);
       return;
     }
     setTimeout(() => {
       // A newer connection was told everything that was queued when it came.
       if (this.online.get(credential) === connection) connection.pushEvent(queued);
     }, delayMs).unref();
+  }
+
+  /** Cuts the connections of one phone, or of everybody, as a lost network does. */
+  cut(phone: string | undefined): void {
+    for (const connection of [...this.online.values()]) {
+      if (phone === undefined || connection.phone === phone) connection.terminate();
+    }
   }
 
   private async replace(credential: Credential, connection: SandboxConnection): Promise<boolean> {
@@ -75,6 +83,11 @@ export class Companions {
     connection.welcome(this.outbox.pending(credential.id));
     return true;
   }
+}
+
+/** Whether an event comes from the recipient's phone: those are told in batches, as WhatsApp does it. */
+function isReceipt({ event }: QueuedEvent): boolean {
+  return event.k === 'ack' && event.ack > 1;
 }
 
 /**

@@ -20,6 +20,7 @@ type BrowserFrame =
 export type Refusal = 'conflict' | 'unlinked';
 
 const EVENTS_PER_FRAME = 500;
+const RECEIPT_BATCH_MS = 150;
 /** A browser that stops reading is cut off; it gets everything again when it comes back. */
 const MAX_UNREAD_BYTES = 64 * 1024 * 1024;
 const MAX_TEXT_LENGTH = 65_536;
@@ -29,7 +30,9 @@ export class SandboxConnection {
   private readonly nonce = randomBytes(24).toString('base64');
   private credential: Credential | undefined;
   private events: QueuedEvent[] = [];
+  private receipts: QueuedEvent[] = [];
   private flushing: NodeJS.Immediate | undefined;
+  private flushingReceipts: NodeJS.Timeout | undefined;
   private stored: ((id: string) => void) | undefined;
 
   constructor(
@@ -48,6 +51,11 @@ export class SandboxConnection {
     return this.socket.readyState === WebSocket.OPEN;
   }
 
+  /** The number that it belongs to, once authenticated. */
+  get phone(): string | undefined {
+    return this.credential?.phone;
+  }
+
   /** Sends one frame, if the socket is open. */
   send(frame: object): void {
     if (!this.isOpen) return;
@@ -63,6 +71,17 @@ export class SandboxConnection {
   pushEvent(event: QueuedEvent): void {
     this.events.push(event);
     this.flushing ??= setImmediate(() => this.flushEvents());
+  }
+
+  /** Sends a receipt with the others of the last moments. */
+  pushReceipt(event: QueuedEvent): void {
+    this.receipts.push(event);
+    this.flushingReceipts ??= setTimeout(() => {
+      this.flushingReceipts = undefined;
+      this.events.push(...this.receipts);
+      this.receipts = [];
+      this.flushEvents();
+    }, RECEIPT_BATCH_MS);
   }
 
   /** Greets a linked browser and tells it everything that it missed. */
@@ -202,8 +221,11 @@ export class SandboxConnection {
       this.socket.close(1013);
       return;
     }
+    if (this.credential) return;
     this.credential = credential;
     await this.network.companions.admit(credential, this);
+    // It may have been unlinked while an older connection was being examined.
+    if (!this.network.phones.credential(credential.id)) this.refuse('unlinked');
   }
 
   private async submit(id: string, to: string, type: string, text: string): Promise<void> {
@@ -260,6 +282,7 @@ export class SandboxConnection {
 
   private closed(): void {
     if (this.flushing) clearImmediate(this.flushing);
+    clearTimeout(this.flushingReceipts);
     this.network.pairing.forget(this);
     this.leave();
   }

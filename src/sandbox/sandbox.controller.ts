@@ -42,8 +42,8 @@ export class SandboxPhonesController {
   constructor(private readonly sandbox: SandboxServer) {}
 
   @Post()
-  create(@Body() body: CreatePhoneDto): Promise<Phone> {
-    return this.sandbox.network.phones.create(body.phone, body.name);
+  create(@Body() body?: CreatePhoneDto): Promise<Phone> {
+    return this.sandbox.network.phones.create(body?.phone, body?.name);
   }
 
   @Get()
@@ -74,7 +74,7 @@ export class SandboxPhonesController {
   @HttpCode(200)
   async unlink(
     @Param('phone') number: string,
-    @Body() body: UnlinkDto | undefined,
+    @Body() body?: UnlinkDto,
   ): Promise<{ phone: string; unlinked: number }> {
     const phone = this.sandbox.network.phones.require(number);
     if (body?.accountPhone !== undefined && digitsOf(body.accountPhone) !== phone.phone) {
@@ -138,7 +138,7 @@ export class SandboxController {
   @Put('faults')
   putFaults(@Body() { phone, ...faults }: FaultsDto): Faults {
     const digits = phone === undefined ? undefined : digitsOf(phone);
-    return this.sandbox.network.faults.put(faults, digits);
+    return this.sandbox.network.putFaults(faults, digits);
   }
 
   @Get('faults')

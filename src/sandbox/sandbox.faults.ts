@@ -2,7 +2,7 @@
 export interface Faults {
   /** Delay of ack 1 after the message was accepted. */
   ackDelayMs: number;
-  /** Delay of ack 2 after ack 1, and of ack 3 after ack 2. */
+  /** Delay of ack 2 after ack 1, and of ack 3 after ack 2; without one, both come in the next batch of receipts. */
   receiptDelayMs: number;
   /** Share of accepted messages (0 to 1) whose acks are lost. */
   dropAckRate: number;
@@ -27,7 +27,7 @@ export interface Faults {
 /** What a healthy sandbox does. */
 export const NO_FAULTS: Readonly<Faults> = {
   ackDelayMs: 0,
-  receiptDelayMs: 3,
+  receiptDelayMs: 0,
   dropAckRate: 0,
   refuseRate: 0,
   disconnectRate: 0,

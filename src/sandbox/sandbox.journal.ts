@@ -50,7 +50,14 @@ export class Journal {
         newline = bytes.indexOf(10, start)
       ) {
         const length = newline + 1 - start;
-        onLine(bytes.toString('utf8', start, newline), end, length);
+        try {
+          onLine(bytes.toString('utf8', start, newline), end, length);
+        } catch (cause) {
+          await handle.close();
+          throw new Error(`${path} is damaged at byte ${end}: repair that line or move the file away.`, {
+            cause,
+          });
+        }
         end += length;
         start = newline + 1;
       }

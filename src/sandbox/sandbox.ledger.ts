@@ -1,6 +1,7 @@
 import { createReadStream } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
+import { ServiceUnavailableException } from '@nestjs/common';
 import { Journal } from './sandbox.journal.js';
 
 /** One message that the simulated WhatsApp accepted. Numbers are digits without a plus sign. */
@@ -40,6 +41,7 @@ export class Ledger {
   /** marks[i] is the offset of the line with seq i * LINES_PER_MARK + 1. */
   private marks: number[] = [];
   private journal!: Journal;
+  private failure: Error | undefined;
 
   private constructor() {}
 
@@ -56,6 +58,7 @@ export class Ledger {
 
   /** Writes a message down; the promise resolves once the line is written. Whether it is a repetition is decided here. */
   async append(submission: Submission): Promise<LedgerEntry> {
+    if (this.failure) throw this.failure;
     const entry: LedgerEntry = {
       seq: this.seq + 1,
       at: new Date().toISOString(),
@@ -68,7 +71,15 @@ export class Ledger {
     };
     const { offset, length, written } = this.journal.append(JSON.stringify(entry));
     this.index(entry, offset, length);
-    await written;
+    try {
+      await written;
+    } catch (error) {
+      // Memory is ahead of the file now, so nothing may be accepted any more.
+      this.failure = new ServiceUnavailableException(
+        `The sandbox cannot write its ledger (${String(error)}): make room on the disk and restart the sandbox.`,
+      );
+      throw this.failure;
+    }
     return entry;
   }
 

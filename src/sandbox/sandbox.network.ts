@@ -2,7 +2,7 @@ import { mkdir } from 'node:fs/promises';
 import { NotFoundException } from '@nestjs/common';
 import { Companions } from './sandbox.companions.js';
 import { Delivery } from './sandbox.delivery.js';
-import { FaultBoard } from './sandbox.faults.js';
+import { FaultBoard, type Faults } from './sandbox.faults.js';
 import { Ledger, type LedgerEntry } from './sandbox.ledger.js';
 import type { SandboxLogger } from './sandbox.logger.js';
 import { Outbox } from './sandbox.outbox.js';
@@ -56,6 +56,13 @@ export class SandboxNetwork {
     const network = new SandboxNetwork(phones, ledger, outbox, logger);
     for (const entry of missed) network.delivery.handOut(entry);
     return network;
+  }
+
+  /** Replaces the faults of one phone, or of everybody. */
+  putFaults(faults: Partial<Faults>, phone?: string): Faults {
+    const inForce = this.faults.put(faults, phone);
+    if (inForce.offline) this.companions.cut(phone);
+    return inForce;
   }
 
   /** Unlinks a browser: its page, now or when it comes back, logs out. */

@@ -81,12 +81,9 @@ export class SandboxServer {
     sockets.on('connection', (socket) => new SandboxConnection(socket, this.network));
     this.server = server;
     this.sockets = sockets;
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject);
-      server.listen(port, host, () => {
-        server.off('error', reject);
-        resolve();
-      });
+    await listen(server, host, port).catch(async (error: unknown) => {
+      await this.opened?.close();
+      throw error;
     });
     sockets.on('error', (error) => logger.error({ err: error }, 'sandbox server error'));
     this.heartbeat = setInterval(() => beat(sockets), HEARTBEAT_MS);
@@ -137,6 +134,25 @@ export class SandboxServer {
     response.writeHead(200, { 'content-type': asset.type, 'cache-control': 'no-store' });
     response.end(asset.body);
   }
+}
+
+function listen(server: Server, host: string, port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      const inUse = error.code === 'EADDRINUSE';
+      reject(
+        inUse
+          ? new Error(
+              `The sandbox cannot listen on ${host}:${port}, another program does: stop that one or choose another port.`,
+            )
+          : error,
+      );
+    });
+    server.listen(port, host, () => {
+      server.removeAllListeners('error');
+      resolve();
+    });
+  });
 }
 
 const unanswered = new WeakSet<WebSocket>();

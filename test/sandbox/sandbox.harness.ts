@@ -176,7 +176,7 @@ export class Account {
   readonly received: Message[] = [];
   readonly created: Message[] = [];
   readonly disconnected: string[] = [];
-  private readyCount = 0;
+  readyCount = 0;
 
   constructor(
     harness: SandboxHarness,
@@ -211,8 +211,8 @@ export class Account {
   }
 
   /** Waits until whatsapp-web.js is ready. */
-  async ready(): Promise<void> {
-    await until('ready', () => this.readyCount > 0);
+  async ready(times = 1): Promise<void> {
+    await until('ready', () => this.readyCount >= times);
   }
 
   /** Its own number. */

@@ -242,7 +242,45 @@ describe('the sandbox', { timeout: 60_000 }, () => {
     await until('LOGOUT', () => victim.disconnected.includes('LOGOUT'));
     await until('a new QR code', () => victim.qrs.length > 1);
     expect((await sandbox.call('POST', `/phones/${phone}/unlink`, {})).status).toBe(404);
+    // The same browser can be linked again, here to another phone.
+    const other = await sandbox.phone();
+    await sandbox.call('POST', `/phones/${other}/scan`, { qr: victim.qrs.at(-1) });
+    await victim.ready(2);
+    expect(victim.phone).toBe(other);
     await victim.close();
+  });
+
+  it('asks for a QR code again when it was unlinked while it was away', async () => {
+    const away = await sandbox.linked();
+    const phone = away.phone;
+    await away.close();
+    await sandbox.call('POST', `/phones/${phone}/unlink`, {});
+    const back = sandbox.account(away.profile.split('/').at(-1));
+    void back.open();
+    await until('a QR code', () => back.qrs.length > 0);
+    await back.close();
+  });
+
+  it('survives a reload of the page', async () => {
+    const friend = await sandbox.phone();
+    const message = await account.send(friend, 'before the reload');
+    const readyBefore = account.readyCount;
+    await account.client.pupPage?.reload();
+    await account.ready(readyBefore + 1);
+    expect(await account.client.getMessageById(message.id._serialized)).toMatchObject({ body: 'before the reload' });
+    await account.send(friend, 'after the reload');
+    expect(await sandbox.inbox(friend)).toHaveLength(2);
+    expect(account.disconnected).toEqual([]);
+  });
+
+  it('holds what is sent while the network is down, and sends it in order afterwards', async () => {
+    const friend = await sandbox.phone();
+    await sandbox.call('PUT', '/faults', { offline: true, phone: account.phone });
+    await until('the connection to be cut', () => account.states.at(-1) === 'OPENING');
+    const sending = Promise.all(['one', 'two', 'three'].map((text) => account.send(friend, text)));
+    await sandbox.call('DELETE', '/faults');
+    await sending;
+    expect((await sandbox.inbox(friend)).map((entry) => entry.text)).toEqual(['one', 'two', 'three']);
   });
 
   it('unlinks a browser that logs out', async () => {

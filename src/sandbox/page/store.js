@@ -127,8 +127,11 @@ export class Store {
         const messages = transaction.objectStore('messages');
         for (const row of rows.values()) messages.put(row);
         this.#sincePrune += rows.size;
+        const done = committed(transaction);
+        // Only pruning has more requests to come.
         if (this.#sincePrune >= PRUNE_EVERY) this.#prune(messages);
-        await committed(transaction);
+        else transaction.commit();
+        await done;
       }
     } finally {
       this.#draining = undefined;
