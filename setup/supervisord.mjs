@@ -97,8 +97,8 @@ const keepPrograms = (config, wanted) =>
     })
     .join('');
 
-/** @param {string} project @param {string} name */
-const template = (project, name) => readFileSync(join(project, 'supervisor', name), 'utf8');
+/** @param {string} name */
+const template = (name) => readFileSync(join(PROJECT, 'supervisor', name), 'utf8');
 
 /** @param {readonly string[]} names */
 const sections = (names) => names.map((name) => `flotilla-${name}`).join(',');
@@ -129,7 +129,7 @@ export function renderPrograms({
   const wanted = programs.filter(
     (name) => !(name === 'instance' && instances === 0) && !(name === 'worker' && workers === 0),
   );
-  return render(keepPrograms(template(project, 'flotilla.conf'), wanted), {
+  return render(keepPrograms(template('flotilla.conf'), wanted), {
     PROGRAMS: sections(wanted),
     NODE: process.execPath,
     PROJECT: project,
@@ -152,7 +152,7 @@ export function renderSupervisord(settings, { data, dataPrograms, programs }) {
   const paths = supervisordPaths(settings.varDir);
   const { username: USER, homedir: home } = userInfo();
   const parts = [
-    render(template(settings.project, 'supervisord.conf'), {
+    render(template('supervisord.conf'), {
       USER,
       RUN_DIR: paths.runDir,
       LOG_DIR: paths.logDir,
@@ -161,7 +161,7 @@ export function renderSupervisord(settings, { data, dataPrograms, programs }) {
   ];
   if (dataPrograms.length > 0) {
     parts.push(
-      render(keepPrograms(template(settings.project, 'data.conf'), dataPrograms), {
+      render(keepPrograms(template('data.conf'), dataPrograms), {
         ...data,
         USER,
         LOG_DIR: paths.logDir,

@@ -49,7 +49,9 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
   private restartRequested = false;
   private failures = 0;
   private finished: Promise<void> | null = null;
-  private endSession: ((end: { reason: CloseReason | 'stopped' | 'qr_expired' | 'restart'; detail: string }) => void) | null = null;
+  private endSession:
+    ((end: { reason: CloseReason | 'stopped' | 'qr_expired' | 'restart'; detail: string }) => void) | null =
+    null;
 
   constructor(private readonly options: AccountDriverOptions) {
     super();
@@ -74,7 +76,10 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
 
   start(): void {
     this.finished = this.run().catch((error: unknown) => {
-      this.options.logger.error({ err: error, accountId: this.account.id }, 'the driver of an account ended unexpectedly');
+      this.options.logger.error(
+        { err: error, accountId: this.account.id },
+        'the driver of an account ended unexpectedly',
+      );
       this.hasEnded = true;
     });
   }
@@ -110,14 +115,24 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
   }
 
   /** Runs one session from its start to its end, and says why it ended. */
-  private async runSession(): Promise<{ reason: CloseReason | 'stopped' | 'qr_expired' | 'restart'; detail: string }> {
+  private async runSession(): Promise<{
+    reason: CloseReason | 'stopped' | 'qr_expired' | 'restart';
+    detail: string;
+  }> {
     const { account, sessionsDir, chromiumPath, startTimeoutMs } = this.options;
-    if (!(await this.options.report({ status: 'starting', statusReason: this.failures ? 'reconnecting' : null }))) {
+    if (
+      !(await this.options.report({
+        status: 'starting',
+        statusReason: this.failures ? 'reconnecting' : null,
+      }))
+    ) {
       return { reason: 'stopped', detail: 'owned by another instance' };
     }
-    const ended = new Promise<{ reason: CloseReason | 'stopped' | 'qr_expired' | 'restart'; detail: string }>((resolve) => {
-      this.endSession = resolve;
-    });
+    const ended = new Promise<{ reason: CloseReason | 'stopped' | 'qr_expired' | 'restart'; detail: string }>(
+      (resolve) => {
+        this.endSession = resolve;
+      },
+    );
     let qrTimer: NodeJS.Timeout | undefined;
     try {
       const network = await this.options.network();
@@ -128,7 +143,8 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
         network,
         pairWithPhoneNumber: account.linkMethod === 'code' ? account.linkPhoneNumber : null,
         startTimeoutMs,
-        onWarning: (message, error) => this.options.logger.warn({ err: error, accountId: account.id }, message),
+        onWarning: (message, error) =>
+          this.options.logger.warn({ err: error, accountId: account.id }, message),
       });
       this.session = session;
       qrTimer = this.follow(session);
@@ -155,10 +171,15 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
       this.options.report(observation).then(
         (owned) => owned || end({ reason: 'stopped', detail: 'owned by another instance' }),
         (error: unknown) =>
-          this.options.logger.error({ err: error, accountId: this.account.id, status: observation.status }, 'a status could not be written'),
+          this.options.logger.error(
+            { err: error, accountId: this.account.id, status: observation.status },
+            'a status could not be written',
+          ),
       );
     };
-    session.on('qr', (value, expiresInMs) => report({ status: 'qr', statusReason: null, qr: { value, expiresInMs } }));
+    session.on('qr', (value, expiresInMs) =>
+      report({ status: 'qr', statusReason: null, qr: { value, expiresInMs } }),
+    );
     session.on('code', (value, expiresInMs) =>
       report({ status: 'pairing', statusReason: null, pairingCode: { value, expiresInMs } }),
     );
@@ -171,8 +192,10 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
       this.failures = 0;
       const observation = { status: 'ready', statusReason: null, phoneNumber, lid, connected: true } as const;
       this.options.report(observation).then(
-        (owned) => (owned ? this.emit('ready') : end({ reason: 'stopped', detail: 'owned by another instance' })),
-        (error: unknown) => end({ reason: 'crashed', detail: `ready, but that could not be written: ${String(error)}` }),
+        (owned) =>
+          owned ? this.emit('ready') : end({ reason: 'stopped', detail: 'owned by another instance' }),
+        (error: unknown) =>
+          end({ reason: 'crashed', detail: `ready, but that could not be written: ${String(error)}` }),
       );
     });
     session.on('ack', (ack) => this.emit('ack', ack));
@@ -186,7 +209,13 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
   }
 
   /** @returns whether a new session is to be started */
-  private async handleEnd({ reason, detail }: { reason: CloseReason | 'stopped' | 'qr_expired' | 'restart'; detail: string }): Promise<boolean> {
+  private async handleEnd({
+    reason,
+    detail,
+  }: {
+    reason: CloseReason | 'stopped' | 'qr_expired' | 'restart';
+    detail: string;
+  }): Promise<boolean> {
     const { report, logger, account, sessionsDir } = this.options;
     logger.info({ accountId: account.id, reason, detail }, 'session ended');
     switch (reason) {
@@ -220,6 +249,8 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
     const ceiling = Math.min(maxBackoffMs, firstBackoffMs * 2 ** this.failures);
     this.failures += 1;
     if (this.restartRequested) return;
-    await delay(ceiling / 2 + Math.random() * (ceiling / 2), undefined, { signal: this.stopped.signal }).catch(() => undefined);
+    await delay(ceiling / 2 + Math.random() * (ceiling / 2), undefined, {
+      signal: this.stopped.signal,
+    }).catch(() => undefined);
   }
 }

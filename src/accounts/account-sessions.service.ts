@@ -21,7 +21,11 @@ const version = '0.1.0';
 
 export class AccountNotDrivenHere extends Problem {
   constructor(id: string, epoch?: number) {
-    super(409, 'account.not_driven_here', `This instance does not drive account ${id}${epoch === undefined ? '' : ` at epoch ${epoch}`}.`);
+    super(
+      409,
+      'account.not_driven_here',
+      `This instance does not drive account ${id}${epoch === undefined ? '' : ` at epoch ${epoch}`}.`,
+    );
   }
 }
 
@@ -43,7 +47,10 @@ export interface AccountSessionEvents {
  * PostgreSQL notifies and every few seconds besides.
  */
 @Injectable()
-export class AccountSessions extends EventEmitter<AccountSessionEvents> implements OnApplicationBootstrap, OnModuleDestroy {
+export class AccountSessions
+  extends EventEmitter<AccountSessionEvents>
+  implements OnApplicationBootstrap, OnModuleDestroy
+{
   private readonly drivers = new Map<string, AccountDriver>();
   private readonly timers: NodeJS.Timeout[] = [];
   private listener: PgClient | null = null;
@@ -73,7 +80,11 @@ export class AccountSessions extends EventEmitter<AccountSessionEvents> implemen
     await this.instances.register(version);
     // Nothing runs yet: what the row says of a session that a dead predecessor had is no longer so.
     await this.accounts.update(
-      { instanceId: this.config.instance.id, desiredState: 'connected', status: In(['ready', 'syncing', 'qr', 'pairing', 'reconnecting']) },
+      {
+        instanceId: this.config.instance.id,
+        desiredState: 'connected',
+        status: In(['ready', 'syncing', 'qr', 'pairing', 'reconnecting']),
+      },
       { status: 'starting', statusReason: 'instance_restart', qr: null, pairingCode: null },
     );
     await this.listen();
@@ -95,7 +106,9 @@ export class AccountSessions extends EventEmitter<AccountSessionEvents> implemen
   async onModuleDestroy(): Promise<void> {
     this.stopping = true;
     this.timers.forEach((timer) => clearInterval(timer));
-    await this.listener?.end().catch((error: unknown) => this.logger.debug({ err: error }, 'listener did not end'));
+    await this.listener
+      ?.end()
+      .catch((error: unknown) => this.logger.debug({ err: error }, 'listener did not end'));
     await this.reconciling;
     await Promise.all([...this.drivers.values()].map((driver) => driver.stop()));
     await this.instances.retire();
@@ -107,7 +120,8 @@ export class AccountSessions extends EventEmitter<AccountSessionEvents> implemen
    */
   driver(id: string, epoch?: number): AccountDriver {
     const driver = this.drivers.get(id);
-    if (!driver || (epoch !== undefined && driver.account.epoch !== epoch)) throw new AccountNotDrivenHere(id, epoch);
+    if (!driver || (epoch !== undefined && driver.account.epoch !== epoch))
+      throw new AccountNotDrivenHere(id, epoch);
     return driver;
   }
 
@@ -143,7 +157,12 @@ export class AccountSessions extends EventEmitter<AccountSessionEvents> implemen
     const byId = new Map(wanted.map((account) => [account.id, account]));
     const outdated = [...this.drivers.values()].filter((driver) => {
       const account = byId.get(driver.account.id);
-      return !account || driver.hasEnded || account.epoch !== driver.account.epoch || linksOtherwise(account, driver);
+      return (
+        !account ||
+        driver.hasEnded ||
+        account.epoch !== driver.account.epoch ||
+        linksOtherwise(account, driver)
+      );
     });
     await Promise.all(
       outdated.map(async (driver) => {
@@ -181,7 +200,8 @@ export class AccountSessions extends EventEmitter<AccountSessionEvents> implemen
 
   private chromiumPath(): string {
     const path = this.config.sessions.chromiumPath;
-    if (path === null) throw new Error('No browser was found. Install chromium-headless-shell, or set CHROMIUM_PATH.');
+    if (path === null)
+      throw new Error('No browser was found. Install chromium-headless-shell, or set CHROMIUM_PATH.');
     return path;
   }
 
@@ -189,7 +209,12 @@ export class AccountSessions extends EventEmitter<AccountSessionEvents> implemen
   private async report(account: Account, seen: AccountObservation): Promise<boolean> {
     const inMs = (ms: number) => new Date(Date.now() + ms);
     const result = await this.accounts.update(
-      { id: account.id, instanceId: this.config.instance.id, epoch: account.epoch, desiredState: 'connected' },
+      {
+        id: account.id,
+        instanceId: this.config.instance.id,
+        epoch: account.epoch,
+        desiredState: 'connected',
+      },
       {
         status: seen.status,
         statusReason: seen.statusReason,
@@ -229,7 +254,13 @@ export class AccountSessions extends EventEmitter<AccountSessionEvents> implemen
     listener.on('error', (error) => this.logger.warn({ err: error }, 'the listening connection broke'));
     listener.on('end', () => {
       if (this.stopping || this.listener !== listener) return;
-      setTimeout(() => void this.listen().catch((error: unknown) => this.logger.warn({ err: error }, 'listening failed; polling')), 1_000);
+      setTimeout(
+        () =>
+          void this.listen().catch((error: unknown) =>
+            this.logger.warn({ err: error }, 'listening failed; polling'),
+          ),
+        1_000,
+      );
     });
     this.listener = listener;
     await listener.connect();
@@ -239,5 +270,8 @@ export class AccountSessions extends EventEmitter<AccountSessionEvents> implemen
 
 function linksOtherwise(account: Account, driver: AccountDriver): boolean {
   if (driver.ready) return false;
-  return account.linkMethod !== driver.account.linkMethod || account.linkPhoneNumber !== driver.account.linkPhoneNumber;
+  return (
+    account.linkMethod !== driver.account.linkMethod ||
+    account.linkPhoneNumber !== driver.account.linkPhoneNumber
+  );
 }

@@ -1,4 +1,17 @@
-import { Body, Controller, Delete, Get, Headers, HttpCode, Param, ParseUUIDPipe, Patch, Post, Query, Res } from '@nestjs/common';
+import {
+  Body,
+  Controller,
+  Delete,
+  Get,
+  Headers,
+  HttpCode,
+  Param,
+  ParseUUIDPipe,
+  Patch,
+  Post,
+  Query,
+  Res,
+} from '@nestjs/common';
 import type { Response } from 'express';
 import { EventsService } from '../events/events.service.js';
 import { type Page, PageQuery, toPage } from '../platform/http/pagination.js';
@@ -33,13 +46,19 @@ export class AccountsController {
 
   @Allow('viewer')
   @Get()
-  async list(@WorkspaceId() workspaceId: string, @Query() query: ListAccountsQuery): Promise<Page<AccountResponse>> {
+  async list(
+    @WorkspaceId() workspaceId: string,
+    @Query() query: ListAccountsQuery,
+  ): Promise<Page<AccountResponse>> {
     return toPage(await this.accounts.list(workspaceId, query), query.limit, toAccountResponse);
   }
 
   @Allow('viewer')
   @Get(':id')
-  async get(@WorkspaceId() workspaceId: string, @Param('id', ParseUUIDPipe) id: string): Promise<AccountResponse> {
+  async get(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+  ): Promise<AccountResponse> {
     return toAccountResponse(await this.accounts.get(workspaceId, id));
   }
 
@@ -88,13 +107,20 @@ export class AccountsController {
       response.type('image/png').send(png);
       return;
     }
-    response.json({ qr, image: `data:image/png;base64,${png.toString('base64')}`, expiresAt: expiresAt.toISOString() });
+    response.json({
+      qr,
+      image: `data:image/png;base64,${png.toString('base64')}`,
+      expiresAt: expiresAt.toISOString(),
+    });
   }
 
   /** The code to type into the phone now. */
   @Allow('owner')
   @Get(':id/pairing-code')
-  async pairingCode(@WorkspaceId() workspaceId: string, @Param('id', ParseUUIDPipe) id: string): Promise<PairingCodeResponse> {
+  async pairingCode(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+  ): Promise<PairingCodeResponse> {
     const { code, expiresAt } = await this.accounts.pairingCode(workspaceId, id);
     return { code, expiresAt: expiresAt.toISOString() };
   }
@@ -103,7 +129,10 @@ export class AccountsController {
   @Allow('owner')
   @Post(':id/disconnect')
   @HttpCode(202)
-  async disconnect(@WorkspaceId() workspaceId: string, @Param('id', ParseUUIDPipe) id: string): Promise<AccountResponse> {
+  async disconnect(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+  ): Promise<AccountResponse> {
     return toAccountResponse(await this.accounts.disconnect(workspaceId, id));
   }
 
@@ -111,7 +140,10 @@ export class AccountsController {
   @Allow('owner')
   @Post(':id/restart')
   @HttpCode(202)
-  async restart(@WorkspaceId() workspaceId: string, @Param('id', ParseUUIDPipe) id: string): Promise<AccountResponse> {
+  async restart(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+  ): Promise<AccountResponse> {
     return toAccountResponse(await this.accounts.restart(workspaceId, id));
   }
 
@@ -119,7 +151,10 @@ export class AccountsController {
   @Allow('owner')
   @Post(':id/logout')
   @HttpCode(202)
-  async logout(@WorkspaceId() workspaceId: string, @Param('id', ParseUUIDPipe) id: string): Promise<AccountResponse> {
+  async logout(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+  ): Promise<AccountResponse> {
     return toAccountResponse(await this.accounts.logout(workspaceId, id));
   }
 

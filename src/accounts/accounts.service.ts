@@ -6,11 +6,17 @@ import { v7 as uuidv7 } from 'uuid';
 import { InstanceClient } from '../instances/instance-client.js';
 import { InstancesService } from '../instances/instances.service.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
+import { given } from '../platform/http/pagination.js';
 import { parsePhoneNumber } from '../platform/http/phone-number.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { Account } from './account.entity.js';
-import type { ConnectAccountDto, CreateAccountDto, ListAccountsQuery, UpdateAccountDto } from './accounts.dto.js';
+import type {
+  ConnectAccountDto,
+  CreateAccountDto,
+  ListAccountsQuery,
+  UpdateAccountDto,
+} from './accounts.dto.js';
 import { SandboxClient } from './sandbox-client.js';
 
 export class AccountNotFound extends Problem {
@@ -21,25 +27,41 @@ export class AccountNotFound extends Problem {
 
 export class AccountNotReady extends Problem {
   constructor(account: Account) {
-    super(409, 'account.not_ready', `The account is ${account.status}, not ready. Connect it first: POST /accounts/${account.id}/connect.`);
+    super(
+      409,
+      'account.not_ready',
+      `The account is ${account.status}, not ready. Connect it first: POST /accounts/${account.id}/connect.`,
+    );
   }
 }
 
 export class NoQr extends Problem {
   constructor(account: Account) {
-    super(409, 'account.no_qr', `There is no QR code now: the account is ${account.status}. POST /accounts/${account.id}/connect asks for one.`);
+    super(
+      409,
+      'account.no_qr',
+      `There is no QR code now: the account is ${account.status}. POST /accounts/${account.id}/connect asks for one.`,
+    );
   }
 }
 
 export class NoPairingCode extends Problem {
   constructor(account: Account) {
-    super(409, 'account.no_pairing_code', `There is no pairing code now: the account is ${account.status}. Connect it with {"method": "code", "phoneNumber": "…"}.`);
+    super(
+      409,
+      'account.no_pairing_code',
+      `There is no pairing code now: the account is ${account.status}. Connect it with {"method": "code", "phoneNumber": "…"}.`,
+    );
   }
 }
 
 export class NotASandboxAccount extends Problem {
   constructor() {
-    super(409, 'account.not_sandbox', 'Only accounts with environment "sandbox" can be scanned by a simulated phone. Scan the QR code of a live account with a real one.');
+    super(
+      409,
+      'account.not_sandbox',
+      'Only accounts with environment "sandbox" can be scanned by a simulated phone. Scan the QR code of a live account with a real one.',
+    );
   }
 }
 
@@ -83,9 +105,15 @@ export class AccountsService {
   }
 
   /** Up to `limit + 1` accounts, newest first. */
-  async list(workspaceId: string, { limit, cursor, status, environment }: ListAccountsQuery): Promise<Account[]> {
+  async list(
+    workspaceId: string,
+    { limit, cursor, status, environment }: ListAccountsQuery,
+  ): Promise<Account[]> {
     return this.accounts.find({
-      where: { workspaceId, status, environment, ...(cursor ? { id: LessThan(cursor) } : {}) },
+      where: {
+        workspaceId,
+        ...given({ status, environment, id: cursor === undefined ? undefined : LessThan(cursor) }),
+      },
       order: { id: 'DESC' },
       take: limit + 1,
     });
@@ -107,17 +135,24 @@ export class AccountsService {
     const account = await this.get(workspaceId, id);
     if (account.status === 'ready') await this.callInstance(account, 'POST', 'logout');
     await this.accounts.delete({ id, workspaceId });
-    if (account.instanceId) await this.database.query(`select pg_notify('flotilla_accounts', $1)`, [account.instanceId]);
+    if (account.instanceId)
+      await this.database.query(`select pg_notify('flotilla_accounts', $1)`, [account.instanceId]);
   }
 
   /**
    * Wants the account connected: places it on an instance, which restores its session or asks for a QR or pairing code.
    * @throws AccountNotFound, ValidationFailed
    */
-  async connect(workspaceId: string, id: string, { method, phoneNumber }: ConnectAccountDto): Promise<Account> {
+  async connect(
+    workspaceId: string,
+    id: string,
+    { method, phoneNumber }: ConnectAccountDto,
+  ): Promise<Account> {
     const linkPhoneNumber = phoneNumber === undefined ? null : parsePhoneNumber(phoneNumber);
     if (phoneNumber !== undefined && linkPhoneNumber === null) {
-      throw new ValidationFailed([{ path: 'phoneNumber', message: 'must be a phone number with country code, such as +6281234567890' }]);
+      throw new ValidationFailed([
+        { path: 'phoneNumber', message: 'must be a phone number with country code, such as +6281234567890' },
+      ]);
     }
     return this.database.transaction(async (manager) => {
       const account = await lockAccount(manager, workspaceId, id);
@@ -132,7 +167,11 @@ export class AccountsService {
 
   /** Places accounts that wait for room, oldest first; the scheduler calls it again and again. */
   async placeWaiting(): Promise<number> {
-    const waiting = await this.accounts.find({ where: { status: 'waiting' }, order: { createdAt: 'ASC' }, take: 100 });
+    const waiting = await this.accounts.find({
+      where: { status: 'waiting' },
+      order: { createdAt: 'ASC' },
+      take: 100,
+    });
     let placed = 0;
     for (const { id, workspaceId } of waiting) {
       const account = await this.database.transaction(async (manager) => {
@@ -163,7 +202,11 @@ export class AccountsService {
   async restart(workspaceId: string, id: string): Promise<Account> {
     const account = await this.get(workspaceId, id);
     if (account.desiredState !== 'connected') throw new AccountNotReady(account);
-    if (!connectingOrConnected.has(account.status)) return this.connect(workspaceId, id, { method: account.linkMethod, phoneNumber: account.linkPhoneNumber ?? undefined });
+    if (!connectingOrConnected.has(account.status))
+      return this.connect(workspaceId, id, {
+        method: account.linkMethod,
+        phoneNumber: account.linkPhoneNumber ?? undefined,
+      });
     await this.callInstance(account, 'POST', 'restart');
     return this.get(workspaceId, id);
   }
@@ -206,19 +249,29 @@ export class AccountsService {
     if (account.environment !== 'sandbox') throw new NotASandboxAccount();
     if (account.status !== 'qr' || !account.qr) throw new NoQr(account);
     const number = phone === undefined ? undefined : parsePhoneNumber(phone);
-    if (number === null) throw new ValidationFailed([{ path: 'phone', message: 'must be a phone number with country code' }]);
+    if (number === null)
+      throw new ValidationFailed([{ path: 'phone', message: 'must be a phone number with country code' }]);
     const scanner = await this.sandbox.phone(number);
     await this.sandbox.scan(scanner, account.qr);
     return { phone: scanner };
   }
 
   /** Whether a number has WhatsApp, as this account sees it. @throws AccountNotFound, AccountNotReady, ValidationFailed */
-  async number(workspaceId: string, id: string, phone: string): Promise<{ phone: string; registered: boolean; chatId: string | null }> {
+  async number(
+    workspaceId: string,
+    id: string,
+    phone: string,
+  ): Promise<{ phone: string; registered: boolean; chatId: string | null }> {
     const number = parsePhoneNumber(phone);
-    if (number === null) throw new ValidationFailed([{ path: 'phone', message: 'must be a phone number with country code' }]);
+    if (number === null)
+      throw new ValidationFailed([{ path: 'phone', message: 'must be a phone number with country code' }]);
     const account = await this.get(workspaceId, id);
     if (account.status !== 'ready') throw new AccountNotReady(account);
-    const { chatId } = await this.callInstance<{ chatId: string | null }>(account, 'GET', `numbers/${number}`);
+    const { chatId } = await this.callInstance<{ chatId: string | null }>(
+      account,
+      'GET',
+      `numbers/${number}`,
+    );
     return { phone: number, registered: chatId !== null, chatId };
   }
 
@@ -230,10 +283,20 @@ export class AccountsService {
     return this.instanceClient.download(url, `/internal/accounts/${id}/screenshot`);
   }
 
-  private async callInstance<Answer>(account: Account, method: 'GET' | 'POST', action: string): Promise<Answer> {
+  private async callInstance<Answer>(
+    account: Account,
+    method: 'GET' | 'POST',
+    action: string,
+  ): Promise<Answer> {
     if (!account.instanceId) throw new AccountNotReady(account);
     const { url } = await this.instances.get(account.instanceId);
-    return this.instanceClient.call<Answer>(url, method, `/internal/accounts/${account.id}/${action}`, undefined, 30_000);
+    return this.instanceClient.call<Answer>(
+      url,
+      method,
+      `/internal/accounts/${account.id}/${action}`,
+      undefined,
+      30_000,
+    );
   }
 
   private async place(manager: EntityManager, account: Account): Promise<void> {
@@ -254,7 +317,10 @@ export class AccountsService {
 const noCodes = { qr: null, qrExpiresAt: null, pairingCode: null, pairingCodeExpiresAt: null };
 
 async function lockAccount(manager: EntityManager, workspaceId: string, id: string): Promise<Account> {
-  const account = await manager.findOne(Account, { where: { id, workspaceId }, lock: { mode: 'pessimistic_write' } });
+  const account = await manager.findOne(Account, {
+    where: { id, workspaceId },
+    lock: { mode: 'pessimistic_write' },
+  });
   if (!account) throw new AccountNotFound(id);
   return account;
 }

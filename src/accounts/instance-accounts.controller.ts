@@ -21,12 +21,19 @@ export class InstanceAccountsController {
   async logout(@Param('id', ParseUUIDPipe) id: string): Promise<void> {
     const confirmed = await this.sessions.readyDriver(id).logout();
     if (!confirmed) {
-      throw new Problem(504, 'account.logout_not_confirmed', 'WhatsApp did not confirm the logout; the account is still linked. Try again.');
+      throw new Problem(
+        504,
+        'account.logout_not_confirmed',
+        'WhatsApp did not confirm the logout; the account is still linked. Try again.',
+      );
     }
   }
 
   @Get('numbers/:phone')
-  async number(@Param('id', ParseUUIDPipe) id: string, @Param('phone') phone: string): Promise<{ chatId: string | null }> {
+  async number(
+    @Param('id', ParseUUIDPipe) id: string,
+    @Param('phone') phone: string,
+  ): Promise<{ chatId: string | null }> {
     return { chatId: await this.sessions.readyDriver(id).current.chatIdOf(phone) };
   }
 

@@ -17,7 +17,11 @@ export class SandboxClient {
 
   /** Makes a simulated phone, or returns the one that has this number. */
   async phone(number?: string): Promise<string> {
-    const { phone } = await this.call<{ phone: string }>('POST', '/phones', number === undefined ? {} : { phone: number });
+    const { phone } = await this.call<{ phone: string }>(
+      'POST',
+      '/phones',
+      number === undefined ? {} : { phone: number },
+    );
     return phone;
   }
 
@@ -45,7 +49,11 @@ export class SandboxClient {
     const answer = (await response.body.json().catch(() => ({}))) as { detail?: string; message?: string };
     if (response.statusCode >= 400) {
       const status = response.statusCode >= 500 ? 502 : 409;
-      throw new Problem(status, 'sandbox.refused', answer.detail ?? answer.message ?? 'The sandbox refused this.');
+      throw new Problem(
+        status,
+        'sandbox.refused',
+        answer.detail ?? answer.message ?? 'The sandbox refused this.',
+      );
     }
     return answer as Answer;
   }

@@ -12,7 +12,12 @@ export class HealthController {
   @Get('health')
   async summary(): Promise<{ status: string; activeConnections: number; timestamp: string; uptime: number }> {
     const { connected } = await this.health.accounts();
-    return { status: 'ok', activeConnections: connected, timestamp: new Date().toISOString(), uptime: process.uptime() };
+    return {
+      status: 'ok',
+      activeConnections: connected,
+      timestamp: new Date().toISOString(),
+      uptime: process.uptime(),
+    };
   }
 
   /** The process runs. */

@@ -16,7 +16,9 @@ const databaseTimeoutMs = 3_000;
 /** What the health routes tell. */
 @Injectable()
 export class HealthService {
-  readonly version = (JSON.parse(readFileSync(join(projectRoot, 'package.json'), 'utf8')) as { version: string }).version;
+  readonly version = (
+    JSON.parse(readFileSync(join(projectRoot, 'package.json'), 'utf8')) as { version: string }
+  ).version;
   private readonly samples: number[] = [];
   private next = 0;
 
@@ -48,13 +50,19 @@ export class HealthService {
   async assertReady(): Promise<void> {
     const timeout = AbortSignal.timeout(databaseTimeoutMs);
     const late = new Promise<never>((_resolve, reject) =>
-      timeout.addEventListener('abort', () => reject(new Error(`no answer within ${databaseTimeoutMs} ms`)), { once: true }),
+      timeout.addEventListener('abort', () => reject(new Error(`no answer within ${databaseTimeoutMs} ms`)), {
+        once: true,
+      }),
     );
     try {
       await Promise.race([this.database.query('select 1 from workspaces limit 1'), late]);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      throw new Problem(503, 'service.not_ready', `PostgreSQL cannot be used: ${reason}. Has "./flotilla migrate" run?`);
+      throw new Problem(
+        503,
+        'service.not_ready',
+        `PostgreSQL cannot be used: ${reason}. Has "./flotilla migrate" run?`,
+      );
     }
   }
 
@@ -65,8 +73,13 @@ export class HealthService {
   /** Milliseconds over the latest requests of this process. */
   responseTimes(): { avgResponseTime: number; p95ResponseTime: number; p99ResponseTime: number } {
     const sorted = [...this.samples].sort((a, b) => a - b);
-    const at = (share: number) => Math.round((sorted[Math.floor(share * (sorted.length - 1))] ?? 0) * 10) / 10;
+    const at = (share: number) =>
+      Math.round((sorted[Math.floor(share * (sorted.length - 1))] ?? 0) * 10) / 10;
     const mean = sorted.reduce((sum, value) => sum + value, 0) / (sorted.length || 1);
-    return { avgResponseTime: Math.round(mean * 10) / 10, p95ResponseTime: at(0.95), p99ResponseTime: at(0.99) };
+    return {
+      avgResponseTime: Math.round(mean * 10) / 10,
+      p95ResponseTime: at(0.95),
+      p99ResponseTime: at(0.99),
+    };
   }
 }

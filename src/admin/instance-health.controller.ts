@@ -8,7 +8,11 @@ export class InstanceHealthController {
 
   @Get()
   summary(): { status: string; activeConnections: number; timestamp: string } {
-    return { status: 'ok', activeConnections: this.sessions.counts.ready, timestamp: new Date().toISOString() };
+    return {
+      status: 'ok',
+      activeConnections: this.sessions.counts.ready,
+      timestamp: new Date().toISOString(),
+    };
   }
 
   @Get('live')

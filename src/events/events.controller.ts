@@ -31,7 +31,11 @@ export class EventsController {
       response.end();
     };
     request.on('close', close);
-    response.set({ 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-cache', 'X-Accel-Buffering': 'no' });
+    response.set({
+      'Content-Type': 'text/event-stream',
+      'Cache-Control': 'no-cache',
+      'X-Accel-Buffering': 'no',
+    });
     try {
       unsubscribe = await this.stream.subscribe(
         { workspaceId, types: query.types?.split(',') ?? [], after: lastEventId || undefined },

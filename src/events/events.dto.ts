@@ -7,6 +7,8 @@ export class StreamEventsQuery extends ScopedQuery {
    * @example message.*,account.status
    */
   @IsOptional()
-  @Matches(/^[a-z_.*]+(,[a-z_.*]+)*$/, { message: 'must be event types separated by commas, such as message.*,account.status' })
+  @Matches(/^[a-z_.*]+(,[a-z_.*]+)*$/, {
+    message: 'must be event types separated by commas, such as message.*,account.status',
+  })
   types?: string;
 }

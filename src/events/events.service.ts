@@ -41,7 +41,9 @@ export class EventsService {
 
   /** The place after everything that may be read now. */
   async end(): Promise<string> {
-    const [row] = await this.database.query(`select (pg_snapshot_xmin(pg_current_snapshot())::text::numeric - 1)::text as transaction_id`);
+    const [row] = await this.database.query(
+      `select (pg_snapshot_xmin(pg_current_snapshot())::text::numeric - 1)::text as transaction_id`,
+    );
     // No row of an earlier transaction has an id this large, and later transactions compare higher.
     return `${row.transaction_id}-${maxRowId}`;
   }

@@ -7,19 +7,33 @@ import { Problem } from '../platform/errors/problem.js';
 /** The instance could not be reached at all: what it was asked to do has certainly not begun. */
 export class InstanceUnreachable extends Problem {
   constructor(url: string, reason: string) {
-    super(503, 'instance.unreachable', `The instance at ${url} does not answer (${reason}); it may be restarting. Try again.`);
+    super(
+      503,
+      'instance.unreachable',
+      `The instance at ${url} does not answer (${reason}); it may be restarting. Try again.`,
+    );
   }
 }
 
 /** The connection broke after the instance had been asked: whether it acted is not known. */
 export class InstanceAnswerLost extends Problem {
   constructor(url: string, reason: string) {
-    super(504, 'instance.answer_lost', `The instance at ${url} was asked but its answer was lost (${reason}).`);
+    super(
+      504,
+      'instance.answer_lost',
+      `The instance at ${url} was asked but its answer was lost (${reason}).`,
+    );
   }
 }
 
 /** Errors that happen before a request is on the wire. */
-const neverSent = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EHOSTUNREACH', 'ENETUNREACH', 'UND_ERR_CONNECT_TIMEOUT']);
+const neverSent = new Set([
+  'ECONNREFUSED',
+  'ENOTFOUND',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'UND_ERR_CONNECT_TIMEOUT',
+]);
 
 /** Calls the internal HTTP of an instance. */
 @Injectable()
@@ -33,7 +47,13 @@ export class InstanceClient implements OnApplicationShutdown {
    * @returns the parsed JSON body, or undefined when there is none
    * @throws InstanceUnreachable when nothing was done, InstanceAnswerLost when nobody can tell, or the instance's own Problem
    */
-  async call<Answer>(url: string, method: 'GET' | 'POST', path: string, body?: unknown, timeoutMs = 15_000): Promise<Answer> {
+  async call<Answer>(
+    url: string,
+    method: 'GET' | 'POST',
+    path: string,
+    body?: unknown,
+    timeoutMs = 15_000,
+  ): Promise<Answer> {
     const response = await this.send(url, method, path, body, timeoutMs);
     const text = await response.body.text().catch((error: unknown) => {
       throw new InstanceAnswerLost(url, reasonOf(error));
@@ -60,7 +80,10 @@ export class InstanceClient implements OnApplicationShutdown {
       return await request(`${url}${path}`, {
         method,
         dispatcher: this.agent,
-        headers: { authorization: `Bearer ${this.config.internalApiKey}`, 'content-type': 'application/json' },
+        headers: {
+          authorization: `Bearer ${this.config.internalApiKey}`,
+          'content-type': 'application/json',
+        },
         body: body === undefined ? undefined : JSON.stringify(body),
         headersTimeout: timeoutMs,
         bodyTimeout: timeoutMs,

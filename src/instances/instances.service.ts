@@ -67,7 +67,10 @@ export class InstancesService {
 
   /** Says that this process ends: nothing is placed on it any more. */
   async retire(): Promise<void> {
-    await this.instances.update({ id: this.config.instance.id }, { status: 'down', leaseExpiresAt: new Date(), pid: null });
+    await this.instances.update(
+      { id: this.config.instance.id },
+      { status: 'down', leaseExpiresAt: new Date(), pid: null },
+    );
   }
 
   /** @throws InstanceNotFound */
@@ -94,9 +97,18 @@ export class InstancesService {
   }
 
   /** How evenly the accounts lie on the live instances. */
-  async distribution(): Promise<{ instances: (InstanceLoad & { connected: number })[]; spread: number; balanced: boolean }> {
+  async distribution(): Promise<{
+    instances: (InstanceLoad & { connected: number })[];
+    spread: number;
+    balanced: boolean;
+  }> {
     const live = (await this.list()).filter(isLive);
-    const loads = live.map(({ id, reserved, connected, maxAccounts }) => ({ id, reserved, connected, maxAccounts }));
+    const loads = live.map(({ id, reserved, connected, maxAccounts }) => ({
+      id,
+      reserved,
+      connected,
+      maxAccounts,
+    }));
     return { instances: loads, ...spreadOf(loads) };
   }
 
@@ -106,7 +118,11 @@ export class InstancesService {
    * which must write the choice; the lock is held until that commits.
    * @returns null when no live instance has room
    */
-  async choose(manager: EntityManager, workspaceId: string, preferred: string | null): Promise<string | null> {
+  async choose(
+    manager: EntityManager,
+    workspaceId: string,
+    preferred: string | null,
+  ): Promise<string | null> {
     await manager.query('select pg_advisory_xact_lock($1)', [placementLock]);
     const live: InstanceLoad[] = await manager.query(
       `select instance.id, instance.max_accounts as "maxAccounts", ${reservedSql} as reserved from instances instance

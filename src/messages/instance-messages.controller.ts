@@ -11,7 +11,10 @@ export class InstanceMessagesController {
 
   @Post()
   @HttpCode(200)
-  async send(@Param('id', ParseUUIDPipe) id: string, @Body() body: DeliverMessageDto): Promise<{ ack: number }> {
+  async send(
+    @Param('id', ParseUUIDPipe) id: string,
+    @Body() body: DeliverMessageDto,
+  ): Promise<{ ack: number }> {
     return this.sender.send(id, body);
   }
 }

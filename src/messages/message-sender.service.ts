@@ -52,7 +52,13 @@ export class MessageSender {
 
   private async sendNow(session: WhatsAppSession, message: DeliverMessageDto): Promise<{ ack: number }> {
     const { sendTimeoutMs } = this.config;
-    const result = await session.sendText(message.chatId, message.text, message.whatsappId, message.attempt > 1, sendTimeoutMs);
+    const result = await session.sendText(
+      message.chatId,
+      message.text,
+      message.whatsappId,
+      message.attempt > 1,
+      sendTimeoutMs,
+    );
     if (result.outcome === 'not_registered') throw new RecipientNotRegistered(message.chatId);
     if (result.outcome === 'timed_out') throw new SendTimedOut(sendTimeoutMs);
     if (result.ack < 0) throw new RefusedByWhatsApp();

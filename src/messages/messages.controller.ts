@@ -1,4 +1,16 @@
-import { Body, Controller, Delete, Get, Headers, HttpCode, Param, ParseUUIDPipe, Post, Query, Res } from '@nestjs/common';
+import {
+  Body,
+  Controller,
+  Delete,
+  Get,
+  Headers,
+  HttpCode,
+  Param,
+  ParseUUIDPipe,
+  Post,
+  Query,
+  Res,
+} from '@nestjs/common';
 import type { Response } from 'express';
 import { ValidationFailed } from '../platform/errors/problem.js';
 import { type Page, toPage } from '../platform/http/pagination.js';
@@ -30,7 +42,9 @@ export class MessagesController {
     @Res({ passthrough: true }) response: Response,
   ): Promise<MessageResponse> {
     if (idempotencyKey !== undefined && !/^[\x21-\x7e]{1,255}$/.test(idempotencyKey)) {
-      throw new ValidationFailed([{ path: 'Idempotency-Key', message: 'must be 1 to 255 visible ASCII characters' }]);
+      throw new ValidationFailed([
+        { path: 'Idempotency-Key', message: 'must be 1 to 255 visible ASCII characters' },
+      ]);
     }
     const accepted = await this.messages.accept(workspaceId, body, idempotencyKey);
     response.location(`/api/v1/messages/${accepted.id}`);
@@ -44,20 +58,29 @@ export class MessagesController {
   @Allow('sender')
   @Post('batch')
   @HttpCode(200)
-  async sendBatch(@WorkspaceId() workspaceId: string, @Body() body: SendBatchDto): Promise<{ items: BatchItemResponse[] }> {
+  async sendBatch(
+    @WorkspaceId() workspaceId: string,
+    @Body() body: SendBatchDto,
+  ): Promise<{ items: BatchItemResponse[] }> {
     return { items: await this.messages.acceptBatch(workspaceId, body.messages) };
   }
 
   /** Lists messages, newest first. */
   @Allow('viewer')
   @Get()
-  async list(@WorkspaceId() workspaceId: string, @Query() query: ListMessagesQuery): Promise<Page<MessageResponse>> {
+  async list(
+    @WorkspaceId() workspaceId: string,
+    @Query() query: ListMessagesQuery,
+  ): Promise<Page<MessageResponse>> {
     return toPage(await this.messages.list(workspaceId, query), query.limit, toMessageResponse);
   }
 
   @Allow('viewer')
   @Get(':id')
-  async get(@WorkspaceId() workspaceId: string, @Param('id', ParseUUIDPipe) id: string): Promise<MessageResponse> {
+  async get(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+  ): Promise<MessageResponse> {
     return toMessageResponse(await this.messages.get(workspaceId, id));
   }
 
@@ -65,7 +88,10 @@ export class MessagesController {
   @Allow('sender')
   @Delete(':id')
   @HttpCode(200)
-  async cancel(@WorkspaceId() workspaceId: string, @Param('id', ParseUUIDPipe) id: string): Promise<MessageResponse> {
+  async cancel(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+  ): Promise<MessageResponse> {
     return toMessageResponse(await this.messages.cancel(workspaceId, id));
   }
 }

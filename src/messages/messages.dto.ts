@@ -19,7 +19,13 @@ import {
   registerDecorator,
 } from 'class-validator';
 import { PageQuery, ScopedQuery } from '../platform/http/pagination.js';
-import { type Message, type MessageStatus, messageStatuses, priorities, type Priority } from './message.entity.js';
+import {
+  type Message,
+  type MessageStatus,
+  messageStatuses,
+  priorities,
+  type Priority,
+} from './message.entity.js';
 import { parseRecipient } from './recipient.js';
 
 /** WhatsApp's own limit of a text, in characters. */
@@ -68,13 +74,12 @@ export class SendMessageDto {
 
   @IsOptional()
   @IsIn(['text'], { message: 'must be text; other types are not sent yet' })
-  type: 'text' = 'text';
+  type = 'text' as const;
 
   /** @example Your parcel is on its way. */
   @IsString()
   @IsNotEmpty({ message: 'must not be empty' })
   @Matches(/\S/, { message: 'must not be blank' })
-  // eslint-disable-next-line no-control-regex -- PostgreSQL stores no NUL in a text
   @Matches(/^[^\u0000]*$/, { message: 'must not contain a NUL character' })
   @MaxLength(maxTextLength, { message: `must be at most ${maxTextLength} characters` })
   text!: string;
@@ -226,7 +231,8 @@ export function toMessageResponse(message: Message): MessageResponse {
     text: message.text,
     media: message.media,
     status: message.status,
-    error: message.errorCode === null ? null : { code: message.errorCode, message: message.errorMessage ?? '' },
+    error:
+      message.errorCode === null ? null : { code: message.errorCode, message: message.errorMessage ?? '' },
     attempts: message.attempts,
     whatsappId: message.whatsappId,
     campaignId: message.campaignId,

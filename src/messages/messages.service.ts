@@ -9,6 +9,7 @@ import { v7 as uuidv7 } from 'uuid';
 import { AccountNotFound } from '../accounts/accounts.service.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
 import { fieldErrors } from '../platform/http/http.js';
+import { given } from '../platform/http/pagination.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import { QueuesService } from '../queues/queues.service.js';
@@ -37,13 +38,21 @@ export class MessageAlreadySending extends Problem {
 
 export class NoAccountReady extends Problem {
   constructor() {
-    super(409, 'account.none_ready', 'No account of this workspace is ready to send. Connect one, or name one with accountId: then the message waits for it.');
+    super(
+      409,
+      'account.none_ready',
+      'No account of this workspace is ready to send. Connect one, or name one with accountId: then the message waits for it.',
+    );
   }
 }
 
 export class IdempotencyMismatch extends Problem {
   constructor() {
-    super(422, 'idempotency.mismatch', 'This Idempotency-Key was used for another request. Use a new key for a new message.');
+    super(
+      422,
+      'idempotency.mismatch',
+      'This Idempotency-Key was used for another request. Use a new key for a new message.',
+    );
   }
 }
 
@@ -92,7 +101,11 @@ export class MessagesService {
           items.push({ index, status: 202, message: toMessageResponse(accepted.message) });
         } catch (error) {
           if (!(error instanceof Problem)) throw error;
-          items.push({ index, status: error.status, error: { code: error.code, detail: error.message, errors: error.errors } });
+          items.push({
+            index,
+            status: error.status,
+            error: { code: error.code, detail: error.message, errors: error.errors },
+          });
         }
       }
     });
@@ -112,13 +125,15 @@ export class MessagesService {
     return this.messages.find({
       where: {
         workspaceId,
-        accountId: query.accountId,
-        status: query.status,
-        direction: query.direction,
-        campaignId: query.campaignId,
-        recipient: query.to === undefined ? undefined : parseRecipient(query.to)?.address,
-        ...(query.since ? { createdAt: MoreThanOrEqual(new Date(query.since)) } : {}),
-        ...(query.cursor ? { id: LessThan(query.cursor) } : {}),
+        ...given({
+          accountId: query.accountId,
+          status: query.status,
+          direction: query.direction,
+          campaignId: query.campaignId,
+          recipient: query.to === undefined ? undefined : parseRecipient(query.to)?.address,
+          createdAt: query.since === undefined ? undefined : MoreThanOrEqual(new Date(query.since)),
+          id: query.cursor === undefined ? undefined : LessThan(query.cursor),
+        }),
       },
       order: { id: 'DESC' },
       take: query.limit + 1,
@@ -130,7 +145,10 @@ export class MessagesService {
     const { affected } = await this.messages
       .createQueryBuilder()
       .update({ status: 'cancelled' })
-      .where(`id = :id and workspace_id = :workspaceId and status in ('scheduled', 'queued')`, { id, workspaceId })
+      .where(`id = :id and workspace_id = :workspaceId and status in ('scheduled', 'queued')`, {
+        id,
+        workspaceId,
+      })
       .execute();
     const message = await this.get(workspaceId, id);
     if (!affected && message.status !== 'cancelled') throw new MessageAlreadySending(message);
@@ -138,7 +156,11 @@ export class MessagesService {
   }
 
   /** Waits until a message has got as far as asked, or can get no further, or the time is over. */
-  async waitFor(message: Message, goal: 'sent' | 'delivered', timeoutMs: number): Promise<{ message: Message; isReached: boolean }> {
+  async waitFor(
+    message: Message,
+    goal: 'sent' | 'delivered',
+    timeoutMs: number,
+  ): Promise<{ message: Message; isReached: boolean }> {
     const deadline = Date.now() + timeoutMs;
     let current = message;
     while (!reached[goal].includes(current.status) && !final.has(current.status) && Date.now() < deadline) {
@@ -158,7 +180,8 @@ export class MessagesService {
          on conflict do nothing returning key`,
         [workspaceId, key, hash, id],
       );
-      if (claimed.length > 0) return { accepted: await this.insert(manager, workspaceId, wanted, id), messageId: id };
+      if (claimed.length > 0)
+        return { accepted: await this.insert(manager, workspaceId, wanted, id), messageId: id };
       const [first] = await manager.query(
         'select request_hash, message_id from idempotency_keys where workspace_id = $1 and key = $2',
         [workspaceId, key],
@@ -171,7 +194,12 @@ export class MessagesService {
     return accepted.message;
   }
 
-  private async insert(sql: Sql, workspaceId: string, wanted: SendMessageDto, id = uuidv7()): Promise<Accepted> {
+  private async insert(
+    sql: Sql,
+    workspaceId: string,
+    wanted: SendMessageDto,
+    id = uuidv7(),
+  ): Promise<Accepted> {
     const recipient = parseRecipient(wanted.to)!;
     const sendAt = futureTime(wanted.sendAt);
     const expiresAt = wanted.expiresAt ? new Date(wanted.expiresAt) : null;

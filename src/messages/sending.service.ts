@@ -39,7 +39,12 @@ const claimMs = 6_000;
 const maxAttempts = 8;
 
 /** Answers of an instance that mean it did nothing. */
-const notTried = new Set(['instance.unreachable', 'account.session_not_ready', 'account.not_driven_here', 'auth.required']);
+const notTried = new Set([
+  'instance.unreachable',
+  'account.session_not_ready',
+  'account.not_driven_here',
+  'auth.required',
+]);
 /** Answers that no further try would change. */
 const permanent = new Set(['recipient.not_registered', 'whatsapp.refused', 'validation.failed']);
 
@@ -66,7 +71,13 @@ export class SendingService {
         claim.instanceUrl,
         'POST',
         `/internal/accounts/${claim.accountId}/messages`,
-        { epoch: claim.epoch, chatId: claim.chatId, text: claim.text, whatsappId: claim.whatsappId, attempt: claim.attempt },
+        {
+          epoch: claim.epoch,
+          chatId: claim.chatId,
+          text: claim.text,
+          whatsappId: claim.whatsappId,
+          attempt: claim.attempt,
+        },
         this.config.sendTimeoutMs + 2_000,
       );
       return { kind: 'sent', accountId: claim.accountId, next: await this.complete(claim) };
@@ -116,7 +127,10 @@ export class SendingService {
   }
 
   private async fail(claim: Claim, code: string, message: string): Promise<Head | null> {
-    return this.finish(claim, `status = 'failed', failed_at = now(), error_code = $3, error_message = $4`, [code, message]);
+    return this.finish(claim, `status = 'failed', failed_at = now(), error_code = $3, error_message = $4`, [
+      code,
+      message,
+    ]);
   }
 
   private async finish(claim: Claim, assignments: string, parameters: unknown[]): Promise<Head | null> {
@@ -131,9 +145,16 @@ export class SendingService {
   private async handleFailure(claim: Claim, error: unknown): Promise<SendOutcome> {
     const problem = error instanceof Problem ? error : new Problem(500, 'worker.failed', String(error));
     if (permanent.has(problem.code)) {
-      return { kind: 'failed', accountId: claim.accountId, next: await this.fail(claim, problem.code, problem.message) };
+      return {
+        kind: 'failed',
+        accountId: claim.accountId,
+        next: await this.fail(claim, problem.code, problem.message),
+      };
     }
-    this.logger.warn({ messageId: claim.id, code: problem.code, detail: problem.message, attempt: claim.attempt }, 'not sent yet');
+    this.logger.warn(
+      { messageId: claim.id, code: problem.code, detail: problem.message, attempt: claim.attempt },
+      'not sent yet',
+    );
     if (notTried.has(problem.code)) await this.putBack(claim);
     else if (claim.attempt >= maxAttempts) await this.giveUp(claim, problem);
     else await this.keepForAnotherTry(claim);

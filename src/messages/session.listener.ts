@@ -40,7 +40,10 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
     });
     this.sessions.on('ready', (account) => {
       this.catchUp(account).catch((error: unknown) =>
-        this.logger.warn({ err: error, accountId: account.id }, 'what came while the account was away could not be read'),
+        this.logger.warn(
+          { err: error, accountId: account.id },
+          'what came while the account was away could not be read',
+        ),
       );
     });
   }
@@ -58,7 +61,9 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
     const acks = await session.acksOf(awaited);
     // The steps below a known ack have been passed too.
     const steps = acks.flatMap(({ whatsappId, ack }) =>
-      ack < 0 ? [{ whatsappId, ack }] : Array.from({ length: ack }, (_step, index) => ({ whatsappId, ack: index + 1 })),
+      ack < 0
+        ? [{ whatsappId, ack }]
+        : Array.from({ length: ack }, (_step, index) => ({ whatsappId, ack: index + 1 })),
     );
     await this.received.writeAcks(steps.map((step) => ({ accountId: account.id, ...step })));
     if (!account.lastConnectedAt) return;
@@ -80,7 +85,10 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
     try {
       await this.write();
     } catch (error) {
-      this.logger.warn({ err: error, acks: this.acks.length, incoming: this.incoming.length }, 'not written yet; trying again');
+      this.logger.warn(
+        { err: error, acks: this.acks.length, incoming: this.incoming.length },
+        'not written yet; trying again',
+      );
       await delay(retryMs);
     }
   }
@@ -98,7 +106,8 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
     const incoming = this.incoming;
     this.incoming = [];
     const byAccount = new Map<Account, PageMessage[]>();
-    for (const { account, message } of incoming) byAccount.set(account, [...(byAccount.get(account) ?? []), message]);
+    for (const { account, message } of incoming)
+      byAccount.set(account, [...(byAccount.get(account) ?? []), message]);
     try {
       for (const [account, messages] of byAccount) await this.received.storeIncoming(account, messages);
     } catch (error) {

@@ -11,12 +11,19 @@ import { LoggingModule } from './logging/logging.module.js';
 @Module({})
 export class RootModule {
   static of(role: Type | DynamicModule, config: Config, logger: Logger): DynamicModule {
-    return { module: RootModule, imports: [ConfigModule.forRoot(config), LoggingModule.forRoot(logger), role] };
+    return {
+      module: RootModule,
+      imports: [ConfigModule.forRoot(config), LoggingModule.forRoot(logger), role],
+    };
   }
 }
 
 /** Builds one role's context without HTTP. It closes gracefully on SIGTERM and SIGINT. */
-export async function createContext(role: Type | DynamicModule, config: Config, logger: Logger): Promise<INestApplicationContext> {
+export async function createContext(
+  role: Type | DynamicModule,
+  config: Config,
+  logger: Logger,
+): Promise<INestApplicationContext> {
   const context = await NestFactory.createApplicationContext(RootModule.of(role, config, logger), {
     logger: new NestLogger(logger),
     abortOnError: false,
@@ -44,14 +51,20 @@ export async function listen(
 }
 
 /** Runs a role's main; what stops it from starting is said in one line, and the exit code is 1. */
-export async function startRole(name: string, start: (config: Config, logger: Logger) => Promise<unknown>): Promise<void> {
+export async function startRole(
+  name: string,
+  start: (config: Config, logger: Logger) => Promise<unknown>,
+): Promise<void> {
   let logger = createLogger(name, 'info');
   try {
     const config = loadConfig();
     logger = createLogger(name, config.logLevel);
     await start(config, logger);
   } catch (error) {
-    logger.fatal({ err: error }, `${name} could not start: ${error instanceof Error ? error.message : String(error)}`);
+    logger.fatal(
+      { err: error },
+      `${name} could not start: ${error instanceof Error ? error.message : String(error)}`,
+    );
     process.exitCode = 1;
     // Open handles of what did start must not keep a dead role alive; the log line is written synchronously.
     process.exit();

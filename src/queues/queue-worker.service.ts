@@ -66,7 +66,9 @@ export class QueueWorker implements OnModuleDestroy {
         removeOnComplete: { count: 0 },
         removeOnFail: { count: 0 },
       });
-      worker.on('error', (error) => this.logger.warn({ err: error, queue: name }, 'Redis does not answer the worker'));
+      worker.on('error', (error) =>
+        this.logger.warn({ err: error, queue: name }, 'Redis does not answer the worker'),
+      );
       this.sources.push({ name, worker, processor });
       await worker.startStalledCheckTimer();
     }

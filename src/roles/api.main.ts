@@ -10,11 +10,15 @@ void startRole('api', (config, logger) =>
     app.setGlobalPrefix('api/v1', { exclude: ['health', 'health/live', 'health/ready', 'api/health'] });
     const description = new DocumentBuilder()
       .setTitle('Flotilla')
-      .setDescription('Runs a fleet of WhatsApp accounts: accepts messages, sends each once, and tells what became of it.')
+      .setDescription(
+        'Runs a fleet of WhatsApp accounts: accepts messages, sends each once, and tells what became of it.',
+      )
       .setVersion(health.version)
       .addBearerAuth()
       .addSecurityRequirements('bearer')
       .build();
-    SwaggerModule.setup('docs', app, () => SwaggerModule.createDocument(app, description), { jsonDocumentUrl: 'openapi.json' });
+    SwaggerModule.setup('docs', app, () => SwaggerModule.createDocument(app, description), {
+      jsonDocumentUrl: 'openapi.json',
+    });
   }),
 );

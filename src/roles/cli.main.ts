@@ -2,7 +2,9 @@ import { Command } from 'commander';
 import { loadConfig, maskConfig } from '../platform/config/config.js';
 
 /* Each command loads what it needs when it runs, so that --help is there at once. */
-const program = new Command('flotilla').description('Operates Flotilla: migrations, queues, accounts.').showHelpAfterError();
+const program = new Command('flotilla')
+  .description('Operates Flotilla: migrations, queues, accounts.')
+  .showHelpAfterError();
 
 program
   .command('migrate')

@@ -9,7 +9,11 @@ import { QUEUE_PROCESSORS, QueueWorker } from '../queues/queue-worker.service.js
   imports: [DatabaseModule, MessagesModule],
   providers: [
     SendMessageProcessor,
-    { provide: QUEUE_PROCESSORS, inject: [SendMessageProcessor], useFactory: (...processors: unknown[]) => processors },
+    {
+      provide: QUEUE_PROCESSORS,
+      inject: [SendMessageProcessor],
+      useFactory: (...processors: unknown[]) => processors,
+    },
     QueueWorker,
   ],
 })

@@ -27,9 +27,7 @@ export async function loadCertificate(dir: string): Promise<SandboxCertificate> 
     curve: 'P-256',
     algorithm: 'sha256',
     notAfterDate,
-    extensions: [
-      { name: 'subjectAltName', altNames: [{ type: 2, value: 'web.whatsapp.com' }] },
-    ],
+    extensions: [{ name: 'subjectAltName', altNames: [{ type: 2, value: 'web.whatsapp.com' }] }],
   });
   const certificate = { key: pems.private, cert: pems.cert };
   await mkdir(dir, { recursive: true });

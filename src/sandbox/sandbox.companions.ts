@@ -76,8 +76,9 @@ export class Companions {
       this.conflicts += 1;
       this.logger.warn({ phone: credential.phone }, 'conflict: two connections with one credential');
       older.refuse('conflict');
+    } else {
+      older?.terminate();
     }
-    older?.terminate();
     if (!connection.isOpen) return false;
     this.online.set(credential.id, connection);
     connection.welcome(this.outbox.pending(credential.id));

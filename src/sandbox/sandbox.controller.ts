@@ -86,10 +86,7 @@ export class SandboxPhonesController {
   }
 
   @Post(':phone/messages')
-  write(
-    @Param('phone') number: string,
-    @Body() { to, text }: WriteMessageDto,
-  ): Promise<LedgerEntry> {
+  write(@Param('phone') number: string, @Body() { to, text }: WriteMessageDto): Promise<LedgerEntry> {
     const { phones, delivery } = this.sandbox.network;
     return delivery.write(phones.require(number).phone, phones.require(to).phone, text);
   }

@@ -44,11 +44,7 @@ export class Journal {
       const bytes: Buffer<ArrayBufferLike> =
         rest.length > 0 ? Buffer.concat([rest, chunk as Buffer]) : (chunk as Buffer);
       let start = 0;
-      for (
-        let newline = bytes.indexOf(10, start);
-        newline >= 0;
-        newline = bytes.indexOf(10, start)
-      ) {
+      for (let newline = bytes.indexOf(10, start); newline >= 0; newline = bytes.indexOf(10, start)) {
         const length = newline + 1 - start;
         try {
           onLine(bytes.toString('utf8', start, newline), end, length);

@@ -1,10 +1,6 @@
 import { randomBytes, randomInt } from 'node:crypto';
 import { join } from 'node:path';
-import {
-  BadRequestException,
-  ConflictException,
-  NotFoundException,
-} from '@nestjs/common';
+import { BadRequestException, ConflictException, NotFoundException } from '@nestjs/common';
 import { parsePhoneNumberFromString } from 'libphonenumber-js';
 import { Journal } from './sandbox.journal.js';
 
@@ -67,9 +63,7 @@ export class PhoneBook {
     const digits = digitsOf(input);
     const phone = this.phones.get(digits);
     if (!phone) {
-      throw new NotFoundException(
-        `No phone has the number ${digits}: create it with POST /phones first.`,
-      );
+      throw new NotFoundException(`No phone has the number ${digits}: create it with POST /phones first.`);
     }
     return phone;
   }

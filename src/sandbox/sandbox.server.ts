@@ -69,9 +69,7 @@ export class SandboxServer {
     this.fingerprint = spkiOf(certificate);
     this.opened = await SandboxNetwork.open(dir, logger);
 
-    const server = createServer(certificate, (request, response) =>
-      this.serve(request, response),
-    );
+    const server = createServer(certificate, (request, response) => this.serve(request, response));
     const sockets = new WebSocketServer({
       server,
       path: SOCKET_PATH,

@@ -1,7 +1,8 @@
 import type { LaunchOptions } from 'puppeteer';
 
 /** Where an account's browser finds WhatsApp: the real one, or the sandbox in its place. */
-export type Network = { kind: 'live'; proxyUrl: string | null } | { kind: 'sandbox'; host: string; port: number; spki: string };
+export type Network =
+  { kind: 'live'; proxyUrl: string | null } | { kind: 'sandbox'; host: string; port: number; spki: string };
 
 /** Fewer processes and no traffic of the browser's own: what a session needs is one page. */
 const leanArgs = [

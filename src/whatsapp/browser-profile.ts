@@ -26,7 +26,12 @@ export async function claimProfile(dir: string): Promise<void> {
 
 /** Deletes the credentials of an account. Only for a confirmed logout or a deleted account. */
 export async function deleteProfile(sessionsDir: string, accountId: string): Promise<void> {
-  await rm(profileDir(sessionsDir, accountId), { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
+  await rm(profileDir(sessionsDir, accountId), {
+    recursive: true,
+    force: true,
+    maxRetries: 5,
+    retryDelay: 200,
+  });
 }
 
 /** The process that holds the profile's lock (`SingletonLock` links to `host-pid`), when it is alive. */

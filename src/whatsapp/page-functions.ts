@@ -88,7 +88,11 @@ export async function sendText(
     const timeout = new Promise<'timeout'>((resolve) => setTimeout(() => resolve('timeout'), timeoutMs));
     try {
       const sent = await Promise.race([
-        window.WWebJS.sendMessage(chat, text, { linkPreview: true, parseVCards: false, waitUntilMsgSent: true }),
+        window.WWebJS.sendMessage(chat, text, {
+          linkPreview: true,
+          parseVCards: false,
+          waitUntilMsgSent: true,
+        }),
         timeout,
       ]);
       message = sent === 'timeout' ? await window.flotilla.find(key, false) : sent;
@@ -106,7 +110,9 @@ export async function sendText(
 }
 
 /** How far messages got that this account sent, by their ids; those the page does not know are left out. */
-export async function acksOf(messages: { chatId: string; whatsappId: string }[]): Promise<{ whatsappId: string; ack: number }[]> {
+export async function acksOf(
+  messages: { chatId: string; whatsappId: string }[],
+): Promise<{ whatsappId: string; ack: number }[]> {
   const found: { whatsappId: string; ack: number }[] = [];
   for (const { chatId, whatsappId } of messages) {
     const message = await window.flotilla.find(`true_${chatId}_${whatsappId}`, true);

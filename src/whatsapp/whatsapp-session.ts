@@ -88,7 +88,11 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   async start(): Promise<void> {
     await claimProfile(this.options.profileDir);
     const client = new whatsapp.Client({
-      puppeteer: launchOptions(this.options.chromiumPath, this.options.profileDir, this.options.network) as never,
+      puppeteer: launchOptions(
+        this.options.chromiumPath,
+        this.options.profileDir,
+        this.options.network,
+      ) as never,
       webVersionCache: { type: 'none' },
       authTimeoutMs: this.options.startTimeoutMs,
       takeoverOnConflict: false,
@@ -121,7 +125,9 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     const browser = this.browser ?? (this.client?.pupBrowser as Browser | undefined) ?? null;
     const pid = browser?.process()?.pid;
     if (!browser) return;
-    const closed = browser.close().catch((error: unknown) => this.options.onWarning('the browser did not close', error));
+    const closed = browser
+      .close()
+      .catch((error: unknown) => this.options.onWarning('the browser did not close', error));
     await Promise.race([closed, delay(closeMs, undefined, { ref: false })]);
     if (pid !== undefined && browser.process()?.exitCode === null) killGroup(pid);
   }
@@ -144,7 +150,13 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   }
 
   /** Sends a text under `whatsappId`, or tells how far that id got when WhatsApp knows it already. */
-  async sendText(chatId: string, text: string, whatsappId: string, thorough: boolean, timeoutMs: number): Promise<PageSendResult> {
+  async sendText(
+    chatId: string,
+    text: string,
+    whatsappId: string,
+    thorough: boolean,
+    timeoutMs: number,
+  ): Promise<PageSendResult> {
     const sending = this.page.evaluate(sendText, chatId, text, whatsappId, thorough, timeoutMs);
     this.sends.add(sending);
     try {
@@ -155,7 +167,9 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   }
 
   /** The present acks of messages that this account sent, as far as the page knows them. */
-  async acksOf(messages: { chatId: string; whatsappId: string }[]): Promise<{ whatsappId: string; ack: number }[]> {
+  async acksOf(
+    messages: { chatId: string; whatsappId: string }[],
+  ): Promise<{ whatsappId: string; ack: number }[]> {
     return this.page.evaluate(acksOf, messages);
   }
 
@@ -221,7 +235,10 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
       const wid = (client.info as { wid?: { _serialized?: string; user?: string } } | undefined)?.wid;
       const isLid = wid?._serialized?.endsWith('@lid') ?? false;
       this.isReady = true;
-      this.emit('ready', { phoneNumber: isLid ? null : (wid?.user ?? null), lid: isLid ? wid!._serialized! : null });
+      this.emit('ready', {
+        phoneNumber: isLid ? null : (wid?.user ?? null),
+        lid: isLid ? wid!._serialized! : null,
+      });
     } catch (error) {
       await this.close('crashed', `the page was lost while it became ready: ${String(error)}`);
     }
@@ -244,7 +261,10 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
         await client.pupPage?.evaluate(announceSynced);
       }
       if (Date.now() > deadline) {
-        await this.close('start_timeout', `not ready in time; the page's state is ${seen?.state ?? 'unknown'}`);
+        await this.close(
+          'start_timeout',
+          `not ready in time; the page's state is ${seen?.state ?? 'unknown'}`,
+        );
         return;
       }
       await delay(probeMs, undefined, { ref: false });

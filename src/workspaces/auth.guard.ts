@@ -1,10 +1,4 @@
-import {
-  CanActivate,
-  createParamDecorator,
-  ExecutionContext,
-  Injectable,
-  SetMetadata,
-} from '@nestjs/common';
+import { CanActivate, createParamDecorator, ExecutionContext, Injectable, SetMetadata } from '@nestjs/common';
 import { Reflector } from '@nestjs/core';
 import { isUUID } from 'class-validator';
 import type { Request } from 'express';
@@ -24,14 +18,20 @@ export const Allow = (access: Access) => SetMetadata(ACCESS, access);
 export const WorkspaceId = createParamDecorator((_data: unknown, context: ExecutionContext): string => {
   const { workspaceId } = context.switchToHttp().getRequest<AuthenticatedRequest>();
   if (!workspaceId) {
-    throw new ValidationFailed([{ path: 'workspaceId', message: 'an admin key must name a workspace: ?workspaceId=' }]);
+    throw new ValidationFailed([
+      { path: 'workspaceId', message: 'an admin key must name a workspace: ?workspaceId=' },
+    ]);
   }
   return workspaceId;
 });
 
 export class RoleInsufficient extends Problem {
   constructor(needed: Access) {
-    super(403, 'auth.insufficient_role', `This needs ${needed === 'admin' ? 'the admin key' : `a key with role ${needed}`}.`);
+    super(
+      403,
+      'auth.insufficient_role',
+      `This needs ${needed === 'admin' ? 'the admin key' : `a key with role ${needed}`}.`,
+    );
   }
 }
 
@@ -45,7 +45,10 @@ export class AuthGuard implements CanActivate {
 
   async canActivate(context: ExecutionContext): Promise<boolean> {
     const needed =
-      this.reflector.getAllAndOverride<Access | undefined>(ACCESS, [context.getHandler(), context.getClass()]) ?? 'admin';
+      this.reflector.getAllAndOverride<Access | undefined>(ACCESS, [
+        context.getHandler(),
+        context.getClass(),
+      ]) ?? 'admin';
     if (needed === 'public') return true;
     const request = context.switchToHttp().getRequest<AuthenticatedRequest>();
     const principal = await this.authentication.authenticate(keyOf(request), request.ip ?? '');
@@ -54,7 +57,8 @@ export class AuthGuard implements CanActivate {
       request.workspaceId = workspaceIdOf(request);
       return true;
     }
-    if (needed === 'admin' || keyRoles.indexOf(principal.role) > keyRoles.indexOf(needed)) throw new RoleInsufficient(needed);
+    if (needed === 'admin' || keyRoles.indexOf(principal.role) > keyRoles.indexOf(needed))
+      throw new RoleInsufficient(needed);
     request.workspaceId = principal.workspaceId;
     return true;
   }

@@ -10,7 +10,8 @@ import { ApiKey, type KeyRole } from './api-key.entity.js';
 import { hashKey } from './workspaces.service.js';
 
 /** Who makes a request. */
-export type Principal = { kind: 'admin' } | { kind: 'workspace'; workspaceId: string; role: KeyRole; keyId: string };
+export type Principal =
+  { kind: 'admin' } | { kind: 'workspace'; workspaceId: string; role: KeyRole; keyId: string };
 
 export class AuthenticationRequired extends Problem {
   constructor(detail = 'Send your API key as "Authorization: Bearer KEY" or "X-Api-Key: KEY".') {

@@ -1,4 +1,15 @@
-import { Body, Controller, Delete, Get, HttpCode, Param, ParseUUIDPipe, Patch, Post, Query } from '@nestjs/common';
+import {
+  Body,
+  Controller,
+  Delete,
+  Get,
+  HttpCode,
+  Param,
+  ParseUUIDPipe,
+  Patch,
+  Post,
+  Query,
+} from '@nestjs/common';
 import { type Page, PageQuery, toPage } from '../platform/http/pagination.js';
 import { Allow, WorkspaceId } from './auth.guard.js';
 import {
@@ -37,7 +48,10 @@ export class WorkspacesController {
   }
 
   @Patch(':id')
-  async update(@Param('id', ParseUUIDPipe) id: string, @Body() body: UpdateWorkspaceDto): Promise<WorkspaceResponse> {
+  async update(
+    @Param('id', ParseUUIDPipe) id: string,
+    @Body() body: UpdateWorkspaceDto,
+  ): Promise<WorkspaceResponse> {
     return toWorkspaceResponse(await this.workspaces.update(id, body));
   }
 

@@ -1,4 +1,13 @@
-import { ArrayMaxSize, IsArray, IsIn, IsISO8601, IsOptional, IsString, Length, Matches } from 'class-validator';
+import {
+  ArrayMaxSize,
+  IsArray,
+  IsIn,
+  IsISO8601,
+  IsOptional,
+  IsString,
+  Length,
+  Matches,
+} from 'class-validator';
 import { keyRoles, type ApiKey, type KeyRole } from './api-key.entity.js';
 import type { Workspace } from './workspace.entity.js';
 
@@ -34,7 +43,10 @@ export class CreateApiKeyDto {
   @IsOptional()
   @IsArray()
   @ArrayMaxSize(100)
-  @Matches(/^[0-9a-fA-F.:]+(\/\d{1,3})?$/, { each: true, message: 'each must be an IP address or a CIDR range' })
+  @Matches(/^[0-9a-fA-F.:]+(\/\d{1,3})?$/, {
+    each: true,
+    message: 'each must be an IP address or a CIDR range',
+  })
   allowedIps?: string[];
 }
 

@@ -39,7 +39,9 @@ describe('the sandbox', { timeout: 60_000 }, () => {
   it('shows an incoming message, and what the owner wrote on the phone', async () => {
     const friend = await sandbox.phone('Citra');
     await sandbox.call('POST', `/phones/${friend}/messages`, { to: account.phone, text: 'apa kabar' });
-    const incoming = await until('the message', () => account.received.find((m) => m.from === `${friend}@c.us`));
+    const incoming = await until('the message', () =>
+      account.received.find((m) => m.from === `${friend}@c.us`),
+    );
     expect(incoming).toMatchObject({ body: 'apa kabar', fromMe: false, type: 'chat' });
     const chat = await account.client.getChatById(`${friend}@c.us`);
     expect(chat).toMatchObject({ name: 'Citra', unreadCount: 1 });
@@ -63,6 +65,7 @@ describe('the sandbox', { timeout: 60_000 }, () => {
     const incoming = await until('the message', () => other.received[0]);
     expect(incoming).toMatchObject({ body: 'to another account', from: `${account.phone}@c.us` });
     expect(incoming.id.id).toBe(message.id.id);
+    await until('everything is confirmed', async () => (await sandbox.stats())['offlineQueued'] === 0);
     await other.close();
   });
 
@@ -130,7 +133,10 @@ describe('the sandbox', { timeout: 60_000 }, () => {
     const message = await account.send(friend, 'before the crash');
     await until('ack 3', () => account.acksOf(message.id.id).includes(3));
     await account.kill();
-    await sandbox.call('POST', `/phones/${friend}/messages`, { to: account.phone, text: 'while you were away' });
+    await sandbox.call('POST', `/phones/${friend}/messages`, {
+      to: account.phone,
+      text: 'while you were away',
+    });
     const late = await sandbox.phone('Late');
     for (let i = 0; i < 30; i += 1) {
       await sandbox.call('POST', `/phones/${late}/messages`, { to: account.phone, text: `offline ${i}` });
@@ -189,7 +195,9 @@ describe('the sandbox', { timeout: 60_000 }, () => {
     await until('a second QR code', () => waiting.qrs.length > 1);
     await sandbox.call('DELETE', '/faults');
     const phone = await sandbox.phone();
-    const answer = await sandbox.call<{ message: string }>('POST', `/phones/${phone}/scan`, { qr: waiting.qrs[0] });
+    const answer = await sandbox.call<{ message: string }>('POST', `/phones/${phone}/scan`, {
+      qr: waiting.qrs[0],
+    });
     expect(answer.status).toBe(409);
     expect(answer.body.message).toContain('scan the one that is shown now');
     await waiting.close();
@@ -267,7 +275,9 @@ describe('the sandbox', { timeout: 60_000 }, () => {
     const readyBefore = account.readyCount;
     await account.client.pupPage?.reload();
     await account.ready(readyBefore + 1);
-    expect(await account.client.getMessageById(message.id._serialized)).toMatchObject({ body: 'before the reload' });
+    expect(await account.client.getMessageById(message.id._serialized)).toMatchObject({
+      body: 'before the reload',
+    });
     await account.send(friend, 'after the reload');
     expect(await sandbox.inbox(friend)).toHaveLength(2);
     expect(account.disconnected).toEqual([]);
@@ -299,7 +309,9 @@ describe('the sandbox', { timeout: 60_000 }, () => {
       'WAWebNoSuchThing',
     );
     const stats = await until('the report', async () => {
-      const { unknownModules } = (await sandbox.stats()) as unknown as { unknownModules: Record<string, number> };
+      const { unknownModules } = (await sandbox.stats()) as unknown as {
+        unknownModules: Record<string, number>;
+      };
       return Object.keys(unknownModules).length > 0 && unknownModules;
     });
     expect(stats).toEqual({ WAWebNoSuchThing: 1 });

@@ -91,7 +91,7 @@ function readEnvFile(path = join(projectRoot, '.env')): Record<string, string | 
 }
 
 function toConfig(env: Environment) {
-  const varDir = env.VAR_DIR ? resolve(env.VAR_DIR) : join(projectRoot, 'var');
+  const varDir = resolve(projectRoot, env.VAR_DIR ?? 'var');
   const serverId = env.SERVER_ID ?? hostname();
   return {
     environment: env.NODE_ENV,
@@ -121,7 +121,11 @@ function toConfig(env: Environment) {
       leaseMs: env.INSTANCE_LEASE_MS,
     },
     router: { shardSize: env.ROUTER_SHARD_SIZE },
-    worker: { name: `${serverId}.${env.WORKER_NAME}`, count: env.WORKERS, concurrency: env.WORKER_CONCURRENCY },
+    worker: {
+      name: `${serverId}.${env.WORKER_NAME}`,
+      count: env.WORKERS,
+      concurrency: env.WORKER_CONCURRENCY,
+    },
     sessions: {
       dir: join(varDir, 'sessions'),
       chromiumPath: env.CHROMIUM_PATH ?? findBrowser(),
@@ -142,7 +146,13 @@ function toConfig(env: Environment) {
 }
 
 /** The browsers that can drive WhatsApp Web, the leanest first (design: half the memory of the full one). */
-const browserNames = ['chromium-headless-shell', 'chromium', 'google-chrome', 'google-chrome-stable', 'chromium-browser'];
+const browserNames = [
+  'chromium-headless-shell',
+  'chromium',
+  'google-chrome',
+  'google-chrome-stable',
+  'chromium-browser',
+];
 
 function findBrowser(): string | null {
   const folders = (process.env.PATH ?? '').split(delimiter);
@@ -168,7 +178,8 @@ const secretPaths = new Set(['adminApiKey', 'internalApiKey', 'appKey']);
 export function maskConfig(config: Config): Record<string, unknown> {
   const mask = (value: unknown, key = ''): unknown => {
     if (secretPaths.has(key)) return '********';
-    if (key === 'url' && typeof value === 'string') return value.replace(/:\/\/([^:@/]*):[^@/]*@/, '://$1:********@');
+    if (key === 'url' && typeof value === 'string')
+      return value.replace(/:\/\/([^:@/]*):[^@/]*@/, '://$1:********@');
     if (value === null || typeof value !== 'object') return value;
     return Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, mask(inner, name)]));
   };

@@ -10,7 +10,11 @@ const migrationLock = 7_218_305_544;
  * @returns the names of the migrations that ran, oldest first; empty when there was nothing to do.
  */
 export async function migrate(config: Config): Promise<string[]> {
-  const dataSource = new DataSource({ ...dataSourceOptions(config), poolSize: 2, migrations: migrationFiles() });
+  const dataSource = new DataSource({
+    ...dataSourceOptions(config),
+    poolSize: 2,
+    migrations: migrationFiles(),
+  });
   await dataSource.initialize();
   const lockHolder = dataSource.createQueryRunner();
   try {

@@ -29,7 +29,8 @@ export class ProblemFilter implements ExceptionFilter {
     const request = host.switchToHttp().getRequest<Request & { id?: string }>();
     const response = host.switchToHttp().getResponse<Response>();
     const problem = toProblem(exception);
-    if (problem.status >= 500) this.logger.error({ err: exception, url: request.originalUrl }, 'request failed');
+    if (problem.status >= 500)
+      this.logger.error({ err: exception, url: request.originalUrl }, 'request failed');
     if (response.headersSent) {
       response.end();
       return;
@@ -58,9 +59,17 @@ function toProblem(exception: unknown): Problem {
   if (exception instanceof Error && 'status' in exception && typeof exception.status === 'number') {
     return fromStatus(exception.status, exception.message);
   }
-  return new Problem(500, 'internal.error', 'Something went wrong on our side. The request id finds it in the log.');
+  return new Problem(
+    500,
+    'internal.error',
+    'Something went wrong on our side. The request id finds it in the log.',
+  );
 }
 
 function fromStatus(status: number, detail: string): Problem {
-  return new Problem(status, frameworkCodes[status] ?? (status >= 500 ? 'internal.error' : 'request.invalid'), detail);
+  return new Problem(
+    status,
+    frameworkCodes[status] ?? (status >= 500 ? 'internal.error' : 'request.invalid'),
+    detail,
+  );
 }

@@ -24,6 +24,11 @@ export class Problem extends Error {
 export class ValidationFailed extends Problem {
   constructor(errors: FieldError[]) {
     const first = errors[0];
-    super(400, 'validation.failed', first ? `${first.path}: ${first.message}` : 'The request is not valid.', errors);
+    super(
+      400,
+      'validation.failed',
+      first ? `${first.path}: ${first.message}` : 'The request is not valid.',
+      errors,
+    );
   }
 }

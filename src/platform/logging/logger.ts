@@ -49,7 +49,10 @@ export class NestLogger implements LoggerService {
   }
 
   error(message: unknown, stack?: string, context?: string): void {
-    this.logger.error({ context, stack, err: message instanceof Error ? message : undefined }, String(message));
+    this.logger.error(
+      { context, stack, err: message instanceof Error ? message : undefined },
+      String(message),
+    );
   }
 
   fatal(message: unknown, context?: string): void {

@@ -14,7 +14,9 @@ import { connectRedis, REDIS } from './redis.js';
       inject: [CONFIG, LOGGER],
       useFactory: (config: Config, logger: Logger) => {
         const redis = connectRedis(config);
-        redis.on('error', (error) => logger.warn({ err: error.message }, 'Redis does not answer; reconnecting'));
+        redis.on('error', (error) =>
+          logger.warn({ err: error.message }, 'Redis does not answer; reconnecting'),
+        );
         return redis;
       },
     },

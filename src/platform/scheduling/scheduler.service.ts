@@ -69,7 +69,9 @@ export class SchedulerService implements OnApplicationBootstrap, OnModuleDestroy
       const until = AbortSignal.any([lost.signal, this.stopped.signal]);
       await Promise.all(this.tasks.map((task) => this.repeat(task, until)));
     } finally {
-      await session.end().catch((error: unknown) => this.logger.debug({ err: error }, 'the leading session did not end'));
+      await session
+        .end()
+        .catch((error: unknown) => this.logger.debug({ err: error }, 'the leading session did not end'));
     }
   }
 

@@ -84,7 +84,9 @@ export class MsgKey {
     this.remote = remote ?? (this.fromMe ? to : from);
     this.id = id;
     if (participant) this.participant = participant;
-    this._serialized = [this.fromMe, this.remote, id, participant].filter((part) => part !== undefined).join('_');
+    this._serialized = [this.fromMe, this.remote, id, participant]
+      .filter((part) => part !== undefined)
+      .join('_');
   }
 
   equals(other) {

@@ -79,7 +79,8 @@ export class Link extends Emitter {
 
   /** Asks the server something, once there is a connection. */
   async ask(q, parameters = {}) {
-    if (this.#questions.size >= MAX_QUESTIONS) throw new Error('Too many requests are waiting for the server.');
+    if (this.#questions.size >= MAX_QUESTIONS)
+      throw new Error('Too many requests are waiting for the server.');
     const n = this.#nextQuestion++;
     return new Promise((resolve, reject) => {
       const settle = (error, result) => {

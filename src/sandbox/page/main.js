@@ -115,6 +115,7 @@ class App {
   #listen() {
     const { link, socket } = this;
     link.on('connecting', () => {
+      this.#messages.hold();
       if (this.#credential || socket.state === 'UNLAUNCHED') socket.set({ state: 'OPENING' });
     });
     link.on('challenge', ({ nonce }) => this.#identify(nonce));
@@ -177,7 +178,7 @@ class App {
     await this.#store.flush();
     this.#setProgress(100);
     this.link.markReady();
-    await this.#messages.resend();
+    this.#messages.resend();
     if (!this.socket.hasSynced) void this.#finishSync();
   }
 

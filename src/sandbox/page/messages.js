@@ -14,6 +14,9 @@ export class Messages {
   #account;
   /** Sends without ack 1, by the text form of their key. */
   #pending = new Map();
+  /** Counts connections; 0 while there is none that has caught up. */
+  #connection = 0;
+  #connections = 0;
   #numbers = new Map();
   #seen = new Map();
   #stored = [];
@@ -42,7 +45,7 @@ export class Messages {
     for (const row of rows) {
       const msg = msgOfRow(row, this.#account.me, false);
       this.#collections.Msg.add(msg);
-      if (row.p) this.#pending.set(row.id, waiter());
+      if (row.p) this.#pending.set(row.id, { ...waiter(), isStored: true });
       this.#touchChat(msg, !msg.id.fromMe && row.o > (this.#seen.get(msg.id.remote._serialized) ?? 0));
     }
   }
@@ -119,13 +122,15 @@ export class Messages {
     }
   }
 
-  /** Sends again, under the same ids, what the server has not acknowledged. */
-  async resend() {
-    await this.#store.flush();
-    for (const key of this.#pending.keys()) {
-      const msg = this.#collections.Msg.get(key);
-      if (msg) this.#transmit(msg);
-    }
+  /** Nothing is sent until the next connection has caught up: what waits longest goes first. */
+  hold() {
+    this.#connection = 0;
+  }
+
+  /** Sends, under the same ids, what the server has not acknowledged, and from now on what comes. */
+  resend() {
+    this.#connection = ++this.#connections;
+    for (const key of this.#pending.keys()) this.#transmit(key);
   }
 
   async #addOutgoing(chat, message) {
@@ -144,14 +149,20 @@ export class Messages {
       this.#touchChat(msg, false);
       await this.#store.save(row);
     }
-    this.#transmit(msg);
+    const entry = this.#pending.get(key._serialized);
+    if (entry) entry.isStored = true;
+    this.#transmit(key._serialized);
     return msg;
   }
 
-  #transmit(msg) {
+  /** Sends a stored message once per connection; without a connection it waits on disk for the next one. */
+  #transmit(key) {
+    const entry = this.#pending.get(key);
+    const msg = this.#collections.Msg.get(key);
+    if (!entry?.isStored || !msg || !this.#connection || entry.sentOn === this.#connection) return;
     const to = phoneOfWid(msg.id.remote);
-    // Without a connection it waits on disk and is sent after the next one.
-    this.#link.send({ t: 'send', id: msg.id.id, to, type: msg.type, text: msg.body ?? '' });
+    const frame = { t: 'send', id: msg.id.id, to, type: msg.type, text: msg.body ?? '' };
+    if (this.#link.send(frame)) entry.sentOn = this.#connection;
   }
 
   #receiveMessage(event) {

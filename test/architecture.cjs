@@ -1,0 +1,89 @@
+/**
+ * The architecture is one line: a folder imports only folders to its left.
+ * Run by `npm run architecture`.
+ */
+const line = [
+  'platform',
+  'sandbox',
+  'whatsapp',
+  'workspaces',
+  'events',
+  'queues',
+  'instances',
+  'accounts',
+  'messages',
+  'admin',
+  'roles',
+];
+
+const leftOf = (folder) => line.slice(0, line.indexOf(folder) + 1);
+
+/** @type {import('dependency-cruiser').IConfiguration} */
+module.exports = {
+  forbidden: [
+    ...line.map((folder) => ({
+      name: `${folder}-imports-only-leftwards`,
+      severity: 'error',
+      from: { path: `^src/${folder}/` },
+      to: { path: '^src/', pathNot: `^src/(${leftOf(folder).join('|')})/` },
+    })),
+    {
+      name: 'every-folder-is-in-the-line',
+      comment: 'A new folder gets its place in test/architecture.cjs.',
+      severity: 'error',
+      from: {},
+      to: { path: '^src/[^/]+/', pathNot: `^src/(${line.join('|')})/` },
+    },
+    {
+      name: 'no-cycles',
+      severity: 'error',
+      from: {},
+      to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } },
+    },
+    {
+      name: 'one-door-to-whatsapp-web-js',
+      comment: 'src/whatsapp is the only importer of whatsapp-web.js and puppeteer.',
+      severity: 'error',
+      from: { path: '^src/', pathNot: '^src/whatsapp/' },
+      to: { path: 'node_modules/(whatsapp-web\\.js|puppeteer)' },
+    },
+    {
+      name: 'no-browser-outside-instances',
+      comment: 'No Chromium code is reachable from api, worker, scheduler, cli or sandbox.',
+      severity: 'error',
+      from: { path: '^src/roles/(api|worker|scheduler|cli|sandbox)\\.main\\.ts$' },
+      to: { path: '^src/whatsapp/|node_modules/(whatsapp-web\\.js|puppeteer)', reachable: true },
+    },
+    {
+      name: 'edges-hold-no-sql',
+      comment: 'Controllers, processors, listeners and tasks call services; TypeORM belongs to those.',
+      severity: 'error',
+      from: { path: '\\.(controller|processor|listener|commands)\\.ts$' },
+      to: { path: 'node_modules/(typeorm|pg|@nestjs/typeorm)/' },
+    },
+    {
+      name: 'edges-are-attached-by-roles',
+      comment: 'A process that loads a processor consumes its queue: only role modules list edges.',
+      severity: 'error',
+      from: { path: '^src/', pathNot: '^src/roles/' },
+      to: { path: '\\.(controller|processor|listener|task|commands)\\.ts$' },
+    },
+    { name: 'no-barrels', severity: 'error', from: {}, to: { path: '^src/.*/index\\.ts$' } },
+    {
+      name: 'nothing-unresolvable',
+      severity: 'error',
+      from: { path: '^src/' },
+      to: { couldNotResolve: true },
+    },
+  ],
+  options: {
+    doNotFollow: { path: 'node_modules' },
+    exclude: { path: '^src/sandbox/page/' },
+    tsPreCompilationDeps: true,
+    tsConfig: { fileName: 'tsconfig.json' },
+    enhancedResolveOptions: {
+      exportsFields: ['exports'],
+      conditionNames: ['import', 'require', 'node', 'default', 'types'],
+    },
+  },
+};

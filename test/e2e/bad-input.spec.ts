@@ -1,0 +1,231 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Flotilla, type Workspace } from './flotilla.js';
+
+let flotilla: Flotilla;
+let workspace: Workspace;
+let other: Workspace;
+let accountId: string;
+
+beforeAll(async () => {
+  flotilla = await Flotilla.start({ instances: 1 });
+  workspace = await flotilla.newWorkspace();
+  other = await flotilla.newWorkspace();
+  accountId = (await workspace.call('POST', '/accounts', { name: 'never connected', environment: 'sandbox' }))
+    .body.id;
+});
+afterAll(() => flotilla?.stop());
+
+const to = '+6281234567890';
+
+describe('bad input is refused with a status and a code, and nothing is written', () => {
+  const cases: [what: string, body: unknown, status: number, code: string, path?: string][] = [
+    ['an unknown field', { to, text: 'x', colour: 'red' }, 400, 'validation.failed', 'colour'],
+    ['a malformed number', { to: '12ab', text: 'x' }, 400, 'validation.failed', 'to'],
+    ['a number without country code', { to: '0812345', text: 'x' }, 400, 'validation.failed', 'to'],
+    ['a number that is no text', { to: 6281234567890, text: 'x' }, 400, 'validation.failed', 'to'],
+    ['no recipient', { text: 'x' }, 400, 'validation.failed', 'to'],
+    ['no text', { to }, 400, 'validation.failed', 'text'],
+    ['an empty text', { to, text: '' }, 400, 'validation.failed', 'text'],
+    ['a blank text', { to, text: ' \n ' }, 400, 'validation.failed', 'text'],
+    ['100 kB of text', { to, text: 'x'.repeat(100_000) }, 400, 'validation.failed', 'text'],
+    ['a NUL in the text', { to, text: 'a\u0000b' }, 400, 'validation.failed', 'text'],
+    ['an unknown priority', { to, text: 'x', priority: 'campaign' }, 400, 'validation.failed', 'priority'],
+    ['a time that is none', { to, text: 'x', sendAt: 'tomorrow' }, 400, 'validation.failed', 'sendAt'],
+    ['an account id that is none', { accountId: 'x', to, text: 'x' }, 400, 'validation.failed', 'accountId'],
+    [
+      'an unknown account',
+      { accountId: '01960000-0000-7000-8000-000000000000', to, text: 'x' },
+      404,
+      'account.not_found',
+    ],
+    ['no account that is ready', { to, text: 'x' }, 409, 'account.none_ready'],
+    [
+      'an expiry in the past',
+      { accountId: 'own', to, text: 'x', expiresAt: '2020-01-01T00:00:00Z' },
+      400,
+      'validation.failed',
+      'expiresAt',
+    ],
+    ['a body that is no JSON', '{"to": ', 400, 'request.malformed'],
+    ['a body that is a list', [], 400, 'validation.failed'],
+  ];
+
+  it.each(cases)('%s', async (_what, body, status, code, path) => {
+    const message =
+      typeof body === 'object' && body !== null && 'accountId' in body && body.accountId === 'own'
+        ? { ...body, accountId }
+        : body;
+    const answer = await workspace.send(message as object);
+    expect(answer.body).toMatchObject({
+      status,
+      code,
+      requestId: expect.any(String),
+      title: expect.any(String),
+      detail: expect.any(String),
+    });
+    expect(answer.status).toBe(status);
+    expect(answer.headers.get('content-type')).toContain('application/problem+json');
+    if (path) expect(answer.body.errors[0].path).toBe(path);
+    expect((await workspace.call('GET', '/messages')).body.items).toEqual([]);
+  });
+
+  it('9 MB of body', async () => {
+    const answer = await workspace.send({ accountId, to, text: 'x'.repeat(9_000_000) });
+    expect(answer.body).toMatchObject({ status: 413, code: 'request.too_large' });
+  });
+
+  it('no key, a wrong key, a deleted key', async () => {
+    expect((await flotilla.call('GET', '/accounts', undefined, null)).body).toMatchObject({
+      status: 401,
+      code: 'auth.required',
+    });
+    expect((await flotilla.call('GET', '/accounts', undefined, 'flk_wrong')).body).toMatchObject({
+      status: 401,
+      code: 'auth.invalid_key',
+    });
+    const made = await flotilla.call('POST', `/workspaces/${workspace.id}/api-keys`, {
+      name: 'x',
+      role: 'owner',
+    });
+    await flotilla.call('DELETE', `/workspaces/${workspace.id}/api-keys/${made.body.id}`);
+    expect((await flotilla.call('GET', '/accounts', undefined, made.body.key)).status).toBe(401);
+  });
+
+  it('an expired key, and one that may not be used from here', async () => {
+    const make = async (more: object) =>
+      (
+        await flotilla.call('POST', `/workspaces/${workspace.id}/api-keys`, {
+          name: 'x',
+          role: 'owner',
+          ...more,
+        })
+      ).body.key;
+    expect(
+      (await flotilla.call('GET', '/accounts', undefined, await make({ expiresAt: '2020-01-01T00:00:00Z' })))
+        .status,
+    ).toBe(401);
+    expect(
+      (await flotilla.call('GET', '/accounts', undefined, await make({ allowedIps: ['10.0.0.0/8'] }))).status,
+    ).toBe(401);
+    expect(
+      (await flotilla.call('GET', '/accounts', undefined, await make({ allowedIps: ['127.0.0.0/8', '::1'] })))
+        .status,
+    ).toBe(200);
+  });
+
+  it('a role that does not suffice', async () => {
+    const viewer = await workspace.keyFor('viewer');
+    const sender = await workspace.keyFor('sender');
+    expect(
+      (await flotilla.call('POST', '/messages', { accountId, to, text: 'x' }, viewer)).body,
+    ).toMatchObject({ status: 403, code: 'auth.insufficient_role' });
+    expect((await flotilla.call('POST', '/accounts', { name: 'x' }, sender)).status).toBe(403);
+    expect((await flotilla.call('GET', '/workspaces', undefined, sender)).status).toBe(403);
+    expect((await flotilla.call('GET', '/accounts', undefined, viewer)).status).toBe(200);
+  });
+
+  it("another workspace's account and messages do not exist", async () => {
+    for (const [method, path] of [
+      ['GET', `/accounts/${accountId}`],
+      ['PATCH', `/accounts/${accountId}`],
+      ['DELETE', `/accounts/${accountId}`],
+      ['GET', `/accounts/${accountId}/qr`],
+      ['POST', `/accounts/${accountId}/connect`],
+      ['POST', `/accounts/${accountId}/sandbox-scan`],
+    ] as const) {
+      const answer = await other.call(method, path, method === 'PATCH' ? { name: 'mine now' } : undefined);
+      expect(answer.body, `${method} ${path}`).toMatchObject({ status: 404, code: 'account.not_found' });
+    }
+    expect((await other.send({ accountId, to, text: 'x' })).body).toMatchObject({
+      status: 404,
+      code: 'account.not_found',
+    });
+    expect((await workspace.account(accountId)).name).toBe('never connected');
+  });
+
+  it('an admin key without a workspace, and with one', async () => {
+    expect((await flotilla.call('GET', '/accounts')).body).toMatchObject({
+      status: 400,
+      code: 'validation.failed',
+    });
+    expect((await flotilla.call('GET', `/accounts?workspaceId=${workspace.id}`)).body.items).toHaveLength(1);
+  });
+
+  it('a QR code or a scan of an account that is not being linked', async () => {
+    expect((await workspace.call('GET', `/accounts/${accountId}/qr`)).body).toMatchObject({
+      status: 409,
+      code: 'account.no_qr',
+    });
+    expect((await workspace.call('GET', `/accounts/${accountId}/pairing-code`)).body).toMatchObject({
+      status: 409,
+      code: 'account.no_pairing_code',
+    });
+    expect((await workspace.call('POST', `/accounts/${accountId}/sandbox-scan`, {})).body).toMatchObject({
+      status: 409,
+      code: 'account.no_qr',
+    });
+    const live = (await workspace.call('POST', '/accounts', { name: 'live' })).body;
+    expect(live.environment).toBe('live');
+    expect((await workspace.call('POST', `/accounts/${live.id}/sandbox-scan`, {})).body).toMatchObject({
+      status: 409,
+      code: 'account.not_sandbox',
+    });
+    expect(
+      (await workspace.call('POST', `/accounts/${accountId}/connect`, { method: 'code' })).body,
+    ).toMatchObject({ status: 400, code: 'validation.failed' });
+  });
+
+  it('a route that does not exist', async () => {
+    expect((await workspace.call('GET', '/nothing')).body).toMatchObject({
+      status: 404,
+      code: 'route.not_found',
+    });
+  });
+});
+
+describe('what the contract says is queued, is queued', () => {
+  it('a message for an account that is not ready waits, can be cancelled once, and is listed', async () => {
+    const { status, body } = await workspace.send({ accountId, to, text: 'patience' });
+    expect([status, body.status]).toEqual([202, 'queued']);
+    const scheduled = await workspace.send({
+      accountId,
+      to,
+      text: 'later',
+      sendAt: new Date(Date.now() + 3_600_000).toISOString(),
+    });
+    expect(scheduled.body.status).toBe('scheduled');
+    expect(
+      (await workspace.call('GET', '/messages?status=queued')).body.items.map(({ id }: { id: string }) => id),
+    ).toEqual([body.id]);
+    expect((await workspace.call('DELETE', `/messages/${body.id}`)).body.status).toBe('cancelled');
+    expect((await other.call('GET', `/messages/${body.id}`)).status).toBe(404);
+  });
+
+  it('the same Idempotency-Key gives the same message; another body does not', async () => {
+    const message = { accountId, to, text: 'once' };
+    const answers = await Promise.all(
+      Array.from({ length: 5 }, () => workspace.send(message, { 'idempotency-key': 'order-1' })),
+    );
+    expect(new Set(answers.map(({ body }) => body.id)).size).toBe(1);
+    expect(
+      (await workspace.send({ ...message, text: 'twice' }, { 'idempotency-key': 'order-1' })).body,
+    ).toMatchObject({ status: 422, code: 'idempotency.mismatch' });
+  });
+
+  it('a batch tells the outcome of each', async () => {
+    const { status, body } = await workspace.call('POST', '/messages/batch', {
+      messages: [
+        { accountId, to, text: 'one' },
+        { accountId, to: 'nobody', text: 'two' },
+        { accountId: '01960000-0000-7000-8000-000000000000', to, text: 'three' },
+      ],
+    });
+    expect(status).toBe(200);
+    expect(body.items.map((item: { index: number; status: number }) => [item.index, item.status])).toEqual([
+      [0, 202],
+      [1, 400],
+      [2, 404],
+    ]);
+    expect((await workspace.call('POST', '/messages/batch', { messages: [] })).status).toBe(400);
+  });
+});

@@ -1,0 +1,178 @@
+import { readFile, readdir } from 'node:fs/promises';
+import { Redis } from 'ioredis';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { eventually, Flotilla, type LedgerEntry, type Workspace } from './flotilla.js';
+
+let flotilla: Flotilla;
+let workspace: Workspace;
+let accounts: { id: string; phoneNumber: string; instanceId: string }[];
+let phone: string;
+
+beforeAll(async () => {
+  flotilla = await Flotilla.start({ instances: 2 });
+  workspace = await flotilla.newWorkspace();
+  accounts = await workspace.linkedAccounts(2);
+  phone = await flotilla.newPhone();
+});
+afterAll(() => flotilla?.stop());
+
+/** Accepts `count` messages, spread over the accounts and three priorities, in an order that the ledger can be held against. */
+async function accept(run: string, count: number): Promise<void> {
+  for (let number = 0; number < count; number += 1) {
+    const priority = ['normal', 'high', 'urgent'][Math.floor(number / accounts.length) % 3]!;
+    const text = `${run}/${priority}/${String(number).padStart(4, '0')}`;
+    // A call that the killed API did not answer is made again, as a client would, with its key.
+    const answer = await eventually(
+      'accepted',
+      async () => {
+        const tried = await workspace.send(
+          { accountId: accounts[number % accounts.length]!.id, to: phone, text, priority },
+          { 'idempotency-key': text },
+        );
+        return tried.status === 202 && tried;
+      },
+      15_000,
+    );
+    expect(answer.status).toBe(202);
+  }
+}
+
+/** What a run left in the ledger: all of it, none twice, in order per account and priority. */
+async function expectComplete(run: string, count: number): Promise<void> {
+  const entries = await eventually(
+    `all ${count} of ${run}`,
+    async () => {
+      const found = (await flotilla.ledger()).filter(({ text }) => text.startsWith(`${run}/`));
+      const distinct = new Set(found.map(({ text }) => text)).size;
+      return distinct >= count ? found : Promise.reject(new Error(`${distinct} of ${count} arrived`));
+    },
+    90_000,
+  );
+  await workspace.untilAllSent();
+  expect(entries).toHaveLength(count);
+  expect(entries.filter(({ duplicate }) => duplicate)).toEqual([]);
+  const lanes = new Map<string, LedgerEntry[]>();
+  for (const entry of entries) {
+    const lane = `${entry.from} ${entry.text.split('/')[1]}`;
+    lanes.set(lane, [...(lanes.get(lane) ?? []), entry]);
+  }
+  expect(lanes.size).toBe(accounts.length * 3);
+  for (const lane of lanes.values()) {
+    const texts = lane.map(({ text }) => text);
+    expect(texts).toEqual([...texts].sort());
+  }
+  const inbox: { text: string }[] = (await flotilla.sandbox('GET', `/phones/${phone}/inbox`)).items;
+  expect(inbox.filter(({ text }) => text.startsWith(`${run}/`))).toHaveLength(count);
+}
+
+/** The processes of this stack's browsers. */
+async function browsers(): Promise<number[]> {
+  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
+  const ours = await Promise.all(
+    pids.map(async (pid) => {
+      const commandLine = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
+      return commandLine.includes(`${flotilla.stack.varDir}/sessions`) ? pid : null;
+    }),
+  );
+  return ours.filter((pid) => pid !== null);
+}
+
+describe('kill -9', () => {
+  it.each(['flotilla:worker_00', 'flotilla:scheduler', 'flotilla:api'])(
+    'of %s while 200 messages are being sent',
+    async (name) => {
+      const accepting = accept(`kill ${name}`, 200);
+      await eventually('some have been sent', async () =>
+        (await flotilla.ledger()).some(({ text }) => text.startsWith(`kill ${name}/`)),
+      );
+      const pid = await flotilla.stack.kill(name);
+      const { afterMs } = await flotilla.stack.waitUntilRunning(name, { notPid: pid });
+      expect(afterMs).toBeLessThan(3_000);
+      await accepting;
+      await expectComplete(`kill ${name}`, 200);
+    },
+  );
+
+  it('of an instance while 200 messages are being sent', async () => {
+    const name = `flotilla:${accounts[0]!.instanceId.split('.').at(-1)}`;
+    const qrsBefore = await qrEvents();
+    const accepting = accept('kill instance', 200);
+    await eventually('some have been sent', async () =>
+      (await flotilla.ledger()).some(({ text }) => text.startsWith('kill instance/')),
+    );
+    const before = await browsers();
+    const pid = await flotilla.stack.kill(name);
+    const { afterMs } = await flotilla.stack.waitUntilRunning(name, { notPid: pid });
+    expect(afterMs).toBeLessThan(3_000);
+    await accepting;
+    await eventually(
+      'ready again',
+      async () => (await workspace.account(accounts[0]!.id)).status === 'ready',
+    );
+    await expectComplete('kill instance', 200);
+    const after = await browsers();
+    const survivors = before.filter((browser) => after.includes(browser));
+    // Those of the other instance live on; of the dead one none does.
+    expect(survivors.length).toBeLessThan(before.length);
+    expect(after.length).toBeLessThanOrEqual(before.length);
+    expect(await qrEvents()).toBe(qrsBefore);
+    expect((await flotilla.sandbox('GET', '/stats')).conflicts).toBe(0);
+  });
+});
+
+async function qrEvents(): Promise<number> {
+  const logs = await Promise.all(
+    accounts.map(({ id }) => workspace.call('GET', `/accounts/${id}/events?limit=200`)),
+  );
+  return logs.flatMap(({ body }) => body.items).filter(({ type }: { type: string }) => type === 'account.qr')
+    .length;
+}
+
+describe('Redis', () => {
+  it('is flushed in the middle of 500 queued messages', async () => {
+    await accept('flush', 500);
+    const redis = new Redis(flotilla.stack.env.REDIS_URL!);
+    await redis.flushall();
+    await redis.quit();
+    await expectComplete('flush', 500);
+  });
+
+  it('is away: the API accepts, and everything is sent when it is back', async () => {
+    await flotilla.stack.ctl('stop', 'flotilla-data:redis');
+    await accept('away', 30);
+    await flotilla.stack.ctl('start', 'flotilla-data:redis');
+    await expectComplete('away', 30);
+  });
+});
+
+describe('urgent', () => {
+  it('is the next or next but one to be sent, behind 1,000 normal ones of the same account', async () => {
+    const [account] = accounts;
+    const messages = Array.from({ length: 1000 }, (_message, number) => ({
+      accountId: account!.id,
+      to: phone,
+      text: `backlog/${number}`,
+    }));
+    await workspace.call('POST', '/messages/batch', { messages });
+    await eventually('the backlog moves', async () =>
+      (await flotilla.ledger()).some(({ text }) => text.startsWith('backlog/')),
+    );
+    const ledgerBefore = (await flotilla.ledger()).length;
+    const { body } = await workspace.send({
+      accountId: account!.id,
+      to: phone,
+      text: 'urgent/now',
+      priority: 'urgent',
+    });
+    const acceptedAt = Date.parse(body.createdAt);
+    const ledger = await eventually('the urgent one', async () => {
+      const entries = (await flotilla.ledger()) as (LedgerEntry & { at: string })[];
+      return entries.some(({ text }) => text === 'urgent/now') && entries;
+    });
+    const position = ledger.findIndex(({ text }) => text === 'urgent/now');
+    const overtaken = ledger.slice(ledgerBefore, position).filter(({ at }) => Date.parse(at) > acceptedAt);
+    expect(overtaken.length).toBeLessThanOrEqual(2);
+    for (const { body: queued } of [await workspace.call('GET', '/messages?status=queued&limit=1')])
+      expect(queued.items.length).toBe(1);
+  });
+});
