@@ -16,6 +16,7 @@ const line = [
   'roles',
 ];
 
+/** @param {string} folder */
 const leftOf = (folder) => line.slice(0, line.indexOf(folder) + 1);
 
 /** @type {import('dependency-cruiser').IConfiguration} */

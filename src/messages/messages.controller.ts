@@ -41,9 +41,9 @@ export class MessagesController {
     @Headers('idempotency-key') idempotencyKey: string | undefined,
     @Res({ passthrough: true }) response: Response,
   ): Promise<MessageResponse> {
-    if (idempotencyKey !== undefined && !/^[\x21-\x7e]{1,255}$/.test(idempotencyKey)) {
+    if (idempotencyKey !== undefined && !/^[\x20-\x7e]{1,255}$/.test(idempotencyKey)) {
       throw new ValidationFailed([
-        { path: 'Idempotency-Key', message: 'must be 1 to 255 visible ASCII characters' },
+        { path: 'Idempotency-Key', message: 'must be 1 to 255 printable ASCII characters' },
       ]);
     }
     const accepted = await this.messages.accept(workspaceId, body, idempotencyKey);

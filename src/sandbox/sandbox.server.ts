@@ -97,9 +97,9 @@ export class SandboxServer {
       for (const socket of sockets.clients) socket.close(1001);
       const cutOff = setTimeout(() => {
         for (const socket of sockets.clients) socket.terminate();
-        server.closeAllConnections();
       }, STOP_LIMIT_MS);
-      server.closeIdleConnections();
+      // These are only page loads and connections that Chromium opened in advance: WebSockets do not count.
+      server.closeAllConnections();
       await closed;
       clearTimeout(cutOff);
       sockets.close();

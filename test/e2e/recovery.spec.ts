@@ -29,7 +29,7 @@ async function accept(run: string, count: number): Promise<void> {
           { accountId: accounts[number % accounts.length]!.id, to: phone, text, priority },
           { 'idempotency-key': text },
         );
-        return tried.status === 202 && tried;
+        return tried.status === 202 ? tried : Promise.reject(new Error(JSON.stringify(tried.body)));
       },
       15_000,
     );

@@ -1,0 +1,137 @@
+/** What benchmarks share: a running Flotilla with linked accounts, bare whatsapp-web.js clients, and their memory. */
+import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { Agent, request } from 'undici';
+import whatsapp from 'whatsapp-web.js';
+import { createStack } from '../setup/stack.mjs';
+
+const agent = new Agent({ connections: 32, pipelining: 1 });
+
+/** @param {() => Promise<any>} probe @param {string} what */
+export async function eventually(what, probe, timeoutMs = 120_000, everyMs = 20) {
+  const deadline = Date.now() + timeoutMs;
+  while (Date.now() < deadline) {
+    const value = await probe();
+    if (value) return value;
+    await delay(everyMs);
+  }
+  throw new Error(`${what}: not within ${timeoutMs} ms`);
+}
+
+/** Calls a JSON API. @param {string} method @param {string} url @param {any} [body] @param {string} [key] */
+export async function call(method, url, body, key) {
+  const response = await request(url, {
+    method,
+    dispatcher: agent,
+    headers: { 'content-type': 'application/json', ...(key ? { authorization: `Bearer ${key}` } : {}) },
+    body: body === undefined ? undefined : JSON.stringify(body),
+  });
+  const answer = await response.body.json();
+  return { status: response.statusCode, body: answer };
+}
+
+/**
+ * Starts the system of `npm start` and links accounts.
+ * @param {{ accounts: number, instances?: number }} options
+ */
+export async function startFleet({ accounts, instances = 4 }) {
+  const stack = await createStack({ instances });
+  await stack.start();
+  const api = `${stack.urls.api}/api/v1`;
+  const { body: workspace } = await call('POST', `${api}/workspaces`, { name: 'bench' }, stack.env.ADMIN_API_KEY);
+  const { body: made } = await call('POST', `${api}/workspaces/${workspace.id}/api-keys`, { name: 'bench', role: 'owner' }, stack.env.ADMIN_API_KEY);
+  const key = made.key;
+  const linked = [];
+  for (let number = 0; number < accounts; number += 1) {
+    const { body: account } = await call('POST', `${api}/accounts`, { name: `bench ${number}`, environment: 'sandbox' }, key);
+    await call('POST', `${api}/accounts/${account.id}/connect`, {}, key);
+    await eventually('scanned', async () => (await call('POST', `${api}/accounts/${account.id}/sandbox-scan`, {}, key)).status === 200);
+    linked.push(
+      await eventually('ready', async () => {
+        const { body } = await call('GET', `${api}/accounts/${account.id}`, undefined, key);
+        return body.status === 'ready' && body;
+      }),
+    );
+  }
+  return { stack, api, key, accounts: linked };
+}
+
+/**
+ * Links whatsapp-web.js clients of their own to the sandbox, in this process: what a user of the bare library has.
+ * @param {{ sandboxUrl: string, count: number, puppeteer: object, sandboxArgs?: boolean }} options
+ */
+export async function startBareClients({ sandboxUrl, count, puppeteer }) {
+  const { spki, port } = (await call('GET', `${sandboxUrl}/certificate`)).body;
+  const folder = mkdtempSync(join(tmpdir(), 'flotilla-bench-'));
+  const clients = [];
+  for (let number = 0; number < count; number += 1) {
+    const client = new whatsapp.Client({
+      webVersionCache: { type: 'none' },
+      puppeteer: {
+        ...puppeteer,
+        userDataDir: join(folder, String(number)),
+        args: [
+          ...(puppeteer.args ?? []),
+          `--host-resolver-rules=MAP web.whatsapp.com:443 127.0.0.1:${port}`,
+          `--ignore-certificate-errors-spki-list=${spki}`,
+        ],
+      },
+    });
+    const ready = new Promise((resolve) => client.once('ready', resolve));
+    client.once('qr', async (qr) => {
+      const { phone } = (await call('POST', `${sandboxUrl}/phones`, {})).body;
+      await call('POST', `${sandboxUrl}/phones/${phone}/scan`, { qr });
+    });
+    await client.initialize();
+    await ready;
+    clients.push(client);
+  }
+  return {
+    clients,
+    folder,
+    async stop() {
+      await Promise.all(clients.map((client) => client.destroy()));
+      rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
+    },
+  };
+}
+
+/**
+ * The proportional set size of all browser processes whose profile lies in a folder, their helpers included.
+ * @param {string} folder
+ * @returns {{ bytes: number, processes: number }}
+ */
+export function browserMemory(folder) {
+  /** @type {Map<number, { parent: number, commandLine: string }>} */
+  const processes = new Map();
+  for (const name of readdirSync('/proc')) {
+    if (!/^\d+$/.test(name)) continue;
+    try {
+      const commandLine = readFileSync(`/proc/${name}/cmdline`, 'utf8');
+      const parent = Number(/^PPid:\s+(\d+)/m.exec(readFileSync(`/proc/${name}/status`, 'utf8'))?.[1]);
+      processes.set(Number(name), { parent, commandLine });
+    } catch {
+      // The process ended while we looked.
+    }
+  }
+  const isOurs = (pid) => {
+    for (let at = pid; at > 1; at = processes.get(at)?.parent ?? 0) {
+      if (processes.get(at)?.commandLine.includes(`--user-data-dir=${folder}`)) return true;
+    }
+    return false;
+  };
+  const pids = [...processes.keys()].filter(isOurs);
+  const bytes = pids.reduce((sum, pid) => {
+    const rollup = readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8');
+    return sum + Number(/^Pss:\s+(\d+) kB/m.exec(rollup)?.[1]) * 1024;
+  }, 0);
+  return { bytes, processes: pids.length };
+}
+
+/** @param {number[]} values */
+export function median(values) {
+  const sorted = [...values].sort((a, b) => a - b);
+  return (sorted[Math.floor((sorted.length - 1) / 2)] + sorted[Math.ceil((sorted.length - 1) / 2)]) / 2;
+}

@@ -1,0 +1,56 @@
+/**
+ * `npm run bench [-- name…] [-- --messages N] [--rounds N]`: runs the named benchmarks (all of them unless named), prints
+ * their figures, and writes them to bench/results/. Figures are ratios within one run: machines differ, ratios less so.
+ */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { cpus, totalmem } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import Table from 'cli-table3';
+
+const benchmarks = {
+  throughput: () => import('./throughput.mjs'),
+  memory: () => import('./memory.mjs'),
+};
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { messages: { type: 'string', default: '400' }, rounds: { type: 'string', default: '3' } },
+});
+const unknown = positionals.filter((name) => !(name in benchmarks));
+if (unknown.length > 0) {
+  process.stderr.write(`There is no benchmark ${unknown.join(', ')}. There are: ${Object.keys(benchmarks).join(', ')}.\n`);
+  process.exit(1);
+}
+
+const names = positionals.length > 0 ? positionals : Object.keys(benchmarks);
+const results = {
+  at: new Date().toISOString(),
+  machine: { cpu: cpus()[0]?.model, cores: cpus().length, memoryGiB: Math.round(totalmem() / 2 ** 30), node: process.version },
+  benchmarks: {},
+};
+for (const name of names) {
+  process.stdout.write(`\n== ${name}\n`);
+  const { run } = await benchmarks[name]();
+  const result = await run({ messages: Number(values.messages), rounds: Number(values.rounds), log });
+  results.benchmarks[name] = result;
+  printRows(result.rows);
+}
+
+const folder = join(import.meta.dirname, 'results');
+mkdirSync(folder, { recursive: true });
+const file = join(folder, `${results.at.slice(0, 10)}-${names.join('-')}.json`);
+writeFileSync(file, `${JSON.stringify(results, null, 2)}\n`);
+process.stdout.write(`\nWritten to ${file}\n`);
+
+/** @param {string} text */
+function log(text) {
+  process.stdout.write(`  ${text}\n`);
+}
+
+/** @param {{ what: string, value: string, target?: string }[]} rows */
+function printRows(rows) {
+  const table = new Table({ head: ['', 'measured', 'target'], style: { head: [], border: [] } });
+  for (const { what, value, target = '' } of rows) table.push([what, value, target]);
+  process.stdout.write(`${table.toString()}\n`);
+}

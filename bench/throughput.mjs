@@ -1,0 +1,91 @@
+/**
+ * The whole pipeline, from REST POST to ack 1, against a bare whatsapp-web.js loop, over four accounts each, on the same
+ * sandbox, in alternating rounds of one run.
+ */
+import { launchOptions } from '../dist/src/whatsapp/browser-launch.js';
+import { call, eventually, median, startBareClients, startFleet } from './fleet.mjs';
+
+const accountCount = 4;
+
+/** @param {{ messages: number, rounds: number, log: (text: string) => void }} options */
+export async function run({ messages, rounds, log }) {
+  const fleet = await startFleet({ accounts: accountCount });
+  const sandboxUrl = fleet.stack.urls.sandbox;
+  const { executablePath, args, ...launch } = launchOptions((await configuredBrowser(fleet.stack)), '', { kind: 'live', proxyUrl: null });
+  const bare = await startBareClients({ sandboxUrl, count: accountCount, puppeteer: { ...launch, executablePath, args } });
+  try {
+    const { phone } = (await call('POST', `${sandboxUrl}/phones`, {})).body;
+    await bareLoop(bare.clients, phone, 50);
+    await pipeline(fleet, phone, 50);
+    const bareRates = [];
+    const pipelineRates = [];
+    for (let round = 1; round <= rounds; round += 1) {
+      bareRates.push(await bareLoop(bare.clients, phone, messages));
+      pipelineRates.push(await pipeline(fleet, phone, messages));
+      log(`round ${round}: bare ${bareRates.at(-1).toFixed(0)}/s, pipeline ${pipelineRates.at(-1).toFixed(0)}/s`);
+    }
+    const { duplicates, conflicts } = (await call('GET', `${sandboxUrl}/stats`)).body;
+    const [a, b] = [median(bareRates), median(pipelineRates)];
+    return {
+      messagesPerAccount: messages,
+      accounts: accountCount,
+      bareRates,
+      pipelineRates,
+      ratio: b / a,
+      duplicates,
+      conflicts,
+      rows: [
+        { what: 'a: bare whatsapp-web.js loop, messages/s', value: a.toFixed(0) },
+        { what: 'b: REST POST to ack 1, messages/s', value: b.toFixed(0) },
+        { what: 'b/a', value: (b / a).toFixed(2), target: '>= 0.5 (0.8 is where we are going)' },
+        { what: 'duplicates, conflicts', value: `${duplicates}, ${conflicts}`, target: '0, 0' },
+      ],
+    };
+  } finally {
+    await bare.stop();
+    await fleet.stack.stop();
+  }
+}
+
+/** The browser that the system under test uses. @param {import('../setup/stack.mjs').Stack} stack */
+async function configuredBrowser(stack) {
+  const { stdout } = await stack.cli('config:show', '--json');
+  return JSON.parse(stdout).sessions.chromiumPath;
+}
+
+/** @param {any[]} clients @param {string} phone @param {number} count */
+async function bareLoop(clients, phone, count) {
+  const started = performance.now();
+  await Promise.all(
+    clients.map(async (client, index) => {
+      for (let number = 0; number < count; number += 1) {
+        await client.sendMessage(`${phone}@c.us`, `bare ${index} ${number}`, { waitUntilMsgSent: true });
+      }
+    }),
+  );
+  return (count * clients.length * 1000) / (performance.now() - started);
+}
+
+/** @param {Awaited<ReturnType<typeof startFleet>>} fleet @param {string} phone @param {number} count */
+async function pipeline({ stack, api, key, accounts }, phone, count) {
+  const accepted = async () => (await call('GET', `${stack.urls.sandbox}/stats`)).body.accepted;
+  const before = await accepted();
+  const started = performance.now();
+  const since = new Date().toISOString();
+  await Promise.all(
+    accounts.map(async ({ id }, index) => {
+      for (let number = 0; number < count; number += 1) {
+        const { status, body } = await call('POST', `${api}/messages`, { accountId: id, to: phone, text: `pipeline ${index} ${number}` }, key);
+        if (status !== 202) throw new Error(`POST /messages answered ${status}: ${JSON.stringify(body)}`);
+      }
+    }),
+  );
+  await eventually('everything accepted by WhatsApp', async () => (await accepted()) >= before + count * accounts.length, 300_000);
+  for (const status of ['queued', 'sending']) {
+    await eventually(`nothing ${status}`, async () => {
+      const { body } = await call('GET', `${api}/messages?direction=outgoing&status=${status}&since=${since}&limit=1`, undefined, key);
+      return body.items.length === 0;
+    });
+  }
+  return (count * accounts.length * 1000) / (performance.now() - started);
+}
