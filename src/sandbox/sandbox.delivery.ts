@@ -31,7 +31,7 @@ export class Delivery {
   /** Accepts a message that a phone's owner typed on the phone. */
   async write(from: string, to: string, text: string): Promise<LedgerEntry> {
     const whatsappId = `AC${randomBytes(15).toString('hex').toUpperCase()}`;
-    return this.accept({ from, to, whatsappId, type: 'chat', text });
+    return this.accept({ from, to, whatsappId, type: 'text', text });
   }
 
   /** Tells the sender's and the recipient's browsers about a ledger line; again after a crash, which they recognise. */
@@ -78,7 +78,8 @@ export class Delivery {
       id: entry.whatsappId,
       chat: fromMe ? entry.to : entry.from,
       fromMe,
-      type: entry.type,
+      // The ledger speaks our contract's words, the page WhatsApp's.
+      type: entry.type === 'text' ? 'chat' : entry.type,
       text: entry.text,
       t: Math.floor(Date.parse(entry.at) / 1000),
       name: this.phones.find(entry.from)?.name ?? '',

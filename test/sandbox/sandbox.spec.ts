@@ -29,7 +29,7 @@ describe('the sandbox', { timeout: 60_000 }, () => {
         to: friend,
         whatsappId: message.id.id,
         text: 'Halo Budi',
-        type: 'chat',
+        type: 'text',
         duplicate: false,
       },
     ]);
