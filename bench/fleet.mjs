@@ -40,14 +40,32 @@ export async function startFleet({ accounts, instances = 4 }) {
   const stack = await createStack({ instances });
   await stack.start();
   const api = `${stack.urls.api}/api/v1`;
-  const { body: workspace } = await call('POST', `${api}/workspaces`, { name: 'bench' }, stack.env.ADMIN_API_KEY);
-  const { body: made } = await call('POST', `${api}/workspaces/${workspace.id}/api-keys`, { name: 'bench', role: 'owner' }, stack.env.ADMIN_API_KEY);
+  const { body: workspace } = await call(
+    'POST',
+    `${api}/workspaces`,
+    { name: 'bench' },
+    stack.env.ADMIN_API_KEY,
+  );
+  const { body: made } = await call(
+    'POST',
+    `${api}/workspaces/${workspace.id}/api-keys`,
+    { name: 'bench', role: 'owner' },
+    stack.env.ADMIN_API_KEY,
+  );
   const key = made.key;
   const linked = [];
   for (let number = 0; number < accounts; number += 1) {
-    const { body: account } = await call('POST', `${api}/accounts`, { name: `bench ${number}`, environment: 'sandbox' }, key);
+    const { body: account } = await call(
+      'POST',
+      `${api}/accounts`,
+      { name: `bench ${number}`, environment: 'sandbox' },
+      key,
+    );
     await call('POST', `${api}/accounts/${account.id}/connect`, {}, key);
-    await eventually('scanned', async () => (await call('POST', `${api}/accounts/${account.id}/sandbox-scan`, {}, key)).status === 200);
+    await eventually(
+      'scanned',
+      async () => (await call('POST', `${api}/accounts/${account.id}/sandbox-scan`, {}, key)).status === 200,
+    );
     linked.push(
       await eventually('ready', async () => {
         const { body } = await call('GET', `${api}/accounts/${account.id}`, undefined, key);
@@ -104,18 +122,7 @@ export async function startBareClients({ sandboxUrl, count, puppeteer }) {
  * @returns {{ bytes: number, processes: number }}
  */
 export function browserMemory(folder) {
-  /** @type {Map<number, { parent: number, commandLine: string }>} */
-  const processes = new Map();
-  for (const name of readdirSync('/proc')) {
-    if (!/^\d+$/.test(name)) continue;
-    try {
-      const commandLine = readFileSync(`/proc/${name}/cmdline`, 'utf8');
-      const parent = Number(/^PPid:\s+(\d+)/m.exec(readFileSync(`/proc/${name}/status`, 'utf8'))?.[1]);
-      processes.set(Number(name), { parent, commandLine });
-    } catch {
-      // The process ended while we looked.
-    }
-  }
+  const processes = readProcesses();
   const isOurs = (pid) => {
     for (let at = pid; at > 1; at = processes.get(at)?.parent ?? 0) {
       if (processes.get(at)?.commandLine.includes(`--user-data-dir=${folder}`)) return true;
@@ -128,6 +135,64 @@ export function browserMemory(folder) {
     return sum + Number(/^Pss:\s+(\d+) kB/m.exec(rollup)?.[1]) * 1024;
   }, 0);
   return { bytes, processes: pids.length };
+}
+
+/**
+ * The processor time that the parts of a run have used so far, in milliseconds: the programs of a stack, its databases,
+ * the browsers below two folders, and this process with its load generator.
+ * @param {import('../setup/stack.mjs').Stack} stack
+ * @param {string} bareFolder
+ * @returns {Promise<Record<string, number>>}
+ */
+export async function cpuTimes(stack, bareFolder) {
+  const programs = new Map(
+    [...(await stack.status())].map(([name, { pid }]) => [
+      pid,
+      name.replace(/^.*:/, '').replace(/_\d+$/, ''),
+    ]),
+  );
+  programs.set(process.pid, 'bench client');
+  const processes = readProcesses();
+  const partOf = (pid) => {
+    for (let at = pid; at > 1; at = processes.get(at)?.parent ?? 0) {
+      const commandLine = processes.get(at)?.commandLine ?? '';
+      if (commandLine.includes(`--user-data-dir=${bareFolder}`)) return 'bare browsers';
+      if (commandLine.includes(`--user-data-dir=${join(stack.varDir, 'sessions')}`)) return 'browsers';
+      const program = programs.get(at);
+      if (program) return program;
+    }
+    return null;
+  };
+  /** @type {Record<string, number>} */
+  const times = {};
+  for (const pid of processes.keys()) {
+    const part = partOf(pid);
+    if (!part) continue;
+    try {
+      const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].split(' ');
+      // utime and stime, in clock ticks of 10 ms.
+      times[part] = (times[part] ?? 0) + (Number(fields[11]) + Number(fields[12])) * 10;
+    } catch {
+      // The process ended while we looked.
+    }
+  }
+  return times;
+}
+
+function readProcesses() {
+  /** @type {Map<number, { parent: number, commandLine: string }>} */
+  const processes = new Map();
+  for (const name of readdirSync('/proc')) {
+    if (!/^\d+$/.test(name)) continue;
+    try {
+      const commandLine = readFileSync(`/proc/${name}/cmdline`, 'utf8');
+      const parent = Number(/^PPid:\s+(\d+)/m.exec(readFileSync(`/proc/${name}/status`, 'utf8'))?.[1]);
+      processes.set(Number(name), { parent, commandLine });
+    } catch {
+      // The process ended while we looked.
+    }
+  }
+  return processes;
 }
 
 /** @param {number[]} values */

@@ -15,14 +15,20 @@ const settleMs = 10_000;
 export async function run({ log }) {
   const fullBrowser = ['/usr/bin/chromium', '/usr/bin/google-chrome'].find((path) => existsSync(path));
   if (!fullBrowser) {
-    throw new Error('The library\'s default launch needs the full browser: apt-get install chromium, and run this again.');
+    throw new Error(
+      "The library's default launch needs the full browser: apt-get install chromium, and run this again.",
+    );
   }
   const fleet = await startFleet({ accounts: accountCount });
   try {
     const bare = await startBareClients({
       sandboxUrl: fleet.stack.urls.sandbox,
       count: accountCount,
-      puppeteer: { executablePath: fullBrowser, headless: true, args: process.getuid?.() === 0 ? ['--no-sandbox'] : [] },
+      puppeteer: {
+        executablePath: fullBrowser,
+        headless: true,
+        args: process.getuid?.() === 0 ? ['--no-sandbox'] : [],
+      },
     });
     try {
       await delay(settleMs);

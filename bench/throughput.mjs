@@ -3,7 +3,7 @@
  * sandbox, in alternating rounds of one run.
  */
 import { launchOptions } from '../dist/src/whatsapp/browser-launch.js';
-import { call, eventually, median, startBareClients, startFleet } from './fleet.mjs';
+import { call, cpuTimes, eventually, median, startBareClients, startFleet } from './fleet.mjs';
 
 const accountCount = 4;
 
@@ -11,18 +11,38 @@ const accountCount = 4;
 export async function run({ messages, rounds, log }) {
   const fleet = await startFleet({ accounts: accountCount });
   const sandboxUrl = fleet.stack.urls.sandbox;
-  const { executablePath, args, ...launch } = launchOptions((await configuredBrowser(fleet.stack)), '', { kind: 'live', proxyUrl: null });
-  const bare = await startBareClients({ sandboxUrl, count: accountCount, puppeteer: { ...launch, executablePath, args } });
+  const { executablePath, args, ...launch } = launchOptions(await configuredBrowser(fleet.stack), '', {
+    kind: 'live',
+    proxyUrl: null,
+  });
+  const bare = await startBareClients({
+    sandboxUrl,
+    count: accountCount,
+    puppeteer: { ...launch, executablePath, args },
+  });
   try {
     const { phone } = (await call('POST', `${sandboxUrl}/phones`, {})).body;
     await bareLoop(bare.clients, phone, 50);
     await pipeline(fleet, phone, 50);
     const bareRates = [];
     const pipelineRates = [];
+    const cost = { bare: {}, pipeline: {} };
+    const measured = async (kind, work) => {
+      const before = await cpuTimes(fleet.stack, bare.folder);
+      const rate = await work();
+      const after = await cpuTimes(fleet.stack, bare.folder);
+      for (const [part, time] of Object.entries(after)) {
+        const perMessage = (time - (before[part] ?? 0)) / (messages * accountCount * rounds);
+        cost[kind][part] = Math.round(((cost[kind][part] ?? 0) + perMessage) * 100) / 100;
+      }
+      return rate;
+    };
     for (let round = 1; round <= rounds; round += 1) {
-      bareRates.push(await bareLoop(bare.clients, phone, messages));
-      pipelineRates.push(await pipeline(fleet, phone, messages));
-      log(`round ${round}: bare ${bareRates.at(-1).toFixed(0)}/s, pipeline ${pipelineRates.at(-1).toFixed(0)}/s`);
+      bareRates.push(await measured('bare', () => bareLoop(bare.clients, phone, messages)));
+      pipelineRates.push(await measured('pipeline', () => pipeline(fleet, phone, messages)));
+      log(
+        `round ${round}: bare ${bareRates.at(-1).toFixed(0)}/s, pipeline ${pipelineRates.at(-1).toFixed(0)}/s`,
+      );
     }
     const { duplicates, conflicts } = (await call('GET', `${sandboxUrl}/stats`)).body;
     const [a, b] = [median(bareRates), median(pipelineRates)];
@@ -32,12 +52,17 @@ export async function run({ messages, rounds, log }) {
       bareRates,
       pipelineRates,
       ratio: b / a,
+      cpuMsPerMessage: cost,
       duplicates,
       conflicts,
       rows: [
         { what: 'a: bare whatsapp-web.js loop, messages/s', value: a.toFixed(0) },
         { what: 'b: REST POST to ack 1, messages/s', value: b.toFixed(0) },
         { what: 'b/a', value: (b / a).toFixed(2), target: '>= 0.5 (0.8 is where we are going)' },
+        ...['bare', 'pipeline'].map((kind) => ({
+          what: `${kind}: processor ms per message`,
+          value: describe(cost[kind]),
+        })),
         { what: 'duplicates, conflicts', value: `${duplicates}, ${conflicts}`, target: '0, 0' },
       ],
     };
@@ -75,17 +100,41 @@ async function pipeline({ stack, api, key, accounts }, phone, count) {
   await Promise.all(
     accounts.map(async ({ id }, index) => {
       for (let number = 0; number < count; number += 1) {
-        const { status, body } = await call('POST', `${api}/messages`, { accountId: id, to: phone, text: `pipeline ${index} ${number}` }, key);
+        const { status, body } = await call(
+          'POST',
+          `${api}/messages`,
+          { accountId: id, to: phone, text: `pipeline ${index} ${number}` },
+          key,
+        );
         if (status !== 202) throw new Error(`POST /messages answered ${status}: ${JSON.stringify(body)}`);
       }
     }),
   );
-  await eventually('everything accepted by WhatsApp', async () => (await accepted()) >= before + count * accounts.length, 300_000);
+  await eventually(
+    'everything accepted by WhatsApp',
+    async () => (await accepted()) >= before + count * accounts.length,
+    300_000,
+  );
   for (const status of ['queued', 'sending']) {
     await eventually(`nothing ${status}`, async () => {
-      const { body } = await call('GET', `${api}/messages?direction=outgoing&status=${status}&since=${since}&limit=1`, undefined, key);
+      const { body } = await call(
+        'GET',
+        `${api}/messages?direction=outgoing&status=${status}&since=${since}&limit=1`,
+        undefined,
+        key,
+      );
       return body.items.length === 0;
     });
   }
   return (count * accounts.length * 1000) / (performance.now() - started);
+}
+
+/** @param {Record<string, number>} cost */
+function describe(cost) {
+  const parts = Object.entries(cost).filter(([, time]) => time >= 0.05);
+  const sum = parts.reduce((total, [, time]) => total + time, 0);
+  return [
+    `${sum.toFixed(2)} in all`,
+    ...parts.sort((a, b) => b[1] - a[1]).map(([part, time]) => `${time.toFixed(2)} ${part}`),
+  ].join('\n');
 }

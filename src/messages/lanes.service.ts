@@ -30,7 +30,7 @@ export class LanesService {
       `select head.id, head.priority from ${laneHead('$1')} head
        where head.next_attempt_at <= now()
          and exists (select from accounts where id = $1 and status = 'ready')
-         and not exists (select from messages where account_id = $1 and status = 'sending')`,
+         and not exists (select from messages where account_id = $1 and stage = 'sending')`,
       [accountId],
     );
     if (head) await this.queues.put([headOf(head.id, head.priority)]);
@@ -43,23 +43,23 @@ export class LanesService {
    */
   async sweep(): Promise<number> {
     await this.database.query(
-      `update messages set status = 'queued', next_attempt_at = now() where status = 'scheduled' and scheduled_for <= now()`,
+      `update messages set status = 'queued', next_attempt_at = now() where stage = 'scheduled' and scheduled_for <= now()`,
     );
     await this.database.query(
       `update messages set status = 'expired', failed_at = now(), error_code = 'message.expired',
          error_message = 'It was not sent before expiresAt.'
-       where expires_at <= now() and status in ('scheduled', 'queued')`,
+       where expires_at is not null and expires_at <= now() and stage in ('scheduled', 'queued')`,
     );
     // Nobody can tell any more what became of a send whose account has been unlinked.
     await this.database.query(
       `update messages m set status = 'unknown', error_code = 'account.logged_out',
          error_message = 'The account was logged out before the outcome of the send was known.'
-       from accounts a where a.id = m.account_id and m.status = 'sending' and m.next_attempt_at <= now() and a.status = 'logged_out'`,
+       from accounts a where a.id = m.account_id and m.stage = 'sending' and m.next_attempt_at <= now() and a.status = 'logged_out'`,
     );
     const heads: { id: string; priority: number }[] = await this.database.query(
       `select head.id, head.priority from accounts a
        cross join lateral (
-         (select m.id, m.priority, m.next_attempt_at from messages m where m.account_id = a.id and m.status = 'sending')
+         (select m.id, m.priority, m.next_attempt_at from messages m where m.account_id = a.id and m.stage = 'sending')
          union all ${laneHead('a.id')}
          limit 1
        ) head

@@ -1,8 +1,8 @@
-import { type DataSource, type EntityManager } from 'typeorm';
+import type { DataSource } from 'typeorm';
 import { Message } from './message.entity.js';
 
-/** Either of what runs SQL: the pool, or one transaction. */
-export type Sql = Pick<DataSource | EntityManager, 'query'>;
+/** Runs one statement: on the pool, or inside a transaction. @returns its rows */
+export type RunSql = (text: string, values: unknown[]) => Promise<Record<string, unknown>[]>;
 
 /** A row of `messages` as raw SQL returns it, made into the entity. */
 export function toMessage(sql: DataSource, row: Record<string, unknown>): Message {
@@ -19,6 +19,6 @@ export function toMessage(sql: DataSource, row: Record<string, unknown>): Messag
  */
 export function laneHead(account: string): string {
   return `(select m.id, m.priority, m.next_attempt_at from messages m
-    where m.account_id = ${account} and m.status = 'queued' and (m.expires_at is null or m.expires_at > now())
+    where m.account_id = ${account} and m.stage = 'queued' and (m.expires_at is null or m.expires_at > now())
     order by m.priority desc, m.seq limit 1)`;
 }

@@ -4,9 +4,10 @@ import { plainToInstance } from 'class-transformer';
 import { validate } from 'class-validator';
 import { createHash } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
-import { DataSource, LessThan, MoreThanOrEqual, Repository } from 'typeorm';
+import { DataSource, type EntityManager, LessThan, MoreThanOrEqual, Repository } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { AccountNotFound } from '../accounts/accounts.service.js';
+import { prepared } from '../platform/database/prepared.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
 import { fieldErrors } from '../platform/http/http.js';
 import { given } from '../platform/http/pagination.js';
@@ -14,7 +15,7 @@ import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import { QueuesService } from '../queues/queues.service.js';
 import { headOf } from './lanes.service.js';
-import { type Sql, toMessage } from './message-rows.js';
+import { type RunSql, toMessage } from './message-rows.js';
 import { Message, priorities, whatsappIdOf } from './message.entity.js';
 import {
   type BatchItemResponse,
@@ -83,7 +84,11 @@ export class MessagesService {
    */
   async accept(workspaceId: string, wanted: SendMessageDto, idempotencyKey?: string): Promise<Message> {
     if (idempotencyKey !== undefined) return this.acceptOnce(workspaceId, wanted, idempotencyKey);
-    const accepted = await this.insert(this.database, workspaceId, wanted);
+    const accepted = await this.insert(
+      (text, values) => prepared(this.database, text, values),
+      workspaceId,
+      wanted,
+    );
     this.kick(accepted);
     return accepted.message;
   }
@@ -96,7 +101,7 @@ export class MessagesService {
     await this.database.transaction(async (manager) => {
       for (const [index, candidate] of wanted.entries()) {
         try {
-          const accepted = await this.insert(manager, workspaceId, await toSendMessageDto(candidate));
+          const accepted = await this.insert(runIn(manager), workspaceId, await toSendMessageDto(candidate));
           if (accepted.isHead) heads.push(accepted);
           items.push({ index, status: 202, message: toMessageResponse(accepted.message) });
         } catch (error) {
@@ -181,7 +186,7 @@ export class MessagesService {
         [workspaceId, key, hash, id],
       );
       if (claimed.length > 0)
-        return { accepted: await this.insert(manager, workspaceId, wanted, id), messageId: id };
+        return { accepted: await this.insert(runIn(manager), workspaceId, wanted, id), messageId: id };
       const [first] = await manager.query(
         'select request_hash, message_id from idempotency_keys where workspace_id = $1 and key = $2',
         [workspaceId, key],
@@ -195,7 +200,7 @@ export class MessagesService {
   }
 
   private async insert(
-    sql: Sql,
+    run: RunSql,
     workspaceId: string,
     wanted: SendMessageDto,
     id = uuidv7(),
@@ -206,15 +211,15 @@ export class MessagesService {
     if (expiresAt && expiresAt.getTime() <= (sendAt?.getTime() ?? Date.now())) {
       throw new ValidationFailed([{ path: 'expiresAt', message: 'must be later than now and than sendAt' }]);
     }
-    const accountId = wanted.accountId ?? (await this.chooseAccount(sql, workspaceId, recipient.address));
-    const [row] = await sql.query(
+    const accountId = wanted.accountId ?? (await this.chooseAccount(run, workspaceId, recipient.address));
+    const [row] = await run(
       `insert into messages (id, workspace_id, account_id, direction, priority, type, chat_id, recipient, sender, text,
          status, whatsapp_id, metadata, scheduled_for, expires_at)
        select $1, a.workspace_id, a.id, 'outgoing', $4, $5, $6, $7, a.phone_number, $8,
          case when $11::timestamptz is null then 'queued' else 'scheduled' end, $9, $10, $11, $12
        from accounts a where a.id = $2 and a.workspace_id = $3
        returning *, status = 'queued' and not exists (select from messages waiting
-         where waiting.account_id = $2 and waiting.status = 'queued' and waiting.priority >= $4) as is_head`,
+         where waiting.account_id = $2 and waiting.stage = 'queued' and waiting.priority >= $4) as is_head`,
       [
         id,
         accountId,
@@ -231,12 +236,12 @@ export class MessagesService {
       ],
     );
     if (!row) throw new AccountNotFound(accountId);
-    return { message: toMessage(this.database, row), isHead: row.is_head };
+    return { message: toMessage(this.database, row), isHead: row.is_head === true };
   }
 
   /** A ready account of the workspace: the one that last wrote to this recipient, else the one that wrote least lately. */
-  private async chooseAccount(sql: Sql, workspaceId: string, address: string): Promise<string> {
-    const [row] = await sql.query(
+  private async chooseAccount(run: RunSql, workspaceId: string, address: string): Promise<string> {
+    const [row] = await run(
       `select a.id from accounts a
        left join lateral (select m.id from messages m where m.account_id = a.id and m.recipient = $2 and m.direction = 'outgoing'
          order by m.id desc limit 1) to_recipient on true
@@ -246,7 +251,7 @@ export class MessagesService {
       [workspaceId, address],
     );
     if (!row) throw new NoAccountReady();
-    return row.id;
+    return row.id as string;
   }
 
   /** Tells the queue, as best effort: the sweep finds whatever Redis does not hear of. */
@@ -256,6 +261,10 @@ export class MessagesService {
       .put([headOf(message.id, message.priority)])
       .catch((error: unknown) => this.logger.warn({ err: error }, 'a queue was not told; the sweep will'));
   }
+}
+
+function runIn(manager: EntityManager): RunSql {
+  return (text, values) => manager.query(text, values);
 }
 
 function futureTime(text: string | undefined): Date | null {

@@ -2,6 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
+import { prepared } from '../platform/database/prepared.js';
 import type { Account } from '../accounts/account.entity.js';
 
 /** WhatsApp's ack of a message that an account sent: −1 error, 1 server, 2 device, 3 read, 4 played. */
@@ -55,7 +56,8 @@ export class ReceivedService {
     for (const { ack, set, from } of transitions) {
       const ofStep = acks.filter((candidate) => candidate.ack === ack);
       if (ofStep.length === 0) continue;
-      await this.database.query(
+      await prepared(
+        this.database,
         `update messages m set ${set}
          from unnest($1::uuid[], $2::text[]) as acked (account_id, whatsapp_id)
          where m.account_id = acked.account_id and m.whatsapp_id = acked.whatsapp_id and m.direction = 'outgoing'

@@ -4,6 +4,7 @@ import { DataSource } from 'typeorm';
 import { InstanceClient, InstanceUnreachable } from '../instances/instance-client.js';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
+import { prepared } from '../platform/database/prepared.js';
 import { Problem } from '../platform/errors/problem.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
@@ -89,13 +90,14 @@ export class SendingService {
   /** The lane's head, when it is due and nothing of the lane is being sent. */
   private async claimQueued(messageId: string): Promise<Claim | null> {
     try {
-      const [rows] = await this.database.query(
+      const rows = await prepared<Claim>(
+        this.database,
         `update messages m set status = 'sending', attempts = m.attempts + 1, claimed_by = $2,
            next_attempt_at = now() + ${claimMs} * interval '1 millisecond'
          from accounts a left join instances i on i.id = a.instance_id
          where m.id = (select head.id from ${laneHead('(select account_id from messages where id = $1)')} head)
-           and m.status = 'queued' and m.next_attempt_at <= now() and a.id = m.account_id and a.status = 'ready'
-           and not exists (select from messages s where s.account_id = m.account_id and s.status = 'sending')
+           and m.stage = 'queued' and m.next_attempt_at <= now() and a.id = m.account_id and a.status = 'ready'
+           and not exists (select from messages s where s.account_id = m.account_id and s.stage = 'sending')
          returning ${claimColumns}`,
         [messageId, this.config.worker.name],
       );
@@ -113,7 +115,7 @@ export class SendingService {
       `update messages m set attempts = m.attempts + 1, claimed_by = $2,
          next_attempt_at = now() + ${claimMs} * interval '1 millisecond'
        from accounts a left join instances i on i.id = a.instance_id
-       where m.account_id = (select account_id from messages where id = $1) and m.status = 'sending'
+       where m.account_id = (select account_id from messages where id = $1) and m.stage = 'sending'
          and m.next_attempt_at <= now() and a.id = m.account_id and a.status = 'ready'
        returning ${claimColumns}`,
       [messageId, this.config.worker.name],
@@ -134,7 +136,8 @@ export class SendingService {
   }
 
   private async finish(claim: Claim, assignments: string, parameters: unknown[]): Promise<Head | null> {
-    const [head]: Head[] = await this.database.query(
+    const [head] = await prepared<Head>(
+      this.database,
       `with finished as (update messages set ${assignments} where id = $1 and status = 'sending' returning id)
        select head.id, head.priority from ${laneHead('$2')} head where head.next_attempt_at <= now()`,
       [claim.id, claim.accountId, ...parameters],
@@ -199,5 +202,5 @@ const claimColumns = `m.id, m.account_id as "accountId", m.chat_id as "chatId", 
   m.attempts as attempt, a.epoch, i.url as "instanceUrl"`;
 
 function isUniqueViolation(error: unknown): boolean {
-  return (error as { driverError?: { code?: string } }).driverError?.code === '23505';
+  return (error as { code?: string }).code === '23505';
 }

@@ -8,7 +8,7 @@ import type { PageMessage } from '../whatsapp/page-functions.js';
 import { type Ack, ReceivedService } from './received.service.js';
 
 /** How long acks and incoming messages are gathered before they are written together. */
-const gatherMs = 20;
+const gatherMs = 50;
 /** How much is looked up again when a session becomes ready. */
 const catchUpLimit = 500;
 /** A phone's clock and ours may differ by this much. */

@@ -25,8 +25,17 @@ export const QUEUE_PROCESSORS = Symbol('QUEUE_PROCESSORS');
 const lockMs = 5_000;
 const renewMs = 1_500;
 const stalledCheckMs = 2_500;
-/** How long to wait before asking empty queues again. */
-const idleMs = 15;
+/** How long empty queues are waited for before they are looked at again: covers a marker that was lost. */
+const longestWaitSeconds = 1;
+const retryMs = 200;
+
+interface Source {
+  name: QueueName;
+  worker: Worker;
+  processor: QueueProcessor;
+  waitKey: string;
+  markerKey: string;
+}
 
 /**
  * Laravel's `queue:work` on BullMQ: one loop takes jobs in strict queue order, so that a job of a later queue starts
@@ -34,7 +43,9 @@ const idleMs = 15;
  */
 @Injectable()
 export class QueueWorker implements OnModuleDestroy {
-  private readonly sources: { name: QueueName; worker: Worker; processor: QueueProcessor }[] = [];
+  private readonly sources: Source[] = [];
+  /** A connection of its own, since it blocks. */
+  private readonly waiting: Redis;
   private readonly running = new Map<Job, Promise<void>>();
   private stopping = false;
   private loop: Promise<void> | null = null;
@@ -49,6 +60,10 @@ export class QueueWorker implements OnModuleDestroy {
     @Inject(QUEUE_PROCESSORS) private readonly processors: QueueProcessor[],
   ) {
     this.token = `${config.worker.name}:${process.pid}`;
+    this.waiting = redis.duplicate();
+    this.waiting.on('error', (error) =>
+      logger.debug({ err: error }, 'the waiting connection broke; reconnecting'),
+    );
   }
 
   /** Starts to consume `queues`, the most important first. */
@@ -69,7 +84,13 @@ export class QueueWorker implements OnModuleDestroy {
       worker.on('error', (error) =>
         this.logger.warn({ err: error, queue: name }, 'Redis does not answer the worker'),
       );
-      this.sources.push({ name, worker, processor });
+      this.sources.push({
+        name,
+        worker,
+        processor,
+        waitKey: worker.toKey('wait'),
+        markerKey: worker.toKey('marker'),
+      });
       await worker.startStalledCheckTimer();
     }
     this.renewal = setInterval(() => this.renewLocks(), renewMs);
@@ -81,6 +102,7 @@ export class QueueWorker implements OnModuleDestroy {
   async onModuleDestroy(): Promise<void> {
     this.stopping = true;
     this.wakeSlot?.();
+    this.waiting.disconnect();
     await this.loop;
     await Promise.all(this.running.values());
     if (this.renewal) clearInterval(this.renewal);
@@ -89,8 +111,14 @@ export class QueueWorker implements OnModuleDestroy {
 
   private async run(): Promise<void> {
     while (!this.stopping) {
-      if (this.running.size >= this.config.worker.concurrency) await this.slot();
-      else if (!(await this.takeNext())) await delay(idleMs);
+      try {
+        if (this.running.size >= this.config.worker.concurrency) await this.slot();
+        else if (!(await this.takeNext())) await this.untilJobsArrive();
+      } catch (error) {
+        if (this.stopping) return;
+        this.logger.warn({ err: error }, 'could not take a job; trying again');
+        await delay(retryMs);
+      }
     }
   }
 
@@ -100,21 +128,31 @@ export class QueueWorker implements OnModuleDestroy {
     });
   }
 
-  /** Takes the first job of the first queue that has one. */
+  /**
+   * Takes jobs of the first queue that has any, as many as there are slots for, and of that queue alone: before the next
+   * ones it looks at the more urgent queues again.
+   * @returns whether there was a job
+   */
   private async takeNext(): Promise<boolean> {
-    for (const { worker, processor, name } of this.sources) {
-      try {
-        const job = await worker.getNextJob(this.token, { block: false });
-        if (job) {
-          this.running.set(job, this.work(job, processor, name));
-          return true;
-        }
-      } catch (error) {
-        this.logger.warn({ err: error, queue: name }, 'could not take a job; trying again');
-        return false;
-      }
+    const lengths = this.redis.pipeline();
+    for (const { waitKey } of this.sources) lengths.llen(waitKey);
+    const replies = (await lengths.exec()) ?? [];
+    const first = replies.findIndex(([, length]) => Number(length) > 0);
+    const source = this.sources[first];
+    if (!source) return false;
+    const wanted = Math.min(Number(replies[first]![1]), this.config.worker.concurrency - this.running.size);
+    const jobs = await Promise.all(
+      Array.from({ length: wanted }, () => source.worker.getNextJob(this.token, { block: false })),
+    );
+    for (const job of jobs) {
+      if (job) this.running.set(job, this.work(job, source.processor, source.name));
     }
-    return false;
+    return jobs.some(Boolean);
+  }
+
+  /** Blocks on the markers that BullMQ sets when a job is added to a queue, as its own workers do, on all of them at once. */
+  private async untilJobsArrive(): Promise<void> {
+    await this.waiting.bzpopmin(...this.sources.map(({ markerKey }) => markerKey), longestWaitSeconds);
   }
 
   private async work(job: Job, processor: QueueProcessor, queue: QueueName): Promise<void> {

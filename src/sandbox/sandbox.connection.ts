@@ -243,7 +243,13 @@ export class SandboxConnection {
       this.terminate();
       return;
     }
-    const submission = { from: credential.phone, to, whatsappId: id, type: type === 'chat' ? 'text' : type, text };
+    const submission = {
+      from: credential.phone,
+      to,
+      whatsappId: id,
+      type: type === 'chat' ? 'text' : type,
+      text,
+    };
     const accepted = network.delivery.accept(submission, credential.id);
     if (cut) this.terminate();
     await accepted;

@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Browser } from 'puppeteer';
-import whatsapp, { type Client, type Message } from 'whatsapp-web.js';
+import whatsapp, { type Client } from 'whatsapp-web.js';
 import { claimProfile, killGroup } from './browser-profile.js';
 import { launchOptions, type Network } from './browser-launch.js';
 import {
@@ -10,6 +10,7 @@ import {
   connectionState,
   installFlotilla,
   logOut,
+  type PageEvent,
   type PageMessage,
   type PageSendResult,
   recentIncoming,
@@ -51,6 +52,8 @@ export interface SessionOptions {
 const qrLifetimeMs = 60_000;
 const pairingCodeLifetimeMs = 180_000;
 const probeMs = 250;
+/** How long the page gathers acks and incoming messages before it tells them together. */
+const gatherMs = 20;
 const closeMs = 5_000;
 const finishSendsMs = 10_000;
 const logoutMs = 10_000;
@@ -62,6 +65,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   private ended = false;
   private isReady = false;
   private isAuthenticated = false;
+  private isBound = false;
   /** A person is expected to scan or type: no deadline runs. */
   private isWaitingForPerson = false;
   private confirmedLogout: (() => void) | null = null;
@@ -209,10 +213,6 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
       this.isWaitingForPerson = false;
     });
     client.on('ready', () => void this.becomeReady(client));
-    client.on('message_ack', (message, ack) => {
-      if (message.fromMe) this.emit('ack', { whatsappId: message.id.id, ack });
-    });
-    client.on('message', (message) => this.emit('message', toPageMessage(message)));
     client.on('disconnected', (reason) => {
       const text = String(reason);
       if (text === 'LOGOUT' && this.confirmedLogout) this.confirmedLogout();
@@ -229,9 +229,12 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   }
 
   private async becomeReady(client: Client): Promise<void> {
-    if (this.isReady || this.ended) return;
+    if (this.ended) return;
     try {
-      await this.page.evaluate(installFlotilla);
+      // A page that was reloaded becomes ready again, and has lost what was installed in it.
+      await this.bindEvents();
+      await this.page.evaluate(installFlotilla, gatherMs);
+      if (this.isReady) return;
       const wid = (client.info as { wid?: { _serialized?: string; user?: string } } | undefined)?.wid;
       const isLid = wid?._serialized?.endsWith('@lid') ?? false;
       this.isReady = true;
@@ -242,6 +245,22 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     } catch (error) {
       await this.close('crashed', `the page was lost while it became ready: ${String(error)}`);
     }
+  }
+
+  /** Lets the page tell its events, one way: unlike puppeteer's exposed functions a binding waits for no answer. */
+  private async bindEvents(): Promise<void> {
+    if (this.isBound) return;
+    this.isBound = true;
+    const devtools = await this.page.createCDPSession();
+    devtools.on('Runtime.bindingCalled', ({ name, payload }) => {
+      if (name !== 'flotillaEmit') return;
+      for (const event of JSON.parse(payload) as PageEvent[]) {
+        if (event.kind === 'ack') this.emit('ack', event);
+        else this.emit('message', event.message);
+      }
+    });
+    await devtools.send('Runtime.enable');
+    await devtools.send('Runtime.addBinding', { name: 'flotillaEmit' });
   }
 
   /** Follows the page until it is ready, nudges the library when it missed the event, and gives up at the deadline. */
@@ -276,18 +295,6 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     await this.stop();
     this.emit('closed', reason, detail);
   }
-}
-
-function toPageMessage(message: Message): PageMessage {
-  return {
-    whatsappId: message.id.id,
-    chatId: message.from,
-    from: message.author ?? message.from,
-    to: message.to,
-    type: String(message.type),
-    text: message.body,
-    timestamp: message.timestamp,
-  };
 }
 
 async function withDeadline<Result>(work: Promise<Result>, ms: number, what: string): Promise<Result> {

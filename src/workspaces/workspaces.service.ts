@@ -65,8 +65,11 @@ export class WorkspacesService {
    * @throws WorkspaceNotFound
    */
   async delete(id: string): Promise<void> {
-    const { affected } = await this.workspaces.delete({ id });
-    if (!affected) throw new WorkspaceNotFound(id);
+    await this.workspaces.manager.transaction(async (manager) => {
+      const { affected } = await manager.delete(Workspace, { id });
+      if (!affected) throw new WorkspaceNotFound(id);
+      await manager.query('delete from events where workspace_id = $1', [id]);
+    });
   }
 
   /** How much of what it may use a workspace uses. */

@@ -11,6 +11,8 @@ export function dataSourceOptions(config: Config): PostgresDataSourceOptions {
     poolSize: config.database.poolSize,
     applicationName: `flotilla ${config.environment}`,
     connectTimeoutMS: 10_000,
+    // Compiling a query takes longer than any query of ours runs.
+    extra: { options: '-c jit=off' },
     synchronize: false,
     logging: false,
   };
