@@ -1,7 +1,7 @@
 import { Body, Controller, HttpCode, Param, ParseUUIDPipe, Post, UseGuards } from '@nestjs/common';
 import { InternalGuard } from '../platform/http/internal.guard.js';
 import { MessageSender } from './message-sender.service.js';
-import { DeliverMessageDto } from './messages.dto.js';
+import type { DeliverMessage } from './sending.service.js';
 
 /** What a worker asks of the instance that owns an account. */
 @UseGuards(InternalGuard)
@@ -11,10 +11,7 @@ export class InstanceMessagesController {
 
   @Post()
   @HttpCode(200)
-  async send(
-    @Param('id', ParseUUIDPipe) id: string,
-    @Body() body: DeliverMessageDto,
-  ): Promise<{ ack: number }> {
+  async send(@Param('id', ParseUUIDPipe) id: string, @Body() body: DeliverMessage): Promise<{ ack: number }> {
     return this.sender.send(id, body);
   }
 }

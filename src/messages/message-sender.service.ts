@@ -4,7 +4,7 @@ import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import { Problem } from '../platform/errors/problem.js';
 import type { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
-import type { DeliverMessageDto } from './messages.dto.js';
+import type { DeliverMessage } from './sending.service.js';
 
 export class RecipientNotRegistered extends Problem {
   constructor(chatId: string) {
@@ -39,7 +39,7 @@ export class MessageSender {
    * @throws AccountNotDrivenHere, SessionNotReady (nothing was done), RecipientNotRegistered, RefusedByWhatsApp (nothing
    * more can be done), or anything else: then the outcome is uncertain, and asking again tells
    */
-  async send(accountId: string, message: DeliverMessageDto): Promise<{ ack: number }> {
+  async send(accountId: string, message: DeliverMessage): Promise<{ ack: number }> {
     const driver = this.sessions.readyDriver(accountId, message.epoch);
     const key = `${accountId}/${message.whatsappId}`;
     let sending = this.running.get(key);
@@ -50,7 +50,7 @@ export class MessageSender {
     return sending;
   }
 
-  private async sendNow(session: WhatsAppSession, message: DeliverMessageDto): Promise<{ ack: number }> {
+  private async sendNow(session: WhatsAppSession, message: DeliverMessage): Promise<{ ack: number }> {
     const { sendTimeoutMs } = this.config;
     const result = await session.sendText(
       message.chatId,

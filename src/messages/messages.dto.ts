@@ -11,7 +11,6 @@ import {
   IsOptional,
   IsString,
   IsUUID,
-  Length,
   Matches,
   Max,
   MaxLength,
@@ -153,29 +152,6 @@ export class ListMessagesQuery extends PageQuery {
   @IsOptional()
   @IsISO8601({ strict: true })
   since?: string;
-}
-
-/** What a worker asks of an instance. */
-export class DeliverMessageDto {
-  @IsInt()
-  epoch!: number;
-
-  @IsString()
-  @Length(1, 100)
-  chatId!: string;
-
-  @IsString()
-  @MaxLength(maxTextLength)
-  text!: string;
-
-  @IsString()
-  @Length(1, 100)
-  whatsappId!: string;
-
-  /** 1 for the first; a later one looks harder for the message before it sends. */
-  @IsInt()
-  @Min(1)
-  attempt!: number;
 }
 
 export class MessageError {

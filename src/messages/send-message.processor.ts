@@ -1,14 +1,26 @@
 import { Injectable } from '@nestjs/common';
 import type { Job } from 'bullmq';
 import { logContext } from '../platform/logging/logger.js';
-import type { QueueProcessor } from '../queues/queue-worker.service.js';
+import type { QueueProcessor, WorkerSlots } from '../queues/queue-worker.service.js';
 import { QueuesService } from '../queues/queues.service.js';
 import { headOf, LanesService } from './lanes.service.js';
-import { SendingService, type SendOutcome } from './sending.service.js';
+import { type Claim, SendingService, type SendOutcome } from './sending.service.js';
 
-/** One head in, one send, the lane's next head out. */
+/** How long a job may go on with its lane before it gives its slot back. */
+const longestRunMs = 5_000;
+
+/** What is to be put once the job has left its queue. */
+type Remainder =
+  | { kind: 'head'; id: string; priority: number }
+  | { kind: 'unclaimed'; messageId: string }
+  | { kind: 'none' };
+
+/**
+ * One head in, and the lane goes on from it. While the worker has slots to spare nobody waits for this one, so the lane's
+ * next message is sent without a way through Redis; otherwise its head goes to the end of its queue, as every lane's does.
+ */
 @Injectable()
-export class SendMessageProcessor implements QueueProcessor<SendOutcome> {
+export class SendMessageProcessor implements QueueProcessor<Remainder> {
   readonly queues = ['whatsapp-urgent', 'whatsapp-high', 'whatsapp-normal', 'whatsapp-campaign'] as const;
 
   constructor(
@@ -17,24 +29,33 @@ export class SendMessageProcessor implements QueueProcessor<SendOutcome> {
     private readonly queuesService: QueuesService,
   ) {}
 
-  async process(job: Job<{ id: string }>): Promise<SendOutcome> {
-    return logContext.run({ messageId: job.data.id }, () => this.sending.sendHeadOf(job.data.id));
+  async process(job: Job<{ id: string }>, slots: WorkerSlots): Promise<Remainder> {
+    const until = Date.now() + longestRunMs;
+    let claim: Claim | null = await this.sending.claim(job.data.id);
+    if (!claim) return { kind: 'unclaimed', messageId: job.data.id };
+    while (claim) {
+      const goOn = slots.hasSpare() && Date.now() < until;
+      const outcome: SendOutcome = await this.send(claim, goOn);
+      // The sweep puts a postponed message again when its time has come.
+      if (outcome.kind === 'postponed') return { kind: 'none' };
+      if (outcome.head) return { kind: 'head', ...outcome.head };
+      claim = outcome.next;
+    }
+    return { kind: 'none' };
   }
 
-  /** The job is out of Redis by now, so the next head may be one of the same id. */
-  async completed(outcome: SendOutcome): Promise<void> {
-    switch (outcome.kind) {
-      case 'sent':
-      case 'failed':
-        if (outcome.next) await this.queuesService.put([headOf(outcome.next.id, outcome.next.priority)]);
-        return;
-      case 'nothing':
-        // The send that kept the lane busy may have ended while this job still stood for the next head.
-        if (outcome.accountId) await this.lanes.feed(outcome.accountId);
-        return;
-      case 'postponed':
-        // The sweep puts it again when its time has come.
-        return;
+  private send(claim: Claim, goOn: boolean): Promise<SendOutcome> {
+    return logContext.run({ messageId: claim.id }, () => this.sending.send(claim, goOn));
+  }
+
+  /** The job is out of Redis by now, so what is put may have the same id. */
+  async completed(remainder: Remainder): Promise<void> {
+    if (remainder.kind === 'head') {
+      await this.queuesService.put([headOf(remainder.id, remainder.priority)]);
+    } else if (remainder.kind === 'unclaimed') {
+      // The send that kept the lane busy may have ended while this job still stood for the next head.
+      const accountId = await this.sending.accountOf(remainder.messageId);
+      if (accountId) await this.lanes.feed(accountId);
     }
   }
 }

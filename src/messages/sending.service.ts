@@ -11,7 +11,7 @@ import { LOGGER } from '../platform/logging/logging.module.js';
 import { laneHead } from './message-rows.js';
 
 /** A message that this worker is sending, with where to send it. */
-interface Claim {
+export interface Claim {
   id: string;
   accountId: string;
   chatId: string;
@@ -23,16 +23,22 @@ interface Claim {
   instanceUrl: string | null;
 }
 
-interface Head {
-  id: string;
-  priority: number;
+/** What a worker asks of an instance; both are ours, so it is typed and not validated. */
+export interface DeliverMessage {
+  epoch: number;
+  chatId: string;
+  text: string;
+  whatsappId: string;
+  /** 1 for the first; a later one looks harder for the message before it sends. */
+  attempt: number;
 }
 
-/** What became of a job: the lane's next head, or that the lane was busy or empty. */
+/** What became of a claimed message, and what its lane goes on with. */
 export type SendOutcome =
-  | { kind: 'sent' | 'failed'; accountId: string; next: Head | null }
-  | { kind: 'postponed'; accountId: string }
-  | { kind: 'nothing'; accountId: string | null };
+  /** It has been sent, or never will be. */
+  | { kind: 'done'; next: Claim | null; head: { id: string; priority: number } | null }
+  /** It is tried again later, and its lane waits for it. */
+  | { kind: 'postponed' };
 
 /** How long a claim is its worker's alone. Taking it over from a live worker is safe too: the instance joins both. */
 const claimMs = 6_000;
@@ -62,29 +68,36 @@ export class SendingService {
     @Inject(LOGGER) private readonly logger: Logger,
   ) {}
 
-  /** Sends the most urgent due message of the lane that `messageId` belongs to. */
-  async sendHeadOf(messageId: string): Promise<SendOutcome> {
-    const claim = (await this.claimQueued(messageId)) ?? (await this.takeOver(messageId));
-    if (!claim) return { kind: 'nothing', accountId: await this.accountOf(messageId) };
+  /** Claims the most urgent due message of the lane that `messageId` belongs to, or a send of it whose worker died. */
+  async claim(messageId: string): Promise<Claim | null> {
+    return (await this.claimQueued(messageId)) ?? (await this.takeOver(messageId));
+  }
+
+  /**
+   * Sends a claimed message.
+   * @param goOn claims the lane's next message in the same stroke, instead of only naming it
+   */
+  async send(claim: Claim, goOn: boolean): Promise<SendOutcome> {
     try {
       if (claim.instanceUrl === null) throw new InstanceUnreachable('(none)', 'the account has no instance');
+      const { id, accountId, instanceUrl, ...message } = claim;
       await this.instances.call(
-        claim.instanceUrl,
+        instanceUrl,
         'POST',
-        `/internal/accounts/${claim.accountId}/messages`,
-        {
-          epoch: claim.epoch,
-          chatId: claim.chatId,
-          text: claim.text,
-          whatsappId: claim.whatsappId,
-          attempt: claim.attempt,
-        },
+        `/internal/accounts/${accountId}/messages`,
+        message satisfies DeliverMessage,
         this.config.sendTimeoutMs + 2_000,
       );
-      return { kind: 'sent', accountId: claim.accountId, next: await this.complete(claim) };
+      return await this.finish(claim, { status: 'sent' }, goOn);
     } catch (error) {
-      return this.handleFailure(claim, error);
+      return this.handleFailure(claim, error, goOn);
     }
+  }
+
+  /** The account of a message, or null when the message is gone. */
+  async accountOf(messageId: string): Promise<string | null> {
+    const [row] = await this.database.query('select account_id from messages where id = $1', [messageId]);
+    return row?.account_id ?? null;
   }
 
   /** The lane's head, when it is due and nothing of the lane is being sent. */
@@ -92,8 +105,7 @@ export class SendingService {
     try {
       const rows = await prepared<Claim>(
         this.database,
-        `update messages m set status = 'sending', attempts = m.attempts + 1, claimed_by = $2,
-           next_attempt_at = now() + ${claimMs} * interval '1 millisecond'
+        `update messages m set ${claiming('$2')}
          from accounts a left join instances i on i.id = a.instance_id
          where m.id = (select head.id from ${laneHead('(select account_id from messages where id = $1)')} head)
            and m.stage = 'queued' and m.next_attempt_at <= now() and a.id = m.account_id and a.status = 'ready'
@@ -123,36 +135,54 @@ export class SendingService {
     return rows[0] ?? null;
   }
 
-  /** Writes that WhatsApp has the message. @returns the next head of the lane */
-  private async complete(claim: Claim): Promise<Head | null> {
-    return this.finish(claim, `status = 'sent', sent_at = now()`, []);
+  /** Writes the end of a send, and reads or claims the lane's next message, in one statement. */
+  private async finish(
+    claim: Claim,
+    end: { status: 'sent' } | { status: 'failed'; code: string; message: string },
+    goOn: boolean,
+  ): Promise<SendOutcome> {
+    const values = [
+      claim.id,
+      claim.accountId,
+      end.status,
+      end.status === 'failed' ? end.code : null,
+      end.status === 'failed' ? end.message : null,
+    ];
+    if (!goOn) {
+      const [head] = await prepared<{ id: string; priority: number }>(
+        this.database,
+        `${finished} select head.id, head.priority from ${laneHead('$2')} head where head.next_attempt_at <= now()`,
+        values,
+      );
+      return { kind: 'done', next: null, head: head ?? null };
+    }
+    try {
+      const [next] = await prepared<Claim>(
+        this.database,
+        `${finished}, claimed as (
+           update messages m set ${claiming('$6')}
+           from accounts a left join instances i on i.id = a.instance_id
+           where m.id = (select head.id from ${laneHead('$2')} head where head.next_attempt_at <= now())
+             and m.stage = 'queued' and a.id = m.account_id and a.status = 'ready'
+             and not exists (select from messages s where s.account_id = $2 and s.stage = 'sending' and s.id <> $1)
+             -- The finished one first: the index allows one message of an account that is being sent.
+             and (select count(*) from finished) >= 0
+           returning ${claimColumns})
+         select * from claimed`,
+        [...values, this.config.worker.name],
+      );
+      return { kind: 'done', next: next ?? null, head: null };
+    } catch (error) {
+      // Another worker claimed the lane's next message at the same moment, which undid this statement.
+      if (isUniqueViolation(error)) return this.finish(claim, end, false);
+      throw error;
+    }
   }
 
-  private async fail(claim: Claim, code: string, message: string): Promise<Head | null> {
-    return this.finish(claim, `status = 'failed', failed_at = now(), error_code = $3, error_message = $4`, [
-      code,
-      message,
-    ]);
-  }
-
-  private async finish(claim: Claim, assignments: string, parameters: unknown[]): Promise<Head | null> {
-    const [head] = await prepared<Head>(
-      this.database,
-      `with finished as (update messages set ${assignments} where id = $1 and status = 'sending' returning id)
-       select head.id, head.priority from ${laneHead('$2')} head where head.next_attempt_at <= now()`,
-      [claim.id, claim.accountId, ...parameters],
-    );
-    return head ?? null;
-  }
-
-  private async handleFailure(claim: Claim, error: unknown): Promise<SendOutcome> {
+  private async handleFailure(claim: Claim, error: unknown, goOn: boolean): Promise<SendOutcome> {
     const problem = error instanceof Problem ? error : new Problem(500, 'worker.failed', String(error));
     if (permanent.has(problem.code)) {
-      return {
-        kind: 'failed',
-        accountId: claim.accountId,
-        next: await this.fail(claim, problem.code, problem.message),
-      };
+      return this.finish(claim, { status: 'failed', code: problem.code, message: problem.message }, goOn);
     }
     this.logger.warn(
       { messageId: claim.id, code: problem.code, detail: problem.message, attempt: claim.attempt },
@@ -161,7 +191,7 @@ export class SendingService {
     if (notTried.has(problem.code)) await this.putBack(claim);
     else if (claim.attempt >= maxAttempts) await this.giveUp(claim, problem);
     else await this.keepForAnotherTry(claim);
-    return { kind: 'postponed', accountId: claim.accountId };
+    return { kind: 'postponed' };
   }
 
   /**
@@ -191,11 +221,18 @@ export class SendingService {
       [claim.id, problem.code, `After ${claim.attempt} tries: ${problem.message}`.slice(0, 1000)],
     );
   }
+}
 
-  private async accountOf(messageId: string): Promise<string | null> {
-    const [row] = await this.database.query('select account_id from messages where id = $1', [messageId]);
-    return row?.account_id ?? null;
-  }
+/** $1 the message, $2 its account, $3 the status, $4 and $5 the error's code and message */
+const finished = `with finished as (
+  update messages set status = $3, error_code = $4, error_message = $5,
+    sent_at = case when $3 = 'sent' then now() else sent_at end,
+    failed_at = case when $3 = 'failed' then now() else failed_at end
+  where id = $1 and stage = 'sending' returning id)`;
+
+function claiming(worker: string): string {
+  return `status = 'sending', attempts = m.attempts + 1, claimed_by = ${worker},
+    next_attempt_at = now() + ${claimMs} * interval '1 millisecond'`;
 }
 
 const claimColumns = `m.id, m.account_id as "accountId", m.chat_id as "chatId", m.text, m.whatsapp_id as "whatsappId",

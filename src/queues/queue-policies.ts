@@ -13,10 +13,10 @@ export interface QueuePolicy {
  * that an account has something to send: PostgreSQL holds the message, its attempts and its times.
  */
 export const queuePolicies = {
-  'whatsapp-urgent': { attempts: 2, backoffMs: [5_000, 15_000], timeoutMs: 30_000 },
-  'whatsapp-high': { attempts: 3, backoffMs: [10_000, 30_000, 60_000], timeoutMs: 30_000 },
-  'whatsapp-normal': { attempts: 3, backoffMs: [10_000, 30_000, 60_000], timeoutMs: 30_000 },
-  'whatsapp-campaign': { attempts: 3, backoffMs: [60_000, 180_000, 600_000], timeoutMs: 30_000 },
+  'whatsapp-urgent': { attempts: 2, backoffMs: [5_000, 15_000], timeoutMs: 45_000 },
+  'whatsapp-high': { attempts: 3, backoffMs: [10_000, 30_000, 60_000], timeoutMs: 45_000 },
+  'whatsapp-normal': { attempts: 3, backoffMs: [10_000, 30_000, 60_000], timeoutMs: 45_000 },
+  'whatsapp-campaign': { attempts: 3, backoffMs: [60_000, 180_000, 600_000], timeoutMs: 45_000 },
 } as const satisfies Record<string, QueuePolicy>;
 
 export type QueueName = keyof typeof queuePolicies;

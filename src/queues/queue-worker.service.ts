@@ -9,11 +9,17 @@ import { LOGGER } from '../platform/logging/logging.module.js';
 import { REDIS } from '../platform/queues/redis.js';
 import { queuePolicies, type QueueName } from './queue-policies.js';
 
+/** What a job may know of the worker that runs it. */
+export interface WorkerSlots {
+  /** Whether a further job would start at once: then nobody waits for this one to end. */
+  hasSpare(): boolean;
+}
+
 /** What consumes one or more queues. A role module lists its processors; a queue has exactly one. */
 export interface QueueProcessor<Result = unknown> {
   readonly queues: readonly QueueName[];
   /** Does the work of one job; an error makes the job fail. */
-  process(job: Job): Promise<Result>;
+  process(job: Job, slots: WorkerSlots): Promise<Result>;
   /** Called once the job has left its queue, so that a job of the same id can be put again. */
   completed?(result: Result): Promise<void>;
 }
@@ -52,6 +58,9 @@ export class QueueWorker implements OnModuleDestroy {
   private renewal: NodeJS.Timeout | null = null;
   private wakeSlot: (() => void) | null = null;
   private readonly token: string;
+  private readonly slots: WorkerSlots = {
+    hasSpare: () => this.running.size < this.config.worker.concurrency,
+  };
 
   constructor(
     @Inject(CONFIG) private readonly config: Config,
@@ -157,7 +166,7 @@ export class QueueWorker implements OnModuleDestroy {
 
   private async work(job: Job, processor: QueueProcessor, queue: QueueName): Promise<void> {
     try {
-      const result = await withTimeout(processor.process(job), queuePolicies[queue].timeoutMs);
+      const result = await withTimeout(processor.process(job, this.slots), queuePolicies[queue].timeoutMs);
       // After a FLUSHALL the job is gone: what it stood for is done all the same.
       await job.moveToCompleted(null, this.token, false).catch((error: unknown) => {
         this.logger.debug({ err: error, job: job.id }, 'the job is no longer in Redis');

@@ -1,13 +1,25 @@
 import { parsePhoneNumberFromString } from 'libphonenumber-js/max';
 
+/** A number is read when its request is checked and again when it is used: the second time it is known. */
+const known = new Map<string, string | null>();
+const knownAtMost = 10_000;
+
 /**
  * Reads a phone number in any usual notation with its country code: `+62 812-3456-7890`, `0062812…`, `62812…`.
  * @returns its digits without a plus, or null when it is no possible number
  */
 export function parsePhoneNumber(text: string): string | null {
-  const trimmed = text.trim();
-  if (!/^[+\d][\d\s().-]{4,30}$/.test(trimmed)) return null;
-  const international = trimmed.startsWith('+') ? trimmed : `+${trimmed.replace(/^00/, '')}`;
+  const seen = known.get(text);
+  if (seen !== undefined) return seen;
+  const number = parse(text.trim());
+  if (known.size >= knownAtMost) known.clear();
+  known.set(text, number);
+  return number;
+}
+
+function parse(text: string): string | null {
+  if (!/^[+\d][\d\s().-]{4,30}$/.test(text)) return null;
+  const international = text.startsWith('+') ? text : `+${text.replace(/^00/, '')}`;
   const parsed = parsePhoneNumberFromString(international);
   return parsed?.isPossible() ? parsed.number.slice(1) : null;
 }

@@ -1,0 +1,75 @@
+import cliProgress from 'cli-progress';
+import Table from 'cli-table3';
+
+/** A running piece of work: so far, of so many, and a word about it. */
+export interface Progress {
+  done: number;
+  total: number;
+  note: string;
+}
+
+const isTerminal = process.stdout.isTTY && process.env.TERM !== 'dumb';
+const hasColour = isTerminal && !process.env.NO_COLOR;
+/** How often a line tells of a progress where no bar can be drawn. */
+const lineEveryMs = 1_000;
+
+export const bold = (text: string) => (hasColour ? `\u001b[1m${text}\u001b[0m` : text);
+export const dim = (text: string) => (hasColour ? `\u001b[2m${text}\u001b[0m` : text);
+
+export function say(text = ''): void {
+  process.stdout.write(`${text}\n`);
+}
+
+/** Progress of several things at once: live bars on a terminal, plain lines elsewhere. */
+export class ProgressBars {
+  private readonly multibar: cliProgress.MultiBar | null;
+  private readonly bars = new Map<string, cliProgress.SingleBar>();
+  private readonly shown = new Map<string, { at: number; note: string }>();
+
+  constructor(private readonly names: readonly string[]) {
+    this.multibar = isTerminal
+      ? new cliProgress.MultiBar({
+          stream: process.stdout,
+          format: '  {name} {bar} {note}',
+          barsize: 20,
+          barCompleteChar: '█',
+          barIncompleteChar: '░',
+          hideCursor: true,
+          emptyOnZero: true,
+          // The demo's own handler of Ctrl-C ends the bars.
+          gracefulExit: false,
+        })
+      : null;
+  }
+
+  update(name: string, { done, total, note }: Progress): void {
+    if (!this.multibar) return this.print(name, note, done >= total);
+    const payload = { name: name.padEnd(Math.max(...this.names.map(({ length }) => length))), note };
+    const bar = this.bars.get(name);
+    if (bar) bar.update(done, payload);
+    else this.bars.set(name, this.multibar.create(total, done, payload));
+  }
+
+  /** Leaves the bars as they are and gives the terminal back. */
+  stop(): void {
+    this.multibar?.stop();
+  }
+
+  private print(name: string, note: string, isDone: boolean): void {
+    const last = this.shown.get(name);
+    if (last?.note === note || (last && !isDone && Date.now() - last.at < lineEveryMs)) return;
+    this.shown.set(name, { at: Date.now(), note });
+    say(`  ${name}: ${note}`);
+  }
+}
+
+/** A table with a header; every column but the first is aligned to the right. */
+export function table(head: string[], rows: string[][]): string {
+  const drawn = new Table({
+    head,
+    colAligns: ['left', ...head.slice(1).map(() => 'right' as const)],
+    style: { head: [], border: [], compact: true },
+  });
+  drawn.push(...rows);
+  return drawn.toString();
+}
