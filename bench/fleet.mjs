@@ -20,7 +20,11 @@ export async function eventually(what, probe, timeoutMs = 120_000, everyMs = 20)
   throw new Error(`${what}: not within ${timeoutMs} ms`);
 }
 
-/** Calls a JSON API. @param {string} method @param {string} url @param {any} [body] @param {string} [key] */
+/**
+ * Calls a JSON API.
+ * @param {string} method @param {string} url @param {any} [body] @param {string} [key]
+ * @returns {Promise<{ status: number, body: any }>}
+ */
 export async function call(method, url, body, key) {
   const response = await request(url, {
     method,
@@ -53,6 +57,7 @@ export async function startFleet({ accounts, instances = 4 }) {
     stack.env.ADMIN_API_KEY,
   );
   const key = made.key;
+  /** @type {{ id: string }[]} */
   const linked = [];
   for (let number = 0; number < accounts; number += 1) {
     const { body: account } = await call(
@@ -78,11 +83,12 @@ export async function startFleet({ accounts, instances = 4 }) {
 
 /**
  * Links whatsapp-web.js clients of their own to the sandbox, in this process: what a user of the bare library has.
- * @param {{ sandboxUrl: string, count: number, puppeteer: object, sandboxArgs?: boolean }} options
+ * @param {{ sandboxUrl: string, count: number, puppeteer: import('puppeteer').LaunchOptions }} options
  */
 export async function startBareClients({ sandboxUrl, count, puppeteer }) {
   const { spki, port } = (await call('GET', `${sandboxUrl}/certificate`)).body;
   const folder = mkdtempSync(join(tmpdir(), 'flotilla-bench-'));
+  /** @type {import('whatsapp-web.js').Client[]} */
   const clients = [];
   for (let number = 0; number < count; number += 1) {
     const client = new whatsapp.Client({

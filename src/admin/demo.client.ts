@@ -57,12 +57,14 @@ export class DemoClient {
   /** One call without a second try. @throws Refused, Unreachable */
   async once<Answer>(path: string, call: Call = {}, timeoutMs = answerMs): Promise<Answer> {
     const response = await this.open(path, call, AbortSignal.timeout(timeoutMs));
+    const text = await response.text().catch(() => {
+      this.signal.throwIfAborted();
+      throw new Unreachable(`${this.url}${path} did not finish its answer.`);
+    });
     try {
-      const text = await response.text();
       return (text ? JSON.parse(text) : undefined) as Answer;
     } catch {
-      this.signal.throwIfAborted();
-      throw new Unreachable(`${this.url}${path} did not finish its answer, or it was no JSON.`);
+      throw new Refused(response.status, '', `${call.method ?? 'GET'} ${path}`, 'the answer is no JSON');
     }
   }
 

@@ -26,7 +26,7 @@ export class ProgressBars {
   private readonly bars = new Map<string, cliProgress.SingleBar>();
   private readonly shown = new Map<string, { at: number; note: string }>();
 
-  constructor(private readonly names: readonly string[]) {
+  constructor(names: readonly string[]) {
     this.multibar = isTerminal
       ? new cliProgress.MultiBar({
           stream: process.stdout,
@@ -40,14 +40,18 @@ export class ProgressBars {
           gracefulExit: false,
         })
       : null;
+    const width = Math.max(...names.map(({ length }) => length));
+    for (const name of names) {
+      const bar = this.multibar?.create(1, 0, { name: name.padEnd(width), note: '' });
+      if (bar) this.bars.set(name, bar);
+    }
   }
 
   update(name: string, { done, total, note }: Progress): void {
-    if (!this.multibar) return this.print(name, note, done >= total);
-    const payload = { name: name.padEnd(Math.max(...this.names.map(({ length }) => length))), note };
     const bar = this.bars.get(name);
-    if (bar) bar.update(done, payload);
-    else this.bars.set(name, this.multibar.create(total, done, payload));
+    if (!bar) return this.print(name, note, done >= total);
+    bar.setTotal(total);
+    bar.update(done, { note });
   }
 
   /** Leaves the bars as they are and gives the terminal back. */

@@ -62,7 +62,10 @@ export async function runDemo(config: Config, messageCount: number): Promise<voi
   try {
     await demo.run(messageCount);
   } catch (error) {
-    if (!interrupt.signal.aborted) throw error;
+    if (!interrupt.signal.aborted) {
+      demo.sayWhatStays();
+      throw error;
+    }
     say('\nInterrupted.');
     await demo.remove();
     process.exitCode = 130;
@@ -106,8 +109,15 @@ class Demo {
     say(bold('\n3. What became of them'));
     say(`\n${summary(messages)}`);
     say(dim('wait: from POST until WhatsApp has the message (ack 1)\n'));
-    const missing = messages.filter(({ status }) => status !== 'read').length;
-    if (missing > 0) throw new DemoFailed(`${missing} of ${messages.length} messages were not read.`);
+    const unread = messages.filter(({ status }) => steps[status] !== steps.read);
+    if (unread.length > 0) {
+      const reasons = new Set(
+        unread.map(({ status, error }) => (error ? `${status}: ${error.message}` : status)),
+      );
+      throw new DemoFailed(
+        `${unread.length} of ${messages.length} messages were not read (${[...reasons].slice(0, 3).join('; ')}).`,
+      );
+    }
     say(`All ${messages.length} were sent, delivered and read within ${seconds.toFixed(1)} s.`);
     await this.checkLedger(accounts, messages);
 
@@ -134,6 +144,13 @@ class Demo {
       say(`The demo's workspace stays, since it could not be removed: ${reason} Remove it with:`);
       say(`  ${this.removal(this.workspaceId)}`);
     }
+  }
+
+  /** After a failure: what was made is left for the user to look at. */
+  sayWhatStays(): void {
+    if (this.workspaceId === null) return;
+    say(`\nThe demo's workspace ${this.workspaceId} stays for you to look at. Remove it with:`);
+    say(`  ${this.removal(this.workspaceId)}\n`);
   }
 
   /** @throws DemoFailed in one sentence, with the cure */

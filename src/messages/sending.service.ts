@@ -80,12 +80,13 @@ export class SendingService {
   async send(claim: Claim, goOn: boolean): Promise<SendOutcome> {
     try {
       if (claim.instanceUrl === null) throw new InstanceUnreachable('(none)', 'the account has no instance');
-      const { id, accountId, instanceUrl, ...message } = claim;
+      const { epoch, chatId, text, whatsappId, attempt } = claim;
+      const message: DeliverMessage = { epoch, chatId, text, whatsappId, attempt };
       await this.instances.call(
-        instanceUrl,
+        claim.instanceUrl,
         'POST',
-        `/internal/accounts/${accountId}/messages`,
-        message satisfies DeliverMessage,
+        `/internal/accounts/${claim.accountId}/messages`,
+        message,
         this.config.sendTimeoutMs + 2_000,
       );
       return await this.finish(claim, { status: 'sent' }, goOn);

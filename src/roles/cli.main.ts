@@ -1,4 +1,4 @@
-import { Command } from 'commander';
+import { Command, InvalidArgumentError } from 'commander';
 import { loadConfig, maskConfig } from '../platform/config/config.js';
 
 /* Each command loads what it needs when it runs, so that --help is there at once. */
@@ -33,6 +33,23 @@ program
     const { runWorker } = await import('./worker.main.js');
     await runWorker(queue?.split(','));
   });
+
+program
+  .command('demo')
+  .description(
+    'show the running system at work: link three sandbox accounts, send, and check that all arrived once',
+  )
+  .option('--messages <count>', 'how many messages, 12 to 20000', countOfMessages, 60)
+  .action(async ({ messages }: { messages: number }) => {
+    const { runDemo } = await import('../admin/demo.js');
+    await runDemo(loadConfig(), messages);
+  });
+
+function countOfMessages(text: string): number {
+  const count = Number(text);
+  if (/^\d+$/.test(text) && count >= 12 && count <= 20_000) return count;
+  throw new InvalidArgumentError('It must be a whole number from 12 to 20000.');
+}
 
 function print(text: string): void {
   process.stdout.write(`${text}\n`);

@@ -1,11 +1,14 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { createStack, type Stack, type StackOptions } from '../../setup/stack.mjs';
 
+// eslint-disable-next-line @typescript-eslint/no-explicit-any -- what a caller of the API sees: JSON of any shape
+type Json = any;
+
 /** An answer of the API: the status, and the body as JSON when it is JSON. */
 export interface Answer {
   status: number;
   headers: Headers;
-  body: any; // eslint-disable-line @typescript-eslint/no-explicit-any -- what a caller of the API sees
+  body: Json;
 }
 
 export interface LedgerEntry {
@@ -79,8 +82,7 @@ export class Flotilla {
   }
 
   /** Calls the sandbox's control API. */
-  async sandbox(method: string, path: string, body?: unknown): Promise<any> {
-    // eslint-disable-line @typescript-eslint/no-explicit-any
+  async sandbox(method: string, path: string, body?: unknown): Promise<Json> {
     const response = await fetch(`${this.stack.urls.sandbox}${path}`, {
       method,
       headers: { 'content-type': 'application/json' },
@@ -143,13 +145,11 @@ export class Workspace {
     return account.id;
   }
 
-  async account(id: string): Promise<any> {
-    // eslint-disable-line @typescript-eslint/no-explicit-any
+  async account(id: string): Promise<Json> {
     return (await this.call('GET', `/accounts/${id}`)).body;
   }
 
-  async untilStatus(id: string, status: string, timeoutMs?: number): Promise<any> {
-    // eslint-disable-line @typescript-eslint/no-explicit-any
+  async untilStatus(id: string, status: string, timeoutMs?: number): Promise<Json> {
     return eventually(
       `account ${id} ${status}`,
       async () => {
@@ -163,8 +163,7 @@ export class Workspace {
   }
 
   /** Links sandbox accounts by QR and waits until they are ready. */
-  async linkedAccounts(count: number): Promise<any[]> {
-    // eslint-disable-line @typescript-eslint/no-explicit-any
+  async linkedAccounts(count: number): Promise<Json[]> {
     const ids = await Promise.all(Array.from({ length: count }, () => this.newAccount()));
     return Promise.all(
       ids.map(async (id) => {

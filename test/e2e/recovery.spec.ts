@@ -65,16 +65,23 @@ async function expectComplete(run: string, count: number): Promise<void> {
   expect(inbox.filter(({ text }) => text.startsWith(`${run}/`))).toHaveLength(count);
 }
 
-/** The processes of this stack's browsers. */
-async function browsers(): Promise<number[]> {
-  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
-  const ours = await Promise.all(
-    pids.map(async (pid) => {
-      const commandLine = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
-      return commandLine.includes(`${flotilla.stack.varDir}/sessions`) ? pid : null;
-    }),
-  );
-  return ours.filter((pid) => pid !== null);
+/** The browser processes that a process started, with their helpers. */
+async function browsersOf(instance: number): Promise<number[]> {
+  const parents = new Map<number, number>();
+  for (const name of (await readdir('/proc')).filter((entry) => /^\d+$/.test(entry))) {
+    const status = await readFile(`/proc/${name}/status`, 'utf8').catch(() => '');
+    parents.set(Number(name), Number(/^PPid:\s+(\d+)/m.exec(status)?.[1]));
+  }
+  const descends = (pid: number): boolean => {
+    const parent = parents.get(pid);
+    return parent !== undefined && parent > 1 && (parent === instance || descends(parent));
+  };
+  return [...parents.keys()].filter(descends);
+}
+
+async function isAlive(pid: number): Promise<boolean> {
+  const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '');
+  return status !== '' && !/^State:\s+Z/m.test(status);
 }
 
 describe('kill -9', () => {
@@ -100,21 +107,26 @@ describe('kill -9', () => {
     await eventually('some have been sent', async () =>
       (await flotilla.ledger()).some(({ text }) => text.startsWith('kill instance/')),
     );
-    const before = await browsers();
+    const browsers = await browsersOf((await flotilla.stack.status()).get(name)!.pid);
+    expect(browsers.length).toBeGreaterThan(1);
     const pid = await flotilla.stack.kill(name);
+    await eventually(
+      'no browser of the dead instance',
+      async () => !(await Promise.all(browsers.map(isAlive))).includes(true),
+      3_000,
+    );
     const { afterMs } = await flotilla.stack.waitUntilRunning(name, { notPid: pid });
     expect(afterMs).toBeLessThan(3_000);
     await accepting;
-    await eventually(
-      'ready again',
-      async () => (await workspace.account(accounts[0]!.id)).status === 'ready',
-    );
+    await eventually('ready after a restart', async () => {
+      const { body } = await workspace.call('GET', `/accounts/${accounts[0]!.id}/events`);
+      const statuses = body.items.map(({ data }: { data: { status?: string } }) => data.status);
+      return (
+        statuses.indexOf('ready') < statuses.indexOf('starting') &&
+        statuses.lastIndexOf('ready') !== statuses.indexOf('ready')
+      );
+    });
     await expectComplete('kill instance', 200);
-    const after = await browsers();
-    const survivors = before.filter((browser) => after.includes(browser));
-    // Those of the other instance live on; of the dead one none does.
-    expect(survivors.length).toBeLessThan(before.length);
-    expect(after.length).toBeLessThanOrEqual(before.length);
     expect(await qrEvents()).toBe(qrsBefore);
     expect((await flotilla.sandbox('GET', '/stats')).conflicts).toBe(0);
   });

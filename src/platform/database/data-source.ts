@@ -1,5 +1,7 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import type { MigrationInterface } from 'typeorm';
 import type { PostgresDataSourceOptions } from 'typeorm/driver/postgres/PostgresDataSourceOptions.js';
 import type { Config } from '../config/config.js';
 
@@ -18,11 +20,19 @@ export function dataSourceOptions(config: Config): PostgresDataSourceOptions {
   };
 }
 
-/** The compiled migrations, oldest first (`migrations/` at the top of the project). */
-export function migrationFiles(): string[] {
+/** The migrations, oldest first: what the files in `migrations/` at the top of the project export. */
+export async function loadMigrations(): Promise<(new () => MigrationInterface)[]> {
   const folder = join(import.meta.dirname, '../../../migrations');
-  return readdirSync(folder)
+  const files = readdirSync(folder)
     .filter((name) => /^\d.*\.(js|ts)$/.test(name) && !name.endsWith('.d.ts'))
-    .sort()
-    .map((name) => join(folder, name));
+    .sort();
+  const modules = await Promise.all(
+    files.map(
+      (name) =>
+        import(pathToFileURL(join(folder, name)).href) as Promise<
+          Record<string, new () => MigrationInterface>
+        >,
+    ),
+  );
+  return modules.flatMap((module) => Object.values(module));
 }

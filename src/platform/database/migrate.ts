@@ -1,6 +1,6 @@
 import { DataSource } from 'typeorm';
 import type { Config } from '../config/config.js';
-import { dataSourceOptions, migrationFiles } from './data-source.js';
+import { dataSourceOptions, loadMigrations } from './data-source.js';
 
 /** Any number that nothing else in this database locks; two `migrate` at once then run one after the other. */
 const migrationLock = 7_218_305_544;
@@ -13,7 +13,7 @@ export async function migrate(config: Config): Promise<string[]> {
   const dataSource = new DataSource({
     ...dataSourceOptions(config),
     poolSize: 2,
-    migrations: migrationFiles(),
+    migrations: await loadMigrations(),
   });
   await dataSource.initialize();
   const lockHolder = dataSource.createQueryRunner();

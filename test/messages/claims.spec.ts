@@ -1,0 +1,176 @@
+import type { INestApplicationContext } from '@nestjs/common';
+import { getDataSourceToken } from '@nestjs/typeorm';
+import type { DataSource } from 'typeorm';
+import { v7 as uuidv7 } from 'uuid';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { LanesService } from '../../src/messages/lanes.service.js';
+import { MessagesService } from '../../src/messages/messages.service.js';
+import { ReceivedService } from '../../src/messages/received.service.js';
+import { SendingService } from '../../src/messages/sending.service.js';
+import { createLogger } from '../../src/platform/logging/logger.js';
+import { createContext } from '../../src/platform/start-role.js';
+import { WorkerModule } from '../../src/roles/worker.module.js';
+import { scratchDatabase } from '../scratch-database.js';
+
+let context: INestApplicationContext;
+let drop: () => Promise<void>;
+let database: DataSource;
+let messages: MessagesService;
+let sending: SendingService;
+let received: ReceivedService;
+let workspaceId: string;
+let accountId: string;
+
+beforeAll(async () => {
+  const scratch = await scratchDatabase();
+  drop = scratch.drop;
+  context = await createContext(WorkerModule, scratch.config, createLogger('test', 'silent'));
+  database = context.get<DataSource>(getDataSourceToken());
+  messages = context.get(MessagesService);
+  sending = context.get(SendingService);
+  received = new ReceivedService(database);
+});
+afterAll(async () => {
+  await context?.close();
+  await drop?.();
+});
+
+/** Each test has a ready account of its own; no instance is asked to send. */
+beforeEach(async () => {
+  workspaceId = uuidv7();
+  await database.query('insert into workspaces (id, name) values ($1, $2)', [workspaceId, 'test']);
+  accountId = await newAccount();
+});
+
+async function newAccount(): Promise<string> {
+  const id = uuidv7();
+  await database.query(
+    `insert into accounts (id, workspace_id, name, environment, status, desired_state) values ($1, $2, 'a', 'sandbox', 'ready', 'connected')`,
+    [id, workspaceId],
+  );
+  return id;
+}
+
+async function accept(text: string, more: object = {}): Promise<string> {
+  const wanted = {
+    accountId,
+    to: '+6281234567890',
+    text,
+    type: 'text' as const,
+    priority: 'normal' as const,
+    ...more,
+  };
+  return (await messages.accept(workspaceId, wanted)).id;
+}
+
+async function statusOf(id: string): Promise<string> {
+  return (await messages.get(workspaceId, id)).status;
+}
+
+describe('claiming', () => {
+  it('takes the most urgent message, the oldest of its priority first, whichever message the job names', async () => {
+    const first = await accept('first');
+    const second = await accept('second');
+    const urgent = await accept('urgent', { priority: 'urgent' });
+    const claim = await sending.claim(second);
+    expect(claim?.id).toBe(urgent);
+    expect(await sending.claim(first)).toBeNull();
+    await received.writeAcks([{ accountId, whatsappId: claim!.whatsappId, ack: 1 }]);
+    expect((await sending.claim(second))?.id).toBe(first);
+  });
+
+  it('lets one of many at once through, for each account', async () => {
+    const accounts = [accountId, await newAccount(), await newAccount()];
+    const jobs: string[] = [];
+    for (const id of accounts)
+      for (let number = 0; number < 5; number += 1) jobs.push(await accept(`${number}`, { accountId: id }));
+    const claims = (await Promise.all(jobs.map((id) => sending.claim(id)))).filter((claim) => claim !== null);
+    expect(claims.map((claim) => claim.accountId).sort()).toEqual([...accounts].sort());
+    expect(claims.every((claim) => claim.text === '0')).toBe(true);
+  });
+
+  it('holds a lane back while its first message waits for another attempt', async () => {
+    const first = await accept('first');
+    const second = await accept('second');
+    await database.query(`update messages set next_attempt_at = now() + interval '1 minute' where id = $1`, [
+      first,
+    ]);
+    expect(await sending.claim(second)).toBeNull();
+  });
+
+  it('passes over what has expired, and the sweep says so', async () => {
+    const expired = await accept('expired', { expiresAt: new Date(Date.now() + 60_000).toISOString() });
+    await database.query(`update messages set expires_at = now() - interval '1 second' where id = $1`, [
+      expired,
+    ]);
+    const next = await accept('next');
+    expect((await sending.claim(expired))?.id).toBe(next);
+    await context.get(LanesService).sweep();
+    expect((await messages.get(workspaceId, expired)).status).toBe('expired');
+  });
+
+  it('takes over a send whose worker was not heard of, and not one that is young', async () => {
+    const id = await accept('once');
+    expect((await sending.claim(id))?.attempt).toBe(1);
+    expect(await sending.claim(id)).toBeNull();
+    await database.query(`update messages set next_attempt_at = now() - interval '1 second' where id = $1`, [
+      id,
+    ]);
+    expect((await sending.claim(id))?.attempt).toBe(2);
+  });
+
+  it('feeds nobody whose account is not ready', async () => {
+    const id = await accept('patience');
+    await database.query(`update accounts set status = 'disconnected' where id = $1`, [accountId]);
+    expect(await sending.claim(id)).toBeNull();
+    expect(await statusOf(id)).toBe('queued');
+  });
+});
+
+describe('acks', () => {
+  it('move a message forward only, and tell every step once', async () => {
+    const id = await accept('acked');
+    const { whatsappId } = await messages.get(workspaceId, id);
+    await sending.claim(id);
+    const ack = (value: number) => ({ accountId, whatsappId, ack: value });
+    await received.writeAcks([ack(3), ack(1), ack(2)]);
+    expect(await statusOf(id)).toBe('read');
+    await received.writeAcks([ack(1), ack(2), ack(-1)]);
+    expect(await statusOf(id)).toBe('read');
+    const events: { type: string }[] = await database.query(
+      'select type from events where account_id = $1 order by id',
+      [accountId],
+    );
+    expect(events.map(({ type }) => type)).toEqual([
+      'message.queued',
+      'message.sent',
+      'message.delivered',
+      'message.read',
+    ]);
+  });
+
+  it('make a refused message failed, with the reason', async () => {
+    const id = await accept('refused');
+    const { whatsappId } = await messages.get(workspaceId, id);
+    await sending.claim(id);
+    await received.writeAcks([{ accountId, whatsappId, ack: -1 }]);
+    expect(await messages.get(workspaceId, id)).toMatchObject({
+      status: 'failed',
+      errorCode: 'whatsapp.refused',
+    });
+  });
+});
+
+describe('an incoming message', () => {
+  it('is stored once, however often it comes', async () => {
+    const account = { id: accountId } as Parameters<ReceivedService['storeIncoming']>[0];
+    const incoming = { whatsappId: 'ABC', chatId: '6281@c.us', from: '6281@c.us', type: 'chat', text: 'hi' };
+    await received.storeIncoming(account, [incoming, incoming]);
+    await received.storeIncoming(account, [incoming]);
+    const stored: object[] = await database.query(
+      'select type, sender, status from messages where account_id = $1',
+      [accountId],
+    );
+    expect(stored).toEqual([{ type: 'text', sender: '6281', status: 'received' }]);
+  });
+});
