@@ -11,7 +11,7 @@ import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import type { PageMessage } from '../whatsapp/page-functions.js';
 import { AccountDriver, type AccountObservation } from './account-driver.js';
-import { Account } from './account.entity.js';
+import { Account, drivenStatuses } from './account.entity.js';
 import { SandboxClient } from './sandbox-client.js';
 
 /** Covers a notification that was lost. */
@@ -83,7 +83,7 @@ export class AccountSessions
       {
         instanceId: this.config.instance.id,
         desiredState: 'connected',
-        status: In(['ready', 'syncing', 'qr', 'pairing', 'reconnecting']),
+        status: In([...drivenStatuses, 'reconnecting']),
       },
       { status: 'starting', statusReason: 'instance_restart', qr: null, pairingCode: null },
     );
@@ -111,6 +111,10 @@ export class AccountSessions
       .catch((error: unknown) => this.logger.debug({ err: error }, 'listener did not end'));
     await this.reconciling;
     await Promise.all([...this.drivers.values()].map((driver) => driver.stop()));
+    await this.accounts.update(
+      { instanceId: this.config.instance.id, desiredState: 'connected', status: In(drivenStatuses) },
+      { status: 'reconnecting', statusReason: 'instance_restart', qr: null, pairingCode: null },
+    );
     await this.instances.retire();
   }
 

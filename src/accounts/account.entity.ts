@@ -20,6 +20,9 @@ export const accountStatuses = [
 /** What is seen of an account; `desiredState` is what its owner wants. */
 export type AccountStatus = (typeof accountStatuses)[number];
 
+/** The statuses of an account whose browser runs, or is being started. */
+export const drivenStatuses: AccountStatus[] = ['starting', 'qr', 'pairing', 'syncing', 'ready'];
+
 export type DesiredState = 'connected' | 'disconnected';
 export type LinkMethod = 'qr' | 'code';
 

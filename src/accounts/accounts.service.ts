@@ -10,7 +10,7 @@ import { given } from '../platform/http/pagination.js';
 import { parsePhoneNumber } from '../platform/http/phone-number.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import type { Logger } from '../platform/logging/logger.js';
-import { Account } from './account.entity.js';
+import { Account, type AccountStatus, drivenStatuses } from './account.entity.js';
 import type {
   ConnectAccountDto,
   CreateAccountDto,
@@ -66,7 +66,7 @@ export class NotASandboxAccount extends Problem {
 }
 
 /** States in which a session runs or is being started: connecting again changes nothing. */
-const connectingOrConnected = new Set(['starting', 'qr', 'pairing', 'syncing', 'ready', 'reconnecting']);
+const connectingOrConnected = new Set<AccountStatus>([...drivenStatuses, 'reconnecting']);
 
 /** What the owner of an account may do with it. What is seen of it is written by the instance that drives it. */
 @Injectable()
@@ -122,7 +122,8 @@ export class AccountsService {
   /** @throws AccountNotFound */
   async update(workspaceId: string, id: string, changes: UpdateAccountDto): Promise<Account> {
     await this.get(workspaceId, id);
-    if (Object.keys(changes).length > 0) await this.accounts.update({ id, workspaceId }, changes as object);
+    const wanted = given(changes);
+    if (Object.keys(wanted).length > 0) await this.accounts.update({ id, workspaceId }, wanted as object);
     return this.get(workspaceId, id);
   }
 
@@ -163,6 +164,15 @@ export class AccountsService {
       await this.place(manager, account);
       return manager.save(account);
     });
+  }
+
+  /** Says of accounts whose instance has died what is so: nothing drives them until it is back. */
+  async markOrphans(): Promise<void> {
+    await this.database.query(
+      `update accounts a set status = 'reconnecting', status_reason = 'instance_down', qr = null, pairing_code = null
+       from instances i where i.id = a.instance_id and i.lease_expires_at < now() and a.status = any($1)`,
+      [drivenStatuses],
+    );
   }
 
   /** Places accounts that wait for room, oldest first; the scheduler calls it again and again. */

@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common';
 import type { ScheduledTask } from '../platform/scheduling/scheduler.service.js';
 import { AccountsService } from './accounts.service.js';
 
-/** Places accounts that found no room when they were connected. */
+/** Notices accounts whose instance has died, and places those that found no room when they were connected. */
 @Injectable()
 export class PlacementTask implements ScheduledTask {
   readonly name = 'placement';
@@ -10,7 +10,8 @@ export class PlacementTask implements ScheduledTask {
 
   constructor(private readonly accounts: AccountsService) {}
 
-  run(): Promise<number> {
-    return this.accounts.placeWaiting();
+  async run(): Promise<void> {
+    await this.accounts.markOrphans();
+    await this.accounts.placeWaiting();
   }
 }

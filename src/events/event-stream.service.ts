@@ -49,7 +49,7 @@ export class EventStream implements OnApplicationShutdown {
       close,
       pending: [],
     };
-    if (this.listeners.size === 0) this.cursor = await this.events.end();
+    if (this.listeners.size === 0 && !this.reading) this.cursor = await this.events.end();
     this.listeners.add(listener);
     this.schedule();
     const unsubscribe = () => this.remove(listener);

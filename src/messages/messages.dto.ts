@@ -79,7 +79,6 @@ export class SendMessageDto {
   @IsString()
   @IsNotEmpty({ message: 'must not be empty' })
   @Matches(/\S/, { message: 'must not be blank' })
-  @Matches(/^[^\u0000]*$/, { message: 'must not contain a NUL character' })
   @MaxLength(maxTextLength, { message: `must be at most ${maxTextLength} characters` })
   text!: string;
 

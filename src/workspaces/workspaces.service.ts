@@ -3,7 +3,7 @@ import { InjectRepository } from '@nestjs/typeorm';
 import { createHash, randomBytes } from 'node:crypto';
 import { LessThan, Repository } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
-import type { PageQuery } from '../platform/http/pagination.js';
+import { given, type PageQuery } from '../platform/http/pagination.js';
 import { Problem } from '../platform/errors/problem.js';
 import { ApiKey } from './api-key.entity.js';
 import { Workspace } from './workspace.entity.js';
@@ -57,7 +57,7 @@ export class WorkspacesService {
   /** @throws WorkspaceNotFound */
   async update(id: string, changes: UpdateWorkspaceDto): Promise<Workspace> {
     const workspace = await this.get(id);
-    return this.workspaces.save(Object.assign(workspace, changes));
+    return this.workspaces.save(Object.assign(workspace, given(changes)));
   }
 
   /**

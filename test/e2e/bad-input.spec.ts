@@ -28,7 +28,28 @@ describe('bad input is refused with a status and a code, and nothing is written'
     ['an empty text', { to, text: '' }, 400, 'validation.failed', 'text'],
     ['a blank text', { to, text: ' \n ' }, 400, 'validation.failed', 'text'],
     ['100 kB of text', { to, text: 'x'.repeat(100_000) }, 400, 'validation.failed', 'text'],
-    ['a NUL in the text', { to, text: 'a\u0000b' }, 400, 'validation.failed', 'text'],
+    ['a NUL in a text', { to, text: 'a\u0000b' }, 400, 'validation.failed', 'body'],
+    [
+      'half a surrogate pair',
+      { to, text: 'x', metadata: { note: '\ud800' } },
+      400,
+      'validation.failed',
+      'body',
+    ],
+    [
+      '100,000 levels',
+      `{"to":"${to}","text":"x","metadata":${'['.repeat(100_000)}${']'.repeat(100_000)}}`,
+      400,
+      'validation.failed',
+      'body',
+    ],
+    [
+      '17 kB of metadata',
+      { to, text: 'x', metadata: { note: 'x'.repeat(17_000) } },
+      400,
+      'validation.failed',
+      'metadata',
+    ],
     ['an unknown priority', { to, text: 'x', priority: 'campaign' }, 400, 'validation.failed', 'priority'],
     ['a time that is none', { to, text: 'x', sendAt: 'tomorrow' }, 400, 'validation.failed', 'sendAt'],
     ['an account id that is none', { accountId: 'x', to, text: 'x' }, 400, 'validation.failed', 'accountId'],
@@ -141,6 +162,14 @@ describe('bad input is refused with a status and a code, and nothing is written'
       code: 'account.not_found',
     });
     expect((await workspace.account(accountId)).name).toBe('never connected');
+  });
+
+  it('an update changes what it names, and only that', async () => {
+    const { body } = await workspace.call('PATCH', `/accounts/${accountId}`, { labels: ['a'] });
+    expect(body).toMatchObject({ name: 'never connected', labels: ['a'] });
+    expect((await workspace.call('PATCH', `/accounts/${accountId}`, { status: 'ready' })).body).toMatchObject(
+      { status: 400, code: 'validation.failed' },
+    );
   });
 
   it('an admin key without a workspace, and with one', async () => {

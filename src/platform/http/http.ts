@@ -23,6 +23,7 @@ export function configureHttp(app: INestApplication, logger: Logger): void {
   });
   if (logger.isLevelEnabled('debug')) express.use(logRequests(logger));
   express.useBodyParser('json', { limit: bodyLimit });
+  express.use(checkBody);
   app.useGlobalPipes(
     new ValidationPipe({
       whitelist: true,
@@ -49,6 +50,38 @@ function logRequests(logger: Logger) {
     });
     next();
   };
+}
+
+/** Deeper than any request of the contract, and far from where recursion overflows. */
+const deepestBody = 32;
+
+/** Refuses what no field may hold: text that PostgreSQL cannot store, and nesting that only an attack has. */
+function checkBody(request: Request, _response: Response, next: NextFunction): void {
+  const open: { value: unknown; depth: number }[] = [{ value: request.body, depth: 0 }];
+  for (let item = open.pop(); item; item = open.pop()) {
+    const { value, depth } = item;
+    if (typeof value === 'string' && (value.includes('\u0000') || !value.isWellFormed())) {
+      next(
+        new ValidationFailed([
+          { path: 'body', message: 'texts must be well-formed Unicode without NUL characters' },
+        ]),
+      );
+      return;
+    }
+    if (typeof value !== 'object' || value === null) continue;
+    if (depth >= deepestBody) {
+      next(
+        new ValidationFailed([
+          { path: 'body', message: `must not be nested deeper than ${deepestBody} levels` },
+        ]),
+      );
+      return;
+    }
+    for (const [key, inner] of Object.entries(value)) {
+      open.push({ value: key, depth: depth + 1 }, { value: inner, depth: depth + 1 });
+    }
+  }
+  next();
 }
 
 /** What class-validator found, as the paths and messages of a problem. */
