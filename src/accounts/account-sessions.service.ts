@@ -181,6 +181,8 @@ export class AccountSessions
 
   private drive(account: Account): void {
     const { sessions, sandbox } = this.config;
+    // One report after the other: two at once could be written in the wrong order.
+    let reported: Promise<unknown> = Promise.resolve();
     const driver = new AccountDriver({
       account,
       sessionsDir: sessions.dir,
@@ -192,7 +194,11 @@ export class AccountSessions
         return { kind: 'sandbox', host: sandbox.host, ...(await this.sandbox.certificate()) };
       },
       startSlot: (start) => this.inStartSlot(start),
-      report: (observation) => this.report(account, observation),
+      report: (observation) => {
+        const report = reported.then(() => this.report(account, observation));
+        reported = report.catch(() => undefined);
+        return report;
+      },
       logger: this.logger,
     });
     driver.on('ready', () => this.emit('ready', account));

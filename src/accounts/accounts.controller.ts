@@ -15,7 +15,7 @@ import {
 import type { Response } from 'express';
 import { EventsService } from '../events/events.service.js';
 import { type Page, PageQuery, toPage } from '../platform/http/pagination.js';
-import { Allow, WorkspaceId } from '../workspaces/auth.guard.js';
+import { Allow, MayLink, WorkspaceId } from '../workspaces/auth.guard.js';
 import {
   AccountEventResponse,
   AccountResponse,
@@ -175,11 +175,12 @@ export class AccountsController {
   @Get(':id/events')
   async log(
     @WorkspaceId() workspaceId: string,
+    @MayLink() withCodes: boolean,
     @Param('id', ParseUUIDPipe) id: string,
     @Query() query: PageQuery,
   ): Promise<Page<AccountEventResponse>> {
     await this.accounts.get(workspaceId, id);
-    const events = await this.events.ofAccount(id, query.limit);
+    const events = await this.events.ofAccount(id, query.limit, withCodes);
     return {
       items: events.map(({ cursor, type, createdAt, data }) => ({ id: cursor, type, createdAt, data })),
       nextCursor: null,

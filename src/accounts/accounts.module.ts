@@ -1,12 +1,13 @@
 import { Module } from '@nestjs/common';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { InstancesModule } from '../instances/instances.module.js';
+import { WorkspacesModule } from '../workspaces/workspaces.module.js';
 import { Account } from './account.entity.js';
 import { AccountsService } from './accounts.service.js';
 import { SandboxClient } from './sandbox-client.js';
 
 @Module({
-  imports: [TypeOrmModule.forFeature([Account]), InstancesModule],
+  imports: [TypeOrmModule.forFeature([Account]), InstancesModule, WorkspacesModule],
   providers: [AccountsService, SandboxClient],
   exports: [TypeOrmModule, AccountsService, SandboxClient],
 })

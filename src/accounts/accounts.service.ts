@@ -17,6 +17,7 @@ import type {
   ListAccountsQuery,
   UpdateAccountDto,
 } from './accounts.dto.js';
+import { WorkspacesService } from '../workspaces/workspaces.service.js';
 import { SandboxClient } from './sandbox-client.js';
 
 export class AccountNotFound extends Problem {
@@ -78,7 +79,10 @@ export class AccountsService {
     private readonly instanceClient: InstanceClient,
     private readonly sandbox: SandboxClient,
     @Inject(LOGGER) private readonly logger: Logger,
-  ) {}
+    workspaces: WorkspacesService,
+  ) {
+    workspaces.onDelete((workspaceId) => this.deleteAll(workspaceId));
+  }
 
   /** @throws InstanceNotFound when a named instance does not exist */
   async create(workspaceId: string, wanted: CreateAccountDto): Promise<Account> {
@@ -138,6 +142,10 @@ export class AccountsService {
     await this.accounts.delete({ id, workspaceId });
     if (account.instanceId)
       await this.database.query(`select pg_notify('flotilla_accounts', $1)`, [account.instanceId]);
+  }
+
+  private async deleteAll(workspaceId: string): Promise<void> {
+    for (const { id } of await this.accounts.findBy({ workspaceId })) await this.delete(workspaceId, id);
   }
 
   /**

@@ -1,4 +1,5 @@
-import { Controller, Get } from '@nestjs/common';
+import { Controller, Get, Redirect } from '@nestjs/common';
+import { ApiExcludeEndpoint } from '@nestjs/swagger';
 import { Allow } from '../workspaces/auth.guard.js';
 import { HealthService } from './health.service.js';
 
@@ -7,6 +8,14 @@ import { HealthService } from './health.service.js';
 @Controller()
 export class HealthController {
   constructor(private readonly health: HealthService) {}
+
+  /** Where somebody who has just started looks first. */
+  @ApiExcludeEndpoint()
+  @Get()
+  @Redirect('/docs')
+  root(): void {
+    // The redirect is all.
+  }
 
   /** The seeds' health check. */
   @Get('health')

@@ -1,7 +1,7 @@
 import { Inject, Injectable, type OnApplicationShutdown } from '@nestjs/common';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
-import { compareCursors, EventsService, type PublicEvent } from './events.service.js';
+import { compareCursors, EventsService, linkingEvents, type PublicEvent } from './events.service.js';
 
 /** How often the log is read while somebody listens; also how late an event may be. */
 const pollMs = 150;
@@ -34,17 +34,22 @@ export class EventStream implements OnApplicationShutdown {
 
   /**
    * Delivers what happens from now on, or from `after` on, until the returned function is called.
-   * @param types patterns such as `message.*`; none means every type
+   * `types` are patterns such as `message.*`, none means every type; `withCodes` lets the codes for linking through.
    * @throws InvalidEventCursor
    */
   async subscribe(
-    options: { workspaceId: string | undefined; types: string[]; after: string | undefined },
+    options: {
+      workspaceId: string | undefined;
+      types: string[];
+      after: string | undefined;
+      withCodes: boolean;
+    },
     deliver: Listener['deliver'],
     close: () => void,
   ): Promise<() => void> {
     const listener: Listener = {
       workspaceId: options.workspaceId,
-      matches: typeMatcher(options.types),
+      matches: typeMatcher(options.types, options.withCodes),
       deliver,
       close,
       pending: [],
@@ -134,9 +139,11 @@ export class EventStream implements OnApplicationShutdown {
   }
 }
 
-function typeMatcher(patterns: string[]): (type: string) => boolean {
-  if (patterns.length === 0) return () => true;
+function typeMatcher(patterns: string[], withCodes: boolean): (type: string) => boolean {
+  const isOpen = (type: string) => withCodes || !linkingEvents.includes(type);
+  if (patterns.length === 0) return isOpen;
   return (type) =>
+    isOpen(type) &&
     patterns.some((pattern) =>
       pattern.endsWith('*') ? type.startsWith(pattern.slice(0, -1)) : type === pattern,
     );

@@ -1,6 +1,6 @@
 import { Controller, Get, Headers, Query, Req, Res } from '@nestjs/common';
 import type { Request, Response } from 'express';
-import { Allow, WorkspaceId } from '../workspaces/auth.guard.js';
+import { Allow, MayLink, WorkspaceId } from '../workspaces/auth.guard.js';
 import { EventStream } from './event-stream.service.js';
 import { StreamEventsQuery } from './events.dto.js';
 import type { PublicEvent } from './events.service.js';
@@ -18,6 +18,7 @@ export class EventsController {
   @Get()
   async follow(
     @WorkspaceId() workspaceId: string,
+    @MayLink() withCodes: boolean,
     @Query() query: StreamEventsQuery,
     @Headers('last-event-id') lastEventId: string | undefined,
     @Req() request: Request,
@@ -38,7 +39,7 @@ export class EventsController {
     });
     try {
       unsubscribe = await this.stream.subscribe(
-        { workspaceId, types: query.types?.split(',') ?? [], after: lastEventId || undefined },
+        { workspaceId, types: query.types?.split(',') ?? [], after: lastEventId || undefined, withCodes },
         (event) => write(response, event),
         close,
       );

@@ -14,6 +14,9 @@ export interface PublicEvent {
   data: unknown;
 }
 
+/** Events that hold the code by which an account is linked: whoever sees one can take the account. */
+export const linkingEvents = ['account.qr', 'account.pairing_code'];
+
 interface EventRow {
   transaction_id: string;
   id: string;
@@ -66,11 +69,11 @@ export class EventsService {
   }
 
   /** The connection log of one account, newest first. */
-  async ofAccount(accountId: string, limit: number): Promise<PublicEvent[]> {
+  async ofAccount(accountId: string, limit: number, withCodes: boolean): Promise<PublicEvent[]> {
     const rows: EventRow[] = await this.database.query(
       `select transaction_id::text, id, type, workspace_id, account_id, created_at, data from events
-       where account_id = $1 and type like 'account.%' order by id desc limit $2`,
-      [accountId, limit],
+       where account_id = $1 and type like 'account.%' and ($3 or type <> all($4)) order by id desc limit $2`,
+      [accountId, limit, withCodes, linkingEvents],
     );
     return rows.map(toEvent);
   }

@@ -48,7 +48,7 @@ export class InstancesService {
         server.id,
         server.maxCapacity,
         instance.id,
-        `http://${instance.host}:${instance.port}`,
+        instance.url,
         process.pid,
         version,
         instance.leaseMs,

@@ -3,7 +3,7 @@ import { type DynamicModule, type INestApplicationContext, Module, type Type } f
 import { NestFactory } from '@nestjs/core';
 import { type Config, loadConfig } from './config/config.js';
 import { ConfigModule } from './config/config.module.js';
-import { configureHttp } from './http/http.js';
+import { answerNotFound, configureHttp } from './http/http.js';
 import { createLogger, type Logger, NestLogger } from './logging/logger.js';
 import { LoggingModule } from './logging/logging.module.js';
 
@@ -46,6 +46,8 @@ export async function listen(
   );
   configureHttp(app, logger);
   configure(app);
+  await app.init();
+  app.use(answerNotFound);
   await app.listen(address.port, address.host);
   logger.info(address, 'listening');
 }

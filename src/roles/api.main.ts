@@ -7,7 +7,7 @@ void startRole('api', (config, logger) =>
   listen(ApiModule, config, logger, config.http, (app) => {
     const health = app.get(HealthService);
     app.use(health.measure);
-    app.setGlobalPrefix('api/v1', { exclude: ['health', 'health/live', 'health/ready', 'api/health'] });
+    app.setGlobalPrefix('api/v1', { exclude: ['/', 'health', 'health/live', 'health/ready', 'api/health'] });
     const description = new DocumentBuilder()
       .setTitle('Flotilla')
       .setDescription(

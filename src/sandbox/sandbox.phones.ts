@@ -1,6 +1,6 @@
 import { randomBytes, randomInt } from 'node:crypto';
 import { join } from 'node:path';
-import { BadRequestException, ConflictException, NotFoundException } from '@nestjs/common';
+import { BadRequestException, NotFoundException } from '@nestjs/common';
 import { parsePhoneNumberFromString } from 'libphonenumber-js';
 import { Journal } from './sandbox.journal.js';
 
@@ -44,11 +44,8 @@ export class PhoneBook {
   /** Registers a number; without one, invents an Indonesian mobile number. */
   async create(input?: string, name?: string): Promise<Phone> {
     const phone = input === undefined ? this.inventNumber() : digitsOf(input);
-    if (this.phones.has(phone)) {
-      throw new ConflictException(
-        `The phone ${phone} exists already: use it, or leave "phone" out to get a new number.`,
-      );
-    }
+    const known = this.phones.get(phone);
+    if (known) return known;
     const entry: Phone = {
       phone,
       name: name ?? `Phone ${phone.slice(-4)}`,

@@ -270,6 +270,8 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     let syncedProbes = 0;
     while (!this.ended && !this.isReady) {
       const seen = await client.pupPage?.evaluate(connectionState).catch(() => null);
+      // The page may have become ready while it was asked.
+      if (this.ended || this.isReady) return;
       if (this.isWaitingForPerson) deadline = Date.now() + this.options.startTimeoutMs;
       if (seen && !announcedSyncing && (seen.state === 'CONNECTED' || seen.state === 'PAIRING')) {
         announcedSyncing = true;

@@ -25,6 +25,12 @@ export const WorkspaceId = createParamDecorator((_data: unknown, context: Execut
   return workspaceId;
 });
 
+/** Whether the caller may link accounts, and so see the codes by which that is done. */
+export const MayLink = createParamDecorator((_data: unknown, context: ExecutionContext): boolean => {
+  const { principal } = context.switchToHttp().getRequest<AuthenticatedRequest>();
+  return principal?.kind === 'admin' || principal?.role === 'owner';
+});
+
 export class RoleInsufficient extends Problem {
   constructor(needed: Access) {
     super(

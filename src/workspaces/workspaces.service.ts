@@ -29,6 +29,8 @@ export function hashKey(key: string): Buffer {
 /** Tenants and their API keys. */
 @Injectable()
 export class WorkspacesService {
+  private readonly beforeDelete: ((workspaceId: string) => Promise<void>)[] = [];
+
   constructor(
     @InjectRepository(Workspace) private readonly workspaces: Repository<Workspace>,
     @InjectRepository(ApiKey) private readonly keys: Repository<ApiKey>,
@@ -60,11 +62,18 @@ export class WorkspacesService {
     return this.workspaces.save(Object.assign(workspace, given(changes)));
   }
 
+  /** What else has to end when a workspace is deleted, for those who know: its accounts are linked to phones. */
+  onDelete(end: (workspaceId: string) => Promise<void>): void {
+    this.beforeDelete.push(end);
+  }
+
   /**
    * Deletes a workspace with its keys, accounts, messages and events.
    * @throws WorkspaceNotFound
    */
   async delete(id: string): Promise<void> {
+    await this.get(id);
+    for (const end of this.beforeDelete) await end(id);
     await this.workspaces.manager.transaction(async (manager) => {
       const { affected } = await manager.delete(Workspace, { id });
       if (!affected) throw new WorkspaceNotFound(id);

@@ -15,7 +15,8 @@ function findProjectRoot(from: string): string {
 const port = (fallback: number) => z.coerce.number().int().min(0).max(65_535).default(fallback);
 const milliseconds = (fallback: number) => z.coerce.number().int().min(1).max(86_400_000).default(fallback);
 const optional = z.preprocess((value) => (value === '' ? undefined : value), z.string().optional());
-const secret = (minimum: number) => z.string().min(minimum, `must have at least ${minimum} characters`);
+const secret = (minimum: number) =>
+  z.string({ error: 'is missing' }).min(minimum, `must have at least ${minimum} characters`);
 
 /** Every environment variable that Flotilla reads. `.env.example` says what each is for. */
 const environmentSchema = z.object({
@@ -116,6 +117,8 @@ function toConfig(env: Environment) {
       id: `${serverId}.instance_${String(env.INSTANCE_NUMBER).padStart(2, '0')}`,
       count: env.INSTANCES,
       host: env.HOST,
+      // Where the other programs reach it: an address to listen on at every interface is none to call.
+      url: `http://${env.HOST === '0.0.0.0' ? hostname() : env.HOST}:${env.INSTANCE_BASE_PORT + env.INSTANCE_NUMBER}`,
       port: env.INSTANCE_BASE_PORT + env.INSTANCE_NUMBER,
       maxAccounts: env.INSTANCE_MAX_ACCOUNTS,
       leaseMs: env.INSTANCE_LEASE_MS,

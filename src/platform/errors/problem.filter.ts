@@ -35,21 +35,22 @@ export class ProblemFilter implements ExceptionFilter {
       response.end();
       return;
     }
-    response
-      .status(problem.status)
-      .type('application/problem+json')
-      .send(
-        JSON.stringify({
-          type: `https://flotilla.dev/problems/${problem.code}`,
-          title: STATUS_CODES[problem.status] ?? 'Error',
-          status: problem.status,
-          code: problem.code,
-          detail: problem.message,
-          errors: problem.errors,
-          requestId: request.id,
-        }),
-      );
+    sendProblem(response, problem, request.id);
   }
+}
+
+/** Writes a problem as the whole answer. */
+export function sendProblem(response: Response, problem: Problem, requestId: string | undefined): void {
+  const body = {
+    type: `urn:flotilla:problem:${problem.code}`,
+    title: STATUS_CODES[problem.status] ?? 'Error',
+    status: problem.status,
+    code: problem.code,
+    detail: problem.message,
+    errors: problem.errors,
+    requestId,
+  };
+  response.status(problem.status).type('application/problem+json').send(JSON.stringify(body));
 }
 
 function toProblem(exception: unknown): Problem {

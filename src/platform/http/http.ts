@@ -3,8 +3,8 @@ import { ValidationPipe, type INestApplication } from '@nestjs/common';
 import type { NestExpressApplication } from '@nestjs/platform-express';
 import type { ValidationError } from 'class-validator';
 import type { NextFunction, Request, Response } from 'express';
-import { ValidationFailed, type FieldError } from '../errors/problem.js';
-import { ProblemFilter } from '../errors/problem.filter.js';
+import { Problem, ValidationFailed, type FieldError } from '../errors/problem.js';
+import { ProblemFilter, sendProblem } from '../errors/problem.filter.js';
 import { logContext, type Logger } from '../logging/logger.js';
 
 /** Room for 1,000 messages of a batch; a single text is bounded by its own rule. */
@@ -35,6 +35,15 @@ export function configureHttp(app: INestApplication, logger: Logger): void {
   );
   app.useGlobalFilters(new ProblemFilter(logger));
   app.enableShutdownHooks();
+}
+
+/** The last word of every HTTP-speaking role: also what lies outside its prefix is answered as a problem. */
+export function answerNotFound(request: IdentifiedRequest, response: Response): void {
+  sendProblem(
+    response,
+    new Problem(404, 'route.not_found', `There is no ${request.method} ${request.path}.`),
+    request.id,
+  );
 }
 
 type IdentifiedRequest = Request & { id?: string };
