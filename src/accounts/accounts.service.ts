@@ -319,9 +319,11 @@ export class AccountsService {
 
   private async place(manager: EntityManager, account: Account): Promise<void> {
     const preferred = account.instanceId ?? account.pinnedInstanceId;
-    const chosen = await this.instances.choose(manager, account.workspaceId, preferred);
+    const isLinked = account.instanceId !== null && account.lastConnectedAt !== null;
+    const chosen = await this.instances.choose(manager, account.workspaceId, preferred, isLinked);
     if (chosen === null) {
-      Object.assign(account, { status: 'waiting', statusReason: 'no instance has room', ...noCodes });
+      const statusReason = isLinked ? 'the server with its session is away or full' : 'no instance has room';
+      Object.assign(account, { status: 'waiting', statusReason, ...noCodes });
       return;
     }
     if (chosen !== account.instanceId) {

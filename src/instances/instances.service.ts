@@ -116,17 +116,23 @@ export class InstancesService {
    * Chooses the instance that is to drive an account of this workspace: the one it is on if that one lives and has room,
    * else the least loaded of the workspace's shard, else the least loaded of all. Runs inside the caller's transaction,
    * which must write the choice; the lock is held until that commits.
-   * @returns null when no live instance has room
+   * @param preferred the instance that the account is on, or that was asked for
+   * @param staysOnServer only the preferred instance's server has the account's session: elsewhere it would ask for a QR code
+   * @returns null when no such live instance has room
    */
   async choose(
     manager: EntityManager,
     workspaceId: string,
     preferred: string | null,
+    staysOnServer: boolean,
   ): Promise<string | null> {
     await manager.query('select pg_advisory_xact_lock($1)', [placementLock]);
     const live: InstanceLoad[] = await manager.query(
       `select instance.id, instance.max_accounts as "maxAccounts", ${reservedSql} as reserved from instances instance
-       where instance.status = 'active' and instance.lease_expires_at > now() order by instance.id`,
+       where instance.status = 'active' and instance.lease_expires_at > now()
+         and (not $2 or instance.server_id = (select server_id from instances where id = $1))
+       order by instance.id`,
+      [preferred, staysOnServer],
     );
     const hasRoom = ({ reserved, maxAccounts }: InstanceLoad) => reserved < maxAccounts;
     if (live.some((instance) => instance.id === preferred && hasRoom(instance))) return preferred;
