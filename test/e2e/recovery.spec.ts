@@ -9,7 +9,7 @@ let accounts: { id: string; phoneNumber: string; instanceId: string }[];
 let phone: string;
 
 beforeAll(async () => {
-  flotilla = await Flotilla.start({ instances: 2 });
+  flotilla = await Flotilla.start({ instances: 2, postgres: 'own' });
   workspace = await flotilla.newWorkspace();
   accounts = await workspace.linkedAccounts(2);
   phone = await flotilla.newPhone();
@@ -154,6 +154,25 @@ describe('Redis', () => {
     await accept('away', 30);
     await flotilla.stack.ctl('start', 'flotilla-data:redis');
     await expectComplete('away', 30);
+  });
+});
+
+describe('PostgreSQL', () => {
+  it('dies while 200 messages are being sent: callers are told to try again, and nothing is lost', async () => {
+    const accepting = accept('postgres', 200);
+    await eventually('some have been sent', async () =>
+      (await flotilla.ledger()).some(({ text }) => text.startsWith('postgres/')),
+    );
+    const pid = await flotilla.stack.kill('flotilla-data:postgres', 'SIGQUIT');
+    const refused = await eventually('refused', async () => {
+      const answer = await workspace.call('GET', '/messages');
+      return answer.status !== 200 && answer;
+    });
+    expect(refused.body).toMatchObject({ status: 503, code: 'service.unavailable' });
+    expect(refused.headers.get('retry-after')).toBe('1');
+    await flotilla.stack.waitUntilRunning('flotilla-data:postgres', { notPid: pid });
+    await accepting;
+    await expectComplete('postgres', 200);
   });
 });
 

@@ -29,8 +29,7 @@ export class ProblemFilter implements ExceptionFilter {
     const request = host.switchToHttp().getRequest<Request & { id?: string }>();
     const response = host.switchToHttp().getResponse<Response>();
     const problem = toProblem(exception);
-    if (problem.status >= 500)
-      this.logger.error({ err: exception, url: request.originalUrl }, 'request failed');
+    if (problem.status >= 500) this.logger.error({ err: exception, path: request.path }, 'request failed');
     if (response.headersSent) {
       response.end();
       return;
@@ -50,6 +49,7 @@ export function sendProblem(response: Response, problem: Problem, requestId: str
     errors: problem.errors,
     requestId,
   };
+  if (problem.status === 503) response.set('Retry-After', '1');
   response.status(problem.status).type('application/problem+json').send(JSON.stringify(body));
 }
 
@@ -60,10 +60,29 @@ function toProblem(exception: unknown): Problem {
   if (exception instanceof Error && 'status' in exception && typeof exception.status === 'number') {
     return fromStatus(exception.status, exception.message);
   }
+  if (isDatabaseAway(exception)) {
+    const detail =
+      'PostgreSQL does not answer right now. Try again; with an Idempotency-Key nothing happens twice.';
+    return new Problem(503, 'service.unavailable', detail);
+  }
   return new Problem(
     500,
     'internal.error',
     'Something went wrong on our side. The request id finds it in the log.',
+  );
+}
+
+/** Whether PostgreSQL could not be reached, is starting or ended; a transaction that it broke off is undone. */
+function isDatabaseAway(exception: unknown): boolean {
+  const { code, driverError, message } = exception as {
+    code?: string;
+    driverError?: { code?: string };
+    message?: string;
+  };
+  const reason = driverError?.code ?? code ?? '';
+  return (
+    /^(ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|08...|57P0[1-3])$/.test(reason) ||
+    /^Connection terminated|timeout exceeded when trying to connect/.test(message ?? '')
   );
 }
 
