@@ -16,19 +16,22 @@ beforeAll(async () => {
 });
 afterAll(() => flotilla?.stop());
 
+/** The message of that number: its text tells its place in the order of its account and priority. */
+function message(run: string, number: number) {
+  const priority = ['normal', 'high', 'urgent'][Math.floor(number / accounts.length) % 3]!;
+  const text = `${run}/${priority}/${String(number).padStart(4, '0')}`;
+  return { accountId: accounts[number % accounts.length]!.id, to: phone, text, priority };
+}
+
 /** Accepts `count` messages, spread over the accounts and three priorities, in an order that the ledger can be held against. */
 async function accept(run: string, count: number): Promise<void> {
   for (let number = 0; number < count; number += 1) {
-    const priority = ['normal', 'high', 'urgent'][Math.floor(number / accounts.length) % 3]!;
-    const text = `${run}/${priority}/${String(number).padStart(4, '0')}`;
+    const wanted = message(run, number);
     // A call that the killed API did not answer is made again, as a client would, with its key.
     const answer = await eventually(
       'accepted',
       async () => {
-        const tried = await workspace.send(
-          { accountId: accounts[number % accounts.length]!.id, to: phone, text, priority },
-          { 'idempotency-key': text },
-        );
+        const tried = await workspace.send(wanted, { 'idempotency-key': wanted.text });
         return tried.status === 202 ? tried : Promise.reject(new Error(JSON.stringify(tried.body)));
       },
       15_000,
@@ -142,7 +145,14 @@ async function qrEvents(): Promise<number> {
 
 describe('Redis', () => {
   it('is flushed in the middle of 500 queued messages', async () => {
-    await accept('flush', 500);
+    const messages = Array.from({ length: 500 }, (_message, number) => message('flush', number));
+    expect((await workspace.call('POST', '/messages/batch', { messages })).status).toBe(200);
+    await eventually('some have been sent', async () =>
+      (await flotilla.ledger()).some(({ text }) => text.startsWith('flush/')),
+    );
+    const { body: queues } = await flotilla.call('GET', '/admin/queues');
+    const backlog = queues.items.reduce((sum: number, queue: { backlog: number }) => sum + queue.backlog, 0);
+    expect(backlog).toBeGreaterThan(100);
     const redis = new Redis(flotilla.stack.env.REDIS_URL!);
     await redis.flushall();
     await redis.quit();
