@@ -131,6 +131,7 @@ export class Initial1795392000000 implements MigrationInterface {
       create unique index messages_whatsapp_id on messages (account_id, whatsapp_id);
       create index messages_workspace on messages (workspace_id, id desc);
       create index messages_account on messages (account_id, id desc);
+      create index messages_recipient on messages (workspace_id, recipient, id desc) where direction = 'outgoing';
 
       -- What an Idempotency-Key was first used for.
       create table idempotency_keys (

@@ -39,6 +39,12 @@ export interface AccountDriverEvents {
   message: [message: PageMessage];
 }
 
+/** Why a session is over. */
+interface SessionEnd {
+  reason: CloseReason | 'stopped' | 'qr_expired' | 'restart';
+  detail: string;
+}
+
 const firstBackoffMs = 1_000;
 const maxBackoffMs = 60_000;
 
@@ -46,12 +52,12 @@ const maxBackoffMs = 60_000;
 export class AccountDriver extends EventEmitter<AccountDriverEvents> {
   private session: WhatsAppSession | null = null;
   private readonly stopped = new AbortController();
-  private restartRequested = false;
+  private pauseEnd: AbortController | null = null;
+  /** Gives up when nobody links the account: runs from the first code that is shown. */
+  private linkTimer: NodeJS.Timeout | undefined;
   private failures = 0;
   private finished: Promise<void> | null = null;
-  private endSession:
-    ((end: { reason: CloseReason | 'stopped' | 'qr_expired' | 'restart'; detail: string }) => void) | null =
-    null;
+  private endSession: ((end: SessionEnd) => void) | null = null;
 
   constructor(private readonly options: AccountDriverOptions) {
     super();
@@ -93,8 +99,8 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
 
   /** Closes the browser and starts it again at once. */
   restart(): void {
-    this.restartRequested = true;
     this.failures = 0;
+    this.pauseEnd?.abort();
     this.endSession?.({ reason: 'restart', detail: '' });
   }
 
@@ -115,10 +121,7 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
   }
 
   /** Runs one session from its start to its end, and says why it ended. */
-  private async runSession(): Promise<{
-    reason: CloseReason | 'stopped' | 'qr_expired' | 'restart';
-    detail: string;
-  }> {
+  private async runSession(): Promise<SessionEnd> {
     const { account, sessionsDir, chromiumPath, startTimeoutMs } = this.options;
     if (
       !(await this.options.report({
@@ -128,12 +131,9 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
     ) {
       return { reason: 'stopped', detail: 'owned by another instance' };
     }
-    const ended = new Promise<{ reason: CloseReason | 'stopped' | 'qr_expired' | 'restart'; detail: string }>(
-      (resolve) => {
-        this.endSession = resolve;
-      },
-    );
-    let qrTimer: NodeJS.Timeout | undefined;
+    const ended = new Promise<SessionEnd>((resolve) => {
+      this.endSession = resolve;
+    });
     try {
       const network = await this.options.network();
       const session = new WhatsAppSession({
@@ -147,7 +147,7 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
           this.options.logger.warn({ err: error, accountId: account.id }, message),
       });
       this.session = session;
-      qrTimer = this.follow(session);
+      this.follow(session);
       const started = this.options.startSlot(async () => {
         if (!this.stopped.signal.aborted) await session.start();
       });
@@ -157,15 +157,16 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
       this.options.logger.warn({ err: error, accountId: account.id }, 'the session did not start');
       return { reason: 'crashed', detail: error instanceof Error ? error.message : String(error) };
     } finally {
-      clearTimeout(qrTimer);
+      clearTimeout(this.linkTimer);
+      this.linkTimer = undefined;
       this.endSession = null;
       await this.session?.stop();
       this.session = null;
     }
   }
 
-  /** @returns the timer that gives up when nobody scans */
-  private follow(session: WhatsAppSession): NodeJS.Timeout {
+  /** Reports what a session tells, and ends it when it says so. */
+  private follow(session: WhatsAppSession): void {
     const end = this.endSession!;
     const report = (observation: AccountObservation) => {
       this.options.report(observation).then(
@@ -177,18 +178,30 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
           ),
       );
     };
-    session.on('qr', (value, expiresInMs) =>
-      report({ status: 'qr', statusReason: null, qr: { value, expiresInMs } }),
-    );
-    session.on('code', (value, expiresInMs) =>
-      report({ status: 'pairing', statusReason: null, pairingCode: { value, expiresInMs } }),
-    );
+    const awaitLink = () => {
+      this.linkTimer ??= setTimeout(
+        () => end({ reason: 'qr_expired', detail: 'nobody linked the account in time' }),
+        this.options.qrTimeoutMs,
+      );
+    };
+    const linked = () => {
+      clearTimeout(this.linkTimer);
+      this.linkTimer = undefined;
+    };
+    session.on('qr', (value, expiresInMs) => {
+      awaitLink();
+      report({ status: 'qr', statusReason: null, qr: { value, expiresInMs } });
+    });
+    session.on('code', (value, expiresInMs) => {
+      awaitLink();
+      report({ status: 'pairing', statusReason: null, pairingCode: { value, expiresInMs } });
+    });
     session.on('syncing', () => {
-      clearTimeout(timer);
+      linked();
       report({ status: 'syncing', statusReason: null });
     });
     session.on('ready', ({ phoneNumber, lid }) => {
-      clearTimeout(timer);
+      linked();
       this.failures = 0;
       const observation = { status: 'ready', statusReason: null, phoneNumber, lid, connected: true } as const;
       this.options.report(observation).then(
@@ -201,28 +214,16 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
     session.on('ack', (ack) => this.emit('ack', ack));
     session.on('message', (message) => this.emit('message', message));
     session.on('closed', (reason, detail) => end({ reason, detail }));
-    const timer = setTimeout(
-      () => session.ready || end({ reason: 'qr_expired', detail: 'nobody linked the account in time' }),
-      this.options.qrTimeoutMs,
-    );
-    return timer;
   }
 
   /** @returns whether a new session is to be started */
-  private async handleEnd({
-    reason,
-    detail,
-  }: {
-    reason: CloseReason | 'stopped' | 'qr_expired' | 'restart';
-    detail: string;
-  }): Promise<boolean> {
+  private async handleEnd({ reason, detail }: SessionEnd): Promise<boolean> {
     const { report, logger, account, sessionsDir } = this.options;
     logger.info({ accountId: account.id, reason, detail }, 'session ended');
     switch (reason) {
       case 'stopped':
         return false;
       case 'restart':
-        this.restartRequested = false;
         return true;
       case 'logged_out':
         await deleteProfile(sessionsDir, account.id);
@@ -248,9 +249,9 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
   private async pause(): Promise<void> {
     const ceiling = Math.min(maxBackoffMs, firstBackoffMs * 2 ** this.failures);
     this.failures += 1;
-    if (this.restartRequested) return;
+    this.pauseEnd = new AbortController();
     await delay(ceiling / 2 + Math.random() * (ceiling / 2), undefined, {
-      signal: this.stopped.signal,
+      signal: AbortSignal.any([this.stopped.signal, this.pauseEnd.signal]),
     }).catch(() => undefined);
   }
 }

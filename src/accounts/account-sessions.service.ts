@@ -175,8 +175,18 @@ export class AccountSessions
       }),
     );
     for (const account of wanted) {
-      if (!this.drivers.has(account.id)) this.drive(account);
+      const driver = this.drivers.get(account.id);
+      if (!driver) this.drive(account);
+      // Somebody took this instance for dead, or asked to connect at the moment in which the account became ready.
+      else if (driver.ready && account.status !== 'ready') await this.sayReady(account);
     }
+  }
+
+  private async sayReady({ id, epoch, status }: Account): Promise<void> {
+    await this.accounts.update(
+      { id, instanceId: this.config.instance.id, epoch, status, desiredState: 'connected' },
+      { status: 'ready', statusReason: null },
+    );
   }
 
   private drive(account: Account): void {
@@ -201,7 +211,11 @@ export class AccountSessions
       },
       logger: this.logger,
     });
-    driver.on('ready', () => this.emit('ready', account));
+    driver.on('ready', () => {
+      this.emit('ready', { ...account });
+      // What comes from now on and is missed is caught up from here.
+      account.lastConnectedAt = new Date();
+    });
     driver.on('ack', (ack) => this.emit('ack', account, ack));
     driver.on('message', (message) => this.emit('message', account, message));
     this.drivers.set(account.id, driver);
@@ -233,6 +247,8 @@ export class AccountSessions
         pairingCode: seen.pairingCode?.value ?? null,
         pairingCodeExpiresAt: seen.pairingCode ? inMs(seen.pairingCode.expiresInMs) : null,
         ...(seen.desiredState ? { desiredState: seen.desiredState } : {}),
+        // Without credentials there is nothing to own: the next connect may place the account anywhere.
+        ...(seen.status === 'logged_out' ? { instanceId: null } : {}),
         ...(seen.phoneNumber ? { phoneNumber: seen.phoneNumber } : {}),
         ...(seen.lid ? { lid: seen.lid } : {}),
         ...(seen.connected ? { lastConnectedAt: new Date() } : {}),
@@ -257,7 +273,10 @@ export class AccountSessions
 
   /** Hears of changed accounts as they are committed; the poll covers the time in which it cannot. */
   private async listen(): Promise<void> {
-    const listener = new PgClient({ connectionString: this.config.database.url });
+    const listener = new PgClient({
+      connectionString: this.config.database.url,
+      connectionTimeoutMillis: 10_000,
+    });
     listener.on('notification', ({ payload }) => {
       if (payload === this.config.instance.id) this.reconcile();
     });

@@ -10,6 +10,7 @@ import {
   Matches,
   ValidateIf,
 } from 'class-validator';
+import { Optional } from '../platform/http/optional.js';
 import { PageQuery } from '../platform/http/pagination.js';
 import {
   type Account,
@@ -30,11 +31,11 @@ export class CreateAccountDto {
   name!: string;
 
   /** `live` connects to WhatsApp, `sandbox` to the simulated one. */
-  @IsOptional()
+  @Optional()
   @IsIn(environments)
   environment: Environment = 'live';
 
-  @IsOptional()
+  @Optional()
   @IsArray()
   @ArrayMaxSize(50)
   @IsString({ each: true })
@@ -51,19 +52,19 @@ export class CreateAccountDto {
   proxyUrl?: string;
 
   /** The instance that is to drive the account; without it the least loaded one does. */
-  @IsOptional()
+  @Optional()
   @IsString()
   @Length(1, 200)
   instanceId?: string;
 }
 
 export class UpdateAccountDto {
-  @IsOptional()
+  @Optional()
   @IsString()
   @Length(1, 200)
   name?: string;
 
-  @IsOptional()
+  @Optional()
   @IsArray()
   @ArrayMaxSize(50)
   @IsString({ each: true })
@@ -81,7 +82,7 @@ export class UpdateAccountDto {
 
 export class ConnectAccountDto {
   /** Links a new account by a QR code, or by a code that is typed into the phone. */
-  @IsOptional()
+  @Optional()
   @IsIn(['qr', 'code'])
   method: LinkMethod = 'qr';
 

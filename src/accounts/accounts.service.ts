@@ -186,7 +186,7 @@ export class AccountsService {
   /** Places accounts that wait for room, oldest first; the scheduler calls it again and again. */
   async placeWaiting(): Promise<number> {
     const waiting = await this.accounts.find({
-      where: { status: 'waiting' },
+      where: { status: 'waiting', desiredState: 'connected' },
       order: { createdAt: 'ASC' },
       take: 100,
     });
@@ -198,8 +198,7 @@ export class AccountsService {
         await this.place(manager, locked);
         return manager.save(locked);
       });
-      if (account?.status === 'waiting') break;
-      if (account) placed += 1;
+      if (account && account.status !== 'waiting') placed += 1;
     }
     return placed;
   }
@@ -320,7 +319,7 @@ export class AccountsService {
   private async place(manager: EntityManager, account: Account): Promise<void> {
     const preferred = account.instanceId ?? account.pinnedInstanceId;
     const isLinked = account.instanceId !== null && account.lastConnectedAt !== null;
-    const chosen = await this.instances.choose(manager, account.workspaceId, preferred, isLinked);
+    const chosen = await this.instances.choose(manager, account, preferred, isLinked);
     if (chosen === null) {
       const statusReason = isLinked ? 'the server with its session is away or full' : 'no instance has room';
       Object.assign(account, { status: 'waiting', statusReason, ...noCodes });

@@ -7,7 +7,7 @@ import { compareCursors, EventsService, linkingEvents, type PublicEvent } from '
 const pollMs = 150;
 const batchSize = 500;
 /** A listener that falls this far behind is cut off: it resumes with `Last-Event-ID`. */
-const maxBacklog = 10_000;
+const maxBacklog = 2_000;
 
 interface Listener {
   workspaceId: string | undefined;
@@ -17,6 +17,9 @@ interface Listener {
   close: () => void;
   /** Events that came while the listener was still reading the past. */
   pending: PublicEvent[] | null;
+  /** Resolves when a listener that reads the past can take more. */
+  drained: () => Promise<void>;
+  isClosed: boolean;
 }
 
 /** Follows the event log once for all the streams of this process. */
@@ -44,15 +47,16 @@ export class EventStream implements OnApplicationShutdown {
       after: string | undefined;
       withCodes: boolean;
     },
-    deliver: Listener['deliver'],
-    close: () => void,
+    { deliver, drained, close }: Pick<Listener, 'deliver' | 'drained' | 'close'>,
   ): Promise<() => void> {
     const listener: Listener = {
       workspaceId: options.workspaceId,
       matches: typeMatcher(options.types, options.withCodes),
       deliver,
+      drained,
       close,
       pending: [],
+      isClosed: false,
     };
     if (this.listeners.size === 0 && !this.reading) this.cursor = await this.events.end();
     this.listeners.add(listener);
@@ -68,16 +72,19 @@ export class EventStream implements OnApplicationShutdown {
   }
 
   onApplicationShutdown(): void {
-    for (const listener of this.listeners) listener.close();
-    this.listeners.clear();
+    for (const listener of [...this.listeners]) this.cutOff(listener);
     if (this.timer) clearTimeout(this.timer);
   }
 
   private async catchUp(listener: Listener, after: string | undefined): Promise<void> {
     let cursor = after;
-    while (cursor !== undefined) {
+    while (cursor !== undefined && !listener.isClosed) {
       const batch = await this.events.readAfter(cursor, batchSize, listener.workspaceId);
-      for (const event of batch) this.offer(listener, event);
+      for (const event of batch) {
+        if (listener.isClosed) return;
+        // Who reads the past is waited for; who cannot keep up with the present is cut off.
+        if (listener.matches(event.type) && !listener.deliver(event)) await listener.drained();
+      }
       if (batch.length < batchSize) {
         cursor = batch.at(-1)?.cursor ?? cursor;
         break;
@@ -126,7 +133,8 @@ export class EventStream implements OnApplicationShutdown {
   }
 
   private offer(listener: Listener, event: PublicEvent): void {
-    if (listener.matches(event.type) && !listener.deliver(event)) this.cutOff(listener);
+    if (listener.isClosed || !listener.matches(event.type)) return;
+    if (!listener.deliver(event)) this.cutOff(listener);
   }
 
   private cutOff(listener: Listener): void {
@@ -135,6 +143,7 @@ export class EventStream implements OnApplicationShutdown {
   }
 
   private remove(listener: Listener): void {
+    listener.isClosed = true;
     this.listeners.delete(listener);
   }
 }

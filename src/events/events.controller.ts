@@ -1,5 +1,6 @@
-import { Controller, Get, Headers, Query, Req, Res } from '@nestjs/common';
-import type { Request, Response } from 'express';
+import { Controller, Get, Headers, Query, Res } from '@nestjs/common';
+import { once } from 'node:events';
+import type { Response } from 'express';
 import { Allow, MayLink, WorkspaceId } from '../workspaces/auth.guard.js';
 import { EventStream } from './event-stream.service.js';
 import { StreamEventsQuery } from './events.dto.js';
@@ -21,7 +22,6 @@ export class EventsController {
     @MayLink() withCodes: boolean,
     @Query() query: StreamEventsQuery,
     @Headers('last-event-id') lastEventId: string | undefined,
-    @Req() request: Request,
     @Res() response: Response,
   ): Promise<void> {
     let unsubscribe = () => {};
@@ -31,7 +31,9 @@ export class EventsController {
       unsubscribe();
       response.end();
     };
-    request.on('close', close);
+    // Of the response: the request of a caller that sends a body closes as soon as that is read.
+    response.on('close', close);
+    response.on('error', close);
     response.set({
       'Content-Type': 'text/event-stream',
       'Cache-Control': 'no-cache',
@@ -40,10 +42,9 @@ export class EventsController {
     try {
       unsubscribe = await this.stream.subscribe(
         { workspaceId, types: query.types?.split(',') ?? [], after: lastEventId || undefined, withCodes },
-        (event) => write(response, event),
-        close,
+        { deliver: (event) => write(response, event), drained: () => drained(response), close },
       );
-      if (request.destroyed) unsubscribe();
+      if (response.destroyed) unsubscribe();
     } catch (error) {
       clearInterval(heartbeat);
       throw error;
@@ -52,7 +53,15 @@ export class EventsController {
   }
 }
 
+async function drained(response: Response): Promise<void> {
+  const gone = new AbortController();
+  response.once('close', () => gone.abort());
+  // Gone is as good as drained: the stream is closed then.
+  if (!response.destroyed) await once(response, 'drain', { signal: gone.signal }).catch(() => undefined);
+}
+
 function write(response: Response, event: PublicEvent): boolean {
+  if (response.writableEnded || response.destroyed) return false;
   const data = JSON.stringify({
     id: event.cursor,
     type: event.type,

@@ -83,7 +83,8 @@ const maxRowId = '9223372036854775807';
 
 function parseCursor(cursor: string): [transactionId: string, id: string] {
   const match = /^(\d{1,19})-(\d{1,19})$/.exec(cursor);
-  if (!match) throw new InvalidEventCursor(cursor);
+  if (!match || match.slice(1).some((part) => BigInt(part) > BigInt(maxRowId)))
+    throw new InvalidEventCursor(cursor);
   return [match[1]!, match[2]!];
 }
 

@@ -84,7 +84,7 @@ export class InstancesService {
   async list(): Promise<InstanceWithLoad[]> {
     const { entities, raw } = await this.instances
       .createQueryBuilder('instance')
-      .addSelect(reservedSql, 'reserved')
+      .addSelect(reserved('true'), 'reserved')
       .addSelect(
         `(select count(*)::int from accounts a where a.instance_id = instance.id and a.status = 'ready')`,
         'connected',
@@ -122,22 +122,22 @@ export class InstancesService {
    */
   async choose(
     manager: EntityManager,
-    workspaceId: string,
+    account: { id: string; workspaceId: string },
     preferred: string | null,
     staysOnServer: boolean,
   ): Promise<string | null> {
     await manager.query('select pg_advisory_xact_lock($1)', [placementLock]);
     const live: InstanceLoad[] = await manager.query(
-      `select instance.id, instance.max_accounts as "maxAccounts", ${reservedSql} as reserved from instances instance
-       where instance.status = 'active' and instance.lease_expires_at > now()
+      `select instance.id, instance.max_accounts as "maxAccounts", ${reserved('a.id <> $3')} as reserved
+       from instances instance where instance.status = 'active' and instance.lease_expires_at > now()
          and (not $2 or instance.server_id = (select server_id from instances where id = $1))
        order by instance.id`,
-      [preferred, staysOnServer],
+      [preferred, staysOnServer, account.id],
     );
     const hasRoom = ({ reserved, maxAccounts }: InstanceLoad) => reserved < maxAccounts;
     if (live.some((instance) => instance.id === preferred && hasRoom(instance))) return preferred;
     const shard = shardOf(
-      workspaceId,
+      account.workspaceId,
       live.map(({ id }) => id),
       this.config.router.shardSize,
     );
@@ -146,8 +146,11 @@ export class InstancesService {
   }
 }
 
-const reservedSql = `(select count(*)::int from accounts a
-  where a.instance_id = instance.id and a.desired_state = 'connected')`;
+/** SQL for how many accounts an instance is to drive, connected or not, of those that meet a condition. */
+function reserved(condition: string): string {
+  return `(select count(*)::int from accounts a
+    where a.instance_id = instance.id and a.desired_state = 'connected' and ${condition})`;
+}
 
 function isLive(instance: Instance): boolean {
   return instance.status === 'active' && instance.leaseExpiresAt.getTime() > Date.now();

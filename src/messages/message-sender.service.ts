@@ -1,5 +1,5 @@
 import { Inject, Injectable } from '@nestjs/common';
-import { AccountSessions } from '../accounts/account-sessions.service.js';
+import { AccountSessions, SessionNotReady } from '../accounts/account-sessions.service.js';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import { Problem } from '../platform/errors/problem.js';
@@ -24,6 +24,12 @@ export class SendTimedOut extends Problem {
   }
 }
 
+export class PendingInPage extends Problem {
+  constructor() {
+    super(504, 'whatsapp.pending', 'WhatsApp Web has the message and sends it as soon as it is connected.');
+  }
+}
+
 /** Sends through the sessions of this instance. The same message asked for twice is sent once: the calls are joined. */
 @Injectable()
 export class MessageSender {
@@ -44,13 +50,17 @@ export class MessageSender {
     const key = `${accountId}/${message.whatsappId}`;
     let sending = this.running.get(key);
     if (!sending) {
-      sending = this.sendNow(driver.current, message).finally(() => this.running.delete(key));
+      sending = this.sendNow(accountId, driver.current, message).finally(() => this.running.delete(key));
       this.running.set(key, sending);
     }
     return sending;
   }
 
-  private async sendNow(session: WhatsAppSession, message: DeliverMessage): Promise<{ ack: number }> {
+  private async sendNow(
+    accountId: string,
+    session: WhatsAppSession,
+    message: DeliverMessage,
+  ): Promise<{ ack: number }> {
     const { sendTimeoutMs } = this.config;
     const result = await session.sendText(
       message.chatId,
@@ -60,6 +70,8 @@ export class MessageSender {
       sendTimeoutMs,
     );
     if (result.outcome === 'not_registered') throw new RecipientNotRegistered(message.chatId);
+    if (result.outcome === 'not_ready') throw new SessionNotReady(accountId);
+    if (result.outcome === 'pending') throw new PendingInPage();
     if (result.outcome === 'timed_out') throw new SendTimedOut(sendTimeoutMs);
     if (result.ack < 0) throw new RefusedByWhatsApp();
     return { ack: result.ack };

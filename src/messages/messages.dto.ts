@@ -17,6 +17,7 @@ import {
   Min,
   registerDecorator,
 } from 'class-validator';
+import { Optional } from '../platform/http/optional.js';
 import { PageQuery, ScopedQuery } from '../platform/http/pagination.js';
 import {
   type Message,
@@ -60,7 +61,7 @@ function IsSmallJson() {
 
 export class SendMessageDto {
   /** The account that sends; without it one that is ready, the one that last wrote to this recipient first. */
-  @IsOptional()
+  @Optional()
   @IsUUID()
   accountId?: string;
 
@@ -71,7 +72,7 @@ export class SendMessageDto {
   @IsRecipient()
   to!: string;
 
-  @IsOptional()
+  @Optional()
   @IsIn(['text'], { message: 'must be text; other types are not sent yet' })
   type = 'text' as const;
 
@@ -82,7 +83,7 @@ export class SendMessageDto {
   @MaxLength(maxTextLength, { message: `must be at most ${maxTextLength} characters` })
   text!: string;
 
-  @IsOptional()
+  @Optional()
   @IsIn(['urgent', 'high', 'normal'])
   priority: Exclude<Priority, 'campaign'> = 'normal';
 
@@ -127,7 +128,7 @@ export class SendBatchDto {
 }
 
 export class ListMessagesQuery extends PageQuery {
-  @IsOptional()
+  @Optional()
   @IsUUID()
   accountId?: string;
 

@@ -239,15 +239,18 @@ export class MessagesService {
     return { message: toMessage(this.database, row), isHead: row.is_head === true };
   }
 
-  /** A ready account of the workspace: the one that last wrote to this recipient, else the one that wrote least lately. */
+  /** A ready account of the workspace: the one that last wrote to this recipient, else the one with the least to send. */
   private async chooseAccount(run: RunSql, workspaceId: string, address: string): Promise<string> {
     const [row] = await run(
       `select a.id from accounts a
-       left join lateral (select m.id from messages m where m.account_id = a.id and m.recipient = $2 and m.direction = 'outgoing'
-         order by m.id desc limit 1) to_recipient on true
-       left join lateral (select m.id from messages m where m.account_id = a.id order by m.id desc limit 1) latest on true
+       left join lateral (select max(latest.id::text) as id from (
+         select m.id, m.account_id from messages m
+         where m.workspace_id = $1 and m.recipient = $2 and m.direction = 'outgoing' order by m.id desc limit 20) latest
+         where latest.account_id = a.id) wrote on true
+       left join lateral (select count(*) as waiting from (
+         select from messages q where q.account_id = a.id and q.stage = 'queued' limit 1000) queued) backlog on true
        where a.workspace_id = $1 and a.status = 'ready'
-       order by to_recipient.id desc nulls last, latest.id asc nulls first limit 1`,
+       order by wrote.id desc nulls last, backlog.waiting, a.id limit 1`,
       [workspaceId, address],
     );
     if (!row) throw new NoAccountReady();

@@ -21,6 +21,9 @@ export interface Incoming {
   text: string;
 }
 
+/** An `unknown` message that turns out to have arrived has no error any more. */
+const cleared = 'error_code = null, error_message = null';
+
 /** What each ack makes of a message, and from which states: a status only moves forward. */
 const transitions: { ack: number; set: string; from: string[] }[] = [
   {
@@ -28,23 +31,36 @@ const transitions: { ack: number; set: string; from: string[] }[] = [
     set: `status = 'failed', failed_at = now(), error_code = 'whatsapp.refused', error_message = 'WhatsApp refused the message (ack -1).'`,
     from: ['sending', 'sent', 'unknown'],
   },
-  { ack: 1, set: `status = 'sent', sent_at = coalesce(m.sent_at, now())`, from: ['sending', 'unknown'] },
+  {
+    ack: 1,
+    set: `${cleared}, status = 'sent', sent_at = coalesce(m.sent_at, now())`,
+    from: ['sending', 'unknown'],
+  },
   {
     ack: 2,
-    set: `status = 'delivered', sent_at = coalesce(m.sent_at, now()), delivered_at = coalesce(m.delivered_at, now())`,
+    set: `${cleared}, status = 'delivered', sent_at = coalesce(m.sent_at, now()), delivered_at = coalesce(m.delivered_at, now())`,
     from: ['sending', 'sent', 'unknown'],
   },
   {
     ack: 3,
-    set: `status = 'read', sent_at = coalesce(m.sent_at, now()), delivered_at = coalesce(m.delivered_at, now()), read_at = coalesce(m.read_at, now())`,
+    set: `${cleared}, status = 'read', sent_at = coalesce(m.sent_at, now()), delivered_at = coalesce(m.delivered_at, now()), read_at = coalesce(m.read_at, now())`,
     from: ['sending', 'sent', 'delivered', 'unknown'],
   },
   {
     ack: 4,
-    set: `status = 'played', sent_at = coalesce(m.sent_at, now()), delivered_at = coalesce(m.delivered_at, now()), read_at = coalesce(m.read_at, now())`,
+    set: `${cleared}, status = 'played', sent_at = coalesce(m.sent_at, now()), delivered_at = coalesce(m.delivered_at, now()), read_at = coalesce(m.read_at, now())`,
     from: ['sending', 'sent', 'delivered', 'read', 'unknown'],
   },
 ];
+
+/** An ack that has not come after two days is looked up no more. */
+const awaitedForMs = 2 * 24 * 3_600_000;
+
+/** The smallest version 7 UUID of a time: ids are ordered by it, so that an index on them is one on time. */
+function firstIdOf(time: Date): string {
+  const hex = time.getTime().toString(16).padStart(12, '0');
+  return `${hex.slice(0, 8)}-${hex.slice(8)}-7000-8000-000000000000`;
+}
 
 /** Writes what WhatsApp told an instance. Everything here may be written twice: the second time changes nothing. */
 @Injectable()
@@ -86,7 +102,7 @@ export class ReceivedService {
             type: type === 'chat' ? 'text' : type,
             chatId,
             sender: addressOf(from),
-            text,
+            text: storable(text),
             whatsappId,
           })),
         ),
@@ -99,11 +115,16 @@ export class ReceivedService {
     return this.database.query(
       `select chat_id as "chatId", whatsapp_id as "whatsappId" from messages
        where account_id = $1 and direction = 'outgoing' and status in ('sending', 'sent', 'delivered', 'unknown')
-         and created_at > now() - interval '2 days'
+         and id > $3
        order by id desc limit $2`,
-      [accountId, limit],
+      [accountId, limit, firstIdOf(new Date(Date.now() - awaitedForMs))],
     );
   }
+}
+
+/** A text as PostgreSQL can store it; what a stranger sends must not keep the others out. */
+function storable(text: string): string {
+  return text.replaceAll('\u0000', '').toWellFormed();
 }
 
 /** A phone number's digits, or the chat id of what is none. */

@@ -8,6 +8,8 @@ import { prepared } from '../platform/database/prepared.js';
 import { Problem } from '../platform/errors/problem.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
+import { queuePolicies, type QueuePolicy } from '../queues/queue-policies.js';
+import { queueOf } from './message.entity.js';
 import { laneHead } from './message-rows.js';
 
 /** A message that this worker is sending, with where to send it. */
@@ -17,6 +19,7 @@ export interface Claim {
   chatId: string;
   text: string;
   whatsappId: string;
+  priority: number;
   /** 1 for the first try whose outcome may be uncertain. */
   attempt: number;
   epoch: number;
@@ -42,9 +45,7 @@ export type SendOutcome =
 
 /** How long a claim is its worker's alone. Taking it over from a live worker is safe too: the instance joins both. */
 const claimMs = 6_000;
-/** After this many tries without an answer nobody can tell, and the message becomes `unknown`. */
-const maxAttempts = 8;
-
+const renewClaimMs = 2_000;
 /** Answers of an instance that mean it did nothing. */
 const notTried = new Set([
   'instance.unreachable',
@@ -78,6 +79,7 @@ export class SendingService {
    * @param goOn claims the lane's next message in the same stroke, instead of only naming it
    */
   async send(claim: Claim, goOn: boolean): Promise<SendOutcome> {
+    const renewal = setInterval(() => this.renew(claim), renewClaimMs);
     try {
       if (claim.instanceUrl === null) throw new InstanceUnreachable('(none)', 'the account has no instance');
       const { epoch, chatId, text, whatsappId, attempt } = claim;
@@ -91,8 +93,23 @@ export class SendingService {
       );
       return await this.finish(claim, { status: 'sent' }, goOn);
     } catch (error) {
-      return this.handleFailure(claim, error, goOn);
+      return await this.handleFailure(claim, error, goOn);
+    } finally {
+      clearInterval(renewal);
     }
+  }
+
+  /** A slow send stays its worker's: nobody takes it over while that worker lives. */
+  private renew({ id }: Claim): void {
+    this.database
+      .query(
+        `update messages set next_attempt_at = now() + ${claimMs} * interval '1 millisecond'
+         where id = $1 and claimed_by = $2 and status = 'sending'`,
+        [id, this.config.worker.name],
+      )
+      .catch((error: unknown) =>
+        this.logger.warn({ err: error, messageId: id }, 'a claim could not be renewed'),
+      );
   }
 
   /** The account of a message, or null when the message is gone. */
@@ -182,6 +199,7 @@ export class SendingService {
 
   private async handleFailure(claim: Claim, error: unknown, goOn: boolean): Promise<SendOutcome> {
     const problem = error instanceof Problem ? error : new Problem(500, 'worker.failed', String(error));
+    const policy: QueuePolicy = queuePolicies[queueOf(claim.priority)];
     if (permanent.has(problem.code)) {
       return this.finish(claim, { status: 'failed', code: problem.code, message: problem.message }, goOn);
     }
@@ -190,8 +208,9 @@ export class SendingService {
       'not sent yet',
     );
     if (notTried.has(problem.code)) await this.putBack(claim);
-    else if (claim.attempt >= maxAttempts) await this.giveUp(claim, problem);
-    else await this.keepForAnotherTry(claim);
+    else if (problem.code === 'whatsapp.pending') await this.keepForAnotherTry(claim, 0);
+    else if (claim.attempt >= policy.attempts) await this.giveUp(claim, problem);
+    else await this.keepForAnotherTry(claim, 1);
     return { kind: 'postponed' };
   }
 
@@ -208,11 +227,14 @@ export class SendingService {
     );
   }
 
-  private async keepForAnotherTry(claim: Claim): Promise<void> {
-    const backoffMs = Math.min(30_000, 500 * 2 ** (claim.attempt - 1));
+  /** @param counts 0 when the page has the message, so that asking again is no further try */
+  private async keepForAnotherTry(claim: Claim, counts: 0 | 1): Promise<void> {
+    const { backoffMs: waits }: QueuePolicy = queuePolicies[queueOf(claim.priority)];
+    const backoffMs = waits[Math.min(claim.attempt, waits.length) - 1];
     await this.database.query(
-      `update messages set next_attempt_at = now() + $2::int * interval '1 millisecond' where id = $1 and status = 'sending'`,
-      [claim.id, backoffMs],
+      `update messages set next_attempt_at = now() + $2::int * interval '1 millisecond', attempts = attempts - 1 + $3::int
+       where id = $1 and status = 'sending'`,
+      [claim.id, backoffMs, counts],
     );
   }
 
@@ -229,14 +251,14 @@ const finished = `with finished as (
   update messages set status = $3, error_code = $4, error_message = $5,
     sent_at = case when $3 = 'sent' then now() else sent_at end,
     failed_at = case when $3 = 'failed' then now() else failed_at end
-  where id = $1 and stage = 'sending' returning id)`;
+  where id = $1 and status = 'sending' returning id)`;
 
 function claiming(worker: string): string {
   return `status = 'sending', attempts = m.attempts + 1, claimed_by = ${worker},
     next_attempt_at = now() + ${claimMs} * interval '1 millisecond'`;
 }
 
-const claimColumns = `m.id, m.account_id as "accountId", m.chat_id as "chatId", m.text, m.whatsapp_id as "whatsappId",
+const claimColumns = `m.id, m.priority, m.account_id as "accountId", m.chat_id as "chatId", m.text, m.whatsapp_id as "whatsappId",
   m.attempts as attempt, a.epoch, i.url as "instanceUrl"`;
 
 function isUniqueViolation(error: unknown): boolean {

@@ -65,11 +65,13 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
         ? [{ whatsappId, ack }]
         : Array.from({ length: ack }, (_step, index) => ({ whatsappId, ack: index + 1 })),
     );
-    await this.received.writeAcks(steps.map((step) => ({ accountId: account.id, ...step })));
+    this.acks.push(...steps.map((step) => ({ accountId: account.id, ...step })));
+    this.schedule();
     if (!account.lastConnectedAt) return;
     const since = (account.lastConnectedAt.getTime() - clockSkewMs) / 1000;
     const missed = (await session.recentIncoming(catchUpLimit)).filter(({ timestamp }) => timestamp >= since);
-    await this.received.storeIncoming(account, missed);
+    this.incoming.push(...missed.map((message) => ({ account, message })));
+    this.schedule();
   }
 
   private schedule(): void {

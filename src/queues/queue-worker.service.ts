@@ -112,6 +112,8 @@ export class QueueWorker implements OnModuleDestroy {
     this.stopping = true;
     this.wakeSlot?.();
     this.waiting.disconnect();
+    // Without Redis no command ends: what it holds are hints, which the sweep puts again.
+    if (this.redis.status !== 'ready') this.redis.disconnect();
     await this.loop;
     await Promise.all(this.running.values());
     if (this.renewal) clearInterval(this.renewal);
@@ -146,17 +148,20 @@ export class QueueWorker implements OnModuleDestroy {
     const lengths = this.redis.pipeline();
     for (const { waitKey } of this.sources) lengths.llen(waitKey);
     const replies = (await lengths.exec()) ?? [];
-    const first = replies.findIndex(([, length]) => Number(length) > 0);
-    const source = this.sources[first];
-    if (!source) return false;
-    const wanted = Math.min(Number(replies[first]![1]), this.config.worker.concurrency - this.running.size);
-    const jobs = await Promise.all(
-      Array.from({ length: wanted }, () => source.worker.getNextJob(this.token, { block: false })),
-    );
-    for (const job of jobs) {
-      if (job) this.running.set(job, this.work(job, source.processor, source.name));
+    for (const [index, source] of this.sources.entries()) {
+      const waiting = Number(replies[index]?.[1]);
+      if (!(waiting > 0)) continue;
+      const wanted = Math.min(waiting, this.config.worker.concurrency - this.running.size);
+      const jobs = await Promise.all(
+        Array.from({ length: wanted }, () => source.worker.getNextJob(this.token, { block: false })),
+      );
+      for (const job of jobs) {
+        if (job) this.running.set(job, this.work(job, source.processor, source.name));
+      }
+      // None from a queue that has some: it is paused, and the later ones are served.
+      if (jobs.some(Boolean)) return true;
     }
-    return jobs.some(Boolean);
+    return false;
   }
 
   /** Blocks on the markers that BullMQ sets when a job is added to a queue, as its own workers do, on all of them at once. */

@@ -7,6 +7,10 @@
 export type PageSendResult =
   | { outcome: 'known'; ack: number; whatsappId: string }
   | { outcome: 'not_registered' }
+  /** The page has the message and will send it by itself, as WhatsApp Web does when it is connected again. */
+  | { outcome: 'pending' }
+  /** The page was loaded anew and is not ready yet: nothing was done. */
+  | { outcome: 'not_ready' }
   | { outcome: 'timed_out' };
 
 /** An incoming message, reduced to what is stored. */
@@ -25,6 +29,11 @@ interface PageModel {
   ack?: number;
 }
 
+interface PageChat {
+  id: { _serialized: string; isLid(): boolean; isGroup?(): boolean };
+  groupMetadata?: { isLidAddressingMode?: boolean };
+}
+
 interface PageWindow {
   require(name: string): any; // eslint-disable-line @typescript-eslint/no-explicit-any -- WhatsApp's modules have no types
   WWebJS: any; // eslint-disable-line @typescript-eslint/no-explicit-any -- nor has the injected library
@@ -37,6 +46,7 @@ interface PageWindow {
   flotillaEmit: (events: string) => void;
   flotilla?: {
     nextId: string | null;
+    keyOf(chat: PageChat, id: string): string;
     find(key: string, thorough: boolean): Promise<PageModel | undefined>;
     send(
       chatId: string,
@@ -78,39 +88,61 @@ export function installFlotilla(gatherMs: number): void {
     return found?.wid !== undefined;
   };
 
+  /** What the library's own link preview adds to a message, within a time of its own: a slow site delays no message long. */
+  const previewOf = async (text: string): Promise<object> => {
+    const link = window.require('WALinkify').findLink(text);
+    if (!link) return {};
+    const preview = window.require('WAWebLinkPreviewChatAction').getLinkPreview(link);
+    const late = new Promise<null>((resolve) => setTimeout(() => resolve(null), 3_000));
+    const found = await Promise.race([preview, late]).catch(() => null);
+    return found?.data ? { ...found.data, preview: true, subtype: 'url' } : {};
+  };
+
   const flotilla: NonNullable<PageWindow['flotilla']> = {
     nextId: null,
+    // The key exactly as the library's sendMessage makes it: in a group it names the participant too.
+    keyOf: (chat, id) => {
+      const { getMaybeMeLidUser, getMaybeMePnUser } = window.require('WAWebUserPrefsMeUser');
+      const isGroup = typeof chat.id.isGroup === 'function' && chat.id.isGroup();
+      const usesLid = isGroup ? chat.groupMetadata?.isLidAddressingMode : chat.id.isLid();
+      const from = usesLid ? getMaybeMeLidUser() : getMaybeMePnUser();
+      const participant = isGroup ? window.require('WAWebWidFactory').asUserWidOrThrow(from) : undefined;
+      return new MsgKey({ from, to: chat.id, id, participant, selfDir: 'out' })._serialized;
+    },
     // A page that was reloaded has its older messages in storage only.
     find: async (key, thorough) =>
       Msg.get(key) ?? (thorough ? (await Msg.getMessagesById([key]))?.messages?.[0] : undefined),
     send: async (chatId, text, id, thorough, timeoutMs) => {
-      let chat: { id: { _serialized: string } } | undefined;
+      let chat: PageChat | undefined;
+      let failure: unknown = new Error(`WhatsApp gave no chat for ${chatId}`);
       try {
         chat = await window.WWebJS.getChat(chatId, { getAsModel: false });
       } catch (error) {
-        if (await isRegistered(chatId)) throw error;
+        failure = error;
       }
-      if (!chat) return { outcome: 'not_registered' };
+      if (!chat) {
+        if (await isRegistered(chatId)) throw failure;
+        return { outcome: 'not_registered' };
+      }
 
-      const key = `true_${chat.id._serialized}_${id}`;
+      const key = flotilla.keyOf(chat, id);
       const deadline = Date.now() + timeoutMs;
       let message = await flotilla.find(key, thorough);
       if (!message) {
-        flotilla.nextId = id;
+        const preview = await previewOf(text);
         let timer;
         const timeout = new Promise<'timeout'>((resolve) => {
           timer = setTimeout(() => resolve('timeout'), timeoutMs);
         });
         try {
-          const sending = window.WWebJS.sendMessage(chat, text, {
-            linkPreview: true,
-            waitUntilMsgSent: true,
-          });
+          // Without a preview to make, sendMessage asks for the id before it awaits anything: nobody else can take it.
+          flotilla.nextId = id;
+          const sending = window.WWebJS.sendMessage(chat, text, { ...preview, waitUntilMsgSent: true });
+          flotilla.nextId = null;
           const sent = await Promise.race([sending, timeout]);
           message = sent === 'timeout' ? await flotilla.find(key, false) : sent;
         } finally {
           clearTimeout(timer);
-          flotilla.nextId = null;
         }
       }
       // A message that is known but has no ack yet is on its way: WhatsApp sends it again by itself after a reconnect.
@@ -118,7 +150,8 @@ export function installFlotilla(gatherMs: number): void {
         await new Promise((resolve) => setTimeout(resolve, 50));
         message = await flotilla.find(key, false);
       }
-      if (!message || (message.ack ?? 0) === 0) return { outcome: 'timed_out' };
+      if (!message) return { outcome: 'timed_out' };
+      if ((message.ack ?? 0) === 0) return { outcome: 'pending' };
       return { outcome: 'known', ack: message.ack ?? 0, whatsappId: message.id.id };
     },
   };
@@ -168,7 +201,8 @@ export function sendText(
   thorough: boolean,
   timeoutMs: number,
 ): Promise<PageSendResult> {
-  return window.flotilla!.send(chatId, text, id, thorough, timeoutMs);
+  if (!window.flotilla) return Promise.resolve({ outcome: 'not_ready' });
+  return window.flotilla.send(chatId, text, id, thorough, timeoutMs);
 }
 
 /** How far messages got that this account sent, by their ids; those the page does not know are left out. */
@@ -177,7 +211,8 @@ export async function acksOf(
 ): Promise<{ whatsappId: string; ack: number }[]> {
   const found: { whatsappId: string; ack: number }[] = [];
   for (const { chatId, whatsappId } of messages) {
-    const message = await window.flotilla!.find(`true_${chatId}_${whatsappId}`, true);
+    const chat = await window.WWebJS.getChat(chatId, { getAsModel: false }).catch(() => null);
+    const message = chat && (await window.flotilla!.find(window.flotilla!.keyOf(chat, whatsappId), true));
     if (message) found.push({ whatsappId, ack: message.ack ?? 0 });
   }
   return found;
@@ -199,6 +234,11 @@ export function recentIncoming(limit: number): PageMessage[] {
       text: model.body ?? '',
       timestamp: model.t,
     }));
+}
+
+/** Whether this load of the page has what {@link installFlotilla} makes. */
+export function hasFlotilla(): boolean {
+  return window.flotilla !== undefined;
 }
 
 /** Where the page's connection stands. */

@@ -8,6 +8,7 @@ import {
   acksOf,
   announceSynced,
   connectionState,
+  hasFlotilla,
   installFlotilla,
   logOut,
   type PageEvent,
@@ -48,14 +49,16 @@ export interface SessionOptions {
   onWarning: (message: string, error: unknown) => void;
 }
 
-/** WhatsApp shows a QR code for 20 s, the first one for a minute. */
-const qrLifetimeMs = 60_000;
+/** WhatsApp shows the first QR code for a minute, the next ones for 20 s each. */
+const firstQrLifetimeMs = 60_000;
+const qrLifetimeMs = 20_000;
 const pairingCodeLifetimeMs = 180_000;
 const probeMs = 250;
 /** How long the page gathers acks and incoming messages before it tells them together. */
 const gatherMs = 20;
 const closeMs = 5_000;
 const finishSendsMs = 10_000;
+const launchMs = 15_000;
 const logoutMs = 10_000;
 
 /** One account in one browser: whatsapp-web.js behind plain calls and plain events. */
@@ -66,8 +69,10 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   private isReady = false;
   private isAuthenticated = false;
   private isBound = false;
+  private qrsShown = 0;
   /** A person is expected to scan or type: no deadline runs. */
   private isWaitingForPerson = false;
+  private starting: Promise<void> | null = null;
   private confirmedLogout: (() => void) | null = null;
   private readonly sends = new Set<Promise<unknown>>();
 
@@ -79,18 +84,20 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     return this.isReady && !this.ended;
   }
 
-  /** The process id of the browser, which leads a process group of its own. */
-  get browserPid(): number | null {
-    return this.browser?.process()?.pid ?? null;
-  }
-
   /**
    * Starts the browser, loads WhatsApp, and returns once it shows a QR code, asks for a code or restores the session.
    * What follows is told by events.
    * @throws when the browser or the page does not start
    */
   async start(): Promise<void> {
+    this.starting = this.launch();
+    await this.starting;
+  }
+
+  private async launch(): Promise<void> {
+    if (this.ended) return;
     await claimProfile(this.options.profileDir);
+    if (this.ended) return;
     const client = new whatsapp.Client({
       puppeteer: launchOptions(
         this.options.chromiumPath,
@@ -111,10 +118,13 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
       this.adoptBrowser(client);
     } catch (error) {
       this.adoptBrowser(client);
-      await this.stop();
+      this.ended = true;
+      await this.closeBrowser();
       throw error;
     }
-    void this.watchUntilReady(client);
+    // Stopped meanwhile: the browser that was being launched must not stay behind, linked and owned by nobody.
+    if (this.ended) await this.closeBrowser();
+    else void this.watchUntilReady(client);
   }
 
   /**
@@ -126,6 +136,12 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     this.isReady = false;
     await Promise.race([Promise.allSettled(this.sends), delay(finishSendsMs, undefined, { ref: false })]);
     this.client?.removeAllListeners();
+    await this.closeBrowser();
+    // A launch that is still going on closes its own browser when it sees that the session has ended.
+    await Promise.race([this.starting?.catch(() => undefined), delay(launchMs, undefined, { ref: false })]);
+  }
+
+  private async closeBrowser(): Promise<void> {
     const browser = this.browser ?? (this.client?.pupBrowser as Browser | undefined) ?? null;
     const pid = browser?.process()?.pid;
     if (!browser) return;
@@ -202,7 +218,8 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   private listen(client: Client): void {
     client.on('qr', (qr) => {
       this.isWaitingForPerson = true;
-      this.emit('qr', qr, qrLifetimeMs);
+      this.emit('qr', qr, this.qrsShown === 0 ? firstQrLifetimeMs : qrLifetimeMs);
+      this.qrsShown += 1;
     });
     client.on('code', (code) => {
       this.isWaitingForPerson = true;
@@ -226,6 +243,20 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   private adoptBrowser(client: Client): void {
     this.browser = (client.pupBrowser as Browser | undefined) ?? null;
     this.browser?.once('disconnected', () => void this.close('crashed', 'the browser ended'));
+    // A renderer that dies leaves its browser running, with a page that answers nothing.
+    client.pupPage?.once('error', (error) => void this.close('crashed', String(error)));
+    client.pupPage?.on('framenavigated', (frame) => {
+      if (!frame.parentFrame()) void this.checkAfterNavigation(client);
+    });
+  }
+
+  /** When the page has loaded anew, by itself, nothing can be sent until it is ready again. */
+  private async checkAfterNavigation(client: Client): Promise<void> {
+    const isInstalled = await client.pupPage?.evaluate(hasFlotilla).catch(() => false);
+    if (isInstalled || !this.isReady || this.ended) return;
+    this.isReady = false;
+    this.isAuthenticated = false;
+    void this.watchUntilReady(client);
   }
 
   private async becomeReady(client: Client): Promise<void> {
@@ -279,7 +310,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
         this.emit('syncing');
       }
       if (seen?.hasSynced && !this.isAuthenticated && ++syncedProbes === 4) {
-        await client.pupPage?.evaluate(announceSynced);
+        await client.pupPage?.evaluate(announceSynced).catch(() => null);
       }
       if (Date.now() > deadline) {
         await this.close(

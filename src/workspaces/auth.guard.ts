@@ -5,6 +5,7 @@ import type { Request } from 'express';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
 import { keyRoles, type KeyRole } from './api-key.entity.js';
 import { AuthenticationService, type Principal } from './authentication.service.js';
+import { WorkspacesService } from './workspaces.service.js';
 
 type Access = 'public' | 'admin' | KeyRole;
 type AuthenticatedRequest = Request & { principal?: Principal; workspaceId?: string };
@@ -47,6 +48,7 @@ export class AuthGuard implements CanActivate {
   constructor(
     private readonly reflector: Reflector,
     private readonly authentication: AuthenticationService,
+    private readonly workspaces: WorkspacesService,
   ) {}
 
   async canActivate(context: ExecutionContext): Promise<boolean> {
@@ -61,6 +63,7 @@ export class AuthGuard implements CanActivate {
     request.principal = principal;
     if (principal.kind === 'admin') {
       request.workspaceId = workspaceIdOf(request);
+      if (request.workspaceId !== undefined) await this.workspaces.get(request.workspaceId);
       return true;
     }
     if (needed === 'admin' || keyRoles.indexOf(principal.role) > keyRoles.indexOf(needed))

@@ -1,3 +1,4 @@
+import { isIP } from 'node:net';
 import {
   ArrayMaxSize,
   IsArray,
@@ -6,8 +7,10 @@ import {
   IsOptional,
   IsString,
   Length,
-  Matches,
+  registerDecorator,
+  type ValidationOptions,
 } from 'class-validator';
+import { Optional } from '../platform/http/optional.js';
 import { keyRoles, type ApiKey, type KeyRole } from './api-key.entity.js';
 import type { Workspace } from './workspace.entity.js';
 
@@ -19,10 +22,31 @@ export class CreateWorkspaceDto {
 }
 
 export class UpdateWorkspaceDto {
-  @IsOptional()
+  @Optional()
   @IsString()
   @Length(1, 200)
   name?: string;
+}
+
+function IsIpRange(options: ValidationOptions) {
+  return (target: object, propertyName: string) =>
+    registerDecorator({
+      name: 'isIpRange',
+      target: target.constructor,
+      propertyName,
+      options,
+      validator: {
+        validate: (value: unknown) => typeof value === 'string' && isIpRange(value),
+        defaultMessage: () => 'each must be an IP address, or a range such as 10.0.0.0/8',
+      },
+    });
+}
+
+function isIpRange(text: string): boolean {
+  const [address = '', bits, ...rest] = text.split('/');
+  const family = isIP(address);
+  if (family === 0 || rest.length > 0) return false;
+  return bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (family === 6 ? 128 : 32));
 }
 
 export class CreateApiKeyDto {
@@ -43,10 +67,7 @@ export class CreateApiKeyDto {
   @IsOptional()
   @IsArray()
   @ArrayMaxSize(100)
-  @Matches(/^[0-9a-fA-F.:]+(\/\d{1,3})?$/, {
-    each: true,
-    message: 'each must be an IP address or a CIDR range',
-  })
+  @IsIpRange({ each: true })
   allowedIps?: string[];
 }
 

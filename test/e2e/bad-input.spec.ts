@@ -50,6 +50,7 @@ describe('bad input is refused with a status and a code, and nothing is written'
       'validation.failed',
       'metadata',
     ],
+    ['a priority that is null', { to, text: 'x', priority: null }, 400, 'validation.failed', 'priority'],
     ['an unknown priority', { to, text: 'x', priority: 'campaign' }, 400, 'validation.failed', 'priority'],
     ['a time that is none', { to, text: 'x', sendAt: 'tomorrow' }, 400, 'validation.failed', 'sendAt'],
     ['an account id that is none', { accountId: 'x', to, text: 'x' }, 400, 'validation.failed', 'accountId'],
@@ -202,6 +203,40 @@ describe('bad input is refused with a status and a code, and nothing is written'
     expect(
       (await workspace.call('POST', `/accounts/${accountId}/connect`, { method: 'code' })).body,
     ).toMatchObject({ status: 400, code: 'validation.failed' });
+  });
+
+  it('an unknown workspace, an address that is none, an event id from elsewhere', async () => {
+    const nobody = '01960000-0000-7000-8000-000000000000';
+    expect(
+      (await flotilla.call('POST', `/accounts?workspaceId=${nobody}`, { name: 'x' })).body,
+    ).toMatchObject({ status: 404, code: 'workspace.not_found' });
+    for (const ip of ['999.1.1.1', '10.0.0.0/99', 'x']) {
+      const answer = await flotilla.call('POST', `/workspaces/${workspace.id}/api-keys`, {
+        name: 'x',
+        role: 'owner',
+        allowedIps: [ip],
+      });
+      expect(answer.body).toMatchObject({ status: 400, code: 'validation.failed' });
+    }
+    for (const id of ['x', '1-9999999999999999999']) {
+      const answer = await workspace.call('GET', '/events', undefined, { 'last-event-id': id });
+      expect(answer.body).toMatchObject({ status: 400, code: 'events.invalid_cursor' });
+    }
+  });
+
+  it('null where none may be', async () => {
+    for (const body of [{ name: null }, { name: 'x', environment: null }]) {
+      expect((await workspace.call('POST', '/accounts', body)).body).toMatchObject({
+        status: 400,
+        code: 'validation.failed',
+      });
+    }
+    expect((await workspace.call('PATCH', `/accounts/${accountId}`, { labels: null })).body).toMatchObject({
+      status: 400,
+    });
+    expect((await flotilla.call('PATCH', `/workspaces/${workspace.id}`, { name: null })).body).toMatchObject({
+      status: 400,
+    });
   });
 
   it('a route that does not exist', async () => {

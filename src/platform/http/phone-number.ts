@@ -3,12 +3,15 @@ import { parsePhoneNumberFromString } from 'libphonenumber-js/max';
 /** A number is read when its request is checked and again when it is used: the second time it is known. */
 const known = new Map<string, string | null>();
 const knownAtMost = 10_000;
+/** Longer than any number in any notation. */
+const longest = 40;
 
 /**
  * Reads a phone number in any usual notation with its country code: `+62 812-3456-7890`, `0062812…`, `62812…`.
  * @returns its digits without a plus, or null when it is no possible number
  */
 export function parsePhoneNumber(text: string): string | null {
+  if (text.length > longest) return null;
   const seen = known.get(text);
   if (seen !== undefined) return seen;
   const number = parse(text.trim());

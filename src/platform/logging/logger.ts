@@ -32,8 +32,18 @@ export function createLogger(role: string, level: string): Logger {
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: { level: (label) => ({ level: label }) },
     redact: { paths: redact, censor: '[redacted]' },
+    serializers: { err: describeError },
     mixin: () => ({ ...logContext.getStore() }),
   });
+}
+
+/** An error without what a database adds to it: the row and the parameters, which hold texts and codes. */
+function describeError(error: unknown): unknown {
+  if (!(error instanceof Error)) return error;
+  const { name, message, stack } = error;
+  const { code, status } = error as { code?: unknown; status?: unknown };
+  const cause = error.cause === undefined ? undefined : describeError(error.cause);
+  return { type: name, message, code, status, stack, cause };
 }
 
 /** Lets Nest write its own lines through pino. */

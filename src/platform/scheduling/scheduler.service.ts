@@ -57,7 +57,11 @@ export class SchedulerService implements OnApplicationBootstrap, OnModuleDestroy
 
   /** Leads until the session that holds the lock ends or this process stops. */
   private async leadOnce(): Promise<void> {
-    const session = new Client({ connectionString: this.config.database.url, keepAlive: true });
+    const session = new Client({
+      connectionString: this.config.database.url,
+      keepAlive: true,
+      connectionTimeoutMillis: 10_000,
+    });
     const lost = new AbortController();
     session.on('error', () => lost.abort());
     session.on('end', () => lost.abort());
