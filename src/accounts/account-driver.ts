@@ -131,6 +131,8 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
     ) {
       return { reason: 'stopped', detail: 'owned by another instance' };
     }
+    // Stopped while that was written: there is nothing to end yet.
+    if (this.stopped.signal.aborted) return { reason: 'stopped', detail: '' };
     const ended = new Promise<SessionEnd>((resolve) => {
       this.endSession = resolve;
     });

@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Flotilla, type Workspace } from './flotilla.js';
 
@@ -240,10 +242,11 @@ describe('bad input is refused with a status and a code, and nothing is written'
   });
 
   it('a route that does not exist', async () => {
-    expect((await workspace.call('GET', '/nothing')).body).toMatchObject({
-      status: 404,
-      code: 'route.not_found',
-    });
+    for (const url of [`${flotilla.stack.urls.api}/nothing`, `${flotilla.stack.urls.api}/api/v1/nothing`]) {
+      const answer = await fetch(url, { headers: { authorization: `Bearer ${workspace.key}` } });
+      expect(answer.headers.get('content-type')).toContain('application/problem+json');
+      expect(await answer.json()).toMatchObject({ status: 404, code: 'route.not_found' });
+    }
   });
 });
 
@@ -274,6 +277,38 @@ describe('what the contract says is queued, is queued', () => {
     expect(
       (await workspace.send({ ...message, text: 'twice' }, { 'idempotency-key': 'order-1' })).body,
     ).toMatchObject({ status: 422, code: 'idempotency.mismatch' });
+  });
+
+  it('a reader of the events that is slow gets all of them, and one that goes away harms nobody', async () => {
+    const big = await flotilla.newWorkspace();
+    const { body: account } = await big.call('POST', '/accounts', { name: 'big' });
+    const messages = Array.from({ length: 120 }, () => ({
+      accountId: account.id,
+      to,
+      text: 'x'.repeat(60_000),
+    }));
+    expect((await big.call('POST', '/messages/batch', { messages })).status).toBe(200);
+    const open = async () => {
+      const { hostname, port } = new URL(flotilla.stack.urls.api);
+      const socket = connect(Number(port), hostname);
+      socket.write(
+        `GET /api/v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${big.key}\r\nLast-Event-ID: 0-0\r\n\r\n`,
+      );
+      await once(socket, 'readable');
+      return socket;
+    };
+    const leaver = await open();
+    leaver.destroy();
+    const reader = await open();
+    let events = 0;
+    for await (const chunk of reader) {
+      events += String(chunk).split('event: message.queued').length - 1;
+      // Reads a little at a time, as a slow network does.
+      if (events >= messages.length - 1) break;
+    }
+    reader.destroy();
+    expect(events).toBeGreaterThanOrEqual(messages.length - 1);
+    expect((await flotilla.call('GET', '/health/live')).status).toBe(200);
   });
 
   it('a batch tells the outcome of each', async () => {

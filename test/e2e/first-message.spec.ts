@@ -1,3 +1,4 @@
+import { readdir, readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { eventually, Flotilla, type Workspace } from './flotilla.js';
 
@@ -180,6 +181,24 @@ describe('a message from REST to read', () => {
     );
   });
 
+  it('leaves no browser when it is disconnected while it starts, and connects after all when asked again', async () => {
+    const id = await workspace.newAccount();
+    await eventually('its browser', async () => (await browsersOf(flotilla, id)) > 0);
+    await workspace.call('POST', `/accounts/${id}/disconnect`);
+    await eventually('no browser', async () => (await browsersOf(flotilla, id)) === 0);
+    expect((await workspace.account(id)).status).toBe('disconnected');
+    for (let round = 0; round < 3; round += 1) {
+      await workspace.call('POST', `/accounts/${id}/connect`);
+      await workspace.call('POST', `/accounts/${id}/disconnect`);
+    }
+    await workspace.call('POST', `/accounts/${id}/connect`);
+    await workspace.untilStatus(id, 'qr');
+    // A helper that has not become itself yet looks like another browser, for a moment.
+    await eventually('one browser', async () => (await browsersOf(flotilla, id)) === 1, 5_000);
+    await workspace.call('DELETE', `/accounts/${id}`);
+    await eventually('no browser', async () => (await browsersOf(flotilla, id)) === 0);
+  });
+
   it('disconnects and reconnects without a QR code, logs out for good', async () => {
     const [account] = (await workspace.call('GET', '/accounts?status=ready')).body.items;
     expect((await workspace.call('POST', `/accounts/${account.id}/disconnect`)).body.status).toBe(
@@ -210,6 +229,16 @@ describe('a message from REST to read', () => {
     await workspace.untilStatus(account.id, 'qr');
   });
 });
+
+/** How many browsers run with an account's profile. */
+async function browsersOf(target: Flotilla, id: string): Promise<number> {
+  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));
+  const lines = await Promise.all(
+    pids.map((pid) => readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')),
+  );
+  const profile = `--user-data-dir=${target.stack.varDir}/sessions/session-${id}`;
+  return lines.filter((line) => line.includes(profile) && !line.includes('--type=')).length;
+}
 
 interface ReadEvent {
   id: string;
