@@ -230,14 +230,18 @@ describe('a message from REST to read', () => {
   });
 });
 
-/** How many browsers run with an account's profile. */
+/** How many browsers run with an account's profile; Debian starts each from a shell script, which stays its parent. */
 async function browsersOf(target: Flotilla, id: string): Promise<number> {
-  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));
-  const lines = await Promise.all(
-    pids.map((pid) => readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')),
-  );
   const profile = `--user-data-dir=${target.stack.varDir}/sessions/session-${id}`;
-  return lines.filter((line) => line.includes(profile) && !line.includes('--type=')).length;
+  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));
+  const parents = new Map<string, string>();
+  for (const pid of pids) {
+    const commandLine = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
+    if (!commandLine.includes(profile) || commandLine.includes('--type=')) continue;
+    const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '');
+    parents.set(pid, /^PPid:\s+(\d+)/m.exec(status)?.[1] ?? '');
+  }
+  return [...parents.values()].filter((parent) => !parents.has(parent)).length;
 }
 
 interface ReadEvent {
