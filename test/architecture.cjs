@@ -59,7 +59,7 @@ module.exports = {
       name: 'edges-hold-no-sql',
       comment: 'Controllers, processors, listeners and tasks call services; TypeORM belongs to those.',
       severity: 'error',
-      from: { path: '\\.(controller|processor|listener|commands)\\.ts$' },
+      from: { path: '\\.(controller|processor|listener|task|commands)\\.ts$' },
       to: { path: 'node_modules/(typeorm|pg|@nestjs/typeorm)/' },
     },
     {

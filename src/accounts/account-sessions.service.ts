@@ -17,7 +17,6 @@ import { SandboxClient } from './sandbox-client.js';
 /** Covers a notification that was lost. */
 const pollMs = 3_000;
 const leaseRenewalMs = 2_000;
-const version = '0.1.0';
 
 export class AccountNotDrivenHere extends Problem {
   constructor(id: string, epoch?: number) {
@@ -77,7 +76,7 @@ export class AccountSessions
   }
 
   async onApplicationBootstrap(): Promise<void> {
-    await this.instances.register(version);
+    await this.instances.register();
     // Nothing runs yet: what the row says of a session that a dead predecessor had is no longer so.
     await this.accounts.update(
       {

@@ -8,8 +8,9 @@ export interface Progress {
   note: string;
 }
 
-const isTerminal = process.stdout.isTTY && process.env.TERM !== 'dumb';
-const hasColour = isTerminal && !process.env.NO_COLOR;
+const isTerminal = process.stdout.isTTY;
+/** As the terminal and NO_COLOR say. */
+const hasColour = isTerminal && process.stdout.hasColors();
 /** How often a line tells of a progress where no bar can be drawn. */
 const lineEveryMs = 1_000;
 

@@ -6,7 +6,16 @@ import type { Config } from '../platform/config/config.js';
 import { NO_FAULTS, type Faults } from '../sandbox/sandbox.faults.js';
 import type { LedgerEntry } from '../sandbox/sandbox.ledger.js';
 import { DemoClient, DemoFailed, Refused, Unreachable } from './demo.client.js';
-import { bold, dim, ProgressBars, say, table } from './demo.screen.js';
+import {
+  groups,
+  SendingProgress,
+  planMessages,
+  toBody,
+  summary,
+  type Planned,
+  steps,
+} from './demo.progress.js';
+import { bold, dim, ProgressBars, say } from './demo.screen.js';
 
 const accountCount = 3;
 const recipientCount = 6;
@@ -17,33 +26,6 @@ const stallMs = 60_000;
 /** Without any event for this long it asks instead of listening. */
 const askMs = 5_000;
 const lookMs = 100;
-
-/** The rows of the table: how the messages were handed over. */
-const groups = ['urgent', 'high', 'normal', 'bulk (normal)'] as const;
-type Group = (typeof groups)[number];
-
-interface Planned {
-  group: Group;
-  accountId: string;
-  to: string;
-  text: string;
-}
-
-/** How far a status is on its way to `read`. */
-const steps: Partial<Record<MessageResponse['status'], number>> = {
-  sent: 1,
-  delivered: 2,
-  read: 3,
-  played: 3,
-};
-const ended = new Set<MessageResponse['status']>([
-  'read',
-  'played',
-  'failed',
-  'unknown',
-  'cancelled',
-  'expired',
-]);
 
 const linkSteps: AccountResponse['status'][] = ['created', 'starting', 'qr', 'syncing', 'ready'];
 const linkEnds = new Set<AccountResponse['status']>(['conflict', 'disconnected', 'logged_out', 'failed']);
@@ -198,7 +180,7 @@ class Demo {
     } catch (error) {
       if (!(error instanceof Refused) || error.status !== 401) throw error;
       throw new DemoFailed(
-        `The Flotilla at ${this.apiUrl} does not know the ADMIN_API_KEY of ${envFile() ?? 'this environment'}: it is another one, or was started before the key was changed.`,
+        `The Flotilla at ${this.apiUrl} does not know the ADMIN_API_KEY of ${this.config.envFile ?? 'this environment'}: it is another one, or was started before the key was changed.`,
       );
     }
   }
@@ -410,115 +392,13 @@ class Demo {
   }
 
   private removal(workspace: string): string {
-    const file = envFile();
+    const file = this.config.envFile;
     const key = file ? `$(grep ^ADMIN_API_KEY= ${file} | cut -d= -f2-)` : '$ADMIN_API_KEY';
     return `curl -X DELETE ${this.apiUrl}/api/v1/workspaces/${workspace} -H "Authorization: Bearer ${key}"`;
   }
 }
 
-/** What is known of the messages, from answers and events in whatever order they come. */
-class SendingProgress {
-  changedAt = Date.now();
-  private readonly known = new Map<string, MessageResponse>();
-  private readonly planned: Map<Group, number>;
-
-  constructor(private readonly plan: Planned[]) {
-    this.planned = new Map(
-      groups.map((group) => [group, plan.filter((item) => item.group === group).length]),
-    );
-  }
-
-  get messages(): MessageResponse[] {
-    return [...this.known.values()];
-  }
-
-  /** How many have not come to an end. */
-  get open(): number {
-    return this.plan.length - this.messages.filter(({ status }) => ended.has(status)).length;
-  }
-
-  get isComplete(): boolean {
-    return this.open <= 0;
-  }
-
-  /** Takes what is newer than what is known. */
-  see(message: MessageResponse): void {
-    if (message.direction !== 'outgoing') return;
-    const before = this.known.get(message.id);
-    if (before && (ended.has(before.status) || (steps[message.status] ?? 0) < (steps[before.status] ?? 0))) {
-      if (!ended.has(message.status)) return;
-    }
-    if (before?.status !== message.status) this.changedAt = Date.now();
-    this.known.set(message.id, message);
-  }
-
-  of(group: Group): { total: number; sent: number; delivered: number; read: number } {
-    return {
-      total: this.planned.get(group) ?? 0,
-      ...countSteps(this.messages.filter((m) => groupOf(m) === group)),
-    };
-  }
-}
-
-/** A quarter goes as bulk; the rest one by one, spread over the accounts and the three priorities. */
-function planMessages(count: number, accounts: AccountResponse[], recipients: string[]): Planned[] {
-  const bulkCount = Math.floor(count / 4);
-  return Array.from({ length: count }, (_item, index) => {
-    const inGroup = index < bulkCount ? index : index - bulkCount;
-    const group = index < bulkCount ? 'bulk (normal)' : groups[Math.floor(inGroup / accounts.length) % 3]!;
-    return {
-      group,
-      accountId: accounts[inGroup % accounts.length]!.id,
-      to: `+${recipients[index % recipients.length]!}`,
-      text: `Demo message ${index + 1} of ${count}, ${group}`,
-    };
-  });
-}
-
-function toBody({ group, accountId, to, text }: Planned): object {
-  const priority = group === 'bulk (normal)' ? 'normal' : group;
-  return { accountId, to, text, priority, metadata: { group } };
-}
-
-function groupOf({ metadata }: MessageResponse): Group | undefined {
-  return groups.find((group) => group === metadata.group);
-}
-
-function countSteps(messages: MessageResponse[]): { sent: number; delivered: number; read: number } {
-  const reached = (step: number) => messages.filter(({ status }) => (steps[status] ?? 0) >= step).length;
-  return { sent: reached(1), delivered: reached(2), read: reached(3) };
-}
-
-function summary(messages: MessageResponse[]): string {
-  const row = (name: string, ofRow: MessageResponse[]) => {
-    const { sent, delivered, read } = countSteps(ofRow);
-    const waits = ofRow
-      .flatMap(({ createdAt, sentAt }) => (sentAt ? [Date.parse(sentAt) - Date.parse(createdAt)] : []))
-      .sort((a, b) => a - b);
-    const at = (share: number) => (waits.length ? `${waits[Math.ceil(share * waits.length) - 1]} ms` : '');
-    return [name, String(sent), String(delivered), String(read), at(0.5), at(0.95), at(1)];
-  };
-  return table(
-    ['priority', 'sent', 'delivered', 'read', 'wait median', 'wait p95', 'wait max'],
-    [
-      ...groups.map((group) =>
-        row(
-          group,
-          messages.filter((message) => groupOf(message) === group),
-        ),
-      ),
-      row('all', messages),
-    ],
-  );
-}
-
 /** `vm.instance_00` writes `instance_00.log`. */
 function logOf(instanceId: string): string {
   return `${instanceId.slice(instanceId.lastIndexOf('.') + 1)}.log`;
-}
-
-/** The file that holds the settings, as this process was told; null when it is the environment alone. */
-function envFile(): string | null {
-  const { ENV_FILE } = process.env;
-  return ENV_FILE === 'none' ? null : (ENV_FILE ?? '.env');
 }

@@ -2,10 +2,9 @@ import { Inject, Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import type { NextFunction, Request, Response } from 'express';
 import type { Redis } from 'ioredis';
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { DataSource } from 'typeorm';
-import { projectRoot } from '../platform/config/config.js';
+import type { Config } from '../platform/config/config.js';
+import { CONFIG } from '../platform/config/config.module.js';
 import { Problem } from '../platform/errors/problem.js';
 import { REDIS } from '../platform/queues/redis.js';
 
@@ -16,16 +15,18 @@ const databaseTimeoutMs = 3_000;
 /** What the health routes tell. */
 @Injectable()
 export class HealthService {
-  readonly version = (
-    JSON.parse(readFileSync(join(projectRoot, 'package.json'), 'utf8')) as { version: string }
-  ).version;
   private readonly samples: number[] = [];
   private next = 0;
 
   constructor(
     @InjectDataSource() private readonly database: DataSource,
     @Inject(REDIS) private readonly redis: Redis,
+    @Inject(CONFIG) private readonly config: Config,
   ) {}
+
+  get version(): string {
+    return this.config.version;
+  }
 
   /** Express middleware that measures how long requests take. */
   readonly measure = (_request: Request, response: Response, next: NextFunction): void => {

@@ -68,6 +68,17 @@ export class EventsService {
     return rows.map(toEvent);
   }
 
+  /** Forgets events after thirty days, in short transactions: readers of the log stop at the oldest one that runs. */
+  async prune(): Promise<void> {
+    let deleted: number;
+    do {
+      [, deleted] = await this.database.query(
+        `with oldest as (select id from events order by id limit ${prunedAtOnce})
+         delete from events using oldest where events.id = oldest.id and events.created_at < now() - interval '30 days'`,
+      );
+    } while (deleted === prunedAtOnce);
+  }
+
   /** The connection log of one account, newest first. */
   async ofAccount(accountId: string, limit: number, withCodes: boolean): Promise<PublicEvent[]> {
     const rows: EventRow[] = await this.database.query(
@@ -79,6 +90,7 @@ export class EventsService {
   }
 }
 
+const prunedAtOnce = 10_000;
 const maxRowId = '9223372036854775807';
 
 function parseCursor(cursor: string): [transactionId: string, id: string] {

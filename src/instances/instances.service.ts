@@ -33,7 +33,7 @@ export class InstancesService {
   ) {}
 
   /** Announces this process as an instance, under the same id after every restart. */
-  async register(version: string): Promise<void> {
+  async register(): Promise<void> {
     const { server, instance } = this.config;
     await this.database.query(
       `with server as (
@@ -50,7 +50,7 @@ export class InstancesService {
         instance.id,
         instance.url,
         process.pid,
-        version,
+        this.config.version,
         instance.leaseMs,
         instance.maxAccounts,
       ],

@@ -175,6 +175,11 @@ export class MessagesService {
     return { message: current, isReached: reached[goal].includes(current.status) };
   }
 
+  /** Forgets idempotency keys after two days. */
+  async forgetIdempotencyKeys(): Promise<void> {
+    await this.database.query(`delete from idempotency_keys where created_at < now() - interval '2 days'`);
+  }
+
   private async acceptOnce(workspaceId: string, wanted: SendMessageDto, key: string): Promise<Message> {
     const hash = createHash('sha256').update(JSON.stringify(wanted)).digest();
     const { accepted, messageId } = await this.database.transaction(async (manager) => {

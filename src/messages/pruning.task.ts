@@ -1,27 +1,21 @@
 import { Injectable } from '@nestjs/common';
-import { InjectDataSource } from '@nestjs/typeorm';
+import { EventsService } from '../events/events.service.js';
 import type { ScheduledTask } from '../platform/scheduling/scheduler.service.js';
-import { DataSource } from 'typeorm';
+import { MessagesService } from './messages.service.js';
 
-const eventsAtOnce = 10_000;
-
-/** Forgets idempotency keys after two days, and events after thirty. */
+/** Forgets what is kept for a time only: idempotency keys and old events. */
 @Injectable()
 export class PruningTask implements ScheduledTask {
   readonly name = 'pruning';
   readonly everyMs = 3_600_000;
 
-  constructor(@InjectDataSource() private readonly database: DataSource) {}
+  constructor(
+    private readonly messages: MessagesService,
+    private readonly events: EventsService,
+  ) {}
 
   async run(): Promise<void> {
-    await this.database.query(`delete from idempotency_keys where created_at < now() - interval '2 days'`);
-    // In short transactions, oldest first: readers of the log stop at the oldest one that runs.
-    let deleted: number;
-    do {
-      [, deleted] = await this.database.query(
-        `with oldest as (select id from events order by id limit ${eventsAtOnce})
-         delete from events using oldest where events.id = oldest.id and events.created_at < now() - interval '30 days'`,
-      );
-    } while (deleted === eventsAtOnce);
+    await this.messages.forgetIdempotencyKeys();
+    await this.events.prune();
   }
 }

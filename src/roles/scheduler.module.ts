@@ -1,6 +1,7 @@
 import { Module } from '@nestjs/common';
 import { AccountsModule } from '../accounts/accounts.module.js';
 import { PlacementTask } from '../accounts/placement.task.js';
+import { EventsModule } from '../events/events.module.js';
 import { LanesTask } from '../messages/lanes.task.js';
 import { MessagesModule } from '../messages/messages.module.js';
 import { PruningTask } from '../messages/pruning.task.js';
@@ -11,7 +12,7 @@ const tasks = [LanesTask, PlacementTask, PruningTask];
 
 /** What the leading scheduler does again and again. */
 @Module({
-  imports: [DatabaseModule, MessagesModule, AccountsModule],
+  imports: [DatabaseModule, MessagesModule, AccountsModule, EventsModule],
   providers: [
     ...tasks,
     { provide: SCHEDULED_TASKS, inject: tasks, useFactory: (...all: unknown[]) => all },

@@ -78,23 +78,33 @@ export class InvalidConfiguration extends Error {
  * @throws InvalidConfiguration naming every variable that is wrong.
  */
 export function loadConfig(environment: NodeJS.ProcessEnv = process.env): Config {
-  const parsed = environmentSchema.safeParse({ ...readEnvFile(environment.ENV_FILE), ...environment });
-  if (parsed.success) return toConfig(parsed.data);
+  const envFile =
+    environment.ENV_FILE === 'none' ? null : (environment.ENV_FILE ?? join(projectRoot, '.env'));
+  const parsed = environmentSchema.safeParse({ ...readEnvFile(envFile), ...environment });
+  if (parsed.success) return toConfig(parsed.data, envFile);
   const problems = parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
   throw new InvalidConfiguration(
     `The configuration is not usable: ${problems.join('; ')}. Set it in .env (see .env.example), or run npm start, which writes one.`,
   );
 }
 
-function readEnvFile(path = join(projectRoot, '.env')): Record<string, string | undefined> {
-  if (path === 'none' || !existsSync(path)) return {};
+function readEnvFile(path: string | null): Record<string, string | undefined> {
+  if (path === null || !existsSync(path)) return {};
   return parseEnv(readFileSync(path, 'utf8'));
 }
 
-function toConfig(env: Environment) {
+/** The version of this build. */
+const { version } = JSON.parse(readFileSync(join(projectRoot, 'package.json'), 'utf8')) as {
+  version: string;
+};
+
+function toConfig(env: Environment, envFile: string | null) {
   const varDir = resolve(projectRoot, env.VAR_DIR ?? 'var');
   const serverId = env.SERVER_ID ?? hostname();
   return {
+    version,
+    /** Where settings were read from; null when from the environment alone. */
+    envFile,
     environment: env.NODE_ENV,
     logLevel: env.LOG_LEVEL,
     http: { host: env.HOST, port: env.PORT },
