@@ -41,7 +41,8 @@ export async function call(method, url, body, key) {
  * @param {{ accounts: number, instances?: number }} options
  */
 export async function startFleet({ accounts, instances = 4 }) {
-  const stack = await createStack({ instances });
+  // A PostgreSQL of its own, so that its processor time is counted with the rest.
+  const stack = await createStack({ instances, postgres: 'own' });
   await stack.start();
   const api = `${stack.urls.api}/api/v1`;
   const { body: workspace } = await call(

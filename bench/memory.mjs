@@ -2,9 +2,9 @@
  * Browser memory per account (PSS of all its processes): ours against the library's default launch, which is the full
  * browser in its new headless mode, linked to the same sandbox and idle.
  */
-import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { findFullBrowser } from '../setup/system-packages.mjs';
 import { browserMemory, startBareClients, startFleet } from './fleet.mjs';
 
 const accountCount = 4;
@@ -13,7 +13,7 @@ const settleMs = 10_000;
 
 /** @param {{ log: (text: string) => void }} options */
 export async function run({ log }) {
-  const fullBrowser = ['/usr/bin/chromium', '/usr/bin/google-chrome'].find((path) => existsSync(path));
+  const fullBrowser = findFullBrowser();
   if (!fullBrowser) {
     throw new Error(
       "The library's default launch needs the full browser: apt-get install chromium, and run this again.",

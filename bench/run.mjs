@@ -38,10 +38,16 @@ const results = {
 };
 for (const name of names) {
   process.stdout.write(`\n== ${name}\n`);
-  const { run } = await benchmarks[name]();
-  const result = await run({ messages: Number(values.messages), rounds: Number(values.rounds), log });
-  results.benchmarks[name] = result;
-  printRows(result.rows);
+  try {
+    const { run } = await benchmarks[name]();
+    const result = await run({ messages: Number(values.messages), rounds: Number(values.rounds), log });
+    results.benchmarks[name] = result;
+    printRows(result.rows);
+  } catch (error) {
+    // The others still run, and what they measured is kept.
+    process.stderr.write(`${name} failed: ${error instanceof Error ? error.stack : String(error)}\n`);
+    process.exitCode = 1;
+  }
 }
 
 const folder = join(import.meta.dirname, 'results');

@@ -5,4 +5,9 @@ import { join } from 'node:path';
 import { runIsolated } from './isolated.mjs';
 import { PROJECT } from './settings.mjs';
 
-await runIsolated([join(PROJECT, 'bench/run.mjs'), ...process.argv.slice(2)]);
+const wanted = process.argv.slice(2);
+const named = wanted.filter((argument) => /^[a-z]/.test(argument));
+await runIsolated([join(PROJECT, 'bench/run.mjs'), ...wanted], {
+  // The memory of whatsapp-web.js's default launch is that of the full browser.
+  fullBrowser: named.length === 0 || named.includes('memory'),
+});

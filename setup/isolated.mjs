@@ -94,8 +94,9 @@ async function removeForgottenRuns() {
  * exits as the command did.
  *
  * @param {string[]} command run in the project with node
+ * @param {{ fullBrowser?: boolean }} [needs] what else it needs from the system
  */
-export async function runIsolated(command) {
+export async function runIsolated(command, { fullBrowser = false } = {}) {
   /** @type {System | undefined} */
   let system;
   /** @type {import('node:child_process').ChildProcess | undefined} */
@@ -133,7 +134,7 @@ export async function runIsolated(command) {
   let code = 1;
   try {
     // Tests need PostgreSQL and Redis here whatever the .env says.
-    await provision({ ...readSettings(), databaseUrl: '', redisUrl: '' });
+    await provision({ ...readSettings(), databaseUrl: '', redisUrl: '', fullBrowser });
     await removeForgottenRuns();
     root = makeTemporaryDirectory();
     writeFileSync(join(root, 'pid'), String(process.pid));

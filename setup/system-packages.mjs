@@ -14,7 +14,7 @@ import { findChromium } from './settings.mjs';
  * @property {string} otherwise what to do where there is no such package
  */
 
-/** @type {Record<'postgres' | 'redis' | 'supervisor' | 'chromium', Need>} */
+/** @type {Record<'postgres' | 'redis' | 'supervisor' | 'chromium' | 'fullBrowser', Need>} */
 const needs = {
   postgres: {
     name: 'PostgreSQL 13 or newer',
@@ -38,6 +38,11 @@ const needs = {
     otherwise:
       'install chromium-headless-shell, Chromium or Google Chrome (not the snap, which cannot use profiles outside your home) and set CHROMIUM_PATH in .env when it is not on the PATH',
   },
+  fullBrowser: {
+    name: 'the full Chromium, which the benchmark measures against',
+    packages: ['chromium'],
+    otherwise: 'install chromium or Google Chrome',
+  },
 };
 
 /** Directories of PostgreSQL's server programs, newest version first. */
@@ -58,11 +63,13 @@ export function postgresDirectories() {
 }
 
 export const findRedis = () => which(['redis-server', 'valkey-server']);
+export const findFullBrowser = () => which(['chromium', 'google-chrome']);
 export const findSupervisord = () => which(['supervisord']);
 export const findSupervisorctl = () => which(['supervisorctl']);
 
 /**
- * @param {{ databaseUrl: string, redisUrl: string, chromiumPath: string }} settings
+ * @param {{ databaseUrl: string, redisUrl: string, chromiumPath: string, fullBrowser?: boolean }} settings `fullBrowser`
+ *   asks for the one that whatsapp-web.js starts by default too, which the benchmark measures ours against
  * @returns {Need[]}
  */
 export function missingPrograms(settings) {
@@ -71,6 +78,7 @@ export function missingPrograms(settings) {
   if (!settings.redisUrl && !findRedis()) missing.push(needs.redis);
   if (!findSupervisord() || !findSupervisorctl()) missing.push(needs.supervisor);
   if (!findChromium(settings)) missing.push(needs.chromium);
+  if (settings.fullBrowser && !findFullBrowser()) missing.push(needs.fullBrowser);
   return missing;
 }
 
