@@ -24,6 +24,12 @@ export class SendTimedOut extends Problem {
   }
 }
 
+export class NoChat extends Problem {
+  constructor(chatId: string, reason: string) {
+    super(422, 'recipient.no_chat', `WhatsApp opens no chat ${chatId} for this account: ${reason}`);
+  }
+}
+
 export class PendingInPage extends Problem {
   constructor() {
     super(504, 'whatsapp.pending', 'WhatsApp Web has the message and sends it as soon as it is connected.');
@@ -71,7 +77,12 @@ export class MessageSender {
     );
     if (result.outcome === 'not_registered') throw new RecipientNotRegistered(message.chatId);
     if (result.outcome === 'not_ready') throw new SessionNotReady(accountId);
-    if (result.outcome === 'pending') throw new PendingInPage();
+    if (result.outcome === 'no_chat') throw new NoChat(message.chatId, result.detail);
+    if (result.outcome === 'pending') {
+      // An ack that was lost comes again with a new connection; without one the lane would wait for ever.
+      if (message.attempt > 1) this.sessions.driver(accountId).restart();
+      throw new PendingInPage();
+    }
     if (result.outcome === 'timed_out') throw new SendTimedOut(sendTimeoutMs);
     if (result.ack < 0) throw new RefusedByWhatsApp();
     return { ack: result.ack };

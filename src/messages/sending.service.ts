@@ -54,7 +54,12 @@ const notTried = new Set([
   'auth.required',
 ]);
 /** Answers that no further try would change. */
-const permanent = new Set(['recipient.not_registered', 'whatsapp.refused', 'validation.failed']);
+const permanent = new Set([
+  'recipient.not_registered',
+  'recipient.no_chat',
+  'whatsapp.refused',
+  'validation.failed',
+]);
 
 /**
  * Sends the message at the head of a lane. The claim is a compare-and-set in PostgreSQL, where a unique index makes two
@@ -208,9 +213,8 @@ export class SendingService {
       'not sent yet',
     );
     if (notTried.has(problem.code)) await this.putBack(claim);
-    else if (problem.code === 'whatsapp.pending') await this.keepForAnotherTry(claim, 0);
     else if (claim.attempt >= policy.attempts) await this.giveUp(claim, problem);
-    else await this.keepForAnotherTry(claim, 1);
+    else await this.keepForAnotherTry(claim);
     return { kind: 'postponed' };
   }
 
@@ -227,14 +231,13 @@ export class SendingService {
     );
   }
 
-  /** @param counts 0 when the page has the message, so that asking again is no further try */
-  private async keepForAnotherTry(claim: Claim, counts: 0 | 1): Promise<void> {
+  private async keepForAnotherTry(claim: Claim): Promise<void> {
     const { backoffMs: waits }: QueuePolicy = queuePolicies[queueOf(claim.priority)];
     const backoffMs = waits[Math.min(claim.attempt, waits.length) - 1];
     await this.database.query(
-      `update messages set next_attempt_at = now() + $2::int * interval '1 millisecond', attempts = attempts - 1 + $3::int
+      `update messages set next_attempt_at = now() + $2::int * interval '1 millisecond'
        where id = $1 and status = 'sending'`,
-      [claim.id, backoffMs, counts],
+      [claim.id, backoffMs],
     );
   }
 

@@ -7,6 +7,8 @@
 export type PageSendResult =
   | { outcome: 'known'; ack: number; whatsappId: string }
   | { outcome: 'not_registered' }
+  /** There is no such group, or the account is not in it: nothing was sent. */
+  | { outcome: 'no_chat'; detail: string }
   /** The page has the message and will send it by itself, as WhatsApp Web does when it is connected again. */
   | { outcome: 'pending' }
   /** The page was loaded anew and is not ready yet: nothing was done. */
@@ -121,6 +123,8 @@ export function installFlotilla(gatherMs: number): void {
         failure = error;
       }
       if (!chat) {
+        if (!chatId.endsWith('@c.us') && !chatId.endsWith('@lid'))
+          return { outcome: 'no_chat', detail: String(failure) };
         if (await isRegistered(chatId)) throw failure;
         return { outcome: 'not_registered' };
       }
