@@ -1,15 +1,6 @@
 import { Type } from 'class-transformer';
-import {
-  IsBoolean,
-  IsInt,
-  IsNotEmpty,
-  IsNumber,
-  IsOptional,
-  IsString,
-  Max,
-  MaxLength,
-  Min,
-} from 'class-validator';
+import { IsBoolean, IsInt, IsNotEmpty, IsNumber, IsString, Max, MaxLength, Min } from 'class-validator';
+import { Optional } from '../platform/http/optional.js';
 import type { Faults } from './sandbox.faults.js';
 
 const TEN_MINUTES_MS = 600_000;
@@ -17,13 +8,13 @@ const TEN_MINUTES_MS = 600_000;
 /** A new phone. */
 export class CreatePhoneDto {
   /** Its number, in any usual notation with country code; an Indonesian one is invented if left out. */
-  @IsOptional()
+  @Optional()
   @IsString()
   @MaxLength(40)
   phone?: string;
 
   /** Its owner's name. */
-  @IsOptional()
+  @Optional()
   @IsString()
   @IsNotEmpty()
   @MaxLength(100)
@@ -50,7 +41,7 @@ export class EnterCodeDto {
 /** Which linked browsers a phone's owner removes. */
 export class UnlinkDto {
   /** The number of the account; only the phone's own one makes sense. */
-  @IsOptional()
+  @Optional()
   @IsString()
   @MaxLength(40)
   accountPhone?: string;
@@ -72,14 +63,14 @@ export class WriteMessageDto {
 
 /** A page of a list. */
 export class PageDto {
-  @IsOptional()
+  @Optional()
   @Type(() => Number)
   @IsInt()
   @Min(1)
   @Max(10_000)
   limit?: number;
 
-  @IsOptional()
+  @Optional()
   @IsString()
   @MaxLength(40)
   cursor?: string;
@@ -88,7 +79,7 @@ export class PageDto {
 /** Where in the ledger to start. */
 export class LedgerQueryDto {
   /** Only lines after this one. */
-  @IsOptional()
+  @Optional()
   @Type(() => Number)
   @IsInt()
   @Min(0)
@@ -98,75 +89,75 @@ export class LedgerQueryDto {
 /** What shall go wrong. What is left out is healthy. */
 export class FaultsDto implements Partial<Faults> {
   /** Only for this phone: its browsers and what they send. */
-  @IsOptional()
+  @Optional()
   @IsString()
   @MaxLength(40)
   phone?: string;
 
   /** Delay of ack 1 after the message was accepted. */
-  @IsOptional()
+  @Optional()
   @IsInt()
   @Min(0)
   @Max(TEN_MINUTES_MS)
   ackDelayMs?: number;
 
   /** Delay of ack 2 after ack 1, and of ack 3 after ack 2. */
-  @IsOptional()
+  @Optional()
   @IsInt()
   @Min(0)
   @Max(TEN_MINUTES_MS)
   receiptDelayMs?: number;
 
   /** Share of accepted messages whose acks are lost. */
-  @IsOptional()
+  @Optional()
   @IsNumber()
   @Min(0)
   @Max(1)
   dropAckRate?: number;
 
   /** Share of messages that are refused with ack −1. */
-  @IsOptional()
+  @Optional()
   @IsNumber()
   @Min(0)
   @Max(1)
   refuseRate?: number;
 
   /** Share of messages that cut the sender's connection, before or after they are accepted. */
-  @IsOptional()
+  @Optional()
   @IsNumber()
   @Min(0)
   @Max(1)
   disconnectRate?: number;
 
   /** How long a browser goes on syncing after it connected. */
-  @IsOptional()
+  @Optional()
   @IsInt()
   @Min(0)
   @Max(TEN_MINUTES_MS)
   syncDelayMs?: number;
 
   /** Syncing ends before whatsapp-web.js listens: "authenticated but never ready". */
-  @IsOptional()
+  @Optional()
   @IsBoolean()
   earlySync?: boolean;
 
   /** Whether phones receive messages: ack 2. */
-  @IsOptional()
+  @Optional()
   @IsBoolean()
   deliverAcks?: boolean;
 
   /** Whether owners read messages: ack 3. */
-  @IsOptional()
+  @Optional()
   @IsBoolean()
   readAcks?: boolean;
 
   /** Whether linked browsers are turned away, as if the network were down. */
-  @IsOptional()
+  @Optional()
   @IsBoolean()
   offline?: boolean;
 
   /** How long a QR code is valid; not per phone. */
-  @IsOptional()
+  @Optional()
   @IsInt()
   @Min(100)
   @Max(TEN_MINUTES_MS)
