@@ -61,7 +61,7 @@ export async function isolatedEnvironment({ varDir, instances = 2, workers = 1 }
 }
 
 /** What a caller's environment must not carry into an isolated system. */
-const OWN_NAMES = /^(DATABASE_URL|REDIS_URL|SERVER_ID|INSTANCE_NUMBER|WORKER_NAME|SUPERVISOR_.*)$/;
+const OWN_NAMES = /^(DATABASE_URL|REDIS_URL|SERVER_.*|INSTANCE_NUMBER|WORKER_NAME|SUPERVISOR_.*)$/;
 
 /** @param {NodeJS.ProcessEnv} environment */
 export const withoutOwnNames = (environment) =>

@@ -4,6 +4,7 @@ import { hostname } from 'node:os';
 import { delimiter, join, resolve } from 'node:path';
 import { parseEnv } from 'node:util';
 import { z } from 'zod';
+import { resolveServerId } from './server-id.js';
 
 /** The checkout: this file is `src/platform/config/config.ts`, or the same below `dist/`. */
 export const projectRoot = findProjectRoot(import.meta.dirname);
@@ -15,52 +16,99 @@ function findProjectRoot(from: string): string {
 const port = (fallback: number) => z.coerce.number().int().min(0).max(65_535).default(fallback);
 const milliseconds = (fallback: number) => z.coerce.number().int().min(1).max(86_400_000).default(fallback);
 const optional = z.preprocess((value) => (value === '' ? undefined : value), z.string().optional());
+const optionalInteger = (min: number, max: number) =>
+  z.preprocess(
+    (value) => (value === '' ? undefined : value),
+    z.coerce.number().int().min(min).max(max).optional(),
+  );
+const optionalUrl = z.preprocess(
+  (value) => (value === '' ? undefined : value),
+  z.url({ protocol: /^https?$/, error: 'must be an http or https URL' }).optional(),
+);
 const secret = (minimum: number) =>
   z.string({ error: 'is missing' }).min(minimum, `must have at least ${minimum} characters`);
 
 /** Every environment variable that Flotilla reads. `.env.example` says what each is for. */
-const environmentSchema = z.object({
-  NODE_ENV: z.enum(['production', 'development', 'test']).default('production'),
-  LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
-  HOST: z.string().min(1).default('127.0.0.1'),
-  PORT: port(3000),
+const environmentSchema = z
+  .object({
+    NODE_ENV: z.enum(['production', 'development', 'test']).default('production'),
+    LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
+    HOST: z.string().min(1).default('127.0.0.1'),
+    PORT: port(3000),
 
-  DATABASE_URL: optional,
-  REDIS_URL: optional,
-  EMBEDDED_PASSWORD: z.string().default(''),
-  EMBEDDED_POSTGRES_PORT: port(54_320),
-  EMBEDDED_REDIS_PORT: port(63_790),
-  DATABASE_POOL_SIZE: z.coerce.number().int().min(2).max(200).default(10),
+    DATABASE_URL: optional,
+    REDIS_URL: optional,
+    EMBEDDED_PASSWORD: z.string().default(''),
+    EMBEDDED_POSTGRES_PORT: port(54_320),
+    EMBEDDED_REDIS_PORT: port(63_790),
+    DATABASE_POOL_SIZE: z.coerce.number().int().min(2).max(200).default(10),
 
-  ADMIN_API_KEY: secret(16),
-  INTERNAL_API_KEY: secret(16),
-  APP_KEY: secret(32),
+    ADMIN_API_KEY: secret(16),
+    INTERNAL_API_KEY: secret(16),
+    APP_KEY: secret(32),
 
-  SERVER_ID: optional,
-  SERVER_MAX_CAPACITY: z.coerce.number().int().min(0).max(100_000).default(200),
-  INSTANCES: z.coerce.number().int().min(1).max(100).default(4),
-  INSTANCE_BASE_PORT: port(3001),
-  INSTANCE_NUMBER: z.coerce.number().int().min(0).max(99).default(0),
-  INSTANCE_MAX_ACCOUNTS: z.coerce.number().int().min(1).max(1000).default(50),
-  INSTANCE_LEASE_MS: milliseconds(10_000),
-  ROUTER_SHARD_SIZE: z.coerce.number().int().min(1).max(1000).default(4),
+    SERVER_ID: optional,
+    RAILWAY_STATIC_URL: optional,
+    RAILWAY_SERVICE_NAME: optional,
+    HOSTNAME: optional,
+    SERVER_NAME: optional,
+    SERVER_TYPE: optional,
+    SERVER_REGION: optional,
+    SERVER_ENVIRONMENT: optional,
+    SERVER_LOCATION: optional,
+    SERVER_TAGS: optional,
+    SERVER_URL: optionalUrl,
+    SERVER_MAX_CAPACITY: optionalInteger(1, 100_000),
+    SERVER_PRIORITY: optionalInteger(-1000, 1000),
+    SERVER_WEIGHT: optionalInteger(1, 1000),
+    INSTANCES: z.coerce.number().int().min(1).max(100).default(4),
+    INSTANCE_BASE_PORT: port(3001),
+    INSTANCE_NUMBER: z.coerce.number().int().min(0).max(99).default(0),
+    INSTANCE_MAX_ACCOUNTS: z.coerce.number().int().min(1).max(1000).default(50),
+    INSTANCE_HOST: optional,
+    INSTANCE_LEASE_MS: milliseconds(10_000),
+    INSTANCE_RENEW_MS: milliseconds(2_000),
+    INSTANCE_STOP_MARGIN_MS: milliseconds(3_000),
+    INSTANCE_TAKEOVER_MARGIN_MS: milliseconds(3_000),
+    INSTANCE_RESTART_GRACE_MS: milliseconds(15_000),
+    INSTANCE_STAGGER_MS: z.coerce.number().int().min(0).max(60_000).default(500),
+    MOVES_AT_ONCE: z.coerce.number().int().min(1).max(100).default(4),
+    STATS_INTERVAL_MS: milliseconds(60_000),
+    ROUTER_SHARD_SIZE: z.coerce.number().int().min(1).max(1000).default(4),
 
-  WORKERS: z.coerce.number().int().min(1).max(100).default(1),
-  WORKER_NAME: z.string().min(1).default('worker_00'),
-  WORKER_CONCURRENCY: z.coerce.number().int().min(1).max(500).default(32),
+    WORKERS: z.coerce.number().int().min(1).max(100).default(1),
+    WORKER_NAME: z.string().min(1).default('worker_00'),
+    WORKER_CONCURRENCY: z.coerce.number().int().min(1).max(500).default(32),
 
-  CHROMIUM_PATH: optional,
-  SESSION_START_CONCURRENCY: z.coerce.number().int().min(1).max(50).default(2),
-  SESSION_START_TIMEOUT_MS: milliseconds(90_000),
-  QR_TIMEOUT_MS: milliseconds(300_000),
-  SEND_TIMEOUT_MS: milliseconds(20_000),
+    CHROMIUM_PATH: optional,
+    SESSION_START_CONCURRENCY: z.coerce.number().int().min(1).max(50).default(2),
+    SESSION_LAUNCH_TIMEOUT_MS: milliseconds(30_000),
+    SESSION_LOAD_TIMEOUT_MS: milliseconds(60_000),
+    SESSION_SYNC_TIMEOUT_MS: milliseconds(90_000),
+    SESSION_STORE: z.enum(['local', 'postgres']).default('local'),
+    SESSION_SNAPSHOT_DELAY_MS: milliseconds(10_000),
+    SESSION_SNAPSHOT_INTERVAL_MS: milliseconds(300_000),
+    SESSION_SNAPSHOT_MAX_MB: z.coerce.number().int().min(1).max(900).default(256),
+    ACCOUNT_MEMORY_BUDGET_MB: z.coerce.number().int().min(64).max(100_000).default(800),
+    QR_TIMEOUT_MS: milliseconds(300_000),
+    SEND_TIMEOUT_MS: milliseconds(20_000),
 
-  SANDBOX_HOST: z.string().min(1).default('127.0.0.1'),
-  SANDBOX_PORT: port(8443),
-  SANDBOX_CONTROL_PORT: port(3090),
+    SANDBOX_HOST: z.string().min(1).default('127.0.0.1'),
+    SANDBOX_PORT: port(8443),
+    SANDBOX_CONTROL_PORT: port(3090),
 
-  VAR_DIR: optional,
-});
+    VAR_DIR: optional,
+  })
+  .refine((env) => env.INSTANCE_RENEW_MS * 2 + env.INSTANCE_STOP_MARGIN_MS <= env.INSTANCE_LEASE_MS, {
+    path: ['INSTANCE_LEASE_MS'],
+    error:
+      'must be at least twice INSTANCE_RENEW_MS plus INSTANCE_STOP_MARGIN_MS, or one late renewal stops everything',
+  })
+  .refine((env) => env.INSTANCE_TAKEOVER_MARGIN_MS > env.INSTANCE_RENEW_MS, {
+    path: ['INSTANCE_TAKEOVER_MARGIN_MS'],
+    error:
+      'must be longer than INSTANCE_RENEW_MS, or a database that was away for a moment moves every account',
+  });
 
 type Environment = z.infer<typeof environmentSchema>;
 
@@ -81,11 +129,29 @@ export function loadConfig(environment: NodeJS.ProcessEnv = process.env): Config
   const envFile =
     environment.ENV_FILE === 'none' ? null : (environment.ENV_FILE ?? join(projectRoot, '.env'));
   const parsed = environmentSchema.safeParse({ ...readEnvFile(envFile), ...environment });
-  if (parsed.success) return toConfig(parsed.data, envFile);
-  const problems = parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
-  throw new InvalidConfiguration(
-    `The configuration is not usable: ${problems.join('; ')}. Set it in .env (see .env.example), or run npm start, which writes one.`,
+  if (!parsed.success) {
+    throw unusable(
+      parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`).join('; '),
+    );
+  }
+  const varDir = resolve(projectRoot, parsed.data.VAR_DIR ?? 'var');
+  try {
+    return toConfig(parsed.data, envFile, varDir, resolveServerId(parsed.data, varDir));
+  } catch (error) {
+    throw unusable((error as Error).message.replace(/\.$/, ''));
+  }
+}
+
+function unusable(problem: string): InvalidConfiguration {
+  return new InvalidConfiguration(
+    `The configuration is not usable: ${problem}. Set it in .env (see .env.example), or run npm start, which writes one.`,
   );
+}
+
+/** Where the other programs reach an instance: an address to listen on at every interface is none to call. */
+function callableHost({ INSTANCE_HOST, HOST }: Environment): string {
+  const host = INSTANCE_HOST ?? (HOST === '0.0.0.0' || HOST === '::' ? hostname() : HOST);
+  return host.includes(':') ? `[${host}]` : host;
 }
 
 function readEnvFile(path: string | null): Record<string, string | undefined> {
@@ -98,9 +164,7 @@ const { version } = JSON.parse(readFileSync(join(projectRoot, 'package.json'), '
   version: string;
 };
 
-function toConfig(env: Environment, envFile: string | null) {
-  const varDir = resolve(projectRoot, env.VAR_DIR ?? 'var');
-  const serverId = env.SERVER_ID ?? hostname();
+function toConfig(env: Environment, envFile: string | null, varDir: string, serverId: string) {
   return {
     version,
     /** Where settings were read from; null when from the environment alone. */
@@ -122,17 +186,45 @@ function toConfig(env: Environment, envFile: string | null) {
     adminApiKey: env.ADMIN_API_KEY,
     internalApiKey: env.INTERNAL_API_KEY,
     appKey: env.APP_KEY,
-    server: { id: serverId, maxCapacity: env.SERVER_MAX_CAPACITY },
+    /** What is not set here is left as it is in the row of this server. */
+    server: {
+      id: serverId,
+      name: env.SERVER_NAME,
+      type: env.SERVER_TYPE,
+      region: env.SERVER_REGION,
+      environment: env.SERVER_ENVIRONMENT,
+      location: env.SERVER_LOCATION,
+      tags: env.SERVER_TAGS?.split(',')
+        .map((tag) => tag.trim())
+        .filter((tag) => tag !== ''),
+      url: env.SERVER_URL,
+      maxCapacity: env.SERVER_MAX_CAPACITY,
+      priority: env.SERVER_PRIORITY,
+      weight: env.SERVER_WEIGHT,
+    },
     instance: {
       id: `${serverId}.instance_${String(env.INSTANCE_NUMBER).padStart(2, '0')}`,
       count: env.INSTANCES,
       host: env.HOST,
-      // Where the other programs reach it: an address to listen on at every interface is none to call.
-      url: `http://${env.HOST === '0.0.0.0' ? hostname() : env.HOST}:${env.INSTANCE_BASE_PORT + env.INSTANCE_NUMBER}`,
+      number: env.INSTANCE_NUMBER,
+      url: `http://${callableHost(env)}:${env.INSTANCE_BASE_PORT + env.INSTANCE_NUMBER}`,
       port: env.INSTANCE_BASE_PORT + env.INSTANCE_NUMBER,
       maxAccounts: env.INSTANCE_MAX_ACCOUNTS,
+      /** How long it owns its accounts after its last sign of life. */
       leaseMs: env.INSTANCE_LEASE_MS,
+      renewMs: env.INSTANCE_RENEW_MS,
+      /** How long before the end of its lease it stops driving. */
+      stopMarginMs: env.INSTANCE_STOP_MARGIN_MS,
+      /** How long after the end of a lease another may take over. */
+      takeoverMarginMs: env.INSTANCE_TAKEOVER_MARGIN_MS,
+      /** How long an instance that was stopped may take to come back before others get its accounts. */
+      restartGraceMs: env.INSTANCE_RESTART_GRACE_MS,
+      /** Between the instances of one server that start together. */
+      staggerMs: env.INSTANCE_STAGGER_MS,
     },
+    /** How many accounts are on their way to another instance at once. */
+    movesAtOnce: env.MOVES_AT_ONCE,
+    statsIntervalMs: env.STATS_INTERVAL_MS,
     router: { shardSize: env.ROUTER_SHARD_SIZE },
     worker: {
       name: `${serverId}.${env.WORKER_NAME}`,
@@ -143,7 +235,14 @@ function toConfig(env: Environment, envFile: string | null) {
       dir: join(varDir, 'sessions'),
       chromiumPath: env.CHROMIUM_PATH ?? findBrowser(),
       startConcurrency: env.SESSION_START_CONCURRENCY,
-      startTimeoutMs: env.SESSION_START_TIMEOUT_MS,
+      launchTimeoutMs: env.SESSION_LAUNCH_TIMEOUT_MS,
+      loadTimeoutMs: env.SESSION_LOAD_TIMEOUT_MS,
+      syncTimeoutMs: env.SESSION_SYNC_TIMEOUT_MS,
+      store: env.SESSION_STORE,
+      snapshotDelayMs: env.SESSION_SNAPSHOT_DELAY_MS,
+      snapshotIntervalMs: env.SESSION_SNAPSHOT_INTERVAL_MS,
+      snapshotMaxBytes: env.SESSION_SNAPSHOT_MAX_MB * 2 ** 20,
+      memoryBudgetBytes: env.ACCOUNT_MEMORY_BUDGET_MB * 2 ** 20,
       qrTimeoutMs: env.QR_TIMEOUT_MS,
     },
     sendTimeoutMs: env.SEND_TIMEOUT_MS,
