@@ -30,8 +30,8 @@ export class Fleet1795478400000 implements MigrationInterface {
       alter table instances
         -- One life of the process: a second process under the same id has another one, and may not renew the lease.
         add column incarnation uuid,
-        -- Where the process lives: only there can its pid be looked at.
-        add column host text,
+        -- Which process of which machine it is: only there can somebody see whether it still lives.
+        add column process text,
         -- An operator wants its accounts elsewhere; outlives restarts.
         add column is_draining boolean not null default false,
         add column stopped_at timestamptz,
@@ -267,7 +267,7 @@ export class Fleet1795478400000 implements MigrationInterface {
       drop function log_assignment, grow_epoch, log_connection, log_holder, log_instance, log_server;
       alter table accounts drop column held_by, drop column pinned_server_id, drop column move_to,
         drop column moving_since, drop column placement;
-      alter table instances drop column incarnation, drop column host, drop column is_draining, drop column stopped_at,
+      alter table instances drop column incarnation, drop column process, drop column is_draining, drop column stopped_at,
         drop column cpu, drop column turn;
       alter table servers drop constraint servers_max_capacity, drop constraint servers_id, drop column url,
         drop column type, drop column region, drop column environment, drop column location, drop column tags,

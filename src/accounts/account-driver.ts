@@ -4,8 +4,14 @@ import type { Logger } from '../platform/logging/logger.js';
 import { deleteProfile, profileDir } from '../whatsapp/browser-profile.js';
 import type { Network } from '../whatsapp/browser-launch.js';
 import type { PageMessage } from '../whatsapp/page-functions.js';
-import { type CloseReason, WhatsAppSession } from '../whatsapp/whatsapp-session.js';
+import type {
+  CloseReason,
+  SessionOptions,
+  StopOptions,
+  WhatsAppSession,
+} from '../whatsapp/whatsapp-session.js';
 import type { Account, AccountStatus } from './account.entity.js';
+import type { SessionSnapshots, SnapshotSchedule } from './session-snapshots.service.js';
 
 /** What a driver says of its account; it is written to the account's row under the driver's epoch. */
 export interface AccountObservation {
@@ -23,9 +29,14 @@ export interface AccountDriverOptions {
   account: Account;
   sessionsDir: string;
   chromiumPath: string;
-  startTimeoutMs: number;
+  deadlines: SessionOptions['deadlines'];
   qrTimeoutMs: number;
   network: () => Promise<Network>;
+  /** A browser, or what stands for one in a simulated fleet. */
+  openSession: (options: SessionOptions) => WhatsAppSession;
+  snapshots: SessionSnapshots;
+  /** Whether this process may drive accounts at this moment. */
+  mayDrive: () => boolean;
   /** Bounds how many sessions start at once. */
   startSlot: <Result>(start: () => Promise<Result>) => Promise<Result>;
   /** Writes what is seen. @returns false when this process no longer owns the account */
@@ -56,6 +67,12 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
   /** Gives up when nobody links the account: runs from the first code that is shown. */
   private linkTimer: NodeJS.Timeout | undefined;
   private failures = 0;
+  private isPrepared = false;
+  private wasReady = false;
+  private stopOptions: StopOptions & { isFence?: boolean } = {};
+  /** Why the next session is started, when that is not the first. */
+  private startReason: string | null = null;
+  private snapshotSchedule: SnapshotSchedule | null = null;
   private finished: Promise<void> | null = null;
   private endSession: ((end: SessionEnd) => void) | null = null;
 
@@ -80,6 +97,10 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
     return this.session;
   }
 
+  get isStopping(): boolean {
+    return this.stopped.signal.aborted;
+  }
+
   start(): void {
     this.finished = this.run().catch((error: unknown) => {
       this.options.logger.error(
@@ -90,18 +111,23 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
     });
   }
 
-  /** Closes the browser; the account's row is left to the caller. */
-  async stop(): Promise<void> {
+  /**
+   * Closes the browser and keeps a copy of the session; the account's row is left to the caller.
+   * @param options a fence leaves out everything that takes time, the copy too
+   */
+  async stop(options: StopOptions & { isFence?: boolean } = {}): Promise<void> {
+    this.stopOptions = options;
+    if (options.isFence) this.wasReady = false;
     this.stopped.abort();
     this.endSession?.({ reason: 'stopped', detail: '' });
     await this.finished;
   }
 
   /** Closes the browser and starts it again at once. */
-  restart(): void {
+  restart(reason = 'restart'): void {
     this.failures = 0;
     this.pauseEnd?.abort();
-    this.endSession?.({ reason: 'restart', detail: '' });
+    this.endSession?.({ reason: 'restart', detail: reason });
   }
 
   /** Unlinks the account; deletes its credentials when WhatsApp confirmed that. @returns whether it did */
@@ -117,18 +143,17 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
       const end = await this.runSession();
       if (this.stopped.signal.aborted || !(await this.handleEnd(end))) break;
     }
+    // The browser is closed now: this copy is whole, and what another server starts from.
+    if (this.wasReady) await this.saveSession();
     this.hasEnded = true;
   }
 
   /** Runs one session from its start to its end, and says why it ended. */
   private async runSession(): Promise<SessionEnd> {
-    const { account, sessionsDir, chromiumPath, startTimeoutMs } = this.options;
-    if (
-      !(await this.options.report({
-        status: 'starting',
-        statusReason: this.failures ? 'reconnecting' : null,
-      }))
-    ) {
+    const { account, sessionsDir, chromiumPath, deadlines, mayDrive, snapshots } = this.options;
+    if (!mayDrive()) return { reason: 'stopped', detail: 'the lease of this instance is over' };
+    const statusReason = this.failures ? 'reconnecting' : this.startReason;
+    if (!(await this.options.report({ status: 'starting', statusReason }))) {
       return { reason: 'stopped', detail: 'owned by another instance' };
     }
     // Stopped while that was written: there is nothing to end yet.
@@ -137,14 +162,17 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
       this.endSession = resolve;
     });
     try {
+      if (!this.isPrepared) await snapshots.prepare(account);
+      this.isPrepared = true;
       const network = await this.options.network();
-      const session = new WhatsAppSession({
+      const session = this.options.openSession({
         accountId: account.id,
         profileDir: profileDir(sessionsDir, account.id),
         chromiumPath,
         network,
         pairWithPhoneNumber: account.linkMethod === 'code' ? account.linkPhoneNumber : null,
-        startTimeoutMs,
+        deadlines,
+        canStart: mayDrive,
         onWarning: (message, error) =>
           this.options.logger.warn({ err: error, accountId: account.id }, message),
       });
@@ -162,8 +190,11 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
       clearTimeout(this.linkTimer);
       this.linkTimer = undefined;
       this.endSession = null;
-      await this.session?.stop();
+      const copying = this.snapshotSchedule?.stop();
+      this.snapshotSchedule = null;
+      await this.session?.stop(this.stopOptions);
       this.session = null;
+      if (!this.stopOptions.isFence) await copying;
     }
   }
 
@@ -205,13 +236,22 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
     session.on('ready', ({ phoneNumber, lid }) => {
       linked();
       this.failures = 0;
+      this.startReason = null;
+      this.wasReady = true;
       const observation = { status: 'ready', statusReason: null, phoneNumber, lid, connected: true } as const;
       this.options.report(observation).then(
-        (owned) =>
-          owned ? this.emit('ready') : end({ reason: 'stopped', detail: 'owned by another instance' }),
+        (owned) => {
+          if (!owned) return end({ reason: 'stopped', detail: 'owned by another instance' });
+          this.snapshotSchedule ??= this.options.snapshots.schedule(this.account);
+          this.emit('ready');
+        },
         (error: unknown) =>
           end({ reason: 'crashed', detail: `ready, but that could not be written: ${String(error)}` }),
       );
+    });
+    session.on('action_required', (text) => {
+      const status = session.ready ? 'ready' : 'syncing';
+      report({ status, statusReason: text === null ? null : `action_required: ${text}` });
     });
     session.on('ack', (ack) => this.emit('ack', ack));
     session.on('message', (message) => this.emit('message', message));
@@ -220,15 +260,18 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
 
   /** @returns whether a new session is to be started */
   private async handleEnd({ reason, detail }: SessionEnd): Promise<boolean> {
-    const { report, logger, account, sessionsDir } = this.options;
+    const { report, logger, account, sessionsDir, snapshots } = this.options;
     logger.info({ accountId: account.id, reason, detail }, 'session ended');
     switch (reason) {
       case 'stopped':
         return false;
       case 'restart':
+        this.startReason = detail;
         return true;
       case 'logged_out':
+        this.wasReady = false;
         await deleteProfile(sessionsDir, account.id);
+        await snapshots.drop(account.id);
         await report({ status: 'logged_out', statusReason: detail, desiredState: 'disconnected' });
         return false;
       case 'qr_expired':
@@ -240,10 +283,23 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
         return false;
       case 'unpaired':
       case 'crashed':
-      case 'start_timeout':
+      case 'launch_timeout':
+      case 'load_timeout':
+      case 'sync_timeout':
         await report({ status: 'reconnecting', statusReason: `${reason}: ${detail}`.slice(0, 500) });
         await this.pause();
         return true;
+    }
+  }
+
+  private async saveSession(): Promise<void> {
+    try {
+      await this.options.snapshots.save(this.account, false);
+    } catch (error) {
+      this.options.logger.error(
+        { err: error, accountId: this.account.id },
+        'the session could not be copied; the last copy stays',
+      );
     }
   }
 

@@ -1,22 +1,28 @@
 import { Inject, Injectable, type OnApplicationBootstrap, type OnModuleDestroy } from '@nestjs/common';
 import { InjectRepository } from '@nestjs/typeorm';
 import { EventEmitter } from 'node:events';
-import { Client as PgClient } from 'pg';
+import { setTimeout as delay } from 'node:timers/promises';
 import { In, Not, Repository } from 'typeorm';
-import { InstancesService } from '../instances/instances.service.js';
+import { InstanceLease } from '../instances/instance-lease.service.js';
+import { ServersService } from '../instances/servers.service.js';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import { Problem } from '../platform/errors/problem.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import type { PageMessage } from '../whatsapp/page-functions.js';
+import { BrowserGuardian } from '../whatsapp/browser-guardian.js';
+import type { SessionOptions, WhatsAppSession } from '../whatsapp/whatsapp-session.js';
 import { AccountDriver, type AccountObservation } from './account-driver.js';
 import { Account, drivenStatuses } from './account.entity.js';
+import { SessionSnapshots } from './session-snapshots.service.js';
 import { SandboxClient } from './sandbox-client.js';
 
 /** Covers a notification that was lost. */
-const pollMs = 3_000;
-const leaseRenewalMs = 2_000;
+const pollMs = 2_000;
+const memoryCheckMs = 30_000;
+/** How long a browser may take to close when the lease is over, before its process group is killed. */
+const fenceCloseMs = 1_000;
 
 export class AccountNotDrivenHere extends Problem {
   constructor(id: string, epoch?: number) {
@@ -41,9 +47,14 @@ export interface AccountSessionEvents {
   message: [account: Account, message: PageMessage];
 }
 
+/** How an account's session is opened: in a browser, unless a simulated fleet says otherwise. */
+export const OPEN_SESSION = Symbol('OPEN_SESSION');
+export type OpenSession = (options: SessionOptions) => WhatsAppSession;
+
 /**
  * Drives the accounts that are assigned to this instance: what their rows want is compared with what runs here, whenever
- * PostgreSQL notifies and every few seconds besides.
+ * PostgreSQL notifies and every few seconds besides. Nothing runs without a good lease, and no account is driven before its
+ * last holder has let go of it.
  */
 @Injectable()
 export class AccountSessions
@@ -52,21 +63,34 @@ export class AccountSessions
 {
   private readonly drivers = new Map<string, AccountDriver>();
   private readonly timers: NodeJS.Timeout[] = [];
-  private listener: PgClient | null = null;
+  private readonly guardian: BrowserGuardian;
   private reconciling: Promise<void> = Promise.resolve();
   private reconcileQueued = false;
+  /** Since the lease was lost; `fencing` ends when every browser is closed. */
+  private isFenced = false;
+  private fencing: Promise<void> = Promise.resolve();
   private stopping = false;
   private startsRunning = 0;
   private readonly startQueue: (() => void)[] = [];
+  /** When restored sessions may start: instances of a server that start together take turns. */
+  private restoreAt: Promise<void> = Promise.resolve();
+  private readonly memory = new Map<string, { bytes: number; isOverBudget: boolean }>();
 
   constructor(
     @Inject(CONFIG) private readonly config: Config,
     @Inject(LOGGER) private readonly logger: Logger,
     @InjectRepository(Account) private readonly accounts: Repository<Account>,
-    private readonly instances: InstancesService,
+    private readonly lease: InstanceLease,
+    private readonly servers: ServersService,
+    private readonly snapshots: SessionSnapshots,
     private readonly sandbox: SandboxClient,
+    @Inject(OPEN_SESSION) private readonly openSession: OpenSession,
   ) {
     super();
+    this.guardian = new BrowserGuardian({
+      sessionsDir: config.sessions.dir,
+      onWarning: (message, error) => logger.warn({ err: error }, message),
+    });
   }
 
   /** How many sessions are ready, and how many are run. */
@@ -75,26 +99,34 @@ export class AccountSessions
     return { ready: drivers.filter((driver) => driver.ready).length, total: drivers.length };
   }
 
+  /** What this process and its browsers use, in bytes: the latest measurement. */
+  get memoryBytes(): number {
+    return [...this.memory.values()].reduce((sum, { bytes }) => sum + bytes, process.memoryUsage().rss);
+  }
+
+  /** @throws InstanceAlreadyRuns */
   async onApplicationBootstrap(): Promise<void> {
-    await this.instances.register();
+    await this.servers.register();
+    const rank = await this.lease.acquire();
     // Nothing runs yet: what the row says of a session that a dead predecessor had is no longer so.
     await this.accounts.update(
-      {
-        instanceId: this.config.instance.id,
-        desiredState: 'connected',
-        status: In([...drivenStatuses, 'reconnecting']),
-      },
+      { ...this.own, status: In([...drivenStatuses, 'reconnecting']) },
       { status: 'starting', statusReason: 'instance_restart', qr: null, pairingCode: null },
     );
-    await this.listen();
+    this.restoreAt = delay(rank * this.config.instance.staggerMs, undefined, { ref: false });
+    this.guardian.extend(this.lease.browsersGoneBy);
+    this.lease.on('held', () => {
+      this.guardian.extend(this.lease.browsersGoneBy);
+      // After a fence nothing runs: start again what is still ours.
+      if (this.isFenced) this.reconcile();
+      this.isFenced = false;
+    });
+    this.lease.on('lost', () => this.fence());
+    this.lease.on('replaced', () => this.end());
+    this.lease.on('changed', () => this.reconcile());
     this.timers.push(setInterval(() => this.reconcile(), pollMs));
-    this.timers.push(
-      setInterval(() => {
-        this.instances
-          .renewLease(process.memoryUsage().rss)
-          .catch((error: unknown) => this.logger.error({ err: error }, 'the lease could not be renewed'));
-      }, leaseRenewalMs),
-    );
+    this.timers.push(setInterval(() => void this.watchMemory(), memoryCheckMs));
+    await this.lease.activate();
     this.reconcile();
   }
 
@@ -105,16 +137,14 @@ export class AccountSessions
   async onModuleDestroy(): Promise<void> {
     this.stopping = true;
     this.timers.forEach((timer) => clearInterval(timer));
-    await this.listener
-      ?.end()
-      .catch((error: unknown) => this.logger.debug({ err: error }, 'listener did not end'));
     await this.reconciling;
     await Promise.all([...this.drivers.values()].map((driver) => driver.stop()));
     await this.accounts.update(
-      { instanceId: this.config.instance.id, desiredState: 'connected', status: In(drivenStatuses) },
+      { ...this.own, status: In(drivenStatuses) },
       { status: 'reconnecting', statusReason: 'instance_restart', qr: null, pairingCode: null },
     );
-    await this.instances.retire();
+    await this.lease.retire();
+    await this.guardian.close();
   }
 
   /**
@@ -122,7 +152,7 @@ export class AccountSessions
    * @throws AccountNotDrivenHere
    */
   driver(id: string, epoch?: number): AccountDriver {
-    const driver = this.drivers.get(id);
+    const driver = this.lease.held ? this.drivers.get(id) : undefined;
     if (!driver || (epoch !== undefined && driver.account.epoch !== epoch))
       throw new AccountNotDrivenHere(id, epoch);
     return driver;
@@ -135,13 +165,19 @@ export class AccountSessions
     return driver;
   }
 
+  /** The accounts that this instance is to drive. */
+  private get own() {
+    return { instanceId: this.config.instance.id, desiredState: 'connected' as const };
+  }
+
   private reconcile(): void {
     if (this.reconcileQueued || this.stopping) return;
     this.reconcileQueued = true;
     this.reconciling = this.reconciling.then(async () => {
       this.reconcileQueued = false;
       try {
-        if (!this.stopping) await this.reconcileNow();
+        await this.fencing;
+        if (!this.stopping && this.lease.held) await this.reconcileNow();
       } catch (error) {
         this.logger.error({ err: error }, 'the accounts of this instance could not be read; trying again');
       }
@@ -149,35 +185,124 @@ export class AccountSessions
   }
 
   private async reconcileNow(): Promise<void> {
-    const wanted = await this.accounts.find({
-      where: {
-        instanceId: this.config.instance.id,
-        desiredState: 'connected',
-        status: Not(In(['waiting', 'conflict', 'failed', 'logged_out', 'disconnected'])),
-      },
-      order: { id: 'ASC' },
-    });
+    const wanted = await this.readWanted();
     const byId = new Map(wanted.map((account) => [account.id, account]));
-    const outdated = [...this.drivers.values()].filter((driver) => {
+    for (const driver of this.drivers.values()) {
       const account = byId.get(driver.account.id);
-      return (
-        !account ||
-        driver.hasEnded ||
-        account.epoch !== driver.account.epoch ||
-        linksOtherwise(account, driver)
-      );
-    });
-    await Promise.all(
-      outdated.map(async (driver) => {
-        await driver.stop();
-        this.drivers.delete(driver.account.id);
-      }),
-    );
+      if (!account || driver.hasEnded || isOutdated(driver, account)) void this.letGo(driver);
+    }
+    await this.release();
     for (const account of wanted) {
       const driver = this.drivers.get(account.id);
-      if (!driver) this.drive(account);
+      // One that is being stopped is started again when it has ended.
+      if (!driver) await this.drive(account);
       // Somebody took this instance for dead, or asked to connect at the moment in which the account became ready.
-      else if (driver.ready && account.status !== 'ready') await this.sayReady(account);
+      else if (driver.ready && account.status !== 'ready' && !driver.isStopping) await this.sayReady(account);
+    }
+  }
+
+  /** The accounts that are to be driven here, those with urgent messages first. */
+  private readWanted(): Promise<Account[]> {
+    return this.accounts
+      .createQueryBuilder('account')
+      .addSelect(
+        `coalesce((select m.priority from messages m where m.account_id = account.id and m.stage = 'queued'
+           order by m.priority desc limit 1), -1)`,
+        'urgency',
+      )
+      .where(this.own)
+      .andWhere({ status: Not(In(['waiting', 'conflict', 'failed', 'logged_out', 'disconnected'])) })
+      .orderBy('urgency', 'DESC')
+      .addOrderBy('account.id')
+      .getMany();
+  }
+
+  /** Stops a driver in good order; what follows is up to the next look at the rows. */
+  private async letGo(driver: AccountDriver): Promise<void> {
+    if (driver.isStopping) return;
+    try {
+      await driver.stop();
+    } finally {
+      if (this.drivers.get(driver.account.id) === driver) this.forget(driver.account.id);
+      this.reconcile();
+    }
+  }
+
+  private forget(accountId: string): void {
+    this.drivers.delete(accountId);
+    this.memory.delete(accountId);
+    this.guardian.unwatch(accountId);
+  }
+
+  /** Lets go of the accounts that have no browser here any more, so that their next owner may start. */
+  private async release(): Promise<void> {
+    const { id } = this.config.instance;
+    await this.accounts
+      .createQueryBuilder()
+      .update()
+      .set({ heldBy: null })
+      .where('held_by = :id and id <> all(:driven)', { id, driven: [...this.drivers.keys()] })
+      .andWhere(this.isThisLife, this.life)
+      .execute();
+  }
+
+  /** Makes this instance the holder, if it owns the account and nobody else can have a browser open for it. */
+  private async claim({ id, epoch }: Account): Promise<boolean> {
+    const { takeoverMarginMs } = this.config.instance;
+    const { affected } = await this.accounts
+      .createQueryBuilder()
+      .update()
+      .set({ heldBy: this.config.instance.id })
+      .where({ ...this.own, id, epoch })
+      .andWhere(this.isThisLife, this.life)
+      .andWhere(
+        `(held_by is null or held_by = :instance or exists (select from instances holder where holder.id = held_by
+           and (holder.stopped_at is not null
+             or holder.lease_expires_at + :margin * interval '1 millisecond' < now())))`,
+        { margin: takeoverMarginMs },
+      )
+      .execute();
+    return (affected ?? 0) > 0;
+  }
+
+  /** SQL: this process is still the one that has its instance's lease, and that is good. */
+  private readonly isThisLife =
+    'exists (select from instances life where life.id = :instance and life.incarnation = :incarnation and life.lease_expires_at > now())';
+
+  private get life() {
+    return { instance: this.config.instance.id, incarnation: this.lease.incarnation };
+  }
+
+  /** Closes every browser at once: this process may drive nothing until it has a lease again. */
+  private fence(): void {
+    const drivers = [...this.drivers.values()];
+    this.isFenced = true;
+    this.logger.error({ accounts: drivers.length }, 'the lease is over: closing every session');
+    this.fencing = Promise.all(
+      drivers.map((driver) => driver.stop({ isFence: true, finishSendsMs: 0, closeMs: fenceCloseMs })),
+    ).then(() => drivers.forEach(({ account }) => this.forget(account.id)));
+  }
+
+  /** Another process has this instance's id now. */
+  private end(): void {
+    this.logger.fatal({ instanceId: this.config.instance.id }, 'another process runs under this instance id');
+    void this.fencing.finally(() => process.exit(1));
+  }
+
+  /** Starts the sessions anew whose browsers have grown beyond their budget, once that has been seen twice. */
+  private async watchMemory(): Promise<void> {
+    for (const [id, driver] of this.drivers) {
+      if (!driver.ready) continue;
+      const bytes = await driver.current.memoryBytes().catch(() => null);
+      if (bytes === null || !this.drivers.has(id)) continue;
+      const isOverBudget = bytes > this.config.sessions.memoryBudgetBytes;
+      if (isOverBudget && this.memory.get(id)?.isOverBudget) {
+        this.logger.warn({ accountId: id, bytes }, 'the browser has outgrown its budget: starting it anew');
+        this.memory.delete(id);
+        driver.restart('memory_budget');
+      } else {
+        this.memory.set(id, { bytes, isOverBudget });
+      }
     }
   }
 
@@ -188,21 +313,30 @@ export class AccountSessions
     );
   }
 
-  private drive(account: Account): void {
+  private async drive(account: Account): Promise<void> {
     const { sessions, sandbox } = this.config;
+    if (!(await this.claim(account)) || !this.lease.held || this.stopping) return;
+    await this.guardian.watch(account.id);
     // One report after the other: two at once could be written in the wrong order.
     let reported: Promise<unknown> = Promise.resolve();
     const driver = new AccountDriver({
       account,
       sessionsDir: sessions.dir,
       chromiumPath: this.chromiumPath(),
-      startTimeoutMs: sessions.startTimeoutMs,
+      deadlines: {
+        launchMs: sessions.launchTimeoutMs,
+        loadMs: sessions.loadTimeoutMs,
+        syncMs: sessions.syncTimeoutMs,
+      },
+      openSession: this.openSession,
+      snapshots: this.snapshots,
+      mayDrive: () => this.lease.held,
       qrTimeoutMs: sessions.qrTimeoutMs,
       network: async () => {
         if (account.environment === 'live') return { kind: 'live', proxyUrl: account.proxyUrl };
         return { kind: 'sandbox', host: sandbox.host, ...(await this.sandbox.certificate()) };
       },
-      startSlot: (start) => this.inStartSlot(start),
+      startSlot: (start) => this.inStartSlot(account, start),
       report: (observation) => {
         const report = reported.then(() => this.report(account, observation));
         reported = report.catch(() => undefined);
@@ -231,14 +365,10 @@ export class AccountSessions
   /** Writes what is seen of an account, if this instance still owns it at this epoch. */
   private async report(account: Account, seen: AccountObservation): Promise<boolean> {
     const inMs = (ms: number) => new Date(Date.now() + ms);
-    const result = await this.accounts.update(
-      {
-        id: account.id,
-        instanceId: this.config.instance.id,
-        epoch: account.epoch,
-        desiredState: 'connected',
-      },
-      {
+    const result = await this.accounts
+      .createQueryBuilder()
+      .update()
+      .set({
         status: seen.status,
         statusReason: seen.statusReason,
         qr: seen.qr?.value ?? null,
@@ -251,13 +381,16 @@ export class AccountSessions
         ...(seen.phoneNumber ? { phoneNumber: seen.phoneNumber } : {}),
         ...(seen.lid ? { lid: seen.lid } : {}),
         ...(seen.connected ? { lastConnectedAt: new Date() } : {}),
-      },
-    );
+      })
+      .where({ ...this.own, id: account.id, epoch: account.epoch })
+      .andWhere(this.isThisLife, this.life)
+      .execute();
     return (result.affected ?? 0) > 0;
   }
 
   /** At most so many sessions start at once: a start is the most expensive thing that an instance does. */
-  private async inStartSlot<Result>(start: () => Promise<Result>): Promise<Result> {
+  private async inStartSlot<Result>(account: Account, start: () => Promise<Result>): Promise<Result> {
+    if (account.lastConnectedAt !== null) await this.restoreAt;
     if (this.startsRunning >= this.config.sessions.startConcurrency) {
       await new Promise<void>((resolve) => this.startQueue.push(resolve));
     }
@@ -269,31 +402,15 @@ export class AccountSessions
       this.startQueue.shift()?.();
     }
   }
+}
 
-  /** Hears of changed accounts as they are committed; the poll covers the time in which it cannot. */
-  private async listen(): Promise<void> {
-    const listener = new PgClient({
-      connectionString: this.config.database.url,
-      connectionTimeoutMillis: 10_000,
-    });
-    listener.on('notification', ({ payload }) => {
-      if (payload === this.config.instance.id) this.reconcile();
-    });
-    listener.on('error', (error) => this.logger.warn({ err: error }, 'the listening connection broke'));
-    listener.on('end', () => {
-      if (this.stopping || this.listener !== listener) return;
-      setTimeout(
-        () =>
-          void this.listen().catch((error: unknown) =>
-            this.logger.warn({ err: error }, 'listening failed; polling'),
-          ),
-        1_000,
-      );
-    });
-    this.listener = listener;
-    await listener.connect();
-    await listener.query('listen flotilla_accounts');
-  }
+/** Whether the account is another's by now, or is to be reached in another way than this driver does. */
+function isOutdated(driver: AccountDriver, account: Account): boolean {
+  return (
+    account.epoch !== driver.account.epoch ||
+    account.proxyUrl !== driver.account.proxyUrl ||
+    linksOtherwise(account, driver)
+  );
 }
 
 function linksOtherwise(account: Account, driver: AccountDriver): boolean {

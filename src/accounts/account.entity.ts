@@ -1,3 +1,4 @@
+import type { PlacementFilters } from '../instances/simple-load-balancer.js';
 import { Column, CreateDateColumn, Entity, PrimaryColumn, UpdateDateColumn } from 'typeorm';
 
 export const environments = ['live', 'sandbox'] as const;
@@ -66,6 +67,21 @@ export class Account {
 
   @Column('text', { name: 'pinned_instance_id', nullable: true })
   pinnedInstanceId!: string | null;
+
+  /** Who may have a browser open for it; outlives the assignment until that browser is gone. */
+  @Column('text', { name: 'held_by', nullable: true })
+  heldBy!: string | null;
+
+  /** Where a rebalancing wants it, until it is on its way. */
+  @Column('text', { name: 'move_to', nullable: true })
+  moveTo!: string | null;
+
+  @Column('timestamptz', { name: 'moving_since', nullable: true })
+  movingSince!: Date | null;
+
+  /** Which servers it may be placed on. */
+  @Column('jsonb', { nullable: true })
+  placement!: PlacementFilters | null;
 
   @Column('text', { name: 'link_method', default: 'qr' })
   linkMethod!: LinkMethod;

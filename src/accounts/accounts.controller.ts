@@ -13,15 +13,16 @@ import {
   Res,
 } from '@nestjs/common';
 import type { Response } from 'express';
-import { EventsService } from '../events/events.service.js';
-import { type Page, PageQuery, toPage } from '../platform/http/pagination.js';
-import { Allow, MayLink, WorkspaceId } from '../workspaces/auth.guard.js';
+import { type Page, toPage } from '../platform/http/pagination.js';
+import { Allow, WorkspaceId } from '../workspaces/auth.guard.js';
 import {
-  AccountEventResponse,
   AccountResponse,
   ConnectAccountDto,
+  ConnectionLogEntry,
+  ConnectionLogQuery,
   CreateAccountDto,
   ListAccountsQuery,
+  MigrateAccountDto,
   NumberResponse,
   PairingCodeResponse,
   SandboxScanDto,
@@ -29,12 +30,13 @@ import {
   UpdateAccountDto,
 } from './accounts.dto.js';
 import { AccountsService } from './accounts.service.js';
+import { ConnectionLogsService } from './connection-logs.service.js';
 
 @Controller('accounts')
 export class AccountsController {
   constructor(
     private readonly accounts: AccountsService,
-    private readonly events: EventsService,
+    private readonly connections: ConnectionLogsService,
   ) {}
 
   /** Creates an account; connect it to get a QR or a pairing code. */
@@ -147,6 +149,18 @@ export class AccountsController {
     return toAccountResponse(await this.accounts.restart(workspaceId, id));
   }
 
+  /** Moves the account to another instance; its session goes along. */
+  @Allow('owner')
+  @Post(':id/migrate')
+  @HttpCode(202)
+  async migrate(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+    @Body() body: MigrateAccountDto = new MigrateAccountDto(),
+  ): Promise<AccountResponse> {
+    return toAccountResponse(await this.accounts.migrate(workspaceId, id, body.instanceId));
+  }
+
   /** Unlinks the account at WhatsApp; connecting it again needs a new QR code. */
   @Allow('owner')
   @Post(':id/logout')
@@ -175,16 +189,14 @@ export class AccountsController {
   @Get(':id/events')
   async log(
     @WorkspaceId() workspaceId: string,
-    @MayLink() withCodes: boolean,
     @Param('id', ParseUUIDPipe) id: string,
-    @Query() query: PageQuery,
-  ): Promise<Page<AccountEventResponse>> {
-    await this.accounts.get(workspaceId, id);
-    const events = await this.events.ofAccount(id, query.limit, withCodes);
-    return {
-      items: events.map(({ cursor, type, createdAt, data }) => ({ id: cursor, type, createdAt, data })),
-      nextCursor: null,
-    };
+    @Query() query: ConnectionLogQuery,
+  ): Promise<Page<ConnectionLogEntry>> {
+    return toPage(
+      await this.connections.list(workspaceId, id, query.limit, query.cursor),
+      query.limit,
+      (row) => row,
+    );
   }
 
   /** A PNG of what the account's browser shows. */

@@ -7,11 +7,16 @@ import {
   IsString,
   IsUrl,
   Length,
+  IsInt,
   Matches,
+  Max,
+  Min,
   ValidateIf,
+  ValidateNested,
 } from 'class-validator';
+import { Type } from 'class-transformer';
 import { Optional } from '../platform/http/optional.js';
-import { PageQuery } from '../platform/http/pagination.js';
+import { PageQuery, ScopedQuery } from '../platform/http/pagination.js';
 import {
   type Account,
   type AccountStatus,
@@ -23,6 +28,36 @@ import {
 } from './account.entity.js';
 
 const proxyRule = { protocols: ['http', 'https', 'socks5'], require_tld: false, require_protocol: true };
+
+/** Which servers an account may be placed on; what is left out does not matter. */
+export class PlacementDto {
+  /** @example production */
+  @Optional()
+  @IsString()
+  @Length(1, 100)
+  environment?: string;
+
+  /** @example US-East */
+  @Optional()
+  @IsString()
+  @Length(1, 100)
+  location?: string;
+
+  /** The server must have all of them. */
+  @Optional()
+  @IsArray()
+  @ArrayMaxSize(20)
+  @IsString({ each: true })
+  @Length(1, 100, { each: true })
+  tags?: string[];
+
+  /** How many places the server must have free. */
+  @Optional()
+  @IsInt()
+  @Min(1)
+  @Max(100_000)
+  minCapacity?: number;
+}
 
 export class CreateAccountDto {
   /** @example Support */
@@ -56,6 +91,11 @@ export class CreateAccountDto {
   @IsString()
   @Length(1, 200)
   instanceId?: string;
+
+  @Optional()
+  @ValidateNested()
+  @Type(() => PlacementDto)
+  placement?: PlacementDto;
 }
 
 export class UpdateAccountDto {
@@ -78,6 +118,20 @@ export class UpdateAccountDto {
   @IsOptional()
   @IsUrl(proxyRule)
   proxyUrl?: string;
+
+  /** Takes effect when the account is placed the next time. */
+  @Optional()
+  @ValidateNested()
+  @Type(() => PlacementDto)
+  placement?: PlacementDto;
+}
+
+export class MigrateAccountDto {
+  /** The instance that is to drive the account; without it the best other one does. */
+  @Optional()
+  @IsString()
+  @Length(1, 200)
+  instanceId?: string;
 }
 
 export class ConnectAccountDto {
@@ -126,6 +180,7 @@ export class AccountResponse {
   labels!: string[];
   pacing!: Record<string, unknown> | null;
   proxyUrl!: string | null;
+  placement!: PlacementDto | null;
   lastConnectedAt!: string | null;
   createdAt!: string;
 }
@@ -148,11 +203,33 @@ export class NumberResponse {
   chatId!: string | null;
 }
 
-export class AccountEventResponse {
+export class ConnectionLogQuery extends ScopedQuery {
+  /** How many entries at most, 1 to 200. */
+  @IsOptional()
+  @Type(() => Number)
+  @IsInt()
+  @Min(1)
+  @Max(200)
+  limit: number = 50;
+
+  /** `nextCursor` of the page before. */
+  @IsOptional()
+  @Matches(/^\d{1,18}$/, { message: 'must be the nextCursor of the page before' })
+  cursor?: string;
+}
+
+/** What happened to an account's connection, and why. */
+export class ConnectionLogEntry {
   id!: string;
+  /** `account.status`, `account.qr`, `account.pairing_code`, or who may drive it: `account.claimed`, `account.released`. */
   type!: string;
+  /** In one word: `connected`, `reconnect_attempt`, `connection_timeout`, `conflict`, `qr_generated`, `logout`, … */
+  event!: string;
+  reason!: string | null;
+  instanceId!: string | null;
+  epoch!: number;
   createdAt!: string;
-  data!: unknown;
+  data!: object;
 }
 
 export function toAccountResponse(account: Account): AccountResponse {
@@ -171,6 +248,7 @@ export function toAccountResponse(account: Account): AccountResponse {
     labels: account.labels,
     pacing: account.pacing,
     proxyUrl: account.proxyUrl === null ? null : withoutPassword(account.proxyUrl),
+    placement: account.placement,
     lastConnectedAt: account.lastConnectedAt?.toISOString() ?? null,
     createdAt: account.createdAt.toISOString(),
   };

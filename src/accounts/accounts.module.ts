@@ -4,11 +4,13 @@ import { InstancesModule } from '../instances/instances.module.js';
 import { WorkspacesModule } from '../workspaces/workspaces.module.js';
 import { Account } from './account.entity.js';
 import { AccountsService } from './accounts.service.js';
+import { AssignmentsService } from './assignments.service.js';
+import { ConnectionLogsService } from './connection-logs.service.js';
 import { SandboxClient } from './sandbox-client.js';
 
 @Module({
   imports: [TypeOrmModule.forFeature([Account]), InstancesModule, WorkspacesModule],
-  providers: [AccountsService, SandboxClient],
-  exports: [TypeOrmModule, AccountsService, SandboxClient],
+  providers: [AccountsService, AssignmentsService, ConnectionLogsService, SandboxClient],
+  exports: [TypeOrmModule, AccountsService, AssignmentsService, ConnectionLogsService, SandboxClient],
 })
 export class AccountsModule {}

@@ -1,4 +1,4 @@
-import { Inject, Injectable } from '@nestjs/common';
+import { Injectable } from '@nestjs/common';
 import { InjectDataSource, InjectRepository } from '@nestjs/typeorm';
 import QRCode from 'qrcode';
 import { DataSource, type EntityManager, LessThan, Repository } from 'typeorm';
@@ -8,8 +8,6 @@ import { InstancesService } from '../instances/instances.service.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
 import { given } from '../platform/http/pagination.js';
 import { parsePhoneNumber } from '../platform/http/phone-number.js';
-import { LOGGER } from '../platform/logging/logging.module.js';
-import type { Logger } from '../platform/logging/logger.js';
 import { Account, type AccountStatus, drivenStatuses } from './account.entity.js';
 import type {
   ConnectAccountDto,
@@ -18,6 +16,7 @@ import type {
   UpdateAccountDto,
 } from './accounts.dto.js';
 import { WorkspacesService } from '../workspaces/workspaces.service.js';
+import { AssignmentsService } from './assignments.service.js';
 import { SandboxClient } from './sandbox-client.js';
 
 export class AccountNotFound extends Problem {
@@ -76,9 +75,9 @@ export class AccountsService {
     @InjectRepository(Account) private readonly accounts: Repository<Account>,
     @InjectDataSource() private readonly database: DataSource,
     private readonly instances: InstancesService,
+    private readonly assignments: AssignmentsService,
     private readonly instanceClient: InstanceClient,
     private readonly sandbox: SandboxClient,
-    @Inject(LOGGER) private readonly logger: Logger,
     workspaces: WorkspacesService,
   ) {
     workspaces.onDelete((workspaceId) => this.deleteAll(workspaceId));
@@ -97,6 +96,7 @@ export class AccountsService {
       pacing: (wanted.pacing ?? null) as never,
       proxyUrl: wanted.proxyUrl ?? null,
       pinnedInstanceId: wanted.instanceId ?? null,
+      placement: wanted.placement ?? null,
     });
     return this.get(workspaceId, id);
   }
@@ -168,46 +168,29 @@ export class AccountsService {
       const sameLink = account.linkMethod === method && account.linkPhoneNumber === linkPhoneNumber;
       const runs = account.desiredState === 'connected' && connectingOrConnected.has(account.status);
       if (runs && (sameLink || account.status === 'ready')) return account;
-      Object.assign(account, { linkMethod: method, linkPhoneNumber, desiredState: 'connected' });
-      await this.place(manager, account);
-      return manager.save(account);
+      await manager.update(Account, id, { linkMethod: method, linkPhoneNumber, desiredState: 'connected' });
+      await this.assignments.place(manager, [id], 'connect');
+      return lockAccount(manager, workspaceId, id);
     });
   }
 
-  /** Says of accounts whose instance has died what is so: nothing drives them until it is back. */
-  async markOrphans(): Promise<void> {
-    await this.database.query(
-      `update accounts a set status = 'reconnecting', status_reason = 'instance_down', qr = null, pairing_code = null
-       from instances i where i.id = a.instance_id and i.lease_expires_at < now() and a.status = any($1)`,
-      [drivenStatuses],
-    );
-  }
-
-  /** Places accounts that wait for room, oldest first; the scheduler calls it again and again. */
-  async placeWaiting(): Promise<number> {
-    const waiting = await this.accounts.find({
-      where: { status: 'waiting', desiredState: 'connected' },
-      order: { createdAt: 'ASC' },
-      take: 100,
+  /**
+   * Moves the account to another instance: the named one, or the best other. Its session goes along, without a new QR code.
+   * @throws AccountNotFound, InstanceNotFound, NoRoom, SessionNotPortable
+   */
+  async migrate(workspaceId: string, id: string, instanceId?: string): Promise<Account> {
+    return this.database.transaction(async (manager) => {
+      await lockAccount(manager, workspaceId, id);
+      await this.assignments.migrate(manager, id, instanceId);
+      return lockAccount(manager, workspaceId, id);
     });
-    let placed = 0;
-    for (const { id, workspaceId } of waiting) {
-      const account = await this.database.transaction(async (manager) => {
-        const locked = await lockAccount(manager, workspaceId, id);
-        if (locked.status !== 'waiting' || locked.desiredState !== 'connected') return null;
-        await this.place(manager, locked);
-        return manager.save(locked);
-      });
-      if (account && account.status !== 'waiting') placed += 1;
-    }
-    return placed;
   }
 
   /** Stops the session; credentials stay, so that the next connect needs no QR code. @throws AccountNotFound */
   async disconnect(workspaceId: string, id: string): Promise<Account> {
     return this.database.transaction(async (manager) => {
       const account = await lockAccount(manager, workspaceId, id);
-      Object.assign(account, { desiredState: 'disconnected', ...noCodes });
+      Object.assign(account, { desiredState: 'disconnected', moveTo: null, movingSince: null, ...noCodes });
       if (account.status !== 'created' && account.status !== 'logged_out') {
         Object.assign(account, { status: 'disconnected', statusReason: 'user_initiated' });
       }
@@ -314,22 +297,6 @@ export class AccountsService {
       undefined,
       30_000,
     );
-  }
-
-  private async place(manager: EntityManager, account: Account): Promise<void> {
-    const preferred = account.instanceId ?? account.pinnedInstanceId;
-    const isLinked = account.instanceId !== null && account.lastConnectedAt !== null;
-    const chosen = await this.instances.choose(manager, account, preferred, isLinked);
-    if (chosen === null) {
-      const statusReason = isLinked ? 'the server with its session is away or full' : 'no instance has room';
-      Object.assign(account, { status: 'waiting', statusReason, ...noCodes });
-      return;
-    }
-    if (chosen !== account.instanceId) {
-      this.logger.info({ accountId: account.id, from: account.instanceId, to: chosen }, 'account assigned');
-      Object.assign(account, { instanceId: chosen, epoch: account.epoch + 1 });
-    }
-    Object.assign(account, { status: 'starting', statusReason: null, ...noCodes });
   }
 }
 

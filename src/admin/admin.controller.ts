@@ -1,4 +1,6 @@
-import { Controller, Get } from '@nestjs/common';
+import { Body, Controller, Get, HttpCode, Param, Post } from '@nestjs/common';
+import { AssignmentsService, type Move } from '../accounts/assignments.service.js';
+import { type InstanceResponse, RebalanceDto, toInstanceResponse } from '../instances/instances.dto.js';
 import { InstancesService } from '../instances/instances.service.js';
 import { Allow } from '../workspaces/auth.guard.js';
 import { BacklogService, type QueueBacklog } from './backlog.service.js';
@@ -9,26 +11,34 @@ import { BacklogService, type QueueBacklog } from './backlog.service.js';
 export class AdminController {
   constructor(
     private readonly instances: InstancesService,
+    private readonly assignments: AssignmentsService,
     private readonly backlog: BacklogService,
   ) {}
 
   @Get('instances')
-  async listInstances(): Promise<{ items: object[]; nextCursor: null }> {
-    const items = (await this.instances.list()).map((instance) => ({
-      id: instance.id,
-      serverId: instance.serverId,
-      url: instance.url,
-      pid: instance.pid,
-      version: instance.version,
-      status: instance.leaseExpiresAt.getTime() > Date.now() ? instance.status : 'down',
-      leaseExpiresAt: instance.leaseExpiresAt.toISOString(),
-      maxAccounts: instance.maxAccounts,
-      reserved: instance.reserved,
-      connected: instance.connected,
-      memoryBytes: Number(instance.memoryBytes),
-      startedAt: instance.startedAt.toISOString(),
-    }));
-    return { items, nextCursor: null };
+  async listInstances(): Promise<{ items: InstanceResponse[]; nextCursor: null }> {
+    return { items: (await this.instances.list()).map(toInstanceResponse), nextCursor: null };
+  }
+
+  /** Wants the accounts of an instance elsewhere: nothing more is placed on it, and what can move does, a few at a time. */
+  @Post('instances/:id/drain')
+  @HttpCode(200)
+  async drain(@Param('id') id: string): Promise<InstanceResponse> {
+    return toInstanceResponse(await this.instances.setDraining(id, true));
+  }
+
+  /** Lets an instance take accounts again. */
+  @Post('instances/:id/activate')
+  @HttpCode(200)
+  async activate(@Param('id') id: string): Promise<InstanceResponse> {
+    return toInstanceResponse(await this.instances.setDraining(id, false));
+  }
+
+  /** Moves accounts until the load is even; with `dryRun` only tells what it would move. */
+  @Post('rebalance')
+  @HttpCode(200)
+  async rebalance(@Body() { dryRun }: RebalanceDto = new RebalanceDto()): Promise<{ moves: Move[] }> {
+    return { moves: await this.assignments.rebalance(dryRun) };
   }
 
   /** How evenly the accounts lie on the instances. */

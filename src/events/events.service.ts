@@ -78,16 +78,6 @@ export class EventsService {
       );
     } while (deleted === prunedAtOnce);
   }
-
-  /** The connection log of one account, newest first. */
-  async ofAccount(accountId: string, limit: number, withCodes: boolean): Promise<PublicEvent[]> {
-    const rows: EventRow[] = await this.database.query(
-      `select transaction_id::text, id, type, workspace_id, account_id, created_at, data from events
-       where account_id = $1 and type like 'account.%' and ($3 or type <> all($4)) order by id desc limit $2`,
-      [accountId, limit, withCodes, linkingEvents],
-    );
-    return rows.map(toEvent);
-  }
 }
 
 const prunedAtOnce = 10_000;

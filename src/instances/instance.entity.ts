@@ -33,6 +33,24 @@ export class Instance {
   @Column('bigint', { name: 'memory_bytes' })
   memoryBytes!: string;
 
+  /** Percent of its machine's processors. */
+  @Column('double precision')
+  cpu!: number;
+
+  /** An operator wants its accounts elsewhere. */
+  @Column('boolean', { name: 'is_draining' })
+  isDraining!: boolean;
+
   @Column('timestamptz', { name: 'started_at' })
   startedAt!: Date;
+
+  /** When it was stopped in good order; null while it runs, and when it died. */
+  @Column('timestamptz', { name: 'stopped_at', nullable: true })
+  stoppedAt!: Date | null;
+
+  /** Its state as an operator sees it: `status` is what the process itself last said. */
+  get state(): InstanceStatus {
+    if (this.leaseExpiresAt.getTime() <= Date.now()) return 'down';
+    return this.status === 'active' && this.isDraining ? 'draining' : this.status;
+  }
 }

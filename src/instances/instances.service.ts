@@ -1,12 +1,19 @@
 import { Inject, Injectable } from '@nestjs/common';
-import { InjectDataSource, InjectRepository } from '@nestjs/typeorm';
-import { DataSource, type EntityManager, Repository } from 'typeorm';
+import { InjectRepository } from '@nestjs/typeorm';
+import { type EntityManager, Repository } from 'typeorm';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import { Problem } from '../platform/errors/problem.js';
-import { shardOf } from './instance-router.js';
 import { Instance } from './instance.entity.js';
-import { type InstanceLoad, leastSessions, spreadOf } from './simple-load-balancer.js';
+import {
+  type Candidate,
+  type InstanceLoad,
+  type PlacementFilters,
+  type ServerLoad,
+  SimpleLoadBalancer,
+  spreadOf,
+  type Strategy,
+} from './simple-load-balancer.js';
 
 export class InstanceNotFound extends Problem {
   constructor(id: string) {
@@ -23,55 +30,13 @@ export interface InstanceWithLoad extends Instance {
   connected: number;
 }
 
-/** The registry of the processes that drive accounts, and the choice of one for an account. */
+/** The registry of the processes that drive accounts, as the rest of the fleet sees it. */
 @Injectable()
 export class InstancesService {
   constructor(
     @InjectRepository(Instance) private readonly instances: Repository<Instance>,
-    @InjectDataSource() private readonly database: DataSource,
     @Inject(CONFIG) private readonly config: Config,
   ) {}
-
-  /** Announces this process as an instance, under the same id after every restart. */
-  async register(): Promise<void> {
-    const { server, instance } = this.config;
-    await this.database.query(
-      `with server as (
-         insert into servers (id, name, max_capacity) values ($1, $1, $2)
-         on conflict (id) do update set max_capacity = excluded.max_capacity, updated_at = now() returning id)
-       insert into instances (id, server_id, url, pid, version, status, lease_expires_at, max_accounts, started_at)
-       select $3, id, $4, $5, $6, 'active', now() + $7::int * interval '1 millisecond', $8, now() from server
-       on conflict (id) do update set url = excluded.url, pid = excluded.pid, version = excluded.version,
-         status = 'active', lease_expires_at = excluded.lease_expires_at, max_accounts = excluded.max_accounts,
-         started_at = now()`,
-      [
-        server.id,
-        server.maxCapacity,
-        instance.id,
-        instance.url,
-        process.pid,
-        this.config.version,
-        instance.leaseMs,
-        instance.maxAccounts,
-      ],
-    );
-  }
-
-  /** Says that this process is still alive. */
-  async renewLease(memoryBytes: number): Promise<void> {
-    await this.database.query(
-      `update instances set lease_expires_at = now() + $2::int * interval '1 millisecond', memory_bytes = $3 where id = $1`,
-      [this.config.instance.id, this.config.instance.leaseMs, memoryBytes],
-    );
-  }
-
-  /** Says that this process ends: nothing is placed on it any more. */
-  async retire(): Promise<void> {
-    await this.instances.update(
-      { id: this.config.instance.id },
-      { status: 'down', leaseExpiresAt: new Date(), pid: null },
-    );
-  }
 
   /** @throws InstanceNotFound */
   async get(id: string): Promise<Instance> {
@@ -82,27 +47,19 @@ export class InstancesService {
 
   /** Every instance that was ever seen, with its load. */
   async list(): Promise<InstanceWithLoad[]> {
-    const { entities, raw } = await this.instances
-      .createQueryBuilder('instance')
-      .addSelect(reserved('true'), 'reserved')
-      .addSelect(
-        `(select count(*)::int from accounts a where a.instance_id = instance.id and a.status = 'ready')`,
-        'connected',
-      )
-      .orderBy('instance.id')
-      .getRawAndEntities<{ reserved: number; connected: number }>();
-    return entities.map((instance, index) =>
-      Object.assign(instance, { reserved: raw[index]!.reserved, connected: raw[index]!.connected }),
-    );
+    return this.withLoad();
   }
 
-  /** How evenly the accounts lie on the live instances. */
-  async distribution(): Promise<{
-    instances: (InstanceLoad & { connected: number })[];
-    spread: number;
-    balanced: boolean;
-  }> {
-    const live = (await this.list()).filter(isLive);
+  /** @throws InstanceNotFound */
+  async getWithLoad(id: string): Promise<InstanceWithLoad> {
+    const [instance] = await this.withLoad(id);
+    if (!instance) throw new InstanceNotFound(id);
+    return instance;
+  }
+
+  /** How evenly the accounts lie on the instances that take accounts. */
+  async distribution(): Promise<{ instances: InstanceLoad[]; spread: number; balanced: boolean }> {
+    const live = (await this.list()).filter(({ state }) => state === 'active');
     const loads = live.map(({ id, reserved, connected, maxAccounts }) => ({
       id,
       reserved,
@@ -113,45 +70,81 @@ export class InstancesService {
   }
 
   /**
-   * Chooses the instance that is to drive an account of this workspace: the one it is on if that one lives and has room,
-   * else the least loaded of the workspace's shard, else the least loaded of all. Runs inside the caller's transaction,
-   * which must write the choice; the lock is held until that commits.
-   * @param preferred the instance that the account is on, or that was asked for
-   * @param staysOnServer only the preferred instance's server has the account's session: elsewhere it would ask for a QR code
-   * @returns null when no such live instance has room
+   * Wants an instance's accounts elsewhere, or lets it take accounts again. Outlives its restarts.
+   * @throws InstanceNotFound
    */
-  async choose(
-    manager: EntityManager,
-    account: { id: string; workspaceId: string },
-    preferred: string | null,
-    staysOnServer: boolean,
-  ): Promise<string | null> {
+  async setDraining(id: string, isDraining: boolean): Promise<InstanceWithLoad> {
+    await this.instances.update({ id }, { isDraining });
+    return this.getWithLoad(id);
+  }
+
+  /**
+   * Reads the fleet for placing accounts. Runs inside the caller's transaction, which must write what it chooses; nobody
+   * else places accounts until that commits.
+   */
+  async balancer(manager: EntityManager): Promise<SimpleLoadBalancer> {
     await manager.query('select pg_advisory_xact_lock($1)', [placementLock]);
-    const live: InstanceLoad[] = await manager.query(
-      `select instance.id, instance.max_accounts as "maxAccounts", ${reserved('a.id <> $3')} as reserved
-       from instances instance where instance.status = 'active' and instance.lease_expires_at > now()
-         and (not $2 or instance.server_id = (select server_id from instances where id = $1))
-       order by instance.id`,
-      [preferred, staysOnServer, account.id],
+    const [settings] = await manager.query(
+      `select strategy, filters, shard_size as "shardSize" from load_balancing`,
     );
-    const hasRoom = ({ reserved, maxAccounts }: InstanceLoad) => reserved < maxAccounts;
-    if (live.some((instance) => instance.id === preferred && hasRoom(instance))) return preferred;
-    const shard = shardOf(
-      account.workspaceId,
-      live.map(({ id }) => id),
-      this.config.router.shardSize,
+    const { shardSize, shardTolerance } = this.config.router;
+    const { strategy, filters } = settings as { strategy: Strategy; filters: PlacementFilters };
+    return new SimpleLoadBalancer(await readCandidates(manager), await readServers(manager), {
+      strategy,
+      filters,
+      shardSize: settings.shardSize ?? shardSize,
+      shardTolerance,
+    });
+  }
+
+  /** Keeps whose turn it is, for the round-robin strategies. */
+  async writeTurns(manager: EntityManager, candidates: Candidate[]): Promise<void> {
+    await manager.query(
+      `update instances i set turn = t.turn from unnest($1::text[], $2::float8[]) t(id, turn)
+       where i.id = t.id and i.turn <> t.turn`,
+      [candidates.map(({ id }) => id), candidates.map(({ turn }) => turn)],
     );
-    const inShard = live.filter(({ id }) => shard.includes(id));
-    return (leastSessions(inShard) ?? leastSessions(live))?.id ?? null;
+  }
+
+  private async withLoad(id?: string): Promise<InstanceWithLoad[]> {
+    const query = this.instances
+      .createQueryBuilder('instance')
+      .addSelect(`(${countOf('reserved')})`, 'reserved')
+      .addSelect(`(${countOf('connected')})`, 'connected')
+      .orderBy('instance.id');
+    if (id !== undefined) query.where({ id });
+    const { entities, raw } = await query.getRawAndEntities<{ reserved: number; connected: number }>();
+    return entities.map((instance, index) =>
+      Object.assign(instance, { reserved: raw[index]!.reserved, connected: raw[index]!.connected }),
+    );
   }
 }
 
-/** SQL for how many accounts an instance is to drive, connected or not, of those that meet a condition. */
-function reserved(condition: string): string {
-  return `(select count(*)::int from accounts a
-    where a.instance_id = instance.id and a.desired_state = 'connected' and ${condition})`;
+/** SQL for how many accounts an instance is to drive, or does drive. */
+function countOf(what: 'reserved' | 'connected'): string {
+  return `select count(*)::int from accounts a where a.instance_id = instance.id and a.desired_state = 'connected'
+    ${what === 'connected' ? `and a.status = 'ready'` : ''}`;
 }
 
-function isLive(instance: Instance): boolean {
-  return instance.status === 'active' && instance.leaseExpiresAt.getTime() > Date.now();
+const loads = `select instance_id, count(*)::int as reserved, (count(*) filter (where status = 'ready'))::int as connected
+  from accounts where desired_state = 'connected' and instance_id is not null group by instance_id`;
+
+/** The instances that take accounts. */
+function readCandidates(manager: EntityManager): Promise<Candidate[]> {
+  return manager.query(
+    `select i.id, i.server_id as "serverId", i.max_accounts as "maxAccounts", i.turn,
+       coalesce(l.reserved, 0) as reserved, coalesce(l.connected, 0) as connected
+     from instances i join servers s on s.id = i.server_id left join (${loads}) l on l.instance_id = i.id
+     where i.status = 'active' and not i.is_draining and i.lease_expires_at > now() and s.is_enabled and s.is_healthy
+     order by i.id`,
+  );
+}
+
+function readServers(manager: EntityManager): Promise<ServerLoad[]> {
+  return manager.query(
+    `select s.id, s.environment, s.location, s.tags, s.priority, s.weight, s.response_time_ms as "responseTimeMs",
+       s.max_capacity as "maxCapacity", coalesce(sum(l.reserved), 0)::int as reserved
+     from servers s left join instances i on i.server_id = s.id left join (${loads}) l on l.instance_id = i.id
+     group by s.id`,
+  );
 }

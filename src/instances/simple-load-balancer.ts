@@ -1,21 +1,209 @@
+import { InstanceRouter } from './instance-router.js';
+
+export const strategies = [
+  'least_sessions',
+  'round_robin',
+  'weighted_round_robin',
+  'least_connections',
+  'priority_first',
+] as const;
+/** How the instance for an account is chosen among those that may have it. */
+export type Strategy = (typeof strategies)[number];
+
+/** Which servers an account may be placed on; what is not given does not matter. */
+export interface PlacementFilters {
+  environment?: string;
+  location?: string;
+  /** All of them. */
+  tags?: string[];
+  /** How many places the server must have free. */
+  minCapacity?: number;
+}
+
+export interface LoadBalancing {
+  strategy: Strategy;
+  filters: PlacementFilters;
+  shardSize: number;
+  shardTolerance: number;
+}
+
 /** What the balancer knows of an instance: `reserved` counts the accounts it is to drive, connected or not. */
 export interface InstanceLoad {
   id: string;
   reserved: number;
+  connected: number;
   maxAccounts: number;
 }
 
-/** The instance with the fewest reserved accounts that has room, or null when all are full. */
-export function leastSessions(candidates: InstanceLoad[]): InstanceLoad | null {
-  const withRoom = candidates.filter(({ reserved, maxAccounts }) => reserved < maxAccounts);
-  return withRoom.reduce<InstanceLoad | null>(
-    (best, candidate) => (best === null || candidate.reserved < best.reserved ? candidate : best),
-    null,
+/** An instance that may take accounts, with its server. */
+export interface Candidate extends InstanceLoad {
+  serverId: string;
+  /** When its next turn is, for the round-robin strategies. */
+  turn: number;
+}
+
+export interface ServerLoad {
+  id: string;
+  environment: string;
+  location: string | null;
+  tags: string[];
+  priority: number;
+  weight: number;
+  responseTimeMs: number | null;
+  maxCapacity: number;
+  /** Over all of its instances, the dead ones too. */
+  reserved: number;
+}
+
+/** Where an account is; its instance may be dead, and then is no candidate. */
+export interface Place {
+  instanceId: string;
+  serverId: string;
+}
+
+/** An account that needs an instance. */
+export interface PlacementRequest {
+  workspaceId: string;
+  /** Taken when it lives and has room. */
+  preferred?: string | null;
+  /** The only server that it may be on: its session lies there. */
+  onServer?: string | null;
+  /** An instance that it is to leave. */
+  except?: string | null;
+  filters?: PlacementFilters | null;
+}
+
+/**
+ * Chooses instances for accounts out of one reading of the fleet, and counts each choice, so that many can be placed in one
+ * transaction. It writes nothing.
+ */
+export class SimpleLoadBalancer {
+  private readonly servers: Map<string, ServerLoad>;
+  private readonly router: InstanceRouter;
+  private readonly shards = new Map<string, ReadonlySet<string>>();
+
+  /** @param candidates live, active instances of healthy, enabled servers; their load is counted up in place */
+  constructor(
+    readonly candidates: Candidate[],
+    servers: ServerLoad[],
+    private readonly settings: LoadBalancing,
+  ) {
+    this.servers = new Map(servers.map((server) => [server.id, server]));
+    this.router = new InstanceRouter(settings.shardSize);
+  }
+
+  /** Reserves a place. @returns the instance, or null when none that may have the account has room */
+  next(request: PlacementRequest): Candidate | null {
+    const open = this.candidates.filter((candidate) => this.mayTake(candidate, request));
+    const chosen = open.find(({ id }) => id === request.preferred) ?? this.best(open, request.workspaceId);
+    if (chosen) this.count({ instanceId: chosen.id, serverId: chosen.serverId }, +1);
+    return chosen;
+  }
+
+  /** Like `next`, for an account that has a place and leaves it when another is found: its own may be the last on its server. */
+  move(from: Place, request: PlacementRequest): Candidate | null {
+    this.count(from, -1);
+    const chosen = this.next(request);
+    if (!chosen) this.count(from, +1);
+    return chosen;
+  }
+
+  /** Whether an instance could be given this account. */
+  mayTake(candidate: Candidate, { onServer, except, filters }: PlacementRequest): boolean {
+    const server = this.servers.get(candidate.serverId)!;
+    return (
+      candidate.reserved < candidate.maxAccounts &&
+      server.reserved < server.maxCapacity &&
+      candidate.id !== except &&
+      (onServer === null || onServer === undefined || onServer === server.id) &&
+      meets(server, this.settings.filters) &&
+      meets(server, filters ?? {})
+    );
+  }
+
+  /** The best by the strategy; one of the workspace's shard when that is hardly worse. */
+  private best(open: Candidate[], workspaceId: string): Candidate | null {
+    const first = this.leastOf(open);
+    if (!first) return null;
+    const shard = this.shardOf(workspaceId);
+    const inShard = this.leastOf(open.filter(({ id }) => shard.has(id)));
+    if (!inShard) return first;
+    const [ours, best] = [this.rank(inShard), this.rank(first)];
+    const isCloseEnough = ours.every((part, index) => {
+      const tolerance = index === ours.length - 1 ? this.settings.shardTolerance : 0;
+      return part <= best[index]! + tolerance;
+    });
+    return isCloseEnough ? inShard : first;
+  }
+
+  private leastOf(candidates: Candidate[]): Candidate | null {
+    return candidates.reduce<Candidate | null>(
+      (best, candidate) => (best === null || this.comesBefore(candidate, best) ? candidate : best),
+      null,
+    );
+  }
+
+  private comesBefore(a: Candidate, b: Candidate): boolean {
+    const [ranksA, ranksB] = [this.rank(a), this.rank(b)];
+    const differing = ranksA.findIndex((part, index) => part !== ranksB[index]);
+    return differing >= 0 && ranksA[differing]! < ranksB[differing]!;
+  }
+
+  /** What the strategy compares, the most important first; the smaller comes first. */
+  private rank(candidate: Candidate): number[] {
+    const server = this.servers.get(candidate.serverId)!;
+    switch (this.settings.strategy) {
+      case 'least_sessions':
+        return [candidate.reserved];
+      case 'least_connections':
+        // What is not connected yet counts too when all else is even.
+        return [candidate.connected, candidate.reserved];
+      case 'round_robin':
+      case 'weighted_round_robin':
+        return [candidate.turn];
+      case 'priority_first':
+        return [
+          -server.priority,
+          candidate.reserved / candidate.maxAccounts,
+          server.responseTimeMs ?? Number.MAX_SAFE_INTEGER,
+        ];
+    }
+  }
+
+  private count({ instanceId, serverId }: Place, change: 1 | -1): void {
+    const server = this.servers.get(serverId);
+    if (server) server.reserved += change;
+    const candidate = this.candidates.find(({ id }) => id === instanceId);
+    if (!candidate) return;
+    candidate.reserved += change;
+    const weight = this.settings.strategy === 'weighted_round_robin' ? (server?.weight ?? 1) : 1;
+    // Stride scheduling: C. Waldspurger, W. Weihl, "Stride Scheduling: Deterministic Proportional-Share Resource
+    // Management", 1995.
+    if (change > 0) candidate.turn += 1 / weight;
+  }
+
+  private shardOf(workspaceId: string): ReadonlySet<string> {
+    let shard = this.shards.get(workspaceId);
+    if (!shard) {
+      const ids = this.candidates.map(({ id }) => id);
+      shard = new Set(this.router.shardOf(workspaceId, ids));
+      this.shards.set(workspaceId, shard);
+    }
+    return shard;
+  }
+}
+
+function meets(server: ServerLoad, { environment, location, tags, minCapacity }: PlacementFilters): boolean {
+  return (
+    (environment === undefined || server.environment === environment) &&
+    (location === undefined || server.location === location) &&
+    (tags ?? []).every((tag) => server.tags.includes(tag)) &&
+    (minCapacity === undefined || server.maxCapacity - server.reserved >= minCapacity)
   );
 }
 
 /** The largest minus the smallest load, and whether that is even: at most 20 % of the mean apart, or one account. */
-export function spreadOf(loads: InstanceLoad[]): { spread: number; balanced: boolean } {
+export function spreadOf(loads: { reserved: number }[]): { spread: number; balanced: boolean } {
   if (loads.length === 0) return { spread: 0, balanced: true };
   const reserved = loads.map((load) => load.reserved);
   const spread = Math.max(...reserved) - Math.min(...reserved);

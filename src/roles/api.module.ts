@@ -6,6 +6,9 @@ import { AdminController } from '../admin/admin.controller.js';
 import { BacklogService } from '../admin/backlog.service.js';
 import { HealthController } from '../admin/health.controller.js';
 import { HealthService } from '../admin/health.service.js';
+import { LoadBalancingController } from '../admin/load-balancing.controller.js';
+import { LogsController } from '../admin/logs.controller.js';
+import { ServersController } from '../admin/servers.controller.js';
 import { EventsController } from '../events/events.controller.js';
 import { EventsModule } from '../events/events.module.js';
 import { InstancesModule } from '../instances/instances.module.js';
@@ -27,6 +30,9 @@ import { WorkspacesModule } from '../workspaces/workspaces.module.js';
     MessagesController,
     EventsController,
     AdminController,
+    ServersController,
+    LogsController,
+    LoadBalancingController,
   ],
   providers: [{ provide: APP_GUARD, useClass: AuthGuard }, HealthService, BacklogService],
 })

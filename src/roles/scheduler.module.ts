@@ -1,6 +1,6 @@
 import { Module } from '@nestjs/common';
 import { AccountsModule } from '../accounts/accounts.module.js';
-import { PlacementTask } from '../accounts/placement.task.js';
+import { FleetTask } from '../accounts/fleet.task.js';
 import { EventsModule } from '../events/events.module.js';
 import { LanesTask } from '../messages/lanes.task.js';
 import { MessagesModule } from '../messages/messages.module.js';
@@ -8,7 +8,7 @@ import { PruningTask } from '../messages/pruning.task.js';
 import { DatabaseModule } from '../platform/database/database.module.js';
 import { SCHEDULED_TASKS, SchedulerService } from '../platform/scheduling/scheduler.service.js';
 
-const tasks = [LanesTask, PlacementTask, PruningTask];
+const tasks = [LanesTask, FleetTask, PruningTask];
 
 /** What the leading scheduler does again and again. */
 @Module({

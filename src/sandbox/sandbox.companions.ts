@@ -70,6 +70,11 @@ export class Companions {
     }
   }
 
+  /** Shows the dialogs that the faults want now, and takes the others away. */
+  refreshDialogs(): void {
+    for (const connection of this.online.values()) connection.refreshDialog();
+  }
+
   private async replace(credential: Credential, connection: SandboxConnection): Promise<boolean> {
     const older = this.online.get(credential.id);
     if (older && (await isAlive(older))) {

@@ -1,6 +1,7 @@
 import { randomBytes, timingSafeEqual } from 'node:crypto';
 import { once } from 'node:events';
 import { type RawData, WebSocket } from 'ws';
+import type { Dialog } from './sandbox.faults.js';
 import type { SandboxNetwork } from './sandbox.network.js';
 import type { QueuedEvent } from './sandbox.outbox.js';
 import { proofOf } from './sandbox.pairing.js';
@@ -34,6 +35,7 @@ export class SandboxConnection {
   private flushing: NodeJS.Immediate | undefined;
   private flushingReceipts: NodeJS.Timeout | undefined;
   private stored: ((id: string) => void) | undefined;
+  private dialog: Dialog | null = null;
 
   constructor(
     private readonly socket: WebSocket,
@@ -89,7 +91,8 @@ export class SandboxConnection {
     const { credential } = this;
     if (!credential) return;
     const phone = this.network.phones.find(credential.phone);
-    const { syncDelayMs, earlySync } = this.network.faults.of(credential.phone);
+    const { syncDelayMs, earlySync, dialog } = this.network.faults.of(credential.phone);
+    this.dialog = dialog;
     const list = [...missed];
     this.send({
       t: 'welcome',
@@ -99,10 +102,19 @@ export class SandboxConnection {
       offline: list.length,
       syncDelayMs,
       earlySync,
+      dialog,
     });
     this.events.push(...list);
     this.flushEvents();
     this.send({ t: 'caught-up' });
+  }
+
+  /** Tells the page which dialog it shows, when that has changed. */
+  refreshDialog(): void {
+    const { dialog } = this.network.faults.of(this.phone);
+    if (dialog === this.dialog) return;
+    this.dialog = dialog;
+    this.send({ t: 'dialog', dialog });
   }
 
   /** Hands a credential to the page; true once the page has stored it. */

@@ -145,7 +145,7 @@ export class SandboxController {
 
   @Delete('faults')
   clearFaults(): Faults {
-    this.sandbox.network.faults.clear();
+    this.sandbox.network.clearFaults();
     return { ...NO_FAULTS };
   }
 

@@ -1,7 +1,7 @@
 import { Type } from 'class-transformer';
-import { IsBoolean, IsInt, IsNotEmpty, IsNumber, IsString, Max, MaxLength, Min } from 'class-validator';
+import { IsBoolean, IsIn, IsInt, IsNotEmpty, IsNumber, IsString, Max, MaxLength, Min } from 'class-validator';
 import { Optional } from '../platform/http/optional.js';
-import type { Faults } from './sandbox.faults.js';
+import { type Dialog, DIALOGS, type Faults } from './sandbox.faults.js';
 
 const TEN_MINUTES_MS = 600_000;
 
@@ -140,6 +140,11 @@ export class FaultsDto implements Partial<Faults> {
   @Optional()
   @IsBoolean()
   earlySync?: boolean;
+
+  /** A dialog over the page of linked browsers, which start under none: `whats_new` can be pressed away, `terms` cannot. */
+  @Optional()
+  @IsIn(DIALOGS)
+  dialog?: Dialog;
 
   /** Whether phones receive messages: ack 2. */
   @Optional()

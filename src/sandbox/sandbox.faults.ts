@@ -1,3 +1,8 @@
+/** What WhatsApp Web may put over its page: `whats_new` goes when its Continue is pressed, `terms` stays whatever is. */
+export const DIALOGS = ['whats_new', 'terms'] as const;
+
+export type Dialog = (typeof DIALOGS)[number];
+
 /** What can be made to go wrong, or take longer. Without faults a message is accepted, delivered and read at once. */
 export interface Faults {
   /** Delay of ack 1 after the message was accepted. */
@@ -14,6 +19,8 @@ export interface Faults {
   syncDelayMs: number;
   /** Syncing ends at once, before whatsapp-web.js listens: "authenticated but never ready". */
   earlySync: boolean;
+  /** The dialog that linked browsers show, and under which they do not end syncing. */
+  dialog: Dialog | null;
   /** Phones receive messages: ack 2. */
   deliverAcks: boolean;
   /** Owners read messages: ack 3. */
@@ -33,6 +40,7 @@ export const NO_FAULTS: Readonly<Faults> = {
   disconnectRate: 0,
   syncDelayMs: 0,
   earlySync: false,
+  dialog: null,
   deliverAcks: true,
   readAcks: true,
   offline: false,

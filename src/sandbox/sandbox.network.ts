@@ -62,7 +62,14 @@ export class SandboxNetwork {
   putFaults(faults: Partial<Faults>, phone?: string): Faults {
     const inForce = this.faults.put(faults, phone);
     if (inForce.offline) this.companions.cut(phone);
+    this.companions.refreshDialogs();
     return inForce;
+  }
+
+  /** Removes the faults of everybody and of every phone. */
+  clearFaults(): void {
+    this.faults.clear();
+    this.companions.refreshDialogs();
   }
 
   /** Unlinks a browser: its page, now or when it comes back, logs out. */

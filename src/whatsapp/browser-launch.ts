@@ -20,6 +20,11 @@ const leanArgs = [
   '--no-pings',
   '--mute-audio',
   '--metrics-recording-only',
+  // Dialogs of WhatsApp Web are told apart by the English labels of their buttons.
+  '--accept-lang=en-US',
+  // Else they grow with the disk; 50 MB hold WhatsApp Web.
+  '--disk-cache-size=52428800',
+  '--media-cache-size=52428800',
   '--renderer-process-limit=1',
   // One renderer and one network thread inside the browser process instead of processes of their own.
   '--in-process-gpu',

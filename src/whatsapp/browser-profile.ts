@@ -1,6 +1,6 @@
-import { mkdir, readFile, readlink, rm } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
+import { endBrowsersOn } from './browser-processes.js';
 
 /** What a browser leaves in its profile to keep others out; a killed one does not remove it. */
 const lockFiles = ['SingletonLock', 'SingletonSocket', 'SingletonCookie'];
@@ -15,12 +15,14 @@ export function profileDir(sessionsDir: string, accountId: string): string {
 
 /**
  * Makes a profile ready for a new browser: ends one that a dead instance left behind and removes its stale lock. Only the
- * instance that owns the account may call this. A process is ended only when it still runs with this very profile.
+ * instance that owns the account may call this. The old browser is found by its command line: the headless shell makes
+ * no lock.
+ * @throws when the old browser does not end
  */
 export async function claimProfile(dir: string): Promise<void> {
   await mkdir(dir, { recursive: true, mode: 0o700 });
-  const holder = await holderOf(dir);
-  if (holder !== null) await endProcessGroup(holder, dir);
+  if (!(await endBrowsersOn(dir, endMs)))
+    throw new Error(`An old browser with the profile ${dir} does not end.`);
   await Promise.all(lockFiles.map((name) => rm(join(dir, name), { force: true })));
 }
 
@@ -32,33 +34,4 @@ export async function deleteProfile(sessionsDir: string, accountId: string): Pro
     maxRetries: 5,
     retryDelay: 200,
   });
-}
-
-/** The process that holds the profile's lock (`SingletonLock` links to `host-pid`), when it is alive. */
-async function holderOf(dir: string): Promise<number | null> {
-  const target = await readlink(join(dir, 'SingletonLock')).catch(() => null);
-  const pid = Number(/-(\d+)$/.exec(target ?? '')?.[1]);
-  return pid > 0 && (await runsWith(pid, dir)) ? pid : null;
-}
-
-async function runsWith(pid: number, dir: string): Promise<boolean> {
-  const commandLine = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
-  return commandLine.includes(`--user-data-dir=${dir}`);
-}
-
-async function endProcessGroup(pid: number, dir: string): Promise<void> {
-  killGroup(pid);
-  const deadline = Date.now() + endMs;
-  while ((await runsWith(pid, dir)) && Date.now() < deadline) await delay(50);
-}
-
-/** Ends a browser with all of its helpers: puppeteer makes it the leader of its own process group. */
-export function killGroup(pid: number): void {
-  for (const target of [-pid, pid]) {
-    try {
-      process.kill(target, 'SIGKILL');
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
-    }
-  }
 }

@@ -1,15 +1,17 @@
-import { EventEmitter } from 'node:events';
+import { EventEmitter, once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Browser } from 'puppeteer';
+import type { Browser, LaunchOptions, Page } from 'puppeteer';
 import whatsapp, { type Client } from 'whatsapp-web.js';
-import { claimProfile, killGroup } from './browser-profile.js';
 import { launchOptions, type Network } from './browser-launch.js';
+import { browsersOn, groupEnded, memoryOf } from './browser-processes.js';
+import { claimProfile } from './browser-profile.js';
 import {
   acksOf,
   announceSynced,
   connectionState,
   hasFlotilla,
   installFlotilla,
+  lookForDialog,
   logOut,
   type PageEvent,
   type PageMessage,
@@ -19,7 +21,35 @@ import {
 } from './page-functions.js';
 
 /** Why a session ended by itself. */
-export type CloseReason = 'logged_out' | 'conflict' | 'unpaired' | 'crashed' | 'start_timeout';
+export type CloseReason =
+  'logged_out' | 'conflict' | 'unpaired' | 'crashed' | 'launch_timeout' | 'load_timeout' | 'sync_timeout';
+
+/** How long each phase of a start may take, in milliseconds. None runs while a person is to scan or type a code. */
+export interface PhaseDeadlines {
+  /** From the start of the browser until it can be driven; late: `launch_timeout`. */
+  launchMs: number;
+  /** Until WhatsApp Web shows a QR code, gives a pairing code or is connected; late: `load_timeout`. */
+  loadMs: number;
+  /** From there, or from the scan, until `ready`; late: `sync_timeout`. */
+  syncMs: number;
+}
+
+/** How long a session may take to stop, in milliseconds. */
+export interface StopOptions {
+  /** For sends that run. */
+  finishSendsMs?: number;
+  /** For the browser to close by itself; 0 kills it at once. */
+  closeMs?: number;
+}
+
+/** The lease of this instance does not hold: nothing was started. */
+export class NotOwned extends Error {
+  override name = 'NotOwned';
+
+  constructor(accountId: string) {
+    super(`This instance may not start account ${accountId}: its lease does not hold.`);
+  }
+}
 
 export interface SessionEvents {
   /** A QR code to be scanned; it is good for `expiresInMs`. */
@@ -29,6 +59,8 @@ export interface SessionEvents {
   /** The account is linked and WhatsApp hands over what happened meanwhile. */
   syncing: [];
   ready: [who: { phoneNumber: string | null; lid: string | null }];
+  /** A dialog of WhatsApp Web stays open that a person has to answer: its text. Null when it is gone. */
+  action_required: [text: string | null];
   /** WhatsApp's ack of a message: −1 error, 1 server, 2 device, 3 read, 4 played. */
   ack: [ack: { whatsappId: string; ack: number }];
   message: [message: PageMessage];
@@ -44,8 +76,9 @@ export interface SessionOptions {
   network: Network;
   /** Links by pairing code with this phone number instead of by QR code. */
   pairWithPhoneNumber: string | null;
-  /** How long each phase before a QR code, and before `ready`, may take. */
-  startTimeoutMs: number;
+  deadlines: PhaseDeadlines;
+  /** Whether this instance owns the account now. Asked at the last moment before the browser is started. */
+  canStart: () => boolean;
   onWarning: (message: string, error: unknown) => void;
 }
 
@@ -56,38 +89,57 @@ const pairingCodeLifetimeMs = 180_000;
 const probeMs = 250;
 /** How long the page gathers acks and incoming messages before it tells them together. */
 const gatherMs = 20;
-const closeMs = 5_000;
-const finishSendsMs = 10_000;
-const launchMs = 15_000;
+/** How long a page may take for a short answer. */
+const answerMs = 15_000;
+/** How long the page is waited for each time that it is looked at. */
+const probeLimitMs = 2_000;
+/** A killed browser is gone in some 20 ms, on a machine that has time for it. */
+const killMs = 1_000;
 const logoutMs = 10_000;
+/** Looks for dialogs: while it starts or one is open, while a person has to answer one, and while it is ready. */
+const dialogMs = { starting: 1_000, unanswered: 5_000, ready: 30_000 };
+const dialogTries = 3;
+const dialogTextLength = 200;
+
+/** Where a session stands. In `linking` a person is expected to scan or type. */
+type Phase = 'launching' | 'loading' | 'linking' | 'syncing' | 'ready';
 
 /** One account in one browser: whatsapp-web.js behind plain calls and plain events. */
 export class WhatsAppSession extends EventEmitter<SessionEvents> {
   private client: Client | null = null;
-  private browser: Browser | null = null;
-  private ended = false;
-  private isReady = false;
+  private readonly ending = new AbortController();
+  /** Kills the browser with its process group, or keeps it from being launched. */
+  private readonly killing = new AbortController();
+  private phase: Phase = 'launching';
+  private phaseSince = 0;
   private isAuthenticated = false;
+  /** How often the page was seen to have synced although the library did not hear of it. */
+  private syncedUnheard = 0;
   private isBound = false;
   private qrsShown = 0;
-  /** A person is expected to scan or type: no deadline runs. */
-  private isWaitingForPerson = false;
   private starting: Promise<void> | null = null;
   private confirmedLogout: (() => void) | null = null;
   private readonly sends = new Set<Promise<unknown>>();
+  private nextDialogLook = 0;
+  private dialogsSeen = 0;
+  private openDialog: string | null = null;
 
   constructor(private readonly options: SessionOptions) {
     super();
   }
 
   get ready(): boolean {
-    return this.isReady && !this.ended;
+    return this.phase === 'ready' && !this.ended;
+  }
+
+  private get ended(): boolean {
+    return this.ending.signal.aborted;
   }
 
   /**
-   * Starts the browser, loads WhatsApp, and returns once it shows a QR code, asks for a code or restores the session.
-   * What follows is told by events.
-   * @throws when the browser or the page does not start
+   * Starts the browser, loads WhatsApp, and returns once it shows a QR code, asks for a code or restores the session, or
+   * the session has ended. What follows, and a phase that is late, is told by events.
+   * @throws NotOwned; or anything else when the browser or the page does not start
    */
   async start(): Promise<void> {
     this.starting = this.launch();
@@ -96,60 +148,78 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
 
   private async launch(): Promise<void> {
     if (this.ended) return;
-    await claimProfile(this.options.profileDir);
+    const { accountId, chromiumPath, profileDir, network, deadlines, pairWithPhoneNumber } = this.options;
+    await claimProfile(profileDir);
     if (this.ended) return;
+    // The deadlines of the phases are kept here, so those of puppeteer and of the library must not come first.
+    const puppeteer: LaunchOptions = {
+      ...launchOptions(chromiumPath, profileDir, network),
+      timeout: 0,
+      signal: this.killing.signal,
+    };
     const client = new whatsapp.Client({
-      puppeteer: launchOptions(
-        this.options.chromiumPath,
-        this.options.profileDir,
-        this.options.network,
-      ) as never,
+      puppeteer: puppeteer as never,
       webVersionCache: { type: 'none' },
-      authTimeoutMs: this.options.startTimeoutMs,
+      authTimeoutMs: deadlines.loadMs * 2,
       takeoverOnConflict: false,
-      ...(this.options.pairWithPhoneNumber
-        ? { pairWithPhoneNumber: { phoneNumber: this.options.pairWithPhoneNumber } }
-        : {}),
+      ...(pairWithPhoneNumber ? { pairWithPhoneNumber: { phoneNumber: pairWithPhoneNumber } } : {}),
     });
-    this.client = client;
+    // It reads the page's HTML for a cache that is not used, and rejects unheard when the browser ends meanwhile.
+    Object.assign(client, { initWebVersionCache: async () => undefined });
     this.listen(client);
+    if (!this.options.canStart()) {
+      this.ending.abort();
+      throw new NotOwned(accountId);
+    }
+    this.client = client;
+    this.phaseSince = performance.now();
+    void this.watch(client);
     try {
-      await withDeadline(client.initialize(), this.options.startTimeoutMs, 'WhatsApp Web did not load');
-      this.adoptBrowser(client);
+      await Promise.race([client.initialize(), aborted(this.ending.signal)]);
     } catch (error) {
-      this.adoptBrowser(client);
-      this.ended = true;
-      await this.closeBrowser();
+      // Ended meanwhile: that made it fail, and whoever ended it closes the browser.
+      if (this.ended) return;
+      await this.stop();
       throw error;
     }
-    // Stopped meanwhile: the browser that was being launched must not stay behind, linked and owned by nobody.
-    if (this.ended) await this.closeBrowser();
-    else void this.watchUntilReady(client);
   }
 
   /**
    * Lets running sends finish, closes the browser, and kills its process group when it does not close in time.
-   * Credentials stay.
+   * Credentials stay. Takes no longer than the two limits and about a second; may be called again with shorter ones.
    */
-  async stop(): Promise<void> {
-    this.ended = true;
-    this.isReady = false;
-    await Promise.race([Promise.allSettled(this.sends), delay(finishSendsMs, undefined, { ref: false })]);
+  async stop({ finishSendsMs = 10_000, closeMs = 5_000 }: StopOptions = {}): Promise<void> {
+    this.ending.abort();
+    await within(Promise.allSettled(this.sends), finishSendsMs);
     this.client?.removeAllListeners();
-    await this.closeBrowser();
-    // A launch that is still going on closes its own browser when it sees that the session has ended.
-    await Promise.race([this.starting?.catch(() => undefined), delay(launchMs, undefined, { ref: false })]);
+    await this.endBrowser(closeMs);
+    // A start that had not come to its browser yet sees that the session has ended.
+    await within(
+      this.starting?.catch(() => undefined),
+      killMs,
+    );
   }
 
-  private async closeBrowser(): Promise<void> {
-    const browser = this.browser ?? (this.client?.pupBrowser as Browser | undefined) ?? null;
-    const pid = browser?.process()?.pid;
-    if (!browser) return;
-    const closed = browser
-      .close()
-      .catch((error: unknown) => this.options.onWarning('the browser did not close', error));
-    await Promise.race([closed, delay(closeMs, undefined, { ref: false })]);
-    if (pid !== undefined && browser.process()?.exitCode === null) killGroup(pid);
+  private async endBrowser(closeMs: number): Promise<void> {
+    const { browser } = this;
+    if (browser) hearPipes(browser);
+    const group = browser?.process()?.pid ?? (await this.groupBeingLaunched());
+    if (browser && closeMs > 0) {
+      const closed = browser
+        .close()
+        .catch((error: unknown) => this.options.onWarning('the browser did not close', error));
+      await within(closed, closeMs);
+    }
+    this.killing.abort();
+    if (group !== null && !(await groupEnded(group, killMs)))
+      this.options.onWarning('the browser was killed and is not gone yet', null);
+  }
+
+  /** The process group of the browser that puppeteer is launching; it is known to the client only after that. */
+  private async groupBeingLaunched(): Promise<number | null> {
+    if (!this.client) return null;
+    const browsers = await browsersOn(this.options.profileDir);
+    return browsers.find(({ parent }) => parent === process.pid)?.group ?? null;
   }
 
   /**
@@ -160,8 +230,8 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     const confirmed = new Promise<boolean>((resolve) => {
       this.confirmedLogout = () => resolve(true);
     });
-    await this.page.evaluate(logOut).catch((error: unknown) => {
-      // The page navigates away while it logs out: the confirmation below decides.
+    this.page.evaluate(logOut).catch((error: unknown) => {
+      // The page navigates away while it logs out: the confirmation decides.
       this.options.onWarning('the page went away during logout', error);
     });
     const result = await Promise.race([confirmed, delay(logoutMs, false, { ref: false })]);
@@ -169,7 +239,10 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     return result;
   }
 
-  /** Sends a text under `whatsappId`, or tells how far that id got when WhatsApp knows it already. */
+  /**
+   * Sends a text under `whatsappId`, or tells how far that id got when WhatsApp knows it already.
+   * @throws when the page was lost or does not answer: the outcome is uncertain
+   */
   async sendText(
     chatId: string,
     text: string,
@@ -177,7 +250,10 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     thorough: boolean,
     timeoutMs: number,
   ): Promise<PageSendResult> {
-    const sending = this.page.evaluate(sendText, chatId, text, whatsappId, thorough, timeoutMs);
+    const sending = withDeadline(
+      this.page.evaluate(sendText, chatId, text, whatsappId, thorough, timeoutMs),
+      timeoutMs + answerMs,
+    );
     this.sends.add(sending);
     try {
       return await sending;
@@ -190,44 +266,54 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   async acksOf(
     messages: { chatId: string; whatsappId: string }[],
   ): Promise<{ whatsappId: string; ack: number }[]> {
-    return this.page.evaluate(acksOf, messages);
+    return withDeadline(this.page.evaluate(acksOf, messages), answerMs);
   }
 
   /** The latest incoming messages that the page holds, oldest first. */
   async recentIncoming(limit: number): Promise<PageMessage[]> {
-    return this.page.evaluate(recentIncoming, limit);
+    return withDeadline(this.page.evaluate(recentIncoming, limit), answerMs);
   }
 
   /** The chat id of a phone number, or null when it has no WhatsApp. */
   async chatIdOf(phone: string): Promise<string | null> {
-    const found = await this.client!.getNumberId(phone);
+    const found = await withDeadline(this.client!.getNumberId(phone), answerMs);
     return found?._serialized ?? null;
   }
 
   /** A PNG of what the page shows. */
   async screenshot(): Promise<Uint8Array> {
-    return this.page.screenshot({ type: 'png' });
+    return withDeadline(this.page.screenshot({ type: 'png' }), answerMs);
   }
 
-  private get page() {
-    const page = this.client?.pupPage;
+  /** The memory of all processes of the browser in bytes (proportional set size); 0 without one. Takes some 10 ms. */
+  async memoryBytes(): Promise<number> {
+    const group = this.browser?.process()?.pid;
+    return group === undefined ? 0 : memoryOf(group);
+  }
+
+  private get browser(): Browser | null {
+    return (this.client?.pupBrowser as Browser | undefined) ?? null;
+  }
+
+  private get page(): Page {
+    const page = this.client?.pupPage as Page | undefined;
     if (!page) throw new Error('The browser of this account is not running.');
     return page;
   }
 
   private listen(client: Client): void {
     client.on('qr', (qr) => {
-      this.isWaitingForPerson = true;
+      this.enter('linking');
       this.emit('qr', qr, this.qrsShown === 0 ? firstQrLifetimeMs : qrLifetimeMs);
       this.qrsShown += 1;
     });
     client.on('code', (code) => {
-      this.isWaitingForPerson = true;
+      this.enter('linking');
       this.emit('code', code, pairingCodeLifetimeMs);
     });
     client.on('authenticated', () => {
       this.isAuthenticated = true;
-      this.isWaitingForPerson = false;
+      if (!this.ready) this.enter('syncing');
     });
     client.on('ready', () => void this.becomeReady(client));
     client.on('disconnected', (reason) => {
@@ -240,42 +326,53 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     });
   }
 
-  private adoptBrowser(client: Client): void {
-    this.browser = (client.pupBrowser as Browser | undefined) ?? null;
-    this.browser?.once('disconnected', () => void this.close('crashed', 'the browser ended'));
+  /** Hears what becomes of the browser, which runs now. */
+  private follow(client: Client, page: Page): void {
+    hearPipes(this.browser!);
+    this.browser!.once('disconnected', () => void this.close('crashed', 'the browser ended'));
     // A renderer that dies leaves its browser running, with a page that answers nothing.
-    client.pupPage?.once('error', (error) => void this.close('crashed', String(error)));
-    client.pupPage?.on('framenavigated', (frame) => {
-      if (!frame.parentFrame()) void this.checkAfterNavigation(client);
+    page.once('error', (error) => void this.close('crashed', String(error)));
+    page.on('framenavigated', (frame) => {
+      if (!frame.parentFrame()) void this.checkAfterNavigation(page);
+    });
+    // They stop the whole page. To leave it is the page's own wish; nothing else is agreed to.
+    page.on('dialog', (dialog) => {
+      this.options.onWarning(`dismissed a dialog: ${dialog.message().slice(0, dialogTextLength)}`, null);
+      const answered = dialog.type() === 'beforeunload' ? dialog.accept() : dialog.dismiss();
+      answered.catch((error: unknown) => this.options.onWarning('a dialog could not be dismissed', error));
     });
   }
 
   /** When the page has loaded anew, by itself, nothing can be sent until it is ready again. */
-  private async checkAfterNavigation(client: Client): Promise<void> {
-    const isInstalled = await client.pupPage?.evaluate(hasFlotilla).catch(() => false);
-    if (isInstalled || !this.isReady || this.ended) return;
-    this.isReady = false;
+  private async checkAfterNavigation(page: Page): Promise<void> {
+    const isInstalled = await within(
+      page.evaluate(hasFlotilla).catch(() => false),
+      answerMs,
+    );
+    if (isInstalled || !this.ready) return;
     this.isAuthenticated = false;
-    void this.watchUntilReady(client);
+    this.syncedUnheard = 0;
+    this.enter('loading');
   }
 
   private async becomeReady(client: Client): Promise<void> {
     if (this.ended) return;
     try {
       // A page that was reloaded becomes ready again, and has lost what was installed in it.
-      await this.bindEvents();
-      await this.page.evaluate(installFlotilla, gatherMs);
-      if (this.isReady) return;
-      const wid = (client.info as { wid?: { _serialized?: string; user?: string } } | undefined)?.wid;
-      const isLid = wid?._serialized?.endsWith('@lid') ?? false;
-      this.isReady = true;
-      this.emit('ready', {
-        phoneNumber: isLid ? null : (wid?.user ?? null),
-        lid: isLid ? wid!._serialized! : null,
-      });
+      await withDeadline(this.bindEvents(), answerMs);
+      await withDeadline(this.page.evaluate(installFlotilla, gatherMs), answerMs);
     } catch (error) {
       await this.close('crashed', `the page was lost while it became ready: ${String(error)}`);
+      return;
     }
+    if (this.ended || this.ready) return;
+    const wid = (client.info as { wid?: { _serialized?: string; user?: string } } | undefined)?.wid;
+    const isLid = wid?._serialized?.endsWith('@lid') ?? false;
+    this.enter('ready');
+    this.emit('ready', {
+      phoneNumber: isLid ? null : (wid?.user ?? null),
+      lid: isLid ? wid!._serialized! : null,
+    });
   }
 
   /** Lets the page tell its events, one way: unlike puppeteer's exposed functions a binding waits for no answer. */
@@ -294,33 +391,85 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     await devtools.send('Runtime.addBinding', { name: 'flotillaEmit' });
   }
 
-  /** Follows the page until it is ready, nudges the library when it missed the event, and gives up at the deadline. */
-  private async watchUntilReady(client: Client): Promise<void> {
-    let deadline = Date.now() + this.options.startTimeoutMs;
-    let announcedSyncing = false;
-    let syncedProbes = 0;
-    while (!this.ended && !this.isReady) {
-      const seen = await client.pupPage?.evaluate(connectionState).catch(() => null);
-      // The page may have become ready while it was asked.
-      if (this.ended || this.isReady) return;
-      if (this.isWaitingForPerson) deadline = Date.now() + this.options.startTimeoutMs;
-      if (seen && !announcedSyncing && (seen.state === 'CONNECTED' || seen.state === 'PAIRING')) {
-        announcedSyncing = true;
-        this.isWaitingForPerson = false;
-        this.emit('syncing');
+  /** Follows the browser and its page from the launch to the end, and gives up when a phase of the start is late. */
+  private async watch(client: Client): Promise<void> {
+    while (!this.ended) {
+      const page = client.pupPage as Page | undefined;
+      if (page && this.phase === 'launching') {
+        this.follow(client, page);
+        this.enter('loading');
       }
-      if (seen?.hasSynced && !this.isAuthenticated && ++syncedProbes === 4) {
-        await client.pupPage?.evaluate(announceSynced).catch(() => null);
-      }
-      if (Date.now() > deadline) {
-        await this.close(
-          'start_timeout',
-          `not ready in time; the page's state is ${seen?.state ?? 'unknown'}`,
-        );
-        return;
-      }
+      const shown = this.phase === 'ready' ? '' : await this.probe(page);
+      if (page && performance.now() >= this.nextDialogLook) await this.clearDialog(page);
+      const late = this.lateness(shown);
+      if (late && !this.ended) await this.close(...late);
       await delay(probeMs, undefined, { ref: false });
     }
+  }
+
+  private enter(phase: Phase): void {
+    if (this.phase === phase) return;
+    this.phase = phase;
+    this.phaseSince = performance.now();
+    if (phase === 'syncing') this.emit('syncing');
+  }
+
+  /** Sees how far the page is, and nudges the library when it missed the end of syncing. @returns what the page shows */
+  private async probe(page: Page | undefined): Promise<string> {
+    if (!page) return 'there is no page yet';
+    const seen = await within(
+      page.evaluate(connectionState).catch(() => null),
+      probeLimitMs,
+    );
+    if (seen === undefined) return 'the page does not answer';
+    if (seen === null) return 'the page is not WhatsApp Web';
+    // The page may have become ready while it was asked.
+    if (this.ended || this.ready) return seen.state;
+    if (seen.state === 'CONNECTED' || seen.state === 'PAIRING') this.enter('syncing');
+    if (seen.hasSynced && !this.isAuthenticated && ++this.syncedUnheard === 4)
+      page.evaluate(announceSynced).catch(() => undefined);
+    const dialog = this.openDialog === null ? '' : `, under the dialog "${this.openDialog}"`;
+    return `the page's state is ${seen.state}, ${seen.hasSynced ? 'synced' : 'not synced'}${dialog}`;
+  }
+
+  /** Why the session is to be closed when the present phase takes too long; null as long as it does not. */
+  private lateness(shown: string): [CloseReason, string] | null {
+    const { launchMs, loadMs, syncMs } = this.options.deadlines;
+    const isLate = (ms: number) => performance.now() - this.phaseSince > ms;
+    if (this.phase === 'launching' && isLate(launchMs))
+      return ['launch_timeout', `the browser did not start within ${launchMs} ms`];
+    if (this.phase === 'loading' && isLate(loadMs))
+      return ['load_timeout', `neither linked nor a QR code within ${loadMs} ms: ${shown}`];
+    if (this.phase === 'syncing' && isLate(syncMs))
+      return ['sync_timeout', `not ready within ${syncMs} ms: ${shown}`];
+    return null;
+  }
+
+  /** Presses away a dialog that WhatsApp Web shows, a few times, and then tells that a person has to answer it. */
+  private async clearDialog(page: Page): Promise<void> {
+    const mayPress = this.dialogsSeen < dialogTries;
+    const dialog = await within(
+      page.evaluate(lookForDialog, mayPress).catch(() => undefined),
+      probeLimitMs,
+    );
+    this.nextDialogLook = performance.now() + dialogMs[this.phase === 'ready' ? 'ready' : 'starting'];
+    // A page that does not answer, or is just being loaded, shows neither a dialog nor none.
+    if (dialog === undefined || this.ended) return;
+    if (dialog === null) {
+      if (this.openDialog !== null) this.emit('action_required', null);
+      this.openDialog = null;
+      this.dialogsSeen = 0;
+      return;
+    }
+    const text = dialog.text.slice(0, dialogTextLength);
+    this.nextDialogLook = performance.now() + dialogMs[mayPress ? 'starting' : 'unanswered'];
+    this.dialogsSeen += 1;
+    if (dialog.pressed !== null)
+      this.options.onWarning(`pressed "${dialog.pressed}" in a dialog of WhatsApp Web: ${text}`, null);
+    if (mayPress || this.openDialog !== null) return;
+    this.openDialog = text;
+    this.options.onWarning(`a dialog of WhatsApp Web stays open: ${text}`, null);
+    this.emit('action_required', text);
   }
 
   private async close(reason: CloseReason, detail: string): Promise<void> {
@@ -330,10 +479,19 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   }
 }
 
-async function withDeadline<Result>(work: Promise<Result>, ms: number, what: string): Promise<Result> {
+/**
+ * Hears the errors of the pipes to a browser. Puppeteer does not, once it has closed its connection; the pipe of a
+ * browser that is killed with unread data then breaks (ECONNRESET), and an error that nobody hears ends this process.
+ */
+function hearPipes(browser: Browser): void {
+  for (const pipe of browser.process()?.stdio ?? []) pipe?.on('error', () => undefined);
+}
+
+/** @throws when `work` takes longer than `ms` */
+async function withDeadline<Result>(work: Promise<Result>, ms: number): Promise<Result> {
   const timer = new AbortController();
   const timeout = delay(ms, undefined, { signal: timer.signal, ref: false }).then(() => {
-    throw new Error(`${what} within ${ms} ms.`);
+    throw new Error(`The page did not answer within ${ms} ms.`);
   });
   try {
     return await Promise.race([work, timeout]);
@@ -341,4 +499,19 @@ async function withDeadline<Result>(work: Promise<Result>, ms: number, what: str
     timer.abort();
     timeout.catch(() => undefined);
   }
+}
+
+/** What `work` comes to within `ms`, else undefined. */
+async function within<Result>(work: Promise<Result> | undefined, ms: number): Promise<Result | undefined> {
+  const timer = new AbortController();
+  const timeout = delay(ms, undefined, { signal: timer.signal, ref: false }).catch(() => undefined);
+  try {
+    return await Promise.race([work, timeout]);
+  } finally {
+    timer.abort();
+  }
+}
+
+async function aborted(signal: AbortSignal): Promise<void> {
+  if (!signal.aborted) await once(signal, 'abort');
 }

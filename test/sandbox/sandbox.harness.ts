@@ -11,7 +11,7 @@ import type { LedgerEntry } from '../../src/sandbox/sandbox.ledger.js';
 import { SandboxModule } from '../../src/sandbox/sandbox.module.js';
 import { SandboxServer } from '../../src/sandbox/sandbox.server.js';
 
-const CHROMIUM = process.env['CHROMIUM_PATH'] ?? '/usr/bin/chromium-headless-shell';
+export const chromiumPath = process.env['CHROMIUM_PATH'] ?? '/usr/bin/chromium-headless-shell';
 const WAIT_MS = 20_000;
 const silent = {
   debug: () => undefined,
@@ -186,7 +186,7 @@ export class Account {
     this.client = new wwebjs.Client({
       webVersionCache: { type: 'none' },
       puppeteer: {
-        executablePath: CHROMIUM,
+        executablePath: chromiumPath,
         pipe: true,
         headless: 'shell',
         userDataDir: profile,

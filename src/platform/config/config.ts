@@ -75,6 +75,7 @@ const environmentSchema = z
     MOVES_AT_ONCE: z.coerce.number().int().min(1).max(100).default(4),
     STATS_INTERVAL_MS: milliseconds(60_000),
     ROUTER_SHARD_SIZE: z.coerce.number().int().min(1).max(1000).default(4),
+    ROUTER_SHARD_TOLERANCE: z.coerce.number().int().min(0).max(1000).default(0),
 
     WORKERS: z.coerce.number().int().min(1).max(100).default(1),
     WORKER_NAME: z.string().min(1).default('worker_00'),
@@ -225,7 +226,12 @@ function toConfig(env: Environment, envFile: string | null, varDir: string, serv
     /** How many accounts are on their way to another instance at once. */
     movesAtOnce: env.MOVES_AT_ONCE,
     statsIntervalMs: env.STATS_INTERVAL_MS,
-    router: { shardSize: env.ROUTER_SHARD_SIZE },
+    router: {
+      /** How many instances a workspace's accounts are to lie on. */
+      shardSize: env.ROUTER_SHARD_SIZE,
+      /** How many accounts more than the emptiest instance one of the shard may have before the shard is left. */
+      shardTolerance: env.ROUTER_SHARD_TOLERANCE,
+    },
     worker: {
       name: `${serverId}.${env.WORKER_NAME}`,
       count: env.WORKERS,

@@ -1,3 +1,4 @@
+import { Dialog } from './dialog.js';
 import { Emitter, Model } from './events.js';
 import { decodeB64, encodeB64, widOfPhone } from './ids.js';
 import { Link } from './link.js';
@@ -41,6 +42,7 @@ class App {
   keys;
   offlineProgress = 0;
   link = new Link();
+  dialog = new Dialog();
   socket = new Socket(this);
   cmd = new Emitter();
   conn = new Model({ ref: undefined, pushname: '', platform: 'android', wid: undefined });
@@ -135,6 +137,7 @@ class App {
       socket.set({ state: 'CONFLICT' });
     });
     link.on('unlinked', () => this.#unlinked());
+    link.on('dialog', ({ dialog }) => this.dialog.show(dialog));
   }
 
   async #identify(nonce) {
@@ -165,11 +168,12 @@ class App {
     await this.#identify(this.#nonce);
   }
 
-  #welcome({ phone, name, offline, syncDelayMs, earlySync }) {
+  #welcome({ phone, name, offline, syncDelayMs, earlySync, dialog }) {
     this.#wasConnected = true;
     this.account.me = widOfPhone(phone);
     this.conn.set({ pushname: name, wid: this.account.me });
     this.sync = { offline, syncDelayMs, earlySync };
+    this.dialog.show(dialog);
     this.#setProgress(offline > 0 ? 0 : 100);
     this.socket.set({ state: 'CONNECTED' });
   }
@@ -188,6 +192,8 @@ class App {
       if (syncDelayMs > 0) await new Promise((resolve) => setTimeout(resolve, syncDelayMs));
       await this.#somebodyListens();
     }
+    // Like the real page, it does not start under a dialog.
+    await this.dialog.whenClosed();
     this.socket.set({ hasSynced: true });
   }
 

@@ -1,0 +1,375 @@
+import { Inject, Injectable } from '@nestjs/common';
+import { InjectDataSource } from '@nestjs/typeorm';
+import { DataSource, type EntityManager } from 'typeorm';
+import { InstancesService } from '../instances/instances.service.js';
+import type {
+  Candidate,
+  PlacementFilters,
+  PlacementRequest,
+  SimpleLoadBalancer,
+} from '../instances/simple-load-balancer.js';
+import type { Config } from '../platform/config/config.js';
+import { CONFIG } from '../platform/config/config.module.js';
+import { Problem } from '../platform/errors/problem.js';
+import { drivenStatuses } from './account.entity.js';
+
+/** The session lies on the disk of one server: anywhere else the account would ask for a QR code. */
+export class SessionNotPortable extends Problem {
+  constructor(serverId: string) {
+    super(
+      409,
+      'account.session_not_portable',
+      `The session of this account lies on server ${serverId} only. Choose an instance of that server, or set SESSION_STORE=postgres on all servers, which keeps an encrypted copy of every session.`,
+    );
+  }
+}
+
+export class NoRoom extends Problem {
+  constructor(instanceId: string | undefined) {
+    super(
+      409,
+      instanceId === undefined ? 'instance.none_available' : 'instance.not_available',
+      instanceId === undefined
+        ? 'No other instance that this account may be on lives and has room. Start one, or raise INSTANCE_MAX_ACCOUNTS.'
+        : `Instance ${instanceId} is not active, is being drained, is full, or does not meet the account's placement filters. See GET /api/v1/admin/instances.`,
+    );
+  }
+}
+
+/** One account on its way to another instance. */
+export interface Move {
+  accountId: string;
+  from: string;
+  to: string;
+}
+
+/** An account that is to be placed. */
+interface Unplaced {
+  id: string;
+  workspaceId: string;
+  instanceId: string | null;
+  serverId: string | null;
+  pinnedInstanceId: string | null;
+  /** The only server that it may be on, because its session is there or an operator said so. */
+  onServer: string | null;
+  placement: PlacementFilters | null;
+}
+
+/** How long a move may take before the next one need not wait for it any more. */
+const moveTimeoutMs = 120_000;
+/** How many accounts are placed in one transaction. */
+const batchSize = 500;
+
+/**
+ * Decides which instance owns which account: places, moves, evens out, and takes accounts over from instances that are
+ * gone. The assignment in the account's row is the only truth; every change of owner grows its epoch (by a trigger). Nothing
+ * here starts or stops a browser: the old owner lets go when it sees the change, and only then may the new one start.
+ */
+@Injectable()
+export class AssignmentsService {
+  constructor(
+    @InjectDataSource() private readonly database: DataSource,
+    private readonly instances: InstancesService,
+    @Inject(CONFIG) private readonly config: Config,
+  ) {}
+
+  /**
+   * Places accounts on instances, each on the one that it is on or was asked for if that has room, and writes that: they are
+   * `starting`, or `waiting` when nothing that they may be on has room. In the caller's transaction.
+   * @param reason for the log
+   * @returns how many found a place
+   */
+  async place(manager: EntityManager, accountIds: string[], reason: string): Promise<number> {
+    const balancer = await this.instances.balancer(manager);
+    const accounts = await this.read(manager, 'a.id = any($1)', [accountIds]);
+    const placed = accounts.map((account) => ({
+      account,
+      instance: moveTo(balancer, account, {
+        ...account,
+        preferred: account.instanceId ?? account.pinnedInstanceId,
+      }),
+    }));
+    await this.write(manager, balancer, placed, reason);
+    return placed.filter(({ instance }) => instance !== null).length;
+  }
+
+  /** Places accounts that wait for room, those that waited longest first. @returns how many found a place */
+  async placeWaiting(): Promise<number> {
+    return this.database.transaction(async (manager) => {
+      const ids = await this.lock(manager, `a.status = 'waiting' and a.desired_state = 'connected'`, []);
+      return ids.length === 0 ? 0 : this.place(manager, ids, 'a place became free');
+    });
+  }
+
+  /**
+   * Gives the accounts of an instance that is gone to others, each within capacity. Accounts whose session lies on its server
+   * alone stay with it when no other instance of that server can have them: its return needs no QR code, a move would.
+   * @returns how many were given to others
+   */
+  async failOver(instanceId: string): Promise<number> {
+    const { takeoverMarginMs, restartGraceMs } = this.config.instance;
+    return this.database.transaction(async (manager) => {
+      const balancer = await this.instances.balancer(manager);
+      const [gone] = await manager.query(
+        `select status from instances where id = $1
+           and lease_expires_at + $2::int * interval '1 millisecond' < now()
+           and (stopped_at is null or stopped_at + $3::int * interval '1 millisecond' < now()) for update`,
+        [instanceId, takeoverMarginMs, restartGraceMs],
+      );
+      if (!gone) return 0;
+      if (gone.status !== 'down')
+        await manager.query(`update instances set status = 'down' where id = $1`, [instanceId]);
+      const ids = await this.lock(manager, `a.instance_id = $1 and a.desired_state = 'connected'`, [
+        instanceId,
+      ]);
+      const placed = (await this.read(manager, 'a.id = any($1)', [ids])).map((account) => ({
+        account,
+        instance: moveTo(balancer, account, { ...account, except: instanceId }),
+      }));
+      const stays = ({ account, instance }: (typeof placed)[number]) =>
+        instance === null && account.onServer !== null;
+      await this.write(
+        manager,
+        balancer,
+        placed.filter((one) => !stays(one)),
+        'failover',
+      );
+      await manager.query(
+        `update accounts set status = 'reconnecting', status_reason = $2, qr = null, pairing_code = null
+         where id = any($1) and status_reason is distinct from $2 and status not in ('conflict', 'failed', 'waiting')`,
+        [
+          placed.filter(stays).map(({ account }) => account.id),
+          'instance_down: its session is on that server only',
+        ],
+      );
+      return placed.filter(({ instance }) => instance !== null).length;
+    });
+  }
+
+  /**
+   * Moves one account to another instance: the named one, or the best other. One that is not connected moves without being
+   * started.
+   * @throws InstanceNotFound, NoRoom, SessionNotPortable
+   */
+  async migrate(manager: EntityManager, accountId: string, instanceId?: string): Promise<void> {
+    const target = instanceId === undefined ? null : await this.instances.get(instanceId);
+    const balancer = await this.instances.balancer(manager);
+    const [account] = await this.read(manager, 'a.id = $1', [accountId]);
+    if (!account || (target && target.id === account.instanceId)) return;
+    if (target && account.onServer !== null && account.onServer !== target.serverId) {
+      throw new SessionNotPortable(account.onServer);
+    }
+    const chosen = moveTo(balancer, account, {
+      ...account,
+      preferred: instanceId,
+      except: account.instanceId,
+    });
+    if (!chosen || (target && chosen.id !== target.id)) throw new NoRoom(instanceId);
+    await this.write(manager, balancer, [{ account, instance: chosen }], 'migrate');
+  }
+
+  /**
+   * What would make the load even, with the fewest moves: from the fullest instance to the emptiest that may have one of its
+   * accounts, until they are at most one account apart.
+   * @param dryRun only tells; otherwise the moves are begun, a few at a time
+   */
+  async rebalance(dryRun: boolean): Promise<Move[]> {
+    return this.database.transaction(async (manager) => {
+      const balancer = await this.instances.balancer(manager);
+      const accounts = await this.read(
+        manager,
+        `a.desired_state = 'connected' and a.instance_id is not null and a.move_to is null and a.moving_since is null
+         and a.status not in ('conflict', 'failed', 'qr', 'pairing')`,
+        [],
+      );
+      const moves = evenOut(balancer, accounts);
+      if (!dryRun) {
+        await manager.query(
+          `update accounts a set move_to = m.instance_id from unnest($1::uuid[], $2::text[]) m(id, instance_id)
+           where a.id = m.id`,
+          [moves.map(({ accountId }) => accountId), moves.map(({ to }) => to)],
+        );
+      }
+      return moves;
+    });
+  }
+
+  /**
+   * Begins moves that a rebalancing or a drain wants, so many that at most `MOVES_AT_ONCE` are on their way.
+   * @returns how many were begun
+   */
+  async advanceMoves(): Promise<number> {
+    return this.database.transaction(async (manager) => {
+      await manager.query(
+        `update accounts set moving_since = null where moving_since is not null
+           and (status not in ('starting', 'syncing', 'reconnecting')
+             or moving_since < now() - $1::int * interval '1 millisecond')`,
+        [moveTimeoutMs],
+      );
+      const [{ count }] = await manager.query(
+        'select count(*)::int as count from accounts where moving_since is not null',
+      );
+      const free = this.config.movesAtOnce - count;
+      if (free <= 0) return 0;
+      const ids = await this.lock(
+        manager,
+        `(a.move_to is not null or a.instance_id in (select id from instances where is_draining))
+         and a.desired_state = 'connected' and a.moving_since is null and a.status not in ('waiting', 'conflict', 'failed')`,
+        [],
+        // More than there is room for: some of them cannot be moved now.
+        Math.max(free, 50),
+      );
+      if (ids.length === 0) return 0;
+      const balancer = await this.instances.balancer(manager);
+      const moved: { account: Unplaced; instance: Candidate }[] = [];
+      const stuck: string[] = [];
+      for (const account of await this.read(manager, 'a.id = any($1)', [ids])) {
+        if (moved.length === free) break;
+        const { moveTo: preferred, instanceId: except } = account;
+        const instance = moveTo(balancer, account, { ...account, preferred, except });
+        if (instance) moved.push({ account, instance });
+        else stuck.push(account.id);
+      }
+      await this.write(manager, balancer, moved, 'move');
+      const movedIds = moved.map(({ account }) => account.id);
+      await manager.query(
+        `update accounts set move_to = null, moving_since = case when id = any($1) then now() end
+         where id = any($1) or (id = any($2) and move_to is not null)`,
+        [movedIds, stuck],
+      );
+      return moved.length;
+    });
+  }
+
+  /** Says of accounts whose instance has died what is so: nothing drives them until it is back, or another has them. */
+  async markOrphans(): Promise<void> {
+    await this.database.query(
+      `update accounts a set status = 'reconnecting', status_reason = 'instance_down', qr = null, pairing_code = null
+       from instances i where i.id = a.instance_id and i.lease_expires_at < now() and a.status = any($1)`,
+      [drivenStatuses],
+    );
+  }
+
+  /** The instances whose lease is over and that still own accounts, or are not yet known to be down. */
+  async expiredInstances(): Promise<{ id: string; leaseExpiresAt: string }[]> {
+    return this.database.query(
+      `select id, lease_expires_at::text as "leaseExpiresAt" from instances i where lease_expires_at < now()
+         and (status <> 'down' or exists (select from accounts a where a.instance_id = i.id
+           and a.desired_state = 'connected' and a.status not in ('waiting', 'conflict', 'failed')))`,
+    );
+  }
+
+  /** Locks the accounts that meet a condition, the ones that have waited longest first. */
+  private async lock(
+    manager: EntityManager,
+    condition: string,
+    values: unknown[],
+    limit = batchSize,
+  ): Promise<string[]> {
+    const rows: { id: string }[] = await manager.query(
+      `select a.id from accounts a where ${condition} order by a.created_at, a.id limit ${limit} for update skip locked`,
+      values,
+    );
+    return rows.map(({ id }) => id);
+  }
+
+  private async read(
+    manager: EntityManager,
+    condition: string,
+    values: unknown[],
+  ): Promise<(Unplaced & { moveTo: string | null })[]> {
+    // A session is on the server that drives it, and wherever a snapshot of it can be brought.
+    const isPortable = this.config.sessions.store === 'postgres' ? 's.account_id is not null' : 'false';
+    return manager.query(
+      `select a.id, a.workspace_id as "workspaceId", a.instance_id as "instanceId", i.server_id as "serverId", a.placement,
+         a.pinned_instance_id as "pinnedInstanceId", a.move_to as "moveTo",
+         coalesce(a.pinned_server_id, case when a.last_connected_at is not null and a.status <> 'logged_out'
+           and not ${isPortable} then i.server_id end) as "onServer"
+       from accounts a left join instances i on i.id = a.instance_id left join session_snapshots s on s.account_id = a.id
+       where ${condition} order by a.created_at, a.id`,
+      values,
+    );
+  }
+
+  private async write(
+    manager: EntityManager,
+    balancer: SimpleLoadBalancer,
+    placed: { account: Unplaced; instance: Candidate | null }[],
+    reason: string,
+  ): Promise<void> {
+    if (placed.length === 0) return;
+    await manager.query(`select set_config('flotilla.reason', $1, true)`, [reason]);
+    await manager.query(
+      `update accounts a set
+         instance_id = case when p.instance_id is not null then p.instance_id when p.stays then a.instance_id end,
+         pinned_server_id = case when p.instance_id is null then a.pinned_server_id end,
+         status = case when a.desired_state <> 'connected' then a.status
+                       when p.instance_id is null then 'waiting' else 'starting' end,
+         status_reason = case when a.desired_state <> 'connected' then a.status_reason else p.reason end,
+         qr = null, qr_expires_at = null, pairing_code = null, pairing_code_expires_at = null, updated_at = now()
+       from unnest($1::uuid[], $2::text[], $3::boolean[], $4::text[]) p(id, instance_id, stays, reason)
+       where a.id = p.id and (p.instance_id is not null or a.status <> 'waiting'
+         or a.status_reason is distinct from p.reason)`,
+      [
+        placed.map(({ account }) => account.id),
+        placed.map(({ instance }) => instance?.id ?? null),
+        placed.map(({ account }) => account.onServer !== null),
+        placed.map(({ account, instance }) => (instance ? null : waitingReason(account))),
+      ],
+    );
+    await this.instances.writeTurns(manager, balancer.candidates);
+  }
+}
+
+function moveTo(
+  balancer: SimpleLoadBalancer,
+  { instanceId, serverId }: Unplaced,
+  request: PlacementRequest,
+): Candidate | null {
+  if (instanceId === null || serverId === null) return balancer.next(request);
+  return balancer.move({ instanceId, serverId }, request);
+}
+
+function waitingReason({ onServer }: Unplaced): string {
+  return onServer === null
+    ? 'no instance has room'
+    : `server ${onServer}, which has its session, is away or full`;
+}
+
+/** Moves accounts in the balancer's books until they are even, and tells which. */
+function evenOut(balancer: SimpleLoadBalancer, accounts: Unplaced[]): Move[] {
+  const onInstance = new Map<string, Unplaced[]>();
+  for (const account of accounts) {
+    const list = onInstance.get(account.instanceId!) ?? [];
+    list.push(account);
+    onInstance.set(account.instanceId!, list);
+  }
+  const moves: Move[] = [];
+  for (;;) {
+    const move = findMove(balancer, onInstance);
+    if (!move) return moves;
+    const { account, to } = move;
+    const from = account.instanceId!;
+    moveTo(balancer, account, { ...account, preferred: to.id });
+    onInstance.set(
+      from,
+      onInstance.get(from)!.filter((other) => other !== account),
+    );
+    moves.push({ accountId: account.id, from, to: to.id });
+  }
+}
+
+function findMove(
+  balancer: SimpleLoadBalancer,
+  onInstance: Map<string, Unplaced[]>,
+): { account: Unplaced; to: Candidate } | null {
+  const byLoad = [...balancer.candidates].sort((a, b) => a.reserved - b.reserved || a.id.localeCompare(b.id));
+  for (const fullest of byLoad.toReversed()) {
+    for (const to of byLoad) {
+      if (fullest.reserved - to.reserved <= 1) break;
+      const account = onInstance.get(fullest.id)?.find((one) => balancer.mayTake(to, one));
+      if (account) return { account, to };
+    }
+  }
+  return null;
+}

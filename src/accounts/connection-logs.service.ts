@@ -1,0 +1,48 @@
+import { Injectable } from '@nestjs/common';
+import { InjectDataSource } from '@nestjs/typeorm';
+import { DataSource } from 'typeorm';
+import type { ConnectionLogEntry } from './accounts.dto.js';
+import { AccountsService } from './accounts.service.js';
+
+/** The public type of what the log calls otherwise; all else is a change of the status. */
+const types: Record<string, string> = {
+  qr_generated: 'account.qr',
+  pairing_code_generated: 'account.pairing_code',
+  claimed: 'account.claimed',
+  released: 'account.released',
+};
+
+/** What happened to the connections of accounts. PostgreSQL writes it, in the transaction of each change. */
+@Injectable()
+export class ConnectionLogsService {
+  constructor(
+    @InjectDataSource() private readonly database: DataSource,
+    private readonly accounts: AccountsService,
+  ) {}
+
+  /**
+   * Up to `limit + 1` entries of one account, newest first.
+   * @param before the id of the last entry that the caller has
+   * @throws AccountNotFound
+   */
+  async list(
+    workspaceId: string,
+    accountId: string,
+    limit: number,
+    before?: string,
+  ): Promise<ConnectionLogEntry[]> {
+    await this.accounts.get(workspaceId, accountId);
+    const rows: (Omit<ConnectionLogEntry, 'type' | 'createdAt'> & { createdAt: Date })[] =
+      await this.database.query(
+        `select id::text, event_type as event, reason, instance_id as "instanceId", epoch, details as data,
+         created_at as "createdAt" from connection_logs
+       where account_id = $1 and ($3::bigint is null or id < $3) order by id desc limit $2`,
+        [accountId, limit + 1, before ?? null],
+      );
+    return rows.map((row) => ({
+      ...row,
+      type: types[row.event] ?? 'account.status',
+      createdAt: row.createdAt.toISOString(),
+    }));
+  }
+}

@@ -1,0 +1,250 @@
+import { Inject, Injectable } from '@nestjs/common';
+import { InjectDataSource } from '@nestjs/typeorm';
+import { DataSource } from 'typeorm';
+import type { Config } from '../platform/config/config.js';
+import { CONFIG } from '../platform/config/config.module.js';
+import { decrypt, DecryptionFailed, encrypt, encryptionKey } from '../platform/encryption.js';
+import { Problem } from '../platform/errors/problem.js';
+import type { Logger } from '../platform/logging/logger.js';
+import { LOGGER } from '../platform/logging/logging.module.js';
+import { profileDir } from '../whatsapp/browser-profile.js';
+import {
+  markProfile,
+  packProfile,
+  ProfileArchiveDamaged,
+  profileDigest,
+  profileEpoch,
+  recoverProfile,
+  removeProfileCopies,
+  unpackProfile,
+} from '../whatsapp/profile-archive.js';
+import type { Account } from './account.entity.js';
+
+/** What of an account its snapshots need. */
+export type SnapshotAccount = Pick<Account, 'id' | 'epoch'>;
+
+/** Where the profile that an account starts with came from: this server, a snapshot, or nowhere, so that it must be linked. */
+export type ProfileOrigin = 'local' | 'restored' | 'new';
+
+/** There is a snapshot, it cannot be restored, and this server has no profile to start with instead. */
+export class SnapshotUnusable extends Problem {
+  constructor(accountId: string, cause: Error) {
+    super(
+      500,
+      'account.snapshot_unusable',
+      `The snapshot of the session of account ${accountId} cannot be restored, and this server has no other copy. ${cause.message}`,
+    );
+    this.cause = cause;
+  }
+}
+
+/** PostgreSQL hands bytes over as text of twice their size: in pieces they never are in memory twice. */
+const readBytes = 8 * 2 ** 20;
+/** Each snapshot is in memory several times while it is encrypted and sent. */
+const savesAtOnce = 2;
+
+/**
+ * Copies of browser profiles in PostgreSQL, with which an account moves to another server without being linked again.
+ * The epoch of an assignment grows at every change of owner: a local profile that was driven at the epoch of a snapshot, or
+ * at a later one, is at least as new.
+ */
+@Injectable()
+export class SessionSnapshots {
+  private readonly key: Buffer;
+  private savesRunning = 0;
+  private readonly saveQueue: (() => void)[] = [];
+
+  constructor(
+    @Inject(CONFIG) private readonly config: Config,
+    @InjectDataSource() private readonly database: DataSource,
+    @Inject(LOGGER) private readonly logger: Logger,
+  ) {
+    this.key = encryptionKey(config.appKey, 'session-snapshots');
+  }
+
+  /** Whether sessions are copied to PostgreSQL at all. */
+  get portable(): boolean {
+    return this.config.sessions.store === 'postgres';
+  }
+
+  /**
+   * Makes the profile of an account the newest that there is, and marks it with the account's epoch. The caller holds the
+   * account and has no browser open for it yet.
+   * @throws SnapshotUnusable
+   */
+  async prepare(account: SnapshotAccount): Promise<ProfileOrigin> {
+    const dir = this.dirOf(account.id);
+    await recoverProfile(dir);
+    const isHere = (await profileDigest(dir)) !== null;
+    if (this.portable && (await this.restore(account, dir, isHere))) return 'restored';
+    await markProfile(dir, account.epoch);
+    return isHere ? 'local' : 'new';
+  }
+
+  /**
+   * Takes a snapshot if the profile has changed since the last one, and this instance still holds the account.
+   * @param isRunning whether a browser may be writing to the profile
+   * @returns whether there is a new snapshot
+   * @throws ProfileBusy, ProfileTooLarge
+   */
+  async save(account: SnapshotAccount, isRunning: boolean): Promise<boolean> {
+    if (!this.portable) return false;
+    return this.inTurn(async () => {
+      const dir = this.dirOf(account.id);
+      const digest = await profileDigest(dir);
+      if (digest === null || !(await this.isOutdated(account, digest))) return false;
+      const packed = await packProfile(dir, isRunning, this.config.sessions.snapshotMaxBytes);
+      return this.write(account, packed.digest, encrypt(this.key, packed.archive, contextOf(account)));
+    });
+  }
+
+  /**
+   * Saves shortly after now, and then on an interval, one save at a time; a save that fails is logged and tried again at
+   * the next interval.
+   */
+  schedule(account: SnapshotAccount): SnapshotSchedule {
+    const { snapshotDelayMs, snapshotIntervalMs } = this.config.sessions;
+    const save = async () => {
+      try {
+        await this.save(account, true);
+      } catch (error) {
+        this.logger.warn(
+          { err: error, accountId: account.id },
+          'no snapshot of a session was taken; trying again at the next interval',
+        );
+      }
+    };
+    return new SnapshotSchedule(this.portable ? save : null, snapshotDelayMs, snapshotIntervalMs);
+  }
+
+  /** Deletes the snapshot of an account: only when WhatsApp confirmed a logout. */
+  async drop(accountId: string): Promise<void> {
+    await this.database.query('delete from session_snapshots where account_id = $1', [accountId]);
+    await removeProfileCopies(this.dirOf(accountId));
+  }
+
+  private dirOf(accountId: string): string {
+    return profileDir(this.config.sessions.dir, accountId);
+  }
+
+  /** @returns whether a snapshot is in the place of the local profile now, because it is newer */
+  private async restore(account: SnapshotAccount, dir: string, isHere: boolean): Promise<boolean> {
+    // A profile without a mark is from before there were snapshots.
+    const localEpoch = isHere ? ((await profileEpoch(dir)) ?? -1) : -1;
+    const [newer] = await this.database.query<StoredSnapshot[]>(
+      `select epoch, digest, length(data) as bytes from session_snapshots where account_id = $1 and epoch > $2`,
+      [account.id, localEpoch],
+    );
+    if (!newer) return false;
+    try {
+      const encrypted = await this.read(account.id, newer);
+      const archive = decrypt(this.key, encrypted, contextOf({ id: account.id, epoch: newer.epoch }));
+      await unpackProfile(archive, dir, account.epoch);
+      return true;
+    } catch (error) {
+      if (!(error instanceof DecryptionFailed || error instanceof ProfileArchiveDamaged)) throw error;
+      if (!isHere) throw new SnapshotUnusable(account.id, error);
+      this.logger.error(
+        { err: error, accountId: account.id, snapshotEpoch: newer.epoch, localEpoch },
+        'the snapshot of a session cannot be restored; starting with the older profile of this server',
+      );
+      return false;
+    }
+  }
+
+  private async read(accountId: string, { epoch, digest, bytes }: StoredSnapshot): Promise<Buffer> {
+    const parts: Buffer[] = [];
+    for (let from = 1; from <= bytes; from += readBytes) {
+      const [row] = await this.database.query<{ part: Buffer }[]>(
+        `select substring(data from $4::int for $5::int) as part from session_snapshots
+         where account_id = $1 and epoch = $2 and digest = $3`,
+        [accountId, epoch, digest, from, readBytes],
+      );
+      if (!row) throw new Error(`The snapshot of account ${accountId} was replaced while it was read.`);
+      parts.push(row.part);
+    }
+    return Buffer.concat(parts);
+  }
+
+  private async isOutdated({ id, epoch }: SnapshotAccount, digest: string): Promise<boolean> {
+    const [current] = await this.database.query<object[]>(
+      `select 1 from session_snapshots where account_id = $1 and (epoch > $2 or (epoch = $2 and digest = $3))`,
+      [id, epoch, digest],
+    );
+    return current === undefined;
+  }
+
+  /**
+   * Writes only for the holder of the account, and never over a later epoch. Whoever takes the account over waits for the
+   * lock on its row, and finds this snapshot.
+   */
+  private async write({ id, epoch }: SnapshotAccount, digest: string, data: Buffer): Promise<boolean> {
+    const written = await this.database.query<object[]>(
+      `insert into session_snapshots (account_id, workspace_id, epoch, digest, size_bytes, data)
+       select id, workspace_id, epoch, $4, length($5::bytea), $5 from accounts
+       where id = $1 and epoch = $2 and held_by = $3 for share
+       on conflict (account_id) do update set epoch = excluded.epoch, digest = excluded.digest,
+         size_bytes = excluded.size_bytes, data = excluded.data, taken_at = now()
+       where session_snapshots.epoch <= excluded.epoch
+       returning account_id`,
+      [id, epoch, this.config.instance.id, digest, data],
+    );
+    return written.length > 0;
+  }
+
+  private async inTurn<Result>(work: () => Promise<Result>): Promise<Result> {
+    if (this.savesRunning >= savesAtOnce) await new Promise<void>((resolve) => this.saveQueue.push(resolve));
+    else this.savesRunning += 1;
+    try {
+      return await work();
+    } finally {
+      // Whoever waits gets the place of this one.
+      const next = this.saveQueue.shift();
+      if (next) next();
+      else this.savesRunning -= 1;
+    }
+  }
+}
+
+interface StoredSnapshot {
+  epoch: number;
+  digest: string;
+  bytes: number;
+}
+
+/** Binds a snapshot to its row: one that was copied to another account, or given another epoch, cannot be decrypted. */
+function contextOf({ id, epoch }: SnapshotAccount): string {
+  return `${id}@${epoch}`;
+}
+
+/** The saves of one account while its session is ready. */
+export class SnapshotSchedule {
+  private timer: NodeJS.Timeout | undefined;
+  private running: Promise<void> = Promise.resolve();
+  private isStopped = false;
+
+  /** @param save does not throw; null when there is nothing to do */
+  constructor(
+    private readonly save: (() => Promise<void>) | null,
+    delayMs: number,
+    private readonly intervalMs: number,
+  ) {
+    this.saveIn(delayMs);
+  }
+
+  /** Ends the saves; a running one is waited for. */
+  async stop(): Promise<void> {
+    this.isStopped = true;
+    clearTimeout(this.timer);
+    await this.running;
+  }
+
+  private saveIn(ms: number): void {
+    const { save } = this;
+    if (save === null || this.isStopped) return;
+    this.timer = setTimeout(() => {
+      this.running = save().then(() => this.saveIn(this.intervalMs));
+    }, ms);
+    this.timer.unref();
+  }
+}

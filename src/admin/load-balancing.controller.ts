@@ -1,0 +1,22 @@
+import { Body, Controller, Get, Put } from '@nestjs/common';
+import { LoadBalancingDto, LoadBalancingResponse } from '../instances/load-balancing.dto.js';
+import { LoadBalancingService } from '../instances/load-balancing.service.js';
+import { Allow } from '../workspaces/auth.guard.js';
+
+/** How accounts are placed on instances. */
+@Allow('admin')
+@Controller('admin/load-balancing')
+export class LoadBalancingController {
+  constructor(private readonly loadBalancing: LoadBalancingService) {}
+
+  @Get()
+  async get(): Promise<LoadBalancingResponse> {
+    return this.loadBalancing.get();
+  }
+
+  /** Replaces the settings; accounts that have a place keep it. */
+  @Put()
+  async set(@Body() body: LoadBalancingDto): Promise<LoadBalancingResponse> {
+    return this.loadBalancing.set(body);
+  }
+}

@@ -1,0 +1,28 @@
+import { Controller, Get, Query } from '@nestjs/common';
+import { ListLogsQuery, ListStatsQuery, LogResponse, StatsResponse } from '../instances/logs.dto.js';
+import { LogsService } from '../instances/logs.service.js';
+import { StatsService, toStatsResponse } from '../instances/stats.service.js';
+import { type Page, toPage } from '../platform/http/pagination.js';
+import { Allow } from '../workspaces/auth.guard.js';
+
+/** What happened in the fleet, and how it did. */
+@Allow('admin')
+@Controller('admin')
+export class LogsController {
+  constructor(
+    private readonly logs: LogsService,
+    private readonly stats: StatsService,
+  ) {}
+
+  /** The audit log of servers, instances and assignments, newest first. */
+  @Get('logs')
+  async listLogs(@Query() query: ListLogsQuery): Promise<Page<LogResponse>> {
+    return toPage(await this.logs.list(query), query.limit, (entry) => entry);
+  }
+
+  /** The samples of the instances, one each minute, newest first. */
+  @Get('stats')
+  async listStats(@Query() query: ListStatsQuery): Promise<Page<StatsResponse>> {
+    return toPage(await this.stats.list(query), query.limit, toStatsResponse);
+  }
+}

@@ -1,0 +1,56 @@
+import { Body, Controller, Delete, Get, HttpCode, Param, Patch, Post, Query } from '@nestjs/common';
+import {
+  CreateServerDto,
+  HealthCheckResponse,
+  ListServersQuery,
+  ServerResponse,
+  toServerResponse,
+  UpdateServerDto,
+} from '../instances/servers.dto.js';
+import { ServersService } from '../instances/servers.service.js';
+import { type Page, toPage } from '../platform/http/pagination.js';
+import { Allow } from '../workspaces/auth.guard.js';
+
+/** The machines of the fleet. */
+@Allow('admin')
+@Controller('admin/servers')
+export class ServersController {
+  constructor(private readonly servers: ServersService) {}
+
+  /** Registers a server before its programs run; a server also registers itself when it starts. */
+  @Post()
+  async create(@Body() body: CreateServerDto): Promise<ServerResponse> {
+    return toServerResponse(await this.servers.create(body));
+  }
+
+  /** Lists the servers by id, with their load. */
+  @Get()
+  async list(@Query() query: ListServersQuery): Promise<Page<ServerResponse>> {
+    return toPage(await this.servers.list(query), query.limit, toServerResponse);
+  }
+
+  @Get(':id')
+  async get(@Param('id') id: string): Promise<ServerResponse> {
+    return toServerResponse(await this.servers.get(id));
+  }
+
+  /** Changes what is named. What a server's own environment sets is set again when it starts. */
+  @Patch(':id')
+  async update(@Param('id') id: string, @Body() body: UpdateServerDto): Promise<ServerResponse> {
+    return toServerResponse(await this.servers.update(id, body));
+  }
+
+  /** Forgets a server that has no accounts and runs nothing. */
+  @Delete(':id')
+  @HttpCode(204)
+  async delete(@Param('id') id: string): Promise<void> {
+    await this.servers.delete(id);
+  }
+
+  /** Asks the server now, and writes down whether it is healthy. */
+  @Post(':id/health-check')
+  @HttpCode(200)
+  async checkHealth(@Param('id') id: string): Promise<HealthCheckResponse> {
+    return this.servers.checkHealth(id);
+  }
+}

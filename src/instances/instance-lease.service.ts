@@ -1,0 +1,313 @@
+import { Inject, Injectable } from '@nestjs/common';
+import { randomUUID } from 'node:crypto';
+import { EventEmitter } from 'node:events';
+import { setTimeout as delay } from 'node:timers/promises';
+import { Client } from 'pg';
+import type { Config } from '../platform/config/config.js';
+import { CONFIG } from '../platform/config/config.module.js';
+import type { Logger } from '../platform/logging/logger.js';
+import { LOGGER } from '../platform/logging/logging.module.js';
+import { processIdentity, stillRuns } from './process-identity.js';
+
+/** Another live process has the same instance id. */
+export class InstanceAlreadyRuns extends Error {
+  override name = 'InstanceAlreadyRuns';
+  constructor(id: string, where: string) {
+    super(
+      `Instance ${id} runs already (${where}). Two processes under one id would both drive its accounts: give each server a SERVER_ID of its own, and each instance of a server its INSTANCE_NUMBER.`,
+    );
+  }
+}
+
+export interface InstanceLeaseEvents {
+  /** The lease is good (again): accounts may be driven. */
+  held: [];
+  /** The lease is about to end: whatever is driven must be closed at once. */
+  lost: [];
+  /** Another process took this instance's id over after its lease had ended: this one must end. */
+  replaced: [];
+  /** PostgreSQL says that an account of this instance has changed. */
+  changed: [];
+}
+
+/** How long one attempt to speak with PostgreSQL may take, and the pause after one that failed. */
+const attemptMs = 2_000;
+const retryMs = 300;
+const goodbyeMs = 500;
+/** How often the clock is compared with the end of the lease. */
+const watchMs = 100;
+/** By how much browsers must be gone before the lease ends. */
+const browsersGoneMs = 1_000;
+
+/**
+ * This process's right to drive accounts: an instance owns them only while its lease in PostgreSQL is good, and must have
+ * stopped before it ends. The end is reckoned from the moment before each renewal was asked for, so it is never later
+ * than PostgreSQL's, on the monotonic clock, and on the wall clock too, since the former stands still while a machine sleeps.
+ *
+ * C. Gray, D. Cheriton, "Leases: an efficient fault-tolerant mechanism for distributed file cache consistency", 1989.
+ */
+@Injectable()
+export class InstanceLease extends EventEmitter<InstanceLeaseEvents> {
+  /** One life of the process: what it writes carries this, so that a predecessor's late writes change nothing. */
+  readonly incarnation = randomUUID();
+  private endsAt = { monotonic: -Infinity, wall: -Infinity };
+  private isHeld = false;
+  private connection: Client | null = null;
+  private readonly timers: NodeJS.Timeout[] = [];
+  private renewing = false;
+  private stopped = false;
+
+  /** What a renewal tells of the process: bytes, and percent of the machine's processors. */
+  measure: () => { memoryBytes: number; cpu: number } = () => ({
+    memoryBytes: process.memoryUsage().rss,
+    cpu: 0,
+  });
+
+  constructor(
+    @Inject(CONFIG) private readonly config: Config,
+    @Inject(LOGGER) private readonly logger: Logger,
+  ) {
+    super();
+  }
+
+  /** Whether accounts may be driven at this moment. */
+  get held(): boolean {
+    return this.isHeld && this.remainingMs() > this.config.instance.stopMarginMs;
+  }
+
+  /** When every browser must be gone unless the lease is renewed: milliseconds of `performance.now()`. */
+  get browsersGoneBy(): number {
+    return performance.now() + this.remainingMs() - browsersGoneMs;
+  }
+
+  /**
+   * Takes the lease of this instance's id. A dead predecessor's is taken at once when that process can be seen to be dead,
+   * otherwise when it has ended.
+   * @returns how many instances of this server started within the last seconds: the place in the order of restoring
+   * @throws InstanceAlreadyRuns
+   */
+  async acquire(): Promise<number> {
+    const { id, leaseMs, takeoverMarginMs } = this.config.instance;
+    let seen: string | null = null;
+    for (;;) {
+      const askedAt = now();
+      const outcome = await this.tryToRegister();
+      if ('rank' in outcome) {
+        this.endsAt = after(askedAt, leaseMs);
+        this.isHeld = true;
+        this.watch();
+        return outcome.rank;
+      }
+      const where = `process ${outcome.process}, lease until ${outcome.leaseExpiresAt}`;
+      if (outcome.runs === true) throw new InstanceAlreadyRuns(id, where);
+      if (seen !== null && seen !== outcome.leaseExpiresAt) throw new InstanceAlreadyRuns(id, where);
+      if (seen === null) {
+        this.logger.warn(
+          { instanceId: id, leaseExpiresAt: outcome.leaseExpiresAt, takeoverMarginMs },
+          'the predecessor of this instance cannot be seen from here: waiting for the end of its lease',
+        );
+      }
+      seen = outcome.leaseExpiresAt;
+      await delay(500);
+    }
+  }
+
+  /** Says that this instance takes accounts from now on. */
+  async activate(): Promise<void> {
+    await this.query(`update instances set status = 'active' where id = $1 and incarnation = $2`, [
+      this.config.instance.id,
+      this.incarnation,
+    ]);
+  }
+
+  /** Says that this instance has closed everything and ends: its accounts are free for it or others to drive. */
+  async retire(): Promise<void> {
+    this.stop();
+    const { id } = this.config.instance;
+    try {
+      await this.query(
+        `with released as (update accounts set held_by = null where held_by = $1
+           and exists (select from instances where id = $1 and incarnation = $2))
+         update instances set status = 'down', stopped_at = now(), lease_expires_at = now(), pid = null
+         where id = $1 and incarnation = $2`,
+        [id, this.incarnation],
+      );
+    } catch (error) {
+      this.logger.warn({ err: error }, 'the end of this instance could not be written: its lease runs out');
+    }
+    if (this.connection) await this.forget(this.connection);
+  }
+
+  private stop(): void {
+    this.stopped = true;
+    this.isHeld = false;
+    this.timers.forEach((timer) => clearInterval(timer));
+  }
+
+  private remainingMs(): number {
+    return Math.min(this.endsAt.monotonic - performance.now(), this.endsAt.wall - Date.now());
+  }
+
+  /** Renews on time, and notices the end of the lease however late the timers run. */
+  private watch(): void {
+    this.timers.push(setInterval(() => void this.renew(), this.config.instance.renewMs));
+    this.timers.push(
+      setInterval(() => {
+        if (!this.isHeld || this.held) return;
+        this.isHeld = false;
+        this.logger.error({ instanceId: this.config.instance.id }, 'the lease could not be renewed in time');
+        this.emit('lost');
+      }, watchMs),
+    );
+  }
+
+  private async renew(): Promise<void> {
+    if (this.renewing) return;
+    this.renewing = true;
+    const { id, leaseMs } = this.config.instance;
+    const { memoryBytes, cpu } = this.measure();
+    try {
+      const askedAt = now();
+      const { rowCount } = await this.query(
+        `update instances set lease_expires_at = now() + $3::int * interval '1 millisecond', memory_bytes = $4, cpu = $5,
+           status = case when status = 'down' then 'active' else status end
+         where id = $1 and incarnation = $2`,
+        [id, this.incarnation, leaseMs, memoryBytes, cpu],
+      );
+      if (this.stopped) return;
+      if (rowCount === 0) {
+        this.stop();
+        this.emit('lost');
+        this.emit('replaced');
+        return;
+      }
+      this.endsAt = after(askedAt, leaseMs);
+      // An answer that took longer than the lease is none.
+      const isGood = this.remainingMs() > this.config.instance.stopMarginMs;
+      const wasHeld = this.isHeld;
+      this.isHeld = isGood;
+      if (wasHeld && !isGood) this.emit('lost');
+      else if (isGood) this.emit('held');
+    } catch (error) {
+      this.logger.warn({ err: error }, 'the lease could not be renewed; trying again');
+      if (!this.stopped) setTimeout(() => void this.renew(), retryMs).unref();
+    } finally {
+      this.renewing = false;
+    }
+  }
+
+  private async tryToRegister(): Promise<
+    { rank: number } | { process: string; leaseExpiresAt: string; runs: boolean | undefined }
+  > {
+    const { server, instance } = this.config;
+    await this.query('begin');
+    try {
+      const { rows } = await this.query(
+        `select process, lease_expires_at::text as "leaseExpiresAt",
+           stopped_at is null and lease_expires_at + $2::int * interval '1 millisecond' > clock_timestamp() as "isLive"
+         from instances where id = $1 for update`,
+        [instance.id, instance.takeoverMarginMs],
+      );
+      const predecessor = rows[0] as
+        { process: string | null; leaseExpiresAt: string; isLive: boolean } | undefined;
+      if (predecessor?.isLive && predecessor.process !== null) {
+        const runs = stillRuns(predecessor.process);
+        if (runs !== false) {
+          await this.query('rollback');
+          return { process: predecessor.process, leaseExpiresAt: predecessor.leaseExpiresAt, runs };
+        }
+      }
+      const { rows: registered } = await this.query(
+        `insert into instances (id, server_id, url, pid, process, version, status, lease_expires_at, max_accounts,
+           started_at, incarnation, turn)
+         values ($1, $2, $3, $4, $5, $6, 'starting', clock_timestamp() + $7::int * interval '1 millisecond', $8, now(), $9,
+           (select coalesce(max(turn), 0) from instances where status = 'active'))
+         on conflict (id) do update set server_id = excluded.server_id, url = excluded.url, pid = excluded.pid,
+           process = excluded.process, version = excluded.version, status = 'starting', stopped_at = null,
+           lease_expires_at = excluded.lease_expires_at, max_accounts = excluded.max_accounts,
+           started_at = excluded.started_at, incarnation = excluded.incarnation,
+           turn = greatest(instances.turn, excluded.turn)
+         returning (select count(*)::int from instances other where other.server_id = $2 and other.id <> $1
+           and other.started_at > now() - interval '10 seconds' and other.lease_expires_at > now()) as rank`,
+        [
+          instance.id,
+          server.id,
+          instance.url,
+          process.pid,
+          processIdentity(),
+          this.config.version,
+          instance.leaseMs,
+          instance.maxAccounts,
+          this.incarnation,
+        ],
+      );
+      await this.query('commit');
+      return { rank: (registered[0] as { rank: number }).rank };
+    } catch (error) {
+      await this.query('rollback').catch(() => undefined);
+      throw error;
+    }
+  }
+
+  /** Over a connection of its own: a pool that is busy must not cost the lease. A connection that hangs is given up. */
+  private async query(text: string, values: unknown[] = []) {
+    const connection = (this.connection ??= await this.connect());
+    try {
+      return await connection.query(text, values);
+    } catch (error) {
+      // An SQL error has a code of five characters and leaves the connection good.
+      const isSqlError = (error as { code?: string }).code?.length === 5;
+      if (!isSqlError && this.connection === connection) void this.forget(connection);
+      throw error;
+    }
+  }
+
+  private async connect(): Promise<Client> {
+    const connection = new Client({
+      connectionString: this.config.database.url,
+      application_name: `flotilla ${this.config.instance.id}`,
+      connectionTimeoutMillis: attemptMs,
+      query_timeout: attemptMs,
+      keepAlive: true,
+    });
+    connection.on('error', (error) => {
+      this.logger.warn({ err: error }, "the lease's connection broke");
+      void this.forget(connection);
+    });
+    connection.on('notification', ({ payload }) => {
+      if (payload === this.config.instance.id) this.emit('changed');
+    });
+    try {
+      await connection.connect();
+      await connection.query('listen flotilla_accounts');
+    } catch (error) {
+      void this.forget(connection);
+      throw error;
+    }
+    return connection;
+  }
+
+  /** Ends a connection, and does not wait for one that hangs. */
+  private async forget(connection: Client): Promise<void> {
+    if (this.connection === connection) this.connection = null;
+    await Promise.race([
+      connection
+        .end()
+        .catch((error: unknown) => this.logger.debug({ err: error }, 'a connection did not end')),
+      delay(goodbyeMs, undefined, { ref: false }),
+    ]);
+  }
+}
+
+interface Moment {
+  monotonic: number;
+  wall: number;
+}
+
+function now(): Moment {
+  return { monotonic: performance.now(), wall: Date.now() };
+}
+
+function after({ monotonic, wall }: Moment, ms: number): Moment {
+  return { monotonic: monotonic + ms, wall: wall + ms };
+}

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+#
+# The dead man's switch of one instance; browser-guardian.ts starts it. Each line on standard input says until when
+# which accounts' browsers may live:
+#
+#   <hundredths of a second in /proc/uptime> <account id>…
+#
+# When that time comes and no newer line has, or at the end of input (the instance has died), it kills those browsers:
+# every process group with `--user-data-dir=<sessions directory>/session-<account id>`, and nothing else.
+#
+# Usage: browser-guardian.sh <sessions directory>. Exit code: 0 when there was nothing to kill, 3 after it killed.
+{
+  # Whoever ends the instance must not end what watches over it. The braces make bash read all of this before it starts.
+  trap '' TERM INT HUP
+  profile="--user-data-dir=$1/session-"
+  accounts=() patience=()
+
+  while read -r -a line "${patience[@]}"; do
+    accounts=("${line[@]:1}")
+    read -r uptime _ </proc/uptime
+    left=$((line[0] - 10#${uptime/./}))
+    ((left > 0)) || break
+    printf -v seconds '%d.%02d' $((left / 100)) $((left % 100))
+    patience=(-t "$seconds")
+  done
+
+  # A process that was killed takes a moment to go, and one that was being started may come: looked for again until
+  # none is left. Never for long: by then the accounts may belong to another instance of this server.
+  declare -A doomed
+  for account in "${accounts[@]}"; do doomed[$account]=1; done
+  code=0
+  for ((round = 0; round < 10 && ${#doomed[@]} > 0; round++)); do
+    found=0
+    for process in /proc/[0-9]*; do
+      mapfile -d '' arguments <"$process/cmdline" || continue
+      for argument in "${arguments[@]}"; do
+        account=${argument#"$profile"}
+        # An argument that does not begin with the profile is left whole by that.
+        [[ $account != "$argument" && -n $account && ${doomed[$account]} ]] || continue
+        read -r status <"$process/stat"
+        # After the name, which may hold anything: state, parent, process group.
+        read -r _ _ group _ <<<"${status##*) }"
+        ((group > 1)) && kill -KILL -- "-$group"
+        kill -KILL "${process##*/}"
+        found=1 code=3
+      done
+    done
+    ((found)) || break
+    sleep 0.1
+  done
+  exit "$code"
+} 2>/dev/null

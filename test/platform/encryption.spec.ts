@@ -1,0 +1,61 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { decrypt, DecryptionFailed, encrypt, encryptionKey } from '../../src/platform/encryption.js';
+
+const appKey = 'MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=';
+const key = encryptionKey(appKey, 'test');
+const bytes = fc.uint8Array({ maxLength: 200 }).map((array) => Buffer.from(array));
+
+describe('encryption', () => {
+  it('gives back what was encrypted, whatever it is', () => {
+    fc.assert(
+      fc.property(bytes, fc.string(), (plain, context) => {
+        const encrypted = encrypt(key, plain, context);
+        expect(encrypted).toHaveLength(plain.length + 29);
+        expect(decrypt(key, encrypted, context)).toEqual(plain);
+      }),
+    );
+  });
+
+  it('refuses it when one bit anywhere was changed', () => {
+    const encrypted = encrypt(key, Buffer.from('credentials'), 'account 1');
+    for (let bit = 0; bit < encrypted.length * 8; bit += 1) {
+      const tampered = Buffer.from(encrypted);
+      tampered[bit >> 3]! ^= 1 << (bit & 7);
+      expect(() => decrypt(key, tampered, 'account 1'), `bit ${bit}`).toThrow(DecryptionFailed);
+    }
+  });
+
+  it('refuses it when it is cut off', () => {
+    const encrypted = encrypt(key, Buffer.from('credentials'), 'account 1');
+    for (let length = 0; length < encrypted.length; length += 1)
+      expect(() => decrypt(key, encrypted.subarray(0, length), 'account 1')).toThrow(DecryptionFailed);
+  });
+
+  it('refuses it elsewhere than where it belongs', () => {
+    const encrypted = encrypt(key, Buffer.from('credentials'), 'account 1');
+    expect(() => decrypt(key, encrypted, 'account 2')).toThrow(DecryptionFailed);
+  });
+
+  it('refuses another APP_KEY, and says that this is the cure', () => {
+    const encrypted = encrypt(key, Buffer.from('credentials'), 'account 1');
+    const other = encryptionKey(appKey.toLowerCase(), 'test');
+    expect(() => decrypt(other, encrypted, 'account 1')).toThrow(/Set APP_KEY to the value/);
+  });
+
+  it('has a key for each purpose', () => {
+    const encrypted = encrypt(key, Buffer.from('credentials'), 'account 1');
+    const other = encryptionKey(appKey, 'another');
+    expect(() => decrypt(other, encrypted, 'account 1')).toThrow(DecryptionFailed);
+  });
+
+  it('never encrypts the same into the same', () => {
+    const seen = Array.from({ length: 100 }, () => encrypt(key, Buffer.from('x'), '').toString('hex'));
+    expect(new Set(seen).size).toBe(100);
+  });
+
+  it('reads what the first version wrote', () => {
+    const encrypted = Buffer.from('AcVxRImUMZnrhRq7SHoIB46kfVeVntxy7Cu82CXcf8NxWGxbeDDipg==', 'base64');
+    expect(decrypt(key, encrypted, 'account 1').toString()).toBe('credentials');
+  });
+});

@@ -1,0 +1,289 @@
+import { chmod, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { browsersOn } from '../../src/whatsapp/browser-processes.js';
+import { claimProfile } from '../../src/whatsapp/browser-profile.js';
+import { NotOwned, type SessionOptions, WhatsAppSession } from '../../src/whatsapp/whatsapp-session.js';
+import { chromiumPath, SandboxHarness, until } from './sandbox.harness.js';
+
+const patient = { launchMs: 20_000, loadMs: 20_000, syncMs: 20_000 };
+
+/** A session with everything that it told. */
+class Watched {
+  readonly session: WhatsAppSession;
+  readonly told: string[] = [];
+  readonly warnings: string[] = [];
+  readonly actions: (string | null)[] = [];
+  readonly profile: string;
+  qr: string | null = null;
+
+  constructor(name: string, options: Partial<SessionOptions> = {}) {
+    this.profile = join(sandbox.dir, `session-${name}`);
+    this.session = new WhatsAppSession({
+      accountId: name,
+      profileDir: this.profile,
+      chromiumPath,
+      network: { kind: 'sandbox', host: '127.0.0.1', port: sandbox.server.port, spki: sandbox.server.spki },
+      pairWithPhoneNumber: null,
+      deadlines: patient,
+      canStart: () => true,
+      onWarning: (message) => this.warnings.push(message),
+      ...options,
+    });
+    this.session.on('qr', (qr) => (this.qr = qr));
+    this.session.on('syncing', () => this.told.push('syncing'));
+    this.session.on('ready', () => this.told.push('ready'));
+    this.session.on('closed', (reason, detail) => this.told.push(`${reason}: ${detail}`));
+    this.session.on('action_required', (text) => this.actions.push(text));
+    sessions.push(this);
+  }
+
+  async untilTold(words: string): Promise<string> {
+    return until(words, () => this.told.find((line) => line.startsWith(words)));
+  }
+
+  get browsers(): Promise<number> {
+    return browsersOn(this.profile).then((found) => found.length);
+  }
+}
+
+let sandbox: SandboxHarness;
+let sessions: Watched[] = [];
+
+beforeAll(async () => {
+  sandbox = await SandboxHarness.start();
+}, 30_000);
+
+afterEach(async () => {
+  await sandbox.call('DELETE', '/faults');
+  await Promise.all(sessions.map(({ session }) => session.stop({ finishSendsMs: 0, closeMs: 0 })));
+  sessions = [];
+});
+
+afterAll(async () => {
+  await sandbox.stop();
+}, 30_000);
+
+let count = 0;
+
+/** A profile that is linked to a phone, without a browser. */
+async function linkedProfile(): Promise<{ name: string; phone: string }> {
+  const name = `account-${++count}`;
+  const watched = new Watched(name);
+  await watched.session.start();
+  const phone = await sandbox.phone();
+  const qr = await until('the QR code', () => watched.qr);
+  expect((await sandbox.call('POST', `/phones/${phone}/scan`, { qr })).status).toBe(200);
+  await watched.untilTold('ready');
+  expect(watched.told).toEqual(['syncing', 'ready']);
+  await watched.session.stop();
+  expect(await watched.browsers).toBe(0);
+  return { name, phone };
+}
+
+describe('dialogs of WhatsApp Web', { timeout: 60_000 }, () => {
+  it('hold whatsapp-web.js back until they are answered', async () => {
+    const account = await sandbox.linked();
+    const { phone } = account;
+    await account.close();
+    await sandbox.call('PUT', '/faults', { phone, dialog: 'whats_new' });
+    const again = sandbox.account(account.profile.split('/').at(-1));
+    void again.open();
+    await until('the dialog', () => again.client.pupPage?.$('div[role="dialog"]').catch(() => null));
+    await delay(2_000);
+    expect(again.readyCount).toBe(0);
+    const other = await sandbox.linked();
+    expect(await other.client.pupPage?.$('div[role="dialog"]')).toBeNull();
+    await again.client.pupPage?.click('div[role="dialog"] button');
+    await again.ready();
+    expect(await again.client.pupPage?.$('div[role="dialog"]')).toBeNull();
+    await Promise.all([again.close(), other.close()]);
+    expect((await sandbox.call('PUT', '/faults', { dialog: 'nonsense' })).status).toBe(400);
+  });
+
+  it('are pressed away when they agree to nothing, at the start and later', async () => {
+    const { name, phone } = await linkedProfile();
+    await sandbox.call('PUT', '/faults', { phone, dialog: 'whats_new' });
+    const watched = new Watched(name);
+    await watched.session.start();
+    await watched.untilTold('ready');
+    expect(watched.warnings).toEqual([
+      expect.stringContaining(`pressed "Continue" in a dialog of WhatsApp Web: What's new`),
+    ]);
+    await sandbox.call('PUT', '/faults', { phone });
+    await sandbox.call('PUT', '/faults', { phone, dialog: 'whats_new' });
+    await delay(200);
+    // It looks every 30 s.
+    (watched.session as unknown as { nextDialogLook: number }).nextDialogLook = 0;
+    await until('it to be pressed again', () => watched.warnings.length === 2);
+    expect(watched.actions).toEqual([]);
+    expect(watched.session.ready).toBe(true);
+  });
+
+  it('are told when they stay, and when they are gone', async () => {
+    const { name, phone } = await linkedProfile();
+    await sandbox.call('PUT', '/faults', { phone, dialog: 'terms' });
+    const watched = new Watched(name);
+    await watched.session.start();
+    await until('the call for a person', () => watched.actions.length > 0);
+    expect(watched.actions).toEqual([expect.stringContaining('WhatsApp is updating its terms')]);
+    expect(watched.warnings.filter((line) => line.startsWith('pressed "OK"'))).toHaveLength(3);
+    expect(watched.told).toEqual(['syncing']);
+    await sandbox.call('DELETE', '/faults');
+    await watched.untilTold('ready');
+    await until('the end of it', () => watched.actions.length === 2, 40_000);
+    expect(watched.actions[1]).toBeNull();
+  });
+
+  it('are left alone when they would unlink the account, change it, or take it from another browser', async () => {
+    const { name } = await linkedProfile();
+    const watched = new Watched(name);
+    await watched.session.start();
+    await watched.untilTold('ready');
+    const page = (watched.session as unknown as { page: import('puppeteer').Page }).page;
+    const press = async (text: string, buttons: string[]) => {
+      await page.evaluate(
+        (content, labels) => {
+          const element = (globalThis as any).document.createElement('div'); // eslint-disable-line @typescript-eslint/no-explicit-any
+          element.setAttribute('role', 'dialog');
+          element.innerHTML =
+            `<p>${content}</p>` + labels.map((l) => `<div role="button">${l}</div>`).join('');
+          element.onclick = (event: any) => (element.dataset.pressed = event.target.textContent); // eslint-disable-line @typescript-eslint/no-explicit-any
+          (globalThis as any).document.body.replaceChildren(element); // eslint-disable-line @typescript-eslint/no-explicit-any
+        },
+        text,
+        buttons,
+      );
+      const { lookForDialog } = await import('../../src/whatsapp/page-functions.js');
+      return (await page.evaluate(lookForDialog, true))?.pressed;
+    };
+    expect(await press('Log out of this device?', ['Cancel', 'Log out', 'OK'])).toBeNull();
+    expect(await press('You changed your number', ['Continue', 'Not now'])).toBe('Not now');
+    expect(await press('WhatsApp is open in another window', ['Close', 'Use here'])).toBeNull();
+    expect(await press('Delete chat?', ['Delete', 'Continue'])).toBeNull();
+    expect(await press('Lists are new', ['Learn more', 'Got it'])).toBe('Got it');
+    expect(await press('Something', ['Update'])).toBeNull();
+  });
+
+  it("of the browser's own kind are dismissed at once", async () => {
+    const { name } = await linkedProfile();
+    const watched = new Watched(name);
+    await watched.session.start();
+    await watched.untilTold('ready');
+    const page = (watched.session as unknown as { page: import('puppeteer').Page }).page;
+    expect(await page.evaluate(`confirm('Really?')`)).toBe(false);
+    expect(watched.warnings).toEqual(['dismissed a dialog: Really?']);
+  });
+});
+
+describe('the phases of a start', { timeout: 60_000 }, () => {
+  it('end with launch_timeout when the browser does not come up', async () => {
+    const stuck = join(sandbox.dir, 'stuck-headless-shell');
+    await writeFile(stuck, '#!/bin/sh\nsleep 1000\n');
+    await chmod(stuck, 0o755);
+    const watched = new Watched('stuck', {
+      chromiumPath: stuck,
+      deadlines: { ...patient, launchMs: 1_000 },
+    });
+    const started = performance.now();
+    await watched.session.start();
+    expect(await watched.untilTold('launch_timeout')).toBe(
+      'launch_timeout: the browser did not start within 1000 ms',
+    );
+    expect(performance.now() - started).toBeLessThan(3_000);
+    expect(await watched.browsers).toBe(0);
+  });
+
+  it('end with load_timeout when WhatsApp is not reached', async () => {
+    const { name, phone } = await linkedProfile();
+    await sandbox.call('PUT', '/faults', { phone, offline: true });
+    const watched = new Watched(name, { deadlines: { ...patient, loadMs: 3_000 } });
+    await watched.session.start();
+    expect(await watched.untilTold('load_timeout')).toMatch(/within 3000 ms: the page's state is OPENING/);
+    expect(await watched.browsers).toBe(0);
+    expect(watched.told).toHaveLength(1);
+  });
+
+  it('end with load_timeout when nothing answers', async () => {
+    const watched = new Watched('unreached', {
+      deadlines: { ...patient, loadMs: 2_000 },
+      network: { kind: 'sandbox', host: '192.0.2.1', port: 443, spki: sandbox.server.spki },
+    });
+    await watched.session.start().catch((error: unknown) => watched.told.push(`crashed: ${String(error)}`));
+    expect(await watched.untilTold('')).toMatch(/^(load_timeout: .* not WhatsApp Web|crashed: .*net::ERR)/);
+    expect(await watched.browsers).toBe(0);
+  });
+
+  it('end with sync_timeout when it never gets ready, and say what the page shows', async () => {
+    const { name, phone } = await linkedProfile();
+    await sandbox.call('PUT', '/faults', { phone, dialog: 'terms' });
+    const watched = new Watched(name, { deadlines: { ...patient, syncMs: 6_000 } });
+    await watched.session.start();
+    expect(await watched.untilTold('sync_timeout')).toMatch(
+      /within 6000 ms: the page's state is CONNECTED, not synced, under the dialog "WhatsApp is updating/,
+    );
+    expect(await watched.browsers).toBe(0);
+  });
+
+  it('have no deadline while a person is to scan', async () => {
+    const watched = new Watched('unscanned', { deadlines: { launchMs: 5_000, loadMs: 5_000, syncMs: 500 } });
+    await watched.session.start();
+    await until('the QR code', () => watched.qr);
+    await delay(6_000);
+    expect(watched.told).toEqual([]);
+  });
+
+  it('start nothing without a lease', async () => {
+    const watched = new Watched('unowned', { canStart: () => false });
+    await expect(watched.session.start()).rejects.toThrow(NotOwned);
+    expect(await watched.browsers).toBe(0);
+  });
+});
+
+describe('a session that is stopped', { timeout: 60_000 }, () => {
+  it('leaves no browser, in whichever moment of its start', async () => {
+    for (const ms of [0, 5, 10, 20, 40, 60, 80, 120, 160, 200, 300, 400, 600]) {
+      const watched = new Watched('early');
+      const started = watched.session.start().catch((error: unknown) => watched.told.push(String(error)));
+      await delay(ms);
+      const stopping = performance.now();
+      await watched.session.stop({ finishSendsMs: 0, closeMs: 0 });
+      expect(performance.now() - stopping, `stopped after ${ms} ms`).toBeLessThan(1_500);
+      await started;
+      expect(await watched.browsers, `stopped after ${ms} ms`).toBe(0);
+      await delay(100);
+      expect(await watched.browsers, `a while after a stop after ${ms} ms`).toBe(0);
+      expect(watched.told.filter((line) => !line.startsWith('syncing'))).toEqual([]);
+    }
+  });
+
+  it('is gone within the limits of a fence, also when a slow stop runs already and the browser hangs', async () => {
+    const { name } = await linkedProfile();
+    const watched = new Watched(name);
+    await watched.session.start();
+    await watched.untilTold('ready');
+    const bytes = await watched.session.memoryBytes();
+    expect(bytes).toBeGreaterThan(30 * 2 ** 20);
+    expect(bytes).toBeLessThan(600 * 2 ** 20);
+    for (const { group } of await browsersOn(watched.profile)) process.kill(-group, 'SIGSTOP');
+    const slow = watched.session.stop();
+    const stopping = performance.now();
+    await watched.session.stop({ finishSendsMs: 200, closeMs: 300 });
+    expect(performance.now() - stopping).toBeLessThan(1_500);
+    expect(await watched.browsers).toBe(0);
+    await slow;
+    expect(performance.now() - stopping).toBeLessThan(2_000);
+    expect(await watched.session.memoryBytes()).toBe(0);
+  });
+
+  it('is ended by whoever owns its profile next', async () => {
+    const { name } = await linkedProfile();
+    const watched = new Watched(name);
+    await watched.session.start();
+    await watched.untilTold('ready');
+    await claimProfile(watched.profile);
+    expect(await watched.browsers).toBe(0);
+    await watched.untilTold('crashed');
+  });
+});

@@ -1,0 +1,139 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { ModuleKind, ScriptTarget, transpileModule } from 'typescript';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { profileDir } from '../../src/whatsapp/browser-profile.js';
+import { browsersOn, endBrowsersOn } from '../../src/whatsapp/browser-processes.js';
+
+const chromium = process.env.CHROMIUM_PATH ?? '/usr/bin/chromium-headless-shell';
+const source = join(import.meta.dirname, '../../src/whatsapp');
+
+/**
+ * An instance as a guardian sees it: extends its deadline by `ms` every 200 ms, and starts one browser that is watched
+ * and one that is not. Its browsers are reached over sockets: only the guardian ends them when it dies.
+ */
+const instance = `
+  const [project, dir, sessions, ms, chromium] = process.argv.slice(1);
+  const { createRequire } = await import('node:module');
+  const puppeteer = createRequire(project)('puppeteer');
+  const { BrowserGuardian } = await import(dir + '/browser-guardian.js');
+  const guardian = new BrowserGuardian({
+    sessionsDir: sessions,
+    onWarning: (message) => console.log('warning ' + message),
+  });
+  const extend = () => guardian.extend(performance.now() + Number(ms));
+  extend();
+  setInterval(extend, 200);
+  const launch = (account) => puppeteer.launch({
+    executablePath: chromium,
+    userDataDir: sessions + '/session-' + account,
+    headless: 'shell',
+    handleSIGTERM: false,
+    args: ['--no-sandbox', '--disable-gpu'],
+  });
+  await guardian.watch('watched');
+  await Promise.all([launch('watched'), launch('other')]);
+  console.log('ready');
+  process.on('SIGUSR2', async () => {
+    await launch('watched');
+    console.log('again');
+  });
+  process.on('SIGTERM', async () => {
+    await guardian.close();
+    console.log('closed');
+    process.kill(process.pid, 'SIGKILL');
+  });
+`;
+
+let dir: string;
+let sessions: string;
+let child: ChildProcess;
+let output: string;
+
+beforeEach(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'flotilla guardian-'));
+  sessions = join(dir, 'the sessions');
+  const compiled = transpileModule(await readFile(join(source, 'browser-guardian.ts'), 'utf8'), {
+    compilerOptions: { module: ModuleKind.ESNext, target: ScriptTarget.ES2022 },
+  });
+  await writeFile(join(dir, 'package.json'), '{"type":"module"}');
+  await writeFile(join(dir, 'browser-guardian.js'), compiled.outputText);
+  await cp(join(source, 'browser-guardian.sh'), join(dir, 'browser-guardian.sh'));
+});
+
+afterEach(async () => {
+  child.kill('SIGKILL');
+  for (const account of ['watched', 'other']) await endBrowsersOn(profileDir(sessions, account), 5_000);
+  await rm(dir, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
+});
+
+/** Starts an instance whose browsers may live for `ms` after its last sign of life. */
+async function start(ms: number): Promise<void> {
+  const project = createRequire(import.meta.url).resolve('../../package.json');
+  output = '';
+  child = spawn(
+    process.execPath,
+    ['--input-type=module', '-e', instance, project, dir, sessions, String(ms), chromium],
+    { detached: true, stdio: ['ignore', 'pipe', 'inherit'] },
+  );
+  child.stdout!.on('data', (chunk) => (output += String(chunk)));
+  await said('ready');
+}
+
+async function said(words: string): Promise<void> {
+  await expect.poll(() => output, { timeout: 15_000 }).toContain(words);
+}
+
+const isUp = async (account: string) => (await browsersOn(profileDir(sessions, account))).length > 0;
+
+/** How long after now the watched browser is gone, in milliseconds. */
+async function goneAfter(): Promise<number> {
+  const started = performance.now();
+  await expect.poll(() => isUp('watched'), { timeout: 10_000, interval: 20 }).toBe(false);
+  return performance.now() - started;
+}
+
+it('leaves the browsers alone as long as their instance is heard of', async () => {
+  await start(1_000);
+  await delay(3_000);
+  expect(await isUp('watched')).toBe(true);
+  expect(output).not.toContain('warning');
+});
+
+it('kills the browsers of a stopped instance at the deadline, no others, and guards again when it goes on', async () => {
+  await start(1_500);
+  child.kill('SIGSTOP');
+  const gone = await goneAfter();
+  expect(gone).toBeGreaterThan(1_000);
+  expect(gone).toBeLessThan(2_500);
+  expect(await isUp('other')).toBe(true);
+
+  child.kill('SIGCONT');
+  await said('it was not heard of in time');
+  await delay(500);
+  child.kill('SIGUSR2');
+  await said('again');
+  expect(await isUp('watched')).toBe(true);
+  child.kill('SIGSTOP');
+  expect(await goneAfter()).toBeLessThan(2_500);
+  expect(await isUp('other')).toBe(true);
+});
+
+it('kills the browsers of a dead instance at once, though its whole process group was killed', async () => {
+  await start(60_000);
+  process.kill(-child.pid!, 'SIGKILL');
+  expect(await goneAfter()).toBeLessThan(1_500);
+  expect(await isUp('other')).toBe(true);
+});
+
+it('kills nothing after it was closed', async () => {
+  await start(1_000);
+  child.kill('SIGTERM');
+  await said('closed');
+  await delay(1_500);
+  expect(await isUp('watched')).toBe(true);
+});
