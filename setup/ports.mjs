@@ -18,8 +18,9 @@ export function portsOf(settings, { programs = true } = {}) {
   const loopback = '127.0.0.1';
   /** @type {PortUse[]} */
   const uses = [];
-  if (programs) {
-    uses.push({ name: 'API', setting: 'PORT', host: settings.host, port: settings.port });
+  const runs = (/** @type {string} */ name) => programs && settings.programs.includes(name);
+  if (runs('api')) uses.push({ name: 'API', setting: 'PORT', host: settings.host, port: settings.port });
+  if (runs('instance')) {
     for (let n = 0; n < settings.instances; n++) {
       uses.push({
         name: `instance ${n}`,
@@ -28,6 +29,8 @@ export function portsOf(settings, { programs = true } = {}) {
         port: settings.instanceBasePort + n,
       });
     }
+  }
+  if (runs('sandbox')) {
     uses.push({ name: 'sandbox', setting: 'SANDBOX_PORT', host: loopback, port: settings.sandboxPort });
     uses.push({
       name: 'sandbox control',

@@ -11,6 +11,9 @@ import { isExecutable, which } from './processes.mjs';
 /** Where the checkout is. */
 export const PROJECT = dirname(dirname(fileURLToPath(import.meta.url)));
 
+/** What can run on a server, in the order of its start; stopping goes the other way round. */
+export const PROGRAMS = ['sandbox', 'instance', 'worker', 'scheduler', 'api'];
+
 export const CHROMIUM_NAMES = ['chromium-headless-shell', 'chromium', 'google-chrome'];
 
 /** @typedef {ReturnType<typeof readSettings>} Settings */
@@ -33,6 +36,7 @@ export function readSettings({ project = PROJECT, environment = process.env } = 
   return {
     project,
     envFile,
+    programs: programsOf(text('PROGRAMS', PROGRAMS.join(',')), 'PROGRAMS'),
     varDir: resolve(project, text('VAR_DIR', 'var')),
     host: text('HOST', '127.0.0.1'),
     port: number('PORT', 3000),
@@ -52,6 +56,22 @@ export function readSettings({ project = PROJECT, environment = process.env } = 
       Object.entries(environment).filter(([name]) => !/^npm_/i.test(name) && name !== 'INIT_CWD'),
     ),
   };
+}
+
+/**
+ * A list of programs, as a person writes it.
+ *
+ * @param {string} list
+ * @param {string} source what to name when it is wrong
+ */
+export function programsOf(list, source) {
+  const names = list
+    .split(',')
+    .map((name) => name.trim())
+    .filter(Boolean);
+  const unknown = names.find((name) => !PROGRAMS.includes(name));
+  if (unknown) throw new SetupError(`${source} names "${unknown}": there is ${PROGRAMS.join(', ')}.`);
+  return PROGRAMS.filter((name) => names.includes(name));
 }
 
 /**
@@ -91,12 +111,13 @@ export function dataUrls(settings) {
  * @param {Settings} settings
  */
 export function urls(settings) {
+  const instances = settings.programs.includes('instance') ? settings.instances : 0;
   const host = { '0.0.0.0': '127.0.0.1', '::': '[::1]' }[settings.host] ?? settings.host;
   return {
     api: `http://${host}:${settings.port}`,
     sandbox: `http://127.0.0.1:${settings.sandboxControlPort}`,
     instances: Array.from(
-      { length: settings.instances },
+      { length: instances },
       (_, n) => `http://127.0.0.1:${settings.instanceBasePort + n}`,
     ),
   };

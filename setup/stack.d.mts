@@ -8,6 +8,8 @@ export interface StackOptions {
   workers?: number;
   /** `shared`: a new database on the server of DATABASE_URL, when that is set (the default); `own`: a PostgreSQL of its own. */
   postgres?: 'shared' | 'own';
+  /** Which programs run: all unless given. A server of a larger fleet may have instances alone. */
+  programs?: ('sandbox' | 'instance' | 'worker' | 'scheduler' | 'api')[];
   /** More environment variables for the programs; they win. */
   env?: Record<string, string>;
 }
@@ -22,6 +24,8 @@ export interface Program {
 export interface Stack {
   readonly dir: string;
   readonly varDir: string;
+  /** The pid of its supervisord while it runs. */
+  readonly supervisordPid: number | undefined;
   /** The settings of this stack: keys, ports, DATABASE_URL, REDIS_URL, VAR_DIR, … */
   readonly env: Record<string, string>;
   readonly urls: { api: string; sandbox: string; instances: string[] };

@@ -15,13 +15,21 @@ import { supervisorctl } from './supervisord.mjs';
 import { System } from './system.mjs';
 
 /** @param {import('./stack.mjs').StackOptions} [options] @returns {Promise<import('./stack.mjs').Stack>} */
-export async function createStack({ dir, instances = 2, workers = 1, postgres, env: extra = {} } = {}) {
+export async function createStack({
+  dir,
+  instances = 2,
+  workers = 1,
+  postgres,
+  programs,
+  env: extra = {},
+} = {}) {
   const directory = dir ?? makeTemporaryDirectory(undefined, 'flotilla-stack-');
   const shared = postgres === 'own' ? undefined : process.env.DATABASE_URL;
   const database = `flotilla_${randomBytes(6).toString('hex')}`;
   /** @type {Record<string, string>} */
   const own = {
     ...(await isolatedEnvironment({ varDir: join(directory, 'var'), instances, workers })),
+    ...(programs ? { PROGRAMS: programs.join(',') } : {}),
     ...extra,
   };
   if (shared && !extra.DATABASE_URL) own.DATABASE_URL = databaseUrl(shared, database);
@@ -35,6 +43,9 @@ export async function createStack({ dir, instances = 2, workers = 1, postgres, e
   return {
     dir: directory,
     varDir: settings.varDir,
+    get supervisordPid() {
+      return system.supervisordPid;
+    },
     env: { ...own, DATABASE_URL, REDIS_URL },
     urls: urls(settings),
 

@@ -60,6 +60,17 @@ function banner(settings) {
   const envFile =
     settings.envFile === join(PROJECT, '.env') ? '.env' : (settings.envFile ?? 'the environment');
   const key = settings.envFile ? `$(grep ^ADMIN_API_KEY= ${envFile} | cut -d= -f2-)` : '$ADMIN_API_KEY';
+  if (!settings.programs.includes('api')) {
+    say(`
+${bold('Flotilla is running')}: ${settings.programs.join(', ')}, as server of a larger fleet.
+
+  logs             ${system?.paths.logDir}
+  ./flotilla ctl status
+
+${dim('Ctrl-C stops everything.')}
+`);
+    return;
+  }
   say(`
 ${bold('Flotilla is running.')}
 

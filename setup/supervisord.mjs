@@ -14,12 +14,9 @@ import { parseArgs } from 'node:util';
 import { SetupError, printFailure } from './console.mjs';
 import { commandLine, isAlive, tryRun } from './processes.mjs';
 import { findSupervisorctl } from './system-packages.mjs';
-import { PROJECT, readSettings } from './settings.mjs';
+import { PROGRAMS, PROJECT, programsOf, readSettings } from './settings.mjs';
 
 /** @typedef {import('./settings.mjs').Settings} Settings */
-
-/** In the order of their start; stopping goes the other way round. */
-export const PROGRAMS = ['sandbox', 'instance', 'worker', 'scheduler', 'api'];
 
 /**
  * Where supervisord's own files are. A unix socket's path has at most 107 characters (supervisord adds its pid while it
@@ -179,6 +176,7 @@ export function renderSupervisord(settings, { data, dataPrograms, programs }) {
         instances: settings.instances,
         workers: settings.workers,
         autostart: false,
+        programs: settings.programs,
       }),
     );
   }
@@ -368,10 +366,7 @@ function printProductionConfig() {
     if (!/^\d+$/.test(text)) throw new SetupError(`"${text}" is not a number of processes.`);
     return Number(text);
   };
-  const programs = values.only?.split(',') ?? PROGRAMS;
-  const unknown = programs.find((name) => !PROGRAMS.includes(name));
-  if (unknown)
-    throw new SetupError(`There is no program "${unknown}". --only takes some of ${PROGRAMS.join(',')}.`);
+  const programs = values.only === undefined ? settings.programs : programsOf(values.only, '--only');
   const user = values.user ?? userInfo().username;
   process.stdout.write(
     renderPrograms({

@@ -271,10 +271,11 @@ export class System {
     await this.client.call('startProcessGroup', 'flotilla', false);
     const started = performance.now();
     const { api, instances, sandbox } = urls(this.settings);
+    const runs = (/** @type {string} */ name) => this.settings.programs.includes(name);
     const pages = [
-      `${api}/health/ready`,
+      ...(runs('api') ? [`${api}/health/ready`] : []),
       ...instances.map((url) => `${url}/health/ready`),
-      `${sandbox}/stats`,
+      ...(runs('sandbox') ? [`${sandbox}/stats`] : []),
     ];
     /** @type {Map<string, number>} starts seen of each program */
     const restarts = new Map();

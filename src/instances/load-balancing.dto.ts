@@ -19,29 +19,29 @@ import { type PlacementFilters, strategies, type Strategy } from './simple-load-
 export class PlacementFiltersDto implements PlacementFilters {
   /** @example production */
   @Optional()
-  @IsString()
   @Length(1, 100)
+  @IsString()
   environment?: string;
 
   /** @example US-East */
   @Optional()
-  @IsString()
   @Length(1, 100)
+  @IsString()
   location?: string;
 
   /** The server must have all of them. */
   @Optional()
-  @IsArray()
   @ArrayMaxSize(20)
-  @IsString({ each: true })
   @Length(1, 100, { each: true })
+  @IsString({ each: true })
+  @IsArray()
   tags?: string[];
 
   /** How many places the server must have free. */
   @Optional()
-  @IsInt()
   @Min(1)
   @Max(100_000)
+  @IsInt()
   minCapacity?: number;
 }
 
@@ -55,16 +55,16 @@ export class LoadBalancingDto {
 
   /** How many instances a workspace's accounts are to lie on; null or left out: `ROUTER_SHARD_SIZE`. */
   @IsOptional()
-  @IsInt()
   @Min(1)
   @Max(1_000)
+  @IsInt()
   shardSize?: number | null;
 
   /** Left out: all servers. */
   @Optional()
-  @IsObject()
   @ValidateNested()
   @Type(() => PlacementFiltersDto)
+  @IsObject()
   filters?: PlacementFiltersDto;
 }
 

@@ -8,13 +8,13 @@ const isRowId = { message: 'must be the nextCursor of the page before' };
 
 export class ListLogsQuery extends FleetPageQuery {
   @IsOptional()
-  @IsString()
   @Length(1, 200)
+  @IsString()
   serverId?: string;
 
   @IsOptional()
-  @IsString()
   @Length(1, 200)
+  @IsString()
   instanceId?: string;
 
   @IsOptional()
@@ -52,13 +52,13 @@ export class LogResponse {
 
 export class ListStatsQuery extends FleetPageQuery {
   @IsOptional()
-  @IsString()
   @Length(1, 200)
+  @IsString()
   serverId?: string;
 
   @IsOptional()
-  @IsString()
   @Length(1, 200)
+  @IsString()
   instanceId?: string;
 
   /** Only samples that were taken at this time or later. */

@@ -38,6 +38,8 @@ const IsHttpUrl = () =>
     { message: 'must be an http or https URL, such as http://10.0.0.5:3000' },
   );
 
+// Of the rules of a field the one nearest to it is looked at first, so the type comes last: its message is the clearest.
+
 /** What an operator may say of a server. */
 class ServerSettings {
   /** Where `/health` answers for the whole machine; without it its instances are asked. */
@@ -47,55 +49,55 @@ class ServerSettings {
 
   /** @example vps */
   @Optional()
-  @IsString()
   @Length(1, 100)
+  @IsString()
   type?: string;
 
   /** @example asia-southeast */
   @IsOptional()
-  @IsString()
   @Length(1, 100)
+  @IsString()
   region?: string | null;
 
   /** @example production */
   @Optional()
-  @IsString()
   @Length(1, 100)
+  @IsString()
   environment?: string;
 
   /** @example Jakarta */
   @IsOptional()
-  @IsString()
   @Length(1, 100)
+  @IsString()
   location?: string | null;
 
   /** @example ["high-capacity"] */
   @Optional()
-  @IsArray()
   @ArrayMaxSize(50)
-  @IsString({ each: true })
   @Length(1, 100, { each: true })
+  @IsString({ each: true })
+  @IsArray()
   tags?: string[];
 
   /** How many accounts all of its instances together are to drive at most. */
   @Optional()
-  @IsInt()
   @Min(1)
   @Max(100_000)
+  @IsInt()
   maxCapacity?: number;
 
   /** Higher comes first, where the strategy looks at it. */
   @Optional()
-  @IsInt()
   @Min(-1_000)
   @Max(1_000)
+  @IsInt()
   priority?: number;
 
   /** Its share of the turns, where the strategy is weighted. */
   @Optional()
-  @IsInt()
   @Min(1)
   @Max(1_000)
+  @IsInt()
   weight?: number;
 }
 
@@ -106,15 +108,15 @@ export class CreateServerDto extends ServerSettings {
   id?: string;
 
   /** @example Singapore 1 */
-  @IsString()
   @Length(1, 200)
+  @IsString()
   name!: string;
 }
 
 export class UpdateServerDto extends ServerSettings {
   @Optional()
-  @IsString()
   @Length(1, 200)
+  @IsString()
   name?: string;
 
   /** Whether accounts may be placed here. */
@@ -128,9 +130,9 @@ export class FleetPageQuery extends ScopedQuery {
   /** How many items at most, 1 to 200. */
   @IsOptional()
   @Type(() => Number)
-  @IsInt()
   @Min(1)
   @Max(200)
+  @IsInt()
   limit: number = 50;
 }
 

@@ -74,6 +74,7 @@ const packingSuffix = '.packing-';
 const replacedSuffix = '.replaced';
 
 const copyPasses = 5;
+/** Before the second pass; doubled before each further one. */
 const pauseMs = 100;
 /** The kernel's clock for files ticks every 10 ms at worst: two writes within one tick leave the same time. */
 const timestampTickMs = 20;
@@ -235,7 +236,7 @@ function digestOf(listing: Listing): string {
 async function copyProfile(from: string, to: string, isRunning: boolean): Promise<Listing> {
   let copied: Listing = new Map();
   for (let pass = 0; pass < copyPasses; pass += 1) {
-    if (pass > 0) await delay(pauseMs);
+    if (pass > 0) await delay(pauseMs * 2 ** (pass - 1));
     const startedAt = Date.now();
     const before = await list(from);
     for (const [path, seen] of before) {
@@ -248,7 +249,7 @@ async function copyProfile(from: string, to: string, isRunning: boolean): Promis
     const isComplete = [...before].every(
       ([path, seen]) => copied.has(path) || (isGrowingLog(path, before) && hasGrown(seen, after.get(path))),
     );
-    return before;
+    if (isComplete && before.size === after.size) return before;
   }
   throw new ProfileBusy(`The browser wrote to its profile during each of ${copyPasses} attempts to copy it.`);
 }

@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Browser, LaunchOptions, Page } from 'puppeteer';
 import whatsapp, { type Client } from 'whatsapp-web.js';
 import { launchOptions, type Network } from './browser-launch.js';
-import { browsersOn, groupEnded, memoryOf } from './browser-processes.js';
+import { browsersEnded, groupEnded, memoryOf } from './browser-processes.js';
 import { claimProfile } from './browser-profile.js';
 import {
   acksOf,
@@ -36,9 +36,9 @@ export interface PhaseDeadlines {
 
 /** How long a session may take to stop, in milliseconds. */
 export interface StopOptions {
-  /** For sends that run. */
+  /** For sends that run; 10 s unless told. */
   finishSendsMs?: number;
-  /** For the browser to close by itself; 0 kills it at once. */
+  /** For the browser to close by itself; 5 s unless told, and 0 kills it at once. */
   closeMs?: number;
 }
 
@@ -95,6 +95,8 @@ const answerMs = 15_000;
 const probeLimitMs = 2_000;
 /** A killed browser is gone in some 20 ms, on a machine that has time for it. */
 const killMs = 1_000;
+const finishSendsMs = 10_000;
+const closeMs = 5_000;
 const logoutMs = 10_000;
 /** Looks for dialogs: while it starts or one is open, while a person has to answer one, and while it is ready. */
 const dialogMs = { starting: 1_000, unanswered: 5_000, ready: 30_000 };
@@ -179,7 +181,9 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     } catch (error) {
       // Ended meanwhile: that made it fail, and whoever ended it closes the browser.
       if (this.ended) return;
-      await this.stop();
+      this.ending.abort();
+      client.removeAllListeners();
+      await this.endBrowser(closeMs);
       throw error;
     }
   }
@@ -188,11 +192,11 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
    * Lets running sends finish, closes the browser, and kills its process group when it does not close in time.
    * Credentials stay. Takes no longer than the two limits and about a second; may be called again with shorter ones.
    */
-  async stop({ finishSendsMs = 10_000, closeMs = 5_000 }: StopOptions = {}): Promise<void> {
+  async stop(options: StopOptions = {}): Promise<void> {
     this.ending.abort();
-    await within(Promise.allSettled(this.sends), finishSendsMs);
+    await within(Promise.allSettled(this.sends), options.finishSendsMs ?? finishSendsMs);
     this.client?.removeAllListeners();
-    await this.endBrowser(closeMs);
+    await this.endBrowser(options.closeMs ?? closeMs);
     // A start that had not come to its browser yet sees that the session has ended.
     await within(
       this.starting?.catch(() => undefined),
@@ -200,26 +204,22 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     );
   }
 
-  private async endBrowser(closeMs: number): Promise<void> {
+  /** Closes the browser within `limitMs`, and kills it then; one that is still being launched is killed at once. */
+  private async endBrowser(limitMs: number): Promise<void> {
+    if (!this.client) return;
     const { browser } = this;
     if (browser) hearPipes(browser);
-    const group = browser?.process()?.pid ?? (await this.groupBeingLaunched());
-    if (browser && closeMs > 0) {
+    if (browser && limitMs > 0) {
       const closed = browser
         .close()
         .catch((error: unknown) => this.options.onWarning('the browser did not close', error));
-      await within(closed, closeMs);
+      await within(closed, limitMs);
     }
     this.killing.abort();
-    if (group !== null && !(await groupEnded(group, killMs)))
-      this.options.onWarning('the browser was killed and is not gone yet', null);
-  }
-
-  /** The process group of the browser that puppeteer is launching; it is known to the client only after that. */
-  private async groupBeingLaunched(): Promise<number | null> {
-    if (!this.client) return null;
-    const browsers = await browsersOn(this.options.profileDir);
-    return browsers.find(({ parent }) => parent === process.pid)?.group ?? null;
+    const group = browser?.process()?.pid;
+    // Only puppeteer knows the process that it is launching.
+    const ended = group ? groupEnded(group, killMs) : browsersEnded(this.options.profileDir, killMs);
+    if (!(await ended)) this.options.onWarning('the browser was killed and is not gone yet', null);
   }
 
   /**

@@ -1,6 +1,6 @@
-import { readFile, readdir } from 'node:fs/promises';
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { descendantsOf, isAlive } from '../processes.js';
 import { eventually, Flotilla, type LedgerEntry, type Workspace } from './flotilla.js';
 
 let flotilla: Flotilla;
@@ -68,25 +68,6 @@ async function expectComplete(run: string, count: number): Promise<void> {
   expect(inbox.filter(({ text }) => text.startsWith(`${run}/`))).toHaveLength(count);
 }
 
-/** The browser processes that a process started, with their helpers. */
-async function browsersOf(instance: number): Promise<number[]> {
-  const parents = new Map<number, number>();
-  for (const name of (await readdir('/proc')).filter((entry) => /^\d+$/.test(entry))) {
-    const status = await readFile(`/proc/${name}/status`, 'utf8').catch(() => '');
-    parents.set(Number(name), Number(/^PPid:\s+(\d+)/m.exec(status)?.[1]));
-  }
-  const descends = (pid: number): boolean => {
-    const parent = parents.get(pid);
-    return parent !== undefined && parent > 1 && (parent === instance || descends(parent));
-  };
-  return [...parents.keys()].filter(descends);
-}
-
-async function isAlive(pid: number): Promise<boolean> {
-  const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '');
-  return status !== '' && !/^State:\s+Z/m.test(status);
-}
-
 describe('kill -9', () => {
   it.each(['flotilla:worker_00', 'flotilla:scheduler', 'flotilla:api'])(
     'of %s while 200 messages are being sent',
@@ -110,7 +91,7 @@ describe('kill -9', () => {
     await eventually('some have been sent', async () =>
       (await flotilla.ledger()).some(({ text }) => text.startsWith('kill instance/')),
     );
-    const browsers = await browsersOf((await flotilla.stack.status()).get(name)!.pid);
+    const browsers = await descendantsOf((await flotilla.stack.status()).get(name)!.pid);
     expect(browsers.length).toBeGreaterThan(1);
     const pid = await flotilla.stack.kill(name);
     await eventually(

@@ -1,14 +1,23 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { execFile } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
-import { InvalidConfiguration, loadConfig, maskConfig } from '../../src/platform/config/config.js';
+import { promisify } from 'node:util';
+import ts from 'typescript';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import {
+  InvalidConfiguration,
+  loadConfig,
+  maskConfig,
+  projectRoot,
+} from '../../src/platform/config/config.js';
 
 const secrets = {
   ENV_FILE: 'none',
   ADMIN_API_KEY: 'a'.repeat(32),
   INTERNAL_API_KEY: 'b'.repeat(32),
   APP_KEY: 'c'.repeat(44),
+  SERVER_ID: 'test-server',
 };
 
 describe('the configuration', () => {
@@ -59,5 +68,111 @@ describe('the configuration', () => {
     ]) {
       expect(shown).not.toContain(hidden);
     }
+  });
+});
+
+describe("a server's name", () => {
+  const nameless = { ...secrets, SERVER_ID: undefined };
+  let varDir: string;
+  beforeEach(() => {
+    varDir = mkdtempSync(join(tmpdir(), 'flotilla-identity-'));
+  });
+  afterEach(() => rmSync(varDir, { recursive: true }));
+
+  const idFrom = (environment: NodeJS.ProcessEnv) =>
+    loadConfig({ ...nameless, VAR_DIR: varDir, ...environment }).server.id;
+
+  it('comes from the most explicit source', () => {
+    const sources = {
+      SERVER_ID: 'server-sg-1',
+      RAILWAY_STATIC_URL: 'project-production.up.railway.app',
+      RAILWAY_SERVICE_NAME: 'whatsapp',
+      HOSTNAME: 'host-1',
+    };
+    const names = Object.keys(sources) as (keyof typeof sources)[];
+    names.forEach((name, index) => {
+      const unset = Object.fromEntries(
+        names.slice(0, index).map((other) => [other, index % 2 ? '' : undefined]),
+      );
+      expect(idFrom({ ...sources, ...unset })).toBe(sources[name]);
+    });
+  });
+
+  it('names its instances and workers', () => {
+    const config = loadConfig({ ...secrets, INSTANCE_NUMBER: '3', WORKER_NAME: 'worker_01' });
+    expect([config.instance.id, config.worker.name]).toEqual([
+      'test-server.instance_03',
+      'test-server.worker_01',
+    ]);
+  });
+
+  it('is made once where no source is set, and kept', () => {
+    const id = idFrom({});
+    expect(id).toMatch(/^server-\d{13}-[0-9a-f]{8}$/);
+    expect(idFrom({})).toBe(id);
+    expect(readFileSync(join(varDir, 'server-id'), 'utf8').trim()).toBe(id);
+    expect(idFrom({ SERVER_ID: 'explicit-one' })).toBe('explicit-one');
+    expect(idFrom({})).toBe(id);
+  });
+
+  it('is the same for programs that start at the same moment', async () => {
+    const module = join(varDir, 'server-id.mjs');
+    const source = readFileSync(join(projectRoot, 'src/platform/config/server-id.ts'), 'utf8');
+    const options = { module: ts.ModuleKind.ESNext, target: ts.ScriptTarget.ES2022 };
+    writeFileSync(module, ts.transpileModule(source, { compilerOptions: options }).outputText);
+    const rounds = 20;
+    const program = `
+      import { resolveServerId } from ${JSON.stringify(module)};
+      for (let round = 0; round < ${rounds}; round += 1) {
+        while (Date.now() < Number(process.argv[1]) + 20 * round);
+        console.log(resolveServerId({}, ${JSON.stringify(varDir)} + '/' + round));
+      }`;
+    const startAt = String(Date.now() + 500);
+    const runs = await Promise.all(
+      Array.from({ length: 3 }, () =>
+        promisify(execFile)(process.execPath, ['--input-type=module', '-e', program, startAt]),
+      ),
+    );
+    const [first, ...others] = runs.map(({ stdout }) => stdout.trim().split('\n'));
+    expect(first).toHaveLength(rounds);
+    for (const other of others) expect(other).toEqual(first);
+  });
+
+  it.each([
+    ['ab', '3 to 128 characters'],
+    ['x'.repeat(129), '3 to 128 characters'],
+    ['server 1', 'letters, digits'],
+    ['server/1', 'letters, digits'],
+    ['server..1', '".."'],
+    ['http://server', '"//"'],
+    ['admin', 'reserved word'],
+    ['NULL', 'reserved word'],
+  ])('"%s" is refused with the reason', (id, reason) => {
+    for (const source of ['SERVER_ID', 'RAILWAY_STATIC_URL', 'HOSTNAME']) {
+      const load = () => idFrom({ [source]: id });
+      expect(load).toThrow(InvalidConfiguration);
+      expect(load).toThrow(source);
+      expect(load).toThrow(reason);
+    }
+  });
+
+  it('says nothing of a server but what is set', () => {
+    const { server } = loadConfig({
+      ...secrets,
+      SERVER_TAGS: 'a, b,,',
+      SERVER_PRIORITY: '-1',
+      SERVER_URL: '',
+    });
+    expect(server).toMatchObject({ id: 'test-server', tags: ['a', 'b'], priority: -1 });
+    expect([server.name, server.url, server.maxCapacity, server.weight]).toEqual(Array(4).fill(undefined));
+  });
+
+  it.each([
+    [{ SERVER_URL: 'ftp://x' }, 'SERVER_URL: must be an http or https URL'],
+    [{ SERVER_MAX_CAPACITY: '0' }, 'SERVER_MAX_CAPACITY'],
+    [{ INSTANCE_LEASE_MS: '5000' }, 'at least twice INSTANCE_RENEW_MS'],
+    [{ INSTANCE_TAKEOVER_MARGIN_MS: '1000' }, 'longer than INSTANCE_RENEW_MS'],
+  ])('%j is refused with the reason', (environment, reason) => {
+    expect(() => loadConfig({ ...secrets, ...environment })).toThrow(reason);
   });
 });
