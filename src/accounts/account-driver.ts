@@ -117,8 +117,12 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
    */
   async stop(options: StopOptions & { isFence?: boolean } = {}): Promise<void> {
     this.stopOptions = options;
-    if (options.isFence) this.wasReady = false;
     this.stopped.abort();
+    if (options.isFence) {
+      this.wasReady = false;
+      // A stop in good order that is under way already must not take the time that it may otherwise.
+      void this.session?.stop(options);
+    }
     this.endSession?.({ reason: 'stopped', detail: '' });
     await this.finished;
   }

@@ -4,6 +4,7 @@ import { EventEmitter } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { In, Not, Repository } from 'typeorm';
 import { InstanceLease } from '../instances/instance-lease.service.js';
+import { MachineCpu } from '../instances/stats-sampler.js';
 import { ServersService } from '../instances/servers.service.js';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
@@ -106,6 +107,7 @@ export class AccountSessions
 
   /** @throws InstanceAlreadyRuns */
   async onApplicationBootstrap(): Promise<void> {
+    const cpu = new MachineCpu();
     await this.servers.register();
     const rank = await this.lease.acquire();
     // Nothing runs yet: what the row says of a session that a dead predecessor had is no longer so.
@@ -114,6 +116,7 @@ export class AccountSessions
       { status: 'starting', statusReason: 'instance_restart', qr: null, pairingCode: null },
     );
     this.restoreAt = delay(rank * this.config.instance.staggerMs, undefined, { ref: false });
+    this.lease.measure = () => ({ memoryBytes: this.memoryBytes, cpu: cpu.percent() });
     this.guardian.extend(this.lease.browsersGoneBy);
     this.lease.on('held', () => {
       this.guardian.extend(this.lease.browsersGoneBy);

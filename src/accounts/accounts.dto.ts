@@ -15,6 +15,7 @@ import {
   ValidateNested,
 } from 'class-validator';
 import { Type } from 'class-transformer';
+import { PlacementFiltersDto } from '../instances/load-balancing.dto.js';
 import { Optional } from '../platform/http/optional.js';
 import { PageQuery, ScopedQuery } from '../platform/http/pagination.js';
 import {
@@ -28,36 +29,6 @@ import {
 } from './account.entity.js';
 
 const proxyRule = { protocols: ['http', 'https', 'socks5'], require_tld: false, require_protocol: true };
-
-/** Which servers an account may be placed on; what is left out does not matter. */
-export class PlacementDto {
-  /** @example production */
-  @Optional()
-  @IsString()
-  @Length(1, 100)
-  environment?: string;
-
-  /** @example US-East */
-  @Optional()
-  @IsString()
-  @Length(1, 100)
-  location?: string;
-
-  /** The server must have all of them. */
-  @Optional()
-  @IsArray()
-  @ArrayMaxSize(20)
-  @IsString({ each: true })
-  @Length(1, 100, { each: true })
-  tags?: string[];
-
-  /** How many places the server must have free. */
-  @Optional()
-  @IsInt()
-  @Min(1)
-  @Max(100_000)
-  minCapacity?: number;
-}
 
 export class CreateAccountDto {
   /** @example Support */
@@ -94,8 +65,8 @@ export class CreateAccountDto {
 
   @Optional()
   @ValidateNested()
-  @Type(() => PlacementDto)
-  placement?: PlacementDto;
+  @Type(() => PlacementFiltersDto)
+  placement?: PlacementFiltersDto;
 }
 
 export class UpdateAccountDto {
@@ -122,8 +93,8 @@ export class UpdateAccountDto {
   /** Takes effect when the account is placed the next time. */
   @Optional()
   @ValidateNested()
-  @Type(() => PlacementDto)
-  placement?: PlacementDto;
+  @Type(() => PlacementFiltersDto)
+  placement?: PlacementFiltersDto;
 }
 
 export class MigrateAccountDto {
@@ -180,7 +151,7 @@ export class AccountResponse {
   labels!: string[];
   pacing!: Record<string, unknown> | null;
   proxyUrl!: string | null;
-  placement!: PlacementDto | null;
+  placement!: PlacementFiltersDto | null;
   lastConnectedAt!: string | null;
   createdAt!: string;
 }

@@ -117,8 +117,7 @@ export class AssignmentsService {
         [instanceId, takeoverMarginMs, restartGraceMs],
       );
       if (!gone) return 0;
-      if (gone.status !== 'down')
-        await manager.query(`update instances set status = 'down' where id = $1`, [instanceId]);
+      if (gone.status !== 'down') await this.instances.markDown(manager, instanceId);
       const ids = await this.lock(manager, `a.instance_id = $1 and a.desired_state = 'connected'`, [
         instanceId,
       ]);
@@ -281,7 +280,7 @@ export class AssignmentsService {
     // A session is on the server that drives it, and wherever a snapshot of it can be brought.
     const isPortable = this.config.sessions.store === 'postgres' ? 's.account_id is not null' : 'false';
     return manager.query(
-      `select a.id, a.workspace_id as "workspaceId", a.instance_id as "instanceId", i.server_id as "serverId", a.placement,
+      `select a.id, a.workspace_id as "workspaceId", a.instance_id as "instanceId", coalesce(i.server_id, a.pinned_server_id) as "serverId", a.placement,
          a.pinned_instance_id as "pinnedInstanceId", a.move_to as "moveTo",
          coalesce(a.pinned_server_id, case when a.last_connected_at is not null and a.status <> 'logged_out'
            and not ${isPortable} then i.server_id end) as "onServer"
@@ -326,8 +325,7 @@ function moveTo(
   { instanceId, serverId }: Unplaced,
   request: PlacementRequest,
 ): Candidate | null {
-  if (instanceId === null || serverId === null) return balancer.next(request);
-  return balancer.move({ instanceId, serverId }, request);
+  return serverId === null ? balancer.next(request) : balancer.move({ instanceId, serverId }, request);
 }
 
 function waitingReason({ onServer }: Unplaced): string {

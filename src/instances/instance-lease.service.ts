@@ -169,7 +169,10 @@ export class InstanceLease extends EventEmitter<InstanceLeaseEvents> {
     try {
       const askedAt = now();
       const { rowCount } = await this.query(
-        `update instances set lease_expires_at = now() + $3::int * interval '1 millisecond', memory_bytes = $4, cpu = $5,
+        // One that was given up while it could not be heard is back, and so is its server.
+        `with back as (select server_id from instances where id = $1 and incarnation = $2 and status = 'down'),
+           healthy as (update servers set is_healthy = true where id = (select server_id from back))
+         update instances set lease_expires_at = now() + $3::int * interval '1 millisecond', memory_bytes = $4, cpu = $5,
            status = case when status = 'down' then 'active' else status end
          where id = $1 and incarnation = $2`,
         [id, this.incarnation, leaseMs, memoryBytes, cpu],

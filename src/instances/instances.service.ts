@@ -78,6 +78,16 @@ export class InstancesService {
     return this.getWithLoad(id);
   }
 
+  /** Says that an instance is gone, and its server too when that was the last one that lived. */
+  async markDown(manager: EntityManager, id: string): Promise<void> {
+    await manager.query(
+      `with gone as (update instances set status = 'down' where id = $1 returning server_id)
+       update servers s set is_healthy = false from gone where s.id = gone.server_id and s.is_healthy
+         and not exists (select from instances i where i.server_id = s.id and i.id <> $1 and i.lease_expires_at > now())`,
+      [id],
+    );
+  }
+
   /**
    * Reads the fleet for placing accounts. Runs inside the caller's transaction, which must write what it chooses; nobody
    * else places accounts until that commits.
@@ -143,7 +153,8 @@ function readCandidates(manager: EntityManager): Promise<Candidate[]> {
 function readServers(manager: EntityManager): Promise<ServerLoad[]> {
   return manager.query(
     `select s.id, s.environment, s.location, s.tags, s.priority, s.weight, s.response_time_ms as "responseTimeMs",
-       s.max_capacity as "maxCapacity", coalesce(sum(l.reserved), 0)::int as reserved
+       s.max_capacity as "maxCapacity", coalesce(sum(l.reserved), 0)::int + (select count(*)::int from accounts a
+         where a.pinned_server_id = s.id and a.instance_id is null and a.desired_state = 'connected') as reserved
      from servers s left join instances i on i.server_id = s.id left join (${loads}) l on l.instance_id = i.id
      group by s.id`,
   );

@@ -55,9 +55,9 @@ export interface ServerLoad {
   reserved: number;
 }
 
-/** Where an account is; its instance may be dead, and then is no candidate. */
+/** Where an account is; its instance may be dead, and then is no candidate, or not chosen yet. */
 export interface Place {
-  instanceId: string;
+  instanceId: string | null;
   serverId: string;
 }
 

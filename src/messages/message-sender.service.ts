@@ -1,4 +1,5 @@
-import { Inject, Injectable } from '@nestjs/common';
+import { Inject, Injectable, type OnApplicationBootstrap } from '@nestjs/common';
+import { SendMeter, StatsSampler } from '../instances/stats-sampler.js';
 import { AccountSessions, SessionNotReady } from '../accounts/account-sessions.service.js';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
@@ -38,13 +39,25 @@ export class PendingInPage extends Problem {
 
 /** Sends through the sessions of this instance. The same message asked for twice is sent once: the calls are joined. */
 @Injectable()
-export class MessageSender {
+export class MessageSender implements OnApplicationBootstrap {
+  private readonly meter = new SendMeter();
   private readonly running = new Map<string, Promise<{ ack: number }>>();
 
   constructor(
     private readonly sessions: AccountSessions,
+    private readonly sampler: StatsSampler,
     @Inject(CONFIG) private readonly config: Config,
   ) {}
+
+  /** From now on the statistics of this instance are written. */
+  onApplicationBootstrap(): void {
+    this.sampler.start(() => ({
+      accounts: this.sessions.counts.total,
+      connected: this.sessions.counts.ready,
+      memoryBytes: this.sessions.memoryBytes,
+      sends: this.meter.read(),
+    }));
+  }
 
   /**
    * @returns WhatsApp's ack, 1 or higher
@@ -56,7 +69,12 @@ export class MessageSender {
     const key = `${accountId}/${message.whatsappId}`;
     let sending = this.running.get(key);
     if (!sending) {
+      const started = performance.now();
       sending = this.sendNow(accountId, driver.current, message).finally(() => this.running.delete(key));
+      sending.then(
+        () => this.meter.count('ok', performance.now() - started),
+        () => this.meter.count('failed', performance.now() - started),
+      );
       this.running.set(key, sending);
     }
     return sending;

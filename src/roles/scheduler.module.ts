@@ -2,6 +2,7 @@ import { Module } from '@nestjs/common';
 import { AccountsModule } from '../accounts/accounts.module.js';
 import { FleetTask } from '../accounts/fleet.task.js';
 import { EventsModule } from '../events/events.module.js';
+import { InstancesModule } from '../instances/instances.module.js';
 import { LanesTask } from '../messages/lanes.task.js';
 import { MessagesModule } from '../messages/messages.module.js';
 import { PruningTask } from '../messages/pruning.task.js';
@@ -12,7 +13,7 @@ const tasks = [LanesTask, FleetTask, PruningTask];
 
 /** What the leading scheduler does again and again. */
 @Module({
-  imports: [DatabaseModule, MessagesModule, AccountsModule, EventsModule],
+  imports: [DatabaseModule, InstancesModule, MessagesModule, AccountsModule, EventsModule],
   providers: [
     ...tasks,
     { provide: SCHEDULED_TASKS, inject: tasks, useFactory: (...all: unknown[]) => all },

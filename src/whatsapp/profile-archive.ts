@@ -287,17 +287,21 @@ async function compress(dir: string, listing: Listing, maxBytes: number): Promis
   const tarball = create({ cwd: dir, portable: true, noDirRecurse: true, strict: true }, paths);
   // Not with the library's own gzip: that one compresses on the main thread.
   const gzip = createGzip({ level: compressionLevel });
-  return pipeline(Readable.from(tarball), gzip, async (compressed: AsyncIterable<Buffer>) => {
-    const chunks: Buffer[] = [];
-    let bytes = 0;
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  const packing = pipeline(Readable.from(tarball), gzip, async (compressed: AsyncIterable<Buffer>) => {
     for await (const chunk of compressed) {
       bytes += chunk.length;
-      if (bytes > maxBytes)
-        throw new ProfileTooLarge(`The profile is larger than ${maxBytes} bytes, packed.`);
+      if (bytes > maxBytes) break;
       chunks.push(chunk);
     }
-    return Buffer.concat(chunks);
   });
+  // A pipeline that is left early rejects with one of several errors, or with none.
+  await packing.catch((error: unknown) => {
+    if (bytes <= maxBytes) throw error;
+  });
+  if (bytes > maxBytes) throw new ProfileTooLarge(`The profile is larger than ${maxBytes} bytes, packed.`);
+  return Buffer.concat(chunks);
 }
 
 async function extractTo(dir: string, archive: Buffer): Promise<void> {

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 /** Where a server's name may come from, the most explicit first. */
@@ -43,13 +43,22 @@ export function serverIdProblem(id: string): string | undefined {
   return undefined;
 }
 
-/** Several programs of a server may start at once: the first writes, all read the same. */
+/** Several programs of a server may start at once: the file appears whole, the first one's stays, all read the same. */
 function readOrMake(file: string): string {
+  if (!existsSync(file)) make(file);
+  return readFileSync(file, 'utf8').trim();
+}
+
+function make(file: string): void {
+  const id = `server-${Date.now()}-${randomBytes(4).toString('hex')}`;
+  const draft = `${file}.${id}`;
+  mkdirSync(join(file, '..'), { recursive: true });
   try {
-    mkdirSync(join(file, '..'), { recursive: true });
-    writeFileSync(file, `server-${Date.now()}-${randomBytes(4).toString('hex')}\n`, { flag: 'wx' });
+    writeFileSync(draft, `${id}\n`);
+    linkSync(draft, file);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+  } finally {
+    rmSync(draft, { force: true });
   }
-  return readFileSync(file, 'utf8').trim();
 }

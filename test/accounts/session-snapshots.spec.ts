@@ -1,0 +1,456 @@
+import { randomBytes } from 'node:crypto';
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { DataSource } from 'typeorm';
+import { v7 as uuidv7 } from 'uuid';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import {
+  SessionSnapshots,
+  SnapshotSchedule,
+  SnapshotUnusable,
+} from '../../src/accounts/session-snapshots.service.js';
+import type { Config } from '../../src/platform/config/config.js';
+import { dataSourceOptions } from '../../src/platform/database/data-source.js';
+import { createLogger } from '../../src/platform/logging/logger.js';
+import { ProfileTooLarge, profileEpoch } from '../../src/whatsapp/profile-archive.js';
+import { eventually } from '../e2e/flotilla.js';
+import { scratchDatabase } from '../scratch-database.js';
+
+let config: Config;
+let drop: () => Promise<void>;
+let database: DataSource;
+let root: string;
+let workspaceId: string;
+let accountId: string;
+
+beforeAll(async () => {
+  const scratch = await scratchDatabase();
+  ({ config, drop } = scratch);
+  database = new DataSource(dataSourceOptions(config));
+  await database.initialize();
+  for (const id of ['server-a', 'server-b']) {
+    await database.query(`insert into servers (id, name, max_capacity) values ($1, $1, 100)`, [id]);
+    await database.query(
+      `insert into instances (id, server_id, url, status, lease_expires_at, max_accounts)
+       values ($1 || '.instance_00', $1, 'http://127.0.0.1:1', 'active', now() + interval '1 hour', 50)`,
+      [id],
+    );
+  }
+});
+afterAll(async () => {
+  await database?.destroy();
+  await drop?.();
+});
+
+beforeEach(async () => {
+  root = await mkdtemp(join(tmpdir(), 'snapshots-'));
+  workspaceId = uuidv7();
+  await database.query('insert into workspaces (id, name) values ($1, $2)', [workspaceId, 'test']);
+  accountId = await newAccount();
+});
+afterEach(() => rm(root, { recursive: true, force: true }));
+
+async function newAccount(): Promise<string> {
+  const id = uuidv7();
+  await database.query(
+    `insert into accounts (id, workspace_id, name, environment) values ($1, $2, 'a', 'sandbox')`,
+    [id, workspaceId],
+  );
+  return id;
+}
+
+/** A server with a sessions directory of its own, and one instance on it. */
+class Server {
+  readonly snapshots: SessionSnapshots;
+
+  constructor(
+    readonly id: string,
+    settings: { appKey?: string; sessions?: Partial<Config['sessions']> } = {},
+  ) {
+    const sessions = { ...config.sessions, store: 'postgres' as const, dir: join(root, id) };
+    this.snapshots = new SessionSnapshots(
+      {
+        ...config,
+        appKey: settings.appKey ?? config.appKey,
+        instance: { ...config.instance, id: `${id}.instance_00` },
+        sessions: { ...sessions, ...settings.sessions },
+      },
+      database,
+      createLogger('test', 'silent'),
+    );
+  }
+
+  path(name: string, id = accountId): string {
+    return join(root, this.id, `session-${id}`, name);
+  }
+
+  /** Gets the account, as the balancer and the claim of the instance do. */
+  async takesOver(id = accountId): Promise<{ id: string; epoch: number }> {
+    await database.query(
+      `update accounts set instance_id = $2, held_by = $2, epoch = epoch + 1 where id = $1`,
+      [id, `${this.id}.instance_00`],
+    );
+    const [account] = await database.query<[{ id: string; epoch: number }]>(
+      'select id, epoch from accounts where id = $1',
+      [id],
+    );
+    return account;
+  }
+
+  async writes(content: string | Buffer, id = accountId): Promise<void> {
+    const path = this.path('Default/IndexedDB/keys', id);
+    await mkdir(dirname(path), { recursive: true });
+    await writeFile(path, content);
+  }
+
+  async content(): Promise<string> {
+    return readFile(this.path('Default/IndexedDB/keys'), 'utf8');
+  }
+
+  async epoch(): Promise<number | null> {
+    return profileEpoch(this.path(''));
+  }
+}
+
+const stored = async (id = accountId) =>
+  (await database.query('select * from session_snapshots where account_id = $1', [id]))[0];
+
+/** Server A has linked the account and taken a snapshot of it. */
+async function linkedOn(server: Server, content: string | Buffer = 'linked'): Promise<{ epoch: number }> {
+  const account = await server.takesOver();
+  expect(await server.snapshots.prepare(account)).toBe('new');
+  await server.writes(content);
+  expect(await server.snapshots.save(account, true)).toBe(true);
+  return account;
+}
+
+describe('moving between servers', () => {
+  it('takes the session along, there and back', async () => {
+    const [a, b] = [new Server('server-a'), new Server('server-b')];
+    await linkedOn(a);
+
+    const onB = await b.takesOver();
+    expect(await b.snapshots.prepare(onB)).toBe('restored');
+    expect(await b.content()).toBe('linked');
+    expect(await b.epoch()).toBe(onB.epoch);
+    await b.writes('used on b');
+    expect(await b.snapshots.save(onB, false)).toBe(true);
+
+    const onA = await a.takesOver();
+    expect(await a.snapshots.prepare(onA)).toBe('restored');
+    expect(await a.content()).toBe('used on b');
+    expect(await a.epoch()).toBe(onA.epoch);
+  });
+
+  it('carries a session that is read in several parts', async () => {
+    const [a, b] = [new Server('server-a'), new Server('server-b')];
+    const content = randomBytes(20_000_000);
+    await linkedOn(a, content);
+    expect(await b.snapshots.prepare(await b.takesOver())).toBe('restored');
+    expect(content.equals(await readFile(b.path('Default/IndexedDB/keys')))).toBe(true);
+  });
+
+  it('keeps a local profile that was driven since the snapshot, or when it was taken', async () => {
+    const [a, b] = [new Server('server-a'), new Server('server-b')];
+    await linkedOn(a);
+    await a.writes('newer than the snapshot');
+    // B never came so far as to take a snapshot.
+    await b.takesOver();
+    expect(await a.snapshots.prepare(await a.takesOver())).toBe('local');
+    expect(await a.snapshots.prepare(await a.takesOver())).toBe('local');
+    expect(await a.content()).toBe('newer than the snapshot');
+  });
+
+  it('prefers a snapshot to a profile without a mark, and to an empty one', async () => {
+    const [a, b] = [new Server('server-a'), new Server('server-b')];
+    await linkedOn(a);
+    await b.writes('from before there were snapshots');
+    expect(await b.snapshots.prepare(await b.takesOver())).toBe('restored');
+    expect(await b.content()).toBe('linked');
+
+    await rm(b.path('Default'), { recursive: true });
+    expect(await b.snapshots.prepare(await b.takesOver())).toBe('restored');
+    expect(await b.content()).toBe('linked');
+  });
+
+  it('keeps a profile without a mark when there is no snapshot', async () => {
+    const a = new Server('server-a');
+    await a.writes('from before there were snapshots');
+    const account = await a.takesOver();
+    expect(await a.snapshots.prepare(account)).toBe('local');
+    expect(await a.content()).toBe('from before there were snapshots');
+    expect(await a.epoch()).toBe(account.epoch);
+  });
+
+  it('puts back the local profile that a crash left aside', async () => {
+    const a = new Server('server-a');
+    await a.writes('linked');
+    await cp(a.path(''), join(root, `server-a/session-${accountId}.replaced`), { recursive: true });
+    await rm(a.path(''), { recursive: true });
+    expect(await a.snapshots.prepare(await a.takesOver())).toBe('local');
+    expect(await a.content()).toBe('linked');
+    expect(await readdir(join(root, 'server-a'))).toEqual([`session-${accountId}`]);
+  });
+});
+
+describe('saving', () => {
+  it('writes only what changed, encrypted, without caches', async () => {
+    const a = new Server('server-a');
+    const account = await linkedOn(a, 'the secret of the account');
+    const { data, size_bytes: size, epoch } = await stored();
+    expect(data.includes('the secret')).toBe(false);
+    expect([Number(size), epoch]).toEqual([data.length, account.epoch]);
+
+    expect(await a.snapshots.save({ id: accountId, ...account }, true)).toBe(false);
+    await mkdir(a.path('Default/Cache'));
+    await writeFile(a.path('Default/Cache/index'), 'x');
+    expect(await a.snapshots.save({ id: accountId, ...account }, true)).toBe(false);
+    await a.writes('changed since');
+    expect(await a.snapshots.save({ id: accountId, ...account }, true)).toBe(true);
+    expect((await stored()).digest).not.toBe('');
+  });
+
+  it('writes an unchanged profile again under a new epoch, so that other servers know theirs to be older', async () => {
+    const a = new Server('server-a');
+    await linkedOn(a);
+    const again = await a.takesOver();
+    expect(await a.snapshots.prepare(again)).toBe('local');
+    expect(await a.snapshots.save(again, false)).toBe(true);
+    expect((await stored()).epoch).toBe(again.epoch);
+  });
+
+  it('writes nothing for who does not hold the account any more', async () => {
+    const [a, b] = [new Server('server-a'), new Server('server-b')];
+    const onA = { id: accountId, ...(await linkedOn(a)) };
+    await a.writes('too late');
+    const before = await stored();
+    // Assigned to B, still held by A: only the holder at this epoch may write.
+    await database.query('update accounts set instance_id = $2 where id = $1', [
+      accountId,
+      'server-b.instance_00',
+    ]);
+    expect(await a.snapshots.save(onA, true)).toBe(false);
+    await b.takesOver();
+    expect(await a.snapshots.save(onA, true)).toBe(false);
+    await database.query('update accounts set held_by = null where id = $1', [accountId]);
+    expect(await a.snapshots.save(onA, true)).toBe(false);
+    expect(await stored()).toEqual(before);
+  });
+
+  it('never goes back behind a later epoch', async () => {
+    const a = new Server('server-a');
+    const account = { id: accountId, ...(await linkedOn(a)) };
+    await database.query('update session_snapshots set epoch = epoch + 5 where account_id = $1', [accountId]);
+    const before = await stored();
+    await a.writes('changed since');
+    expect(await a.snapshots.save(account, true)).toBe(false);
+    expect(await stored()).toEqual(before);
+  });
+
+  it('waits for a takeover that is being written, and then writes nothing', async () => {
+    const [a, b] = [new Server('server-a'), new Server('server-b')];
+    const onA = { id: accountId, ...(await linkedOn(a)) };
+    await a.writes('too late');
+    const before = await stored();
+    const takeover = database.createQueryRunner();
+    await takeover.startTransaction();
+    await takeover.query('update accounts set held_by = $2, epoch = epoch + 1 where id = $1', [
+      accountId,
+      'server-b.instance_00',
+    ]);
+    const saving = a.snapshots.save(onA, true);
+    await eventually('the save waits', async () => {
+      const [{ waiting }] = await database.query<[{ waiting: number }]>(
+        `select count(*)::int as waiting from pg_stat_activity
+         where datname = current_database() and wait_event_type = 'Lock'`,
+      );
+      return waiting > 0;
+    });
+    await takeover.commitTransaction();
+    await takeover.release();
+    expect(await saving).toBe(false);
+    expect(await stored()).toEqual(before);
+    expect(b.id).toBe('server-b');
+  });
+
+  it('gives up on a session that is too large, and keeps the snapshot there is', async () => {
+    const a = new Server('server-a', { sessions: { snapshotMaxBytes: 10_000 } });
+    const account = { id: accountId, ...(await linkedOn(a)) };
+    const before = await stored();
+    await a.writes(randomBytes(20_000));
+    await expect(a.snapshots.save(account, true)).rejects.toThrow(ProfileTooLarge);
+    expect(await stored()).toEqual(before);
+  });
+
+  it('takes none of a profile that is not there', async () => {
+    const a = new Server('server-a');
+    const account = await a.takesOver();
+    await a.snapshots.prepare(account);
+    expect(await a.snapshots.save(account, false)).toBe(false);
+    expect(await stored()).toBeUndefined();
+  });
+
+  it('saves many at once', async () => {
+    const a = new Server('server-a');
+    const ids = await Promise.all(Array.from({ length: 12 }, () => newAccount()));
+    const saved = await Promise.all(
+      ids.map(async (id) => {
+        const account = await a.takesOver(id);
+        await a.writes(`session of ${id}`, id);
+        return a.snapshots.save(account, true);
+      }),
+    );
+    expect(saved).toEqual(ids.map(() => true));
+  });
+
+  it('deletes a snapshot after a logout', async () => {
+    const [a, b] = [new Server('server-a'), new Server('server-b')];
+    await linkedOn(a);
+    await mkdir(join(root, `server-a/session-${accountId}.packing-abc123`));
+    await a.snapshots.drop(accountId);
+    expect(await stored()).toBeUndefined();
+    expect(await readdir(join(root, 'server-a'))).toEqual([`session-${accountId}`]);
+    expect(await b.snapshots.prepare(await b.takesOver())).toBe('new');
+  });
+
+  it('does nothing with SESSION_STORE=local, but marks the profile', async () => {
+    const [a, b] = [new Server('server-a'), new Server('server-b', { sessions: { store: 'local' } })];
+    await linkedOn(a);
+    const before = await stored();
+    const account = await b.takesOver();
+    expect(await b.snapshots.prepare(account)).toBe('new');
+    await b.writes('linked again on b');
+    expect(await b.snapshots.save(account, true)).toBe(false);
+    expect(await b.snapshots.prepare(account)).toBe('local');
+    expect(await b.epoch()).toBe(account.epoch);
+    expect(await stored()).toEqual(before);
+  });
+});
+
+describe('a snapshot that cannot be used', () => {
+  const breakages: [string, () => Promise<unknown>][] = [
+    [
+      'is damaged',
+      () =>
+        database.query(
+          `update session_snapshots set data = set_byte(data, 100, 1 + get_byte(data, 100) % 200)`,
+        ),
+    ],
+    ['is cut off', () => database.query(`update session_snapshots set data = substring(data for 100)`)],
+    ['is empty', () => database.query(`update session_snapshots set data = ''`)],
+    [
+      'is that of another account',
+      async () => {
+        const other = new Server('server-a');
+        const id = await newAccount();
+        const account = await other.takesOver(id);
+        await other.writes('credentials of somebody else', id);
+        await other.snapshots.save(account, false);
+        await database.query(
+          `update session_snapshots set data = (select data from session_snapshots where account_id = $2), epoch = $3
+           where account_id = $1`,
+          [accountId, id, account.epoch],
+        );
+      },
+    ],
+    ['was given another epoch', () => database.query(`update session_snapshots set epoch = epoch + 1`)],
+  ];
+
+  it.each(breakages)(
+    'and %s never replaces a profile, and is never taken for none',
+    async (_what, damage) => {
+      const [a, b] = [new Server('server-a'), new Server('server-b')];
+      await linkedOn(a);
+      await damage();
+      await expectUnusable(b);
+    },
+  );
+
+  it('because APP_KEY is another says so, and is restored with the right one', async () => {
+    const a = new Server('server-a');
+    await linkedOn(a);
+    const misconfigured = new Server('server-b', { appKey: 'another key of at least 32 characters' });
+    await expectUnusable(misconfigured);
+    await rm(join(root, 'server-b'), { recursive: true });
+    const b = new Server('server-b');
+    expect(await b.snapshots.prepare(await b.takesOver())).toBe('restored');
+    expect(await b.content()).toBe('linked');
+  });
+
+  async function expectUnusable(server: Server): Promise<void> {
+    const before = await stored();
+    for (let attempt = 0; attempt < 2; attempt += 1) {
+      const prepared = server.snapshots.prepare(await server.takesOver());
+      await expect(prepared).rejects.toThrow(SnapshotUnusable);
+      await expect(prepared).rejects.toThrow(/cannot be restored.*(APP_KEY|cut off)/);
+    }
+    // An older profile that is here is better than none.
+    await server.writes('older');
+    expect(await server.snapshots.prepare(await server.takesOver())).toBe('local');
+    expect(await server.content()).toBe('older');
+    expect(await stored()).toEqual(before);
+  }
+});
+
+describe('the schedule of an account', () => {
+  afterEach(() => vi.useRealTimers());
+
+  it('saves after the delay, then on the interval, never two at once', async () => {
+    vi.useFakeTimers();
+    let saves = 0;
+    let finish = () => {};
+    const save = () => {
+      saves += 1;
+      return new Promise<void>((resolve) => (finish = resolve));
+    };
+    const schedule = new SnapshotSchedule(save, 1_000, 10_000);
+    await vi.advanceTimersByTimeAsync(999);
+    expect(saves).toBe(0);
+    await vi.advanceTimersByTimeAsync(1);
+    expect(saves).toBe(1);
+    await vi.advanceTimersByTimeAsync(100_000);
+    expect(saves, 'while the first one runs').toBe(1);
+    finish();
+    await vi.advanceTimersByTimeAsync(9_999);
+    expect(saves).toBe(1);
+    await vi.advanceTimersByTimeAsync(1);
+    expect(saves).toBe(2);
+
+    let isStopped = false;
+    const stopping = schedule.stop().then(() => (isStopped = true));
+    await vi.advanceTimersByTimeAsync(100_000);
+    expect(isStopped, 'while a save runs').toBe(false);
+    finish();
+    await stopping;
+    await vi.advanceTimersByTimeAsync(100_000);
+    expect([saves, vi.getTimerCount()]).toEqual([2, 0]);
+  });
+
+  it('takes snapshots while the account is held, and outlives failures', async () => {
+    const sessions = { snapshotDelayMs: 10, snapshotIntervalMs: 10, snapshotMaxBytes: 10_000 };
+    const a = new Server('server-a', { sessions });
+    const account = await a.takesOver();
+    await a.snapshots.prepare(account);
+    await a.writes(randomBytes(20_000));
+    const failed = vi.spyOn(a.snapshots, 'save');
+    const schedule = a.snapshots.schedule(account);
+    await eventually('two saves that failed', async () => failed.mock.settledResults.length > 1);
+    expect(failed.mock.settledResults[0]!.type).toBe('rejected');
+    await a.writes('small enough');
+    await eventually('a snapshot', stored);
+    await schedule.stop();
+    const { taken_at: before } = await stored();
+    await a.writes('after the end');
+    expect(await a.snapshots.save(account, false)).toBe(true);
+    expect((await stored()).taken_at.getTime()).toBeGreaterThan(before.getTime());
+  });
+
+  it('does nothing with SESSION_STORE=local', async () => {
+    vi.useFakeTimers();
+    const a = new Server('server-a', { sessions: { store: 'local' } });
+    const schedule = a.snapshots.schedule({ id: accountId, epoch: 1 });
+    expect(vi.getTimerCount()).toBe(0);
+    await schedule.stop();
+  });
+});
