@@ -23,26 +23,31 @@ export async function eventually(what, probe, timeoutMs = 120_000, everyMs = 20)
 /**
  * Calls a JSON API.
  * @param {string} method @param {string} url @param {any} [body] @param {string} [key]
+ * @param {Record<string, string>} [headers]
  * @returns {Promise<{ status: number, body: any }>}
  */
-export async function call(method, url, body, key) {
+export async function call(method, url, body, key, headers = {}) {
   const response = await request(url, {
     method,
     dispatcher: agent,
-    headers: { 'content-type': 'application/json', ...(key ? { authorization: `Bearer ${key}` } : {}) },
+    headers: {
+      'content-type': 'application/json',
+      ...(key ? { authorization: `Bearer ${key}` } : {}),
+      ...headers,
+    },
     body: body === undefined ? undefined : JSON.stringify(body),
   });
-  const answer = await response.body.json();
-  return { status: response.statusCode, body: answer };
+  const text = await response.body.text();
+  return { status: response.statusCode, body: text ? JSON.parse(text) : undefined };
 }
 
 /**
  * Starts the system of `npm start` and links accounts.
- * @param {{ accounts: number, instances?: number }} options
+ * @param {{ accounts: number, instances?: number, env?: Record<string, string> }} options
  */
-export async function startFleet({ accounts, instances = 4 }) {
+export async function startFleet({ accounts, instances = 4, env = {} }) {
   // A PostgreSQL of its own, so that its processor time is counted with the rest.
-  const stack = await createStack({ instances, postgres: 'own' });
+  const stack = await createStack({ instances, postgres: 'own', env });
   await stack.start();
   const api = `${stack.urls.api}/api/v1`;
   const { body: workspace } = await call(
@@ -83,27 +88,35 @@ export async function startFleet({ accounts, instances = 4 }) {
 }
 
 /**
+ * A whatsapp-web.js client as a user of the bare library makes it, on the sandbox.
+ * @param {{ sandboxUrl: string, profile: string, puppeteer: import('puppeteer').LaunchOptions }} options
+ */
+export async function bareClient({ sandboxUrl, profile, puppeteer }) {
+  const { spki, port } = (await call('GET', `${sandboxUrl}/certificate`)).body;
+  return new whatsapp.Client({
+    webVersionCache: { type: 'none' },
+    puppeteer: {
+      ...puppeteer,
+      userDataDir: profile,
+      args: [
+        ...(puppeteer.args ?? []),
+        `--host-resolver-rules=MAP web.whatsapp.com:443 127.0.0.1:${port}`,
+        `--ignore-certificate-errors-spki-list=${spki}`,
+      ],
+    },
+  });
+}
+
+/**
  * Links whatsapp-web.js clients of their own to the sandbox, in this process: what a user of the bare library has.
  * @param {{ sandboxUrl: string, count: number, puppeteer: import('puppeteer').LaunchOptions }} options
  */
 export async function startBareClients({ sandboxUrl, count, puppeteer }) {
-  const { spki, port } = (await call('GET', `${sandboxUrl}/certificate`)).body;
   const folder = mkdtempSync(join(tmpdir(), 'flotilla-bench-'));
   /** @type {import('whatsapp-web.js').Client[]} */
   const clients = [];
   for (let number = 0; number < count; number += 1) {
-    const client = new whatsapp.Client({
-      webVersionCache: { type: 'none' },
-      puppeteer: {
-        ...puppeteer,
-        userDataDir: join(folder, String(number)),
-        args: [
-          ...(puppeteer.args ?? []),
-          `--host-resolver-rules=MAP web.whatsapp.com:443 127.0.0.1:${port}`,
-          `--ignore-certificate-errors-spki-list=${spki}`,
-        ],
-      },
-    });
+    const client = await bareClient({ sandboxUrl, profile: join(folder, String(number)), puppeteer });
     const ready = new Promise((resolve) => client.once('ready', resolve));
     client.once('qr', async (qr) => {
       const { phone } = (await call('POST', `${sandboxUrl}/phones`, {})).body;
@@ -184,6 +197,17 @@ export async function cpuTimes(stack, bareFolder) {
     }
   }
   return times;
+}
+
+/** The processes that a process started, with those that they started. @param {number} ancestor */
+export function descendantsOf(ancestor) {
+  const processes = readProcesses();
+  return [...processes.keys()].filter((pid) => {
+    for (let at = processes.get(pid)?.parent ?? 0; at > 1; at = processes.get(at)?.parent ?? 0) {
+      if (at === ancestor) return true;
+    }
+    return false;
+  });
 }
 
 function readProcesses() {

@@ -1,6 +1,6 @@
 /**
- * `npm run bench [-- name…] [-- --messages N] [--rounds N]`: runs the named benchmarks (all of them unless named), prints
- * their figures, and writes them to bench/results/. Figures are ratios within one run: machines differ, ratios less so.
+ * `npm run bench [-- name…] [-- --messages N] [--rounds N] [--instances N] [--accounts N]`: runs the named benchmarks (all
+ * of them unless named), prints their figures, and writes them to bench/results/. Figures are ratios within one run: machines differ, ratios less so.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
@@ -11,11 +11,20 @@ import Table from 'cli-table3';
 const benchmarks = {
   throughput: () => import('./throughput.mjs'),
   memory: () => import('./memory.mjs'),
+  'fleet-simulation': () => import('./fleet-simulation.mjs'),
+  recovery: () => import('./recovery.mjs'),
+  ownership: () => import('./ownership.mjs'),
 };
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { messages: { type: 'string', default: '400' }, rounds: { type: 'string', default: '3' } },
+  options: {
+    messages: { type: 'string', default: '400' },
+    rounds: { type: 'string', default: '3' },
+    faults: { type: 'string', default: '200' },
+    instances: { type: 'string', default: '100' },
+    accounts: { type: 'string', default: '10000' },
+  },
 });
 const unknown = positionals.filter((name) => !(name in benchmarks));
 if (unknown.length > 0) {
@@ -40,7 +49,10 @@ for (const name of names) {
   process.stdout.write(`\n== ${name}\n`);
   try {
     const { run } = await benchmarks[name]();
-    const result = await run({ messages: Number(values.messages), rounds: Number(values.rounds), log });
+    const numbers = Object.fromEntries(
+      Object.entries(values).map(([option, value]) => [option, Number(value)]),
+    );
+    const result = await run({ ...numbers, log });
     results.benchmarks[name] = result;
     printRows(result.rows);
   } catch (error) {

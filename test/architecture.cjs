@@ -59,7 +59,7 @@ module.exports = {
       name: 'edges-hold-no-sql',
       comment: 'Controllers, processors, listeners and tasks call services; TypeORM belongs to those.',
       severity: 'error',
-      from: { path: '\\.(controller|processor|listener|task|commands)\\.ts$' },
+      from: { path: '\\.(controller|internal|processor|listener|task|commands)\\.ts$' },
       to: { path: 'node_modules/(typeorm|pg|@nestjs/typeorm)/' },
     },
     {
@@ -67,7 +67,7 @@ module.exports = {
       comment: 'A process that loads a processor consumes its queue: only role modules list edges.',
       severity: 'error',
       from: { path: '^src/', pathNot: '^src/roles/' },
-      to: { path: '\\.(controller|processor|listener|task|commands)\\.ts$' },
+      to: { path: '\\.(controller|internal|processor|listener|task|commands)\\.ts$' },
     },
     { name: 'no-barrels', severity: 'error', from: {}, to: { path: '^src/.*/index\\.ts$' } },
     {

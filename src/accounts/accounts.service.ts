@@ -6,7 +6,7 @@ import { v7 as uuidv7 } from 'uuid';
 import { InstanceClient } from '../instances/instance-client.js';
 import { InstancesService } from '../instances/instances.service.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
-import { given } from '../platform/http/pagination.js';
+import { given } from '../platform/database/given.js';
 import { parsePhoneNumber } from '../platform/http/phone-number.js';
 import { Account, type AccountStatus, drivenStatuses } from './account.entity.js';
 import type {

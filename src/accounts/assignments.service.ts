@@ -194,7 +194,7 @@ export class AssignmentsService {
   }
 
   /**
-   * Begins moves that a rebalancing or a drain wants, so many that at most `MOVES_AT_ONCE` are on their way.
+   * Begins moves that a rebalancing, a drain, or a server that is disabled or unhealthy wants, so many that at most `MOVES_AT_ONCE` are on their way.
    * @returns how many were begun
    */
   async advanceMoves(): Promise<number> {
@@ -212,7 +212,8 @@ export class AssignmentsService {
       if (free <= 0) return 0;
       const ids = await this.lock(
         manager,
-        `(a.move_to is not null or a.instance_id in (select id from instances where is_draining))
+        `(a.move_to is not null or a.instance_id in (select i.id from instances i join servers s on s.id = i.server_id
+           where i.is_draining or not s.is_enabled or not s.is_healthy))
          and a.desired_state = 'connected' and a.moving_since is null and a.status not in ('waiting', 'conflict', 'failed')`,
         [],
         // More than there is room for: some of them cannot be moved now.

@@ -214,7 +214,7 @@ interface StoredSnapshot {
 
 /** Binds a snapshot to its row: one that was copied to another account, or given another epoch, cannot be decrypted. */
 function contextOf({ id, epoch }: SnapshotAccount): string {
-  return String(id && epoch && '');
+  return `${id}@${epoch}`;
 }
 
 /** The saves of one account while its session is ready. */

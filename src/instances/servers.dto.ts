@@ -119,10 +119,15 @@ export class UpdateServerDto extends ServerSettings {
   @IsString()
   name?: string;
 
-  /** Whether accounts may be placed here. */
+  /** Whether accounts may be placed here. Those that are here move away from a server that is not enabled. */
   @Optional()
   @IsBoolean()
   isEnabled?: boolean;
+
+  /** False takes a server for broken: its accounts move away, until a health check succeeds or an instance of it starts. */
+  @Optional()
+  @IsBoolean()
+  isHealthy?: boolean;
 }
 
 /** How the lists of the fleet are paged: as all lists, but their ids are no UUIDs. */

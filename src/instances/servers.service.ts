@@ -6,7 +6,7 @@ import { request } from 'undici';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import { Problem } from '../platform/errors/problem.js';
-import { given } from '../platform/http/pagination.js';
+import { given } from '../platform/database/given.js';
 import type { InstanceStatus } from './instance.entity.js';
 import { Server } from './server.entity.js';
 import type {

@@ -10,7 +10,7 @@ import { AccountNotFound } from '../accounts/accounts.service.js';
 import { prepared } from '../platform/database/prepared.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
 import { fieldErrors } from '../platform/http/http.js';
-import { given } from '../platform/http/pagination.js';
+import { given } from '../platform/database/given.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import { QueuesService } from '../queues/queues.service.js';

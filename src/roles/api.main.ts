@@ -1,5 +1,6 @@
 import { DocumentBuilder, SwaggerModule } from '@nestjs/swagger';
 import { HealthService } from '../admin/health.service.js';
+import { validateRequests } from '../platform/http/http.js';
 import { listen, startRole } from '../platform/start-role.js';
 import { ApiModule } from './api.module.js';
 
@@ -7,6 +8,7 @@ void startRole('api', (config, logger) =>
   listen(ApiModule, config, logger, config.http, (app) => {
     const health = app.get(HealthService);
     app.use(health.measure);
+    validateRequests(app);
     app.setGlobalPrefix('api/v1', { exclude: ['/', 'health', 'health/live', 'health/ready', 'api/health'] });
     const description = new DocumentBuilder()
       .setTitle('Flotilla')

@@ -1,10 +1,12 @@
 import { Module } from '@nestjs/common';
 import { AccountSessions, OPEN_SESSION, type OpenSession } from '../accounts/account-sessions.service.js';
-import { AccountsModule } from '../accounts/accounts.module.js';
-import { InstanceAccountsController } from '../accounts/instance-accounts.controller.js';
-import { InstanceHealthController } from '../admin/instance-health.controller.js';
+import { InternalAccountsController } from '../accounts/accounts.internal.js';
+import { InternalHealthController } from '../admin/health.internal.js';
+import { Account } from '../accounts/account.entity.js';
+import { SandboxClient } from '../accounts/sandbox-client.js';
+import { TypeOrmModule } from '@nestjs/typeorm';
 import { InstancesModule } from '../instances/instances.module.js';
-import { InstanceMessagesController } from '../messages/instance-messages.controller.js';
+import { InternalMessagesController } from '../messages/messages.internal.js';
 import { MessageSender } from '../messages/message-sender.service.js';
 import { ReceivedService } from '../messages/received.service.js';
 import { InstanceLease } from '../instances/instance-lease.service.js';
@@ -15,11 +17,12 @@ import { DatabaseModule } from '../platform/database/database.module.js';
 
 /** What an instance drives, and what the other programs may ask of it. */
 @Module({
-  imports: [DatabaseModule, InstancesModule, AccountsModule],
-  controllers: [InstanceHealthController, InstanceAccountsController, InstanceMessagesController],
+  imports: [DatabaseModule, InstancesModule, TypeOrmModule.forFeature([Account])],
+  controllers: [InternalHealthController, InternalAccountsController, InternalMessagesController],
   providers: [
     InstanceLease,
     SessionSnapshots,
+    SandboxClient,
     { provide: OPEN_SESSION, useValue: ((options) => new WhatsAppSession(options)) satisfies OpenSession },
     AccountSessions,
     MessageSender,

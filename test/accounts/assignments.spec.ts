@@ -56,6 +56,7 @@ async function addServer(id: string, maxCapacity = 1000): Promise<void> {
 /** Instances that renewed their lease just now; a minute is longer than a test. */
 async function addInstances(serverId: string, count: number, maxAccounts = 50, first = 0): Promise<string[]> {
   const ids = Array.from({ length: count }, (_instance, number) => `${serverId}.instance_0${first + number}`);
+  await database.query('update servers set is_healthy = true where id = $1', [serverId]);
   for (const id of ids) {
     await database.query(
       `insert into instances (id, server_id, url, status, lease_expires_at, max_accounts)
@@ -266,6 +267,23 @@ describe('moving', () => {
     expect((await instances.setDraining(draining!, false)).state).toBe('active');
     await connectMany(6);
     expect(await onIt()).toBe(6);
+  });
+
+  it('moves accounts away from a server that an operator takes for broken, where their session can follow', async () => {
+    await addServer('one');
+    await addInstances('one', 1);
+    const [bare, copied] = await connectMany(2);
+    await link([bare!], { withSnapshot: false });
+    await link([copied!], { withSnapshot: true });
+    await addServer('two');
+    const [other] = await addInstances('two', 1);
+    await database.query(`update servers set is_healthy = false where id = 'one'`);
+    expect(await assignments.advanceMoves()).toBe(1);
+    expect((await accounts.get(workspaceId, copied!)).instanceId).toBe(other);
+    expect(await accounts.get(workspaceId, bare!)).toMatchObject({
+      instanceId: 'one.instance_00',
+      status: 'ready',
+    });
   });
 
   it('evens the load out with the fewest moves, and only tells them in a dry run', async () => {

@@ -8,7 +8,7 @@ import { InstanceAlreadyRuns, InstanceLease } from '../../src/instances/instance
 import { processIdentity } from '../../src/instances/process-identity.js';
 import type { Config } from '../../src/platform/config/config.js';
 import { scratchDatabase } from '../scratch-database.js';
-import { TcpProxy } from '../tcp-proxy.js';
+import { tcpProxy } from '../../setup/tcp-proxy.mjs';
 
 const times = { leaseMs: 1_500, renewMs: 200, stopMarginMs: 500, takeoverMarginMs: 400 };
 let database: Awaited<ReturnType<typeof scratchDatabase>>;
@@ -130,9 +130,9 @@ it('refuses when the predecessor that it cannot see goes on renewing', async () 
 });
 
 it('is lost before it ends when PostgreSQL cannot be reached, and held again afterwards', async () => {
-  const proxy = await TcpProxy.to(database.config.database.url);
+  const proxy = await tcpProxy(database.config.database.url);
   try {
-    const { lease: mine, id } = lease(undefined, proxy.urlOf(database.config.database.url));
+    const { lease: mine, id } = lease(undefined, proxy.url);
     await mine.acquire();
     await mine.activate();
     proxy.cut();

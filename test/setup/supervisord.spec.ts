@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { userInfo } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { PROJECT, readSettings } from '../../setup/settings.mjs';
+import { PROGRAMS, PROJECT, readSettings } from '../../setup/settings.mjs';
 import {
   parseResponse,
   render,
@@ -10,6 +10,7 @@ import {
   renderSupervisord,
   supervisordPaths,
 } from '../../setup/supervisord.mjs';
+import { loadConfig } from '../../src/platform/config/config.js';
 
 const options = {
   project: '/srv/flotilla',
@@ -56,7 +57,7 @@ describe('the programs for supervisord', () => {
       numprocs: '2',
       stopwaitsecs: '40',
     });
-    expect(program(config, 'instance')).toMatchObject({ numprocs: '3', stopwaitsecs: '40' });
+    expect(program(config, 'instance')).toMatchObject({ numprocs: '3', stopwaitsecs: '80' });
     expect(program(config, 'instance')['environment']).toContain('INSTANCE_NUMBER="%(process_num)d"');
   });
 
@@ -100,8 +101,126 @@ describe('the programs for supervisord', () => {
     expect(text).not.toContain('[program:flotilla-worker]');
   });
 
+  it('name what there is when a program is named that is not', () => {
+    const print = (args: string[], environment: Record<string, string>) =>
+      execFileSync(process.execPath, [join(PROJECT, 'setup/supervisord.mjs'), ...args], {
+        encoding: 'utf8',
+        stdio: 'pipe',
+        env: { ...process.env, ...environment },
+      });
+    const all = PROGRAMS.join(', ');
+    expect(() => print([], { PROGRAMS: 'instances' })).toThrow(
+      `PROGRAMS names "instances": there is ${all}.`,
+    );
+    expect(() => print(['--only', 'instance,web'], {})).toThrow(`--only names "web": there is ${all}.`);
+  });
+
   it('refuse paths that supervisord would misread', () => {
     expect(() => render('{{PROJECT}}', { PROJECT: '/a/100%' })).toThrow('move the project');
+  });
+});
+
+/** The configuration that is printed for production, with settings from the environment alone. */
+function printed(environment: Record<string, string>, ...args: string[]): string {
+  return execFileSync(process.execPath, [join(PROJECT, 'setup/supervisord.mjs'), ...args], {
+    encoding: 'utf8',
+    env: { PATH: process.env['PATH'], ENV_FILE: 'none', VAR_DIR: '/srv/flotilla/var', ...environment },
+  });
+}
+
+/** What supervisord makes of `numprocs`: the names, environments and logs of the processes of a program. */
+function processes(config: string, name: string) {
+  const settings = program(config, name);
+  return Array.from({ length: Number(settings['numprocs'] ?? 1) }, (_process, number) => {
+    const expand = (text = '') =>
+      text.replace(/%\(process_num\)(02)?d/g, (_match, padded?: string) =>
+        String(number).padStart(padded ? 2 : 1, '0'),
+      );
+    return {
+      name: expand(settings['process_name']),
+      environment: Object.fromEntries(
+        [...expand(settings['environment']).matchAll(/(\w+)="([^"]*)"/g)].map(([, key, value]) => [
+          key,
+          value,
+        ]),
+      ) as Record<string, string>,
+      log: expand(settings['stdout_logfile']),
+    };
+  });
+}
+
+describe.each([1, 4])('the production configuration for %i instances', (count) => {
+  const config = printed({ INSTANCES: String(count), INSTANCE_BASE_PORT: '4001' });
+  const configOf = (environment: Record<string, string>) =>
+    loadConfig({
+      ENV_FILE: 'none',
+      VAR_DIR: '/srv/flotilla/var',
+      SERVER_ID: 'server-1',
+      INSTANCES: String(count),
+      INSTANCE_BASE_PORT: '4001',
+      ADMIN_API_KEY: 'k'.repeat(32),
+      INTERNAL_API_KEY: 'k'.repeat(32),
+      APP_KEY: 'k'.repeat(32),
+      ...environment,
+    });
+
+  it('gives each instance a name, an id, a port and a log of its own', () => {
+    const instances = processes(config, 'instance');
+    const numbers = Array.from({ length: count }, (_instance, number) => number);
+    expect(instances.map(({ name }) => name)).toEqual(numbers.map((number) => `instance_0${number}`));
+    expect(instances.map(({ log }) => log)).toEqual(
+      numbers.map((number) => `/srv/flotilla/var/log/instance_0${number}.log`),
+    );
+    const settings = instances.map(({ environment }) => configOf(environment).instance);
+    expect(settings.map(({ id }) => id)).toEqual(numbers.map((number) => `server-1.instance_0${number}`));
+    expect(settings.map(({ port }) => port)).toEqual(numbers.map((number) => 4001 + number));
+  });
+
+  it('waits longer for a stop than the programs need', () => {
+    const stopMs = (name: string) => Number(program(config, name)['stopwaitsecs']) * 1000;
+    const { sendTimeoutMs, instance } = configOf({});
+    // A worker waits for the answer of an instance this much longer than for the send.
+    const answerMs = 2_000;
+    expect(stopMs('worker')).toBeGreaterThan(sendTimeoutMs + answerMs);
+    // whatsapp-session.ts: sends that run, the browser, its process group, a start that is under way.
+    const sessionMs = 10_000 + 5_000 + 1_000 + 1_000;
+    // session-snapshots.service.ts takes two at once; two of 34 MB cost two seconds of processor time.
+    const snapshotsMs = (instance.maxAccounts / 2) * 2_000;
+    expect(stopMs('instance')).toBeGreaterThan(sessionMs + snapshotsMs);
+    // DefaultTimeoutStopSec of systemd, which stops supervisord with the machine.
+    expect(stopMs('instance')).toBeLessThan(90_000);
+  });
+
+  it('rotates every log, brings everything back, and knows the order', () => {
+    for (const name of PROGRAMS) {
+      const settings = program(config, name);
+      expect(settings, name).toMatchObject({
+        redirect_stderr: 'true',
+        stdout_logfile_maxbytes: '20MB',
+        stdout_logfile_backups: '5',
+        autorestart: 'true',
+        startsecs: '1',
+        startretries: '1000000',
+        stopsignal: 'TERM',
+        killasgroup: 'true',
+      });
+      expect(settings['stdout_logfile'], name).toMatch(/^\/srv\/flotilla\/var\/log\/\w/);
+    }
+    const byPriority = PROGRAMS.toSorted(
+      (a, b) => Number(program(config, a)['priority']) - Number(program(config, b)['priority']),
+    );
+    expect(byPriority).toEqual(PROGRAMS);
+  });
+
+  it('runs what PROGRAMS says, and --only wins over it', () => {
+    const sectionsOf = (text: string) => text.match(/^\[program:.*\]$/gm);
+    expect(sectionsOf(config)).toHaveLength(PROGRAMS.length);
+    const second = printed({ INSTANCES: String(count), PROGRAMS: 'instance' });
+    expect(sectionsOf(second)).toEqual(['[program:flotilla-instance]']);
+    expect(second).toContain('programs=flotilla-instance\n');
+    expect(processes(second, 'instance')).toHaveLength(count);
+    const only = printed({ PROGRAMS: 'instance' }, '--only', 'worker,api');
+    expect(sectionsOf(only)).toEqual(['[program:flotilla-api]', '[program:flotilla-worker]']);
   });
 });
 

@@ -10,7 +10,7 @@ import { logContext, type Logger } from '../logging/logger.js';
 /** Room for 1,000 messages of a batch; a single text is bounded by its own rule. */
 const bodyLimit = '8mb';
 
-/** What every HTTP-speaking role shares: request ids, access log, strict bodies, problem+json. */
+/** What every HTTP-speaking role shares: request ids, access log, well-formed bodies, problem+json. */
 export function configureHttp(app: INestApplication, logger: Logger): void {
   const express = app as NestExpressApplication;
   express.disable('x-powered-by');
@@ -24,6 +24,12 @@ export function configureHttp(app: INestApplication, logger: Logger): void {
   if (logger.isLevelEnabled('debug')) express.use(logRequests(logger));
   express.useBodyParser('json', { limit: bodyLimit });
   express.use(checkBody);
+  app.useGlobalFilters(new ProblemFilter(logger));
+  app.enableShutdownHooks();
+}
+
+/** Checks what strangers send against its DTO. What Flotilla's own programs send each other is typed, and needs none of it. */
+export function validateRequests(app: INestApplication): void {
   app.useGlobalPipes(
     new ValidationPipe({
       whitelist: true,
@@ -33,8 +39,6 @@ export function configureHttp(app: INestApplication, logger: Logger): void {
       exceptionFactory: (errors) => new ValidationFailed(errors.flatMap((error) => fieldErrors(error))),
     }),
   );
-  app.useGlobalFilters(new ProblemFilter(logger));
-  app.enableShutdownHooks();
 }
 
 /** The last word of every HTTP-speaking role: also what lies outside its prefix is answered as a problem. */

@@ -40,10 +40,3 @@ export function toPage<Row extends { id: string }, Item>(
   const shown = rows.slice(0, limit);
   return { items: shown.map(toItem), nextCursor: rows.length > limit ? (shown.at(-1)?.id ?? null) : null };
 }
-
-/** The filters that were given: TypeORM refuses undefined, lest a forgotten value match every row. */
-export function given<Filters extends object>(
-  filters: Filters,
-): { [Key in keyof Filters]?: Exclude<Filters[Key], undefined> } {
-  return Object.fromEntries(Object.entries(filters).filter(([, value]) => value !== undefined)) as never;
-}

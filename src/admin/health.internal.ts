@@ -3,7 +3,7 @@ import { AccountSessions } from '../accounts/account-sessions.service.js';
 
 /** Whether an instance lives, and what it drives. */
 @Controller('health')
-export class InstanceHealthController {
+export class InternalHealthController {
   constructor(private readonly sessions: AccountSessions) {}
 
   @Get()

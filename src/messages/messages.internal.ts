@@ -6,7 +6,7 @@ import type { DeliverMessage } from './sending.service.js';
 /** What a worker asks of the instance that owns an account. */
 @UseGuards(InternalGuard)
 @Controller('internal/accounts/:id/messages')
-export class InstanceMessagesController {
+export class InternalMessagesController {
   constructor(private readonly sender: MessageSender) {}
 
   @Post()

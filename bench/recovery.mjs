@@ -1,0 +1,288 @@
+/**
+ * How soon accounts are back: after the kill of their instance, after an instance that stays dead, after the whole machine,
+ * and how soon a first QR code is there. Each is held against the bare library doing the same in the same run.
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { launchOptions } from '../dist/src/whatsapp/browser-launch.js';
+import { isAlive } from '../setup/processes.mjs';
+import {
+  bareClient,
+  call,
+  descendantsOf,
+  eventually,
+  median,
+  startBareClients,
+  startFleet,
+} from './fleet.mjs';
+
+const accountCount = 8;
+const instanceCount = 4;
+
+/** @param {{ rounds: number, log: (text: string) => void }} options */
+export async function run({ rounds, log }) {
+  const fleet = await startFleet({ accounts: accountCount, instances: instanceCount });
+  const bench = new RecoveryBench(fleet, rounds, log);
+  try {
+    await bench.prepare();
+    const qr = await bench.firstQr();
+    const killed = await bench.killedInstance();
+    const dead = await bench.deadInstance();
+    const machine = await bench.machine();
+    const { conflicts } = (await call('GET', `${fleet.stack.urls.sandbox}/stats`)).body;
+    const seconds = (/** @type {number} */ ms) => `${(ms / 1000).toFixed(2)} s`;
+    return {
+      accounts: accountCount,
+      instances: instanceCount,
+      qr,
+      killed,
+      dead,
+      machine,
+      conflicts,
+      rows: [
+        { what: "the library's own first QR code", value: seconds(qr.bare) },
+        {
+          what: 'QR code after connect, over REST',
+          value: `${seconds(qr.ours)}, ratio ${(qr.ours / qr.bare).toFixed(2)}`,
+          target: '<= 1.2 x the library',
+        },
+        { what: `bare parallel start of ${killed.accounts} linked sessions`, value: seconds(killed.bare) },
+        { what: 'instance killed: RUNNING after', value: seconds(killed.running), target: '< 3 s' },
+        {
+          what: 'instance killed: its accounts ready, from RUNNING',
+          value: `${seconds(killed.ready - killed.running)}, ratio ${((killed.ready - killed.running) / killed.bare).toFixed(2)}`,
+          target: '<= 1.3 x bare',
+        },
+        {
+          what: 'instance killed: its accounts ready, from the kill',
+          value: `${seconds(killed.ready)}, ratio ${(killed.ready / killed.bare).toFixed(2)}`,
+        },
+        {
+          what: 'instance stays dead: its accounts ready elsewhere',
+          value: seconds(dead.ready),
+          target: `<= lease + margin + 1.5 x bare = ${seconds(dead.limit)}`,
+        },
+        {
+          what: `machine restarted: all RUNNING and ${accountCount} accounts ready`,
+          value: seconds(machine.ready),
+          target: '< 30 s',
+        },
+        { what: 'new QR codes, conflicts', value: `${await bench.newQrs()}, ${conflicts}`, target: '0, 0' },
+      ],
+    };
+  } finally {
+    await bench.stop();
+    await fleet.stack.stop();
+  }
+}
+
+class RecoveryBench {
+  /** @param {Awaited<ReturnType<typeof startFleet>>} fleet @param {number} rounds @param {(text: string) => void} log */
+  constructor(fleet, rounds, log) {
+    this.fleet = fleet;
+    this.rounds = rounds;
+    this.log = log;
+    this.folder = mkdtempSync(join(tmpdir(), 'flotilla-bench-'));
+    /** @type {Awaited<ReturnType<typeof startBareClients>> | null} */
+    this.bare = null;
+  }
+
+  async prepare() {
+    const { stdout } = await this.fleet.stack.cli('config:show', '--json');
+    this.config = JSON.parse(stdout);
+    const { executablePath, args, ...launch } = launchOptions(this.config.sessions.chromiumPath, '', {
+      kind: 'live',
+      proxyUrl: null,
+    });
+    this.launch = { ...launch, executablePath, args };
+    // Linked once, then closed: what they are started from is a profile on the disk, as ours are.
+    this.bare = await startBareClients({
+      sandboxUrl: this.fleet.stack.urls.sandbox,
+      count: accountCount / instanceCount,
+      puppeteer: this.launch,
+    });
+    await Promise.all(this.bare.clients.map((client) => client.destroy()));
+    this.qrsBefore = await this.qrs();
+  }
+
+  async stop() {
+    await this.bare?.stop().catch(() => undefined);
+    rmSync(this.folder, { recursive: true, force: true, maxRetries: 5 });
+  }
+
+  /** The time from `connect` to a QR code that a caller can show, against the library's. */
+  async firstQr() {
+    const ours = [];
+    const bare = [];
+    for (let round = 0; round < this.rounds + 2; round += 1) {
+      bare.push(await this.bareQr(round));
+      ours.push(await this.ourQr());
+      this.log(`first QR: bare ${bare.at(-1).toFixed(0)} ms, ours ${ours.at(-1).toFixed(0)} ms`);
+    }
+    this.qrsBefore = await this.qrs();
+    return { ours: median(ours), bare: median(bare) };
+  }
+
+  /** @param {number} number */
+  async bareQr(number) {
+    const client = await this.newBareClient(join(this.folder, `qr-${number}`));
+    const started = performance.now();
+    const shown = new Promise((resolve) => client.once('qr', () => resolve(performance.now() - started)));
+    await Promise.all([client.initialize(), shown]);
+    await client.destroy();
+    return shown;
+  }
+
+  async ourQr() {
+    const { api, key } = this.fleet;
+    const { body: account } = await call(
+      'POST',
+      `${api}/accounts`,
+      { name: 'qr', environment: 'sandbox' },
+      key,
+    );
+    const started = performance.now();
+    await call('POST', `${api}/accounts/${account.id}/connect`, {}, key);
+    await eventually('a QR code', async () => (await this.get(`/accounts/${account.id}/qr`)).status === 200);
+    const took = performance.now() - started;
+    await call('POST', `${api}/accounts/${account.id}/disconnect`, {}, key);
+    await call('DELETE', `${api}/accounts/${account.id}`, undefined, key);
+    return took;
+  }
+
+  /** The time of a bare parallel start of as many linked sessions as one instance has. */
+  async bareStart() {
+    const { folder } = this.bare;
+    const clients = await Promise.all(
+      this.bare.clients.map((_client, number) => this.newBareClient(join(folder, String(number)))),
+    );
+    const started = performance.now();
+    await Promise.all(
+      clients.map(async (client) => {
+        const ready = new Promise((resolve) => client.once('ready', resolve));
+        await Promise.all([client.initialize(), ready]);
+      }),
+    );
+    const took = performance.now() - started;
+    await Promise.all(clients.map((client) => client.destroy()));
+    return took;
+  }
+
+  /** kill -9 of an instance, which supervisord starts again. */
+  async killedInstance() {
+    const bare = [];
+    const running = [];
+    const ready = [];
+    let accounts = 0;
+    for (let round = 0; round < this.rounds; round += 1) {
+      bare.push(await this.bareStart());
+      const number = round % instanceCount;
+      const ids = await this.accountsOn(number);
+      accounts = Math.max(accounts, ids.length);
+      const program = `flotilla:instance_0${number}`;
+      const since = Date.now();
+      const pid = await this.fleet.stack.kill(program);
+      const [{ afterMs }, readyMs] = await Promise.all([
+        this.fleet.stack.waitUntilRunning(program, { notPid: pid }),
+        this.untilReadyAgain(ids, since),
+      ]);
+      running.push(afterMs);
+      ready.push(readyMs);
+      this.log(
+        `killed: bare ${bare.at(-1).toFixed(0)} ms, RUNNING ${afterMs.toFixed(0)} ms, ready ${readyMs.toFixed(0)} ms`,
+      );
+    }
+    this.bareMs = median(bare);
+    return { accounts, bare: this.bareMs, running: median(running), ready: median(ready) };
+  }
+
+  /** An instance that nobody starts again: others take its accounts. */
+  async deadInstance() {
+    const { stack } = this.fleet;
+    const ids = await this.accountsOn(1);
+    const since = Date.now();
+    // supervisord stands still, as when it cannot start the program any more.
+    process.kill(stack.supervisordPid, 'SIGSTOP');
+    try {
+      process.kill(this.pidOf.get(1), 'SIGKILL');
+      const ready = await this.untilReadyAgain(ids, since);
+      this.log(`stays dead: ready elsewhere after ${ready.toFixed(0)} ms`);
+      const { leaseMs, takeoverMarginMs } = this.config.instance;
+      return { ready, limit: leaseMs + takeoverMarginMs + 1.5 * this.bareMs };
+    } finally {
+      process.kill(stack.supervisordPid, 'SIGCONT');
+    }
+  }
+
+  /** supervisord and everything below it is killed, and started again. */
+  async machine() {
+    const { stack } = this.fleet;
+    await stack.waitUntilRunning('flotilla:instance_01');
+    const ids = this.fleet.accounts.map(({ id }) => id);
+    const pids = [stack.supervisordPid, ...descendantsOf(stack.supervisordPid)];
+    for (const pid of pids.filter(isAlive)) process.kill(pid, 'SIGKILL');
+    await eventually('supervisord gone', async () => !isAlive(pids[0]));
+    const since = Date.now();
+    await stack.start();
+    const running = Date.now() - since;
+    const ready = await this.untilReadyAgain(ids, since);
+    this.log(`machine: everything answers after ${running} ms, all ready after ${ready.toFixed(0)} ms`);
+    return { running, ready };
+  }
+
+  /** @param {string[]} ids @param {number} since @returns milliseconds until all of them were connected after `since` */
+  async untilReadyAgain(ids, since) {
+    await eventually('ready again', async () => {
+      const answers = await Promise.all(ids.map((id) => this.get(`/accounts/${id}`).catch(() => null)));
+      return answers.every(
+        (answer) => answer?.body.status === 'ready' && Date.parse(answer.body.lastConnectedAt) > since,
+      );
+    });
+    return Date.now() - since;
+  }
+
+  /** @param {number} number @returns {Promise<string[]>} the accounts of one instance */
+  async accountsOn(number) {
+    await eventually('all ready', async () => {
+      const { body } = await this.get('/accounts?status=ready&limit=200');
+      return body.items.length === accountCount;
+    });
+    /** @type {Map<number, number>} */
+    this.pidOf = new Map();
+    for (const [name, { pid }] of await this.fleet.stack.status()) {
+      const match = /instance_(\d+)$/.exec(name);
+      if (match) this.pidOf.set(Number(match[1]), pid);
+    }
+    const { body } = await this.get('/accounts?limit=200');
+    return body.items
+      .filter(({ instanceId }) => instanceId?.endsWith(`instance_0${number}`))
+      .map(({ id }) => id);
+  }
+
+  /** How many QR codes the linked accounts have been asked for since they were linked. */
+  async newQrs() {
+    return (await this.qrs()) - this.qrsBefore;
+  }
+
+  async qrs() {
+    const logs = await Promise.all(
+      this.fleet.accounts.map(({ id }) => this.get(`/accounts/${id}/events?limit=200`)),
+    );
+    return logs.flatMap(({ body }) => body.items).filter(({ type }) => type === 'account.qr').length;
+  }
+
+  /** @param {string} path */
+  get(path) {
+    return call('GET', `${this.fleet.api}${path}`, undefined, this.fleet.key);
+  }
+
+  /** @param {string} profile */
+  newBareClient(profile) {
+    return bareClient({
+      sandboxUrl: this.fleet.stack.urls.sandbox,
+      profile,
+      puppeteer: this.launch,
+    });
+  }
+}
