@@ -46,6 +46,8 @@ export interface AccountDriverOptions {
 
 export interface AccountDriverEvents {
   ready: [];
+  /** It runs nothing any more, and starts nothing by itself. */
+  ended: [];
   ack: [ack: { whatsappId: string; ack: number }];
   message: [message: PageMessage];
 }
@@ -108,6 +110,7 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
         'the driver of an account ended unexpectedly',
       );
       this.hasEnded = true;
+      this.emit('ended');
     });
   }
 
@@ -150,6 +153,7 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
     // The browser is closed now: this copy is whole, and what another server starts from.
     if (this.wasReady) await this.saveSession();
     this.hasEnded = true;
+    this.emit('ended');
   }
 
   /** Runs one session from its start to its end, and says why it ended. */

@@ -13,6 +13,8 @@ import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import type { PageMessage } from '../whatsapp/page-functions.js';
 import { BrowserGuardian } from '../whatsapp/browser-guardian.js';
+import { profileDir } from '../whatsapp/browser-profile.js';
+import { pruneCaches } from '../whatsapp/profile-archive.js';
 import type { SessionOptions, WhatsAppSession } from '../whatsapp/whatsapp-session.js';
 import { AccountDriver, type AccountObservation } from './account-driver.js';
 import { Account, drivenStatuses } from './account.entity.js';
@@ -128,7 +130,7 @@ export class AccountSessions
     this.lease.on('replaced', () => this.end());
     this.lease.on('changed', () => this.reconcile());
     this.timers.push(setInterval(() => this.reconcile(), pollMs));
-    this.timers.push(setInterval(() => void this.watchMemory(), memoryCheckMs));
+    this.timers.push(setInterval(() => void this.checkMemory(), memoryCheckMs));
     await this.lease.activate();
     this.reconcile();
   }
@@ -225,6 +227,13 @@ export class AccountSessions
     if (driver.isStopping) return;
     try {
       await driver.stop();
+      // It may not come back here for long, and is somebody's disk.
+      await pruneCaches(profileDir(this.config.sessions.dir, driver.account.id));
+    } catch (error) {
+      this.logger.warn(
+        { err: error, accountId: driver.account.id },
+        'an account was not let go of in good order',
+      );
     } finally {
       if (this.drivers.get(driver.account.id) === driver) this.forget(driver.account.id);
       this.reconcile();
@@ -293,7 +302,7 @@ export class AccountSessions
   }
 
   /** Starts the sessions anew whose browsers have grown beyond their budget, once that has been seen twice. */
-  private async watchMemory(): Promise<void> {
+  async checkMemory(): Promise<void> {
     for (const [id, driver] of this.drivers) {
       if (!driver.ready) continue;
       const bytes = await driver.current.memoryBytes().catch(() => null);
@@ -352,6 +361,7 @@ export class AccountSessions
       // What comes from now on and is missed is caught up from here.
       account.lastConnectedAt = new Date();
     });
+    driver.on('ended', () => this.reconcile());
     driver.on('ack', (ack) => this.emit('ack', account, ack));
     driver.on('message', (message) => this.emit('message', account, message));
     this.drivers.set(account.id, driver);

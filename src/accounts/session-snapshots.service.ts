@@ -7,7 +7,7 @@ import { decrypt, DecryptionFailed, encrypt, encryptionKey } from '../platform/e
 import { Problem } from '../platform/errors/problem.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
-import { profileDir } from '../whatsapp/browser-profile.js';
+import { claimProfile, profileDir } from '../whatsapp/browser-profile.js';
 import {
   markProfile,
   packProfile,
@@ -139,6 +139,8 @@ export class SessionSnapshots {
     try {
       const encrypted = await this.read(account.id, newer);
       const archive = decrypt(this.key, encrypted, contextOf({ id: account.id, epoch: newer.epoch }));
+      // What a dead process left running must not write into the profile that takes its place.
+      await claimProfile(dir);
       await unpackProfile(archive, dir, account.epoch);
       return true;
     } catch (error) {
@@ -175,14 +177,14 @@ export class SessionSnapshots {
   }
 
   /**
-   * Writes only for the holder of the account, and never over a later epoch. Whoever takes the account over waits for the
-   * lock on its row, and finds this snapshot.
+   * Writes only for the holder of the account, and never over a later epoch. The holder may have lost the assignment
+   * already: this is then what the next owner starts from, who waits until it lets go, and for the lock on the row.
    */
   private async write({ id, epoch }: SnapshotAccount, digest: string, data: Buffer): Promise<boolean> {
     const written = await this.database.query<object[]>(
       `insert into session_snapshots (account_id, workspace_id, epoch, digest, size_bytes, data)
-       select id, workspace_id, epoch, $4, length($5::bytea), $5 from accounts
-       where id = $1 and epoch = $2 and held_by = $3 for share
+       select id, workspace_id, $2::int, $4, length($5::bytea), $5 from accounts
+       where id = $1 and epoch >= $2 and held_by = $3 for share
        on conflict (account_id) do update set epoch = excluded.epoch, digest = excluded.digest,
          size_bytes = excluded.size_bytes, data = excluded.data, taken_at = now()
        where session_snapshots.epoch <= excluded.epoch

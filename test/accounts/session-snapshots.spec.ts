@@ -236,15 +236,23 @@ describe('saving', () => {
     const before = await stored();
     await database.query('update accounts set held_by = null where id = $1', [accountId]);
     expect(await a.snapshots.save(onA, true), 'let go').toBe(false);
-    await database.query('update accounts set held_by = $2, instance_id = $3 where id = $1', [
-      accountId,
-      'server-a.instance_00',
-      'server-b.instance_00',
-    ]);
-    expect(await a.snapshots.save(onA, true), 'still held, but assigned to another').toBe(false);
     await b.takesOver();
     expect(await a.snapshots.save(onA, true), 'taken over').toBe(false);
     expect(await stored()).toEqual(before);
+  });
+
+  it('takes a last one for the next owner, who waits until this one lets go', async () => {
+    const [a, b] = [new Server('server-a'), new Server('server-b')];
+    const onA = { id: accountId, ...(await linkedOn(a)) };
+    await database.query('update accounts set instance_id = $2 where id = $1', [
+      accountId,
+      'server-b.instance_00',
+    ]);
+    await a.writes('the last that a did');
+    expect(await a.snapshots.save(onA, false)).toBe(true);
+    expect((await stored()).epoch).toBe(onA.epoch);
+    expect(await b.snapshots.prepare(await b.takesOver())).toBe('restored');
+    expect(await b.content()).toBe('the last that a did');
   });
 
   it('never goes back behind a later epoch', async () => {

@@ -30,11 +30,10 @@ it('drives each account once while an instance joins, one leaves, and a server d
   expect(killing).toMatchObject({ moved: killing.owned, movedOfOthers: 0, drivenAgain: killing.owned });
   expect(killing.instances).toBeGreaterThan(1);
   expect(killing.spread).toBeLessThanOrEqual(1);
-  // Not before the dead one's lease is over: it renewed that shortly before.
-  const shortestMs = leaseMs - 2 * 500;
-  expect(killing.firstReadySeconds * 1000).toBeGreaterThan(shortestMs + takeoverMarginMs - 1_000);
+  // Not before its lease is over, which was renewed less than a second before, and the margin with it.
+  expect(killing.firstReadySeconds * 1000).toBeGreaterThan(leaseMs - 1_000 + takeoverMarginMs);
   expect(doubleOwners).toMatchObject({ overlaps: 0, inTheLog: 0, linkedAgain: 0 });
   expect(doubleOwners.sessions).toBeGreaterThanOrEqual(
     accounts + joining.moved + leaving.moved + killing.moved,
   );
-});
+}, 180_000);

@@ -1,0 +1,286 @@
+import { EventEmitter } from 'node:events';
+import { setTimeout as delay } from 'node:timers/promises';
+import { type INestApplicationContext, Module } from '@nestjs/common';
+import { getDataSourceToken, TypeOrmModule } from '@nestjs/typeorm';
+import type { DataSource } from 'typeorm';
+import { v7 as uuidv7 } from 'uuid';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { AccountSessions, OPEN_SESSION } from '../../src/accounts/account-sessions.service.js';
+import { Account } from '../../src/accounts/account.entity.js';
+import { SandboxClient } from '../../src/accounts/sandbox-client.js';
+import { SessionSnapshots } from '../../src/accounts/session-snapshots.service.js';
+import { InstanceLease } from '../../src/instances/instance-lease.service.js';
+import { InstancesModule } from '../../src/instances/instances.module.js';
+import type { Config } from '../../src/platform/config/config.js';
+import { DatabaseModule } from '../../src/platform/database/database.module.js';
+import { createLogger } from '../../src/platform/logging/logger.js';
+import { createContext } from '../../src/platform/start-role.js';
+import type { SessionEvents, SessionOptions } from '../../src/whatsapp/whatsapp-session.js';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { tcpProxy, type TcpProxy } from '../../setup/tcp-proxy.mjs';
+import { scratchDatabase } from '../scratch-database.js';
+
+/* What an instance does with its accounts, with sessions that need no browser: what the browser does is tested end to end. */
+
+/** A session whose starts and stops the test can see and hold back. */
+class StandIn extends EventEmitter<SessionEvents> {
+  ready = false;
+  bytes = 100;
+  stoppedAt: number | null = null;
+  private begin!: () => void;
+  private readonly mayStart = new Promise<void>((resolve) => {
+    this.begin = resolve;
+  });
+
+  constructor(readonly options: SessionOptions) {
+    super();
+  }
+
+  async start(): Promise<void> {
+    started.push(this);
+    if (holdStarts) await this.mayStart;
+    if (this.stoppedAt !== null) return;
+    this.ready = true;
+    this.emit('ready', { phoneNumber: '628111', lid: null });
+  }
+
+  goOn(): void {
+    this.begin();
+  }
+
+  async stop(): Promise<void> {
+    this.stoppedAt ??= performance.now();
+    this.ready = false;
+    this.goOn();
+  }
+
+  memoryBytes(): Promise<number> {
+    return Promise.resolve(this.bytes);
+  }
+}
+
+const instanceId = 'one.instance_00';
+const budget = 1_000;
+let started: StandIn[] = [];
+let holdStarts = false;
+let database: Awaited<ReturnType<typeof scratchDatabase>>;
+let cable: TcpProxy;
+let dir: string;
+let context: INestApplicationContext | null;
+let sql: DataSource;
+let workspaceId: string;
+
+@Module({
+  imports: [DatabaseModule, InstancesModule, TypeOrmModule.forFeature([Account])],
+  providers: [
+    InstanceLease,
+    SessionSnapshots,
+    SandboxClient,
+    AccountSessions,
+    { provide: OPEN_SESSION, useValue: (options: SessionOptions) => new StandIn(options) },
+  ],
+})
+class SessionsModule {}
+
+@Module({ imports: [DatabaseModule] })
+class ObserverModule {}
+
+let observer: INestApplicationContext;
+
+beforeEach(async () => {
+  started = [];
+  holdStarts = false;
+  context = null;
+  database = await scratchDatabase();
+  cable = await tcpProxy(database.config.database.url);
+  dir = await mkdtemp(join(tmpdir(), 'flotilla-sessions-'));
+  observer = await createContext(ObserverModule, database.config, createLogger('test', 'silent'));
+  sql = observer.get<DataSource>(getDataSourceToken());
+  workspaceId = uuidv7();
+  await sql.query('insert into workspaces (id, name) values ($1, $2)', [workspaceId, 'test']);
+  await sql.query(`insert into servers (id, name, max_capacity) values ('one', 'one', 100)`);
+  await addInstance(instanceId, 0);
+});
+
+afterEach(async () => {
+  await context?.close();
+  await observer.close();
+  await cable.close();
+  await database.drop();
+  await rm(dir, { recursive: true, force: true });
+});
+
+async function addInstance(id: string, leaseSeconds: number): Promise<void> {
+  await sql.query(
+    `insert into instances (id, server_id, url, status, lease_expires_at, max_accounts)
+     values ($1, 'one', 'http://127.0.0.1:1', 'active', now() + $2::int * interval '1 second', 100)`,
+    [id, leaseSeconds],
+  );
+}
+
+/** An account that this instance is to drive, with a message of that priority waiting, or none. */
+async function addAccount(priority: number | null, heldBy: string | null = null): Promise<string> {
+  const id = uuidv7();
+  await sql.query(
+    `insert into accounts (id, workspace_id, name, environment, status, desired_state, instance_id, epoch, held_by)
+     values ($1, $2, 'a', 'live', 'starting', 'connected', $3, 1, $4)`,
+    [id, workspaceId, instanceId, heldBy],
+  );
+  if (priority !== null) {
+    await sql.query(
+      `insert into messages (id, workspace_id, account_id, direction, priority, type, chat_id, recipient, status, whatsapp_id)
+       values ($1::uuid, $2, $3, 'outgoing', $4, 'text', 'x@c.us', 'x', 'queued', $1::uuid::text)`,
+      [uuidv7(), workspaceId, id, priority],
+    );
+  }
+  return id;
+}
+
+async function startInstance(): Promise<AccountSessions> {
+  const { config } = database;
+  const own: Config = {
+    ...config,
+    database: { ...config.database, url: cable.url },
+    server: { ...config.server, id: 'one' },
+    instance: {
+      ...config.instance,
+      id: instanceId,
+      leaseMs: 3_000,
+      renewMs: 300,
+      stopMarginMs: 1_500,
+      takeoverMarginMs: 500,
+    },
+    sessions: {
+      ...config.sessions,
+      dir,
+      startConcurrency: 2,
+      chromiumPath: '/bin/true',
+      memoryBudgetBytes: budget,
+    },
+  };
+  context = await createContext(SessionsModule, own, createLogger('test', 'silent'));
+  return context.get(AccountSessions);
+}
+
+async function until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
+  const limit = performance.now() + 10_000;
+  while (!(await condition())) {
+    if (performance.now() > limit) throw new Error(`not in time: ${what}`);
+    await delay(20);
+  }
+}
+
+async function statusOf(
+  id: string,
+): Promise<{ status: string; held_by: string | null; status_reason: string | null }> {
+  const [row] = await sql.query('select status, held_by, status_reason from accounts where id = $1', [id]);
+  return row;
+}
+
+describe('an instance', () => {
+  it('restores accounts with urgent messages first, and only so many at once', async () => {
+    holdStarts = true;
+    const idle = await addAccount(null);
+    const normal = await addAccount(1);
+    const urgent = await addAccount(3);
+    const high = await addAccount(2);
+    await startInstance();
+    await until('two started', () => started.length === 2);
+    const order = () => started.map(({ options }) => options.accountId);
+    expect(order()).toEqual([urgent, high]);
+    started[0]!.goOn();
+    await until('the third', () => started.length === 3);
+    expect(order()[2]).toBe(normal);
+    started[1]!.goOn();
+    await until('the last', () => started.length === 4);
+    expect(order()[3]).toBe(idle);
+    started.forEach((session) => session.goOn());
+    await until('ready', async () => (await statusOf(idle)).status === 'ready');
+  });
+
+  it('starts nothing that another live instance still holds, and everything once that has let go', async () => {
+    await addInstance('one.instance_01', 60);
+    const held = await addAccount(null, 'one.instance_01');
+    const free = await addAccount(null);
+    await startInstance();
+    await until('the free one ready', async () => (await statusOf(free)).status === 'ready');
+    expect(started.map(({ options }) => options.accountId)).toEqual([free]);
+    expect((await statusOf(held)).held_by).toBe('one.instance_01');
+    await sql.query('update accounts set held_by = null where id = $1', [held]);
+    await until('ready', async () => (await statusOf(held)).status === 'ready');
+    expect((await statusOf(held)).held_by).toBe(instanceId);
+  });
+
+  it('takes over what an instance held whose lease and margin are over', async () => {
+    await addInstance('one.instance_01', -2);
+    const held = await addAccount(null, 'one.instance_01');
+    await startInstance();
+    await until('ready', async () => (await statusOf(held)).status === 'ready');
+  });
+
+  it('lets an account go that is given to another instance, and holds it no more', async () => {
+    await addInstance('one.instance_01', 60);
+    const id = await addAccount(null);
+    await startInstance();
+    await until('ready', async () => (await statusOf(id)).status === 'ready');
+    await sql.query(
+      `update accounts set instance_id = 'one.instance_01', status = 'starting' where id = $1`,
+      [id],
+    );
+    await until('let go', async () => (await statusOf(id)).held_by === null);
+    expect(started[0]!.stoppedAt).not.toBeNull();
+    expect(await statusOf(id)).toMatchObject({ status: 'starting' });
+  });
+
+  it('closes everything before its lease ends when PostgreSQL is away, and drives it again afterwards', async () => {
+    const id = await addAccount(null);
+    const sessions = await startInstance();
+    await until('ready', async () => (await statusOf(id)).status === 'ready');
+    cable.cut();
+    const [{ endsInMs }] = await sql.query(
+      `select extract(epoch from lease_expires_at - clock_timestamp())::float8 * 1000 as "endsInMs" from instances where id = $1`,
+      [instanceId],
+    );
+    const end = performance.now() + endsInMs;
+    await until('closed', () => started[0]!.stoppedAt !== null);
+    expect(started[0]!.stoppedAt).toBeLessThan(end);
+    expect(() => sessions.driver(id)).toThrow(/does not drive/);
+    cable.restore();
+    await until('driven again', () => started.length === 2);
+    await until('ready', async () => (await statusOf(id)).status === 'ready');
+  });
+
+  it('starts a browser anew that has twice been seen beyond its memory budget', async () => {
+    const id = await addAccount(null);
+    const sessions = await startInstance();
+    await until('ready', async () => (await statusOf(id)).status === 'ready');
+    started[0]!.bytes = budget + 1;
+    await sessions.checkMemory();
+    expect(started).toHaveLength(1);
+    expect(started[0]!.stoppedAt).toBeNull();
+    await sessions.checkMemory();
+    await until('started anew', () => started.length === 2);
+    await until('ready', async () => (await statusOf(id)).status === 'ready');
+    const [{ reasons }] = await sql.query(
+      'select array_agg(reason) as reasons from connection_logs where account_id = $1',
+      [id],
+    );
+    expect(reasons).toContain('memory_budget');
+    await sessions.checkMemory();
+    expect(started).toHaveLength(2);
+  });
+
+  it('leaves a conflict to a person', async () => {
+    const id = await addAccount(null);
+    await startInstance();
+    await until('ready', async () => (await statusOf(id)).status === 'ready');
+    started[0]!.emit('closed', 'conflict', 'another browser uses this session');
+    await until('conflict', async () => (await statusOf(id)).status === 'conflict');
+    await until('let go', async () => (await statusOf(id)).held_by === null);
+    expect(started).toHaveLength(1);
+    await sql.query(`update accounts set status = 'starting' where id = $1`, [id]);
+    await until('ready', async () => (await statusOf(id)).status === 'ready');
+  });
+});
