@@ -302,8 +302,6 @@ class SimulatedFleet {
     await this.scheduling?.catch((error) => this.log(`the scheduler failed: ${error}`));
     await Promise.all([...this.servers.values()].map((server) => server.kill()));
     await this.context?.close();
-    // The guardians of the servers, which outlive them for a moment.
-    await waitFor(async () => guardians(this.dir).length === 0, { timeoutMs: 60_000 });
     if (this.config)
       await query(this.serverUrl, [`drop database if exists ${this.databaseName} with (force)`]);
     rmSync(this.dir, { recursive: true, force: true, maxRetries: 5 });
@@ -380,7 +378,6 @@ class SimulatedFleet {
         ? sum(pids().filter((one) => one === postmaster || parentOf(one) === postmaster))
         : 0,
       instances: sum([...this.servers.values()].map((server) => server.child.pid)),
-      guardians: sum(guardians(this.dir)),
       'api and scheduler': cpuTime(process.pid),
     };
   }
@@ -562,16 +559,6 @@ function pids() {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .map(Number);
-}
-
-/** The guardians of the servers below a directory. @param {string} dir */
-function guardians(dir) {
-  return pids().filter((pid) => {
-    const words = readProcess(pid, 'cmdline').split('\0');
-    return (
-      words.some((word) => word.endsWith('browser-guardian.sh')) && words.some((word) => word.startsWith(dir))
-    );
-  });
 }
 
 /** The fields of proc(5) after the name of the process: state first. @param {number} pid */

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 #
-# The dead man's switch of one instance; browser-guardian.ts starts it. Each line on standard input says until when
-# which accounts' browsers may live:
+# The dead man's switch of one instance; browser-guardian.ts starts it. Standard input says whose browsers are guarded,
+# and until when they may live, in hundredths of a second of /proc/uptime:
 #
-#   <hundredths of a second in /proc/uptime> <account id>…
+#   watch <account id>
+#   unwatch <account id>
+#   until <hundredths>
 #
-# When that time comes and no newer line has, or at the end of input (the instance has died), it kills those browsers:
+# When that time comes and no later one was said, or at the end of input (the instance has died), it kills those browsers:
 # every process group with `--user-data-dir=<sessions directory>/session-<account id>`, and nothing else.
 #
 # Usage: browser-guardian.sh <sessions directory>. Exit code: 0 when there was nothing to kill, 3 after it killed.
@@ -13,12 +15,18 @@
   # Whoever ends the instance must not end what watches over it. The braces make bash read all of this before it starts.
   trap '' TERM INT HUP
   profile="--user-data-dir=$1/session-"
-  accounts=() patience=()
+  declare -A doomed
+  until='' patience=()
 
-  while read -r -a line "${patience[@]}"; do
-    accounts=("${line[@]:1}")
+  while read -r "${patience[@]}" verb value; do
+    case $verb in
+      watch) doomed[$value]=1 ;;
+      unwatch) unset "doomed[$value]" ;;
+      until) until=$value ;;
+    esac
+    [[ $until ]] || continue
     read -r uptime _ </proc/uptime
-    left=$((line[0] - 10#${uptime/./}))
+    left=$((until - 10#${uptime/./}))
     ((left > 0)) || break
     printf -v seconds '%d.%02d' $((left / 100)) $((left % 100))
     patience=(-t "$seconds")
@@ -26,8 +34,6 @@
 
   # A process that was killed takes a moment to go, and one that was being started may come: looked for again until
   # none is left. Never for long: by then the accounts may belong to another instance of this server.
-  declare -A doomed
-  for account in "${accounts[@]}"; do doomed[$account]=1; done
   code=0
   for ((round = 0; round < 10 && ${#doomed[@]} > 0; round++)); do
     found=0

@@ -37,24 +37,24 @@ export class BrowserGuardian {
    */
   async watch(accountId: string): Promise<void> {
     this.accounts.add(accountId);
-    await this.tell();
+    await this.tell(`watch ${accountId}`);
   }
 
   /** Guards it no longer: its browser is gone. From now on another instance of this server may run it. */
   unwatch(accountId: string): void {
-    if (this.accounts.delete(accountId)) void this.tell();
+    if (this.accounts.delete(accountId)) void this.tell(`unwatch ${accountId}`);
   }
 
   /** Sets when the browsers must be gone unless this is called again: milliseconds of `performance.now()`. */
   extend(deadline: number): void {
     this.deadline = deadline;
-    void this.tell();
+    void this.tell(`until ${uptimeAt(deadline)}`);
   }
 
   /** Ends the helper. It kills nothing: the browsers are the caller's again. */
   async close(): Promise<void> {
+    await this.tell([...this.accounts].map((id) => `unwatch ${id}`).join('\n'));
     this.accounts.clear();
-    await this.tell();
     this.isClosed = true;
     const { helper } = this;
     if (!helper || helper.exitCode !== null) return;
@@ -63,24 +63,24 @@ export class BrowserGuardian {
     await Promise.race([ended, delay(closeMs, undefined, { ref: false })]);
   }
 
-  /** Tells the helper what holds now; one that has ended meanwhile is replaced, once. */
-  private async tell(): Promise<void> {
+  /** Tells the helper what has changed; one that has ended meanwhile is replaced, once, and told everything. */
+  private async tell(change: string): Promise<void> {
     if (this.deadline === null || this.isClosed) return;
     try {
-      if (await this.write(this.deadline)) return;
-      this.helper = null;
-      await this.write(this.deadline);
+      if (this.helper && (await this.write(change))) return;
+      this.helper = this.start();
+      const all = [`until ${uptimeAt(this.deadline)}`, ...[...this.accounts].map((id) => `watch ${id}`)];
+      await this.write(all.join('\n'));
     } catch (error) {
       this.options.onWarning('the browser guardian could not be told', error);
     }
   }
 
-  /** @returns whether the line reached the helper's input, where it stays even if this process is stopped */
-  private write(deadline: number): Promise<boolean> {
-    const { stdin } = (this.helper ??= this.start());
-    const line = `${[uptimeAt(deadline), ...this.accounts].join(' ')}\n`;
+  /** @returns whether the lines reached the helper's input, where they stay even if this process is stopped */
+  private write(lines: string): Promise<boolean> {
+    const stdin = this.helper?.stdin;
     return new Promise((done) => {
-      if (stdin) stdin.write(line, (error) => done(!error));
+      if (stdin) stdin.write(`${lines}\n`, (error) => done(!error));
       else done(false);
     });
   }
