@@ -32,12 +32,19 @@ const accountsPerWorkspace = 20;
 /** Connections: PostgreSQL allows 200, and each instance needs one for its lease. */
 const poolSize = { scheduler: 20, server: 4 };
 const connectsAtOnce = 16;
+/** How long the fleet is watched while nothing happens. */
+const restMs = 5_000;
 /** How long any step may take. */
 const patienceMs = 300_000;
 
 /** @param {{ instances: number, accounts: number, log: (text: string) => void }} options */
 export async function run({ instances, accounts, log }) {
-  const result = await simulateFleet({ instances, accounts, servers: serversAtFirst, log });
+  const result = await simulateFleet({
+    instances,
+    accounts,
+    servers: Math.min(serversAtFirst, instances),
+    log,
+  });
   return { ...result, rows: rowsOf(result) };
 }
 
@@ -163,7 +170,7 @@ class SimulatedFleet {
   async schedule() {
     const task = this.context.get(FleetTask);
     while (this.running) {
-      await task.run();
+      await task.run().catch((error) => this.log(`the scheduler failed, and tries again: ${error}`));
       await delay(task.everyMs);
     }
   }
@@ -196,6 +203,7 @@ class SimulatedFleet {
       `(select count(*) from session_snapshots) = ${this.accounts}`,
     );
     this.log(`a snapshot of every session is stored ${secondsSince(started)}`);
+    const atRest = await this.cpuAtRest();
     return {
       connectsAtOnce,
       assignmentsPerSecond: (this.accounts * 1000) / assignedMs,
@@ -203,8 +211,8 @@ class SimulatedFleet {
       spread,
       inShard: await this.shareInShard(),
       cpuMsPerAccount: cpu,
-      cpuMsPerAccountUntilSnapshots: this.perAccount(before, await this.cpuTimes()),
       statusReport,
+      cpuMsPerSecondAtRest: atRest,
     };
   }
 
@@ -299,11 +307,14 @@ class SimulatedFleet {
 
   async stop() {
     this.running = false;
-    await this.scheduling?.catch((error) => this.log(`the scheduler failed: ${error}`));
+    await this.scheduling;
     await Promise.all([...this.servers.values()].map((server) => server.kill()));
     await this.context?.close();
-    if (this.config)
+    // The guardians of the servers outlive them for a moment.
+    await waitFor(async () => guardians(this.dir).length === 0, { timeoutMs: 60_000 });
+    if (this.config) {
       await query(this.serverUrl, [`drop database if exists ${this.databaseName} with (force)`]);
+    }
     rmSync(this.dir, { recursive: true, force: true, maxRetries: 5 });
   }
 
@@ -378,8 +389,21 @@ class SimulatedFleet {
         ? sum(pids().filter((one) => one === postmaster || parentOf(one) === postmaster))
         : 0,
       instances: sum([...this.servers.values()].map((server) => server.child.pid)),
+      guardians: sum(guardians(this.dir)),
       'api and scheduler': cpuTime(process.pid),
     };
+  }
+
+  /** What the fleet uses while nothing happens: renewals, and looking whether something has. In milliseconds a second. */
+  async cpuAtRest() {
+    const before = await this.cpuTimes();
+    await delay(restMs);
+    const after = await this.cpuTimes();
+    const used = Object.entries(after).map(([part, ms]) => [
+      part,
+      Math.round(((ms - before[part]) * 1000) / restMs),
+    ]);
+    return Object.fromEntries(used);
   }
 
   perAccount(before, after) {
@@ -399,12 +423,8 @@ class SimulatedFleet {
   /** By the ledger: how often a session of an account was open while another one was, and how many sessions there were. */
   doubleSessions() {
     const spans = [...this.servers.values()].flatMap((server) => server.spans());
-    const byAccount = Map.groupBy
-      ? Map.groupBy(spans, ({ accountId }) => accountId)
-      : spans.reduce(
-          (map, span) => map.set(span.accountId, [...(map.get(span.accountId) ?? []), span]),
-          new Map(),
-        );
+    const byAccount = new Map(this.linked.map(({ id }) => [id, []]));
+    for (const span of spans) byAccount.get(span.accountId).push(span);
     let overlaps = 0;
     for (const ofAccount of byAccount.values()) {
       let openUntil = 0n;
@@ -561,6 +581,16 @@ function pids() {
     .map(Number);
 }
 
+/** The guardians of the servers below a directory. @param {string} dir */
+function guardians(dir) {
+  return pids().filter((pid) => {
+    const words = readProcess(pid, 'cmdline').split('\0');
+    return (
+      words.some((word) => word.endsWith('browser-guardian.sh')) && words.some((word) => word.startsWith(dir))
+    );
+  });
+}
+
 /** The fields of proc(5) after the name of the process: state first. @param {number} pid */
 const statusOf = (pid) => readProcess(pid, 'stat').split(') ').at(-1).split(' ');
 
@@ -614,6 +644,10 @@ function rowsOf({
       value: placing.readyPerSecond.toFixed(0),
     },
     { what: 'processor ms per account connected and ready', value: describe(placing.cpuMsPerAccount) },
+    {
+      what: 'processor ms a second while nothing happens',
+      value: describe(placing.cpuMsPerSecondAtRest),
+    },
     {
       what: 'one status report in PostgreSQL, ms, and its triggers',
       value: `${placing.statusReport.ms.toFixed(2)}, ${placing.statusReport.triggersMs.toFixed(2)}`,

@@ -88,12 +88,13 @@ export async function startFleet({ accounts, instances = 4, env = {} }) {
 }
 
 /**
- * A whatsapp-web.js client as a user of the bare library makes it, on the sandbox.
+ * The options of a whatsapp-web.js client as a user of the bare library makes it, on the sandbox.
  * @param {{ sandboxUrl: string, profile: string, puppeteer: import('puppeteer').LaunchOptions }} options
+ * @returns {Promise<import('whatsapp-web.js').ClientOptions>}
  */
-export async function bareClient({ sandboxUrl, profile, puppeteer }) {
+export async function bareOptions({ sandboxUrl, profile, puppeteer }) {
   const { spki, port } = (await call('GET', `${sandboxUrl}/certificate`)).body;
-  return new whatsapp.Client({
+  return {
     webVersionCache: { type: 'none' },
     puppeteer: {
       ...puppeteer,
@@ -104,7 +105,7 @@ export async function bareClient({ sandboxUrl, profile, puppeteer }) {
         `--ignore-certificate-errors-spki-list=${spki}`,
       ],
     },
-  });
+  };
 }
 
 /**
@@ -116,7 +117,8 @@ export async function startBareClients({ sandboxUrl, count, puppeteer }) {
   /** @type {import('whatsapp-web.js').Client[]} */
   const clients = [];
   for (let number = 0; number < count; number += 1) {
-    const client = await bareClient({ sandboxUrl, profile: join(folder, String(number)), puppeteer });
+    const options = await bareOptions({ sandboxUrl, profile: join(folder, String(number)), puppeteer });
+    const client = new whatsapp.Client(options);
     const ready = new Promise((resolve) => client.once('ready', resolve));
     client.once('qr', async (qr) => {
       const { phone } = (await call('POST', `${sandboxUrl}/phones`, {})).body;

@@ -1,7 +1,7 @@
 /**
  * One server of the simulated fleet: several instances in one process, with everything real but the browser. The real lease,
- * sessions and snapshots run on the real PostgreSQL; only `OPEN_SESSION` is a stand-in, and there is no guardian, which ends
- * the browsers of a process that hangs. Forked by fleet-simulation.mjs with one JSON argument, see {@link ServerOptions}.
+ * sessions, snapshots and guardian run on the real PostgreSQL; only `OPEN_SESSION` is a stand-in. Forked by
+ * fleet-simulation.mjs with one JSON argument, see {@link ServerOptions}.
  *
  * @typedef {object} ServerOptions
  * @property {import('../dist/src/platform/config/config.js').Config} config of every instance, but for what is its own
@@ -113,9 +113,6 @@ const database = await new DataSource({
   entities: [Account, Server],
 }).initialize();
 
-/** Without browsers there is nothing to guard, and a hundred guardians on one machine would be most of the load. */
-const noGuardian = { extend() {}, async watch() {}, unwatch() {}, async close() {} };
-
 /** @type {Map<string, AccountSessions>} */
 const instances = new Map();
 for (let number = 0; number < options.instances; number += 1) {
@@ -131,7 +128,7 @@ for (let number = 0; number < options.instances; number += 1) {
     new SandboxClient(config),
     (session) => new SimulatedSession(id, session),
   );
-  instances.set(id, Object.assign(sessions, { guardian: noGuardian }));
+  instances.set(id, sessions);
 }
 await Promise.all([...instances.values()].map((sessions) => sessions.onApplicationBootstrap()));
 

@@ -46,12 +46,15 @@ export function isBuilt(project) {
  */
 export async function build(project, log) {
   const hash = sourceHash(project);
-  await run([process.execPath, join(project, 'node_modules/@nestjs/cli/bin/nest.js'), 'build'], {
-    cwd: project,
-    env: { ...process.env, NO_COLOR: '1' },
-    log,
-    failure: 'The build failed with the errors above. Correct them and start again.',
-  });
+  for (const command of ['node_modules/@nestjs/cli/bin/nest.js build', 'setup/bundle.mjs']) {
+    const [script = '', ...args] = command.split(' ');
+    await run([process.execPath, join(project, script), ...args], {
+      cwd: project,
+      env: { ...process.env, NO_COLOR: '1' },
+      log,
+      failure: 'The build failed with the errors above. Correct them and start again.',
+    });
+  }
   if (!existsSync(join(project, 'dist/src/roles/api.main.js'))) {
     throw new SetupError(
       'The build made no dist/src/roles/api.main.js. Check "outDir" and "rootDir" in tsconfig.json.',

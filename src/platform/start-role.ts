@@ -49,7 +49,7 @@ export async function listen(
   await app.init();
   app.use(answerNotFound);
   await app.listen(address.port, address.host);
-  logger.info(address, 'listening');
+  logger.info({ host: address.host, port: address.port }, 'listening');
 }
 
 /** Runs a role's main; what stops it from starting is said in one line, and the exit code is 1. */

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { projectRoot } from '../platform/config/config.js';
 
 export interface BrowserGuardianOptions {
   /** The directory of the profiles; see `profileDir`. */
@@ -10,7 +11,8 @@ export interface BrowserGuardianOptions {
   onWarning: (message: string, error: unknown) => void;
 }
 
-const script = join(import.meta.dirname, 'browser-guardian.sh');
+/** Read where it is kept: this module may run out of a bundle. */
+const script = join(projectRoot, 'src/whatsapp/browser-guardian.sh');
 /** What the helper exits with when it has killed browsers. */
 const killedCode = 3;
 const closeMs = 2_000;

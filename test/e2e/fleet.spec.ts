@@ -311,7 +311,7 @@ describe('a fleet of two servers with two instances each', () => {
   });
 
   it('refuses a second process under the id of a live instance', async () => {
-    const child = spawn(process.execPath, ['dist/src/roles/instance.main.js'], {
+    const child = spawn(process.execPath, ['dist/instance.mjs'], {
       env: {
         ...process.env,
         ...flotilla.stack.env,
