@@ -49,7 +49,10 @@ export class Fleet1795478400000 implements MigrationInterface {
         add column move_to text references instances on delete set null,
         add column moving_since timestamptz,
         -- Which servers the account may be placed on: environment, location, tags, minimum capacity.
-        add column placement jsonb;
+        add column placement jsonb,
+        -- Since when there is a session: where it lies is where the account can be driven without a QR code.
+        add column linked_at timestamptz;
+      update accounts set linked_at = last_connected_at where status <> 'logged_out';
       create index accounts_held on accounts (held_by) where held_by is not null;
       create index accounts_moving on accounts (moving_since) where moving_since is not null or move_to is not null;
 
@@ -78,6 +81,7 @@ export class Fleet1795478400000 implements MigrationInterface {
         created_at timestamptz not null default now()
       );
       create index server_logs_server on server_logs (server_id, id desc);
+      create index server_logs_instance on server_logs (instance_id, id desc);
       create index server_logs_account on server_logs (account_id, id desc) where account_id is not null;
 
       -- What happened to an account's connection, and why.
@@ -116,7 +120,7 @@ export class Fleet1795478400000 implements MigrationInterface {
         uptime_seconds double precision not null
       );
       create index server_stats_at on server_stats (at);
-      create index server_stats_server on server_stats (server_id, at);
+      create index server_stats_server on server_stats (server_id, id desc);
 
       -- The latest copy of an account's browser profile, encrypted with APP_KEY.
       create table session_snapshots (
@@ -235,6 +239,11 @@ export class Fleet1795478400000 implements MigrationInterface {
       end $$;
       create trigger server_logged after insert or update on servers for each row execute function log_server();
 
+      -- A channel for each, so that a change wakes nobody else; its name may have 63 characters, an id more.
+      create function notify_instance(id text) returns void language sql as $$
+        select pg_notify('instance_' || md5(id), '')
+      $$;
+
       -- Tells an instance that an account which it owns, or owned, has changed, at commit: a QR code appears at once, and
       -- a new owner starts as soon as the old one has let go.
       create or replace function notify_instances() returns trigger language plpgsql as $$
@@ -245,10 +254,10 @@ export class Fleet1795478400000 implements MigrationInterface {
             or old.proxy_url is distinct from new.proxy_url
             or old.link_method <> new.link_method or old.link_phone_number is distinct from new.link_phone_number
             or (old.status <> new.status and new.status = 'starting' and new.held_by is null)) then
-          perform pg_notify('flotilla_accounts', new.instance_id);
+          perform notify_instance(new.instance_id);
         end if;
         if old.instance_id is not null and old.instance_id is distinct from new.instance_id then
-          perform pg_notify('flotilla_accounts', old.instance_id);
+          perform notify_instance(old.instance_id);
         end if;
         return null;
       end $$;
@@ -265,8 +274,9 @@ export class Fleet1795478400000 implements MigrationInterface {
       drop trigger instance_logged on instances;
       drop trigger server_logged on servers;
       drop function log_assignment, grow_epoch, log_connection, log_holder, log_instance, log_server;
+      drop function notify_instance;
       alter table accounts drop column held_by, drop column pinned_server_id, drop column move_to,
-        drop column moving_since, drop column placement;
+        drop column moving_since, drop column placement, drop column linked_at;
       alter table instances drop column incarnation, drop column process, drop column is_draining, drop column stopped_at,
         drop column cpu, drop column turn;
       alter table servers drop constraint servers_max_capacity, drop constraint servers_id, drop column url,

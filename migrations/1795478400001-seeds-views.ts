@@ -5,7 +5,7 @@ import type { MigrationInterface, QueryRunner } from 'typeorm';
  * through these views takes effect as if the API had done it: with a new epoch, in the log, and told to the instances.
  *
  * Nothing here touches `accounts.held_by`: whoever has a browser open lets go by itself, and only then a new owner starts.
- * Accounts are locked before the placement lock is taken, in the order of the programs, so that neither waits for the other.
+ * The placement lock is taken before any row is locked, as the programs do, so that neither waits for the other.
  */
 export class SeedsViews1795478400001 implements MigrationInterface {
   async up(runner: QueryRunner): Promise<void> {
@@ -134,6 +134,7 @@ export class SeedsViews1795478400001 implements MigrationInterface {
           raise exception 'current_load is counted from the accounts, it cannot be set';
         end if;
         perform check_backend_server(new);
+        perform pg_advisory_xact_lock(5127730118);
         update servers set name = new.server_name, url = new.server_url, type = new.server_type, region = new.region,
           environment = new.environment, location = new.location, tags = new.tags, max_capacity = new.max_capacity,
           priority = new.priority, weight = new.weight, is_enabled = new.is_active, is_healthy = new.is_healthy,
@@ -152,9 +153,12 @@ export class SeedsViews1795478400001 implements MigrationInterface {
 
       create function delete_backend_server() returns trigger language plpgsql as $$
       declare
-        accounts integer := (select count(*) from devices where assigned_server_id = old.id);
-        lives text := (select string_agg(id, ', ') from instances where server_id = old.id and lease_expires_at > now());
+        accounts integer;
+        lives text;
       begin
+        perform pg_advisory_xact_lock(5127730118);
+        accounts := (select count(*) from devices where assigned_server_id = old.id);
+        lives := (select string_agg(id, ', ') from instances where server_id = old.id and lease_expires_at > now());
         if accounts > 0 then
           raise exception '% devices are assigned to the server "%"', accounts, old.id using errcode = 'restrict_violation',
             hint = 'Assign them elsewhere first: UPDATE devices SET assigned_server_id = … WHERE assigned_server_id = …';
@@ -204,10 +208,10 @@ export class SeedsViews1795478400001 implements MigrationInterface {
             hint = 'SELECT id FROM backend_servers lists the servers. A server registers itself when it starts; INSERT INTO backend_servers registers one beforehand.';
         end if;
 
+        if reassigned then perform pg_advisory_xact_lock(5127730118); end if;
         select * into account from accounts where id = old.id::uuid for update;
         if not found then return null; end if;
         if reassigned then
-          perform pg_advisory_xact_lock(5127730118);
           if (select assigned_server_id from devices where id = old.id) is distinct from old.assigned_server_id then
             -- Somebody was faster: of two that claim an unassigned device one finds no row, as its WHERE says.
             return null;
@@ -239,7 +243,7 @@ export class SeedsViews1795478400001 implements MigrationInterface {
             when account.pinned_server_id is null then 'no server is assigned'
             else 'server ' || account.pinned_server_id || ' has no live instance with room' end;
         end if;
-        if reassigned and account.last_connected_at is not null and not cleared
+        if reassigned and account.linked_at is not null and not cleared
             and not exists (select from session_snapshots where account_id = account.id) then
           raise warning 'there is no snapshot of the session of device %: unless it lies on the disk of server "%", that asks for a QR code',
             account.id, new.assigned_server_id;
@@ -299,14 +303,14 @@ export class SeedsViews1795478400001 implements MigrationInterface {
           raise exception 'there is no server "%"', failed_server_id
             using hint = 'SELECT id FROM backend_servers lists the servers.';
         end if;
+        perform pg_advisory_xact_lock(5127730118);
         stranded := array(
           select a.id from accounts a left join instances i on i.id = a.instance_id
           join servers s on s.id = coalesce(i.server_id, a.pinned_server_id)
           where a.desired_state = 'connected'
             and case when failed_server_id is null then not (s.is_healthy and s.is_enabled) else s.id = failed_server_id end
-            and (a.last_connected_at is null or exists (select from session_snapshots p where p.account_id = a.id))
+            and (a.linked_at is null or exists (select from session_snapshots p where p.account_id = a.id))
           order by a.id for update of a);
-        perform pg_advisory_xact_lock(5127730118);
         perform set_config('flotilla.reason', 'server failure', true);
         with open as materialized (
           select * from backend_servers s where is_open_to_placement(s) and s.id is distinct from failed_server_id

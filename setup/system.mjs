@@ -380,7 +380,7 @@ export class System {
           note(left.length ? `waiting for ${left.join(', ')}` : '');
           return left.length === 0;
         },
-        { timeoutMs: 50_000, everyMs: 100 },
+        { timeoutMs: 90_000, everyMs: 100 },
       );
     }
   }
@@ -399,7 +399,7 @@ export class System {
     // TERM goes to the programs alone: a browser belongs to its instance, and is ended only when that one left it behind.
     await endProcesses(
       pids.filter((pid) => !pids.includes(parentOf(pid))),
-      { graceMs: 40_000 },
+      { graceMs: 80_000 },
     );
     await endProcesses(pids.filter(isAlive), { graceMs: 2000 });
     await endOrphans(this.settings);

@@ -70,7 +70,8 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
   private linkTimer: NodeJS.Timeout | undefined;
   private failures = 0;
   private isPrepared = false;
-  private wasReady = false;
+  /** The session was linked in this life of the driver: what it came to is kept when it ends. */
+  private isWorthACopy = false;
   private stopOptions: StopOptions & { isFence?: boolean } = {};
   /** Why the next session is started, when that is not the first. */
   private startReason: string | null = null;
@@ -122,7 +123,7 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
     this.stopOptions = options;
     this.stopped.abort();
     if (options.isFence) {
-      this.wasReady = false;
+      this.isWorthACopy = false;
       // A stop in good order that is under way already must not take the time that it may otherwise.
       void this.session?.stop(options);
     }
@@ -146,12 +147,15 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
   }
 
   private async run(): Promise<void> {
-    while (!this.stopped.signal.aborted) {
-      const end = await this.runSession();
-      if (this.stopped.signal.aborted || !(await this.handleEnd(end))) break;
+    try {
+      while (!this.stopped.signal.aborted) {
+        const end = await this.runSession();
+        if (this.stopped.signal.aborted || !(await this.handleEnd(end))) break;
+      }
+    } finally {
+      // The browser is closed now: this copy is whole, and what another server starts from.
+      if (this.isWorthACopy) await this.saveSession();
     }
-    // The browser is closed now: this copy is whole, and what another server starts from.
-    if (this.wasReady) await this.saveSession();
     this.hasEnded = true;
     this.emit('ended');
   }
@@ -239,13 +243,14 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
     });
     session.on('syncing', () => {
       linked();
+      this.isWorthACopy = true;
       report({ status: 'syncing', statusReason: null });
     });
     session.on('ready', ({ phoneNumber, lid }) => {
       linked();
       this.failures = 0;
       this.startReason = null;
-      this.wasReady = true;
+      this.isWorthACopy = true;
       const observation = { status: 'ready', statusReason: null, phoneNumber, lid, connected: true } as const;
       this.options.report(observation).then(
         (owned) => {
@@ -277,10 +282,11 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
         this.startReason = detail;
         return true;
       case 'logged_out':
-        this.wasReady = false;
-        await deleteProfile(sessionsDir, account.id);
-        await snapshots.drop(account.id);
+        this.isWorthACopy = false;
+        // Said first: a session that is not linked any more is of no use, but one whose end nobody knows would be started.
         await report({ status: 'logged_out', statusReason: detail, desiredState: 'disconnected' });
+        await deleteProfile(sessionsDir, account.id);
+        await snapshots.drop(account);
         return false;
       case 'qr_expired':
         await report({ status: 'disconnected', statusReason: 'qr_expired', desiredState: 'disconnected' });

@@ -1,23 +1,25 @@
 import { Inject, Injectable, type OnApplicationBootstrap, type OnModuleDestroy } from '@nestjs/common';
 import { InjectRepository } from '@nestjs/typeorm';
 import { EventEmitter } from 'node:events';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { In, Not, Repository } from 'typeorm';
 import { InstanceLease } from '../instances/instance-lease.service.js';
 import { MachineCpu } from '../instances/stats-sampler.js';
 import { ServersService } from '../instances/servers.service.js';
-import type { Config } from '../platform/config/config.js';
+import { type Config, projectRoot } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import { Problem } from '../platform/errors/problem.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import type { PageMessage } from '../whatsapp/page-functions.js';
 import { BrowserGuardian } from '../whatsapp/browser-guardian.js';
+import { endBrowsersOn } from '../whatsapp/browser-processes.js';
 import { profileDir } from '../whatsapp/browser-profile.js';
 import { pruneCaches } from '../whatsapp/profile-archive.js';
 import type { SessionOptions, WhatsAppSession } from '../whatsapp/whatsapp-session.js';
 import { AccountDriver, type AccountObservation } from './account-driver.js';
-import { Account, drivenStatuses } from './account.entity.js';
+import { Account, type AccountStatus, drivenStatuses } from './account.entity.js';
 import { SessionSnapshots } from './session-snapshots.service.js';
 import { SandboxClient } from './sandbox-client.js';
 
@@ -26,6 +28,8 @@ const pollMs = 2_000;
 const memoryCheckMs = 30_000;
 /** How long a browser may take to close when the lease is over, before its process group is killed. */
 const fenceCloseMs = 1_000;
+/** How long a browser that was told to end is waited for before it is killed again. */
+const goneMs = 5_000;
 
 export class AccountNotDrivenHere extends Problem {
   constructor(id: string, epoch?: number) {
@@ -72,6 +76,9 @@ export class AccountSessions
   /** Since the lease was lost; `fencing` ends when every browser is closed. */
   private isFenced = false;
   private fencing: Promise<void> = Promise.resolve();
+  private fences = 0;
+  /** Drivers that are being stopped in good order. */
+  private readonly leaving = new Set<Promise<void>>();
   private stopping = false;
   private startsRunning = 0;
   private readonly startQueue: (() => void)[] = [];
@@ -92,6 +99,8 @@ export class AccountSessions
     super();
     this.guardian = new BrowserGuardian({
       sessionsDir: config.sessions.dir,
+      // Read where it is kept: this program is one file.
+      script: join(projectRoot, 'src/whatsapp/browser-guardian.sh'),
       onWarning: (message, error) => logger.warn({ err: error }, message),
     });
   }
@@ -110,13 +119,12 @@ export class AccountSessions
   /** @throws InstanceAlreadyRuns */
   async onApplicationBootstrap(): Promise<void> {
     const cpu = new MachineCpu();
-    await this.servers.register();
+    // Without a browser every account would wait for one for ever.
+    this.chromiumPath();
     const rank = await this.lease.acquire();
+    await this.servers.register();
     // Nothing runs yet: what the row says of a session that a dead predecessor had is no longer so.
-    await this.accounts.update(
-      { ...this.own, status: In([...drivenStatuses, 'reconnecting']) },
-      { status: 'starting', statusReason: 'instance_restart', qr: null, pairingCode: null },
-    );
+    await this.setAll([...drivenStatuses, 'reconnecting'], 'starting');
     this.restoreAt = delay(rank * this.config.instance.staggerMs, undefined, { ref: false });
     this.lease.measure = () => ({ memoryBytes: this.memoryBytes, cpu: cpu.percent() });
     this.guardian.extend(this.lease.browsersGoneBy);
@@ -144,10 +152,7 @@ export class AccountSessions
     this.timers.forEach((timer) => clearInterval(timer));
     await this.reconciling;
     await Promise.all([...this.drivers.values()].map((driver) => driver.stop()));
-    await this.accounts.update(
-      { ...this.own, status: In(drivenStatuses) },
-      { status: 'reconnecting', statusReason: 'instance_restart', qr: null, pairingCode: null },
-    );
+    await this.setAll(drivenStatuses, 'reconnecting');
     await this.lease.retire();
     await this.guardian.close();
   }
@@ -170,6 +175,17 @@ export class AccountSessions
     return driver;
   }
 
+  /** Says of all accounts of this instance in some statuses that it starts anew. */
+  private async setAll(from: AccountStatus[], status: AccountStatus): Promise<void> {
+    await this.accounts
+      .createQueryBuilder()
+      .update()
+      .set({ status, statusReason: 'instance_restart', qr: null, pairingCode: null })
+      .where({ ...this.own, status: In(from) })
+      .andWhere(this.isThisLife, this.life)
+      .execute();
+  }
+
   /** The accounts that this instance is to drive. */
   private get own() {
     return { instanceId: this.config.instance.id, desiredState: 'connected' as const };
@@ -190,6 +206,7 @@ export class AccountSessions
   }
 
   private async reconcileNow(): Promise<void> {
+    const { fences } = this;
     const wanted = await this.readWanted();
     const byId = new Map(wanted.map((account) => [account.id, account]));
     for (const driver of this.drivers.values()) {
@@ -198,6 +215,8 @@ export class AccountSessions
     }
     await this.release();
     for (const account of wanted) {
+      // Everything was closed meanwhile: what was read is of before.
+      if (fences !== this.fences) return;
       const driver = this.drivers.get(account.id);
       // One that is being stopped is started again when it has ended.
       if (!driver) await this.drive(account);
@@ -225,25 +244,35 @@ export class AccountSessions
   /** Stops a driver in good order; what follows is up to the next look at the rows. */
   private async letGo(driver: AccountDriver): Promise<void> {
     if (driver.isStopping) return;
+    const leaving = this.close(driver).finally(() => this.leaving.delete(leaving));
+    this.leaving.add(leaving);
+    await leaving;
+    this.reconcile();
+  }
+
+  private async close(driver: AccountDriver): Promise<void> {
+    const { id } = driver.account;
+    const profile = profileDir(this.config.sessions.dir, id);
     try {
       await driver.stop();
-      // It may not come back here for long, and is somebody's disk.
-      await pruneCaches(profileDir(this.config.sessions.dir, driver.account.id));
+      // The account stays held until its browser is certainly gone, however long a busy machine takes for that.
+      while (!(await endBrowsersOn(profile, goneMs)))
+        this.logger.warn({ accountId: id }, 'a browser does not end; still trying');
+      // It may not come back here for long, and its caches are somebody's disk.
+      await pruneCaches(profile);
     } catch (error) {
-      this.logger.warn(
-        { err: error, accountId: driver.account.id },
-        'an account was not let go of in good order',
-      );
+      this.logger.warn({ err: error, accountId: id }, 'an account was not let go of in good order');
     } finally {
-      if (this.drivers.get(driver.account.id) === driver) this.forget(driver.account.id);
-      this.reconcile();
+      this.forget(driver);
     }
   }
 
-  private forget(accountId: string): void {
-    this.drivers.delete(accountId);
-    this.memory.delete(accountId);
-    this.guardian.unwatch(accountId);
+  private forget(driver: AccountDriver): void {
+    const { id } = driver.account;
+    if (this.drivers.get(id) !== driver) return;
+    this.drivers.delete(id);
+    this.memory.delete(id);
+    this.guardian.unwatch(id);
   }
 
   /** Lets go of the accounts that have no browser here any more, so that their next owner may start. */
@@ -289,10 +318,12 @@ export class AccountSessions
   private fence(): void {
     const drivers = [...this.drivers.values()];
     this.isFenced = true;
+    this.fences += 1;
     this.logger.error({ accounts: drivers.length }, 'the lease is over: closing every session');
-    this.fencing = Promise.all(
-      drivers.map((driver) => driver.stop({ isFence: true, finishSendsMs: 0, closeMs: fenceCloseMs })),
-    ).then(() => drivers.forEach(({ account }) => this.forget(account.id)));
+    this.fencing = Promise.all([
+      ...drivers.map((driver) => driver.stop({ isFence: true, finishSendsMs: 0, closeMs: fenceCloseMs })),
+      ...this.leaving,
+    ]).then(() => drivers.forEach((driver) => this.forget(driver)));
   }
 
   /** Another process has this instance's id now. */
@@ -390,10 +421,10 @@ export class AccountSessions
         pairingCodeExpiresAt: seen.pairingCode ? inMs(seen.pairingCode.expiresInMs) : null,
         ...(seen.desiredState ? { desiredState: seen.desiredState } : {}),
         // Without credentials there is nothing to own: the next connect may place the account anywhere.
-        ...(seen.status === 'logged_out' ? { instanceId: null } : {}),
+        ...(seen.status === 'logged_out' ? { instanceId: null, linkedAt: null } : {}),
         ...(seen.phoneNumber ? { phoneNumber: seen.phoneNumber } : {}),
         ...(seen.lid ? { lid: seen.lid } : {}),
-        ...(seen.connected ? { lastConnectedAt: new Date() } : {}),
+        ...(seen.connected ? { lastConnectedAt: new Date(), linkedAt: account.linkedAt ?? new Date() } : {}),
       })
       .where({ ...this.own, id: account.id, epoch: account.epoch })
       .andWhere(this.isThisLife, this.life)
@@ -406,13 +437,16 @@ export class AccountSessions
     if (account.lastConnectedAt !== null) await this.restoreAt;
     if (this.startsRunning >= this.config.sessions.startConcurrency) {
       await new Promise<void>((resolve) => this.startQueue.push(resolve));
+    } else {
+      this.startsRunning += 1;
     }
-    this.startsRunning += 1;
     try {
       return await start();
     } finally {
-      this.startsRunning -= 1;
-      this.startQueue.shift()?.();
+      // Whoever waits gets the place of this one.
+      const next = this.startQueue.shift();
+      if (next) next();
+      else this.startsRunning -= 1;
     }
   }
 }

@@ -110,6 +110,10 @@ export class Account {
   @Column('text', { name: 'proxy_url', nullable: true })
   proxyUrl!: string | null;
 
+  /** Since when there is a session; null before the first link and after a logout. */
+  @Column('timestamptz', { name: 'linked_at', nullable: true })
+  linkedAt!: Date | null;
+
   @Column('timestamptz', { name: 'last_connected_at', nullable: true })
   lastConnectedAt!: Date | null;
 

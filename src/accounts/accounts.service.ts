@@ -140,8 +140,7 @@ export class AccountsService {
     const account = await this.get(workspaceId, id);
     if (account.status === 'ready') await this.callInstance(account, 'POST', 'logout');
     await this.accounts.delete({ id, workspaceId });
-    if (account.instanceId)
-      await this.database.query(`select pg_notify('flotilla_accounts', $1)`, [account.instanceId]);
+    if (account.instanceId) await this.database.query(`select notify_instance($1)`, [account.instanceId]);
   }
 
   private async deleteAll(workspaceId: string): Promise<void> {
@@ -164,6 +163,7 @@ export class AccountsService {
       ]);
     }
     return this.database.transaction(async (manager) => {
+      await this.instances.lockPlacement(manager);
       const account = await lockAccount(manager, workspaceId, id);
       const sameLink = account.linkMethod === method && account.linkPhoneNumber === linkPhoneNumber;
       const runs = account.desiredState === 'connected' && connectingOrConnected.has(account.status);
@@ -180,6 +180,7 @@ export class AccountsService {
    */
   async migrate(workspaceId: string, id: string, instanceId?: string): Promise<Account> {
     return this.database.transaction(async (manager) => {
+      await this.instances.lockPlacement(manager);
       await lockAccount(manager, workspaceId, id);
       await this.assignments.migrate(manager, id, instanceId);
       return lockAccount(manager, workspaceId, id);

@@ -55,6 +55,11 @@ interface Unplaced {
   placement: PlacementFilters | null;
 }
 
+/** SQL: statuses in which a person has to decide before anything is started. */
+const undecided = `'conflict', 'failed'`;
+/** SQL: instances whose accounts are to go elsewhere. */
+const leaving = `select i.id from instances i join servers s on s.id = i.server_id
+  where i.is_draining or not s.is_enabled or not s.is_healthy`;
 /** How long a move may take before the next one need not wait for it any more. */
 const moveTimeoutMs = 120_000;
 /** How many accounts are placed in one transaction. */
@@ -75,7 +80,8 @@ export class AssignmentsService {
 
   /**
    * Places accounts on instances, each on the one that it is on or was asked for if that has room, and writes that: they are
-   * `starting`, or `waiting` when nothing that they may be on has room. In the caller's transaction.
+   * `starting`, or `waiting` when nothing that they may be on has room. In the caller's transaction, which holds the
+   * placement lock.
    * @param reason for the log
    * @returns how many found a place
    */
@@ -93,10 +99,12 @@ export class AssignmentsService {
     return placed.filter(({ instance }) => instance !== null).length;
   }
 
-  /** Places accounts that wait for room, those that waited longest first. @returns how many found a place */
+  /** Places accounts that wait for room, the oldest first. @returns how many found a place */
   async placeWaiting(): Promise<number> {
-    return this.database.transaction(async (manager) => {
-      const ids = await this.lock(manager, `a.status = 'waiting' and a.desired_state = 'connected'`, []);
+    const waiting = `a.status = 'waiting' and a.desired_state = 'connected'`;
+    if (!(await this.anyIs(waiting))) return 0;
+    return this.inPlacement(async (manager) => {
+      const ids = await this.lock(manager, waiting, []);
       return ids.length === 0 ? 0 : this.place(manager, ids, 'a place became free');
     });
   }
@@ -108,8 +116,7 @@ export class AssignmentsService {
    */
   async failOver(instanceId: string): Promise<number> {
     const { takeoverMarginMs, restartGraceMs } = this.config.instance;
-    return this.database.transaction(async (manager) => {
-      const balancer = await this.instances.balancer(manager);
+    return this.inPlacement(async (manager) => {
       const [gone] = await manager.query(
         `select status from instances where id = $1
            and lease_expires_at + $2::int * interval '1 millisecond' < now()
@@ -118,9 +125,12 @@ export class AssignmentsService {
       );
       if (!gone) return 0;
       if (gone.status !== 'down') await this.instances.markDown(manager, instanceId);
-      const ids = await this.lock(manager, `a.instance_id = $1 and a.desired_state = 'connected'`, [
-        instanceId,
-      ]);
+      const ids = await this.lock(
+        manager,
+        `a.instance_id = $1 and a.desired_state = 'connected' and a.status not in (${undecided})`,
+        [instanceId],
+      );
+      const balancer = await this.instances.balancer(manager);
       const placed = (await this.read(manager, 'a.id = any($1)', [ids])).map((account) => ({
         account,
         instance: moveTo(balancer, account, { ...account, except: instanceId }),
@@ -147,7 +157,7 @@ export class AssignmentsService {
 
   /**
    * Moves one account to another instance: the named one, or the best other. One that is not connected moves without being
-   * started.
+   * started. In the caller's transaction, which holds the placement lock.
    * @throws InstanceNotFound, NoRoom, SessionNotPortable
    */
   async migrate(manager: EntityManager, accountId: string, instanceId?: string): Promise<void> {
@@ -173,12 +183,12 @@ export class AssignmentsService {
    * @param dryRun only tells; otherwise the moves are begun, a few at a time
    */
   async rebalance(dryRun: boolean): Promise<Move[]> {
-    return this.database.transaction(async (manager) => {
+    return this.inPlacement(async (manager) => {
       const balancer = await this.instances.balancer(manager);
       const accounts = await this.read(
         manager,
         `a.desired_state = 'connected' and a.instance_id is not null and a.move_to is null and a.moving_since is null
-         and a.status not in ('conflict', 'failed', 'qr', 'pairing')`,
+         and a.pinned_instance_id is null and a.status not in (${undecided}, 'qr', 'pairing')`,
         [],
       );
       const moves = evenOut(balancer, accounts);
@@ -198,7 +208,9 @@ export class AssignmentsService {
    * @returns how many were begun
    */
   async advanceMoves(): Promise<number> {
-    return this.database.transaction(async (manager) => {
+    const moving = `a.move_to is not null or a.moving_since is not null or a.instance_id in (${leaving})`;
+    if (!(await this.anyIs(`(${moving}) and a.desired_state = 'connected'`))) return 0;
+    return this.inPlacement(async (manager) => {
       await manager.query(
         `update accounts set moving_since = null where moving_since is not null
            and (status not in ('starting', 'syncing', 'reconnecting')
@@ -212,9 +224,8 @@ export class AssignmentsService {
       if (free <= 0) return 0;
       const ids = await this.lock(
         manager,
-        `(a.move_to is not null or a.instance_id in (select i.id from instances i join servers s on s.id = i.server_id
-           where i.is_draining or not s.is_enabled or not s.is_healthy))
-         and a.desired_state = 'connected' and a.moving_since is null and a.status not in ('waiting', 'conflict', 'failed')`,
+        `(a.move_to is not null or a.instance_id in (${leaving}))
+         and a.desired_state = 'connected' and a.moving_since is null and a.status not in ('waiting', ${undecided})`,
         [],
         // More than there is room for: some of them cannot be moved now.
         Math.max(free, 50),
@@ -255,11 +266,27 @@ export class AssignmentsService {
     return this.database.query(
       `select id, lease_expires_at::text as "leaseExpiresAt" from instances i where lease_expires_at < now()
          and (status <> 'down' or exists (select from accounts a where a.instance_id = i.id
-           and a.desired_state = 'connected' and a.status not in ('waiting', 'conflict', 'failed')))`,
+           and a.desired_state = 'connected' and a.status not in ('waiting', ${undecided})))`,
     );
   }
 
-  /** Locks the accounts that meet a condition, the ones that have waited longest first. */
+  /** A transaction that may place accounts: nobody else does until it ends. */
+  private inPlacement<Result>(work: (manager: EntityManager) => Promise<Result>): Promise<Result> {
+    return this.database.transaction(async (manager) => {
+      await this.instances.lockPlacement(manager);
+      return work(manager);
+    });
+  }
+
+  /** Whether there is anything to do, without a lock that others would wait for. */
+  private async anyIs(condition: string): Promise<boolean> {
+    const [{ any }] = await this.database.query(
+      `select exists (select from accounts a where ${condition}) as "any"`,
+    );
+    return any;
+  }
+
+  /** Locks some accounts that meet a condition: any of them, so that those which cannot be placed do not block the rest. */
   private async lock(
     manager: EntityManager,
     condition: string,
@@ -267,7 +294,7 @@ export class AssignmentsService {
     limit = batchSize,
   ): Promise<string[]> {
     const rows: { id: string }[] = await manager.query(
-      `select a.id from accounts a where ${condition} order by a.created_at, a.id limit ${limit} for update skip locked`,
+      `select a.id from accounts a where ${condition} order by random() limit ${limit} for update skip locked`,
       values,
     );
     return rows.map(({ id }) => id);
@@ -283,8 +310,7 @@ export class AssignmentsService {
     return manager.query(
       `select a.id, a.workspace_id as "workspaceId", a.instance_id as "instanceId", coalesce(i.server_id, a.pinned_server_id) as "serverId", a.placement,
          a.pinned_instance_id as "pinnedInstanceId", a.move_to as "moveTo",
-         coalesce(a.pinned_server_id, case when a.last_connected_at is not null and a.status <> 'logged_out'
-           and not ${isPortable} then i.server_id end) as "onServer"
+         coalesce(a.pinned_server_id, case when a.linked_at is not null and not ${isPortable} then i.server_id end) as "onServer"
        from accounts a left join instances i on i.id = a.instance_id left join session_snapshots s on s.account_id = a.id
        where ${condition} order by a.created_at, a.id`,
       values,
@@ -303,6 +329,7 @@ export class AssignmentsService {
       `update accounts a set
          instance_id = case when p.instance_id is not null then p.instance_id when p.stays then a.instance_id end,
          pinned_server_id = case when p.instance_id is null then a.pinned_server_id end,
+         move_to = null,
          status = case when a.desired_state <> 'connected' then a.status
                        when p.instance_id is null then 'waiting' else 'starting' end,
          status_reason = case when a.desired_state <> 'connected' then a.status_reason else p.reason end,
@@ -344,8 +371,9 @@ function evenOut(balancer: SimpleLoadBalancer, accounts: Unplaced[]): Move[] {
     onInstance.set(account.instanceId!, list);
   }
   const moves: Move[] = [];
+  const stuck = new Set<string>();
   for (;;) {
-    const move = findMove(balancer, onInstance);
+    const move = findMove(balancer, onInstance, stuck);
     if (!move) return moves;
     const { account, to } = move;
     const from = account.instanceId!;
@@ -361,14 +389,18 @@ function evenOut(balancer: SimpleLoadBalancer, accounts: Unplaced[]): Move[] {
 function findMove(
   balancer: SimpleLoadBalancer,
   onInstance: Map<string, Unplaced[]>,
+  stuck: Set<string>,
 ): { account: Unplaced; to: Candidate } | null {
   const byLoad = [...balancer.candidates].sort((a, b) => a.reserved - b.reserved || a.id.localeCompare(b.id));
   for (const fullest of byLoad.toReversed()) {
+    if (stuck.has(fullest.id)) continue;
     for (const to of byLoad) {
       if (fullest.reserved - to.reserved <= 1) break;
       const account = onInstance.get(fullest.id)?.find((one) => balancer.mayTake(to, one));
       if (account) return { account, to };
     }
+    // The others only get fuller: what cannot go there now cannot go later.
+    stuck.add(fullest.id);
   }
   return null;
 }

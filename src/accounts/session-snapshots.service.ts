@@ -26,13 +26,13 @@ export type SnapshotAccount = Pick<Account, 'id' | 'epoch'>;
 /** Where the profile that an account starts with came from: this server, a snapshot, or nowhere, so that it must be linked. */
 export type ProfileOrigin = 'local' | 'restored' | 'new';
 
-/** There is a snapshot, it cannot be restored, and this server has no profile to start with instead. */
+/** There is a snapshot that is newer than what this server has, and it cannot be restored. */
 export class SnapshotUnusable extends Problem {
   constructor(accountId: string, cause: Error) {
     super(
       500,
       'account.snapshot_unusable',
-      `The snapshot of the session of account ${accountId} cannot be restored, and this server has no other copy. ${cause.message}`,
+      `The snapshot of the session of account ${accountId} cannot be restored. ${cause.message} If it is damaged, delete its row in session_snapshots: then the account starts with the older profile of this server, or asks for a QR code.`,
     );
     this.cause = cause;
   }
@@ -118,9 +118,13 @@ export class SessionSnapshots {
   }
 
   /** Deletes the snapshot of an account: only when WhatsApp confirmed a logout. */
-  async drop(accountId: string): Promise<void> {
-    await this.database.query('delete from session_snapshots where account_id = $1', [accountId]);
-    await removeProfileCopies(this.dirOf(accountId));
+  async drop({ id, epoch }: SnapshotAccount): Promise<void> {
+    // One that another instance took since is of a session that was linked anew.
+    await this.database.query('delete from session_snapshots where account_id = $1 and epoch <= $2', [
+      id,
+      epoch,
+    ]);
+    await removeProfileCopies(this.dirOf(id));
   }
 
   private dirOf(accountId: string): string {
@@ -145,12 +149,8 @@ export class SessionSnapshots {
       return true;
     } catch (error) {
       if (!(error instanceof DecryptionFailed || error instanceof ProfileArchiveDamaged)) throw error;
-      if (!isHere) throw new SnapshotUnusable(account.id, error);
-      this.logger.error(
-        { err: error, accountId: account.id, snapshotEpoch: newer.epoch, localEpoch },
-        'the snapshot of a session cannot be restored; starting with the older profile of this server',
-      );
-      return false;
+      // An older profile that is here must not become the newest by that: its next copy would replace the better one.
+      throw new SnapshotUnusable(account.id, error);
     }
   }
 

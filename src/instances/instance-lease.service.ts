@@ -1,10 +1,10 @@
 import { Inject, Injectable } from '@nestjs/common';
-import { randomUUID } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { EventEmitter } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
-import { Client } from 'pg';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
+import { ImpatientClient } from '../platform/database/impatient-client.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import { processIdentity, stillRuns } from './process-identity.js';
@@ -52,7 +52,7 @@ export class InstanceLease extends EventEmitter<InstanceLeaseEvents> {
   readonly incarnation = randomUUID();
   private endsAt = { monotonic: -Infinity, wall: -Infinity };
   private isHeld = false;
-  private connection: Client | null = null;
+  private connection: ImpatientClient | null = null;
   private readonly timers: NodeJS.Timeout[] = [];
   private renewing = false;
   private stopped = false;
@@ -153,12 +153,16 @@ export class InstanceLease extends EventEmitter<InstanceLeaseEvents> {
     this.timers.push(setInterval(() => void this.renew(), this.config.instance.renewMs));
     this.timers.push(
       setInterval(() => {
-        if (!this.isHeld || this.held) return;
-        this.isHeld = false;
-        this.logger.error({ instanceId: this.config.instance.id }, 'the lease could not be renewed in time');
-        this.emit('lost');
+        if (!this.held) this.lose();
       }, watchMs),
     );
+  }
+
+  private lose(): void {
+    if (!this.isHeld) return;
+    this.isHeld = false;
+    this.logger.error({ instanceId: this.config.instance.id }, 'the lease was not renewed in time');
+    this.emit('lost');
   }
 
   private async renew(): Promise<void> {
@@ -168,29 +172,33 @@ export class InstanceLease extends EventEmitter<InstanceLeaseEvents> {
     const { memoryBytes, cpu } = this.measure();
     try {
       const askedAt = now();
-      const { rowCount } = await this.query(
+      const { rows } = await this.query(
         // One that was given up while it could not be heard is back, and so is its server.
-        `with back as (select server_id from instances where id = $1 and incarnation = $2 and status = 'down'),
-           healthy as (update servers set is_healthy = true where id = (select server_id from back))
-         update instances set lease_expires_at = now() + $3::int * interval '1 millisecond', memory_bytes = $4, cpu = $5,
-           status = case when status = 'down' then 'active' else status end
-         where id = $1 and incarnation = $2`,
+        `with before as (select id, server_id, status, lease_expires_at < now() as "wasOver" from instances
+             where id = $1 and incarnation = $2 for update),
+           healthy as (update servers set is_healthy = true
+             where id = (select server_id from before where status = 'down')),
+           renewed as (update instances i set lease_expires_at = now() + $3::int * interval '1 millisecond',
+             memory_bytes = $4, cpu = $5, status = case when i.status = 'down' then 'active' else i.status end
+             from before where i.id = before.id)
+         select "wasOver" from before`,
         [id, this.incarnation, leaseMs, memoryBytes, cpu],
       );
       if (this.stopped) return;
-      if (rowCount === 0) {
+      const [before] = rows as { wasOver: boolean }[];
+      if (!before) {
+        this.lose();
         this.stop();
-        this.emit('lost');
         this.emit('replaced');
         return;
       }
+      // Over by PostgreSQL's clock although not by ours, as after a pause of the whole machine: others may drive by now.
+      if (before.wasOver) this.lose();
       this.endsAt = after(askedAt, leaseMs);
       // An answer that took longer than the lease is none.
-      const isGood = this.remainingMs() > this.config.instance.stopMarginMs;
-      const wasHeld = this.isHeld;
-      this.isHeld = isGood;
-      if (wasHeld && !isGood) this.emit('lost');
-      else if (isGood) this.emit('held');
+      if (this.remainingMs() <= this.config.instance.stopMarginMs) return this.lose();
+      this.isHeld = true;
+      this.emit('held');
     } catch (error) {
       this.logger.warn({ err: error }, 'the lease could not be renewed; trying again');
       if (!this.stopped) setTimeout(() => void this.renew(), retryMs).unref();
@@ -205,6 +213,10 @@ export class InstanceLease extends EventEmitter<InstanceLeaseEvents> {
     const { server, instance } = this.config;
     await this.query('begin');
     try {
+      await this.query(
+        `insert into servers (id, name, max_capacity) values ($1, $1, $2) on conflict (id) do nothing`,
+        [server.id, instance.count * instance.maxAccounts],
+      );
       const { rows } = await this.query(
         `select process, lease_expires_at::text as "leaseExpiresAt",
            stopped_at is null and lease_expires_at + $2::int * interval '1 millisecond' > clock_timestamp() as "isLive"
@@ -265,24 +277,21 @@ export class InstanceLease extends EventEmitter<InstanceLeaseEvents> {
     }
   }
 
-  private async connect(): Promise<Client> {
-    const connection = new Client({
+  private async connect(): Promise<ImpatientClient> {
+    const connection = new ImpatientClient({
       connectionString: this.config.database.url,
       application_name: `flotilla ${this.config.instance.id}`,
       connectionTimeoutMillis: attemptMs,
       query_timeout: attemptMs,
-      keepAlive: true,
     });
     connection.on('error', (error) => {
       this.logger.warn({ err: error }, "the lease's connection broke");
       void this.forget(connection);
     });
-    connection.on('notification', ({ payload }) => {
-      if (payload === this.config.instance.id) this.emit('changed');
-    });
+    connection.on('notification', () => this.emit('changed'));
     try {
       await connection.connect();
-      await connection.query('listen flotilla_accounts');
+      await connection.query(`listen instance_${md5(this.config.instance.id)}`);
     } catch (error) {
       void this.forget(connection);
       throw error;
@@ -291,7 +300,7 @@ export class InstanceLease extends EventEmitter<InstanceLeaseEvents> {
   }
 
   /** Ends a connection, and does not wait for one that hangs. */
-  private async forget(connection: Client): Promise<void> {
+  private async forget(connection: ImpatientClient): Promise<void> {
     if (this.connection === connection) this.connection = null;
     await Promise.race([
       connection
@@ -299,12 +308,17 @@ export class InstanceLease extends EventEmitter<InstanceLeaseEvents> {
         .catch((error: unknown) => this.logger.debug({ err: error }, 'a connection did not end')),
       delay(goodbyeMs, undefined, { ref: false }),
     ]);
+    connection.giveUp();
   }
 }
 
 interface Moment {
   monotonic: number;
   wall: number;
+}
+
+function md5(text: string): string {
+  return createHash('md5').update(text).digest('hex');
 }
 
 function now(): Moment {

@@ -21,6 +21,7 @@ export class Instance {
   @Column('text', { nullable: true })
   version!: string | null;
 
+  /** What the process itself last said, or `down` when it was given up. */
   @Column('text')
   status!: InstanceStatus;
 
@@ -47,10 +48,4 @@ export class Instance {
   /** When it was stopped in good order; null while it runs, and when it died. */
   @Column('timestamptz', { name: 'stopped_at', nullable: true })
   stoppedAt!: Date | null;
-
-  /** Its state as an operator sees it: `status` is what the process itself last said. */
-  get state(): InstanceStatus {
-    if (this.leaseExpiresAt.getTime() <= Date.now()) return 'down';
-    return this.status === 'active' && this.isDraining ? 'draining' : this.status;
-  }
 }

@@ -4,7 +4,7 @@ import { type EntityManager, Repository } from 'typeorm';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import { Problem } from '../platform/errors/problem.js';
-import { Instance } from './instance.entity.js';
+import { Instance, type InstanceStatus } from './instance.entity.js';
 import {
   type Candidate,
   type InstanceLoad,
@@ -22,10 +22,12 @@ export class InstanceNotFound extends Problem {
 }
 
 /** Serialises placements, so that two at once cannot both take the last place of an instance. */
-const placementLock = 5_127_730_118;
+export const placementLock = 5_127_730_118;
 
 /** An instance with the number of accounts it is to drive and does drive. */
 export interface InstanceWithLoad extends Instance {
+  /** Its state as an operator sees it: a lease that is over by PostgreSQL's clock makes it `down`. */
+  state: InstanceStatus;
   reserved: number;
   connected: number;
 }
@@ -83,17 +85,24 @@ export class InstancesService {
     await manager.query(
       `with gone as (update instances set status = 'down' where id = $1 returning server_id)
        update servers s set is_healthy = false from gone where s.id = gone.server_id and s.is_healthy
-         and not exists (select from instances i where i.server_id = s.id and i.id <> $1 and i.lease_expires_at > now())`,
+         and not exists (select from instances i where i.server_id = s.id and i.id <> $1 and i.status <> 'down')`,
       [id],
     );
   }
 
   /**
-   * Reads the fleet for placing accounts. Runs inside the caller's transaction, which must write what it chooses; nobody
-   * else places accounts until that commits.
+   * Takes the placement lock until the transaction ends. Always before any row is locked: two that take them the other way
+   * round would wait for each other.
+   */
+  async lockPlacement(manager: EntityManager): Promise<void> {
+    await manager.query('select pg_advisory_xact_lock($1)', [placementLock]);
+  }
+
+  /**
+   * Reads the fleet for placing accounts. Runs inside the caller's transaction, which holds the placement lock and must
+   * write what it chooses.
    */
   async balancer(manager: EntityManager): Promise<SimpleLoadBalancer> {
-    await manager.query('select pg_advisory_xact_lock($1)', [placementLock]);
     const [settings] = await manager.query(
       `select strategy, filters, shard_size as "shardSize" from load_balancing`,
     );
@@ -121,12 +130,19 @@ export class InstancesService {
       .createQueryBuilder('instance')
       .addSelect(`(${countOf('reserved')})`, 'reserved')
       .addSelect(`(${countOf('connected')})`, 'connected')
+      .addSelect(
+        `case when instance.lease_expires_at <= now() then 'down'
+           when instance.status = 'active' and instance.is_draining then 'draining' else instance.status end`,
+        'state',
+      )
       .orderBy('instance.id');
     if (id !== undefined) query.where({ id });
-    const { entities, raw } = await query.getRawAndEntities<{ reserved: number; connected: number }>();
-    return entities.map((instance, index) =>
-      Object.assign(instance, { reserved: raw[index]!.reserved, connected: raw[index]!.connected }),
-    );
+    const { entities, raw } =
+      await query.getRawAndEntities<Pick<InstanceWithLoad, 'state' | 'reserved' | 'connected'>>();
+    return entities.map((instance, index) => {
+      const { state, reserved, connected } = raw[index]!;
+      return Object.assign(instance, { state, reserved, connected });
+    });
   }
 }
 

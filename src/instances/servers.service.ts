@@ -8,6 +8,7 @@ import { CONFIG } from '../platform/config/config.module.js';
 import { Problem } from '../platform/errors/problem.js';
 import { given } from '../platform/database/given.js';
 import type { InstanceStatus } from './instance.entity.js';
+import { placementLock } from './instances.service.js';
 import { Server } from './server.entity.js';
 import type {
   CreateServerDto,
@@ -52,8 +53,6 @@ export class ServerHasLiveInstances extends Problem {
   }
 }
 
-/** Serialises placements: the same number as everything that gives accounts to instances. */
-const placementLock = 5_127_730_118;
 const healthCheckTimeoutMs = 5_000;
 /** What of an answer to a health check is read before the connection is given up. */
 const healthBodyLimit = 64 * 1024;

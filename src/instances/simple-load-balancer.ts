@@ -176,10 +176,11 @@ export class SimpleLoadBalancer {
     const candidate = this.candidates.find(({ id }) => id === instanceId);
     if (!candidate) return;
     candidate.reserved += change;
-    const weight = this.settings.strategy === 'weighted_round_robin' ? (server?.weight ?? 1) : 1;
+    const { strategy } = this.settings;
+    if (change < 0 || (strategy !== 'round_robin' && strategy !== 'weighted_round_robin')) return;
     // Stride scheduling: C. Waldspurger, W. Weihl, "Stride Scheduling: Deterministic Proportional-Share Resource
     // Management", 1995.
-    if (change > 0) candidate.turn += 1 / weight;
+    candidate.turn += strategy === 'round_robin' ? 1 : 1 / (server?.weight ?? 1);
   }
 
   private shardOf(workspaceId: string): ReadonlySet<string> {

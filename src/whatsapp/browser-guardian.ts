@@ -1,18 +1,17 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
-import { join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { projectRoot } from '../platform/config/config.js';
 
 export interface BrowserGuardianOptions {
   /** The directory of the profiles; see `profileDir`. */
   sessionsDir: string;
+  /** Where browser-guardian.sh is. */
+  script: string;
   onWarning: (message: string, error: unknown) => void;
 }
 
-/** Read where it is kept: this module may run out of a bundle. */
-const script = join(projectRoot, 'src/whatsapp/browser-guardian.sh');
 /** What the helper exits with when it has killed browsers. */
 const killedCode = 3;
 const closeMs = 2_000;
@@ -27,6 +26,8 @@ const closeMs = 2_000;
 export class BrowserGuardian {
   private readonly accounts = new Set<string>();
   private helper: ChildProcess | null = null;
+  /** One word after the other: of two that find the helper dead only one may start another. */
+  private telling: Promise<void> = Promise.resolve();
   /** In milliseconds of `performance.now()`; null until there is one. */
   private deadline: number | null = null;
   private isClosed = false;
@@ -66,7 +67,12 @@ export class BrowserGuardian {
   }
 
   /** Tells the helper what has changed; one that has ended meanwhile is replaced, once, and told everything. */
-  private async tell(change: string): Promise<void> {
+  private tell(change: string): Promise<void> {
+    this.telling = this.telling.then(() => this.tellNow(change));
+    return this.telling;
+  }
+
+  private async tellNow(change: string): Promise<void> {
     if (this.deadline === null || this.isClosed) return;
     try {
       if (this.helper && (await this.write(change))) return;
@@ -88,7 +94,7 @@ export class BrowserGuardian {
   }
 
   private start(): ChildProcess {
-    const { sessionsDir, onWarning } = this.options;
+    const { sessionsDir, script, onWarning } = this.options;
     const helper = spawn('bash', [script, resolve(sessionsDir)], {
       // A session of its own: what stops or kills this process's group does not reach it.
       detached: true,

@@ -88,7 +88,7 @@ async function connectMany(count: number): Promise<string[]> {
 /** Linked, with the session on its server alone, or with a copy that any server can start from. */
 async function link(ids: string[], { withSnapshot }: { withSnapshot: boolean }): Promise<void> {
   await database.query(
-    `update accounts set status = 'ready', last_connected_at = now(), held_by = instance_id where id = any($1)`,
+    `update accounts set status = 'ready', linked_at = now(), held_by = instance_id where id = any($1)`,
     [ids],
   );
   if (!withSnapshot) return;

@@ -113,9 +113,14 @@ async function leaseEnd(instanceId: string): Promise<number> {
   return Number(rows[0].at);
 }
 
-/** Nobody ever had an account while somebody else did, and WhatsApp never saw two. */
+/** WhatsApp never saw two browsers with one credential, and no two instances ever had an account under one epoch. */
 async function expectOneOwner(): Promise<void> {
   expect((await flotilla.sandbox('GET', '/stats')).conflicts).toBe(0);
+  const { rows } = await sql.query(
+    `select account_id, epoch from connection_logs where event_type in ('claimed', 'connected')
+     group by account_id, epoch having count(distinct instance_id) > 1`,
+  );
+  expect(rows).toEqual([]);
 }
 
 /**

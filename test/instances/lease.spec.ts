@@ -165,8 +165,6 @@ it('tells at once that an account of its own has changed', async () => {
   const { lease: mine, id } = lease();
   await mine.acquire();
   const changed = once(mine, 'changed', { signal: AbortSignal.timeout(2_000) });
-  await sql.query(`select pg_notify('flotilla_accounts', 'another'), pg_notify('flotilla_accounts', $1)`, [
-    id,
-  ]);
+  await sql.query('select notify_instance($1)', [id]);
   await changed;
 });

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -235,9 +236,11 @@ describe.skipIf(!existsSync(seeds))('the SQL of the seeds', () => {
     await newAccount({ instance_id: 'new-server-id.instance_01' });
     const id = await newAccount({ instance_id: from, held_by: from, epoch: 7 });
     const reassign = printed(["assigned_server_id = 'new-server-id'"], { 'device-id': id });
-    await client.query('listen flotilla_accounts');
-    const told: (string | undefined)[] = [];
-    client.on('notification', ({ payload }) => told.push(payload));
+    const channel = (id: string) => `instance_${createHash('md5').update(id).digest('hex')}`;
+    const owners = [from, 'new-server-id.instance_02'].map(channel);
+    for (const owner of owners) await client.query(`listen ${owner}`);
+    const told: string[] = [];
+    client.on('notification', (notification) => told.push(notification.channel));
     await client.query(reassign);
     expect(await accountRow(id)).toMatchObject({
       instance_id: 'new-server-id.instance_02',
@@ -247,7 +250,7 @@ describe.skipIf(!existsSync(seeds))('the SQL of the seeds', () => {
       // The old owner lets go by itself; until then the new one does not start.
       held_by: from,
     });
-    expect(told).toEqual(expect.arrayContaining([from, 'new-server-id.instance_02']));
+    expect(told).toEqual(expect.arrayContaining(owners));
     expect(await rows(printed(['Device assignment changed']))).toEqual([
       expect.objectContaining({ device_id: id, old_server: 'server-a', new_server: 'new-server-id' }),
     ]);
@@ -366,7 +369,7 @@ describe.skipIf(!existsSync(seeds))('the SQL of the seeds', () => {
     const one = await newInstance('server-1');
     await newInstance('server-2');
     await newInstance('server-3');
-    const linked = { instance_id: one, last_connected_at: new Date() };
+    const linked = { instance_id: one, linked_at: new Date() };
     const local = await newAccount(linked);
     const portable = await newAccount(linked);
     await client.query(

@@ -23,6 +23,7 @@ const instance = `
   const { BrowserGuardian } = await import(dir + '/browser-guardian.js');
   const guardian = new BrowserGuardian({
     sessionsDir: sessions,
+    script: dir + '/browser-guardian.sh',
     onWarning: (message) => console.log('warning ' + message),
   });
   const extend = () => guardian.extend(performance.now() + Number(ms));

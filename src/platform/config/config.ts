@@ -68,7 +68,8 @@ const environmentSchema = z
     INSTANCE_HOST: optional,
     INSTANCE_LEASE_MS: milliseconds(10_000),
     INSTANCE_RENEW_MS: milliseconds(2_000),
-    INSTANCE_STOP_MARGIN_MS: milliseconds(3_000),
+    // Closing takes a second, and the guardian kills a second before the end.
+    INSTANCE_STOP_MARGIN_MS: z.coerce.number().int().min(2_000).max(60_000).default(3_000),
     INSTANCE_TAKEOVER_MARGIN_MS: milliseconds(3_000),
     INSTANCE_RESTART_GRACE_MS: milliseconds(15_000),
     INSTANCE_STAGGER_MS: z.coerce.number().int().min(0).max(60_000).default(500),

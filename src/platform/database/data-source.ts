@@ -4,6 +4,7 @@ import { pathToFileURL } from 'node:url';
 import type { MigrationInterface } from 'typeorm';
 import type { PostgresDataSourceOptions } from 'typeorm/driver/postgres/PostgresDataSourceOptions.js';
 import type { Config } from '../config/config.js';
+import { ImpatientClient, queryTimeoutMs, sessionOptions } from './impatient-client.js';
 
 /** How every role connects to PostgreSQL. Migrations are run by `flotilla migrate` alone, never by a role's boot. */
 export function dataSourceOptions(config: Config): PostgresDataSourceOptions {
@@ -13,8 +14,12 @@ export function dataSourceOptions(config: Config): PostgresDataSourceOptions {
     poolSize: config.database.poolSize,
     applicationName: `flotilla ${config.environment}`,
     connectTimeoutMS: 10_000,
-    // Compiling a query takes longer than any query of ours runs.
-    extra: { options: '-c jit=off' },
+    extra: {
+      Client: ImpatientClient,
+      options: sessionOptions,
+      query_timeout: queryTimeoutMs,
+      keepAlive: true,
+    },
     synchronize: false,
     logging: false,
   };

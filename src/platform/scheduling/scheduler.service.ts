@@ -1,8 +1,8 @@
 import { Inject, Injectable, type OnApplicationBootstrap, type OnModuleDestroy } from '@nestjs/common';
 import { setTimeout as delay } from 'node:timers/promises';
-import { Client } from 'pg';
 import type { Config } from '../config/config.js';
 import { CONFIG } from '../config/config.module.js';
+import { ImpatientClient } from '../database/impatient-client.js';
 import type { Logger } from '../logging/logger.js';
 import { LOGGER } from '../logging/logging.module.js';
 
@@ -19,10 +19,12 @@ export const SCHEDULED_TASKS = Symbol('SCHEDULED_TASKS');
 /** Any number that nothing else in this database locks. */
 const leaderLock = 3_310_947_265;
 const candidacyMs = 1_000;
+/** How often the leader asks whether PostgreSQL still hears it, and how long that may take. */
+const heartbeatMs = 3_000;
 
 /**
  * Runs the tasks on one leader: the scheduler whose database session holds an advisory lock. When that process dies its
- * session ends, and another one leads a second later.
+ * session ends, and another one leads a second later; when its machine is gone, PostgreSQL notices within seconds.
  */
 @Injectable()
 export class SchedulerService implements OnApplicationBootstrap, OnModuleDestroy {
@@ -57,12 +59,13 @@ export class SchedulerService implements OnApplicationBootstrap, OnModuleDestroy
 
   /** Leads until the session that holds the lock ends or this process stops. */
   private async leadOnce(): Promise<void> {
-    const session = new Client({
+    const session = new ImpatientClient({
       connectionString: this.config.database.url,
-      keepAlive: true,
       connectionTimeoutMillis: 10_000,
+      query_timeout: heartbeatMs,
     });
     const lost = new AbortController();
+    let heartbeat: NodeJS.Timeout | undefined;
     session.on('error', () => lost.abort());
     session.on('end', () => lost.abort());
     await session.connect();
@@ -71,8 +74,10 @@ export class SchedulerService implements OnApplicationBootstrap, OnModuleDestroy
       if (!rows[0].leads) return;
       this.logger.info({ tasks: this.tasks.map(({ name }) => name) }, 'scheduler leads');
       const until = AbortSignal.any([lost.signal, this.stopped.signal]);
+      heartbeat = setInterval(() => void session.query('select 1').catch(() => lost.abort()), heartbeatMs);
       await Promise.all(this.tasks.map((task) => this.repeat(task, until)));
     } finally {
+      clearInterval(heartbeat);
       await session
         .end()
         .catch((error: unknown) => this.logger.debug({ err: error }, 'the leading session did not end'));
