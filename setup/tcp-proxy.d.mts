@@ -6,6 +6,8 @@ export interface TcpProxy {
   cut(): void;
   /** Lets connections through again; the ones from before are broken. */
   restore(): void;
+  /** What is connected now stays open and silent for ever, as when a firewall forgets it; new connections pass. */
+  drop(): void;
   close(): Promise<void>;
 }
 

@@ -42,6 +42,12 @@ export async function tcpProxy(target) {
       isCut = false;
       for (const socket of sockets) socket.destroy();
     },
+    drop() {
+      for (const socket of sockets) {
+        socket.pause();
+        socket.removeAllListeners('data');
+      }
+    },
     async close() {
       for (const socket of sockets) socket.destroy();
       await new Promise((resolve) => server.close(resolve));

@@ -161,7 +161,7 @@ export class AssignmentsService {
    * @throws InstanceNotFound, NoRoom, SessionNotPortable
    */
   async migrate(manager: EntityManager, accountId: string, instanceId?: string): Promise<void> {
-    const target = instanceId === undefined ? null : await this.instances.get(instanceId);
+    const target = instanceId === undefined ? null : await this.instances.get(instanceId, manager);
     const balancer = await this.instances.balancer(manager);
     const [account] = await this.read(manager, 'a.id = $1', [accountId]);
     if (!account || (target && target.id === account.instanceId)) return;

@@ -40,9 +40,12 @@ export class InstancesService {
     @Inject(CONFIG) private readonly config: Config,
   ) {}
 
-  /** @throws InstanceNotFound */
-  async get(id: string): Promise<Instance> {
-    const instance = await this.instances.findOneBy({ id });
+  /**
+   * @param manager of the caller's transaction: inside of one, a second connection of the pool may never come
+   * @throws InstanceNotFound
+   */
+  async get(id: string, manager: EntityManager = this.instances.manager): Promise<Instance> {
+    const instance = await manager.findOneBy(Instance, { id });
     if (!instance) throw new InstanceNotFound(id);
     return instance;
   }

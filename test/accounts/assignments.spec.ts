@@ -219,7 +219,93 @@ describe('failover', () => {
   });
 });
 
+describe('what a person has to decide', () => {
+  it('is not decided by a failover: a conflict stays one', async () => {
+    await addServer('one');
+    const [dead] = await addInstances('one', 1);
+    const [id] = await connectMany(1);
+    await database.query(`update accounts set status = 'conflict' where id = $1`, [id]);
+    await addInstances('one', 1, 50, 1);
+    await endLease(dead!);
+    expect(await assignments.failOver(dead!)).toBe(0);
+    expect(await accounts.get(workspaceId, id!)).toMatchObject({ status: 'conflict', epoch: 1 });
+    expect((await accounts.connect(workspaceId, id!, { method: 'qr' })).status).toBe('starting');
+  });
+
+  it('is not undone by a rebalancing: a migration has the last word, and a wished instance is kept', async () => {
+    await addServer('one');
+    const [first, second, third] = await addInstances('one', 3);
+    const pinned = (
+      await accounts.create(workspaceId, { name: 'p', environment: 'sandbox', instanceId: first })
+    ).id;
+    await accounts.connect(workspaceId, pinned, { method: 'qr' });
+    const [id] = await connectMany(1);
+    await setReady();
+    await database.query('update accounts set instance_id = $1, move_to = $2 where id = $3', [
+      first,
+      second,
+      id,
+    ]);
+    await accounts.migrate(workspaceId, id!, third);
+    await setReady();
+    await assignments.advanceMoves();
+    expect((await accounts.get(workspaceId, id!)).instanceId).toBe(third);
+    await database.query('update accounts set instance_id = $1', [first]);
+    expect((await assignments.rebalance(true)).map(({ accountId }) => accountId)).toEqual([id]);
+  });
+});
+
+describe('many at once', () => {
+  it('do not wait for each other for ever: connect, migrate, rebalance, drain and SQL', async () => {
+    await addServer('one');
+    await addServer('two');
+    const ids = await addInstances('one', 3);
+    const accountIds = await connectMany(12);
+    await setReady();
+    const work = Array.from({ length: 12 }, (_round, number) => [
+      accounts.migrate(workspaceId, accountIds[number]!, ids[number % 3]),
+      accounts.connect(workspaceId, accountIds[(number + 5) % 12]!, { method: 'qr' }),
+      assignments.rebalance(false),
+      assignments.advanceMoves(),
+      database.query(
+        `update devices set assigned_server_id = case when assigned_server_id = 'one' then 'two' else 'one' end`,
+      ),
+      database.query(`update backend_servers set is_healthy = not is_healthy where id = 'two'`),
+    ]).flat();
+    const failures = (await Promise.allSettled(work)).filter(({ status }) => status === 'rejected');
+    // A target may be full or away by then; a deadlock is never an answer.
+    expect(
+      failures
+        .map((failure) => String((failure as PromiseRejectedResult).reason))
+        .filter((text) => /deadlock/.test(text)),
+    ).toEqual([]);
+  });
+});
+
 describe('moving', () => {
+  it('is not held up by accounts that cannot move', async () => {
+    await addServer('one');
+    await addInstances('one', 1, 100);
+    const stuck = await connectMany(60);
+    await link(stuck, { withSnapshot: false });
+    await addServer('two');
+    const [draining] = await addInstances('two', 1);
+    const [free] = await connectMany(1);
+    await addServer('three');
+    const [target] = await addInstances('three', 1);
+    await setReady();
+    await database.query(`update servers set is_healthy = false where id = 'one'`);
+    await instances.setDraining(draining!, true);
+    for (
+      let round = 0;
+      round < 10 && (await accounts.get(workspaceId, free!)).instanceId !== target;
+      round += 1
+    ) {
+      await assignments.advanceMoves();
+    }
+    expect((await accounts.get(workspaceId, free!)).instanceId).toBe(target);
+  });
+
   it('refuses a target that is full, drained, unknown, or lacks the session, and says what to do', async () => {
     await addServer('one');
     const [here] = await addInstances('one', 1);

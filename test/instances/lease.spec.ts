@@ -151,6 +151,24 @@ it('is lost before it ends when PostgreSQL cannot be reached, and held again aft
   }
 });
 
+it('is lost first when it was over by the clock of PostgreSQL alone, as after a pause of the whole machine', async () => {
+  const { lease: mine, id } = lease();
+  await mine.acquire();
+  await mine.activate();
+  const heard: string[] = [];
+  mine.on('lost', () => heard.push('lost'));
+  mine.on('held', () => heard.push('held'));
+  const lost = once(mine, 'lost');
+  await sql.query(
+    `update instances set lease_expires_at = now() - interval '1 minute', status = 'down' where id = $1`,
+    [id],
+  );
+  await lost;
+  await once(mine, 'held');
+  expect(heard.slice(heard.indexOf('lost'), heard.indexOf('lost') + 2)).toEqual(['lost', 'held']);
+  expect(await rowOf(id)).toMatchObject({ status: 'active', isLive: true });
+});
+
 it('is lost for good when another process has taken the id over', async () => {
   const { lease: mine, id } = lease();
   await mine.acquire();
