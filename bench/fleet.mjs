@@ -43,9 +43,10 @@ export async function call(method, url, body, key, headers = {}) {
 
 /**
  * Starts the system of `npm start` and links accounts.
- * @param {{ accounts: number, instances?: number, env?: Record<string, string> }} options
+ * @param {{ accounts: number, instances?: number, env?: Record<string, string>, instanceId?: string }} options
+ *   `instanceId`: the instance that all accounts are to be on
  */
-export async function startFleet({ accounts, instances = 4, env = {} }) {
+export async function startFleet({ accounts, instances = 4, env = {}, instanceId }) {
   // A PostgreSQL of its own, so that its processor time is counted with the rest.
   const stack = await createStack({ instances, postgres: 'own', env });
   await stack.start();
@@ -69,7 +70,7 @@ export async function startFleet({ accounts, instances = 4, env = {} }) {
     const { body: account } = await call(
       'POST',
       `${api}/accounts`,
-      { name: `bench ${number}`, environment: 'sandbox' },
+      { name: `bench ${number}`, environment: 'sandbox', ...(instanceId ? { instanceId } : {}) },
       key,
     );
     await call('POST', `${api}/accounts/${account.id}/connect`, {}, key);

@@ -21,11 +21,17 @@ import {
 } from './fleet.mjs';
 
 const accountCount = 8;
-const instanceCount = 4;
+/** All accounts are on the first; the second has room for them. */
+const instanceCount = 2;
 
 /** @param {{ rounds: number, log: (text: string) => void }} options */
 export async function run({ rounds, log }) {
-  const fleet = await startFleet({ accounts: accountCount, instances: instanceCount });
+  const fleet = await startFleet({
+    accounts: accountCount,
+    instances: instanceCount,
+    env: { SERVER_ID: 'bench' },
+    instanceId: 'bench.instance_00',
+  });
   const bench = new RecoveryBench(fleet, rounds, log);
   try {
     await bench.prepare();
@@ -101,7 +107,7 @@ class RecoveryBench {
     // Linked once, then closed: what they are started from is a profile on the disk, as ours are.
     this.bare = await startBareClients({
       sandboxUrl: this.fleet.stack.urls.sandbox,
-      count: accountCount / instanceCount,
+      count: accountCount,
       puppeteer: this.launch,
     });
     await Promise.all(this.bare.clients.map((client) => client.destroy()));
@@ -184,10 +190,9 @@ class RecoveryBench {
     let accounts = 0;
     for (let round = 0; round < this.rounds; round += 1) {
       bare.push(await this.bareStart());
-      const number = round % instanceCount;
-      const ids = await this.accountsOn(number);
-      accounts = Math.max(accounts, ids.length);
-      const program = `flotilla:instance_0${number}`;
+      const ids = await this.accountsOn(0);
+      accounts = ids.length;
+      const program = 'flotilla:instance_00';
       const since = Date.now();
       const pid = await this.fleet.stack.kill(program);
       const [{ afterMs }, readyMs] = await Promise.all([
@@ -207,12 +212,12 @@ class RecoveryBench {
   /** An instance that nobody starts again: others take its accounts. */
   async deadInstance() {
     const { stack } = this.fleet;
-    const ids = await this.accountsOn(1);
+    const ids = await this.accountsOn(0);
     const since = Date.now();
     // supervisord stands still, as when it cannot start the program any more.
     process.kill(stack.supervisordPid, 'SIGSTOP');
     try {
-      process.kill(this.pidOf.get(1), 'SIGKILL');
+      process.kill(this.pidOf.get(0), 'SIGKILL');
       const ready = await this.untilReadyAgain(ids, since);
       this.log(`stays dead: ready elsewhere after ${ready.toFixed(0)} ms`);
       const { leaseMs, takeoverMarginMs } = this.config.instance;
@@ -229,7 +234,7 @@ class RecoveryBench {
     const ids = this.fleet.accounts.map(({ id }) => id);
     const pids = [stack.supervisordPid, ...descendantsOf(stack.supervisordPid)];
     for (const pid of pids.filter(isAlive)) process.kill(pid, 'SIGKILL');
-    await eventually('supervisord gone', async () => !isAlive(pids[0]));
+    await eventually('all of it gone', async () => !pids.some(isAlive));
     const since = Date.now();
     await stack.start();
     const running = Date.now() - since;

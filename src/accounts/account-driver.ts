@@ -174,9 +174,11 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
       this.endSession = resolve;
     });
     try {
-      if (!this.isPrepared) await snapshots.prepare(account);
+      const [network] = await Promise.all([
+        this.options.network(),
+        this.isPrepared ? undefined : snapshots.prepare(account),
+      ]);
       this.isPrepared = true;
-      const network = await this.options.network();
       const session = this.options.openSession({
         accountId: account.id,
         profileDir: profileDir(sessionsDir, account.id),

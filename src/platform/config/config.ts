@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { accessSync, constants } from 'node:fs';
-import { hostname } from 'node:os';
+import { availableParallelism, hostname } from 'node:os';
 import { delimiter, join, resolve } from 'node:path';
 import { parseEnv } from 'node:util';
 import { z } from 'zod';
@@ -83,7 +83,12 @@ const environmentSchema = z
     WORKER_CONCURRENCY: z.coerce.number().int().min(1).max(500).default(32),
 
     CHROMIUM_PATH: optional,
-    SESSION_START_CONCURRENCY: z.coerce.number().int().min(1).max(50).default(2),
+    SESSION_START_CONCURRENCY: z.coerce
+      .number()
+      .int()
+      .min(1)
+      .max(50)
+      .default(2 * availableParallelism()),
     SESSION_LAUNCH_TIMEOUT_MS: milliseconds(30_000),
     SESSION_LOAD_TIMEOUT_MS: milliseconds(60_000),
     SESSION_SYNC_TIMEOUT_MS: milliseconds(90_000),
