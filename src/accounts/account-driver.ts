@@ -162,45 +162,24 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
 
   /** Runs one session from its start to its end, and says why it ended. */
   private async runSession(): Promise<SessionEnd> {
-    const { account, sessionsDir, chromiumPath, deadlines, mayDrive, snapshots } = this.options;
-    if (!mayDrive()) return { reason: 'stopped', detail: 'the lease of this instance is over' };
-    const statusReason = this.failures ? 'reconnecting' : this.startReason;
-    if (!(await this.options.report({ status: 'starting', statusReason }))) {
-      return { reason: 'stopped', detail: 'owned by another instance' };
-    }
-    // Stopped while that was written: there is nothing to end yet.
-    if (this.stopped.signal.aborted) return { reason: 'stopped', detail: '' };
+    let isOver = this.stopped.signal.aborted;
     const ended = new Promise<SessionEnd>((resolve) => {
-      this.endSession = resolve;
+      this.endSession = (end) => {
+        isOver = true;
+        resolve(end);
+      };
     });
+    if (isOver) return { reason: 'stopped', detail: '' };
     try {
-      const [network] = await Promise.all([
-        this.options.network(),
-        this.isPrepared ? undefined : snapshots.prepare(account),
-      ]);
-      this.isPrepared = true;
-      const session = this.options.openSession({
-        accountId: account.id,
-        profileDir: profileDir(sessionsDir, account.id),
-        chromiumPath,
-        network,
-        pairWithPhoneNumber: account.linkMethod === 'code' ? account.linkPhoneNumber : null,
-        deadlines,
-        canStart: mayDrive,
-        onWarning: (message, error) =>
-          this.options.logger.warn({ err: error, accountId: account.id }, message),
-      });
-      this.session = session;
-      this.follow(session);
-      const started = this.options.startSlot(async () => {
-        if (!this.stopped.signal.aborted) await session.start();
-      });
+      // The first thing that is waited for: accounts are started in the order in which they were asked for.
+      const started = this.options.startSlot(() => this.startSession(() => isOver));
       await Promise.race([started, ended]);
       return await ended;
     } catch (error) {
-      this.options.logger.warn({ err: error, accountId: account.id }, 'the session did not start');
+      this.options.logger.warn({ err: error, accountId: this.account.id }, 'the session did not start');
       return { reason: 'crashed', detail: error instanceof Error ? error.message : String(error) };
     } finally {
+      isOver = true;
       clearTimeout(this.linkTimer);
       this.linkTimer = undefined;
       this.endSession = null;
@@ -210,6 +189,38 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
       this.session = null;
       if (!this.stopOptions.isFence) await copying;
     }
+  }
+
+  /** @param isOver whether the session was ended meanwhile: nothing may be opened then */
+  private async startSession(isOver: () => boolean): Promise<void> {
+    const { account, sessionsDir, chromiumPath, deadlines, mayDrive, snapshots } = this.options;
+    const end = this.endSession;
+    if (isOver()) return;
+    if (!mayDrive()) return end?.({ reason: 'stopped', detail: 'the lease of this instance is over' });
+    const statusReason = this.failures ? 'reconnecting' : this.startReason;
+    if (!(await this.options.report({ status: 'starting', statusReason }))) {
+      return end?.({ reason: 'stopped', detail: 'owned by another instance' });
+    }
+    if (isOver()) return;
+    const [network] = await Promise.all([
+      this.options.network(),
+      this.isPrepared ? undefined : snapshots.prepare(account),
+    ]);
+    this.isPrepared = true;
+    if (isOver()) return;
+    const session = this.options.openSession({
+      accountId: account.id,
+      profileDir: profileDir(sessionsDir, account.id),
+      chromiumPath,
+      network,
+      pairWithPhoneNumber: account.linkMethod === 'code' ? account.linkPhoneNumber : null,
+      deadlines,
+      canStart: mayDrive,
+      onWarning: (message, error) => this.options.logger.warn({ err: error, accountId: account.id }, message),
+    });
+    this.session = session;
+    this.follow(session);
+    await session.start();
   }
 
   /** Reports what a session tells, and ends it when it says so. */

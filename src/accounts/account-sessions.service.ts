@@ -3,6 +3,7 @@ import { InjectRepository } from '@nestjs/typeorm';
 import { EventEmitter } from 'node:events';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import pLimit, { type LimitFunction } from 'p-limit';
 import { In, Not, Repository } from 'typeorm';
 import { InstanceLease } from '../instances/instance-lease.service.js';
 import { MachineCpu } from '../instances/stats-sampler.js';
@@ -80,8 +81,7 @@ export class AccountSessions
   /** Drivers that are being stopped in good order. */
   private readonly leaving = new Set<Promise<void>>();
   private stopping = false;
-  private startsRunning = 0;
-  private readonly startQueue: (() => void)[] = [];
+  private readonly startSlots: LimitFunction;
   /** When restored sessions may start: instances of a server that start together take turns. */
   private restoreAt: Promise<void> = Promise.resolve();
   private readonly memory = new Map<string, { bytes: number; isOverBudget: boolean }>();
@@ -97,6 +97,7 @@ export class AccountSessions
     @Inject(OPEN_SESSION) private readonly openSession: OpenSession,
   ) {
     super();
+    this.startSlots = pLimit(config.sessions.startConcurrency);
     this.guardian = new BrowserGuardian({
       sessionsDir: config.sessions.dir,
       // Read where it is kept: this program is one file.
@@ -435,19 +436,7 @@ export class AccountSessions
   /** At most so many sessions start at once: a start is the most expensive thing that an instance does. */
   private async inStartSlot<Result>(account: Account, start: () => Promise<Result>): Promise<Result> {
     if (account.lastConnectedAt !== null) await this.restoreAt;
-    if (this.startsRunning >= this.config.sessions.startConcurrency) {
-      await new Promise<void>((resolve) => this.startQueue.push(resolve));
-    } else {
-      this.startsRunning += 1;
-    }
-    try {
-      return await start();
-    } finally {
-      // Whoever waits gets the place of this one.
-      const next = this.startQueue.shift();
-      if (next) next();
-      else this.startsRunning -= 1;
-    }
+    return this.startSlots(start);
   }
 }
 

@@ -1,5 +1,6 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
+import pLimit from 'p-limit';
 import { DataSource } from 'typeorm';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
@@ -51,8 +52,7 @@ const savesAtOnce = 2;
 @Injectable()
 export class SessionSnapshots {
   private readonly key: Buffer;
-  private savesRunning = 0;
-  private readonly saveQueue: (() => void)[] = [];
+  private readonly saves = pLimit(savesAtOnce);
 
   constructor(
     @Inject(CONFIG) private readonly config: Config,
@@ -89,7 +89,7 @@ export class SessionSnapshots {
    */
   async save(account: SnapshotAccount, isRunning: boolean): Promise<boolean> {
     if (!this.portable) return false;
-    return this.inTurn(async () => {
+    return this.saves(async () => {
       const dir = this.dirOf(account.id);
       const digest = await profileDigest(dir);
       if (digest === null || !(await this.isOutdated(account, digest))) return false;
@@ -192,19 +192,6 @@ export class SessionSnapshots {
       [id, epoch, this.config.instance.id, digest, data],
     );
     return written.length > 0;
-  }
-
-  private async inTurn<Result>(work: () => Promise<Result>): Promise<Result> {
-    if (this.savesRunning >= savesAtOnce) await new Promise<void>((resolve) => this.saveQueue.push(resolve));
-    else this.savesRunning += 1;
-    try {
-      return await work();
-    } finally {
-      // Whoever waits gets the place of this one.
-      const next = this.saveQueue.shift();
-      if (next) next();
-      else this.savesRunning -= 1;
-    }
   }
 }
 
