@@ -139,12 +139,8 @@ export async function startBareClients({ sandboxUrl, count, puppeteer }) {
   };
 }
 
-/**
- * The proportional set size of all browser processes whose profile lies in a folder, their helpers included.
- * @param {string} folder
- * @returns {{ bytes: number, processes: number }}
- */
-export function browserMemory(folder) {
+/** The browser processes whose profile lies in a folder, their helpers included. @param {string} folder */
+export function browsersIn(folder) {
   const processes = readProcesses();
   const isOurs = (pid) => {
     for (let at = pid; at > 1; at = processes.get(at)?.parent ?? 0) {
@@ -152,7 +148,16 @@ export function browserMemory(folder) {
     }
     return false;
   };
-  const pids = [...processes.keys()].filter(isOurs);
+  return [...processes.keys()].filter(isOurs);
+}
+
+/**
+ * The proportional set size of all browser processes whose profile lies in a folder.
+ * @param {string} folder
+ * @returns {{ bytes: number, processes: number }}
+ */
+export function browserMemory(folder) {
+  const pids = browsersIn(folder);
   const bytes = pids.reduce((sum, pid) => {
     const rollup = readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8');
     return sum + Number(/^Pss:\s+(\d+) kB/m.exec(rollup)?.[1]) * 1024;
