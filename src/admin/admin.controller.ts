@@ -1,7 +1,9 @@
-import { Body, Controller, Get, HttpCode, Param, Post } from '@nestjs/common';
+import { Body, Controller, Get, HttpCode, Param, Post, Query } from '@nestjs/common';
 import { AssignmentsService, type Move } from '../accounts/assignments.service.js';
 import { type InstanceResponse, RebalanceDto, toInstanceResponse } from '../instances/instances.dto.js';
 import { InstancesService } from '../instances/instances.service.js';
+import { ListServersQuery } from '../instances/servers.dto.js';
+import { type Page, toPage } from '../platform/http/pagination.js';
 import { Allow } from '../workspaces/auth.guard.js';
 import { BacklogService, type QueueBacklog } from './backlog.service.js';
 
@@ -16,8 +18,8 @@ export class AdminController {
   ) {}
 
   @Get('instances')
-  async listInstances(): Promise<{ items: InstanceResponse[]; nextCursor: null }> {
-    return { items: (await this.instances.list()).map(toInstanceResponse), nextCursor: null };
+  async listInstances(@Query() query: ListServersQuery): Promise<Page<InstanceResponse>> {
+    return toPage(await this.instances.list(query), query.limit, toInstanceResponse);
   }
 
   /** Wants the accounts of an instance elsewhere: nothing more is placed on it, and what can move does, a few at a time. */

@@ -1,6 +1,6 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { InjectRepository } from '@nestjs/typeorm';
-import { type EntityManager, Repository } from 'typeorm';
+import { type EntityManager, type FindOptionsWhere, MoreThan, Repository } from 'typeorm';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import { Problem } from '../platform/errors/problem.js';
@@ -50,14 +50,17 @@ export class InstancesService {
     return instance;
   }
 
-  /** Every instance that was ever seen, with its load. */
-  async list(): Promise<InstanceWithLoad[]> {
-    return this.withLoad();
+  /** Instances that were ever seen, with their load, by id: all of them, or up to `limit + 1` after `cursor`. */
+  async list(page?: { limit: number; cursor?: string }): Promise<InstanceWithLoad[]> {
+    return this.withLoad(
+      page?.cursor === undefined ? {} : { id: MoreThan(page.cursor) },
+      page && page.limit + 1,
+    );
   }
 
   /** @throws InstanceNotFound */
   async getWithLoad(id: string): Promise<InstanceWithLoad> {
-    const [instance] = await this.withLoad(id);
+    const [instance] = await this.withLoad({ id });
     if (!instance) throw new InstanceNotFound(id);
     return instance;
   }
@@ -128,7 +131,7 @@ export class InstancesService {
     );
   }
 
-  private async withLoad(id?: string): Promise<InstanceWithLoad[]> {
+  private async withLoad(which: FindOptionsWhere<Instance>, limit?: number): Promise<InstanceWithLoad[]> {
     const query = this.instances
       .createQueryBuilder('instance')
       .addSelect(`(${countOf('reserved')})`, 'reserved')
@@ -138,8 +141,9 @@ export class InstancesService {
            when instance.status = 'active' and instance.is_draining then 'draining' else instance.status end`,
         'state',
       )
-      .orderBy('instance.id');
-    if (id !== undefined) query.where({ id });
+      .where(which)
+      .orderBy('instance.id')
+      .limit(limit);
     const { entities, raw } =
       await query.getRawAndEntities<Pick<InstanceWithLoad, 'state' | 'reserved' | 'connected'>>();
     return entities.map((instance, index) => {
