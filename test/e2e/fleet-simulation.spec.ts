@@ -13,7 +13,7 @@ it('drives each account once while an instance joins, one leaves, and a server d
     env: {
       INSTANCE_LEASE_MS: String(leaseMs),
       INSTANCE_RENEW_MS: '500',
-      INSTANCE_STOP_MARGIN_MS: '1500',
+      INSTANCE_STOP_MARGIN_MS: '2000',
       INSTANCE_TAKEOVER_MARGIN_MS: String(takeoverMarginMs),
       INSTANCE_RESTART_GRACE_MS: '1000',
       SESSION_SNAPSHOT_DELAY_MS: '200',
