@@ -3,7 +3,7 @@
  */
 import { createServer } from 'node:net';
 import { SetupError } from './console.mjs';
-import { pidListeningOn, processName } from './processes.mjs';
+import { pidListeningOn, processName, waitFor } from './processes.mjs';
 
 /** @typedef {{ name: string, setting: string, host: string, port: number }} PortUse */
 
@@ -85,7 +85,16 @@ export async function checkPorts(uses) {
  * @returns {Promise<string | undefined>} what is wrong with the port
  */
 async function tryListen({ name, setting, host, port }) {
-  const code = await listenError(host, port);
+  /** @type {string | undefined} */
+  let code;
+  // Nobody to be seen has it: a process that was killed a moment ago, of which some threads have yet to end.
+  await waitFor(
+    async () => {
+      code = await listenError(host, port);
+      return code !== 'EADDRINUSE' || pidListeningOn(port) !== undefined;
+    },
+    { timeoutMs: 2_000 },
+  );
   if (!code) return undefined;
   if (code === 'EADDRINUSE') {
     const pid = pidListeningOn(port);
