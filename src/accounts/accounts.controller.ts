@@ -13,13 +13,12 @@ import {
   Res,
 } from '@nestjs/common';
 import type { Response } from 'express';
-import { type Page, toPage } from '../platform/http/pagination.js';
+import { LogPageQuery, type Page, toPage } from '../platform/http/pagination.js';
 import { Allow, WorkspaceId } from '../workspaces/auth.guard.js';
 import {
   AccountResponse,
   ConnectAccountDto,
   ConnectionLogEntry,
-  ConnectionLogQuery,
   CreateAccountDto,
   ListAccountsQuery,
   MigrateAccountDto,
@@ -190,7 +189,7 @@ export class AccountsController {
   async log(
     @WorkspaceId() workspaceId: string,
     @Param('id', ParseUUIDPipe) id: string,
-    @Query() query: ConnectionLogQuery,
+    @Query() query: LogPageQuery,
   ): Promise<Page<ConnectionLogEntry>> {
     return toPage(
       await this.connections.list(workspaceId, id, query.limit, query.cursor),

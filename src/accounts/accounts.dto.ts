@@ -7,17 +7,14 @@ import {
   IsString,
   IsUrl,
   Length,
-  IsInt,
   Matches,
-  Max,
-  Min,
   ValidateIf,
   ValidateNested,
 } from 'class-validator';
 import { Type } from 'class-transformer';
 import { PlacementFiltersDto } from '../instances/load-balancing.dto.js';
 import { Optional } from '../platform/http/optional.js';
-import { PageQuery, ScopedQuery } from '../platform/http/pagination.js';
+import { PageQuery } from '../platform/http/pagination.js';
 import {
   type Account,
   type AccountStatus,
@@ -172,21 +169,6 @@ export class NumberResponse {
   phone!: string;
   registered!: boolean;
   chatId!: string | null;
-}
-
-export class ConnectionLogQuery extends ScopedQuery {
-  /** How many entries at most, 1 to 200. */
-  @IsOptional()
-  @Type(() => Number)
-  @IsInt()
-  @Min(1)
-  @Max(200)
-  limit: number = 50;
-
-  /** `nextCursor` of the page before. */
-  @IsOptional()
-  @Matches(/^\d{1,18}$/, { message: 'must be the nextCursor of the page before' })
-  cursor?: string;
 }
 
 /** What happened to an account's connection, and why. */

@@ -145,7 +145,7 @@ export class AssignmentsService {
       );
       await manager.query(
         `update accounts set status = 'reconnecting', status_reason = $2, qr = null, pairing_code = null
-         where id = any($1) and status_reason is distinct from $2 and status not in ('conflict', 'failed', 'waiting')`,
+         where id = any($1) and status_reason is distinct from $2 and status <> 'waiting'`,
         [
           placed.filter(stays).map(({ account }) => account.id),
           'instance_down: its session is on that server only',
@@ -204,7 +204,8 @@ export class AssignmentsService {
   }
 
   /**
-   * Begins moves that a rebalancing, a drain, or a server that is disabled or unhealthy wants, so many that at most `MOVES_AT_ONCE` are on their way.
+   * Begins moves that a rebalancing, a drain, or a server that is disabled or unhealthy wants, so many that at most
+   * `MOVES_AT_ONCE` are on their way.
    * @returns how many were begun
    */
   async advanceMoves(): Promise<number> {
@@ -308,7 +309,8 @@ export class AssignmentsService {
     // A session is on the server that drives it, and wherever a snapshot of it can be brought.
     const isPortable = this.config.sessions.store === 'postgres' ? 's.account_id is not null' : 'false';
     return manager.query(
-      `select a.id, a.workspace_id as "workspaceId", a.instance_id as "instanceId", coalesce(i.server_id, a.pinned_server_id) as "serverId", a.placement,
+      `select a.id, a.workspace_id as "workspaceId", a.instance_id as "instanceId", a.placement,
+         coalesce(i.server_id, a.pinned_server_id) as "serverId",
          a.pinned_instance_id as "pinnedInstanceId", a.move_to as "moveTo",
          coalesce(a.pinned_server_id, case when a.linked_at is not null and not ${isPortable} then i.server_id end) as "onServer"
        from accounts a left join instances i on i.id = a.instance_id left join session_snapshots s on s.account_id = a.id

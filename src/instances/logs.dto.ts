@@ -1,12 +1,10 @@
-import { IsIn, IsISO8601, IsOptional, IsString, IsUUID, Length, Matches } from 'class-validator';
-import { FleetPageQuery } from './servers.dto.js';
+import { IsIn, IsISO8601, IsOptional, IsString, IsUUID, Length } from 'class-validator';
+import { LogPageQuery } from '../platform/http/pagination.js';
 
 export const logTypes = ['debug', 'info', 'warning', 'error', 'critical'] as const;
 export type LogType = (typeof logTypes)[number];
 
-const isRowId = { message: 'must be the nextCursor of the page before' };
-
-export class ListLogsQuery extends FleetPageQuery {
+export class ListLogsQuery extends LogPageQuery {
   @IsOptional()
   @Length(1, 200)
   @IsString()
@@ -29,11 +27,6 @@ export class ListLogsQuery extends FleetPageQuery {
   @IsOptional()
   @IsISO8601({ strict: true })
   since?: string;
-
-  /** `nextCursor` of the page before. */
-  @IsOptional()
-  @Matches(/^\d{1,18}$/, isRowId)
-  cursor?: string;
 }
 
 export class LogResponse {
@@ -50,7 +43,7 @@ export class LogResponse {
   createdAt!: string;
 }
 
-export class ListStatsQuery extends FleetPageQuery {
+export class ListStatsQuery extends LogPageQuery {
   @IsOptional()
   @Length(1, 200)
   @IsString()
@@ -65,11 +58,6 @@ export class ListStatsQuery extends FleetPageQuery {
   @IsOptional()
   @IsISO8601({ strict: true })
   since?: string;
-
-  /** `nextCursor` of the page before. */
-  @IsOptional()
-  @Matches(/^\d{1,18}$/, isRowId)
-  cursor?: string;
 }
 
 /** How an instance and its machine did in one interval. */

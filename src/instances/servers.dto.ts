@@ -1,4 +1,3 @@
-import { Type } from 'class-transformer';
 import {
   ArrayMaxSize,
   IsArray,
@@ -14,7 +13,7 @@ import {
 } from 'class-validator';
 import { serverIdProblem } from '../platform/config/server-id.js';
 import { Optional } from '../platform/http/optional.js';
-import { ScopedQuery } from '../platform/http/pagination.js';
+import { LimitedQuery } from '../platform/http/pagination.js';
 import type { InstanceStatus } from './instance.entity.js';
 import type { ServerWithLoad } from './servers.service.js';
 
@@ -130,18 +129,7 @@ export class UpdateServerDto extends ServerSettings {
   isHealthy?: boolean;
 }
 
-/** How the lists of the fleet are paged: as all lists, but their ids are no UUIDs. */
-export class FleetPageQuery extends ScopedQuery {
-  /** How many items at most, 1 to 200. */
-  @IsOptional()
-  @Type(() => Number)
-  @Min(1)
-  @Max(200)
-  @IsInt()
-  limit: number = 50;
-}
-
-export class ListServersQuery extends FleetPageQuery {
+export class ListServersQuery extends LimitedQuery {
   /** `nextCursor` of the page before. */
   @IsOptional()
   @IsString()

@@ -1,6 +1,6 @@
 import { ApiHideProperty } from '@nestjs/swagger';
 import { Type } from 'class-transformer';
-import { IsInt, IsOptional, IsUUID, Max, Min } from 'class-validator';
+import { IsInt, IsOptional, IsUUID, Matches, Max, Min } from 'class-validator';
 
 /** What every request may carry: an admin key names the workspace that it acts in. */
 export class ScopedQuery {
@@ -10,8 +10,8 @@ export class ScopedQuery {
   workspaceId?: string;
 }
 
-/** How every list is paged: newest first, `cursor` is the previous page's `nextCursor`. */
-export class PageQuery extends ScopedQuery {
+/** How long a page of any list is. What its `cursor` looks like is up to the ids of the list. */
+export class LimitedQuery extends ScopedQuery {
   /** How many items at most, 1 to 200. */
   @IsOptional()
   @Type(() => Number)
@@ -19,10 +19,21 @@ export class PageQuery extends ScopedQuery {
   @Min(1)
   @Max(200)
   limit: number = 50;
+}
 
+/** How lists of things with a UUID are paged: newest first, `cursor` is the previous page's `nextCursor`. */
+export class PageQuery extends LimitedQuery {
   /** `nextCursor` of the page before. */
   @IsOptional()
   @IsUUID()
+  cursor?: string;
+}
+
+/** How logs are paged, whose rows are numbered: newest first. */
+export class LogPageQuery extends LimitedQuery {
+  /** `nextCursor` of the page before. */
+  @IsOptional()
+  @Matches(/^\d{1,18}$/, { message: 'must be the nextCursor of the page before' })
   cursor?: string;
 }
 
