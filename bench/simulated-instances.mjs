@@ -20,6 +20,7 @@ import { DataSource } from 'typeorm';
 import { AccountSessions } from '../dist/src/accounts/account-sessions.service.js';
 import { Account } from '../dist/src/accounts/account.entity.js';
 import { SandboxClient } from '../dist/src/accounts/sandbox-client.js';
+import { OwnAccounts } from '../dist/src/accounts/own-accounts.service.js';
 import { SessionSnapshots } from '../dist/src/accounts/session-snapshots.service.js';
 import { InstanceLease } from '../dist/src/instances/instance-lease.service.js';
 import { Server } from '../dist/src/instances/server.entity.js';
@@ -118,11 +119,12 @@ const instances = new Map();
 for (let number = 0; number < options.instances; number += 1) {
   const config = configOf(number);
   const { id } = config.instance;
+  const lease = new InstanceLease(config, logger);
   const sessions = new AccountSessions(
     config,
     logger,
-    database.getRepository(Account),
-    new InstanceLease(config, logger),
+    new OwnAccounts(database.getRepository(Account), config, lease),
+    lease,
     new ServersService(database.getRepository(Server), database, config),
     new SessionSnapshots(config, database, logger),
     new SandboxClient(config),

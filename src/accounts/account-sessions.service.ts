@@ -1,10 +1,8 @@
 import { Inject, Injectable, type OnApplicationBootstrap, type OnModuleDestroy } from '@nestjs/common';
-import { InjectRepository } from '@nestjs/typeorm';
 import { EventEmitter } from 'node:events';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import pLimit, { type LimitFunction } from 'p-limit';
-import { In, Not, Repository } from 'typeorm';
 import { InstanceLease } from '../instances/instance-lease.service.js';
 import { MachineCpu } from '../instances/stats-sampler.js';
 import { ServersService } from '../instances/servers.service.js';
@@ -19,8 +17,9 @@ import { endBrowsersOn } from '../whatsapp/browser-processes.js';
 import { profileDir } from '../whatsapp/browser-profile.js';
 import { pruneCaches } from '../whatsapp/profile-archive.js';
 import type { SessionOptions, WhatsAppSession } from '../whatsapp/whatsapp-session.js';
-import { AccountDriver, type AccountObservation } from './account-driver.js';
-import { Account, type AccountStatus, drivenStatuses } from './account.entity.js';
+import { AccountDriver } from './account-driver.js';
+import { type Account, drivenStatuses } from './account.entity.js';
+import { OwnAccounts } from './own-accounts.service.js';
 import { SessionSnapshots } from './session-snapshots.service.js';
 import { SandboxClient } from './sandbox-client.js';
 
@@ -89,7 +88,7 @@ export class AccountSessions
   constructor(
     @Inject(CONFIG) private readonly config: Config,
     @Inject(LOGGER) private readonly logger: Logger,
-    @InjectRepository(Account) private readonly accounts: Repository<Account>,
+    private readonly own: OwnAccounts,
     private readonly lease: InstanceLease,
     private readonly servers: ServersService,
     private readonly snapshots: SessionSnapshots,
@@ -125,7 +124,7 @@ export class AccountSessions
     const rank = await this.lease.acquire();
     await this.servers.register();
     // Nothing runs yet: what the row says of a session that a dead predecessor had is no longer so.
-    await this.setAll([...drivenStatuses, 'reconnecting'], 'starting');
+    await this.own.setAll([...drivenStatuses, 'reconnecting'], 'starting');
     this.restoreAt = delay(rank * this.config.instance.staggerMs, undefined, { ref: false });
     this.lease.measure = () => ({ memoryBytes: this.memoryBytes, cpu: cpu.percent() });
     this.guardian.extend(this.lease.browsersGoneBy);
@@ -153,7 +152,7 @@ export class AccountSessions
     this.timers.forEach((timer) => clearInterval(timer));
     await this.reconciling;
     await Promise.all([...this.drivers.values()].map((driver) => driver.stop()));
-    await this.setAll(drivenStatuses, 'reconnecting');
+    await this.own.setAll(drivenStatuses, 'reconnecting');
     await this.lease.retire();
     await this.guardian.close();
   }
@@ -176,22 +175,6 @@ export class AccountSessions
     return driver;
   }
 
-  /** Says of all accounts of this instance in some statuses that it starts anew. */
-  private async setAll(from: AccountStatus[], status: AccountStatus): Promise<void> {
-    await this.accounts
-      .createQueryBuilder()
-      .update()
-      .set({ status, statusReason: 'instance_restart', qr: null, pairingCode: null })
-      .where({ ...this.own, status: In(from) })
-      .andWhere(this.isThisLife, this.life)
-      .execute();
-  }
-
-  /** The accounts that this instance is to drive. */
-  private get own() {
-    return { instanceId: this.config.instance.id, desiredState: 'connected' as const };
-  }
-
   private reconcile(): void {
     if (this.reconcileQueued || this.stopping) return;
     this.reconcileQueued = true;
@@ -208,13 +191,13 @@ export class AccountSessions
 
   private async reconcileNow(): Promise<void> {
     const { fences } = this;
-    const wanted = await this.readWanted();
+    const wanted = await this.own.wanted();
     const byId = new Map(wanted.map((account) => [account.id, account]));
     for (const driver of this.drivers.values()) {
       const account = byId.get(driver.account.id);
       if (!account || driver.hasEnded || isOutdated(driver, account)) void this.letGo(driver);
     }
-    await this.release();
+    await this.own.release([...this.drivers.keys()]);
     for (const account of wanted) {
       // Everything was closed meanwhile: what was read is of before.
       if (fences !== this.fences) return;
@@ -222,24 +205,9 @@ export class AccountSessions
       // One that is being stopped is started again when it has ended.
       if (!driver) await this.drive(account);
       // Somebody took this instance for dead, or asked to connect at the moment in which the account became ready.
-      else if (driver.ready && account.status !== 'ready' && !driver.isStopping) await this.sayReady(account);
+      else if (driver.ready && account.status !== 'ready' && !driver.isStopping)
+        await this.own.sayReady(account);
     }
-  }
-
-  /** The accounts that are to be driven here, those with urgent messages first. */
-  private readWanted(): Promise<Account[]> {
-    return this.accounts
-      .createQueryBuilder('account')
-      .addSelect(
-        `coalesce((select m.priority from messages m where m.account_id = account.id and m.stage = 'queued'
-           order by m.priority desc limit 1), -1)`,
-        'urgency',
-      )
-      .where(this.own)
-      .andWhere({ status: Not(In(['waiting', 'conflict', 'failed', 'logged_out', 'disconnected'])) })
-      .orderBy('urgency', 'DESC')
-      .addOrderBy('account.id')
-      .getMany();
   }
 
   /** Stops a driver in good order; what follows is up to the next look at the rows. */
@@ -274,45 +242,6 @@ export class AccountSessions
     this.drivers.delete(id);
     this.memory.delete(id);
     this.guardian.unwatch(id);
-  }
-
-  /** Lets go of the accounts that have no browser here any more, so that their next owner may start. */
-  private async release(): Promise<void> {
-    const { id } = this.config.instance;
-    await this.accounts
-      .createQueryBuilder()
-      .update()
-      .set({ heldBy: null })
-      .where('held_by = :id and id <> all(:driven)', { id, driven: [...this.drivers.keys()] })
-      .andWhere(this.isThisLife, this.life)
-      .execute();
-  }
-
-  /** Makes this instance the holder, if it owns the account and nobody else can have a browser open for it. */
-  private async claim({ id, epoch }: Account): Promise<boolean> {
-    const { takeoverMarginMs } = this.config.instance;
-    const { affected } = await this.accounts
-      .createQueryBuilder()
-      .update()
-      .set({ heldBy: this.config.instance.id })
-      .where({ ...this.own, id, epoch })
-      .andWhere(this.isThisLife, this.life)
-      .andWhere(
-        `(held_by is null or held_by = :instance or exists (select from instances holder where holder.id = held_by
-           and (holder.stopped_at is not null
-             or holder.lease_expires_at + :margin * interval '1 millisecond' < now())))`,
-        { margin: takeoverMarginMs },
-      )
-      .execute();
-    return (affected ?? 0) > 0;
-  }
-
-  /** SQL: this process is still the one that has its instance's lease, and that is good. */
-  private readonly isThisLife =
-    'exists (select from instances life where life.id = :instance and life.incarnation = :incarnation and life.lease_expires_at > now())';
-
-  private get life() {
-    return { instance: this.config.instance.id, incarnation: this.lease.incarnation };
   }
 
   /** Closes every browser at once: this process may drive nothing until it has a lease again. */
@@ -350,16 +279,9 @@ export class AccountSessions
     }
   }
 
-  private async sayReady({ id, epoch, status }: Account): Promise<void> {
-    await this.accounts.update(
-      { id, instanceId: this.config.instance.id, epoch, status, desiredState: 'connected' },
-      { status: 'ready', statusReason: null },
-    );
-  }
-
   private async drive(account: Account): Promise<void> {
     const { sessions, sandbox } = this.config;
-    if (!(await this.claim(account)) || !this.lease.held || this.stopping) return;
+    if (!(await this.own.claim(account)) || !this.lease.held || this.stopping) return;
     await this.guardian.watch(account.id);
     // One report after the other: two at once could be written in the wrong order.
     let reported: Promise<unknown> = Promise.resolve();
@@ -382,7 +304,7 @@ export class AccountSessions
       },
       startSlot: (start) => this.inStartSlot(account, start),
       report: (observation) => {
-        const report = reported.then(() => this.report(account, observation));
+        const report = reported.then(() => this.own.report(account, observation));
         reported = report.catch(() => undefined);
         return report;
       },
@@ -405,32 +327,6 @@ export class AccountSessions
     if (path === null)
       throw new Error('No browser was found. Install chromium-headless-shell, or set CHROMIUM_PATH.');
     return path;
-  }
-
-  /** Writes what is seen of an account, if this instance still owns it at this epoch. */
-  private async report(account: Account, seen: AccountObservation): Promise<boolean> {
-    const inMs = (ms: number) => new Date(Date.now() + ms);
-    const result = await this.accounts
-      .createQueryBuilder()
-      .update()
-      .set({
-        status: seen.status,
-        statusReason: seen.statusReason,
-        qr: seen.qr?.value ?? null,
-        qrExpiresAt: seen.qr ? inMs(seen.qr.expiresInMs) : null,
-        pairingCode: seen.pairingCode?.value ?? null,
-        pairingCodeExpiresAt: seen.pairingCode ? inMs(seen.pairingCode.expiresInMs) : null,
-        ...(seen.desiredState ? { desiredState: seen.desiredState } : {}),
-        // Without credentials there is nothing to own: the next connect may place the account anywhere.
-        ...(seen.status === 'logged_out' ? { instanceId: null, linkedAt: null } : {}),
-        ...(seen.phoneNumber ? { phoneNumber: seen.phoneNumber } : {}),
-        ...(seen.lid ? { lid: seen.lid } : {}),
-        ...(seen.connected ? { lastConnectedAt: new Date(), linkedAt: account.linkedAt ?? new Date() } : {}),
-      })
-      .where({ ...this.own, id: account.id, epoch: account.epoch })
-      .andWhere(this.isThisLife, this.life)
-      .execute();
-    return (result.affected ?? 0) > 0;
   }
 
   /** At most so many sessions start at once: a start is the most expensive thing that an instance does. */

@@ -10,6 +10,7 @@ import { InternalMessagesController } from '../messages/messages.internal.js';
 import { MessageSender } from '../messages/message-sender.service.js';
 import { ReceivedService } from '../messages/received.service.js';
 import { InstanceLease } from '../instances/instance-lease.service.js';
+import { OwnAccounts } from '../accounts/own-accounts.service.js';
 import { SessionSnapshots } from '../accounts/session-snapshots.service.js';
 import { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
 import { SessionListener } from '../messages/session.listener.js';
@@ -21,6 +22,7 @@ import { DatabaseModule } from '../platform/database/database.module.js';
   controllers: [InternalHealthController, InternalAccountsController, InternalMessagesController],
   providers: [
     InstanceLease,
+    OwnAccounts,
     SessionSnapshots,
     SandboxClient,
     { provide: OPEN_SESSION, useValue: ((options) => new WhatsAppSession(options)) satisfies OpenSession },

@@ -3,6 +3,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Browser, LaunchOptions, Page } from 'puppeteer';
 import whatsapp, { type Client } from 'whatsapp-web.js';
 import { launchOptions, type Network } from './browser-launch.js';
+import { within, withDeadline } from './deadlines.js';
+import { DialogWatch, dialogTextLength, probeLimitMs } from './dialog-watch.js';
 import { browsersEnded, groupEnded, memoryOf } from './browser-processes.js';
 import { claimProfile } from './browser-profile.js';
 import {
@@ -11,7 +13,6 @@ import {
   connectionState,
   hasFlotilla,
   installFlotilla,
-  lookForDialog,
   logOut,
   type PageEvent,
   type PageMessage,
@@ -91,18 +92,11 @@ const probeMs = 250;
 const gatherMs = 20;
 /** How long a page may take for a short answer. */
 const answerMs = 15_000;
-/** How long the page is waited for each time that it is looked at. */
-const probeLimitMs = 2_000;
 /** A killed browser is gone in some 20 ms, on a machine that has time for it. */
 const killMs = 1_000;
 const finishSendsMs = 10_000;
 const closeMs = 5_000;
 const logoutMs = 10_000;
-/** Looks for dialogs: while it starts or one is open, while a person has to answer one, and while it is ready. */
-const dialogMs = { starting: 1_000, unanswered: 5_000, ready: 30_000 };
-const dialogTries = 3;
-const dialogTextLength = 200;
-
 /** Where a session stands. In `linking` a person is expected to scan or type. */
 type Phase = 'launching' | 'loading' | 'linking' | 'syncing' | 'ready';
 
@@ -122,12 +116,16 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   private starting: Promise<void> | null = null;
   private confirmedLogout: (() => void) | null = null;
   private readonly sends = new Set<Promise<unknown>>();
-  private nextDialogLook = 0;
-  private dialogsSeen = 0;
-  private openDialog: string | null = null;
+  private readonly dialogs: DialogWatch;
 
   constructor(private readonly options: SessionOptions) {
     super();
+    this.dialogs = new DialogWatch({
+      onOpen: (text) => {
+        if (!this.ended) this.emit('action_required', text);
+      },
+      onWarning: options.onWarning,
+    });
   }
 
   get ready(): boolean {
@@ -400,7 +398,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
         this.enter('loading');
       }
       const shown = this.phase === 'ready' ? '' : await this.probe(page);
-      if (page && performance.now() >= this.nextDialogLook) await this.clearDialog(page);
+      if (page) await this.dialogs.lookAt(page, this.phase === 'ready');
       const late = this.lateness(shown);
       if (late && !this.ended) await this.close(...late);
       await delay(probeMs, undefined, { ref: false });
@@ -428,7 +426,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     if (seen.state === 'CONNECTED' || seen.state === 'PAIRING') this.enter('syncing');
     if (seen.hasSynced && !this.isAuthenticated && ++this.syncedUnheard === 4)
       page.evaluate(announceSynced).catch(() => undefined);
-    const dialog = this.openDialog === null ? '' : `, under the dialog "${this.openDialog}"`;
+    const dialog = this.dialogs.open === null ? '' : `, under the dialog "${this.dialogs.open}"`;
     return `the page's state is ${seen.state}, ${seen.hasSynced ? 'synced' : 'not synced'}${dialog}`;
   }
 
@@ -445,33 +443,6 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     return null;
   }
 
-  /** Presses away a dialog that WhatsApp Web shows, a few times, and then tells that a person has to answer it. */
-  private async clearDialog(page: Page): Promise<void> {
-    const mayPress = this.dialogsSeen < dialogTries;
-    const dialog = await within(
-      page.evaluate(lookForDialog, mayPress).catch(() => undefined),
-      probeLimitMs,
-    );
-    this.nextDialogLook = performance.now() + dialogMs[this.phase === 'ready' ? 'ready' : 'starting'];
-    // A page that does not answer, or is just being loaded, shows neither a dialog nor none.
-    if (dialog === undefined || this.ended) return;
-    if (dialog === null) {
-      if (this.openDialog !== null) this.emit('action_required', null);
-      this.openDialog = null;
-      this.dialogsSeen = 0;
-      return;
-    }
-    const text = dialog.text.slice(0, dialogTextLength);
-    this.nextDialogLook = performance.now() + dialogMs[mayPress ? 'starting' : 'unanswered'];
-    this.dialogsSeen += 1;
-    if (dialog.pressed !== null)
-      this.options.onWarning(`pressed "${dialog.pressed}" in a dialog of WhatsApp Web: ${text}`, null);
-    if (mayPress || this.openDialog !== null) return;
-    this.openDialog = text;
-    this.options.onWarning(`a dialog of WhatsApp Web stays open: ${text}`, null);
-    this.emit('action_required', text);
-  }
-
   private async close(reason: CloseReason, detail: string): Promise<void> {
     if (this.ended) return;
     await this.stop();
@@ -485,31 +456,6 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
  */
 function hearPipes(browser: Browser): void {
   for (const pipe of browser.process()?.stdio ?? []) pipe?.on('error', () => undefined);
-}
-
-/** @throws when `work` takes longer than `ms` */
-async function withDeadline<Result>(work: Promise<Result>, ms: number): Promise<Result> {
-  const timer = new AbortController();
-  const timeout = delay(ms, undefined, { signal: timer.signal, ref: false }).then(() => {
-    throw new Error(`The page did not answer within ${ms} ms.`);
-  });
-  try {
-    return await Promise.race([work, timeout]);
-  } finally {
-    timer.abort();
-    timeout.catch(() => undefined);
-  }
-}
-
-/** What `work` comes to within `ms`, else undefined. */
-async function within<Result>(work: Promise<Result> | undefined, ms: number): Promise<Result | undefined> {
-  const timer = new AbortController();
-  const timeout = delay(ms, undefined, { signal: timer.signal, ref: false }).catch(() => undefined);
-  try {
-    return await Promise.race([work, timeout]);
-  } finally {
-    timer.abort();
-  }
 }
 
 async function aborted(signal: AbortSignal): Promise<void> {

@@ -8,6 +8,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { AccountSessions, OPEN_SESSION } from '../../src/accounts/account-sessions.service.js';
 import { Account } from '../../src/accounts/account.entity.js';
 import { SandboxClient } from '../../src/accounts/sandbox-client.js';
+import { OwnAccounts } from '../../src/accounts/own-accounts.service.js';
 import { SessionSnapshots } from '../../src/accounts/session-snapshots.service.js';
 import { InstanceLease } from '../../src/instances/instance-lease.service.js';
 import { InstancesModule } from '../../src/instances/instances.module.js';
@@ -76,6 +77,7 @@ let workspaceId: string;
   imports: [DatabaseModule, InstancesModule, TypeOrmModule.forFeature([Account])],
   providers: [
     InstanceLease,
+    OwnAccounts,
     SessionSnapshots,
     SandboxClient,
     AccountSessions,
