@@ -266,7 +266,10 @@ export class AccountSessions
   async checkMemory(): Promise<void> {
     for (const [id, driver] of this.drivers) {
       if (!driver.ready) continue;
-      const bytes = await driver.current.memoryBytes().catch(() => null);
+      const bytes = await driver.current.memoryBytes().catch((error: unknown) => {
+        this.logger.debug({ err: error, accountId: id }, 'the memory of a browser could not be read');
+        return null;
+      });
       if (bytes === null || !this.drivers.has(id)) continue;
       const isOverBudget = bytes > this.config.sessions.memoryBudgetBytes;
       if (isOverBudget && this.memory.get(id)?.isOverBudget) {
