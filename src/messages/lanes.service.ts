@@ -3,7 +3,7 @@ import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
 import { type JobHint, QueuesService } from '../queues/queues.service.js';
 import { queueOf } from './message.entity.js';
-import { laneHead } from './message-rows.js';
+import { laneHead, strictOrder } from './message-rows.js';
 
 /** How many heads one sweep puts at the most; the next sweep goes on. */
 const sweepLimit = 20_000;
@@ -27,11 +27,11 @@ export class LanesService {
   /** Puts the head of one lane, unless a message of it is being sent: then its completion will. */
   async feed(accountId: string): Promise<void> {
     const [head] = await this.database.query(
-      `select head.id, head.priority from ${laneHead('$1')} head
+      `select head.id, head.priority from ${laneHead('$1', '$2')} head
        where head.next_attempt_at <= now()
          and exists (select from accounts where id = $1 and status = 'ready')
          and not exists (select from messages where account_id = $1 and stage = 'sending')`,
-      [accountId],
+      [accountId, strictOrder],
     );
     if (head) await this.queues.put([headOf(head.id, head.priority)]);
   }
@@ -60,11 +60,12 @@ export class LanesService {
       `select head.id, head.priority from accounts a
        cross join lateral (
          (select m.id, m.priority, m.next_attempt_at from messages m where m.account_id = a.id and m.stage = 'sending')
-         union all ${laneHead('a.id')}
+         union all ${laneHead('a.id', '$1')}
          limit 1
        ) head
        where a.status = 'ready' and head.next_attempt_at <= now()
        limit ${sweepLimit}`,
+      [strictOrder],
     );
     await this.queues.put(heads.map(({ id, priority }) => headOf(id, priority)));
     return heads.length;

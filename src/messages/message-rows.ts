@@ -1,5 +1,5 @@
 import type { DataSource } from 'typeorm';
-import { Message } from './message.entity.js';
+import { Message, priorities } from './message.entity.js';
 
 /** Runs one statement: on the pool, or inside a transaction. @returns its rows */
 export type RunSql = (text: string, values: unknown[]) => Promise<Record<string, unknown>[]>;
@@ -13,12 +13,20 @@ export function toMessage(sql: DataSource, row: Record<string, unknown>): Messag
   return message;
 }
 
+/** Every priority, the most urgent first: the order in which a lane is sent unless somebody wants another. */
+export const strictOrder: readonly number[] = priorities.map((_name, priority) => priority).reverse();
+
 /**
- * SQL for the head of the lane of the account that `account` names: the most urgent queued message, the oldest of its
- * priority first. One that waits for its next attempt holds back the others of its lane, so that order is kept.
+ * SQL for the head of the lane of the account that `account` names: the oldest queued message of the first priority in
+ * `order` (a smallint[]) that has any; priorities that are not in it stay where they are. One index look-up a priority,
+ * however much waits. A head that waits for its next attempt holds back the others of its lane, so that order is kept.
  */
-export function laneHead(account: string): string {
-  return `(select m.id, m.priority, m.next_attempt_at from messages m
-    where m.account_id = ${account} and m.stage = 'queued' and (m.expires_at is null or m.expires_at > now())
-    order by m.priority desc, m.seq limit 1)`;
+export function laneHead(account: string, order: string): string {
+  return `(select first.id, first.priority, first.next_attempt_at
+    from unnest(${order}::smallint[]) with ordinality as wanted (priority, place)
+    cross join lateral (select m.id, m.priority, m.next_attempt_at from messages m
+      where m.account_id = ${account} and m.stage = 'queued' and m.priority = wanted.priority
+        and (m.expires_at is null or m.expires_at > now())
+      order by m.seq limit 1) first
+    order by wanted.place limit 1)`;
 }

@@ -10,12 +10,13 @@ import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import { queuePolicies, type QueuePolicy } from '../queues/queue-policies.js';
 import { queueOf } from './message.entity.js';
-import { laneHead } from './message-rows.js';
+import { laneHead, strictOrder } from './message-rows.js';
 
 /** A message that this worker is sending, with where to send it. */
 export interface Claim {
   id: string;
   accountId: string;
+  workspaceId: string;
   chatId: string;
   text: string;
   whatsappId: string;
@@ -74,16 +75,24 @@ export class SendingService {
     @Inject(LOGGER) private readonly logger: Logger,
   ) {}
 
-  /** Claims the most urgent due message of the lane that `messageId` belongs to, or a send of it whose worker died. */
-  async claim(messageId: string): Promise<Claim | null> {
-    return (await this.claimQueued(messageId)) ?? (await this.takeOver(messageId));
+  /**
+   * Claims the first due message of the lane that `messageId` belongs to, or a send of it whose worker died.
+   * @param order the priorities that may be sent, the first one first
+   */
+  async claim(messageId: string, order: readonly number[] = strictOrder): Promise<Claim | null> {
+    return (await this.claimQueued(messageId, order)) ?? (await this.takeOver(messageId));
   }
 
   /**
    * Sends a claimed message.
-   * @param goOn claims the lane's next message in the same stroke, instead of only naming it
+   * @param next of which priorities the lane's next message is named, the first one first
+   * @param goOn of which priorities it is claimed in the same stroke
    */
-  async send(claim: Claim, goOn: boolean): Promise<SendOutcome> {
+  async send(
+    claim: Claim,
+    next: readonly number[] = strictOrder,
+    goOn: readonly number[] = [],
+  ): Promise<SendOutcome> {
     const renewal = setInterval(() => this.renew(claim), renewClaimMs);
     try {
       if (claim.instanceUrl === null) throw new InstanceUnreachable('(none)', 'the account has no instance');
@@ -96,9 +105,9 @@ export class SendingService {
         message,
         this.config.sendTimeoutMs + 2_000,
       );
-      return await this.finish(claim, { status: 'sent' }, goOn);
+      return await this.finish(claim, { status: 'sent' }, next, goOn);
     } catch (error) {
-      return await this.handleFailure(claim, error, goOn);
+      return await this.handleFailure(claim, error, next, goOn);
     } finally {
       clearInterval(renewal);
     }
@@ -124,17 +133,17 @@ export class SendingService {
   }
 
   /** The lane's head, when it is due and nothing of the lane is being sent. */
-  private async claimQueued(messageId: string): Promise<Claim | null> {
+  private async claimQueued(messageId: string, order: readonly number[]): Promise<Claim | null> {
     try {
       const rows = await prepared<Claim>(
         this.database,
         `update messages m set ${claiming('$2')}
          from accounts a left join instances i on i.id = a.instance_id
-         where m.id = (select head.id from ${laneHead('(select account_id from messages where id = $1)')} head)
+         where m.id = (select head.id from ${laneHead('(select account_id from messages where id = $1)', '$3')} head)
            and m.stage = 'queued' and m.next_attempt_at <= now() and a.id = m.account_id and a.status = 'ready'
            and not exists (select from messages s where s.account_id = m.account_id and s.stage = 'sending')
          returning ${claimColumns}`,
-        [messageId, this.config.worker.name],
+        [messageId, this.config.worker.name, order],
       );
       return rows[0] ?? null;
     } catch (error) {
@@ -158,55 +167,54 @@ export class SendingService {
     return rows[0] ?? null;
   }
 
-  /** Writes the end of a send, and reads or claims the lane's next message, in one statement. */
+  /** Writes the end of a send, and names or claims the lane's next message, in one statement. */
   private async finish(
     claim: Claim,
     end: { status: 'sent' } | { status: 'failed'; code: string; message: string },
-    goOn: boolean,
+    next: readonly number[],
+    goOn: readonly number[],
   ): Promise<SendOutcome> {
-    const values = [
-      claim.id,
-      claim.accountId,
-      end.status,
-      end.status === 'failed' ? end.code : null,
-      end.status === 'failed' ? end.message : null,
-    ];
-    if (!goOn) {
-      const [head] = await prepared<{ id: string; priority: number }>(
-        this.database,
-        `${finished} select head.id, head.priority from ${laneHead('$2')} head where head.next_attempt_at <= now()`,
-        values,
-      );
-      return { kind: 'done', next: null, head: head ?? null };
-    }
     try {
-      const [next] = await prepared<Claim>(
+      const [row] = await prepared<Partial<Claim> & { headId: string; headPriority: number }>(
         this.database,
-        `${finished}, claimed as (
-           update messages m set ${claiming('$6')}
-           from accounts a left join instances i on i.id = a.instance_id
-           where m.id = (select head.id from ${laneHead('$2')} head where head.next_attempt_at <= now())
-             and m.stage = 'queued' and a.id = m.account_id and a.status = 'ready'
-             and not exists (select from messages s where s.account_id = $2 and s.stage = 'sending' and s.id <> $1)
-             -- The finished one first: the index allows one message of an account that is being sent.
-             and (select count(*) from finished) >= 0
-           returning ${claimColumns})
-         select * from claimed`,
-        [...values, this.config.worker.name],
+        finishAndClaim,
+        [
+          claim.id,
+          claim.accountId,
+          end.status,
+          end.status === 'failed' ? end.code : null,
+          end.status === 'failed' ? end.message : null,
+          next,
+          goOn,
+          this.config.worker.name,
+        ],
       );
-      return { kind: 'done', next: next ?? null, head: null };
+      if (!row) return { kind: 'done', next: null, head: null };
+      const { headId, headPriority, ...claimed } = row;
+      if (claimed.id) return { kind: 'done', next: claimed as Claim, head: null };
+      return { kind: 'done', next: null, head: { id: headId, priority: headPriority } };
     } catch (error) {
       // Another worker claimed the lane's next message at the same moment, which undid this statement.
-      if (isUniqueViolation(error)) return this.finish(claim, end, false);
+      if (isUniqueViolation(error)) return this.finish(claim, end, next, []);
       throw error;
     }
   }
 
-  private async handleFailure(claim: Claim, error: unknown, goOn: boolean): Promise<SendOutcome> {
+  private async handleFailure(
+    claim: Claim,
+    error: unknown,
+    next: readonly number[],
+    goOn: readonly number[],
+  ): Promise<SendOutcome> {
     const problem = error instanceof Problem ? error : new Problem(500, 'worker.failed', String(error));
     const policy: QueuePolicy = queuePolicies[queueOf(claim.priority)];
     if (permanent.has(problem.code)) {
-      return this.finish(claim, { status: 'failed', code: problem.code, message: problem.message }, goOn);
+      return this.finish(
+        claim,
+        { status: 'failed', code: problem.code, message: problem.message },
+        next,
+        goOn,
+      );
     }
     this.logger.warn(
       { messageId: claim.id, code: problem.code, detail: problem.message, attempt: claim.attempt },
@@ -249,20 +257,34 @@ export class SendingService {
   }
 }
 
-/** $1 the message, $2 its account, $3 the status, $4 and $5 the error's code and message */
-const finished = `with finished as (
-  update messages set status = $3, error_code = $4, error_message = $5,
-    sent_at = case when $3 = 'sent' then now() else sent_at end,
-    failed_at = case when $3 = 'failed' then now() else failed_at end
-  where id = $1 and status = 'sending' returning id)`;
-
 function claiming(worker: string): string {
   return `status = 'sending', attempts = m.attempts + 1, claimed_by = ${worker},
     next_attempt_at = now() + ${claimMs} * interval '1 millisecond'`;
 }
 
-const claimColumns = `m.id, m.priority, m.account_id as "accountId", m.chat_id as "chatId", m.text, m.whatsapp_id as "whatsappId",
-  m.attempts as attempt, a.epoch, i.url as "instanceUrl"`;
+const claimColumns = `m.id, m.priority, m.account_id as "accountId", m.workspace_id as "workspaceId", m.chat_id as "chatId", m.text,
+  m.whatsapp_id as "whatsappId", m.attempts as attempt, a.epoch, i.url as "instanceUrl"`;
+
+/**
+ * $1 the message, $2 its account, $3 the status, $4 and $5 the error's code and message, $6 the priorities of which the next
+ * message is named, $7 those of which it is claimed, $8 the worker
+ */
+const finishAndClaim = `with finished as (
+    update messages set status = $3, error_code = $4, error_message = $5,
+      sent_at = case when $3 = 'sent' then now() else sent_at end,
+      failed_at = case when $3 = 'failed' then now() else failed_at end
+    where id = $1 and status = 'sending' returning id),
+  head as (select * from ${laneHead('$2', '$6')} head where head.next_attempt_at <= now()),
+  claimed as (
+    update messages m set ${claiming('$8')}
+    from head, accounts a left join instances i on i.id = a.instance_id
+    where m.id = head.id and head.priority = any($7::smallint[]) and m.stage = 'queued' and a.id = m.account_id
+      and a.status = 'ready'
+      and not exists (select from messages s where s.account_id = $2 and s.stage = 'sending' and s.id <> $1)
+      -- The finished one first: the index allows one message of an account that is being sent.
+      and (select count(*) from finished) >= 0
+    returning ${claimColumns})
+  select claimed.*, head.id as "headId", head.priority as "headPriority" from head left join claimed on true`;
 
 function isUniqueViolation(error: unknown): boolean {
   return (error as { code?: string }).code === '23505';

@@ -79,6 +79,18 @@ describe('claiming', () => {
     expect((await sending.claim(second))?.id).toBe(first);
   });
 
+  it('takes only what its worker serves, in the order that it is told', async () => {
+    const normal = await accept('normal');
+    const high = await accept('high', { priority: 'high' });
+    const campaign = await accept('campaign');
+    await database.query('update messages set priority = 0 where id = $1', [campaign]);
+    expect(await sending.claim(normal, [3])).toBeNull();
+    expect((await sending.claim(normal, [3, 0, 2, 1]))?.id).toBe(campaign);
+    await database.query(`update messages set status = 'sent' where id = $1`, [campaign]);
+    expect((await sending.claim(normal, [1, 2]))?.id).toBe(normal);
+    expect(await statusOf(high)).toBe('queued');
+  });
+
   it('lets one of many at once through, for each account', async () => {
     const accounts = [accountId, await newAccount(), await newAccount()];
     const jobs: string[] = [];

@@ -81,6 +81,7 @@ const environmentSchema = z
     WORKERS: z.coerce.number().int().min(1).max(100).default(1),
     WORKER_NAME: z.string().min(1).default('worker_00'),
     WORKER_CONCURRENCY: z.coerce.number().int().min(1).max(500).default(32),
+    CAMPAIGN_SHARE: z.coerce.number().min(0).max(0.5).default(0.05),
 
     CHROMIUM_PATH: optional,
     SESSION_START_CONCURRENCY: z.coerce
@@ -242,6 +243,8 @@ function toConfig(env: Environment, envFile: string | null, varDir: string, serv
       name: `${serverId}.${env.WORKER_NAME}`,
       count: env.WORKERS,
       concurrency: env.WORKER_CONCURRENCY,
+      /** The part of the sends that campaigns get although more urgent messages wait; urgent ones are behind nobody. */
+      campaignShare: env.CAMPAIGN_SHARE,
     },
     sessions: {
       dir: join(varDir, 'sessions'),
