@@ -4,6 +4,8 @@ import { AccountSessions, SessionNotReady } from '../accounts/account-sessions.s
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import { Problem } from '../platform/errors/problem.js';
+import type { Logger } from '../platform/logging/logger.js';
+import { LOGGER } from '../platform/logging/logging.module.js';
 import type { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
 import type { DeliverMessage } from './sending.service.js';
 
@@ -19,9 +21,9 @@ export class RefusedByWhatsApp extends Problem {
   }
 }
 
-export class SendTimedOut extends Problem {
+export class NoAnswer extends Problem {
   constructor(ms: number) {
-    super(504, 'whatsapp.no_ack', `WhatsApp did not acknowledge the message within ${ms} ms.`);
+    super(504, 'whatsapp.no_answer', `WhatsApp Web did not take the message within ${ms} ms.`);
   }
 }
 
@@ -47,6 +49,7 @@ export class MessageSender implements OnApplicationBootstrap {
     private readonly sessions: AccountSessions,
     private readonly sampler: StatsSampler,
     @Inject(CONFIG) private readonly config: Config,
+    @Inject(LOGGER) private readonly logger: Logger,
   ) {}
 
   /** From now on the statistics of this instance are written. */
@@ -85,24 +88,40 @@ export class MessageSender implements OnApplicationBootstrap {
     session: WhatsAppSession,
     message: DeliverMessage,
   ): Promise<{ ack: number }> {
-    const { sendTimeoutMs } = this.config;
+    const { ackTimeoutMs } = this.config;
     const result = await session.sendText(
       message.chatId,
       message.text,
       message.whatsappId,
       message.attempt > 1,
-      sendTimeoutMs,
+      ackTimeoutMs,
     );
     if (result.outcome === 'not_registered') throw new RecipientNotRegistered(message.chatId);
     if (result.outcome === 'not_ready') throw new SessionNotReady(accountId);
     if (result.outcome === 'no_chat') throw new NoChat(message.chatId, result.detail);
-    if (result.outcome === 'pending') {
-      // An ack that was lost comes again with a new connection; without one the lane would wait for ever.
-      if (message.attempt > 1) this.sessions.driver(accountId).restart();
-      throw new PendingInPage();
+    if (result.outcome === 'pending' || result.outcome === 'timed_out') {
+      this.revive(accountId, session, message.attempt);
+      throw result.outcome === 'pending' ? new PendingInPage() : new NoAnswer(ackTimeoutMs);
     }
-    if (result.outcome === 'timed_out') throw new SendTimedOut(sendTimeoutMs);
     if (result.ack < 0) throw new RefusedByWhatsApp();
     return { ack: result.ack };
+  }
+
+  /**
+   * The watchdog: a message without ack 1 says that the session is dead, whatever it calls itself. Its connection is made
+   * anew, over which WhatsApp Web sends again what waits; if that does not help, its browser is.
+   */
+  private revive(accountId: string, session: WhatsAppSession, attempt: number): void {
+    this.logger.warn({ accountId, attempt }, 'no ack in time: the connection is made anew');
+    if (attempt > 1) this.sessions.driver(accountId).restart('no_ack');
+    else
+      session
+        .reconnect()
+        .catch((error: unknown) =>
+          this.logger.warn(
+            { err: error, accountId },
+            'the page did not reconnect; the next attempt restarts it',
+          ),
+        );
   }
 }

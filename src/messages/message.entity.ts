@@ -85,6 +85,14 @@ export class Message {
   @Column('integer')
   attempts!: number;
 
+  /** A queued message is not tried before this time; one that is being sent may be taken over after it. */
+  @Column('timestamptz', { name: 'next_attempt_at' })
+  nextAttemptAt!: Date;
+
+  /** How often it was sent anew, after it had failed or nobody could tell. */
+  @Column('integer')
+  resends!: number;
+
   @Column('text', { name: 'whatsapp_id' })
   whatsappId!: string;
 

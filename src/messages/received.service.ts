@@ -24,32 +24,35 @@ export interface Incoming {
 /** An `unknown` message that turns out to have arrived has no error any more. */
 const cleared = 'error_code = null, error_message = null';
 
+/** A message that is tried again because its outcome is unknown may be acknowledged at any moment. */
+const inDoubt: string[] = ['scheduled', 'queued', 'sending', 'unknown'];
+
 /** What each ack makes of a message, and from which states: a status only moves forward. */
 const transitions: { ack: number; set: string; from: string[] }[] = [
   {
     ack: -1,
     set: `status = 'failed', failed_at = now(), error_code = 'whatsapp.refused', error_message = 'WhatsApp refused the message (ack -1).'`,
-    from: ['sending', 'sent', 'unknown'],
+    from: [...inDoubt, 'sent'],
   },
   {
     ack: 1,
     set: `${cleared}, status = 'sent', sent_at = coalesce(m.sent_at, now())`,
-    from: ['sending', 'unknown'],
+    from: inDoubt,
   },
   {
     ack: 2,
     set: `${cleared}, status = 'delivered', sent_at = coalesce(m.sent_at, now()), delivered_at = coalesce(m.delivered_at, now())`,
-    from: ['sending', 'sent', 'unknown'],
+    from: [...inDoubt, 'sent'],
   },
   {
     ack: 3,
     set: `${cleared}, status = 'read', sent_at = coalesce(m.sent_at, now()), delivered_at = coalesce(m.delivered_at, now()), read_at = coalesce(m.read_at, now())`,
-    from: ['sending', 'sent', 'delivered', 'unknown'],
+    from: [...inDoubt, 'sent', 'delivered'],
   },
   {
     ack: 4,
     set: `${cleared}, status = 'played', sent_at = coalesce(m.sent_at, now()), delivered_at = coalesce(m.delivered_at, now()), read_at = coalesce(m.read_at, now())`,
-    from: ['sending', 'sent', 'delivered', 'read', 'unknown'],
+    from: [...inDoubt, 'sent', 'delivered', 'read'],
   },
 ];
 
@@ -114,8 +117,8 @@ export class ReceivedService {
   async awaitingAcks(accountId: string, limit: number): Promise<{ chatId: string; whatsappId: string }[]> {
     return this.database.query(
       `select chat_id as "chatId", whatsapp_id as "whatsappId" from messages
-       where account_id = $1 and direction = 'outgoing' and status in ('sending', 'sent', 'delivered', 'unknown')
-         and id > $3
+       where account_id = $1 and direction = 'outgoing' and id > $3
+         and (status in ('sending', 'sent', 'delivered', 'unknown') or (stage in ('queued', 'scheduled') and attempts > 0))
        order by id desc limit $2`,
       [accountId, limit, firstIdOf(new Date(Date.now() - awaitedForMs))],
     );

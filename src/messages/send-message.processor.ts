@@ -77,7 +77,7 @@ export class SendMessageProcessor implements QueueProcessor<Remainder> {
     } else if (remainder.kind === 'unclaimed') {
       // The send that kept the lane busy may have ended while this job still stood for the next head.
       const accountId = await this.sending.accountOf(remainder.messageId);
-      if (accountId) await this.lanes.feed(accountId);
+      if (accountId) await this.lanes.feed([accountId]);
     }
   }
 }

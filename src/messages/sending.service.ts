@@ -47,6 +47,10 @@ export type SendOutcome =
 /** How long a claim is its worker's alone. Taking it over from a live worker is safe too: the instance joins both. */
 const claimMs = 6_000;
 const renewClaimMs = 2_000;
+const backoffJitter = 0.2;
+/** When, and how often, a message of unknown outcome is sent again where that is the policy. */
+const resendAfterMs = 60_000;
+const mostResends = 5;
 /** Answers of an instance that mean it did nothing. */
 const notTried = new Set([
   'instance.unreachable',
@@ -228,7 +232,7 @@ export class SendingService {
 
   /**
    * The instance did nothing: the try does not count. A message of whose earlier try nobody knows the outcome stays
-   * `sending`, since it may have left already and must not be cancelled or overtaken.
+   * `sending`, since it may have left already and must not be cancelled or overtaken by others of its lane.
    */
   private async putBack(claim: Claim): Promise<void> {
     await this.database.query(
@@ -241,15 +245,31 @@ export class SendingService {
 
   private async keepForAnotherTry(claim: Claim): Promise<void> {
     const { backoffMs: waits }: QueuePolicy = queuePolicies[queueOf(claim.priority)];
-    const backoffMs = waits[Math.min(claim.attempt, waits.length) - 1];
+    const backoffMs = waits[Math.min(claim.attempt, waits.length) - 1]!;
+    // What failed together is not to be tried together.
+    const jittered = Math.round(backoffMs * (1 - backoffJitter + 2 * backoffJitter * Math.random()));
     await this.database.query(
       `update messages set next_attempt_at = now() + $2::int * interval '1 millisecond'
        where id = $1 and status = 'sending'`,
-      [claim.id, backoffMs],
+      [claim.id, jittered],
     );
   }
 
+  /**
+   * Nobody can tell what became of it: `unknown`, and its lane goes on. Where the workspace's policy says so it is sent
+   * again later instead, under its one id, at most {@link mostResends} times.
+   */
   private async giveUp(claim: Claim, problem: Problem): Promise<void> {
+    const [resent] = await this.database.query(
+      `update messages m set status = 'scheduled', scheduled_for = now() + ${resendAfterMs} * interval '1 millisecond',
+         resends = m.resends + 1, attempts = 1
+       from workspaces w
+       where m.id = $1 and m.status = 'sending' and w.id = m.workspace_id and w.unknown_policy = 'resend'
+         and m.resends < ${mostResends} and (m.expires_at is null or m.expires_at > now())
+       returning m.id`,
+      [claim.id],
+    );
+    if (resent.length > 0) return;
     await this.database.query(
       `update messages set status = 'unknown', error_code = $2, error_message = $3 where id = $1 and status = 'sending'`,
       [claim.id, problem.code, `After ${claim.attempt} tries: ${problem.message}`.slice(0, 1000)],

@@ -3,13 +3,13 @@ import { AccountsModule } from '../accounts/accounts.module.js';
 import { FleetTask } from '../accounts/fleet.task.js';
 import { EventsModule } from '../events/events.module.js';
 import { InstancesModule } from '../instances/instances.module.js';
-import { LanesTask } from '../messages/lanes.task.js';
+import { DueTask, LanesTask } from '../messages/lanes.task.js';
 import { MessagesModule } from '../messages/messages.module.js';
 import { PruningTask } from '../messages/pruning.task.js';
 import { DatabaseModule } from '../platform/database/database.module.js';
 import { SCHEDULED_TASKS, SchedulerService } from '../platform/scheduling/scheduler.service.js';
 
-const tasks = [LanesTask, FleetTask, PruningTask];
+const tasks = [LanesTask, DueTask, FleetTask, PruningTask];
 
 /** What the leading scheduler does again and again. */
 @Module({

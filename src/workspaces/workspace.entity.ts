@@ -1,5 +1,8 @@
 import { Column, CreateDateColumn, Entity, PrimaryColumn, UpdateDateColumn } from 'typeorm';
 
+export const unknownPolicies = ['hold', 'resend'] as const;
+export type UnknownPolicy = (typeof unknownPolicies)[number];
+
 /** A tenant: everything else belongs to one. */
 @Entity('workspaces')
 export class Workspace {
@@ -8,6 +11,10 @@ export class Workspace {
 
   @Column('text')
   name!: string;
+
+  /** What becomes of a message of unknown outcome: a person decides, or it is sent again under its one WhatsApp id. */
+  @Column('text', { name: 'unknown_policy', default: 'hold' })
+  unknownPolicy!: UnknownPolicy;
 
   @CreateDateColumn({ name: 'created_at', type: 'timestamptz' })
   createdAt!: Date;

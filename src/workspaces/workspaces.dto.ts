@@ -12,7 +12,7 @@ import {
 } from 'class-validator';
 import { Optional } from '../platform/http/optional.js';
 import { keyRoles, type ApiKey, type KeyRole } from './api-key.entity.js';
-import type { Workspace } from './workspace.entity.js';
+import { unknownPolicies, type UnknownPolicy, type Workspace } from './workspace.entity.js';
 
 export class CreateWorkspaceDto {
   /** @example Acme Ltd */
@@ -26,6 +26,11 @@ export class UpdateWorkspaceDto {
   @IsString()
   @Length(1, 200)
   name?: string;
+
+  /** What becomes of a message of which nobody can tell whether it was sent: it waits for a person, or is sent again under its one WhatsApp id. */
+  @Optional()
+  @IsIn(unknownPolicies)
+  unknownPolicy?: UnknownPolicy;
 }
 
 function IsIpRange(options: ValidationOptions) {
@@ -74,6 +79,7 @@ export class CreateApiKeyDto {
 export class WorkspaceResponse {
   id!: string;
   name!: string;
+  unknownPolicy!: UnknownPolicy;
   createdAt!: string;
   updatedAt!: string;
 }
@@ -104,6 +110,7 @@ export function toWorkspaceResponse(workspace: Workspace): WorkspaceResponse {
   return {
     id: workspace.id,
     name: workspace.name,
+    unknownPolicy: workspace.unknownPolicy,
     createdAt: workspace.createdAt.toISOString(),
     updatedAt: workspace.updatedAt.toISOString(),
   };

@@ -110,14 +110,14 @@ describe('claiming', () => {
     expect(await sending.claim(second)).toBeNull();
   });
 
-  it('passes over what has expired, and the sweep says so', async () => {
+  it('passes over what has expired, and the scheduler says so', async () => {
     const expired = await accept('expired', { expiresAt: new Date(Date.now() + 60_000).toISOString() });
     await database.query(`update messages set expires_at = now() - interval '1 second' where id = $1`, [
       expired,
     ]);
     const next = await accept('next');
     expect((await sending.claim(expired))?.id).toBe(next);
-    await context.get(LanesService).sweep();
+    await context.get(LanesService).promote();
     expect((await messages.get(workspaceId, expired)).status).toBe('expired');
   });
 
