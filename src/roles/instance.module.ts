@@ -8,6 +8,7 @@ import { TypeOrmModule } from '@nestjs/typeorm';
 import { InstancesModule } from '../instances/instances.module.js';
 import { InternalMessagesController } from '../messages/messages.internal.js';
 import { MessageSender } from '../messages/message-sender.service.js';
+import { SendingService } from '../messages/sending.service.js';
 import { ReceivedService } from '../messages/received.service.js';
 import { InstanceLease } from '../instances/instance-lease.service.js';
 import { OwnAccounts } from '../accounts/own-accounts.service.js';
@@ -28,6 +29,7 @@ import { DatabaseModule } from '../platform/database/database.module.js';
     { provide: OPEN_SESSION, useValue: ((options) => new WhatsAppSession(options)) satisfies OpenSession },
     AccountSessions,
     MessageSender,
+    SendingService,
     ReceivedService,
     SessionListener,
   ],
