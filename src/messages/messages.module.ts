@@ -4,13 +4,14 @@ import { AccountsModule } from '../accounts/accounts.module.js';
 import { InstancesModule } from '../instances/instances.module.js';
 import { QueuesModule } from '../queues/queues.module.js';
 import { LanesService } from './lanes.service.js';
+import { MessageActionsService } from './message-actions.service.js';
 import { Message } from './message.entity.js';
 import { MessagesService } from './messages.service.js';
 import { SendingService } from './sending.service.js';
 
 @Module({
   imports: [TypeOrmModule.forFeature([Message]), AccountsModule, InstancesModule, QueuesModule],
-  providers: [MessagesService, SendingService, LanesService],
-  exports: [MessagesService, SendingService, LanesService, QueuesModule],
+  providers: [MessagesService, MessageActionsService, SendingService, LanesService],
+  exports: [MessagesService, MessageActionsService, SendingService, LanesService, QueuesModule],
 })
 export class MessagesModule {}

@@ -35,6 +35,10 @@ export interface DeliverMessage {
   whatsappId: string;
   /** 1 for the first; a later one looks harder for the message before it sends. */
   attempt: number;
+  /** Shows the recipient "typing…" for that long first, ten seconds at the most; on the first attempt only. */
+  typingMs?: number;
+  /** Asks WhatsApp first whether the number is registered: for somebody who was never written to. */
+  checkNumber?: boolean;
 }
 
 /** What became of a claimed message, and what its lane goes on with. */
@@ -107,7 +111,7 @@ export class SendingService {
         'POST',
         `/internal/accounts/${claim.accountId}/messages`,
         message,
-        this.config.sendTimeoutMs + 2_000,
+        this.config.sendTimeoutMs + (message.typingMs ?? 0) + 2_000,
       );
       return await this.finish(claim, { status: 'sent' }, next, goOn);
     } catch (error) {

@@ -7,6 +7,7 @@ import { SandboxClient } from '../accounts/sandbox-client.js';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { InstancesModule } from '../instances/instances.module.js';
 import { InternalMessagesController } from '../messages/messages.internal.js';
+import { MessageActor } from '../messages/message-actor.service.js';
 import { MessageSender } from '../messages/message-sender.service.js';
 import { ReceivedService } from '../messages/received.service.js';
 import { InstanceLease } from '../instances/instance-lease.service.js';
@@ -28,6 +29,7 @@ import { DatabaseModule } from '../platform/database/database.module.js';
     { provide: OPEN_SESSION, useValue: ((options) => new WhatsAppSession(options)) satisfies OpenSession },
     AccountSessions,
     MessageSender,
+    MessageActor,
     ReceivedService,
     SessionListener,
   ],
