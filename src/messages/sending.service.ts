@@ -23,6 +23,10 @@ export interface Claim {
   /** 1 for the first try whose outcome may be uncertain. */
   attempt: number;
   epoch: number;
+  /** Shows the recipient "typing…" for that long first; on the first attempt only. */
+  typingMs?: number;
+  /** Asks WhatsApp first whether the number is registered: for somebody who was never written to. */
+  checkNumber?: boolean;
 }
 
 /** What became of a claimed message, and what its lane goes on with. */

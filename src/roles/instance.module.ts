@@ -7,6 +7,7 @@ import { SandboxClient } from '../accounts/sandbox-client.js';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { InstancesModule } from '../instances/instances.module.js';
 import { InternalMessagesController } from '../messages/messages.internal.js';
+import { MessageActor } from '../messages/message-actor.service.js';
 import { MessageSender } from '../messages/message-sender.service.js';
 import { SendingService } from '../messages/sending.service.js';
 import { ReceivedService } from '../messages/received.service.js';
@@ -30,6 +31,7 @@ import { DatabaseModule } from '../platform/database/database.module.js';
     AccountSessions,
     MessageSender,
     SendingService,
+    MessageActor,
     ReceivedService,
     SessionListener,
   ],
