@@ -1,6 +1,7 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
+import { PacingReservations } from '../accounts/pacing-reservations.service.js';
 import { InstanceClient, InstanceUnreachable } from '../instances/instance-client.js';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
@@ -25,6 +26,8 @@ export interface Claim {
   attempt: number;
   epoch: number;
   instanceUrl: string | null;
+  /** Whether its account is paced: then the message is counted before it leaves. */
+  isPaced: boolean;
 }
 
 /** What a worker asks of an instance; both are ours, so it is typed and not validated. */
@@ -35,6 +38,10 @@ export interface DeliverMessage {
   whatsappId: string;
   /** 1 for the first; a later one looks harder for the message before it sends. */
   attempt: number;
+  /** How long the recipient sees somebody type before. */
+  typingMs?: number;
+  /** Whether WhatsApp is asked first if that number exists. */
+  checkNumber?: boolean;
 }
 
 /** What became of a claimed message, and what its lane goes on with. */
@@ -62,6 +69,9 @@ const permanent = new Set([
   'validation.failed',
 ]);
 
+/** Those of them with which the message has not reached WhatsApp. */
+const neverLeft = new Set(['recipient.not_registered', 'recipient.no_chat', 'validation.failed']);
+
 /**
  * Sends the message at the head of a lane. The claim is a compare-and-set in PostgreSQL, where a unique index makes two
  * sends of one account at once impossible; each message has one WhatsApp id, so trying again is never sending twice.
@@ -71,6 +81,7 @@ export class SendingService {
   constructor(
     @InjectDataSource() private readonly database: DataSource,
     private readonly instances: InstanceClient,
+    private readonly pacing: PacingReservations,
     @Inject(CONFIG) private readonly config: Config,
     @Inject(LOGGER) private readonly logger: Logger,
   ) {}
@@ -97,13 +108,14 @@ export class SendingService {
     try {
       if (claim.instanceUrl === null) throw new InstanceUnreachable('(none)', 'the account has no instance');
       const { epoch, chatId, text, whatsappId, attempt } = claim;
-      const message: DeliverMessage = { epoch, chatId, text, whatsappId, attempt };
+      const manner = claim.isPaced ? await this.pacing.reserve(claim) : {};
+      const message: DeliverMessage = { epoch, chatId, text, whatsappId, attempt, ...manner };
       await this.instances.call(
         claim.instanceUrl,
         'POST',
         `/internal/accounts/${claim.accountId}/messages`,
         message,
-        this.config.sendTimeoutMs + 2_000,
+        this.config.sendTimeoutMs + 2_000 + (manner.typingMs ?? 0),
       );
       return await this.finish(claim, { status: 'sent' }, next, goOn);
     } catch (error) {
@@ -209,6 +221,7 @@ export class SendingService {
     const problem = error instanceof Problem ? error : new Problem(500, 'worker.failed', String(error));
     const policy: QueuePolicy = queuePolicies[queueOf(claim.priority)];
     if (permanent.has(problem.code)) {
+      if (claim.isPaced && neverLeft.has(problem.code)) await this.pacing.release(claim, 'not_sent');
       return this.finish(
         claim,
         { status: 'failed', code: problem.code, message: problem.message },
@@ -231,6 +244,7 @@ export class SendingService {
    * `sending`, since it may have left already and must not be cancelled or overtaken.
    */
   private async putBack(claim: Claim): Promise<void> {
+    if (claim.isPaced && claim.attempt === 1) await this.pacing.release(claim, 'not_tried');
     await this.database.query(
       `update messages set attempts = attempts - 1, next_attempt_at = now() + interval '400 milliseconds',
          status = case when attempts > 1 then 'sending' else 'queued' end
@@ -263,7 +277,8 @@ function claiming(worker: string): string {
 }
 
 const claimColumns = `m.id, m.priority, m.account_id as "accountId", m.workspace_id as "workspaceId", m.chat_id as "chatId", m.text,
-  m.whatsapp_id as "whatsappId", m.attempts as attempt, a.epoch, i.url as "instanceUrl"`;
+  m.whatsapp_id as "whatsappId", m.attempts as attempt, a.epoch, i.url as "instanceUrl",
+  exists (select from account_pacing p where p.account_id = m.account_id) as "isPaced"`;
 
 /**
  * $1 the message, $2 its account, $3 the status, $4 and $5 the error's code and message, $6 the priorities of which the next

@@ -1,4 +1,5 @@
 import { Column, CreateDateColumn, Entity, PrimaryColumn, UpdateDateColumn } from 'typeorm';
+import type { PacingDto } from './pacing.dto.js';
 
 /** A tenant: everything else belongs to one. */
 @Entity('workspaces')
@@ -8,6 +9,10 @@ export class Workspace {
 
   @Column('text')
   name!: string;
+
+  /** How carefully its accounts send, where they do not say otherwise. */
+  @Column('jsonb', { nullable: true })
+  pacing!: PacingDto | null;
 
   @CreateDateColumn({ name: 'created_at', type: 'timestamptz' })
   createdAt!: Date;
