@@ -54,8 +54,8 @@ export class PacingReservations {
     return this.database.transaction(async (manager) => {
       // Its recipient may have written while it waited. The message before the account, as whoever writes an ack locks them.
       await manager.query(
-        `update messages set is_cold = ${isColdSql('account_id', 'chat_id')}
-         where id = $1 and is_cold is distinct from ${isColdSql('account_id', 'chat_id')}`,
+        `update messages m set is_cold = ${isColdSql('m.account_id', 'm.chat_id')}
+         where m.id = $1 and m.is_cold is distinct from ${isColdSql('m.account_id', 'm.chat_id')}`,
         [id],
       );
       const [row]: Reservable[] = await manager.query(

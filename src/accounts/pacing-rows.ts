@@ -5,6 +5,7 @@ import { closedUntil, effectivePacing, type PacingSettings, type PacingState } f
 /**
  * SQL for whether a message is cold: to somebody who has never written to the account. Null when the account is not paced,
  * since nobody asks then. A group is never cold: only its members write to it.
+ * @param account, chatId SQL, with the table of each column named
  */
 export function isColdSql(account: string, chatId: string): string {
   return `(select ${chatId} not like '%@g.us' and not exists (select from messages written

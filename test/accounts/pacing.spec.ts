@@ -117,16 +117,20 @@ async function sendNext(messageId: string): Promise<Claim | null> {
   return claim;
 }
 
-/** Time goes by: every time in the row of the account is so much earlier. */
+/** Time goes by: every time in the row of the account is so much earlier. Nothing is told of it. */
 async function later(accountId: string, interval: string): Promise<void> {
-  await database.query(
-    `update account_pacing set day = day - extract(day from $2::interval)::int,
-       next_send_at = array(select time - $2::interval from unnest(next_send_at) with ordinality as t (time, n) order by n),
-       last_sent_at = last_sent_at - $2::interval, cold_closed_until = cold_closed_until - $2::interval,
-       replies_closed_until = replies_closed_until - $2::interval, cold_paused_until = cold_paused_until - $2::interval
-     where account_id = $1`,
-    [accountId, interval],
-  );
+  await database.transaction(async (manager) => {
+    await manager.query('alter table account_pacing disable trigger account_cold_lane');
+    await manager.query(
+      `update account_pacing set day = day - extract(day from $2::interval)::int,
+         next_send_at = array(select time - $2::interval from unnest(next_send_at) with ordinality as t (time, n) order by n),
+         last_sent_at = last_sent_at - $2::interval, cold_closed_until = cold_closed_until - $2::interval,
+         replies_closed_until = replies_closed_until - $2::interval, cold_paused_until = cold_paused_until - $2::interval
+       where account_id = $1`,
+      [accountId, interval],
+    );
+    await manager.query('alter table account_pacing enable trigger account_cold_lane');
+  });
 }
 
 async function sendingOf(accountId: string) {
