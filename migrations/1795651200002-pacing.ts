@@ -53,7 +53,7 @@ export class Pacing1795651200002 implements MigrationInterface {
       create index messages_lane_replies on messages (account_id, priority desc, seq) where stage = 'queued' and not is_cold;
       create index messages_lane_cold on messages (account_id, priority desc, seq) where stage = 'queued' and is_cold;
       -- What stops being cold when its recipient writes.
-      create index messages_cold on messages (account_id, chat_id) where is_cold and stage in ('scheduled', 'queued');
+      create index messages_cold on messages (account_id, chat_id) where is_cold and stage is not null;
       -- Who has written to an account.
       create index messages_incoming on messages (account_id, chat_id) where direction = 'incoming';
       update messages m set is_cold = m.chat_id not like '%@g.us' and not exists (select from messages i

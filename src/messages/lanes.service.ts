@@ -1,12 +1,27 @@
-import { Injectable } from '@nestjs/common';
+import { Inject, Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
+import { InstanceClient } from '../instances/instance-client.js';
+import type { Config } from '../platform/config/config.js';
+import { CONFIG } from '../platform/config/config.module.js';
+import { prepared } from '../platform/database/prepared.js';
 import { type JobHint, QueuesService } from '../queues/queues.service.js';
+import type { LaneResult, LaneRun } from './lane-run.js';
 import { queueOf } from './message.entity.js';
 import { laneHead, strictOrder } from './message-rows.js';
 
 /** How many heads one sweep puts at the most; the next sweep goes on. */
 const sweepLimit = 20_000;
+/** How many messages one step queues or lets expire. */
+const promotedAtOnce = 5_000;
+
+/** The lane of a message, and who drives its account. */
+export interface Lane {
+  accountId: string;
+  workspaceId: string;
+  epoch: number;
+  instanceUrl: string;
+}
 
 /** The job that says: this message is the first of its account's lane. */
 export function headOf(messageId: string, priority: number): JobHint {
@@ -15,41 +30,85 @@ export function headOf(messageId: string, priority: number): JobHint {
 
 /**
  * A lane is the outgoing messages of one account. Redis holds only heads: for each connected account the message that is
- * to be sent next. This service finds heads again whenever Redis may have lost them.
+ * to be sent next. This service has lanes run by the instances that own them, and finds heads again whenever Redis may have
+ * lost them.
  */
 @Injectable()
 export class LanesService {
   constructor(
     @InjectDataSource() private readonly database: DataSource,
     private readonly queues: QueuesService,
+    private readonly instances: InstanceClient,
+    @Inject(CONFIG) private readonly config: Config,
   ) {}
 
-  /** Puts the head of one lane, unless a message of it is being sent: then its completion will. */
-  async feed(accountId: string): Promise<void> {
-    const [head] = await this.database.query(
-      `select head.id, head.priority from ${laneHead('$1', '$2')} head
-       where head.next_attempt_at <= now()
-         and exists (select from accounts where id = $1 and status = 'ready')
-         and not exists (select from messages where account_id = $1 and stage = 'sending')`,
-      [accountId, strictOrder],
+  /** The lane that a message belongs to; null when the message is gone, or nobody owns its account. */
+  async find(messageId: string): Promise<Lane | null> {
+    const [lane] = await prepared<Lane>(
+      this.database,
+      `select m.account_id as "accountId", m.workspace_id as "workspaceId", a.epoch, i.url as "instanceUrl"
+       from messages m join accounts a on a.id = m.account_id join instances i on i.id = a.instance_id where m.id = $1`,
+      [messageId],
     );
-    if (head) await this.queues.put([headOf(head.id, head.priority)]);
+    return lane ?? null;
   }
 
   /**
-   * Moves what is due: scheduled messages whose time has come are queued, and those too old expire. Then puts the head
-   * of every ready account's lane, and every send whose worker died.
+   * Has the instance that owns a lane's account send what is first in it, and what follows as far as the run allows.
+   * @throws InstanceUnreachable, AccountNotDrivenHere, SessionNotReady: nothing was done. Anything else: the sweep finds what
+   * was left behind.
+   */
+  async run({ accountId, instanceUrl, epoch }: Lane, run: Omit<LaneRun, 'epoch'>): Promise<LaneResult> {
+    return this.instances.call<LaneResult>(
+      instanceUrl,
+      'POST',
+      `/internal/accounts/${accountId}/lane`,
+      { ...run, epoch } satisfies LaneRun,
+      run.forMs + this.config.sendTimeoutMs + 2_000,
+    );
+  }
+
+  /** Puts the heads of lanes, but for those of which a message is being sent: then its completion will. */
+  async feed(accountIds: string[]): Promise<void> {
+    if (accountIds.length === 0) return;
+    const heads: { id: string; priority: number }[] = await this.database.query(
+      `select head.id, head.priority from accounts a cross join lateral ${laneHead('a.id', '$2')} head
+       where a.id = any($1) and a.status = 'ready' and head.next_attempt_at <= now()
+         and not exists (select from messages where account_id = a.id and stage = 'sending')`,
+      [accountIds, strictOrder],
+    );
+    await this.queues.put(heads.map(({ id, priority }) => headOf(id, priority)));
+  }
+
+  /**
+   * Queues scheduled messages whose time has come, and puts the heads of their lanes; messages that are too late expire.
+   * In bounded steps: a hundred thousand may be due at the same second.
+   * @returns whether there may be more
+   */
+  async promote(): Promise<boolean> {
+    const due: { account_id: string }[] = await this.database.query(
+      `with due as (select id from messages where stage = 'scheduled' and scheduled_for <= now()
+         order by scheduled_for limit ${promotedAtOnce} for update skip locked),
+       promoted as (update messages m set status = 'queued', next_attempt_at = now() from due where m.id = due.id
+         returning m.account_id)
+       select distinct account_id from promoted`,
+    );
+    await this.feed(due.map(({ account_id: accountId }) => accountId));
+    const [, expired] = await this.database.query(
+      `with late as (select id from messages where expires_at <= now() and stage in ('scheduled', 'queued')
+         limit ${promotedAtOnce} for update skip locked)
+       update messages m set status = 'expired', failed_at = now(), error_code = 'message.expired',
+         error_message = 'It was not sent before expiresAt.'
+       from late where m.id = late.id`,
+    );
+    return due.length > 0 || expired === promotedAtOnce;
+  }
+
+  /**
+   * Puts the head of every ready account's lane, and every send whose worker died.
    * @returns how many heads were put; putting one that Redis still has changes nothing
    */
   async sweep(): Promise<number> {
-    await this.database.query(
-      `update messages set status = 'queued', next_attempt_at = now() where stage = 'scheduled' and scheduled_for <= now()`,
-    );
-    await this.database.query(
-      `update messages set status = 'expired', failed_at = now(), error_code = 'message.expired',
-         error_message = 'It was not sent before expiresAt.'
-       where expires_at is not null and expires_at <= now() and stage in ('scheduled', 'queued')`,
-    );
     // Nobody can tell any more what became of a send whose account has been unlinked.
     await this.database.query(
       `update messages m set status = 'unknown', error_code = 'account.logged_out',

@@ -4,8 +4,10 @@ import { AccountSessions, SessionNotReady } from '../accounts/account-sessions.s
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import { Problem } from '../platform/errors/problem.js';
+import type { Logger } from '../platform/logging/logger.js';
+import { LOGGER } from '../platform/logging/logging.module.js';
 import type { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
-import type { DeliverMessage } from './sending.service.js';
+import type { Claim } from './sending.service.js';
 
 export class RecipientNotRegistered extends Problem {
   constructor(chatId: string) {
@@ -19,9 +21,9 @@ export class RefusedByWhatsApp extends Problem {
   }
 }
 
-export class SendTimedOut extends Problem {
+export class NoAnswer extends Problem {
   constructor(ms: number) {
-    super(504, 'whatsapp.no_ack', `WhatsApp did not acknowledge the message within ${ms} ms.`);
+    super(504, 'whatsapp.no_answer', `WhatsApp Web did not take the message within ${ms} ms.`);
   }
 }
 
@@ -37,16 +39,20 @@ export class PendingInPage extends Problem {
   }
 }
 
+const rememberedSends = 1_000;
+
 /** Sends through the sessions of this instance. The same message asked for twice is sent once: the calls are joined. */
 @Injectable()
 export class MessageSender implements OnApplicationBootstrap {
   private readonly meter = new SendMeter();
+  private readonly sent = new Set<string>();
   private readonly running = new Map<string, Promise<{ ack: number }>>();
 
   constructor(
     private readonly sessions: AccountSessions,
     private readonly sampler: StatsSampler,
     @Inject(CONFIG) private readonly config: Config,
+    @Inject(LOGGER) private readonly logger: Logger,
   ) {}
 
   /** From now on the statistics of this instance are written. */
@@ -59,12 +65,25 @@ export class MessageSender implements OnApplicationBootstrap {
     }));
   }
 
+  /** @throws AccountNotDrivenHere, SessionNotReady */
+  require(accountId: string, epoch: number): void {
+    this.sessions.readyDriver(accountId, epoch);
+  }
+
+  /**
+   * Whether a message was sent by this instance a short while ago: then its ack 1 says nothing new.
+   */
+  hasJustSent(whatsappId: string): boolean {
+    return this.sent.has(whatsappId);
+  }
+
   /**
    * @returns WhatsApp's ack, 1 or higher
    * @throws AccountNotDrivenHere, SessionNotReady (nothing was done), RecipientNotRegistered, RefusedByWhatsApp (nothing
    * more can be done), or anything else: then the outcome is uncertain, and asking again tells
    */
-  async send(accountId: string, message: DeliverMessage): Promise<{ ack: number }> {
+  async send(message: Claim): Promise<{ ack: number }> {
+    const { accountId } = message;
     const driver = this.sessions.readyDriver(accountId, message.epoch);
     const key = `${accountId}/${message.whatsappId}`;
     let sending = this.running.get(key);
@@ -72,7 +91,10 @@ export class MessageSender implements OnApplicationBootstrap {
       const started = performance.now();
       sending = this.sendNow(accountId, driver.current, message).finally(() => this.running.delete(key));
       sending.then(
-        () => this.meter.count('ok', performance.now() - started),
+        () => {
+          this.remember(message.whatsappId);
+          this.meter.count('ok', performance.now() - started);
+        },
         () => this.meter.count('failed', performance.now() - started),
       );
       this.running.set(key, sending);
@@ -80,29 +102,54 @@ export class MessageSender implements OnApplicationBootstrap {
     return sending;
   }
 
+  private remember(whatsappId: string): void {
+    this.sent.add(whatsappId);
+    if (this.sent.size <= rememberedSends) return;
+    for (const oldest of this.sent) {
+      this.sent.delete(oldest);
+      return;
+    }
+  }
+
   private async sendNow(
     accountId: string,
     session: WhatsAppSession,
-    message: DeliverMessage,
+    message: Claim,
   ): Promise<{ ack: number }> {
-    const { sendTimeoutMs } = this.config;
+    const { ackTimeoutMs } = this.config;
     const result = await session.sendText(
       message.chatId,
       message.text,
       message.whatsappId,
       message.attempt > 1,
-      sendTimeoutMs,
+      ackTimeoutMs,
     );
     if (result.outcome === 'not_registered') throw new RecipientNotRegistered(message.chatId);
     if (result.outcome === 'not_ready') throw new SessionNotReady(accountId);
     if (result.outcome === 'no_chat') throw new NoChat(message.chatId, result.detail);
-    if (result.outcome === 'pending') {
-      // An ack that was lost comes again with a new connection; without one the lane would wait for ever.
-      if (message.attempt > 1) this.sessions.driver(accountId).restart();
-      throw new PendingInPage();
+    if (result.outcome === 'pending' || result.outcome === 'timed_out') {
+      this.revive(accountId, session, message.attempt);
+      throw result.outcome === 'pending' ? new PendingInPage() : new NoAnswer(ackTimeoutMs);
     }
-    if (result.outcome === 'timed_out') throw new SendTimedOut(sendTimeoutMs);
     if (result.ack < 0) throw new RefusedByWhatsApp();
     return { ack: result.ack };
+  }
+
+  /**
+   * The watchdog: a message without ack 1 says that the session is dead, whatever it calls itself. Its connection is made
+   * anew, over which WhatsApp Web sends again what waits; if that does not help, its browser is.
+   */
+  private revive(accountId: string, session: WhatsAppSession, attempt: number): void {
+    this.logger.warn({ accountId, attempt }, 'no ack in time: the connection is made anew');
+    if (attempt > 1) this.sessions.driver(accountId).restart('no_ack');
+    else
+      session
+        .reconnect()
+        .catch((error: unknown) =>
+          this.logger.warn(
+            { err: error, accountId },
+            'the page did not reconnect; the next attempt restarts it',
+          ),
+        );
   }
 }

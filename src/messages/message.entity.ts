@@ -88,6 +88,14 @@ export class Message {
   @Column('boolean', { name: 'is_cold', nullable: true })
   isCold!: boolean | null;
 
+  /** A queued message is not tried before this time; one that is being sent may be taken over after it. */
+  @Column('timestamptz', { name: 'next_attempt_at' })
+  nextAttemptAt!: Date;
+
+  /** How often it was sent anew, after it had failed or nobody could tell. */
+  @Column('integer')
+  resends!: number;
+
   @Column('text', { name: 'whatsapp_id' })
   whatsappId!: string;
 

@@ -94,4 +94,15 @@ export class MessagesController {
   ): Promise<MessageResponse> {
     return toMessageResponse(await this.messages.cancel(workspaceId, id));
   }
+
+  /** Sends a message again that failed or whose outcome is unknown; an unknown one under its WhatsApp id, so that it arrives once. */
+  @Allow('sender')
+  @Post(':id/resend')
+  @HttpCode(202)
+  async resend(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+  ): Promise<MessageResponse> {
+    return toMessageResponse(await this.messages.resend(workspaceId, id));
+  }
 }

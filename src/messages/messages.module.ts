@@ -6,11 +6,10 @@ import { QueuesModule } from '../queues/queues.module.js';
 import { LanesService } from './lanes.service.js';
 import { Message } from './message.entity.js';
 import { MessagesService } from './messages.service.js';
-import { SendingService } from './sending.service.js';
 
 @Module({
   imports: [TypeOrmModule.forFeature([Message]), AccountsModule, InstancesModule, QueuesModule],
-  providers: [MessagesService, SendingService, LanesService],
-  exports: [MessagesService, SendingService, LanesService, QueuesModule],
+  providers: [MessagesService, LanesService],
+  exports: [MessagesService, LanesService, QueuesModule],
 })
 export class MessagesModule {}

@@ -2,6 +2,7 @@ import { Inject, Injectable } from '@nestjs/common';
 import { InjectDataSource, InjectRepository } from '@nestjs/typeorm';
 import { plainToInstance } from 'class-transformer';
 import { validate } from 'class-validator';
+import stringify from 'safe-stable-stringify';
 import { createHash } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { DataSource, type EntityManager, LessThan, MoreThanOrEqual, Repository } from 'typeorm';
@@ -38,6 +39,16 @@ export class MessageAlreadySending extends Problem {
   }
 }
 
+export class MessageNotResendable extends Problem {
+  constructor(message: Message) {
+    super(
+      409,
+      'message.not_resendable',
+      `The message is ${message.status}. Only one that failed, or whose outcome is unknown, can be sent again.`,
+    );
+  }
+}
+
 export class NoAccountReady extends Problem {
   constructor() {
     super(
@@ -54,6 +65,16 @@ export class IdempotencyMismatch extends Problem {
       422,
       'idempotency.mismatch',
       'This Idempotency-Key was used for another request. Use a new key for a new message.',
+    );
+  }
+}
+
+export class IdempotencyInProgress extends Problem {
+  constructor() {
+    super(
+      409,
+      'idempotency.in_progress',
+      'A request with this Idempotency-Key is still running. Ask again in a moment: it gets the answer of that one.',
     );
   }
 }
@@ -81,7 +102,7 @@ export class MessagesService {
   /**
    * Accepts a message: from now on it is sent once, whatever dies. Works while Redis is down.
    * @param idempotencyKey the same key with the same request gives the first answer again
-   * @throws AccountNotFound, NoAccountReady, ValidationFailed, IdempotencyMismatch
+   * @throws AccountNotFound, NoAccountReady, ValidationFailed, IdempotencyMismatch, IdempotencyInProgress
    */
   async accept(workspaceId: string, wanted: SendMessageDto, idempotencyKey?: string): Promise<Message> {
     if (idempotencyKey !== undefined) return this.acceptOnce(workspaceId, wanted, idempotencyKey);
@@ -146,19 +167,58 @@ export class MessagesService {
     });
   }
 
-  /** Cancels a message that is not being sent yet. @throws MessageNotFound, MessageAlreadySending */
+  /** Cancels a message that has never been tried. @throws MessageNotFound, MessageAlreadySending */
   async cancel(workspaceId: string, id: string): Promise<Message> {
     const { affected } = await this.messages
       .createQueryBuilder()
       .update({ status: 'cancelled' })
-      .where(`id = :id and workspace_id = :workspaceId and status in ('scheduled', 'queued')`, {
-        id,
-        workspaceId,
-      })
+      // One that is sent again because its outcome was unknown may have arrived.
+      .where(
+        `id = :id and workspace_id = :workspaceId and status in ('scheduled', 'queued') and attempts = 0`,
+        { id, workspaceId },
+      )
       .execute();
     const message = await this.get(workspaceId, id);
     if (!affected && message.status !== 'cancelled') throw new MessageAlreadySending(message);
     return message;
+  }
+
+  /**
+   * Sends a message again that failed, under a new WhatsApp id, or whose outcome is unknown: under the same id, which its
+   * recipient drops when the first one did arrive.
+   * @throws MessageNotFound, MessageNotResendable
+   */
+  async resend(workspaceId: string, id: string): Promise<Message> {
+    const message = await this.get(workspaceId, id);
+    // The id of a refused message is burnt: WhatsApp Web keeps it as refused.
+    const whatsappId =
+      message.status === 'failed' ? whatsappIdOf(`${id}/${message.resends + 1}`) : message.whatsappId;
+    const { affected } = await this.messages
+      .createQueryBuilder()
+      .update({
+        status: 'queued',
+        resends: message.resends + 1,
+        whatsappId,
+        // The first try looks for an unknown one before it sends, as every later try does.
+        attempts: message.status === 'unknown' ? 1 : 0,
+        nextAttemptAt: () => 'now()',
+        isCold: () => isColdSql('messages.account_id', 'messages.chat_id'),
+        errorCode: null,
+        errorMessage: null,
+        failedAt: null,
+        // It is wanted now, however late.
+        expiresAt: null,
+      })
+      .where(
+        `id = :id and workspace_id = :workspaceId and direction = 'outgoing' and status = :status and resends = :resends
+         and status in ('failed', 'unknown')`,
+        { id, workspaceId, status: message.status, resends: message.resends },
+      )
+      .execute();
+    const now = await this.get(workspaceId, id);
+    if (!affected) throw new MessageNotResendable(now);
+    this.kick({ message: now, isHead: true });
+    return now;
   }
 
   /** Waits until a message has got as far as asked, or can get no further, or the time is over. */
@@ -182,10 +242,15 @@ export class MessagesService {
   }
 
   private async acceptOnce(workspaceId: string, wanted: SendMessageDto, key: string): Promise<Message> {
-    const hash = createHash('sha256').update(JSON.stringify(wanted)).digest();
+    // The same request may name its fields in another order.
+    const hash = createHash('sha256').update(stringify(wanted)).digest();
     const { accepted, messageId } = await this.database.transaction(async (manager) => {
       const id = uuidv7();
-      // A second request with this key waits here until the first one has committed.
+      const [{ free }] = await manager.query(
+        'select pg_try_advisory_xact_lock(hashtextextended($1, 0)) as free',
+        [`${workspaceId} ${key}`],
+      );
+      if (!free) throw new IdempotencyInProgress();
       const claimed: unknown[] = await manager.query(
         `insert into idempotency_keys (workspace_id, key, request_hash, message_id) values ($1, $2, $3, $4)
          on conflict do nothing returning key`,
@@ -200,7 +265,7 @@ export class MessagesService {
       if (!hash.equals(first.request_hash)) throw new IdempotencyMismatch();
       return { accepted: null, messageId: first.message_id as string };
     });
-    if (!accepted) return this.get(workspaceId, messageId);
+    if (!accepted) return asAccepted(await this.get(workspaceId, messageId));
     this.kick(accepted);
     return accepted.message;
   }
@@ -270,6 +335,20 @@ export class MessagesService {
       .put([headOf(message.id, message.priority)])
       .catch((error: unknown) => this.logger.warn({ err: error }, 'a queue was not told; the sweep will'));
   }
+}
+
+/** A message as the answer to its acceptance showed it. */
+function asAccepted(message: Message): Message {
+  return Object.assign(message, {
+    status: message.scheduledFor === null ? 'queued' : 'scheduled',
+    attempts: 0,
+    errorCode: null,
+    errorMessage: null,
+    sentAt: null,
+    deliveredAt: null,
+    readAt: null,
+    failedAt: null,
+  });
 }
 
 function runIn(manager: EntityManager): RunSql {

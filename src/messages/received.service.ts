@@ -21,37 +21,25 @@ export interface Incoming {
   text: string;
 }
 
-/** An `unknown` message that turns out to have arrived has no error any more. */
-const cleared = 'error_code = null, error_message = null';
+/**
+ * Moves messages forward by their acks; each takes the highest of its own, and the trigger tells the steps between. One that is
+ * tried again because its outcome is unknown may be acknowledged at any moment, and one that has arrived has no error.
+ */
+const moveForward = `update messages m set
+    status = (array['sent', 'delivered', 'read', 'played'])[acked.ack], error_code = null, error_message = null,
+    sent_at = coalesce(m.sent_at, now()),
+    delivered_at = case when acked.ack >= 2 then coalesce(m.delivered_at, now()) else m.delivered_at end,
+    read_at = case when acked.ack >= 3 then coalesce(m.read_at, now()) else m.read_at end
+  from (select account_id, whatsapp_id, max(ack) as ack from unnest($1::uuid[], $2::text[], $3::int[])
+    as told (account_id, whatsapp_id, ack) group by 1, 2) acked
+  where m.account_id = acked.account_id and m.whatsapp_id = acked.whatsapp_id and m.direction = 'outgoing'
+    and m.status = any((array['scheduled', 'queued', 'sending', 'unknown', 'sent', 'delivered', 'read'])[:acked.ack + 3])`;
 
-/** What each ack makes of a message, and from which states: a status only moves forward. */
-const transitions: { ack: number; set: string; from: string[] }[] = [
-  {
-    ack: -1,
-    set: `status = 'failed', failed_at = now(), error_code = 'whatsapp.refused', error_message = 'WhatsApp refused the message (ack -1).'`,
-    from: ['sending', 'sent', 'unknown'],
-  },
-  {
-    ack: 1,
-    set: `${cleared}, status = 'sent', sent_at = coalesce(m.sent_at, now())`,
-    from: ['sending', 'unknown'],
-  },
-  {
-    ack: 2,
-    set: `${cleared}, status = 'delivered', sent_at = coalesce(m.sent_at, now()), delivered_at = coalesce(m.delivered_at, now())`,
-    from: ['sending', 'sent', 'unknown'],
-  },
-  {
-    ack: 3,
-    set: `${cleared}, status = 'read', sent_at = coalesce(m.sent_at, now()), delivered_at = coalesce(m.delivered_at, now()), read_at = coalesce(m.read_at, now())`,
-    from: ['sending', 'sent', 'delivered', 'unknown'],
-  },
-  {
-    ack: 4,
-    set: `${cleared}, status = 'played', sent_at = coalesce(m.sent_at, now()), delivered_at = coalesce(m.delivered_at, now()), read_at = coalesce(m.read_at, now())`,
-    from: ['sending', 'sent', 'delivered', 'read', 'unknown'],
-  },
-];
+const refuse = `update messages m set status = 'failed', failed_at = now(), error_code = 'whatsapp.refused',
+    error_message = 'WhatsApp refused the message (ack -1).'
+  from unnest($1::uuid[], $2::text[]) as refused (account_id, whatsapp_id)
+  where m.account_id = refused.account_id and m.whatsapp_id = refused.whatsapp_id and m.direction = 'outgoing'
+    and m.status in ('scheduled', 'queued', 'sending', 'unknown', 'sent')`;
 
 /** An ack that has not come after two days is looked up no more. */
 const awaitedForMs = 2 * 24 * 3_600_000;
@@ -67,20 +55,19 @@ function firstIdOf(time: Date): string {
 export class ReceivedService {
   constructor(@InjectDataSource() private readonly database: DataSource) {}
 
-  /** Moves messages forward by their acks, step by step, so that no event is skipped. */
+  /** Writes how far messages got, and which WhatsApp refused. */
   async writeAcks(acks: Ack[]): Promise<void> {
-    for (const { ack, set, from } of transitions) {
-      const ofStep = acks.filter((candidate) => candidate.ack === ack);
-      if (ofStep.length === 0) continue;
-      await prepared(
-        this.database,
-        `update messages m set ${set}
-         from unnest($1::uuid[], $2::text[]) as acked (account_id, whatsapp_id)
-         where m.account_id = acked.account_id and m.whatsapp_id = acked.whatsapp_id and m.direction = 'outgoing'
-           and m.status = any($3)`,
-        [ofStep.map(({ accountId }) => accountId), ofStep.map(({ whatsappId }) => whatsappId), from],
-      );
-    }
+    const [refused, passed] = [
+      acks.filter(({ ack }) => ack < 0),
+      acks.filter(({ ack }) => ack >= 1 && ack <= 4),
+    ];
+    const ids = (some: Ack[]) => [
+      some.map(({ accountId }) => accountId),
+      some.map(({ whatsappId }) => whatsappId),
+    ];
+    if (passed.length > 0)
+      await prepared(this.database, moveForward, [...ids(passed), passed.map(({ ack }) => ack)]);
+    if (refused.length > 0) await this.database.query(refuse, ids(refused));
   }
 
   /** Stores incoming messages, each once however often it comes. What waits for who has written is cold no more. */
@@ -96,7 +83,7 @@ export class ReceivedService {
        where a.id = $1 order by received.id
        on conflict (account_id, whatsapp_id) do nothing returning account_id, chat_id)
        update messages m set is_cold = false from stored
-       where m.account_id = stored.account_id and m.chat_id = stored.chat_id and m.is_cold and m.stage in ('scheduled', 'queued')`,
+       where m.account_id = stored.account_id and m.chat_id = stored.chat_id and m.is_cold and m.stage is not null`,
       [
         account.id,
         JSON.stringify(
@@ -117,8 +104,8 @@ export class ReceivedService {
   async awaitingAcks(accountId: string, limit: number): Promise<{ chatId: string; whatsappId: string }[]> {
     return this.database.query(
       `select chat_id as "chatId", whatsapp_id as "whatsappId" from messages
-       where account_id = $1 and direction = 'outgoing' and status in ('sending', 'sent', 'delivered', 'unknown')
-         and id > $3
+       where account_id = $1 and direction = 'outgoing' and id > $3
+         and (status in ('sending', 'sent', 'delivered', 'unknown') or (stage in ('queued', 'scheduled') and attempts > 0))
        order by id desc limit $2`,
       [accountId, limit, firstIdOf(new Date(Date.now() - awaitedForMs))],
     );

@@ -4,13 +4,13 @@ import { FleetTask } from '../accounts/fleet.task.js';
 import { PacingTask } from '../accounts/pacing.task.js';
 import { EventsModule } from '../events/events.module.js';
 import { InstancesModule } from '../instances/instances.module.js';
-import { LanesTask } from '../messages/lanes.task.js';
+import { DueTask, LanesTask } from '../messages/lanes.task.js';
 import { MessagesModule } from '../messages/messages.module.js';
 import { PruningTask } from '../messages/pruning.task.js';
 import { DatabaseModule } from '../platform/database/database.module.js';
 import { SCHEDULED_TASKS, SchedulerService } from '../platform/scheduling/scheduler.service.js';
 
-const tasks = [LanesTask, FleetTask, PacingTask, PruningTask];
+const tasks = [LanesTask, DueTask, FleetTask, PacingTask, PruningTask];
 
 /** What the leading scheduler does again and again. */
 @Module({

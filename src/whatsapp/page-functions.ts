@@ -296,6 +296,11 @@ export function announceSynced(): void {
   window.onAppStateHasSyncedEvent?.();
 }
 
+/** Makes the page's connection anew; it sends again, under the same ids, what has no ack yet. */
+export function reconnectSocket(): void {
+  window.require('WAWebSocketModel').Socket.reconnect();
+}
+
 export function logOut(): Promise<void> {
   return window.require('WAWebSocketModel').Socket.logout();
 }

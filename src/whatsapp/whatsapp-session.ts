@@ -18,6 +18,7 @@ import {
   type PageMessage,
   type PageSendResult,
   recentIncoming,
+  reconnectSocket,
   sendText,
 } from './page-functions.js';
 
@@ -258,6 +259,11 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     } finally {
       this.sends.delete(sending);
     }
+  }
+
+  /** Makes the connection to WhatsApp anew; the page stays as it is. */
+  async reconnect(): Promise<void> {
+    await withDeadline(this.page.evaluate(reconnectSocket), answerMs);
   }
 
   /** The present acks of messages that this account sent, as far as the page knows them. */

@@ -16,7 +16,7 @@ import {
 import { Optional } from '../platform/http/optional.js';
 import { keyRoles, type ApiKey, type KeyRole } from './api-key.entity.js';
 import { PacingDto } from './pacing.dto.js';
-import type { Workspace } from './workspace.entity.js';
+import { unknownPolicies, type UnknownPolicy, type Workspace } from './workspace.entity.js';
 
 export class CreateWorkspaceDto {
   /** @example Acme Ltd */
@@ -37,6 +37,11 @@ export class UpdateWorkspaceDto {
   @Type(() => PacingDto)
   @IsObject()
   pacing?: PacingDto | null;
+
+  /** What becomes of a message of which nobody can tell whether it was sent: it waits for a person, or is sent again under its one WhatsApp id. */
+  @Optional()
+  @IsIn(unknownPolicies)
+  unknownPolicy?: UnknownPolicy;
 }
 
 function IsIpRange(options: ValidationOptions) {
@@ -86,6 +91,7 @@ export class WorkspaceResponse {
   id!: string;
   name!: string;
   pacing!: PacingDto | null;
+  unknownPolicy!: UnknownPolicy;
   createdAt!: string;
   updatedAt!: string;
 }
@@ -117,6 +123,7 @@ export function toWorkspaceResponse(workspace: Workspace): WorkspaceResponse {
     id: workspace.id,
     name: workspace.name,
     pacing: workspace.pacing,
+    unknownPolicy: workspace.unknownPolicy,
     createdAt: workspace.createdAt.toISOString(),
     updatedAt: workspace.updatedAt.toISOString(),
   };

@@ -1,0 +1,251 @@
+import type { INestApplicationContext } from '@nestjs/common';
+import { getDataSourceToken } from '@nestjs/typeorm';
+import type { DataSource } from 'typeorm';
+import { v7 as uuidv7 } from 'uuid';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { PacingReservations } from '../../src/accounts/pacing-reservations.service.js';
+import { LanesService } from '../../src/messages/lanes.service.js';
+import type { SendMessageDto } from '../../src/messages/messages.dto.js';
+import { toMessageResponse } from '../../src/messages/messages.dto.js';
+import { strictOrder } from '../../src/messages/message-rows.js';
+import type { MessageSender } from '../../src/messages/message-sender.service.js';
+import { MessagesService } from '../../src/messages/messages.service.js';
+import { ReceivedService } from '../../src/messages/received.service.js';
+import { SendingService } from '../../src/messages/sending.service.js';
+import { createLogger } from '../../src/platform/logging/logger.js';
+import { createContext } from '../../src/platform/start-role.js';
+import { queuePolicies } from '../../src/queues/queue-policies.js';
+import { WorkerModule } from '../../src/roles/worker.module.js';
+import { scratchDatabase } from '../scratch-database.js';
+
+let context: INestApplicationContext;
+let drop: () => Promise<void>;
+let database: DataSource;
+let messages: MessagesService;
+let sending: SendingService;
+let received: ReceivedService;
+let lanes: LanesService;
+let workspaceId: string;
+let accountId: string;
+/** A session whose page is lost in every send: what became of the message is not known. */
+const losesPages = {
+  require: () => undefined,
+  send: () => Promise.reject(new Error('detached frame')),
+} as unknown as MessageSender;
+
+beforeAll(async () => {
+  const scratch = await scratchDatabase();
+  drop = scratch.drop;
+  context = await createContext(WorkerModule, scratch.config, createLogger('test', 'silent'));
+  database = context.get<DataSource>(getDataSourceToken());
+  messages = context.get(MessagesService);
+  sending = new SendingService(
+    database,
+    losesPages,
+    new PacingReservations(database),
+    scratch.config,
+    createLogger('test', 'silent'),
+  );
+  lanes = context.get(LanesService);
+  received = new ReceivedService(database);
+});
+afterAll(async () => {
+  await context?.close();
+  await drop?.();
+});
+
+/** A ready account whose instance is nowhere: a send of it does nothing, and says so. */
+beforeEach(async () => {
+  [workspaceId, accountId] = [uuidv7(), uuidv7()];
+  await database.query('insert into workspaces (id, name) values ($1, $2)', [workspaceId, 'test']);
+  await database.query(
+    `insert into accounts (id, workspace_id, name, environment, status, desired_state) values ($1, $2, 'a', 'sandbox', 'ready', 'connected')`,
+    [accountId, workspaceId],
+  );
+});
+
+function wanted(text: string, more: Partial<SendMessageDto> = {}): SendMessageDto {
+  return { accountId, to: '+6281234567890', text, type: 'text', priority: 'normal', ...more };
+}
+
+const accept = async (text: string, more?: Partial<SendMessageDto>) =>
+  (await messages.accept(workspaceId, wanted(text, more))).id;
+
+/** Sets what an earlier life of the message left. */
+async function become(id: string, status: string, more = ''): Promise<void> {
+  await database.query(`update messages set status = $2 ${more} where id = $1`, [id, status]);
+}
+
+const policy = queuePolicies['whatsapp-normal'];
+const claim = () => sending.claim(accountId, 0, strictOrder);
+const runLane = () =>
+  sending.run(accountId, {
+    epoch: 0,
+    order: strictOrder,
+    most: 1,
+    forMs: 1_000,
+    asUrgentOnly: false,
+    policy,
+  });
+
+describe('an Idempotency-Key', () => {
+  it('gives the first answer again, also when the message has moved on and the fields come in another order', async () => {
+    const first = toMessageResponse(await messages.accept(workspaceId, wanted('once'), 'key'));
+    await claim();
+    await received.writeAcks([{ accountId, whatsappId: first.whatsappId, ack: 2 }]);
+    const { to, ...rest } = wanted('once');
+    const second = toMessageResponse(await messages.accept(workspaceId, { ...rest, to }, 'key'));
+    expect(second).toEqual(first);
+    expect((await messages.get(workspaceId, first.id)).status).toBe('delivered');
+  });
+
+  it('is refused for another request', async () => {
+    await messages.accept(workspaceId, wanted('once'), 'key');
+    await expect(messages.accept(workspaceId, wanted('other'), 'key')).rejects.toMatchObject({
+      status: 422,
+      code: 'idempotency.mismatch',
+    });
+  });
+
+  it('accepts one of many requests at once; the others are told to wait, or get its answer', async () => {
+    const outcomes = await Promise.allSettled(
+      Array.from({ length: 8 }, () => messages.accept(workspaceId, wanted('once'), 'key')),
+    );
+    const accepted = outcomes.filter((outcome) => outcome.status === 'fulfilled');
+    const refused = outcomes.filter((outcome) => outcome.status === 'rejected');
+    expect(new Set(accepted.map(({ value }) => value.id)).size).toBe(1);
+    for (const { reason } of refused)
+      expect(reason).toMatchObject({ status: 409, code: 'idempotency.in_progress' });
+    const [{ count }] = await database.query(
+      'select count(*)::int as count from messages where account_id = $1',
+      [accountId],
+    );
+    expect(count).toBe(1);
+  });
+});
+
+describe('sending again', () => {
+  it('a failed message takes a new WhatsApp id', async () => {
+    const id = await accept('refused');
+    const { whatsappId } = await messages.get(workspaceId, id);
+    await claim();
+    await received.writeAcks([{ accountId, whatsappId, ack: -1 }]);
+    const again = await messages.resend(workspaceId, id);
+    expect(again).toMatchObject({ status: 'queued', errorCode: null, failedAt: null, attempts: 0 });
+    expect(again.whatsappId).not.toBe(whatsappId);
+    expect((await claim())?.attempt).toBe(1);
+    // What is still told of the first id concerns nobody.
+    await received.writeAcks([{ accountId, whatsappId, ack: 1 }]);
+    expect((await messages.get(workspaceId, id)).status).toBe('sending');
+  });
+
+  it('an unknown message keeps its id, is looked for before it is sent, and cannot be cancelled', async () => {
+    const id = await accept('unknown');
+    await become(id, 'unknown', `, attempts = 8, error_code = 'whatsapp.pending'`);
+    const { whatsappId } = await messages.get(workspaceId, id);
+    const again = await messages.resend(workspaceId, id);
+    expect(again).toMatchObject({ status: 'queued', whatsappId, errorCode: null });
+    await expect(messages.cancel(workspaceId, id)).rejects.toMatchObject({
+      code: 'message.already_sending',
+    });
+    expect((await claim())?.attempt).toBe(2);
+  });
+
+  it('an unknown message that turns out to have arrived while it waits again is not sent', async () => {
+    const id = await accept('arrived');
+    await become(id, 'unknown');
+    await messages.resend(workspaceId, id);
+    const { whatsappId } = await messages.get(workspaceId, id);
+    await received.writeAcks([{ accountId, whatsappId, ack: 1 }]);
+    expect((await messages.get(workspaceId, id)).status).toBe('sent');
+    expect(await claim()).toBeNull();
+  });
+
+  it.each(['queued', 'sending', 'sent', 'read', 'cancelled', 'expired'])(
+    'is refused when %s',
+    async (status) => {
+      const id = await accept('no');
+      await become(id, status);
+      await expect(messages.resend(workspaceId, id)).rejects.toMatchObject({
+        status: 409,
+        code: 'message.not_resendable',
+      });
+      expect((await messages.get(workspaceId, id)).status).toBe(status);
+    },
+  );
+
+  it('is asked for twice at once and happens once', async () => {
+    const id = await accept('twice');
+    await become(id, 'failed');
+    const outcomes = await Promise.allSettled([
+      messages.resend(workspaceId, id),
+      messages.resend(workspaceId, id),
+    ]);
+    expect(outcomes.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected']);
+    expect((await messages.get(workspaceId, id)).resends).toBe(1);
+  });
+});
+
+describe('a message of which nobody can tell', () => {
+  /** Lets the last try of a message end without an answer. */
+  async function exhaust(id: string): Promise<string> {
+    const { attempts } = policy;
+    await become(
+      id,
+      'sending',
+      `, attempts = ${attempts - 1}, next_attempt_at = now() - interval '1 second'`,
+    );
+    await runLane();
+    return (await messages.get(workspaceId, id)).status;
+  }
+
+  it('is held by default, and its lane goes on', async () => {
+    const id = await accept('held');
+    const next = await accept('next');
+    expect(await exhaust(id)).toBe('unknown');
+    expect((await claim())?.id).toBe(next);
+  });
+
+  it('is sent again later under its id where that is the policy, a bounded number of times', async () => {
+    await database.query(`update workspaces set unknown_policy = 'resend' where id = $1`, [workspaceId]);
+    const id = await accept('resent');
+    const { whatsappId } = await messages.get(workspaceId, id);
+    expect(await exhaust(id)).toBe('scheduled');
+    const again = await messages.get(workspaceId, id);
+    expect(again).toMatchObject({ whatsappId, resends: 1 });
+    expect(again.scheduledFor!.getTime()).toBeGreaterThan(Date.now() + 50_000);
+    await become(id, 'sending', ', resends = 5');
+    expect(await exhaust(id)).toBe('unknown');
+  });
+});
+
+describe('time', () => {
+  it('queues what is due, the rest waits, and what is too late expires', async () => {
+    const later = new Date(Date.now() + 3_600_000).toISOString();
+    const due = await accept('due', { sendAt: later });
+    const waits = await accept('waits', { sendAt: later });
+    const late = await accept('late', {
+      sendAt: later,
+      expiresAt: new Date(Date.now() + 7_200_000).toISOString(),
+    });
+    await database.query(`update messages set scheduled_for = now() where id = $1`, [due]);
+    await database.query(`update messages set expires_at = now() where id = $1`, [late]);
+    while (await lanes.promote());
+    const statuses = await Promise.all([due, waits, late].map((id) => messages.get(workspaceId, id)));
+    expect(statuses.map(({ status }) => status)).toEqual(['queued', 'scheduled', 'expired']);
+  });
+
+  it('lets a try that was without answer wait with growing, uneven pauses', async () => {
+    const pauses: number[] = [];
+    for (let number = 0; number < 6; number += 1) {
+      const id = await accept(`${number}`);
+      await runLane();
+      const { nextAttemptAt, status } = await messages.get(workspaceId, id);
+      expect(status).toBe('sending');
+      pauses.push(nextAttemptAt.getTime() - Date.now());
+      await become(id, 'cancelled');
+    }
+    expect(Math.max(...pauses)).toBeLessThanOrEqual(600);
+    expect(new Set(pauses.map((pause) => Math.round(pause / 5))).size).toBeGreaterThan(1);
+  });
+});
