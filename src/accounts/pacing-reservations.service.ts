@@ -69,21 +69,22 @@ export class PacingReservations {
       );
       if (!row) return {};
       const settings = settingsOf(row);
+      const typingMs = settings.typing ? typingMsFor(text, Math.random()) : 0;
       if (row.countedMessageId !== id) {
         const before = stateOf(row);
         const now = row.now.getTime();
         const after = afterSend(before, settings, {
           priority: priorities[priority]!,
           isCold: row.isCold,
-          now,
+          // It leaves when the typing ends.
+          now: now + typingMs,
           random: Math.random(),
         });
         await write(manager, accountId, after, settings, now, { messageId: id, before });
       }
-      const { typing, checkNumbers } = settings;
       return {
-        ...(typing ? { typingMs: typingMsFor(text, Math.random()) } : {}),
-        ...(checkNumbers && row.isCold && row.isFirst && chatId.endsWith('@c.us')
+        ...(typingMs > 0 ? { typingMs } : {}),
+        ...(settings.checkNumbers && row.isCold && row.isFirst && chatId.endsWith('@c.us')
           ? { checkNumber: true }
           : {}),
       };

@@ -79,12 +79,16 @@ beforeEach(async () => {
   workspaceId = (await workspaces.create('test')).id;
 });
 
-/** A ready account; `linked` days ago. */
+/** A ready account, linked so many days ago. Without typing, which takes 1 to 3 seconds of each gap. */
 async function newAccount(
   own: PacingDto | null = {},
   { environment = 'live' as 'live' | 'sandbox', linked = 100 } = {},
 ): Promise<string> {
-  const { id } = await accounts.create(workspaceId, { name: 'a', environment, pacing: own });
+  const { id } = await accounts.create(workspaceId, {
+    name: 'a',
+    environment,
+    pacing: own && { typing: false, ...own },
+  });
   await database.query(
     `update accounts set status = 'ready', linked_at = now() - $2 * interval '1 day' where id = $1`,
     [id, linked],
@@ -420,7 +424,7 @@ describe('a reservation', () => {
   });
 
   it('says how to send: typing, and a number check before the first message to a cold contact', async () => {
-    const id = await newAccount();
+    const id = await newAccount({ typing: true });
     await hears(id, friend);
     for (const to of [cold, cold, friend]) {
       await sendTo(id, to);
