@@ -49,9 +49,9 @@ export class Pacing1795651200002 implements MigrationInterface {
 
       -- Of a message that a paced account sends: its recipient has never written to that account. Null where nobody asks.
       alter table messages add column is_cold boolean;
-      -- While one kind is held back, the head of a lane is the first row of the other kind's index.
-      create index messages_lane_replies on messages (account_id, priority desc, seq) where stage = 'queued' and not is_cold;
-      create index messages_lane_cold on messages (account_id, priority desc, seq) where stage = 'queued' and is_cold;
+      -- While one kind is held back, the head of a lane is the first row of the other kind here.
+      create index messages_lane_kind on messages (account_id, is_cold, priority desc, seq)
+        where stage = 'queued' and is_cold is not null;
       -- What stops being cold when its recipient writes.
       create index messages_cold on messages (account_id, chat_id) where is_cold and stage is not null;
       -- Who has written to an account.
@@ -94,7 +94,7 @@ export class Pacing1795651200002 implements MigrationInterface {
   async down(runner: QueryRunner): Promise<void> {
     await runner.query(`
       drop trigger message_refused on messages;
-      drop index messages_lane_replies, messages_lane_cold, messages_cold, messages_incoming;
+      drop index messages_lane_kind, messages_cold, messages_incoming;
       alter table messages drop column is_cold;
       drop table account_pacing;
       drop function pause_cold_after_refusal, publish_pacing_event;

@@ -22,7 +22,7 @@ export const strictOrder: readonly number[] = priorities.map((_name, priority) =
  * however much waits. A head that waits for its next attempt holds back the others of its lane, so that order is kept.
  *
  * A priority of which a paced account may not send yet has no head; while it may not write to cold contacts, or may not
- * reply, the head is the first of the others. Of the three looks at the index one is taken.
+ * reply, the head is the first of the others. Of the two looks at an index one is taken.
  */
 export function laneHead(account: string, order: string): string {
   const firstWhere = (condition: string) => `(select m.id, m.priority, m.next_attempt_at from messages m
@@ -37,8 +37,7 @@ export function laneHead(account: string, order: string): string {
       from account_pacing p where p.account_id = ${account}) paced on true
     cross join lateral (
       ${firstWhere('coalesce(paced.is_due and paced.cold and paced.replies, true)')}
-      union all ${firstWhere('paced.is_due and paced.replies and not paced.cold and not m.is_cold')}
-      union all ${firstWhere('paced.is_due and paced.cold and not paced.replies and m.is_cold')}
+      union all ${firstWhere('paced.is_due and paced.cold <> paced.replies and m.is_cold = paced.cold')}
       limit 1) first
     order by wanted.place limit 1)`;
 }

@@ -559,7 +559,7 @@ describe('with many messages waiting', () => {
     const looks = nodes.filter(
       (node) => node['Relation Name'] === 'messages' && Number(node['Actual Loops']) > 0,
     );
-    expect(looks.map((node) => node['Index Name'])).toContain('messages_lane_replies');
+    expect(looks.map((node) => node['Index Name'])).toContain('messages_lane_kind');
     for (const node of looks) {
       expect(node['Node Type']).toBe('Index Scan');
       expect(node['Rows Removed by Filter'] ?? 0).toBe(0);
