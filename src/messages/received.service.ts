@@ -94,17 +94,20 @@ export class ReceivedService {
     if (refused.length > 0) await this.database.query(refuse, ids(refused));
   }
 
-  /** Stores incoming messages, each once however often it comes. */
+  /** Stores incoming messages, each once however often it comes. What waits for who has written is cold no more. */
   async storeIncoming(account: Account, messages: Incoming[]): Promise<void> {
     if (messages.length === 0) return;
     await this.database.query(
-      `insert into messages (id, workspace_id, account_id, direction, type, chat_id, recipient, sender, text, status, whatsapp_id)
+      `with stored as (
+       insert into messages (id, workspace_id, account_id, direction, type, chat_id, recipient, sender, text, status, whatsapp_id)
        select received.id, a.workspace_id, a.id, 'incoming', received.type, received."chatId", coalesce(a.phone_number, ''),
          received.sender, received.text, 'received', received."whatsappId"
        from accounts a, jsonb_to_recordset($2::jsonb) as received
          (id uuid, type text, "chatId" text, sender text, text text, "whatsappId" text)
        where a.id = $1 order by received.id
-       on conflict (account_id, whatsapp_id) do nothing`,
+       on conflict (account_id, whatsapp_id) do nothing returning account_id, chat_id)
+       update messages m set is_cold = false from stored
+       where m.account_id = stored.account_id and m.chat_id = stored.chat_id and m.is_cold and m.stage is not null`,
       [
         account.id,
         JSON.stringify(

@@ -1,6 +1,7 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
+import { type Manner, PacingReservations } from '../accounts/pacing-reservations.service.js';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import { prepared } from '../platform/database/prepared.js';
@@ -13,7 +14,7 @@ import { laneHead } from './message-rows.js';
 import { MessageSender } from './message-sender.service.js';
 
 /** A message that this instance is sending. */
-export interface Claim {
+export interface Claim extends Manner {
   id: string;
   accountId: string;
   chatId: string;
@@ -23,10 +24,8 @@ export interface Claim {
   /** 1 for the first try whose outcome may be uncertain. */
   attempt: number;
   epoch: number;
-  /** Shows the recipient "typing…" for that long first; on the first attempt only. */
-  typingMs?: number;
-  /** Asks WhatsApp first whether the number is registered: for somebody who was never written to. */
-  checkNumber?: boolean;
+  /** Whether its account is paced: then the message is counted before it leaves. */
+  isPaced: boolean;
 }
 
 /** What became of a claimed message, and what its lane goes on with. */
@@ -47,6 +46,8 @@ const mostResends = 5;
 const notTried = new Set(['account.session_not_ready', 'account.not_driven_here']);
 /** Answers that no further try would change. */
 const permanent = new Set(['recipient.not_registered', 'recipient.no_chat', 'whatsapp.refused']);
+/** Those of them after which WhatsApp has nothing of the message. */
+const neverLeft = new Set(['recipient.not_registered', 'recipient.no_chat']);
 
 /**
  * Sends the messages of a lane, one after the other, in the instance that owns its account. The claim is a compare-and-set
@@ -60,6 +61,7 @@ export class SendingService {
   constructor(
     @InjectDataSource() private readonly database: DataSource,
     private readonly sender: MessageSender,
+    private readonly pacing: PacingReservations,
     @Inject(CONFIG) private readonly config: Config,
     @Inject(LOGGER) private readonly logger: Logger,
   ) {
@@ -111,11 +113,12 @@ export class SendingService {
   ): Promise<SendOutcome> {
     const renewal = setInterval(() => this.renew(claim), renewClaimMs);
     try {
-      await this.sender.send(claim);
+      await this.sender.send(claim.isPaced ? { ...claim, ...(await this.pacing.reserve(claim)) } : claim);
       return await this.finish(claim, { status: 'sent' }, order, goOn);
     } catch (error) {
       const problem = error instanceof Problem ? error : new Problem(500, 'send.failed', String(error));
       if (permanent.has(problem.code)) {
+        if (claim.isPaced && neverLeft.has(problem.code)) await this.pacing.release(claim, 'not_sent');
         const end = { status: 'failed', code: problem.code, message: problem.message } as const;
         return await this.finish(claim, end, order, goOn);
       }
@@ -218,6 +221,7 @@ export class SendingService {
    * `sending`, since it may have left already and must not be cancelled or overtaken by others of its lane.
    */
   private async putBack(claim: Claim): Promise<void> {
+    if (claim.isPaced && claim.attempt === 1) await this.pacing.release(claim, 'not_tried');
     await this.database.query(
       `update messages set attempts = attempts - 1, next_attempt_at = now() + interval '400 milliseconds',
          status = case when attempts > 1 then 'sending' else 'queued' end
@@ -270,7 +274,8 @@ function claiming(instance: string): string {
 }
 
 const claimColumns = `m.id, m.priority, m.account_id as "accountId", m.chat_id as "chatId", m.text,
-  m.whatsapp_id as "whatsappId", m.attempts as attempt, a.epoch`;
+  m.whatsapp_id as "whatsappId", m.attempts as attempt, a.epoch,
+  exists (select from account_pacing p where p.account_id = m.account_id) as "isPaced"`;
 
 /** $1 the account, $2 the epoch under which it is driven, $3 the priorities in their order, $4 the instance */
 const claimHead = `update messages m set ${claiming('$4')}

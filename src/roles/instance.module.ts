@@ -3,6 +3,7 @@ import { AccountSessions, OPEN_SESSION, type OpenSession } from '../accounts/acc
 import { InternalAccountsController } from '../accounts/accounts.internal.js';
 import { InternalHealthController } from '../admin/health.internal.js';
 import { Account } from '../accounts/account.entity.js';
+import { PacingReservations } from '../accounts/pacing-reservations.service.js';
 import { SandboxClient } from '../accounts/sandbox-client.js';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { InstancesModule } from '../instances/instances.module.js';
@@ -29,6 +30,7 @@ import { DatabaseModule } from '../platform/database/database.module.js';
     SandboxClient,
     { provide: OPEN_SESSION, useValue: ((options) => new WhatsAppSession(options)) satisfies OpenSession },
     AccountSessions,
+    PacingReservations,
     MessageSender,
     SendingService,
     MessageActor,

@@ -3,6 +3,7 @@ import { getDataSourceToken } from '@nestjs/typeorm';
 import type { DataSource } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { PacingReservations } from '../../src/accounts/pacing-reservations.service.js';
 import { LanesService } from '../../src/messages/lanes.service.js';
 import type { MessageSender } from '../../src/messages/message-sender.service.js';
 import { strictOrder } from '../../src/messages/message-rows.js';
@@ -31,7 +32,13 @@ beforeAll(async () => {
   context = await createContext(WorkerModule, scratch.config, createLogger('test', 'silent'));
   database = context.get<DataSource>(getDataSourceToken());
   messages = context.get(MessagesService);
-  sending = new SendingService(database, neverSends, scratch.config, createLogger('test', 'silent'));
+  sending = new SendingService(
+    database,
+    neverSends,
+    new PacingReservations(database),
+    scratch.config,
+    createLogger('test', 'silent'),
+  );
   received = new ReceivedService(database);
 });
 afterAll(async () => {
