@@ -3,13 +3,14 @@ import { TypeOrmModule } from '@nestjs/typeorm';
 import { AccountsModule } from '../accounts/accounts.module.js';
 import { InstancesModule } from '../instances/instances.module.js';
 import { QueuesModule } from '../queues/queues.module.js';
+import { ClearingService } from './clearing.service.js';
 import { LanesService } from './lanes.service.js';
 import { Message } from './message.entity.js';
 import { MessagesService } from './messages.service.js';
 
 @Module({
   imports: [TypeOrmModule.forFeature([Message]), AccountsModule, InstancesModule, QueuesModule],
-  providers: [MessagesService, LanesService],
-  exports: [MessagesService, LanesService, QueuesModule],
+  providers: [MessagesService, LanesService, ClearingService],
+  exports: [MessagesService, LanesService, ClearingService, QueuesModule],
 })
 export class MessagesModule {}
