@@ -34,6 +34,13 @@ export function whatsappIdOf(messageId: string): string {
   return `3EB0${createHash('sha256').update(messageId).digest('hex').slice(0, 18).toUpperCase()}`;
 }
 
+/** Somebody's reaction to a message. One that was taken back has no emoji any more, and is kept: an older one may come late. */
+export interface Reaction {
+  from: string;
+  emoji: string;
+  at: string;
+}
+
 /** A row of the ledger, in or out. */
 @Entity('messages')
 export class Message {
@@ -128,4 +135,13 @@ export class Message {
 
   @Column('timestamptz', { name: 'failed_at', nullable: true })
   failedAt!: Date | null;
+
+  @Column('timestamptz', { name: 'edited_at', nullable: true })
+  editedAt!: Date | null;
+
+  @Column('timestamptz', { name: 'revoked_at', nullable: true })
+  revokedAt!: Date | null;
+
+  @Column('jsonb')
+  reactions!: Reaction[];
 }

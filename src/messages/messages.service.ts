@@ -34,8 +34,8 @@ export class MessageNotFound extends Problem {
 }
 
 export class MessageAlreadySending extends Problem {
-  constructor(message: Message) {
-    super(409, 'message.already_sending', `The message is ${message.status} and can no longer be cancelled.`);
+  constructor({ status }: Message, hint = 'can no longer be cancelled') {
+    super(409, 'message.already_sending', `The message is ${status} and ${hint}.`);
   }
 }
 
@@ -348,6 +348,8 @@ function asAccepted(message: Message): Message {
     deliveredAt: null,
     readAt: null,
     failedAt: null,
+    revokedAt: null,
+    reactions: [],
   });
 }
 

@@ -8,6 +8,7 @@ import { SandboxClient } from '../accounts/sandbox-client.js';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { InstancesModule } from '../instances/instances.module.js';
 import { InternalMessagesController } from '../messages/messages.internal.js';
+import { MessageActor } from '../messages/message-actor.service.js';
 import { MessageSender } from '../messages/message-sender.service.js';
 import { SendingService } from '../messages/sending.service.js';
 import { ReceivedService } from '../messages/received.service.js';
@@ -32,6 +33,7 @@ import { DatabaseModule } from '../platform/database/database.module.js';
     PacingReservations,
     MessageSender,
     SendingService,
+    MessageActor,
     ReceivedService,
     SessionListener,
   ],

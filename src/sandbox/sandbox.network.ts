@@ -16,6 +16,9 @@ export interface SandboxStats {
   online: number;
   accepted: number;
   duplicates: number;
+  actions: number;
+  /** How often a browser showed somebody that it types. */
+  typing: number;
   conflicts: number;
   offlineQueued: number;
   offlineDropped: number;
@@ -30,6 +33,7 @@ export class SandboxNetwork {
   readonly pairing: Pairing;
   readonly companions: Companions;
   readonly delivery: Delivery;
+  typing = 0;
   private readonly unknownModules = new Map<string, number>();
 
   private constructor(
@@ -62,14 +66,14 @@ export class SandboxNetwork {
   putFaults(faults: Partial<Faults>, phone?: string): Faults {
     const inForce = this.faults.put(faults, phone);
     if (inForce.offline) this.companions.cut(phone);
-    this.companions.refreshDialogs();
+    this.companions.applyFaults(phone);
     return inForce;
   }
 
   /** Removes the faults of everybody and of every phone. */
   clearFaults(): void {
     this.faults.clear();
-    this.companions.refreshDialogs();
+    this.companions.applyFaults(undefined);
   }
 
   /** Unlinks a browser: its page, now or when it comes back, logs out. */
@@ -96,6 +100,7 @@ export class SandboxNetwork {
     await this.ledger.clear();
     this.outbox.ledgerCleared();
     this.companions.conflicts = 0;
+    this.typing = 0;
     this.unknownModules.clear();
   }
 
@@ -117,6 +122,8 @@ export class SandboxNetwork {
       online: this.companions.onlineCount,
       accepted: this.ledger.accepted,
       duplicates: this.ledger.duplicates,
+      actions: this.ledger.actions,
+      typing: this.typing,
       conflicts: this.companions.conflicts,
       offlineQueued: this.outbox.size,
       offlineDropped: this.outbox.dropped,

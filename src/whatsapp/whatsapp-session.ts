@@ -7,6 +7,7 @@ import { within, withDeadline } from './deadlines.js';
 import { DialogWatch, dialogTextLength, probeLimitMs } from './dialog-watch.js';
 import { browsersEnded, groupEnded, memoryOf } from './browser-processes.js';
 import { claimProfile } from './browser-profile.js';
+import { actOn, type PageAction, type PageActionResult, recentChanges } from './page-actions.js';
 import {
   acksOf,
   announceSynced,
@@ -14,9 +15,12 @@ import {
   hasFlotilla,
   installFlotilla,
   logOut,
+  type PageChange,
   type PageEvent,
   type PageMessage,
+  type PageSend,
   type PageSendResult,
+  type PageTarget,
   recentIncoming,
   reconnectSocket,
   sendText,
@@ -66,6 +70,8 @@ export interface SessionEvents {
   /** WhatsApp's ack of a message: −1 error, 1 server, 2 device, 3 read, 4 played. */
   ack: [ack: { whatsappId: string; ack: number }];
   message: [message: PageMessage];
+  /** A message was edited, revoked or reacted to, by whomever. */
+  change: [change: PageChange];
   /** The session has ended without being asked to; its browser is gone. */
   closed: [reason: CloseReason, detail: string];
 }
@@ -93,6 +99,9 @@ const probeMs = 250;
 const gatherMs = 20;
 /** How long a page may take for a short answer. */
 const answerMs = 15_000;
+/** How long WhatsApp may take for an edit, a revocation or a reaction. */
+const actionMs = 10_000;
+const longestTypingMs = 10_000;
 /** A killed browser is gone in some 20 ms, on a machine that has time for it. */
 const killMs = 1_000;
 const finishSendsMs = 10_000;
@@ -239,26 +248,38 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   }
 
   /**
-   * Sends a text under `whatsappId`, or tells how far that id got when WhatsApp knows it already.
+   * Sends a text under its WhatsApp id, or tells how far that id got when WhatsApp knows it already.
    * @throws when the page was lost or does not answer: the outcome is uncertain
    */
-  async sendText(
-    chatId: string,
-    text: string,
-    whatsappId: string,
-    thorough: boolean,
-    timeoutMs: number,
-  ): Promise<PageSendResult> {
-    const sending = withDeadline(
-      this.page.evaluate(sendText, chatId, text, whatsappId, thorough, timeoutMs),
-      timeoutMs + answerMs,
-    );
+  async sendText(send: PageSend): Promise<PageSendResult> {
+    const typingMs = Math.min(send.typingMs, longestTypingMs);
+    const sending = this.page.evaluate(sendText, { ...send, typingMs });
+    return this.finishing(sending, send.timeoutMs + typingMs + answerMs);
+  }
+
+  /**
+   * Edits or revokes a message that was sent, or reacts to one.
+   * @throws when the page was lost, does not answer or WhatsApp refuses: whether it was done is uncertain, and doing it
+   * again is safe
+   */
+  async act(target: PageTarget, action: PageAction): Promise<PageActionResult> {
+    return this.finishing(this.page.evaluate(actOn, target, action, actionMs), actionMs + answerMs);
+  }
+
+  /** What is under way when the session is stopped, and may finish. */
+  private async finishing<Result>(work: Promise<Result>, limitMs: number): Promise<Result> {
+    const sending = withDeadline(work, limitMs);
     this.sends.add(sending);
     try {
       return await sending;
     } finally {
       this.sends.delete(sending);
     }
+  }
+
+  /** What became of the messages that the page holds, since a time (milliseconds since 1970). */
+  async recentChanges(since: number, limit: number): Promise<PageChange[]> {
+    return withDeadline(this.page.evaluate(recentChanges, since, limit), answerMs);
   }
 
   /** Makes the connection to WhatsApp anew; the page stays as it is. */
@@ -388,7 +409,8 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
       if (name !== 'flotillaEmit') return;
       for (const event of JSON.parse(payload) as PageEvent[]) {
         if (event.kind === 'ack') this.emit('ack', event);
-        else this.emit('message', event.message);
+        else if (event.kind === 'message') this.emit('message', event.message);
+        else this.emit('change', event);
       }
     });
     await devtools.send('Runtime.enable');
