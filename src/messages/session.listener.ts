@@ -70,11 +70,12 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
     const acks = await session.acksOf(awaited);
     this.acks.push(...acks.map((ack) => ({ accountId: account.id, ...ack })));
     this.schedule();
+    const held = await session.recentIncoming(catchUpLimit);
+    // Also who wrote before the account was linked, as far as WhatsApp Web has it.
+    await this.received.rememberContacts(account.id, held);
     if (!account.lastConnectedAt) return;
     const since = account.lastConnectedAt.getTime() - clockSkewMs;
-    const missed = (await session.recentIncoming(catchUpLimit)).filter(
-      ({ timestamp }) => timestamp * 1000 >= since,
-    );
+    const missed = held.filter(({ timestamp }) => timestamp * 1000 >= since);
     this.incoming.push(...missed.map((message) => ({ account, message })));
     const changes = await session.recentChanges(since, catchUpLimit);
     this.changes.push(...changes.map((change) => ({ account, change })));
