@@ -70,11 +70,12 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
     this.acks.push(...(await this.outcomes.read(account.id)));
     this.schedule();
     const session = this.sessions.readyDriver(account.id).current;
+    const held = await session.recentIncoming(catchUpLimit);
+    // Also who wrote before the account was linked, as far as WhatsApp Web has it.
+    await this.received.rememberContacts(account.id, held);
     if (!account.lastConnectedAt) return;
     const since = account.lastConnectedAt.getTime() - clockSkewMs;
-    const missed = (await session.recentIncoming(catchUpLimit)).filter(
-      ({ timestamp }) => timestamp * 1000 >= since,
-    );
+    const missed = held.filter(({ timestamp }) => timestamp * 1000 >= since);
     this.incoming.push(...missed.map((message) => ({ account, message })));
     const changes = await session.recentChanges(since, catchUpLimit);
     this.changes.push(...changes.map((change) => ({ account, change })));
