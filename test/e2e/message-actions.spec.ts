@@ -131,6 +131,26 @@ describe('PATCH /messages/:id', () => {
     });
   });
 
+  it('and the others have to wait for a message that is being sent', async () => {
+    await flotilla.sandbox('PUT', '/faults', { ackDelayMs: 3_000 });
+    const { body } = await workspace.send({ accountId: account.id, to: phone, text: 'on its way' });
+    await until(body.id, ({ status }) => status === 'sending');
+    for (const act of [edit(body.id, 'x'), revoke(body.id), react(body.id, '👍')])
+      expect(await act).toMatchObject({ status: 409, body: { code: 'message.already_sending' } });
+    await until(body.id, ({ status }) => status === 'read');
+    expect((await edit(body.id, 'here')).status).toBe(200);
+  });
+
+  it('says that nobody can tell while WhatsApp is silent, and may be asked again', async () => {
+    const { id, whatsappId } = await sent('heard');
+    await flotilla.sandbox('PUT', '/faults', { silent: true });
+    expect(await edit(id, 'unheard')).toMatchObject({ status: 504, body: { code: 'whatsapp.no_answer' } });
+    expect((await workspace.call('GET', `/messages/${id}`)).body.text).toBe('heard');
+    await flotilla.sandbox('DELETE', '/faults');
+    expect(await edit(id, 'unheard')).toMatchObject({ status: 200, body: { text: 'unheard' } });
+    expect(await deeds(whatsappId)).toEqual(['account edit unheard']);
+  });
+
   it.each([
     ['nothing', undefined],
     ['an empty text', ''],
@@ -275,6 +295,8 @@ describe('what others do', () => {
       { from: phone, emoji: '🎉' },
     ]);
     await until(theirs.id, ({ text }) => text === 'theirs, corrected');
+    const { body } = await workspace.call('GET', '/messages?direction=incoming');
+    expect(body.items.map(({ whatsappId }: Message) => whatsappId)).not.toContain(gone.whatsappId);
 
     // Once more: the page tells all of it again, and nothing of it is news.
     await workspace.call('POST', `/accounts/${account.id}/restart`);

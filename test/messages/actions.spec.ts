@@ -337,6 +337,24 @@ describe('a message that was sent', () => {
     expect(await show(id)).toMatchObject({ text: 'once', editedAt: null });
   });
 
+  it('is not changed by an instance that is away, and the caller is told whether it may have been', async () => {
+    const { id } = await sent('once');
+    const away = createServer().listen(0, '127.0.0.1');
+    await once(away, 'listening');
+    const url = `http://127.0.0.1:${(away.address() as AddressInfo).port}`;
+    await database.query(
+      `insert into instances (id, server_id, url, status, lease_expires_at, max_accounts)
+       values ('one.instance_01', 'one', $1, 'active', now() + interval '1 hour', 100)`,
+      [url],
+    );
+    await database.query(`update accounts set instance_id = 'one.instance_01' where id = $1`, [accountId]);
+    away.once('request', (request) => request.socket.destroy());
+    await expect(actions.edit(workspaceId, id, 'x')).rejects.toEqual(refusal('instance.answer_lost', 504));
+    away.close();
+    await once(away, 'close');
+    await expect(actions.edit(workspaceId, id, 'x')).rejects.toEqual(refusal('instance.unreachable', 503));
+  });
+
   it('belongs to its workspace', async () => {
     const { id } = await sent('ours');
     for (const act of [
