@@ -1,7 +1,12 @@
-import { Injectable } from '@nestjs/common';
+import { Inject, Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
+import { InstanceClient } from '../instances/instance-client.js';
+import type { Config } from '../platform/config/config.js';
+import { CONFIG } from '../platform/config/config.module.js';
+import { prepared } from '../platform/database/prepared.js';
 import { type JobHint, QueuesService } from '../queues/queues.service.js';
+import type { LaneResult, LaneRun } from './lane-run.js';
 import { queueOf } from './message.entity.js';
 import { laneHead, strictOrder } from './message-rows.js';
 
@@ -10,6 +15,14 @@ const sweepLimit = 20_000;
 /** How many messages one step queues or lets expire. */
 const promotedAtOnce = 5_000;
 
+/** The lane of a message, and who drives its account. */
+export interface Lane {
+  accountId: string;
+  workspaceId: string;
+  epoch: number;
+  instanceUrl: string;
+}
+
 /** The job that says: this message is the first of its account's lane. */
 export function headOf(messageId: string, priority: number): JobHint {
   return { queue: queueOf(priority), id: `message-${messageId}`, data: { id: messageId } };
@@ -17,14 +30,43 @@ export function headOf(messageId: string, priority: number): JobHint {
 
 /**
  * A lane is the outgoing messages of one account. Redis holds only heads: for each connected account the message that is
- * to be sent next. This service finds heads again whenever Redis may have lost them.
+ * to be sent next. This service has lanes run by the instances that own them, and finds heads again whenever Redis may have
+ * lost them.
  */
 @Injectable()
 export class LanesService {
   constructor(
     @InjectDataSource() private readonly database: DataSource,
     private readonly queues: QueuesService,
+    private readonly instances: InstanceClient,
+    @Inject(CONFIG) private readonly config: Config,
   ) {}
+
+  /** The lane that a message belongs to; null when the message is gone, or nobody owns its account. */
+  async find(messageId: string): Promise<Lane | null> {
+    const [lane] = await prepared<Lane>(
+      this.database,
+      `select m.account_id as "accountId", m.workspace_id as "workspaceId", a.epoch, i.url as "instanceUrl"
+       from messages m join accounts a on a.id = m.account_id join instances i on i.id = a.instance_id where m.id = $1`,
+      [messageId],
+    );
+    return lane ?? null;
+  }
+
+  /**
+   * Has the instance that owns a lane's account send what is first in it, and what follows as far as the run allows.
+   * @throws InstanceUnreachable, AccountNotDrivenHere, SessionNotReady: nothing was done. Anything else: the sweep finds what
+   * was left behind.
+   */
+  async run({ accountId, instanceUrl, epoch }: Lane, run: Omit<LaneRun, 'epoch'>): Promise<LaneResult> {
+    return this.instances.call<LaneResult>(
+      instanceUrl,
+      'POST',
+      `/internal/accounts/${accountId}/lane`,
+      { ...run, epoch } satisfies LaneRun,
+      run.forMs + this.config.sendTimeoutMs + 2_000,
+    );
+  }
 
   /** Puts the heads of lanes, but for those of which a message is being sent: then its completion will. */
   async feed(accountIds: string[]): Promise<void> {

@@ -155,7 +155,7 @@ export class MessageActionsService {
       await this.instanceClient.call(
         url,
         'POST',
-        `/internal/accounts/${account.id}/messages/actions`,
+        `/internal/accounts/${account.id}/actions`,
         body,
         instanceTimeoutMs,
       );

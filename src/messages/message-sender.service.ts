@@ -7,7 +7,7 @@ import { Problem } from '../platform/errors/problem.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import type { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
-import type { DeliverMessage } from './sending.service.js';
+import type { Claim } from './sending.service.js';
 
 export class RecipientNotRegistered extends Problem {
   constructor(chatId: string) {
@@ -39,10 +39,13 @@ export class PendingInPage extends Problem {
   }
 }
 
+const rememberedSends = 1_000;
+
 /** Sends through the sessions of this instance. The same message asked for twice is sent once: the calls are joined. */
 @Injectable()
 export class MessageSender implements OnApplicationBootstrap {
   private readonly meter = new SendMeter();
+  private readonly sent = new Set<string>();
   private readonly running = new Map<string, Promise<{ ack: number }>>();
 
   constructor(
@@ -62,12 +65,25 @@ export class MessageSender implements OnApplicationBootstrap {
     }));
   }
 
+  /** @throws AccountNotDrivenHere, SessionNotReady */
+  require(accountId: string, epoch: number): void {
+    this.sessions.readyDriver(accountId, epoch);
+  }
+
+  /**
+   * Whether a message was sent by this instance a short while ago: then its ack 1 says nothing new.
+   */
+  hasJustSent(whatsappId: string): boolean {
+    return this.sent.has(whatsappId);
+  }
+
   /**
    * @returns WhatsApp's ack, 1 or higher
    * @throws AccountNotDrivenHere, SessionNotReady (nothing was done), RecipientNotRegistered, RefusedByWhatsApp (nothing
    * more can be done), or anything else: then the outcome is uncertain, and asking again tells
    */
-  async send(accountId: string, message: DeliverMessage): Promise<{ ack: number }> {
+  async send(message: Claim): Promise<{ ack: number }> {
+    const { accountId } = message;
     const driver = this.sessions.readyDriver(accountId, message.epoch);
     const key = `${accountId}/${message.whatsappId}`;
     let sending = this.running.get(key);
@@ -75,7 +91,10 @@ export class MessageSender implements OnApplicationBootstrap {
       const started = performance.now();
       sending = this.sendNow(accountId, driver.current, message).finally(() => this.running.delete(key));
       sending.then(
-        () => this.meter.count('ok', performance.now() - started),
+        () => {
+          this.remember(message.whatsappId);
+          this.meter.count('ok', performance.now() - started);
+        },
         () => this.meter.count('failed', performance.now() - started),
       );
       this.running.set(key, sending);
@@ -83,10 +102,19 @@ export class MessageSender implements OnApplicationBootstrap {
     return sending;
   }
 
+  private remember(whatsappId: string): void {
+    this.sent.add(whatsappId);
+    if (this.sent.size <= rememberedSends) return;
+    for (const oldest of this.sent) {
+      this.sent.delete(oldest);
+      return;
+    }
+  }
+
   private async sendNow(
     accountId: string,
     session: WhatsAppSession,
-    message: DeliverMessage,
+    message: Claim,
   ): Promise<{ ack: number }> {
     const { ackTimeoutMs } = this.config;
     const { chatId, text, whatsappId, typingMs = 0, checkNumber = false } = message;

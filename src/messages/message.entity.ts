@@ -1,10 +1,9 @@
 import { createHash } from 'node:crypto';
 import { Column, Entity, PrimaryColumn } from 'typeorm';
+import { priorities } from '../queues/priorities.js';
 import type { QueueName } from '../queues/queue-policies.js';
 
-/** In the order of their numbers in the table: a larger one is sent first. */
-export const priorities = ['campaign', 'normal', 'high', 'urgent'] as const;
-export type Priority = (typeof priorities)[number];
+export { priorities, type Priority } from '../queues/priorities.js';
 
 /** The queue that carries a priority's heads. */
 export function queueOf(priority: number): QueueName {
@@ -91,6 +90,10 @@ export class Message {
 
   @Column('integer')
   attempts!: number;
+
+  /** Of a message that a paced account sends: its recipient has never written to that account. Null where nobody asks. */
+  @Column('boolean', { name: 'is_cold', nullable: true })
+  isCold!: boolean | null;
 
   /** A queued message is not tried before this time; one that is being sent may be taken over after it. */
   @Column('timestamptz', { name: 'next_attempt_at' })

@@ -1,23 +1,23 @@
 import { Body, Controller, HttpCode, Param, ParseUUIDPipe, Post, UseGuards } from '@nestjs/common';
 import { InternalGuard } from '../platform/http/internal.guard.js';
+import type { LaneResult, LaneRun } from './lane-run.js';
 import type { ActOnMessage } from './message-actions.service.js';
 import { MessageActor } from './message-actor.service.js';
-import { MessageSender } from './message-sender.service.js';
-import type { DeliverMessage } from './sending.service.js';
+import { SendingService } from './sending.service.js';
 
 /** What workers and the API ask of the instance that owns an account. */
 @UseGuards(InternalGuard)
-@Controller('internal/accounts/:id/messages')
+@Controller('internal/accounts/:id')
 export class InternalMessagesController {
   constructor(
-    private readonly sender: MessageSender,
+    private readonly sending: SendingService,
     private readonly actor: MessageActor,
   ) {}
 
-  @Post()
+  @Post('lane')
   @HttpCode(200)
-  async send(@Param('id', ParseUUIDPipe) id: string, @Body() body: DeliverMessage): Promise<{ ack: number }> {
-    return this.sender.send(id, body);
+  async run(@Param('id', ParseUUIDPipe) id: string, @Body() body: LaneRun): Promise<LaneResult> {
+    return this.sending.run(id, body);
   }
 
   @Post('actions')

@@ -3,15 +3,15 @@ import { TypeOrmModule } from '@nestjs/typeorm';
 import { AccountsModule } from '../accounts/accounts.module.js';
 import { InstancesModule } from '../instances/instances.module.js';
 import { QueuesModule } from '../queues/queues.module.js';
+import { ClearingService } from './clearing.service.js';
 import { LanesService } from './lanes.service.js';
 import { MessageActionsService } from './message-actions.service.js';
 import { Message } from './message.entity.js';
 import { MessagesService } from './messages.service.js';
-import { SendingService } from './sending.service.js';
 
 @Module({
   imports: [TypeOrmModule.forFeature([Message]), AccountsModule, InstancesModule, QueuesModule],
-  providers: [MessagesService, MessageActionsService, SendingService, LanesService],
-  exports: [MessagesService, MessageActionsService, SendingService, LanesService, QueuesModule],
+  providers: [MessagesService, MessageActionsService, LanesService, ClearingService],
+  exports: [MessagesService, MessageActionsService, LanesService, ClearingService, QueuesModule],
 })
 export class MessagesModule {}

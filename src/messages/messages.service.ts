@@ -8,6 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { DataSource, type EntityManager, LessThan, MoreThanOrEqual, Repository } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { AccountNotFound } from '../accounts/accounts.service.js';
+import { isColdSql } from '../accounts/pacing-rows.js';
 import { prepared } from '../platform/database/prepared.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
 import { fieldErrors } from '../platform/http/http.js';
@@ -201,6 +202,7 @@ export class MessagesService {
         // The first try looks for an unknown one before it sends, as every later try does.
         attempts: message.status === 'unknown' ? 1 : 0,
         nextAttemptAt: () => 'now()',
+        isCold: () => isColdSql('messages.account_id', 'messages.chat_id'),
         errorCode: null,
         errorMessage: null,
         failedAt: null,
@@ -283,9 +285,9 @@ export class MessagesService {
     const accountId = wanted.accountId ?? (await this.chooseAccount(run, workspaceId, recipient.address));
     const [row] = await run(
       `insert into messages (id, workspace_id, account_id, direction, priority, type, chat_id, recipient, sender, text,
-         status, whatsapp_id, metadata, scheduled_for, expires_at)
+         status, whatsapp_id, metadata, scheduled_for, expires_at, is_cold)
        select $1, a.workspace_id, a.id, 'outgoing', $4, $5, $6, $7, a.phone_number, $8,
-         case when $11::timestamptz is null then 'queued' else 'scheduled' end, $9, $10, $11, $12
+         case when $11::timestamptz is null then 'queued' else 'scheduled' end, $9, $10, $11, $12, ${isColdSql('a.id', '$6')}
        from accounts a where a.id = $2 and a.workspace_id = $3
        returning *, status = 'queued' and not exists (select from messages waiting
          where waiting.account_id = $2 and waiting.stage = 'queued' and waiting.priority >= $4) as is_head`,

@@ -22,40 +22,25 @@ export interface Incoming {
   text: string;
 }
 
-/** An `unknown` message that turns out to have arrived has no error any more. */
-const cleared = 'error_code = null, error_message = null';
+/**
+ * Moves messages forward by their acks; each takes the highest of its own, and the trigger tells the steps between. One that is
+ * tried again because its outcome is unknown may be acknowledged at any moment, and one that has arrived has no error.
+ */
+const moveForward = `update messages m set
+    status = (array['sent', 'delivered', 'read', 'played'])[acked.ack], error_code = null, error_message = null,
+    sent_at = coalesce(m.sent_at, now()),
+    delivered_at = case when acked.ack >= 2 then coalesce(m.delivered_at, now()) else m.delivered_at end,
+    read_at = case when acked.ack >= 3 then coalesce(m.read_at, now()) else m.read_at end
+  from (select account_id, whatsapp_id, max(ack) as ack from unnest($1::uuid[], $2::text[], $3::int[])
+    as told (account_id, whatsapp_id, ack) group by 1, 2) acked
+  where m.account_id = acked.account_id and m.whatsapp_id = acked.whatsapp_id and m.direction = 'outgoing'
+    and m.status = any((array['scheduled', 'queued', 'sending', 'unknown', 'sent', 'delivered', 'read'])[:acked.ack + 3])`;
 
-/** A message that is tried again because its outcome is unknown may be acknowledged at any moment. */
-const inDoubt: string[] = ['scheduled', 'queued', 'sending', 'unknown'];
-
-/** What each ack makes of a message, and from which states: a status only moves forward. */
-const transitions: { ack: number; set: string; from: string[] }[] = [
-  {
-    ack: -1,
-    set: `status = 'failed', failed_at = now(), error_code = 'whatsapp.refused', error_message = 'WhatsApp refused the message (ack -1).'`,
-    from: [...inDoubt, 'sent'],
-  },
-  {
-    ack: 1,
-    set: `${cleared}, status = 'sent', sent_at = coalesce(m.sent_at, now())`,
-    from: inDoubt,
-  },
-  {
-    ack: 2,
-    set: `${cleared}, status = 'delivered', sent_at = coalesce(m.sent_at, now()), delivered_at = coalesce(m.delivered_at, now())`,
-    from: [...inDoubt, 'sent'],
-  },
-  {
-    ack: 3,
-    set: `${cleared}, status = 'read', sent_at = coalesce(m.sent_at, now()), delivered_at = coalesce(m.delivered_at, now()), read_at = coalesce(m.read_at, now())`,
-    from: [...inDoubt, 'sent', 'delivered'],
-  },
-  {
-    ack: 4,
-    set: `${cleared}, status = 'played', sent_at = coalesce(m.sent_at, now()), delivered_at = coalesce(m.delivered_at, now()), read_at = coalesce(m.read_at, now())`,
-    from: [...inDoubt, 'sent', 'delivered', 'read'],
-  },
-];
+const refuse = `update messages m set status = 'failed', failed_at = now(), error_code = 'whatsapp.refused',
+    error_message = 'WhatsApp refused the message (ack -1).'
+  from unnest($1::uuid[], $2::text[]) as refused (account_id, whatsapp_id)
+  where m.account_id = refused.account_id and m.whatsapp_id = refused.whatsapp_id and m.direction = 'outgoing'
+    and m.status in ('scheduled', 'queued', 'sending', 'unknown', 'sent')`;
 
 /** An ack that has not come after two days is looked up no more. */
 const awaitedForMs = 2 * 24 * 3_600_000;
@@ -94,33 +79,35 @@ const reacted = `update messages m
 export class ReceivedService {
   constructor(@InjectDataSource() private readonly database: DataSource) {}
 
-  /** Moves messages forward by their acks, step by step, so that no event is skipped. */
+  /** Writes how far messages got, and which WhatsApp refused. */
   async writeAcks(acks: Ack[]): Promise<void> {
-    for (const { ack, set, from } of transitions) {
-      const ofStep = acks.filter((candidate) => candidate.ack === ack);
-      if (ofStep.length === 0) continue;
-      await prepared(
-        this.database,
-        `update messages m set ${set}
-         from unnest($1::uuid[], $2::text[]) as acked (account_id, whatsapp_id)
-         where m.account_id = acked.account_id and m.whatsapp_id = acked.whatsapp_id and m.direction = 'outgoing'
-           and m.status = any($3)`,
-        [ofStep.map(({ accountId }) => accountId), ofStep.map(({ whatsappId }) => whatsappId), from],
-      );
-    }
+    const [refused, passed] = [
+      acks.filter(({ ack }) => ack < 0),
+      acks.filter(({ ack }) => ack >= 1 && ack <= 4),
+    ];
+    const ids = (some: Ack[]) => [
+      some.map(({ accountId }) => accountId),
+      some.map(({ whatsappId }) => whatsappId),
+    ];
+    if (passed.length > 0)
+      await prepared(this.database, moveForward, [...ids(passed), passed.map(({ ack }) => ack)]);
+    if (refused.length > 0) await this.database.query(refuse, ids(refused));
   }
 
-  /** Stores incoming messages, each once however often it comes. */
+  /** Stores incoming messages, each once however often it comes. What waits for who has written is cold no more. */
   async storeIncoming(account: Account, messages: Incoming[]): Promise<void> {
     if (messages.length === 0) return;
     await this.database.query(
-      `insert into messages (id, workspace_id, account_id, direction, type, chat_id, recipient, sender, text, status, whatsapp_id)
+      `with stored as (
+       insert into messages (id, workspace_id, account_id, direction, type, chat_id, recipient, sender, text, status, whatsapp_id)
        select received.id, a.workspace_id, a.id, 'incoming', received.type, received."chatId", coalesce(a.phone_number, ''),
          received.sender, received.text, 'received', received."whatsappId"
        from accounts a, jsonb_to_recordset($2::jsonb) as received
          (id uuid, type text, "chatId" text, sender text, text text, "whatsappId" text)
        where a.id = $1 order by received.id
-       on conflict (account_id, whatsapp_id) do nothing`,
+       on conflict (account_id, whatsapp_id) do nothing returning account_id, chat_id)
+       update messages m set is_cold = false from stored
+       where m.account_id = stored.account_id and m.chat_id = stored.chat_id and m.is_cold and m.stage is not null`,
       [
         account.id,
         JSON.stringify(

@@ -1,83 +1,89 @@
 import { Inject, Injectable } from '@nestjs/common';
 import type { Job } from 'bullmq';
-import type { Config } from '../platform/config/config.js';
-import { CONFIG } from '../platform/config/config.module.js';
-import { logContext } from '../platform/logging/logger.js';
-import type { QueueProcessor, WorkerSlots } from '../queues/queue-worker.service.js';
+import { Problem } from '../platform/errors/problem.js';
+import type { Logger } from '../platform/logging/logger.js';
+import { LOGGER } from '../platform/logging/logging.module.js';
+import type { JobContext, QueueProcessor } from '../queues/job-runner.js';
 import { QueuesService } from '../queues/queues.service.js';
+import type { LaneHead } from './lane-run.js';
 import { LaneTurns } from './lane-turns.js';
-import { headOf, LanesService } from './lanes.service.js';
-import { strictOrder } from './message-rows.js';
-import { type Claim, SendingService, type SendOutcome } from './sending.service.js';
+import { headOf, type Lane, LanesService } from './lanes.service.js';
+import { servedPriorities } from './message-rows.js';
 
 /** How long a job may go on with its lane before it gives its slot back. */
-const longestRunMs = 5_000;
+const longestJobMs = 5_000;
+/** How long a lane is left to its instance: so late does a lane notice that others wait for its slot. */
+const longestRunMs = 250;
+const longestRun = 25;
 
 /** What is to be put once the job has left its queue. */
 type Remainder =
-  | { kind: 'head'; id: string; priority: number }
-  | { kind: 'unclaimed'; messageId: string }
-  | { kind: 'none' };
+  { kind: 'head'; head: LaneHead } | { kind: 'unclaimed'; accountId: string } | { kind: 'none' };
 
 /**
- * One head in, and the lane goes on from it. While the worker has slots to spare nobody waits for this one, so the lane's
- * next message is sent without a way through Redis; otherwise its head goes to the end of its queue when its turn is over, as
- * every lane's does.
+ * One head in, and its lane is run by the instance that owns the account. While the worker has slots to spare nobody waits
+ * for this one, so the lane goes on without a way through Redis; otherwise, when its turn is over, its head goes to the end
+ * of its queue, as every lane's does.
  */
 @Injectable()
 export class SendMessageProcessor implements QueueProcessor<Remainder> {
   readonly queues = ['whatsapp-urgent', 'whatsapp-high', 'whatsapp-normal', 'whatsapp-campaign'] as const;
-
-  private readonly turns: LaneTurns;
+  private readonly turns = new LaneTurns();
 
   constructor(
-    private readonly sending: SendingService,
     private readonly lanes: LanesService,
     private readonly queuesService: QueuesService,
-    @Inject(CONFIG) config: Config,
-  ) {
-    this.turns = new LaneTurns(config.worker.campaignShare);
-  }
+    @Inject(LOGGER) private readonly logger: Logger,
+  ) {}
 
-  async process(job: Job<{ id: string }>, slots: WorkerSlots): Promise<Remainder> {
-    const until = Date.now() + longestRunMs;
-    let claim = await this.sending.claim(job.data.id, strictOrder);
-    if (!claim) return { kind: 'unclaimed', messageId: job.data.id };
-    for (let sent = 1; claim; sent += 1) {
-      const { accountId, workspaceId, priority }: Claim = claim;
-      this.turns.note(claim, priority);
-      const next = this.turns.order(accountId, strictOrder);
-      const isOver = Date.now() >= until;
-      const hasTurn = sent < this.turns.turn(workspaceId);
-      // In its turn a lane goes on with what is as urgent: what is less so is behind the heads that wait.
-      const goOn = isOver
-        ? []
-        : slots.hasSpare()
-          ? next
-          : hasTurn
-            ? next.filter((other) => other >= priority)
-            : [];
-      const outcome = await this.send(claim, next, goOn);
-      // The sweep puts a postponed message again when its time has come.
-      if (outcome.kind === 'postponed') return { kind: 'none' };
-      if (outcome.head) return { kind: 'head', ...outcome.head };
-      claim = outcome.next;
+  async process(job: Job<{ id: string }>, context: JobContext): Promise<Remainder> {
+    const lane = await this.lanes.find(job.data.id);
+    if (!lane) return { kind: 'none' };
+    try {
+      return await this.runLane(lane, context);
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      // Most often an instance that is being restarted. What it was at, and what waits, the sweep puts again.
+      this.logger.warn(
+        { accountId: lane.accountId, code: error.code, detail: error.message },
+        'a lane was not run',
+      );
+      return { kind: 'none' };
     }
-    return { kind: 'none' };
   }
 
-  private send(claim: Claim, next: readonly number[], goOn: readonly number[]): Promise<SendOutcome> {
-    return logContext.run({ messageId: claim.id }, () => this.sending.send(claim, next, goOn));
+  private async runLane(lane: Lane, context: JobContext): Promise<Remainder> {
+    const until = Date.now() + longestJobMs;
+    let sent = 0;
+    for (;;) {
+      this.turns.note(lane);
+      const turn = this.turns.length(lane.workspaceId);
+      // A queue may have been paused meanwhile.
+      const order = servedPriorities(context);
+      if (order.length === 0) return { kind: 'none' };
+      const isAlone = context.hasSpareSlot();
+      const result = await this.lanes.run(lane, {
+        order,
+        most: isAlone ? longestRun : Math.max(1, turn - sent),
+        forMs: longestRunMs,
+        asUrgentOnly: !isAlone,
+        policy: context.policy,
+      });
+      sent += result.ended;
+      if (result.isUnclaimed) return { kind: 'unclaimed', accountId: lane.accountId };
+      if (!result.head) return { kind: 'none' };
+      const mayGoOn = Date.now() < until && (context.hasSpareSlot() || sent < turn);
+      if (!mayGoOn) return { kind: 'head', head: result.head };
+    }
   }
 
   /** The job is out of Redis by now, so what is put may have the same id. */
   async completed(remainder: Remainder): Promise<void> {
     if (remainder.kind === 'head') {
-      await this.queuesService.put([headOf(remainder.id, remainder.priority)]);
+      await this.queuesService.put([headOf(remainder.head.id, remainder.head.priority)]);
     } else if (remainder.kind === 'unclaimed') {
       // The send that kept the lane busy may have ended while this job still stood for the next head.
-      const accountId = await this.sending.accountOf(remainder.messageId);
-      if (accountId) await this.lanes.feed([accountId]);
+      await this.lanes.feed([remainder.accountId]);
     }
   }
 }

@@ -1,22 +1,22 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
-import { InstanceClient, InstanceUnreachable } from '../instances/instance-client.js';
+import { type Manner, PacingReservations } from '../accounts/pacing-reservations.service.js';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import { prepared } from '../platform/database/prepared.js';
 import { Problem } from '../platform/errors/problem.js';
-import type { Logger } from '../platform/logging/logger.js';
+import { logContext, type Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
-import { queuePolicies, type QueuePolicy } from '../queues/queue-policies.js';
-import { queueOf } from './message.entity.js';
-import { laneHead, strictOrder } from './message-rows.js';
+import { CampaignShare } from './campaign-share.js';
+import type { LaneHead, LaneResult, LaneRun } from './lane-run.js';
+import { laneHead } from './message-rows.js';
+import { MessageSender } from './message-sender.service.js';
 
-/** A message that this worker is sending, with where to send it. */
-export interface Claim {
+/** A message that this instance is sending. */
+export interface Claim extends Manner {
   id: string;
   accountId: string;
-  workspaceId: string;
   chatId: string;
   text: string;
   whatsappId: string;
@@ -24,136 +24,144 @@ export interface Claim {
   /** 1 for the first try whose outcome may be uncertain. */
   attempt: number;
   epoch: number;
-  instanceUrl: string | null;
-}
-
-/** What a worker asks of an instance; both are ours, so it is typed and not validated. */
-export interface DeliverMessage {
-  epoch: number;
-  chatId: string;
-  text: string;
-  whatsappId: string;
-  /** 1 for the first; a later one looks harder for the message before it sends. */
-  attempt: number;
-  /** Shows the recipient "typing…" for that long first, ten seconds at the most; on the first attempt only. */
-  typingMs?: number;
-  /** Asks WhatsApp first whether the number is registered: for somebody who was never written to. */
-  checkNumber?: boolean;
+  /** Whether its account is paced: then the message is counted before it leaves. */
+  isPaced: boolean;
 }
 
 /** What became of a claimed message, and what its lane goes on with. */
-export type SendOutcome =
+type SendOutcome =
   /** It has been sent, or never will be. */
-  | { kind: 'done'; next: Claim | null; head: { id: string; priority: number } | null }
+  | { kind: 'done'; next: Claim | null; head: LaneHead | null }
   /** It is tried again later, and its lane waits for it. */
   | { kind: 'postponed' };
 
-/** How long a claim is its worker's alone. Taking it over from a live worker is safe too: the instance joins both. */
+/** How long a claim is its instance's alone. Taking it over from a live one is safe too: the send is joined, or its id is found. */
 const claimMs = 6_000;
 const renewClaimMs = 2_000;
 const backoffJitter = 0.2;
 /** When, and how often, a message of unknown outcome is sent again where that is the policy. */
 const resendAfterMs = 60_000;
 const mostResends = 5;
-/** Answers of an instance that mean it did nothing. */
-const notTried = new Set([
-  'instance.unreachable',
-  'account.session_not_ready',
-  'account.not_driven_here',
-  'auth.required',
-]);
+/** Answers of a session that mean that it did nothing. */
+const notTried = new Set(['account.session_not_ready', 'account.not_driven_here']);
 /** Answers that no further try would change. */
-const permanent = new Set([
-  'recipient.not_registered',
-  'recipient.no_chat',
-  'whatsapp.refused',
-  'validation.failed',
-]);
+const permanent = new Set(['recipient.not_registered', 'recipient.no_chat', 'whatsapp.refused']);
+/** Those of them after which WhatsApp has nothing of the message. */
+const neverLeft = new Set(['recipient.not_registered', 'recipient.no_chat']);
 
 /**
- * Sends the message at the head of a lane. The claim is a compare-and-set in PostgreSQL, where a unique index makes two
- * sends of one account at once impossible; each message has one WhatsApp id, so trying again is never sending twice.
+ * Sends the messages of a lane, one after the other, in the instance that owns its account. The claim is a compare-and-set
+ * in PostgreSQL under the owner's epoch, and a unique index makes two sends of one account at once impossible; each message
+ * has one WhatsApp id, so trying again is never sending twice.
  */
 @Injectable()
 export class SendingService {
+  private readonly campaigns: CampaignShare;
+
   constructor(
     @InjectDataSource() private readonly database: DataSource,
-    private readonly instances: InstanceClient,
+    private readonly sender: MessageSender,
+    private readonly pacing: PacingReservations,
     @Inject(CONFIG) private readonly config: Config,
     @Inject(LOGGER) private readonly logger: Logger,
-  ) {}
+  ) {
+    this.campaigns = new CampaignShare(config.worker.campaignShare);
+  }
 
   /**
-   * Claims the first due message of the lane that `messageId` belongs to, or a send of it whose worker died.
+   * Sends what is first in a lane, and goes on with what follows as far as the run allows.
+   * @throws AccountNotDrivenHere, SessionNotReady: nothing was done
+   */
+  async run(accountId: string, run: LaneRun): Promise<LaneResult> {
+    this.sender.require(accountId, run.epoch);
+    const until = performance.now() + run.forMs;
+    const first = await this.claim(accountId, run.epoch, this.campaigns.order(accountId, run.order));
+    if (!first) return { ended: 0, head: null, isUnclaimed: true };
+    let ended = 0;
+    for (let claim: Claim = first; ;) {
+      this.campaigns.note(accountId, claim.priority);
+      const order = this.campaigns.order(accountId, run.order);
+      const isOver = ended + 1 >= run.most || performance.now() >= until;
+      const goOn = order.filter((other) => !isOver && (other >= claim.priority || !run.asUrgentOnly));
+      const outcome = await logContext.run({ messageId: claim.id }, () => this.send(claim, run, order, goOn));
+      // The sweep puts a postponed message again when its time has come.
+      if (outcome.kind === 'postponed') return { ended, head: null, isUnclaimed: false };
+      ended += 1;
+      if (!outcome.next) return { ended, head: outcome.head, isUnclaimed: false };
+      claim = outcome.next;
+    }
+  }
+
+  /**
+   * Claims the first due message of a lane, or a send of it that nobody is at any more.
    * @param order the priorities that may be sent, the first one first
    */
-  async claim(messageId: string, order: readonly number[] = strictOrder): Promise<Claim | null> {
-    return (await this.claimQueued(messageId, order)) ?? (await this.takeOver(messageId));
+  async claim(accountId: string, epoch: number, order: readonly number[]): Promise<Claim | null> {
+    return (await this.claimQueued(accountId, epoch, order)) ?? (await this.takeOver(accountId, epoch));
   }
 
   /**
    * Sends a claimed message.
-   * @param next of which priorities the lane's next message is named, the first one first
+   * @param order of which priorities the lane's next message is named, the first one first
    * @param goOn of which priorities it is claimed in the same stroke
    */
-  async send(
+  private async send(
     claim: Claim,
-    next: readonly number[] = strictOrder,
-    goOn: readonly number[] = [],
+    { policy }: LaneRun,
+    order: readonly number[],
+    goOn: readonly number[],
   ): Promise<SendOutcome> {
     const renewal = setInterval(() => this.renew(claim), renewClaimMs);
     try {
-      if (claim.instanceUrl === null) throw new InstanceUnreachable('(none)', 'the account has no instance');
-      const { epoch, chatId, text, whatsappId, attempt } = claim;
-      const message: DeliverMessage = { epoch, chatId, text, whatsappId, attempt };
-      await this.instances.call(
-        claim.instanceUrl,
-        'POST',
-        `/internal/accounts/${claim.accountId}/messages`,
-        message,
-        this.config.sendTimeoutMs + (message.typingMs ?? 0) + 2_000,
-      );
-      return await this.finish(claim, { status: 'sent' }, next, goOn);
+      await this.sender.send(claim.isPaced ? { ...claim, ...(await this.pacing.reserve(claim)) } : claim);
+      return await this.finish(claim, { status: 'sent' }, order, goOn);
     } catch (error) {
-      return await this.handleFailure(claim, error, next, goOn);
+      const problem = error instanceof Problem ? error : new Problem(500, 'send.failed', String(error));
+      if (permanent.has(problem.code)) {
+        if (claim.isPaced && neverLeft.has(problem.code)) await this.pacing.release(claim, 'not_sent');
+        const end = { status: 'failed', code: problem.code, message: problem.message } as const;
+        return await this.finish(claim, end, order, goOn);
+      }
+      this.logger.warn(
+        { code: problem.code, detail: problem.message, attempt: claim.attempt },
+        'not sent yet',
+      );
+      if (notTried.has(problem.code)) await this.putBack(claim);
+      else if (policy.attempts > 0 && claim.attempt >= policy.attempts) await this.giveUp(claim, problem);
+      else await this.keepForAnotherTry(claim, policy);
+      return { kind: 'postponed' };
     } finally {
       clearInterval(renewal);
     }
   }
 
-  /** A slow send stays its worker's: nobody takes it over while that worker lives. */
+  /** A slow send stays its instance's: nobody takes it over while that lives. */
   private renew({ id }: Claim): void {
     this.database
       .query(
         `update messages set next_attempt_at = now() + ${claimMs} * interval '1 millisecond'
          where id = $1 and claimed_by = $2 and status = 'sending'`,
-        [id, this.config.worker.name],
+        [id, this.config.instance.id],
       )
       .catch((error: unknown) =>
         this.logger.warn({ err: error, messageId: id }, 'a claim could not be renewed'),
       );
   }
 
-  /** The account of a message, or null when the message is gone. */
-  async accountOf(messageId: string): Promise<string | null> {
-    const [row] = await this.database.query('select account_id from messages where id = $1', [messageId]);
-    return row?.account_id ?? null;
-  }
-
   /** The lane's head, when it is due and nothing of the lane is being sent. */
-  private async claimQueued(messageId: string, order: readonly number[]): Promise<Claim | null> {
+  private async claimQueued(
+    accountId: string,
+    epoch: number,
+    order: readonly number[],
+  ): Promise<Claim | null> {
     try {
-      const rows = await prepared<Claim>(
-        this.database,
-        `update messages m set ${claiming('$2')}
-         from accounts a left join instances i on i.id = a.instance_id
-         where m.id = (select head.id from ${laneHead('(select account_id from messages where id = $1)', '$3')} head)
-           and m.stage = 'queued' and m.next_attempt_at <= now() and a.id = m.account_id and a.status = 'ready'
-           and not exists (select from messages s where s.account_id = m.account_id and s.stage = 'sending')
-         returning ${claimColumns}`,
-        [messageId, this.config.worker.name, order],
-      );
-      return rows[0] ?? null;
+      const [claim] = await prepared<Claim>(this.database, claimHead, [
+        accountId,
+        epoch,
+        order,
+        this.config.instance.id,
+      ]);
+      return claim ?? null;
     } catch (error) {
       // Two claims at the same moment: the index let one through, and that one feeds the lane.
       if (isUniqueViolation(error)) return null;
@@ -161,16 +169,15 @@ export class SendingService {
     }
   }
 
-  /** A send whose worker has not been heard of for too long. */
-  private async takeOver(messageId: string): Promise<Claim | null> {
+  /** A send of which nothing has been heard for too long. */
+  private async takeOver(accountId: string, epoch: number): Promise<Claim | null> {
     const [rows] = await this.database.query(
-      `update messages m set attempts = m.attempts + 1, claimed_by = $2,
+      `update messages m set attempts = m.attempts + 1, claimed_by = $3,
          next_attempt_at = now() + ${claimMs} * interval '1 millisecond'
-       from accounts a left join instances i on i.id = a.instance_id
-       where m.account_id = (select account_id from messages where id = $1) and m.stage = 'sending'
-         and m.next_attempt_at <= now() and a.id = m.account_id and a.status = 'ready'
+       from accounts a
+       where m.account_id = $1 and m.stage = 'sending' and m.next_attempt_at <= now() and ${driven('$1', '$2')}
        returning ${claimColumns}`,
-      [messageId, this.config.worker.name],
+      [accountId, epoch, this.config.instance.id],
     );
     return rows[0] ?? null;
   }
@@ -179,7 +186,7 @@ export class SendingService {
   private async finish(
     claim: Claim,
     end: { status: 'sent' } | { status: 'failed'; code: string; message: string },
-    next: readonly number[],
+    order: readonly number[],
     goOn: readonly number[],
   ): Promise<SendOutcome> {
     try {
@@ -192,9 +199,10 @@ export class SendingService {
           end.status,
           end.status === 'failed' ? end.code : null,
           end.status === 'failed' ? end.message : null,
-          next,
+          order,
           goOn,
-          this.config.worker.name,
+          this.config.instance.id,
+          claim.epoch,
         ],
       );
       if (!row) return { kind: 'done', next: null, head: null };
@@ -202,43 +210,18 @@ export class SendingService {
       if (claimed.id) return { kind: 'done', next: claimed as Claim, head: null };
       return { kind: 'done', next: null, head: { id: headId, priority: headPriority } };
     } catch (error) {
-      // Another worker claimed the lane's next message at the same moment, which undid this statement.
-      if (isUniqueViolation(error)) return this.finish(claim, end, next, []);
+      // Somebody else claimed the lane's next message at the same moment, which undid this statement.
+      if (isUniqueViolation(error)) return this.finish(claim, end, order, []);
       throw error;
     }
   }
 
-  private async handleFailure(
-    claim: Claim,
-    error: unknown,
-    next: readonly number[],
-    goOn: readonly number[],
-  ): Promise<SendOutcome> {
-    const problem = error instanceof Problem ? error : new Problem(500, 'worker.failed', String(error));
-    const policy: QueuePolicy = queuePolicies[queueOf(claim.priority)];
-    if (permanent.has(problem.code)) {
-      return this.finish(
-        claim,
-        { status: 'failed', code: problem.code, message: problem.message },
-        next,
-        goOn,
-      );
-    }
-    this.logger.warn(
-      { messageId: claim.id, code: problem.code, detail: problem.message, attempt: claim.attempt },
-      'not sent yet',
-    );
-    if (notTried.has(problem.code)) await this.putBack(claim);
-    else if (claim.attempt >= policy.attempts) await this.giveUp(claim, problem);
-    else await this.keepForAnotherTry(claim);
-    return { kind: 'postponed' };
-  }
-
   /**
-   * The instance did nothing: the try does not count. A message of whose earlier try nobody knows the outcome stays
+   * The session did nothing: the try does not count. A message of whose earlier try nobody knows the outcome stays
    * `sending`, since it may have left already and must not be cancelled or overtaken by others of its lane.
    */
   private async putBack(claim: Claim): Promise<void> {
+    if (claim.isPaced && claim.attempt === 1) await this.pacing.release(claim, 'not_tried');
     await this.database.query(
       `update messages set attempts = attempts - 1, next_attempt_at = now() + interval '400 milliseconds',
          status = case when attempts > 1 then 'sending' else 'queued' end
@@ -247,8 +230,7 @@ export class SendingService {
     );
   }
 
-  private async keepForAnotherTry(claim: Claim): Promise<void> {
-    const { backoffMs: waits }: QueuePolicy = queuePolicies[queueOf(claim.priority)];
+  private async keepForAnotherTry(claim: Claim, { backoffMs: waits }: LaneRun['policy']): Promise<void> {
     const backoffMs = waits[Math.min(claim.attempt, waits.length) - 1]!;
     // What failed together is not to be tried together.
     const jittered = Math.round(backoffMs * (1 - backoffJitter + 2 * backoffJitter * Math.random()));
@@ -281,17 +263,31 @@ export class SendingService {
   }
 }
 
-function claiming(worker: string): string {
-  return `status = 'sending', attempts = m.attempts + 1, claimed_by = ${worker},
+/** The account $account, ready and ours: a claim under an epoch that has passed changes nothing. */
+function driven(account: string, epoch: string): string {
+  return `a.id = ${account} and a.status = 'ready' and a.epoch = ${epoch}`;
+}
+
+function claiming(instance: string): string {
+  return `status = 'sending', attempts = m.attempts + 1, claimed_by = ${instance},
     next_attempt_at = now() + ${claimMs} * interval '1 millisecond'`;
 }
 
-const claimColumns = `m.id, m.priority, m.account_id as "accountId", m.workspace_id as "workspaceId", m.chat_id as "chatId", m.text,
-  m.whatsapp_id as "whatsappId", m.attempts as attempt, a.epoch, i.url as "instanceUrl"`;
+const claimColumns = `m.id, m.priority, m.account_id as "accountId", m.chat_id as "chatId", m.text,
+  m.whatsapp_id as "whatsappId", m.attempts as attempt, a.epoch,
+  exists (select from account_pacing p where p.account_id = m.account_id) as "isPaced"`;
+
+/** $1 the account, $2 the epoch under which it is driven, $3 the priorities in their order, $4 the instance */
+const claimHead = `update messages m set ${claiming('$4')}
+  from accounts a
+  where m.id = (select head.id from ${laneHead('$1', '$3')} head) and m.stage = 'queued' and m.next_attempt_at <= now()
+    and ${driven('$1', '$2')}
+    and not exists (select from messages s where s.account_id = $1 and s.stage = 'sending')
+  returning ${claimColumns}`;
 
 /**
  * $1 the message, $2 its account, $3 the status, $4 and $5 the error's code and message, $6 the priorities of which the next
- * message is named, $7 those of which it is claimed, $8 the worker
+ * message is named, $7 those of which it is claimed, $8 the instance, $9 the epoch
  */
 const finishAndClaim = `with finished as (
     update messages set status = $3, error_code = $4, error_message = $5,
@@ -301,9 +297,8 @@ const finishAndClaim = `with finished as (
   head as (select * from ${laneHead('$2', '$6')} head where head.next_attempt_at <= now()),
   claimed as (
     update messages m set ${claiming('$8')}
-    from head, accounts a left join instances i on i.id = a.instance_id
-    where m.id = head.id and head.priority = any($7::smallint[]) and m.stage = 'queued' and a.id = m.account_id
-      and a.status = 'ready'
+    from head, accounts a
+    where m.id = head.id and head.priority = any($7::smallint[]) and m.stage = 'queued' and ${driven('$2', '$9')}
       and not exists (select from messages s where s.account_id = $2 and s.stage = 'sending' and s.id <> $1)
       -- The finished one first: the index allows one message of an account that is being sent.
       and (select count(*) from finished) >= 0

@@ -5,10 +5,11 @@ import { AccountSessions } from '../accounts/account-sessions.service.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import type { PageChange, PageMessage } from '../whatsapp/page-functions.js';
+import { MessageSender } from './message-sender.service.js';
 import { type Ack, ReceivedService } from './received.service.js';
 
 /** How long acks and incoming messages are gathered before they are written together. */
-const gatherMs = 50;
+const gatherMs = 100;
 /** How much is looked up again when a session becomes ready. */
 const catchUpLimit = 500;
 /** A phone's clock and ours may differ by this much. */
@@ -27,11 +28,14 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
   constructor(
     private readonly sessions: AccountSessions,
     private readonly received: ReceivedService,
+    private readonly sender: MessageSender,
     @Inject(LOGGER) private readonly logger: Logger,
   ) {}
 
   onModuleInit(): void {
     this.sessions.on('ack', (account, { whatsappId, ack }) => {
+      // The answer to the send said so already.
+      if (ack === 1 && this.sender.hasJustSent(whatsappId)) return;
       this.acks.push({ accountId: account.id, whatsappId, ack });
       this.schedule();
     });
@@ -64,13 +68,7 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
     const session = this.sessions.readyDriver(account.id).current;
     const awaited = await this.received.awaitingAcks(account.id, catchUpLimit);
     const acks = await session.acksOf(awaited);
-    // The steps below a known ack have been passed too.
-    const steps = acks.flatMap(({ whatsappId, ack }) =>
-      ack < 0
-        ? [{ whatsappId, ack }]
-        : Array.from({ length: ack }, (_step, index) => ({ whatsappId, ack: index + 1 })),
-    );
-    this.acks.push(...steps.map((step) => ({ accountId: account.id, ...step })));
+    this.acks.push(...acks.map((ack) => ({ accountId: account.id, ...ack })));
     this.schedule();
     if (!account.lastConnectedAt) return;
     const since = account.lastConnectedAt.getTime() - clockSkewMs;

@@ -1,6 +1,7 @@
 import { Module } from '@nestjs/common';
 import { AccountsModule } from '../accounts/accounts.module.js';
 import { FleetTask } from '../accounts/fleet.task.js';
+import { PacingTask } from '../accounts/pacing.task.js';
 import { EventsModule } from '../events/events.module.js';
 import { InstancesModule } from '../instances/instances.module.js';
 import { DueTask, LanesTask } from '../messages/lanes.task.js';
@@ -9,7 +10,7 @@ import { PruningTask } from '../messages/pruning.task.js';
 import { DatabaseModule } from '../platform/database/database.module.js';
 import { SCHEDULED_TASKS, SchedulerService } from '../platform/scheduling/scheduler.service.js';
 
-const tasks = [LanesTask, DueTask, FleetTask, PruningTask];
+const tasks = [LanesTask, DueTask, FleetTask, PacingTask, PruningTask];
 
 /** What the leading scheduler does again and again. */
 @Module({

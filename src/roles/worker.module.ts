@@ -2,7 +2,8 @@ import { Module } from '@nestjs/common';
 import { MessagesModule } from '../messages/messages.module.js';
 import { SendMessageProcessor } from '../messages/send-message.processor.js';
 import { DatabaseModule } from '../platform/database/database.module.js';
-import { QUEUE_PROCESSORS, QueueWorker } from '../queues/queue-worker.service.js';
+import { JobRunner, QUEUE_PROCESSORS } from '../queues/job-runner.js';
+import { QueueWorker } from '../queues/queue-worker.service.js';
 
 /** What a worker consumes. */
 @Module({
@@ -14,6 +15,7 @@ import { QUEUE_PROCESSORS, QueueWorker } from '../queues/queue-worker.service.js
       inject: [SendMessageProcessor],
       useFactory: (...processors: unknown[]) => processors,
     },
+    JobRunner,
     QueueWorker,
   ],
 })

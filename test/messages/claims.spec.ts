@@ -3,7 +3,10 @@ import { getDataSourceToken } from '@nestjs/typeorm';
 import type { DataSource } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { PacingReservations } from '../../src/accounts/pacing-reservations.service.js';
 import { LanesService } from '../../src/messages/lanes.service.js';
+import type { MessageSender } from '../../src/messages/message-sender.service.js';
+import { strictOrder } from '../../src/messages/message-rows.js';
 import { MessagesService } from '../../src/messages/messages.service.js';
 import { ReceivedService } from '../../src/messages/received.service.js';
 import { SendingService } from '../../src/messages/sending.service.js';
@@ -18,6 +21,8 @@ let database: DataSource;
 let messages: MessagesService;
 let sending: SendingService;
 let received: ReceivedService;
+/** Claiming needs no session. */
+const neverSends = {} as MessageSender;
 let workspaceId: string;
 let accountId: string;
 
@@ -27,7 +32,13 @@ beforeAll(async () => {
   context = await createContext(WorkerModule, scratch.config, createLogger('test', 'silent'));
   database = context.get<DataSource>(getDataSourceToken());
   messages = context.get(MessagesService);
-  sending = context.get(SendingService);
+  sending = new SendingService(
+    database,
+    neverSends,
+    new PacingReservations(database),
+    scratch.config,
+    createLogger('test', 'silent'),
+  );
   received = new ReceivedService(database);
 });
 afterAll(async () => {
@@ -67,16 +78,28 @@ async function statusOf(id: string): Promise<string> {
   return (await messages.get(workspaceId, id)).status;
 }
 
+/** Claims for the first assignment of an account. */
+const claim = (order: readonly number[] = strictOrder, account = accountId) =>
+  sending.claim(account, 0, order);
+
 describe('claiming', () => {
-  it('takes the most urgent message, the oldest of its priority first, whichever message the job names', async () => {
+  it('takes the most urgent message, the oldest of its priority first', async () => {
     const first = await accept('first');
     const second = await accept('second');
     const urgent = await accept('urgent', { priority: 'urgent' });
-    const claim = await sending.claim(second);
-    expect(claim?.id).toBe(urgent);
-    expect(await sending.claim(first)).toBeNull();
-    await received.writeAcks([{ accountId, whatsappId: claim!.whatsappId, ack: 1 }]);
-    expect((await sending.claim(second))?.id).toBe(first);
+    const claimed = await claim();
+    expect(claimed?.id).toBe(urgent);
+    expect(await claim()).toBeNull();
+    for (const next of [first, second]) {
+      await received.writeAcks([
+        { accountId, whatsappId: (await messages.get(workspaceId, urgent)).whatsappId, ack: 1 },
+      ]);
+      await database.query(
+        `update messages set status = 'sent' where stage = 'sending' and account_id = $1`,
+        [accountId],
+      );
+      expect((await claim())?.id).toBe(next);
+    }
   });
 
   it('takes only what its worker serves, in the order that it is told', async () => {
@@ -84,30 +107,30 @@ describe('claiming', () => {
     const high = await accept('high', { priority: 'high' });
     const campaign = await accept('campaign');
     await database.query('update messages set priority = 0 where id = $1', [campaign]);
-    expect(await sending.claim(normal, [3])).toBeNull();
-    expect((await sending.claim(normal, [3, 0, 2, 1]))?.id).toBe(campaign);
+    expect(await claim([3])).toBeNull();
+    expect((await claim([3, 0, 2, 1]))?.id).toBe(campaign);
     await database.query(`update messages set status = 'sent' where id = $1`, [campaign]);
-    expect((await sending.claim(normal, [1, 2]))?.id).toBe(normal);
+    expect((await claim([1, 2]))?.id).toBe(normal);
     expect(await statusOf(high)).toBe('queued');
   });
 
   it('lets one of many at once through, for each account', async () => {
     const accounts = [accountId, await newAccount(), await newAccount()];
-    const jobs: string[] = [];
     for (const id of accounts)
-      for (let number = 0; number < 5; number += 1) jobs.push(await accept(`${number}`, { accountId: id }));
-    const claims = (await Promise.all(jobs.map((id) => sending.claim(id)))).filter((claim) => claim !== null);
-    expect(claims.map((claim) => claim.accountId).sort()).toEqual([...accounts].sort());
-    expect(claims.every((claim) => claim.text === '0')).toBe(true);
+      for (let number = 0; number < 5; number += 1) await accept(`${number}`, { accountId: id });
+    const tries = accounts.flatMap((id) => Array.from({ length: 5 }, () => claim(strictOrder, id)));
+    const claims = (await Promise.all(tries)).filter((claimed) => claimed !== null);
+    expect(claims.map((claimed) => claimed.accountId).sort()).toEqual([...accounts].sort());
+    expect(claims.every(({ text }) => text === '0')).toBe(true);
   });
 
   it('holds a lane back while its first message waits for another attempt', async () => {
     const first = await accept('first');
-    const second = await accept('second');
+    await accept('second');
     await database.query(`update messages set next_attempt_at = now() + interval '1 minute' where id = $1`, [
       first,
     ]);
-    expect(await sending.claim(second)).toBeNull();
+    expect(await claim()).toBeNull();
   });
 
   it('passes over what has expired, and the scheduler says so', async () => {
@@ -116,25 +139,32 @@ describe('claiming', () => {
       expired,
     ]);
     const next = await accept('next');
-    expect((await sending.claim(expired))?.id).toBe(next);
+    expect((await claim())?.id).toBe(next);
     await context.get(LanesService).promote();
     expect((await messages.get(workspaceId, expired)).status).toBe('expired');
   });
 
   it('takes over a send whose worker was not heard of, and not one that is young', async () => {
     const id = await accept('once');
-    expect((await sending.claim(id))?.attempt).toBe(1);
-    expect(await sending.claim(id)).toBeNull();
+    expect((await claim())?.attempt).toBe(1);
+    expect(await claim()).toBeNull();
     await database.query(`update messages set next_attempt_at = now() - interval '1 second' where id = $1`, [
       id,
     ]);
-    expect((await sending.claim(id))?.attempt).toBe(2);
+    expect((await claim())?.attempt).toBe(2);
+  });
+
+  it('is refused under an epoch that has passed', async () => {
+    await accept('stale');
+    await database.query('update accounts set epoch = 7 where id = $1', [accountId]);
+    expect(await sending.claim(accountId, 6, strictOrder)).toBeNull();
+    expect(await sending.claim(accountId, 7, strictOrder)).not.toBeNull();
   });
 
   it('feeds nobody whose account is not ready', async () => {
     const id = await accept('patience');
     await database.query(`update accounts set status = 'disconnected' where id = $1`, [accountId]);
-    expect(await sending.claim(id)).toBeNull();
+    expect(await claim()).toBeNull();
     expect(await statusOf(id)).toBe('queued');
   });
 });
@@ -143,7 +173,7 @@ describe('acks', () => {
   it('move a message forward only, and tell every step once', async () => {
     const id = await accept('acked');
     const { whatsappId } = await messages.get(workspaceId, id);
-    await sending.claim(id);
+    await claim();
     const ack = (value: number) => ({ accountId, whatsappId, ack: value });
     await received.writeAcks([ack(3), ack(1), ack(2)]);
     expect(await statusOf(id)).toBe('read');
@@ -164,7 +194,7 @@ describe('acks', () => {
   it('make a refused message failed, with the reason', async () => {
     const id = await accept('refused');
     const { whatsappId } = await messages.get(workspaceId, id);
-    await sending.claim(id);
+    await claim();
     await received.writeAcks([{ accountId, whatsappId, ack: -1 }]);
     expect(await messages.get(workspaceId, id)).toMatchObject({
       status: 'failed',

@@ -1,13 +1,14 @@
 import type { INestApplicationContext } from '@nestjs/common';
 import { getDataSourceToken } from '@nestjs/typeorm';
-import { once } from 'node:events';
-import { type AddressInfo, createServer, type Server } from 'node:net';
 import type { DataSource } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { PacingReservations } from '../../src/accounts/pacing-reservations.service.js';
 import { LanesService } from '../../src/messages/lanes.service.js';
 import type { SendMessageDto } from '../../src/messages/messages.dto.js';
 import { toMessageResponse } from '../../src/messages/messages.dto.js';
+import { strictOrder } from '../../src/messages/message-rows.js';
+import type { MessageSender } from '../../src/messages/message-sender.service.js';
 import { MessagesService } from '../../src/messages/messages.service.js';
 import { ReceivedService } from '../../src/messages/received.service.js';
 import { SendingService } from '../../src/messages/sending.service.js';
@@ -26,8 +27,11 @@ let received: ReceivedService;
 let lanes: LanesService;
 let workspaceId: string;
 let accountId: string;
-/** Where an instance would be: takes every call, and hangs up without an answer. */
-let hangingUp: Server;
+/** A session whose page is lost in every send: what became of the message is not known. */
+const losesPages = {
+  require: () => undefined,
+  send: () => Promise.reject(new Error('detached frame')),
+} as unknown as MessageSender;
 
 beforeAll(async () => {
   const scratch = await scratchDatabase();
@@ -35,14 +39,17 @@ beforeAll(async () => {
   context = await createContext(WorkerModule, scratch.config, createLogger('test', 'silent'));
   database = context.get<DataSource>(getDataSourceToken());
   messages = context.get(MessagesService);
-  sending = context.get(SendingService);
+  sending = new SendingService(
+    database,
+    losesPages,
+    new PacingReservations(database),
+    scratch.config,
+    createLogger('test', 'silent'),
+  );
   lanes = context.get(LanesService);
   received = new ReceivedService(database);
-  hangingUp = createServer((socket) => socket.once('data', () => socket.destroy()));
-  await once(hangingUp.listen(0, '127.0.0.1'), 'listening');
 });
 afterAll(async () => {
-  hangingUp?.close();
   await context?.close();
   await drop?.();
 });
@@ -69,14 +76,22 @@ async function become(id: string, status: string, more = ''): Promise<void> {
   await database.query(`update messages set status = $2 ${more} where id = $1`, [id, status]);
 }
 
-function hangingUpUrl(): string {
-  return `http://127.0.0.1:${(hangingUp.address() as AddressInfo).port}`;
-}
+const policy = queuePolicies['whatsapp-normal'];
+const claim = () => sending.claim(accountId, 0, strictOrder);
+const runLane = () =>
+  sending.run(accountId, {
+    epoch: 0,
+    order: strictOrder,
+    most: 1,
+    forMs: 1_000,
+    asUrgentOnly: false,
+    policy,
+  });
 
 describe('an Idempotency-Key', () => {
   it('gives the first answer again, also when the message has moved on and the fields come in another order', async () => {
     const first = toMessageResponse(await messages.accept(workspaceId, wanted('once'), 'key'));
-    await sending.claim(first.id);
+    await claim();
     await received.writeAcks([{ accountId, whatsappId: first.whatsappId, ack: 2 }]);
     const { to, ...rest } = wanted('once');
     const second = toMessageResponse(await messages.accept(workspaceId, { ...rest, to }, 'key'));
@@ -113,12 +128,12 @@ describe('sending again', () => {
   it('a failed message takes a new WhatsApp id', async () => {
     const id = await accept('refused');
     const { whatsappId } = await messages.get(workspaceId, id);
-    await sending.claim(id);
+    await claim();
     await received.writeAcks([{ accountId, whatsappId, ack: -1 }]);
     const again = await messages.resend(workspaceId, id);
     expect(again).toMatchObject({ status: 'queued', errorCode: null, failedAt: null, attempts: 0 });
     expect(again.whatsappId).not.toBe(whatsappId);
-    expect((await sending.claim(id))?.attempt).toBe(1);
+    expect((await claim())?.attempt).toBe(1);
     // What is still told of the first id concerns nobody.
     await received.writeAcks([{ accountId, whatsappId, ack: 1 }]);
     expect((await messages.get(workspaceId, id)).status).toBe('sending');
@@ -133,7 +148,7 @@ describe('sending again', () => {
     await expect(messages.cancel(workspaceId, id)).rejects.toMatchObject({
       code: 'message.already_sending',
     });
-    expect((await sending.claim(id))?.attempt).toBe(2);
+    expect((await claim())?.attempt).toBe(2);
   });
 
   it('an unknown message that turns out to have arrived while it waits again is not sent', async () => {
@@ -143,7 +158,7 @@ describe('sending again', () => {
     const { whatsappId } = await messages.get(workspaceId, id);
     await received.writeAcks([{ accountId, whatsappId, ack: 1 }]);
     expect((await messages.get(workspaceId, id)).status).toBe('sent');
-    expect(await sending.claim(id)).toBeNull();
+    expect(await claim()).toBeNull();
   });
 
   it.each(['queued', 'sending', 'sent', 'read', 'cancelled', 'expired'])(
@@ -174,15 +189,13 @@ describe('sending again', () => {
 describe('a message of which nobody can tell', () => {
   /** Lets the last try of a message end without an answer. */
   async function exhaust(id: string): Promise<string> {
-    const { attempts } = queuePolicies['whatsapp-normal'];
+    const { attempts } = policy;
     await become(
       id,
       'sending',
       `, attempts = ${attempts - 1}, next_attempt_at = now() - interval '1 second'`,
     );
-    const claim = (await sending.claim(id))!;
-    expect(claim.attempt).toBe(attempts);
-    await sending.send({ ...claim, instanceUrl: hangingUpUrl() });
+    await runLane();
     return (await messages.get(workspaceId, id)).status;
   }
 
@@ -190,7 +203,7 @@ describe('a message of which nobody can tell', () => {
     const id = await accept('held');
     const next = await accept('next');
     expect(await exhaust(id)).toBe('unknown');
-    expect((await sending.claim(next))?.id).toBe(next);
+    expect((await claim())?.id).toBe(next);
   });
 
   it('is sent again later under its id where that is the policy, a bounded number of times', async () => {
@@ -226,8 +239,7 @@ describe('time', () => {
     const pauses: number[] = [];
     for (let number = 0; number < 6; number += 1) {
       const id = await accept(`${number}`);
-      const claim = (await sending.claim(id))!;
-      await sending.send({ ...claim, instanceUrl: hangingUpUrl() });
+      await runLane();
       const { nextAttemptAt, status } = await messages.get(workspaceId, id);
       expect(status).toBe('sending');
       pauses.push(nextAttemptAt.getTime() - Date.now());
