@@ -24,12 +24,14 @@ export async function eventually(what, probe, timeoutMs = 120_000, everyMs = 20)
  * Calls a JSON API.
  * @param {string} method @param {string} url @param {any} [body] @param {string} [key]
  * @param {Record<string, string>} [headers]
+ * @param {number} [timeoutMs] how long the whole answer may take; a few minutes without it
  * @returns {Promise<{ status: number, body: any }>}
  */
-export async function call(method, url, body, key, headers = {}) {
+export async function call(method, url, body, key, headers = {}, timeoutMs) {
   const response = await request(url, {
     method,
     dispatcher: agent,
+    signal: timeoutMs === undefined ? undefined : AbortSignal.timeout(timeoutMs),
     headers: {
       'content-type': 'application/json',
       ...(key ? { authorization: `Bearer ${key}` } : {}),
@@ -43,12 +45,12 @@ export async function call(method, url, body, key, headers = {}) {
 
 /**
  * Starts the system of `npm start` and links accounts.
- * @param {{ accounts: number, instances?: number, env?: Record<string, string>, instanceId?: string }} options
+ * @param {{ accounts: number, instances?: number, workers?: number, env?: Record<string, string>, instanceId?: string }} options
  *   `instanceId`: the instance that all accounts are to be on
  */
-export async function startFleet({ accounts, instances = 4, env = {}, instanceId }) {
+export async function startFleet({ accounts, instances = 4, workers = 1, env = {}, instanceId }) {
   // A PostgreSQL of its own, so that its processor time is counted with the rest.
-  const stack = await createStack({ instances, postgres: 'own', env });
+  const stack = await createStack({ instances, workers, postgres: 'own', env });
   await stack.start();
   const api = `${stack.urls.api}/api/v1`;
   const { body: workspace } = await call(
@@ -216,6 +218,14 @@ export function descendantsOf(ancestor) {
     }
     return false;
   });
+}
+
+/** The main processes of the browsers that these processes started. @param {number[]} instances */
+export function browsersBelow(instances) {
+  const processes = readProcesses();
+  return [...processes].flatMap(([pid, { parent, commandLine }]) =>
+    instances.includes(parent) && commandLine.includes('--user-data-dir=') ? [pid] : [],
+  );
 }
 
 function readProcesses() {
