@@ -1,20 +1,15 @@
 /** What became of the messages of a chaos run, judged by the ledger of the sandbox and not by what our tables say. */
 
-/** @typedef {{ id: string, text: string, status: string, error: string | null, attempts: number, createdAt: Date }} Row */
-/** @typedef {{ seq: number, at: string, from: string, text: string, whatsappId: string, duplicate: boolean }} Line */
-/** @typedef {{ problem: string, text: string, row?: Row, lines?: Line[] }} Offence */
+/** @typedef {import('./chaos-judge.mjs').Row} Row */
+/** @typedef {import('./chaos-judge.mjs').Line} Line */
+/** @typedef {import('./chaos-judge.mjs').Offence} Offence */
 
 const sentStatuses = new Set(['sent', 'delivered', 'read', 'played']);
 const endings = ['sent', 'failed', 'cancelled', 'expired', 'unknown'];
 /** Why a message may fail here: the sandbox was told to refuse, and some go to a number that has no WhatsApp. */
 const expectedErrors = new Set(['whatsapp.refused', 'recipient.not_registered']);
 
-/**
- * @param {object} run
- * @param {Map<string, string>} run.accepted what clients were told, by text: the id
- * @param {Row[]} run.rows all outgoing messages of our table
- * @param {Line[]} run.ledger what the sandbox accepted, in order
- */
+/** @type {typeof import('./chaos-judge.mjs').judge} */
 export function judge({ accepted, rows, ledger }) {
   const received = ledger.filter(({ duplicate }) => !duplicate);
   const linesOf = groupBy(ledger, ({ text }) => text);

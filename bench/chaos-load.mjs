@@ -41,12 +41,12 @@ export class ChaosLoad {
   }
 
   start() {
+    // Each lane listens for the end.
+    setMaxListeners(0, this.#ended.signal);
     const lanes = this.fleet.accounts.flatMap(({ id }, account) => [
       ...Object.keys(pausesMs).map((priority) => this.#send(account, id, priority)),
       this.#campaign(account, id),
     ]);
-    // Each lane listens for the end.
-    setMaxListeners(lanes.length, this.#ended.signal);
     this.#running = Promise.all(
       lanes.map((lane) =>
         lane.catch((error) => {

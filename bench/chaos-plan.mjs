@@ -1,15 +1,6 @@
 /** What goes wrong in a chaos run, and in which order: the same seed gives the same faults. */
 
-/**
- * One thing that goes wrong.
- *
- * @typedef {object} Fault
- * @property {'kill' | 'hang' | 'flush' | 'supervisord' | 'sandbox'} kind
- * @property {string} what the program that it happens to; of the sandbox, the name of the fault
- * @property {number} pick 0 to 1: which of several such programs or accounts
- * @property {number} forMs how long a hang or a fault of the sandbox lasts
- * @property {number} pauseMs until the next fault
- */
+/** @typedef {import('./chaos-plan.mjs').Fault} Fault */
 
 const times = (/** @type {number} */ count, /** @type {Fault['kind']} */ kind, /** @type {string} */ what) =>
   Array.from({ length: count }, () => ({ kind, what }));

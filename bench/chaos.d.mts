@@ -1,4 +1,6 @@
 /** What `chaos` takes and gives; see chaos.mjs. */
+import type { Verdict } from './chaos-judge.mjs';
+
 export interface ChaosOptions {
   /** How long faults are injected; the recovery comes on top. */
   minutes: number;
@@ -9,32 +11,18 @@ export interface ChaosOptions {
   signal?: AbortSignal;
 }
 
-export interface ChaosResult {
+export interface ChaosResult extends Verdict {
   seed: number;
   minutes: number;
   kills: number;
   /** How often each fault came, for example `kill worker`. */
   injected: Record<string, number>;
-  accepted: number;
-  /** How many different messages were received. */
-  received: number;
-  /** Sent again under their id, and dropped by the recipient. */
-  sentAgain: number;
-  /** How many messages had each end. */
-  ends: Record<'sent' | 'failed' | 'cancelled' | 'expired' | 'unknown', number>;
-  lost: number;
-  doubled: number;
-  disorder: number;
-  unknown: number;
-  /** Said not to have been sent, and received all the same. */
-  denied: number;
-  /** Failed, although nobody refused it. */
-  failed: number;
-  /** In our table, although no client was told so. */
-  unasked: number;
+  /** Things to break that were not there. */
+  skipped: number;
   conflicts: number;
   /** The most messages of one account that were on their way at once. */
   maxInFlight: number;
+  /** New QR codes. */
   qrs: number;
   recoverySeconds: number;
   /** The folder with what went wrong, when anything did. */

@@ -171,7 +171,7 @@ export function browserMemory(folder) {
  * The processor time that the parts of a run have used so far, in milliseconds: the programs of a stack, its databases,
  * the browsers below two folders, and this process with its load generator.
  * @param {import('../setup/stack.mjs').Stack} stack
- * @param {string} bareFolder
+ * @param {string} [bareFolder]
  * @returns {Promise<Record<string, number>>}
  */
 export async function cpuTimes(stack, bareFolder) {
@@ -186,7 +186,7 @@ export async function cpuTimes(stack, bareFolder) {
   const partOf = (pid) => {
     for (let at = pid; at > 1; at = processes.get(at)?.parent ?? 0) {
       const commandLine = processes.get(at)?.commandLine ?? '';
-      if (commandLine.includes(`--user-data-dir=${bareFolder}`)) return 'bare browsers';
+      if (bareFolder && commandLine.includes(`--user-data-dir=${bareFolder}`)) return 'bare browsers';
       if (commandLine.includes(`--user-data-dir=${join(stack.varDir, 'sessions')}`)) return 'browsers';
       const program = programs.get(at);
       if (program) return program;

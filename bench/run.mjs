@@ -1,5 +1,5 @@
 /**
- * `npm run bench [-- name…] [-- --messages N] [--rounds N] [--instances N] [--accounts N] [--minutes N] [--seed N]`: runs the named benchmarks (all
+ * `npm run bench [-- name…] [-- --messages N] [--rounds N] [--instances N] [--accounts N] [--rows N] [--minutes N] [--seed N]`: runs the named benchmarks (all
  * of them unless named), prints their figures, and writes them to bench/results/. Figures are ratios within one run: machines differ, ratios less so.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
@@ -15,6 +15,7 @@ const benchmarks = {
   recovery: () => import('./recovery.mjs'),
   ownership: () => import('./ownership.mjs'),
   chaos: () => import('./chaos.mjs'),
+  delivery: () => import('./delivery.mjs'),
 };
 
 const { values, positionals } = parseArgs({
@@ -25,6 +26,7 @@ const { values, positionals } = parseArgs({
     faults: { type: 'string', default: '200' },
     instances: { type: 'string', default: '100' },
     accounts: { type: 'string', default: '10000' },
+    rows: { type: 'string', default: '1000000' },
     minutes: { type: 'string', default: '5' },
     seed: { type: 'string', default: '0' },
   },
