@@ -1,13 +1,15 @@
 /** A long backlog of campaign messages, made in one statement. */
 import pg from 'pg';
+import { eventually } from './fleet.mjs';
 
 /**
  * Inserts campaign messages as if they had been accepted, dealt out to accounts in turn. The trigger that writes an event for
  * each is off meanwhile: those events are not what a benchmark of the backlog is about, and cost as much as the rows.
  * @param {string} databaseUrl
- * @param {{ accounts: string[], count: number, phone: string }} backlog an account named twice gets twice as many
+ * @param {{ accounts: string[], count: number, phone: string, isHeld?: boolean }} backlog an account named twice gets twice as
+ *   many; what is held waits until {@link releaseCampaigns}
  */
-export async function insertBacklog(databaseUrl, { accounts, count, phone }) {
+export async function insertBacklog(databaseUrl, { accounts, count, phone, isHeld = false }) {
   await withDatabase(databaseUrl, async (client) => {
     await client.query('begin');
     await client.query('alter table messages disable trigger message_created');
@@ -27,6 +29,7 @@ export async function insertBacklog(databaseUrl, { accounts, count, phone }) {
       [accounts, count, phone],
     );
     await client.query('alter table messages enable trigger message_created');
+    if (isHeld) await client.query(heldHeads);
     await client.query('commit');
     // What autovacuum does within a minute: it is not to happen in the middle of a measurement.
     await client.query('vacuum (analyze) messages');
@@ -34,19 +37,38 @@ export async function insertBacklog(databaseUrl, { accounts, count, phone }) {
 }
 
 /**
- * Holds what waits in the campaign lanes, or lets it go: the first of each waits for ever, and the others behind it.
- * @param {string} databaseUrl @param {boolean} isHeld
+ * Holds what waits in the campaign lanes, and returns when nothing of it is being sent: the first of each lane waits for
+ * ever, and the others behind it.
+ * @param {string} databaseUrl
  */
-export async function holdCampaigns(databaseUrl, isHeld) {
-  await withDatabase(databaseUrl, async (client) => {
-    await client.query(
-      `update messages set next_attempt_at = ${isHeld ? "'infinity'" : 'now()'}
-       where id in (select head.id from accounts a cross join lateral (
-         select m.id from messages m where m.account_id = a.id and m.stage = 'queued' and m.priority = 0
-         order by m.priority desc, m.seq limit 1) head)`,
-    );
-  });
+export async function holdCampaigns(databaseUrl) {
+  await withDatabase(databaseUrl, (client) =>
+    eventually('a held campaign', async () => {
+      await client.query(heldHeads);
+      // A worker may have been faster with some.
+      const { rows } = await client.query(
+        `select not exists (select from messages where stage = 'sending' or id in (${campaignHeads})
+           and stage = 'queued' and next_attempt_at < 'infinity') as held`,
+      );
+      return rows[0].held;
+    }),
+  );
 }
+
+/** Lets the campaign lanes go on. @param {string} databaseUrl */
+export async function releaseCampaigns(databaseUrl) {
+  await withDatabase(databaseUrl, (client) =>
+    client.query(
+      `update messages set next_attempt_at = now() where id in (${campaignHeads}) and stage = 'queued'`,
+    ),
+  );
+}
+
+const campaignHeads = `select head.id from accounts a cross join lateral (
+  select m.id from messages m where m.account_id = a.id and m.stage = 'queued' and m.priority = 0
+  order by m.priority desc, m.seq limit 1) head`;
+
+const heldHeads = `update messages set next_attempt_at = 'infinity' where id in (${campaignHeads}) and stage = 'queued'`;
 
 /** @template Result @param {string} databaseUrl @param {(client: pg.Client) => Promise<Result>} work @returns {Promise<Result>} */
 export async function withDatabase(databaseUrl, work) {

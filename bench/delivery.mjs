@@ -4,7 +4,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { Redis } from 'ioredis';
-import { holdCampaigns, insertBacklog, withDatabase } from './backlog.mjs';
+import { holdCampaigns, insertBacklog, releaseCampaigns, withDatabase } from './backlog.mjs';
 import { fairness } from './fairness.mjs';
 import { call, cpuTimes, eventually, median, startFleet } from './fleet.mjs';
 
@@ -27,7 +27,7 @@ export async function run({ rows, messages, rounds, log }) {
   } finally {
     await fleet.stack.stop();
   }
-  const fair = await fairness({ rows: Math.min(rows, 100_000), log });
+  const fair = await fairness({ log });
   return { waiting: rows, ...measured, fairness: fair, rows: [...rowsOf(measured, rows), ...fair.rows] };
 }
 
@@ -42,6 +42,11 @@ class DeliveryBench {
     this.redis.on('error', () => undefined);
   }
 
+  /** How many campaign messages are watched while they are sent; the short campaign has `few` more. */
+  get campaignMessages() {
+    return 2 * this.messages * accountCount;
+  }
+
   async measure() {
     try {
       this.phone = (await call('POST', `${this.fleet.stack.urls.sandbox}/phones`, {})).body.phone;
@@ -53,26 +58,27 @@ class DeliveryBench {
       const redisBefore = await this.redisMemory();
       const withoutRedis = await this.redisDown();
       await this.insert(few);
-      await holdCampaigns(this.url, true);
       const costOfFew = await this.costs();
-      const campaignOfFew = await this.campaignCost(few);
+      await this.insert(this.campaignMessages);
+      await releaseCampaigns(this.url);
+      const campaignOfFew = await this.campaignCost();
+      await eventually('an empty campaign', async () => (await this.waitingCount()) === 0, patienceMs);
+      await this.nothingOnItsWay();
 
       await this.insert(this.waiting);
-      await holdCampaigns(this.url, true);
       const redisHeld = (await this.redisMemory()) - redisBefore;
       const costOfMany = await this.costs();
       const urgentHeld = await this.urgent();
       const atRest = await this.costOfRest();
       const lookups = await this.lookups();
 
-      await holdCampaigns(this.url, false);
+      await releaseCampaigns(this.url);
       await delay(restMs);
-      const campaignOfMany = await this.campaignCost(null);
+      const campaignOfMany = await this.campaignCost();
       const urgentActive = await this.urgent();
       const redisActive = (await this.redisMemory()) - redisBefore;
 
-      await holdCampaigns(this.url, true);
-      await this.nothingOnItsWay();
+      await holdCampaigns(this.url);
       await withDatabase(this.url, (client) => client.query('truncate messages'));
       idle.push(await this.urgent());
       const { duplicates, conflicts, maxInFlight } = (await this.sandbox('/stats')).body;
@@ -96,8 +102,8 @@ class DeliveryBench {
   async insert(count) {
     const started = performance.now();
     const accounts = this.fleet.accounts.map(({ id }) => id);
-    await insertBacklog(this.url, { accounts, count, phone: this.phone });
-    this.log(`${count} campaign messages inserted ${secondsSince(started)}`);
+    await insertBacklog(this.url, { accounts, count, phone: this.phone, isHeld: true });
+    this.log(`${count} campaign messages inserted and held ${secondsSince(started)}`);
   }
 
   /** Posts urgent messages now and then, to each account in turn. @returns from POST to ack 1 of each, in milliseconds */
@@ -146,13 +152,9 @@ class DeliveryBench {
     return cost;
   }
 
-  /** What a campaign message costs from its row to ack 1. @param {number | null} left how many must wait in the end at least */
-  async campaignCost(left) {
-    const count = this.messages * accountCount * 2;
-    if (left !== null) {
-      await this.insert(count);
-      await holdCampaigns(this.url, false);
-    }
+  /** What a campaign message costs from its row to ack 1, of a campaign that is being sent. */
+  async campaignCost() {
+    const count = this.campaignMessages;
     const started = performance.now();
     const before = (await this.sandbox('/stats')).body.accepted;
     let sent = 0;
@@ -164,10 +166,6 @@ class DeliveryBench {
       );
     });
     const perSecond = (sent * 1000) / (performance.now() - started);
-    if (left !== null) {
-      await eventually('an empty campaign', async () => (await this.waitingCount()) === 0, patienceMs);
-      await this.nothingOnItsWay();
-    }
     this.log(`campaign: ${perSecond.toFixed(0)}/s, processor ms per message: ${describe(cost)}`);
     return { ...cost, perSecond };
   }
