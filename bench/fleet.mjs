@@ -200,8 +200,10 @@ export async function cpuTimes(stack, bareFolder) {
     if (!part) continue;
     try {
       const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].split(' ');
-      // utime and stime, in clock ticks of 10 ms.
-      times[part] = (times[part] ?? 0) + (Number(fields[11]) + Number(fields[12])) * 10;
+      // utime and stime, its own and those of its children that have ended (PostgreSQL has a process for each connection),
+      // in clock ticks of 10 ms.
+      const ticks = fields.slice(11, 15).reduce((sum, field) => sum + Number(field), 0);
+      times[part] = (times[part] ?? 0) + ticks * 10;
     } catch {
       // The process ended while we looked.
     }
