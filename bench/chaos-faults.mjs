@@ -22,6 +22,8 @@ const programs = {
 export class ChaosFaults {
   /** How often each has happened, for example `kill worker`. @type {Record<string, number>} */
   injected = {};
+  /** What was done, and when: beside the logs it explains what is found wrong. @type {object[]} */
+  history = [];
   /** Things to break that were not there. */
   skipped = 0;
   conflicts = 0;
@@ -47,8 +49,10 @@ export class ChaosFaults {
 
   /** @param {import('./chaos-plan.mjs').Fault} fault */
   async inject(fault) {
-    const happened = await this.#inject(fault);
-    if (!happened) {
+    const at = new Date().toISOString();
+    const victim = await this.#inject(fault);
+    this.history.push({ at, ...fault, victim });
+    if (victim === undefined) {
       this.skipped += 1;
       return;
     }
@@ -77,20 +81,20 @@ export class ChaosFaults {
     };
   }
 
-  /** @param {import('./chaos-plan.mjs').Fault} fault @returns {Promise<boolean>} whether there was something to break */
+  /** @param {import('./chaos-plan.mjs').Fault} fault @returns {Promise<number | string | undefined>} the process or the phone; undefined: there was none to break */
   async #inject({ kind, what, pick, forMs }) {
     if (kind === 'supervisord') return this.#killSupervisord();
     if (kind === 'flush') return this.#flush();
     if (kind === 'sandbox') return this.#breakSandbox(sandboxFaults[what], this.#pickPhone(pick), forMs);
     const pid = await this.#find(what, pick);
-    if (pid === undefined) return false;
+    if (pid === undefined) return undefined;
     if (kind === 'hang') {
       this.#hang(pid, forMs);
     } else {
       // PostgreSQL is told to stop at once (immediate shutdown): to kill it would leave its backends to themselves.
       signal(pid, what === 'postgres' ? 'SIGQUIT' : 'SIGKILL');
     }
-    return true;
+    return pid;
   }
 
   /** @param {string} what @param {number} pick */
@@ -128,9 +132,9 @@ export class ChaosFaults {
   /** @param {object} faults @param {string} phone @param {number} forMs */
   async #breakSandbox(faults, phone, forMs) {
     const put = (/** @type {object} */ wanted) => this.#sandbox('PUT', '/faults', { ...wanted, phone });
-    if ((await put(faults))?.status !== 200) return false;
+    if ((await put(faults))?.status !== 200) return undefined;
     this.#pass(`phone ${phone}`, forMs, () => put({}));
-    return true;
+    return phone;
   }
 
   /** @param {number} pick */
@@ -150,9 +154,9 @@ export class ChaosFaults {
     try {
       await redis.connect();
       await redis.flushall();
-      return true;
+      return 'redis';
     } catch {
-      return false;
+      return undefined;
     } finally {
       redis.disconnect();
     }
@@ -162,12 +166,12 @@ export class ChaosFaults {
   async #killSupervisord() {
     Object.assign(this, await this.readCounters());
     const pid = this.stack.supervisordPid;
-    if (pid === undefined) return false;
+    if (pid === undefined) return undefined;
     signal(pid, 'SIGKILL');
     for (let attempt = 1; ; attempt += 1) {
       try {
         await this.stack.start();
-        return true;
+        return pid;
       } catch (error) {
         if (attempt === startsOfTheStack) throw error;
       }

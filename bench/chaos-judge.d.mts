@@ -12,6 +12,7 @@ export interface Row {
 /** What is looked at of a line of the sandbox's ledger. */
 export interface Line {
   seq: number;
+  from: string;
   text: string;
   duplicate: boolean;
 }
@@ -35,6 +36,8 @@ export interface Verdict {
   failed: number;
   /** In our table, although no client was told so. */
   unasked: number;
+  /** Sent from another account's number. */
+  misdirected: number;
 }
 
 export interface Offence {
@@ -51,4 +54,6 @@ export function judge(run: {
   rows: Row[];
   /** What the sandbox accepted, in order. */
   ledger: Line[];
+  /** The numbers of the accounts. */
+  phones: string[];
 }): Verdict & { offences: Offence[] };

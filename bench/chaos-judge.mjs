@@ -10,7 +10,7 @@ const endings = ['sent', 'failed', 'cancelled', 'expired', 'unknown'];
 const expectedErrors = new Set(['whatsapp.refused', 'recipient.not_registered']);
 
 /** @type {typeof import('./chaos-judge.mjs').judge} */
-export function judge({ accepted, rows, ledger }) {
+export function judge({ accepted, rows, ledger, phones }) {
   const received = ledger.filter(({ duplicate }) => !duplicate);
   const linesOf = groupBy(ledger, ({ text }) => text);
   const rowOf = new Map(rows.map((row) => [row.text, row]));
@@ -36,6 +36,7 @@ export function judge({ accepted, rows, ledger }) {
   for (const [text, lines] of groupBy(received, (line) => line.text))
     if (lines.length > 1) offend('doubled', text);
   for (const text of outOfOrder(received)) offend('disorder', text);
+  for (const { from, text } of ledger) if (from !== phones[accountOf(text)]) offend('misdirected', text);
 
   const count = (/** @type {string} */ problem) =>
     offences.filter((offence) => offence.problem === problem).length;
@@ -54,8 +55,15 @@ export function judge({ accepted, rows, ledger }) {
     failed: count('failed'),
     /** In our table, although no client was told so. */
     unasked: count('unasked'),
+    /** Sent from another account's number. */
+    misdirected: count('misdirected'),
     offences,
   };
+}
+
+/** The number of the account that a message is of. @param {string} text */
+function accountOf(text) {
+  return Number(text.split('/')[1]);
 }
 
 /** The messages that came after a later one of their account and priority. @param {Line[]} received */

@@ -70,6 +70,7 @@ export async function chaos({ minutes, seed = randomInt(1, 1_000_000), log = () 
       accepted: run.load.accepted,
       rows: await run.rows(),
       ledger: await run.ledger(),
+      phones: run.faults.phones,
     });
     const { offences, ...counted } = verdict;
     const result = {
@@ -83,10 +84,12 @@ export async function chaos({ minutes, seed = randomInt(1, 1_000_000), log = () 
       ...(await run.faults.readCounters()),
       qrs: (await run.qrs()) - qrsBefore,
     };
-    const evidence = isClean(result) ? undefined : run.keepEvidence(seed, { result, offences });
+    const evidence = isClean(result)
+      ? undefined
+      : run.keepEvidence(seed, { result, offences, faults: run.faults.history });
     return { ...result, evidence };
   } catch (error) {
-    run.keepEvidence(seed, { error: String(error) });
+    run.keepEvidence(seed, { error: String(error), faults: run.faults.history });
     throw error;
   } finally {
     run.load.stop();
@@ -244,10 +247,10 @@ function rowsOf(result) {
       isMissed: accepted !== ended || result.unasked > 0,
     },
     {
-      what: 'said not to be sent but received; failed without a refusal',
-      value: `${result.denied}, ${result.failed}`,
-      target: '0, 0',
-      isMissed: result.denied + result.failed > 0,
+      what: "said not to be sent but received; failed without a refusal; sent from another's number",
+      value: `${result.denied}, ${result.failed}, ${result.misdirected}`,
+      target: '0, 0, 0',
+      isMissed: result.denied + result.failed + result.misdirected > 0,
     },
     {
       what: 'conflicts, new QR codes',

@@ -4,6 +4,8 @@ import { faultsOf } from '../../bench/chaos-plan.mjs';
 
 const text = (number: number, lane = '0/normal') => `chaos/${lane}/${String(number).padStart(7, '0')}`;
 
+const phone = '6281200000000';
+
 /** A run in which everything went well: as many messages of one lane as there are statuses. */
 function runOf(statuses: string[]) {
   const rows: Row[] = statuses.map((status, number) => ({
@@ -14,8 +16,12 @@ function runOf(statuses: string[]) {
   }));
   const ledger: Line[] = rows
     .filter(({ status }) => ['sent', 'delivered', 'read'].includes(status))
-    .map((row, index) => ({ seq: index + 1, text: row.text, duplicate: false }));
-  return { accepted: new Map(rows.map((row) => [row.text, row.id])), rows, ledger };
+    .map((row, index) => lineOf(index + 1, row.text));
+  return { accepted: new Map(rows.map((row) => [row.text, row.id])), rows, ledger, phones: [phone] };
+}
+
+function lineOf(seq: number, text: string, duplicate = false): Line {
+  return { seq, from: phone, text, duplicate };
 }
 
 describe('the judge of a chaos run', () => {
@@ -31,7 +37,7 @@ describe('the judge of a chaos run', () => {
 
   it('takes what the recipient drops for one message', () => {
     const run = runOf(['read', 'read']);
-    run.ledger.push({ seq: 3, text: text(0), duplicate: true });
+    run.ledger.push(lineOf(3, text(0), true));
     expect(judge(run)).toMatchObject({ received: 2, sentAgain: 1, offences: [] });
   });
 
@@ -47,7 +53,7 @@ describe('the judge of a chaos run', () => {
 
   it('sees what came twice, too late, or although it was denied', () => {
     const run = runOf(['read', 'read', 'failed']);
-    run.ledger.push({ seq: 3, text: text(0), duplicate: false }, { seq: 4, text: text(2), duplicate: false });
+    run.ledger.push(lineOf(3, text(0)), lineOf(4, text(2)));
     expect(judge(run)).toMatchObject({ doubled: 1, disorder: 1, denied: 1, lost: 0 });
   });
 
@@ -56,8 +62,14 @@ describe('the judge of a chaos run', () => {
     const urgent = text(0, '0/urgent');
     run.rows.push({ id: 'urgent', text: urgent, status: 'sent', error: null });
     run.accepted.set(urgent, 'urgent');
-    run.ledger.push({ seq: 3, text: urgent, duplicate: false });
+    run.ledger.push(lineOf(3, urgent));
     expect(judge(run)).toMatchObject({ disorder: 0, offences: [] });
+  });
+
+  it('sees what another account sent', () => {
+    const run = runOf(['read', 'read']);
+    run.ledger[1]!.from = '6281211111111';
+    expect(judge(run)).toMatchObject({ misdirected: 1, lost: 0 });
   });
 
   it('counts what is unknown, what failed unrefused, and what nobody asked for', () => {

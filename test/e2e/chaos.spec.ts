@@ -17,6 +17,7 @@ it('sends every message once, in order, and tells the truth about it, whatever d
     denied: 0,
     failed: 0,
     unasked: 0,
+    misdirected: 0,
     conflicts: 0,
     qrs: 0,
   });
