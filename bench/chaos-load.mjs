@@ -118,7 +118,9 @@ export class ChaosLoad {
     for (;;) {
       const answer = await ask().catch(() => null);
       if (answer && wanted.includes(answer.status)) return answer;
-      if (answer && answer.status < 500) {
+      // The call that was given up may still be running.
+      const isRunning = answer?.body?.code === 'idempotency.in_progress';
+      if (answer && answer.status < 500 && !isRunning) {
         throw new Error(`${what}: answered ${answer.status} ${JSON.stringify(answer.body)}`);
       }
       if (Date.now() > this.#giveUpAt)

@@ -25,6 +25,7 @@ const settings = {
   INSTANCE_TAKEOVER_MARGIN_MS: '1500',
   INSTANCE_RESTART_GRACE_MS: '5000',
   SEND_TIMEOUT_MS: '5000',
+  ACK_TIMEOUT_MS: '3000',
 };
 const recoveryMs = 180_000;
 /** How much longer a message that nobody can tell of is waited for: its ack may still come. */
