@@ -47,6 +47,14 @@ export class Pacing1795651200002 implements MigrationInterface {
       select id, workspace_id, (linked_at at time zone 'UTC')::date, 1, interval '1 day' from accounts
       where environment = 'live';
 
+      -- Who has written to an account, under each chat id by which that person is known.
+      create table contacts (
+        account_id uuid not null references accounts on delete cascade,
+        chat_id text not null,
+        primary key (account_id, chat_id)
+      );
+      insert into contacts select distinct account_id, chat_id from messages where direction = 'incoming';
+
       -- Of a message that a paced account sends: its recipient has never written to that account. Null where nobody asks.
       alter table messages add column is_cold boolean;
       -- While one kind is held back, the head of a lane is the first row of the other kind here.
@@ -54,10 +62,8 @@ export class Pacing1795651200002 implements MigrationInterface {
         where stage = 'queued' and is_cold is not null;
       -- What stops being cold when its recipient writes.
       create index messages_cold on messages (account_id, chat_id) where is_cold and stage is not null;
-      -- Who has written to an account.
-      create index messages_incoming on messages (account_id, chat_id) where direction = 'incoming';
-      update messages m set is_cold = m.chat_id not like '%@g.us' and not exists (select from messages i
-          where i.account_id = m.account_id and i.chat_id = m.chat_id and i.direction = 'incoming')
+      update messages m set is_cold = m.chat_id not like '%@g.us' and not exists (select from contacts c
+          where c.account_id = m.account_id and c.chat_id = m.chat_id)
       from account_pacing p where p.account_id = m.account_id and m.stage in ('scheduled', 'queued', 'sending');
 
       create function pause_cold_after_refusal() returns trigger language plpgsql as $$
@@ -94,9 +100,9 @@ export class Pacing1795651200002 implements MigrationInterface {
   async down(runner: QueryRunner): Promise<void> {
     await runner.query(`
       drop trigger message_refused on messages;
-      drop index messages_lane_kind, messages_cold, messages_incoming;
+      drop index messages_lane_kind, messages_cold;
       alter table messages drop column is_cold;
-      drop table account_pacing;
+      drop table account_pacing, contacts;
       drop function pause_cold_after_refusal, publish_pacing_event;
       alter table workspaces drop column pacing;
     `);

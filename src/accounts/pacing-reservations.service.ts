@@ -25,9 +25,9 @@ export interface PacedMessage {
 
 /** How the message is to be sent. */
 export interface Manner {
-  /** How long the recipient sees somebody type before. */
+  /** Shows the recipient "typing…" for that long first; on the first attempt only. */
   typingMs?: number;
-  /** Whether WhatsApp is asked first if that number exists. */
+  /** Asks WhatsApp first whether the number is registered: for somebody who was never written to. */
   checkNumber?: boolean;
 }
 

@@ -8,8 +8,8 @@ import { closedUntil, effectivePacing, type PacingSettings, type PacingState } f
  * @param account, chatId SQL, with the table of each column named
  */
 export function isColdSql(account: string, chatId: string): string {
-  return `(select ${chatId} not like '%@g.us' and not exists (select from messages written
-      where written.account_id = ${account} and written.chat_id = ${chatId} and written.direction = 'incoming')
+  return `(select ${chatId} not like '%@g.us' and not exists (select from contacts
+      where contacts.account_id = ${account} and contacts.chat_id = ${chatId})
     from account_pacing where account_pacing.account_id = ${account})`;
 }
 

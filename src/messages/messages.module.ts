@@ -7,11 +7,19 @@ import { ClearingService } from './clearing.service.js';
 import { LanesService } from './lanes.service.js';
 import { MessageActionsService } from './message-actions.service.js';
 import { Message } from './message.entity.js';
+import { OutcomesService } from './outcomes.service.js';
 import { MessagesService } from './messages.service.js';
 
 @Module({
   imports: [TypeOrmModule.forFeature([Message]), AccountsModule, InstancesModule, QueuesModule],
-  providers: [MessagesService, MessageActionsService, LanesService, ClearingService],
-  exports: [MessagesService, MessageActionsService, LanesService, ClearingService, QueuesModule],
+  providers: [MessagesService, MessageActionsService, LanesService, OutcomesService, ClearingService],
+  exports: [
+    MessagesService,
+    MessageActionsService,
+    LanesService,
+    OutcomesService,
+    ClearingService,
+    QueuesModule,
+  ],
 })
 export class MessagesModule {}

@@ -17,6 +17,8 @@ export interface Ack {
 export interface Incoming {
   whatsappId: string;
   chatId: string;
+  /** The other chat id of the same person, who has a phone number and a hidden one, where the page knows it. */
+  alias?: string | null;
   from: string;
   type: string;
   text: string;
@@ -94,20 +96,17 @@ export class ReceivedService {
     if (refused.length > 0) await this.database.query(refuse, ids(refused));
   }
 
-  /** Stores incoming messages, each once however often it comes. What waits for who has written is cold no more. */
+  /** Stores incoming messages, each once however often it comes, and who wrote them. */
   async storeIncoming(account: Account, messages: Incoming[]): Promise<void> {
     if (messages.length === 0) return;
     await this.database.query(
-      `with stored as (
-       insert into messages (id, workspace_id, account_id, direction, type, chat_id, recipient, sender, text, status, whatsapp_id)
+      `insert into messages (id, workspace_id, account_id, direction, type, chat_id, recipient, sender, text, status, whatsapp_id)
        select received.id, a.workspace_id, a.id, 'incoming', received.type, received."chatId", coalesce(a.phone_number, ''),
          received.sender, received.text, 'received', received."whatsappId"
        from accounts a, jsonb_to_recordset($2::jsonb) as received
          (id uuid, type text, "chatId" text, sender text, text text, "whatsappId" text)
        where a.id = $1 order by received.id
-       on conflict (account_id, whatsapp_id) do nothing returning account_id, chat_id)
-       update messages m set is_cold = false from stored
-       where m.account_id = stored.account_id and m.chat_id = stored.chat_id and m.is_cold and m.stage is not null`,
+       on conflict (account_id, whatsapp_id) do nothing`,
       [
         account.id,
         JSON.stringify(
@@ -121,6 +120,23 @@ export class ReceivedService {
           })),
         ),
       ],
+    );
+    await this.rememberContacts(account.id, messages);
+  }
+
+  /** Remembers who has written to an account: what waits for them is cold no more. */
+  async rememberContacts(accountId: string, chats: Pick<Incoming, 'chatId' | 'alias'>[]): Promise<void> {
+    const ids = new Set(chats.flatMap(({ chatId, alias }) => (alias ? [chatId, alias] : [chatId])));
+    if (ids.size === 0) return;
+    await prepared(
+      this.database,
+      `with heard as (
+         insert into contacts (account_id, chat_id)
+         select a.id, known.chat_id from accounts a, unnest($2::text[]) as known (chat_id) where a.id = $1
+         on conflict do nothing returning account_id, chat_id)
+       update messages m set is_cold = false from heard
+       where m.account_id = heard.account_id and m.chat_id = heard.chat_id and m.is_cold and m.stage is not null`,
+      [accountId, [...ids].sort()],
     );
   }
 

@@ -1,4 +1,4 @@
-import { type Command, InvalidArgumentError } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import { seconds, wholeNumber } from '../platform/command-line.js';
 import { queueNames, type QueueName, type QueuePolicy, toQueueName } from './queue-policies.js';
 import { defaultWorkerOptions, type WorkerOptions } from './worker-options.js';
@@ -38,11 +38,10 @@ export function addQueueWorkCommand(
   program
     .command('queue:work')
     .description('consume queues in strict order until stopped')
-    .option(
-      '--queue <names>',
-      'the queues, the most important first, separated by commas',
-      toQueues,
-      queueNames,
+    .addOption(
+      new Option('--queue <names>', 'the queues, the most important first, separated by commas')
+        .argParser(toQueues)
+        .default(queueNames, 'all, in the order below'),
     )
     .option('--once', 'take one job and end; without a job, end after --sleep')
     .option('--stop-when-empty', 'end when nothing waits any more')
@@ -54,11 +53,10 @@ export function addQueueWorkCommand(
       wholeNumber(0, 1_000_000),
       0,
     )
-    .option(
-      '--sleep <seconds>',
-      'look at empty queues again after so long; a new job is seen at once',
-      seconds(0.01, 60),
-      1_000,
+    .addOption(
+      new Option('--sleep <seconds>', 'look at empty queues again after so long; a new job is seen at once')
+        .argParser(seconds(0.01, 60))
+        .default(1_000, '1'),
     )
     .option('--rest <seconds>', 'rest so long after each job', seconds(0, 3_600), 0)
     .option(

@@ -81,6 +81,7 @@ export class QueueWorker implements OnModuleDestroy {
   pause(): void {
     this.isPaused = true;
     this.logger.info('worker paused');
+    void this.sign();
   }
 
   continue(): void {
@@ -88,6 +89,7 @@ export class QueueWorker implements OnModuleDestroy {
     this.isPaused = false;
     this.logger.info('worker continues');
     this.wakeLoop?.();
+    void this.sign();
   }
 
   async onModuleDestroy(): Promise<void> {
@@ -107,7 +109,7 @@ export class QueueWorker implements OnModuleDestroy {
     );
     await this.sources.open();
     this.orders = await this.states.orders();
-    await this.sign('running');
+    await this.sign();
     const renewal = setInterval(() => this.renewLocks(), renewMs);
     const looking = this.keepLooking(this.orders.restartRequested);
     this.logger.info({ queues, concurrency: this.config.worker.concurrency }, 'worker consumes');
@@ -135,14 +137,14 @@ export class QueueWorker implements OnModuleDestroy {
 
   private async consume(): Promise<StopReason> {
     const startedAt = performance.now();
-    const { maxTimeMs, maxJobs, once, stopWhenEmpty, sleepMs } = this.options;
+    const { maxTimeMs, once, stopWhenEmpty, sleepMs } = this.options;
     let isEmpty = false;
     let waits = 0;
     for (;;) {
       const timeLeft = maxTimeMs === 0 ? Infinity : maxTimeMs - (performance.now() - startedAt);
       if (isEmpty) this.notice('empty');
       if (timeLeft <= 0) this.notice('max_time');
-      if (maxJobs > 0 && this.taken >= maxJobs) this.notice('max_jobs');
+      if (this.jobsLeft() <= 0) this.notice('max_jobs');
       const reason = stopOrder.find((candidate) => this.noticed.has(candidate));
       if (reason) return reason;
       try {
@@ -180,11 +182,17 @@ export class QueueWorker implements OnModuleDestroy {
     });
   }
 
-  private freeSlots(): number {
+  private jobsLeft(): number {
     const { maxJobs, once } = this.options;
-    const slots = once ? 1 : this.config.worker.concurrency;
-    const jobsLeft = once ? 1 - this.taken : maxJobs > 0 ? maxJobs - this.taken : Infinity;
-    return Math.min(slots - this.running.size - this.resting, jobsLeft);
+    return (once ? 1 : maxJobs || Infinity) - this.taken;
+  }
+
+  private freeSlots(): number {
+    return Math.min(this.slots() - this.running.size - this.resting, this.jobsLeft());
+  }
+
+  private slots(): number {
+    return this.options.once ? 1 : this.config.worker.concurrency;
   }
 
   private served(): Source[] {
@@ -325,7 +333,7 @@ export class QueueWorker implements OnModuleDestroy {
         queues: this.options.queues,
         status,
         running: this.running.size,
-        concurrency: this.options.once ? 1 : this.config.worker.concurrency,
+        concurrency: this.slots(),
         processed: this.processed,
         failed: this.failed,
       });

@@ -1,6 +1,4 @@
-import { getQueueToken } from '@nestjs/bullmq';
 import { Inject, Injectable } from '@nestjs/common';
-import { ModuleRef } from '@nestjs/core';
 import type { Queue } from 'bullmq';
 import type { Redis } from 'ioredis';
 import { once } from 'node:events';
@@ -39,24 +37,20 @@ export class RedisUnreachable extends Problem {
 
 const answerMs = 1_000;
 
+/** Injection token of the BullMQ queues by name. */
+export const QUEUES = Symbol('QUEUES');
+
 /** Puts jobs into the queues. Redis only holds hints, so a put that fails is not an error: the sweep puts again. */
 @Injectable()
 export class QueuesService {
-  private readonly queues = new Map<QueueName, Queue>();
-
   constructor(
-    private readonly modules: ModuleRef,
+    @Inject(QUEUES) private readonly queues: ReadonlyMap<QueueName, Queue>,
     @Inject(REDIS) private readonly redis: Redis,
   ) {}
 
   /** The BullMQ queue of that name. */
   queue(name: QueueName): Queue {
-    let queue = this.queues.get(name);
-    if (!queue) {
-      queue = this.modules.get<Queue>(getQueueToken(name), { strict: false });
-      this.queues.set(name, queue);
-    }
-    return queue;
+    return this.queues.get(name)!;
   }
 
   /**

@@ -2,7 +2,7 @@ import { Command } from 'commander';
 import { addBacklogCommands } from '../admin/backlog.commands.js';
 import { addFailedJobsCommands } from '../admin/failed-jobs.commands.js';
 import { print, type RunWithServices, wholeNumber } from '../platform/command-line.js';
-import { loadConfig, maskConfig } from '../platform/config/config.js';
+import type { Config } from '../platform/config/config.js';
 import { withDeadline } from '../platform/deadline.js';
 import { addQueueWorkCommand, type WorkerSettings } from '../queues/queue-work.commands.js';
 import { addQueuesCommands } from '../queues/queues.commands.js';
@@ -20,7 +20,7 @@ program
   .description('bring the database schema up to date')
   .action(async () => {
     const { migrate } = await import('../platform/database/migrate.js');
-    const names = await migrate(loadConfig());
+    const names = await migrate(await readConfig());
     print(names.length === 0 ? 'The schema is up to date.' : `Migrated: ${names.join(', ')}.`);
   });
 
@@ -29,8 +29,9 @@ program
   .description('print the effective settings; secrets are masked')
   .option('--json', 'as JSON (the default, for scripts to say so)')
   .option('--reveal', 'show the secrets too')
-  .action(({ reveal }: { reveal?: boolean }) => {
-    const config = loadConfig();
+  .action(async ({ reveal }: { reveal?: boolean }) => {
+    const { maskConfig } = await import('../platform/config/config.js');
+    const config = await readConfig();
     print(JSON.stringify(reveal ? config : maskConfig(config), null, 2));
   });
 
@@ -47,8 +48,13 @@ program
   .option('--messages <count>', 'how many messages, 12 to 20000', wholeNumber(12, 20_000), 60)
   .action(async ({ messages }: { messages: number }) => {
     const { runDemo } = await import('../admin/demo.js');
-    await runDemo(loadConfig(), messages);
+    await runDemo(await readConfig(), messages);
   });
+
+async function readConfig(): Promise<Config> {
+  const { loadConfig } = await import('../platform/config/config.js');
+  return loadConfig();
+}
 
 async function work(options: WorkerOptions, settings: WorkerSettings): Promise<void> {
   const [{ runWorker }, { createLogger }, { jsonReport, silentReport, textReport }] = await Promise.all([
@@ -56,7 +62,7 @@ async function work(options: WorkerOptions, settings: WorkerSettings): Promise<v
     import('../platform/logging/logger.js'),
     import('../queues/worker-report.js'),
   ]);
-  const config = loadConfig();
+  const config = await readConfig();
   const { output, verbose, name = `cli_${process.pid}` } = settings;
   // Under supervisord the log is all that there is to read.
   const isLogged = verbose || process.env.SUPERVISOR_ENABLED !== undefined;
@@ -80,7 +86,7 @@ async function runWithServices(...[command]: Parameters<RunWithServices>): Promi
     import('./cli.module.js'),
   ]);
   const logger = createLogger('cli', 'silent', { toStderr: true });
-  const config = loadConfig();
+  const config = await readConfig();
   try {
     const context = await createContext(CliModule, config, logger, { handleSignals: false });
     await command(context);

@@ -19,6 +19,8 @@ export type PageSendResult =
 export interface PageMessage {
   whatsappId: string;
   chatId: string;
+  /** The other chat id of the same person, who has a phone number and a hidden one, where the page knows it. */
+  alias: string | null;
   from: string;
   to: string;
   type: string;
@@ -102,6 +104,7 @@ export interface PageWindow {
   flotilla?: {
     nextId: string | null;
     keyOf(chat: PageChat, id: string): string;
+    aliasOf(chatId: string): string | null;
     find(key: string, thorough: boolean): Promise<PageModel | undefined>;
     locate(target: PageTarget): Promise<{ chat: PageChat; message: PageModel } | null>;
     previewOf(text: string): Promise<object>;
@@ -198,6 +201,17 @@ export function installFlotilla(gatherMs: number): void {
       const message = await flotilla.find(key, true);
       return message ? { chat, message } : null;
     },
+    aliasOf: (chatId) => {
+      if (!chatId.endsWith('@c.us') && !chatId.endsWith('@lid')) return null;
+      try {
+        const wid = window.require('WAWebWidFactory').createWid(chatId);
+        const { getCurrentLid, getPhoneNumber } = window.require('WAWebApiContact');
+        return (chatId.endsWith('@lid') ? getPhoneNumber(wid) : getCurrentLid(wid))?._serialized ?? null;
+      } catch {
+        // A message without its sender's other id is better than no message.
+        return null;
+      }
+    },
     // The key exactly as the library's sendMessage makes it: in a group it names the participant too.
     keyOf: (chat, id) => {
       const { getMaybeMeLidUser, getMaybeMePnUser } = window.require('WAWebUserPrefsMeUser');
@@ -284,6 +298,7 @@ export function installFlotilla(gatherMs: number): void {
       message: {
         whatsappId: message.id.id,
         chatId: serialized(from),
+        alias: flotilla.aliasOf(serialized(from)),
         from: serialized(author ?? from),
         to: serialized(to),
         type: type!,
@@ -344,6 +359,7 @@ export function recentIncoming(limit: number): PageMessage[] {
     .map((model) => ({
       whatsappId: model.id.id,
       chatId: model.from?._serialized ?? String(model.from),
+      alias: window.flotilla?.aliasOf(model.from?._serialized ?? String(model.from)) ?? null,
       from: model.author?._serialized ?? model.from?._serialized ?? String(model.from),
       to: model.to?._serialized ?? String(model.to),
       type: String(model.type),

@@ -105,11 +105,11 @@ async function accept(accountId: string, to: string, priority: 'urgent' | 'high'
   return (await messages.accept(workspaceId, { accountId, to, text: `to ${to}`, type: 'text', priority })).id;
 }
 
-async function hears(accountId: string, from: string): Promise<void> {
+async function hears(accountId: string, from: string, alias: string | null = null): Promise<void> {
   const { id } = await accounts.get(workspaceId, accountId);
   const chatId = from.includes('@') ? from : `${from}@c.us`;
   await received.storeIncoming({ id } as Parameters<ReceivedService['storeIncoming']>[0], [
-    { whatsappId: uuidv7(), chatId, from: chatId, type: 'chat', text: 'hi' },
+    { whatsappId: uuidv7(), chatId, alias, from: chatId, type: 'chat', text: 'hi' },
   ]);
 }
 
@@ -348,6 +348,15 @@ describe('budgets', () => {
     expect((await messages.get(workspaceId, before)).isCold).toBe(false);
     expect((await messages.get(workspaceId, await accept(id, friend))).isCold).toBe(false);
     expect((await messages.get(workspaceId, await accept(id, cold))).isCold).toBe(true);
+  });
+
+  it('know a person under a phone number and a hidden one', async () => {
+    const id = await newAccount();
+    const waiting = await accept(id, friend);
+    await hears(id, '199000000000002@lid', `${friend}@c.us`);
+    expect((await messages.get(workspaceId, waiting)).isCold).toBe(false);
+    for (const to of [friend, '199000000000002@lid'])
+      expect((await messages.get(workspaceId, await accept(id, to))).isCold).toBe(false);
   });
 
   it('grow while a new account warms up', async () => {

@@ -169,6 +169,39 @@ async function eventTypes(): Promise<string[]> {
   return [...text.matchAll(/^event: (.*)$/gm)].map((match) => match[1]!);
 }
 
+describe('what a contact sees', () => {
+  it('is that somebody types, before the message comes', async () => {
+    await pace({ ...quick, typing: true });
+    const { typing } = await flotilla.sandbox('GET', '/stats');
+    const to = await flotilla.newPhone();
+    await untilSent(await send(to, 'typed'));
+    expect((await flotilla.sandbox('GET', '/stats')).typing).toBe(typing + 1);
+    const [entry] = await arrived('typed');
+    const [message] = (await workspace.call('GET', `/messages?to=%2B${to}`)).body.items;
+    expect(Date.parse(entry!.at) - Date.parse(message.createdAt)).toBeGreaterThanOrEqual(1_000);
+  });
+
+  it('is nothing where the number has no WhatsApp: that costs no budget', async () => {
+    await pace({ ...quick, checkNumbers: true });
+    const { budget } = (await workspace.account(accountId)).sending;
+    const id = await send('6281199999999', 'nobody');
+    await eventually('failed', async () => (await statusOf(id)) === 'failed');
+    expect((await workspace.call('GET', `/messages/${id}`)).body.error.code).toBe('recipient.not_registered');
+    expect((await workspace.account(accountId)).sending.budget).toEqual(budget);
+    expect(await arrived('nobody')).toEqual([]);
+  });
+
+  it('is a reply, also under the hidden number of who wrote', async () => {
+    await pace({ ...quick, dailyBudget: { cold: 0 } });
+    const friend = await newFriend();
+    // As the sandbox's page makes it of a phone number.
+    const hidden = `1${[...friend].reverse().join('')}@lid`;
+    const answer = await workspace.send({ accountId, to: hidden, text: 'to a hidden number' });
+    await untilSent(answer.body.id);
+    expect((await workspace.account(accountId)).sending.budget.replies.used).toBe(1);
+  });
+});
+
 describe('settings over HTTP', () => {
   it('of a workspace hold for its accounts, and null takes them back', async () => {
     const path = `/workspaces/${workspace.id}`;
