@@ -1,53 +1,93 @@
 import { Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
-import { priorities } from '../messages/message.entity.js';
-import { type QueueName, queueNames } from '../queues/queue-policies.js';
+import { priorities, queueOf } from '../messages/message.entity.js';
+import { FailedJobsService } from '../queues/failed-jobs.service.js';
+import { isLaneQueue, type QueueName, queueNames } from '../queues/queue-policies.js';
+import { QueueStates } from '../queues/queue-states.service.js';
+import { type JobCounts, QueuesService } from '../queues/queues.service.js';
 
-export interface QueueBacklog {
-  name: QueueName;
-  /** Messages that are due and wait. */
-  waiting: number;
-  /** Messages whose time has not come. */
-  delayed: number;
-  /** Messages that are being sent. */
-  active: number;
-  /** Messages of the last day that failed. */
-  failed: number;
-  /** How long the oldest due message has waited, in seconds. */
-  oldestSeconds: number;
-  /** Everything that is still to be sent. */
-  backlog: number;
+/**
+ * One queue. The `whatsapp-` ones are counted in PostgreSQL, since Redis holds their heads only; the others are in Redis, and
+ * what it would say is null while it does not answer.
+ */
+export class QueueBacklog {
+  name!: QueueName;
+  /** What is due and waits. */
+  waiting!: number | null;
+  /** What waits for its time. */
+  delayed!: number | null;
+  /** What is being done. */
+  active!: number | null;
+  /** Failed jobs, and messages that failed or of which nobody can tell, until they are retried or forgotten. */
+  failed!: number;
+  /** How long the oldest that is due has waited, in seconds. */
+  oldestSeconds!: number | null;
+  /** Everything that is still to be done. */
+  backlog!: number | null;
+  /** Since when its jobs are left alone; null when they are not. */
+  pausedAt!: string | null;
 }
 
-/** Reads the backlog from PostgreSQL: Redis holds the heads only. */
+/** Reads how much there is to do. */
 @Injectable()
 export class BacklogService {
-  constructor(@InjectDataSource() private readonly database: DataSource) {}
+  constructor(
+    @InjectDataSource() private readonly database: DataSource,
+    private readonly queues: QueuesService,
+    private readonly states: QueueStates,
+    private readonly failedJobs: FailedJobsService,
+  ) {}
 
+  /** Every queue, in the order in which workers serve them. With a million messages waiting it takes about 0.1 s. */
   async read(): Promise<QueueBacklog[]> {
-    const rows: ({ priority: number } & Omit<QueueBacklog, 'name'>)[] = await this.database.query(
-      `select priority,
-         count(*) filter (where status = 'queued')::int as waiting,
-         count(*) filter (where status = 'scheduled')::int as delayed,
-         count(*) filter (where status = 'sending')::int as active,
-         count(*) filter (where status = 'failed' and failed_at > now() - interval '1 day')::int as failed,
-         coalesce(extract(epoch from now() - min(created_at) filter (where status = 'queued')), 0)::float as "oldestSeconds",
-         count(*) filter (where status in ('queued', 'scheduled', 'sending'))::int as backlog
-       from messages where direction = 'outgoing' and status in ('queued', 'scheduled', 'sending', 'failed')
-       group by priority`,
-    );
+    const ordinary = queueNames.filter((name) => !isLaneQueue(name));
+    const [lanes, paused, failed, ...counts] = await Promise.all([
+      this.readLanes(),
+      this.states.pausedSince(),
+      this.failedJobs.count(),
+      ...ordinary.map((name) => this.queues.counts(name)),
+    ]);
     return queueNames.map((name) => {
-      const row = rows.find(({ priority }) => `whatsapp-${priorities[priority]}` === name);
+      const known = isLaneQueue(name) ? (lanes.get(name) ?? nothing) : counts[ordinary.indexOf(name)]!;
       return {
         name,
-        waiting: row?.waiting ?? 0,
-        delayed: row?.delayed ?? 0,
-        active: row?.active ?? 0,
-        failed: row?.failed ?? 0,
-        oldestSeconds: Math.round(row?.oldestSeconds ?? 0),
-        backlog: row?.backlog ?? 0,
+        waiting: known?.waiting ?? null,
+        delayed: known?.delayed ?? null,
+        active: known?.active ?? null,
+        failed: failed.get(name) ?? 0,
+        oldestSeconds: known?.oldestSeconds ?? null,
+        backlog: known ? known.waiting + known.delayed + known.active : null,
+        pausedAt: paused.get(name)?.toISOString() ?? null,
       };
     });
   }
+
+  /**
+   * Each part from the index that is made for it alone, without reading rows. The oldest of a priority is the oldest of the
+   * first ones of its lanes.
+   */
+  private async readLanes(): Promise<Map<QueueName, JobCounts>> {
+    const rows: ({ priority: number } & JobCounts)[] = await this.database.query(
+      `select wanted.priority, coalesce(queued.count, 0)::int as waiting, coalesce(scheduled.count, 0)::int as delayed,
+         coalesce(sending.count, 0)::int as active,
+         greatest(0, round(extract(epoch from now() - oldest.created_at)))::int as "oldestSeconds"
+       from generate_series(0, ${priorities.length - 1}) as wanted (priority)
+       left join (select priority, count(*) from messages where stage = 'queued' group by priority) queued using (priority)
+       left join (select priority, count(*) from messages where stage = 'scheduled' group by priority) scheduled using (priority)
+       left join (select priority, count(*) from messages where stage = 'sending' group by priority) sending using (priority)
+       left join lateral (select min(first.created_at) as created_at from accounts a
+         cross join lateral (select m.created_at from messages m
+           where m.account_id = a.id and m.stage = 'queued' and m.priority = wanted.priority order by m.seq limit 1) first
+       ) oldest on queued.count > 0`,
+    );
+    return new Map(
+      rows.map(({ priority, ...counts }) => [
+        queueOf(priority),
+        { ...counts, oldestSeconds: counts.oldestSeconds ?? 0 },
+      ]),
+    );
+  }
 }
+
+const nothing: JobCounts = { waiting: 0, delayed: 0, active: 0, oldestSeconds: 0 };

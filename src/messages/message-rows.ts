@@ -1,5 +1,6 @@
 import type { DataSource } from 'typeorm';
-import { Message, priorities } from './message.entity.js';
+import type { JobContext } from '../queues/job-runner.js';
+import { Message, priorities, queueOf } from './message.entity.js';
 
 /** Runs one statement: on the pool, or inside a transaction. @returns its rows */
 export type RunSql = (text: string, values: unknown[]) => Promise<Record<string, unknown>[]>;
@@ -15,6 +16,13 @@ export function toMessage(sql: DataSource, row: Record<string, unknown>): Messag
 
 /** Every priority, the most urgent first: the order in which a lane is sent unless somebody wants another. */
 export const strictOrder: readonly number[] = priorities.map((_name, priority) => priority).reverse();
+
+/** The priorities that a worker serves now, in the order of its queues. */
+export function servedPriorities({ servedQueues }: Pick<JobContext, 'servedQueues'>): readonly number[] {
+  return servedQueues()
+    .map((queue) => strictOrder.find((priority) => queueOf(priority) === queue))
+    .filter((priority) => priority !== undefined);
+}
 
 /**
  * SQL for the head of the lane of the account that `account` names: the oldest queued message of the first priority in

@@ -3,13 +3,12 @@ import type { Job } from 'bullmq';
 import { Problem } from '../platform/errors/problem.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
-import { queuePolicies } from '../queues/queue-policies.js';
-import type { QueueProcessor, WorkerSlots } from '../queues/queue-worker.service.js';
+import type { JobContext, QueueProcessor } from '../queues/job-runner.js';
 import { QueuesService } from '../queues/queues.service.js';
 import type { LaneHead } from './lane-run.js';
 import { LaneTurns } from './lane-turns.js';
 import { headOf, type Lane, LanesService } from './lanes.service.js';
-import { strictOrder } from './message-rows.js';
+import { servedPriorities } from './message-rows.js';
 
 /** How long a job may go on with its lane before it gives its slot back. */
 const longestJobMs = 5_000;
@@ -37,11 +36,11 @@ export class SendMessageProcessor implements QueueProcessor<Remainder> {
     @Inject(LOGGER) private readonly logger: Logger,
   ) {}
 
-  async process(job: Job<{ id: string }>, slots: WorkerSlots): Promise<Remainder> {
+  async process(job: Job<{ id: string }>, context: JobContext): Promise<Remainder> {
     const lane = await this.lanes.find(job.data.id);
     if (!lane) return { kind: 'none' };
     try {
-      return await this.runLane(lane, slots);
+      return await this.runLane(lane, context);
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
       // Most often an instance that is being restarted. What it was at, and what waits, the sweep puts again.
@@ -53,24 +52,27 @@ export class SendMessageProcessor implements QueueProcessor<Remainder> {
     }
   }
 
-  private async runLane(lane: Lane, slots: WorkerSlots): Promise<Remainder> {
+  private async runLane(lane: Lane, context: JobContext): Promise<Remainder> {
     const until = Date.now() + longestJobMs;
     let sent = 0;
     for (;;) {
       this.turns.note(lane);
       const turn = this.turns.length(lane.workspaceId);
-      const isAlone = slots.hasSpare();
+      // A queue may have been paused meanwhile.
+      const order = servedPriorities(context);
+      if (order.length === 0) return { kind: 'none' };
+      const isAlone = context.hasSpareSlot();
       const result = await this.lanes.run(lane, {
-        order: strictOrder,
+        order,
         most: isAlone ? longestRun : Math.max(1, turn - sent),
         forMs: longestRunMs,
         asUrgentOnly: !isAlone,
-        policy: queuePolicies['whatsapp-normal'],
+        policy: context.policy,
       });
       sent += result.ended;
       if (result.isUnclaimed) return { kind: 'unclaimed', accountId: lane.accountId };
       if (!result.head) return { kind: 'none' };
-      const mayGoOn = Date.now() < until && (slots.hasSpare() || sent < turn);
+      const mayGoOn = Date.now() < until && (context.hasSpareSlot() || sent < turn);
       if (!mayGoOn) return { kind: 'head', head: result.head };
     }
   }

@@ -5,6 +5,7 @@ import { AccountSessions } from '../accounts/account-sessions.service.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import type { PageChange, PageMessage } from '../whatsapp/page-functions.js';
+import { OutcomeFinder } from './outcome-finder.service.js';
 import { MessageSender } from './message-sender.service.js';
 import { type Ack, ReceivedService } from './received.service.js';
 
@@ -29,6 +30,7 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
     private readonly sessions: AccountSessions,
     private readonly received: ReceivedService,
     private readonly sender: MessageSender,
+    private readonly outcomes: OutcomeFinder,
     @Inject(LOGGER) private readonly logger: Logger,
   ) {}
 
@@ -65,11 +67,9 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
 
   /** Reads what the page learned before anybody listened: acks and messages that came while the account was away. */
   private async catchUp(account: Account): Promise<void> {
-    const session = this.sessions.readyDriver(account.id).current;
-    const awaited = await this.received.awaitingAcks(account.id, catchUpLimit);
-    const acks = await session.acksOf(awaited);
-    this.acks.push(...acks.map((ack) => ({ accountId: account.id, ...ack })));
+    this.acks.push(...(await this.outcomes.read(account.id)));
     this.schedule();
+    const session = this.sessions.readyDriver(account.id).current;
     const held = await session.recentIncoming(catchUpLimit);
     // Also who wrote before the account was linked, as far as WhatsApp Web has it.
     await this.received.rememberContacts(account.id, held);

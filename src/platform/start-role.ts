@@ -18,17 +18,20 @@ export class RootModule {
   }
 }
 
-/** Builds one role's context without HTTP. It closes gracefully on SIGTERM and SIGINT. */
+/**
+ * Builds one role's context without HTTP. It closes gracefully on SIGTERM and SIGINT, unless its caller sees to signals.
+ */
 export async function createContext(
   role: Type | DynamicModule,
   config: Config,
   logger: Logger,
+  { handleSignals = true } = {},
 ): Promise<INestApplicationContext> {
   const context = await NestFactory.createApplicationContext(RootModule.of(role, config, logger), {
     logger: new NestLogger(logger),
     abortOnError: false,
   });
-  context.enableShutdownHooks();
+  if (handleSignals) context.enableShutdownHooks();
   return context;
 }
 

@@ -1,47 +1,30 @@
 import { Inject, Injectable, type OnModuleDestroy } from '@nestjs/common';
-import { type Job, Worker } from 'bullmq';
+import type { Job } from 'bullmq';
 import type { Redis } from 'ioredis';
-import { setTimeout as delay } from 'node:timers/promises';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
+import { withDeadline } from '../platform/deadline.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import { REDIS } from '../platform/queues/redis.js';
-import { queuePolicies, type QueueName } from './queue-policies.js';
+import { CampaignTurn } from './campaign-turn.js';
+import { type JobContext, JobRunner, QUEUE_PROCESSORS, type QueueProcessor } from './job-runner.js';
+import { queuePolicies, unfilledQueues, type QueueName } from './queue-policies.js';
+import { QueueSources, type Source } from './queue-sources.js';
+import { QueueStates, type WorkerOrders } from './queue-states.service.js';
+import { defaultWorkerOptions, type StopReason, type WorkerOptions } from './worker-options.js';
+import { silentReport, type WorkerReport } from './worker-report.js';
+import { WorkersService, type WorkerStatus } from './workers.service.js';
 
-/** What a job may know of the worker that runs it. */
-export interface WorkerSlots {
-  /** Whether a further job would start at once: then nobody waits for this one to end. */
-  hasSpare(): boolean;
-}
-
-/** What consumes one or more queues. A role module lists its processors; a queue has exactly one. */
-export interface QueueProcessor<Result = unknown> {
-  readonly queues: readonly QueueName[];
-  /** Does the work of one job; an error makes the job fail. */
-  process(job: Job, slots: WorkerSlots): Promise<Result>;
-  /** Called once the job has left its queue, so that a job of the same id can be put again. */
-  completed?(result: Result): Promise<void>;
-}
-
-/** Injection token of the {@link QueueProcessor}s of this process. */
-export const QUEUE_PROCESSORS = Symbol('QUEUE_PROCESSORS');
-
-/** A job whose worker died is taken again after this; a live worker renews well before. */
-const lockMs = 5_000;
 const renewMs = 1_500;
-const stalledCheckMs = 2_500;
-/** How long empty queues are waited for before they are looked at again: covers a marker that was lost. */
-const longestWaitSeconds = 1;
+/** How often a worker looks for orders and at itself; every fifth time it gives a sign of life. */
+const lookMs = 1_000;
+const looksPerSign = 5;
+/** A worker that hears nothing of PostgreSQL or Redis for so long gives up: a new process may reach them. */
+const lostAfterMs = 60_000;
 const retryMs = 200;
-
-interface Source {
-  name: QueueName;
-  worker: Worker;
-  processor: QueueProcessor;
-  waitKey: string;
-  markerKey: string;
-}
+/** How long the other jobs of a worker may go on when one of them ran past its time. */
+const replaceGraceMs = 30_000;
 
 /**
  * Laravel's `queue:work` on BullMQ: one loop takes jobs in strict queue order, so that a job of a later queue starts
@@ -49,94 +32,171 @@ interface Source {
  */
 @Injectable()
 export class QueueWorker implements OnModuleDestroy {
-  private readonly sources: Source[] = [];
-  /** A connection of its own, since it blocks. */
-  private readonly waiting: Redis;
+  private options: WorkerOptions = defaultWorkerOptions;
+  private report: WorkerReport = silentReport;
+  private sources: QueueSources | null = null;
   private readonly running = new Map<Job, Promise<void>>();
-  private stopping = false;
-  private loop: Promise<void> | null = null;
-  private renewal: NodeJS.Timeout | null = null;
-  private wakeSlot: (() => void) | null = null;
+  private resting = 0;
+  private taken = 0;
+  private processed = 0;
+  private failed = 0;
+  private isPaused = false;
+  private orders: WorkerOrders = { restartRequested: null, paused: new Set() };
+  private readonly startedAt = new Date();
+  /** What speaks for an end, as far as it is noticed beside the loop. */
+  private readonly noticed = new Set<StopReason>();
+  private silentSince: number | null = null;
+  private wakeLoop: (() => void) | null = null;
+  private working: Promise<StopReason> | null = null;
+  private readonly campaigns: CampaignTurn;
   private readonly token: string;
-  private readonly slots: WorkerSlots = {
-    hasSpare: () => this.running.size < this.config.worker.concurrency,
-  };
 
   constructor(
     @Inject(CONFIG) private readonly config: Config,
     @Inject(LOGGER) private readonly logger: Logger,
     @Inject(REDIS) private readonly redis: Redis,
     @Inject(QUEUE_PROCESSORS) private readonly processors: QueueProcessor[],
+    private readonly runner: JobRunner,
+    private readonly states: QueueStates,
+    private readonly workers: WorkersService,
   ) {
     this.token = `${config.worker.name}:${process.pid}`;
-    this.waiting = redis.duplicate();
-    this.waiting.on('error', (error) =>
-      logger.debug({ err: error }, 'the waiting connection broke; reconnecting'),
-    );
+    this.campaigns = new CampaignTurn(config.worker.campaignShare);
   }
 
-  /** Starts to consume `queues`, the most important first. */
-  async start(queues: readonly QueueName[]): Promise<void> {
-    for (const name of queues) {
-      const processor = this.processors.find((candidate) => candidate.queues.includes(name));
-      if (!processor) throw new Error(`No processor of this worker consumes the queue ${name}.`);
-      // No processor function: jobs are taken by hand, in order across queues.
-      const worker = new Worker(name, undefined, {
-        connection: this.redis,
-        lockDuration: lockMs,
-        stalledInterval: stalledCheckMs,
-        // The message in PostgreSQL counts its own attempts.
-        maxStalledCount: Number.MAX_SAFE_INTEGER,
-        removeOnComplete: { count: 0 },
-        removeOnFail: { count: 0 },
-      });
-      worker.on('error', (error) =>
-        this.logger.warn({ err: error, queue: name }, 'Redis does not answer the worker'),
-      );
-      this.sources.push({
-        name,
-        worker,
-        processor,
-        waitKey: worker.toKey('wait'),
-        markerKey: worker.toKey('marker'),
-      });
-      await worker.startStalledCheckTimer();
-    }
-    this.renewal = setInterval(() => this.renewLocks(), renewMs);
-    this.loop = this.run();
-    this.logger.info({ queues, concurrency: this.config.worker.concurrency }, 'worker consumes');
+  /** Consumes queues until something speaks for an end, lets the running jobs finish, and tells why it ended. */
+  work(options: WorkerOptions, report: WorkerReport = silentReport): Promise<StopReason> {
+    this.options = options;
+    this.report = report;
+    this.working = this.workToTheEnd();
+    return this.working;
   }
 
-  /** Takes no more jobs, lets the running ones finish, and closes its connections. */
+  /** Takes no more jobs, and ends when the running ones have. */
+  stop(): void {
+    this.notice('signal');
+  }
+
+  /** Takes no jobs until it continues; the running ones go on. */
+  pause(): void {
+    this.isPaused = true;
+    this.logger.info('worker paused');
+    void this.sign();
+  }
+
+  continue(): void {
+    if (!this.isPaused) return;
+    this.isPaused = false;
+    this.logger.info('worker continues');
+    this.wakeLoop?.();
+    void this.sign();
+  }
+
   async onModuleDestroy(): Promise<void> {
-    this.stopping = true;
-    this.wakeSlot?.();
-    this.waiting.disconnect();
-    // Without Redis no command ends: what it holds are hints, which the sweep puts again.
-    if (this.redis.status !== 'ready') this.redis.disconnect();
-    await this.loop;
-    await Promise.all(this.running.values());
-    if (this.renewal) clearInterval(this.renewal);
-    await Promise.all(this.sources.map(({ worker }) => worker.close()));
+    this.stop();
+    await this.working;
   }
 
-  private async run(): Promise<void> {
-    while (!this.stopping) {
+  private async workToTheEnd(): Promise<StopReason> {
+    const { queues } = this.options;
+    this.sources = new QueueSources(
+      queues.flatMap((name) => {
+        const processor = this.processorOf(name);
+        return processor ? [{ name, processor }] : [];
+      }),
+      this.redis,
+      this.logger,
+    );
+    await this.sources.open();
+    this.orders = await this.states.orders();
+    await this.sign();
+    const renewal = setInterval(() => this.renewLocks(), renewMs);
+    const looking = this.keepLooking(this.orders.restartRequested);
+    this.logger.info({ queues, concurrency: this.config.worker.concurrency }, 'worker consumes');
+    const reason = await this.consume();
+    this.logger.info({ reason, running: this.running.size }, 'worker ends');
+    await this.letJobsFinish(reason);
+    clearInterval(renewal);
+    looking.stop();
+    await this.sources.close();
+    await this.workers
+      .remove(this.config.worker.name)
+      .catch((error: unknown) => this.logger.debug({ err: error }, 'the worker is still listed'));
+    return reason;
+  }
+
+  private processorOf(queue: QueueName): QueueProcessor | undefined {
+    const processor = this.processors.find(({ queues }) => queues.includes(queue));
+    if (!processor) {
+      if (!unfilledQueues.has(queue))
+        throw new Error(`No processor of this worker consumes the queue ${queue}.`);
+      this.logger.info({ queue }, 'nothing fills this queue yet');
+    }
+    return processor;
+  }
+
+  private async consume(): Promise<StopReason> {
+    const startedAt = performance.now();
+    const { maxTimeMs, once, stopWhenEmpty, sleepMs } = this.options;
+    let isEmpty = false;
+    let waits = 0;
+    for (;;) {
+      const timeLeft = maxTimeMs === 0 ? Infinity : maxTimeMs - (performance.now() - startedAt);
+      if (isEmpty) this.notice('empty');
+      if (timeLeft <= 0) this.notice('max_time');
+      if (this.jobsLeft() <= 0) this.notice('max_jobs');
+      const reason = stopOrder.find((candidate) => this.noticed.has(candidate));
+      if (reason) return reason;
       try {
-        if (this.running.size >= this.config.worker.concurrency) await this.slot();
-        else if (!(await this.takeNext())) await this.untilJobsArrive();
+        if (this.isPaused || this.freeSlots() <= 0) await this.woken(Math.min(lookMs, timeLeft));
+        else if (await this.takeNext()) waits = 0;
+        else if ((stopWhenEmpty && this.running.size === 0) || (once && waits > 0)) isEmpty = true;
+        else {
+          waits += 1;
+          await this.untilJobsArrive(Math.min(sleepMs, timeLeft));
+        }
       } catch (error) {
-        if (this.stopping) return;
+        if (this.noticed.size > 0) continue;
         this.logger.warn({ err: error }, 'could not take a job; trying again');
-        await delay(retryMs);
+        await this.woken(retryMs);
       }
     }
   }
 
-  private slot(): Promise<void> {
+  /** Remembers a reason to end, and has the loop see it at once. */
+  private notice(reason: StopReason): void {
+    this.noticed.add(reason);
+    this.wakeLoop?.();
+    this.sources?.interrupt();
+    // Without Redis no command ends: what it holds are hints, which the sweep puts again.
+    if (this.redis.status !== 'ready') this.redis.disconnect();
+  }
+
+  private woken(ms: number): Promise<void> {
     return new Promise((resolve) => {
-      this.wakeSlot = resolve;
+      const timer = setTimeout(resolve, ms);
+      this.wakeLoop = () => {
+        clearTimeout(timer);
+        resolve();
+      };
     });
+  }
+
+  private jobsLeft(): number {
+    const { maxJobs, once } = this.options;
+    return (once ? 1 : maxJobs || Infinity) - this.taken;
+  }
+
+  private freeSlots(): number {
+    return Math.min(this.slots() - this.running.size - this.resting, this.jobsLeft());
+  }
+
+  private slots(): number {
+    return this.options.once ? 1 : this.config.worker.concurrency;
+  }
+
+  private served(): Source[] {
+    return this.sources!.all.filter(({ name }) => !this.orders.paused.has(name));
   }
 
   /**
@@ -145,71 +205,152 @@ export class QueueWorker implements OnModuleDestroy {
    * @returns whether there was a job
    */
   private async takeNext(): Promise<boolean> {
-    const lengths = this.redis.pipeline();
-    for (const { waitKey } of this.sources) lengths.llen(waitKey);
-    const replies = (await lengths.exec()) ?? [];
-    for (const [index, source] of this.sources.entries()) {
-      const waiting = Number(replies[index]?.[1]);
-      if (!(waiting > 0)) continue;
-      const wanted = Math.min(waiting, this.config.worker.concurrency - this.running.size);
+    const served = this.served();
+    if (served.length === 0) return false;
+    const waiting = await this.sources!.waiting(served);
+    const order = this.campaigns.order(
+      served.map(({ name }) => name),
+      waiting,
+    );
+    for (const name of order) {
+      const count = waiting.get(name) ?? 0;
+      if (count === 0) continue;
+      const source = served.find((candidate) => candidate.name === name)!;
+      const wanted = Math.min(count, this.freeSlots(), this.campaigns.most(name, waiting));
       const jobs = await Promise.all(
         Array.from({ length: wanted }, () => source.worker.getNextJob(this.token, { block: false })),
       );
-      for (const job of jobs) {
-        if (job) this.running.set(job, this.work(job, source.processor, source.name));
-      }
-      // None from a queue that has some: it is paused, and the later ones are served.
-      if (jobs.some(Boolean)) return true;
+      const taken = jobs.filter((job): job is Job => Boolean(job));
+      for (const job of taken) this.running.set(job, this.runJob(job, source));
+      this.taken += taken.length;
+      this.campaigns.note(name, taken.length, waiting);
+      // None from a queue that has some: another worker was faster, and the later ones are served.
+      if (taken.length > 0) return true;
     }
     return false;
   }
 
-  /** Blocks on the markers that BullMQ sets when a job is added to a queue, as its own workers do, on all of them at once. */
-  private async untilJobsArrive(): Promise<void> {
-    await this.waiting.bzpopmin(...this.sources.map(({ markerKey }) => markerKey), longestWaitSeconds);
+  private async untilJobsArrive(ms: number): Promise<void> {
+    const served = this.served();
+    if (served.length === 0) await this.woken(ms);
+    else await this.sources!.untilJobsArrive(served, ms);
   }
 
-  private async work(job: Job, processor: QueueProcessor, queue: QueueName): Promise<void> {
+  private async runJob(job: Job, { name, processor }: Source): Promise<void> {
+    const started = performance.now();
+    this.report.processing(job, name);
+    const outcome = await this.runner.run(job, name, processor, this.contextOf(name), this.token);
+    this.report.ended(job, name, outcome, performance.now() - started);
+    if (outcome.kind === 'processed') this.processed += 1;
+    else if (outcome.kind !== 'released') this.failed += 1;
+    this.running.delete(job);
+    // What hangs in it cannot be ended, so its process has to be.
+    if (outcome.kind === 'timed_out') this.notice('timeout');
+    this.rest();
+    this.wakeLoop?.();
+  }
+
+  private rest(): void {
+    if (this.options.restMs === 0) return;
+    this.resting += 1;
+    setTimeout(() => {
+      this.resting -= 1;
+      this.wakeLoop?.();
+    }, this.options.restMs).unref();
+  }
+
+  private contextOf(queue: QueueName): JobContext {
+    return {
+      hasSpareSlot: () =>
+        // With a limit of jobs each stands for as little as it can, so that the limit means something.
+        this.noticed.size === 0 && !this.isPaused && this.options.maxJobs === 0 && this.freeSlots() > 0,
+      servedQueues: () => this.options.queues.filter((name) => !this.orders.paused.has(name)),
+      policy: { ...queuePolicies[queue], ...this.options.policy },
+    };
+  }
+
+  private async letJobsFinish(reason: StopReason): Promise<void> {
+    await this.sign('stopping');
+    // Each ends in time: the runner gives up on one that does not.
+    const finished = Promise.all(this.running.values());
+    if (reason !== 'timeout') {
+      await finished;
+      return;
+    }
     try {
-      const result = await withTimeout(processor.process(job, this.slots), queuePolicies[queue].timeoutMs);
-      // After a FLUSHALL the job is gone: what it stood for is done all the same.
-      await job.moveToCompleted(null, this.token, false).catch((error: unknown) => {
-        this.logger.debug({ err: error, job: job.id }, 'the job is no longer in Redis');
-      });
-      await processor.completed?.(result);
+      await withDeadline(finished, replaceGraceMs, () => new Error(`not within ${replaceGraceMs} ms`));
     } catch (error) {
-      this.logger.error({ err: error, job: job.id, queue }, 'job failed');
-      await job.moveToFailed(asError(error), this.token, false).catch((inner: unknown) => {
-        this.logger.debug({ err: inner, job: job.id }, 'the job is no longer in Redis');
-      });
-    } finally {
-      this.running.delete(job);
-      this.wakeSlot?.();
+      this.logger.error(
+        { err: error, running: this.running.size },
+        'jobs are left behind; others take them over',
+      );
     }
   }
 
   private renewLocks(): void {
-    for (const job of this.running.keys()) {
-      job.extendLock(this.token, lockMs).catch((error: unknown) => {
-        // Another worker may take the job now. That is safe: a message is claimed in PostgreSQL, and sent under one id.
-        this.logger.debug({ err: error, job: job.id }, 'the lock of a job was lost');
+    for (const job of this.running.keys()) this.sources?.renew(job, this.token);
+  }
+
+  /** Looks for orders once a second, one look at a time. */
+  private keepLooking(restartKnown: string | null): { stop(): void } {
+    let looks = 0;
+    let isLooking = false;
+    const look = async () => {
+      if (isLooking) return;
+      isLooking = true;
+      const { maxMemoryBytes } = this.options;
+      if (maxMemoryBytes > 0 && process.memoryUsage.rss() > maxMemoryBytes) this.notice('memory');
+      try {
+        this.orders = await this.states.orders();
+        if (this.orders.restartRequested !== restartKnown) this.notice('restart');
+        looks += 1;
+        if (looks % looksPerSign === 0) await this.sign();
+        this.heardOf(this.redis.status === 'ready');
+      } catch (error) {
+        this.logger.debug({ err: error }, 'PostgreSQL does not answer the worker');
+        this.heardOf(false);
+      }
+      isLooking = false;
+    };
+    const timer = setInterval(() => void look(), lookMs);
+    return { stop: () => clearInterval(timer) };
+  }
+
+  private heardOf(everybody: boolean): void {
+    if (everybody) this.silentSince = null;
+    else this.silentSince ??= performance.now();
+    if (this.silentSince !== null && performance.now() - this.silentSince > lostAfterMs) {
+      this.logger.error('PostgreSQL or Redis has not answered for a minute');
+      this.notice('lost_connection');
+    }
+  }
+
+  private async sign(status: WorkerStatus = this.isPaused ? 'paused' : 'running'): Promise<void> {
+    try {
+      await this.workers.write({
+        name: this.config.worker.name,
+        startedAt: this.startedAt,
+        queues: this.options.queues,
+        status,
+        running: this.running.size,
+        concurrency: this.slots(),
+        processed: this.processed,
+        failed: this.failed,
       });
+    } catch (error) {
+      this.logger.debug({ err: error }, 'the sign of life was not written; the next one will be');
     }
   }
 }
 
-async function withTimeout<Result>(work: Promise<Result>, ms: number): Promise<Result> {
-  let timer: NodeJS.Timeout | undefined;
-  const timeout = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => reject(new Error(`The job took longer than ${ms} ms.`)), ms);
-  });
-  try {
-    return await Promise.race([work, timeout]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
-function asError(error: unknown): Error {
-  return error instanceof Error ? error : new Error(String(error));
-}
+/** What a worker looks at first when several things speak for its end. */
+const stopOrder: readonly StopReason[] = [
+  'lost_connection',
+  'signal',
+  'timeout',
+  'memory',
+  'restart',
+  'empty',
+  'max_time',
+  'max_jobs',
+];

@@ -1,10 +1,14 @@
-import { BullModule } from '@nestjs/bullmq';
+import { BullModule, getQueueToken } from '@nestjs/bullmq';
 import { Module } from '@nestjs/common';
+import type { Queue } from 'bullmq';
 import type { Redis } from 'ioredis';
 import { REDIS } from '../platform/queues/redis.js';
 import { RedisModule } from '../platform/queues/redis.module.js';
+import { FailedJobsService } from './failed-jobs.service.js';
 import { queueNames } from './queue-policies.js';
-import { QueuesService } from './queues.service.js';
+import { QueueStates } from './queue-states.service.js';
+import { QUEUES, QueuesService } from './queues.service.js';
+import { WorkersService } from './workers.service.js';
 
 @Module({
   imports: [
@@ -16,7 +20,21 @@ import { QueuesService } from './queues.service.js';
     }),
     BullModule.registerQueue(...queueNames.map((name) => ({ name }))),
   ],
-  providers: [QueuesService],
-  exports: [QueuesService],
+  providers: [
+    {
+      provide: QUEUES,
+      inject: queueNames.map((name) => getQueueToken(name)),
+      useFactory: (...queues: Queue[]) => {
+        // They share one connection, which says itself that Redis is away; without a listener each would print it.
+        for (const queue of queues) queue.on('error', () => undefined);
+        return new Map(queueNames.map((name, index) => [name, queues[index]]));
+      },
+    },
+    QueuesService,
+    QueueStates,
+    WorkersService,
+    FailedJobsService,
+  ],
+  exports: [QueuesService, QueueStates, WorkersService, FailedJobsService],
 })
 export class QueuesModule {}

@@ -1,8 +1,9 @@
-import { getQueueToken } from '@nestjs/bullmq';
 import { Inject, Injectable } from '@nestjs/common';
-import { ModuleRef } from '@nestjs/core';
 import type { Queue } from 'bullmq';
 import type { Redis } from 'ioredis';
+import { once } from 'node:events';
+import { withDeadline } from '../platform/deadline.js';
+import { Problem } from '../platform/errors/problem.js';
 import { REDIS } from '../platform/queues/redis.js';
 import type { QueueName } from './queue-policies.js';
 
@@ -11,26 +12,45 @@ export interface JobHint {
   queue: QueueName;
   id: string;
   data: Record<string, unknown>;
+  /** That of the queue unless given. */
+  name?: string;
 }
+
+/** What Redis holds of one queue. */
+export interface JobCounts {
+  waiting: number;
+  delayed: number;
+  active: number;
+  /** How long the first of those that wait has done so, in seconds. */
+  oldestSeconds: number;
+}
+
+export class RedisUnreachable extends Problem {
+  constructor() {
+    super(
+      503,
+      'redis.unreachable',
+      'Redis does not answer, and this needs it. Look at REDIS_URL and whether it runs, then try again.',
+    );
+  }
+}
+
+const answerMs = 1_000;
+
+/** Injection token of the BullMQ queues by name. */
+export const QUEUES = Symbol('QUEUES');
 
 /** Puts jobs into the queues. Redis only holds hints, so a put that fails is not an error: the sweep puts again. */
 @Injectable()
 export class QueuesService {
-  private readonly queues = new Map<QueueName, Queue>();
-
   constructor(
-    private readonly modules: ModuleRef,
+    @Inject(QUEUES) private readonly queues: ReadonlyMap<QueueName, Queue>,
     @Inject(REDIS) private readonly redis: Redis,
   ) {}
 
   /** The BullMQ queue of that name. */
   queue(name: QueueName): Queue {
-    let queue = this.queues.get(name);
-    if (!queue) {
-      queue = this.modules.get<Queue>(getQueueToken(name), { strict: false });
-      this.queues.set(name, queue);
-    }
-    return queue;
+    return this.queues.get(name)!;
   }
 
   /**
@@ -40,17 +60,58 @@ export class QueuesService {
   async put(hints: JobHint[]): Promise<boolean> {
     // While Redis is away nothing is put, so that nothing piles up in this process.
     if (this.redis.status !== 'ready') return false;
-    for (const [name, ofQueue] of groupBy(hints)) {
-      const jobs = ofQueue.map((hint) => ({
-        name: name as string,
-        data: hint.data,
-        opts: { jobId: hint.id, removeOnComplete: true, removeOnFail: true },
+    for (const [queue, ofQueue] of groupBy(hints)) {
+      const jobs = ofQueue.map(({ id, data, name = queue }) => ({
+        name,
+        data,
+        opts: { jobId: id, removeOnComplete: true, removeOnFail: true },
       }));
       const [first] = jobs;
-      if (jobs.length === 1 && first) await this.queue(name).add(first.name, first.data, first.opts);
-      else await this.queue(name).addBulk(jobs);
+      if (jobs.length === 1 && first) await this.queue(queue).add(first.name, first.data, first.opts);
+      else await this.queue(queue).addBulk(jobs);
     }
     return true;
+  }
+
+  /** What Redis holds of a queue; null when it does not answer within a second. */
+  async counts(name: QueueName): Promise<JobCounts | null> {
+    return this.ask(async () => {
+      const queue = this.queue(name);
+      const [{ wait = 0, prioritized = 0, delayed = 0, active = 0 }, [oldest]] = await Promise.all([
+        queue.getJobCounts('wait', 'prioritized', 'delayed', 'active'),
+        queue.getJobs('wait', 0, 0, true),
+      ]);
+      const oldestSeconds = oldest ? Math.max(0, Math.round((Date.now() - oldest.timestamp) / 1_000)) : 0;
+      return { waiting: wait + prioritized, delayed, active, oldestSeconds };
+    });
+  }
+
+  /**
+   * Removes the jobs of a queue that wait, also those for their next try.
+   * @returns how many there were
+   * @throws RedisUnreachable
+   */
+  async clear(name: QueueName): Promise<number> {
+    const counts = await this.counts(name);
+    if (!counts) throw new RedisUnreachable();
+    await this.queue(name).drain(true);
+    return counts.waiting + counts.delayed;
+  }
+
+  /** Waits until Redis can be asked. @throws RedisUnreachable when that takes longer than a second */
+  async assertReady(): Promise<void> {
+    if (this.redis.status === 'ready') return;
+    await withDeadline(once(this.redis, 'ready'), answerMs, () => new RedisUnreachable());
+  }
+
+  /** Nothing is asked of a Redis that is away: it would pile up in this process. */
+  private async ask<Answer>(question: () => Promise<Answer>): Promise<Answer | null> {
+    try {
+      await this.assertReady();
+      return await withDeadline(question(), answerMs, () => new RedisUnreachable());
+    } catch {
+      return null;
+    }
   }
 }
 

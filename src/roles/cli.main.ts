@@ -1,17 +1,26 @@
-import { Command, InvalidArgumentError } from 'commander';
-import { loadConfig, maskConfig } from '../platform/config/config.js';
+import { Command } from 'commander';
+import { addBacklogCommands } from '../admin/backlog.commands.js';
+import { addFailedJobsCommands } from '../admin/failed-jobs.commands.js';
+import { print, type RunWithServices, wholeNumber } from '../platform/command-line.js';
+import type { Config } from '../platform/config/config.js';
+import { withDeadline } from '../platform/deadline.js';
+import { addQueueWorkCommand, type WorkerSettings } from '../queues/queue-work.commands.js';
+import { addQueuesCommands } from '../queues/queues.commands.js';
+import type { WorkerOptions } from '../queues/worker-options.js';
+
+const closeMs = 2_000;
 
 /* Each command loads what it needs when it runs, so that --help is there at once. */
 const program = new Command('flotilla')
   .description('Operates Flotilla: migrations, queues, accounts.')
-  .showHelpAfterError();
+  .showHelpAfterError('(--help after the command says what it takes)');
 
 program
   .command('migrate')
   .description('bring the database schema up to date')
   .action(async () => {
     const { migrate } = await import('../platform/database/migrate.js');
-    const names = await migrate(loadConfig());
+    const names = await migrate(await readConfig());
     print(names.length === 0 ? 'The schema is up to date.' : `Migrated: ${names.join(', ')}.`);
   });
 
@@ -20,45 +29,97 @@ program
   .description('print the effective settings; secrets are masked')
   .option('--json', 'as JSON (the default, for scripts to say so)')
   .option('--reveal', 'show the secrets too')
-  .action(({ reveal }: { reveal?: boolean }) => {
-    const config = loadConfig();
+  .action(async ({ reveal }: { reveal?: boolean }) => {
+    const { maskConfig } = await import('../platform/config/config.js');
+    const config = await readConfig();
     print(JSON.stringify(reveal ? config : maskConfig(config), null, 2));
   });
 
-program
-  .command('queue:work')
-  .description('consume queues in strict order until stopped')
-  .option('--queue <names>', 'the queues, the most important first, separated by commas')
-  .action(async ({ queue }: { queue?: string }) => {
-    const { runWorker } = await import('./worker.main.js');
-    await runWorker(queue?.split(','));
-  });
+addQueueWorkCommand(program, work);
+addQueuesCommands(program, runWithServices);
+addFailedJobsCommands(program, runWithServices);
+addBacklogCommands(program, runWithServices);
 
 program
   .command('demo')
   .description(
     'show the running system at work: link three sandbox accounts, send, and check that all arrived once',
   )
-  .option('--messages <count>', 'how many messages, 12 to 20000', countOfMessages, 60)
+  .option('--messages <count>', 'how many messages, 12 to 20000', wholeNumber(12, 20_000), 60)
   .action(async ({ messages }: { messages: number }) => {
     const { runDemo } = await import('../admin/demo.js');
-    await runDemo(loadConfig(), messages);
+    await runDemo(await readConfig(), messages);
   });
 
-function countOfMessages(text: string): number {
-  const count = Number(text);
-  if (/^\d+$/.test(text) && count >= 12 && count <= 20_000) return count;
-  throw new InvalidArgumentError('It must be a whole number from 12 to 20000.');
+async function readConfig(): Promise<Config> {
+  const { loadConfig } = await import('../platform/config/config.js');
+  return loadConfig();
 }
 
-function print(text: string): void {
-  process.stdout.write(`${text}\n`);
+async function work(options: WorkerOptions, settings: WorkerSettings): Promise<void> {
+  const [{ runWorker }, { createLogger }, { jsonReport, silentReport, textReport }] = await Promise.all([
+    import('./worker.main.js'),
+    import('../platform/logging/logger.js'),
+    import('../queues/worker-report.js'),
+  ]);
+  const config = await readConfig();
+  const { output, verbose, name = `cli_${process.pid}` } = settings;
+  // Under supervisord the log is all that there is to read.
+  const isLogged = verbose || process.env.SUPERVISOR_ENABLED !== undefined;
+  const logger = createLogger('worker', isLogged ? config.logLevel : 'error', {
+    toStderr: output !== 'none' || !isLogged,
+  });
+  if (output === 'text') {
+    print(`Processing jobs from ${options.queues.join(', ')}. Ctrl-C ends it after the present ones.`);
+  }
+  const report = output === 'text' ? textReport(print) : output === 'json' ? jsonReport(print) : silentReport;
+  const named = { ...config, worker: { ...config.worker, name: `${config.server.id}.${name}` } };
+  // A job that hangs would keep the process alive.
+  process.exit(await runWorker(named, logger, options, report));
 }
+
+/** Runs a command with the services of {@link CliModule}, and ends it in good time whatever does not answer. */
+async function runWithServices(...[command]: Parameters<RunWithServices>): Promise<void> {
+  const [{ createContext }, { createLogger }, { CliModule }] = await Promise.all([
+    import('../platform/start-role.js'),
+    import('../platform/logging/logger.js'),
+    import('./cli.module.js'),
+  ]);
+  const logger = createLogger('cli', 'silent', { toStderr: true });
+  const config = await readConfig();
+  try {
+    const context = await createContext(CliModule, config, logger, { handleSignals: false });
+    await command(context);
+    await withDeadline(context.close(), closeMs, () => new Error(`not closed within ${closeMs} ms`));
+  } catch (error) {
+    complain(error);
+  }
+  // Connections that were not to be closed would keep the process alive.
+  process.exit();
+}
+
+function complain(error: unknown): void {
+  const { message, code } = error as Partial<Error> & { code?: string };
+  const text = (message || String(error)).trim();
+  process.stderr.write(`${text}${cures[code ?? ''] ?? ''}\n`);
+  process.exitCode = 1;
+}
+
+const away =
+  '\nIs PostgreSQL running, and is DATABASE_URL right? flotilla config:show says what is in force.';
+const old = '\nThe schema is older than this version: run flotilla migrate.';
+/** What helps, by the codes of Node and PostgreSQL. */
+const cures: Record<string, string> = {
+  ECONNREFUSED: away,
+  ENOTFOUND: away,
+  ETIMEDOUT: away,
+  '57P03': away,
+  '42P01': old,
+  '42703': old,
+};
 
 try {
   await program.parseAsync();
 } catch (error) {
-  const text = error instanceof Error ? error.message : String(error);
-  process.stderr.write(`${text || String(error)}\n`);
-  process.exitCode = 1;
+  complain(error);
 }

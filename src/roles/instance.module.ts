@@ -11,6 +11,7 @@ import { InternalMessagesController } from '../messages/messages.internal.js';
 import { MessageActor } from '../messages/message-actor.service.js';
 import { MessageSender } from '../messages/message-sender.service.js';
 import { SendingService } from '../messages/sending.service.js';
+import { OutcomeFinder } from '../messages/outcome-finder.service.js';
 import { ReceivedService } from '../messages/received.service.js';
 import { InstanceLease } from '../instances/instance-lease.service.js';
 import { OwnAccounts } from '../accounts/own-accounts.service.js';
@@ -35,6 +36,7 @@ import { DatabaseModule } from '../platform/database/database.module.js';
     SendingService,
     MessageActor,
     ReceivedService,
+    OutcomeFinder,
     SessionListener,
   ],
 })

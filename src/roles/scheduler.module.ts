@@ -5,12 +5,13 @@ import { PacingTask } from '../accounts/pacing.task.js';
 import { EventsModule } from '../events/events.module.js';
 import { InstancesModule } from '../instances/instances.module.js';
 import { DueTask, LanesTask } from '../messages/lanes.task.js';
+import { OutcomesTask } from '../messages/outcomes.task.js';
 import { MessagesModule } from '../messages/messages.module.js';
 import { PruningTask } from '../messages/pruning.task.js';
 import { DatabaseModule } from '../platform/database/database.module.js';
 import { SCHEDULED_TASKS, SchedulerService } from '../platform/scheduling/scheduler.service.js';
 
-const tasks = [LanesTask, DueTask, FleetTask, PacingTask, PruningTask];
+const tasks = [LanesTask, DueTask, OutcomesTask, FleetTask, PacingTask, PruningTask];
 
 /** What the leading scheduler does again and again. */
 @Module({

@@ -222,7 +222,10 @@ export class SandboxConnection {
       this.socket.close(1007);
       return;
     }
-    if (this.isSilent) return;
+    if (this.isSilent) {
+      this.network.unheard += 1;
+      return;
+    }
     this.handle(frame).catch((error: unknown) => {
       // Whatever went wrong, the page connects again and repeats what was not confirmed.
       this.network.logger.error({ err: error }, 'a frame of a page failed');
@@ -299,6 +302,7 @@ export class SandboxConnection {
     if (cut) this.terminate();
     const { duplicate } = await accepted;
     if (!duplicate && faults.reloadAfterSendRate > 0 && Math.random() < faults.reloadAfterSendRate) {
+      network.reloads += 1;
       this.send({ t: 'reload' });
       // Not even the ack, which is on its way behind this, is to be heard any more.
       this.isSilent = true;

@@ -19,6 +19,10 @@ export interface SandboxStats {
   actions: number;
   /** How often a browser showed somebody that it types. */
   typing: number;
+  /** Frames of browsers that the fault `silent` dropped. */
+  unheard: number;
+  /** How often the fault `reloadAfterSendRate` had a page reloaded. */
+  reloads: number;
   conflicts: number;
   offlineQueued: number;
   offlineDropped: number;
@@ -34,6 +38,8 @@ export class SandboxNetwork {
   readonly companions: Companions;
   readonly delivery: Delivery;
   typing = 0;
+  unheard = 0;
+  reloads = 0;
   private readonly unknownModules = new Map<string, number>();
 
   private constructor(
@@ -101,6 +107,8 @@ export class SandboxNetwork {
     this.outbox.ledgerCleared();
     this.companions.conflicts = 0;
     this.typing = 0;
+    this.unheard = 0;
+    this.reloads = 0;
     this.unknownModules.clear();
   }
 
@@ -124,6 +132,8 @@ export class SandboxNetwork {
       duplicates: this.ledger.duplicates,
       actions: this.ledger.actions,
       typing: this.typing,
+      unheard: this.unheard,
+      reloads: this.reloads,
       conflicts: this.companions.conflicts,
       offlineQueued: this.outbox.size,
       offlineDropped: this.outbox.dropped,

@@ -71,8 +71,10 @@ export async function actOn(
       const now = (await flotilla.find(message.id._serialized, true)) ?? message;
       if (action.kind === 'revoke' && now.type === 'revoked')
         return { outcome: 'done', at: flotilla.revocationOf(now).at };
-      if (action.kind === 'edit' && now.body === action.text)
-        return { outcome: 'done', at: now.latestEditSenderTimestampMs ?? result.at };
+      const editedAt = now.latestEditSenderTimestampMs;
+      // It may strip the text of white space.
+      if (action.kind === 'edit' && now.body?.trim() === action.text.trim())
+        return { outcome: 'done', at: editedAt ?? result.at };
       if (Date.now() >= deadline) return { outcome: 'timed_out' };
       await new Promise((resolve) => setTimeout(resolve, 50));
     }

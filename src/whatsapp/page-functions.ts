@@ -241,7 +241,9 @@ export function installFlotilla(gatherMs: number): void {
 
       const key = flotilla.keyOf(chat, id);
       let message = await flotilla.find(key, thorough);
-      if (!message && checkNumber && !(await isRegistered(chatId))) return { outcome: 'not_registered' };
+      // A hidden number cannot be asked for; whoever has one wrote from it.
+      if (!message && checkNumber && chatId.endsWith('@c.us') && !(await isRegistered(chatId)))
+        return { outcome: 'not_registered' };
       if (!message && typingMs > 0) await showTyping(chat, typingMs);
       const deadline = Date.now() + timeoutMs;
       if (!message) {

@@ -6,6 +6,7 @@ import { launchOptions, type Network } from './browser-launch.js';
 import { within, withDeadline } from './deadlines.js';
 import { DialogWatch, dialogTextLength, probeLimitMs } from './dialog-watch.js';
 import { browsersEnded, groupEnded, memoryOf } from './browser-processes.js';
+import { PageBridge } from './page-bridge.js';
 import { claimProfile } from './browser-profile.js';
 import { actOn, type PageAction, type PageActionResult, recentChanges } from './page-actions.js';
 import {
@@ -121,7 +122,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   private isAuthenticated = false;
   /** How often the page was seen to have synced although the library did not hear of it. */
   private syncedUnheard = 0;
-  private isBound = false;
+  private bridge: PageBridge | null = null;
   private qrsShown = 0;
   private starting: Promise<void> | null = null;
   private confirmedLogout: (() => void) | null = null;
@@ -253,7 +254,8 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
    */
   async sendText(send: PageSend): Promise<PageSendResult> {
     const typingMs = Math.min(send.typingMs, longestTypingMs);
-    const sending = this.page.evaluate(sendText, { ...send, typingMs });
+    if (!this.bridge) return { outcome: 'not_ready' };
+    const sending = this.bridge.call(sendText, { ...send, typingMs });
     return this.finishing(sending, send.timeoutMs + typingMs + answerMs);
   }
 
@@ -384,7 +386,10 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     if (this.ended) return;
     try {
       // A page that was reloaded becomes ready again, and has lost what was installed in it.
-      await withDeadline(this.bindEvents(), answerMs);
+      this.bridge ??= await withDeadline(
+        PageBridge.open(this.page, (event) => this.tell(event)),
+        answerMs,
+      );
       await withDeadline(this.page.evaluate(installFlotilla, gatherMs), answerMs);
     } catch (error) {
       await this.close('crashed', `the page was lost while it became ready: ${String(error)}`);
@@ -400,21 +405,10 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     });
   }
 
-  /** Lets the page tell its events, one way: unlike puppeteer's exposed functions a binding waits for no answer. */
-  private async bindEvents(): Promise<void> {
-    if (this.isBound) return;
-    this.isBound = true;
-    const devtools = await this.page.createCDPSession();
-    devtools.on('Runtime.bindingCalled', ({ name, payload }) => {
-      if (name !== 'flotillaEmit') return;
-      for (const event of JSON.parse(payload) as PageEvent[]) {
-        if (event.kind === 'ack') this.emit('ack', event);
-        else if (event.kind === 'message') this.emit('message', event.message);
-        else this.emit('change', event);
-      }
-    });
-    await devtools.send('Runtime.enable');
-    await devtools.send('Runtime.addBinding', { name: 'flotillaEmit' });
+  private tell(event: PageEvent): void {
+    if (event.kind === 'ack') this.emit('ack', event);
+    else if (event.kind === 'message') this.emit('message', event.message);
+    else this.emit('change', event);
   }
 
   /** Follows the browser and its page from the launch to the end, and gives up when a phase of the start is late. */

@@ -24,17 +24,23 @@ const redact = [
 
 export type Logger = PinoLogger;
 
-/** One JSON line an entry on standard output, which supervisord writes to the program's log file. */
-export function createLogger(role: string, level: string): Logger {
-  return pino({
-    level,
-    base: { role, pid: process.pid },
-    timestamp: pino.stdTimeFunctions.isoTime,
-    formatters: { level: (label) => ({ level: label }) },
-    redact: { paths: redact, censor: '[redacted]' },
-    serializers: { err: describeError },
-    mixin: () => ({ ...logContext.getStore() }),
-  });
+/**
+ * One JSON line an entry on standard output, which supervisord writes to the program's log file; on standard error where
+ * standard output is for what somebody asked.
+ */
+export function createLogger(role: string, level: string, { toStderr = false } = {}): Logger {
+  return pino(
+    {
+      level,
+      base: { role, pid: process.pid },
+      timestamp: pino.stdTimeFunctions.isoTime,
+      formatters: { level: (label) => ({ level: label }) },
+      redact: { paths: redact, censor: '[redacted]' },
+      serializers: { err: describeError },
+      mixin: () => ({ ...logContext.getStore() }),
+    },
+    pino.destination({ fd: toStderr ? 2 : 1, sync: true }),
+  );
 }
 
 /** An error without what a database adds to it: the row and the parameters, which hold texts and codes. */

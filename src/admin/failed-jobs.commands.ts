@@ -1,0 +1,132 @@
+import { type Command, InvalidArgumentError } from 'commander';
+import {
+  print,
+  printAside,
+  printJson,
+  printTable,
+  type RunWithServices,
+  wholeNumber,
+} from '../platform/command-line.js';
+import { queueNames, type QueueName, toQueueName } from '../queues/queue-policies.js';
+
+const hourMs = 3_600_000;
+const longestHours = 24 * 365 * 10;
+
+/** `queue:failed`, `queue:retry`, `queue:forget`, `queue:flush`, `queue:prune-failed`. */
+export function addFailedJobsCommands(program: Command, run: RunWithServices): void {
+  program
+    .command('queue:failed')
+    .description('list the failed jobs, newest first')
+    .option('--queue <name>', 'only of this queue', toQueue)
+    .option('--limit <count>', 'how many at the most', wholeNumber(1, 10_000), 50)
+    .option('--json', 'as JSON')
+    .addHelpText(
+      'after',
+      '\nAmong them are the messages that failed, or of which nobody can tell whether they were sent.\n\nExamples:\n  flotilla queue:failed\n  flotilla queue:failed --queue=whatsapp-campaign --json',
+    )
+    .action(({ queue, limit, json }: { queue?: QueueName; limit: number; json?: boolean }) =>
+      run(async (services) => {
+        const { FailedJobsService } = await import('../queues/failed-jobs.service.js');
+        const jobs = await services.get(FailedJobsService).list(limit + 1, { queue });
+        const shown = jobs.slice(0, limit);
+        if (json) printJson(shown);
+        else if (shown.length === 0) print('No failed jobs.');
+        else {
+          await printTable(
+            ['ID', 'Queue', 'Job', 'Tries', 'Failed at', 'Error'],
+            shown.map((job) => [
+              job.id,
+              job.queue,
+              job.name === job.queue ? job.jobId.replace(/-[0-9a-f-]{36}$/, '') : job.name,
+              job.attempts,
+              job.failedAt.toISOString().slice(0, 19).replace('T', ' '),
+              wrap(job.exception.split('\n', 1)[0]!),
+            ]),
+          );
+        }
+        if (jobs.length > limit) printAside(`There are more. --limit ${limit * 10} shows more of them.`);
+      }),
+    );
+
+  program
+    .command('queue:retry <ids...>')
+    .description('try failed jobs again, by id, or all of them')
+    .option('--queue <name>', 'with all: only those of this queue', toQueue)
+    .addHelpText(
+      'after',
+      `
+A message that failed is sent again under a new WhatsApp id. One of which nobody can tell keeps its own, so that its recipient sees
+it once even if the first one did arrive.
+
+Examples:
+  flotilla queue:retry 019a1b2c-3d4e-7f00-8000-0123456789ab
+  flotilla queue:retry all --queue=whatsapp-high`,
+    )
+    .action((ids: string[], { queue }: { queue?: QueueName }) =>
+      run(async (services) => {
+        const { RetryingService } = await import('./retrying.service.js');
+        const retrying = services.get(RetryingService);
+        const isAll = ids.length === 1 && ids[0] === 'all';
+        if (queue && !isAll) throw new Error('--queue goes with all: flotilla queue:retry all --queue=NAME.');
+        let found = 0;
+        for await (const id of isAll ? retrying.ids(queue) : ids) {
+          found += 1;
+          try {
+            const outcome = await retrying.retry(id);
+            print(`${id}  ${outcome === 'queued' ? 'queued again' : 'not needed any more: forgotten'}`);
+          } catch (error) {
+            printAside(`${id}  ${(error as Error).message}`);
+            process.exitCode = 1;
+          }
+        }
+        if (found === 0) print('No failed jobs.');
+      }),
+    );
+
+  program
+    .command('queue:forget <id>')
+    .description('forget one failed job; what became of its message stays in the ledger')
+    .addHelpText('after', '\nExample:\n  flotilla queue:forget 019a1b2c-3d4e-7f00-8000-0123456789ab')
+    .action((id: string) =>
+      run(async (services) => {
+        const { FailedJobNotFound, FailedJobsService } = await import('../queues/failed-jobs.service.js');
+        if (!(await services.get(FailedJobsService).forget(id))) throw new FailedJobNotFound(id);
+        print('The failed job is forgotten.');
+      }),
+    );
+
+  program
+    .command('queue:flush')
+    .description('forget all failed jobs')
+    .option('--hours <count>', 'only those that failed longer ago', wholeNumber(0, longestHours), 0)
+    .addHelpText('after', '\nExamples:\n  flotilla queue:flush\n  flotilla queue:flush --hours=48')
+    .action(({ hours }: { hours: number }) => prune(run, hours));
+
+  program
+    .command('queue:prune-failed')
+    .description('forget the failed jobs that are old; the scheduler forgets those of thirty days by itself')
+    .option('--hours <count>', 'how old', wholeNumber(0, longestHours), 24)
+    .addHelpText('after', '\nExample:\n  flotilla queue:prune-failed --hours=72')
+    .action(({ hours }: { hours: number }) => prune(run, hours));
+}
+
+function prune(run: RunWithServices, hours: number): Promise<void> {
+  return run(async (services) => {
+    const { FailedJobsService } = await import('../queues/failed-jobs.service.js');
+    const count = await services.get(FailedJobsService).prune(hours * hourMs);
+    print(count === 0 ? 'No failed jobs to forget.' : `${count} failed jobs are forgotten.`);
+  });
+}
+
+function toQueue(name: string): QueueName {
+  try {
+    return toQueueName(name);
+  } catch {
+    throw new InvalidArgumentError(`The queues are ${queueNames.join(', ')}.`);
+  }
+}
+
+/** Lines of at most 60 characters, four of them. */
+function wrap(text: string): string {
+  return (text.match(/.{1,60}(\s|$)|.{1,60}/g) ?? []).slice(0, 4).join('\n');
+}

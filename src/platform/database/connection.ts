@@ -1,0 +1,21 @@
+import type { DynamicModule } from '@nestjs/common';
+import { TypeOrmModule } from '@nestjs/typeorm';
+import type { Config } from '../config/config.js';
+import { CONFIG } from '../config/config.module.js';
+import { dataSourceOptions } from './data-source.js';
+
+/**
+ * TypeORM's module with the settings of this process.
+ * @param retryAttempts how often, once a second, a database that is away is tried again at boot
+ */
+export function connection({ retryAttempts }: { retryAttempts: number }): DynamicModule {
+  return TypeOrmModule.forRootAsync({
+    inject: [CONFIG],
+    useFactory: (config: Config) => ({
+      ...dataSourceOptions(config),
+      autoLoadEntities: true,
+      retryAttempts,
+      retryDelay: 1000,
+    }),
+  });
+}
