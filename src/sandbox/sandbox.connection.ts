@@ -209,6 +209,10 @@ export class SandboxConnection {
     this.flushing = undefined;
     const events = this.events;
     this.events = [];
+    if (!this.isOpen) return;
+    for (const { event } of events) {
+      if (event.k === 'ack' && this.credential) this.network.inFlight.end(this.credential.phone, event.id);
+    }
     for (let start = 0; start < events.length; start += EVENTS_PER_FRAME) {
       this.send({ t: 'ev', e: events.slice(start, start + EVENTS_PER_FRAME) });
     }
@@ -280,8 +284,12 @@ export class SandboxConnection {
     const { credential, network } = this;
     if (!credential || !network.phones.credential(credential.id)) return;
     const faults = network.faults.of(credential.phone);
-    const refused = faults.refuseRate > 0 && Math.random() < faults.refuseRate;
+    // A repetition of what was accepted is acknowledged again, never refused; its sender may know the ack by now.
+    const isRepeated = network.ledger.has({ from: credential.phone, to, whatsappId: id });
+    if (!isRepeated) network.inFlight.begin(credential.phone, id);
+    const refused = !isRepeated && faults.refuseRate > 0 && Math.random() < faults.refuseRate;
     if (refused || !network.phones.find(to) || text.length > MAX_TEXT_LENGTH) {
+      network.inFlight.end(credential.phone, id);
       this.send({ t: 'refused', id });
       return;
     }

@@ -154,6 +154,11 @@ export class Ledger {
     return undefined;
   }
 
+  /** Whether the recipient has received this message already. */
+  has(submission: Pick<Submission, 'from' | 'to' | 'whatsappId'>): boolean {
+    return this.inboxes.get(submission.to)?.ids.has(idKey(submission)) ?? false;
+  }
+
   /** How many different messages a phone received. */
   inboxSize(phone: string): number {
     return this.inboxes.get(phone)?.offsets.length ?? 0;

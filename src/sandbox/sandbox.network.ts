@@ -3,6 +3,7 @@ import { NotFoundException } from '@nestjs/common';
 import { Companions } from './sandbox.companions.js';
 import { Delivery } from './sandbox.delivery.js';
 import { FaultBoard, type Faults } from './sandbox.faults.js';
+import { InFlight } from './sandbox.in-flight.js';
 import { Ledger, type LedgerEntry } from './sandbox.ledger.js';
 import type { SandboxLogger } from './sandbox.logger.js';
 import { Outbox } from './sandbox.outbox.js';
@@ -24,6 +25,8 @@ export interface SandboxStats {
   /** How often the fault `reloadAfterSendRate` had a page reloaded. */
   reloads: number;
   conflicts: number;
+  /** The most messages of one sender that were on their way at the same time, without an ack. */
+  maxInFlight: number;
   offlineQueued: number;
   offlineDropped: number;
   unknownModules: Record<string, number>;
@@ -34,6 +37,7 @@ const MAX_UNKNOWN_MODULES = 200;
 /** The simulated WhatsApp behind the pages: phones, what was sent, and who is connected. */
 export class SandboxNetwork {
   readonly faults = new FaultBoard();
+  readonly inFlight = new InFlight();
   readonly pairing: Pairing;
   readonly companions: Companions;
   readonly delivery: Delivery;
@@ -109,6 +113,7 @@ export class SandboxNetwork {
     this.typing = 0;
     this.unheard = 0;
     this.reloads = 0;
+    this.inFlight.clear();
     this.unknownModules.clear();
   }
 
@@ -135,6 +140,7 @@ export class SandboxNetwork {
       unheard: this.unheard,
       reloads: this.reloads,
       conflicts: this.companions.conflicts,
+      maxInFlight: this.inFlight.max,
       offlineQueued: this.outbox.size,
       offlineDropped: this.outbox.dropped,
       unknownModules: Object.fromEntries(this.unknownModules),

@@ -6,7 +6,10 @@ import type { AddressInfo } from 'node:net';
 import type { DataSource } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { PacingReservations } from '../../src/accounts/pacing-reservations.service.js';
 import { type ActOnMessage, MessageActionsService } from '../../src/messages/message-actions.service.js';
+import { strictOrder } from '../../src/messages/message-rows.js';
+import type { MessageSender } from '../../src/messages/message-sender.service.js';
 import { toMessageResponse } from '../../src/messages/messages.dto.js';
 import { MessagesService } from '../../src/messages/messages.service.js';
 import { ReceivedService } from '../../src/messages/received.service.js';
@@ -26,6 +29,8 @@ let messages: MessagesService;
 let actions: MessageActionsService;
 let sending: SendingService;
 let received: ReceivedService;
+/** Claiming needs no session. */
+const neverSends = {} as MessageSender;
 let workspaceId: string;
 let accountId: string;
 /** Where an instance would be: writes down what it is asked, and answers what the test wants. */
@@ -43,7 +48,13 @@ beforeAll(async () => {
   database = context.get<DataSource>(getDataSourceToken());
   messages = context.get(MessagesService);
   actions = context.get(MessageActionsService);
-  sending = context.get(SendingService);
+  sending = new SendingService(
+    database,
+    neverSends,
+    new PacingReservations(database),
+    scratch.config,
+    createLogger('test', 'silent'),
+  );
   received = new ReceivedService(database);
   instance = createServer((request, response) => {
     let text = '';
@@ -91,9 +102,11 @@ async function accept(text: string, sendAt?: string): Promise<string> {
   return (await messages.accept(workspaceId, wanted)).id;
 }
 
+const claim = () => sending.claim(accountId, 3, strictOrder);
+
 async function sent(text: string): Promise<{ id: string; whatsappId: string }> {
   const id = await accept(text);
-  await sending.claim(id);
+  await claim();
   const { whatsappId } = await messages.get(workspaceId, id);
   await received.writeAcks([{ accountId, whatsappId, ack: 1 }]);
   return { id, whatsappId };
@@ -212,7 +225,7 @@ describe('a message that waits', () => {
       expect(edited).toMatchObject({ text: 'better words', editedAt: expect.any(Date) });
       await actions.edit(workspaceId, id, 'better words');
       expect((await told()).map(({ type }) => type)).toEqual(['message.edited']);
-      if (!sendAt) expect((await sending.claim(id))?.text).toBe('better words');
+      if (!sendAt) expect((await claim())?.text).toBe('better words');
       expect(asked).toEqual([]);
     },
   );
@@ -254,12 +267,12 @@ describe('a message that is being sent', () => {
   it('is either edited before or sent as it was, when both happen at once', async () => {
     for (let round = 0; round < 10; round += 1) {
       const id = await accept('before');
-      const [claim, edit] = await Promise.all([
-        sending.claim(id),
+      const [claimed, edit] = await Promise.all([
+        claim(),
         actions.edit(workspaceId, id, 'after').catch((error: { code: string }) => error.code),
       ]);
-      expect(claim?.text).toBe(edit === 'message.already_sending' ? 'before' : 'after');
-      await received.writeAcks([{ accountId, whatsappId: claim!.whatsappId, ack: 1 }]);
+      expect(claimed?.text).toBe(edit === 'message.already_sending' ? 'before' : 'after');
+      await received.writeAcks([{ accountId, whatsappId: claimed!.whatsappId, ack: 1 }]);
     }
   });
 });
