@@ -371,11 +371,11 @@ describe('a message that was sent', () => {
   it('belongs to its workspace', async () => {
     const { id } = await sent('ours');
     for (const act of [
-      actions.edit(uuidv7(), id, 'x'),
-      actions.revoke(uuidv7(), id),
-      actions.react(uuidv7(), id, '👍'),
+      () => actions.edit(uuidv7(), id, 'x'),
+      () => actions.revoke(uuidv7(), id),
+      () => actions.react(uuidv7(), id, '👍'),
     ])
-      await expect(act).rejects.toEqual(refusal('message.not_found', 404));
+      await expect(act()).rejects.toEqual(refusal('message.not_found', 404));
     expect(asked).toEqual([]);
   });
 });
