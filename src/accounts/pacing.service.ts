@@ -91,7 +91,7 @@ export class PacingService {
 
   /**
    * Tells of the messages that waited when pacing was turned on which are cold. Until then they count as neither: they are
-   * sent while both kinds are, and counted as what they are.
+   * sent while both kinds are, and counted as what they are. One that is being written to at that moment is passed over.
    */
   async markWaiting(): Promise<void> {
     for (let round = 0; round < marksAtOnce; round += 1) {
@@ -99,7 +99,7 @@ export class PacingService {
         `with lane as (select account_id, marking_after from account_pacing where marking_after is not null limit 1),
          batch as (select m.id, m.account_id, m.chat_id from messages m
            where m.account_id = (select account_id from lane) and m.id > (select marking_after from lane)
-           order by m.id limit ${markLimit}),
+           order by m.id limit ${markLimit} for no key update of m skip locked),
          marked as (update messages m set is_cold = ${isColdSql('batch.account_id', 'batch.chat_id')}
            from batch where m.id = batch.id and m.stage is not null and m.is_cold is null)
          update account_pacing p set marking_after = (select id from batch order by id desc limit 1)

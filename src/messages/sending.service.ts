@@ -1,4 +1,4 @@
-import { Inject, Injectable } from '@nestjs/common';
+import { type BeforeApplicationShutdown, Inject, Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
 import { type Manner, PacingReservations } from '../accounts/pacing-reservations.service.js';
@@ -55,8 +55,10 @@ const neverLeft = new Set(['recipient.not_registered', 'recipient.no_chat']);
  * has one WhatsApp id, so trying again is never sending twice.
  */
 @Injectable()
-export class SendingService {
+export class SendingService implements BeforeApplicationShutdown {
   private readonly campaigns: CampaignShare;
+  /** Sends that go on without a worker that waits for them. */
+  private readonly unhurried = new Set<Promise<void>>();
 
   constructor(
     @InjectDataSource() private readonly database: DataSource,
@@ -69,7 +71,8 @@ export class SendingService {
   }
 
   /**
-   * Sends what is first in a lane, and goes on with what follows as far as the run allows.
+   * Sends what is first in a lane, and goes on with what follows as far as the run allows. A paced account types for seconds
+   * and pauses then: nobody waits for it here, and the sweep puts what follows when its time has come.
    * @throws AccountNotDrivenHere, SessionNotReady: nothing was done
    */
   async run(accountId: string, run: LaneRun): Promise<LaneResult> {
@@ -77,6 +80,29 @@ export class SendingService {
     const until = performance.now() + run.forMs;
     const first = await this.claim(accountId, run.epoch, this.campaigns.order(accountId, run.order));
     if (!first) return { ended: 0, head: null, isUnclaimed: true };
+    if (!first.isPaced) return this.sendFrom(first, run, until);
+    const sent = this.sendFrom(first, { ...run, most: 1 }, until)
+      .catch((error: unknown) =>
+        this.logger.warn({ err: error, messageId: first.id }, 'left behind; it is taken over'),
+      )
+      .then(() => void this.unhurried.delete(sent));
+    this.unhurried.add(sent);
+    return { ended: 0, head: null, isUnclaimed: false };
+  }
+
+  /** Resolves when every send that nobody waits for has come to an end. */
+  async settled(): Promise<void> {
+    await Promise.all(this.unhurried);
+  }
+
+  /** Sessions have been closed by now, so these sends have an outcome, which is still to be written. */
+  async beforeApplicationShutdown(): Promise<void> {
+    await this.settled();
+  }
+
+  /** Sends a claimed message, and goes on with what follows as far as the run allows. */
+  private async sendFrom(first: Claim, run: LaneRun, until: number): Promise<LaneResult> {
+    const { accountId } = first;
     let ended = 0;
     for (let claim: Claim = first; ;) {
       this.campaigns.note(accountId, claim.priority);

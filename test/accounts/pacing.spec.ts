@@ -127,6 +127,7 @@ async function sendNext(accountId: string): Promise<string | null> {
     asUrgentOnly: false,
     policy: queuePolicies['whatsapp-normal'],
   });
+  await sending.settled();
   return asked[before]?.id ?? null;
 }
 
@@ -554,7 +555,7 @@ describe('with many messages waiting', () => {
       `insert into messages (id, workspace_id, account_id, direction, priority, type, chat_id, recipient, text, status,
          whatsapp_id, is_cold)
        select gen_random_uuid(), $1, $2, 'outgoing', 1, 'text', n || '@c.us', n, 'hi', 'queued', 'W' || n, true
-       from generate_series(1, 20000) n`,
+       from generate_series(1, 5000) n`,
       [workspaceId, id],
     );
     await database.query('analyze messages');
