@@ -5,7 +5,6 @@ import { InstancesService } from '../instances/instances.service.js';
 import { ListServersQuery } from '../instances/servers.dto.js';
 import { type Page, toPage } from '../platform/http/pagination.js';
 import { Allow } from '../workspaces/auth.guard.js';
-import { BacklogService, type QueueBacklog } from './backlog.service.js';
 
 /** What an operator looks at. */
 @Allow('admin')
@@ -14,7 +13,6 @@ export class AdminController {
   constructor(
     private readonly instances: InstancesService,
     private readonly assignments: AssignmentsService,
-    private readonly backlog: BacklogService,
   ) {}
 
   @Get('instances')
@@ -47,11 +45,5 @@ export class AdminController {
   @Get('distribution')
   async distribution(): Promise<object> {
     return this.instances.distribution();
-  }
-
-  /** The queues: what Redis holds, and the backlog that PostgreSQL holds. */
-  @Get('queues')
-  async queues(): Promise<{ items: QueueBacklog[]; nextCursor: null }> {
-    return { items: await this.backlog.read(), nextCursor: null };
   }
 }

@@ -9,7 +9,7 @@ import {
   wholeNumber,
 } from '../platform/command-line.js';
 import { isLaneQueue, queueNames, type QueueName, toQueueName } from '../queues/queue-policies.js';
-import type { QueueBacklog } from './backlog.service.js';
+import type { QueueBacklog } from './backlog.dto.js';
 
 const large = 1_000_000_000;
 

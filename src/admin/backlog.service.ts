@@ -6,28 +6,7 @@ import { FailedJobsService } from '../queues/failed-jobs.service.js';
 import { isLaneQueue, type QueueName, queueNames } from '../queues/queue-policies.js';
 import { QueueStates } from '../queues/queue-states.service.js';
 import { type JobCounts, QueuesService } from '../queues/queues.service.js';
-
-/**
- * One queue. The `whatsapp-` ones are counted in PostgreSQL, since Redis holds their heads only; the others are in Redis, and
- * what it would say is null while it does not answer.
- */
-export class QueueBacklog {
-  name!: QueueName;
-  /** What is due and waits. */
-  waiting!: number | null;
-  /** What waits for its time. */
-  delayed!: number | null;
-  /** What is being done. */
-  active!: number | null;
-  /** Failed jobs, and messages that failed or of which nobody can tell, until they are retried or forgotten. */
-  failed!: number;
-  /** How long the oldest that is due has waited, in seconds. */
-  oldestSeconds!: number | null;
-  /** Everything that is still to be done. */
-  backlog!: number | null;
-  /** Since when its jobs are left alone; null when they are not. */
-  pausedAt!: string | null;
-}
+import type { QueueBacklog } from './backlog.dto.js';
 
 /** Reads how much there is to do. */
 @Injectable()

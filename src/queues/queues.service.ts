@@ -101,7 +101,12 @@ export class QueuesService {
   /** Waits until Redis can be asked. @throws RedisUnreachable when that takes longer than a second */
   async assertReady(): Promise<void> {
     if (this.redis.status === 'ready') return;
-    await withDeadline(once(this.redis, 'ready'), answerMs, () => new RedisUnreachable());
+    try {
+      await once(this.redis, 'ready', { signal: AbortSignal.timeout(answerMs) });
+    } catch {
+      // An error of the connection, or no answer in time: the connection itself logs which.
+      throw new RedisUnreachable();
+    }
   }
 
   /** Nothing is asked of a Redis that is away: it would pile up in this process. */

@@ -1,13 +1,21 @@
 import { Module } from '@nestjs/common';
 import { APP_GUARD } from '@nestjs/core';
+import { ThrottlerModule } from '@nestjs/throttler';
 import { AccountsController } from '../accounts/accounts.controller.js';
 import { AccountsModule } from '../accounts/accounts.module.js';
 import { AdminController } from '../admin/admin.controller.js';
+import { AdminGuard } from '../admin/admin.guard.js';
+import { AdminLoginController } from '../admin/admin-login.controller.js';
+import { AdminSession } from '../admin/admin-session.js';
 import { BacklogService } from '../admin/backlog.service.js';
 import { HealthController } from '../admin/health.controller.js';
 import { HealthService } from '../admin/health.service.js';
 import { LoadBalancingController } from '../admin/load-balancing.controller.js';
 import { LogsController } from '../admin/logs.controller.js';
+import { MetricsController } from '../admin/metrics.controller.js';
+import { MetricsService } from '../admin/metrics.service.js';
+import { QueueBoard } from '../admin/queue-board.js';
+import { QueuesController } from '../admin/queues.controller.js';
 import { ServersController } from '../admin/servers.controller.js';
 import { EventsController } from '../events/events.controller.js';
 import { EventsModule } from '../events/events.module.js';
@@ -21,7 +29,19 @@ import { WorkspacesModule } from '../workspaces/workspaces.module.js';
 
 /** What the API serves. Every route is closed unless it says otherwise. */
 @Module({
-  imports: [DatabaseModule, WorkspacesModule, EventsModule, InstancesModule, AccountsModule, MessagesModule],
+  imports: [
+    DatabaseModule,
+    WorkspacesModule,
+    EventsModule,
+    InstancesModule,
+    AccountsModule,
+    MessagesModule,
+    // Counted for routes with its guard only.
+    ThrottlerModule.forRoot({
+      throttlers: [{ ttl: 60_000, limit: 10 }],
+      errorMessage: 'Too many attempts to log in. Wait a minute and try again.',
+    }),
+  ],
   controllers: [
     HealthController,
     WorkspacesController,
@@ -30,10 +50,21 @@ import { WorkspacesModule } from '../workspaces/workspaces.module.js';
     MessagesController,
     EventsController,
     AdminController,
+    AdminLoginController,
+    QueuesController,
+    MetricsController,
     ServersController,
     LogsController,
     LoadBalancingController,
   ],
-  providers: [{ provide: APP_GUARD, useClass: AuthGuard }, HealthService, BacklogService],
+  providers: [
+    { provide: APP_GUARD, useClass: AuthGuard },
+    HealthService,
+    BacklogService,
+    MetricsService,
+    AdminSession,
+    AdminGuard,
+    QueueBoard,
+  ],
 })
 export class ApiModule {}

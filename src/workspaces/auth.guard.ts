@@ -73,7 +73,8 @@ export class AuthGuard implements CanActivate {
   }
 }
 
-function keyOf(request: Request): string | undefined {
+/** The API key that a request carries. */
+export function keyOf(request: Request): string | undefined {
   const bearer = /^Bearer\s+(\S+)$/i.exec(request.headers.authorization ?? '')?.[1];
   const header = request.headers['x-api-key'];
   return bearer ?? (typeof header === 'string' ? header : undefined);

@@ -1,0 +1,71 @@
+import { Inject, Injectable } from '@nestjs/common';
+import type { Request } from 'express';
+import { createHmac, timingSafeEqual } from 'node:crypto';
+import type { Config } from '../platform/config/config.js';
+import { CONFIG } from '../platform/config/config.module.js';
+import { encryptionKey } from '../platform/encryption.js';
+
+const cookieName = 'flotilla_admin';
+const validForMs = 12 * 3_600_000;
+
+/**
+ * The admin's login in a browser: a cookie that says until when it is valid, signed with a key of its own from `APP_KEY`.
+ * Nothing is stored; another `ADMIN_API_KEY` or `APP_KEY` ends every login.
+ */
+@Injectable()
+export class AdminSession {
+  private readonly key: Buffer;
+
+  constructor(@Inject(CONFIG) private readonly config: Config) {
+    this.key = encryptionKey(config.appKey, 'admin-session');
+  }
+
+  /** The value of `Set-Cookie` that logs the sender of this request in for twelve hours. */
+  begin(request: Request): string {
+    const until = String(Date.now() + validForMs);
+    return this.cookie(request, `${until}.${this.sign(until)}`, validForMs / 1_000);
+  }
+
+  /** The value of `Set-Cookie` that logs out. */
+  end(request: Request): string {
+    return this.cookie(request, '', 0);
+  }
+
+  /** Whether a request comes from somebody who has logged in. */
+  isLoggedIn(request: Request): boolean {
+    const sent = new RegExp(`(?:^|;\\s*)${cookieName}=(\\d{1,15})\\.([\\w-]+)`).exec(
+      request.headers.cookie ?? '',
+    );
+    const [, until = '', signature = ''] = sent ?? [];
+    const expected = Buffer.from(this.sign(until));
+    const given = Buffer.from(signature);
+    return given.length === expected.length && timingSafeEqual(given, expected) && Number(until) > Date.now();
+  }
+
+  /**
+   * Whether a request was made by a page of ours. Browsers say so themselves; the older ones name the page's origin, which
+   * is ours when its host is the one that was asked.
+   */
+  isSameOrigin({ headers }: Request): boolean {
+    const site = headers['sec-fetch-site'];
+    if (site !== undefined) return site === 'same-origin';
+    return headers.origin !== undefined && headers.origin.replace(/^https?:\/\//, '') === headers.host;
+  }
+
+  private sign(until: string): string {
+    return createHmac('sha256', this.key).update(`${until} ${this.config.adminApiKey}`).digest('base64url');
+  }
+
+  private cookie(request: Request, value: string, maxAgeSeconds: number): string {
+    // Behind a proxy only that one knows; whoever lies to us here locks out but himself.
+    const isSecure = request.secure || request.headers['x-forwarded-proto'] === 'https';
+    return [
+      `${cookieName}=${value}`,
+      'Path=/',
+      `Max-Age=${maxAgeSeconds}`,
+      'HttpOnly',
+      'SameSite=Strict',
+      ...(isSecure ? ['Secure'] : []),
+    ].join('; ');
+  }
+}

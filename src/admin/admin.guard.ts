@@ -1,0 +1,58 @@
+import { type CanActivate, type ExecutionContext, Injectable } from '@nestjs/common';
+import type { NextFunction, Request, Response } from 'express';
+import { Problem } from '../platform/errors/problem.js';
+import { sendProblem } from '../platform/errors/problem.filter.js';
+import { keyOf } from '../workspaces/auth.guard.js';
+import { AuthenticationRequired, AuthenticationService } from '../workspaces/authentication.service.js';
+import { AdminSession } from './admin-session.js';
+
+/** A page of somebody else has a browser that is logged in ask us. */
+export class ForeignOrigin extends Problem {
+  constructor() {
+    super(
+      403,
+      'auth.foreign_origin',
+      'A page of another origin may change nothing here. Behind a proxy, have it pass the Host header on.',
+    );
+  }
+}
+
+/** Lets the admin in: by key, or by the login of a browser, which may change something from our own pages only. */
+@Injectable()
+export class AdminGuard implements CanActivate {
+  constructor(
+    private readonly session: AdminSession,
+    private readonly authentication: AuthenticationService,
+  ) {}
+
+  canActivate(context: ExecutionContext): boolean {
+    this.assertAdmin(context.switchToHttp().getRequest<Request>());
+    return true;
+  }
+
+  /** @throws AuthenticationRequired, ForeignOrigin */
+  assertAdmin(request: Request): void {
+    const key = keyOf(request);
+    if (key !== undefined && this.authentication.isAdmin(key)) return;
+    if (!this.session.isLoggedIn(request)) {
+      throw new AuthenticationRequired('This needs the admin key, or a login at /admin/login.');
+    }
+    if (!['GET', 'HEAD'].includes(request.method) && !this.session.isSameOrigin(request)) {
+      throw new ForeignOrigin();
+    }
+  }
+
+  /** The same for what is not a route of Nest's; a browser that is not logged in is sent to the form. */
+  readonly middleware = (request: Request, response: Response, next: NextFunction): void => {
+    try {
+      this.assertAdmin(request);
+    } catch (error) {
+      if (error instanceof AuthenticationRequired && request.accepts(['json', 'html']) === 'html') {
+        response.redirect(302, '/admin/login');
+      } else if (error instanceof Problem) sendProblem(response, error, (request as { id?: string }).id);
+      else next(error);
+      return;
+    }
+    next();
+  };
+}

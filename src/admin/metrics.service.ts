@@ -1,0 +1,121 @@
+import { Inject, Injectable } from '@nestjs/common';
+import { InjectDataSource } from '@nestjs/typeorm';
+import type { NextFunction, Request, Response } from 'express';
+import { collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { DataSource } from 'typeorm';
+import { accountStatuses } from '../accounts/account.entity.js';
+import type { Logger } from '../platform/logging/logger.js';
+import { LOGGER } from '../platform/logging/logging.module.js';
+import { WorkersService } from '../queues/workers.service.js';
+import { BacklogService } from './backlog.service.js';
+
+/** How old figures of the database may be: several scrapers cost no more than one. */
+const cacheMs = 5_000;
+
+/** The figures of this Flotilla, and of this process, for Prometheus. */
+@Injectable()
+export class MetricsService {
+  private readonly registry = new Registry();
+  private readonly requests: Histogram<'method' | 'route' | 'status'>;
+  private readonly isDatabaseUp: Gauge;
+  private readonly jobs: Gauge<'queue' | 'state'>;
+  private readonly oldest: Gauge<'queue'>;
+  private readonly paused: Gauge<'queue'>;
+  private readonly failed: Gauge<'queue'>;
+  private readonly workers: Gauge<'status'>;
+  private readonly accounts: Gauge<'status'>;
+  private collected: { at: number; done: Promise<void> } | null = null;
+
+  constructor(
+    @InjectDataSource() private readonly database: DataSource,
+    private readonly backlog: BacklogService,
+    private readonly workersService: WorkersService,
+    @Inject(LOGGER) private readonly logger: Logger,
+  ) {
+    collectDefaultMetrics({ register: this.registry });
+    this.requests = new Histogram({
+      name: 'flotilla_http_request_duration_seconds',
+      help: 'How long requests to this process took.',
+      labelNames: ['method', 'route', 'status'],
+      buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
+      registers: [this.registry],
+    });
+    this.isDatabaseUp = this.gauge(
+      'database_up',
+      'Whether PostgreSQL answered; without it the figures below are missing.',
+    );
+    this.jobs = this.gauge(
+      'queue_jobs',
+      'What is to be done: waiting (due), delayed (not yet due), active.',
+      'queue',
+      'state',
+    );
+    this.oldest = this.gauge('queue_oldest_seconds', 'How long the oldest that is due has waited.', 'queue');
+    this.paused = this.gauge('queue_paused', 'Whether a queue is paused.', 'queue');
+    this.failed = this.gauge(
+      'failed_jobs',
+      'Failed jobs and messages, until they are retried or forgotten.',
+      'queue',
+    );
+    this.workers = this.gauge('workers', 'Workers that live, on all servers.', 'status');
+    this.accounts = this.gauge('accounts', 'Accounts by status.', 'status');
+  }
+
+  /** Express middleware that measures requests by their route: paths have ids in them, and are without end. */
+  readonly measure = (request: Request, response: Response, next: NextFunction): void => {
+    const end = this.requests.startTimer({ method: request.method });
+    response.once('finish', () => {
+      const route = request.route as { path?: unknown } | undefined;
+      end({
+        route: typeof route?.path === 'string' ? `${request.baseUrl}${route.path}` : 'other',
+        status: response.statusCode,
+      });
+    });
+    next();
+  };
+
+  /** Everything in the text format. PostgreSQL and Redis may be away. */
+  async read(): Promise<string> {
+    if (!this.collected || Date.now() - this.collected.at > cacheMs) {
+      this.collected = { at: Date.now(), done: this.collect() };
+    }
+    await this.collected.done;
+    return this.registry.metrics();
+  }
+
+  private async collect(): Promise<void> {
+    const gauges = [this.jobs, this.oldest, this.paused, this.failed, this.workers, this.accounts];
+    try {
+      const [queues, workers, accounts] = await Promise.all([
+        this.backlog.read(),
+        this.workersService.listAlive(),
+        this.database.query('select status, count(*)::int as count from accounts group by status') as Promise<
+          { status: string; count: number }[]
+        >,
+      ]);
+      gauges.forEach((gauge) => gauge.reset());
+      for (const { name: queue, waiting, delayed, active, oldestSeconds, pausedAt, failed } of queues) {
+        for (const [state, count] of Object.entries({ waiting, delayed, active })) {
+          if (count !== null) this.jobs.set({ queue, state }, count);
+        }
+        if (oldestSeconds !== null) this.oldest.set({ queue }, oldestSeconds);
+        this.paused.set({ queue }, pausedAt === null ? 0 : 1);
+        this.failed.set({ queue }, failed);
+      }
+      for (const status of ['running', 'paused', 'stopping']) this.workers.set({ status }, 0);
+      for (const { status } of workers) this.workers.inc({ status });
+      for (const status of accountStatuses) this.accounts.set({ status }, 0);
+      for (const { status, count } of accounts) this.accounts.set({ status }, count);
+      this.isDatabaseUp.set(1);
+    } catch (error) {
+      // Old figures would look like new ones.
+      gauges.forEach((gauge) => gauge.reset());
+      this.isDatabaseUp.set(0);
+      this.logger.warn({ err: error }, 'the figures of the database are missing from the metrics');
+    }
+  }
+
+  private gauge<Label extends string>(name: string, help: string, ...labelNames: Label[]): Gauge<Label> {
+    return new Gauge({ name: `flotilla_${name}`, help, labelNames, registers: [this.registry] });
+  }
+}

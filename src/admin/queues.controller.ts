@@ -1,0 +1,40 @@
+import { Controller, Get, HttpCode, Param, Post } from '@nestjs/common';
+import { toQueueName } from '../queues/queue-policies.js';
+import { type QueueState, QueueStates } from '../queues/queue-states.service.js';
+import { Allow } from '../workspaces/auth.guard.js';
+import { QueueBacklog, QueueStateResponse } from './backlog.dto.js';
+import { BacklogService } from './backlog.service.js';
+
+/** The queues as an operator looks after them. */
+@Allow('admin')
+@Controller('admin/queues')
+export class QueuesController {
+  constructor(
+    private readonly backlog: BacklogService,
+    private readonly states: QueueStates,
+  ) {}
+
+  /** The queues, in the order in which workers serve them, and how much there is to do in each. */
+  @Get()
+  async list(): Promise<{ items: QueueBacklog[]; nextCursor: null }> {
+    return { items: await this.backlog.read(), nextCursor: null };
+  }
+
+  /** Has workers leave a queue alone, and send none of its messages. */
+  @Post(':name/pause')
+  @HttpCode(200)
+  async pause(@Param('name') name: string): Promise<QueueStateResponse> {
+    return toResponse(await this.states.pause(toQueueName(name)));
+  }
+
+  /** Has workers serve a queue again. */
+  @Post(':name/resume')
+  @HttpCode(200)
+  async resume(@Param('name') name: string): Promise<QueueStateResponse> {
+    return toResponse(await this.states.resume(toQueueName(name)));
+  }
+}
+
+function toResponse({ name, pausedAt }: QueueState): QueueStateResponse {
+  return { name, pausedAt: pausedAt?.toISOString() ?? null };
+}
