@@ -3,7 +3,10 @@ import { getDataSourceToken } from '@nestjs/typeorm';
 import type { DataSource } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { PacingReservations } from '../../src/accounts/pacing-reservations.service.js';
 import { LanesService } from '../../src/messages/lanes.service.js';
+import { strictOrder } from '../../src/messages/message-rows.js';
+import type { MessageSender } from '../../src/messages/message-sender.service.js';
 import { MessagesService } from '../../src/messages/messages.service.js';
 import { SendingService } from '../../src/messages/sending.service.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
@@ -23,6 +26,8 @@ let database: DataSource;
 let messages: MessagesService;
 let sending: SendingService;
 let lanes: LanesService;
+/** Claiming needs no session. */
+const neverSends = {} as MessageSender;
 const workspaceId = uuidv7();
 const accountId = uuidv7();
 
@@ -32,7 +37,13 @@ beforeAll(async () => {
   context = await createContext(WorkerModule, scratch.config, createLogger('test', 'silent'));
   database = context.get<DataSource>(getDataSourceToken());
   messages = context.get(MessagesService);
-  sending = context.get(SendingService);
+  sending = new SendingService(
+    database,
+    neverSends,
+    new PacingReservations(database),
+    scratch.config,
+    createLogger('test', 'silent'),
+  );
   lanes = context.get(LanesService);
   await database.query('insert into workspaces (id, name) values ($1, $2)', [workspaceId, 'test']);
   await database.query(
@@ -74,11 +85,11 @@ describe('with a long backlog', () => {
       const named = await messages.accept(workspaceId, { ...wanted, accountId });
       const chosen = await messages.accept(workspaceId, wanted);
       for (const { id } of [named, chosen]) {
-        const claim = await sending.claim(id);
+        const claim = await sending.claim(accountId, 0, strictOrder);
         expect(claim?.id).toBe(id);
         await database.query(`update messages set status = 'sent' where id = $1`, [id]);
       }
-      await lanes.feed(accountId);
+      await lanes.feed([accountId]);
       await lanes.sweep();
     }
     expect(await tableReads(backlog + 2 * rounds)).toBe(before);
