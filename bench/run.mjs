@@ -71,11 +71,14 @@ for (const name of names) {
   }
 }
 
-const folder = join(import.meta.dirname, 'results');
-mkdirSync(folder, { recursive: true });
-const file = join(folder, `${results.at.slice(0, 10)}-${names.join('-')}.json`);
-writeFileSync(file, `${JSON.stringify(results, null, 2)}\n`);
-process.stdout.write(`\nWritten to ${file}\n`);
+// A run that was broken off has nothing to say, and must not replace what an earlier one said.
+if (Object.keys(results.benchmarks).length > 0) {
+  const folder = join(import.meta.dirname, 'results');
+  mkdirSync(folder, { recursive: true });
+  const file = join(folder, `${results.at.slice(0, 10)}-${names.join('-')}.json`);
+  writeFileSync(file, `${JSON.stringify(results, null, 2)}\n`);
+  process.stdout.write(`\nWritten to ${file}\n`);
+}
 
 /** @param {string} text */
 function log(text) {
