@@ -7,9 +7,10 @@ import { DueTask, LanesTask } from '../messages/lanes.task.js';
 import { MessagesModule } from '../messages/messages.module.js';
 import { PruningTask } from '../messages/pruning.task.js';
 import { DatabaseModule } from '../platform/database/database.module.js';
+import { FailedJobsTask } from '../queues/failed-jobs.task.js';
 import { SCHEDULED_TASKS, SchedulerService } from '../platform/scheduling/scheduler.service.js';
 
-const tasks = [LanesTask, DueTask, FleetTask, PruningTask];
+const tasks = [LanesTask, DueTask, FleetTask, PruningTask, FailedJobsTask];
 
 /** What the leading scheduler does again and again. */
 @Module({
