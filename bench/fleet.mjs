@@ -24,12 +24,14 @@ export async function eventually(what, probe, timeoutMs = 120_000, everyMs = 20)
  * Calls a JSON API.
  * @param {string} method @param {string} url @param {any} [body] @param {string} [key]
  * @param {Record<string, string>} [headers]
+ * @param {number} [timeoutMs] how long the whole answer may take; a few minutes without it
  * @returns {Promise<{ status: number, body: any }>}
  */
-export async function call(method, url, body, key, headers = {}) {
+export async function call(method, url, body, key, headers = {}, timeoutMs) {
   const response = await request(url, {
     method,
     dispatcher: agent,
+    signal: timeoutMs === undefined ? undefined : AbortSignal.timeout(timeoutMs),
     headers: {
       'content-type': 'application/json',
       ...(key ? { authorization: `Bearer ${key}` } : {}),
@@ -43,12 +45,12 @@ export async function call(method, url, body, key, headers = {}) {
 
 /**
  * Starts the system of `npm start` and links accounts.
- * @param {{ accounts: number, instances?: number, env?: Record<string, string>, instanceId?: string }} options
+ * @param {{ accounts: number, instances?: number, workers?: number, env?: Record<string, string>, instanceId?: string }} options
  *   `instanceId`: the instance that all accounts are to be on
  */
-export async function startFleet({ accounts, instances = 4, env = {}, instanceId }) {
+export async function startFleet({ accounts, instances = 4, workers = 1, env = {}, instanceId }) {
   // A PostgreSQL of its own, so that its processor time is counted with the rest.
-  const stack = await createStack({ instances, postgres: 'own', env });
+  const stack = await createStack({ instances, workers, postgres: 'own', env });
   await stack.start();
   const api = `${stack.urls.api}/api/v1`;
   const { body: workspace } = await call(
@@ -169,7 +171,7 @@ export function browserMemory(folder) {
  * The processor time that the parts of a run have used so far, in milliseconds: the programs of a stack, its databases,
  * the browsers below two folders, and this process with its load generator.
  * @param {import('../setup/stack.mjs').Stack} stack
- * @param {string} bareFolder
+ * @param {string} [bareFolder]
  * @returns {Promise<Record<string, number>>}
  */
 export async function cpuTimes(stack, bareFolder) {
@@ -184,7 +186,7 @@ export async function cpuTimes(stack, bareFolder) {
   const partOf = (pid) => {
     for (let at = pid; at > 1; at = processes.get(at)?.parent ?? 0) {
       const commandLine = processes.get(at)?.commandLine ?? '';
-      if (commandLine.includes(`--user-data-dir=${bareFolder}`)) return 'bare browsers';
+      if (bareFolder && commandLine.includes(`--user-data-dir=${bareFolder}`)) return 'bare browsers';
       if (commandLine.includes(`--user-data-dir=${join(stack.varDir, 'sessions')}`)) return 'browsers';
       const program = programs.get(at);
       if (program) return program;
@@ -198,8 +200,10 @@ export async function cpuTimes(stack, bareFolder) {
     if (!part) continue;
     try {
       const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].split(' ');
-      // utime and stime, in clock ticks of 10 ms.
-      times[part] = (times[part] ?? 0) + (Number(fields[11]) + Number(fields[12])) * 10;
+      // utime and stime, its own and those of its children that have ended (PostgreSQL has a process for each connection),
+      // in clock ticks of 10 ms.
+      const ticks = fields.slice(11, 15).reduce((sum, field) => sum + Number(field), 0);
+      times[part] = (times[part] ?? 0) + ticks * 10;
     } catch {
       // The process ended while we looked.
     }
@@ -216,6 +220,14 @@ export function descendantsOf(ancestor) {
     }
     return false;
   });
+}
+
+/** The main processes of the browsers that these processes started. @param {number[]} instances */
+export function browsersBelow(instances) {
+  const processes = readProcesses();
+  return [...processes].flatMap(([pid, { parent, commandLine }]) =>
+    instances.includes(parent) && commandLine.includes('--user-data-dir=') ? [pid] : [],
+  );
 }
 
 function readProcesses() {

@@ -12,10 +12,8 @@
  * @property {number} poolSize connections that all instances share; each lease has one of its own besides
  */
 import 'reflect-metadata';
-import { EventEmitter } from 'node:events';
-import { existsSync, mkdirSync, openSync, writeFileSync, writeSync } from 'node:fs';
+import { openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { DataSource } from 'typeorm';
 import { AccountSessions } from '../dist/src/accounts/account-sessions.service.js';
 import { Account } from '../dist/src/accounts/account.entity.js';
@@ -27,11 +25,7 @@ import { Server } from '../dist/src/instances/server.entity.js';
 import { ServersService } from '../dist/src/instances/servers.service.js';
 import { dataSourceOptions } from '../dist/src/platform/database/data-source.js';
 import { createLogger } from '../dist/src/platform/logging/logger.js';
-
-/** How long the stand-in for a browser takes, in milliseconds: to come up, to become ready then, and to close. */
-const openMs = 5;
-const syncMs = 5;
-const closeMs = 2;
+import { SimulatedSession } from './simulated-session.mjs';
 
 /** @type {ServerOptions} */
 const options = JSON.parse(process.argv[2]);
@@ -49,63 +43,6 @@ const ledger = openSync(options.ledger, 'a');
 function note(event, accountId, instanceId) {
   // One clock for all processes of a machine: CLOCK_MONOTONIC.
   writeSync(ledger, `${process.hrtime.bigint()} ${event} ${accountId} ${instanceId}\n`);
-}
-
-/** What an AccountDriver needs of a WhatsAppSession. Its credentials are a file in the profile, as a browser's are. */
-class SimulatedSession extends EventEmitter {
-  ready = false;
-  ended = false;
-  isOpen = false;
-  closing = null;
-
-  constructor(instanceId, { accountId, profileDir, canStart }) {
-    super();
-    Object.assign(this, { instanceId, accountId, profileDir, canStart });
-  }
-
-  async start() {
-    if (this.ended) return;
-    if (!this.canStart()) throw new Error('the lease of this instance does not hold');
-    this.isOpen = true;
-    note('open', this.accountId, this.instanceId);
-    await delay(openMs);
-    if (this.ended) return;
-    this.useCredentials();
-    this.emit('syncing');
-    setTimeout(() => this.becomeReady(), syncMs);
-  }
-
-  /** Ends the session; returns when its browser would be gone. */
-  async stop() {
-    this.ended = true;
-    this.ready = false;
-    if (this.isOpen) await (this.closing ??= this.close());
-  }
-
-  async memoryBytes() {
-    return 0;
-  }
-
-  async close() {
-    await delay(closeMs);
-    note('close', this.accountId, this.instanceId);
-  }
-
-  /** Without its credentials an account has to be linked by a person: that is to happen once. */
-  useCredentials() {
-    const credentials = join(this.profileDir, 'Default', 'credentials');
-    if (existsSync(credentials)) return;
-    mkdirSync(join(this.profileDir, 'Default'), { recursive: true });
-    writeFileSync(credentials, this.accountId);
-    note('linked', this.accountId, this.instanceId);
-  }
-
-  becomeReady() {
-    if (this.ended) return;
-    this.ready = true;
-    note('ready', this.accountId, this.instanceId);
-    this.emit('ready', { phoneNumber: null, lid: null });
-  }
 }
 
 const database = await new DataSource({
@@ -128,7 +65,7 @@ for (let number = 0; number < options.instances; number += 1) {
     new ServersService(database.getRepository(Server), database, config),
     new SessionSnapshots(config, database, logger),
     new SandboxClient(config),
-    (session) => new SimulatedSession(id, session),
+    (session) => new SimulatedSession(session, (event, accountId) => note(event, accountId, id)),
   );
   instances.set(id, sessions);
 }

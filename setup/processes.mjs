@@ -158,6 +158,21 @@ export function isAlive(pid) {
   }
 }
 
+/**
+ * When a process was started, in clock ticks since the machine was: with its pid that names it for ever.
+ *
+ * @param {number} pid
+ * @returns {string | undefined} undefined when there is none
+ */
+export function processStart(pid) {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
+  } catch {
+    return undefined;
+  }
+}
+
 /** @param {number} pid */
 export function processName(pid) {
   try {

@@ -11,7 +11,7 @@ import { CONFIG } from '../platform/config/config.module.js';
 import { Problem } from '../platform/errors/problem.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
-import type { PageMessage } from '../whatsapp/page-functions.js';
+import type { PageChange, PageMessage } from '../whatsapp/page-functions.js';
 import { BrowserGuardian } from '../whatsapp/browser-guardian.js';
 import { endBrowsersOn } from '../whatsapp/browser-processes.js';
 import { profileDir } from '../whatsapp/browser-profile.js';
@@ -52,6 +52,7 @@ export interface AccountSessionEvents {
   ready: [account: Account];
   ack: [account: Account, ack: { whatsappId: string; ack: number }];
   message: [account: Account, message: PageMessage];
+  change: [account: Account, change: PageChange];
 }
 
 /** How an account's session is opened: in a browser, unless a simulated fleet says otherwise. */
@@ -321,6 +322,7 @@ export class AccountSessions
     driver.on('ended', () => this.reconcile());
     driver.on('ack', (ack) => this.emit('ack', account, ack));
     driver.on('message', (message) => this.emit('message', account, message));
+    driver.on('change', (change) => this.emit('change', account, change));
     this.drivers.set(account.id, driver);
     driver.start();
   }

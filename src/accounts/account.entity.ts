@@ -1,4 +1,5 @@
 import type { PlacementFilters } from '../instances/simple-load-balancer.js';
+import type { PacingDto } from '../workspaces/pacing.dto.js';
 import { Column, CreateDateColumn, Entity, PrimaryColumn, UpdateDateColumn } from 'typeorm';
 
 export const environments = ['live', 'sandbox'] as const;
@@ -104,8 +105,9 @@ export class Account {
   @Column('text', { array: true, default: '{}' })
   labels!: string[];
 
+  /** How carefully it sends, where that is not as its workspace says. */
   @Column('jsonb', { nullable: true })
-  pacing!: Record<string, unknown> | null;
+  pacing!: PacingDto | null;
 
   @Column('text', { name: 'proxy_url', nullable: true })
   proxyUrl!: string | null;

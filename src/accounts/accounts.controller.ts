@@ -28,21 +28,24 @@ import {
   toAccountResponse,
   UpdateAccountDto,
 } from './accounts.dto.js';
-import { AccountsService } from './accounts.service.js';
+import type { Account } from './account.entity.js';
+import { AccountNotFound, AccountsService } from './accounts.service.js';
 import { ConnectionLogsService } from './connection-logs.service.js';
+import { PacingService } from './pacing.service.js';
 
 @Controller('accounts')
 export class AccountsController {
   constructor(
     private readonly accounts: AccountsService,
     private readonly connections: ConnectionLogsService,
+    private readonly pacing: PacingService,
   ) {}
 
   /** Creates an account; connect it to get a QR or a pairing code. */
   @Allow('owner')
   @Post()
   async create(@WorkspaceId() workspaceId: string, @Body() body: CreateAccountDto): Promise<AccountResponse> {
-    return toAccountResponse(await this.accounts.create(workspaceId, body));
+    return this.respond(await this.accounts.create(workspaceId, body));
   }
 
   @Allow('viewer')
@@ -51,7 +54,11 @@ export class AccountsController {
     @WorkspaceId() workspaceId: string,
     @Query() query: ListAccountsQuery,
   ): Promise<Page<AccountResponse>> {
-    return toPage(await this.accounts.list(workspaceId, query), query.limit, toAccountResponse);
+    const accounts = await this.accounts.list(workspaceId, query);
+    const sending = await this.pacing.describe(accounts.map(({ id }) => id));
+    // An account that was deleted meanwhile is on no list any more.
+    const present = accounts.filter(({ id }) => sending.has(id));
+    return toPage(present, query.limit, (account) => toAccountResponse(account, sending.get(account.id)!));
   }
 
   @Allow('viewer')
@@ -60,7 +67,7 @@ export class AccountsController {
     @WorkspaceId() workspaceId: string,
     @Param('id', ParseUUIDPipe) id: string,
   ): Promise<AccountResponse> {
-    return toAccountResponse(await this.accounts.get(workspaceId, id));
+    return this.respond(await this.accounts.get(workspaceId, id));
   }
 
   @Allow('owner')
@@ -70,7 +77,7 @@ export class AccountsController {
     @Param('id', ParseUUIDPipe) id: string,
     @Body() body: UpdateAccountDto,
   ): Promise<AccountResponse> {
-    return toAccountResponse(await this.accounts.update(workspaceId, id, body));
+    return this.respond(await this.accounts.update(workspaceId, id, body));
   }
 
   /** Logs an account out when it is ready, and deletes it with its messages. */
@@ -90,7 +97,7 @@ export class AccountsController {
     @Param('id', ParseUUIDPipe) id: string,
     @Body() body: ConnectAccountDto = new ConnectAccountDto(),
   ): Promise<AccountResponse> {
-    return toAccountResponse(await this.accounts.connect(workspaceId, id, body));
+    return this.respond(await this.accounts.connect(workspaceId, id, body));
   }
 
   /** The QR code to scan now, as text and image; as the PNG itself for `Accept: image/png`. */
@@ -134,7 +141,7 @@ export class AccountsController {
     @WorkspaceId() workspaceId: string,
     @Param('id', ParseUUIDPipe) id: string,
   ): Promise<AccountResponse> {
-    return toAccountResponse(await this.accounts.disconnect(workspaceId, id));
+    return this.respond(await this.accounts.disconnect(workspaceId, id));
   }
 
   /** Closes the account's browser and starts it again. */
@@ -145,7 +152,18 @@ export class AccountsController {
     @WorkspaceId() workspaceId: string,
     @Param('id', ParseUUIDPipe) id: string,
   ): Promise<AccountResponse> {
-    return toAccountResponse(await this.accounts.restart(workspaceId, id));
+    return this.respond(await this.accounts.restart(workspaceId, id));
+  }
+
+  /** Lets messages to contacts that have never written leave again, before the cool-down is over. */
+  @Allow('owner')
+  @Post(':id/resume-cold')
+  @HttpCode(200)
+  async resumeCold(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+  ): Promise<AccountResponse> {
+    return this.respond(await this.accounts.resumeCold(workspaceId, id));
   }
 
   /** Moves the account to another instance; its session goes along. */
@@ -157,7 +175,7 @@ export class AccountsController {
     @Param('id', ParseUUIDPipe) id: string,
     @Body() body: MigrateAccountDto = new MigrateAccountDto(),
   ): Promise<AccountResponse> {
-    return toAccountResponse(await this.accounts.migrate(workspaceId, id, body.instanceId));
+    return this.respond(await this.accounts.migrate(workspaceId, id, body.instanceId));
   }
 
   /** Unlinks the account at WhatsApp; connecting it again needs a new QR code. */
@@ -168,7 +186,7 @@ export class AccountsController {
     @WorkspaceId() workspaceId: string,
     @Param('id', ParseUUIDPipe) id: string,
   ): Promise<AccountResponse> {
-    return toAccountResponse(await this.accounts.logout(workspaceId, id));
+    return this.respond(await this.accounts.logout(workspaceId, id));
   }
 
   /** Scans the QR code of a sandbox account with a simulated phone: a new one unless named. */
@@ -219,5 +237,11 @@ export class AccountsController {
     @Param('phone') phone: string,
   ): Promise<NumberResponse> {
     return this.accounts.number(workspaceId, id, phone);
+  }
+
+  private async respond(account: Account): Promise<AccountResponse> {
+    const sending = (await this.pacing.describe([account.id])).get(account.id);
+    if (!sending) throw new AccountNotFound(account.id);
+    return toAccountResponse(account, sending);
   }
 }

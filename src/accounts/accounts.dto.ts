@@ -15,6 +15,7 @@ import { Type } from 'class-transformer';
 import { PlacementFiltersDto } from '../instances/load-balancing.dto.js';
 import { Optional } from '../platform/http/optional.js';
 import { PageQuery } from '../platform/http/pagination.js';
+import { PacingDto } from '../workspaces/pacing.dto.js';
 import {
   type Account,
   type AccountStatus,
@@ -24,6 +25,7 @@ import {
   environments,
   type LinkMethod,
 } from './account.entity.js';
+import { SendingResponse } from './pacing.dto.js';
 
 const proxyRule = { protocols: ['http', 'https', 'socks5'], require_tld: false, require_protocol: true };
 
@@ -45,9 +47,12 @@ export class CreateAccountDto {
   @Length(1, 100, { each: true })
   labels?: string[];
 
+  /** How carefully it sends, where that is not to be as its workspace says. */
   @IsOptional()
+  @ValidateNested()
+  @Type(() => PacingDto)
   @IsObject()
-  pacing?: Record<string, unknown>;
+  pacing?: PacingDto | null;
 
   /** Where the browser of a live account goes through. */
   @IsOptional()
@@ -79,9 +84,12 @@ export class UpdateAccountDto {
   @Length(1, 100, { each: true })
   labels?: string[];
 
+  /** How carefully it sends, where that is not to be as its workspace says; replaces what was set before, null: as the workspace says. */
   @IsOptional()
+  @ValidateNested()
+  @Type(() => PacingDto)
   @IsObject()
-  pacing?: Record<string, unknown>;
+  pacing?: PacingDto | null;
 
   @IsOptional()
   @IsUrl(proxyRule)
@@ -146,7 +154,9 @@ export class AccountResponse {
   instanceId!: string | null;
   epoch!: number;
   labels!: string[];
-  pacing!: Record<string, unknown> | null;
+  /** Its own settings; what is in force is in `sending`. */
+  pacing!: PacingDto | null;
+  sending!: SendingResponse;
   proxyUrl!: string | null;
   placement!: PlacementFiltersDto | null;
   lastConnectedAt!: string | null;
@@ -185,7 +195,7 @@ export class ConnectionLogEntry {
   data!: object;
 }
 
-export function toAccountResponse(account: Account): AccountResponse {
+export function toAccountResponse(account: Account, sending: SendingResponse): AccountResponse {
   return {
     id: account.id,
     workspaceId: account.workspaceId,
@@ -200,6 +210,7 @@ export function toAccountResponse(account: Account): AccountResponse {
     epoch: account.epoch,
     labels: account.labels,
     pacing: account.pacing,
+    sending,
     proxyUrl: account.proxyUrl === null ? null : withoutPassword(account.proxyUrl),
     placement: account.placement,
     lastConnectedAt: account.lastConnectedAt?.toISOString() ?? null,

@@ -6,11 +6,28 @@ import { Account } from './account.entity.js';
 import { AccountsService } from './accounts.service.js';
 import { AssignmentsService } from './assignments.service.js';
 import { ConnectionLogsService } from './connection-logs.service.js';
+import { PacingReservations } from './pacing-reservations.service.js';
+import { PacingService } from './pacing.service.js';
 import { SandboxClient } from './sandbox-client.js';
 
 @Module({
   imports: [TypeOrmModule.forFeature([Account]), InstancesModule, WorkspacesModule],
-  providers: [AccountsService, AssignmentsService, ConnectionLogsService, SandboxClient],
-  exports: [TypeOrmModule, AccountsService, AssignmentsService, ConnectionLogsService, SandboxClient],
+  providers: [
+    AccountsService,
+    AssignmentsService,
+    ConnectionLogsService,
+    PacingService,
+    PacingReservations,
+    SandboxClient,
+  ],
+  exports: [
+    TypeOrmModule,
+    AccountsService,
+    AssignmentsService,
+    ConnectionLogsService,
+    PacingService,
+    PacingReservations,
+    SandboxClient,
+  ],
 })
 export class AccountsModule {}

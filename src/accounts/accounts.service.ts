@@ -17,6 +17,7 @@ import type {
 } from './accounts.dto.js';
 import { WorkspacesService } from '../workspaces/workspaces.service.js';
 import { AssignmentsService } from './assignments.service.js';
+import { PacingService } from './pacing.service.js';
 import { SandboxClient } from './sandbox-client.js';
 
 export class AccountNotFound extends Problem {
@@ -78,6 +79,7 @@ export class AccountsService {
     private readonly assignments: AssignmentsService,
     private readonly instanceClient: InstanceClient,
     private readonly sandbox: SandboxClient,
+    private readonly pacing: PacingService,
     workspaces: WorkspacesService,
   ) {
     workspaces.onDelete((workspaceId) => this.deleteAll(workspaceId));
@@ -87,16 +89,19 @@ export class AccountsService {
   async create(workspaceId: string, wanted: CreateAccountDto): Promise<Account> {
     if (wanted.instanceId !== undefined) await this.instances.get(wanted.instanceId);
     const id = uuidv7();
-    await this.accounts.insert({
-      id,
-      workspaceId,
-      name: wanted.name,
-      environment: wanted.environment,
-      labels: wanted.labels ?? [],
-      pacing: (wanted.pacing ?? null) as never,
-      proxyUrl: wanted.proxyUrl ?? null,
-      pinnedInstanceId: wanted.instanceId ?? null,
-      placement: wanted.placement ?? null,
+    await this.database.transaction(async (manager) => {
+      await manager.insert(Account, {
+        id,
+        workspaceId,
+        name: wanted.name,
+        environment: wanted.environment,
+        labels: wanted.labels ?? [],
+        pacing: wanted.pacing ?? null,
+        proxyUrl: wanted.proxyUrl ?? null,
+        pinnedInstanceId: wanted.instanceId ?? null,
+        placement: wanted.placement ?? null,
+      });
+      await this.pacing.apply(manager, { accountId: id });
     });
     return this.get(workspaceId, id);
   }
@@ -127,7 +132,11 @@ export class AccountsService {
   async update(workspaceId: string, id: string, changes: UpdateAccountDto): Promise<Account> {
     await this.get(workspaceId, id);
     const wanted = given(changes);
-    if (Object.keys(wanted).length > 0) await this.accounts.update({ id, workspaceId }, wanted as object);
+    await this.database.transaction(async (manager) => {
+      if (Object.keys(wanted).length > 0)
+        await manager.update(Account, { id, workspaceId }, wanted as object);
+      if (changes.pacing !== undefined) await this.pacing.apply(manager, { accountId: id });
+    });
     return this.get(workspaceId, id);
   }
 
@@ -221,6 +230,16 @@ export class AccountsService {
     if (account.status !== 'ready') throw new AccountNotReady(account);
     await this.callInstance(account, 'POST', 'logout');
     return this.get(workspaceId, id);
+  }
+
+  /**
+   * Lets messages to contacts that have never written leave again, before the cool-down is over.
+   * @throws AccountNotFound, ColdNotPaused
+   */
+  async resumeCold(workspaceId: string, id: string): Promise<Account> {
+    const account = await this.get(workspaceId, id);
+    await this.pacing.resumeCold(id);
+    return account;
   }
 
   /** The QR code that is shown now. @throws AccountNotFound, NoQr */

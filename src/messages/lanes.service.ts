@@ -5,6 +5,7 @@ import { InstanceClient } from '../instances/instance-client.js';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import { prepared } from '../platform/database/prepared.js';
+import { QueueStates } from '../queues/queue-states.service.js';
 import { type JobHint, QueuesService } from '../queues/queues.service.js';
 import type { LaneResult, LaneRun } from './lane-run.js';
 import { queueOf } from './message.entity.js';
@@ -38,6 +39,7 @@ export class LanesService {
   constructor(
     @InjectDataSource() private readonly database: DataSource,
     private readonly queues: QueuesService,
+    private readonly states: QueueStates,
     private readonly instances: InstanceClient,
     @Inject(CONFIG) private readonly config: Config,
   ) {}
@@ -75,7 +77,7 @@ export class LanesService {
       `select head.id, head.priority from accounts a cross join lateral ${laneHead('a.id', '$2')} head
        where a.id = any($1) and a.status = 'ready' and head.next_attempt_at <= now()
          and not exists (select from messages where account_id = a.id and stage = 'sending')`,
-      [accountIds, strictOrder],
+      [accountIds, await this.servedPriorities()],
     );
     await this.queues.put(heads.map(({ id, priority }) => headOf(id, priority)));
   }
@@ -124,9 +126,15 @@ export class LanesService {
        ) head
        where a.status = 'ready' and head.next_attempt_at <= now()
        limit ${sweepLimit}`,
-      [strictOrder],
+      [await this.servedPriorities()],
     );
     await this.queues.put(heads.map(({ id, priority }) => headOf(id, priority)));
     return heads.length;
+  }
+
+  /** Of a lane whose first message is in a paused queue, the head is the first of the others. */
+  private async servedPriorities(): Promise<number[]> {
+    const { paused } = await this.states.orders();
+    return strictOrder.filter((priority) => !paused.has(queueOf(priority)));
   }
 }

@@ -28,13 +28,24 @@ export function servedPriorities({ servedQueues }: Pick<JobContext, 'servedQueue
  * SQL for the head of the lane of the account that `account` names: the oldest queued message of the first priority in
  * `order` (a smallint[]) that has any; priorities that are not in it stay where they are. One index look-up a priority,
  * however much waits. A head that waits for its next attempt holds back the others of its lane, so that order is kept.
+ *
+ * A priority of which a paced account may not send yet has no head; while it may not write to cold contacts, or may not
+ * reply, the head is the first of the others. Of the two looks at an index one is taken.
  */
 export function laneHead(account: string, order: string): string {
+  const firstWhere = (condition: string) => `(select m.id, m.priority, m.next_attempt_at from messages m
+      where m.account_id = ${account} and m.stage = 'queued' and m.priority = wanted.priority
+        and (m.expires_at is null or m.expires_at > now()) and ${condition}
+      order by m.seq limit 1)`;
   return `(select first.id, first.priority, first.next_attempt_at
     from unnest(${order}::smallint[]) with ordinality as wanted (priority, place)
-    cross join lateral (select m.id, m.priority, m.next_attempt_at from messages m
-      where m.account_id = ${account} and m.stage = 'queued' and m.priority = wanted.priority
-        and (m.expires_at is null or m.expires_at > now())
-      order by m.seq limit 1) first
+    left join lateral (select p.next_send_at[wanted.priority + 1] <= now() as is_due,
+        coalesce(greatest(p.cold_closed_until, p.cold_paused_until) <= now(), true) as cold,
+        coalesce(p.replies_closed_until <= now(), true) as replies
+      from account_pacing p where p.account_id = ${account}) paced on true
+    cross join lateral (
+      ${firstWhere('coalesce(paced.is_due and paced.cold and paced.replies, true)')}
+      union all ${firstWhere('paced.is_due and paced.cold <> paced.replies and m.is_cold = paced.cold')}
+      limit 1) first
     order by wanted.place limit 1)`;
 }

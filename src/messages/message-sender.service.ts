@@ -117,13 +117,17 @@ export class MessageSender implements OnApplicationBootstrap {
     message: Claim,
   ): Promise<{ ack: number }> {
     const { ackTimeoutMs } = this.config;
-    const result = await session.sendText(
-      message.chatId,
-      message.text,
-      message.whatsappId,
-      message.attempt > 1,
-      ackTimeoutMs,
-    );
+    const { chatId, text, whatsappId, typingMs = 0, checkNumber = false } = message;
+    const isFirst = message.attempt === 1;
+    const result = await session.sendText({
+      chatId,
+      text,
+      whatsappId,
+      thorough: !isFirst,
+      timeoutMs: ackTimeoutMs,
+      typingMs: isFirst ? typingMs : 0,
+      checkNumber,
+    });
     if (result.outcome === 'not_registered') throw new RecipientNotRegistered(message.chatId);
     if (result.outcome === 'not_ready') throw new SessionNotReady(accountId);
     if (result.outcome === 'no_chat') throw new NoChat(message.chatId, result.detail);

@@ -1,10 +1,9 @@
 import { createHash } from 'node:crypto';
 import { Column, Entity, PrimaryColumn } from 'typeorm';
+import { priorities } from '../queues/priorities.js';
 import type { QueueName } from '../queues/queue-policies.js';
 
-/** In the order of their numbers in the table: a larger one is sent first. */
-export const priorities = ['campaign', 'normal', 'high', 'urgent'] as const;
-export type Priority = (typeof priorities)[number];
+export { priorities, type Priority } from '../queues/priorities.js';
 
 /** The queue that carries a priority's heads. */
 export function queueOf(priority: number): QueueName {
@@ -33,6 +32,13 @@ export type MessageStatus = (typeof messageStatuses)[number];
  */
 export function whatsappIdOf(messageId: string): string {
   return `3EB0${createHash('sha256').update(messageId).digest('hex').slice(0, 18).toUpperCase()}`;
+}
+
+/** Somebody's reaction to a message. One that was taken back has no emoji any more, and is kept: an older one may come late. */
+export interface Reaction {
+  from: string;
+  emoji: string;
+  at: string;
 }
 
 /** A row of the ledger, in or out. */
@@ -85,6 +91,10 @@ export class Message {
   @Column('integer')
   attempts!: number;
 
+  /** Of a message that a paced account sends: its recipient has never written to that account. Null where nobody asks. */
+  @Column('boolean', { name: 'is_cold', nullable: true })
+  isCold!: boolean | null;
+
   /** A queued message is not tried before this time; one that is being sent may be taken over after it. */
   @Column('timestamptz', { name: 'next_attempt_at' })
   nextAttemptAt!: Date;
@@ -125,4 +135,13 @@ export class Message {
 
   @Column('timestamptz', { name: 'failed_at', nullable: true })
   failedAt!: Date | null;
+
+  @Column('timestamptz', { name: 'edited_at', nullable: true })
+  editedAt!: Date | null;
+
+  @Column('timestamptz', { name: 'revoked_at', nullable: true })
+  revokedAt!: Date | null;
+
+  @Column('jsonb')
+  reactions!: Reaction[];
 }

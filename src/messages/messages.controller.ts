@@ -7,6 +7,7 @@ import {
   HttpCode,
   Param,
   ParseUUIDPipe,
+  Patch,
   Post,
   Query,
   Res,
@@ -15,10 +16,13 @@ import type { Response } from 'express';
 import { ValidationFailed } from '../platform/errors/problem.js';
 import { type Page, toPage } from '../platform/http/pagination.js';
 import { Allow, WorkspaceId } from '../workspaces/auth.guard.js';
+import { MessageActionsService } from './message-actions.service.js';
 import {
   BatchItemResponse,
+  EditMessageDto,
   ListMessagesQuery,
   MessageResponse,
+  ReactDto,
   SendBatchDto,
   SendMessageDto,
   SendMessageQuery,
@@ -28,7 +32,10 @@ import { MessagesService } from './messages.service.js';
 
 @Controller('messages')
 export class MessagesController {
-  constructor(private readonly messages: MessagesService) {}
+  constructor(
+    private readonly messages: MessagesService,
+    private readonly actions: MessageActionsService,
+  ) {}
 
   /** Accepts a message to be sent once. `?wait=sent` answers 200 when it has been sent. */
   @Allow('sender')
@@ -93,6 +100,40 @@ export class MessagesController {
     @Param('id', ParseUUIDPipe) id: string,
   ): Promise<MessageResponse> {
     return toMessageResponse(await this.messages.cancel(workspaceId, id));
+  }
+
+  /** Changes the text of a message: at WhatsApp for a quarter of an hour after it was sent, and freely before. */
+  @Allow('sender')
+  @Patch(':id')
+  async edit(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+    @Body() { text }: EditMessageDto,
+  ): Promise<MessageResponse> {
+    return toMessageResponse(await this.actions.edit(workspaceId, id, text));
+  }
+
+  /** Deletes a message for everyone; one that is not sent yet is cancelled. */
+  @Allow('sender')
+  @Post(':id/revoke')
+  @HttpCode(200)
+  async revoke(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+  ): Promise<MessageResponse> {
+    return toMessageResponse(await this.actions.revoke(workspaceId, id));
+  }
+
+  /** Reacts to a message, sent or received; an empty emoji takes the reaction back. */
+  @Allow('sender')
+  @Post(':id/reaction')
+  @HttpCode(200)
+  async react(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+    @Body() { emoji }: ReactDto,
+  ): Promise<MessageResponse> {
+    return toMessageResponse(await this.actions.react(workspaceId, id, emoji));
   }
 
   /** Sends a message again that failed or whose outcome is unknown; an unknown one under its WhatsApp id, so that it arrives once. */

@@ -1,3 +1,4 @@
+import { applyDecorators } from '@nestjs/common';
 import { Type } from 'class-transformer';
 import {
   ArrayMaxSize,
@@ -31,6 +32,8 @@ import { parseRecipient } from './recipient.js';
 /** WhatsApp's own limit of a text, in characters. */
 export const maxTextLength = 65_536;
 const maxMetadataBytes = 16_384;
+/** One emoji as people see it: with its skin tone, its joined parts, or as a flag or keycap. */
+const emoji = new RegExp('^(\\p{RGI_Emoji}|\\p{Extended_Pictographic})$', 'v');
 
 function IsRecipient() {
   return (target: object, propertyName: string) =>
@@ -46,6 +49,20 @@ function IsRecipient() {
     });
 }
 
+function IsEmoji() {
+  return (target: object, propertyName: string) =>
+    registerDecorator({
+      name: 'isEmoji',
+      target: target.constructor,
+      propertyName,
+      validator: {
+        validate: (value: unknown) =>
+          value === '' || (typeof value === 'string' && value.length <= 40 && emoji.test(value)),
+        defaultMessage: () => 'must be one emoji, or empty to take the reaction back',
+      },
+    });
+}
+
 function IsSmallJson() {
   return (target: object, propertyName: string) =>
     registerDecorator({
@@ -57,6 +74,15 @@ function IsSmallJson() {
         defaultMessage: () => `must be at most ${maxMetadataBytes} bytes of JSON`,
       },
     });
+}
+
+function IsMessageText() {
+  return applyDecorators(
+    IsString(),
+    IsNotEmpty({ message: 'must not be empty' }),
+    Matches(/\S/, { message: 'must not be blank' }),
+    MaxLength(maxTextLength, { message: `must be at most ${maxTextLength} characters` }),
+  );
 }
 
 export class SendMessageDto {
@@ -77,10 +103,7 @@ export class SendMessageDto {
   type = 'text' as const;
 
   /** @example Your parcel is on its way. */
-  @IsString()
-  @IsNotEmpty({ message: 'must not be empty' })
-  @Matches(/\S/, { message: 'must not be blank' })
-  @MaxLength(maxTextLength, { message: `must be at most ${maxTextLength} characters` })
+  @IsMessageText()
   text!: string;
 
   @Optional()
@@ -102,6 +125,21 @@ export class SendMessageDto {
   @IsObject()
   @IsSmallJson()
   metadata?: Record<string, unknown>;
+}
+
+export class EditMessageDto {
+  /** @example Your parcel arrives tomorrow. */
+  @IsMessageText()
+  text!: string;
+}
+
+export class ReactDto {
+  /**
+   * One emoji; an empty text takes the reaction back.
+   * @example 👍
+   */
+  @IsEmoji()
+  emoji!: string;
 }
 
 export class SendMessageQuery extends ScopedQuery {
@@ -159,6 +197,13 @@ export class MessageError {
   message!: string;
 }
 
+export class MessageReaction {
+  /** The phone number's digits, or the chat id of a hidden number. */
+  from!: string;
+  emoji!: string;
+  at!: string;
+}
+
 export class MessageResponse {
   id!: string;
   workspaceId!: string;
@@ -183,6 +228,12 @@ export class MessageResponse {
   deliveredAt!: string | null;
   readAt!: string | null;
   failedAt!: string | null;
+  /** When `text` was last changed, after the message was accepted or received. */
+  editedAt!: string | null;
+  /** When it was deleted for everyone. Its status and text stay as they were. */
+  revokedAt!: string | null;
+  /** One for each person at the most. */
+  reactions!: MessageReaction[];
 }
 
 export class BatchItemResponse {
@@ -220,5 +271,8 @@ export function toMessageResponse(message: Message): MessageResponse {
     deliveredAt: message.deliveredAt?.toISOString() ?? null,
     readAt: message.readAt?.toISOString() ?? null,
     failedAt: message.failedAt?.toISOString() ?? null,
+    editedAt: message.editedAt?.toISOString() ?? null,
+    revokedAt: message.revokedAt?.toISOString() ?? null,
+    reactions: message.reactions.filter(({ emoji }) => emoji !== ''),
   };
 }

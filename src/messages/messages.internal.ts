@@ -1,17 +1,36 @@
 import { Body, Controller, HttpCode, Param, ParseUUIDPipe, Post, UseGuards } from '@nestjs/common';
 import { InternalGuard } from '../platform/http/internal.guard.js';
 import type { LaneResult, LaneRun } from './lane-run.js';
+import type { ActOnMessage } from './message-actions.service.js';
+import { MessageActor } from './message-actor.service.js';
+import { OutcomeFinder } from './outcome-finder.service.js';
 import { SendingService } from './sending.service.js';
 
-/** What a worker asks of the instance that owns an account. */
+/** What workers and the API ask of the instance that owns an account. */
 @UseGuards(InternalGuard)
-@Controller('internal/accounts/:id/lane')
+@Controller('internal/accounts/:id')
 export class InternalMessagesController {
-  constructor(private readonly sending: SendingService) {}
+  constructor(
+    private readonly sending: SendingService,
+    private readonly actor: MessageActor,
+    private readonly outcomes: OutcomeFinder,
+  ) {}
 
-  @Post()
+  @Post('lane')
   @HttpCode(200)
   async run(@Param('id', ParseUUIDPipe) id: string, @Body() body: LaneRun): Promise<LaneResult> {
     return this.sending.run(id, body);
+  }
+
+  @Post('outcomes')
+  @HttpCode(204)
+  async findOutcomes(@Param('id', ParseUUIDPipe) id: string): Promise<void> {
+    await this.outcomes.find(id);
+  }
+
+  @Post('actions')
+  @HttpCode(204)
+  async act(@Param('id', ParseUUIDPipe) id: string, @Body() body: ActOnMessage): Promise<void> {
+    await this.actor.act(id, body);
   }
 }

@@ -8,6 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { DataSource, type EntityManager, LessThan, MoreThanOrEqual, Repository } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { AccountNotFound } from '../accounts/accounts.service.js';
+import { isColdSql } from '../accounts/pacing-rows.js';
 import { prepared } from '../platform/database/prepared.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
 import { fieldErrors } from '../platform/http/http.js';
@@ -33,8 +34,8 @@ export class MessageNotFound extends Problem {
 }
 
 export class MessageAlreadySending extends Problem {
-  constructor(message: Message) {
-    super(409, 'message.already_sending', `The message is ${message.status} and can no longer be cancelled.`);
+  constructor({ status }: Message, hint = 'can no longer be cancelled') {
+    super(409, 'message.already_sending', `The message is ${status} and ${hint}.`);
   }
 }
 
@@ -201,6 +202,7 @@ export class MessagesService {
         // The first try looks for an unknown one before it sends, as every later try does.
         attempts: message.status === 'unknown' ? 1 : 0,
         nextAttemptAt: () => 'now()',
+        isCold: () => isColdSql('messages.account_id', 'messages.chat_id'),
         errorCode: null,
         errorMessage: null,
         failedAt: null,
@@ -281,14 +283,16 @@ export class MessagesService {
       throw new ValidationFailed([{ path: 'expiresAt', message: 'must be later than now and than sendAt' }]);
     }
     const accountId = wanted.accountId ?? (await this.chooseAccount(run, workspaceId, recipient.address));
+    // The most urgent one that waits, as the first entry of its index: asked whether there is one, PostgreSQL expects to
+    // find it soon among many and reads the whole table.
     const [row] = await run(
       `insert into messages (id, workspace_id, account_id, direction, priority, type, chat_id, recipient, sender, text,
-         status, whatsapp_id, metadata, scheduled_for, expires_at)
+         status, whatsapp_id, metadata, scheduled_for, expires_at, is_cold)
        select $1, a.workspace_id, a.id, 'outgoing', $4, $5, $6, $7, a.phone_number, $8,
-         case when $11::timestamptz is null then 'queued' else 'scheduled' end, $9, $10, $11, $12
+         case when $11::timestamptz is null then 'queued' else 'scheduled' end, $9, $10, $11, $12, ${isColdSql('a.id', '$6')}
        from accounts a where a.id = $2 and a.workspace_id = $3
-       returning *, status = 'queued' and not exists (select from messages waiting
-         where waiting.account_id = $2 and waiting.stage = 'queued' and waiting.priority >= $4) as is_head`,
+       returning *, status = 'queued' and coalesce((select waiting.priority from messages waiting
+         where waiting.account_id = $2 and waiting.stage = 'queued' order by waiting.priority desc limit 1) < $4, true) as is_head`,
       [
         id,
         accountId,
@@ -308,7 +312,10 @@ export class MessagesService {
     return { message: toMessage(this.database, row), isHead: row.is_head === true };
   }
 
-  /** A ready account of the workspace: the one that last wrote to this recipient, else the one with the least to send. */
+  /**
+   * A ready account of the workspace: the one that last wrote to this recipient, else the one with the least to send. What
+   * waits is counted in the order of its index, which keeps PostgreSQL from looking for it in the table.
+   */
   private async chooseAccount(run: RunSql, workspaceId: string, address: string): Promise<string> {
     const [row] = await run(
       `select a.id from accounts a
@@ -317,7 +324,7 @@ export class MessagesService {
          where m.workspace_id = $1 and m.recipient = $2 and m.direction = 'outgoing' order by m.id desc limit 20) latest
          where latest.account_id = a.id) wrote on true
        left join lateral (select count(*) as waiting from (
-         select from messages q where q.account_id = a.id and q.stage = 'queued' limit 1000) queued) backlog on true
+         select from messages q where q.account_id = a.id and q.stage = 'queued' order by q.priority desc, q.seq limit 1000) queued) backlog on true
        where a.workspace_id = $1 and a.status = 'ready'
        order by wrote.id desc nulls last, backlog.waiting, a.id limit 1`,
       [workspaceId, address],
@@ -346,6 +353,8 @@ function asAccepted(message: Message): Message {
     deliveredAt: null,
     readAt: null,
     failedAt: null,
+    revokedAt: null,
+    reactions: [],
   });
 }
 

@@ -3,6 +3,7 @@ import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { prepared } from '../platform/database/prepared.js';
+import type { PageChange } from '../whatsapp/page-functions.js';
 import type { Account } from '../accounts/account.entity.js';
 
 /** WhatsApp's ack of a message that an account sent: −1 error, 1 server, 2 device, 3 read, 4 played. */
@@ -16,6 +17,8 @@ export interface Ack {
 export interface Incoming {
   whatsappId: string;
   chatId: string;
+  /** The other chat id of the same person, who has a phone number and a hidden one, where the page knows it. */
+  alias?: string | null;
   from: string;
   type: string;
   text: string;
@@ -50,6 +53,29 @@ function firstIdOf(time: Date): string {
   return `${hex.slice(0, 8)}-${hex.slice(8)}-7000-8000-000000000000`;
 }
 
+/** Longer than any emoji that WhatsApp's programs make. */
+const emojiLength = 40;
+
+/** $1 the account, $2 the WhatsApp id, $3 when, $4 the text. What is older than the last edit came late. */
+const edited = `update messages set text = $4, edited_at = $3
+  where account_id = $1 and whatsapp_id = $2 and revoked_at is null and text is distinct from $4
+    and (edited_at is null or edited_at < $3)`;
+
+/** $1 the account, $2 the WhatsApp id, $3 when */
+const revoked = `update messages set revoked_at = $3
+  where account_id = $1 and whatsapp_id = $2 and revoked_at is null`;
+
+/** $1 the account, $2 the WhatsApp id, $3 when, $4 who (null: the account itself), $5 the emoji. The last one of each counts. */
+const reacted = `update messages m
+  set reactions = jsonb_path_query_array(m.reactions, '$[*] ? (@.from != $who)', jsonb_build_object('who', who.address))
+    || jsonb_build_array(jsonb_build_object('from', who.address, 'emoji', $5::text, 'at', iso_time($3)))
+  from accounts a cross join lateral (select coalesce($4, a.phone_number, a.lid, '') as address) who
+  where a.id = $1 and m.account_id = a.id and m.whatsapp_id = $2
+    and not exists (select from jsonb_array_elements(m.reactions) r where r ->> 'from' = who.address
+      and (r ->> 'emoji' = $5 or (r ->> 'at')::timestamptz >= $3))
+    -- Taking back what is not there changes nothing.
+    and ($5 <> '' or exists (select from jsonb_array_elements(m.reactions) r where r ->> 'from' = who.address))`;
+
 /** Writes what WhatsApp told an instance. Everything here may be written twice: the second time changes nothing. */
 @Injectable()
 export class ReceivedService {
@@ -70,7 +96,7 @@ export class ReceivedService {
     if (refused.length > 0) await this.database.query(refuse, ids(refused));
   }
 
-  /** Stores incoming messages, each once however often it comes. */
+  /** Stores incoming messages, each once however often it comes, and who wrote them. */
   async storeIncoming(account: Account, messages: Incoming[]): Promise<void> {
     if (messages.length === 0) return;
     await this.database.query(
@@ -95,6 +121,36 @@ export class ReceivedService {
         ),
       ],
     );
+    await this.rememberContacts(account.id, messages);
+  }
+
+  /** Remembers who has written to an account: what waits for them is cold no more. */
+  async rememberContacts(accountId: string, chats: Pick<Incoming, 'chatId' | 'alias'>[]): Promise<void> {
+    const ids = new Set(chats.flatMap(({ chatId, alias }) => (alias ? [chatId, alias] : [chatId])));
+    if (ids.size === 0) return;
+    await prepared(
+      this.database,
+      `with heard as (
+         insert into contacts (account_id, chat_id)
+         select a.id, known.chat_id from accounts a, unnest($2::text[]) as known (chat_id) where a.id = $1
+         on conflict do nothing returning account_id, chat_id)
+       update messages m set is_cold = false from heard
+       where m.account_id = heard.account_id and m.chat_id = heard.chat_id and m.is_cold and m.stage is not null`,
+      [accountId, [...ids].sort()],
+    );
+  }
+
+  /** Writes what became of messages after they were sent: each change is told once, however often it comes. */
+  async writeChanges(accountId: string, changes: PageChange[]): Promise<void> {
+    for (const change of changes) {
+      const message = [accountId, change.whatsappId, timeOf(change.at)];
+      if (change.kind === 'edited') await this.database.query(edited, [...message, storable(change.text)]);
+      else if (change.kind === 'revoked') await this.database.query(revoked, message);
+      else {
+        const from = change.from === null ? null : addressOf(change.from);
+        await this.database.query(reacted, [...message, from, storable(change.emoji.slice(0, emojiLength))]);
+      }
+    }
   }
 
   /** The latest messages of an account of which a further ack may have come while nobody listened, newest first. */
@@ -107,6 +163,11 @@ export class ReceivedService {
       [accountId, limit, firstIdOf(new Date(Date.now() - awaitedForMs))],
     );
   }
+}
+
+/** A time that a stranger's device gave: it may be nonsense, but is never later than now. */
+function timeOf(ms: number): Date {
+  return new Date(ms > 0 ? Math.min(ms, Date.now()) : Date.now());
 }
 
 /** A text as PostgreSQL can store it; what a stranger sends must not keep the others out. */

@@ -1,6 +1,7 @@
-import { Inject, Injectable } from '@nestjs/common';
+import { type BeforeApplicationShutdown, Inject, Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
+import { type Manner, PacingReservations } from '../accounts/pacing-reservations.service.js';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import { prepared } from '../platform/database/prepared.js';
@@ -13,7 +14,7 @@ import { laneHead } from './message-rows.js';
 import { MessageSender } from './message-sender.service.js';
 
 /** A message that this instance is sending. */
-export interface Claim {
+export interface Claim extends Manner {
   id: string;
   accountId: string;
   chatId: string;
@@ -23,6 +24,8 @@ export interface Claim {
   /** 1 for the first try whose outcome may be uncertain. */
   attempt: number;
   epoch: number;
+  /** Whether its account is paced: then the message is counted before it leaves. */
+  isPaced: boolean;
 }
 
 /** What became of a claimed message, and what its lane goes on with. */
@@ -43,6 +46,8 @@ const mostResends = 5;
 const notTried = new Set(['account.session_not_ready', 'account.not_driven_here']);
 /** Answers that no further try would change. */
 const permanent = new Set(['recipient.not_registered', 'recipient.no_chat', 'whatsapp.refused']);
+/** Those of them after which WhatsApp has nothing of the message. */
+const neverLeft = new Set(['recipient.not_registered', 'recipient.no_chat']);
 
 /**
  * Sends the messages of a lane, one after the other, in the instance that owns its account. The claim is a compare-and-set
@@ -50,12 +55,15 @@ const permanent = new Set(['recipient.not_registered', 'recipient.no_chat', 'wha
  * has one WhatsApp id, so trying again is never sending twice.
  */
 @Injectable()
-export class SendingService {
+export class SendingService implements BeforeApplicationShutdown {
   private readonly campaigns: CampaignShare;
+  /** Sends that go on without a worker that waits for them. */
+  private readonly unhurried = new Set<Promise<void>>();
 
   constructor(
     @InjectDataSource() private readonly database: DataSource,
     private readonly sender: MessageSender,
+    private readonly pacing: PacingReservations,
     @Inject(CONFIG) private readonly config: Config,
     @Inject(LOGGER) private readonly logger: Logger,
   ) {
@@ -63,7 +71,8 @@ export class SendingService {
   }
 
   /**
-   * Sends what is first in a lane, and goes on with what follows as far as the run allows.
+   * Sends what is first in a lane, and goes on with what follows as far as the run allows. A paced account types for seconds
+   * and pauses then: nobody waits for it here, and the sweep puts what follows when its time has come.
    * @throws AccountNotDrivenHere, SessionNotReady: nothing was done
    */
   async run(accountId: string, run: LaneRun): Promise<LaneResult> {
@@ -71,6 +80,29 @@ export class SendingService {
     const until = performance.now() + run.forMs;
     const first = await this.claim(accountId, run.epoch, this.campaigns.order(accountId, run.order));
     if (!first) return { ended: 0, head: null, isUnclaimed: true };
+    if (!first.isPaced) return this.sendFrom(first, run, until);
+    const sent = this.sendFrom(first, { ...run, most: 1 }, until)
+      .catch((error: unknown) =>
+        this.logger.warn({ err: error, messageId: first.id }, 'left behind; it is taken over'),
+      )
+      .then(() => void this.unhurried.delete(sent));
+    this.unhurried.add(sent);
+    return { ended: 0, head: null, isUnclaimed: false };
+  }
+
+  /** Resolves when every send that nobody waits for has come to an end. */
+  async settled(): Promise<void> {
+    await Promise.all(this.unhurried);
+  }
+
+  /** Sessions have been closed by now, so these sends have an outcome, which is still to be written. */
+  async beforeApplicationShutdown(): Promise<void> {
+    await this.settled();
+  }
+
+  /** Sends a claimed message, and goes on with what follows as far as the run allows. */
+  private async sendFrom(first: Claim, run: LaneRun, until: number): Promise<LaneResult> {
+    const { accountId } = first;
     let ended = 0;
     for (let claim: Claim = first; ;) {
       this.campaigns.note(accountId, claim.priority);
@@ -107,11 +139,12 @@ export class SendingService {
   ): Promise<SendOutcome> {
     const renewal = setInterval(() => this.renew(claim), renewClaimMs);
     try {
-      await this.sender.send(claim);
+      await this.sender.send(claim.isPaced ? { ...claim, ...(await this.pacing.reserve(claim)) } : claim);
       return await this.finish(claim, { status: 'sent' }, order, goOn);
     } catch (error) {
       const problem = error instanceof Problem ? error : new Problem(500, 'send.failed', String(error));
       if (permanent.has(problem.code)) {
+        if (claim.isPaced && neverLeft.has(problem.code)) await this.pacing.release(claim, 'not_sent');
         const end = { status: 'failed', code: problem.code, message: problem.message } as const;
         return await this.finish(claim, end, order, goOn);
       }
@@ -214,6 +247,7 @@ export class SendingService {
    * `sending`, since it may have left already and must not be cancelled or overtaken by others of its lane.
    */
   private async putBack(claim: Claim): Promise<void> {
+    if (claim.isPaced && claim.attempt === 1) await this.pacing.release(claim, 'not_tried');
     await this.database.query(
       `update messages set attempts = attempts - 1, next_attempt_at = now() + interval '400 milliseconds',
          status = case when attempts > 1 then 'sending' else 'queued' end
@@ -266,7 +300,8 @@ function claiming(instance: string): string {
 }
 
 const claimColumns = `m.id, m.priority, m.account_id as "accountId", m.chat_id as "chatId", m.text,
-  m.whatsapp_id as "whatsappId", m.attempts as attempt, a.epoch`;
+  m.whatsapp_id as "whatsappId", m.attempts as attempt, a.epoch,
+  exists (select from account_pacing p where p.account_id = m.account_id) as "isPaced"`;
 
 /** $1 the account, $2 the epoch under which it is driven, $3 the priorities in their order, $4 the instance */
 const claimHead = `update messages m set ${claiming('$4')}

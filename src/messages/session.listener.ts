@@ -4,7 +4,8 @@ import type { Account } from '../accounts/account.entity.js';
 import { AccountSessions } from '../accounts/account-sessions.service.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
-import type { PageMessage } from '../whatsapp/page-functions.js';
+import type { PageChange, PageMessage } from '../whatsapp/page-functions.js';
+import { OutcomeFinder } from './outcome-finder.service.js';
 import { MessageSender } from './message-sender.service.js';
 import { type Ack, ReceivedService } from './received.service.js';
 
@@ -16,11 +17,12 @@ const catchUpLimit = 500;
 const clockSkewMs = 60_000;
 const retryMs = 500;
 
-/** Writes down what the sessions of this instance tell: acks and incoming messages. */
+/** Writes down what the sessions of this instance tell: acks, incoming messages and what becomes of messages. */
 @Injectable()
 export class SessionListener implements OnModuleInit, BeforeApplicationShutdown {
   private acks: Ack[] = [];
   private incoming: { account: Account; message: PageMessage }[] = [];
+  private changes: { account: Account; change: PageChange }[] = [];
   private writing: Promise<void> | null = null;
   private stopping = false;
 
@@ -28,6 +30,7 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
     private readonly sessions: AccountSessions,
     private readonly received: ReceivedService,
     private readonly sender: MessageSender,
+    private readonly outcomes: OutcomeFinder,
     @Inject(LOGGER) private readonly logger: Logger,
   ) {}
 
@@ -40,6 +43,10 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
     });
     this.sessions.on('message', (account, message) => {
       this.incoming.push({ account, message });
+      this.schedule();
+    });
+    this.sessions.on('change', (account, change) => {
+      this.changes.push({ account, change });
       this.schedule();
     });
     this.sessions.on('ready', (account) => {
@@ -60,15 +67,18 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
 
   /** Reads what the page learned before anybody listened: acks and messages that came while the account was away. */
   private async catchUp(account: Account): Promise<void> {
-    const session = this.sessions.readyDriver(account.id).current;
-    const awaited = await this.received.awaitingAcks(account.id, catchUpLimit);
-    const acks = await session.acksOf(awaited);
-    this.acks.push(...acks.map((ack) => ({ accountId: account.id, ...ack })));
+    this.acks.push(...(await this.outcomes.read(account.id)));
     this.schedule();
+    const session = this.sessions.readyDriver(account.id).current;
+    const held = await session.recentIncoming(catchUpLimit);
+    // Also who wrote before the account was linked, as far as WhatsApp Web has it.
+    await this.received.rememberContacts(account.id, held);
     if (!account.lastConnectedAt) return;
-    const since = (account.lastConnectedAt.getTime() - clockSkewMs) / 1000;
-    const missed = (await session.recentIncoming(catchUpLimit)).filter(({ timestamp }) => timestamp >= since);
+    const since = account.lastConnectedAt.getTime() - clockSkewMs;
+    const missed = held.filter(({ timestamp }) => timestamp * 1000 >= since);
     this.incoming.push(...missed.map((message) => ({ account, message })));
+    const changes = await session.recentChanges(since, catchUpLimit);
+    this.changes.push(...changes.map((change) => ({ account, change })));
     this.schedule();
   }
 
@@ -76,7 +86,7 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
     if (this.writing || this.stopping) return;
     this.writing = this.writeSoon().finally(() => {
       this.writing = null;
-      if (this.acks.length > 0 || this.incoming.length > 0) this.schedule();
+      if (this.acks.length + this.incoming.length + this.changes.length > 0) this.schedule();
     });
   }
 
@@ -86,7 +96,12 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
       await this.write();
     } catch (error) {
       this.logger.warn(
-        { err: error, acks: this.acks.length, incoming: this.incoming.length },
+        {
+          err: error,
+          acks: this.acks.length,
+          incoming: this.incoming.length,
+          changes: this.changes.length,
+        },
         'not written yet; trying again',
       );
       await delay(retryMs);
@@ -113,6 +128,12 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
     } catch (error) {
       this.incoming = [...incoming, ...this.incoming];
       throw error;
+    }
+    // After the messages themselves, which may have come in the same moment.
+    while (this.changes.length > 0) {
+      const { account, change } = this.changes[0]!;
+      await this.received.writeChanges(account.id, [change]);
+      this.changes.shift();
     }
   }
 }

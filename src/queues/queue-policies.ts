@@ -38,8 +38,8 @@ export type LaneQueueName = Extract<QueueName, `whatsapp-${string}`>;
 
 export const queueNames = Object.keys(queuePolicies) as QueueName[];
 
-/** Known by name, and nobody puts anything in them yet: a worker accepts them and has nothing to do there. */
-export const unfilledQueues: ReadonlySet<QueueName> = new Set<QueueName>(['messaging', 'campaign-stats']);
+/** Known by name, and nobody puts anything in them before there are campaigns: a worker accepts them and has nothing to do there. */
+export const unfilledQueues: ReadonlySet<QueueName> = new Set<QueueName>(['campaign-stats']);
 
 export class QueueNotFound extends Problem {
   constructor(name: string) {

@@ -3,12 +3,15 @@ import { AccountSessions, OPEN_SESSION, type OpenSession } from '../accounts/acc
 import { InternalAccountsController } from '../accounts/accounts.internal.js';
 import { InternalHealthController } from '../admin/health.internal.js';
 import { Account } from '../accounts/account.entity.js';
+import { PacingReservations } from '../accounts/pacing-reservations.service.js';
 import { SandboxClient } from '../accounts/sandbox-client.js';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { InstancesModule } from '../instances/instances.module.js';
 import { InternalMessagesController } from '../messages/messages.internal.js';
+import { MessageActor } from '../messages/message-actor.service.js';
 import { MessageSender } from '../messages/message-sender.service.js';
 import { SendingService } from '../messages/sending.service.js';
+import { OutcomeFinder } from '../messages/outcome-finder.service.js';
 import { ReceivedService } from '../messages/received.service.js';
 import { InstanceLease } from '../instances/instance-lease.service.js';
 import { OwnAccounts } from '../accounts/own-accounts.service.js';
@@ -28,9 +31,12 @@ import { DatabaseModule } from '../platform/database/database.module.js';
     SandboxClient,
     { provide: OPEN_SESSION, useValue: ((options) => new WhatsAppSession(options)) satisfies OpenSession },
     AccountSessions,
+    PacingReservations,
     MessageSender,
     SendingService,
+    MessageActor,
     ReceivedService,
+    OutcomeFinder,
     SessionListener,
   ],
 })

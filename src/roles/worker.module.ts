@@ -1,4 +1,5 @@
 import { Module } from '@nestjs/common';
+import { FindOutcomesProcessor } from '../messages/find-outcomes.processor.js';
 import { MessagesModule } from '../messages/messages.module.js';
 import { SendMessageProcessor } from '../messages/send-message.processor.js';
 import { DatabaseModule } from '../platform/database/database.module.js';
@@ -10,9 +11,10 @@ import { QueueWorker } from '../queues/queue-worker.service.js';
   imports: [DatabaseModule, MessagesModule],
   providers: [
     SendMessageProcessor,
+    FindOutcomesProcessor,
     {
       provide: QUEUE_PROCESSORS,
-      inject: [SendMessageProcessor],
+      inject: [SendMessageProcessor, FindOutcomesProcessor],
       useFactory: (...processors: unknown[]) => processors,
     },
     JobRunner,

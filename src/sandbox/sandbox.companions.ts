@@ -70,9 +70,11 @@ export class Companions {
     }
   }
 
-  /** Shows the dialogs that the faults want now, and takes the others away. */
-  refreshDialogs(): void {
-    for (const connection of this.online.values()) connection.refreshDialog();
+  /** Makes the connected browsers of one phone, or of everybody, feel the faults that hold now. */
+  applyFaults(phone: string | undefined): void {
+    for (const connection of this.online.values()) {
+      if (phone === undefined || connection.phone === phone) connection.applyFaults();
+    }
   }
 
   private async replace(credential: Credential, connection: SandboxConnection): Promise<boolean> {

@@ -1,6 +1,7 @@
 import { randomBytes, timingSafeEqual } from 'node:crypto';
 import { once } from 'node:events';
 import { type RawData, WebSocket } from 'ws';
+import { type Action, ACTIONS } from './sandbox.actions.js';
 import type { Dialog } from './sandbox.faults.js';
 import type { SandboxNetwork } from './sandbox.network.js';
 import type { QueuedEvent } from './sandbox.outbox.js';
@@ -13,9 +14,19 @@ type BrowserFrame =
   | { t: 'stored'; id: string }
   | { t: 'auth'; id: string; proof: string }
   | { t: 'send'; id: string; to: string; type: string; text: string }
+  | { t: 'chatstate'; to: string; state: string }
   | { t: 'got'; n: number[] }
-  | { t: 'ask'; n: number; q: string; phone?: string; secret?: string }
+  | { t: 'ask'; n: number; q: string; phone?: string; secret?: string; deed?: Deed }
   | { t: 'unknown-module'; name: string };
+
+/** What a page does to a message: its own (`fromMe`) or one of the other party. */
+interface Deed {
+  action: Action;
+  chat: string;
+  fromMe: boolean;
+  id: string;
+  text: string;
+}
 
 /** Why a connection is ended for good: the page must not simply connect again. */
 export type Refusal = 'conflict' | 'unlinked';
@@ -36,6 +47,8 @@ export class SandboxConnection {
   private flushingReceipts: NodeJS.Timeout | undefined;
   private stored: ((id: string) => void) | undefined;
   private dialog: Dialog | null = null;
+  /** What comes is dropped, and nothing is sent: the connection is dead, but nobody was told. */
+  private isSilent = false;
 
   constructor(
     private readonly socket: WebSocket,
@@ -60,7 +73,7 @@ export class SandboxConnection {
 
   /** Sends one frame, if the socket is open. */
   send(frame: object): void {
-    if (!this.isOpen) return;
+    if (!this.isOpen || this.isSilent) return;
     if (this.socket.bufferedAmount > MAX_UNREAD_BYTES) {
       this.network.logger.warn({}, 'a page stopped reading: its connection is cut');
       this.terminate();
@@ -93,6 +106,7 @@ export class SandboxConnection {
     const phone = this.network.phones.find(credential.phone);
     const { syncDelayMs, earlySync, dialog } = this.network.faults.of(credential.phone);
     this.dialog = dialog;
+    this.sendRules();
     const list = [...missed];
     this.send({
       t: 'welcome',
@@ -109,12 +123,27 @@ export class SandboxConnection {
     this.send({ t: 'caught-up' });
   }
 
-  /** Tells the page which dialog it shows, when that has changed. */
-  refreshDialog(): void {
-    const { dialog } = this.network.faults.of(this.phone);
-    if (dialog === this.dialog) return;
+  /** Makes the page feel the faults that hold now. */
+  applyFaults(): void {
+    const { dialog, silent } = this.network.faults.of(this.phone);
+    if (this.isSilent && !silent) this.endSilence();
+    this.sendRules();
+    if (dialog !== this.dialog) this.send({ t: 'dialog', dialog });
     this.dialog = dialog;
-    this.send({ t: 'dialog', dialog });
+    this.isSilent = silent;
+  }
+
+  /** Tells what was kept back; what the page sent meanwhile is lost until it connects anew. */
+  private endSilence(): void {
+    this.isSilent = false;
+    if (this.credential) this.events.push(...this.network.outbox.pending(this.credential.id));
+    this.flushEvents();
+  }
+
+  /** What WhatsApp's programs know by themselves, and what the page is to do to itself. */
+  private sendRules(): void {
+    const { editWindowMs, revokeWindowMs, reloadBeforeSendRate } = this.network.faults.of(this.phone);
+    this.send({ t: 'rules', rules: { editWindowMs, revokeWindowMs, reloadBeforeSendRate } });
   }
 
   /** Hands a credential to the page; true once the page has stored it. */
@@ -180,6 +209,10 @@ export class SandboxConnection {
     this.flushing = undefined;
     const events = this.events;
     this.events = [];
+    if (!this.isOpen) return;
+    for (const { event } of events) {
+      if (event.k === 'ack' && this.credential) this.network.inFlight.end(this.credential.phone, event.id);
+    }
     for (let start = 0; start < events.length; start += EVENTS_PER_FRAME) {
       this.send({ t: 'ev', e: events.slice(start, start + EVENTS_PER_FRAME) });
     }
@@ -191,6 +224,10 @@ export class SandboxConnection {
       frame = JSON.parse(String(data)) as BrowserFrame;
     } catch {
       this.socket.close(1007);
+      return;
+    }
+    if (this.isSilent) {
+      this.network.unheard += 1;
       return;
     }
     this.handle(frame).catch((error: unknown) => {
@@ -212,6 +249,9 @@ export class SandboxConnection {
         return this.authenticate(frame.id, frame.proof);
       case 'send':
         return this.submit(frame.id, frame.to, frame.type, frame.text);
+      case 'chatstate':
+        if (this.credential && frame.state === 'composing') this.network.typing += 1;
+        return;
       case 'got':
         if (this.credential) this.network.outbox.confirm(this.credential.id, frame.n);
         return;
@@ -244,8 +284,12 @@ export class SandboxConnection {
     const { credential, network } = this;
     if (!credential || !network.phones.credential(credential.id)) return;
     const faults = network.faults.of(credential.phone);
-    const refused = faults.refuseRate > 0 && Math.random() < faults.refuseRate;
+    // A repetition of what was accepted is acknowledged again, never refused; its sender may know the ack by now.
+    const isRepeated = network.ledger.has({ from: credential.phone, to, whatsappId: id });
+    if (!isRepeated) network.inFlight.begin(credential.phone, id);
+    const refused = !isRepeated && faults.refuseRate > 0 && Math.random() < faults.refuseRate;
     if (refused || !network.phones.find(to) || text.length > MAX_TEXT_LENGTH) {
+      network.inFlight.end(credential.phone, id);
       this.send({ t: 'refused', id });
       return;
     }
@@ -264,7 +308,13 @@ export class SandboxConnection {
     };
     const accepted = network.delivery.accept(submission, credential.id);
     if (cut) this.terminate();
-    await accepted;
+    const { duplicate } = await accepted;
+    if (!duplicate && faults.reloadAfterSendRate > 0 && Math.random() < faults.reloadAfterSendRate) {
+      network.reloads += 1;
+      this.send({ t: 'reload' });
+      // Not even the ack, which is on its way behind this, is to be heard any more.
+      this.isSilent = true;
+    }
   }
 
   private async answer(frame: Extract<BrowserFrame, { t: 'ask' }>): Promise<void> {
@@ -286,6 +336,9 @@ export class SandboxConnection {
       }
       case 'code':
         return network.pairing.requestCode(this, frame.phone ?? '', frame.secret ?? '');
+      case 'act':
+        if (!credential || !frame.deed) throw new Error('Only a linked browser can do that.');
+        return this.act(credential, frame.deed);
       case 'refresh-qr':
         network.pairing.refresh(this);
         return true;
@@ -296,6 +349,27 @@ export class SandboxConnection {
       default:
         throw new Error(`The sandbox does not know the question "${frame.q}".`);
     }
+  }
+
+  /** @returns when it was done, in milliseconds since 1970 */
+  private async act(
+    { phone }: Credential,
+    { action, chat, fromMe, id, text }: Deed,
+  ): Promise<{ at: number }> {
+    const { phones, delivery } = this.network;
+    if (!ACTIONS.includes(action) || !phones.find(chat) || text.length > MAX_TEXT_LENGTH)
+      throw new Error(`WhatsApp refuses this ${action}.`);
+    if (!fromMe && action !== 'reaction') throw new Error(`Only its sender can ${action} a message.`);
+    const author = fromMe ? phone : chat;
+    const { at } = await delivery.accept({
+      from: phone,
+      to: chat,
+      whatsappId: id,
+      type: action,
+      text,
+      author,
+    });
+    return { at: Date.parse(at) };
   }
 
   private closed(): void {

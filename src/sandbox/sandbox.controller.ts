@@ -7,6 +7,7 @@ import {
   HttpCode,
   NotFoundException,
   Param,
+  Patch,
   Post,
   Put,
   Query,
@@ -15,16 +16,18 @@ import {
 import { Readable } from 'node:stream';
 import {
   CreatePhoneDto,
+  EditMessageDto,
   EnterCodeDto,
   FaultsDto,
   LedgerQueryDto,
   PageDto,
+  ReactDto,
   ScanDto,
   UnlinkDto,
   WriteMessageDto,
 } from './sandbox.dto.js';
 import { NO_FAULTS, type Faults } from './sandbox.faults.js';
-import type { LedgerEntry } from './sandbox.ledger.js';
+import type { InboxEntry, LedgerEntry } from './sandbox.ledger.js';
 import type { SandboxStats } from './sandbox.network.js';
 import { digitsOf, type Phone } from './sandbox.phones.js';
 import { SandboxServer } from './sandbox.server.js';
@@ -91,11 +94,41 @@ export class SandboxPhonesController {
     return delivery.write(phones.require(number).phone, phones.require(to).phone, text);
   }
 
+  /** Its owner reacts to a message, sent or received. */
+  @Post(':phone/messages/:whatsappId/reaction')
+  @HttpCode(200)
+  react(
+    @Param('phone') number: string,
+    @Param('whatsappId') whatsappId: string,
+    @Body() { emoji }: ReactDto,
+  ): Promise<LedgerEntry> {
+    const { phones, delivery } = this.sandbox.network;
+    return delivery.change(phones.require(number).phone, whatsappId, 'reaction', emoji);
+  }
+
+  /** Its owner edits a message that was sent from it. */
+  @Patch(':phone/messages/:whatsappId')
+  edit(
+    @Param('phone') number: string,
+    @Param('whatsappId') whatsappId: string,
+    @Body() { text }: EditMessageDto,
+  ): Promise<LedgerEntry> {
+    const { phones, delivery } = this.sandbox.network;
+    return delivery.change(phones.require(number).phone, whatsappId, 'edit', text);
+  }
+
+  /** Its owner deletes a message for everyone. */
+  @Delete(':phone/messages/:whatsappId')
+  revoke(@Param('phone') number: string, @Param('whatsappId') whatsappId: string): Promise<LedgerEntry> {
+    const { phones, delivery } = this.sandbox.network;
+    return delivery.change(phones.require(number).phone, whatsappId, 'revoke', '');
+  }
+
   @Get(':phone/inbox')
   async inbox(
     @Param('phone') number: string,
     @Query() { cursor, limit }: PageDto,
-  ): Promise<Page<LedgerEntry>> {
+  ): Promise<Page<InboxEntry>> {
     const { phones, ledger } = this.sandbox.network;
     const { phone } = phones.require(number);
     const after = Number(cursor ?? 0);

@@ -1,8 +1,10 @@
 import { randomBytes } from 'node:crypto';
+import { ConflictException, NotFoundException } from '@nestjs/common';
 import type { Companions } from './sandbox.companions.js';
 import type { FaultBoard } from './sandbox.faults.js';
+import { type Action, isAction } from './sandbox.actions.js';
 import type { Ledger, LedgerEntry, Submission } from './sandbox.ledger.js';
-import type { AckEvent, CompanionEvent, Outbox } from './sandbox.outbox.js';
+import type { AckEvent, CompanionEvent, MessageEvent, Outbox } from './sandbox.outbox.js';
 import type { PhoneBook } from './sandbox.phones.js';
 
 interface Dispatch {
@@ -10,6 +12,9 @@ interface Dispatch {
   event: CompanionEvent;
   delayMs: number;
 }
+
+/** How long after the first time the fault `doubleIncoming` tells of a message again. */
+const SECOND_TELLING_MS = 200;
 
 /** Takes messages in, writes them down, and tells everybody concerned. */
 export class Delivery {
@@ -34,9 +39,34 @@ export class Delivery {
     return this.accept({ from, to, whatsappId, type: 'text', text });
   }
 
+  /** Does what a phone's owner does to a message on the phone. */
+  async change(phone: string, whatsappId: string, action: Action, text: string): Promise<LedgerEntry> {
+    const message = await this.ledger.find(phone, whatsappId);
+    if (!message) {
+      throw new NotFoundException(
+        `${phone} neither sent nor received a message ${whatsappId}: GET /ledger has all ids.`,
+      );
+    }
+    if (action !== 'reaction') this.checkMayChange(message, phone, action);
+    const to = message.from === phone ? message.to : message.from;
+    return this.accept({ from: phone, to, whatsappId, type: action, text, author: message.from });
+  }
+
+  private checkMayChange({ from, at, type }: LedgerEntry, phone: string, action: 'edit' | 'revoke'): void {
+    const { editWindowMs, revokeWindowMs } = this.faults.of(phone);
+    const windowMs = action === 'edit' ? editWindowMs : revokeWindowMs;
+    if (from !== phone) throw new ConflictException(`Only its sender, ${from}, can ${action} a message.`);
+    if (Date.now() - Date.parse(at) >= windowMs)
+      throw new ConflictException(`It is too late to ${action} this message: ${windowMs} ms are over.`);
+    if (action === 'edit' && type !== 'text')
+      throw new ConflictException(`Only text can be edited, and this is ${type}.`);
+  }
+
   /** Tells the sender's and the recipient's browsers about a ledger line; again after a crash, which they recognise. */
   handOut(entry: LedgerEntry, origin?: string): void {
-    const dispatches = [...this.forSender(entry, origin), ...this.forRecipient(entry)];
+    const dispatches = isAction(entry)
+      ? [...this.ofAction(entry)]
+      : [...this.forSender(entry, origin), ...this.forRecipient(entry)];
     const queued = this.outbox.add(entry.seq, dispatches);
     dispatches.forEach(({ credential, delayMs }, i) => {
       const event = queued[i];
@@ -57,7 +87,29 @@ export class Delivery {
   private *forRecipient(entry: LedgerEntry): Generator<Dispatch> {
     if (entry.duplicate || entry.to === entry.from) return;
     for (const { id: credential } of this.phones.companionsOf(entry.to)) {
-      yield { credential, event: this.messageEvent(entry, false), delayMs: 0 };
+      const event = this.messageEvent(entry, false);
+      yield { credential, event, delayMs: 0 };
+      if (this.faults.of(entry.to).doubleIncoming)
+        yield { credential, event: { ...event, again: true }, delayMs: SECOND_TELLING_MS };
+    }
+  }
+
+  /** Also for the browser that did it: it may not have lived to hear the answer. */
+  private *ofAction(entry: LedgerEntry & { type: Action }): Generator<Dispatch> {
+    if (entry.duplicate) return;
+    const { type, whatsappId, from, to, author = from, text } = entry;
+    for (const phone of new Set([from, to])) {
+      const event: CompanionEvent = {
+        k: type,
+        id: whatsappId,
+        chat: phone === from ? to : from,
+        fromMe: author === phone,
+        by: from,
+        text,
+        at: Date.parse(entry.at),
+      };
+      for (const { id: credential } of this.phones.companionsOf(phone))
+        yield { credential, event, delayMs: 0 };
     }
   }
 
@@ -72,7 +124,7 @@ export class Delivery {
     }));
   }
 
-  private messageEvent(entry: LedgerEntry, fromMe: boolean): CompanionEvent {
+  private messageEvent(entry: LedgerEntry, fromMe: boolean): MessageEvent {
     return {
       k: 'msg',
       id: entry.whatsappId,

@@ -4,6 +4,7 @@ import { Optional } from '../platform/http/optional.js';
 import { type Dialog, DIALOGS, type Faults } from './sandbox.faults.js';
 
 const TEN_MINUTES_MS = 600_000;
+const TEN_DAYS_MS = 864_000_000;
 
 /** A new phone. */
 export class CreatePhoneDto {
@@ -59,6 +60,22 @@ export class WriteMessageDto {
   @IsNotEmpty()
   @MaxLength(65_536)
   text!: string;
+}
+
+/** What a phone's owner makes of a message that was sent. */
+export class EditMessageDto {
+  @IsString()
+  @IsNotEmpty()
+  @MaxLength(65_536)
+  text!: string;
+}
+
+/** A phone's owner's reaction to a message. */
+export class ReactDto {
+  /** An empty one takes the reaction back. */
+  @IsString()
+  @MaxLength(40)
+  emoji!: string;
 }
 
 /** A page of a list. */
@@ -160,6 +177,44 @@ export class FaultsDto implements Partial<Faults> {
   @Optional()
   @IsBoolean()
   offline?: boolean;
+
+  /** Whether the connections that are open now go dead: frames are taken and nothing is answered. */
+  @Optional()
+  @IsBoolean()
+  silent?: boolean;
+
+  /** Whether browsers are told twice of an incoming message, under the same id. */
+  @Optional()
+  @IsBoolean()
+  doubleIncoming?: boolean;
+
+  /** Share of messages, each once, before which the page reloads itself. */
+  @Optional()
+  @IsNumber()
+  @Min(0)
+  @Max(1)
+  reloadBeforeSendRate?: number;
+
+  /** Share of messages, each once, after which the page is reloaded, before it sees an ack. */
+  @Optional()
+  @IsNumber()
+  @Min(0)
+  @Max(1)
+  reloadAfterSendRate?: number;
+
+  /** How long after it was sent a message can be edited. */
+  @Optional()
+  @IsInt()
+  @Min(0)
+  @Max(TEN_DAYS_MS)
+  editWindowMs?: number;
+
+  /** How long after it was sent a message can be revoked. */
+  @Optional()
+  @IsInt()
+  @Min(0)
+  @Max(TEN_DAYS_MS)
+  revokeWindowMs?: number;
 
   /** How long a QR code is valid; not per phone. */
   @Optional()

@@ -27,6 +27,21 @@ export interface Faults {
   readAcks: boolean;
   /** Connections of linked browsers are turned away, as if the network were down. */
   offline: boolean;
+  /**
+   * The server takes the frames of the browsers that are connected now and answers nothing, as a connection that says
+   * WORKING but is dead. Ends for a browser that connects anew, and for all when the fault is taken back.
+   */
+  silent: boolean;
+  /** Browsers are told of an incoming message a second time, a moment later, under the same id. */
+  doubleIncoming: boolean;
+  /** Share of messages (each once) before which the page reloads itself: nobody has the message. */
+  reloadBeforeSendRate: number;
+  /** Share of messages (each once) after which the page is reloaded: accepted, but the page never heard of it. */
+  reloadAfterSendRate: number;
+  /** How long after it was sent a message can be edited. */
+  editWindowMs: number;
+  /** How long after it was sent a message can be revoked. */
+  revokeWindowMs: number;
   /** How long a QR code is valid. */
   qrLifetimeMs: number;
 }
@@ -44,6 +59,12 @@ export const NO_FAULTS: Readonly<Faults> = {
   deliverAcks: true,
   readAcks: true,
   offline: false,
+  silent: false,
+  doubleIncoming: false,
+  reloadBeforeSendRate: 0,
+  reloadAfterSendRate: 0,
+  editWindowMs: 15 * 60_000,
+  revokeWindowMs: 60 * 3_600_000,
   qrLifetimeMs: 20_000,
 };
 

@@ -2,9 +2,13 @@ import { createReadStream } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ServiceUnavailableException } from '@nestjs/common';
+import { ChangeLog, type Changes, isAction } from './sandbox.actions.js';
 import { Journal } from './sandbox.journal.js';
 
-/** One message that the simulated WhatsApp accepted. Numbers are digits without a plus sign. */
+/**
+ * One message that the simulated WhatsApp accepted, or one action on a message: then `type` says which, `whatsappId` is the
+ * message's, and `text` the new text or the emoji. Numbers are digits without a plus sign.
+ */
 export interface LedgerEntry {
   seq: number;
   at: string;
@@ -14,17 +18,23 @@ export interface LedgerEntry {
   type: string;
   text: string;
   duplicate: boolean;
+  /** Of an action: who wrote the message. */
+  author?: string;
 }
 
 /** What a sender hands over. */
-export type Submission = Pick<LedgerEntry, 'from' | 'to' | 'whatsappId' | 'type' | 'text'>;
+export type Submission = Pick<LedgerEntry, 'from' | 'to' | 'whatsappId' | 'type' | 'text' | 'author'>;
+
+/** A message as the phone that received it shows it now. */
+export type InboxEntry = LedgerEntry & Partial<Changes>;
 
 /** Enough to recognise any repetition that a browser can still cause: it keeps its last 5,000 messages. */
 const REMEMBERED_IDS_PER_PHONE = 50_000;
 const LINES_PER_MARK = 256;
 
 interface Inbox {
-  ids: Set<string>;
+  /** Where each message is in the lists below. */
+  ids: Map<string, number>;
   offsets: number[];
   lengths: number[];
 }
@@ -36,7 +46,10 @@ interface Inbox {
 export class Ledger {
   accepted = 0;
   duplicates = 0;
+  /** How many edits, reactions and revocations were accepted. */
+  actions = 0;
   private seq = 0;
+  private readonly changes = new ChangeLog();
   private readonly inboxes = new Map<string, Inbox>();
   /** marks[i] is the offset of the line with seq i * LINES_PER_MARK + 1. */
   private marks: number[] = [];
@@ -67,7 +80,10 @@ export class Ledger {
       whatsappId: submission.whatsappId,
       type: submission.type,
       text: submission.text,
-      duplicate: this.inboxOf(submission.to).ids.has(idKey(submission)),
+      duplicate: isAction(submission)
+        ? this.changes.has(submission)
+        : this.inboxOf(submission.to).ids.has(idKey(submission)),
+      ...(submission.author === undefined ? {} : { author: submission.author }),
     };
     const { offset, length, written } = this.journal.append(JSON.stringify(entry));
     this.index(entry, offset, length);
@@ -106,8 +122,8 @@ export class Ledger {
     }
   }
 
-  /** What a phone received, in order of arrival, without repetitions. */
-  async inbox(phone: string, after: number, limit: number): Promise<LedgerEntry[]> {
+  /** What a phone received, in order of arrival, without repetitions, as its owner sees it now. */
+  async inbox(phone: string, after: number, limit: number): Promise<InboxEntry[]> {
     await this.journal.flush();
     const inbox = this.inboxes.get(phone);
     if (!inbox) return [];
@@ -115,12 +131,32 @@ export class Ledger {
     if (wanted.length === 0) return [];
     const file = await open(this.journal.path, 'r');
     try {
-      return await Promise.all(
+      const entries = await Promise.all(
         wanted.map((offset, i) => readEntry(file, offset, inbox.lengths[after + i] ?? 0)),
       );
+      return entries.map((entry) => ({ ...entry, ...this.changes.of(entry) }));
     } finally {
       await file.close();
     }
+  }
+
+  /** The message with this id that a phone sent or received, of those that its id is remembered of. */
+  async find(phone: string, whatsappId: string): Promise<LedgerEntry | undefined> {
+    for (const [owner, inbox] of this.inboxes) {
+      for (const [key, place] of inbox.ids) {
+        const [from, id] = key.split(':');
+        if (id === whatsappId && (from === phone || owner === phone)) {
+          const [entry] = await this.inbox(owner, place, 1);
+          return entry;
+        }
+      }
+    }
+    return undefined;
+  }
+
+  /** Whether the recipient has received this message already. */
+  has(submission: Pick<Submission, 'from' | 'to' | 'whatsappId'>): boolean {
+    return this.inboxes.get(submission.to)?.ids.has(idKey(submission)) ?? false;
   }
 
   /** How many different messages a phone received. */
@@ -134,6 +170,8 @@ export class Ledger {
       this.seq = 0;
       this.accepted = 0;
       this.duplicates = 0;
+      this.actions = 0;
+      this.changes.clear();
       this.marks = [];
       this.inboxes.clear();
     });
@@ -151,13 +189,18 @@ export class Ledger {
       this.duplicates += 1;
       return;
     }
+    if (isAction(entry)) {
+      this.actions += 1;
+      this.changes.add(entry);
+      return;
+    }
     this.accepted += 1;
     const inbox = this.inboxOf(entry.to);
+    inbox.ids.set(idKey(entry), inbox.offsets.length);
     inbox.offsets.push(offset);
     inbox.lengths.push(length);
-    inbox.ids.add(idKey(entry));
     if (inbox.ids.size > REMEMBERED_IDS_PER_PHONE) {
-      for (const oldest of inbox.ids) {
+      for (const oldest of inbox.ids.keys()) {
         inbox.ids.delete(oldest);
         break;
       }
@@ -167,7 +210,7 @@ export class Ledger {
   private inboxOf(phone: string): Inbox {
     let inbox = this.inboxes.get(phone);
     if (!inbox) {
-      inbox = { ids: new Set(), offsets: [], lengths: [] };
+      inbox = { ids: new Map(), offsets: [], lengths: [] };
       this.inboxes.set(phone, inbox);
     }
     return inbox;

@@ -3,6 +3,7 @@ import { NotFoundException } from '@nestjs/common';
 import { Companions } from './sandbox.companions.js';
 import { Delivery } from './sandbox.delivery.js';
 import { FaultBoard, type Faults } from './sandbox.faults.js';
+import { InFlight } from './sandbox.in-flight.js';
 import { Ledger, type LedgerEntry } from './sandbox.ledger.js';
 import type { SandboxLogger } from './sandbox.logger.js';
 import { Outbox } from './sandbox.outbox.js';
@@ -16,7 +17,16 @@ export interface SandboxStats {
   online: number;
   accepted: number;
   duplicates: number;
+  actions: number;
+  /** How often a browser showed somebody that it types. */
+  typing: number;
+  /** Frames of browsers that the fault `silent` dropped. */
+  unheard: number;
+  /** How often the fault `reloadAfterSendRate` had a page reloaded. */
+  reloads: number;
   conflicts: number;
+  /** The most messages of one sender that were on their way at the same time, without an ack. */
+  maxInFlight: number;
   offlineQueued: number;
   offlineDropped: number;
   unknownModules: Record<string, number>;
@@ -27,9 +37,13 @@ const MAX_UNKNOWN_MODULES = 200;
 /** The simulated WhatsApp behind the pages: phones, what was sent, and who is connected. */
 export class SandboxNetwork {
   readonly faults = new FaultBoard();
+  readonly inFlight = new InFlight();
   readonly pairing: Pairing;
   readonly companions: Companions;
   readonly delivery: Delivery;
+  typing = 0;
+  unheard = 0;
+  reloads = 0;
   private readonly unknownModules = new Map<string, number>();
 
   private constructor(
@@ -62,14 +76,14 @@ export class SandboxNetwork {
   putFaults(faults: Partial<Faults>, phone?: string): Faults {
     const inForce = this.faults.put(faults, phone);
     if (inForce.offline) this.companions.cut(phone);
-    this.companions.refreshDialogs();
+    this.companions.applyFaults(phone);
     return inForce;
   }
 
   /** Removes the faults of everybody and of every phone. */
   clearFaults(): void {
     this.faults.clear();
-    this.companions.refreshDialogs();
+    this.companions.applyFaults(undefined);
   }
 
   /** Unlinks a browser: its page, now or when it comes back, logs out. */
@@ -96,6 +110,10 @@ export class SandboxNetwork {
     await this.ledger.clear();
     this.outbox.ledgerCleared();
     this.companions.conflicts = 0;
+    this.typing = 0;
+    this.unheard = 0;
+    this.reloads = 0;
+    this.inFlight.clear();
     this.unknownModules.clear();
   }
 
@@ -117,7 +135,12 @@ export class SandboxNetwork {
       online: this.companions.onlineCount,
       accepted: this.ledger.accepted,
       duplicates: this.ledger.duplicates,
+      actions: this.ledger.actions,
+      typing: this.typing,
+      unheard: this.unheard,
+      reloads: this.reloads,
       conflicts: this.companions.conflicts,
+      maxInFlight: this.inFlight.max,
       offlineQueued: this.outbox.size,
       offlineDropped: this.outbox.dropped,
       unknownModules: Object.fromEntries(this.unknownModules),

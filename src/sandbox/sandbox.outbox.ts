@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import type { Action } from './sandbox.actions.js';
 import { Journal } from './sandbox.journal.js';
 
 /** A message for a linked browser: one that its phone received, or one that its owner wrote elsewhere. */
@@ -14,6 +15,8 @@ export interface MessageEvent {
   t: number;
   /** The sender's name. */
   name: string;
+  /** It has been told before, and the page is to behave as if it had not noticed. */
+  again?: true;
 }
 
 /** The progress of a message that the account wrote: 1 server, 2 device, 3 read. */
@@ -24,8 +27,24 @@ export interface AckEvent {
   ack: number;
 }
 
+/** What somebody did to a message that was sent. */
+export interface ActionEvent {
+  k: Action;
+  /** The message. */
+  id: string;
+  chat: string;
+  /** Whether this account wrote the message. */
+  fromMe: boolean;
+  /** The number of whoever did it. */
+  by: string;
+  /** The new text, or the emoji: an empty one takes the reaction back. */
+  text: string;
+  /** Milliseconds since 1970. */
+  at: number;
+}
+
 /** What the server tells a linked browser, at least once and in order. */
-export type CompanionEvent = MessageEvent | AckEvent;
+export type CompanionEvent = MessageEvent | AckEvent | ActionEvent;
 
 /** An event with the number under which the browser confirms it. */
 export interface QueuedEvent {

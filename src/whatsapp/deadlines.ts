@@ -1,17 +1,6 @@
-import { setTimeout as delay } from 'node:timers/promises';
-
 /** @throws when `work` takes longer than `ms` */
 export async function withDeadline<Result>(work: Promise<Result>, ms: number): Promise<Result> {
-  const timer = new AbortController();
-  const timeout = delay(ms, undefined, { signal: timer.signal, ref: false }).then(() => {
-    throw new Error(`The page did not answer within ${ms} ms.`);
-  });
-  try {
-    return await Promise.race([work, timeout]);
-  } finally {
-    timer.abort();
-    timeout.catch(() => undefined);
-  }
+  return race(work, ms, (_resolve, reject) => reject(new Error(`The page did not answer within ${ms} ms.`)));
 }
 
 /** What `work` comes to within `ms`, else undefined. */
@@ -19,11 +8,22 @@ export async function within<Result>(
   work: Promise<Result> | undefined,
   ms: number,
 ): Promise<Result | undefined> {
-  const timer = new AbortController();
-  const timeout = delay(ms, undefined, { signal: timer.signal, ref: false }).catch(() => undefined);
+  return race<Result | undefined>(work, ms, (resolve) => resolve(undefined));
+}
+
+/** A bare timer: every send has one, and an abort signal with its errors costs more than the rest of the send here. */
+async function race<Result>(
+  work: Promise<Result> | undefined,
+  ms: number,
+  onLate: (resolve: (value: Result | PromiseLike<Result>) => void, reject: (error: Error) => void) => void,
+): Promise<Result> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<Result>((resolve, reject) => {
+    timer = setTimeout(() => onLate(resolve, reject), ms).unref();
+  });
   try {
-    return await Promise.race([work, timeout]);
+    return await Promise.race([work as Promise<Result>, late]);
   } finally {
-    timer.abort();
+    clearTimeout(timer);
   }
 }

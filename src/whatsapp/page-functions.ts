@@ -19,6 +19,8 @@ export type PageSendResult =
 export interface PageMessage {
   whatsappId: string;
   chatId: string;
+  /** The other chat id of the same person, who has a phone number and a hidden one, where the page knows it. */
+  alias: string | null;
   from: string;
   to: string;
   type: string;
@@ -26,43 +28,94 @@ export interface PageMessage {
   timestamp: number;
 }
 
-interface PageModel {
+/** What became of a message after it was sent. `at` is when, in milliseconds since 1970, by the clock of whoever did it. */
+export type PageChange = { whatsappId: string; at: number } & (
+  | { kind: 'edited'; text: string }
+  | { kind: 'revoked' }
+  /** `from` is a chat id, and null for this account itself; an empty emoji takes the reaction back. */
+  | { kind: 'reaction'; from: string | null; emoji: string }
+);
+
+/** A text to be sent. */
+export interface PageSend {
+  chatId: string;
+  text: string;
+  /** The id that it gets, or has already. */
+  whatsappId: string;
+  /** Looks for that id in the page's storage too; for every attempt but the first. */
+  thorough: boolean;
+  /** How long an ack is waited for. */
+  timeoutMs: number;
+  /** Shows the recipient "typing…" for that long before the send; 0 does not. */
+  typingMs: number;
+  /** Asks WhatsApp whether the number is registered, and sends nothing when it is not. */
+  checkNumber: boolean;
+}
+
+/** Which message of the page is meant. */
+export interface PageTarget {
+  chatId: string;
+  whatsappId: string;
+  fromMe: boolean;
+  /** The chat id of whoever wrote it, for one that came from a group. */
+  author: string | null;
+}
+
+export interface PageModel {
   id: { id: string; fromMe: boolean; _serialized: string };
   ack?: number;
+  type?: string;
+  body?: string;
+  latestEditSenderTimestampMs?: number;
+  /** Of a revoked message: the one that it stands for. */
+  protocolMessageKey?: { id: string };
+  revokeTimestamp?: number;
+  hasReaction?: boolean;
 }
 
-interface PageChat {
+export interface PageChat {
   id: { _serialized: string; isLid(): boolean; isGroup?(): boolean };
   groupMetadata?: { isLidAddressingMode?: boolean };
+  msgs?: { getModelsArray(): PageModel[] };
 }
 
-interface PageWindow {
+/** A reaction as the library hands it over. */
+interface PageReaction {
+  id: { fromMe: boolean };
+  reactionParentKey: { id: string };
+  reactionText: string;
+  reactionTimestamp: number;
+  senderUserJid: string;
+}
+
+export interface PageWindow {
   require(name: string): any; // eslint-disable-line @typescript-eslint/no-explicit-any -- WhatsApp's modules have no types
   WWebJS: any; // eslint-disable-line @typescript-eslint/no-explicit-any -- nor has the injected library
   onAppStateHasSyncedEvent?: () => void;
   onMessageAckEvent: (message: PageModel, ack: number) => void;
-  onAddMessageEvent: (message: PageModel & Record<string, string>) => void;
+  onAddMessageEvent: (message: PageModel & Record<string, any>) => void; // eslint-disable-line @typescript-eslint/no-explicit-any
   onChangeMessageEvent: () => void;
+  onChangeMessageTypeEvent: (message: PageModel) => void;
+  onEditMessageEvent: (message: PageModel, text: string) => void;
+  onReaction: (reactions: PageReaction[]) => void;
   onChatUnreadCountEvent: () => void;
   /** The binding that hands a batch of {@link PageEvent}s to the instance, as JSON. */
   flotillaEmit: (events: string) => void;
   flotilla?: {
     nextId: string | null;
     keyOf(chat: PageChat, id: string): string;
+    aliasOf(chatId: string): string | null;
     find(key: string, thorough: boolean): Promise<PageModel | undefined>;
-    send(
-      chatId: string,
-      text: string,
-      id: string,
-      thorough: boolean,
-      timeoutMs: number,
-    ): Promise<PageSendResult>;
+    locate(target: PageTarget): Promise<{ chat: PageChat; message: PageModel } | null>;
+    previewOf(text: string): Promise<object>;
+    revocationOf(message: PageModel): PageChange;
+    send(send: PageSend): Promise<PageSendResult>;
   };
 }
 
 /** What the page tells the instance of messages. */
 export type PageEvent =
-  { kind: 'ack'; whatsappId: string; ack: number } | { kind: 'message'; message: PageMessage };
+  { kind: 'ack'; whatsappId: string; ack: number } | { kind: 'message'; message: PageMessage } | PageChange;
 
 /** What is used of an element of the page. */
 interface PageElement {
@@ -100,6 +153,16 @@ export function installFlotilla(gatherMs: number): void {
     return found?.wid !== undefined;
   };
 
+  /** A typing indicator delays no message: it is not waited for, and one that fails is missed by nobody. */
+  const showTyping = async (chat: PageChat, ms: number) => {
+    const show = (state: string) => {
+      window.WWebJS.sendChatstate(state, chat.id._serialized).catch(() => undefined);
+    };
+    show('typing');
+    await new Promise((resolve) => setTimeout(resolve, ms));
+    show('stop');
+  };
+
   /** What the library's own link preview adds to a message, within a time of its own: a slow site delays no message long. */
   const previewOf = async (text: string): Promise<object> => {
     const link = window.require('WALinkify').findLink(text);
@@ -112,6 +175,43 @@ export function installFlotilla(gatherMs: number): void {
 
   const flotilla: NonNullable<PageWindow['flotilla']> = {
     nextId: null,
+    previewOf,
+    revocationOf: ({ id, protocolMessageKey, revokeTimestamp }) => ({
+      kind: 'revoked',
+      whatsappId: protocolMessageKey?.id ?? id.id,
+      at: revokeTimestamp ? revokeTimestamp * 1000 : Date.now(),
+    }),
+    locate: async ({ chatId, whatsappId, fromMe, author }) => {
+      const chat: PageChat | null = await window.WWebJS.getChat(chatId, { getAsModel: false }).catch(
+        () => null,
+      );
+      if (!chat) return null;
+      // The page may know the chat under another address than the one that the message came with.
+      const held = chat.msgs?.getModelsArray().find(({ id }) => id.id === whatsappId && id.fromMe === fromMe);
+      if (held) return { chat, message: held };
+      const participant = author && window.require('WAWebWidFactory').createWid(author);
+      const key = fromMe
+        ? flotilla.keyOf(chat, whatsappId)
+        : new MsgKey({
+            fromMe: false,
+            remote: chat.id,
+            id: whatsappId,
+            ...(participant ? { participant } : {}),
+          })._serialized;
+      const message = await flotilla.find(key, true);
+      return message ? { chat, message } : null;
+    },
+    aliasOf: (chatId) => {
+      if (!chatId.endsWith('@c.us') && !chatId.endsWith('@lid')) return null;
+      try {
+        const wid = window.require('WAWebWidFactory').createWid(chatId);
+        const { getCurrentLid, getPhoneNumber } = window.require('WAWebApiContact');
+        return (chatId.endsWith('@lid') ? getPhoneNumber(wid) : getCurrentLid(wid))?._serialized ?? null;
+      } catch {
+        // A message without its sender's other id is better than no message.
+        return null;
+      }
+    },
     // The key exactly as the library's sendMessage makes it: in a group it names the participant too.
     keyOf: (chat, id) => {
       const { getMaybeMeLidUser, getMaybeMePnUser } = window.require('WAWebUserPrefsMeUser');
@@ -124,7 +224,7 @@ export function installFlotilla(gatherMs: number): void {
     // A page that was reloaded has its older messages in storage only.
     find: async (key, thorough) =>
       Msg.get(key) ?? (thorough ? (await Msg.getMessagesById([key]))?.messages?.[0] : undefined),
-    send: async (chatId, text, id, thorough, timeoutMs) => {
+    send: async ({ chatId, text, whatsappId: id, thorough, timeoutMs, typingMs, checkNumber }) => {
       let chat: PageChat | undefined;
       let failure: unknown = new Error(`WhatsApp gave no chat for ${chatId}`);
       try {
@@ -140,8 +240,12 @@ export function installFlotilla(gatherMs: number): void {
       }
 
       const key = flotilla.keyOf(chat, id);
-      const deadline = Date.now() + timeoutMs;
       let message = await flotilla.find(key, thorough);
+      // A hidden number cannot be asked for; whoever has one wrote from it.
+      if (!message && checkNumber && chatId.endsWith('@c.us') && !(await isRegistered(chatId)))
+        return { outcome: 'not_registered' };
+      if (!message && typingMs > 0) await showTyping(chat, typingMs);
+      const deadline = Date.now() + timeoutMs;
       if (!message) {
         const preview = await previewOf(text);
         let timer;
@@ -183,6 +287,8 @@ export function installFlotilla(gatherMs: number): void {
     if (message.id.fromMe) tell({ kind: 'ack', whatsappId: message.id.id, ack });
   };
   window.onAddMessageEvent = (message) => {
+    // What was revoked before it came here leaves a mark, which is no message.
+    if (message.type === 'revoked') return tell(flotilla.revocationOf(message));
     if (message.id.fromMe) return;
     const { from, to, author, type, body, t } = message;
     const serialized = (wid: unknown) =>
@@ -192,6 +298,7 @@ export function installFlotilla(gatherMs: number): void {
       message: {
         whatsappId: message.id.id,
         chatId: serialized(from),
+        alias: flotilla.aliasOf(serialized(from)),
         from: serialized(author ?? from),
         to: serialized(to),
         type: type!,
@@ -200,23 +307,33 @@ export function installFlotilla(gatherMs: number): void {
       },
     });
   };
+  window.onChangeMessageTypeEvent = (message) => {
+    if (message.type === 'revoked') tell(flotilla.revocationOf(message));
+  };
+  window.onEditMessageEvent = ({ id, type, latestEditSenderTimestampMs: at }, text) => {
+    // A revoked message loses its text too.
+    if (type !== 'revoked')
+      tell({ kind: 'edited', whatsappId: id.id, text: text ?? '', at: at ?? Date.now() });
+  };
+  window.onReaction = (reactions) => {
+    for (const { id, reactionParentKey, reactionText, reactionTimestamp, senderUserJid } of reactions) {
+      tell({
+        kind: 'reaction',
+        whatsappId: reactionParentKey.id,
+        from: id.fromMe ? null : senderUserJid,
+        emoji: reactionText ?? '',
+        at: reactionTimestamp,
+      });
+    }
+  };
   window.onChangeMessageEvent = () => undefined;
   window.onChatUnreadCountEvent = () => undefined;
 }
 
-/**
- * Sends a text under a given id, unless the page knows that id already: then it says how far that message got.
- * @param thorough looks into the page's storage too; for every attempt but the first
- */
-export function sendText(
-  chatId: string,
-  text: string,
-  id: string,
-  thorough: boolean,
-  timeoutMs: number,
-): Promise<PageSendResult> {
+/** Sends a text under a given id, unless the page knows that id already: then it says how far that message got. */
+export function sendText(send: PageSend): Promise<PageSendResult> {
   if (!window.flotilla) return Promise.resolve({ outcome: 'not_ready' });
-  return window.flotilla.send(chatId, text, id, thorough, timeoutMs);
+  return window.flotilla.send(send);
 }
 
 /** How far messages got that this account sent, by their ids; those the page does not know are left out. */
@@ -237,14 +354,15 @@ export function recentIncoming(limit: number): PageMessage[] {
   const { Msg } = window.require('WAWebCollections');
   const models: (PageModel & Record<string, any>)[] = Msg.getModelsArray(); // eslint-disable-line @typescript-eslint/no-explicit-any
   return models
-    .filter((model) => !model.id.fromMe)
+    .filter((model) => !model.id.fromMe && model.type !== 'revoked')
     .slice(-limit)
     .map((model) => ({
       whatsappId: model.id.id,
       chatId: model.from?._serialized ?? String(model.from),
+      alias: window.flotilla?.aliasOf(model.from?._serialized ?? String(model.from)) ?? null,
       from: model.author?._serialized ?? model.from?._serialized ?? String(model.from),
       to: model.to?._serialized ?? String(model.to),
-      type: model.type,
+      type: String(model.type),
       text: model.body ?? '',
       timestamp: model.t,
     }));

@@ -6,7 +6,9 @@ import { launchOptions, type Network } from './browser-launch.js';
 import { within, withDeadline } from './deadlines.js';
 import { DialogWatch, dialogTextLength, probeLimitMs } from './dialog-watch.js';
 import { browsersEnded, groupEnded, memoryOf } from './browser-processes.js';
+import { PageBridge } from './page-bridge.js';
 import { claimProfile } from './browser-profile.js';
+import { actOn, type PageAction, type PageActionResult, recentChanges } from './page-actions.js';
 import {
   acksOf,
   announceSynced,
@@ -14,9 +16,12 @@ import {
   hasFlotilla,
   installFlotilla,
   logOut,
+  type PageChange,
   type PageEvent,
   type PageMessage,
+  type PageSend,
   type PageSendResult,
+  type PageTarget,
   recentIncoming,
   reconnectSocket,
   sendText,
@@ -66,6 +71,8 @@ export interface SessionEvents {
   /** WhatsApp's ack of a message: −1 error, 1 server, 2 device, 3 read, 4 played. */
   ack: [ack: { whatsappId: string; ack: number }];
   message: [message: PageMessage];
+  /** A message was edited, revoked or reacted to, by whomever. */
+  change: [change: PageChange];
   /** The session has ended without being asked to; its browser is gone. */
   closed: [reason: CloseReason, detail: string];
 }
@@ -93,6 +100,9 @@ const probeMs = 250;
 const gatherMs = 20;
 /** How long a page may take for a short answer. */
 const answerMs = 15_000;
+/** How long WhatsApp may take for an edit, a revocation or a reaction. */
+const actionMs = 10_000;
+const longestTypingMs = 10_000;
 /** A killed browser is gone in some 20 ms, on a machine that has time for it. */
 const killMs = 1_000;
 const finishSendsMs = 10_000;
@@ -112,7 +122,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   private isAuthenticated = false;
   /** How often the page was seen to have synced although the library did not hear of it. */
   private syncedUnheard = 0;
-  private isBound = false;
+  private bridge: PageBridge | null = null;
   private qrsShown = 0;
   private starting: Promise<void> | null = null;
   private confirmedLogout: (() => void) | null = null;
@@ -239,26 +249,39 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   }
 
   /**
-   * Sends a text under `whatsappId`, or tells how far that id got when WhatsApp knows it already.
+   * Sends a text under its WhatsApp id, or tells how far that id got when WhatsApp knows it already.
    * @throws when the page was lost or does not answer: the outcome is uncertain
    */
-  async sendText(
-    chatId: string,
-    text: string,
-    whatsappId: string,
-    thorough: boolean,
-    timeoutMs: number,
-  ): Promise<PageSendResult> {
-    const sending = withDeadline(
-      this.page.evaluate(sendText, chatId, text, whatsappId, thorough, timeoutMs),
-      timeoutMs + answerMs,
-    );
+  async sendText(send: PageSend): Promise<PageSendResult> {
+    const typingMs = Math.min(send.typingMs, longestTypingMs);
+    if (!this.bridge) return { outcome: 'not_ready' };
+    const sending = this.bridge.call(sendText, { ...send, typingMs });
+    return this.finishing(sending, send.timeoutMs + typingMs + answerMs);
+  }
+
+  /**
+   * Edits or revokes a message that was sent, or reacts to one.
+   * @throws when the page was lost, does not answer or WhatsApp refuses: whether it was done is uncertain, and doing it
+   * again is safe
+   */
+  async act(target: PageTarget, action: PageAction): Promise<PageActionResult> {
+    return this.finishing(this.page.evaluate(actOn, target, action, actionMs), actionMs + answerMs);
+  }
+
+  /** What is under way when the session is stopped, and may finish. */
+  private async finishing<Result>(work: Promise<Result>, limitMs: number): Promise<Result> {
+    const sending = withDeadline(work, limitMs);
     this.sends.add(sending);
     try {
       return await sending;
     } finally {
       this.sends.delete(sending);
     }
+  }
+
+  /** What became of the messages that the page holds, since a time (milliseconds since 1970). */
+  async recentChanges(since: number, limit: number): Promise<PageChange[]> {
+    return withDeadline(this.page.evaluate(recentChanges, since, limit), answerMs);
   }
 
   /** Makes the connection to WhatsApp anew; the page stays as it is. */
@@ -363,7 +386,10 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     if (this.ended) return;
     try {
       // A page that was reloaded becomes ready again, and has lost what was installed in it.
-      await withDeadline(this.bindEvents(), answerMs);
+      this.bridge ??= await withDeadline(
+        PageBridge.open(this.page, (event) => this.tell(event)),
+        answerMs,
+      );
       await withDeadline(this.page.evaluate(installFlotilla, gatherMs), answerMs);
     } catch (error) {
       await this.close('crashed', `the page was lost while it became ready: ${String(error)}`);
@@ -379,20 +405,10 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     });
   }
 
-  /** Lets the page tell its events, one way: unlike puppeteer's exposed functions a binding waits for no answer. */
-  private async bindEvents(): Promise<void> {
-    if (this.isBound) return;
-    this.isBound = true;
-    const devtools = await this.page.createCDPSession();
-    devtools.on('Runtime.bindingCalled', ({ name, payload }) => {
-      if (name !== 'flotillaEmit') return;
-      for (const event of JSON.parse(payload) as PageEvent[]) {
-        if (event.kind === 'ack') this.emit('ack', event);
-        else this.emit('message', event.message);
-      }
-    });
-    await devtools.send('Runtime.enable');
-    await devtools.send('Runtime.addBinding', { name: 'flotillaEmit' });
+  private tell(event: PageEvent): void {
+    if (event.kind === 'ack') this.emit('ack', event);
+    else if (event.kind === 'message') this.emit('message', event.message);
+    else this.emit('change', event);
   }
 
   /** Follows the browser and its page from the launch to the end, and gives up when a phase of the start is late. */

@@ -1,4 +1,5 @@
 import { Column, CreateDateColumn, Entity, PrimaryColumn, UpdateDateColumn } from 'typeorm';
+import type { PacingDto } from './pacing.dto.js';
 
 export const unknownPolicies = ['hold', 'resend'] as const;
 export type UnknownPolicy = (typeof unknownPolicies)[number];
@@ -11,6 +12,10 @@ export class Workspace {
 
   @Column('text')
   name!: string;
+
+  /** How carefully its accounts send, where they do not say otherwise. */
+  @Column('jsonb', { nullable: true })
+  pacing!: PacingDto | null;
 
   /** What becomes of a message of unknown outcome: a person decides, or it is sent again under its one WhatsApp id. */
   @Column('text', { name: 'unknown_policy', default: 'hold' })

@@ -1,17 +1,21 @@
 import { isIP } from 'node:net';
+import { Type } from 'class-transformer';
 import {
   ArrayMaxSize,
   IsArray,
   IsIn,
   IsISO8601,
+  IsObject,
   IsOptional,
   IsString,
   Length,
   registerDecorator,
+  ValidateNested,
   type ValidationOptions,
 } from 'class-validator';
 import { Optional } from '../platform/http/optional.js';
 import { keyRoles, type ApiKey, type KeyRole } from './api-key.entity.js';
+import { PacingDto } from './pacing.dto.js';
 import { unknownPolicies, type UnknownPolicy, type Workspace } from './workspace.entity.js';
 
 export class CreateWorkspaceDto {
@@ -26,6 +30,13 @@ export class UpdateWorkspaceDto {
   @IsString()
   @Length(1, 200)
   name?: string;
+
+  /** How carefully its accounts send, where they do not say otherwise; replaces what was set before, null: the defaults. */
+  @IsOptional()
+  @ValidateNested()
+  @Type(() => PacingDto)
+  @IsObject()
+  pacing?: PacingDto | null;
 
   /** What becomes of a message of which nobody can tell whether it was sent: it waits for a person, or is sent again under its one WhatsApp id. */
   @Optional()
@@ -79,6 +90,7 @@ export class CreateApiKeyDto {
 export class WorkspaceResponse {
   id!: string;
   name!: string;
+  pacing!: PacingDto | null;
   unknownPolicy!: UnknownPolicy;
   createdAt!: string;
   updatedAt!: string;
@@ -110,6 +122,7 @@ export function toWorkspaceResponse(workspace: Workspace): WorkspaceResponse {
   return {
     id: workspace.id,
     name: workspace.name,
+    pacing: workspace.pacing,
     unknownPolicy: workspace.unknownPolicy,
     createdAt: workspace.createdAt.toISOString(),
     updatedAt: workspace.updatedAt.toISOString(),

@@ -1,7 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { InjectRepository } from '@nestjs/typeorm';
 import { createHash, randomBytes } from 'node:crypto';
-import { LessThan, Repository } from 'typeorm';
+import { type EntityManager, LessThan, Repository } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { given } from '../platform/database/given.js';
 import type { PageQuery } from '../platform/http/pagination.js';
@@ -31,6 +31,7 @@ export function hashKey(key: string): Buffer {
 @Injectable()
 export class WorkspacesService {
   private readonly beforeDelete: ((workspaceId: string) => Promise<void>)[] = [];
+  private readonly afterPacing: ((manager: EntityManager, workspaceId: string) => Promise<void>)[] = [];
 
   constructor(
     @InjectRepository(Workspace) private readonly workspaces: Repository<Workspace>,
@@ -60,7 +61,16 @@ export class WorkspacesService {
   /** @throws WorkspaceNotFound */
   async update(id: string, changes: UpdateWorkspaceDto): Promise<Workspace> {
     const workspace = await this.get(id);
-    return this.workspaces.save(Object.assign(workspace, given(changes)));
+    return this.workspaces.manager.transaction(async (manager) => {
+      const changed = await manager.save(Object.assign(workspace, given(changes)));
+      if (changes.pacing !== undefined) for (const follow of this.afterPacing) await follow(manager, id);
+      return changed;
+    });
+  }
+
+  /** What follows from new pacing settings, in the transaction of the change, for those who know: its accounts send by them. */
+  onPacing(follow: (manager: EntityManager, workspaceId: string) => Promise<void>): void {
+    this.afterPacing.push(follow);
   }
 
   /** What else has to end when a workspace is deleted, for those who know: its accounts are linked to phones. */

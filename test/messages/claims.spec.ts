@@ -3,6 +3,7 @@ import { getDataSourceToken } from '@nestjs/typeorm';
 import type { DataSource } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { PacingReservations } from '../../src/accounts/pacing-reservations.service.js';
 import { LanesService } from '../../src/messages/lanes.service.js';
 import type { MessageSender } from '../../src/messages/message-sender.service.js';
 import { strictOrder } from '../../src/messages/message-rows.js';
@@ -11,6 +12,9 @@ import { ReceivedService } from '../../src/messages/received.service.js';
 import { SendingService } from '../../src/messages/sending.service.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import { createContext } from '../../src/platform/start-role.js';
+import { OutcomesService } from '../../src/messages/outcomes.service.js';
+import { QueueStates } from '../../src/queues/queue-states.service.js';
+import { QueuesService } from '../../src/queues/queues.service.js';
 import { WorkerModule } from '../../src/roles/worker.module.js';
 import { scratchDatabase } from '../scratch-database.js';
 
@@ -31,7 +35,13 @@ beforeAll(async () => {
   context = await createContext(WorkerModule, scratch.config, createLogger('test', 'silent'));
   database = context.get<DataSource>(getDataSourceToken());
   messages = context.get(MessagesService);
-  sending = new SendingService(database, neverSends, scratch.config, createLogger('test', 'silent'));
+  sending = new SendingService(
+    database,
+    neverSends,
+    new PacingReservations(database),
+    scratch.config,
+    createLogger('test', 'silent'),
+  );
   received = new ReceivedService(database);
 });
 afterAll(async () => {
@@ -207,5 +217,42 @@ describe('an incoming message', () => {
       [accountId],
     );
     expect(stored).toEqual([{ type: 'text', sender: '6281', status: 'received' }]);
+  });
+});
+
+describe('a paused queue', () => {
+  it('holds its messages, and those of the other queues have a head all the same', async () => {
+    const states = context.get(QueueStates);
+    const lanes = context.get(LanesService);
+    const queue = context.get(QueuesService).queue('whatsapp-normal');
+    await accept('held', { priority: 'high' });
+    const id = await accept('goes on');
+    await states.pause('whatsapp-high');
+    try {
+      await queue.drain();
+      await lanes.sweep();
+      expect(await queue.getJob(`message-${id}`)).toBeDefined();
+    } finally {
+      await states.resume('whatsapp-high');
+    }
+  });
+});
+
+describe('messages of which nobody can tell', () => {
+  it('are asked for again, by one job for each ready account that has any', async () => {
+    const messaging = context.get(QueuesService).queue('messaging');
+    const outcomes = context.get(OutcomesService);
+    const away = await newAccount();
+    for (const account of [accountId, accountId, away]) {
+      const id = await accept('unknown', { accountId: account });
+      await database.query(`update messages set status = 'unknown' where id = $1`, [id]);
+    }
+    await database.query(`update accounts set status = 'disconnected' where id = $1`, [away]);
+    await messaging.drain();
+    await outcomes.put();
+    expect((await messaging.getJobs(['waiting'])).map(({ data }) => data)).toEqual([{ accountId }]);
+    await database.query(`update messages set status = 'sent' where account_id = $1`, [accountId]);
+    await messaging.drain();
+    expect(await outcomes.put()).toBe(0);
   });
 });

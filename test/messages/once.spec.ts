@@ -3,6 +3,7 @@ import { getDataSourceToken } from '@nestjs/typeorm';
 import type { DataSource } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { PacingReservations } from '../../src/accounts/pacing-reservations.service.js';
 import { LanesService } from '../../src/messages/lanes.service.js';
 import type { SendMessageDto } from '../../src/messages/messages.dto.js';
 import { toMessageResponse } from '../../src/messages/messages.dto.js';
@@ -38,7 +39,13 @@ beforeAll(async () => {
   context = await createContext(WorkerModule, scratch.config, createLogger('test', 'silent'));
   database = context.get<DataSource>(getDataSourceToken());
   messages = context.get(MessagesService);
-  sending = new SendingService(database, losesPages, scratch.config, createLogger('test', 'silent'));
+  sending = new SendingService(
+    database,
+    losesPages,
+    new PacingReservations(database),
+    scratch.config,
+    createLogger('test', 'silent'),
+  );
   lanes = context.get(LanesService);
   received = new ReceivedService(database);
 });

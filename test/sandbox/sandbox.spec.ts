@@ -59,6 +59,16 @@ describe('the sandbox', { timeout: 60_000 }, () => {
     expect(await sandbox.inbox(friend)).toMatchObject([{ text: 'from the phone' }]);
   });
 
+  it('counts how many messages of one sender are on their way at once', async () => {
+    const friend = await sandbox.phone();
+    for (const text of ['one', 'after', 'the other']) await account.send(friend, text);
+    expect((await sandbox.stats())['maxInFlight']).toBe(1);
+    await sandbox.call('PUT', '/faults', { ackDelayMs: 300, phone: account.phone });
+    await Promise.all(['three', 'at', 'once'].map((text) => account.send(friend, text)));
+    await sandbox.call('DELETE', '/faults');
+    expect((await sandbox.stats())['maxInFlight']).toBe(3);
+  });
+
   it('carries messages between two linked accounts', async () => {
     const other = await sandbox.linked();
     const message = await account.send(other.phone, 'to another account');
@@ -113,6 +123,19 @@ describe('the sandbox', { timeout: 60_000 }, () => {
     await sandbox.call('DELETE', '/faults');
     expect(account.acksOf(slow.id.id)).toEqual([1, 2]);
     expect((await sandbox.call('PUT', '/faults', { nonsense: 1 })).status).toBe(400);
+  });
+
+  it('acknowledges a repetition of what it accepted, even while it refuses', async () => {
+    const friend = await sandbox.phone();
+    const before = (await sandbox.ledger()).length;
+    await sandbox.call('PUT', '/faults', { dropAckRate: 1, phone: account.phone });
+    const sending = account.send(friend, 'the ack is lost');
+    await until('it to be accepted', async () => (await sandbox.ledger()).length > before);
+    await sandbox.call('PUT', '/faults', { offline: true, phone: account.phone });
+    await sandbox.call('PUT', '/faults', { refuseRate: 1, phone: account.phone });
+    expect((await sending).ack).toBeGreaterThanOrEqual(1);
+    await sandbox.call('DELETE', '/faults');
+    expect((await sandbox.ledger(before)).map(({ duplicate }) => duplicate)).toEqual([false, true]);
   });
 
   it('sends what a cut connection left open again under the same id, and nothing twice', async () => {

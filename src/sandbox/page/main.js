@@ -1,3 +1,4 @@
+import { Actions } from './actions.js';
 import { Dialog } from './dialog.js';
 import { Emitter, Model } from './events.js';
 import { decodeB64, encodeB64, widOfPhone } from './ids.js';
@@ -45,6 +46,8 @@ class App {
   dialog = new Dialog();
   socket = new Socket(this);
   cmd = new Emitter();
+  /** What the server says that this page may and is to do. */
+  rules = { editWindowMs: 0, revokeWindowMs: 0, reloadBeforeSendRate: 0 };
   conn = new Model({ ref: undefined, pushname: '', platform: 'android', wid: undefined });
   #store;
   #messages;
@@ -55,15 +58,27 @@ class App {
 
   constructor(store) {
     this.#store = store;
-    this.#messages = new Messages({ store, link: this.link, account: this.account });
+    const { link, account, rules } = this;
+    const actions = new Actions({
+      store,
+      link,
+      account,
+      rules,
+      // Looked up each time: whatsapp-web.js puts its own function in its place.
+      tellReactions: (reactions) =>
+        this.modules.WAWebAddonReactionTableMode.reactionTableMode.bulkUpsert(reactions),
+    });
+    this.#messages = new Messages({ store, link, account, rules, actions });
     this.collections = createCollections((phone) => this.#messages.exists(phone));
     this.#messages.attach(this.collections);
+    actions.attach(this.collections);
     Object.assign(this.cmd, {
       refreshQR: () => this.refreshQr(),
       archiveChat: async (chat, archive) => chat.set({ archive }),
       pinChat: async (chat, pin) => chat.set({ pin: pin ? Date.now() : undefined }),
       markChatUnread: async (chat, unread) => chat.set({ unreadCount: unread ? -1 : 0 }),
       openChatBottom: async () => undefined,
+      sendRevokeMsgs: (_chat, { list }) => Promise.all(list.map((msg) => actions.revoke(msg))),
     });
     this.modules = createModules({
       app: this,
@@ -72,6 +87,7 @@ class App {
       conn: this.conn,
       collections: this.collections,
       messages: this.#messages,
+      actions,
     });
     this.#listen();
   }
@@ -138,6 +154,8 @@ class App {
     });
     link.on('unlinked', () => this.#unlinked());
     link.on('dialog', ({ dialog }) => this.dialog.show(dialog));
+    link.on('rules', ({ rules }) => Object.assign(this.rules, rules));
+    link.on('reload', () => location.reload());
   }
 
   async #identify(nonce) {

@@ -21,11 +21,15 @@ export class Messages {
   #seen = new Map();
   #stored = [];
   #confirming;
+  #actions;
+  #rules;
 
-  constructor({ store, link, account }) {
+  constructor({ store, link, account, actions, rules }) {
     this.#store = store;
     this.#link = link;
     this.#account = account;
+    this.#actions = actions;
+    this.#rules = rules;
   }
 
   /** The collections are made with this object's `exists`, so they come a little later. */
@@ -104,7 +108,8 @@ export class Messages {
     for (const { n, event } of events) {
       try {
         if (event.k === 'msg') this.#receiveMessage(event);
-        else await this.#receiveAck(event);
+        else if (event.k === 'ack') await this.#receiveAck(event);
+        else await this.#actions.receive(event);
       } catch (error) {
         console.error(error);
       }
@@ -136,6 +141,11 @@ export class Messages {
   async #addOutgoing(chat, message) {
     const { Msg } = this.#collections;
     const key = message.id;
+    if (this.#reloadsBefore(key.id)) {
+      location.reload();
+      // This page has no future in which it would go on.
+      await new Promise(() => undefined);
+    }
     if (this.#pending.size >= MAX_PENDING) {
       throw new Error(`${MAX_PENDING} messages wait for the server already.`);
     }
@@ -155,6 +165,16 @@ export class Messages {
     return msg;
   }
 
+  /** Whether the fault wants this page to go away before this message; each message meets it once. */
+  #reloadsBefore(id) {
+    const { reloadBeforeSendRate } = this.#rules;
+    if (reloadBeforeSendRate === 0 || Math.random() >= reloadBeforeSendRate) return false;
+    const mark = `reloaded before ${id}`;
+    if (sessionStorage.getItem(mark)) return false;
+    sessionStorage.setItem(mark, 'once');
+    return true;
+  }
+
   /** Sends a stored message once per connection; without a connection it waits on disk for the next one. */
   #transmit(key) {
     const entry = this.#pending.get(key);
@@ -169,8 +189,10 @@ export class Messages {
     const { Msg } = this.#collections;
     const remote = widOfPhone(event.chat);
     const key = new MsgKey({ fromMe: event.fromMe, remote, id: event.id });
-    if (Msg.get(key)) {
+    const known = Msg.get(key);
+    if (known) {
       if (event.fromMe) this.#settle(key._serialized, 1);
+      if (event.again) Msg.trigger('add', known);
       return;
     }
     if (event.name && !event.fromMe) this.#learn(event.chat, event.name);

@@ -144,6 +144,9 @@ export function msgOfRow(row, me, isNewMsg) {
     groupMentions: [],
   };
   if (row.n) attributes.notifyName = row.n;
+  if (row.e) attributes.latestEditSenderTimestampMs = row.e;
+  if (row.v) Object.assign(attributes, { protocolMessageKey: id, revokeTimestamp: Math.floor(row.v / 1000) });
+  if (row.r) attributes.hasReaction = Object.values(row.r).some(({ e }) => e !== '');
   if (row.q) Object.assign(attributes, { quotedMsg: row.q.msg, quotedStanzaID: row.q.id });
   return new Msg(attributes, row);
 }

@@ -3,11 +3,14 @@ import { createWid, encodeB64, lidOfPhone, MsgKey, phoneOfWid, Wid, widOfPhone }
 const LINK = /\bhttps?:\/\/[^\s<>"']+/gi;
 
 /** Everything that whatsapp-web.js asks `window.require` for in the flows that the sandbox has. */
-export function createModules({ app, socket, cmd, conn, collections, messages }) {
+export function createModules({ app, socket, cmd, conn, collections, messages, actions }) {
   const pn = () => app.account.me;
   const lid = () => app.account.me && lidOfPhone(app.account.me.user);
   const isMe = (contact) => Boolean(pn()) && phoneOfWid(contact.id) === pn().user;
   const nothing = async () => undefined;
+  const chatState = (state) => async (wid) => {
+    app.link.send({ t: 'chatstate', to: phoneOfWid(wid), state });
+  };
 
   return {
     // Connection and pairing
@@ -96,9 +99,9 @@ export function createModules({ app, socket, cmd, conn, collections, messages })
     WAWebUpdateUnreadChatAction: { sendSeen: ({ chat }) => messages.sendSeen(chat) },
     WAWebChatLoadMessages: { loadEarlierMsgs: async () => [] },
     WAWebChatStateBridge: {
-      sendChatStateComposing: nothing,
-      sendChatStateRecording: nothing,
-      sendChatStatePaused: nothing,
+      sendChatStateComposing: chatState('composing'),
+      sendChatStateRecording: chatState('recording'),
+      sendChatStatePaused: chatState('paused'),
     },
     WAWebPresenceChatAction: { sendPresenceAvailable: nothing, sendPresenceUnavailable: nothing },
     WAWebContactGetters: {
@@ -127,11 +130,13 @@ export function createModules({ app, socket, cmd, conn, collections, messages })
     WALinkify: { findLink: (text) => findLinks(text)[0], findLinks },
     WAWebLinkPreviewChatAction: { getLinkPreview: async () => ({}) },
     WAWebMsgActionCapability: {
-      canSenderRevokeMsg: () => false,
+      canSenderRevokeMsg: (msg) => actions.canRevoke(msg),
       canAdminRevokeMsg: () => false,
-      canEditText: () => false,
+      canEditText: (msg) => actions.canEdit(msg),
       canEditCaption: () => false,
     },
+    WAWebSendMessageEditAction: { sendMessageEdit: (msg, text) => actions.edit(msg, text) },
+    WAWebSendReactionMsgAction: { sendReactionToMsg: (msg, emoji) => actions.react(msg, emoji) },
 
     // Places where whatsapp-web.js hooks itself in
     WAWebCallCollection: { calls: new Map(), on() {} },

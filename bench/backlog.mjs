@@ -1,0 +1,82 @@
+/** A long backlog of campaign messages, made in one statement. */
+import pg from 'pg';
+import { eventually } from './fleet.mjs';
+
+/**
+ * Inserts campaign messages as if they had been accepted, dealt out to accounts in turn. The trigger that writes an event for
+ * each is off meanwhile: those events are not what a benchmark of the backlog is about, and cost as much as the rows.
+ * @param {string} databaseUrl
+ * @param {{ accounts: string[], count: number, phone: string, isHeld?: boolean }} backlog an account named twice gets twice as
+ *   many; what is held waits until {@link releaseCampaigns}
+ */
+export async function insertBacklog(databaseUrl, { accounts, count, phone, isHeld = false }) {
+  await withDatabase(databaseUrl, async (client) => {
+    await client.query('begin');
+    await client.query('alter table messages disable trigger message_created');
+    // Ids of version 7, and of each the WhatsApp id that whatsappIdOf() makes of it.
+    await client.query(
+      `insert into messages (id, workspace_id, account_id, direction, priority, type, chat_id, recipient, sender, text, status,
+         whatsapp_id)
+       select made.id, a.workspace_id, a.id, 'outgoing', 0, 'text', $3 || '@c.us', $3, a.phone_number,
+         'backlog/' || made.number, 'queued', '3EB0' || upper(left(encode(sha256(made.id::text::bytea), 'hex'), 18))
+       from (
+         select number, ($1::uuid[])[1 + number % cardinality($1::uuid[])] as account_id,
+           (lpad(to_hex((extract(epoch from now()) * 1000)::bigint), 12, '0') || '7' || lpad(to_hex(number >> 12), 3, '0')
+             || '8' || lpad(to_hex(number & 4095), 3, '0') || left(md5(random()::text), 12))::uuid as id
+         from generate_series(0, $2::int - 1) number) made
+       join accounts a on a.id = made.account_id
+       order by made.number`,
+      [accounts, count, phone],
+    );
+    await client.query('alter table messages enable trigger message_created');
+    if (isHeld) await client.query(heldHeads);
+    await client.query('commit');
+    // What autovacuum does within a minute: it is not to happen in the middle of a measurement.
+    await client.query('vacuum (analyze) messages');
+  });
+}
+
+/**
+ * Holds what waits in the campaign lanes, and returns when nothing of it is being sent: the first of each lane waits for
+ * ever, and the others behind it.
+ * @param {string} databaseUrl
+ */
+export async function holdCampaigns(databaseUrl) {
+  await withDatabase(databaseUrl, (client) =>
+    eventually('a held campaign', async () => {
+      await client.query(heldHeads);
+      // A worker may have been faster with some.
+      const { rows } = await client.query(
+        `select not exists (select from messages where stage = 'sending' or id in (${campaignHeads})
+           and stage = 'queued' and next_attempt_at < 'infinity') as held`,
+      );
+      return rows[0].held;
+    }),
+  );
+}
+
+/** Lets the campaign lanes go on. @param {string} databaseUrl */
+export async function releaseCampaigns(databaseUrl) {
+  await withDatabase(databaseUrl, (client) =>
+    client.query(
+      `update messages set next_attempt_at = now() where id in (${campaignHeads}) and stage = 'queued'`,
+    ),
+  );
+}
+
+const campaignHeads = `select head.id from accounts a cross join lateral (
+  select m.id from messages m where m.account_id = a.id and m.stage = 'queued' and m.priority = 0
+  order by m.priority desc, m.seq limit 1) head`;
+
+const heldHeads = `update messages set next_attempt_at = 'infinity' where id in (${campaignHeads}) and stage = 'queued'`;
+
+/** @template Result @param {string} databaseUrl @param {(client: pg.Client) => Promise<Result>} work @returns {Promise<Result>} */
+export async function withDatabase(databaseUrl, work) {
+  const client = new pg.Client({ connectionString: databaseUrl });
+  await client.connect();
+  try {
+    return await work(client);
+  } finally {
+    await client.end();
+  }
+}

@@ -1,0 +1,17 @@
+import { Injectable } from '@nestjs/common';
+import type { ScheduledTask } from '../platform/scheduling/scheduler.service.js';
+import { PacingService } from './pacing.service.js';
+
+/** Ends cool-downs, and tells of messages that waited when pacing was turned on which go to cold contacts. */
+@Injectable()
+export class PacingTask implements ScheduledTask {
+  readonly name = 'pacing';
+  readonly everyMs = 1_000;
+
+  constructor(private readonly pacing: PacingService) {}
+
+  async run(): Promise<void> {
+    await this.pacing.endCoolDowns();
+    await this.pacing.markWaiting();
+  }
+}

@@ -1,0 +1,16 @@
+import { Injectable } from '@nestjs/common';
+import type { Job } from 'bullmq';
+import type { QueueProcessor } from '../queues/job-runner.js';
+import { OutcomesService } from './outcomes.service.js';
+
+/** One account in, and what became of its unknown messages is asked for. */
+@Injectable()
+export class FindOutcomesProcessor implements QueueProcessor<void> {
+  readonly queues = ['messaging'] as const;
+
+  constructor(private readonly outcomes: OutcomesService) {}
+
+  process(job: Job<{ accountId: string }>): Promise<void> {
+    return this.outcomes.find(job.data.accountId);
+  }
+}

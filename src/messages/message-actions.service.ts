@@ -1,0 +1,180 @@
+import { Injectable } from '@nestjs/common';
+import { InjectDataSource } from '@nestjs/typeorm';
+import { DataSource } from 'typeorm';
+import { AccountNotReady, AccountsService } from '../accounts/accounts.service.js';
+import { InstanceClient } from '../instances/instance-client.js';
+import { InstancesService } from '../instances/instances.service.js';
+import { Problem } from '../platform/errors/problem.js';
+import type { Message } from './message.entity.js';
+import { MessageAlreadySending, MessagesService } from './messages.service.js';
+
+/** What can be done to a message after it was sent; an empty emoji takes a reaction back. */
+export type MessageAction =
+  { kind: 'edit'; text: string } | { kind: 'revoke' } | { kind: 'react'; emoji: string };
+
+/** What the API asks of the instance that drives the account; both are ours, so it is typed and not validated. */
+export interface ActOnMessage {
+  epoch: number;
+  target: {
+    chatId: string;
+    whatsappId: string;
+    fromMe: boolean;
+    /** The chat id of whoever wrote it, for one that came from a group. */
+    author: string | null;
+  };
+  action: MessageAction;
+}
+
+export class MessageNotOutgoing extends Problem {
+  constructor(what: string) {
+    super(409, 'message.not_outgoing', `Only a message that this account sent can be ${what}.`);
+  }
+}
+
+export class MessageNotSent extends Problem {
+  constructor({ status }: Message) {
+    super(
+      409,
+      'message.not_sent',
+      `The message is ${status}: its recipient does not have it, so there is nothing to react to.`,
+    );
+  }
+}
+
+/** `message.cannot_edit`, `message.cannot_revoke`, `message.cannot_react` */
+export class ActionNotAllowed extends Problem {
+  constructor(kind: MessageAction['kind'], reason: string) {
+    super(409, `message.cannot_${kind}`, reason);
+  }
+}
+
+/** The row says that the account is ready, and its instance that the session is not, or is elsewhere by now. */
+export class SessionChanging extends Problem {
+  constructor() {
+    super(
+      409,
+      'account.not_ready',
+      'The session of the account is being started or moved at this moment. Try again when the account is ready.',
+    );
+  }
+}
+
+/** How long an instance may take: longer than the page has, so that it is the one to say what came of it. */
+const instanceTimeoutMs = 30_000;
+/** Answers of an instance that mean it did nothing. */
+const notHere = new Set(['account.session_not_ready', 'account.not_driven_here']);
+const once = (what: string) => `can be ${what} once it is sent`;
+
+/** Edits, revocations and reactions. Doing one twice is doing it once, so a caller who got no answer may simply ask again. */
+@Injectable()
+export class MessageActionsService {
+  constructor(
+    @InjectDataSource() private readonly database: DataSource,
+    private readonly messages: MessagesService,
+    private readonly accounts: AccountsService,
+    private readonly instances: InstancesService,
+    private readonly instanceClient: InstanceClient,
+  ) {}
+
+  /**
+   * Changes the text of a message: in the ledger as long as it waits, at WhatsApp once it is sent.
+   * @throws MessageNotFound, MessageNotOutgoing, MessageAlreadySending, ActionNotAllowed, AccountNotReady, SessionChanging,
+   * InstanceUnreachable; InstanceAnswerLost when nobody can tell
+   */
+  async edit(workspaceId: string, id: string, text: string): Promise<Message> {
+    const message = await this.messages.get(workspaceId, id);
+    if (message.direction !== 'outgoing') throw new MessageNotOutgoing('edited');
+    if (message.type !== 'text')
+      throw new ActionNotAllowed('edit', `Only text can be edited, and this message is ${message.type}.`);
+    const stage = stageOf(message);
+    if (stage === 'sending') throw new MessageAlreadySending(message, once('edited'));
+    if (stage === 'over')
+      throw new ActionNotAllowed('edit', `The message is ${message.status}: it will not be sent.`);
+    if (message.revokedAt) throw new ActionNotAllowed('edit', 'The message has been revoked.');
+    if (message.text === text) return message;
+    if (stage === 'sent') await this.act(message, { kind: 'edit', text });
+    else await this.editWaiting(message, text);
+    return this.messages.get(workspaceId, id);
+  }
+
+  /**
+   * Deletes a message for everyone; one that still waits is cancelled.
+   * @throws as {@link edit}
+   */
+  async revoke(workspaceId: string, id: string): Promise<Message> {
+    const message = await this.messages.get(workspaceId, id);
+    if (message.direction !== 'outgoing') throw new MessageNotOutgoing('revoked');
+    if (message.revokedAt || message.status === 'cancelled') return message;
+    const stage = stageOf(message);
+    if (stage === 'waiting') return this.messages.cancel(workspaceId, id);
+    if (stage === 'sending') throw new MessageAlreadySending(message, once('revoked'));
+    if (stage === 'over')
+      throw new ActionNotAllowed(
+        'revoke',
+        `The message is ${message.status}: its recipient does not have it.`,
+      );
+    await this.act(message, { kind: 'revoke' });
+    return this.messages.get(workspaceId, id);
+  }
+
+  /**
+   * Reacts to a message, sent or received, in place of an earlier reaction of this account.
+   * @param emoji an empty one takes the reaction back
+   * @throws MessageNotSent, and as {@link edit}
+   */
+  async react(workspaceId: string, id: string, emoji: string): Promise<Message> {
+    const message = await this.messages.get(workspaceId, id);
+    const stage = stageOf(message);
+    if (stage === 'sending') throw new MessageAlreadySending(message, once('reacted to'));
+    if (stage === 'waiting' || stage === 'over') throw new MessageNotSent(message);
+    if (message.revokedAt) throw new ActionNotAllowed('react', 'The message has been revoked.');
+    await this.act(message, { kind: 'react', emoji });
+    return this.messages.get(workspaceId, id);
+  }
+
+  private async editWaiting(message: Message, text: string): Promise<void> {
+    const [, affected] = await this.database.query(
+      `update messages set text = $2, edited_at = now()
+       where id = $1 and stage in ('scheduled', 'queued') and attempts = 0`,
+      [message.id, text],
+    );
+    if (affected > 0) return;
+    const { workspaceId, id } = message;
+    throw new MessageAlreadySending(await this.messages.get(workspaceId, id), once('edited'));
+  }
+
+  /** Lets the instance of the account do it, which writes what came of it. */
+  private async act(message: Message, action: MessageAction): Promise<void> {
+    const account = await this.accounts.get(message.workspaceId, message.accountId);
+    if (account.status !== 'ready' || account.instanceId === null) throw new AccountNotReady(account);
+    const { url } = await this.instances.get(account.instanceId);
+    const { chatId, whatsappId, direction } = message;
+    const target = { chatId, whatsappId, fromMe: direction === 'outgoing', author: authorOf(message) };
+    const body: ActOnMessage = { epoch: account.epoch, target, action };
+    try {
+      await this.instanceClient.call(
+        url,
+        'POST',
+        `/internal/accounts/${account.id}/actions`,
+        body,
+        instanceTimeoutMs,
+      );
+    } catch (error) {
+      if (error instanceof Problem && notHere.has(error.code)) throw new SessionChanging();
+      throw error;
+    }
+  }
+}
+
+/** How far a message is, for those who want to change it. Of an `unknown` one the page can tell. */
+function stageOf({ status, attempts }: Message): 'waiting' | 'sending' | 'sent' | 'over' {
+  if (status === 'sending') return 'sending';
+  // One that is sent again because its outcome was unknown may have arrived.
+  if (status === 'scheduled' || status === 'queued') return attempts === 0 ? 'waiting' : 'sending';
+  return status === 'failed' || status === 'cancelled' || status === 'expired' ? 'over' : 'sent';
+}
+
+function authorOf({ chatId, direction, sender }: Message): string | null {
+  if (direction === 'outgoing' || !chatId.endsWith('@g.us') || sender === null) return null;
+  return sender.includes('@') ? sender : `${sender}@c.us`;
+}

@@ -1,0 +1,64 @@
+import { Injectable } from '@nestjs/common';
+import { AccountSessions, SessionNotReady } from '../accounts/account-sessions.service.js';
+import { Problem } from '../platform/errors/problem.js';
+import type { PageChange } from '../whatsapp/page-functions.js';
+import type { PageActionResult } from '../whatsapp/page-actions.js';
+import { ActionNotAllowed, type ActOnMessage } from './message-actions.service.js';
+import { ReceivedService } from './received.service.js';
+
+export class ActionUncertain extends Problem {
+  constructor(reason: string) {
+    super(
+      504,
+      'whatsapp.no_answer',
+      `WhatsApp Web did not say that it is done (${reason}). If it is, the message will show it; asking again is safe.`,
+    );
+  }
+}
+
+const refusals = {
+  edit: 'WhatsApp does not let this message be edited: a quarter of an hour after it was sent it is too late.',
+  revoke: 'WhatsApp does not let this message be revoked: about two days after it was sent it is too late.',
+  react: 'WhatsApp does not let this account react to this message.',
+};
+
+/** Edits, revokes and reacts through the sessions of this instance, and writes down what came of it. */
+@Injectable()
+export class MessageActor {
+  constructor(
+    private readonly sessions: AccountSessions,
+    private readonly received: ReceivedService,
+  ) {}
+
+  /**
+   * @throws AccountNotDrivenHere, SessionNotReady (nothing was done), ActionNotAllowed, ActionUncertain
+   */
+  async act(accountId: string, { epoch, target, action }: ActOnMessage): Promise<void> {
+    const session = this.sessions.readyDriver(accountId, epoch).current;
+    let result: PageActionResult;
+    try {
+      result = await session.act(target, action);
+    } catch (error) {
+      throw new ActionUncertain(error instanceof Error ? error.message : String(error));
+    }
+    switch (result.outcome) {
+      case 'not_ready':
+        throw new SessionNotReady(accountId);
+      case 'not_found':
+        throw new ActionNotAllowed(action.kind, 'WhatsApp Web does not have this message any more.');
+      case 'not_allowed':
+        throw new ActionNotAllowed(action.kind, refusals[action.kind]);
+      case 'timed_out':
+        throw new ActionUncertain('it took too long');
+      case 'done':
+        // The page tells of it too; whichever comes second changes nothing.
+        await this.received.writeChanges(accountId, [changeBy(target.whatsappId, action, result.at)]);
+    }
+  }
+}
+
+function changeBy(whatsappId: string, action: ActOnMessage['action'], at: number): PageChange {
+  if (action.kind === 'edit') return { kind: 'edited', whatsappId, text: action.text, at };
+  if (action.kind === 'revoke') return { kind: 'revoked', whatsappId, at };
+  return { kind: 'reaction', whatsappId, from: null, emoji: action.emoji, at };
+}

@@ -1,0 +1,16 @@
+import { Injectable } from '@nestjs/common';
+import type { ScheduledTask } from '../platform/scheduling/scheduler.service.js';
+import { OutcomesService } from './outcomes.service.js';
+
+/** Asks once a minute for the outcome of messages of which nobody could tell. */
+@Injectable()
+export class OutcomesTask implements ScheduledTask {
+  readonly name = 'outcomes';
+  readonly everyMs = 60_000;
+
+  constructor(private readonly outcomes: OutcomesService) {}
+
+  run(): Promise<number> {
+    return this.outcomes.put();
+  }
+}

@@ -1,0 +1,141 @@
+import { MsgKey, phoneOfWid, widOfPhone } from './ids.js';
+
+/** What is done to messages that were sent: edits, revocations and reactions, of this account and of the others. */
+export class Actions {
+  #store;
+  #link;
+  #account;
+  #rules;
+  #collections;
+  #tellReactions;
+
+  /** @param tellReactions hands over reactions as WhatsApp Web writes them to its table, where whatsapp-web.js listens */
+  constructor({ store, link, account, rules, tellReactions }) {
+    this.#store = store;
+    this.#link = link;
+    this.#account = account;
+    this.#rules = rules;
+    this.#tellReactions = tellReactions;
+  }
+
+  attach(collections) {
+    this.#collections = collections;
+    collections.Reactions.find = async (id) => {
+      const key = typeof id === 'string' ? id : id._serialized;
+      const row = collections.Msg.get(key)?.row ?? (await this.#store.find(key));
+      const groups = row ? this.#groupsOf(row) : [];
+      return { id: key, reactions: { length: groups.length, serialize: () => groups } };
+    };
+  }
+
+  canEdit(msg) {
+    return msg.id.fromMe && msg.type === 'chat' && msg.ack > 0 && isYounger(msg, this.#rules.editWindowMs);
+  }
+
+  canRevoke(msg) {
+    return msg.id.fromMe && msg.type !== 'revoked' && isYounger(msg, this.#rules.revokeWindowMs);
+  }
+
+  edit(msg, text) {
+    return this.#submit('edit', msg, text);
+  }
+
+  revoke(msg) {
+    return this.#submit('revoke', msg, '');
+  }
+
+  /** @param emoji an empty one takes the reaction back */
+  react(msg, emoji) {
+    return this.#submit('reaction', msg, emoji);
+  }
+
+  /** Takes in what the server tells; what is known already, or older, changes nothing. */
+  async receive({ k, chat, fromMe, id, by, text, at }) {
+    const key = new MsgKey({ fromMe, remote: widOfPhone(chat), id });
+    const msg = this.#collections.Msg.get(key);
+    const row = msg ? msg.row : await this.#store.find(key._serialized);
+    if (!row) return;
+    if (k === 'reaction') this.#changeReaction(row, msg, { by, text, at });
+    else if (k === 'edit') this.#changeText(row, msg, { text, at });
+    else this.#markRevoked(row, msg, at);
+  }
+
+  /** The server has to have it first: resolves once it has, and this page shows it. */
+  async #submit(k, msg, text) {
+    const { fromMe, remote, id } = msg.id;
+    const chat = phoneOfWid(remote);
+    const { at } = await this.#link.ask('act', { deed: { action: k, chat, fromMe, id, text } });
+    await this.receive({ k, chat, fromMe, id, by: this.#account.me.user, text, at });
+  }
+
+  #changeText(row, msg, { text, at }) {
+    if (row.y === 'revoked' || (row.e ?? 0) >= at) return;
+    row.b = text;
+    row.e = at;
+    this.#store.saveSoon(row);
+    msg?.set({ body: text, latestEditSenderTimestampMs: at });
+  }
+
+  #markRevoked(row, msg, at) {
+    if (row.y === 'revoked') return;
+    row.y = 'revoked';
+    row.b = '';
+    row.v = at;
+    this.#store.saveSoon(row);
+    msg?.set({
+      type: 'revoked',
+      body: '',
+      protocolMessageKey: msg.id,
+      revokeTimestamp: Math.floor(at / 1000),
+    });
+  }
+
+  #changeReaction(row, msg, { by, text, at }) {
+    row.r ??= {};
+    if ((row.r[by]?.t ?? 0) >= at) return;
+    row.r[by] = { e: text, t: at };
+    this.#store.saveSoon(row);
+    msg?.set({ hasReaction: Object.values(row.r).some(({ e }) => e !== '') });
+    void this.#tellReactions([this.#reactionOf(row, by)]);
+  }
+
+  /** A reaction as it lies in the table. */
+  #reactionOf(row, by) {
+    const parent = MsgKey.fromString(row.id);
+    const { e, t } = row.r[by];
+    const fromMe = by === this.#account.me.user;
+    return {
+      id: new MsgKey({ fromMe, remote: parent.remote, id: `R${by}${parent.id}` }),
+      reactionParentKey: parent,
+      reactionText: e,
+      reactionTimestamp: t,
+      from: widOfPhone(by),
+      author: undefined,
+      orphan: 0,
+      read: false,
+      ack: 1,
+    };
+  }
+
+  /** The reactions to a message that stand, by emoji. */
+  #groupsOf(row) {
+    const groups = new Map();
+    for (const by of Object.keys(row.r ?? {})) {
+      const { id, reactionParentKey, reactionText, reactionTimestamp, from } = this.#reactionOf(row, by);
+      if (reactionText === '') continue;
+      const sender = {
+        msgKey: id,
+        parentMsgKey: reactionParentKey,
+        senderUserJid: from._serialized,
+        reactionText,
+        timestamp: reactionTimestamp,
+      };
+      groups.set(reactionText, [...(groups.get(reactionText) ?? []), sender]);
+    }
+    return Array.from(groups, ([aggregateEmoji, senders]) => ({ aggregateEmoji, senders }));
+  }
+}
+
+function isYounger(msg, windowMs) {
+  return Date.now() - msg.t * 1000 < windowMs;
+}

@@ -1,0 +1,115 @@
+import type { PageChange, PageModel, PageTarget, PageWindow } from './page-functions.js';
+
+/*
+ * What is done to messages that were sent, and read of them, inside the WhatsApp Web page: see page-functions.ts for the
+ * rules that such functions follow.
+ */
+
+/** What is to be done to a message. */
+export type PageAction =
+  | { kind: 'edit'; text: string }
+  | { kind: 'revoke' }
+  /** An empty emoji takes the reaction back. */
+  | { kind: 'react'; emoji: string };
+
+/** What it came to. */
+export type PageActionResult =
+  /** WhatsApp has it, since `at` (milliseconds since 1970). */
+  | { outcome: 'done'; at: number }
+  /** The page does not have the message. */
+  | { outcome: 'not_found' }
+  /** WhatsApp does not allow it: too late, or not with such a message. */
+  | { outcome: 'not_allowed' }
+  /** The page was loaded anew and is not ready yet: nothing was done. */
+  | { outcome: 'not_ready' }
+  /** Whether it was done is not known. */
+  | { outcome: 'timed_out' };
+
+declare const window: PageWindow;
+
+/** Does something to a message as WhatsApp Web's own menu would. Doing it twice is doing it once. */
+export async function actOn(
+  target: PageTarget,
+  action: PageAction,
+  timeoutMs: number,
+): Promise<PageActionResult> {
+  const { flotilla } = window;
+  if (!flotilla) return { outcome: 'not_ready' };
+  const found = await flotilla.locate(target);
+  if (!found) return { outcome: 'not_found' };
+  const { chat, message } = found;
+  const may = window.require('WAWebMsgActionCapability');
+
+  const act = async (): Promise<PageActionResult> => {
+    if (action.kind === 'react') {
+      if (message.type === 'revoked') return { outcome: 'not_allowed' };
+      await window.require('WAWebSendReactionMsgAction').sendReactionToMsg(message, action.emoji);
+    } else if (action.kind === 'edit' && message.body !== action.text) {
+      if (!may.canEditText(message)) return { outcome: 'not_allowed' };
+      const preview = await flotilla.previewOf(action.text);
+      await window.WWebJS.editMessage(message, action.text, { ...preview, mentionedJidList: [] });
+    } else if (action.kind === 'revoke' && message.type !== 'revoked') {
+      if (!may.canSenderRevokeMsg(message) && !may.canAdminRevokeMsg(message))
+        return { outcome: 'not_allowed' };
+      await window
+        .require('WAWebCmd')
+        .Cmd.sendRevokeMsgs(chat, { list: [message], type: 'message' }, { clearMedia: true });
+    }
+    return { outcome: 'done', at: Date.now() };
+  };
+
+  let timer;
+  const timeout = new Promise<PageActionResult>((resolve) => {
+    timer = setTimeout(() => resolve({ outcome: 'timed_out' }), timeoutMs);
+  });
+  try {
+    const deadline = Date.now() + timeoutMs;
+    const result = await Promise.race([act(), timeout]);
+    if (result.outcome !== 'done' || action.kind === 'react') return result;
+    // WhatsApp Web answers some calls before it has done anything: what the message shows is what counts.
+    for (;;) {
+      const now = (await flotilla.find(message.id._serialized, true)) ?? message;
+      if (action.kind === 'revoke' && now.type === 'revoked')
+        return { outcome: 'done', at: flotilla.revocationOf(now).at };
+      const editedAt = now.latestEditSenderTimestampMs;
+      // It may strip the text of white space.
+      if (action.kind === 'edit' && now.body?.trim() === action.text.trim())
+        return { outcome: 'done', at: editedAt ?? result.at };
+      if (Date.now() >= deadline) return { outcome: 'timed_out' };
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/**
+ * What became of messages since a time (milliseconds since 1970), of those that the page holds: changes that came while
+ * nobody listened are among them.
+ * @param limit how many changed messages are looked at, the latest ones
+ */
+export async function recentChanges(since: number, limit: number): Promise<PageChange[]> {
+  const { flotilla } = window;
+  if (!flotilla) return [];
+  const { Msg, Reactions } = window.require('WAWebCollections');
+  const changes: PageChange[] = [];
+  const models: PageModel[] = Msg.getModelsArray();
+  const changed = models.filter(
+    ({ type, latestEditSenderTimestampMs, hasReaction }) =>
+      type === 'revoked' || latestEditSenderTimestampMs || hasReaction,
+  );
+  for (const model of changed.slice(-limit)) {
+    const { id, type, body, latestEditSenderTimestampMs: editedAt, hasReaction } = model;
+    if (type === 'revoked') changes.push(flotilla.revocationOf(model));
+    else if (editedAt) changes.push({ kind: 'edited', whatsappId: id.id, text: body ?? '', at: editedAt });
+    if (!hasReaction) continue;
+    const found = await Reactions.find(id._serialized).catch(() => null);
+    for (const { senders } of found?.reactions.serialize() ?? []) {
+      for (const { msgKey, senderUserJid, reactionText, timestamp } of senders) {
+        const from = msgKey.fromMe ? null : senderUserJid;
+        changes.push({ kind: 'reaction', whatsappId: id.id, from, emoji: reactionText ?? '', at: timestamp });
+      }
+    }
+  }
+  return changes.filter(({ at }) => at >= since);
+}

@@ -1,0 +1,329 @@
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { type Answer, eventually, Flotilla, type Workspace } from './flotilla.js';
+
+/* Edits, revocations and reactions through HTTP, with real browsers: ours, and those of the other person. */
+
+let flotilla: Flotilla;
+let workspace: Workspace;
+let account: { id: string; phoneNumber: string };
+let phone: string;
+
+beforeAll(async () => {
+  flotilla = await Flotilla.start({ instances: 1 });
+  workspace = await flotilla.newWorkspace();
+  [account] = (await workspace.linkedAccounts(1)) as [typeof account];
+  phone = await flotilla.newPhone();
+});
+afterEach(() => flotilla.sandbox('DELETE', '/faults'));
+afterAll(() => flotilla?.stop());
+
+type Message = Answer['body'];
+
+/** A message that its recipient has read. */
+async function sent(text: string): Promise<Message> {
+  const { body } = await workspace.send({ accountId: account.id, to: phone, text });
+  return until(body.id, (message) => message.status === 'read');
+}
+
+/** A message from the phone's owner. */
+async function incoming(text: string): Promise<Message> {
+  await flotilla.sandbox('POST', `/phones/${phone}/messages`, { to: account.phoneNumber, text });
+  return eventually('received', async () => {
+    const { body } = await workspace.call('GET', '/messages?direction=incoming');
+    return body.items.find((message: Message) => message.text === text);
+  });
+}
+
+function until(id: string, isSo: (message: Message) => boolean): Promise<Message> {
+  return eventually(String(isSo), async () => {
+    const { body } = await workspace.call('GET', `/messages/${id}`);
+    return isSo(body) ? body : Promise.reject(new Error(JSON.stringify(body)));
+  });
+}
+
+const edit = (id: string, text: unknown, key = workspace.key) =>
+  flotilla.call('PATCH', `/messages/${id}`, { text }, key);
+const revoke = (id: string, key = workspace.key) =>
+  flotilla.call('POST', `/messages/${id}/revoke`, undefined, key);
+const react = (id: string, emoji: unknown, key = workspace.key) =>
+  flotilla.call('POST', `/messages/${id}/reaction`, { emoji }, key);
+
+/** What happened to a message in the ledger of the simulated WhatsApp, after it was sent. */
+async function deeds(whatsappId: string): Promise<string[]> {
+  return (await flotilla.ledger())
+    .filter((line) => line.whatsappId === whatsappId && line.type !== 'text')
+    .map(({ from, type, text, duplicate }) => {
+      const who = from === account.phoneNumber ? 'account' : 'owner';
+      return `${who} ${type} ${text}${duplicate ? ' again' : ''}`.trim();
+    });
+}
+
+/** The phone's owner's view of a message. */
+async function seenByOwner(whatsappId: string): Promise<Record<string, unknown>> {
+  const { items } = await flotilla.sandbox('GET', `/phones/${phone}/inbox`);
+  return items.find((item: { whatsappId: string }) => item.whatsappId === whatsappId);
+}
+
+/** What was told of a message besides its status, from the first on; waits until there are at least `count` events. */
+async function eventsOf(id: string, count: number): Promise<{ type: string; data: Message }[]> {
+  const stop = new AbortController();
+  const types = 'message.edited,message.revoked,message.reaction';
+  const response = await fetch(`${flotilla.stack.urls.api}/api/v1/events?types=${types}`, {
+    headers: { authorization: `Bearer ${workspace.key}`, 'last-event-id': '0-0' },
+    signal: AbortSignal.any([stop.signal, AbortSignal.timeout(20_000)]),
+  });
+  const events: { type: string; data: Message }[] = [];
+  let text = '';
+  for await (const chunk of response.body!.pipeThrough(new TextDecoderStream())) {
+    const blocks = (text + chunk).split('\n\n');
+    text = blocks.pop()!;
+    for (const block of blocks) {
+      const data = /^data: (.*)$/m.exec(block)?.[1];
+      const event = data && (JSON.parse(data) as { type: string; data: Message });
+      if (event && event.data.id === id) events.push(event);
+    }
+    if (events.length >= count) break;
+  }
+  stop.abort();
+  return events;
+}
+
+describe('PATCH /messages/:id', () => {
+  it('edits what was sent: the recipient sees the new text, and the ledger has the edit once', async () => {
+    const { id, whatsappId } = await sent('Your parcel comes today');
+    const answer = await edit(id, 'Your parcel comes tomorrow');
+    expect(answer).toMatchObject({
+      status: 200,
+      body: { id, text: 'Your parcel comes tomorrow', status: 'read', revokedAt: null, reactions: [] },
+    });
+    expect(Date.parse(answer.body.editedAt)).toBeGreaterThan(Date.parse(answer.body.sentAt));
+    expect((await edit(id, 'Your parcel comes tomorrow')).body).toEqual(answer.body);
+    expect(await deeds(whatsappId)).toEqual(['account edit Your parcel comes tomorrow']);
+    expect(await seenByOwner(whatsappId)).toMatchObject({ text: 'Your parcel comes tomorrow', edited: true });
+    await react(id, '👍');
+    const events = await eventsOf(id, 2);
+    expect(events.map(({ type }) => type)).toEqual(['message.edited', 'message.reaction']);
+    expect(events[0]!.data).toEqual({ ...answer.body, previousText: 'Your parcel comes today' });
+  });
+
+  it('edits what waits, before it is sent', async () => {
+    const sendAt = new Date(Date.now() + 3_600_000).toISOString();
+    const { body } = await workspace.send({ accountId: account.id, to: phone, text: 'early', sendAt });
+    expect(await edit(body.id, 'late')).toMatchObject({
+      status: 200,
+      body: { text: 'late', status: 'scheduled' },
+    });
+    await workspace.call('DELETE', `/messages/${body.id}`);
+    expect(await edit(body.id, 'too late')).toMatchObject({
+      status: 409,
+      body: { code: 'message.cannot_edit' },
+    });
+  });
+
+  it('says so when WhatsApp does not allow it any more, and changes nothing', async () => {
+    const { id, whatsappId } = await sent('as it is');
+    await flotilla.sandbox('PUT', '/faults', { editWindowMs: 1 });
+    expect(await edit(id, 'otherwise')).toMatchObject({ status: 409, body: { code: 'message.cannot_edit' } });
+    expect(await deeds(whatsappId)).toEqual([]);
+    expect((await workspace.call('GET', `/messages/${id}`)).body).toMatchObject({
+      text: 'as it is',
+      editedAt: null,
+    });
+  });
+
+  it('and the others have to wait for a message that is being sent', async () => {
+    await flotilla.sandbox('PUT', '/faults', { ackDelayMs: 3_000 });
+    const { body } = await workspace.send({ accountId: account.id, to: phone, text: 'on its way' });
+    await until(body.id, ({ status }) => status === 'sending');
+    for (const act of [edit(body.id, 'x'), revoke(body.id), react(body.id, '👍')])
+      expect(await act).toMatchObject({ status: 409, body: { code: 'message.already_sending' } });
+    await until(body.id, ({ status }) => status === 'read');
+    expect((await edit(body.id, 'here')).status).toBe(200);
+  });
+
+  it('says that nobody can tell while WhatsApp is silent, and may be asked again', async () => {
+    const { id, whatsappId } = await sent('heard');
+    await flotilla.sandbox('PUT', '/faults', { silent: true });
+    expect(await edit(id, 'unheard')).toMatchObject({ status: 504, body: { code: 'whatsapp.no_answer' } });
+    expect((await workspace.call('GET', `/messages/${id}`)).body.text).toBe('heard');
+    await flotilla.sandbox('DELETE', '/faults');
+    expect(await edit(id, 'unheard')).toMatchObject({ status: 200, body: { text: 'unheard' } });
+    expect(await deeds(whatsappId)).toEqual(['account edit unheard']);
+  });
+
+  it.each([
+    ['nothing', undefined],
+    ['an empty text', ''],
+    ['a blank text', '  '],
+    ['100 kB', 'x'.repeat(100_000)],
+    ['a number', 7],
+  ])('refuses %s', async (_what, text) => {
+    const { id } = (await workspace.call('GET', '/messages?direction=outgoing&limit=1')).body.items[0];
+    expect(await edit(id, text)).toMatchObject({ status: 400, body: { code: 'validation.failed' } });
+  });
+});
+
+describe('POST /messages/:id/revoke', () => {
+  it('deletes it for everyone; the ledger keeps what was sent', async () => {
+    const { id, whatsappId } = await sent('a mistake');
+    const answer = await revoke(id);
+    expect(answer).toMatchObject({ status: 200, body: { id, text: 'a mistake', status: 'read' } });
+    expect(Date.parse(answer.body.revokedAt)).toBeLessThanOrEqual(Date.now());
+    expect(await revoke(id)).toMatchObject({ status: 200, body: { revokedAt: answer.body.revokedAt } });
+    expect(await deeds(whatsappId)).toEqual(['account revoke']);
+    expect(await seenByOwner(whatsappId)).toMatchObject({ text: '', revoked: true });
+    expect(await eventsOf(id, 1)).toMatchObject([{ type: 'message.revoked', data: answer.body }]);
+    expect(await edit(id, 'x')).toMatchObject({ status: 409, body: { code: 'message.cannot_edit' } });
+    expect(await react(id, '👍')).toMatchObject({ status: 409, body: { code: 'message.cannot_react' } });
+  });
+
+  it('cancels what waits', async () => {
+    const sendAt = new Date(Date.now() + 3_600_000).toISOString();
+    const { body } = await workspace.send({ accountId: account.id, to: phone, text: 'never', sendAt });
+    expect(await react(body.id, '👍')).toMatchObject({ status: 409, body: { code: 'message.not_sent' } });
+    expect(await revoke(body.id)).toMatchObject({ status: 200, body: { status: 'cancelled' } });
+  });
+
+  it('says so when WhatsApp does not allow it any more', async () => {
+    const { id, whatsappId } = await sent('stays');
+    await flotilla.sandbox('PUT', '/faults', { revokeWindowMs: 1 });
+    expect(await revoke(id)).toMatchObject({ status: 409, body: { code: 'message.cannot_revoke' } });
+    expect(await deeds(whatsappId)).toEqual([]);
+  });
+});
+
+describe('POST /messages/:id/reaction', () => {
+  it('reacts to a message of ours and to one of theirs, changes the reaction and takes it back', async () => {
+    for (const { id, whatsappId } of [await sent('ours'), await incoming('theirs')]) {
+      const answer = await react(id, '👍');
+      expect(answer).toMatchObject({
+        status: 200,
+        body: { reactions: [{ from: account.phoneNumber, emoji: '👍' }] },
+      });
+      expect((await react(id, '👨‍👩‍👧')).body.reactions).toMatchObject([{ emoji: '👨‍👩‍👧' }]);
+      expect((await react(id, '')).body.reactions).toEqual([]);
+      expect(await deeds(whatsappId)).toEqual([
+        'account reaction 👍',
+        'account reaction 👨‍👩‍👧',
+        'account reaction',
+      ]);
+      const events = await eventsOf(id, 3);
+      const from = account.phoneNumber;
+      expect(events.map(({ data }) => data.reaction)).toMatchObject([
+        { from, emoji: '👍' },
+        { from, emoji: '👨‍👩‍👧' },
+        { from, emoji: '' },
+      ]);
+    }
+  });
+
+  it.each([
+    ['words', 'great'],
+    ['two emoji', '👍👍'],
+    ['null', null],
+    ['nothing', undefined],
+  ])('refuses %s', async (_what, emoji) => {
+    const { id } = (await workspace.call('GET', '/messages?direction=outgoing&limit=1')).body.items[0];
+    expect(await react(id, emoji)).toMatchObject({ status: 400, body: { code: 'validation.failed' } });
+  });
+});
+
+describe('a message of theirs', () => {
+  it('is not ours to edit or revoke', async () => {
+    const { id } = await incoming('only theirs');
+    expect(await edit(id, 'x')).toMatchObject({ status: 409, body: { code: 'message.not_outgoing' } });
+    expect(await revoke(id)).toMatchObject({ status: 409, body: { code: 'message.not_outgoing' } });
+  });
+
+  it('changes when they edit and revoke it, with an event for each', async () => {
+    const { id, whatsappId } = await incoming('thier words');
+    await flotilla.sandbox('PATCH', `/phones/${phone}/messages/${whatsappId}`, { text: 'their words' });
+    await until(id, ({ text }) => text === 'their words');
+    await flotilla.sandbox('DELETE', `/phones/${phone}/messages/${whatsappId}`);
+    const message = await until(id, ({ revokedAt }) => revokedAt !== null);
+    expect(message).toMatchObject({ status: 'received', text: 'their words' });
+    const events = await eventsOf(id, 2);
+    expect(events.map(({ type }) => type)).toEqual(['message.edited', 'message.revoked']);
+    expect(events[0]!.data).toMatchObject({ text: 'their words', previousText: 'thier words' });
+  });
+});
+
+describe('what others do', () => {
+  it('to a message of ours is told: their reaction, and the edit on the phone of the account itself', async () => {
+    const { id, whatsappId } = await sent('do you like it');
+    const reaction = (emoji: string) =>
+      flotilla.sandbox('POST', `/phones/${phone}/messages/${whatsappId}/reaction`, { emoji });
+    await reaction('❤️');
+    await until(id, ({ reactions }) => reactions.length === 1);
+    await flotilla.sandbox('PATCH', `/phones/${account.phoneNumber}/messages/${whatsappId}`, {
+      text: 'Do you like it?',
+    });
+    const message = await until(id, ({ text }) => text === 'Do you like it?');
+    expect(message.reactions).toMatchObject([{ from: phone, emoji: '❤️' }]);
+    await reaction('');
+    await until(id, ({ reactions }) => reactions.length === 0);
+    const events = await eventsOf(id, 3);
+    expect(events.map(({ data }) => data.reaction ?? data.text)).toMatchObject([
+      { from: phone, emoji: '❤️' },
+      'Do you like it?',
+      { from: phone, emoji: '' },
+    ]);
+  });
+
+  it('while the account is away is caught up when it is back, and told once', async () => {
+    const ours = await sent('ours, before');
+    const theirs = await incoming('theirs, before');
+    await workspace.call('POST', `/accounts/${account.id}/disconnect`);
+    await eventually(
+      'its browser is gone',
+      async () => (await flotilla.sandbox('GET', '/stats')).online === 0,
+    );
+    for (const act of [edit(ours.id, 'x'), revoke(ours.id), react(ours.id, '👍')])
+      expect(await act).toMatchObject({ status: 409, body: { code: 'account.not_ready' } });
+
+    const at = (message: Message) => `/phones/${phone}/messages/${message.whatsappId}`;
+    await flotilla.sandbox('POST', `${at(ours)}/reaction`, { emoji: '🎉' });
+    await flotilla.sandbox('PATCH', at(theirs), { text: 'theirs, corrected' });
+    const gone = await flotilla.sandbox('POST', `/phones/${phone}/messages`, {
+      to: account.phoneNumber,
+      text: 'gone before anybody saw it',
+    });
+    await flotilla.sandbox('DELETE', at(gone));
+    await workspace.call('POST', `/accounts/${account.id}/connect`);
+    await workspace.untilStatus(account.id, 'ready');
+    expect((await until(ours.id, ({ reactions }) => reactions.length === 1)).reactions).toMatchObject([
+      { from: phone, emoji: '🎉' },
+    ]);
+    await until(theirs.id, ({ text }) => text === 'theirs, corrected');
+    const { body } = await workspace.call('GET', '/messages?direction=incoming');
+    expect(body.items.map(({ whatsappId }: Message) => whatsappId)).not.toContain(gone.whatsappId);
+
+    // Once more: the page tells all of it again, and nothing of it is news.
+    await workspace.call('POST', `/accounts/${account.id}/restart`);
+    await eventually('restarting', async () => (await workspace.account(account.id)).status !== 'ready');
+    await workspace.untilStatus(account.id, 'ready');
+    expect((await react(theirs.id, '👍')).status).toBe(200);
+    const ofTheirs = (await eventsOf(theirs.id, 2)).map(({ type }) => type);
+    expect(ofTheirs).toEqual(['message.edited', 'message.reaction']);
+    expect((await react(ours.id, '👍')).body.reactions).toHaveLength(2);
+    const ofOurs = (await eventsOf(ours.id, 2)).map(({ data }) => data.reaction.emoji);
+    expect(ofOurs).toEqual(['🎉', '👍']);
+  });
+});
+
+describe('who may', () => {
+  it('is a sender of the workspace, and nobody else', async () => {
+    const { id, whatsappId } = await sent('ours alone');
+    const stranger = await flotilla.newWorkspace();
+    const [viewer, sender] = [await workspace.keyFor('viewer'), await workspace.keyFor('sender')];
+    const everything = (key: string) => [edit(id, 'x', key), react(id, '👍', key), revoke(id, key)];
+    for (const act of everything(stranger.key))
+      expect(await act).toMatchObject({ status: 404, body: { code: 'message.not_found' } });
+    for (const act of everything(viewer)) expect((await act).status).toBe(403);
+    for (const act of everything('fl_nonsense')) expect((await act).status).toBe(401);
+    expect(await deeds(whatsappId)).toEqual([]);
+    expect((await edit(id, 'ours still', sender)).status).toBe(200);
+    expect(await edit('01960000-0000-7000-8000-000000000000', 'x')).toMatchObject({ status: 404 });
+    expect(await edit('x', 'x')).toMatchObject({ status: 400 });
+  });
+});

@@ -1,0 +1,263 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { eventually, Flotilla, type LedgerEntry, type Workspace } from './flotilla.js';
+
+/** A gap is counted from the claim, and what lies between that and the ledger takes more time for one than for another. */
+const unevenMs = 400;
+
+let flotilla: Flotilla;
+let workspace: Workspace;
+let accountId: string;
+let phoneNumber: string;
+
+beforeAll(async () => {
+  flotilla = await Flotilla.start({ instances: 1 });
+  workspace = await flotilla.newWorkspace();
+  const [account] = await workspace.linkedAccounts(1);
+  accountId = account.id;
+  phoneNumber = account.phoneNumber;
+});
+afterAll(() => flotilla?.stop());
+
+/** Small gaps, and what the sandbox's page cannot show left out: a test is about one thing. */
+const quick = {
+  enabled: true,
+  gapSeconds: { urgent: 0, high: 0, normal: 0, campaign: 0 },
+  jitter: 0,
+  burst: { size: 1_000, pauseSeconds: 0 },
+  typing: false,
+  checkNumbers: false,
+  warmUp: { days: 0 },
+};
+
+async function pace(pacing: object | null): Promise<void> {
+  const answer = await workspace.call('PATCH', `/accounts/${accountId}`, { pacing });
+  expect(answer.status).toBe(200);
+}
+
+/** Each test starts with an account that has sent nothing by its settings. */
+beforeEach(async () => {
+  await flotilla.sandbox('DELETE', '/faults');
+  await pace(null);
+  await workspace.untilAllSent();
+});
+
+async function send(to: string, text: string, priority = 'normal'): Promise<string> {
+  const answer = await workspace.send({ accountId, to: `+${to}`, text, priority });
+  expect(answer.status).toBe(202);
+  return answer.body.id;
+}
+
+async function statusOf(id: string): Promise<string> {
+  return (await workspace.call('GET', `/messages/${id}`)).body.status;
+}
+
+async function untilSent(id: string): Promise<void> {
+  await eventually(`message ${id} sent`, async () =>
+    ['sent', 'delivered', 'read'].includes(await statusOf(id)),
+  );
+}
+
+/** A phone whose owner has written to the account. */
+async function newFriend(): Promise<string> {
+  const phone = await flotilla.newPhone();
+  await flotilla.sandbox('POST', `/phones/${phone}/messages`, {
+    to: phoneNumber,
+    text: `hello from ${phone}`,
+  });
+  await eventually('heard', async () => {
+    const { body } = await workspace.call('GET', `/messages?direction=incoming&accountId=${accountId}`);
+    return body.items.some((item: { from: string }) => item.from === phone);
+  });
+  return phone;
+}
+
+/** What the phones received, in order, of texts that begin so. */
+async function arrived(beginning: string): Promise<(LedgerEntry & { at: string })[]> {
+  return (await flotilla.ledger()).filter(({ text }) => text.startsWith(beginning)) as never;
+}
+
+describe('an account whose pacing is on', () => {
+  it('leaves a gap between two messages, and sends urgent ones meanwhile', async () => {
+    await pace({ ...quick, gapSeconds: { urgent: 0, high: 0, normal: 2, campaign: 2 } });
+    const to = await flotilla.newPhone();
+    const ids = [];
+    for (const number of [1, 2, 3, 4]) ids.push(await send(to, `gap ${number}`));
+    await untilSent(ids[0]!);
+    expect((await workspace.account(accountId)).sending.nextSendAt).not.toBeNull();
+    await untilSent(await send(to, 'gap urgent', 'urgent'));
+    expect(await statusOf(ids[3]!)).toBe('queued');
+    await untilSent(ids[3]!);
+    const entries = await arrived('gap');
+    const normal = entries.filter(({ text }) => text !== 'gap urgent');
+    expect(normal.map(({ text }) => text)).toEqual(['gap 1', 'gap 2', 'gap 3', 'gap 4']);
+    const gaps = normal.slice(1).map(({ at }, index) => Date.parse(at) - Date.parse(normal[index]!.at));
+    for (const gap of gaps) expect(gap).toBeGreaterThan(2_000 - unevenMs);
+    // A head that was held back leaves within a second of its time.
+    for (const gap of gaps) expect(gap).toBeLessThan(2_000 + 1_000 + 2 * unevenMs);
+    expect(entries.findIndex(({ text }) => text === 'gap urgent')).toBeLessThan(entries.length - 1);
+  });
+
+  it('sends no more cold messages than its budget has, answers who wrote, and goes on when the budget is raised', async () => {
+    const friend = await newFriend();
+    const strangers = [await flotilla.newPhone(), await flotilla.newPhone()];
+    const { cold: before } = (await workspace.account(accountId)).sending;
+    expect(before).toEqual({ open: true, reason: null, until: null });
+    await pace({ ...quick, dailyBudget: { cold: 1 } });
+    const first = await send(strangers[0]!, 'cold 1');
+    const second = await send(strangers[1]!, 'cold 2');
+    const reply = await send(friend, 'cold reply');
+    await untilSent(first);
+    await untilSent(reply);
+    expect(await statusOf(second)).toBe('queued');
+    const { sending } = await workspace.account(accountId);
+    expect(sending).toMatchObject({
+      paced: true,
+      budget: { cold: { limit: 1, used: 1, left: 0 }, replies: { used: 1 } },
+      cold: { open: false, reason: 'budget', until: sending.budget.resetsAt },
+    });
+    expect((await arrived('cold')).map(({ text }) => text)).toEqual(['cold 1', 'cold reply']);
+    await pace({ ...quick, dailyBudget: { cold: 5 } });
+    await untilSent(second);
+  });
+
+  it('stops writing to cold contacts when WhatsApp refuses one, until it is told to go on', async () => {
+    await pace(quick);
+    const friend = await newFriend();
+    await flotilla.sandbox('PUT', '/faults', { refuseRate: 1, phone: phoneNumber });
+    const refused = await send(await flotilla.newPhone(), 'refused');
+    await eventually('refused', async () => (await statusOf(refused)) === 'failed');
+    const answer = (await workspace.call('GET', `/messages/${refused}`)).body;
+    expect(answer.error.code).toBe('whatsapp.refused');
+    await flotilla.sandbox('DELETE', '/faults');
+    const waiting = await send(await flotilla.newPhone(), 'refusal: a stranger');
+    await untilSent(await send(friend, 'refusal: a friend'));
+    expect(await statusOf(waiting)).toBe('queued');
+    const { cold } = (await workspace.account(accountId)).sending;
+    expect(cold).toMatchObject({ open: false, reason: 'refused' });
+    expect(Date.parse(cold.until)).toBeGreaterThan(Date.now());
+
+    const viewer = await workspace.keyFor('viewer');
+    expect(
+      (await flotilla.call('POST', `/accounts/${accountId}/resume-cold`, undefined, viewer)).status,
+    ).toBe(403);
+    const resumed = await workspace.call('POST', `/accounts/${accountId}/resume-cold`);
+    expect(resumed.status).toBe(200);
+    expect(resumed.body.sending.cold).toEqual({ open: true, reason: null, until: null });
+    await untilSent(waiting);
+    expect((await workspace.call('POST', `/accounts/${accountId}/resume-cold`)).body.code).toBe(
+      'account.cold_not_paused',
+    );
+    expect((await eventTypes()).slice(-2)).toEqual(['account.cold_paused', 'account.cold_resumed']);
+  });
+});
+
+/** The types of the cold lane's events, as the stream gives them from its beginning. */
+async function eventTypes(): Promise<string[]> {
+  const response = await fetch(
+    `${flotilla.stack.urls.api}/api/v1/events?types=account.cold_paused,account.cold_resumed`,
+    {
+      headers: { authorization: `Bearer ${workspace.key}`, 'last-event-id': '0-0' },
+      signal: AbortSignal.timeout(20_000),
+    },
+  );
+  expect(response.status).toBe(200);
+  let text = '';
+  for await (const chunk of response.body!.pipeThrough(new TextDecoderStream())) {
+    text += chunk;
+    if (text.includes('event: account.cold_resumed\n') && text.endsWith('\n\n')) break;
+  }
+  return [...text.matchAll(/^event: (.*)$/gm)].map((match) => match[1]!);
+}
+
+describe('what a contact sees', () => {
+  it('is that somebody types, before the message comes', async () => {
+    await pace({ ...quick, typing: true });
+    const { typing } = await flotilla.sandbox('GET', '/stats');
+    const to = await flotilla.newPhone();
+    await untilSent(await send(to, 'typed'));
+    expect((await flotilla.sandbox('GET', '/stats')).typing).toBe(typing + 1);
+    const [entry] = await arrived('typed');
+    const [message] = (await workspace.call('GET', `/messages?to=%2B${to}`)).body.items;
+    expect(Date.parse(entry!.at) - Date.parse(message.createdAt)).toBeGreaterThanOrEqual(1_000);
+  });
+
+  it('is nothing where the number has no WhatsApp: that costs no budget', async () => {
+    await pace({ ...quick, checkNumbers: true });
+    const { budget } = (await workspace.account(accountId)).sending;
+    const id = await send('6281199999999', 'nobody');
+    await eventually('failed', async () => (await statusOf(id)) === 'failed');
+    expect((await workspace.call('GET', `/messages/${id}`)).body.error.code).toBe('recipient.not_registered');
+    expect((await workspace.account(accountId)).sending.budget).toEqual(budget);
+    expect(await arrived('nobody')).toEqual([]);
+  });
+
+  it('is a reply, also under the hidden number of who wrote', async () => {
+    await pace({ ...quick, dailyBudget: { cold: 0 } });
+    const friend = await newFriend();
+    // As the sandbox's page makes it of a phone number.
+    const hidden = `1${[...friend].reverse().join('')}@lid`;
+    const answer = await workspace.send({ accountId, to: hidden, text: 'to a hidden number' });
+    await untilSent(answer.body.id);
+    expect((await workspace.account(accountId)).sending.budget.replies.used).toBe(1);
+  });
+});
+
+describe('settings over HTTP', () => {
+  it('of a workspace hold for its accounts, and null takes them back', async () => {
+    const path = `/workspaces/${workspace.id}`;
+    const set = await flotilla.call('PATCH', path, { pacing: { enabled: true, gapSeconds: { normal: 3 } } });
+    expect(set.body.pacing).toEqual({ enabled: true, gapSeconds: { normal: 3 } });
+    expect((await workspace.account(accountId)).sending).toMatchObject({
+      paced: true,
+      settings: { gapSeconds: { normal: 3, urgent: 1 } },
+    });
+    expect((await flotilla.call('PATCH', path, { pacing: null })).body.pacing).toBeNull();
+    const { pacing, sending } = await workspace.account(accountId);
+    expect(pacing).toBeNull();
+    expect(sending).toMatchObject({ paced: false, budget: null, settings: { gapSeconds: { normal: 5 } } });
+  });
+
+  it('are on for a live account from its creation, and listed', async () => {
+    const { body } = await workspace.call('POST', '/accounts', { name: 'live', pacing: { jitter: 0.5 } });
+    expect(body).toMatchObject({
+      environment: 'live',
+      pacing: { jitter: 0.5 },
+      sending: {
+        paced: true,
+        settings: { jitter: 0.5, typing: true },
+        nextSendAt: null,
+        budget: { cold: { limit: 25, used: 0, left: 25 } },
+        warmUp: { day: 1, ofDays: 14 },
+      },
+    });
+    const { items } = (await workspace.call('GET', '/accounts')).body;
+    expect(items.map((item: { sending: { paced: boolean } }) => item.sending.paced)).toEqual([true, false]);
+    await workspace.call('DELETE', `/accounts/${body.id}`);
+  });
+
+  it.each([
+    [{ speed: 9 }, 'pacing.speed'],
+    [{ gapSeconds: { medium: 1 } }, 'pacing.gapSeconds.medium'],
+    [{ gapSeconds: { urgent: -1 } }, 'pacing.gapSeconds.urgent'],
+    [{ gapSeconds: { urgent: null } }, 'pacing.gapSeconds.urgent'],
+    [{ gapSeconds: [] }, 'pacing.gapSeconds'],
+    [{ jitter: 1.1 }, 'pacing.jitter'],
+    [{ burst: { size: 0 } }, 'pacing.burst.size'],
+    [{ dailyBudget: { cold: 1.5 } }, 'pacing.dailyBudget.cold'],
+    [{ warmUp: { startPercent: 0 } }, 'pacing.warmUp.startPercent'],
+    [{ typing: 'yes' }, 'pacing.typing'],
+    [{ coldPause: { coolDownMinutes: 0 } }, 'pacing.coldPause.coolDownMinutes'],
+    [[], 'pacing'],
+    ['slow', 'pacing'],
+  ])('that are wrong are refused: %j', async (pacing, path) => {
+    for (const [key, target] of [
+      [workspace.key, `/accounts/${accountId}`],
+      [flotilla.adminKey, `/workspaces/${workspace.id}`],
+    ] as const) {
+      const { status, body } = await flotilla.call('PATCH', target, { pacing }, key);
+      expect(status).toBe(400);
+      expect(body.code).toBe('validation.failed');
+      expect(body.errors.map((error: { path: string }) => error.path)).toContain(path);
+    }
+  });
+});

@@ -1,0 +1,126 @@
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { eventually, Flotilla, type LedgerEntry, type Workspace } from './flotilla.js';
+
+/*
+ * What users of such gateways suffer from, each caused in the sandbox: nothing is lost, and nothing is doubled. The judge is
+ * the ledger of the simulated WhatsApp.
+ */
+
+let flotilla: Flotilla;
+let workspace: Workspace;
+let account: { id: string; phoneNumber: string };
+let phone: string;
+
+beforeAll(async () => {
+  flotilla = await Flotilla.start({ instances: 1 });
+  workspace = await flotilla.newWorkspace();
+  [account] = (await workspace.linkedAccounts(1)) as [typeof account];
+  phone = await flotilla.newPhone();
+});
+afterEach(() => flotilla.sandbox('DELETE', '/faults'));
+afterAll(() => flotilla?.stop());
+
+/** Accepts messages of one lane, whose texts tell their order. */
+async function accept(run: string, count: number): Promise<void> {
+  const messages = Array.from({ length: count }, (_message, number) => ({
+    accountId: account.id,
+    to: phone,
+    text: `${run} ${number}`,
+  }));
+  const { body } = await workspace.call('POST', '/messages/batch', { messages });
+  expect(body.items.map(({ status }: { status: number }) => status)).toEqual(messages.map(() => 202));
+}
+
+async function lines(run: string): Promise<LedgerEntry[]> {
+  return (await flotilla.ledger()).filter(({ text }) => text.startsWith(`${run} `));
+}
+
+/** Everything of a run has arrived, in order and once, and Flotilla says so. @returns how often each was tried */
+async function expectOnce(run: string, count: number): Promise<number[]> {
+  const texts = Array.from({ length: count }, (_message, number) => `${run} ${number}`);
+  const messages = await eventually(
+    `all of ${run}`,
+    async () => {
+      const { body } = await workspace.call('GET', '/messages?direction=outgoing&limit=200');
+      const found = (body.items as { text: string; status: string; attempts: number }[]).filter(({ text }) =>
+        texts.includes(text),
+      );
+      if (found.every(({ status }) => ['sent', 'delivered', 'read'].includes(status))) return found;
+      throw new Error(found.map(({ status }) => status).join(', '));
+    },
+    90_000,
+  );
+  expect(messages).toHaveLength(count);
+  const { items } = await flotilla.sandbox('GET', `/phones/${phone}/inbox`);
+  const received = items
+    .map(({ text }: { text: string }) => text)
+    .filter((text: string) => texts.includes(text));
+  expect(received).toEqual(texts);
+  return messages.map(({ attempts }) => attempts).reverse();
+}
+
+describe('what users of such gateways suffer from', { timeout: 150_000 }, () => {
+  it('detached frame before the send: the message is sent once the page is back', async () => {
+    await flotilla.sandbox('PUT', '/faults', { reloadBeforeSendRate: 1, phone: account.phoneNumber });
+    await accept('before', 4);
+    expect(await expectOnce('before', 4)).toEqual([2, 2, 2, 2]);
+    expect(await lines('before')).toHaveLength(4);
+  });
+
+  it('detached frame after the send: what was sent is not sent again', async () => {
+    await flotilla.sandbox('PUT', '/faults', { reloadAfterSendRate: 1, phone: account.phoneNumber });
+    await accept('after', 4);
+    await expectOnce('after', 4);
+    expect((await flotilla.sandbox('GET', '/stats')).reloads).toBe(4);
+    expect(await lines('after')).toHaveLength(4);
+  });
+
+  it('inbound doubled: stored once, told once', async () => {
+    await flotilla.sandbox('PUT', '/faults', { doubleIncoming: true, phone: account.phoneNumber });
+    const texts = Array.from({ length: 5 }, (_message, number) => `doubled ${number}`);
+    for (const text of texts)
+      await flotilla.sandbox('POST', `/phones/${phone}/messages`, { to: account.phoneNumber, text });
+    await eventually('every browser has heard it all', async () => {
+      return (await flotilla.sandbox('GET', '/stats')).offlineQueued === 0;
+    });
+    await flotilla.sandbox('DELETE', '/faults');
+    // What comes after it has come through the same gathering.
+    await flotilla.sandbox('POST', `/phones/${phone}/messages`, {
+      to: account.phoneNumber,
+      text: 'doubled, last',
+    });
+    const stored = await eventually('all', async () => {
+      const { body } = await workspace.call('GET', '/messages?direction=incoming');
+      const found = body.items.map(({ text }: { text: string }) => text);
+      return found.includes('doubled, last') && found;
+    });
+    expect(stored.reverse()).toEqual([...texts, 'doubled, last']);
+  });
+
+  it('inbound dropped: what came while the account was away is stored, in order and once', async () => {
+    await workspace.call('POST', `/accounts/${account.id}/disconnect`);
+    await eventually('away', async () => (await flotilla.sandbox('GET', '/stats')).online === 0);
+    const texts = Array.from({ length: 20 }, (_message, number) => `away ${number}`);
+    for (const text of texts)
+      await flotilla.sandbox('POST', `/phones/${phone}/messages`, { to: account.phoneNumber, text });
+    await workspace.call('POST', `/accounts/${account.id}/connect`);
+    await workspace.untilStatus(account.id, 'ready');
+    const stored = await eventually('all', async () => {
+      const { body } = await workspace.call('GET', '/messages?direction=incoming&limit=100');
+      const found = (body.items as { text: string }[]).filter(({ text }) => text.startsWith('away '));
+      return found.length >= texts.length && found.map(({ text }) => text);
+    });
+    expect(stored.reverse()).toEqual(texts);
+  });
+
+  it('says WORKING but dead: a session without acks is made to connect anew, and nothing is sent twice', async () => {
+    await accept('alive', 1);
+    await expectOnce('alive', 1);
+    await flotilla.sandbox('PUT', '/faults', { silent: true, phone: account.phoneNumber });
+    await accept('dead', 4);
+    await eventually('nobody hears it', async () => (await flotilla.sandbox('GET', '/stats')).unheard > 0);
+    expect(await lines('dead')).toEqual([]);
+    await expectOnce('dead', 4);
+    expect(await lines('dead')).toHaveLength(4);
+  });
+});

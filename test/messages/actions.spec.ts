@@ -1,0 +1,394 @@
+import type { INestApplicationContext } from '@nestjs/common';
+import { getDataSourceToken } from '@nestjs/typeorm';
+import { createServer, type Server } from 'node:http';
+import { once } from 'node:events';
+import type { AddressInfo } from 'node:net';
+import type { DataSource } from 'typeorm';
+import { v7 as uuidv7 } from 'uuid';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { PacingReservations } from '../../src/accounts/pacing-reservations.service.js';
+import { type ActOnMessage, MessageActionsService } from '../../src/messages/message-actions.service.js';
+import { strictOrder } from '../../src/messages/message-rows.js';
+import type { MessageSender } from '../../src/messages/message-sender.service.js';
+import { toMessageResponse } from '../../src/messages/messages.dto.js';
+import { MessagesService } from '../../src/messages/messages.service.js';
+import { ReceivedService } from '../../src/messages/received.service.js';
+import { SendingService } from '../../src/messages/sending.service.js';
+import { createLogger } from '../../src/platform/logging/logger.js';
+import { createContext } from '../../src/platform/start-role.js';
+import { WorkerModule } from '../../src/roles/worker.module.js';
+import type { PageChange } from '../../src/whatsapp/page-functions.js';
+import { scratchDatabase } from '../scratch-database.js';
+
+/* The rules that lie in SQL, and what an instance is asked. What WhatsApp makes of it is tested end to end. */
+
+let context: INestApplicationContext;
+let drop: () => Promise<void>;
+let database: DataSource;
+let messages: MessagesService;
+let actions: MessageActionsService;
+let sending: SendingService;
+let received: ReceivedService;
+/** Claiming needs no session. */
+const neverSends = {} as MessageSender;
+let workspaceId: string;
+let accountId: string;
+/** Where an instance would be: writes down what it is asked, and answers what the test wants. */
+let instance: Server;
+let asked: ActOnMessage[] = [];
+let answer: { status: number; body?: object };
+
+const now = Date.now();
+const friend = '6281234567890@c.us';
+
+beforeAll(async () => {
+  const scratch = await scratchDatabase();
+  drop = scratch.drop;
+  context = await createContext(WorkerModule, scratch.config, createLogger('test', 'silent'));
+  database = context.get<DataSource>(getDataSourceToken());
+  messages = context.get(MessagesService);
+  actions = context.get(MessageActionsService);
+  sending = new SendingService(
+    database,
+    neverSends,
+    new PacingReservations(database),
+    scratch.config,
+    createLogger('test', 'silent'),
+  );
+  received = new ReceivedService(database);
+  instance = createServer((request, response) => {
+    let text = '';
+    request.on('data', (chunk) => (text += chunk));
+    request.on('end', () => {
+      asked.push(JSON.parse(text));
+      response.writeHead(answer.status).end(answer.body ? JSON.stringify(answer.body) : undefined);
+    });
+  });
+  await once(instance.listen(0, '127.0.0.1'), 'listening');
+  await database.query(`insert into servers (id, name, max_capacity) values ('one', 'one', 100)`);
+  await database.query(
+    `insert into instances (id, server_id, url, status, lease_expires_at, max_accounts)
+     values ('one.instance_00', 'one', $1, 'active', now() + interval '1 hour', 100)`,
+    [`http://127.0.0.1:${(instance.address() as AddressInfo).port}`],
+  );
+});
+afterAll(async () => {
+  instance?.close();
+  await context?.close();
+  await drop?.();
+});
+
+beforeEach(async () => {
+  [workspaceId, accountId] = [uuidv7(), uuidv7()];
+  asked = [];
+  answer = { status: 204 };
+  await database.query('insert into workspaces (id, name) values ($1, $2)', [workspaceId, 'test']);
+  await database.query(
+    `insert into accounts (id, workspace_id, name, environment, status, desired_state, phone_number, instance_id, epoch)
+     values ($1, $2, 'a', 'sandbox', 'ready', 'connected', '6289', 'one.instance_00', 3)`,
+    [accountId, workspaceId],
+  );
+});
+
+async function accept(text: string, sendAt?: string): Promise<string> {
+  const wanted = {
+    accountId,
+    to: '+6281234567890',
+    text,
+    type: 'text' as const,
+    priority: 'normal' as const,
+    sendAt,
+  };
+  return (await messages.accept(workspaceId, wanted)).id;
+}
+
+const claim = () => sending.claim(accountId, 3, strictOrder);
+
+async function sent(text: string): Promise<{ id: string; whatsappId: string }> {
+  const id = await accept(text);
+  await claim();
+  const { whatsappId } = await messages.get(workspaceId, id);
+  await received.writeAcks([{ accountId, whatsappId, ack: 1 }]);
+  return { id, whatsappId };
+}
+
+/** A message that the account received. */
+async function incoming(whatsappId = 'THEIRS', from = friend, chatId = from): Promise<string> {
+  const account = { id: accountId } as Parameters<ReceivedService['storeIncoming']>[0];
+  await received.storeIncoming(account, [{ whatsappId, chatId, from, type: 'chat', text: 'theirs' }]);
+  const [{ id }] = await database.query(
+    'select id from messages where account_id = $1 and whatsapp_id = $2',
+    [accountId, whatsappId],
+  );
+  return id;
+}
+
+const show = async (id: string) => toMessageResponse(await messages.get(workspaceId, id));
+
+/** The events of the account that are no steps of a status, oldest first. */
+// eslint-disable-next-line @typescript-eslint/no-explicit-any -- what a reader of the events sees
+async function told(): Promise<{ type: string; data: any }[]> {
+  return database.query(
+    `select type, data from events where account_id = $1
+       and type in ('message.edited', 'message.revoked', 'message.reaction', 'message.cancelled') order by id`,
+    [accountId],
+  );
+}
+
+const refusal = (code: string, status = 409) => expect.objectContaining({ status, code });
+
+describe('what became of a message', () => {
+  it('is written and told once, however often it comes', async () => {
+    const { id, whatsappId } = await sent('first words');
+    const changes: PageChange[] = [
+      { kind: 'edited', whatsappId, at: now, text: 'better words' },
+      { kind: 'reaction', whatsappId, at: now, from: friend, emoji: '👍' },
+      { kind: 'reaction', whatsappId, at: now, from: null, emoji: '🎉' },
+      { kind: 'revoked', whatsappId, at: now },
+    ];
+    await received.writeChanges(accountId, [...changes, ...changes]);
+    await received.writeChanges(accountId, changes);
+    const at = new Date(now).toISOString();
+    expect(await show(id)).toMatchObject({
+      status: 'sent',
+      text: 'better words',
+      editedAt: at,
+      revokedAt: at,
+      reactions: [
+        { from: '6281234567890', emoji: '👍', at },
+        { from: '6289', emoji: '🎉', at },
+      ],
+    });
+    const events = await told();
+    expect(events.map(({ type }) => type)).toEqual([
+      'message.edited',
+      'message.reaction',
+      'message.reaction',
+      'message.revoked',
+    ]);
+    expect(events[0]!.data).toMatchObject({ id, text: 'better words', previousText: 'first words' });
+    expect(events[1]!.data.reaction).toEqual({ from: '6281234567890', emoji: '👍', at });
+    expect(events.at(-1)!.data).toEqual(await show(id));
+  });
+
+  it('is the latest, also when something older comes late', async () => {
+    const { id, whatsappId } = await sent('one');
+    const edit = (text: string, at: number): PageChange => ({ kind: 'edited', whatsappId, text, at });
+    const react = (emoji: string, at: number): PageChange => ({
+      kind: 'reaction',
+      whatsappId,
+      from: friend,
+      emoji,
+      at,
+    });
+    await received.writeChanges(accountId, [edit('three', now - 1), edit('two', now - 2)]);
+    await received.writeChanges(accountId, [react('👍', now - 3), react('', now - 1), react('👍', now - 3)]);
+    expect(await show(id)).toMatchObject({ text: 'three', reactions: [] });
+    expect((await told()).map(({ data }) => data.reaction?.emoji ?? data.text)).toEqual(['three', '👍', '']);
+    await received.writeChanges(accountId, [react('❤️', now)]);
+    expect((await show(id)).reactions).toMatchObject([{ emoji: '❤️' }]);
+  });
+
+  it('is a nothing when a reaction is taken back that was never there, or the message is not known', async () => {
+    const { whatsappId } = await sent('one');
+    const taken: PageChange = { kind: 'reaction', whatsappId, from: friend, emoji: '', at: now };
+    await received.writeChanges(accountId, [taken, { kind: 'revoked', whatsappId: 'NOBODYS', at: now }]);
+    expect(await told()).toEqual([]);
+  });
+
+  it('can be nonsense that a stranger sent: what cannot be stored is left out', async () => {
+    const id = await incoming();
+    const whatsappId = 'THEIRS';
+    await received.writeChanges(accountId, [
+      { kind: 'edited', whatsappId, at: 9e15, text: 'a\u0000b\ud800' },
+      { kind: 'reaction', whatsappId, at: NaN, from: friend, emoji: `\u0000${'x'.repeat(10_000)}` },
+    ]);
+    const { text, editedAt, reactions } = await show(id);
+    expect(text).toBe('ab\ufffd');
+    expect(Date.parse(editedAt!)).toBeLessThanOrEqual(Date.now());
+    expect(reactions[0]!.emoji.length).toBeLessThan(50);
+  });
+
+  it('of another account is left alone, though the WhatsApp id is the same', async () => {
+    const id = await incoming();
+    await received.writeChanges(uuidv7(), [{ kind: 'revoked', whatsappId: 'THEIRS', at: now }]);
+    expect((await show(id)).revokedAt).toBeNull();
+  });
+});
+
+describe('a message that waits', () => {
+  it.each([undefined, new Date(now + 3_600_000).toISOString()])(
+    'is edited in the ledger, and sent as it is then (sendAt %s)',
+    async (sendAt) => {
+      const id = await accept('first words', sendAt);
+      const edited = await actions.edit(workspaceId, id, 'better words');
+      expect(edited).toMatchObject({ text: 'better words', editedAt: expect.any(Date) });
+      await actions.edit(workspaceId, id, 'better words');
+      expect((await told()).map(({ type }) => type)).toEqual(['message.edited']);
+      if (!sendAt) expect((await claim())?.text).toBe('better words');
+      expect(asked).toEqual([]);
+    },
+  );
+
+  it('is cancelled when it is revoked, and stays so', async () => {
+    const id = await accept('never');
+    expect(await actions.revoke(workspaceId, id)).toMatchObject({ status: 'cancelled', revokedAt: null });
+    expect(await actions.revoke(workspaceId, id)).toMatchObject({ status: 'cancelled' });
+    expect((await told()).map(({ type }) => type)).toEqual(['message.cancelled']);
+    await expect(actions.edit(workspaceId, id, 'x')).rejects.toEqual(refusal('message.cannot_edit'));
+  });
+
+  it('has nothing to react to', async () => {
+    await expect(actions.react(workspaceId, await accept('later'), '👍')).rejects.toEqual(
+      refusal('message.not_sent'),
+    );
+  });
+});
+
+describe('a message that is being sent', () => {
+  it.each([
+    ['sending', 1],
+    // It is sent again, and may have arrived.
+    ['queued', 1],
+  ])('can be changed afterwards only (%s, attempts %s)', async (status, attempts) => {
+    const id = await accept('now');
+    await database.query('update messages set status = $2, attempts = $3 where id = $1', [
+      id,
+      status,
+      attempts,
+    ]);
+    const already = refusal('message.already_sending');
+    await expect(actions.edit(workspaceId, id, 'x')).rejects.toEqual(already);
+    await expect(actions.revoke(workspaceId, id)).rejects.toEqual(already);
+    await expect(actions.react(workspaceId, id, '👍')).rejects.toEqual(already);
+    expect(await show(id)).toMatchObject({ text: 'now', status });
+  });
+
+  it('is either edited before or sent as it was, when both happen at once', async () => {
+    for (let round = 0; round < 10; round += 1) {
+      const id = await accept('before');
+      const [claimed, edit] = await Promise.all([
+        claim(),
+        actions.edit(workspaceId, id, 'after').catch((error: { code: string }) => error.code),
+      ]);
+      expect(claimed?.text).toBe(edit === 'message.already_sending' ? 'before' : 'after');
+      await received.writeAcks([{ accountId, whatsappId: claimed!.whatsappId, ack: 1 }]);
+    }
+  });
+});
+
+describe('a message that was sent', () => {
+  it('is changed by the instance of its account, at the epoch of the assignment', async () => {
+    const { id, whatsappId } = await sent('once');
+    const theirs = await incoming();
+    const inGroup = await incoming('GROUP', '62877@c.us', '120363000000000000@g.us');
+    await actions.edit(workspaceId, id, 'twice');
+    await actions.revoke(workspaceId, id);
+    await actions.react(workspaceId, theirs, '👍');
+    await actions.react(workspaceId, inGroup, '');
+    const ours = { chatId: friend, whatsappId, fromMe: true, author: null };
+    expect(asked).toEqual([
+      { epoch: 3, target: ours, action: { kind: 'edit', text: 'twice' } },
+      { epoch: 3, target: ours, action: { kind: 'revoke' } },
+      {
+        epoch: 3,
+        target: { chatId: friend, whatsappId: 'THEIRS', fromMe: false, author: null },
+        action: { kind: 'react', emoji: '👍' },
+      },
+      {
+        epoch: 3,
+        target: {
+          chatId: '120363000000000000@g.us',
+          whatsappId: 'GROUP',
+          fromMe: false,
+          author: '62877@c.us',
+        },
+        action: { kind: 'react', emoji: '' },
+      },
+    ]);
+  });
+
+  it('and has been revoked is not changed any more', async () => {
+    const { id, whatsappId } = await sent('gone');
+    await received.writeChanges(accountId, [{ kind: 'revoked', whatsappId, at: now }]);
+    expect(await actions.revoke(workspaceId, id)).toMatchObject({ status: 'sent' });
+    await expect(actions.edit(workspaceId, id, 'x')).rejects.toEqual(refusal('message.cannot_edit'));
+    await expect(actions.react(workspaceId, id, '👍')).rejects.toEqual(refusal('message.cannot_react'));
+    expect(asked).toEqual([]);
+  });
+
+  it('is not edited or revoked when it is not ours, or no text', async () => {
+    const theirs = await incoming();
+    await expect(actions.edit(workspaceId, theirs, 'x')).rejects.toEqual(refusal('message.not_outgoing'));
+    await expect(actions.revoke(workspaceId, theirs)).rejects.toEqual(refusal('message.not_outgoing'));
+    const { id } = await sent('a picture');
+    await database.query(`update messages set type = 'image' where id = $1`, [id]);
+    await expect(actions.edit(workspaceId, id, 'x')).rejects.toEqual(refusal('message.cannot_edit'));
+  });
+
+  it.each(['failed', 'expired'])('never (%s) cannot be changed', async (status) => {
+    const { id } = await sent('never');
+    await database.query('update messages set status = $2 where id = $1', [id, status]);
+    await expect(actions.edit(workspaceId, id, 'x')).rejects.toEqual(refusal('message.cannot_edit'));
+    await expect(actions.revoke(workspaceId, id)).rejects.toEqual(refusal('message.cannot_revoke'));
+    await expect(actions.react(workspaceId, id, '👍')).rejects.toEqual(refusal('message.not_sent'));
+    expect(asked).toEqual([]);
+  });
+
+  it('needs an account that is ready, and one whose instance agrees', async () => {
+    const { id } = await sent('once');
+    answer = { status: 503, body: { code: 'account.session_not_ready', detail: '' } };
+    await expect(actions.edit(workspaceId, id, 'x')).rejects.toEqual(refusal('account.not_ready'));
+    answer = { status: 409, body: { code: 'message.cannot_edit', detail: 'too late' } };
+    await expect(actions.edit(workspaceId, id, 'x')).rejects.toEqual(refusal('message.cannot_edit'));
+    await database.query(`update accounts set status = 'reconnecting' where id = $1`, [accountId]);
+    await expect(actions.edit(workspaceId, id, 'x')).rejects.toEqual(refusal('account.not_ready'));
+    await database.query(`update accounts set status = 'ready', instance_id = null where id = $1`, [
+      accountId,
+    ]);
+    await expect(actions.edit(workspaceId, id, 'x')).rejects.toEqual(refusal('account.not_ready'));
+    expect(await show(id)).toMatchObject({ text: 'once', editedAt: null });
+  });
+
+  it('is not changed by an instance that is away, and the caller is told whether it may have been', async () => {
+    const { id } = await sent('once');
+    const away = createServer().listen(0, '127.0.0.1');
+    await once(away, 'listening');
+    const url = `http://127.0.0.1:${(away.address() as AddressInfo).port}`;
+    await database.query(
+      `insert into instances (id, server_id, url, status, lease_expires_at, max_accounts)
+       values ('one.instance_01', 'one', $1, 'active', now() + interval '1 hour', 100)`,
+      [url],
+    );
+    await database.query(`update accounts set instance_id = 'one.instance_01' where id = $1`, [accountId]);
+    away.once('request', (request) => request.socket.destroy());
+    await expect(actions.edit(workspaceId, id, 'x')).rejects.toEqual(refusal('instance.answer_lost', 504));
+    away.close();
+    await once(away, 'close');
+    await expect(actions.edit(workspaceId, id, 'x')).rejects.toEqual(refusal('instance.unreachable', 503));
+  });
+
+  it('belongs to its workspace', async () => {
+    const { id } = await sent('ours');
+    for (const act of [
+      () => actions.edit(uuidv7(), id, 'x'),
+      () => actions.revoke(uuidv7(), id),
+      () => actions.react(uuidv7(), id, '👍'),
+    ])
+      await expect(act()).rejects.toEqual(refusal('message.not_found', 404));
+    expect(asked).toEqual([]);
+  });
+});
+
+describe('the migration', () => {
+  it('writes events of the shape that the API answers', async () => {
+    const { id, whatsappId } = await sent('one');
+    await received.writeChanges(accountId, [
+      { kind: 'reaction', whatsappId, at: now, from: friend, emoji: '👍' },
+    ]);
+    const [{ data }] = await database.query(`select message_json(m) as data from messages m where id = $1`, [
+      id,
+    ]);
+    expect(data).toEqual(await show(id));
+  });
+});

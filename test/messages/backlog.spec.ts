@@ -1,0 +1,97 @@
+import type { INestApplicationContext } from '@nestjs/common';
+import { getDataSourceToken } from '@nestjs/typeorm';
+import type { DataSource } from 'typeorm';
+import { v7 as uuidv7 } from 'uuid';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { PacingReservations } from '../../src/accounts/pacing-reservations.service.js';
+import { LanesService } from '../../src/messages/lanes.service.js';
+import { strictOrder } from '../../src/messages/message-rows.js';
+import type { MessageSender } from '../../src/messages/message-sender.service.js';
+import { MessagesService } from '../../src/messages/messages.service.js';
+import { SendingService } from '../../src/messages/sending.service.js';
+import { createLogger } from '../../src/platform/logging/logger.js';
+import { createContext } from '../../src/platform/start-role.js';
+import { WorkerModule } from '../../src/roles/worker.module.js';
+import { eventually } from '../e2e/flotilla.js';
+import { scratchDatabase } from '../scratch-database.js';
+
+/** Enough that reading all of them once is the last thing that a planner should want. */
+const backlog = 50_000;
+/** More often than a connection tries a plan for the values at hand before it keeps one for all. */
+const rounds = 40;
+
+let context: INestApplicationContext;
+let drop: () => Promise<void>;
+let database: DataSource;
+let messages: MessagesService;
+let sending: SendingService;
+let lanes: LanesService;
+/** Claiming needs no session. */
+const neverSends = {} as MessageSender;
+const workspaceId = uuidv7();
+const accountId = uuidv7();
+
+beforeAll(async () => {
+  const scratch = await scratchDatabase();
+  drop = scratch.drop;
+  context = await createContext(WorkerModule, scratch.config, createLogger('test', 'silent'));
+  database = context.get<DataSource>(getDataSourceToken());
+  messages = context.get(MessagesService);
+  sending = new SendingService(
+    database,
+    neverSends,
+    new PacingReservations(database),
+    scratch.config,
+    createLogger('test', 'silent'),
+  );
+  lanes = context.get(LanesService);
+  await database.query('insert into workspaces (id, name) values ($1, $2)', [workspaceId, 'test']);
+  await database.query(
+    `insert into accounts (id, workspace_id, name, environment, status, desired_state) values ($1, $2, 'a', 'sandbox', 'ready', 'connected')`,
+    [accountId, workspaceId],
+  );
+  await database.query('alter table messages disable trigger message_created');
+  await database.query(
+    `insert into messages (id, workspace_id, account_id, direction, priority, type, chat_id, recipient, text, status, whatsapp_id)
+     select gen_random_uuid(), $1, $2, 'outgoing', 0, 'text', 'nobody@c.us', 'nobody', 'campaign', 'queued', number::text
+     from generate_series(1, ${backlog}) number`,
+    [workspaceId, accountId],
+  );
+  await database.query('alter table messages enable trigger message_created');
+  await database.query('analyze messages');
+}, 60_000);
+afterAll(async () => {
+  await context?.close();
+  await drop?.();
+});
+
+/** How often the whole table was read, once the statistics know of so many rows that were inserted. */
+async function tableReads(inserted: number): Promise<number> {
+  const [row] = await eventually('the statistics', async () => {
+    const rows: { reads: number; inserted: number }[] = await database.query(
+      `select seq_scan::int as reads, n_tup_ins::int as inserted from pg_stat_user_tables where relname = 'messages'`,
+    );
+    return rows[0]!.inserted >= inserted && rows;
+  });
+  return row!.reads;
+}
+
+describe('with a long backlog', () => {
+  it('neither accepting, choosing an account, claiming, feeding nor sweeping reads the whole table', async () => {
+    const before = await tableReads(backlog);
+    const recipients = Array.from({ length: rounds }, (_recipient, number) => `+62812345678${10 + number}`);
+    for (const [number, to] of recipients.entries()) {
+      const wanted = { to, text: String(number), type: 'text' as const, priority: 'urgent' as const };
+      const named = await messages.accept(workspaceId, { ...wanted, accountId });
+      const chosen = await messages.accept(workspaceId, wanted);
+      for (const { id } of [named, chosen]) {
+        const claim = await sending.claim(accountId, 0, strictOrder);
+        expect(claim?.id).toBe(id);
+        await database.query(`update messages set status = 'sent' where id = $1`, [id]);
+      }
+      await lanes.feed([accountId]);
+      await lanes.sweep();
+    }
+    expect(await tableReads(backlog + 2 * rounds)).toBe(before);
+  }, 60_000);
+});

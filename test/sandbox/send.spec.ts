@@ -1,0 +1,139 @@
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { PageSend } from '../../src/whatsapp/page-functions.js';
+import { WhatsAppSession } from '../../src/whatsapp/whatsapp-session.js';
+import { chromiumPath, SandboxHarness, until } from './sandbox.harness.js';
+
+let sandbox: SandboxHarness;
+let session: WhatsAppSession;
+let phone: string;
+let friend: string;
+
+beforeAll(async () => {
+  sandbox = await SandboxHarness.start();
+  session = new WhatsAppSession({
+    accountId: 'sender',
+    profileDir: join(sandbox.dir, 'session-sender'),
+    chromiumPath,
+    network: { kind: 'sandbox', host: '127.0.0.1', port: sandbox.server.port, spki: sandbox.server.spki },
+    pairWithPhoneNumber: null,
+    deadlines: { launchMs: 20_000, loadMs: 20_000, syncMs: 20_000 },
+    canStart: () => true,
+    onWarning: () => undefined,
+  });
+  let qr: string | null = null;
+  let isReady = false;
+  session.on('qr', (code) => (qr = code));
+  session.on('ready', () => (isReady = true));
+  await session.start();
+  phone = await sandbox.phone();
+  await sandbox.call('POST', `/phones/${phone}/scan`, { qr: await until('the QR code', () => qr) });
+  await until('ready', () => isReady);
+  friend = await sandbox.phone();
+}, 60_000);
+
+afterAll(async () => {
+  await session?.stop({ finishSendsMs: 0, closeMs: 0 });
+  await sandbox?.stop();
+}, 30_000);
+
+let count = 0;
+
+function send(options: Partial<PageSend> = {}) {
+  count += 1;
+  return session.sendText({
+    chatId: `${friend}@c.us`,
+    text: `text ${count}`,
+    whatsappId: `3EB0${String(count).padStart(18, '0')}`,
+    thorough: false,
+    timeoutMs: 5_000,
+    typingMs: 0,
+    checkNumber: false,
+    ...options,
+  });
+}
+
+const typing = async () => (await sandbox.stats())['typing'] ?? 0;
+
+describe('a send', { timeout: 30_000 }, () => {
+  it('shows that the account types, for as long as asked, and only then sends', async () => {
+    const before = await typing();
+    const started = performance.now();
+    const sending = send({ typingMs: 700 });
+    await until('typing', async () => (await typing()) === before + 1);
+    expect(await sandbox.inbox(friend)).toEqual([]);
+    expect(await sending).toMatchObject({ outcome: 'known' });
+    expect(performance.now() - started).toBeGreaterThanOrEqual(700);
+    expect(await sandbox.inbox(friend)).toHaveLength(1);
+  });
+
+  it('types nothing unless asked to, or when WhatsApp has the message already', async () => {
+    const before = await typing();
+    const whatsappId = '3EB0FFFFFFFFFFFFFFFFFF';
+    expect(await send({ whatsappId })).toMatchObject({ outcome: 'known' });
+    expect(await send({ whatsappId, thorough: true, typingMs: 5_000 })).toMatchObject({ outcome: 'known' });
+    expect(await typing()).toBe(before);
+    expect((await sandbox.inbox(friend)).filter((entry) => entry.whatsappId === whatsappId)).toHaveLength(1);
+  });
+
+  it('asks for the number first when it is to: nothing is typed or sent to one without WhatsApp', async () => {
+    const before = await typing();
+    const chatId = '628129999999999@c.us';
+    expect(await send({ chatId, checkNumber: true, typingMs: 300 })).toEqual({ outcome: 'not_registered' });
+    expect(await typing()).toBe(before);
+    expect(await send({ checkNumber: true })).toMatchObject({ outcome: 'known' });
+  });
+});
+
+describe('what is done to a message', { timeout: 30_000 }, () => {
+  const target = () => ({
+    chatId: `${friend}@c.us`,
+    whatsappId: `3EB0${String(count).padStart(18, '0')}`,
+    fromMe: true,
+    author: null,
+  });
+
+  it('comes back as an event, and can be read again', async () => {
+    const changes: unknown[] = [];
+    session.on('change', (change) => changes.push(change));
+    const since = Date.now();
+    await send();
+    const whatsappId = target().whatsappId;
+    expect(await session.act(target(), { kind: 'react', emoji: '👍' })).toMatchObject({ outcome: 'done' });
+    const edited = await session.act(target(), { kind: 'edit', text: 'edited' });
+    expect(edited).toMatchObject({ outcome: 'done' });
+    await until('both events', () => changes.length === 2);
+    const expected = [
+      { kind: 'reaction', whatsappId, from: null, emoji: '👍' },
+      { kind: 'edited', whatsappId, text: 'edited', at: (edited as { at: number }).at },
+    ];
+    expect(changes).toMatchObject(expected);
+    const read = await session.recentChanges(since, 100);
+    expect(read).toHaveLength(2);
+    expect(read).toEqual(expect.arrayContaining(changes));
+    expect(await session.recentChanges(Date.now() + 1_000, 100)).toEqual([]);
+  });
+
+  it('says what the page cannot do', async () => {
+    const nobody = { ...target(), whatsappId: 'NOSUCHID' };
+    expect(await session.act(nobody, { kind: 'revoke' })).toEqual({ outcome: 'not_found' });
+    await send();
+    await sandbox.call('PUT', '/faults', { editWindowMs: 1 });
+    await until('the rule', async () => {
+      const result = await session.act(target(), { kind: 'edit', text: 'late' });
+      return result.outcome === 'not_allowed';
+    });
+    await sandbox.call('DELETE', '/faults');
+  });
+
+  it('is uncertain while WhatsApp does not answer, and safe to be done again', async () => {
+    await send();
+    await sandbox.call('PUT', '/faults', { silent: true, phone });
+    expect(await session.act(target(), { kind: 'revoke' })).toEqual({ outcome: 'timed_out' });
+    await sandbox.call('DELETE', '/faults');
+    expect(await session.act(target(), { kind: 'revoke' })).toMatchObject({ outcome: 'done' });
+    expect(await session.act(target(), { kind: 'revoke' })).toMatchObject({ outcome: 'done' });
+    const lines = (await sandbox.ledger()).filter(({ type }) => type === 'revoke');
+    expect(lines).toMatchObject([{ whatsappId: target().whatsappId, duplicate: false }]);
+  });
+});
