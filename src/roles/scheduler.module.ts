@@ -9,9 +9,10 @@ import { OutcomesTask } from '../messages/outcomes.task.js';
 import { MessagesModule } from '../messages/messages.module.js';
 import { PruningTask } from '../messages/pruning.task.js';
 import { DatabaseModule } from '../platform/database/database.module.js';
+import { FailedJobsTask } from '../queues/failed-jobs.task.js';
 import { SCHEDULED_TASKS, SchedulerService } from '../platform/scheduling/scheduler.service.js';
 
-const tasks = [LanesTask, DueTask, OutcomesTask, FleetTask, PacingTask, PruningTask];
+const tasks = [LanesTask, DueTask, OutcomesTask, FleetTask, PacingTask, PruningTask, FailedJobsTask];
 
 /** What the leading scheduler does again and again. */
 @Module({

@@ -32,6 +32,11 @@ describe('the configuration', () => {
     expect(config.redis.url).toContain('127.0.0.1:63790');
   });
 
+  it('gives campaigns a share unless told otherwise, also none', () => {
+    expect(loadConfig(secrets).worker.campaignShare).toBe(0.05);
+    expect(loadConfig({ ...secrets, CAMPAIGN_SHARE: '0' }).worker.campaignShare).toBe(0);
+  });
+
   it('names every variable that is wrong, and the cure', () => {
     const load = () => loadConfig({ ...secrets, PORT: 'http', WORKER_CONCURRENCY: '0', APP_KEY: 'short' });
     expect(load).toThrow(InvalidConfiguration);
@@ -170,6 +175,7 @@ describe("a server's name", () => {
   it.each([
     [{ SERVER_URL: 'ftp://x' }, 'SERVER_URL: must be an http or https URL'],
     [{ SERVER_MAX_CAPACITY: '0' }, 'SERVER_MAX_CAPACITY'],
+    [{ CAMPAIGN_SHARE: '0.6' }, 'CAMPAIGN_SHARE'],
     [{ INSTANCE_LEASE_MS: '5000' }, 'at least twice INSTANCE_RENEW_MS'],
     [{ INSTANCE_TAKEOVER_MARGIN_MS: '1000' }, 'longer than INSTANCE_RENEW_MS'],
   ])('%j is refused with the reason', (environment, reason) => {
