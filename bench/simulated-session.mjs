@@ -47,7 +47,7 @@ export class SimulatedSession extends EventEmitter {
   }
 
   /** Nobody receives it: WhatsApp acknowledges everything. */
-  async sendText(_chatId, _text, whatsappId) {
+  async sendText({ whatsappId }) {
     await delay(sendMs);
     return { outcome: 'known', ack: 1, whatsappId };
   }
@@ -57,6 +57,10 @@ export class SimulatedSession extends EventEmitter {
   }
 
   async recentIncoming() {
+    return [];
+  }
+
+  async recentChanges() {
     return [];
   }
 
