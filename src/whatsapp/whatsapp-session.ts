@@ -123,6 +123,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   /** How often the page was seen to have synced although the library did not hear of it. */
   private syncedUnheard = 0;
   private bridge: PageBridge | null = null;
+  private isFollowed = false;
   private qrsShown = 0;
   private starting: Promise<void> | null = null;
   private confirmedLogout: (() => void) | null = null;
@@ -353,8 +354,11 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     });
   }
 
-  /** Hears what becomes of the browser, which runs now. */
-  private follow(client: Client, page: Page): void {
+  /** Hears what becomes of the browser, from when it runs; on a busy machine its page may be ready as soon. */
+  private follow(page: Page): void {
+    if (this.isFollowed) return;
+    this.isFollowed = true;
+    if (this.phase === 'launching') this.enter('loading');
     hearPipes(this.browser!);
     this.browser!.once('disconnected', () => void this.close('crashed', 'the browser ended'));
     // A renderer that dies leaves its browser running, with a page that answers nothing.
@@ -384,6 +388,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
 
   private async becomeReady(client: Client): Promise<void> {
     if (this.ended) return;
+    this.follow(this.page);
     try {
       // A page that was reloaded becomes ready again, and has lost what was installed in it.
       this.bridge ??= await withDeadline(
@@ -415,10 +420,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   private async watch(client: Client): Promise<void> {
     while (!this.ended) {
       const page = client.pupPage as Page | undefined;
-      if (page && this.phase === 'launching') {
-        this.follow(client, page);
-        this.enter('loading');
-      }
+      if (page) this.follow(page);
       const shown = this.phase === 'ready' ? '' : await this.probe(page);
       if (page) await this.dialogs.lookAt(page, this.phase === 'ready');
       const late = this.lateness(shown);
