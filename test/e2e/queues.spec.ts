@@ -1,3 +1,5 @@
+import { Queue } from 'bullmq';
+import { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { queueNames } from '../../src/queues/queue-policies.js';
 import { eventually, Flotilla, type Workspace } from './flotilla.js';
@@ -20,8 +22,12 @@ async function logIn(key = flotilla.adminKey): Promise<Response> {
   return get('/admin/login', {}, { method: 'POST', body: new URLSearchParams({ key }) });
 }
 
+let session: string | undefined;
+
+/** One login for all: they are counted. */
 async function cookie(): Promise<string> {
-  return (await logIn()).headers.get('set-cookie')!.split(';')[0]!;
+  session ??= (await logIn()).headers.get('set-cookie')!.split(';')[0]!;
+  return session;
 }
 
 const html = { accept: 'text/html,application/xhtml+xml,*/*;q=0.8' };
@@ -89,7 +95,7 @@ describe('Bull Board', () => {
     expect((await get('/admin/queues/api/queues', { 'x-api-key': workspace.key })).status).toBe(401);
   });
 
-  it('shows the queues to who has logged in, with the ids of what they hold and nothing else of it', async () => {
+  it('shows the queues to who has logged in', async () => {
     const session = { cookie: await cookie() };
     const page = await get('/admin/queues', session);
     expect(page.status).toBe(200);
@@ -99,6 +105,29 @@ describe('Bull Board', () => {
       queues: { name: string }[];
     };
     expect(queues.map(({ name }) => name)).toEqual(queueNames);
+  });
+
+  it('shows the ids of what jobs carry, and nothing else of it', async () => {
+    const redis = new Redis(flotilla.stack.env.REDIS_URL!, { maxRetriesPerRequest: null });
+    const queue = new Queue('messaging', { connection: redis });
+    try {
+      await queue.add(
+        'probe',
+        { id: 'probe', text: 'a secret text' },
+        { jobId: 'probe-1', delay: 3_600_000 },
+      );
+      const session = { cookie: await cookie() };
+      for (const path of ['queues?activeQueue=messaging&status=delayed', 'queues/messaging/probe-1']) {
+        const answer = await get(`/admin/queues/api/${path}`, session);
+        const text = await answer.text();
+        expect([answer.status, text]).toEqual([200, expect.stringContaining('{"id":"probe"}')]);
+        expect(text).not.toContain('secret');
+      }
+    } finally {
+      await queue.remove('probe-1');
+      await queue.close();
+      redis.disconnect();
+    }
   });
 
   it('pauses a queue as the command does, from our own pages only', async () => {

@@ -5,6 +5,8 @@ import { DataSource } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { dataSourceOptions } from '../../src/platform/database/data-source.js';
+import { FailedJobsService } from '../../src/queues/failed-jobs.service.js';
+import { FailedJobsTask } from '../../src/queues/failed-jobs.task.js';
 import { eventually } from '../e2e/flotilla.js';
 import { Cli, type Ended, type QueueSystem, queueSystem, runCli } from './queues.harness.js';
 
@@ -212,6 +214,13 @@ describe('queue:work', () => {
         messageId: id,
         exception: expect.stringMatching(/^job\.timed_out: /),
       });
+      // Its record is of use until the message has moved on.
+      const task = new FailedJobsTask(new FailedJobsService(database));
+      await task.run();
+      expect((await flotilla('queue:failed')).stdout).toContain(id!);
+      await database.query(`update messages set status = 'sent' where id = $1`, [id]);
+      await task.run();
+      expect((await flotilla('queue:failed')).stdout).toBe('No failed jobs.\n');
     } finally {
       deaf.close();
     }
