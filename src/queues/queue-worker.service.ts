@@ -41,6 +41,8 @@ export class QueueWorker implements OnModuleDestroy {
   private processed = 0;
   private failed = 0;
   private isPaused = false;
+  /** Every queue was found empty while there were slots. */
+  private isWaitingForJobs = false;
   private orders: WorkerOrders = { restartRequested: null, paused: new Set() };
   private readonly startedAt = new Date();
   /** What speaks for an end, as far as it is noticed beside the loop. */
@@ -232,8 +234,13 @@ export class QueueWorker implements OnModuleDestroy {
 
   private async untilJobsArrive(ms: number): Promise<void> {
     const served = this.served();
-    if (served.length === 0) await this.woken(ms);
-    else await this.sources!.untilJobsArrive(served, ms);
+    this.isWaitingForJobs = true;
+    try {
+      if (served.length === 0) await this.woken(ms);
+      else await this.sources!.untilJobsArrive(served, ms);
+    } finally {
+      this.isWaitingForJobs = false;
+    }
   }
 
   private async runJob(job: Job, { name, processor }: Source): Promise<void> {
@@ -262,8 +269,9 @@ export class QueueWorker implements OnModuleDestroy {
   private contextOf(queue: QueueName): JobContext {
     return {
       hasSpareSlot: () =>
-        // With a limit of jobs each stands for as little as it can, so that the limit means something.
-        this.noticed.size === 0 && !this.isPaused && this.options.maxJobs === 0 && this.freeSlots() > 0,
+        // A slot that is free for a moment only is the next job's. With a limit of jobs each stands for as little as it
+        // can, so that the limit means something.
+        this.isWaitingForJobs && this.noticed.size === 0 && !this.isPaused && this.options.maxJobs === 0,
       servedQueues: () => this.options.queues.filter((name) => !this.orders.paused.has(name)),
       policy: { ...queuePolicies[queue], ...this.options.policy },
     };
