@@ -90,7 +90,7 @@ export async function chaos({ minutes, seed = randomInt(1, 1_000_000), log = () 
       : run.keepEvidence(seed, { result, offences, faults: run.faults.history });
     return { ...result, evidence };
   } catch (error) {
-    run.keepEvidence(seed, { error: String(error), faults: run.faults.history });
+    if (!signal?.aborted) run.keepEvidence(seed, { error: String(error), faults: run.faults.history });
     throw error;
   } finally {
     run.load.stop();
