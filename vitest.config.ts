@@ -27,8 +27,9 @@ export default defineConfig({
         test: {
           name: 'e2e',
           include: ['test/e2e/**/*.spec.ts', 'test/sandbox/**/*.spec.ts'],
-          // Each file runs a whole system with browsers: two at once are more than two cores carry.
-          fileParallelism: false,
+          // Each file runs a whole system with browsers, and waits for it most of the time.
+          maxWorkers: 2,
+          sequence: { groupOrder: 1 },
           testTimeout: 120_000,
           hookTimeout: 120_000,
         },
