@@ -65,8 +65,8 @@ export class Queues1795651200001 implements MigrationInterface {
         values (new.id, carried_by, 'message-' || new.id, carried_by, jsonb_build_object('id', new.id),
           coalesce(new.error_code, 'message.' || new.status) || coalesce(': ' || new.error_message, ''),
           new.attempts, new.id, new.workspace_id)
-        on conflict (queue, job_id) do update set exception = excluded.exception, attempts = excluded.attempts,
-          failed_at = excluded.failed_at;
+        on conflict (id) do update set queue = excluded.queue, exception = excluded.exception,
+          attempts = excluded.attempts, failed_at = excluded.failed_at;
         return null;
       end $$;
 

@@ -94,16 +94,30 @@ export class Pacing1795651200002 implements MigrationInterface {
       end $$;
       create trigger account_cold_lane after update of cold_paused_until on account_pacing for each row
         when (old.cold_paused_until is distinct from new.cold_paused_until) execute function publish_pacing_event();
+
+      -- Another number was linked: WhatsApp has known it for no day yet, and nobody has written to it.
+      create function begin_pacing_anew() returns trigger language plpgsql as $$
+      begin
+        delete from contacts where account_id = new.id;
+        update account_pacing set warm_up_from = (now() at time zone 'UTC')::date, cold_sent = 0, replies_sent = 0,
+          cold_closed_until = null, replies_closed_until = null, burst_sent = 0, refusals = 0 where account_id = new.id;
+        update messages set is_cold = true
+        where account_id = new.id and not is_cold and stage in ('scheduled', 'queued') and chat_id not like '%@g.us';
+        return null;
+      end $$;
+      create trigger account_other_number after update of phone_number on accounts for each row
+        when (old.phone_number <> new.phone_number) execute function begin_pacing_anew();
     `);
   }
 
   async down(runner: QueryRunner): Promise<void> {
     await runner.query(`
+      drop trigger account_other_number on accounts;
       drop trigger message_refused on messages;
       drop index messages_lane_kind, messages_cold;
       alter table messages drop column is_cold;
       drop table account_pacing, contacts;
-      drop function pause_cold_after_refusal, publish_pacing_event;
+      drop function pause_cold_after_refusal, publish_pacing_event, begin_pacing_anew;
       alter table workspaces drop column pacing;
     `);
   }

@@ -99,15 +99,19 @@ export class LanesService {
     const [, expired] = await this.database.query(
       `with late as (select id from messages where expires_at <= now() and stage in ('scheduled', 'queued')
          limit ${promotedAtOnce} for update skip locked)
-       update messages m set status = 'expired', failed_at = now(), error_code = 'message.expired',
-         error_message = 'It was not sent before expiresAt.'
+       update messages m set failed_at = now(), error_code = 'message.expired',
+         -- One that is tried again because its outcome is unknown may have arrived before.
+         status = case when m.attempts > 0 then 'unknown' else 'expired' end,
+         error_message = case when m.attempts > 0 then 'Nobody can tell whether it was sent before expiresAt.'
+           else 'It was not sent before expiresAt.' end
        from late where m.id = late.id`,
     );
     return due.length > 0 || expired === promotedAtOnce;
   }
 
   /**
-   * Puts the head of every ready account's lane, and every send whose worker died.
+   * Puts the head of every ready account's lane, and every send that is to be tried again: in the most urgent queue that is
+   * served, since everything of its lane waits for it.
    * @returns how many heads were put; putting one that Redis still has changes nothing
    */
   async sweep(): Promise<number> {
@@ -120,11 +124,12 @@ export class LanesService {
     const heads: { id: string; priority: number }[] = await this.database.query(
       `select head.id, head.priority from accounts a
        cross join lateral (
-         (select m.id, m.priority, m.next_attempt_at from messages m where m.account_id = a.id and m.stage = 'sending')
+         (select m.id, ($1::smallint[])[1] as priority, m.next_attempt_at from messages m
+           where m.account_id = a.id and m.stage = 'sending')
          union all ${laneHead('a.id', '$1')}
          limit 1
        ) head
-       where a.status = 'ready' and head.next_attempt_at <= now()
+       where a.status = 'ready' and head.next_attempt_at <= now() and head.priority is not null
        limit ${sweepLimit}`,
       [await this.servedPriorities()],
     );

@@ -27,6 +27,13 @@ export class NoAnswer extends Problem {
   }
 }
 
+/** Of a try whose outcome was uncertain: WhatsApp Web does not know the message, and it is too late to send it. */
+export class MessageExpired extends Problem {
+  constructor() {
+    super(410, 'message.expired', 'It was not sent before expiresAt.');
+  }
+}
+
 export class NoChat extends Problem {
   constructor(chatId: string, reason: string) {
     super(422, 'recipient.no_chat', `WhatsApp opens no chat ${chatId} for this account: ${reason}`);
@@ -119,15 +126,22 @@ export class MessageSender implements OnApplicationBootstrap {
     const { ackTimeoutMs } = this.config;
     const { chatId, text, whatsappId, typingMs = 0, checkNumber = false } = message;
     const isFirst = message.attempt === 1;
-    const result = await session.sendText({
+    const asking = session.sendText({
       chatId,
       text,
       whatsappId,
       thorough: !isFirst,
+      lookOnly: message.isExpired,
       timeoutMs: ackTimeoutMs,
       typingMs: isFirst ? typingMs : 0,
       checkNumber,
     });
+    const result = await asking.catch((error: unknown) => {
+      // A page that hangs or is gone answers nothing, and says ready all the same.
+      if (!isFirst) this.revive(accountId, session, message.attempt);
+      throw error;
+    });
+    if (result.outcome === 'absent') throw new MessageExpired();
     if (result.outcome === 'not_registered') throw new RecipientNotRegistered(message.chatId);
     if (result.outcome === 'not_ready') throw new SessionNotReady(accountId);
     if (result.outcome === 'no_chat') throw new NoChat(message.chatId, result.detail);
@@ -145,6 +159,8 @@ export class MessageSender implements OnApplicationBootstrap {
    */
   private revive(accountId: string, session: WhatsAppSession, attempt: number): void {
     this.logger.warn({ accountId, attempt }, 'no ack in time: the connection is made anew');
+    // It has ended by itself, or another one has taken its place: that one is not to blame.
+    if (!session.ready) return;
     if (attempt > 1) this.sessions.driver(accountId).restart('no_ack');
     else
       session

@@ -6,7 +6,7 @@ import {
   IsArray,
   IsIn,
   IsInt,
-  IsISO8601,
+  isRFC3339,
   IsNotEmpty,
   IsObject,
   IsOptional,
@@ -63,6 +63,21 @@ function IsEmoji() {
     });
 }
 
+/** A time as RFC 3339 has it: without an offset it would mean another moment on each server. */
+function IsTime() {
+  return (target: object, propertyName: string) =>
+    registerDecorator({
+      name: 'isTime',
+      target: target.constructor,
+      propertyName,
+      validator: {
+        validate: (value: unknown) =>
+          typeof value === 'string' && isRFC3339(value) && !Number.isNaN(Date.parse(value)),
+        defaultMessage: () => 'must be a time with its offset, such as 2026-11-22T10:00:00Z',
+      },
+    });
+}
+
 function IsSmallJson() {
   return (target: object, propertyName: string) =>
     registerDecorator({
@@ -112,12 +127,12 @@ export class SendMessageDto {
 
   /** Not before this time. */
   @IsOptional()
-  @IsISO8601({ strict: true }, { message: 'must be an ISO 8601 time, such as 2026-11-22T10:00:00Z' })
+  @IsTime()
   sendAt?: string;
 
   /** Not after this time: the message expires when it has not been sent by then. */
   @IsOptional()
-  @IsISO8601({ strict: true }, { message: 'must be an ISO 8601 time, such as 2026-11-22T10:00:00Z' })
+  @IsTime()
   expiresAt?: string;
 
   /** Yours: comes back with the message and in every event. */
@@ -188,7 +203,7 @@ export class ListMessagesQuery extends PageQuery {
 
   /** Only messages accepted at or after this time. */
   @IsOptional()
-  @IsISO8601({ strict: true })
+  @IsTime()
   since?: string;
 }
 

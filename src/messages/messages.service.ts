@@ -87,7 +87,8 @@ interface Accepted {
 
 const reached = { sent: ['sent', 'delivered', 'read', 'played'], delivered: ['delivered', 'read', 'played'] };
 const final = new Set(['read', 'played', 'failed', 'unknown', 'cancelled', 'expired']);
-const waitPollMs = 40;
+const firstWaitPauseMs = 40;
+const longestWaitPauseMs = 1_000;
 
 /** The ledger as its owners see it: accepting, reading, cancelling. Sending is `sending.service.ts`. */
 @Injectable()
@@ -229,8 +230,11 @@ export class MessagesService {
   ): Promise<{ message: Message; isReached: boolean }> {
     const deadline = Date.now() + timeoutMs;
     let current = message;
+    let pause = firstWaitPauseMs;
     while (!reached[goal].includes(current.status) && !final.has(current.status) && Date.now() < deadline) {
-      await delay(waitPollMs);
+      await delay(Math.min(pause, deadline - Date.now()));
+      // Most are sent at once; who waits for a phone that is off is to cost little.
+      pause = Math.min(pause * 1.25, longestWaitPauseMs);
       current = await this.get(message.workspaceId, message.id);
     }
     return { message: current, isReached: reached[goal].includes(current.status) };
@@ -347,6 +351,7 @@ function asAccepted(message: Message): Message {
   return Object.assign(message, {
     status: message.scheduledFor === null ? 'queued' : 'scheduled',
     attempts: 0,
+    whatsappId: whatsappIdOf(message.id),
     errorCode: null,
     errorMessage: null,
     sentAt: null,

@@ -36,7 +36,9 @@ const moveForward = `update messages m set
   from (select account_id, whatsapp_id, max(ack) as ack from unnest($1::uuid[], $2::text[], $3::int[])
     as told (account_id, whatsapp_id, ack) group by 1, 2) acked
   where m.account_id = acked.account_id and m.whatsapp_id = acked.whatsapp_id and m.direction = 'outgoing'
-    and m.status = any((array['scheduled', 'queued', 'sending', 'unknown', 'sent', 'delivered', 'read'])[:acked.ack + 3])`;
+    and (m.status = any((array['scheduled', 'queued', 'sending', 'unknown', 'sent', 'delivered', 'read'])[:acked.ack + 3])
+      -- What was given up after an uncertain try did arrive.
+      or m.status in ('failed', 'expired') and m.error_code <> 'whatsapp.refused' and m.attempts > 1)`;
 
 const refuse = `update messages m set status = 'failed', failed_at = now(), error_code = 'whatsapp.refused',
     error_message = 'WhatsApp refused the message (ack -1).'
@@ -153,13 +155,20 @@ export class ReceivedService {
     }
   }
 
-  /** The latest messages of an account of which a further ack may have come while nobody listened, newest first. */
+  /**
+   * The messages of an account of which a further ack may have come while nobody listened: those of unknown outcome first,
+   * then the latest.
+   */
   async awaitingAcks(accountId: string, limit: number): Promise<{ chatId: string; whatsappId: string }[]> {
     return this.database.query(
-      `select chat_id as "chatId", whatsapp_id as "whatsappId" from messages
-       where account_id = $1 and direction = 'outgoing' and id > $3
-         and (status in ('sending', 'sent', 'delivered', 'unknown') or (stage in ('queued', 'scheduled') and attempts > 0))
-       order by id desc limit $2`,
+      `(select m.chat_id as "chatId", m.whatsapp_id as "whatsappId" from failed_jobs f join messages m on m.id = f.message_id
+        where m.account_id = $1 and m.status = 'unknown' and m.id > $3 order by m.id desc limit $2)
+       union all
+       (select chat_id, whatsapp_id from messages
+        where account_id = $1 and direction = 'outgoing' and id > $3
+          and (status in ('sending', 'sent', 'delivered') or (stage in ('queued', 'scheduled') and attempts > 0))
+        order by id desc limit $2)
+       limit $2`,
       [accountId, limit, firstIdOf(new Date(Date.now() - awaitedForMs))],
     );
   }

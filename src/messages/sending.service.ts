@@ -24,6 +24,8 @@ export interface Claim extends Manner {
   /** 1 for the first try whose outcome may be uncertain. */
   attempt: number;
   epoch: number;
+  /** A try is uncertain, and it is too late for another: it is only looked for. */
+  isExpired: boolean;
   /** Whether its account is paced: then the message is counted before it leaves. */
   isPaced: boolean;
 }
@@ -45,7 +47,12 @@ const mostResends = 5;
 /** Answers of a session that mean that it did nothing. */
 const notTried = new Set(['account.session_not_ready', 'account.not_driven_here']);
 /** Answers that no further try would change. */
-const permanent = new Set(['recipient.not_registered', 'recipient.no_chat', 'whatsapp.refused']);
+const permanent = new Set([
+  'recipient.not_registered',
+  'recipient.no_chat',
+  'whatsapp.refused',
+  'message.expired',
+]);
 /** Those of them after which WhatsApp has nothing of the message. */
 const neverLeft = new Set(['recipient.not_registered', 'recipient.no_chat']);
 
@@ -139,13 +146,13 @@ export class SendingService implements BeforeApplicationShutdown {
   ): Promise<SendOutcome> {
     const renewal = setInterval(() => this.renew(claim), renewClaimMs);
     try {
-      await this.sender.send(claim.isPaced ? { ...claim, ...(await this.pacing.reserve(claim)) } : claim);
-      return await this.finish(claim, { status: 'sent' }, order, goOn);
-    } catch (error) {
-      const problem = error instanceof Problem ? error : new Problem(500, 'send.failed', String(error));
-      if (permanent.has(problem.code)) {
+      const problem = await this.tryToSend(claim);
+      // Should PostgreSQL not take this, the message is taken over, and found to have been sent.
+      if (!problem) return await this.finish(claim, { status: 'sent' }, order, goOn);
+      if (isPermanent(problem, claim)) {
         if (claim.isPaced && neverLeft.has(problem.code)) await this.pacing.release(claim, 'not_sent');
-        const end = { status: 'failed', code: problem.code, message: problem.message } as const;
+        const status = problem.code === 'message.expired' ? 'expired' : 'failed';
+        const end = { status, code: problem.code, message: problem.message } as const;
         return await this.finish(claim, end, order, goOn);
       }
       this.logger.warn(
@@ -158,6 +165,16 @@ export class SendingService implements BeforeApplicationShutdown {
       return { kind: 'postponed' };
     } finally {
       clearInterval(renewal);
+    }
+  }
+
+  /** @returns why it was not sent, or that nobody can tell; null when it was */
+  private async tryToSend(claim: Claim): Promise<Problem | null> {
+    try {
+      await this.sender.send(claim.isPaced ? { ...claim, ...(await this.pacing.reserve(claim)) } : claim);
+      return null;
+    } catch (error) {
+      return error instanceof Problem ? error : new Problem(500, 'send.failed', String(error));
     }
   }
 
@@ -211,7 +228,7 @@ export class SendingService implements BeforeApplicationShutdown {
   /** Writes the end of a send, and names or claims the lane's next message, in one statement. */
   private async finish(
     claim: Claim,
-    end: { status: 'sent' } | { status: 'failed'; code: string; message: string },
+    end: { status: 'sent' } | { status: 'failed' | 'expired'; code: string; message: string },
     order: readonly number[],
     goOn: readonly number[],
   ): Promise<SendOutcome> {
@@ -223,8 +240,8 @@ export class SendingService implements BeforeApplicationShutdown {
           claim.id,
           claim.accountId,
           end.status,
-          end.status === 'failed' ? end.code : null,
-          end.status === 'failed' ? end.message : null,
+          end.status === 'sent' ? null : end.code,
+          end.status === 'sent' ? null : end.message,
           order,
           goOn,
           this.config.instance.id,
@@ -299,7 +316,7 @@ function claiming(instance: string): string {
     next_attempt_at = now() + ${claimMs} * interval '1 millisecond'`;
 }
 
-const claimColumns = `m.id, m.priority, m.account_id as "accountId", m.chat_id as "chatId", m.text,
+const claimColumns = `m.id, coalesce(m.expires_at <= now(), false) as "isExpired", m.priority, m.account_id as "accountId", m.chat_id as "chatId", m.text,
   m.whatsapp_id as "whatsappId", m.attempts as attempt, a.epoch,
   exists (select from account_pacing p where p.account_id = m.account_id) as "isPaced"`;
 
@@ -318,7 +335,7 @@ const claimHead = `update messages m set ${claiming('$4')}
 const finishAndClaim = `with finished as (
     update messages set status = $3, error_code = $4, error_message = $5,
       sent_at = case when $3 = 'sent' then now() else sent_at end,
-      failed_at = case when $3 = 'failed' then now() else failed_at end
+      failed_at = case when $3 in ('failed', 'expired') then now() else failed_at end
     where id = $1 and status = 'sending' returning id),
   head as (select * from ${laneHead('$2', '$6')} head where head.next_attempt_at <= now()),
   claimed as (
@@ -330,6 +347,11 @@ const finishAndClaim = `with finished as (
       and (select count(*) from finished) >= 0
     returning ${claimColumns})
   select claimed.*, head.id as "headId", head.priority as "headPriority" from head left join claimed on true`;
+
+/** After an uncertain try a chat that is not found proves nothing: the first one may have left. */
+function isPermanent({ code }: Problem, { attempt }: Claim): boolean {
+  return permanent.has(code) && (code !== 'recipient.no_chat' || attempt === 1);
+}
 
 function isUniqueViolation(error: unknown): boolean {
   return (error as { code?: string }).code === '23505';

@@ -4,6 +4,8 @@ import type { Account } from '../accounts/account.entity.js';
 import { AccountSessions } from '../accounts/account-sessions.service.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
+import { Problem } from '../platform/errors/problem.js';
+import type { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
 import type { PageChange, PageMessage } from '../whatsapp/page-functions.js';
 import { OutcomeFinder } from './outcome-finder.service.js';
 import { MessageSender } from './message-sender.service.js';
@@ -16,6 +18,8 @@ const catchUpLimit = 500;
 /** A phone's clock and ours may differ by this much. */
 const clockSkewMs = 60_000;
 const retryMs = 500;
+const catchUpAttempts = 5;
+const catchUpPauseMs = 5_000;
 
 /** Writes down what the sessions of this instance tell: acks, incoming messages and what becomes of messages. */
 @Injectable()
@@ -50,12 +54,7 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
       this.schedule();
     });
     this.sessions.on('ready', (account) => {
-      this.catchUp(account).catch((error: unknown) =>
-        this.logger.warn(
-          { err: error, accountId: account.id },
-          'what came while the account was away could not be read',
-        ),
-      );
+      void this.keepCatchingUp(account);
     });
   }
 
@@ -65,21 +64,59 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
     await this.write();
   }
 
-  /** Reads what the page learned before anybody listened: acks and messages that came while the account was away. */
+  /**
+   * Reads what the page learned before anybody listened, each kind whatever becomes of the others. Everything since the link
+   * is written again, as far as the page holds it, since an earlier reading may have been cut short; what is known changes
+   * nothing.
+   */
   private async catchUp(account: Account): Promise<void> {
-    this.acks.push(...(await this.outcomes.read(account.id)));
-    this.schedule();
     const session = this.sessions.readyDriver(account.id).current;
+    const linkedAt = account.linkedAt ?? account.lastConnectedAt;
+    const since = linkedAt && linkedAt.getTime() - clockSkewMs;
+    const readings = await Promise.allSettled([
+      this.readIncoming(account, session, since),
+      since === null ? null : this.readChanges(account, session, since),
+      this.outcomes.read(account.id).then((acks) => this.acks.push(...acks)),
+    ]);
+    this.schedule();
+    const failed = readings.find((reading) => reading.status === 'rejected');
+    if (failed) throw failed.reason;
+  }
+
+  private async readIncoming(
+    account: Account,
+    session: WhatsAppSession,
+    since: number | null,
+  ): Promise<void> {
     const held = await session.recentIncoming(catchUpLimit);
+    if (since !== null) {
+      const missed = held.filter(({ timestamp }) => timestamp * 1000 >= since);
+      this.incoming.push(...missed.map((message) => ({ account, message })));
+    }
     // Also who wrote before the account was linked, as far as WhatsApp Web has it.
     await this.received.rememberContacts(account.id, held);
-    if (!account.lastConnectedAt) return;
-    const since = account.lastConnectedAt.getTime() - clockSkewMs;
-    const missed = held.filter(({ timestamp }) => timestamp * 1000 >= since);
-    this.incoming.push(...missed.map((message) => ({ account, message })));
+  }
+
+  private async readChanges(account: Account, session: WhatsAppSession, since: number): Promise<void> {
     const changes = await session.recentChanges(since, catchUpLimit);
     this.changes.push(...changes.map((change) => ({ account, change })));
-    this.schedule();
+  }
+
+  /** Reads again what could not be read, as long as the session is the same. */
+  private async keepCatchingUp(account: Account): Promise<void> {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        await this.catchUp(account);
+        return;
+      } catch (error) {
+        this.logger.warn(
+          { err: error, accountId: account.id, attempt },
+          'what came while the account was away could not be read',
+        );
+        if (this.stopping || attempt >= catchUpAttempts || error instanceof Problem) return;
+      }
+      await delay(catchUpPauseMs, undefined, { ref: false });
+    }
   }
 
   private schedule(): void {

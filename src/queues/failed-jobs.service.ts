@@ -49,8 +49,8 @@ export class FailedJobsService {
       await this.database.query(
         `insert into failed_jobs (id, queue, job_id, name, data, exception, attempts, message_id, workspace_id)
          select m.id, $2, $3, $4, $5, $6, $7, m.id, m.workspace_id from messages m where m.id = $1
-         on conflict (queue, job_id) do update set exception = excluded.exception, attempts = excluded.attempts,
-           failed_at = excluded.failed_at`,
+         on conflict (id) do update set queue = excluded.queue, exception = excluded.exception,
+           attempts = excluded.attempts, failed_at = excluded.failed_at`,
         [data.id, queue, jobId, name, data, exception, attempts],
       );
       return;

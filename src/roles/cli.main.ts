@@ -74,8 +74,13 @@ async function work(options: WorkerOptions, settings: WorkerSettings): Promise<v
   }
   const report = output === 'text' ? textReport(print) : output === 'json' ? jsonReport(print) : silentReport;
   const named = { ...config, worker: { ...config.worker, name: `${config.server.id}.${name}` } };
-  // A job that hangs would keep the process alive.
-  process.exit(await runWorker(named, logger, options, report));
+  try {
+    process.exitCode = await runWorker(named, logger, options, report);
+  } catch (error) {
+    complain(error);
+  }
+  // A job that hangs, or a connection of what did start, would keep the process alive.
+  process.exit();
 }
 
 /** Runs a command with the services of {@link CliModule}, and ends it in good time whatever does not answer. */

@@ -13,6 +13,8 @@ export type PageSendResult =
   | { outcome: 'pending' }
   /** The page was loaded anew and is not ready yet: nothing was done. */
   | { outcome: 'not_ready' }
+  /** It was only looked for, and the page does not know it. */
+  | { outcome: 'absent' }
   | { outcome: 'timed_out' };
 
 /** An incoming message, reduced to what is stored. */
@@ -44,6 +46,8 @@ export interface PageSend {
   whatsappId: string;
   /** Looks for that id in the page's storage too; for every attempt but the first. */
   thorough: boolean;
+  /** Only looks: what is not there is not sent. */
+  lookOnly: boolean;
   /** How long an ack is waited for. */
   timeoutMs: number;
   /** Shows the recipient "typing…" for that long before the send; 0 does not. */
@@ -224,7 +228,7 @@ export function installFlotilla(gatherMs: number): void {
     // A page that was reloaded has its older messages in storage only.
     find: async (key, thorough) =>
       Msg.get(key) ?? (thorough ? (await Msg.getMessagesById([key]))?.messages?.[0] : undefined),
-    send: async ({ chatId, text, whatsappId: id, thorough, timeoutMs, typingMs, checkNumber }) => {
+    send: async ({ chatId, text, whatsappId: id, thorough, lookOnly, timeoutMs, typingMs, checkNumber }) => {
       let chat: PageChat | undefined;
       let failure: unknown = new Error(`WhatsApp gave no chat for ${chatId}`);
       try {
@@ -242,6 +246,7 @@ export function installFlotilla(gatherMs: number): void {
       const key = flotilla.keyOf(chat, id);
       let message = await flotilla.find(key, thorough);
       // A hidden number cannot be asked for; whoever has one wrote from it.
+      if (!message && lookOnly) return { outcome: 'absent' };
       if (!message && checkNumber && chatId.endsWith('@c.us') && !(await isRegistered(chatId)))
         return { outcome: 'not_registered' };
       if (!message && typingMs > 0) await showTyping(chat, typingMs);

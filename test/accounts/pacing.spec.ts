@@ -548,6 +548,20 @@ describe('with many messages waiting', () => {
     expect(await sendNext(id)).toBe(reply);
   });
 
+  it('another number that is linked begins anew: no day of warm-up, and nobody has written to it', async () => {
+    const id = await newAccount();
+    await hears(id, friend);
+    await database.query(`update accounts set phone_number = '62811' where id = $1`, [id]);
+    const reply = await accept(id, friend);
+    await database.query(`update accounts set phone_number = '62822' where id = $1`, [id]);
+    const [row] = await database.query(
+      `select (select is_cold from messages where id = $2) as "isCold", (select count(*)::int from contacts where account_id = $1) as contacts,
+         (select warm_up_from = (now() at time zone 'UTC')::date from account_pacing where account_id = $1) as "isNew"`,
+      [id, reply],
+    );
+    expect(row).toEqual({ isCold: true, contacts: 0, isNew: true });
+  });
+
   it('a reply is found without a look at the cold ones before it', async () => {
     const id = await newAccount({ dailyBudget: { cold: 0 } });
     await hears(id, friend);

@@ -14,6 +14,7 @@ import { ReceivedService } from '../../src/messages/received.service.js';
 import { SendingService } from '../../src/messages/sending.service.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import { createContext } from '../../src/platform/start-role.js';
+import { QueuesService } from '../../src/queues/queues.service.js';
 import { queuePolicies } from '../../src/queues/queue-policies.js';
 import { WorkerModule } from '../../src/roles/worker.module.js';
 import { scratchDatabase } from '../scratch-database.js';
@@ -247,5 +248,40 @@ describe('time', () => {
     }
     expect(Math.max(...pauses)).toBeLessThanOrEqual(600);
     expect(new Set(pauses.map((pause) => Math.round(pause / 5))).size).toBeGreaterThan(1);
+  });
+});
+
+describe('an uncertain try', () => {
+  it('is tried again in the most urgent queue, since its whole lane waits for it', async () => {
+    const id = await accept('in doubt');
+    await runLane();
+    await accept('behind it', { priority: 'urgent' });
+    await database.query(`update messages set next_attempt_at = now() - interval '1 second' where id = $1`, [
+      id,
+    ]);
+    const urgent = context.get(QueuesService).queue('whatsapp-urgent');
+    await lanes.sweep();
+    expect((await urgent.getJob(`message-${id}`))?.data).toEqual({ id });
+  });
+
+  it('of a message that is too late by now only looks for it', async () => {
+    const id = await accept('late', { expiresAt: new Date(Date.now() + 60_000).toISOString() });
+    await runLane();
+    await database.query(
+      `update messages set next_attempt_at = now() - interval '1 second', expires_at = now() where id = $1`,
+      [id],
+    );
+    expect(await claim()).toMatchObject({ id, attempt: 2, isExpired: true });
+  });
+
+  it('whose message waits to be sent again and expires is unknown, not expired', async () => {
+    const id = await accept('late', { expiresAt: new Date(Date.now() + 60_000).toISOString() });
+    await become(
+      id,
+      'scheduled',
+      ", attempts = 1, scheduled_for = now() + interval '1 minute', expires_at = now()",
+    );
+    while (await lanes.promote());
+    expect((await messages.get(workspaceId, id)).status).toBe('unknown');
   });
 });

@@ -46,6 +46,7 @@ function send(options: Partial<PageSend> = {}) {
     text: `text ${count}`,
     whatsappId: `3EB0${String(count).padStart(18, '0')}`,
     thorough: false,
+    lookOnly: false,
     timeoutMs: 5_000,
     typingMs: 0,
     checkNumber: false,

@@ -77,8 +77,8 @@ export class Link extends Emitter {
     return true;
   }
 
-  /** Asks the server something, once there is a connection. */
-  async ask(q, parameters = {}) {
+  /** Asks the server something, once there is a connection; what changes nothing is asked again over the next one. */
+  async ask(q, parameters = {}, { changesNothing = false } = {}) {
     if (this.#questions.size >= MAX_QUESTIONS)
       throw new Error('Too many requests are waiting for the server.');
     const n = this.#nextQuestion++;
@@ -93,11 +93,20 @@ export class Link extends Emitter {
         () => settle(new Error(`The server did not answer "${q}" in time.`)),
         ANSWER_LIMIT_MS,
       );
-      this.#questions.set(n, { settle, sent: false });
-      void this.#ready.then(() => {
-        const question = this.#questions.get(n);
-        if (question) question.sent = this.send({ t: 'ask', n, q, ...parameters });
+      this.#questions.set(n, {
+        settle,
+        sent: false,
+        changesNothing,
+        frame: { t: 'ask', n, q, ...parameters },
       });
+      this.#put(n);
+    });
+  }
+
+  #put(n) {
+    void this.#ready.then(() => {
+      const question = this.#questions.get(n);
+      if (question) question.sent = this.send(question.frame);
     });
   }
 
@@ -140,8 +149,10 @@ export class Link extends Emitter {
 
   #afterLoss() {
     this.#expectReady();
-    for (const { settle, sent } of [...this.#questions.values()]) {
-      if (sent) settle(new Error('The connection was lost.'));
+    for (const [n, question] of [...this.#questions]) {
+      if (!question.sent) continue;
+      if (question.changesNothing) this.#put(n);
+      else question.settle(new Error('The connection was lost.'));
     }
   }
 }

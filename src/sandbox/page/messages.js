@@ -58,7 +58,7 @@ export class Messages {
   async exists(phone) {
     const known = this.#numbers.get(phone);
     if (known) return known;
-    const found = await this.#link.ask('exists', { phone });
+    const found = await this.#link.ask('exists', { phone }, { changesNothing: true });
     // A number that is not registered may be so a moment later.
     if (found) this.#learn(phone, found.name);
     return found;
