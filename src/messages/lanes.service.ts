@@ -75,7 +75,7 @@ export class LanesService {
     if (accountIds.length === 0) return;
     const heads: { id: string; priority: number }[] = await this.database.query(
       `select head.id, head.priority from accounts a cross join lateral ${laneHead('a.id', '$2')} head
-       where a.id = any($1) and a.status = 'ready' and head.next_attempt_at <= now()
+       where a.id = any($1) and a.status = 'ready'
          and not exists (select from messages where account_id = a.id and stage = 'sending')`,
       [accountIds, await this.servedPriorities()],
     );

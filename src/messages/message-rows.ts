@@ -27,7 +27,7 @@ export function servedPriorities({ servedQueues }: Pick<JobContext, 'servedQueue
 /**
  * SQL for the head of the lane of the account that `account` names: the oldest queued message of the first priority in
  * `order` (a smallint[]) that has any; priorities that are not in it stay where they are. One index look-up a priority,
- * however much waits. A head that waits for its next attempt holds back the others of its lane, so that order is kept.
+ * however much waits. One that waits for its next attempt holds back the others of its priority, so that order is kept.
  *
  * A priority of which a paced account may not send yet has no head; while it may not write to cold contacts, or may not
  * reply, the head is the first of the others. Of the two looks at an index one is taken.
@@ -47,5 +47,6 @@ export function laneHead(account: string, order: string): string {
       ${firstWhere('coalesce(paced.is_due and paced.cold and paced.replies, true)')}
       union all ${firstWhere('paced.is_due and paced.cold <> paced.replies and m.is_cold = paced.cold')}
       limit 1) first
+    where first.next_attempt_at <= now()
     order by wanted.place limit 1)`;
 }

@@ -337,7 +337,7 @@ const finishAndClaim = `with finished as (
       sent_at = case when $3 = 'sent' then now() else sent_at end,
       failed_at = case when $3 in ('failed', 'expired') then now() else failed_at end
     where id = $1 and status = 'sending' returning id),
-  head as (select * from ${laneHead('$2', '$6')} head where head.next_attempt_at <= now()),
+  head as (select * from ${laneHead('$2', '$6')} head),
   claimed as (
     update messages m set ${claiming('$8')}
     from head, accounts a

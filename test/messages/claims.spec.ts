@@ -136,6 +136,15 @@ describe('claiming', () => {
     expect(await claim()).toBeNull();
   });
 
+  it('is not held back by a campaign whose turn it is and that is not due', async () => {
+    const campaign = await accept('campaign');
+    await database.query(`update messages set priority = 0, next_attempt_at = 'infinity' where id = $1`, [
+      campaign,
+    ]);
+    const normal = await accept('normal');
+    expect((await claim([3, 0, 2, 1]))?.id).toBe(normal);
+  });
+
   it('passes over what has expired, and the scheduler says so', async () => {
     const expired = await accept('expired', { expiresAt: new Date(Date.now() + 60_000).toISOString() });
     await database.query(`update messages set expires_at = now() - interval '1 second' where id = $1`, [
