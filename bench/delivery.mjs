@@ -79,7 +79,7 @@ class DeliveryBench {
       const redisActive = (await this.redisMemory()) - redisBefore;
 
       await holdCampaigns(this.url);
-      await withDatabase(this.url, (client) => client.query('truncate messages'));
+      await withDatabase(this.url, (client) => client.query('truncate messages cascade'));
       idle.push(await this.urgent());
       const { duplicates, conflicts, maxInFlight } = (await this.sandbox('/stats')).body;
       return {
