@@ -24,7 +24,7 @@ import { DatabaseModule } from '../dist/src/platform/database/database.module.js
 import { migrate } from '../dist/src/platform/database/migrate.js';
 import { createLogger } from '../dist/src/platform/logging/logger.js';
 import { createContext } from '../dist/src/platform/start-role.js';
-import { query } from '../setup/connections.mjs';
+import { dropDatabase, query } from '../setup/connections.mjs';
 import { waitFor } from '../setup/processes.mjs';
 
 const serversAtFirst = 10;
@@ -313,7 +313,7 @@ class SimulatedFleet {
     // The guardians of the servers outlive them for a moment.
     await waitFor(async () => guardians(this.dir).length === 0, { timeoutMs: 60_000 });
     if (this.config) {
-      await query(this.serverUrl, [`drop database if exists ${this.databaseName} with (force)`]);
+      await dropDatabase(this.serverUrl, this.databaseName);
     }
     rmSync(this.dir, { recursive: true, force: true, maxRetries: 5 });
   }

@@ -34,6 +34,29 @@ export async function query(url, statements) {
   }
 }
 
+/** PostgreSQL's code for what a role may not do. */
+const INSUFFICIENT_PRIVILEGE = '42501';
+const DROP_LIMIT_MS = 8_000;
+
+/**
+ * Drops a database with whoever is connected to it. An autovacuum worker that is at it may not be ended by its owner: it is
+ * soon done, and waited for.
+ * @param {string} server @param {string} name
+ */
+export async function dropDatabase(server, name) {
+  const until = Date.now() + DROP_LIMIT_MS;
+  for (;;) {
+    try {
+      await query(server, [`drop database if exists ${name} with (force)`]);
+      return;
+    } catch (error) {
+      const { code } = /** @type {{ code?: string }} */ (error);
+      if (code !== INSUFFICIENT_PRIVILEGE || Date.now() > until) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  }
+}
+
 /**
  * @param {string} url
  * @param {string} [setting] the setting that the URL came from

@@ -6,7 +6,7 @@ import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { query } from './connections.mjs';
+import { dropDatabase, query } from './connections.mjs';
 import { removeData } from './embedded.mjs';
 import { isolatedEnvironment, makeTemporaryDirectory, withoutOwnNames } from './isolated.mjs';
 import { signal as sendSignal, tryRun, waitFor } from './processes.mjs';
@@ -61,7 +61,7 @@ export async function createStack({
       await system.stop();
       if (keep) return;
       if (shared && databaseMade) {
-        await query(shared, [`drop database if exists ${database} with (force)`]);
+        await dropDatabase(shared, database);
         databaseMade = false;
       }
       removeData(settings);

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { Client } from 'pg';
+import { dropDatabase } from '../setup/connections.mjs';
 import { type Config, loadConfig } from '../src/platform/config/config.js';
 import { migrate } from '../src/platform/database/migrate.js';
 
@@ -16,7 +17,7 @@ export async function scratchDatabase({ migrated = true } = {}): Promise<{
   await onServer(server, `create database ${name}`);
   const config = loadConfig({ ...process.env, DATABASE_URL: url.href });
   if (migrated) await migrate(config);
-  return { config, drop: () => onServer(server, `drop database ${name} with (force)`) };
+  return { config, drop: () => dropDatabase(server, name) };
 }
 
 async function onServer(url: string, statement: string): Promise<void> {
