@@ -123,7 +123,7 @@ describe('npm run demo', () => {
     const { code, output } = await bash('exec ./flotilla demo', {
       cwd: project,
       env: flotilla.stack.env,
-      interruptWhen: /Demo \d: qr/,
+      interruptWhen: /Demo \d: /,
     });
     expect(code, output).toBe(130);
     expect(output).toContain('Interrupted.\nThe demo has removed its workspace and its accounts.');
