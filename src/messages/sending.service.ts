@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { type BeforeApplicationShutdown, Inject, Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
@@ -40,6 +41,8 @@ type SendOutcome =
 /** How long a claim is its instance's alone. Taking it over from a live one is safe too: the send is joined, or its id is found. */
 const claimMs = 6_000;
 const renewClaimMs = 2_000;
+/** How much longer than asked for a worker waits for a run: its slot is wanted for accounts that do answer. */
+const patienceMs = 750;
 const backoffJitter = 0.2;
 /** When, and how often, a message of unknown outcome is sent again where that is the policy. */
 const resendAfterMs = 60_000;
@@ -79,7 +82,8 @@ export class SendingService implements BeforeApplicationShutdown {
 
   /**
    * Sends what is first in a lane, and goes on with what follows as far as the run allows. A paced account types for seconds
-   * and pauses then: nobody waits for it here, and the sweep puts what follows when its time has come.
+   * and pauses then, and one whose page hangs takes as long as its watchdog: nobody waits for those here, and the sweep puts
+   * what follows when its time has come.
    * @throws AccountNotDrivenHere, SessionNotReady: nothing was done
    */
   async run(accountId: string, run: LaneRun): Promise<LaneResult> {
@@ -87,13 +91,17 @@ export class SendingService implements BeforeApplicationShutdown {
     const until = performance.now() + run.forMs;
     const first = await this.claim(accountId, run.epoch, this.campaigns.order(accountId, run.order));
     if (!first) return { ended: 0, head: null, isUnclaimed: true };
-    if (!first.isPaced) return this.sendFrom(first, run, until);
-    const sent = this.sendFrom(first, { ...run, most: 1 }, until)
+    const sending = this.sendFrom(first, first.isPaced ? { ...run, most: 1 } : run, until);
+    if (!first.isPaced) {
+      const result = await Promise.race([sending, delay(run.forMs + patienceMs, null, { ref: false })]);
+      if (result) return result;
+    }
+    const unhurried = sending
       .catch((error: unknown) =>
-        this.logger.warn({ err: error, messageId: first.id }, 'left behind; it is taken over'),
+        this.logger.warn({ err: error, accountId }, 'a lane was left behind; it is taken over'),
       )
-      .then(() => void this.unhurried.delete(sent));
-    this.unhurried.add(sent);
+      .then(() => void this.unhurried.delete(unhurried));
+    this.unhurried.add(unhurried);
     return { ended: 0, head: null, isUnclaimed: false };
   }
 
@@ -114,8 +122,11 @@ export class SendingService implements BeforeApplicationShutdown {
     for (let claim: Claim = first; ;) {
       this.campaigns.note(accountId, claim.priority);
       const order = this.campaigns.order(accountId, run.order);
-      const isOver = ended + 1 >= run.most || performance.now() >= until;
-      const goOn = order.filter((other) => !isOver && (other >= claim.priority || !run.asUrgentOnly));
+      // Asked when this one has been sent: it may have taken long.
+      const goOn = () => {
+        const isOver = ended + 1 >= run.most || performance.now() >= until;
+        return order.filter((other) => !isOver && (other >= claim.priority || !run.asUrgentOnly));
+      };
       const outcome = await logContext.run({ messageId: claim.id }, () => this.send(claim, run, order, goOn));
       // The sweep puts a postponed message again when its time has come.
       if (outcome.kind === 'postponed') return { ended, head: null, isUnclaimed: false };
@@ -142,18 +153,18 @@ export class SendingService implements BeforeApplicationShutdown {
     claim: Claim,
     { policy }: LaneRun,
     order: readonly number[],
-    goOn: readonly number[],
+    goOn: () => readonly number[],
   ): Promise<SendOutcome> {
     const renewal = setInterval(() => this.renew(claim), renewClaimMs);
     try {
       const problem = await this.tryToSend(claim);
       // Should PostgreSQL not take this, the message is taken over, and found to have been sent.
-      if (!problem) return await this.finish(claim, { status: 'sent' }, order, goOn);
+      if (!problem) return await this.finish(claim, { status: 'sent' }, order, goOn());
       if (isPermanent(problem, claim)) {
         if (claim.isPaced && neverLeft.has(problem.code)) await this.pacing.release(claim, 'not_sent');
         const status = problem.code === 'message.expired' ? 'expired' : 'failed';
         const end = { status, code: problem.code, message: problem.message } as const;
-        return await this.finish(claim, end, order, goOn);
+        return await this.finish(claim, end, order, goOn());
       }
       this.logger.warn(
         { code: problem.code, detail: problem.message, attempt: claim.attempt },

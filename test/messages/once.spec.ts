@@ -12,6 +12,7 @@ import type { MessageSender } from '../../src/messages/message-sender.service.js
 import { MessagesService } from '../../src/messages/messages.service.js';
 import { ReceivedService } from '../../src/messages/received.service.js';
 import { SendingService } from '../../src/messages/sending.service.js';
+import type { Config } from '../../src/platform/config/config.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import { createContext } from '../../src/platform/start-role.js';
 import { QueuesService } from '../../src/queues/queues.service.js';
@@ -20,6 +21,8 @@ import { WorkerModule } from '../../src/roles/worker.module.js';
 import { scratchDatabase } from '../scratch-database.js';
 
 let context: INestApplicationContext;
+const silent = createLogger('test', 'silent');
+let config: Config;
 let drop: () => Promise<void>;
 let database: DataSource;
 let messages: MessagesService;
@@ -37,16 +40,11 @@ const losesPages = {
 beforeAll(async () => {
   const scratch = await scratchDatabase();
   drop = scratch.drop;
-  context = await createContext(WorkerModule, scratch.config, createLogger('test', 'silent'));
+  config = scratch.config;
+  context = await createContext(WorkerModule, config, silent);
   database = context.get<DataSource>(getDataSourceToken());
   messages = context.get(MessagesService);
-  sending = new SendingService(
-    database,
-    losesPages,
-    new PacingReservations(database),
-    scratch.config,
-    createLogger('test', 'silent'),
-  );
+  sending = new SendingService(database, losesPages, new PacingReservations(database), config, silent);
   lanes = context.get(LanesService);
   received = new ReceivedService(database);
 });
@@ -217,6 +215,25 @@ describe('a message of which nobody can tell', () => {
     expect(again.scheduledFor!.getTime()).toBeGreaterThan(Date.now() + 50_000);
     await become(id, 'sending', ', resends = 5');
     expect(await exhaust(id)).toBe('unknown');
+  });
+});
+
+describe('a page that hangs', () => {
+  it('keeps no worker waiting, and what it says in the end is written', async () => {
+    let answer = (_: { ack: number }): void => undefined;
+    const hangs = {
+      require: () => undefined,
+      send: () => new Promise<{ ack: number }>((resolve) => (answer = resolve)),
+    } as unknown as MessageSender;
+    const patient = new SendingService(database, hangs, new PacingReservations(database), config, silent);
+    const [id, behind] = [await accept('hangs'), await accept('behind it')];
+    const run = { epoch: 0, order: strictOrder, most: 25, forMs: 50, asUrgentOnly: false, policy };
+    expect(await patient.run(accountId, run)).toEqual({ ended: 0, head: null, isUnclaimed: false });
+    expect((await messages.get(workspaceId, id)).status).toBe('sending');
+    answer({ ack: 1 });
+    await patient.settled();
+    expect((await messages.get(workspaceId, id)).status).toBe('sent');
+    expect((await messages.get(workspaceId, behind)).status).toBe('queued');
   });
 });
 
