@@ -7,12 +7,13 @@ import { InstancesModule } from '../instances/instances.module.js';
 import { DueTask, LanesTask } from '../messages/lanes.task.js';
 import { OutcomesTask } from '../messages/outcomes.task.js';
 import { MessagesModule } from '../messages/messages.module.js';
+import { ReceivedMediaTask } from '../messages/received-media.task.js';
 import { PruningTask } from '../messages/pruning.task.js';
 import { DatabaseModule } from '../platform/database/database.module.js';
 import { FailedJobsTask } from '../queues/failed-jobs.task.js';
 import { SCHEDULED_TASKS, SchedulerService } from '../platform/scheduling/scheduler.service.js';
 
-const tasks = [LanesTask, DueTask, OutcomesTask, FleetTask, PacingTask, PruningTask, FailedJobsTask];
+const tasks = [LanesTask, DueTask, OutcomesTask, ReceivedMediaTask, FleetTask, PacingTask, PruningTask, FailedJobsTask];
 
 /** What the leading scheduler does again and again. */
 @Module({
