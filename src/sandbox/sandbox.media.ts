@@ -17,14 +17,6 @@ export interface MediaPointer {
   filename?: string;
 }
 
-/** The bytes of a message's media as a judge sees them: their hash in hexadecimal digits. */
-export interface MediaProof {
-  mimetype: string;
-  size: number;
-  sha256: string;
-  filename?: string;
-}
-
 export const MEDIA_PATH = '/v/media/';
 const MAX_MEDIA_BYTES = 128 * 1024 * 1024;
 const MAC_BYTES = 10;
@@ -34,9 +26,6 @@ const MAC_BYTES = 10;
  * everybody's place, so it may look inside.
  */
 export class MediaVault {
-  /** How many uploads failed by the fault `uploadFailRate`, and downloads by `downloadFailRate`. */
-  failures = 0;
-
   private constructor(private readonly dir: string) {}
 
   static async open(dir: string): Promise<MediaVault> {
@@ -94,7 +83,8 @@ export class MediaVault {
     const isWhole =
       hashOf(bytes).toString('base64') === media.encFilehash &&
       macOf(macKey, iv, encrypted).equals(bytes.subarray(-MAC_BYTES));
-    if (!isWhole) throw new BadRequestException(`The bytes under ${media.directPath} are not what was uploaded.`);
+    if (!isWhole)
+      throw new BadRequestException(`The bytes under ${media.directPath} are not what was uploaded.`);
     const decipher = createDecipheriv('aes-256-cbc', cipherKey, iv);
     const data = Buffer.concat([decipher.update(encrypted), decipher.final()]);
     if (hashOf(data).toString('base64') !== media.filehash)
@@ -102,16 +92,9 @@ export class MediaVault {
     return data;
   }
 
-  /** What the ledger says of a message's media. @throws as {@link unseal} */
-  async prove(media: MediaPointer): Promise<MediaProof> {
-    const data = await this.unseal(media);
-    const { mimetype, filename } = media;
-    return {
-      mimetype,
-      size: data.length,
-      sha256: hashOf(data).toString('hex'),
-      ...(filename === undefined ? {} : { filename }),
-    };
+  /** The hash of the plain bytes of a message's media, in hexadecimal digits. @throws as {@link unseal} */
+  async sha256Of(media: MediaPointer): Promise<string> {
+    return hashOf(await this.unseal(media)).toString('hex');
   }
 
   /** Loses the bytes under a path, as WhatsApp does after some weeks. */
@@ -139,7 +122,11 @@ export class MediaVault {
 /** The keys that WhatsApp derives from a message's media key, here one and the same for all kinds of media. */
 function keysOf(mediaKey: Buffer): { iv: Buffer; cipherKey: Buffer; macKey: Buffer } {
   const derived = Buffer.from(hkdfSync('sha256', mediaKey, Buffer.alloc(32), 'WhatsApp Media Keys', 112));
-  return { iv: derived.subarray(0, 16), cipherKey: derived.subarray(16, 48), macKey: derived.subarray(48, 80) };
+  return {
+    iv: derived.subarray(0, 16),
+    cipherKey: derived.subarray(16, 48),
+    macKey: derived.subarray(48, 80),
+  };
 }
 
 function macOf(macKey: Buffer, iv: Buffer, encrypted: Buffer): Buffer {

@@ -6,6 +6,7 @@ import { FaultBoard, type Faults } from './sandbox.faults.js';
 import { InFlight } from './sandbox.in-flight.js';
 import { Ledger, type LedgerEntry } from './sandbox.ledger.js';
 import type { SandboxLogger } from './sandbox.logger.js';
+import { MediaVault } from './sandbox.media.js';
 import { Outbox } from './sandbox.outbox.js';
 import { Pairing } from './sandbox.pairing.js';
 import { type Credential, type Phone, PhoneBook } from './sandbox.phones.js';
@@ -50,6 +51,7 @@ export class SandboxNetwork {
     readonly phones: PhoneBook,
     readonly ledger: Ledger,
     readonly outbox: Outbox,
+    readonly media: MediaVault,
     readonly logger: SandboxLogger,
   ) {
     this.pairing = new Pairing(phones, this.faults);
@@ -67,7 +69,7 @@ export class SandboxNetwork {
     const ledger = await Ledger.open(dir, (entry) => {
       if (entry.seq > handedOut) missed.push(entry);
     });
-    const network = new SandboxNetwork(phones, ledger, outbox, logger);
+    const network = new SandboxNetwork(phones, ledger, outbox, await MediaVault.open(dir), logger);
     for (const entry of missed) network.delivery.handOut(entry);
     return network;
   }

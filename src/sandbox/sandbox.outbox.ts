@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import type { Action } from './sandbox.actions.js';
+import type { Content } from './sandbox.content.js';
 import { Journal } from './sandbox.journal.js';
 
 /** A message for a linked browser: one that its phone received, or one that its owner wrote elsewhere. */
@@ -15,6 +16,7 @@ export interface MessageEvent {
   t: number;
   /** The sender's name. */
   name: string;
+  content: Content;
   /** It has been told before, and the page is to behave as if it had not noticed. */
   again?: true;
 }
@@ -37,7 +39,7 @@ export interface ActionEvent {
   fromMe: boolean;
   /** The number of whoever did it. */
   by: string;
-  /** The new text, or the emoji: an empty one takes the reaction back. */
+  /** The new text, the emoji (an empty one takes the reaction back), or the chosen options as JSON. */
   text: string;
   /** Milliseconds since 1970. */
   at: number;

@@ -77,6 +77,11 @@ export function phoneOfWid(wid) {
   return wid.isLid() ? [...wid.user.slice(1)].reverse().join('') : wid.user;
 }
 
+/** The number behind whatever names a user. */
+export function addressOfUser(user) {
+  return phoneOfWid(createWid(user));
+}
+
 /** The key of a message. `newId` may be replaced from outside to fix the id of the next message. */
 export class MsgKey {
   constructor({ from, to, id, participant, selfDir, fromMe, remote }) {

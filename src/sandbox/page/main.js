@@ -3,6 +3,7 @@ import { Dialog } from './dialog.js';
 import { Emitter, Model } from './events.js';
 import { decodeB64, encodeB64, widOfPhone } from './ids.js';
 import { Link } from './link.js';
+import { Media } from './media.js';
 import { Messages } from './messages.js';
 import { createCollections } from './models.js';
 import { createModules } from './modules.js';
@@ -59,6 +60,7 @@ class App {
   constructor(store) {
     this.#store = store;
     const { link, account, rules } = this;
+    const media = new Media();
     const actions = new Actions({
       store,
       link,
@@ -67,8 +69,9 @@ class App {
       // Looked up each time: whatsapp-web.js puts its own function in its place.
       tellReactions: (reactions) =>
         this.modules.WAWebAddonReactionTableMode.reactionTableMode.bulkUpsert(reactions),
+      tellVotes: (votes) => this.modules.WAWebAddonPollVoteTableMode.pollVoteTableMode.bulkUpsert(votes),
     });
-    this.#messages = new Messages({ store, link, account, rules, actions });
+    this.#messages = new Messages({ store, link, account, rules, actions, media });
     this.collections = createCollections((phone) => this.#messages.exists(phone));
     this.#messages.attach(this.collections);
     actions.attach(this.collections);
@@ -88,6 +91,7 @@ class App {
       collections: this.collections,
       messages: this.#messages,
       actions,
+      media,
     });
     this.#listen();
   }
