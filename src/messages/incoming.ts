@@ -1,5 +1,5 @@
 import { v7 as uuidv7 } from 'uuid';
-import { isMediaType, typeOf } from '../whatsapp/message-types.js';
+import { isMediaType, typeOf } from './message-types.js';
 import type { PageMessage, PagePerson } from '../whatsapp/page-functions.js';
 import type { MessageMedia, MessagePerson } from './content.dto.js';
 import type { MessageContent } from './message.entity.js';

@@ -3,7 +3,7 @@ import { MediaService, type MediaSource } from '../media/media.service.js';
 import type { Media } from '../media/media.entity.js';
 import { type FieldError, Problem, ValidationFailed } from '../platform/errors/problem.js';
 import { parsePhoneNumber } from '../platform/http/phone-number.js';
-import { isMediaType, type MessageType } from '../whatsapp/message-types.js';
+import { isMediaType, type MessageType } from './message-types.js';
 import type { MediaSourceDto, MessageMedia } from './content.dto.js';
 import type { MessageContent } from './message.entity.js';
 import type { SendMessageDto } from './messages.dto.js';

@@ -22,7 +22,7 @@ import {
 } from 'class-validator';
 import { Optional } from '../platform/http/optional.js';
 import { PageQuery, ScopedQuery } from '../platform/http/pagination.js';
-import { type MessageType, messageTypes } from '../whatsapp/message-types.js';
+import { type MessageType, messageTypes } from './message-types.js';
 import {
   ContactDto,
   LocationDto,

@@ -1,4 +1,4 @@
-import { isMediaType } from '../whatsapp/message-types.js';
+import { isMediaType } from './message-types.js';
 import type { OutgoingContent, OutgoingFile } from '../whatsapp/outgoing-content.js';
 import { pollSecretOf } from './message.entity.js';
 import type { Claim } from './sending.service.js';

@@ -11,7 +11,7 @@ import { logContext, type Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import { CampaignShare } from './campaign-share.js';
 import type { LaneHead, LaneResult, LaneRun } from './lane-run.js';
-import type { MessageType } from '../whatsapp/message-types.js';
+import type { MessageType } from './message-types.js';
 import type { MessageMedia } from './content.dto.js';
 import type { Message, MessageContent } from './message.entity.js';
 import { laneHead } from './message-rows.js';
