@@ -4,6 +4,7 @@ import { availableParallelism, hostname } from 'node:os';
 import { delimiter, join, resolve } from 'node:path';
 import { parseEnv } from 'node:util';
 import { z } from 'zod';
+import { isAddressRange } from '../http/public-address.js';
 import { resolveServerId } from './server-id.js';
 
 /** The checkout: this file is `src/platform/config/config.ts`, or the same below `dist/`. */
@@ -27,6 +28,20 @@ const optionalUrl = z.preprocess(
 );
 const secret = (minimum: number) =>
   z.string({ error: 'is missing' }).min(minimum, `must have at least ${minimum} characters`);
+
+const everyAddress = ['0.0.0.0/0', '::/0'];
+const addressRanges = z
+  .string()
+  .default('')
+  .transform((text) =>
+    text === 'true'
+      ? everyAddress
+      : text
+          .split(',')
+          .map((range) => range.trim())
+          .filter((range) => range !== ''),
+  )
+  .refine((ranges) => ranges.every(isAddressRange), 'must be ranges such as 10.0.0.0/8, separated by commas');
 
 /** Every environment variable that Flotilla reads. `.env.example` says what each is for. */
 const environmentSchema = z
@@ -106,7 +121,13 @@ const environmentSchema = z
     SANDBOX_PORT: port(8443),
     SANDBOX_CONTROL_PORT: port(3090),
 
+    ALLOW_PRIVATE_ADDRESSES: addressRanges,
+
     VAR_DIR: optional,
+  })
+  .refine((env) => env.NODE_ENV !== 'production' || env.ALLOW_PRIVATE_ADDRESSES !== everyAddress, {
+    path: ['ALLOW_PRIVATE_ADDRESSES'],
+    error: 'must name the ranges in production; true is for development',
   })
   .refine((env) => env.INSTANCE_RENEW_MS * 2 + env.INSTANCE_STOP_MARGIN_MS <= env.INSTANCE_LEASE_MS, {
     path: ['INSTANCE_LEASE_MS'],
@@ -196,6 +217,8 @@ function toConfig(env: Environment, envFile: string | null, varDir: string, serv
         env.REDIS_URL ??
         `redis://:${encodeURIComponent(env.EMBEDDED_PASSWORD)}@127.0.0.1:${env.EMBEDDED_REDIS_PORT}`,
     },
+    /** Ranges of private addresses that URLs given by tenants may lead to. */
+    allowedPrivateAddresses: env.ALLOW_PRIVATE_ADDRESSES as readonly string[],
     adminApiKey: env.ADMIN_API_KEY,
     internalApiKey: env.INTERNAL_API_KEY,
     appKey: env.APP_KEY,
