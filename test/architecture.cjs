@@ -9,6 +9,7 @@ const line = [
   'workspaces',
   'events',
   'queues',
+  'webhooks',
   'instances',
   'accounts',
   'messages',

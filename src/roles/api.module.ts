@@ -25,6 +25,8 @@ import { MessagesModule } from '../messages/messages.module.js';
 import { DatabaseModule } from '../platform/database/database.module.js';
 import { AuthGuard } from '../workspaces/auth.guard.js';
 import { OwnWorkspaceController, WorkspacesController } from '../workspaces/workspaces.controller.js';
+import { WebhooksController } from '../webhooks/webhooks.controller.js';
+import { WebhooksModule } from '../webhooks/webhooks.module.js';
 import { WorkspacesModule } from '../workspaces/workspaces.module.js';
 
 /** What the API serves. Every route is closed unless it says otherwise. */
@@ -36,6 +38,7 @@ import { WorkspacesModule } from '../workspaces/workspaces.module.js';
     InstancesModule,
     AccountsModule,
     MessagesModule,
+    WebhooksModule,
     // Counted for routes with its guard only.
     ThrottlerModule.forRoot({
       throttlers: [{ ttl: 60_000, limit: 10 }],
@@ -49,6 +52,7 @@ import { WorkspacesModule } from '../workspaces/workspaces.module.js';
     AccountsController,
     MessagesController,
     EventsController,
+    WebhooksController,
     AdminController,
     AdminLoginController,
     QueuesController,
