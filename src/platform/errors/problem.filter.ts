@@ -49,7 +49,8 @@ export function sendProblem(response: Response, problem: Problem, requestId: str
     errors: problem.errors,
     requestId,
   };
-  if (problem.status === 503) response.set('Retry-After', '1');
+  const retryAfter = problem.retryAfterSeconds ?? (problem.status === 503 ? 1 : undefined);
+  if (retryAfter !== undefined) response.set('Retry-After', String(retryAfter));
   response.status(problem.status).type('application/problem+json').send(JSON.stringify(body));
 }
 
