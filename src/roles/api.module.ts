@@ -23,6 +23,7 @@ import { InstancesModule } from '../instances/instances.module.js';
 import { MessagesController } from '../messages/messages.controller.js';
 import { MessagesModule } from '../messages/messages.module.js';
 import { DatabaseModule } from '../platform/database/database.module.js';
+import { ApiKeysController, OwnApiKeysController } from '../workspaces/api-keys.controller.js';
 import { AuthGuard } from '../workspaces/auth.guard.js';
 import { OwnWorkspaceController, WorkspacesController } from '../workspaces/workspaces.controller.js';
 import { WebhooksController } from '../webhooks/webhooks.controller.js';
@@ -43,7 +44,9 @@ import { WorkspacesModule } from '../workspaces/workspaces.module.js';
   controllers: [
     HealthController,
     WorkspacesController,
+    ApiKeysController,
     OwnWorkspaceController,
+    OwnApiKeysController,
     AccountsController,
     MessagesController,
     EventsController,

@@ -9,6 +9,9 @@ export interface FieldError {
  * `class MessageNotFound extends Problem` with the code `message.not_found`.
  */
 export class Problem extends Error {
+  /** Seconds after which trying again may succeed: the header `Retry-After`. */
+  readonly retryAfterSeconds?: number;
+
   constructor(
     readonly status: number,
     readonly code: string,
