@@ -4,6 +4,7 @@ import { AccountsModule } from '../accounts/accounts.module.js';
 import { InstancesModule } from '../instances/instances.module.js';
 import { QueuesModule } from '../queues/queues.module.js';
 import { MediaModule } from '../media/media.module.js';
+import { WorkspacesModule } from '../workspaces/workspaces.module.js';
 import { ClearingService } from './clearing.service.js';
 import { LanesService } from './lanes.service.js';
 import { MessageActionsService } from './message-actions.service.js';
@@ -14,8 +15,23 @@ import { OutcomesService } from './outcomes.service.js';
 import { MessagesService } from './messages.service.js';
 
 @Module({
-  imports: [TypeOrmModule.forFeature([Message]), AccountsModule, InstancesModule, MediaModule, QueuesModule],
-  providers: [MessagesService, MessageContents, ReceivedMediaService, MessageActionsService, LanesService, OutcomesService, ClearingService],
+  imports: [
+    TypeOrmModule.forFeature([Message]),
+    AccountsModule,
+    InstancesModule,
+    MediaModule,
+    QueuesModule,
+    WorkspacesModule,
+  ],
+  providers: [
+    MessagesService,
+    MessageContents,
+    ReceivedMediaService,
+    MessageActionsService,
+    LanesService,
+    OutcomesService,
+    ClearingService,
+  ],
   exports: [
     MessagesService,
     ReceivedMediaService,
