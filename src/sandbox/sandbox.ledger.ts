@@ -21,12 +21,14 @@ export interface LedgerEntry extends Content {
   duplicate: boolean;
   /** Of an action: who wrote the message. */
   author?: string;
+  /** Of what was sent to a group: who was in it, besides the sender. */
+  recipients?: string[];
 }
 
 /** What a sender hands over. */
 export type Submission = Pick<
   LedgerEntry,
-  'from' | 'to' | 'whatsappId' | 'type' | 'text' | 'author' | keyof Content
+  'from' | 'to' | 'whatsappId' | 'type' | 'text' | 'author' | 'recipients' | keyof Content
 >;
 
 /** A message as the phone that received it shows it now. */
@@ -89,6 +91,7 @@ export class Ledger {
         : this.inboxOf(submission.to).ids.has(idKey(submission)),
       ...contentOf(submission),
       ...(submission.author === undefined ? {} : { author: submission.author }),
+      ...(submission.recipients === undefined ? {} : { recipients: submission.recipients }),
     };
     const { offset, length, written } = this.journal.append(JSON.stringify(entry));
     this.index(entry, offset, length);
@@ -200,7 +203,12 @@ export class Ledger {
       return;
     }
     this.accepted += 1;
-    const inbox = this.inboxOf(entry.to);
+    // That of a group recognises repetitions.
+    for (const phone of [entry.to, ...(entry.recipients ?? [])]) this.receive(phone, entry, offset, length);
+  }
+
+  private receive(phone: string, entry: LedgerEntry, offset: number, length: number): void {
+    const inbox = this.inboxOf(phone);
     inbox.ids.set(idKey(entry), inbox.offsets.length);
     inbox.offsets.push(offset);
     inbox.lengths.push(length);

@@ -33,6 +33,7 @@ const TYPES: Record<string, string> = {
 };
 const SOCKET_PATH = '/ws/chat';
 const UPLOAD_PATH = '/v/media';
+const PICTURES_PATH = '/pictures/';
 const MAX_FRAME_BYTES = 1024 * 1024;
 const HEARTBEAT_MS = 15_000;
 const STOP_LIMIT_MS = 3000;
@@ -73,7 +74,12 @@ export class SandboxServer {
     this.fingerprint = spkiOf(certificate);
     this.opened = await SandboxNetwork.open(dir, logger);
 
-    const server = createServer(certificate, (request, response) => this.serve(request, response));
+    const server = createServer(certificate, (request, response) => {
+      this.serve(request, response).catch((error: unknown) => {
+        logger.error({ err: error }, 'a file of the page could not be served');
+        response.destroy();
+      });
+    });
     const sockets = new WebSocketServer({
       server,
       path: SOCKET_PATH,
@@ -125,20 +131,13 @@ export class SandboxServer {
     this.assets.set('/', index);
   }
 
-  private serve(request: IncomingMessage, response: ServerResponse): void {
+  private async serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { pathname, searchParams } = new URL(request.url ?? '/', 'https://web.whatsapp.com');
-    if (pathname.startsWith(MEDIA_PATH) || pathname === UPLOAD_PATH) {
-      const served =
-        request.method === 'POST'
-          ? this.takeMedia(request, response, searchParams.get('hash') ?? '')
-          : this.giveMedia(response, pathname);
-      served.catch((error: unknown) => {
-        this.options.logger.warn({ err: error }, 'media was not served');
-        response.destroy();
-      });
-      return;
-    }
-    const asset = this.assets.get(pathname);
+    if (pathname === UPLOAD_PATH) return this.takeMedia(request, response, searchParams.get('hash') ?? '');
+    if (pathname.startsWith(MEDIA_PATH)) return this.giveMedia(response, pathname);
+    const asset = pathname.startsWith(PICTURES_PATH)
+      ? await this.network.pictures.read(pathname.slice(PICTURES_PATH.length))
+      : this.assets.get(pathname);
     if (!asset) {
       response.writeHead(404).end();
       return;

@@ -83,6 +83,7 @@ export function installEvents(gatherMs: number): void {
   window.onAddMessageEvent = (message) => {
     // What was revoked before it came here leaves a mark, which is no message.
     if (message.type === 'revoked') return tell(flotilla.revocationOf(message));
+    if (message.type === 'gp2') return tell(flotilla.noticeOf(message));
     if (!message.id.fromMe) tell({ kind: 'message', message: flotilla.messageOf!(message) });
   };
   window.onChangeMessageTypeEvent = (message) => {
@@ -129,7 +130,7 @@ export function recentIncoming(limit: number): PageMessage[] {
   const { Msg } = window.require('WAWebCollections');
   const models: PageModel[] = Msg.getModelsArray();
   return models
-    .filter((model) => !model.id.fromMe && model.type !== 'revoked')
+    .filter((model) => !model.id.fromMe && model.type !== 'revoked' && model.type !== 'gp2')
     .slice(-limit)
     .map(flotilla.messageOf);
 }

@@ -72,6 +72,22 @@ export type PageChange = { whatsappId: string; at: number } & (
   | { kind: 'vote'; from: PagePerson | null; options: string[] }
 );
 
+/** What somebody did to a group, as its chat shows it. */
+export interface PageGroupNotice {
+  kind: 'group';
+  noticeId: string;
+  chatId: string;
+  /** WhatsApp's own word: `add`, `remove`, `leave`, `subject`, … */
+  change: string;
+  /** Persons, each with the other chat id where the page knows it. */
+  by: { id: string; alias: string | null } | null;
+  whom: { id: string; alias: string | null }[];
+  /** The new subject and the like. */
+  text: string;
+  /** Seconds since 1970. */
+  timestamp: number;
+}
+
 /** A message to be sent. */
 export interface PageSend {
   chatId: string;
@@ -170,6 +186,7 @@ export interface PageFlotilla {
   /** The text of a message, of media its caption. */
   textOf(message: PageModel): string;
   revocationOf(message: PageModel): PageChange;
+  noticeOf(message: PageModel): PageGroupNotice;
   /** The names of the options of a poll that were chosen. */
   optionsOf(poll: PollModel, localIds: ArrayLike<number>): string[];
   /** Files that were handed to the page for a message that is to be sent, by its WhatsApp id. */
@@ -187,7 +204,10 @@ export interface PageFileInput {
 
 /** What the page tells the instance of messages. */
 export type PageEvent =
-  { kind: 'ack'; whatsappId: string; ack: number } | { kind: 'message'; message: PageMessage } | PageChange;
+  | { kind: 'ack'; whatsappId: string; ack: number }
+  | { kind: 'message'; message: PageMessage }
+  | PageChange
+  | PageGroupNotice;
 
 /** What is used of an element of the page. */
 interface PageElement {
@@ -235,6 +255,24 @@ export function installFlotilla(): void {
       whatsappId: protocolMessageKey?.id ?? id.id,
       at: revokeTimestamp ? revokeTimestamp * 1000 : Date.now(),
     }),
+    noticeOf: (message) => {
+      const { id, author, recipients, subtype, body, t } = message as PageModel & Record<string, any>; // eslint-disable-line @typescript-eslint/no-explicit-any
+      const person = (wid: { _serialized?: string }) => {
+        const chatId = wid._serialized ?? String(wid);
+        return { id: chatId, alias: flotilla.aliasOf(chatId) };
+      };
+      const remote = (id as Record<string, any>)['remote']; // eslint-disable-line @typescript-eslint/no-explicit-any
+      return {
+        kind: 'group',
+        noticeId: id.id,
+        chatId: remote._serialized ?? String(remote),
+        change: String(subtype),
+        by: author ? person(author) : null,
+        whom: (recipients ?? []).map(person),
+        text: body ?? '',
+        timestamp: Number(t),
+      };
+    },
     locate: async ({ chatId, whatsappId, fromMe, author }) => {
       const chat: PageChat | null = await window.WWebJS.getChat(chatId, { getAsModel: false }).catch(
         () => null,
@@ -294,6 +332,17 @@ export async function acksOf(
     if (message) found.push({ whatsappId, ack: message.ack ?? 0 });
   }
   return found;
+}
+
+/** What was done to groups since a time (seconds since 1970), of what the page holds, oldest first. */
+export function recentNotices(since: number, limit: number): PageGroupNotice[] {
+  const { flotilla } = window;
+  if (!flotilla) return [];
+  const models: (PageModel & { t?: number })[] = window.require('WAWebCollections').Msg.getModelsArray();
+  return models
+    .filter(({ type, t }) => type === 'gp2' && Number(t) >= since)
+    .slice(-limit)
+    .map((model) => flotilla.noticeOf(model));
 }
 
 /** Whether this load of the page has what {@link installFlotilla} makes. */
