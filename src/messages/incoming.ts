@@ -76,7 +76,10 @@ function locationOf({ latitude, longitude, description }: NonNullable<Incoming['
 export function personOf({ chatId, alias }: PagePerson): MessagePerson {
   const ids = [chatId, alias ?? ''];
   const phone = ids.find((id) => id.endsWith('@c.us'));
-  return { phone: phone === undefined ? null : addressOf(phone), lid: ids.find((id) => id.endsWith('@lid')) ?? null };
+  return {
+    phone: phone === undefined ? null : addressOf(phone),
+    lid: ids.find((id) => id.endsWith('@lid')) ?? null,
+  };
 }
 
 /** What a person may be called where only one name is kept. */

@@ -1,5 +1,10 @@
 import { createReadStream } from 'node:fs';
-import { type BeforeApplicationShutdown, Inject, Injectable, type OnApplicationBootstrap } from '@nestjs/common';
+import {
+  type BeforeApplicationShutdown,
+  Inject,
+  Injectable,
+  type OnApplicationBootstrap,
+} from '@nestjs/common';
 import { AccountSessions } from '../accounts/account-sessions.service.js';
 import { MediaService } from '../media/media.service.js';
 import type { Config } from '../platform/config/config.js';
@@ -64,7 +69,9 @@ export class MediaDownloader implements OnApplicationBootstrap, BeforeApplicatio
   look(): void {
     this.again = true;
     this.running ??= this.downloadDue()
-      .catch((error: unknown) => this.logger.warn({ err: error }, 'media that is due could not be looked for'))
+      .catch((error: unknown) =>
+        this.logger.warn({ err: error }, 'media that is due could not be looked for'),
+      )
       .finally(() => {
         this.running = null;
       });
@@ -128,9 +135,17 @@ export class MediaDownloader implements OnApplicationBootstrap, BeforeApplicatio
             true,
           );
         case 'not_found':
-          throw new MediaNotDownloaded('media.unavailable', 'WhatsApp Web does not have the message any more.', true);
+          throw new MediaNotDownloaded(
+            'media.unavailable',
+            'WhatsApp Web does not have the message any more.',
+            true,
+          );
         case 'gone':
-          throw new MediaNotDownloaded('media.unavailable', `WhatsApp does not have it any more: ${fetched.detail}`, true);
+          throw new MediaNotDownloaded(
+            'media.unavailable',
+            `WhatsApp does not have it any more: ${fetched.detail}`,
+            true,
+          );
         case 'not_ready':
           throw new MediaNotDownloaded('media.not_downloaded', 'WhatsApp Web was being loaded anew.', false);
         case 'failed':

@@ -173,7 +173,12 @@ export class MessageActionsService {
 
   /** Lets the instance of the account do it, which writes what came of it. */
   private act(message: Message, action: MessageAction): Promise<void> {
-    return this.ask<ActOnMessage>(message, 'actions', { target: targetOf(message), action }, instanceTimeoutMs);
+    return this.ask<ActOnMessage>(
+      message,
+      'actions',
+      { target: targetOf(message), action },
+      instanceTimeoutMs,
+    );
   }
 
   private async ask<Body extends { epoch: number }>(

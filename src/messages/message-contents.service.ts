@@ -106,7 +106,9 @@ function hintOf(field: Field, type: MessageType): string {
 function checkSource({ url, data, mediaId, mimetype, filename }: MediaSourceDto): void {
   const given = [url, data, mediaId].filter((source) => source !== undefined);
   if (given.length !== 1)
-    throw new ValidationFailed([{ path: 'media', message: 'must have exactly one of url, data and mediaId' }]);
+    throw new ValidationFailed([
+      { path: 'media', message: 'must have exactly one of url, data and mediaId' },
+    ]);
   if (mediaId !== undefined && (mimetype !== undefined || filename !== undefined))
     throw new ValidationFailed([
       { path: 'media.mediaId', message: 'has its mimetype and filename already: leave them out' },

@@ -35,7 +35,10 @@ export class MessageFiles implements OnModuleInit {
    * Copies the media of a message from the storage, for a browser of this machine.
    * @throws MediaNotFound, MediaBlobMissing, MediaStorageUnavailable
    */
-  async copyOf(messageId: string, { mediaId, mimetype, size, filename }: MessageMedia): Promise<OutgoingFile> {
+  async copyOf(
+    messageId: string,
+    { mediaId, mimetype, size, filename }: MessageMedia,
+  ): Promise<OutgoingFile> {
     const path = this.newPath();
     await this.media.copyTo(mediaId!, path);
     return { path, mimetype, size: size!, filename: filename ?? messageId };

@@ -431,7 +431,10 @@ export class MessagesService {
     );
     if (!answered)
       throw new ValidationFailed([
-        { path: 'replyTo', message: 'must be the id of a message of the same account, in the chat with `to`' },
+        {
+          path: 'replyTo',
+          message: 'must be the id of a message of the same account, in the chat with `to`',
+        },
       ]);
     return answered.account_id as string;
   }

@@ -16,7 +16,10 @@ export function outgoingContentOf(
     return { type, latitude, longitude, description: description === '' ? null : description };
   }
   if (type === 'contact' && content?.contact)
-    return { type, cards: content.contact.map((contact) => ({ name: contact.name, vcard: toVcard(contact) })) };
+    return {
+      type,
+      cards: content.contact.map((contact) => ({ name: contact.name, vcard: toVcard(contact) })),
+    };
   if (type === 'poll' && content?.poll) return { type, ...content.poll, secret: pollSecretOf(id) };
   return { type: 'text', text: text ?? '' };
 }

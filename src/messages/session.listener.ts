@@ -121,8 +121,11 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
       const own = [account.phoneNumber, account.lid];
       const those = new Set(from.flatMap((person) => (person === null ? own : addressesOf(person))));
       for (const { from: address, phone, lid, emoji } of reactions) {
-        if (emoji === '' || those.has(address) || (lid && those.has(lid)) || (phone && those.has(phone))) continue;
-        const person = own.includes(address) ? null : { chatId: phone ? `${phone}@c.us` : address, alias: lid };
+        if (emoji === '' || those.has(address) || (lid && those.has(lid)) || (phone && those.has(phone)))
+          continue;
+        const person = own.includes(address)
+          ? null
+          : { chatId: phone ? `${phone}@c.us` : address, alias: lid };
         this.changes.push({ account, change: { kind: 'reaction', whatsappId, from: person, emoji: '', at } });
       }
     }

@@ -23,7 +23,9 @@ export function fromVcard(card: string): MessageContact {
   const lines = card.replace(/\r?\n[ \t]/g, '').split(/\r?\n/);
   const find = (name: string) =>
     lines.map((line) => new RegExp(`^(?:[\\w-]+\\.)?${name}(;[^:]*)?:(.*)$`, 'i').exec(line)).find(Boolean);
-  const name = unescaped(find('FN')?.[2] ?? find('N')?.[2]?.split(';').reverse().filter(Boolean).join(' ') ?? '');
+  const name = unescaped(
+    find('FN')?.[2] ?? find('N')?.[2]?.split(';').reverse().filter(Boolean).join(' ') ?? '',
+  );
   const [, parameters = '', number = ''] = find('TEL') ?? [];
   const waid = /;waid=(\d{5,20})/i.exec(parameters)?.[1];
   const organization = unescaped((find('ORG')?.[2] ?? '').replace(/(?<!\\);.*$/s, ''));

@@ -1,4 +1,11 @@
-import type { PageChange, PageModel, PagePerson, PageTarget, PageWindow, PollModel } from './page-functions.js';
+import type {
+  PageChange,
+  PageModel,
+  PagePerson,
+  PageTarget,
+  PageWindow,
+  PollModel,
+} from './page-functions.js';
 
 /*
  * What is done to messages that were sent, and read of them, inside the WhatsApp Web page: see page-functions.ts for the

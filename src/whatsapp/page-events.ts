@@ -25,7 +25,9 @@ export function installEvents(gatherMs: number): void {
     const quoted = model.quotedStanzaID;
     const number = (value: unknown) => (Number.isFinite(Number(value)) ? Number(value) : null);
     // Their bodies are no text: a card, or a small picture of the place.
-    const isShown = !['vcard', 'multi_vcard', 'location', 'live_location', 'poll_creation'].includes(type ?? '');
+    const isShown = !['vcard', 'multi_vcard', 'location', 'live_location', 'poll_creation'].includes(
+      type ?? '',
+    );
     const cards = (model.vcardList ?? []).map(({ vcard }: { vcard: string }) => String(vcard));
     return {
       whatsappId: id.id,

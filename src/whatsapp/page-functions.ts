@@ -328,7 +328,8 @@ export async function acksOf(
   const found: { whatsappId: string; ack: number }[] = [];
   for (const { chatId, whatsappId } of messages) {
     const chat = await window.WWebJS.getChat(chatId, { getAsModel: false }).catch(() => null);
-    const message = chat && (await window.flotilla!.find(window.flotilla!.keyOf(chat, whatsappId)._serialized, true));
+    const message =
+      chat && (await window.flotilla!.find(window.flotilla!.keyOf(chat, whatsappId)._serialized, true));
     if (message) found.push({ whatsappId, ack: message.ack ?? 0 });
   }
   return found;

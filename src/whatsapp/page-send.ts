@@ -1,5 +1,13 @@
 import type { OutgoingContent } from './outgoing-content.js';
-import type { PageChat, PageFileInput, PageFlotilla, PageModel, PageSend, PageSendResult, PageWindow } from './page-functions.js';
+import type {
+  PageChat,
+  PageFileInput,
+  PageFlotilla,
+  PageModel,
+  PageSend,
+  PageSendResult,
+  PageWindow,
+} from './page-functions.js';
 
 /*
  * Sending, inside the WhatsApp Web page: see page-functions.ts for the rules that such functions follow.
@@ -52,10 +60,7 @@ export function installSending(): void {
   };
 
   /** What the library's sendMessage is told: the text, and its options. */
-  const toLibrary = async ({
-    content,
-    whatsappId,
-  }: PageSend): Promise<[string, Record<string, unknown>]> => {
+  const toLibrary = async ({ content, whatsappId }: PageSend): Promise<[string, Record<string, unknown>]> => {
     switch (content.type) {
       case 'text':
         return [content.text, { ...(await flotilla.previewOf(content.text)) }];

@@ -10,13 +10,7 @@ import { browsersEnded, groupEnded, memoryOf } from './browser-processes.js';
 import { PageBridge } from './page-bridge.js';
 import { PageChats } from './page-chats.js';
 import { claimProfile } from './browser-profile.js';
-import {
-  actOn,
-  type PageAction,
-  type PageActionResult,
-  reactionsTo,
-  recentChanges,
-} from './page-actions.js';
+import { actOn, type PageAction, type PageActionResult, reactionsTo, recentChanges } from './page-actions.js';
 import { installEvents, recentIncoming } from './page-events.js';
 import {
   acksOf,

@@ -118,7 +118,11 @@ export class Media {
   async #upload(blob) {
     const mediaKey = crypto.getRandomValues(new Uint8Array(32));
     const { iv, cipherKey, macKey } = await keysOf(mediaKey);
-    const encrypted = await crypto.subtle.encrypt({ name: 'AES-CBC', iv }, cipherKey, await blob.arrayBuffer());
+    const encrypted = await crypto.subtle.encrypt(
+      { name: 'AES-CBC', iv },
+      cipherKey,
+      await blob.arrayBuffer(),
+    );
     const bytes = new Blob([encrypted, await macOf(macKey, iv, encrypted)]);
     const encFilehash = await hashOf(await bytes.arrayBuffer());
     const response = await fetch(`/v/media?hash=${encodeURIComponent(encFilehash)}`, {

@@ -3,17 +3,7 @@ import { addressOf, createWid, encodeB64, lidOfPhone, MsgKey, phoneOfWid, Wid, w
 const LINK = /\bhttps?:\/\/[^\s<>"']+/gi;
 
 /** Everything that whatsapp-web.js asks `window.require` for in the flows that the sandbox has. */
-export function createModules({
-  app,
-  socket,
-  cmd,
-  conn,
-  collections,
-  messages,
-  groups,
-  actions,
-  media,
-}) {
+export function createModules({ app, socket, cmd, conn, collections, messages, groups, actions, media }) {
   const pn = () => app.account.me;
   const lid = () => app.account.me && lidOfPhone(app.account.me.user);
   const isMe = (contact) => Boolean(pn()) && phoneOfWid(contact.id) === pn().user;
