@@ -31,7 +31,7 @@ export class MediaEmpty extends Problem {
 }
 
 /** Longer than any upload may take: what is older was left by a process that died. */
-const abandonedMs = 3_600_000;
+const abandonedMs = 24 * 3_600_000;
 /** What says that the disk cannot take it, whoever sent it. */
 const diskErrors = new Set(['ENOSPC', 'EDQUOT', 'EIO', 'EROFS', 'EACCES', 'EMFILE', 'ENFILE', 'ENOENT']);
 

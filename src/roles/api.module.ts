@@ -20,6 +20,8 @@ import { ServersController } from '../admin/servers.controller.js';
 import { EventsController } from '../events/events.controller.js';
 import { EventsModule } from '../events/events.module.js';
 import { InstancesModule } from '../instances/instances.module.js';
+import { MediaController } from '../media/media.controller.js';
+import { MediaModule } from '../media/media.module.js';
 import { MessagesController } from '../messages/messages.controller.js';
 import { MessagesModule } from '../messages/messages.module.js';
 import { DatabaseModule } from '../platform/database/database.module.js';
@@ -36,6 +38,7 @@ import { WorkspacesModule } from '../workspaces/workspaces.module.js';
     InstancesModule,
     AccountsModule,
     MessagesModule,
+    MediaModule,
     // Counted for routes with its guard only.
     ThrottlerModule.forRoot({
       throttlers: [{ ttl: 60_000, limit: 10 }],
@@ -48,6 +51,7 @@ import { WorkspacesModule } from '../workspaces/workspaces.module.js';
     OwnWorkspaceController,
     AccountsController,
     MessagesController,
+    MediaController,
     EventsController,
     AdminController,
     AdminLoginController,

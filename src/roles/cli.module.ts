@@ -1,12 +1,13 @@
 import { Module } from '@nestjs/common';
 import { BacklogService } from '../admin/backlog.service.js';
 import { RetryingService } from '../admin/retrying.service.js';
+import { MediaModule } from '../media/media.module.js';
 import { MessagesModule } from '../messages/messages.module.js';
 import { CommandDatabaseModule } from '../platform/database/command-database.module.js';
 
 /** What commands use. */
 @Module({
-  imports: [CommandDatabaseModule, MessagesModule],
+  imports: [CommandDatabaseModule, MessagesModule, MediaModule],
   providers: [BacklogService, RetryingService],
 })
 export class CliModule {}
