@@ -55,6 +55,8 @@ export class MediaSpool implements OnModuleInit {
    */
   async receive(source: Readable, maxBytes: number): Promise<SpooledFile> {
     const path = join(this.dir, randomUUID());
+    // It may fail before the pipeline listens; the pipeline is told all the same.
+    source.on('error', () => undefined);
     const hash = createHash('sha256');
     let size = 0;
     const measured = new Transform({

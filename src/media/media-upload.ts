@@ -66,7 +66,7 @@ async function read(
   });
   form.on('field', (field) => form.destroy(wrongField(field, 'must be a file: its part needs a filename')));
   const parsed = new Promise<void>((resolve, reject) => {
-    form.once('close', resolve).once('error', reject);
+    form.once('close', resolve).on('error', reject);
     request.once('close', () => {
       if (!request.complete) form.destroy(new UploadMalformed('the connection ended before the file did'));
     });

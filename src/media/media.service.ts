@@ -273,7 +273,10 @@ export class MediaService {
       if (code === 'url.too_large') throw new MediaTooLarge(maxBytes);
       if (code.startsWith('url.')) throw new MediaUnavailable(message);
       // A body that breaks off may tell so by the error of its connection.
-      if (/^(UND_ERR|ECONN|EPIPE)/.test(code) || (error as Error).name === 'TimeoutError')
+      if (
+        /^(UND_ERR|ECONN|EPIPE|ERR_STREAM_PREMATURE_CLOSE)/.test(code) ||
+        (error as Error).name === 'TimeoutError'
+      )
         throw new MediaUnavailable('its server broke the connection off, or was too slow.');
       throw error;
     }

@@ -45,7 +45,7 @@ export class S3Storage implements MediaStorage {
       headers: { 'content-length': String(file.size), 'content-type': 'application/octet-stream' },
       contentHash: file.sha256,
       body: () => createReadStream(file.path),
-      timeoutMs: answerMs + (file.size / slowestBytesPerSecond) * 1_000,
+      timeoutMs: answerMs + Math.ceil((file.size / slowestBytesPerSecond) * 1_000),
     });
     await expectStatus(answer, [200]);
     await answer.body.dump();

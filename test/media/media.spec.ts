@@ -139,6 +139,10 @@ describe('taking a file in', () => {
       })(),
     );
     await expect(media.storeIncoming(workspaceId, broken)).rejects.toThrow('cut off');
+    const failedBefore = new Readable({ read() {} });
+    const storing = media.storeIncoming(workspaceId, failedBefore);
+    failedBefore.destroy(new Error('failed before anybody listened'));
+    await expect(storing).rejects.toThrow('failed before');
     expect([...filesIn('spool'), ...filesIn('files')]).toEqual([]);
   });
 
