@@ -20,6 +20,8 @@ import { ServersController } from '../admin/servers.controller.js';
 import { EventsController } from '../events/events.controller.js';
 import { EventsModule } from '../events/events.module.js';
 import { InstancesModule } from '../instances/instances.module.js';
+import { MediaController } from '../media/media.controller.js';
+import { MediaModule } from '../media/media.module.js';
 import { MessagesController } from '../messages/messages.controller.js';
 import { MessagesModule } from '../messages/messages.module.js';
 import { DatabaseModule } from '../platform/database/database.module.js';
@@ -40,6 +42,7 @@ import { WorkspacesModule } from '../workspaces/workspaces.module.js';
     AccountsModule,
     MessagesModule,
     WebhooksModule,
+    MediaModule,
   ],
   controllers: [
     HealthController,
@@ -49,6 +52,7 @@ import { WorkspacesModule } from '../workspaces/workspaces.module.js';
     OwnApiKeysController,
     AccountsController,
     MessagesController,
+    MediaController,
     EventsController,
     WebhooksController,
     AdminController,
