@@ -12,6 +12,7 @@ const line = [
   'instances',
   'accounts',
   'messages',
+  'chats',
   'admin',
   'roles',
 ];

@@ -17,6 +17,9 @@ import { MetricsService } from '../admin/metrics.service.js';
 import { QueueBoard } from '../admin/queue-board.js';
 import { QueuesController } from '../admin/queues.controller.js';
 import { ServersController } from '../admin/servers.controller.js';
+import { ChatsController } from '../chats/chats.controller.js';
+import { ChatsModule } from '../chats/chats.module.js';
+import { GroupsController } from '../chats/groups.controller.js';
 import { EventsController } from '../events/events.controller.js';
 import { EventsModule } from '../events/events.module.js';
 import { InstancesModule } from '../instances/instances.module.js';
@@ -36,6 +39,7 @@ import { WorkspacesModule } from '../workspaces/workspaces.module.js';
     InstancesModule,
     AccountsModule,
     MessagesModule,
+    ChatsModule,
     // Counted for routes with its guard only.
     ThrottlerModule.forRoot({
       throttlers: [{ ttl: 60_000, limit: 10 }],
@@ -48,6 +52,8 @@ import { WorkspacesModule } from '../workspaces/workspaces.module.js';
     OwnWorkspaceController,
     AccountsController,
     MessagesController,
+    ChatsController,
+    GroupsController,
     EventsController,
     AdminController,
     AdminLoginController,
