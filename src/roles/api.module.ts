@@ -17,6 +17,9 @@ import { MetricsService } from '../admin/metrics.service.js';
 import { QueueBoard } from '../admin/queue-board.js';
 import { QueuesController } from '../admin/queues.controller.js';
 import { ServersController } from '../admin/servers.controller.js';
+import { ChatsController } from '../chats/chats.controller.js';
+import { ChatsModule } from '../chats/chats.module.js';
+import { GroupsController } from '../chats/groups.controller.js';
 import { EventsController } from '../events/events.controller.js';
 import { EventsModule } from '../events/events.module.js';
 import { InstancesModule } from '../instances/instances.module.js';
@@ -43,6 +46,7 @@ import { WorkspacesModule } from '../workspaces/workspaces.module.js';
     MessagesModule,
     WebhooksModule,
     MediaModule,
+    ChatsModule,
   ],
   controllers: [
     HealthController,
@@ -53,6 +57,8 @@ import { WorkspacesModule } from '../workspaces/workspaces.module.js';
     AccountsController,
     MessagesController,
     MediaController,
+    ChatsController,
+    GroupsController,
     EventsController,
     WebhooksController,
     AdminController,
