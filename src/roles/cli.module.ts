@@ -1,5 +1,6 @@
 import { Module } from '@nestjs/common';
 import { BacklogService } from '../admin/backlog.service.js';
+import { KeyRotationService } from '../admin/key-rotation.service.js';
 import { RetryingService } from '../admin/retrying.service.js';
 import { MessagesModule } from '../messages/messages.module.js';
 import { CommandDatabaseModule } from '../platform/database/command-database.module.js';
@@ -7,6 +8,6 @@ import { CommandDatabaseModule } from '../platform/database/command-database.mod
 /** What commands use. */
 @Module({
   imports: [CommandDatabaseModule, MessagesModule],
-  providers: [BacklogService, RetryingService],
+  providers: [BacklogService, RetryingService, KeyRotationService],
 })
 export class CliModule {}

@@ -48,10 +48,10 @@ function requestOf<Result>(workspaceId: string, work: () => Promise<Result>): Pr
 async function fill(workspaceId: string): Promise<void> {
   const accountId = uuidv7();
   const statements: [text: string, values: unknown[]][] = [
-    ['insert into workspaces (id, name) values ($1, $1)', [workspaceId]],
+    ['insert into workspaces (id, name) values ($1::uuid, ($1::uuid)::text)', [workspaceId]],
     [
       `insert into api_keys (id, workspace_id, name, role, prefix, key_hash)
-       values (gen_random_uuid(), $1, 'k', 'owner', 'flk_', decode(md5($1::text), 'hex'))`,
+       values (gen_random_uuid(), $1::uuid, 'k', 'owner', 'flk_', decode(md5(($1::uuid)::text), 'hex'))`,
       [workspaceId],
     ],
     [
