@@ -2,7 +2,7 @@ import { type CanActivate, type ExecutionContext, Injectable } from '@nestjs/com
 import type { NextFunction, Request, Response } from 'express';
 import { Problem } from '../platform/errors/problem.js';
 import { sendProblem } from '../platform/errors/problem.filter.js';
-import { keyOf } from '../workspaces/auth.guard.js';
+import { type AuthenticatedRequest, keyOf } from '../workspaces/auth.guard.js';
 import { AuthenticationRequired, AuthenticationService } from '../workspaces/authentication.service.js';
 import { AdminSession } from './admin-session.js';
 
@@ -31,9 +31,13 @@ export class AdminGuard implements CanActivate {
   }
 
   /** @throws AuthenticationRequired, ForeignOrigin */
-  assertAdmin(request: Request): void {
+  assertAdmin(request: AuthenticatedRequest): void {
     const key = keyOf(request);
-    if (key !== undefined && this.authentication.isAdmin(key)) return;
+    if (key === undefined || !this.authentication.isAdmin(key)) this.assertLoggedIn(request);
+    request.principal = { kind: 'admin' };
+  }
+
+  private assertLoggedIn(request: Request): void {
     if (!this.session.isLoggedIn(request)) {
       throw new AuthenticationRequired('This needs the admin key, or a login at /admin/login.');
     }

@@ -24,7 +24,9 @@ export function addKeyRotationCommands(program: Command, run: RunWithServices): 
         for (const { table, rotated, failed, left } of outcomes) {
           print(`${table}: ${rotated} encrypted anew, ${left} left.`);
           if (failed.length > 0)
-            printAside(`No key opens these of ${table}; add theirs to APP_PREVIOUS_KEYS: ${failed.join(', ')}`);
+            printAside(
+              `No key opens these of ${table}; add theirs to APP_PREVIOUS_KEYS: ${failed.join(', ')}`,
+            );
         }
         if (outcomes.some(({ left }) => left > 0)) process.exitCode = 1;
         else print('Nothing needs APP_PREVIOUS_KEYS any more.');

@@ -1,5 +1,6 @@
 import { DocumentBuilder, SwaggerModule } from '@nestjs/swagger';
 import { urlencoded } from 'express';
+import { AuditService } from '../admin/audit.service.js';
 import { HealthService } from '../admin/health.service.js';
 import { MetricsService } from '../admin/metrics.service.js';
 import { boardPath, QueueBoard } from '../admin/queue-board.js';
@@ -22,6 +23,7 @@ const unprefixed = [
 void startRole('api', (config, logger) =>
   listen(ApiModule, config, logger, config.http, (app) => {
     const health = app.get(HealthService);
+    app.use(app.get(AuditService).watch);
     app.use(health.measure, app.get(MetricsService).measure);
     app.use('/admin/login', urlencoded({ extended: false, limit: '4kb' }));
     app.use(boardPath, ...app.get(QueueBoard).handlers());

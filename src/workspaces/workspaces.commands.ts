@@ -82,7 +82,7 @@ export function addWorkspacesCommands(program: Command, run: RunWithServices): v
     .option('--ip <range...>', 'addresses or CIDR ranges that may use it')
     .action((workspace: string, name: string, options: NewKeyOptions) =>
       run(async (services) => {
-        const [{ ApiKeysService }, { CreateApiKeyDto }, { plainToInstance }, { validateOrReject }] =
+        const [{ ApiKeysService }, { CreateApiKeyDto }, { plainToInstance }, { validate }] =
           await Promise.all([
             import('./api-keys.service.js'),
             import('./api-keys.dto.js'),
@@ -91,7 +91,9 @@ export function addWorkspacesCommands(program: Command, run: RunWithServices): v
           ]);
         const { expires: expiresAt, ip: allowedIps } = options;
         const wanted = plainToInstance(CreateApiKeyDto, { name, role: options.role, expiresAt, allowedIps });
-        await validateOrReject(wanted);
+        const [wrong] = await validate(wanted, { stopAtFirstError: true });
+        if (wrong)
+          throw new Error(`${wrong.property}: ${Object.values(wrong.constraints ?? {}).join(', ')}.`);
         const { key } = await services.get(ApiKeysService).create(uuid(workspace), wanted);
         print(key);
       }),

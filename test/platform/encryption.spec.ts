@@ -1,6 +1,13 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { decrypt, DecryptionFailed, encrypt, encryptionKey, encryptionKeys, writtenWith } from '../../src/platform/encryption.js';
+import {
+  decrypt,
+  DecryptionFailed,
+  encrypt,
+  encryptionKey,
+  encryptionKeys,
+  writtenWith,
+} from '../../src/platform/encryption.js';
 
 const appKey = 'MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=';
 const key = encryptionKey(appKey, 'test');

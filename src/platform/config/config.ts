@@ -49,7 +49,12 @@ const environmentSchema = z
     APP_PREVIOUS_KEYS: z
       .string()
       .default('')
-      .transform((list) => list.split(',').map((key) => key.trim()).filter((key) => key !== ''))
+      .transform((list) =>
+        list
+          .split(',')
+          .map((key) => key.trim())
+          .filter((key) => key !== ''),
+      )
       .pipe(z.array(secret(32))),
 
     SERVER_ID: optional,
