@@ -21,8 +21,8 @@ export function addKeyRotationCommands(program: Command, run: RunWithServices): 
           toldAt = Date.now();
           printAside(`${table}: ${done} of ${of}`);
         });
-        for (const { table, rotated, failed, left } of outcomes) {
-          print(`${table}: ${rotated} encrypted anew, ${left} left.`);
+        for (const { table, column, rotated, failed, left } of outcomes) {
+          print(`${table}.${column}: ${rotated} encrypted anew, ${left} left.`);
           if (failed.length > 0)
             printAside(
               `No key opens these of ${table}; add theirs to APP_PREVIOUS_KEYS: ${failed.join(', ')}`,

@@ -26,11 +26,14 @@ const encryptedColumns: EncryptedColumn[] = [
     purpose: 'session-snapshots',
     context: `account_id || '@' || epoch`,
   },
+  { table: 'webhooks', id: 'id', column: 'secret', purpose: 'webhook-secrets', context: 'id::text' },
+  { table: 'webhooks', id: 'id', column: 'previous_secret', purpose: 'webhook-secrets', context: 'id::text' },
 ];
 
 /** What came of one column. */
 export interface KeyRotation {
   table: string;
+  column: string;
   /** Values that were encrypted anew. */
   rotated: number;
   /** Values that no known key opens: their ids, the first hundred. */
@@ -71,7 +74,13 @@ export class KeyRotationService {
   ): Promise<KeyRotation> {
     const keys = encryptionKeys(this.config, column.purpose);
     const all = await this.countLeft(column, keys[0]!);
-    const outcome: KeyRotation = { table: column.table, rotated: 0, failed: [], left: all };
+    const outcome: KeyRotation = {
+      table: column.table,
+      column: column.column,
+      rotated: 0,
+      failed: [],
+      left: all,
+    };
     let done = 0;
     for (let after: string | null = null; ;) {
       const ids: { id: string }[] = await this.database.query(

@@ -1,6 +1,5 @@
 import { Module } from '@nestjs/common';
 import { APP_GUARD, APP_INTERCEPTOR } from '@nestjs/core';
-import { ThrottlerModule } from '@nestjs/throttler';
 import { AccountsController } from '../accounts/accounts.controller.js';
 import { AccountsModule } from '../accounts/accounts.module.js';
 import { AdminController } from '../admin/admin.controller.js';
@@ -14,6 +13,7 @@ import { HealthService } from '../admin/health.service.js';
 import { LoadBalancingController } from '../admin/load-balancing.controller.js';
 import { LogsController } from '../admin/logs.controller.js';
 import { MetricsController } from '../admin/metrics.controller.js';
+import { MetricsGuard } from '../admin/metrics.guard.js';
 import { MetricsService } from '../admin/metrics.service.js';
 import { QueueBoard } from '../admin/queue-board.js';
 import { QueuesController } from '../admin/queues.controller.js';
@@ -27,6 +27,8 @@ import { DatabaseModule } from '../platform/database/database.module.js';
 import { ApiKeysController, OwnApiKeysController } from '../workspaces/api-keys.controller.js';
 import { AuthGuard } from '../workspaces/auth.guard.js';
 import { OwnWorkspaceController, WorkspacesController } from '../workspaces/workspaces.controller.js';
+import { WebhooksController } from '../webhooks/webhooks.controller.js';
+import { WebhooksModule } from '../webhooks/webhooks.module.js';
 import { WorkspacesModule } from '../workspaces/workspaces.module.js';
 
 /** What the API serves. Every route is closed unless it says otherwise. */
@@ -38,11 +40,7 @@ import { WorkspacesModule } from '../workspaces/workspaces.module.js';
     InstancesModule,
     AccountsModule,
     MessagesModule,
-    // Counted for routes with its guard only.
-    ThrottlerModule.forRoot({
-      throttlers: [{ ttl: 60_000, limit: 10 }],
-      errorMessage: 'Too many attempts to log in. Wait a minute and try again.',
-    }),
+    WebhooksModule,
   ],
   controllers: [
     HealthController,
@@ -53,6 +51,7 @@ import { WorkspacesModule } from '../workspaces/workspaces.module.js';
     AccountsController,
     MessagesController,
     EventsController,
+    WebhooksController,
     AdminController,
     AdminLoginController,
     QueuesController,
@@ -62,7 +61,8 @@ import { WorkspacesModule } from '../workspaces/workspaces.module.js';
     LoadBalancingController,
   ],
   providers: [
-    { provide: APP_GUARD, useClass: AuthGuard },
+    AuthGuard,
+    { provide: APP_GUARD, useExisting: AuthGuard },
     AuditService,
     { provide: APP_INTERCEPTOR, useExisting: AuditService },
     HealthService,
@@ -70,6 +70,7 @@ import { WorkspacesModule } from '../workspaces/workspaces.module.js';
     MetricsService,
     AdminSession,
     AdminGuard,
+    MetricsGuard,
     QueueBoard,
   ],
 })

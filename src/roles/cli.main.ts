@@ -9,6 +9,7 @@ import { addQueueWorkCommand, type WorkerSettings } from '../queues/queue-work.c
 import { addQueuesCommands } from '../queues/queues.commands.js';
 import type { WorkerOptions } from '../queues/worker-options.js';
 import { addWorkspacesCommands } from '../workspaces/workspaces.commands.js';
+import { addWebhooksCommands } from '../webhooks/webhooks.commands.js';
 
 const closeMs = 2_000;
 
@@ -43,6 +44,7 @@ addFailedJobsCommands(program, runWithServices);
 addBacklogCommands(program, runWithServices);
 addWorkspacesCommands(program, runWithServices);
 addKeyRotationCommands(program, runWithServices);
+addWebhooksCommands(program, runWithServices);
 
 program
   .command('demo')

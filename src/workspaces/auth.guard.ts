@@ -1,7 +1,7 @@
 import { CanActivate, createParamDecorator, ExecutionContext, Injectable, SetMetadata } from '@nestjs/common';
 import { Reflector } from '@nestjs/core';
 import { isUUID } from 'class-validator';
-import type { Request } from 'express';
+import type { NextFunction, Request, Response } from 'express';
 import { isolate, isolatedTo } from '../platform/database/isolation.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
 import { keyRoles, type KeyRole } from './api-key.entity.js';
@@ -11,6 +11,7 @@ import {
   type KnownKey,
   type Principal,
 } from './authentication.service.js';
+import { RateLimits } from './rate-limits.service.js';
 import { WorkspacesService } from './workspaces.service.js';
 
 export type Access = 'public' | 'admin' | KeyRole;
@@ -26,6 +27,8 @@ export type AuthenticatedRequest = Request & {
 };
 
 const ACCESS = 'flotilla:access';
+/** Bytes that anybody may have us read. */
+const smallBody = 65_536;
 
 /** Says who may call a route. A route that says nothing is the admin's alone. */
 export const Allow = (access: Access) => SetMetadata(ACCESS, access);
@@ -74,6 +77,7 @@ export class AuthGuard implements CanActivate {
     private readonly reflector: Reflector,
     private readonly authentication: AuthenticationService,
     private readonly workspaces: WorkspacesService,
+    private readonly limits: RateLimits,
   ) {}
 
   async canActivate(context: ExecutionContext): Promise<boolean> {
@@ -86,6 +90,7 @@ export class AuthGuard implements CanActivate {
     request.access = needed;
     if (needed === 'public') return true;
     const principal = await this.identify(request);
+    await this.limits.count(principal, context.switchToHttp().getResponse<Response>());
     request.principal = principal;
     if (principal.kind === 'admin') {
       request.workspaceId = workspaceIdOf(request);
@@ -100,9 +105,19 @@ export class AuthGuard implements CanActivate {
     return true;
   }
 
+  /** Refuses a stranger before a large body of his is read; small ones are not worth the question. */
+  readonly beforeLargeBody = (request: Request, _response: Response, next: NextFunction): void => {
+    const isSmall = Number(request.headers['content-length'] ?? 0) <= smallBody;
+    if (isSmall && request.headers['transfer-encoding'] === undefined) next();
+    else this.identify(request).then(() => next(), next);
+  };
+
+  /** @throws AuthenticationRequired, InvalidKey, RateLimitExceeded */
   private async identify(request: AuthenticatedRequest): Promise<Principal> {
+    const key = keyOf(request);
+    const ip = request.ip ?? '';
     try {
-      return await this.authentication.authenticate(keyOf(request), request.ip ?? '');
+      return await this.limits.guess(ip, key, () => this.authentication.authenticate(key, ip));
     } catch (error) {
       if (error instanceof InvalidKey) request.refusedKey = error.key;
       throw error;

@@ -4,12 +4,13 @@ import { ApiKey } from './api-key.entity.js';
 import { ApiKeysService } from './api-keys.service.js';
 import { AuthenticationService } from './authentication.service.js';
 import { LimitsService } from './limits.service.js';
+import { RateLimits } from './rate-limits.service.js';
 import { Workspace } from './workspace.entity.js';
 import { WorkspacesService } from './workspaces.service.js';
 
 @Module({
   imports: [TypeOrmModule.forFeature([Workspace, ApiKey])],
-  providers: [WorkspacesService, ApiKeysService, LimitsService, AuthenticationService],
-  exports: [WorkspacesService, ApiKeysService, LimitsService, AuthenticationService],
+  providers: [WorkspacesService, ApiKeysService, LimitsService, AuthenticationService, RateLimits],
+  exports: [WorkspacesService, ApiKeysService, LimitsService, AuthenticationService, RateLimits],
 })
 export class WorkspacesModule {}

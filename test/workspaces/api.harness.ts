@@ -34,7 +34,7 @@ export async function startApi(config: Config): Promise<Api> {
     bodyParser: false,
     forceCloseConnections: true,
   });
-  configureHttp(app, logger);
+  configureHttp(app, logger, config.http, {});
   app.use(app.get(AuditService).watch);
   validateRequests(app);
   app.setGlobalPrefix('api/v1');

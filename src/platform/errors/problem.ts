@@ -9,14 +9,13 @@ export interface FieldError {
  * `class MessageNotFound extends Problem` with the code `message.not_found`.
  */
 export class Problem extends Error {
-  /** Seconds after which trying again may succeed: the header `Retry-After`. */
-  readonly retryAfterSeconds?: number;
-
   constructor(
     readonly status: number,
     readonly code: string,
     detail: string,
     readonly errors?: FieldError[],
+    /** Seconds after which the same call may succeed: the header `Retry-After`. */
+    readonly retryAfterSeconds?: number,
   ) {
     super(detail);
     this.name = new.target.name;
