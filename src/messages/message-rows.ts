@@ -1,5 +1,6 @@
 import type { DataSource } from 'typeorm';
 import type { JobContext } from '../queues/job-runner.js';
+import type { PageTarget } from '../whatsapp/page-functions.js';
 import { Message, priorities, queueOf } from './message.entity.js';
 
 /** Runs one statement: on the pool, or inside a transaction. @returns its rows */
@@ -12,6 +13,24 @@ export function toMessage(sql: DataSource, row: Record<string, unknown>): Messag
     column.setEntityValue(message, row[column.databaseName] ?? null);
   }
   return message;
+}
+
+/** How WhatsApp Web finds a message. */
+export function targetOf({
+  chatId,
+  whatsappId,
+  direction,
+  sender,
+  content,
+}: Pick<Message, 'chatId' | 'whatsappId' | 'direction' | 'sender' | 'content'>): PageTarget {
+  const fromMe = direction === 'outgoing';
+  let author: string | null = null;
+  if (!fromMe && chatId.endsWith('@g.us')) {
+    // Before there was `content`, the sender of a group's message was whoever wrote it.
+    const writer = content?.author ?? (sender === chatId ? null : sender);
+    author = writer === null || writer.includes('@') ? writer : `${writer}@c.us`;
+  }
+  return { chatId, whatsappId, fromMe, author };
 }
 
 /** Every priority, the most urgent first: the order in which a lane is sent unless somebody wants another. */

@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import { addBacklogCommands } from '../admin/backlog.commands.js';
 import { addFailedJobsCommands } from '../admin/failed-jobs.commands.js';
 import { addKeyRotationCommands } from '../admin/key-rotation.commands.js';
+import { addMediaCommands } from '../media/media.commands.js';
 import { print, type RunWithServices, wholeNumber } from '../platform/command-line.js';
 import type { Config } from '../platform/config/config.js';
 import { withDeadline } from '../platform/deadline.js';
@@ -45,6 +46,7 @@ addBacklogCommands(program, runWithServices);
 addWorkspacesCommands(program, runWithServices);
 addKeyRotationCommands(program, runWithServices);
 addWebhooksCommands(program, runWithServices);
+addMediaCommands(program, runWithServices);
 
 program
   .command('demo')
