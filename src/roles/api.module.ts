@@ -25,11 +25,21 @@ import { MessagesModule } from '../messages/messages.module.js';
 import { DatabaseModule } from '../platform/database/database.module.js';
 import { AuthGuard } from '../workspaces/auth.guard.js';
 import { OwnWorkspaceController, WorkspacesController } from '../workspaces/workspaces.controller.js';
+import { WebhooksController } from '../webhooks/webhooks.controller.js';
+import { WebhooksModule } from '../webhooks/webhooks.module.js';
 import { WorkspacesModule } from '../workspaces/workspaces.module.js';
 
 /** What the API serves. Every route is closed unless it says otherwise. */
 @Module({
-  imports: [DatabaseModule, WorkspacesModule, EventsModule, InstancesModule, AccountsModule, MessagesModule],
+  imports: [
+    DatabaseModule,
+    WorkspacesModule,
+    EventsModule,
+    InstancesModule,
+    AccountsModule,
+    MessagesModule,
+    WebhooksModule,
+  ],
   controllers: [
     HealthController,
     WorkspacesController,
@@ -37,6 +47,7 @@ import { WorkspacesModule } from '../workspaces/workspaces.module.js';
     AccountsController,
     MessagesController,
     EventsController,
+    WebhooksController,
     AdminController,
     AdminLoginController,
     QueuesController,

@@ -5,6 +5,7 @@ import { isIP } from 'node:net';
 import { delimiter, join, resolve } from 'node:path';
 import { parseEnv } from 'node:util';
 import { z } from 'zod';
+import { isAddressRange } from '../http/public-address.js';
 import { resolveServerId } from './server-id.js';
 
 /** The checkout: this file is `src/platform/config/config.ts`, or the same below `dist/`. */
@@ -41,6 +42,20 @@ const list = (isItem: (item: string) => boolean, error: string, fallback = '') =
     .refine((items) => items.every(isItem), { error });
 const secret = (minimum: number) =>
   z.string({ error: 'is missing' }).min(minimum, `must have at least ${minimum} characters`);
+
+const everyAddress = ['0.0.0.0/0', '::/0'];
+const addressRanges = z
+  .string()
+  .default('')
+  .transform((text) =>
+    text === 'true'
+      ? everyAddress
+      : text
+          .split(',')
+          .map((range) => range.trim())
+          .filter((range) => range !== ''),
+  )
+  .refine((ranges) => ranges.every(isAddressRange), 'must be ranges such as 10.0.0.0/8, separated by commas');
 
 /** Every environment variable that Flotilla reads. `.env.example` says what each is for. */
 const environmentSchema = z
@@ -139,8 +154,42 @@ const environmentSchema = z
     SANDBOX_PORT: port(8443),
     SANDBOX_CONTROL_PORT: port(3090),
 
+    ALLOW_PRIVATE_ADDRESSES: addressRanges,
+
+    MEDIA_PATH: optional,
+    MEDIA_MAX_BYTES: z.coerce
+      .number()
+      .int()
+      .min(1_024)
+      .max(2 * 2 ** 30)
+      .default(64 * 2 ** 20),
+    MEDIA_RETENTION_DAYS: z.coerce.number().int().min(0).max(36_500).default(90),
+    MEDIA_FETCH_TIMEOUT_MS: z.coerce.number().int().min(1_000).max(60_000).default(15_000),
+    MEDIA_S3_BUCKET: optional,
+    MEDIA_S3_ENDPOINT: optionalUrl,
+    MEDIA_S3_REGION: z.string().min(1).default('us-east-1'),
+    MEDIA_S3_ACCESS_KEY_ID: optional,
+    MEDIA_S3_SECRET_ACCESS_KEY: optional,
+    MEDIA_S3_FORCE_PATH_STYLE: z.preprocess(
+      (value) => (value === '' ? undefined : value),
+      z.stringbool().optional(),
+    ),
+
     VAR_DIR: optional,
   })
+  .refine((env) => env.NODE_ENV !== 'production' || env.ALLOW_PRIVATE_ADDRESSES !== everyAddress, {
+    path: ['ALLOW_PRIVATE_ADDRESSES'],
+    error: 'must name the ranges in production; true is for development',
+  })
+  .refine(
+    (env) =>
+      env.MEDIA_S3_BUCKET === undefined ||
+      (env.MEDIA_S3_ACCESS_KEY_ID !== undefined && env.MEDIA_S3_SECRET_ACCESS_KEY !== undefined),
+    {
+      path: ['MEDIA_S3_BUCKET'],
+      error: 'needs MEDIA_S3_ACCESS_KEY_ID and MEDIA_S3_SECRET_ACCESS_KEY beside it',
+    },
+  )
   .refine((env) => env.INSTANCE_RENEW_MS * 2 + env.INSTANCE_STOP_MARGIN_MS <= env.INSTANCE_LEASE_MS, {
     path: ['INSTANCE_LEASE_MS'],
     error:
@@ -261,6 +310,8 @@ function toConfig(env: Environment, envFile: string | null, varDir: string, serv
         env.REDIS_URL ??
         `redis://:${encodeURIComponent(env.EMBEDDED_PASSWORD)}@127.0.0.1:${env.EMBEDDED_REDIS_PORT}`,
     },
+    /** Ranges of private addresses that URLs given by tenants may lead to. */
+    allowedPrivateAddresses: env.ALLOW_PRIVATE_ADDRESSES as readonly string[],
     adminApiKey: env.ADMIN_API_KEY,
     internalApiKey: env.INTERNAL_API_KEY,
     appKey: env.APP_KEY,
@@ -333,6 +384,28 @@ function toConfig(env: Environment, envFile: string | null, varDir: string, serv
       memoryBudgetBytes: env.ACCOUNT_MEMORY_BUDGET_MB * 2 ** 20,
       qrTimeoutMs: env.QR_TIMEOUT_MS,
     },
+    media: {
+      /** The directory of the files, and of those that are on their way to a bucket. */
+      path: resolve(projectRoot, env.MEDIA_PATH ?? join(varDir, 'media')),
+      maxBytes: env.MEDIA_MAX_BYTES,
+      /** How long media is kept after it was last used; null: for ever. */
+      retentionMs: env.MEDIA_RETENTION_DAYS === 0 ? null : env.MEDIA_RETENTION_DAYS * 86_400_000,
+      /** How long the download of a URL may take. */
+      fetchTimeoutMs: env.MEDIA_FETCH_TIMEOUT_MS,
+      /** Null: the files are kept on the disk. */
+      s3:
+        env.MEDIA_S3_BUCKET === undefined
+          ? null
+          : {
+              bucket: env.MEDIA_S3_BUCKET,
+              endpoint: env.MEDIA_S3_ENDPOINT ?? `https://s3.${env.MEDIA_S3_REGION}.amazonaws.com`,
+              region: env.MEDIA_S3_REGION,
+              accessKeyId: env.MEDIA_S3_ACCESS_KEY_ID!,
+              secretAccessKey: env.MEDIA_S3_SECRET_ACCESS_KEY!,
+              // Only Amazon gives every bucket a host name of its own.
+              forcePathStyle: env.MEDIA_S3_FORCE_PATH_STYLE ?? env.MEDIA_S3_ENDPOINT !== undefined,
+            },
+    },
     /** How long a send may take in all. */
     sendTimeoutMs: env.SEND_TIMEOUT_MS,
     /** How long a message that WhatsApp Web has may be without ack 1 before its connection is taken for dead. */
@@ -375,7 +448,7 @@ function isExecutable(path: string): boolean {
   }
 }
 
-const secretPaths = new Set(['adminApiKey', 'internalApiKey', 'appKey', 'metricsToken']);
+const secretPaths = new Set(['adminApiKey', 'internalApiKey', 'appKey', 'metricsToken', 'secretAccessKey']);
 
 /** The settings as `config:show` prints them: secrets and the passwords inside URLs are masked. */
 export function maskConfig(config: Config): Record<string, unknown> {
