@@ -19,7 +19,7 @@ afterAll(async () => {
 
 describe('in a browser', () => {
   it.each([
-    ['/admin/queues', 'The next message of each account only'],
+    ['/admin/queues', 'whatsapp-urgent'],
     ['/docs', 'Flotilla'],
   ])('%s asks for a login, then shows everything', async (path, text) => {
     const { api } = flotilla.stack.urls;
@@ -39,7 +39,7 @@ describe('in a browser', () => {
     await page.type('input[name=key]', flotilla.adminKey);
     await Promise.all([page.waitForNavigation(), page.click('button')]);
     expect(new URL(page.url()).pathname).toBe(path);
-    const shown = `document.body.innerText.includes(${JSON.stringify(text)})`;
+    const shown = `document.body.innerText.includes(${JSON.stringify(text)}) && !document.body.innerText.includes("Loading")`;
     await page.waitForFunction(shown, { timeout: 20_000 });
     if (process.env.SCREENSHOTS) {
       await page.screenshot({ path: `${process.env.SCREENSHOTS}/${path.replaceAll('/', '_')}.png` });
