@@ -17,12 +17,18 @@ import { MetricsService } from '../admin/metrics.service.js';
 import { QueueBoard } from '../admin/queue-board.js';
 import { QueuesController } from '../admin/queues.controller.js';
 import { ServersController } from '../admin/servers.controller.js';
+import { ChatsController } from '../chats/chats.controller.js';
+import { ChatsModule } from '../chats/chats.module.js';
+import { GroupsController } from '../chats/groups.controller.js';
 import { EventsController } from '../events/events.controller.js';
 import { EventsModule } from '../events/events.module.js';
 import { InstancesModule } from '../instances/instances.module.js';
+import { MediaController } from '../media/media.controller.js';
+import { MediaModule } from '../media/media.module.js';
 import { MessagesController } from '../messages/messages.controller.js';
 import { MessagesModule } from '../messages/messages.module.js';
 import { DatabaseModule } from '../platform/database/database.module.js';
+import { ApiKeysController, OwnApiKeysController } from '../workspaces/api-keys.controller.js';
 import { AuthGuard } from '../workspaces/auth.guard.js';
 import { OwnWorkspaceController, WorkspacesController } from '../workspaces/workspaces.controller.js';
 import { WebhooksController } from '../webhooks/webhooks.controller.js';
@@ -39,13 +45,20 @@ import { WorkspacesModule } from '../workspaces/workspaces.module.js';
     AccountsModule,
     MessagesModule,
     WebhooksModule,
+    MediaModule,
+    ChatsModule,
   ],
   controllers: [
     HealthController,
     WorkspacesController,
+    ApiKeysController,
     OwnWorkspaceController,
+    OwnApiKeysController,
     AccountsController,
     MessagesController,
+    MediaController,
+    ChatsController,
+    GroupsController,
     EventsController,
     WebhooksController,
     AdminController,
