@@ -5,9 +5,8 @@ import { AccountNotReady, AccountsService } from '../accounts/accounts.service.j
 import { InstanceClient } from '../instances/instance-client.js';
 import { InstancesService } from '../instances/instances.service.js';
 import { Problem } from '../platform/errors/problem.js';
-import type { PageTarget } from '../whatsapp/page-functions.js';
 import type { Message } from './message.entity.js';
-import { targetOf } from './message-rows.js';
+import { type MessageTarget, targetOf } from './message-rows.js';
 import { MessageAlreadySending, MessagesService } from './messages.service.js';
 
 /** What can be done to a message after it was sent; an empty emoji takes a reaction back. */
@@ -17,7 +16,7 @@ export type MessageAction =
 /** What the API asks of the instance that drives the account; both are ours, so it is typed and not validated. */
 export interface ActOnMessage {
   epoch: number;
-  target: PageTarget;
+  target: MessageTarget;
   action: MessageAction;
 }
 

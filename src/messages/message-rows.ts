@@ -1,6 +1,5 @@
 import type { DataSource } from 'typeorm';
 import type { JobContext } from '../queues/job-runner.js';
-import type { PageTarget } from '../whatsapp/page-functions.js';
 import { Message, priorities, queueOf } from './message.entity.js';
 
 /** Runs one statement: on the pool, or inside a transaction. @returns its rows */
@@ -15,14 +14,23 @@ export function toMessage(sql: DataSource, row: Record<string, unknown>): Messag
   return message;
 }
 
-/** How WhatsApp Web finds a message. */
+/** How WhatsApp Web finds a message: the page's own type, said again where no browser is. */
+export interface MessageTarget {
+  chatId: string;
+  whatsappId: string;
+  fromMe: boolean;
+  /** The chat id of whoever wrote it, for one that came from a group. */
+  author: string | null;
+}
+
+/** Where WhatsApp Web finds a message. */
 export function targetOf({
   chatId,
   whatsappId,
   direction,
   sender,
   content,
-}: Pick<Message, 'chatId' | 'whatsappId' | 'direction' | 'sender' | 'content'>): PageTarget {
+}: Pick<Message, 'chatId' | 'whatsappId' | 'direction' | 'sender' | 'content'>): MessageTarget {
   const fromMe = direction === 'outgoing';
   let author: string | null = null;
   if (!fromMe && chatId.endsWith('@g.us')) {
