@@ -11,8 +11,8 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { blobKey } from '../../src/media/media-storage.js';
 import { S3Storage } from '../../src/media/s3-storage.js';
 
-/* Against s3rver, a server of others that speaks S3 and checks signatures. What no such server does on demand, failing, is done by
-   one of our own further down. */
+/* Against s3rver, a server of others that speaks S3. It does not check signatures of version 4: those are the word of
+   aws4fetch. What no such server does on demand, failing, is done by one of our own. */
 
 const bucket = 'flotilla-media';
 let dir: string;
@@ -92,16 +92,12 @@ describe('a bucket', () => {
     expect(await keys(storage)).toEqual(files.map(({ key }) => key).sort());
   }, 60_000);
 
-  it('that does not take the key, or does not exist, is said to be unavailable, with the reason for the log', async () => {
+  it('that does not exist is said to be unavailable, with the reason for the log', async () => {
     const file = newFile(randomBytes(10));
-    const stranger = new S3Storage({ ...settings, endpoint, secretAccessKey: 'wrong' });
-    await expect(stranger.put(file.key, file)).rejects.toMatchObject({
-      status: 503,
-      code: 'media.storage_unavailable',
-      cause: expect.objectContaining({ message: expect.stringContaining('403 SignatureDoesNotMatch') }),
-    });
     const nowhere = new S3Storage({ ...settings, endpoint, bucket: 'no-such-bucket' });
     await expect(nowhere.put(file.key, file)).rejects.toMatchObject({
+      status: 503,
+      code: 'media.storage_unavailable',
       cause: expect.objectContaining({ message: expect.stringContaining('NoSuchBucket') }),
     });
   });
