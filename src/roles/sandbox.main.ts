@@ -5,7 +5,7 @@ import { signedCalls } from '../platform/http/internal.guard.js';
 import { CallVerifier, sandboxAudience } from '../platform/http/signed-calls.js';
 import { listen, startRole } from '../platform/start-role.js';
 import { keyOf } from '../workspaces/auth.guard.js';
-import { hashKey } from '../workspaces/workspaces.service.js';
+import { hashKey } from '../workspaces/api-keys.service.js';
 import { SandboxRoleModule } from './sandbox.module.js';
 
 void startRole('sandbox', (config, logger) => {
