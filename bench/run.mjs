@@ -16,6 +16,7 @@ const benchmarks = {
   ownership: () => import('./ownership.mjs'),
   chaos: () => import('./chaos.mjs'),
   delivery: () => import('./delivery.mjs'),
+  webhooks: () => import('./webhooks.mjs'),
 };
 
 const { values, positionals } = parseArgs({

@@ -1,6 +1,5 @@
 import { Module } from '@nestjs/common';
 import { APP_GUARD } from '@nestjs/core';
-import { ThrottlerModule } from '@nestjs/throttler';
 import { AccountsController } from '../accounts/accounts.controller.js';
 import { AccountsModule } from '../accounts/accounts.module.js';
 import { AdminController } from '../admin/admin.controller.js';
@@ -13,6 +12,7 @@ import { HealthService } from '../admin/health.service.js';
 import { LoadBalancingController } from '../admin/load-balancing.controller.js';
 import { LogsController } from '../admin/logs.controller.js';
 import { MetricsController } from '../admin/metrics.controller.js';
+import { MetricsGuard } from '../admin/metrics.guard.js';
 import { MetricsService } from '../admin/metrics.service.js';
 import { QueueBoard } from '../admin/queue-board.js';
 import { QueuesController } from '../admin/queues.controller.js';
@@ -23,11 +23,16 @@ import { GroupsController } from '../chats/groups.controller.js';
 import { EventsController } from '../events/events.controller.js';
 import { EventsModule } from '../events/events.module.js';
 import { InstancesModule } from '../instances/instances.module.js';
+import { MediaController } from '../media/media.controller.js';
+import { MediaModule } from '../media/media.module.js';
 import { MessagesController } from '../messages/messages.controller.js';
 import { MessagesModule } from '../messages/messages.module.js';
 import { DatabaseModule } from '../platform/database/database.module.js';
+import { ApiKeysController, OwnApiKeysController } from '../workspaces/api-keys.controller.js';
 import { AuthGuard } from '../workspaces/auth.guard.js';
 import { OwnWorkspaceController, WorkspacesController } from '../workspaces/workspaces.controller.js';
+import { WebhooksController } from '../webhooks/webhooks.controller.js';
+import { WebhooksModule } from '../webhooks/webhooks.module.js';
 import { WorkspacesModule } from '../workspaces/workspaces.module.js';
 
 /** What the API serves. Every route is closed unless it says otherwise. */
@@ -39,22 +44,23 @@ import { WorkspacesModule } from '../workspaces/workspaces.module.js';
     InstancesModule,
     AccountsModule,
     MessagesModule,
+    WebhooksModule,
+    MediaModule,
     ChatsModule,
-    // Counted for routes with its guard only.
-    ThrottlerModule.forRoot({
-      throttlers: [{ ttl: 60_000, limit: 10 }],
-      errorMessage: 'Too many attempts to log in. Wait a minute and try again.',
-    }),
   ],
   controllers: [
     HealthController,
     WorkspacesController,
+    ApiKeysController,
     OwnWorkspaceController,
+    OwnApiKeysController,
     AccountsController,
     MessagesController,
+    MediaController,
     ChatsController,
     GroupsController,
     EventsController,
+    WebhooksController,
     AdminController,
     AdminLoginController,
     QueuesController,
@@ -64,12 +70,14 @@ import { WorkspacesModule } from '../workspaces/workspaces.module.js';
     LoadBalancingController,
   ],
   providers: [
-    { provide: APP_GUARD, useClass: AuthGuard },
+    AuthGuard,
+    { provide: APP_GUARD, useExisting: AuthGuard },
     HealthService,
     BacklogService,
     MetricsService,
     AdminSession,
     AdminGuard,
+    MetricsGuard,
     QueueBoard,
   ],
 })

@@ -4,6 +4,8 @@ import { FleetTask } from '../accounts/fleet.task.js';
 import { PacingTask } from '../accounts/pacing.task.js';
 import { EventsModule } from '../events/events.module.js';
 import { InstancesModule } from '../instances/instances.module.js';
+import { MediaModule } from '../media/media.module.js';
+import { MediaTask } from '../media/media.task.js';
 import { DueTask, LanesTask } from '../messages/lanes.task.js';
 import { OutcomesTask } from '../messages/outcomes.task.js';
 import { MessagesModule } from '../messages/messages.module.js';
@@ -11,12 +13,34 @@ import { PruningTask } from '../messages/pruning.task.js';
 import { DatabaseModule } from '../platform/database/database.module.js';
 import { FailedJobsTask } from '../queues/failed-jobs.task.js';
 import { SCHEDULED_TASKS, SchedulerService } from '../platform/scheduling/scheduler.service.js';
+import { WebhooksModule } from '../webhooks/webhooks.module.js';
+import { WebhookFanOutTask, WebhookLanesTask, WebhookPruningTask } from '../webhooks/webhooks.task.js';
 
-const tasks = [LanesTask, DueTask, OutcomesTask, FleetTask, PacingTask, PruningTask, FailedJobsTask];
+const tasks = [
+  LanesTask,
+  DueTask,
+  OutcomesTask,
+  FleetTask,
+  PacingTask,
+  PruningTask,
+  FailedJobsTask,
+  WebhookFanOutTask,
+  WebhookLanesTask,
+  WebhookPruningTask,
+  MediaTask,
+];
 
 /** What the leading scheduler does again and again. */
 @Module({
-  imports: [DatabaseModule, InstancesModule, MessagesModule, AccountsModule, EventsModule],
+  imports: [
+    DatabaseModule,
+    InstancesModule,
+    MessagesModule,
+    AccountsModule,
+    EventsModule,
+    WebhooksModule,
+    MediaModule,
+  ],
   providers: [
     ...tasks,
     { provide: SCHEDULED_TASKS, inject: tasks, useFactory: (...all: unknown[]) => all },
