@@ -9,10 +9,12 @@ const line = [
   'workspaces',
   'events',
   'queues',
+  'media',
   'webhooks',
   'instances',
   'accounts',
   'messages',
+  'chats',
   'admin',
   'roles',
 ];

@@ -22,7 +22,6 @@ import {
   CreateAccountDto,
   ListAccountsQuery,
   MigrateAccountDto,
-  NumberResponse,
   PairingCodeResponse,
   SandboxScanDto,
   toAccountResponse,
@@ -226,17 +225,6 @@ export class AccountsController {
   ): Promise<void> {
     const png = await this.accounts.screenshot(workspaceId, id);
     response.set('Cache-Control', 'no-store').type('image/png').send(png);
-  }
-
-  /** Whether a phone number has WhatsApp. */
-  @Allow('viewer')
-  @Get(':id/numbers/:phone')
-  async number(
-    @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
-    @Param('phone') phone: string,
-  ): Promise<NumberResponse> {
-    return this.accounts.number(workspaceId, id, phone);
   }
 
   private async respond(account: Account): Promise<AccountResponse> {

@@ -175,12 +175,6 @@ export class PairingCodeResponse {
   expiresAt!: string;
 }
 
-export class NumberResponse {
-  phone!: string;
-  registered!: boolean;
-  chatId!: string | null;
-}
-
 /** What happened to an account's connection, and why. */
 export class ConnectionLogEntry {
   id!: string;

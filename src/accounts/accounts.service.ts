@@ -15,6 +15,7 @@ import type {
   ListAccountsQuery,
   UpdateAccountDto,
 } from './accounts.dto.js';
+import { LimitsService } from '../workspaces/limits.service.js';
 import { WorkspacesService } from '../workspaces/workspaces.service.js';
 import { AssignmentsService } from './assignments.service.js';
 import { PacingService } from './pacing.service.js';
@@ -80,16 +81,18 @@ export class AccountsService {
     private readonly instanceClient: InstanceClient,
     private readonly sandbox: SandboxClient,
     private readonly pacing: PacingService,
+    private readonly limits: LimitsService,
     workspaces: WorkspacesService,
   ) {
     workspaces.onDelete((workspaceId) => this.deleteAll(workspaceId));
   }
 
-  /** @throws InstanceNotFound when a named instance does not exist */
+  /** @throws InstanceNotFound when a named instance does not exist; AccountLimitReached */
   async create(workspaceId: string, wanted: CreateAccountDto): Promise<Account> {
     if (wanted.instanceId !== undefined) await this.instances.get(wanted.instanceId);
     const id = uuidv7();
     await this.database.transaction(async (manager) => {
+      await this.limits.assertRoomForAccount(manager, workspaceId);
       await manager.insert(Account, {
         id,
         workspaceId,
@@ -274,25 +277,6 @@ export class AccountsService {
     const scanner = await this.sandbox.phone(number);
     await this.sandbox.scan(scanner, account.qr);
     return { phone: scanner };
-  }
-
-  /** Whether a number has WhatsApp, as this account sees it. @throws AccountNotFound, AccountNotReady, ValidationFailed */
-  async number(
-    workspaceId: string,
-    id: string,
-    phone: string,
-  ): Promise<{ phone: string; registered: boolean; chatId: string | null }> {
-    const number = parsePhoneNumber(phone);
-    if (number === null)
-      throw new ValidationFailed([{ path: 'phone', message: 'must be a phone number with country code' }]);
-    const account = await this.get(workspaceId, id);
-    if (account.status !== 'ready') throw new AccountNotReady(account);
-    const { chatId } = await this.callInstance<{ chatId: string | null }>(
-      account,
-      'GET',
-      `numbers/${number}`,
-    );
-    return { phone: number, registered: chatId !== null, chatId };
   }
 
   /** A PNG of what the account's browser shows. @throws AccountNotFound, AccountNotReady, InstanceUnreachable */

@@ -1,6 +1,5 @@
 import { Module } from '@nestjs/common';
 import { APP_GUARD } from '@nestjs/core';
-import { ThrottlerModule } from '@nestjs/throttler';
 import { AccountsController } from '../accounts/accounts.controller.js';
 import { AccountsModule } from '../accounts/accounts.module.js';
 import { AdminController } from '../admin/admin.controller.js';
@@ -13,16 +12,23 @@ import { HealthService } from '../admin/health.service.js';
 import { LoadBalancingController } from '../admin/load-balancing.controller.js';
 import { LogsController } from '../admin/logs.controller.js';
 import { MetricsController } from '../admin/metrics.controller.js';
+import { MetricsGuard } from '../admin/metrics.guard.js';
 import { MetricsService } from '../admin/metrics.service.js';
 import { QueueBoard } from '../admin/queue-board.js';
 import { QueuesController } from '../admin/queues.controller.js';
 import { ServersController } from '../admin/servers.controller.js';
+import { ChatsController } from '../chats/chats.controller.js';
+import { ChatsModule } from '../chats/chats.module.js';
+import { GroupsController } from '../chats/groups.controller.js';
 import { EventsController } from '../events/events.controller.js';
 import { EventsModule } from '../events/events.module.js';
 import { InstancesModule } from '../instances/instances.module.js';
+import { MediaController } from '../media/media.controller.js';
+import { MediaModule } from '../media/media.module.js';
 import { MessagesController } from '../messages/messages.controller.js';
 import { MessagesModule } from '../messages/messages.module.js';
 import { DatabaseModule } from '../platform/database/database.module.js';
+import { ApiKeysController, OwnApiKeysController } from '../workspaces/api-keys.controller.js';
 import { AuthGuard } from '../workspaces/auth.guard.js';
 import { OwnWorkspaceController, WorkspacesController } from '../workspaces/workspaces.controller.js';
 import { WebhooksController } from '../webhooks/webhooks.controller.js';
@@ -39,18 +45,20 @@ import { WorkspacesModule } from '../workspaces/workspaces.module.js';
     AccountsModule,
     MessagesModule,
     WebhooksModule,
-    // Counted for routes with its guard only.
-    ThrottlerModule.forRoot({
-      throttlers: [{ ttl: 60_000, limit: 10 }],
-      errorMessage: 'Too many attempts to log in. Wait a minute and try again.',
-    }),
+    MediaModule,
+    ChatsModule,
   ],
   controllers: [
     HealthController,
     WorkspacesController,
+    ApiKeysController,
     OwnWorkspaceController,
+    OwnApiKeysController,
     AccountsController,
     MessagesController,
+    MediaController,
+    ChatsController,
+    GroupsController,
     EventsController,
     WebhooksController,
     AdminController,
@@ -62,12 +70,14 @@ import { WorkspacesModule } from '../workspaces/workspaces.module.js';
     LoadBalancingController,
   ],
   providers: [
-    { provide: APP_GUARD, useClass: AuthGuard },
+    AuthGuard,
+    { provide: APP_GUARD, useExisting: AuthGuard },
     HealthService,
     BacklogService,
     MetricsService,
     AdminSession,
     AdminGuard,
+    MetricsGuard,
     QueueBoard,
   ],
 })

@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import { addBacklogCommands } from '../admin/backlog.commands.js';
 import { addFailedJobsCommands } from '../admin/failed-jobs.commands.js';
+import { addMediaCommands } from '../media/media.commands.js';
 import { print, type RunWithServices, wholeNumber } from '../platform/command-line.js';
 import type { Config } from '../platform/config/config.js';
 import { withDeadline } from '../platform/deadline.js';
@@ -41,6 +42,7 @@ addQueuesCommands(program, runWithServices);
 addFailedJobsCommands(program, runWithServices);
 addBacklogCommands(program, runWithServices);
 addWebhooksCommands(program, runWithServices);
+addMediaCommands(program, runWithServices);
 
 program
   .command('demo')

@@ -3,6 +3,11 @@ import { AccountSessions, OPEN_SESSION, type OpenSession } from '../accounts/acc
 import { InternalAccountsController } from '../accounts/accounts.internal.js';
 import { InternalHealthController } from '../admin/health.internal.js';
 import { Account } from '../accounts/account.entity.js';
+import { InternalChatsController } from '../chats/chats.internal.js';
+import { GroupActor } from '../chats/group-actor.service.js';
+import { GroupNotices } from '../chats/group-notices.service.js';
+import { GroupsListener } from '../chats/groups.listener.js';
+import { PageReader } from '../chats/page-reader.service.js';
 import { PacingReservations } from '../accounts/pacing-reservations.service.js';
 import { SandboxClient } from '../accounts/sandbox-client.js';
 import { TypeOrmModule } from '@nestjs/typeorm';
@@ -23,7 +28,12 @@ import { DatabaseModule } from '../platform/database/database.module.js';
 /** What an instance drives, and what the other programs may ask of it. */
 @Module({
   imports: [DatabaseModule, InstancesModule, TypeOrmModule.forFeature([Account])],
-  controllers: [InternalHealthController, InternalAccountsController, InternalMessagesController],
+  controllers: [
+    InternalHealthController,
+    InternalAccountsController,
+    InternalMessagesController,
+    InternalChatsController,
+  ],
   providers: [
     InstanceLease,
     OwnAccounts,
@@ -38,6 +48,10 @@ import { DatabaseModule } from '../platform/database/database.module.js';
     ReceivedService,
     OutcomeFinder,
     SessionListener,
+    GroupActor,
+    PageReader,
+    GroupNotices,
+    GroupsListener,
   ],
 })
 export class InstanceModule {}

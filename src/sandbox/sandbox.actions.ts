@@ -1,3 +1,5 @@
+import { isGroupId } from './sandbox.groups.js';
+
 /** What can be done to a message that was sent. */
 export const ACTIONS = ['edit', 'reaction', 'revoke'] as const;
 export type Action = (typeof ACTIONS)[number];
@@ -69,5 +71,5 @@ function changesBy({ type, text, from }: Deed, { reactions = [] }: Partial<Chang
 }
 
 function keyOf({ from, to, author = from, whatsappId }: Omit<Deed, 'type' | 'text'>): string {
-  return `${author}:${author === from ? to : from}:${whatsappId}`;
+  return `${author}:${author === from || isGroupId(to) ? to : from}:${whatsappId}`;
 }

@@ -1,6 +1,7 @@
 import {
   BadRequestException,
   Body,
+  ConflictException,
   Controller,
   Delete,
   Get,
@@ -14,7 +15,9 @@ import {
   StreamableFile,
 } from '@nestjs/common';
 import { Readable } from 'node:stream';
+import { given } from '../platform/database/given.js';
 import {
+  ChangePhoneDto,
   CreatePhoneDto,
   EditMessageDto,
   EnterCodeDto,
@@ -22,6 +25,7 @@ import {
   LedgerQueryDto,
   PageDto,
   ReactDto,
+  SaveContactDto,
   ScanDto,
   UnlinkDto,
   WriteMessageDto,
@@ -29,7 +33,8 @@ import {
 import { NO_FAULTS, type Faults } from './sandbox.faults.js';
 import type { InboxEntry, LedgerEntry } from './sandbox.ledger.js';
 import type { SandboxStats } from './sandbox.network.js';
-import { digitsOf, type Phone } from './sandbox.phones.js';
+import { isGroupId } from './sandbox.groups.js';
+import { digitsOf, type Phone, type PhoneContact } from './sandbox.phones.js';
 import { SandboxServer } from './sandbox.server.js';
 
 interface Page<T> {
@@ -47,6 +52,29 @@ export class SandboxPhonesController {
   @Post()
   create(@Body() body?: CreatePhoneDto): Promise<Phone> {
     return this.sandbox.network.phones.create(body?.phone, body?.name);
+  }
+
+  /** Changes what its owner can change: name, picture, privacy. */
+  @Patch(':phone')
+  async change(
+    @Param('phone') number: string,
+    @Body() { picture, ...settings }: ChangePhoneDto,
+  ): Promise<Phone> {
+    const { phones, pictures } = this.sandbox.network;
+    const phone = phones.require(number);
+    const kept = picture ? await pictures.save(picture) : picture;
+    return phones.change(phone.phone, given({ ...settings, picture: kept }));
+  }
+
+  /** Its owner writes somebody into the address book; without a name, takes them out of it. */
+  @Put(':phone/contacts')
+  async saveContact(@Param('phone') number: string, @Body() contact: SaveContactDto): Promise<PhoneContact> {
+    const { phones, companions } = this.sandbox.network;
+    const owner = phones.require(number).phone;
+    const entry = { owner, phone: digitsOf(contact.phone), name: contact.name ?? null };
+    await phones.saveContact(entry);
+    companions.tellContacts(owner, phones.contactsOf(owner));
+    return entry;
   }
 
   @Get()
@@ -90,8 +118,12 @@ export class SandboxPhonesController {
 
   @Post(':phone/messages')
   write(@Param('phone') number: string, @Body() { to, text }: WriteMessageDto): Promise<LedgerEntry> {
-    const { phones, delivery } = this.sandbox.network;
-    return delivery.write(phones.require(number).phone, phones.require(to).phone, text);
+    const { phones, groups, delivery } = this.sandbox.network;
+    const { phone } = phones.require(number);
+    const address = isGroupId(to) ? groups.require(to).id : phones.require(to).phone;
+    if (!delivery.mayWrite(phone, address))
+      throw new ConflictException(`${phone} may not write to ${to}: it is not in it, or only admins write.`);
+    return delivery.write(phone, address, text);
   }
 
   /** Its owner reacts to a message, sent or received. */

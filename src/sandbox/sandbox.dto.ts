@@ -1,5 +1,16 @@
 import { Type } from 'class-transformer';
-import { IsBoolean, IsIn, IsInt, IsNotEmpty, IsNumber, IsString, Max, MaxLength, Min } from 'class-validator';
+import {
+  IsBoolean,
+  IsIn,
+  IsInt,
+  IsNotEmpty,
+  IsNumber,
+  IsString,
+  Max,
+  MaxLength,
+  Min,
+  ValidateIf,
+} from 'class-validator';
 import { Optional } from '../platform/http/optional.js';
 import { type Dialog, DIALOGS, type Faults } from './sandbox.faults.js';
 
@@ -15,6 +26,50 @@ export class CreatePhoneDto {
   phone?: string;
 
   /** Its owner's name. */
+  @Optional()
+  @IsString()
+  @IsNotEmpty()
+  @MaxLength(100)
+  name?: string;
+}
+
+/** What a phone's owner changes. */
+export class ChangePhoneDto {
+  @Optional()
+  @IsString()
+  @IsNotEmpty()
+  @MaxLength(100)
+  name?: string;
+
+  /** Whether those who do not have its number learn only its LID. */
+  @Optional()
+  @IsBoolean()
+  hidesNumber?: boolean;
+
+  /** Whether it can be added to a group only by an invite. */
+  @Optional()
+  @IsBoolean()
+  joinsByInviteOnly?: boolean;
+
+  @Optional()
+  @IsBoolean()
+  isBusiness?: boolean;
+
+  /** A JPEG or PNG in base64; null removes it. */
+  @ValidateIf(({ picture }: ChangePhoneDto) => picture !== undefined && picture !== null)
+  @IsString()
+  @MaxLength(1_000_000)
+  picture?: string | null;
+}
+
+/** Somebody in a phone's address book. */
+export class SaveContactDto {
+  @IsString()
+  @IsNotEmpty()
+  @MaxLength(40)
+  phone!: string;
+
+  /** Left out: takes them out of it. */
   @Optional()
   @IsString()
   @IsNotEmpty()
@@ -50,7 +105,7 @@ export class UnlinkDto {
 
 /** A message that a phone's owner types. */
 export class WriteMessageDto {
-  /** The recipient's number. */
+  /** The recipient's number, or the address of a group. */
   @IsString()
   @IsNotEmpty()
   @MaxLength(60)

@@ -20,10 +20,15 @@ export interface LedgerEntry {
   duplicate: boolean;
   /** Of an action: who wrote the message. */
   author?: string;
+  /** Of what was sent to a group: who was in it, besides the sender. */
+  recipients?: string[];
 }
 
 /** What a sender hands over. */
-export type Submission = Pick<LedgerEntry, 'from' | 'to' | 'whatsappId' | 'type' | 'text' | 'author'>;
+export type Submission = Pick<
+  LedgerEntry,
+  'from' | 'to' | 'whatsappId' | 'type' | 'text' | 'author' | 'recipients'
+>;
 
 /** A message as the phone that received it shows it now. */
 export type InboxEntry = LedgerEntry & Partial<Changes>;
@@ -84,6 +89,7 @@ export class Ledger {
         ? this.changes.has(submission)
         : this.inboxOf(submission.to).ids.has(idKey(submission)),
       ...(submission.author === undefined ? {} : { author: submission.author }),
+      ...(submission.recipients === undefined ? {} : { recipients: submission.recipients }),
     };
     const { offset, length, written } = this.journal.append(JSON.stringify(entry));
     this.index(entry, offset, length);
@@ -195,7 +201,12 @@ export class Ledger {
       return;
     }
     this.accepted += 1;
-    const inbox = this.inboxOf(entry.to);
+    // That of a group recognises repetitions.
+    for (const phone of [entry.to, ...(entry.recipients ?? [])]) this.receive(phone, entry, offset, length);
+  }
+
+  private receive(phone: string, entry: LedgerEntry, offset: number, length: number): void {
+    const inbox = this.inboxOf(phone);
     inbox.ids.set(idKey(entry), inbox.offsets.length);
     inbox.offsets.push(offset);
     inbox.lengths.push(length);

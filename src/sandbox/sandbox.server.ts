@@ -29,6 +29,7 @@ const TYPES: Record<string, string> = {
   '.js': 'text/javascript; charset=utf-8',
 };
 const SOCKET_PATH = '/ws/chat';
+const PICTURES_PATH = '/pictures/';
 const MAX_FRAME_BYTES = 1024 * 1024;
 const HEARTBEAT_MS = 15_000;
 const STOP_LIMIT_MS = 3000;
@@ -69,7 +70,12 @@ export class SandboxServer {
     this.fingerprint = spkiOf(certificate);
     this.opened = await SandboxNetwork.open(dir, logger);
 
-    const server = createServer(certificate, (request, response) => this.serve(request, response));
+    const server = createServer(certificate, (request, response) => {
+      this.serve(request, response).catch((error: unknown) => {
+        logger.error({ err: error }, 'a file of the page could not be served');
+        response.destroy();
+      });
+    });
     const sockets = new WebSocketServer({
       server,
       path: SOCKET_PATH,
@@ -121,9 +127,11 @@ export class SandboxServer {
     this.assets.set('/', index);
   }
 
-  private serve(request: IncomingMessage, response: ServerResponse): void {
+  private async serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { pathname } = new URL(request.url ?? '/', 'https://web.whatsapp.com');
-    const asset = this.assets.get(pathname);
+    const asset = pathname.startsWith(PICTURES_PATH)
+      ? await this.network.pictures.read(pathname.slice(PICTURES_PATH.length))
+      : this.assets.get(pathname);
     if (!asset) {
       response.writeHead(404).end();
       return;

@@ -38,6 +38,22 @@ export type PageChange = { whatsappId: string; at: number } & (
   | { kind: 'reaction'; from: string | null; emoji: string }
 );
 
+/** What somebody did to a group, as its chat shows it. */
+export interface PageGroupNotice {
+  kind: 'group';
+  noticeId: string;
+  chatId: string;
+  /** WhatsApp's own word: `add`, `remove`, `leave`, `subject`, … */
+  change: string;
+  /** Persons, each with the other chat id where the page knows it. */
+  by: { id: string; alias: string | null } | null;
+  whom: { id: string; alias: string | null }[];
+  /** The new subject and the like. */
+  text: string;
+  /** Seconds since 1970. */
+  timestamp: number;
+}
+
 /** A text to be sent. */
 export interface PageSend {
   chatId: string;
@@ -113,13 +129,17 @@ export interface PageWindow {
     locate(target: PageTarget): Promise<{ chat: PageChat; message: PageModel } | null>;
     previewOf(text: string): Promise<object>;
     revocationOf(message: PageModel): PageChange;
+    noticeOf(message: PageModel): PageGroupNotice;
     send(send: PageSend): Promise<PageSendResult>;
   };
 }
 
 /** What the page tells the instance of messages. */
 export type PageEvent =
-  { kind: 'ack'; whatsappId: string; ack: number } | { kind: 'message'; message: PageMessage } | PageChange;
+  | { kind: 'ack'; whatsappId: string; ack: number }
+  | { kind: 'message'; message: PageMessage }
+  | PageChange
+  | PageGroupNotice;
 
 /** What is used of an element of the page. */
 interface PageElement {
@@ -185,6 +205,24 @@ export function installFlotilla(gatherMs: number): void {
       whatsappId: protocolMessageKey?.id ?? id.id,
       at: revokeTimestamp ? revokeTimestamp * 1000 : Date.now(),
     }),
+    noticeOf: (message) => {
+      const { id, author, recipients, subtype, body, t } = message as PageModel & Record<string, any>; // eslint-disable-line @typescript-eslint/no-explicit-any
+      const person = (wid: { _serialized?: string }) => {
+        const chatId = wid._serialized ?? String(wid);
+        return { id: chatId, alias: flotilla.aliasOf(chatId) };
+      };
+      const remote = (id as Record<string, any>)['remote']; // eslint-disable-line @typescript-eslint/no-explicit-any
+      return {
+        kind: 'group',
+        noticeId: id.id,
+        chatId: remote._serialized ?? String(remote),
+        change: String(subtype),
+        by: author ? person(author) : null,
+        whom: (recipients ?? []).map(person),
+        text: body ?? '',
+        timestamp: Number(t),
+      };
+    },
     locate: async ({ chatId, whatsappId, fromMe, author }) => {
       const chat: PageChat | null = await window.WWebJS.getChat(chatId, { getAsModel: false }).catch(
         () => null,
@@ -294,6 +332,7 @@ export function installFlotilla(gatherMs: number): void {
   window.onAddMessageEvent = (message) => {
     // What was revoked before it came here leaves a mark, which is no message.
     if (message.type === 'revoked') return tell(flotilla.revocationOf(message));
+    if (message.type === 'gp2') return tell(flotilla.noticeOf(message));
     if (message.id.fromMe) return;
     const { from, to, author, type, body, t } = message;
     const serialized = (wid: unknown) =>
@@ -359,7 +398,7 @@ export function recentIncoming(limit: number): PageMessage[] {
   const { Msg } = window.require('WAWebCollections');
   const models: (PageModel & Record<string, any>)[] = Msg.getModelsArray(); // eslint-disable-line @typescript-eslint/no-explicit-any
   return models
-    .filter((model) => !model.id.fromMe && model.type !== 'revoked')
+    .filter((model) => !model.id.fromMe && model.type !== 'revoked' && model.type !== 'gp2')
     .slice(-limit)
     .map((model) => ({
       whatsappId: model.id.id,
@@ -371,6 +410,17 @@ export function recentIncoming(limit: number): PageMessage[] {
       text: model.body ?? '',
       timestamp: model.t,
     }));
+}
+
+/** What was done to groups since a time (seconds since 1970), of what the page holds, oldest first. */
+export function recentNotices(since: number, limit: number): PageGroupNotice[] {
+  const { flotilla } = window;
+  if (!flotilla) return [];
+  const models: (PageModel & { t?: number })[] = window.require('WAWebCollections').Msg.getModelsArray();
+  return models
+    .filter(({ type, t }) => type === 'gp2' && Number(t) >= since)
+    .slice(-limit)
+    .map((model) => flotilla.noticeOf(model));
 }
 
 /** Whether this load of the page has what {@link installFlotilla} makes. */

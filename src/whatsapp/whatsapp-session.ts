@@ -7,6 +7,7 @@ import { within, withDeadline } from './deadlines.js';
 import { DialogWatch, dialogTextLength, probeLimitMs } from './dialog-watch.js';
 import { browsersEnded, groupEnded, memoryOf } from './browser-processes.js';
 import { PageBridge } from './page-bridge.js';
+import { PageChats } from './page-chats.js';
 import { claimProfile } from './browser-profile.js';
 import { actOn, type PageAction, type PageActionResult, recentChanges } from './page-actions.js';
 import {
@@ -18,11 +19,13 @@ import {
   logOut,
   type PageChange,
   type PageEvent,
+  type PageGroupNotice,
   type PageMessage,
   type PageSend,
   type PageSendResult,
   type PageTarget,
   recentIncoming,
+  recentNotices,
   reconnectSocket,
   sendText,
 } from './page-functions.js';
@@ -73,6 +76,8 @@ export interface SessionEvents {
   message: [message: PageMessage];
   /** A message was edited, revoked or reacted to, by whomever. */
   change: [change: PageChange];
+  /** Somebody did something to a group. */
+  group: [notice: PageGroupNotice];
   /** The session has ended without being asked to; its browser is gone. */
   closed: [reason: CloseReason, detail: string];
 }
@@ -285,6 +290,11 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     return withDeadline(this.page.evaluate(recentChanges, since, limit), answerMs);
   }
 
+  /** What was done to groups since a time (seconds since 1970), of what the page holds. */
+  async recentNotices(since: number, limit: number): Promise<PageGroupNotice[]> {
+    return withDeadline(this.page.evaluate(recentNotices, since, limit), answerMs);
+  }
+
   /** Makes the connection to WhatsApp anew; the page stays as it is. */
   async reconnect(): Promise<void> {
     await withDeadline(this.page.evaluate(reconnectSocket), answerMs);
@@ -300,6 +310,11 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   /** The latest incoming messages that the page holds, oldest first. */
   async recentIncoming(limit: number): Promise<PageMessage[]> {
     return withDeadline(this.page.evaluate(recentIncoming, limit), answerMs);
+  }
+
+  /** Chats, people and groups. @throws when the browser is not running */
+  get chats(): PageChats {
+    return new PageChats(this.client!, this.page);
   }
 
   /** The chat id of a phone number, or null when it has no WhatsApp. */
@@ -413,6 +428,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   private tell(event: PageEvent): void {
     if (event.kind === 'ack') this.emit('ack', event);
     else if (event.kind === 'message') this.emit('message', event.message);
+    else if (event.kind === 'group') this.emit('group', event);
     else this.emit('change', event);
   }
 

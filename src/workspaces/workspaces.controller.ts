@@ -12,12 +12,9 @@ import {
 } from '@nestjs/common';
 import { type Page, PageQuery, toPage } from '../platform/http/pagination.js';
 import { Allow, WorkspaceId } from './auth.guard.js';
+import { LimitsService } from './limits.service.js';
 import {
-  ApiKeyResponse,
-  CreateApiKeyDto,
-  CreatedApiKeyResponse,
   CreateWorkspaceDto,
-  toApiKeyResponse,
   toWorkspaceResponse,
   UpdateWorkspaceDto,
   WorkspaceResponse,
@@ -28,7 +25,10 @@ import { WorkspacesService } from './workspaces.service.js';
 @Allow('admin')
 @Controller('workspaces')
 export class WorkspacesController {
-  constructor(private readonly workspaces: WorkspacesService) {}
+  constructor(
+    private readonly workspaces: WorkspacesService,
+    private readonly limits: LimitsService,
+  ) {}
 
   /** Creates a workspace. */
   @Post()
@@ -42,11 +42,13 @@ export class WorkspacesController {
     return toPage(await this.workspaces.list(query), query.limit, toWorkspaceResponse);
   }
 
+  /** A workspace with its limits, and what it uses of them. */
   @Get(':id')
-  async get(@Param('id', ParseUUIDPipe) id: string): Promise<WorkspaceResponse> {
-    return toWorkspaceResponse(await this.workspaces.get(id));
+  async get(@Param('id', ParseUUIDPipe) id: string): Promise<WorkspaceUsageResponse> {
+    return { ...toWorkspaceResponse(await this.workspaces.get(id)), usage: await this.limits.usage(id) };
   }
 
+  /** Changes what is named; also limits, of which null removes one. */
   @Patch(':id')
   async update(
     @Param('id', ParseUUIDPipe) id: string,
@@ -61,45 +63,19 @@ export class WorkspacesController {
   async delete(@Param('id', ParseUUIDPipe) id: string): Promise<void> {
     await this.workspaces.delete(id);
   }
-
-  /** Makes an API key; `key` is shown in this answer only. */
-  @Post(':id/api-keys')
-  async createKey(
-    @Param('id', ParseUUIDPipe) id: string,
-    @Body() body: CreateApiKeyDto,
-  ): Promise<CreatedApiKeyResponse> {
-    const { row, key } = await this.workspaces.createKey(id, body);
-    return { ...toApiKeyResponse(row), key };
-  }
-
-  @Get(':id/api-keys')
-  async listKeys(@Param('id', ParseUUIDPipe) id: string): Promise<Page<ApiKeyResponse>> {
-    return { items: (await this.workspaces.listKeys(id)).map(toApiKeyResponse), nextCursor: null };
-  }
-
-  @Delete(':id/api-keys/:keyId')
-  @HttpCode(204)
-  async deleteKey(
-    @Param('id', ParseUUIDPipe) id: string,
-    @Param('keyId', ParseUUIDPipe) keyId: string,
-  ): Promise<void> {
-    await this.workspaces.deleteKey(id, keyId);
-  }
 }
 
 @Controller('workspace')
 export class OwnWorkspaceController {
-  constructor(private readonly workspaces: WorkspacesService) {}
+  constructor(
+    private readonly workspaces: WorkspacesService,
+    private readonly limits: LimitsService,
+  ) {}
 
-  /** The workspace of the key that asks, with what it uses. */
+  /** The workspace of the key that asks, with its limits and what it uses. */
   @Allow('viewer')
   @Get()
   async get(@WorkspaceId() id: string): Promise<WorkspaceUsageResponse> {
-    const workspace = await this.workspaces.get(id);
-    return {
-      ...toWorkspaceResponse(workspace),
-      usage: await this.workspaces.usage(id),
-      limits: { accounts: null },
-    };
+    return { ...toWorkspaceResponse(await this.workspaces.get(id)), usage: await this.limits.usage(id) };
   }
 }

@@ -13,10 +13,11 @@ const frameworkCodes: Record<number, string> = {
   404: 'route.not_found',
   405: 'route.method_not_allowed',
   406: 'request.not_acceptable',
+  408: 'request.timeout',
   409: 'request.conflict',
   413: 'request.too_large',
   415: 'request.unsupported_media_type',
-  429: 'request.throttled',
+  431: 'request.headers_too_large',
   503: 'service.unavailable',
 };
 
@@ -40,17 +41,23 @@ export class ProblemFilter implements ExceptionFilter {
 
 /** Writes a problem as the whole answer. */
 export function sendProblem(response: Response, problem: Problem, requestId: string | undefined): void {
-  const body = {
-    type: `urn:flotilla:problem:${problem.code}`,
-    title: STATUS_CODES[problem.status] ?? 'Error',
-    status: problem.status,
-    code: problem.code,
-    detail: problem.message,
-    errors: problem.errors,
+  const retryAfter = problem.retryAfterSeconds ?? (problem.status === 503 ? 1 : undefined);
+  if (retryAfter !== undefined) response.set('Retry-After', String(retryAfter));
+  const body = JSON.stringify(problemBody(problem, requestId));
+  response.status(problem.status).type('application/problem+json').send(body);
+}
+
+/** A problem as RFC 9457 wants it. */
+export function problemBody({ status, code, message, errors }: Problem, requestId: string | undefined) {
+  return {
+    type: `urn:flotilla:problem:${code}`,
+    title: STATUS_CODES[status] ?? 'Error',
+    status,
+    code,
+    detail: message,
+    errors,
     requestId,
   };
-  if (problem.status === 503) response.set('Retry-After', '1');
-  response.status(problem.status).type('application/problem+json').send(JSON.stringify(body));
 }
 
 function toProblem(exception: unknown): Problem {
@@ -59,6 +66,11 @@ function toProblem(exception: unknown): Problem {
   // body-parser and other Express middleware throw plain errors with a status and a message meant for the caller.
   if (exception instanceof Error && 'status' in exception && typeof exception.status === 'number') {
     return fromStatus(exception.status, exception.message);
+  }
+  if (isReferenceGone(exception)) {
+    const detail =
+      'Something that this request refers to was deleted at the same moment. Look it up, and ask again.';
+    return new Problem(409, 'request.conflict', detail);
   }
   if (isDatabaseAway(exception)) {
     const detail =
@@ -70,6 +82,12 @@ function toProblem(exception: unknown): Problem {
     'internal.error',
     'Something went wrong on our side. The request id finds it in the log.',
   );
+}
+
+/** Whether a row that was there when the request was checked has gone before it was carried out. */
+function isReferenceGone(exception: unknown): boolean {
+  const { code, driverError } = exception as { code?: string; driverError?: { code?: string } };
+  return (driverError?.code ?? code) === '23503';
 }
 
 /** Whether PostgreSQL could not be reached, is starting or ended; a transaction that it broke off is undone. */

@@ -14,6 +14,8 @@ export class Problem extends Error {
     readonly code: string,
     detail: string,
     readonly errors?: FieldError[],
+    /** Seconds after which the same call may succeed: the header `Retry-After`. */
+    readonly retryAfterSeconds?: number,
   ) {
     super(detail);
     this.name = new.target.name;

@@ -1,4 +1,5 @@
-import { MsgKey, phoneOfWid, widOfPhone } from './ids.js';
+import { addressOf, lidOfPhone, MsgKey, phoneOfWid, widOfPhone } from './ids.js';
+import { chatWidOf } from './models.js';
 
 /** What is done to messages that were sent: edits, revocations and reactions, of this account and of the others. */
 export class Actions {
@@ -50,8 +51,9 @@ export class Actions {
   }
 
   /** Takes in what the server tells; what is known already, or older, changes nothing. */
-  async receive({ k, chat, fromMe, id, by, text, at }) {
-    const key = new MsgKey({ fromMe, remote: widOfPhone(chat), id });
+  async receive({ k, chat, fromMe, author, id, by, text, at }) {
+    const remote = chatWidOf(this.#collections, chat);
+    const key = MsgKey.ofEvent(remote, { fromMe, id, author }, this.#account.me);
     const msg = this.#collections.Msg.get(key);
     const row = msg ? msg.row : await this.#store.find(key._serialized);
     if (!row) return;
@@ -62,10 +64,11 @@ export class Actions {
 
   /** The server has to have it first: resolves once it has, and this page shows it. */
   async #submit(k, msg, text) {
-    const { fromMe, remote, id } = msg.id;
-    const chat = phoneOfWid(remote);
-    const { at } = await this.#link.ask('act', { deed: { action: k, chat, fromMe, id, text } });
-    await this.receive({ k, chat, fromMe, id, by: this.#account.me.user, text, at });
+    const { fromMe, remote, id, participant } = msg.id;
+    const chat = addressOf(remote);
+    const author = participant && phoneOfWid(participant);
+    const { at } = await this.#link.ask('act', { deed: { action: k, chat, fromMe, author, id, text } });
+    await this.receive({ k, chat, fromMe, author, id, by: this.#account.me.user, text, at });
   }
 
   #changeText(row, msg, { text, at }) {
@@ -105,12 +108,12 @@ export class Actions {
     const { e, t } = row.r[by];
     const fromMe = by === this.#account.me.user;
     return {
-      id: new MsgKey({ fromMe, remote: parent.remote, id: `R${by}${parent.id}` }),
+      id: MsgKey.ofEvent(parent.remote, { fromMe, id: `R${by}${parent.id}`, author: by }, this.#account.me),
       reactionParentKey: parent,
       reactionText: e,
       reactionTimestamp: t,
       from: widOfPhone(by),
-      author: undefined,
+      author: parent.remote.isGroup() ? lidOfPhone(by) : undefined,
       orphan: 0,
       read: false,
       ack: 1,
@@ -121,12 +124,15 @@ export class Actions {
   #groupsOf(row) {
     const groups = new Map();
     for (const by of Object.keys(row.r ?? {})) {
-      const { id, reactionParentKey, reactionText, reactionTimestamp, from } = this.#reactionOf(row, by);
+      const { id, reactionParentKey, reactionText, reactionTimestamp, from, author } = this.#reactionOf(
+        row,
+        by,
+      );
       if (reactionText === '') continue;
       const sender = {
         msgKey: id,
         parentMsgKey: reactionParentKey,
-        senderUserJid: from._serialized,
+        senderUserJid: (author ?? from)._serialized,
         reactionText,
         timestamp: reactionTimestamp,
       };
