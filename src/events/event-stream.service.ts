@@ -2,6 +2,7 @@ import { Inject, Injectable, type OnApplicationShutdown } from '@nestjs/common';
 import { asPlatform } from '../platform/database/isolation.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
+import { AuthenticationService } from '../workspaces/authentication.service.js';
 import { compareCursors, EventsService, linkingEvents, type PublicEvent } from './events.service.js';
 
 /** How often the log is read while somebody listens; also how late an event may be. */
@@ -12,6 +13,8 @@ const maxBacklog = 2_000;
 
 interface Listener {
   workspaceId: string | undefined;
+  /** The key by which it was let in. */
+  keyId: string | undefined;
   matches: (type: string) => boolean;
   /** Returns false when the listener can take no more. */
   deliver: (event: PublicEvent) => boolean;
@@ -34,7 +37,11 @@ export class EventStream implements OnApplicationShutdown {
   constructor(
     private readonly events: EventsService,
     @Inject(LOGGER) private readonly logger: Logger,
-  ) {}
+    authentication: AuthenticationService,
+  ) {
+    // One whose key still works comes back at once, and goes on where it was.
+    authentication.onChange((keyId) => this.end(keyId));
+  }
 
   /**
    * Delivers what happens from now on, or from `after` on, until the returned function is called.
@@ -44,6 +51,7 @@ export class EventStream implements OnApplicationShutdown {
   async subscribe(
     options: {
       workspaceId: string | undefined;
+      keyId: string | undefined;
       types: string[];
       after: string | undefined;
       withCodes: boolean;
@@ -52,6 +60,7 @@ export class EventStream implements OnApplicationShutdown {
   ): Promise<() => void> {
     const listener: Listener = {
       workspaceId: options.workspaceId,
+      keyId: options.keyId,
       matches: typeMatcher(options.types, options.withCodes),
       deliver,
       drained,
@@ -75,6 +84,11 @@ export class EventStream implements OnApplicationShutdown {
   onApplicationShutdown(): void {
     for (const listener of [...this.listeners]) this.cutOff(listener);
     if (this.timer) clearTimeout(this.timer);
+  }
+
+  /** Ends the streams of a key that was deleted or changed. */
+  private end(keyId: string): void {
+    for (const listener of [...this.listeners]) if (listener.keyId === keyId) this.cutOff(listener);
   }
 
   private async catchUp(listener: Listener, after: string | undefined): Promise<void> {

@@ -1,7 +1,8 @@
 import { Controller, Get, Headers, Query, Res } from '@nestjs/common';
 import { once } from 'node:events';
 import type { Response } from 'express';
-import { Allow, MayLink, WorkspaceId } from '../workspaces/auth.guard.js';
+import { Allow, Caller, MayLink, WorkspaceId } from '../workspaces/auth.guard.js';
+import type { Principal } from '../workspaces/authentication.service.js';
 import { EventStream } from './event-stream.service.js';
 import { StreamEventsQuery } from './events.dto.js';
 import type { PublicEvent } from './events.service.js';
@@ -20,12 +21,16 @@ export class EventsController {
   async follow(
     @WorkspaceId() workspaceId: string,
     @MayLink() withCodes: boolean,
+    @Caller() caller: Principal,
     @Query() query: StreamEventsQuery,
     @Headers('last-event-id') lastEventId: string | undefined,
     @Res() response: Response,
   ): Promise<void> {
     let unsubscribe = () => {};
-    const heartbeat = setInterval(() => response.write(': still here\n\n'), heartbeatMs);
+    const heartbeat = setInterval(() => {
+      if (hasExpired(caller)) close();
+      else response.write(': still here\n\n');
+    }, heartbeatMs);
     const close = () => {
       clearInterval(heartbeat);
       unsubscribe();
@@ -41,7 +46,13 @@ export class EventsController {
     });
     try {
       unsubscribe = await this.stream.subscribe(
-        { workspaceId, types: query.types?.split(',') ?? [], after: lastEventId || undefined, withCodes },
+        {
+          workspaceId,
+          keyId: caller.kind === 'workspace' ? caller.keyId : undefined,
+          types: query.types?.split(',') ?? [],
+          after: lastEventId || undefined,
+          withCodes,
+        },
         { deliver: (event) => write(response, event), drained: () => drained(response), close },
       );
       if (response.destroyed) unsubscribe();
@@ -51,6 +62,10 @@ export class EventsController {
     }
     response.flushHeaders();
   }
+}
+
+function hasExpired(caller: Principal): boolean {
+  return caller.kind === 'workspace' && caller.expiresAt !== null && caller.expiresAt.getTime() <= Date.now();
 }
 
 async function drained(response: Response): Promise<void> {

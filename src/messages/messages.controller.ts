@@ -143,6 +143,17 @@ export class MessagesController {
     return toMessageResponse(await this.actions.react(workspaceId, id, emoji));
   }
 
+  /** Downloads the media of an incoming message again, where that failed. */
+  @Allow('sender')
+  @Post(':id/media')
+  @HttpCode(200)
+  async downloadMedia(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+  ): Promise<MessageResponse> {
+    return toMessageResponse(await this.actions.downloadMedia(workspaceId, id));
+  }
+
   /** Sends a message again that failed or whose outcome is unknown; an unknown one under its WhatsApp id, so that it arrives once. */
   @Allow('sender')
   @Post(':id/resend')

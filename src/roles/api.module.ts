@@ -1,11 +1,12 @@
 import { Module } from '@nestjs/common';
-import { APP_GUARD } from '@nestjs/core';
+import { APP_GUARD, APP_INTERCEPTOR } from '@nestjs/core';
 import { AccountsController } from '../accounts/accounts.controller.js';
 import { AccountsModule } from '../accounts/accounts.module.js';
 import { AdminController } from '../admin/admin.controller.js';
 import { AdminGuard } from '../admin/admin.guard.js';
 import { AdminLoginController } from '../admin/admin-login.controller.js';
 import { AdminSession } from '../admin/admin-session.js';
+import { AuditService } from '../admin/audit.service.js';
 import { BacklogService } from '../admin/backlog.service.js';
 import { HealthController } from '../admin/health.controller.js';
 import { HealthService } from '../admin/health.service.js';
@@ -72,6 +73,8 @@ import { WorkspacesModule } from '../workspaces/workspaces.module.js';
   providers: [
     AuthGuard,
     { provide: APP_GUARD, useExisting: AuthGuard },
+    AuditService,
+    { provide: APP_INTERCEPTOR, useExisting: AuditService },
     HealthService,
     BacklogService,
     MetricsService,

@@ -12,6 +12,10 @@ import { PacingReservations } from '../accounts/pacing-reservations.service.js';
 import { SandboxClient } from '../accounts/sandbox-client.js';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { InstancesModule } from '../instances/instances.module.js';
+import { MediaModule } from '../media/media.module.js';
+import { MediaDownloader } from '../messages/media-downloader.service.js';
+import { MessageFiles } from '../messages/message-files.service.js';
+import { ReceivedMediaService } from '../messages/received-media.service.js';
 import { InternalMessagesController } from '../messages/messages.internal.js';
 import { MessageActor } from '../messages/message-actor.service.js';
 import { MessageSender } from '../messages/message-sender.service.js';
@@ -27,7 +31,7 @@ import { DatabaseModule } from '../platform/database/database.module.js';
 
 /** What an instance drives, and what the other programs may ask of it. */
 @Module({
-  imports: [DatabaseModule, InstancesModule, TypeOrmModule.forFeature([Account])],
+  imports: [DatabaseModule, InstancesModule, MediaModule, TypeOrmModule.forFeature([Account])],
   controllers: [
     InternalHealthController,
     InternalAccountsController,
@@ -42,10 +46,13 @@ import { DatabaseModule } from '../platform/database/database.module.js';
     { provide: OPEN_SESSION, useValue: ((options) => new WhatsAppSession(options)) satisfies OpenSession },
     AccountSessions,
     PacingReservations,
+    MessageFiles,
     MessageSender,
     SendingService,
     MessageActor,
     ReceivedService,
+    ReceivedMediaService,
+    MediaDownloader,
     OutcomeFinder,
     SessionListener,
     GroupActor,

@@ -9,6 +9,7 @@ import { MediaTask } from '../media/media.task.js';
 import { DueTask, LanesTask } from '../messages/lanes.task.js';
 import { OutcomesTask } from '../messages/outcomes.task.js';
 import { MessagesModule } from '../messages/messages.module.js';
+import { ReceivedMediaTask } from '../messages/received-media.task.js';
 import { PruningTask } from '../messages/pruning.task.js';
 import { DatabaseModule } from '../platform/database/database.module.js';
 import { FailedJobsTask } from '../queues/failed-jobs.task.js';
@@ -20,6 +21,7 @@ const tasks = [
   LanesTask,
   DueTask,
   OutcomesTask,
+  ReceivedMediaTask,
   FleetTask,
   PacingTask,
   PruningTask,

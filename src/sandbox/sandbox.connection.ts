@@ -2,7 +2,9 @@ import { randomBytes, timingSafeEqual } from 'node:crypto';
 import { once } from 'node:events';
 import { type RawData, WebSocket } from 'ws';
 import { type Action, ACTIONS } from './sandbox.actions.js';
+import { type Content, type SubmittedContent, typeOfPage } from './sandbox.content.js';
 import type { Dialog } from './sandbox.faults.js';
+import type { MediaPointer } from './sandbox.media.js';
 import type { SandboxNetwork } from './sandbox.network.js';
 import type { GroupDeed } from './sandbox.group-deeds.js';
 import { isGroupId } from './sandbox.groups.js';
@@ -15,7 +17,7 @@ type BrowserFrame =
   | { t: 'register'; noisePublicKey: string; identityPublicKey: string; device: string }
   | { t: 'stored'; id: string }
   | { t: 'auth'; id: string; proof: string }
-  | { t: 'send'; id: string; to: string; type: string; text: string }
+  | { t: 'send'; id: string; to: string; type: string; text: string; content?: SubmittedContent }
   | { t: 'chatstate'; to: string; state: string }
   | { t: 'got'; n: number[] }
   | {
@@ -265,7 +267,7 @@ export class SandboxConnection {
       case 'auth':
         return this.authenticate(frame.id, frame.proof);
       case 'send':
-        return this.submit(frame.id, frame.to, frame.type, frame.text);
+        return this.submit(frame);
       case 'chatstate':
         if (this.credential && frame.state === 'composing') this.network.typing += 1;
         return;
@@ -297,7 +299,13 @@ export class SandboxConnection {
     if (!this.network.phones.credential(credential.id)) this.refuse('unlinked');
   }
 
-  private async submit(id: string, to: string, type: string, text: string): Promise<void> {
+  private async submit({
+    id,
+    to,
+    type,
+    text,
+    content = {},
+  }: Extract<BrowserFrame, { t: 'send' }>): Promise<void> {
     const { credential, network } = this;
     if (!credential || !network.phones.credential(credential.id)) return;
     const faults = network.faults.of(credential.phone);
@@ -316,12 +324,20 @@ export class SandboxConnection {
       this.terminate();
       return;
     }
+    const media = content.media && (await this.prove(content.media));
+    if (media === null) {
+      network.inFlight.end(credential.phone, id);
+      this.send({ t: 'refused', id });
+      return;
+    }
     const submission = {
       from: credential.phone,
       to,
       whatsappId: id,
-      type: type === 'chat' ? 'text' : type,
+      type: typeOfPage(type),
       text,
+      ...content,
+      media,
     };
     const accepted = network.delivery.accept(submission, credential.id);
     if (cut) this.terminate();
@@ -331,6 +347,16 @@ export class SandboxConnection {
       this.send({ t: 'reload' });
       // Not even the ack, which is on its way behind this, is to be heard any more.
       this.isSilent = true;
+    }
+  }
+
+  /** The media of a message with the hash of its bytes; null when they are not what the message says. */
+  private async prove(media: MediaPointer): Promise<Content['media'] | null> {
+    try {
+      return { ...media, sha256: await this.network.media.sha256Of(media) };
+    } catch (error) {
+      this.network.logger.warn({ err: error }, 'media that cannot be read was refused');
+      return null;
     }
   }
 

@@ -28,10 +28,11 @@ import {
   SaveContactDto,
   ScanDto,
   UnlinkDto,
-  WriteMessageDto,
 } from './sandbox.dto.js';
+import { toContent, VoteDto, WriteMessageDto } from './sandbox.messages.dto.js';
 import { NO_FAULTS, type Faults } from './sandbox.faults.js';
 import type { InboxEntry, LedgerEntry } from './sandbox.ledger.js';
+import type { MediaPointer } from './sandbox.media.js';
 import type { SandboxStats } from './sandbox.network.js';
 import { isGroupId } from './sandbox.groups.js';
 import { digitsOf, type Phone, type PhoneContact } from './sandbox.phones.js';
@@ -117,13 +118,45 @@ export class SandboxPhonesController {
   }
 
   @Post(':phone/messages')
-  write(@Param('phone') number: string, @Body() { to, text }: WriteMessageDto): Promise<LedgerEntry> {
-    const { phones, groups, delivery } = this.sandbox.network;
+  async write(@Param('phone') number: string, @Body() body: WriteMessageDto): Promise<LedgerEntry> {
+    const { phones, groups, delivery, media } = this.sandbox.network;
     const { phone } = phones.require(number);
-    const address = isGroupId(to) ? groups.require(to).id : phones.require(to).phone;
+    const address = isGroupId(body.to) ? groups.require(body.to).id : phones.require(body.to).phone;
     if (!delivery.mayWrite(phone, address))
-      throw new ConflictException(`${phone} may not write to ${to}: it is not in it, or only admins write.`);
-    return delivery.write(phone, address, text);
+      throw new ConflictException(
+        `${phone} may not write to ${body.to}: it is not in it, or only admins write.`,
+      );
+    return delivery.write(phone, address, await toContent(body, media));
+  }
+
+  /** Its owner votes in a poll, sent or received; without options the vote is taken back. */
+  @Post(':phone/messages/:whatsappId/vote')
+  @HttpCode(200)
+  vote(
+    @Param('phone') number: string,
+    @Param('whatsappId') whatsappId: string,
+    @Body() { options }: VoteDto,
+  ): Promise<LedgerEntry> {
+    const { phones, delivery } = this.sandbox.network;
+    return delivery.change(phones.require(number).phone, whatsappId, 'vote', JSON.stringify(options));
+  }
+
+  /** The media of a message, sent or received, as its owner sees it. */
+  @Get(':phone/messages/:whatsappId/media')
+  async media(
+    @Param('phone') number: string,
+    @Param('whatsappId') whatsappId: string,
+  ): Promise<StreamableFile> {
+    const media = await this.requireMedia(number, whatsappId);
+    return new StreamableFile(await this.sandbox.network.media.unseal(media), { type: media.mimetype });
+  }
+
+  /** WhatsApp loses the media of a message, as it does after some weeks. */
+  @Delete(':phone/messages/:whatsappId/media')
+  @HttpCode(204)
+  async loseMedia(@Param('phone') number: string, @Param('whatsappId') whatsappId: string): Promise<void> {
+    const { directPath } = await this.requireMedia(number, whatsappId);
+    await this.sandbox.network.media.lose(directPath);
   }
 
   /** Its owner reacts to a message, sent or received. */
@@ -154,6 +187,13 @@ export class SandboxPhonesController {
   revoke(@Param('phone') number: string, @Param('whatsappId') whatsappId: string): Promise<LedgerEntry> {
     const { phones, delivery } = this.sandbox.network;
     return delivery.change(phones.require(number).phone, whatsappId, 'revoke', '');
+  }
+
+  private async requireMedia(number: string, whatsappId: string): Promise<MediaPointer> {
+    const { phones, ledger } = this.sandbox.network;
+    const message = await ledger.find(phones.require(number).phone, whatsappId);
+    if (!message?.media) throw new NotFoundException(`${number} has no message ${whatsappId} with media.`);
+    return message.media;
   }
 
   @Get(':phone/inbox')

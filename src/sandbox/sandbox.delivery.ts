@@ -3,6 +3,7 @@ import { ConflictException, NotFoundException } from '@nestjs/common';
 import type { Companions } from './sandbox.companions.js';
 import type { FaultBoard } from './sandbox.faults.js';
 import { type Action, isAction } from './sandbox.actions.js';
+import { type Content, contentOf, typeForPage } from './sandbox.content.js';
 import { type Group, type GroupBook, isGroupId } from './sandbox.groups.js';
 import type { Ledger, LedgerEntry, Submission } from './sandbox.ledger.js';
 import type { AckEvent, CompanionEvent, MessageEvent, Outbox } from './sandbox.outbox.js';
@@ -16,6 +17,19 @@ interface Dispatch {
 
 /** How long after the first time the fault `doubleIncoming` tells of a message again. */
 const SECOND_TELLING_MS = 200;
+/** What has a text that its sender can change. */
+const EDITABLE = ['text', 'image', 'video', 'document'];
+
+function checkVote({ poll, whatsappId }: LedgerEntry, options: string[]): void {
+  if (!poll) throw new ConflictException(`The message ${whatsappId} is no poll.`);
+  const unknown = options.filter((option) => !poll.options.includes(option));
+  if (unknown.length > 0)
+    throw new ConflictException(
+      `The poll has no option "${unknown.join('", "')}": it has ${poll.options.join(', ')}.`,
+    );
+  if (options.length > 1 && !poll.multiple)
+    throw new ConflictException('Only one option of this poll can be chosen.');
+}
 
 /** Takes messages in, writes them down, and tells everybody concerned. */
 export class Delivery {
@@ -44,10 +58,14 @@ export class Delivery {
     return group?.announce ? this.groups.isAdmin(group, from) : group !== undefined && isIn(group, from);
   }
 
-  /** Accepts a message that a phone's owner typed on the phone. */
-  async write(from: string, to: string, text: string): Promise<LedgerEntry> {
+  /** Accepts a message that a phone's owner wrote on the phone. */
+  async write(
+    from: string,
+    to: string,
+    message: Pick<Submission, 'type' | 'text' | keyof Content>,
+  ): Promise<LedgerEntry> {
     const whatsappId = `AC${randomBytes(15).toString('hex').toUpperCase()}`;
-    return this.accept({ from, to, whatsappId, type: 'text', text });
+    return this.accept({ from, to, whatsappId, ...message });
   }
 
   /** Does what a phone's owner does to a message on the phone. */
@@ -58,7 +76,8 @@ export class Delivery {
         `${phone} neither sent nor received a message ${whatsappId}: GET /ledger has all ids.`,
       );
     }
-    if (action !== 'reaction') this.checkMayChange(message, phone, action);
+    if (action === 'vote') checkVote(message, JSON.parse(text) as string[]);
+    else if (action !== 'reaction') this.checkMayChange(message, phone, action);
     const to = message.from === phone || isGroupId(message.to) ? message.to : message.from;
     return this.accept({ from: phone, to, whatsappId, type: action, text, author: message.from });
   }
@@ -69,8 +88,8 @@ export class Delivery {
     if (from !== phone) throw new ConflictException(`Only its sender, ${from}, can ${action} a message.`);
     if (Date.now() - Date.parse(at) >= windowMs)
       throw new ConflictException(`It is too late to ${action} this message: ${windowMs} ms are over.`);
-    if (action === 'edit' && type !== 'text')
-      throw new ConflictException(`Only text can be edited, and this is ${type}.`);
+    if (action === 'edit' && !EDITABLE.includes(type))
+      throw new ConflictException(`Only text and captions can be edited, and this is ${type}.`);
   }
 
   /** Tells the sender's and the recipient's browsers about a ledger line; again after a crash, which they recognise. */
@@ -153,11 +172,11 @@ export class Delivery {
       fromMe,
       ...(entry.recipients ? { author: entry.from } : {}),
       ...(writer?.hidesNumber && !fromMe ? { hidden: true } : {}),
-      // The ledger speaks our contract's words, the page WhatsApp's.
-      type: entry.type === 'text' ? 'chat' : entry.type,
+      type: typeForPage(entry.type, entry),
       text: entry.text,
       t: Math.floor(Date.parse(entry.at) / 1000),
       name: writer?.name ?? '',
+      content: contentOf(entry),
     };
   }
 }

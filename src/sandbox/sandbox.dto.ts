@@ -103,20 +103,6 @@ export class UnlinkDto {
   accountPhone?: string;
 }
 
-/** A message that a phone's owner types. */
-export class WriteMessageDto {
-  /** The recipient's number, or the address of a group. */
-  @IsString()
-  @IsNotEmpty()
-  @MaxLength(60)
-  to!: string;
-
-  @IsString()
-  @IsNotEmpty()
-  @MaxLength(65_536)
-  text!: string;
-}
-
 /** What a phone's owner makes of a message that was sent. */
 export class EditMessageDto {
   @IsString()
@@ -256,6 +242,27 @@ export class FaultsDto implements Partial<Faults> {
   @Min(0)
   @Max(1)
   reloadAfterSendRate?: number;
+
+  /** Share of uploads of media that fail; not per phone, as the two below. */
+  @Optional()
+  @IsNumber()
+  @Min(0)
+  @Max(1)
+  uploadFailRate?: number;
+
+  /** Share of downloads of media that fail. */
+  @Optional()
+  @IsNumber()
+  @Min(0)
+  @Max(1)
+  downloadFailRate?: number;
+
+  /** How long an upload of media takes at least. */
+  @Optional()
+  @IsInt()
+  @Min(0)
+  @Max(TEN_MINUTES_MS)
+  uploadDelayMs?: number;
 
   /** How long after it was sent a message can be edited. */
   @Optional()

@@ -3,13 +3,14 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ServiceUnavailableException } from '@nestjs/common';
 import { ChangeLog, type Changes, isAction } from './sandbox.actions.js';
+import { type Content, contentOf } from './sandbox.content.js';
 import { Journal } from './sandbox.journal.js';
 
 /**
  * One message that the simulated WhatsApp accepted, or one action on a message: then `type` says which, `whatsappId` is the
- * message's, and `text` the new text or the emoji. Numbers are digits without a plus sign.
+ * message's, and `text` the new text, the emoji or the chosen options as JSON. Of media `text` is the caption. Numbers are digits without a plus sign.
  */
-export interface LedgerEntry {
+export interface LedgerEntry extends Content {
   seq: number;
   at: string;
   from: string;
@@ -27,7 +28,7 @@ export interface LedgerEntry {
 /** What a sender hands over. */
 export type Submission = Pick<
   LedgerEntry,
-  'from' | 'to' | 'whatsappId' | 'type' | 'text' | 'author' | 'recipients'
+  'from' | 'to' | 'whatsappId' | 'type' | 'text' | 'author' | 'recipients' | keyof Content
 >;
 
 /** A message as the phone that received it shows it now. */
@@ -88,6 +89,7 @@ export class Ledger {
       duplicate: isAction(submission)
         ? this.changes.has(submission)
         : this.inboxOf(submission.to).ids.has(idKey(submission)),
+      ...contentOf(submission),
       ...(submission.author === undefined ? {} : { author: submission.author }),
       ...(submission.recipients === undefined ? {} : { recipients: submission.recipients }),
     };

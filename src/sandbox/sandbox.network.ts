@@ -8,6 +8,7 @@ import { GroupBook } from './sandbox.groups.js';
 import { InFlight } from './sandbox.in-flight.js';
 import { Ledger, type LedgerEntry } from './sandbox.ledger.js';
 import type { SandboxLogger } from './sandbox.logger.js';
+import { MediaVault } from './sandbox.media.js';
 import { Outbox } from './sandbox.outbox.js';
 import { Pairing } from './sandbox.pairing.js';
 import { type Credential, type Phone, PhoneBook } from './sandbox.phones.js';
@@ -56,6 +57,7 @@ export class SandboxNetwork {
     readonly pictures: Pictures,
     readonly ledger: Ledger,
     readonly outbox: Outbox,
+    readonly media: MediaVault,
     readonly logger: SandboxLogger,
   ) {
     this.pairing = new Pairing(phones, this.faults);
@@ -75,7 +77,9 @@ export class SandboxNetwork {
     const ledger = await Ledger.open(dir, (entry) => {
       if (entry.seq > handedOut) missed.push(entry);
     });
-    const network = new SandboxNetwork(phones, groups, new Pictures(dir), ledger, outbox, logger);
+    const pictures = new Pictures(dir);
+    const media = await MediaVault.open(dir);
+    const network = new SandboxNetwork(phones, groups, pictures, ledger, outbox, media, logger);
     for (const entry of missed) network.delivery.handOut(entry);
     return network;
   }

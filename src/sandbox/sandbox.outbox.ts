@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import type { Action } from './sandbox.actions.js';
+import type { Content } from './sandbox.content.js';
 import type { GroupState } from './sandbox.group-deeds.js';
 import { Journal } from './sandbox.journal.js';
 
@@ -20,6 +21,7 @@ export interface MessageEvent {
   t: number;
   /** The sender's name. */
   name: string;
+  content: Content;
   /** It has been told before, and the page is to behave as if it had not noticed. */
   again?: true;
 }
@@ -44,7 +46,7 @@ export interface ActionEvent {
   author?: string;
   /** The number of whoever did it. */
   by: string;
-  /** The new text, or the emoji: an empty one takes the reaction back. */
+  /** The new text, the emoji (an empty one takes the reaction back), or the chosen options as JSON. */
   text: string;
   /** Milliseconds since 1970. */
   at: number;

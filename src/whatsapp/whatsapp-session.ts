@@ -1,4 +1,5 @@
 import { EventEmitter, once } from 'node:events';
+import { open } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Browser, LaunchOptions, Page } from 'puppeteer';
 import whatsapp, { type Client } from 'whatsapp-web.js';
@@ -9,7 +10,8 @@ import { browsersEnded, groupEnded, memoryOf } from './browser-processes.js';
 import { PageBridge } from './page-bridge.js';
 import { PageChats } from './page-chats.js';
 import { claimProfile } from './browser-profile.js';
-import { actOn, type PageAction, type PageActionResult, recentChanges } from './page-actions.js';
+import { actOn, type PageAction, type PageActionResult, reactionsTo, recentChanges } from './page-actions.js';
+import { installEvents, recentIncoming } from './page-events.js';
 import {
   acksOf,
   announceSynced,
@@ -24,11 +26,11 @@ import {
   type PageSend,
   type PageSendResult,
   type PageTarget,
-  recentIncoming,
   recentNotices,
   reconnectSocket,
-  sendText,
 } from './page-functions.js';
+import { fetchMedia, forgetMedia, type PageFetchResult, readMedia } from './page-media.js';
+import { expectFile, forgetFile, installSending, sendMessage } from './page-send.js';
 
 /** Why a session ended by itself. */
 export type CloseReason =
@@ -108,6 +110,8 @@ const answerMs = 15_000;
 /** How long WhatsApp may take for an edit, a revocation or a reaction. */
 const actionMs = 10_000;
 const longestTypingMs = 10_000;
+/** How much of a file is read from the page at a time; a multiple of 3, as base64 wants it. */
+const pieceBytes = 3 * 512 * 1024;
 /** A killed browser is gone in some 20 ms, on a machine that has time for it. */
 const killMs = 1_000;
 const finishSendsMs = 10_000;
@@ -255,14 +259,61 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   }
 
   /**
-   * Sends a text under its WhatsApp id, or tells how far that id got when WhatsApp knows it already.
+   * Sends a message under its WhatsApp id, or tells how far that id got when WhatsApp knows it already.
    * @throws when the page was lost or does not answer: the outcome is uncertain
    */
-  async sendText(send: PageSend): Promise<PageSendResult> {
+  async send(send: PageSend): Promise<PageSendResult> {
     const typingMs = Math.min(send.typingMs, longestTypingMs);
-    if (!this.bridge) return { outcome: 'not_ready' };
-    const sending = this.bridge.call(sendText, { ...send, typingMs });
+    const { bridge } = this;
+    if (!bridge) return { outcome: 'not_ready' };
+    const sending =
+      'file' in send.content
+        ? this.sendFile(bridge, send, send.content.file.path)
+        : bridge.call(sendMessage, { ...send, typingMs });
     return this.finishing(sending, send.timeoutMs + typingMs + answerMs);
+  }
+
+  private async sendFile(bridge: PageBridge, send: PageSend, path: string): Promise<PageSendResult> {
+    const { whatsappId } = send;
+    if (!(await bridge.giveFile(expectFile, whatsappId, path))) return { outcome: 'not_ready' };
+    try {
+      return await bridge.call(sendMessage, send);
+    } finally {
+      await bridge.call(forgetFile, whatsappId).catch(() => undefined);
+    }
+  }
+
+  /**
+   * Downloads the media of a message into a file.
+   * @param maxBytes nothing larger is downloaded
+   * @param timeoutMs how long WhatsApp may take until the page has all of it
+   * @throws when the page was lost or does not answer
+   */
+  async downloadMedia(
+    target: PageTarget,
+    path: string,
+    maxBytes: number,
+    timeoutMs: number,
+  ): Promise<PageFetchResult> {
+    const fetching = this.page.evaluate(fetchMedia, target, maxBytes, timeoutMs);
+    const fetched = await withDeadline(fetching, timeoutMs + answerMs);
+    if (fetched.outcome !== 'fetched') return fetched;
+    const file = await open(path, 'w', 0o600);
+    try {
+      for (let offset = 0; offset < fetched.size; offset += pieceBytes) {
+        const reading = this.page.evaluate(readMedia, target.whatsappId, offset, pieceBytes);
+        const piece = await withDeadline(reading, answerMs);
+        if (piece === null) return { outcome: 'not_ready' };
+        await file.write(Buffer.from(piece, 'base64'));
+      }
+    } finally {
+      await file.close();
+      await within(
+        this.page.evaluate(forgetMedia, target.whatsappId).catch(() => undefined),
+        answerMs,
+      );
+    }
+    return fetched;
   }
 
   /**
@@ -288,6 +339,11 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   /** What became of the messages that the page holds, since a time (milliseconds since 1970). */
   async recentChanges(since: number, limit: number): Promise<PageChange[]> {
     return withDeadline(this.page.evaluate(recentChanges, since, limit), answerMs);
+  }
+
+  /** Who reacts to messages now, of those that the page knows. */
+  async reactionsTo(targets: PageTarget[]): ReturnType<typeof reactionsTo> {
+    return withDeadline(this.page.evaluate(reactionsTo, targets), answerMs);
   }
 
   /** What was done to groups since a time (seconds since 1970), of what the page holds. */
@@ -410,7 +466,9 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
         PageBridge.open(this.page, (event) => this.tell(event)),
         answerMs,
       );
-      await withDeadline(this.page.evaluate(installFlotilla, gatherMs), answerMs);
+      await withDeadline(this.page.evaluate(installFlotilla), answerMs);
+      await withDeadline(this.page.evaluate(installSending), answerMs);
+      await withDeadline(this.page.evaluate(installEvents, gatherMs), answerMs);
     } catch (error) {
       await this.close('crashed', `the page was lost while it became ready: ${String(error)}`);
       return;

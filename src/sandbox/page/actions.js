@@ -9,14 +9,19 @@ export class Actions {
   #rules;
   #collections;
   #tellReactions;
+  #tellVotes;
 
-  /** @param tellReactions hands over reactions as WhatsApp Web writes them to its table, where whatsapp-web.js listens */
-  constructor({ store, link, account, rules, tellReactions }) {
+  /**
+   * @param tellReactions hands over reactions as WhatsApp Web writes them to its table, where whatsapp-web.js listens
+   * @param tellVotes the same of votes in polls
+   */
+  constructor({ store, link, account, rules, tellReactions, tellVotes }) {
     this.#store = store;
     this.#link = link;
     this.#account = account;
     this.#rules = rules;
     this.#tellReactions = tellReactions;
+    this.#tellVotes = tellVotes;
   }
 
   attach(collections) {
@@ -31,6 +36,12 @@ export class Actions {
 
   canEdit(msg) {
     return msg.id.fromMe && msg.type === 'chat' && msg.ack > 0 && isYounger(msg, this.#rules.editWindowMs);
+  }
+
+  canEditCaption(msg) {
+    const { type } = msg;
+    const isCaptioned = type === 'image' || type === 'video' || type === 'document';
+    return msg.id.fromMe && isCaptioned && msg.ack > 0 && isYounger(msg, this.#rules.editWindowMs);
   }
 
   canRevoke(msg) {
@@ -58,6 +69,7 @@ export class Actions {
     const row = msg ? msg.row : await this.#store.find(key._serialized);
     if (!row) return;
     if (k === 'reaction') this.#changeReaction(row, msg, { by, text, at });
+    else if (k === 'vote') this.#changeVote(row, msg, { by, text, at });
     else if (k === 'edit') this.#changeText(row, msg, { text, at });
     else this.#markRevoked(row, msg, at);
   }
@@ -76,7 +88,7 @@ export class Actions {
     row.b = text;
     row.e = at;
     this.#store.saveSoon(row);
-    msg?.set({ body: text, latestEditSenderTimestampMs: at });
+    msg?.set({ [msg.directPath ? 'caption' : 'body']: text, latestEditSenderTimestampMs: at });
   }
 
   #markRevoked(row, msg, at) {
@@ -100,6 +112,38 @@ export class Actions {
     this.#store.saveSoon(row);
     msg?.set({ hasReaction: Object.values(row.r).some(({ e }) => e !== '') });
     void this.#tellReactions([this.#reactionOf(row, by)]);
+  }
+
+  /** @param text the options that are chosen now, as JSON */
+  #changeVote(row, msg, { by, text, at }) {
+    row.w ??= {};
+    if ((row.w[by]?.t ?? 0) >= at) return;
+    const options = row.x?.poll?.options ?? [];
+    row.w[by] = { o: JSON.parse(text).map((name) => options.indexOf(name)), t: at };
+    this.#store.saveSoon(row);
+    void this.#tellVotes([this.#voteOf(row, by)]);
+  }
+
+  /** The votes in a poll, as they lie in the table. */
+  async votesOf(key) {
+    const row = this.#collections.Msg.get(key)?.row ?? (await this.#store.find(key));
+    return Object.keys(row?.w ?? {}).map((by) => this.#voteOf(row, by));
+  }
+
+  #voteOf(row, by) {
+    const parent = MsgKey.fromString(row.id);
+    const { o, t } = row.w[by];
+    const fromMe = by === this.#account.me.user;
+    return {
+      id: new MsgKey({ fromMe, remote: parent.remote, id: `V${by}${parent.id}` }),
+      pollUpdateParentKey: parent,
+      parentMsgKey: parent._serialized,
+      selectedOptionLocalIds: o,
+      senderTimestampMs: t,
+      t: Math.floor(t / 1000),
+      from: widOfPhone(by),
+      sender: widOfPhone(by),
+    };
   }
 
   /** A reaction as it lies in the table. */

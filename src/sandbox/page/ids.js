@@ -77,6 +77,11 @@ export function phoneOfWid(wid) {
   return wid.isLid() ? [...wid.user.slice(1)].reverse().join('') : wid.user;
 }
 
+/** The number behind whatever names a user. */
+export function addressOfUser(user) {
+  return phoneOfWid(createWid(user));
+}
+
 /** The wire's name of a chat: a number's digits, or the whole address of a group. */
 export function addressOf(wid) {
   return wid.isGroup() ? wid._serialized : phoneOfWid(wid);

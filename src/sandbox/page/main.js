@@ -4,6 +4,7 @@ import { Emitter, Model } from './events.js';
 import { Groups } from './groups.js';
 import { decodeB64, encodeB64, widOfPhone } from './ids.js';
 import { Link } from './link.js';
+import { Media } from './media.js';
 import { Messages } from './messages.js';
 import { createCollections } from './models.js';
 import { createModules } from './modules.js';
@@ -61,6 +62,7 @@ class App {
   constructor(store) {
     this.#store = store;
     const { link, account, rules } = this;
+    const media = new Media();
     const actions = new Actions({
       store,
       link,
@@ -69,8 +71,9 @@ class App {
       // Looked up each time: whatsapp-web.js puts its own function in its place.
       tellReactions: (reactions) =>
         this.modules.WAWebAddonReactionTableMode.reactionTableMode.bulkUpsert(reactions),
+      tellVotes: (votes) => this.modules.WAWebAddonPollVoteTableMode.pollVoteTableMode.bulkUpsert(votes),
     });
-    this.#messages = new Messages({ store, link, account, rules, actions });
+    this.#messages = new Messages({ store, link, account, rules, actions, media });
     this.#groups = new Groups({ link, account, messages: this.#messages });
     this.collections = createCollections(
       (phone, isByLid) => this.#messages.exists(phone, isByLid),
@@ -100,6 +103,7 @@ class App {
       messages: this.#messages,
       groups: this.#groups,
       actions,
+      media,
     });
     this.#listen();
   }

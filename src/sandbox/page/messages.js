@@ -1,3 +1,4 @@
+import { contentOf, textOf } from './content.js';
 import { addressOf, createWid, lidOfPhone, MsgKey, phoneOfWid, widOfPhone } from './ids.js';
 import { Chat, chatWidOf, Contact, MESSAGES_IN_MEMORY, msgOfRow, rowOf } from './models.js';
 
@@ -25,13 +26,15 @@ export class Messages {
   #actions;
   #groups;
   #rules;
+  #media;
 
-  constructor({ store, link, account, actions, rules }) {
+  constructor({ store, link, account, actions, rules, media }) {
     this.#store = store;
     this.#link = link;
     this.#account = account;
     this.#actions = actions;
     this.#rules = rules;
+    this.#media = media;
   }
 
   /** The collections are made with this object's `exists`, so they come a little later. */
@@ -50,7 +53,7 @@ export class Messages {
     const { rows, chats } = await this.#store.restore(MESSAGES_IN_MEMORY);
     for (const { id, seen = 0 } of chats) this.#seen.set(id, seen);
     for (const row of rows) {
-      const msg = msgOfRow(row, this.#account.me, false);
+      const msg = this.#modelOf(row, false);
       this.#collections.Msg.add(msg);
       if (row.p) this.#pending.set(row.id, { ...waiter(), isStored: true });
       this.#touchChat(msg, !msg.id.fromMe && row.o > (this.#seen.get(msg.id.remote._serialized) ?? 0));
@@ -119,7 +122,7 @@ export class Messages {
     const [oldest] = chat.msgs.getModelsArray();
     const before = oldest?.row.o ?? Infinity;
     const rows = await this.#store.before(before, chat.id._serialized, EARLIER_AT_ONCE);
-    const msgs = rows.map((row) => msgOfRow(row, this.#account.me, false));
+    const msgs = rows.map((row) => this.#modelOf(row, false));
     chat.addEarlier(msgs);
     return msgs;
   }
@@ -131,7 +134,7 @@ export class Messages {
     const order = this.#store.nextOrder();
     const row = rowOf(key, { body, type: 'gp2', t, ack: 0, order, notice: { change, whom } });
     this.#store.saveSoon(row);
-    const msg = msgOfRow(row, this.#account.me, true);
+    const msg = this.#modelOf(row, true);
     this.#collections.Msg.add(msg);
     this.#touchChat(msg, false);
   }
@@ -216,9 +219,9 @@ export class Messages {
     if (!this.#pending.has(key._serialized)) this.#pending.set(key._serialized, waiter());
     let msg = Msg.get(key);
     if (!msg) {
-      const row = rowOf(key, { ...message, order: this.#store.nextOrder() });
-      msg = msgOfRow(row, this.#account.me, true);
-      msg.mentionedJidList = message.mentionedJidList ?? [];
+      const order = this.#store.nextOrder();
+      const row = rowOf(key, { ...message, body: textOf(message), content: contentOf(message), order });
+      msg = this.#modelOf(row, true);
       Msg.add(msg);
       this.#touchChat(msg, false);
       await this.#store.save(row);
@@ -245,7 +248,8 @@ export class Messages {
     const msg = this.#collections.Msg.get(key);
     if (!entry?.isStored || !msg || !this.#connection || entry.sentOn === this.#connection) return;
     const to = addressOf(msg.id.remote);
-    const frame = { t: 'send', id: msg.id.id, to, type: msg.type, text: msg.body ?? '' };
+    const { b: text, x: content } = msg.row;
+    const frame = { t: 'send', id: msg.id.id, to, type: msg.type, text, content };
     if (this.#link.send(frame)) entry.sentOn = this.#connection;
   }
 
@@ -269,9 +273,10 @@ export class Messages {
       ack: 1,
       order: this.#store.nextOrder(),
       name: event.name,
+      content: event.content,
     });
     this.#store.saveSoon(row);
-    const msg = msgOfRow(row, this.#account.me, true);
+    const msg = this.#modelOf(row, true);
     Msg.add(msg);
     this.#touchChat(msg, !event.fromMe, event.author ? undefined : event.name);
   }
@@ -334,10 +339,14 @@ export class Messages {
         const msg = this.#collections.Msg.get(text);
         if (msg) return msg;
         const row = await this.#store.find(text);
-        return row && msgOfRow(row, this.#account.me, false);
+        return row && this.#modelOf(row, false);
       }),
     );
     return found.filter(Boolean);
+  }
+
+  #modelOf(row, isNewMsg) {
+    return msgOfRow(row, this.#account.me, isNewMsg, this.#media);
   }
 
   #touchChat(msg, isUnread, name) {

@@ -1,4 +1,5 @@
 import { Collection, Model } from './events.js';
+import { attributesOf } from './content.js';
 import { createWid, lidOfPhone, MsgKey, phoneOfWid, widOfPhone } from './ids.js';
 
 /** How much is kept in memory; what is older is on disk. */
@@ -9,9 +10,11 @@ const CHATS_IN_MEMORY = 5000;
 export class Msg extends Model {
   #row;
 
-  constructor(attributes, row) {
+  constructor(attributes, row, media) {
     super(attributes);
     this.#row = row;
+    // Methods are no attributes.
+    Object.defineProperty(this, 'downloadMedia', { value: () => this.#download(media), enumerable: false });
   }
 
   get row() {
@@ -24,6 +27,17 @@ export class Msg extends Model {
 
   get isStatusV3() {
     return false;
+  }
+
+  /** Gets the media from the server, where it may not be any more. */
+  async #download(media) {
+    try {
+      await media.download(this);
+      this.mediaData.mediaStage = 'RESOLVED';
+    } catch (error) {
+      this.mediaData.mediaStage = 'ERROR_MISSING';
+      throw error;
+    }
   }
 
   /** Whether it is only a line about the chat, such as "… left". */
@@ -134,17 +148,17 @@ export class Contact extends Model {
 }
 
 /** A message as it is stored: small, and without anything that follows from the rest. */
-export function rowOf(key, { body, type, t, ack, order, name, quotedMsg, quotedStanzaID, notice }) {
+export function rowOf(key, { body, type, t, ack, order, name, content, notice }) {
   const row = { id: key._serialized, o: order, b: body, y: type, t, a: ack };
   if (key.fromMe && ack === 0) row.p = 1;
   if (name) row.n = name;
+  if (content) row.x = content;
   if (notice) row.g = notice;
-  if (quotedMsg) row.q = { msg: quotedMsg, id: quotedStanzaID };
   return row;
 }
 
 /** The model of a stored message. */
-export function msgOfRow(row, me, isNewMsg) {
+export function msgOfRow(row, me, isNewMsg, media) {
   const id = MsgKey.fromString(row.id);
   const attributes = {
     id,
@@ -168,8 +182,8 @@ export function msgOfRow(row, me, isNewMsg) {
   if (row.e) attributes.latestEditSenderTimestampMs = row.e;
   if (row.v) Object.assign(attributes, { protocolMessageKey: id, revokeTimestamp: Math.floor(row.v / 1000) });
   if (row.r) attributes.hasReaction = Object.values(row.r).some(({ e }) => e !== '');
-  if (row.q) Object.assign(attributes, { quotedMsg: row.q.msg, quotedStanzaID: row.q.id });
-  return new Msg(attributes, row);
+  if (row.x && row.y !== 'revoked') Object.assign(attributes, attributesOf(row.x, row.b));
+  return new Msg(attributes, row, media);
 }
 
 /** The chat that the wire calls `address`: somebody who hides the number has one under the LID alone. */

@@ -3,7 +3,7 @@ import { addressOf, createWid, encodeB64, lidOfPhone, MsgKey, phoneOfWid, Wid, w
 const LINK = /\bhttps?:\/\/[^\s<>"']+/gi;
 
 /** Everything that whatsapp-web.js asks `window.require` for in the flows that the sandbox has. */
-export function createModules({ app, socket, cmd, conn, collections, messages, groups, actions }) {
+export function createModules({ app, socket, cmd, conn, collections, messages, groups, actions, media }) {
   const pn = () => app.account.me;
   const lid = () => app.account.me && lidOfPhone(app.account.me.user);
   const isMe = (contact) => Boolean(pn()) && phoneOfWid(contact.id) === pn().user;
@@ -139,9 +139,13 @@ export function createModules({ app, socket, cmd, conn, collections, messages, g
       canSenderRevokeMsg: (msg) => actions.canRevoke(msg),
       canAdminRevokeMsg: () => false,
       canEditText: (msg) => actions.canEdit(msg),
-      canEditCaption: () => false,
+      canEditCaption: (msg) => actions.canEditCaption(msg),
     },
     WAWebSendMessageEditAction: { sendMessageEdit: (msg, text) => actions.edit(msg, text) },
+    WAWebPollsVotesSchema: {
+      getTable: () => ({ equals: (_index, key) => actions.votesOf(key) }),
+    },
+    ...media.modules,
     WAWebSendReactionMsgAction: { sendReactionToMsg: (msg, emoji) => actions.react(msg, emoji) },
 
     // Groups
