@@ -175,6 +175,11 @@ export class PairingCodeResponse {
   expiresAt!: string;
 }
 
+export class SandboxScanResponse {
+  /** The simulated phone that has scanned. */
+  phone!: string;
+}
+
 export class NumberResponse {
   phone!: string;
   registered!: boolean;

@@ -2,6 +2,7 @@ import { Controller, Get, Query } from '@nestjs/common';
 import { ListLogsQuery, ListStatsQuery, LogResponse, StatsResponse } from '../instances/logs.dto.js';
 import { LogsService } from '../instances/logs.service.js';
 import { StatsService, toStatsResponse } from '../instances/stats.service.js';
+import { Paged } from '../platform/http/documentation.js';
 import { type Page, toPage } from '../platform/http/pagination.js';
 import { Allow } from '../workspaces/auth.guard.js';
 
@@ -15,12 +16,14 @@ export class LogsController {
   ) {}
 
   /** The audit log of servers, instances and assignments, newest first. */
+  @Paged(LogResponse)
   @Get('logs')
   async listLogs(@Query() query: ListLogsQuery): Promise<Page<LogResponse>> {
     return toPage(await this.logs.list(query), query.limit, (entry) => entry);
   }
 
   /** The samples of the instances, one each minute, newest first. */
+  @Paged(StatsResponse)
   @Get('stats')
   async listStats(@Query() query: ListStatsQuery): Promise<Page<StatsResponse>> {
     return toPage(await this.stats.list(query), query.limit, toStatsResponse);

@@ -1,14 +1,22 @@
 import { Controller, Get, Headers, Query, Res } from '@nestjs/common';
+import { ApiExtraModels, ApiHeader, ApiOkResponse } from '@nestjs/swagger';
 import { once } from 'node:events';
 import type { Response } from 'express';
+import { Fails } from '../platform/http/documentation.js';
 import { Allow, MayLink, WorkspaceId } from '../workspaces/auth.guard.js';
 import { EventStream } from './event-stream.service.js';
-import { StreamEventsQuery } from './events.dto.js';
-import type { PublicEvent } from './events.service.js';
+import { EventResponse, StreamEventsQuery } from './events.dto.js';
+import { InvalidEventCursor, type PublicEvent } from './events.service.js';
 
 const heartbeatMs = 15_000;
 /** How much may wait for a slow reader before it is cut off; it resumes with `Last-Event-ID`. */
 const maxBufferedBytes = 4 * 1024 * 1024;
+
+const exampleEvent = `id: 7421-88
+event: message.delivered
+data: {"id":"7421-88","type":"message.delivered","createdAt":"2026-11-25T10:00:02.113Z","workspaceId":"019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21","accountId":"019aa6e2-77aa-7d10-8f20-3f1d5b7c9e02","data":{"id":"019aa6e2-9c40-7e51-b1d2-5a7c9e0f1b23","status":"delivered"}}
+
+`;
 
 @Controller('events')
 export class EventsController {
@@ -16,6 +24,20 @@ export class EventsController {
 
   /** Server-sent events of the workspace. `Last-Event-ID` resumes where a broken stream ended. */
   @Allow('viewer')
+  @ApiHeader({
+    name: 'Last-Event-ID',
+    description:
+      'The `id` of the last event that arrived: what came after it is told first. `0-0` is before the first of all.',
+    schema: { type: 'string', pattern: '^\\d+-\\d+$' },
+    example: '0-0',
+  })
+  @ApiOkResponse({
+    description:
+      'Events as they happen; a comment every 15 seconds keeps the connection. `data` holds one line of JSON: an `Event`.',
+    content: { 'text/event-stream': { schema: { type: 'string' }, example: exampleEvent } },
+  })
+  @ApiExtraModels(EventResponse)
+  @Fails(InvalidEventCursor)
   @Get()
   async follow(
     @WorkspaceId() workspaceId: string,

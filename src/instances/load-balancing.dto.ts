@@ -71,7 +71,7 @@ export class LoadBalancingDto {
 export class LoadBalancingResponse {
   strategy!: Strategy;
   /** All that there are. */
-  strategies!: readonly Strategy[];
+  strategies!: Strategy[];
   /** What is in force. */
   shardSize!: number;
   filters!: PlacementFiltersDto;

@@ -46,7 +46,7 @@ export class LoadBalancingService {
   private toResponse({ strategy, shardSize, filters, updatedAt }: Settings): LoadBalancingResponse {
     return {
       strategy,
-      strategies,
+      strategies: [...strategies],
       shardSize: shardSize ?? this.config.router.shardSize,
       filters,
       updatedAt: updatedAt.toISOString(),

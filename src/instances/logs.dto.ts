@@ -36,7 +36,7 @@ export class LogResponse {
   workspaceId!: string | null;
   accountId!: string | null;
   type!: LogType;
-  /** @example Device assignment changed */
+  /** @example "Device assignment changed" */
   message!: string;
   /** What changed, from what, to what, and why. */
   details!: Record<string, unknown>;

@@ -1,4 +1,5 @@
 import { applyDecorators } from '@nestjs/common';
+import { ApiProperty } from '@nestjs/swagger';
 import { Type } from 'class-transformer';
 import {
   ArrayMaxSize,
@@ -93,6 +94,7 @@ function IsSmallJson() {
 
 function IsMessageText() {
   return applyDecorators(
+    ApiProperty({ minLength: 1, maxLength: maxTextLength, pattern: '\\S' }),
     IsString(),
     IsNotEmpty({ message: 'must not be empty' }),
     Matches(/\S/, { message: 'must not be blank' }),
@@ -117,7 +119,7 @@ export class SendMessageDto {
   @IsIn(['text'], { message: 'must be text; other types are not sent yet' })
   type = 'text' as const;
 
-  /** @example Your parcel is on its way. */
+  /** @example "Your parcel is on its way." */
   @IsMessageText()
   text!: string;
 
@@ -143,7 +145,7 @@ export class SendMessageDto {
 }
 
 export class EditMessageDto {
-  /** @example Your parcel arrives tomorrow. */
+  /** @example "Your parcel arrives tomorrow." */
   @IsMessageText()
   text!: string;
 }
@@ -172,7 +174,12 @@ export class SendMessageQuery extends ScopedQuery {
 }
 
 export class SendBatchDto {
-  /** Each is checked by itself: one that is wrong does not stop the others. */
+  /** Each is a `SendMessageDto`, and checked by itself: one that is wrong does not stop the others. */
+  @ApiProperty({
+    type: 'array',
+    items: { type: 'object', additionalProperties: true },
+    example: [{ to: '+6281234567890', text: 'Your parcel is on its way.' }],
+  })
   @IsArray()
   @ArrayMinSize(1)
   @ArrayMaxSize(1000)
@@ -257,6 +264,11 @@ export class BatchItemResponse {
   status!: number;
   message?: MessageResponse;
   error?: { code: string; detail: string; errors?: { path: string; message: string }[] };
+}
+
+export class BatchResponse {
+  /** In the order of the request. */
+  items!: BatchItemResponse[];
 }
 
 /** The same shape as `message_json` in the database, which writes the events; a test holds them together. */

@@ -10,6 +10,7 @@ import {
   Post,
   Query,
 } from '@nestjs/common';
+import { Fails, Paged } from '../platform/http/documentation.js';
 import { type Page, PageQuery, toPage } from '../platform/http/pagination.js';
 import { Allow, WorkspaceId } from './auth.guard.js';
 import {
@@ -23,7 +24,7 @@ import {
   WorkspaceResponse,
   WorkspaceUsageResponse,
 } from './workspaces.dto.js';
-import { WorkspacesService } from './workspaces.service.js';
+import { ApiKeyNotFound, WorkspaceNotFound, WorkspacesService } from './workspaces.service.js';
 
 @Allow('admin')
 @Controller('workspaces')
@@ -37,16 +38,21 @@ export class WorkspacesController {
   }
 
   /** Lists the workspaces, newest first. */
+  @Paged(WorkspaceResponse)
   @Get()
   async list(@Query() query: PageQuery): Promise<Page<WorkspaceResponse>> {
     return toPage(await this.workspaces.list(query), query.limit, toWorkspaceResponse);
   }
 
+  /** One workspace with its settings. */
+  @Fails(WorkspaceNotFound)
   @Get(':id')
   async get(@Param('id', ParseUUIDPipe) id: string): Promise<WorkspaceResponse> {
     return toWorkspaceResponse(await this.workspaces.get(id));
   }
 
+  /** Changes what is named: its name, how carefully its accounts send. */
+  @Fails(WorkspaceNotFound)
   @Patch(':id')
   async update(
     @Param('id', ParseUUIDPipe) id: string,
@@ -56,6 +62,7 @@ export class WorkspacesController {
   }
 
   /** Deletes a workspace with everything in it. */
+  @Fails(WorkspaceNotFound)
   @Delete(':id')
   @HttpCode(204)
   async delete(@Param('id', ParseUUIDPipe) id: string): Promise<void> {
@@ -63,6 +70,7 @@ export class WorkspacesController {
   }
 
   /** Makes an API key; `key` is shown in this answer only. */
+  @Fails(WorkspaceNotFound)
   @Post(':id/api-keys')
   async createKey(
     @Param('id', ParseUUIDPipe) id: string,
@@ -72,11 +80,16 @@ export class WorkspacesController {
     return { ...toApiKeyResponse(row), key };
   }
 
+  /** Lists the keys of a workspace, newest first; what the keys are is not kept. */
+  @Fails(WorkspaceNotFound)
+  @Paged(ApiKeyResponse)
   @Get(':id/api-keys')
   async listKeys(@Param('id', ParseUUIDPipe) id: string): Promise<Page<ApiKeyResponse>> {
     return { items: (await this.workspaces.listKeys(id)).map(toApiKeyResponse), nextCursor: null };
   }
 
+  /** Deletes a key. It works for two seconds more at most. */
+  @Fails(ApiKeyNotFound)
   @Delete(':id/api-keys/:keyId')
   @HttpCode(204)
   async deleteKey(

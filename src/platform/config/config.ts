@@ -173,7 +173,7 @@ function readEnvFile(path: string | null): Record<string, string | undefined> {
 }
 
 /** The version of this build. */
-const { version } = JSON.parse(readFileSync(join(projectRoot, 'package.json'), 'utf8')) as {
+export const { version } = JSON.parse(readFileSync(join(projectRoot, 'package.json'), 'utf8')) as {
   version: string;
 };
 
