@@ -1,11 +1,11 @@
-import { Body, Controller, Get, Header, Post, Req, Res, UseGuards } from '@nestjs/common';
+import { Body, Controller, Get, Header, Post, Query, Req, Res } from '@nestjs/common';
 import { ApiExcludeController } from '@nestjs/swagger';
-import { ThrottlerGuard } from '@nestjs/throttler';
-import { IsString, MaxLength } from 'class-validator';
+import { IsOptional, IsString, MaxLength } from 'class-validator';
 import type { Request, Response } from 'express';
 import { Allow } from '../workspaces/auth.guard.js';
-import { AuthenticationService } from '../workspaces/authentication.service.js';
-import { loginPage, loginPageHeaders } from './admin-login.page.js';
+import { AuthenticationService, InvalidKey } from '../workspaces/authentication.service.js';
+import { RateLimits } from '../workspaces/rate-limits.service.js';
+import { loginPage, loginPageHeaders, pageAfterLogin } from './admin-login.page.js';
 import { AdminSession } from './admin-session.js';
 import { ForeignOrigin } from './admin.guard.js';
 
@@ -13,10 +13,12 @@ export class LoginDto {
   @IsString()
   @MaxLength(500)
   key!: string;
-}
 
-/** Where a browser goes after a login. */
-const home = '/admin/queues';
+  @IsOptional()
+  @IsString()
+  @MaxLength(100)
+  next?: string;
+}
 
 /** The admin's way in with a browser. */
 @ApiExcludeController()
@@ -26,26 +28,38 @@ export class AdminLoginController {
   constructor(
     private readonly session: AdminSession,
     private readonly authentication: AuthenticationService,
+    private readonly limits: RateLimits,
   ) {}
 
   @Get('login')
   @Header('Content-Type', 'text/html; charset=utf-8')
-  form(@Req() request: Request, @Res() response: Response): void {
-    if (this.session.isLoggedIn(request)) response.redirect(303, home);
-    else response.set(loginPageHeaders).send(loginPage());
+  form(@Query('next') next: unknown, @Req() request: Request, @Res() response: Response): void {
+    const page = pageAfterLogin(next);
+    if (this.session.isLoggedIn(request)) response.redirect(303, page);
+    else response.set(loginPageHeaders).send(loginPage(page));
   }
 
   @Post('login')
-  @UseGuards(ThrottlerGuard)
-  logIn(@Body() { key }: LoginDto, @Req() request: Request, @Res() response: Response): void {
-    if (!this.authentication.isAdmin(key)) {
-      response
-        .status(401)
-        .set(loginPageHeaders)
-        .send(loginPage('This is not the admin key of this Flotilla.'));
+  async logIn(
+    @Body() { key, next }: LoginDto,
+    @Req() request: Request,
+    @Res() response: Response,
+  ): Promise<void> {
+    if (this.session.isForeign(request)) throw new ForeignOrigin();
+    const ip = request.ip ?? '';
+    const page = pageAfterLogin(next);
+    await this.limits.countLogin(ip, response);
+    try {
+      await this.limits.guess(ip, key, () => {
+        if (!this.authentication.isAdmin(key)) throw new InvalidKey();
+      });
+    } catch (error) {
+      if (!(error instanceof InvalidKey)) throw error;
+      const sentence = 'This is not the admin key of this Flotilla.';
+      response.status(401).set(loginPageHeaders).send(loginPage(page, sentence));
       return;
     }
-    response.set('Set-Cookie', this.session.begin(request)).redirect(303, home);
+    response.set('Set-Cookie', this.session.begin(request)).redirect(303, page);
   }
 
   @Post('logout')

@@ -1,13 +1,30 @@
+/** The pages that a browser may want to be at after its login; the first one unless it says. Nowhere else is it sent. */
+const pages = ['/admin/queues', '/docs', '/metrics', '/admin'];
+
+/** Where a browser goes after a login. @param wanted what it asked for, from anywhere */
+export function pageAfterLogin(wanted: unknown): string {
+  return pages.find((page) => page === wanted) ?? pages[0]!;
+}
+
+/** Where a browser logs in that asked for a page of ours. */
+export function loginFor(wanted: string): string {
+  const path = wanted.split('?', 1)[0]!;
+  const page = pages.find((page) => path === page || path.startsWith(`${page}/`));
+  return page === undefined || page === pages[0]
+    ? '/admin/login'
+    : `/admin/login?next=${encodeURIComponent(page)}`;
+}
+
 /** What the page may load and who may show it in a frame: nothing and nobody. */
 export const loginPageHeaders = {
   'Content-Type': 'text/html; charset=utf-8',
   'Content-Security-Policy':
-    "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'",
+    "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
   'Cache-Control': 'no-store',
 };
 
-/** The form that asks for the admin key. @param error a sentence of ours, shown above the form */
-export function loginPage(error = ''): string {
+/** The form that asks for the admin key. @param next one of our pages @param error a sentence of ours, shown above the form */
+export function loginPage(next: string, error = ''): string {
   return `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -23,6 +40,7 @@ export function loginPage(error = ''): string {
 <form method="post" action="/admin/login">
   <h1>Flotilla</h1>
   ${error ? `<p class="error" role="alert">${error}</p>` : ''}
+  <input name="next" type="hidden" value="${next}">
   <label for="key">Admin key (ADMIN_API_KEY in .env)</label>
   <input id="key" name="key" type="password" autocomplete="current-password" required autofocus>
   <button>Log in</button>

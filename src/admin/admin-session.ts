@@ -52,20 +52,27 @@ export class AdminSession {
     return headers.origin !== undefined && headers.origin.replace(/^https?:\/\//, '') === headers.host;
   }
 
+  /** Whether a browser says that a page of somebody else made it send this; what is no browser says nothing. */
+  isForeign(request: Request): boolean {
+    const { 'sec-fetch-site': site, origin } = request.headers;
+    // "none" is the user's own doing: an address that was typed, a bookmark.
+    if (site === 'none') return false;
+    return (site !== undefined || origin !== undefined) && !this.isSameOrigin(request);
+  }
+
   private sign(until: string): string {
     return createHmac('sha256', this.key).update(`${until} ${this.config.adminApiKey}`).digest('base64url');
   }
 
   private cookie(request: Request, value: string, maxAgeSeconds: number): string {
-    // Behind a proxy only that one knows; whoever lies to us here locks out but himself.
-    const isSecure = request.secure || request.headers['x-forwarded-proto'] === 'https';
     return [
       `${cookieName}=${value}`,
       'Path=/',
       `Max-Age=${maxAgeSeconds}`,
       'HttpOnly',
       'SameSite=Strict',
-      ...(isSecure ? ['Secure'] : []),
+      // Behind a proxy only that one knows, see TRUSTED_PROXIES.
+      ...(request.secure ? ['Secure'] : []),
     ].join('; ');
   }
 }

@@ -3,7 +3,13 @@ import type { NextFunction, Request, Response } from 'express';
 import { Problem } from '../platform/errors/problem.js';
 import { sendProblem } from '../platform/errors/problem.filter.js';
 import { keyOf } from '../workspaces/auth.guard.js';
-import { AuthenticationRequired, AuthenticationService } from '../workspaces/authentication.service.js';
+import {
+  AuthenticationRequired,
+  AuthenticationService,
+  InvalidKey,
+} from '../workspaces/authentication.service.js';
+import { RateLimits } from '../workspaces/rate-limits.service.js';
+import { loginFor } from './admin-login.page.js';
 import { AdminSession } from './admin-session.js';
 
 /** A page of somebody else has a browser that is logged in ask us. */
@@ -23,36 +29,38 @@ export class AdminGuard implements CanActivate {
   constructor(
     private readonly session: AdminSession,
     private readonly authentication: AuthenticationService,
+    private readonly limits: RateLimits,
   ) {}
 
-  canActivate(context: ExecutionContext): boolean {
-    this.assertAdmin(context.switchToHttp().getRequest<Request>());
+  async canActivate(context: ExecutionContext): Promise<boolean> {
+    await this.assertAdmin(context.switchToHttp().getRequest<Request>());
     return true;
   }
 
-  /** @throws AuthenticationRequired, ForeignOrigin */
-  assertAdmin(request: Request): void {
+  /** @throws AuthenticationRequired, InvalidKey, ForeignOrigin, RateLimitExceeded */
+  async assertAdmin(request: Request): Promise<void> {
     const key = keyOf(request);
-    if (key !== undefined && this.authentication.isAdmin(key)) return;
-    if (!this.session.isLoggedIn(request)) {
-      throw new AuthenticationRequired('This needs the admin key, or a login at /admin/login.');
-    }
-    if (!['GET', 'HEAD'].includes(request.method) && !this.session.isSameOrigin(request)) {
+    if (key === undefined && this.session.isLoggedIn(request)) {
+      if (['GET', 'HEAD'].includes(request.method) || this.session.isSameOrigin(request)) return;
       throw new ForeignOrigin();
     }
+    await this.limits.guess(request.ip ?? '', key, () => {
+      if (key === undefined)
+        throw new AuthenticationRequired('This needs the admin key, or a login at /admin/login.');
+      if (!this.authentication.isAdmin(key)) throw new InvalidKey('This is not the admin key.');
+    });
   }
 
   /** The same for what is not a route of Nest's; a browser that is not logged in is sent to the form. */
   readonly middleware = (request: Request, response: Response, next: NextFunction): void => {
-    try {
-      this.assertAdmin(request);
-    } catch (error) {
-      if (error instanceof AuthenticationRequired && request.accepts(['json', 'html']) === 'html') {
-        response.redirect(302, '/admin/login');
-      } else if (error instanceof Problem) sendProblem(response, error, (request as { id?: string }).id);
-      else next(error);
-      return;
-    }
-    next();
+    this.assertAdmin(request).then(
+      () => next(),
+      (error: unknown) => {
+        if (error instanceof AuthenticationRequired && request.accepts(['json', 'html']) === 'html') {
+          response.redirect(302, loginFor(request.originalUrl));
+        } else if (error instanceof Problem) sendProblem(response, error, (request as { id?: string }).id);
+        else next(error);
+      },
+    );
   };
 }

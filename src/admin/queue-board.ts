@@ -6,6 +6,7 @@ import type { Queue } from 'bullmq';
 import type { NextFunction, Request, RequestHandler, Response } from 'express';
 import { Problem } from '../platform/errors/problem.js';
 import { sendProblem } from '../platform/errors/problem.filter.js';
+import { pageHeaders } from '../platform/http/security-headers.js';
 import { isLaneQueue, type QueueName, queueNames } from '../queues/queue-policies.js';
 import { QueueStates } from '../queues/queue-states.service.js';
 import { QueuesService, RedisUnreachable } from '../queues/queues.service.js';
@@ -15,12 +16,6 @@ import { AdminGuard } from './admin.guard.js';
 export const boardPath = '/admin/queues';
 
 const answerMs = 8_000;
-const security = {
-  // Its own scripts and styles, and nothing of others: not the fonts either that its page asks for.
-  'Content-Security-Policy':
-    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'",
-  'Cache-Control': 'no-store',
-};
 
 /** Bull Board shows what Redis holds of the queues. */
 @Injectable()
@@ -40,7 +35,8 @@ export class QueueBoard {
       serverAdapter: server,
       options: { uiConfig: { boardTitle: 'Flotilla', hideDocsLink: true, showWorkers: false } },
     });
-    return [this.guard.middleware, this.withRedis, server.getRouter() as RequestHandler];
+    // Its own scripts and styles, and nothing of others: not the fonts either that its page asks for.
+    return [this.guard.middleware, pageHeaders, this.withRedis, server.getRouter() as RequestHandler];
   }
 
   /** What asks Redis is refused while that is away, and given up when it takes too long. */
@@ -49,7 +45,6 @@ export class QueueBoard {
     response: Response,
     next: NextFunction,
   ): void => {
-    response.set(security);
     if (!request.path.startsWith('/api/')) {
       next();
       return;

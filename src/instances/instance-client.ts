@@ -3,6 +3,7 @@ import { Agent, request } from 'undici';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import { Problem } from '../platform/errors/problem.js';
+import { CallSigner, refusedCodes } from '../platform/http/signed-calls.js';
 
 /** The instance could not be reached at all: what it was asked to do has certainly not begun. */
 export class InstanceUnreachable extends Problem {
@@ -12,6 +13,13 @@ export class InstanceUnreachable extends Problem {
       'instance.unreachable',
       `The instance at ${url} does not answer (${reason}); it may be restarting. Try again.`,
     );
+  }
+}
+
+/** The instance did not take the call for one of ours: nothing was done. */
+export class InstanceRefused extends Problem {
+  constructor(url: string, detail: string) {
+    super(503, 'instance.refused', `The instance at ${url} refused the call. ${detail}`);
   }
 }
 
@@ -40,12 +48,17 @@ const neverSent = new Set([
 export class InstanceClient implements OnApplicationShutdown {
   private readonly agent = new Agent({ connections: 64, connectTimeout: 2_000, keepAliveTimeout: 30_000 });
 
-  constructor(@Inject(CONFIG) private readonly config: Config) {}
+  private readonly signer: CallSigner;
+
+  constructor(@Inject(CONFIG) config: Config) {
+    this.signer = new CallSigner(config.internalApiKey);
+  }
 
   /**
    * @param timeoutMs how long the whole answer may take
    * @returns the parsed JSON body, or undefined when there is none
-   * @throws InstanceUnreachable when nothing was done, InstanceAnswerLost when nobody can tell, or the instance's own Problem
+   * @throws InstanceUnreachable or InstanceRefused when nothing was done, InstanceAnswerLost when nobody can tell, or the
+   * instance's own Problem
    */
   async call<Answer>(
     url: string,
@@ -59,7 +72,7 @@ export class InstanceClient implements OnApplicationShutdown {
       throw new InstanceAnswerLost(url, reasonOf(error));
     });
     const answer: unknown = text ? JSON.parse(text) : undefined;
-    if (response.statusCode >= 400) throw asProblem(response.statusCode, answer);
+    if (response.statusCode >= 400) throw asProblem(url, response.statusCode, answer);
     return answer as Answer;
   }
 
@@ -67,7 +80,7 @@ export class InstanceClient implements OnApplicationShutdown {
   async download(url: string, path: string, timeoutMs = 15_000): Promise<Buffer> {
     const response = await this.send(url, 'GET', path, undefined, timeoutMs);
     const bytes = Buffer.from(await response.body.arrayBuffer());
-    if (response.statusCode >= 400) throw asProblem(response.statusCode, JSON.parse(bytes.toString()));
+    if (response.statusCode >= 400) throw asProblem(url, response.statusCode, JSON.parse(bytes.toString()));
     return bytes;
   }
 
@@ -76,15 +89,16 @@ export class InstanceClient implements OnApplicationShutdown {
   }
 
   private async send(url: string, method: 'GET' | 'POST', path: string, body: unknown, timeoutMs: number) {
+    const text = body === undefined ? undefined : JSON.stringify(body);
     try {
       return await request(`${url}${path}`, {
         method,
         dispatcher: this.agent,
         headers: {
-          authorization: `Bearer ${this.config.internalApiKey}`,
+          authorization: this.signer.sign({ method, audience: url, path }, text ?? ''),
           'content-type': 'application/json',
         },
-        body: body === undefined ? undefined : JSON.stringify(body),
+        body: text,
         headersTimeout: timeoutMs,
         bodyTimeout: timeoutMs,
       });
@@ -100,7 +114,8 @@ function reasonOf(error: unknown): string {
   return (error as { code?: string }).code ?? (error instanceof Error ? error.message : String(error));
 }
 
-function asProblem(status: number, answer: unknown): Problem {
+function asProblem(url: string, status: number, answer: unknown): Problem {
   const { code, detail } = (answer ?? {}) as { code?: string; detail?: string };
+  if (code !== undefined && refusedCodes.has(code)) return new InstanceRefused(url, detail ?? code);
   return new Problem(status, code ?? 'instance.failed', detail ?? `The instance answered ${status}.`);
 }

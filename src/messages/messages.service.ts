@@ -222,17 +222,22 @@ export class MessagesService {
     return now;
   }
 
-  /** Waits until a message has got as far as asked, or can get no further, or the time is over. */
+  /**
+   * Waits until a message has got as far as asked, or can get no further, or the time is over.
+   * @param gone ends the waiting: nobody is there to be told
+   */
   async waitFor(
     message: Message,
     goal: 'sent' | 'delivered',
     timeoutMs: number,
+    gone?: AbortSignal,
   ): Promise<{ message: Message; isReached: boolean }> {
     const deadline = Date.now() + timeoutMs;
     let current = message;
     let pause = firstWaitPauseMs;
     while (!reached[goal].includes(current.status) && !final.has(current.status) && Date.now() < deadline) {
       await delay(Math.min(pause, deadline - Date.now()));
+      if (gone?.aborted) break;
       // Most are sent at once; who waits for a phone that is off is to cost little.
       pause = Math.min(pause * 1.25, longestWaitPauseMs);
       current = await this.get(message.workspaceId, message.id);

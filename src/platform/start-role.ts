@@ -3,7 +3,7 @@ import { type DynamicModule, type INestApplicationContext, Module, type Type } f
 import { NestFactory } from '@nestjs/core';
 import { type Config, loadConfig } from './config/config.js';
 import { ConfigModule } from './config/config.module.js';
-import { answerNotFound, configureHttp } from './http/http.js';
+import { answerNotFound, configureHttp, type HttpOptions } from './http/http.js';
 import { createLogger, type Logger, NestLogger } from './logging/logger.js';
 import { LoggingModule } from './logging/logging.module.js';
 
@@ -42,12 +42,13 @@ export async function listen(
   logger: Logger,
   address: { host: string; port: number },
   configure: (app: import('@nestjs/platform-express').NestExpressApplication) => void = () => undefined,
+  options: HttpOptions = {},
 ): Promise<void> {
   const app = await NestFactory.create<import('@nestjs/platform-express').NestExpressApplication>(
     RootModule.of(role, config, logger),
     { logger: new NestLogger(logger), abortOnError: false, bodyParser: false, forceCloseConnections: true },
   );
-  configureHttp(app, logger);
+  configureHttp(app, logger, config.http, options);
   configure(app);
   await app.init();
   app.use(answerNotFound);
@@ -63,7 +64,10 @@ export async function startRole(
   let logger = createLogger(name, 'info');
   try {
     const config = loadConfig();
-    logger = createLogger(name, config.logLevel);
+    const { adminApiKey, internalApiKey, appKey, metricsToken } = config;
+    logger = createLogger(name, config.logLevel, {
+      secrets: [adminApiKey, internalApiKey, appKey, metricsToken],
+    });
     await start(config, logger);
   } catch (error) {
     logger.fatal(

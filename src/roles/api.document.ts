@@ -2,7 +2,6 @@ import type { INestApplication } from '@nestjs/common';
 import { GUARDS_METADATA } from '@nestjs/common/constants.js';
 import { ModulesContainer, NestFactory } from '@nestjs/core';
 import { DocumentBuilder, type OpenAPIObject, SwaggerModule } from '@nestjs/swagger';
-import type { NextFunction, Request, Response } from 'express';
 import { AdminGuard } from '../admin/admin.guard.js';
 import { type Config, version } from '../platform/config/config.js';
 import { failuresOf } from '../platform/http/documentation.js';
@@ -14,7 +13,9 @@ import { AuthenticationRequired, InvalidKey } from '../workspaces/authentication
 import { WorkspaceNotFound } from '../workspaces/workspaces.service.js';
 import { ApiModule } from './api.module.js';
 
-/** What lies outside `/api/v1`. */
+/** Where the API is. */
+export const apiPath = '/api/v1';
+/** What lies outside of it. */
 const unprefixed = [
   '/',
   'health',
@@ -42,7 +43,7 @@ every answer, and is yours when you send one.
 
 /** Puts the routes where the contract has them. */
 export function prefixRoutes(app: INestApplication): void {
-  app.setGlobalPrefix('api/v1', { exclude: unprefixed });
+  app.setGlobalPrefix(apiPath, { exclude: unprefixed });
 }
 
 /** The OpenAPI document of the API, from its code. */
@@ -85,18 +86,8 @@ export function describeApi(app: INestApplication): OpenAPIObject {
   return document;
 }
 
-/** Its own scripts and styles, and nothing of others; the styles of Swagger UI are inline. */
-const uiSecurity = {
-  'Content-Security-Policy':
-    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'",
-};
-
 /** Serves the document at `/openapi.json`, and Swagger UI, from files of this machine, at `/docs`. */
 export function serveDocument(app: INestApplication): void {
-  app.use('/docs', (_request: Request, response: Response, next: NextFunction) => {
-    response.set(uiSecurity);
-    next();
-  });
   SwaggerModule.setup('docs', app, () => describeApi(app), {
     jsonDocumentUrl: 'openapi.json',
     customSiteTitle: 'Flotilla',

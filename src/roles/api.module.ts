@@ -1,6 +1,5 @@
 import { Module } from '@nestjs/common';
 import { APP_GUARD } from '@nestjs/core';
-import { ThrottlerModule } from '@nestjs/throttler';
 import { AccountsController } from '../accounts/accounts.controller.js';
 import { AccountsModule } from '../accounts/accounts.module.js';
 import { AdminController } from '../admin/admin.controller.js';
@@ -13,6 +12,7 @@ import { HealthService } from '../admin/health.service.js';
 import { LoadBalancingController } from '../admin/load-balancing.controller.js';
 import { LogsController } from '../admin/logs.controller.js';
 import { MetricsController } from '../admin/metrics.controller.js';
+import { MetricsGuard } from '../admin/metrics.guard.js';
 import { MetricsService } from '../admin/metrics.service.js';
 import { QueueBoard } from '../admin/queue-board.js';
 import { QueuesController } from '../admin/queues.controller.js';
@@ -29,19 +29,7 @@ import { WorkspacesModule } from '../workspaces/workspaces.module.js';
 
 /** What the API serves. Every route is closed unless it says otherwise. */
 @Module({
-  imports: [
-    DatabaseModule,
-    WorkspacesModule,
-    EventsModule,
-    InstancesModule,
-    AccountsModule,
-    MessagesModule,
-    // Counted for routes with its guard only.
-    ThrottlerModule.forRoot({
-      throttlers: [{ ttl: 60_000, limit: 10 }],
-      errorMessage: 'Too many attempts to log in. Wait a minute and try again.',
-    }),
-  ],
+  imports: [DatabaseModule, WorkspacesModule, EventsModule, InstancesModule, AccountsModule, MessagesModule],
   controllers: [
     HealthController,
     WorkspacesController,
@@ -58,12 +46,14 @@ import { WorkspacesModule } from '../workspaces/workspaces.module.js';
     LoadBalancingController,
   ],
   providers: [
-    { provide: APP_GUARD, useClass: AuthGuard },
+    AuthGuard,
+    { provide: APP_GUARD, useExisting: AuthGuard },
     HealthService,
     BacklogService,
     MetricsService,
     AdminSession,
     AdminGuard,
+    MetricsGuard,
     QueueBoard,
   ],
 })

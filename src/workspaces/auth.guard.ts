@@ -1,16 +1,19 @@
 import { CanActivate, createParamDecorator, ExecutionContext, Injectable, SetMetadata } from '@nestjs/common';
 import { Reflector } from '@nestjs/core';
 import { isUUID } from 'class-validator';
-import type { Request } from 'express';
+import type { NextFunction, Request, Response } from 'express';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
 import { keyRoles, type KeyRole } from './api-key.entity.js';
 import { AuthenticationService, type Principal } from './authentication.service.js';
+import { RateLimits } from './rate-limits.service.js';
 import { WorkspacesService } from './workspaces.service.js';
 
 export type Access = 'public' | 'admin' | KeyRole;
 type AuthenticatedRequest = Request & { principal?: Principal; workspaceId?: string };
 
 const ACCESS = 'flotilla:access';
+/** Bytes that anybody may have us read. */
+const smallBody = 65_536;
 
 /** Says who may call a route. A route that says nothing is the admin's alone. */
 export const Allow = (access: Access) => SetMetadata(ACCESS, access);
@@ -55,6 +58,7 @@ export class AuthGuard implements CanActivate {
     private readonly reflector: Reflector,
     private readonly authentication: AuthenticationService,
     private readonly workspaces: WorkspacesService,
+    private readonly limits: RateLimits,
   ) {}
 
   async canActivate(context: ExecutionContext): Promise<boolean> {
@@ -65,7 +69,8 @@ export class AuthGuard implements CanActivate {
       ]) ?? 'admin';
     if (needed === 'public') return true;
     const request = context.switchToHttp().getRequest<AuthenticatedRequest>();
-    const principal = await this.authentication.authenticate(keyOf(request), request.ip ?? '');
+    const principal = await this.authenticate(request);
+    await this.limits.count(principal, context.switchToHttp().getResponse<Response>());
     request.principal = principal;
     if (principal.kind === 'admin') {
       request.workspaceId = workspaceIdOf(request);
@@ -76,6 +81,20 @@ export class AuthGuard implements CanActivate {
       throw new RoleInsufficient(needed);
     request.workspaceId = principal.workspaceId;
     return true;
+  }
+
+  /** Refuses a stranger before a large body of his is read; small ones are not worth the question. */
+  readonly beforeLargeBody = (request: Request, _response: Response, next: NextFunction): void => {
+    const isSmall = Number(request.headers['content-length'] ?? 0) <= smallBody;
+    if (isSmall && request.headers['transfer-encoding'] === undefined) next();
+    else this.authenticate(request).then(() => next(), next);
+  };
+
+  /** @throws AuthenticationRequired, InvalidKey, RateLimitExceeded */
+  private authenticate(request: Request): Promise<Principal> {
+    const key = keyOf(request);
+    const ip = request.ip ?? '';
+    return this.limits.guess(ip, key, () => this.authentication.authenticate(key, ip));
   }
 }
 

@@ -812,8 +812,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Figures in the text format of Prometheus; needs the admin key.
-         * @description Needs the admin key.
+         * Figures in the text format of Prometheus; needs `METRICS_TOKEN` or the admin key.
+         * @description Needs no key.
          */
         get: operations["metrics.read"];
         put?: never;
@@ -2292,7 +2292,7 @@ export interface components {
          * @description Every code that an error can have.
          * @enum {string}
          */
-        ErrorCode: "account.cold_not_paused" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_driven_here" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.session_not_ready" | "api_key.not_found" | "auth.insufficient_role" | "auth.invalid_key" | "auth.required" | "events.invalid_cursor" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.unreachable" | "internal.error" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "queue.not_found" | "request.malformed" | "request.throttled" | "request.too_large" | "request.unsupported_media_type" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "validation.failed" | "whatsapp.no_answer" | "workspace.not_found";
+        ErrorCode: "account.cold_not_paused" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_driven_here" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.session_not_ready" | "api_key.not_found" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.required" | "events.invalid_cursor" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.unreachable" | "internal.error" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "queue.not_found" | "rate_limit.exceeded" | "request.malformed" | "request.too_large" | "request.unsupported_media_type" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "validation.failed" | "whatsapp.no_answer" | "workspace.not_found";
         /** @description What every error looks like (RFC 9457). */
         Problem: {
             type: string;
@@ -2419,6 +2419,60 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "auth.insufficient_role";
+                };
+            };
+        };
+        /**
+         * @description `auth.key_in_url`: The URL has a parameter key. URLs are written to logs on their way: send the key as "Authorization: Bearer KEY" or "X-Api-Key: KEY", and make a new one in place of one that was sent so.
+         *
+         *     `request.malformed`: The request is not well-formed HTTP, JSON, or an id in it is none.
+         */
+        "auth.key_in_url-request.malformed": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "auth.key_in_url" | "request.malformed";
+                };
+            };
+        };
+        /**
+         * @description `auth.key_in_url`: The URL has a parameter key. URLs are written to logs on their way: send the key as "Authorization: Bearer KEY" or "X-Api-Key: KEY", and make a new one in place of one that was sent so.
+         *
+         *     `request.malformed`: The request is not well-formed HTTP, JSON, or an id in it is none.
+         *
+         *     `validation.failed`: text: must not be empty
+         */
+        "auth.key_in_url-request.malformed-validation.failed": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "auth.key_in_url" | "request.malformed" | "validation.failed";
+                };
+            };
+        };
+        /**
+         * @description `auth.key_in_url`: The URL has a parameter key. URLs are written to logs on their way: send the key as "Authorization: Bearer KEY" or "X-Api-Key: KEY", and make a new one in place of one that was sent so.
+         *
+         *     `request.malformed`: The request is not well-formed HTTP, JSON, or an id in it is none.
+         *
+         *     `validation.failed`: text: must not be empty
+         *
+         *     `events.invalid_cursor`: Last-Event-ID … is not an id that this server gave out.
+         */
+        "auth.key_in_url-request.malformed-validation.failed-events.invalid_cursor": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "auth.key_in_url" | "request.malformed" | "validation.failed" | "events.invalid_cursor";
                 };
             };
         };
@@ -2616,61 +2670,15 @@ export interface components {
                 };
             };
         };
-        /** @description `request.malformed`: The request is not well-formed HTTP, JSON, or an id in it is none. */
-        "request.malformed": {
+        /** @description `rate_limit.exceeded`: This API key has made too many requests. Wait 12 s, as Retry-After says, and try again. */
+        "rate_limit.exceeded": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "request.malformed";
-                };
-            };
-        };
-        /**
-         * @description `request.malformed`: The request is not well-formed HTTP, JSON, or an id in it is none.
-         *
-         *     `validation.failed`: text: must not be empty
-         */
-        "request.malformed-validation.failed": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "request.malformed" | "validation.failed";
-                };
-            };
-        };
-        /**
-         * @description `request.malformed`: The request is not well-formed HTTP, JSON, or an id in it is none.
-         *
-         *     `validation.failed`: text: must not be empty
-         *
-         *     `events.invalid_cursor`: Last-Event-ID … is not an id that this server gave out.
-         */
-        "request.malformed-validation.failed-events.invalid_cursor": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "request.malformed" | "validation.failed" | "events.invalid_cursor";
-                };
-            };
-        };
-        /** @description `request.throttled`: Too many requests. Retry-After says when to go on. */
-        "request.throttled": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "request.throttled";
+                    code: "rate_limit.exceeded";
                 };
             };
         };
@@ -2953,7 +2961,7 @@ export interface operations {
                     "application/json": components["schemas"]["HealthResponse"];
                 };
             };
-            400: components["responses"]["request.malformed"];
+            400: components["responses"]["auth.key_in_url-request.malformed"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -2976,7 +2984,7 @@ export interface operations {
                     "application/json": components["schemas"]["LiveResponse"];
                 };
             };
-            400: components["responses"]["request.malformed"];
+            400: components["responses"]["auth.key_in_url-request.malformed"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -2999,7 +3007,7 @@ export interface operations {
                     "application/json": components["schemas"]["ReadyResponse"];
                 };
             };
-            400: components["responses"]["request.malformed"];
+            400: components["responses"]["auth.key_in_url-request.malformed"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-service.not_ready"];
         };
@@ -3022,7 +3030,7 @@ export interface operations {
                     "application/json": components["schemas"]["DetailedHealthResponse"];
                 };
             };
-            400: components["responses"]["request.malformed"];
+            400: components["responses"]["auth.key_in_url-request.malformed"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -3069,10 +3077,10 @@ export interface operations {
                     };
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -3099,12 +3107,12 @@ export interface operations {
                     "application/json": components["schemas"]["WorkspaceResponse"];
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -3130,11 +3138,11 @@ export interface operations {
                     "application/json": components["schemas"]["WorkspaceResponse"];
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -3158,11 +3166,11 @@ export interface operations {
                 };
                 content?: never;
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -3192,13 +3200,13 @@ export interface operations {
                     "application/json": components["schemas"]["WorkspaceResponse"];
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -3248,11 +3256,11 @@ export interface operations {
                     };
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -3282,13 +3290,13 @@ export interface operations {
                     "application/json": components["schemas"]["CreatedApiKeyResponse"];
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -3314,11 +3322,11 @@ export interface operations {
                 };
                 content?: never;
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["api_key.not_found"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -3344,10 +3352,10 @@ export interface operations {
                     "application/json": components["schemas"]["WorkspaceUsageResponse"];
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -3442,10 +3450,10 @@ export interface operations {
                     };
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -3475,13 +3483,13 @@ export interface operations {
                     "application/json": components["schemas"]["AccountResponse"];
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-instance.not_found"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -3510,10 +3518,10 @@ export interface operations {
                     "application/json": components["schemas"]["AccountResponse"];
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found-account.not_found"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -3540,11 +3548,11 @@ export interface operations {
                 };
                 content?: never;
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable"];
             504: components["responses"]["instance.answer_lost"];
@@ -3578,13 +3586,13 @@ export interface operations {
                     "application/json": components["schemas"]["AccountResponse"];
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -3617,13 +3625,13 @@ export interface operations {
                     "application/json": components["schemas"]["AccountResponse"];
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -3653,12 +3661,12 @@ export interface operations {
                     "image/png": string;
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["account.no_qr"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -3687,12 +3695,12 @@ export interface operations {
                     "application/json": components["schemas"]["PairingCodeResponse"];
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["account.no_pairing_code"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -3721,11 +3729,11 @@ export interface operations {
                     "application/json": components["schemas"]["AccountResponse"];
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -3754,12 +3762,12 @@ export interface operations {
                     "application/json": components["schemas"]["AccountResponse"];
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["account.not_ready-account.not_driven_here"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-account.session_not_ready"];
             504: components["responses"]["instance.answer_lost"];
@@ -3789,12 +3797,12 @@ export interface operations {
                     "application/json": components["schemas"]["AccountResponse"];
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["account.cold_not_paused"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -3827,14 +3835,14 @@ export interface operations {
                     "application/json": components["schemas"]["AccountResponse"];
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["instance.none_available-instance.not_available-account.session_not_portable"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -3863,12 +3871,12 @@ export interface operations {
                     "application/json": components["schemas"]["AccountResponse"];
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["account.not_ready-account.not_driven_here"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-account.session_not_ready"];
             504: components["responses"]["instance.answer_lost"];
@@ -3902,14 +3910,14 @@ export interface operations {
                     "application/json": components["schemas"]["SandboxScanResponse"];
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["account.not_sandbox-account.no_qr-sandbox.refused"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             502: components["responses"]["sandbox.refused"];
             503: components["responses"]["service.unavailable-sandbox.unreachable"];
@@ -3964,10 +3972,10 @@ export interface operations {
                     };
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found-account.not_found"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -3996,12 +4004,12 @@ export interface operations {
                     "image/png": string;
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["account.not_ready-account.not_driven_here"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-account.session_not_ready"];
             504: components["responses"]["instance.answer_lost"];
@@ -4033,11 +4041,11 @@ export interface operations {
                     "application/json": components["schemas"]["NumberResponse"];
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["account.not_ready-account.not_driven_here"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-account.session_not_ready"];
             504: components["responses"]["instance.answer_lost"];
@@ -4123,10 +4131,10 @@ export interface operations {
                     };
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -4173,7 +4181,7 @@ export interface operations {
                     "application/json": components["schemas"]["MessageResponse"];
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found"];
@@ -4181,7 +4189,7 @@ export interface operations {
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             422: components["responses"]["idempotency.mismatch"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -4211,13 +4219,13 @@ export interface operations {
                     "application/json": components["schemas"]["BatchResponse"];
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -4246,10 +4254,10 @@ export interface operations {
                     "application/json": components["schemas"]["MessageResponse"];
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found-message.not_found"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -4278,12 +4286,12 @@ export interface operations {
                     "application/json": components["schemas"]["MessageResponse"];
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-message.not_found"];
             409: components["responses"]["message.already_sending"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -4316,14 +4324,14 @@ export interface operations {
                     "application/json": components["schemas"]["MessageResponse"];
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-message.not_found-instance.not_found"];
             409: components["responses"]["message.already_sending-account.not_ready-message.not_outgoing-message.cannot_edit"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -4353,12 +4361,12 @@ export interface operations {
                     "application/json": components["schemas"]["MessageResponse"];
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-message.not_found-instance.not_found"];
             409: components["responses"]["message.already_sending-account.not_ready-message.not_outgoing-message.cannot_revoke"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -4392,14 +4400,14 @@ export interface operations {
                     "application/json": components["schemas"]["MessageResponse"];
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-message.not_found-instance.not_found"];
             409: components["responses"]["message.already_sending-account.not_ready-message.not_sent-message.cannot_react"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -4429,12 +4437,12 @@ export interface operations {
                     "application/json": components["schemas"]["MessageResponse"];
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-message.not_found"];
             409: components["responses"]["message.not_resendable"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -4470,10 +4478,10 @@ export interface operations {
                     "text/event-stream": string;
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed-events.invalid_cursor"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed-events.invalid_cursor"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -4527,10 +4535,10 @@ export interface operations {
                     };
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -4556,11 +4564,11 @@ export interface operations {
                     "application/json": components["schemas"]["InstanceResponse"];
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["instance.not_found"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -4586,11 +4594,11 @@ export interface operations {
                     "application/json": components["schemas"]["InstanceResponse"];
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["instance.not_found"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -4617,12 +4625,12 @@ export interface operations {
                     "application/json": components["schemas"]["RebalanceResponse"];
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -4645,10 +4653,10 @@ export interface operations {
                     "application/json": components["schemas"]["DistributionResponse"];
                 };
             };
-            400: components["responses"]["request.malformed"];
+            400: components["responses"]["auth.key_in_url-request.malformed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -4671,10 +4679,10 @@ export interface operations {
                     "application/json": components["schemas"]["QueuesResponse"];
                 };
             };
-            400: components["responses"]["request.malformed"];
+            400: components["responses"]["auth.key_in_url-request.malformed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -4700,11 +4708,11 @@ export interface operations {
                     "application/json": components["schemas"]["QueueStateResponse"];
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["queue.not_found"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -4730,11 +4738,11 @@ export interface operations {
                     "application/json": components["schemas"]["QueueStateResponse"];
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["queue.not_found"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -4758,10 +4766,7 @@ export interface operations {
                     "text/plain": string;
                 };
             };
-            400: components["responses"]["request.malformed"];
-            401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
-            429: components["responses"]["request.throttled"];
+            400: components["responses"]["auth.key_in_url-request.malformed"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -4834,10 +4839,10 @@ export interface operations {
                     };
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -4864,13 +4869,13 @@ export interface operations {
                     "application/json": components["schemas"]["ServerResponse"];
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             409: components["responses"]["server.exists"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -4896,11 +4901,11 @@ export interface operations {
                     "application/json": components["schemas"]["ServerResponse"];
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["server.not_found"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -4924,12 +4929,12 @@ export interface operations {
                 };
                 content?: never;
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["server.not_found"];
             409: components["responses"]["server.has_accounts-server.has_live_instances"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -4959,13 +4964,13 @@ export interface operations {
                     "application/json": components["schemas"]["ServerResponse"];
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["server.not_found"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -4991,11 +4996,11 @@ export interface operations {
                     "application/json": components["schemas"]["HealthCheckResponse"];
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["server.not_found"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -5051,10 +5056,10 @@ export interface operations {
                     };
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -5113,10 +5118,10 @@ export interface operations {
                     };
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -5139,10 +5144,10 @@ export interface operations {
                     "application/json": components["schemas"]["LoadBalancingResponse"];
                 };
             };
-            400: components["responses"]["request.malformed"];
+            400: components["responses"]["auth.key_in_url-request.malformed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -5169,12 +5174,12 @@ export interface operations {
                     "application/json": components["schemas"]["LoadBalancingResponse"];
                 };
             };
-            400: components["responses"]["request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["request.throttled"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };

@@ -1,9 +1,11 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { accessSync, constants } from 'node:fs';
 import { availableParallelism, hostname } from 'node:os';
+import { isIP } from 'node:net';
 import { delimiter, join, resolve } from 'node:path';
 import { parseEnv } from 'node:util';
 import { z } from 'zod';
+import { isAddressRange } from '../http/public-address.js';
 import { resolveServerId } from './server-id.js';
 
 /** The checkout: this file is `src/platform/config/config.ts`, or the same below `dist/`. */
@@ -25,8 +27,35 @@ const optionalUrl = z.preprocess(
   (value) => (value === '' ? undefined : value),
   z.url({ protocol: /^https?$/, error: 'must be an http or https URL' }).optional(),
 );
+const perMinute = (fallback: number) => z.coerce.number().int().min(0).max(100_000_000).default(fallback);
+/** Of texts between commas; an empty one has none. */
+const list = (isItem: (item: string) => boolean, error: string, fallback = '') =>
+  z
+    .string()
+    .default(fallback)
+    .transform((text) =>
+      text
+        .split(',')
+        .map((item) => item.trim())
+        .filter((item) => item !== ''),
+    ) // prettier-ignore
+    .refine((items) => items.every(isItem), { error });
 const secret = (minimum: number) =>
   z.string({ error: 'is missing' }).min(minimum, `must have at least ${minimum} characters`);
+
+const everyAddress = ['0.0.0.0/0', '::/0'];
+const addressRanges = z
+  .string()
+  .default('')
+  .transform((text) =>
+    text === 'true'
+      ? everyAddress
+      : text
+          .split(',')
+          .map((range) => range.trim())
+          .filter((range) => range !== ''),
+  )
+  .refine((ranges) => ranges.every(isAddressRange), 'must be ranges such as 10.0.0.0/8, separated by commas');
 
 /** Every environment variable that Flotilla reads. `.env.example` says what each is for. */
 const environmentSchema = z
@@ -35,6 +64,24 @@ const environmentSchema = z
     LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
     HOST: z.string().min(1).default('127.0.0.1'),
     PORT: port(3000),
+    TRUSTED_PROXIES: list(
+      isProxy,
+      'must be addresses, ranges (10.0.0.0/8), loopback, linklocal or uniquelocal, with commas between them; empty for none',
+      'loopback',
+    ),
+    CORS_ORIGINS: list(
+      isOrigin,
+      'must be origins such as https://app.example.com, with commas between them, without a path; a * is not taken: name who may',
+    ),
+    RATE_LIMIT_PER_KEY: perMinute(30_000),
+    RATE_LIMIT_PER_IP: perMinute(60),
+    HEADERS_TIMEOUT_MS: milliseconds(10_000),
+    REQUEST_TIMEOUT_MS: milliseconds(300_000),
+    DOCS_ACCESS: z.preprocess(
+      (value) => (value === '' ? undefined : value),
+      z.enum(['public', 'admin']).optional(),
+    ),
+    METRICS_TOKEN: z.preprocess((value) => (value === '' ? undefined : value), secret(16).optional()),
 
     DATABASE_URL: optional,
     REDIS_URL: optional,
@@ -66,6 +113,7 @@ const environmentSchema = z
     INSTANCE_NUMBER: z.coerce.number().int().min(0).max(99).default(0),
     INSTANCE_MAX_ACCOUNTS: z.coerce.number().int().min(1).max(1000).default(50),
     INSTANCE_HOST: optional,
+    INSTANCE_BIND_HOST: optional,
     INSTANCE_LEASE_MS: milliseconds(10_000),
     INSTANCE_RENEW_MS: milliseconds(2_000),
     // Closing takes a second, and the guardian kills a second before the end.
@@ -106,7 +154,13 @@ const environmentSchema = z
     SANDBOX_PORT: port(8443),
     SANDBOX_CONTROL_PORT: port(3090),
 
+    ALLOW_PRIVATE_ADDRESSES: addressRanges,
+
     VAR_DIR: optional,
+  })
+  .refine((env) => env.NODE_ENV !== 'production' || env.ALLOW_PRIVATE_ADDRESSES !== everyAddress, {
+    path: ['ALLOW_PRIVATE_ADDRESSES'],
+    error: 'must name the ranges in production; true is for development',
   })
   .refine((env) => env.INSTANCE_RENEW_MS * 2 + env.INSTANCE_STOP_MARGIN_MS <= env.INSTANCE_LEASE_MS, {
     path: ['INSTANCE_LEASE_MS'],
@@ -121,7 +175,24 @@ const environmentSchema = z
     path: ['INSTANCE_TAKEOVER_MARGIN_MS'],
     error:
       'must be longer than INSTANCE_RENEW_MS, or a database that was away for a moment moves every account',
+  })
+  .refine((env) => env.HEADERS_TIMEOUT_MS <= env.REQUEST_TIMEOUT_MS, {
+    path: ['HEADERS_TIMEOUT_MS'],
+    error: 'must not be longer than REQUEST_TIMEOUT_MS, which is for the whole request',
   });
+
+function isProxy(text: string): boolean {
+  if (['loopback', 'linklocal', 'uniquelocal'].includes(text)) return true;
+  const [address = '', bits, ...more] = text.split('/');
+  const longest = { 4: 32, 6: 128 }[isIP(address)];
+  if (longest === undefined || more.length > 0) return false;
+  // Of /0 everybody would be a proxy, and anybody could claim to be anybody.
+  return bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) >= 1 && Number(bits) <= longest);
+}
+
+function isOrigin(text: string): boolean {
+  return /^https?:/.test(text) && URL.canParse(text) && new URL(text).origin === text;
+}
 
 type Environment = z.infer<typeof environmentSchema>;
 
@@ -184,7 +255,22 @@ function toConfig(env: Environment, envFile: string | null, varDir: string, serv
     envFile,
     environment: env.NODE_ENV,
     logLevel: env.LOG_LEVEL,
-    http: { host: env.HOST, port: env.PORT },
+    http: {
+      host: env.HOST,
+      port: env.PORT,
+      /** Whose `X-Forwarded-For` is believed. */
+      trustedProxies: env.TRUSTED_PROXIES,
+      /** Whose pages may call the API from a browser. */
+      corsOrigins: env.CORS_ORIGINS,
+      /** Requests a minute; 0 is without limit. */
+      rateLimitPerKey: env.RATE_LIMIT_PER_KEY,
+      /** Requests a minute from one address that carry no key, or a wrong one; 0 is without limit. */
+      rateLimitPerAddress: env.RATE_LIMIT_PER_IP,
+      headersTimeoutMs: env.HEADERS_TIMEOUT_MS,
+      requestTimeoutMs: env.REQUEST_TIMEOUT_MS,
+      /** Who may read `/docs` and `/openapi.json`. */
+      docsAccess: env.DOCS_ACCESS ?? (env.NODE_ENV === 'production' ? 'admin' : 'public'),
+    },
     database: {
       url:
         env.DATABASE_URL ??
@@ -196,9 +282,13 @@ function toConfig(env: Environment, envFile: string | null, varDir: string, serv
         env.REDIS_URL ??
         `redis://:${encodeURIComponent(env.EMBEDDED_PASSWORD)}@127.0.0.1:${env.EMBEDDED_REDIS_PORT}`,
     },
+    /** Ranges of private addresses that URLs given by tenants may lead to. */
+    allowedPrivateAddresses: env.ALLOW_PRIVATE_ADDRESSES as readonly string[],
     adminApiKey: env.ADMIN_API_KEY,
     internalApiKey: env.INTERNAL_API_KEY,
     appKey: env.APP_KEY,
+    /** Opens `/metrics`, and nothing else. */
+    metricsToken: env.METRICS_TOKEN,
     /** What is not set here is left as it is in the row of this server. */
     server: {
       id: serverId,
@@ -218,7 +308,8 @@ function toConfig(env: Environment, envFile: string | null, varDir: string, serv
     instance: {
       id: `${serverId}.instance_${String(env.INSTANCE_NUMBER).padStart(2, '0')}`,
       count: env.INSTANCES,
-      host: env.HOST,
+      /** Where it listens. */
+      host: env.INSTANCE_BIND_HOST ?? env.HOST,
       number: env.INSTANCE_NUMBER,
       url: `http://${callableHost(env)}:${env.INSTANCE_BASE_PORT + env.INSTANCE_NUMBER}`,
       port: env.INSTANCE_BASE_PORT + env.INSTANCE_NUMBER,
@@ -307,7 +398,7 @@ function isExecutable(path: string): boolean {
   }
 }
 
-const secretPaths = new Set(['adminApiKey', 'internalApiKey', 'appKey']);
+const secretPaths = new Set(['adminApiKey', 'internalApiKey', 'appKey', 'metricsToken']);
 
 /** The settings as `config:show` prints them: secrets and the passwords inside URLs are masked. */
 export function maskConfig(config: Config): Record<string, unknown> {

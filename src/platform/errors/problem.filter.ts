@@ -13,10 +13,11 @@ const frameworkCodes: Record<number, string> = {
   404: 'route.not_found',
   405: 'route.method_not_allowed',
   406: 'request.not_acceptable',
+  408: 'request.timeout',
   409: 'request.conflict',
   413: 'request.too_large',
   415: 'request.unsupported_media_type',
-  429: 'request.throttled',
+  431: 'request.headers_too_large',
   503: 'service.unavailable',
 };
 
@@ -40,17 +41,23 @@ export class ProblemFilter implements ExceptionFilter {
 
 /** Writes a problem as the whole answer. */
 export function sendProblem(response: Response, problem: Problem, requestId: string | undefined): void {
-  const body = {
-    type: `urn:flotilla:problem:${problem.code}`,
-    title: STATUS_CODES[problem.status] ?? 'Error',
-    status: problem.status,
-    code: problem.code,
-    detail: problem.message,
-    errors: problem.errors,
+  const retryAfter = problem.retryAfterSeconds ?? (problem.status === 503 ? 1 : undefined);
+  if (retryAfter !== undefined) response.set('Retry-After', String(retryAfter));
+  const body = JSON.stringify(problemBody(problem, requestId));
+  response.status(problem.status).type('application/problem+json').send(body);
+}
+
+/** A problem as RFC 9457 wants it. */
+export function problemBody({ status, code, message, errors }: Problem, requestId: string | undefined) {
+  return {
+    type: `urn:flotilla:problem:${code}`,
+    title: STATUS_CODES[status] ?? 'Error',
+    status,
+    code,
+    detail: message,
+    errors,
     requestId,
   };
-  if (problem.status === 503) response.set('Retry-After', '1');
-  response.status(problem.status).type('application/problem+json').send(JSON.stringify(body));
 }
 
 function toProblem(exception: unknown): Problem {

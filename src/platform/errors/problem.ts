@@ -14,6 +14,8 @@ export class Problem extends Error {
     readonly code: string,
     detail: string,
     readonly errors?: FieldError[],
+    /** When the same call may succeed, as `Retry-After`. */
+    readonly retryAfterSeconds?: number,
   ) {
     super(detail);
     this.name = new.target.name;

@@ -2,19 +2,45 @@ import { randomUUID } from 'node:crypto';
 import { ValidationPipe, type INestApplication } from '@nestjs/common';
 import type { NestExpressApplication } from '@nestjs/platform-express';
 import type { ValidationError } from 'class-validator';
-import type { NextFunction, Request, Response } from 'express';
+import { json, type NextFunction, type Request, type RequestHandler, type Response } from 'express';
 import { Problem, ValidationFailed, type FieldError } from '../errors/problem.js';
 import { ProblemFilter, sendProblem } from '../errors/problem.filter.js';
 import { logContext, type Logger } from '../logging/logger.js';
+import { hardenServer, type HttpTimeouts } from './http-server.js';
+import type { SignedCalls } from './internal.guard.js';
+import { securityHeaders } from './security-headers.js';
 
-/** Room for 1,000 messages of a batch; a single text is bounded by its own rule. */
-const bodyLimit = '8mb';
+/** More than any single thing of the contract needs: a text of 65,536 characters with each of them escaped is 400 kB. */
+const bodyLimit = '1mb';
+/** For the routes that say so: room for 1,000 messages of a batch, or for a small file in base64. */
+const largeBodyLimit = '8mb';
 
-/** What every HTTP-speaking role shares: request ids, access log, well-formed bodies, problem+json. */
-export function configureHttp(app: INestApplication, logger: Logger): void {
-  const express = app as NestExpressApplication;
+/** What roles do differently. */
+export interface HttpOptions {
+  /** The paths whose JSON may be large. */
+  largeBodies?: string[];
+  /** Middleware that refuses a request before its body is read, made when the services are there. */
+  beforeBody?: (app: NestExpressApplication) => RequestHandler[];
+  /** Sees each JSON body as it is on the wire. */
+  seeBody?: SignedCalls['seeBody'];
+  /** Middleware right behind the reading of the body. */
+  afterBody?: RequestHandler[];
+  /** Whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed, as Express names them; nobody's unless given. */
+  trustedProxies?: string[];
+}
+
+/** What every HTTP-speaking role shares: request ids, access log, security headers, well-formed bodies, problem+json. */
+export function configureHttp(
+  app: NestExpressApplication,
+  logger: Logger,
+  timeouts: HttpTimeouts,
+  { largeBodies = [], beforeBody, seeBody, afterBody = [], trustedProxies = [] }: HttpOptions,
+): void {
+  const express = app;
+  hardenServer(app.getHttpServer(), timeouts);
   express.disable('x-powered-by');
   express.set('query parser', 'simple');
+  express.set('trust proxy', trustedProxies);
   express.use((request: IdentifiedRequest, response: Response, next: NextFunction) => {
     const given = request.headers['x-request-id'];
     request.id = typeof given === 'string' && /^[\w.-]{1,100}$/.test(given) ? given : randomUUID();
@@ -22,7 +48,11 @@ export function configureHttp(app: INestApplication, logger: Logger): void {
     logContext.run({ requestId: request.id }, next);
   });
   if (logger.isLevelEnabled('debug')) express.use(logRequests(logger));
-  express.useBodyParser('json', { limit: bodyLimit });
+  express.use(securityHeaders);
+  for (const middleware of beforeBody?.(app) ?? []) express.use(middleware);
+  if (largeBodies.length > 0) express.use(largeBodies, json({ limit: largeBodyLimit, verify: seeBody }));
+  express.use(json({ limit: bodyLimit, verify: seeBody }));
+  for (const middleware of afterBody) express.use(middleware);
   express.use(checkBody);
   app.useGlobalFilters(new ProblemFilter(logger));
   app.enableShutdownHooks();

@@ -1,26 +1,68 @@
-import { CanActivate, ExecutionContext, Inject, Injectable } from '@nestjs/common';
-import { createHash, timingSafeEqual } from 'node:crypto';
-import type { Request } from 'express';
-import type { Config } from '../config/config.js';
-import { CONFIG } from '../config/config.module.js';
-import { Problem } from '../errors/problem.js';
+import { type CanActivate, type ExecutionContext, Injectable } from '@nestjs/common';
+import type { NextFunction, Request, RequestHandler, Response } from 'express';
+import type { IncomingMessage } from 'node:http';
+import { type CallVerifier, CallRefused, hashBody } from './signed-calls.js';
 
-/** Lets only the project's own programs in: they know `INTERNAL_API_KEY`. */
+type SignedRequest = IncomingMessage & {
+  /** Set once the signature was found right: the hash that its body must have. */
+  signedBodyHash?: string;
+  bodyHash?: string;
+  /** Set once the body was found to be the one that was signed. */
+  isSigned?: boolean;
+};
+
+/** What says whether a process lives is open to those that watch it; it tells counts, and nothing of any tenant. */
+const openPaths = new Set(['/health', '/health/live', '/health/ready']);
+
+/** Lets only the project's own programs in: {@link signedCalls} has found the call signed with `INTERNAL_API_KEY`. */
 @Injectable()
 export class InternalGuard implements CanActivate {
-  private readonly expected: Buffer;
-
-  constructor(@Inject(CONFIG) config: Config) {
-    this.expected = digest(`Bearer ${config.internalApiKey}`);
-  }
-
   canActivate(context: ExecutionContext): boolean {
-    const { headers } = context.switchToHttp().getRequest<Request>();
-    if (timingSafeEqual(digest(headers.authorization ?? ''), this.expected)) return true;
-    throw new Problem(401, 'auth.required', 'This is for the other programs of Flotilla only.');
+    if (context.switchToHttp().getRequest<SignedRequest>().isSigned) return true;
+    throw new CallRefused('unsigned', 'This is for the other programs of Flotilla only: it must be signed.');
   }
 }
 
-function digest(text: string): Buffer {
-  return createHash('sha256').update(text).digest();
+/**
+ * Closes a whole server but for its health to everybody except the project's own programs, whatever its routes say.
+ * @param audience the URL under which the other programs know this server
+ */
+export function signedCalls(verifier: CallVerifier, audience: string): SignedCalls {
+  return {
+    beforeBody: (request: Request & SignedRequest, response: Response, next: NextFunction) => {
+      if (openPaths.has(request.path)) {
+        next();
+        return;
+      }
+      const { method, originalUrl: path } = request;
+      try {
+        request.signedBodyHash = verifier.verify(request.headers.authorization, { method, audience, path });
+      } catch (error) {
+        // What a stranger still sends is not waited for.
+        response.set('Connection', 'close');
+        next(error);
+        return;
+      }
+      next();
+    },
+    seeBody: (request: SignedRequest, _response, body) => {
+      request.bodyHash = hashBody(body);
+    },
+    afterBody: (request: Request & SignedRequest, _response: Response, next: NextFunction) => {
+      if (request.signedBodyHash === undefined) {
+        next();
+        return;
+      }
+      request.isSigned = (request.bodyHash ?? hashBody('')) === request.signedBodyHash;
+      if (request.isSigned) next();
+      else next(new CallRefused('wrong_signature', 'The body is not the one that was signed.'));
+    },
+  };
+}
+
+/** What is to run before, at and after the reading of a JSON body. */
+export interface SignedCalls {
+  beforeBody: RequestHandler;
+  seeBody: (request: IncomingMessage, response: unknown, body: Buffer) => void;
+  afterBody: RequestHandler;
 }

@@ -1,7 +1,10 @@
 import type { OpenAPIObject } from '@nestjs/swagger';
 import { STATUS_CODES } from 'node:http';
+import { problemBody } from '../errors/problem.filter.js';
 import { Problem } from '../errors/problem.js';
+import { KeyInUrl } from './key-in-url.js';
 import { exampleOf, type Schema } from './openapi-examples.js';
+import { RateLimitExceeded } from './rate-limit.js';
 
 /** What a route says of itself that the swagger module does not know of. */
 export interface RouteFacts {
@@ -31,15 +34,13 @@ export function operationsOf(
 
 /** What may come before any route is reached, or when something is away. */
 const everywhere = [
+  new KeyInUrl('a parameter key'),
   new Problem(400, 'request.malformed', 'The request is not well-formed HTTP, JSON, or an id in it is none.'),
   new Problem(500, 'internal.error', 'Something went wrong on our side. The request id finds it in the log.'),
   new Problem(503, 'service.unavailable', 'PostgreSQL does not answer right now. Try again.'),
 ];
-const ofThrottling = new Problem(
-  429,
-  'request.throttled',
-  'Too many requests. Retry-After says when to go on.',
-);
+const ofKeys = new RateLimitExceeded('This API key has made too many requests.', 12);
+const exampleRequestId = '0f3c7a52-6f0e-4a83-9c55-3f6a1f0c8a11';
 const ofInput = new Problem(400, 'validation.failed', 'text: must not be empty', [
   { path: 'text', message: 'must not be empty' },
 ]);
@@ -80,7 +81,10 @@ export function completeDocument(
   components.examples = Object.fromEntries(
     [...codes.values()]
       .sort((a, b) => a.code.localeCompare(b.code))
-      .map((problem) => [problem.code, { summary: problem.message, value: toBody(problem) }]),
+      .map((problem) => [
+        problem.code,
+        { summary: problem.message, value: problemBody(problem, exampleRequestId) },
+      ]),
   );
 }
 
@@ -171,7 +175,7 @@ function addProblems(
   const hasInput = (operation.parameters?.length ?? 0) > 0 || operation.requestBody !== undefined;
   const problems = [
     ...everywhere,
-    ...(facts.isPublic ? [] : [ofThrottling]),
+    ...(facts.isPublic ? [] : [ofKeys]),
     ...(hasInput ? [ofInput] : []),
     ...(operation.requestBody ? ofBodies : []),
     ...facts.problems,
@@ -227,17 +231,5 @@ function problemSchema(): Schema {
       requestId: { type: 'string', description: 'Finds the request in the log; also in X-Request-Id.' },
     },
     required: ['type', 'title', 'status', 'code', 'detail'],
-  };
-}
-
-function toBody({ status, code, message, errors }: Problem): object {
-  return {
-    type: `urn:flotilla:problem:${code}`,
-    title: STATUS_CODES[status] ?? 'Error',
-    status,
-    code,
-    detail: message,
-    ...(errors && Array.isArray(errors) ? { errors } : {}),
-    requestId: '0f3c7a52-6f0e-4a83-9c55-3f6a1f0c8a11',
   };
 }

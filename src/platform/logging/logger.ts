@@ -11,33 +11,52 @@ export interface LogContext {
 
 export const logContext = new AsyncLocalStorage<LogContext>();
 
-/** Paths whose values never reach a log. */
-const redact = [
-  'req.headers.authorization',
-  'req.headers["x-api-key"]',
-  'req.headers.cookie',
-  '*.key',
-  '*.text',
-  '*.qr',
-  '*.pairingCode',
+/** Names of fields whose values never reach a log, at the top of a line and one level below. */
+const secretFields = [
+  'authorization',
+  'cookie',
+  'key',
+  'secret',
+  'password',
+  'text',
+  'caption',
+  'body',
+  'qr',
+  'pairingCode',
 ];
+const redact = ['req.headers.authorization', 'req.headers["x-api-key"]', 'req.headers.cookie'].concat(
+  secretFields.flatMap((name) => [name, `*.${name}`]),
+);
+const censor = '[redacted]';
+/** What the keys of Flotilla look like. The last line of defence: wherever in a line one stands, it is masked. */
+const keyLike = /\bfl[aik]_[\w-]{16,}/g;
 
 export type Logger = PinoLogger;
 
 /**
  * One JSON line an entry on standard output, which supervisord writes to the program's log file; on standard error where
- * standard output is for what somebody asked.
+ * standard output is for what somebody asked. `secrets` are masked wherever they stand.
  */
-export function createLogger(role: string, level: string, { toStderr = false } = {}): Logger {
+export function createLogger(
+  role: string,
+  level: string,
+  { toStderr = false, secrets = [] }: { toStderr?: boolean; secrets?: (string | undefined)[] } = {},
+): Logger {
+  // As they are written inside a line of JSON.
+  const known = secrets.flatMap((secret) => (secret ? [JSON.stringify(secret).slice(1, -1)] : []));
   return pino(
     {
       level,
       base: { role, pid: process.pid },
       timestamp: pino.stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ level: label }) },
-      redact: { paths: redact, censor: '[redacted]' },
+      redact: { paths: redact, censor },
       serializers: { err: describeError },
       mixin: () => ({ ...logContext.getStore() }),
+      hooks: {
+        streamWrite: (line) =>
+          known.reduce((text, secret) => text.replaceAll(secret, censor), line.replace(keyLike, censor)),
+      },
     },
     pino.destination({ fd: toStderr ? 2 : 1, sync: true }),
   );

@@ -1,0 +1,70 @@
+import { randomUUID } from 'node:crypto';
+import type { Server } from 'node:http';
+import type { Socket } from 'node:net';
+import { Problem } from '../errors/problem.js';
+import { problemBody } from '../errors/problem.filter.js';
+
+/** How long a caller may take. Milliseconds. */
+export interface HttpTimeouts {
+  /** Until its headers are there. */
+  headersTimeoutMs: number;
+  /** Until its body is there too. */
+  requestTimeoutMs: number;
+}
+
+/** Longer than reverse proxies keep theirs, so that none sends a request into a connection that we are closing. */
+const keepAliveMs = 75_000;
+const headersAtMost = 100;
+
+/** Bounds what one connection may take of the process, and answers as a problem what never becomes a request. */
+export function hardenServer(server: Server, { headersTimeoutMs, requestTimeoutMs }: HttpTimeouts): void {
+  server.headersTimeout = headersTimeoutMs;
+  server.requestTimeout = requestTimeoutMs;
+  server.keepAliveTimeout = keepAliveMs;
+  server.maxHeadersCount = headersAtMost;
+  // Read when it begins to listen; Node looks every thirty seconds otherwise.
+  Object.assign(server, { connectionsCheckingInterval: Math.min(5_000, headersTimeoutMs) });
+  server.on(
+    'clientError',
+    (error: NodeJS.ErrnoException, socket: Socket & { _httpMessage?: { headersSent: boolean } }) => {
+      if (error.code === 'ECONNRESET' || !socket.writable || socket._httpMessage?.headersSent) {
+        socket.destroy();
+        return;
+      }
+      const body = problemBody(problemOf(error.code, headersTimeoutMs, requestTimeoutMs), randomUUID());
+      const text = JSON.stringify(body);
+      socket.end(
+        [
+          `HTTP/1.1 ${body.status} ${body.title}`,
+          'Content-Type: application/problem+json; charset=utf-8',
+          `Content-Length: ${Buffer.byteLength(text)}`,
+          `X-Request-Id: ${body.requestId}`,
+          'Connection: close',
+          '',
+          text,
+        ].join('\r\n'),
+      );
+    },
+  );
+}
+
+function problemOf(code: string | undefined, headersTimeoutMs: number, requestTimeoutMs: number): Problem {
+  switch (code) {
+    case 'HPE_HEADER_OVERFLOW':
+      return new Problem(
+        431,
+        'request.headers_too_large',
+        'The URL and headers of a request have 16 kB together.',
+      );
+    case 'HPE_CHUNK_EXTENSIONS_OVERFLOW':
+      return new Problem(413, 'request.too_large', 'The chunk extensions of this request are too long.');
+    case 'ERR_HTTP_REQUEST_TIMEOUT':
+      return new Problem(
+        408,
+        'request.timeout',
+        `The headers of a request must be there within ${headersTimeoutMs} ms, and all of it within ${requestTimeoutMs} ms.`,
+      );
+    default:
+      return new Problem(400, 'request.malformed', 'This is no HTTP/1.1 request.');
+  }
+}

@@ -1,0 +1,76 @@
+import { Inject, Injectable } from '@nestjs/common';
+import type { Response } from 'express';
+import type { Config } from '../platform/config/config.js';
+import { CONFIG } from '../platform/config/config.module.js';
+import { Problem } from '../platform/errors/problem.js';
+import { networkOf, RateLimit } from '../platform/http/rate-limit.js';
+import type { Principal } from './authentication.service.js';
+import { hashKey } from './workspaces.service.js';
+
+/** How long a key that was right may go on from its address while others guess from there. */
+const trustedForMs = 3_600_000;
+const trustedAtMost = 10_000;
+const loginsPerMinute = 10;
+
+/** How often keys may be used, and guessed. */
+@Injectable()
+export class RateLimits {
+  private readonly requests: RateLimit;
+  private readonly failures: RateLimit;
+  private readonly logins: RateLimit;
+  /** Which keys were right from which address, until when. */
+  private readonly trusted = new Map<string, number>();
+
+  constructor(@Inject(CONFIG) { http }: Config) {
+    this.requests = new RateLimit('key', http.rateLimitPerKey, 'This API key has made too many requests.');
+    this.failures = new RateLimit(
+      'address',
+      http.rateLimitPerAddress,
+      'Your address has made too many requests without a key or with a wrong one.',
+    );
+    this.logins = new RateLimit('login', loginsPerMinute, 'There were too many attempts to log in.');
+  }
+
+  /** Counts a request of somebody who is known. @throws RateLimitExceeded */
+  count(principal: Principal, response: Response): Promise<void> {
+    return this.requests.take(principal.kind === 'admin' ? 'admin' : principal.keyId, response);
+  }
+
+  /** Counts an attempt to log in with a browser. @throws RateLimitExceeded */
+  countLogin(ip: string, response: Response): Promise<void> {
+    return this.logins.take(networkOf(ip), response);
+  }
+
+  /**
+   * Tries whether a key is right, which an address may get wrong only so often. A key that has been right from there goes on
+   * whatever others try: behind one proxy or router are many.
+   * @param check throws a problem with status 401 when the key is wrong
+   * @throws RateLimitExceeded, and what `check` throws
+   */
+  async guess<Found>(
+    ip: string,
+    key: string | undefined,
+    check: () => Found | Promise<Found>,
+  ): Promise<Found> {
+    const network = networkOf(ip);
+    const pair = key === undefined ? undefined : `${network} ${hashKey(key).toString('base64')}`;
+    const isTrusted = pair !== undefined && (this.trusted.get(pair) ?? 0) > Date.now();
+    if (!isTrusted) await this.failures.assertLeft(network);
+    try {
+      const found = await check();
+      if (pair !== undefined && !isTrusted) this.trust(pair);
+      return found;
+    } catch (error) {
+      if (error instanceof Problem && error.status === 401) {
+        if (pair !== undefined) this.trusted.delete(pair);
+        await this.failures.take(network);
+      }
+      throw error;
+    }
+  }
+
+  private trust(pair: string): void {
+    if (this.trusted.size >= trustedAtMost) this.trusted.clear();
+    this.trusted.set(pair, Date.now() + trustedForMs);
+  }
+}

@@ -1,0 +1,286 @@
+import { createSocket, type Socket } from 'node:dgram';
+import dns from 'node:dns';
+import { once } from 'node:events';
+import { createServer, type RequestListener } from 'node:http';
+import { type AddressInfo, createServer as createTcpServer, type Socket as TcpSocket } from 'node:net';
+import { text } from 'node:stream/consumers';
+import { gzipSync } from 'node:zlib';
+import fc from 'fast-check';
+import { afterEach, describe, expect, it } from 'vitest';
+import { isPublicAddress } from '../../src/platform/http/public-address.js';
+import {
+  AddressNotPublic,
+  HostUnreachable,
+  publicFetch,
+  ResponseTooLarge,
+  ResponseTooLate,
+  toPublicUrl,
+  UrlNotUsable,
+} from '../../src/platform/http/public-fetch.js';
+
+const loopback = ['127.0.0.0/8', '::1/128'];
+const closers: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const close of closers.splice(0).reverse()) await close();
+});
+
+async function server(answer: RequestListener): Promise<string> {
+  const http = createServer(answer).listen(0, '127.0.0.1');
+  await once(http, 'listening');
+  closers.push(() => {
+    http.closeAllConnections();
+    http.close();
+  });
+  return `http://127.0.0.1:${(http.address() as AddressInfo).port}`;
+}
+
+/** A server that says what no HTTP library would. */
+async function rawServer(answer: (socket: TcpSocket) => void): Promise<string> {
+  const sockets = new Set<TcpSocket>();
+  const tcp = createTcpServer((socket) => {
+    sockets.add(socket);
+    socket.on('error', () => undefined);
+    answer(socket);
+  }).listen(0, '127.0.0.1');
+  await once(tcp, 'listening');
+  closers.push(() => {
+    for (const socket of sockets) socket.destroy();
+    tcp.close();
+  });
+  return `http://127.0.0.1:${(tcp.address() as AddressInfo).port}`;
+}
+
+/** A name server that has these IPv4 addresses for every name, a different set each time it is asked. */
+async function nameServer(...answers: string[][]): Promise<{ asked: () => number }> {
+  let asked = 0;
+  const socket: Socket = createSocket('udp4');
+  socket.on('message', (query, peer) => {
+    const questionEnd = query.indexOf(0, 12) + 5;
+    const isIPv4 = query.readUInt16BE(questionEnd - 4) === 1;
+    const addresses = isIPv4 ? answers[Math.min(asked++, answers.length - 1)]! : [];
+    const header = Buffer.from(query.subarray(0, 12));
+    header.writeUInt16BE(0x8180, 2);
+    header.writeUInt16BE(addresses.length, 6);
+    header.fill(0, 8);
+    const records = addresses.map((address) =>
+      Buffer.from([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4, ...address.split('.').map(Number)]),
+    );
+    socket.send(
+      Buffer.concat([header, query.subarray(12, questionEnd), ...records]),
+      peer.port,
+      peer.address,
+    );
+  });
+  socket.bind(0, '127.0.0.1');
+  await once(socket, 'listening');
+  const before = dns.getServers();
+  dns.setServers([`127.0.0.1:${socket.address().port}`]);
+  closers.push(() => {
+    dns.setServers(before);
+    socket.close();
+  });
+  return { asked: () => asked };
+}
+
+const get = (url: string, options: Partial<Parameters<typeof publicFetch>[1]> = {}) =>
+  publicFetch(url, { method: 'GET', timeoutMs: 5_000, maxBytes: 1_000, allowPrivate: loopback, ...options });
+
+describe('addresses', () => {
+  it.each([
+    ...['0.0.0.0', '0.1.2.3', '10.0.0.1', '100.64.0.1', '100.100.100.200', '127.0.0.1', '127.255.255.254'],
+    ...['169.254.169.254', '172.16.0.1', '172.31.255.255', '192.0.0.192', '192.168.1.1', '198.18.0.1'],
+    ...['224.0.0.1', '239.255.255.255', '240.0.0.1', '255.255.255.255', '168.63.129.16'],
+    ...['::', '::1', 'fe80::1', 'fec0::1', 'fc00::1', 'fd00:ec2::254', 'ff02::1', '::ffff:127.0.0.1'],
+    ...[
+      '::ffff:7f00:1',
+      '::ffff:8.8.8.8',
+      '::127.0.0.1',
+      '64:ff9b::7f00:1',
+      '64:ff9b:1::a00:1',
+      '2002:7f00:1::',
+    ],
+    ...['2001::1', '2001:db8::1', '100::1', '5f00::1', '', 'localhost', '1.2.3.4.5', 'fe80::1%eth0'],
+  ])('%s is not public', (address) => {
+    expect(isPublicAddress(address)).toBe(false);
+  });
+
+  it.each(['1.1.1.1', '8.8.8.8', '172.32.0.1', '100.128.0.1', '2606:4700::1111', '2a00:1450::1'])(
+    '%s is public',
+    (address) => {
+      expect(isPublicAddress(address)).toBe(true);
+    },
+  );
+
+  it('never takes a private IPv4 address for public, however IPv6 wraps it', () => {
+    const privateAddress = fc
+      .tuple(fc.constantFrom([10], [127], [192, 168], [169, 254]), fc.array(fc.nat(255), { minLength: 4 }))
+      .map(([start, rest]) => [...start, ...rest].slice(0, 4));
+    fc.assert(
+      fc.property(
+        privateAddress,
+        fc.constantFrom('::ffff:', '::', '64:ff9b::', '2002:'),
+        ([a, b, c, d], wrap) => {
+          const hex = `${((a! << 8) | b!).toString(16)}:${((c! << 8) | d!).toString(16)}`;
+          return !isPublicAddress(`${wrap}${hex}${wrap === '2002:' ? '::' : ''}`);
+        },
+      ),
+    );
+  });
+
+  it('lets through what the operator has allowed, and nothing beside', () => {
+    expect(isPublicAddress('10.1.2.3', ['10.1.0.0/16'])).toBe(true);
+    expect(isPublicAddress('::ffff:10.1.2.3', ['10.1.0.0/16'])).toBe(true);
+    expect(isPublicAddress('10.2.2.3', ['10.1.0.0/16'])).toBe(false);
+    expect(isPublicAddress('fd00::1', ['10.1.0.0/16'])).toBe(false);
+  });
+});
+
+describe('URLs', () => {
+  it.each(['', 'nonsense', '/path', 'ftp://example.com', 'file:///etc/passwd', 'javascript:alert(1)'])(
+    '%s cannot be called',
+    (url) => {
+      expect(() => toPublicUrl(url, [])).toThrow(UrlNotUsable);
+    },
+  );
+
+  it('holds no credentials and has an end', () => {
+    expect(() => toPublicUrl('https://user:pass@example.com', [])).toThrow('user name or password');
+    expect(() => toPublicUrl('https://user@example.com', [])).toThrow('user name or password');
+    expect(() => toPublicUrl(`https://example.com/${'x'.repeat(2_048)}`, [])).toThrow('longer than');
+  });
+
+  it.each(['http://127.0.0.1', 'http://0x7f.1', 'http://2130706433', 'http://0177.0.0.1', 'http://[::1]:80'])(
+    '%s is this machine, in whatever notation',
+    (url) => {
+      expect(() => toPublicUrl(url, [])).toThrow(AddressNotPublic);
+      expect(toPublicUrl(url, loopback).protocol).toBe('http:');
+    },
+  );
+});
+
+describe('a public fetch', () => {
+  it('gives status, headers and body', async () => {
+    const url = await server((request, response) => {
+      response.writeHead(418, { 'x-seen': `${request.method} ${request.headers['x-sent']}` });
+      request.pipe(response);
+    });
+    const answer = await get(url, { method: 'POST', headers: { 'x-sent': 'yes' }, body: 'hello' });
+    expect(answer).toMatchObject({ status: 418, headers: { 'x-seen': 'POST yes' } });
+    expect(await text(answer.body)).toBe('hello');
+  });
+
+  it('reaches no private address by a name, and no name that also has one', async () => {
+    const calls: string[] = [];
+    const port = new URL(await server((request) => calls.push(request.url!))).port;
+    await nameServer(['127.0.0.1'], ['8.8.8.8', '127.0.0.1']);
+    for (let time = 0; time < 2; time += 1) {
+      await expect(get(`http://innocent.test:${port}/`, { allowPrivate: [] })).rejects.toThrow(
+        AddressNotPublic,
+      );
+    }
+    expect(calls).toEqual([]);
+  });
+
+  it('checks the very addresses that it connects to: a name that changes gains nothing', async () => {
+    const calls: string[] = [];
+    const port = new URL(await server((request) => calls.push(request.url!))).port;
+    // Public for whoever looks first, private for whoever looks again. (192.0.2.1 stands in for public: it leads nowhere.)
+    const names = await nameServer(['192.0.2.1'], ['127.0.0.1']);
+    const [first] = await dns.promises.resolve4('rebinding.test');
+    expect(first).toBe('192.0.2.1');
+    await expect(get(`http://rebinding.test:${port}/`, { allowPrivate: [] })).rejects.toThrow(
+      AddressNotPublic,
+    );
+    expect(names.asked()).toBe(2);
+    expect(calls).toEqual([]);
+  });
+
+  it('names a host that is not known', async () => {
+    await nameServer([]);
+    await expect(get('http://nobody.test/', { allowPrivate: [] })).rejects.toThrow('has no address');
+  });
+
+  it('follows no redirect', async () => {
+    let calls = 0;
+    const url = await server((_request, response) => {
+      calls += 1;
+      response.writeHead(302, { location: 'http://169.254.169.254/latest/meta-data/' }).end();
+    });
+    expect(await get(url)).toMatchObject({ status: 302 });
+    expect(calls).toBe(1);
+  });
+
+  it('gives up on a server that never answers', async () => {
+    const url = await server(() => undefined);
+    await expect(get(url, { timeoutMs: 200 })).rejects.toThrow(ResponseTooLate);
+  });
+
+  it('gives up on a body that drips', async () => {
+    const url = await server((_request, response) => {
+      const drip = setInterval(() => response.write('.'), 20);
+      response.on('close', () => clearInterval(drip));
+    });
+    const { body } = await get(url, { timeoutMs: 400 });
+    await expect(text(body)).rejects.toThrow(ResponseTooLate);
+  });
+
+  it('stops reading a body without end', async () => {
+    let written = 0;
+    const url = await server((_request, response) => {
+      const more = () => {
+        while (!response.destroyed && response.write('x'.repeat(16_384))) written += 16_384;
+      };
+      response.on('drain', more);
+      more();
+    });
+    const { body } = await get(url);
+    await expect(text(body)).rejects.toThrow(ResponseTooLarge);
+    expect(written).toBeLessThan(64 * 1_024 * 1_024);
+  });
+
+  it('reads nothing of an answer that announces too much', async () => {
+    const url = await rawServer((socket) =>
+      socket.once('data', () => socket.write('HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n')),
+    );
+    await expect(get(url)).rejects.toThrow(ResponseTooLarge);
+  });
+
+  it('notices an answer that is shorter than announced', async () => {
+    const url = await rawServer((socket) =>
+      socket.once('data', () => socket.end('HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nshort')),
+    );
+    const { body } = await get(url);
+    await expect(text(body)).rejects.toThrow(HostUnreachable);
+  });
+
+  it('takes no more of an answer than it announced', async () => {
+    const url = await rawServer((socket) =>
+      socket.once('data', () => socket.end('HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello and more')),
+    );
+    const { body } = await get(url);
+    expect(await text(body)).toBe('hello');
+  });
+
+  it('does not decompress', async () => {
+    const bomb = gzipSync(Buffer.alloc(900_000));
+    const url = await server((_request, response) =>
+      response.writeHead(200, { 'content-encoding': 'gzip' }).end(bomb),
+    );
+    const { body } = await get(url);
+    expect((await text(body)).length).toBeLessThan(1_000);
+  });
+
+  it.each([
+    ['nothing but noise', 'SSH-2.0-OpenSSH_9.6\r\n'],
+    ['headers without end', `HTTP/1.1 200 OK\r\n${'X-Long: yes\r\n'.repeat(5_000)}`],
+  ])('bears %s', async (_what, noise) => {
+    const url = await rawServer((socket) => socket.once('data', () => socket.write(noise)));
+    await expect(get(url)).rejects.toThrow(HostUnreachable);
+  });
+
+  it('says that nobody listens', async () => {
+    const url = await server(() => undefined);
+    await closers.pop()!();
+    await expect(get(url)).rejects.toThrow('it refuses connections');
+  });
+});
