@@ -3,6 +3,7 @@ import { GUARDS_METADATA } from '@nestjs/common/constants.js';
 import { ModulesContainer, NestFactory } from '@nestjs/core';
 import { DocumentBuilder, type OpenAPIObject, SwaggerModule } from '@nestjs/swagger';
 import { AdminGuard } from '../admin/admin.guard.js';
+import { MetricsGuard } from '../admin/metrics.guard.js';
 import { type Config, version } from '../platform/config/config.js';
 import { failuresOf } from '../platform/http/documentation.js';
 import { completeDocument, type RouteFacts } from '../platform/http/openapi.js';
@@ -107,6 +108,9 @@ export async function generateDocument(): Promise<string> {
   return `${JSON.stringify(describeApi(app), null, 2)}\n`;
 }
 
+/** Guards of their own, behind which only the admin comes. */
+const adminGuards: unknown[] = [AdminGuard, MetricsGuard];
+
 interface Handler {
   controller: object;
   method: object;
@@ -133,7 +137,7 @@ function handlersOf(app: INestApplication): Map<string, Handler> {
 function factsOf({ controller, method }: Handler): RouteFacts {
   const declared = accessOf(method, controller);
   const guards = (Reflect.getMetadata(GUARDS_METADATA, controller) ?? []) as unknown[];
-  const access: Access | undefined = guards.includes(AdminGuard) ? 'admin' : declared;
+  const access: Access | undefined = adminGuards.some((guard) => guards.includes(guard)) ? 'admin' : declared;
   const isPublic = access === 'public';
   const isScoped = access !== undefined && access !== 'admin' && !isPublic;
   return {

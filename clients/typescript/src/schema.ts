@@ -813,7 +813,7 @@ export interface paths {
         };
         /**
          * Figures in the text format of Prometheus; needs `METRICS_TOKEN` or the admin key.
-         * @description Needs no key.
+         * @description Needs the admin key.
          */
         get: operations["metrics.read"];
         put?: never;
@@ -4767,6 +4767,9 @@ export interface operations {
                 };
             };
             400: components["responses"]["auth.key_in_url-request.malformed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
