@@ -258,6 +258,9 @@ export async function ensureDatabase(settings) {
   const literal = `'${settings.embeddedPassword.replaceAll("'", "''")}'`;
   const rows = await query(url.href, [
     `do $$ begin if not exists (select from pg_roles where rolname = 'flotilla') then create role flotilla login createdb password ${literal}; end if; end $$`,
+    // The role by which PostgreSQL keeps workspaces apart: making roles is not for the programs themselves.
+    "do $$ begin if not exists (select from pg_roles where rolname = 'flotilla_tenant') then create role flotilla_tenant nologin; end if; end $$",
+    'grant flotilla_tenant to flotilla',
     "select 1 from pg_database where datname = 'flotilla'",
   ]);
   if (rows.length === 0) await query(url.href, ['create database flotilla owner flotilla']);

@@ -9,6 +9,8 @@ const line = [
   'workspaces',
   'events',
   'queues',
+  'media',
+  'webhooks',
   'instances',
   'accounts',
   'messages',

@@ -15,6 +15,7 @@ import type {
   ListAccountsQuery,
   UpdateAccountDto,
 } from './accounts.dto.js';
+import { LimitsService } from '../workspaces/limits.service.js';
 import { WorkspacesService } from '../workspaces/workspaces.service.js';
 import { AssignmentsService } from './assignments.service.js';
 import { PacingService } from './pacing.service.js';
@@ -80,16 +81,18 @@ export class AccountsService {
     private readonly instanceClient: InstanceClient,
     private readonly sandbox: SandboxClient,
     private readonly pacing: PacingService,
+    private readonly limits: LimitsService,
     workspaces: WorkspacesService,
   ) {
     workspaces.onDelete((workspaceId) => this.deleteAll(workspaceId));
   }
 
-  /** @throws InstanceNotFound when a named instance does not exist */
+  /** @throws InstanceNotFound when a named instance does not exist; AccountLimitReached */
   async create(workspaceId: string, wanted: CreateAccountDto): Promise<Account> {
     if (wanted.instanceId !== undefined) await this.instances.get(wanted.instanceId);
     const id = uuidv7();
     await this.database.transaction(async (manager) => {
+      await this.limits.assertRoomForAccount(manager, workspaceId);
       await manager.insert(Account, {
         id,
         workspaceId,

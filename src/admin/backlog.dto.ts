@@ -1,7 +1,7 @@
 import type { QueueName } from '../queues/queue-policies.js';
 
 /**
- * One queue. The `whatsapp-` ones are counted in PostgreSQL, since Redis holds their heads only; the others are in Redis, and
+ * One queue. The `whatsapp-` ones and `webhooks` are counted in PostgreSQL, since Redis holds their heads only; the others are in Redis, and
  * what it would say is null while it does not answer.
  */
 export class QueueBacklog {
@@ -12,7 +12,7 @@ export class QueueBacklog {
   delayed!: number | null;
   /** What is being done. */
   active!: number | null;
-  /** Failed jobs, and messages that failed or of which nobody can tell, until they are retried or forgotten. */
+  /** Failed jobs, messages that failed or of which nobody can tell, and dead deliveries of webhooks, until they are retried or forgotten. */
   failed!: number;
   /** How long the oldest that is due has waited, in seconds. */
   oldestSeconds!: number | null;

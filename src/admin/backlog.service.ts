@@ -6,6 +6,7 @@ import { FailedJobsService } from '../queues/failed-jobs.service.js';
 import { isLaneQueue, type QueueName, queueNames } from '../queues/queue-policies.js';
 import { QueueStates } from '../queues/queue-states.service.js';
 import { type JobCounts, QueuesService } from '../queues/queues.service.js';
+import { WebhookDeliveriesService } from '../webhooks/webhook-deliveries.service.js';
 import type { QueueBacklog } from './backlog.dto.js';
 
 /** Reads how much there is to do. */
@@ -16,25 +17,31 @@ export class BacklogService {
     private readonly queues: QueuesService,
     private readonly states: QueueStates,
     private readonly failedJobs: FailedJobsService,
+    private readonly webhooks: WebhookDeliveriesService,
   ) {}
 
   /** Every queue, in the order in which workers serve them. With a million messages waiting it takes some 0.2 s. */
   async read(): Promise<QueueBacklog[]> {
-    const ordinary = queueNames.filter((name) => !isLaneQueue(name));
-    const [lanes, paused, failed, ...counts] = await Promise.all([
+    // What Redis holds of the others are hints.
+    const ordinary: readonly QueueName[] = queueNames.filter((name) => !isLaneQueue(name) && name !== 'webhooks');
+    const [inDatabase, webhooks, paused, failed, ...counts] = await Promise.all([
       this.readLanes(),
+      this.webhooks.backlog(),
       this.states.pausedSince(),
       this.failedJobs.count(),
       ...ordinary.map((name) => this.queues.counts(name)),
     ]);
+    inDatabase.set('webhooks', webhooks);
     return queueNames.map((name) => {
-      const known = isLaneQueue(name) ? (lanes.get(name) ?? nothing) : counts[ordinary.indexOf(name)]!;
+      const known = ordinary.includes(name)
+        ? counts[ordinary.indexOf(name)]!
+        : (inDatabase.get(name) ?? nothing);
       return {
         name,
         waiting: known?.waiting ?? null,
         delayed: known?.delayed ?? null,
         active: known?.active ?? null,
-        failed: failed.get(name) ?? 0,
+        failed: (failed.get(name) ?? 0) + (name === 'webhooks' ? webhooks.dead : 0),
         oldestSeconds: known?.oldestSeconds ?? null,
         backlog: known ? known.waiting + known.delayed + known.active : null,
         pausedAt: paused.get(name)?.toISOString() ?? null,

@@ -4,7 +4,7 @@ import { timingSafeEqual } from 'node:crypto';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import { keyOf } from '../workspaces/auth.guard.js';
-import { hashKey } from '../workspaces/workspaces.service.js';
+import { hashKey } from '../workspaces/api-keys.service.js';
 import { AdminGuard } from './admin.guard.js';
 
 /** Lets in who watches, by `METRICS_TOKEN`, so that a monitoring system need not know the admin key; and the admin. */

@@ -7,6 +7,7 @@ import { accountStatuses } from '../accounts/account.entity.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import { WorkersService } from '../queues/workers.service.js';
+import { WebhookDeliveriesService } from '../webhooks/webhook-deliveries.service.js';
 import { BacklogService } from './backlog.service.js';
 
 /** How old figures of the database may be: several scrapers cost no more than one. */
@@ -24,12 +25,15 @@ export class MetricsService {
   private readonly failed: Gauge<'queue'>;
   private readonly workers: Gauge<'status'>;
   private readonly accounts: Gauge<'status'>;
+  private readonly deliveries: Gauge<'status'>;
+  private readonly attempts: Gauge<'outcome'>;
   private collected: { at: number; done: Promise<void> } | null = null;
 
   constructor(
     @InjectDataSource() private readonly database: DataSource,
     private readonly backlog: BacklogService,
     private readonly workersService: WorkersService,
+    private readonly webhooks: WebhookDeliveriesService,
     @Inject(LOGGER) private readonly logger: Logger,
   ) {
     collectDefaultMetrics({ register: this.registry });
@@ -59,6 +63,16 @@ export class MetricsService {
     );
     this.workers = this.gauge('workers', 'Workers that live, on all servers.', 'status');
     this.accounts = this.gauge('accounts', 'Accounts by status.', 'status');
+    this.deliveries = this.gauge(
+      'webhook_deliveries',
+      'Deliveries of webhooks that have not arrived: pending, failed (tried again), dead.',
+      'status',
+    );
+    this.attempts = this.gauge(
+      'webhook_attempts_total',
+      'Attempts to deliver by the webhooks that there are: delivered, failed.',
+      'outcome',
+    );
   }
 
   /** Express middleware that measures requests by their route: paths have ids in them, and are without end. */
@@ -84,11 +98,21 @@ export class MetricsService {
   }
 
   private async collect(): Promise<void> {
-    const gauges = [this.jobs, this.oldest, this.paused, this.failed, this.workers, this.accounts];
+    const gauges = [
+      this.jobs,
+      this.oldest,
+      this.paused,
+      this.failed,
+      this.workers,
+      this.accounts,
+      this.deliveries,
+      this.attempts,
+    ];
     try {
-      const [queues, workers, accounts] = await Promise.all([
+      const [queues, workers, webhooks, accounts] = await Promise.all([
         this.backlog.read(),
         this.workersService.listAlive(),
+        this.webhooks.count(),
         this.database.query('select status, count(*)::int as count from accounts group by status') as Promise<
           { status: string; count: number }[]
         >,
@@ -106,6 +130,10 @@ export class MetricsService {
       for (const { status } of workers) this.workers.inc({ status });
       for (const status of accountStatuses) this.accounts.set({ status }, 0);
       for (const { status, count } of accounts) this.accounts.set({ status }, count);
+      for (const status of ['pending', 'failed', 'dead'] as const)
+        this.deliveries.set({ status }, webhooks[status]);
+      this.attempts.set({ outcome: 'delivered' }, webhooks.attemptsDelivered);
+      this.attempts.set({ outcome: 'failed' }, webhooks.attemptsFailed);
       this.isDatabaseUp.set(1);
     } catch (error) {
       // Old figures would look like new ones.

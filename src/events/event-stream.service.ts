@@ -1,4 +1,5 @@
 import { Inject, Injectable, type OnApplicationShutdown } from '@nestjs/common';
+import { asPlatform } from '../platform/database/isolation.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import { compareCursors, EventsService, linkingEvents, type PublicEvent } from './events.service.js';
@@ -102,7 +103,8 @@ export class EventStream implements OnApplicationShutdown {
     if (this.timer || this.listeners.size === 0) return;
     this.timer = setTimeout(() => {
       this.timer = null;
-      void this.poll().finally(() => this.schedule());
+      // The first listener has caused it, but it serves them all.
+      void asPlatform(() => this.poll()).finally(() => this.schedule());
     }, pollMs);
   }
 

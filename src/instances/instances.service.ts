@@ -159,15 +159,12 @@ function countOf(what: 'reserved' | 'connected'): string {
     ${what === 'connected' ? `and a.status = 'ready'` : ''}`;
 }
 
-const loads = `select instance_id, count(*)::int as reserved, (count(*) filter (where status = 'ready'))::int as connected
-  from accounts where desired_state = 'connected' and instance_id is not null group by instance_id`;
-
 /** The instances that take accounts. */
 function readCandidates(manager: EntityManager): Promise<Candidate[]> {
   return manager.query(
     `select i.id, i.server_id as "serverId", i.max_accounts as "maxAccounts", i.turn,
        coalesce(l.reserved, 0) as reserved, coalesce(l.connected, 0) as connected
-     from instances i join servers s on s.id = i.server_id left join (${loads}) l on l.instance_id = i.id
+     from instances i join servers s on s.id = i.server_id left join instance_loads l on l.instance_id = i.id
      where i.status = 'active' and not i.is_draining and i.lease_expires_at > now() and s.is_enabled and s.is_healthy
      order by i.id`,
   );
@@ -176,9 +173,9 @@ function readCandidates(manager: EntityManager): Promise<Candidate[]> {
 function readServers(manager: EntityManager): Promise<ServerLoad[]> {
   return manager.query(
     `select s.id, s.environment, s.location, s.tags, s.priority, s.weight, s.response_time_ms as "responseTimeMs",
-       s.max_capacity as "maxCapacity", coalesce(sum(l.reserved), 0)::int + (select count(*)::int from accounts a
-         where a.pinned_server_id = s.id and a.instance_id is null and a.desired_state = 'connected') as reserved
-     from servers s left join instances i on i.server_id = s.id left join (${loads}) l on l.instance_id = i.id
+       s.max_capacity as "maxCapacity", coalesce(sum(l.reserved), 0)::int + coalesce(max(p.reserved), 0) as reserved
+     from servers s left join instances i on i.server_id = s.id left join instance_loads l on l.instance_id = i.id
+     left join pinned_loads p on p.server_id = s.id
      group by s.id`,
   );
 }

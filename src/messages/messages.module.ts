@@ -3,6 +3,7 @@ import { TypeOrmModule } from '@nestjs/typeorm';
 import { AccountsModule } from '../accounts/accounts.module.js';
 import { InstancesModule } from '../instances/instances.module.js';
 import { QueuesModule } from '../queues/queues.module.js';
+import { WorkspacesModule } from '../workspaces/workspaces.module.js';
 import { ClearingService } from './clearing.service.js';
 import { LanesService } from './lanes.service.js';
 import { MessageActionsService } from './message-actions.service.js';
@@ -11,7 +12,13 @@ import { OutcomesService } from './outcomes.service.js';
 import { MessagesService } from './messages.service.js';
 
 @Module({
-  imports: [TypeOrmModule.forFeature([Message]), AccountsModule, InstancesModule, QueuesModule],
+  imports: [
+    TypeOrmModule.forFeature([Message]),
+    AccountsModule,
+    InstancesModule,
+    QueuesModule,
+    WorkspacesModule,
+  ],
   providers: [MessagesService, MessageActionsService, LanesService, OutcomesService, ClearingService],
   exports: [
     MessagesService,

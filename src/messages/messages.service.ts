@@ -16,6 +16,7 @@ import { given } from '../platform/database/given.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import { QueuesService } from '../queues/queues.service.js';
+import { LimitsService, MessageLimitReached } from '../workspaces/limits.service.js';
 import { headOf } from './lanes.service.js';
 import { type RunSql, toMessage } from './message-rows.js';
 import { Message, priorities, whatsappIdOf } from './message.entity.js';
@@ -97,34 +98,49 @@ export class MessagesService {
     @InjectRepository(Message) private readonly messages: Repository<Message>,
     @InjectDataSource() private readonly database: DataSource,
     private readonly queues: QueuesService,
+    private readonly limits: LimitsService,
     @Inject(LOGGER) private readonly logger: Logger,
   ) {}
 
   /**
    * Accepts a message: from now on it is sent once, whatever dies. Works while Redis is down.
    * @param idempotencyKey the same key with the same request gives the first answer again
-   * @throws AccountNotFound, NoAccountReady, ValidationFailed, IdempotencyMismatch, IdempotencyInProgress
+   * @throws AccountNotFound, NoAccountReady, ValidationFailed, MessageLimitReached, IdempotencyMismatch,
+   * IdempotencyInProgress
    */
   async accept(workspaceId: string, wanted: SendMessageDto, idempotencyKey?: string): Promise<Message> {
     if (idempotencyKey !== undefined) return this.acceptOnce(workspaceId, wanted, idempotencyKey);
-    const accepted = await this.insert(
-      (text, values) => prepared(this.database, text, values),
-      workspaceId,
-      wanted,
-    );
-    this.kick(accepted);
-    return accepted.message;
+    const { messagesPerMinute: limit } = await this.limits.of(workspaceId);
+    await this.limits.takeMessage(workspaceId, limit);
+    try {
+      const accepted = await this.insert(
+        (text, values) => prepared(this.database, text, values),
+        workspaceId,
+        wanted,
+      );
+      this.kick(accepted);
+      return accepted.message;
+    } catch (error) {
+      await this.limits.giveBackMessages(workspaceId, limit, 1);
+      throw error;
+    }
   }
 
   /** Accepts up to 1,000 messages; each has its own outcome. */
   async acceptBatch(workspaceId: string, wanted: Record<string, unknown>[]): Promise<BatchItemResponse[]> {
+    const { messagesPerMinute: limit } = await this.limits.of(workspaceId);
     const items: BatchItemResponse[] = [];
     const heads: Accepted[] = [];
+    const granted = await this.limits.takeMessages(workspaceId, limit, wanted.length);
+    let used = 0;
     // One transaction: its one commit is what a thousand would have to wait for a thousand times.
-    await this.database.transaction(async (manager) => {
+    const outcome = this.database.transaction(async (manager) => {
       for (const [index, candidate] of wanted.entries()) {
         try {
-          const accepted = await this.insert(runIn(manager), workspaceId, await toSendMessageDto(candidate));
+          const dto = await toSendMessageDto(candidate);
+          if (used === granted) throw new MessageLimitReached(limit ?? 0);
+          const accepted = await this.insert(runIn(manager), workspaceId, dto);
+          used += 1;
           if (accepted.isHead) heads.push(accepted);
           items.push({ index, status: 202, message: toMessageResponse(accepted.message) });
         } catch (error) {
@@ -137,6 +153,14 @@ export class MessagesService {
         }
       }
     });
+    try {
+      await outcome;
+    } catch (error) {
+      used = 0;
+      throw error;
+    } finally {
+      await this.limits.giveBackMessages(workspaceId, limit, granted - used);
+    }
     heads.forEach((head) => this.kick(head));
     return items;
   }
@@ -253,6 +277,7 @@ export class MessagesService {
   private async acceptOnce(workspaceId: string, wanted: SendMessageDto, key: string): Promise<Message> {
     // The same request may name its fields in another order.
     const hash = createHash('sha256').update(stringify(wanted)).digest();
+    const { messagesPerMinute: limit } = await this.limits.of(workspaceId);
     const { accepted, messageId } = await this.database.transaction(async (manager) => {
       const id = uuidv7();
       const [{ free }] = await manager.query(
@@ -265,8 +290,10 @@ export class MessagesService {
          on conflict do nothing returning key`,
         [workspaceId, key, hash, id],
       );
-      if (claimed.length > 0)
+      if (claimed.length > 0) {
+        await this.limits.takeMessage(workspaceId, limit, runIn(manager));
         return { accepted: await this.insert(runIn(manager), workspaceId, wanted, id), messageId: id };
+      }
       const [first] = await manager.query(
         'select request_hash, message_id from idempotency_keys where workspace_id = $1 and key = $2',
         [workspaceId, key],

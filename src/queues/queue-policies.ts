@@ -30,6 +30,8 @@ export const queuePolicies = {
   'whatsapp-high': sends,
   'whatsapp-normal': sends,
   'whatsapp-campaign': sends,
+  // A hint, as those of lanes are: each delivery has its attempts in PostgreSQL (webhook-attempt.ts).
+  webhooks: { attempts: 0, backoffMs: [1_000, 5_000, 15_000], timeoutMs: 90_000 },
 } as const satisfies Record<string, QueuePolicy>;
 
 export type QueueName = keyof typeof queuePolicies;

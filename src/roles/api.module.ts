@@ -23,20 +23,34 @@ import { InstancesModule } from '../instances/instances.module.js';
 import { MessagesController } from '../messages/messages.controller.js';
 import { MessagesModule } from '../messages/messages.module.js';
 import { DatabaseModule } from '../platform/database/database.module.js';
+import { ApiKeysController, OwnApiKeysController } from '../workspaces/api-keys.controller.js';
 import { AuthGuard } from '../workspaces/auth.guard.js';
 import { OwnWorkspaceController, WorkspacesController } from '../workspaces/workspaces.controller.js';
+import { WebhooksController } from '../webhooks/webhooks.controller.js';
+import { WebhooksModule } from '../webhooks/webhooks.module.js';
 import { WorkspacesModule } from '../workspaces/workspaces.module.js';
 
 /** What the API serves. Every route is closed unless it says otherwise. */
 @Module({
-  imports: [DatabaseModule, WorkspacesModule, EventsModule, InstancesModule, AccountsModule, MessagesModule],
+  imports: [
+    DatabaseModule,
+    WorkspacesModule,
+    EventsModule,
+    InstancesModule,
+    AccountsModule,
+    MessagesModule,
+    WebhooksModule,
+  ],
   controllers: [
     HealthController,
     WorkspacesController,
+    ApiKeysController,
     OwnWorkspaceController,
+    OwnApiKeysController,
     AccountsController,
     MessagesController,
     EventsController,
+    WebhooksController,
     AdminController,
     AdminLoginController,
     QueuesController,

@@ -7,6 +7,7 @@ import { withDeadline } from '../platform/deadline.js';
 import { addQueueWorkCommand, type WorkerSettings } from '../queues/queue-work.commands.js';
 import { addQueuesCommands } from '../queues/queues.commands.js';
 import type { WorkerOptions } from '../queues/worker-options.js';
+import { addWebhooksCommands } from '../webhooks/webhooks.commands.js';
 
 const closeMs = 2_000;
 
@@ -53,6 +54,7 @@ addQueueWorkCommand(program, work);
 addQueuesCommands(program, runWithServices);
 addFailedJobsCommands(program, runWithServices);
 addBacklogCommands(program, runWithServices);
+addWebhooksCommands(program, runWithServices);
 
 program
   .command('demo')

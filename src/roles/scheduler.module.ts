@@ -11,12 +11,25 @@ import { PruningTask } from '../messages/pruning.task.js';
 import { DatabaseModule } from '../platform/database/database.module.js';
 import { FailedJobsTask } from '../queues/failed-jobs.task.js';
 import { SCHEDULED_TASKS, SchedulerService } from '../platform/scheduling/scheduler.service.js';
+import { WebhooksModule } from '../webhooks/webhooks.module.js';
+import { WebhookFanOutTask, WebhookLanesTask, WebhookPruningTask } from '../webhooks/webhooks.task.js';
 
-const tasks = [LanesTask, DueTask, OutcomesTask, FleetTask, PacingTask, PruningTask, FailedJobsTask];
+const tasks = [
+  LanesTask,
+  DueTask,
+  OutcomesTask,
+  FleetTask,
+  PacingTask,
+  PruningTask,
+  FailedJobsTask,
+  WebhookFanOutTask,
+  WebhookLanesTask,
+  WebhookPruningTask,
+];
 
 /** What the leading scheduler does again and again. */
 @Module({
-  imports: [DatabaseModule, InstancesModule, MessagesModule, AccountsModule, EventsModule],
+  imports: [DatabaseModule, InstancesModule, MessagesModule, AccountsModule, EventsModule, WebhooksModule],
   providers: [
     ...tasks,
     { provide: SCHEDULED_TASKS, inject: tasks, useFactory: (...all: unknown[]) => all },

@@ -5,16 +5,21 @@ import { SendMessageProcessor } from '../messages/send-message.processor.js';
 import { DatabaseModule } from '../platform/database/database.module.js';
 import { JobRunner, QUEUE_PROCESSORS } from '../queues/job-runner.js';
 import { QueueWorker } from '../queues/queue-worker.service.js';
+import { DeliverWebhooksProcessor } from '../webhooks/deliver-webhooks.processor.js';
+import { WebhookRunner } from '../webhooks/webhook-runner.service.js';
+import { WebhooksModule } from '../webhooks/webhooks.module.js';
 
 /** What a worker consumes. */
 @Module({
-  imports: [DatabaseModule, MessagesModule],
+  imports: [DatabaseModule, MessagesModule, WebhooksModule],
   providers: [
     SendMessageProcessor,
     FindOutcomesProcessor,
+    WebhookRunner,
+    DeliverWebhooksProcessor,
     {
       provide: QUEUE_PROCESSORS,
-      inject: [SendMessageProcessor, FindOutcomesProcessor],
+      inject: [SendMessageProcessor, FindOutcomesProcessor, DeliverWebhooksProcessor],
       useFactory: (...processors: unknown[]) => processors,
     },
     JobRunner,

@@ -2,14 +2,29 @@ import { CanActivate, createParamDecorator, ExecutionContext, Injectable, SetMet
 import { Reflector } from '@nestjs/core';
 import { isUUID } from 'class-validator';
 import type { NextFunction, Request, Response } from 'express';
+import { isolate, isolatedTo } from '../platform/database/isolation.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
 import { keyRoles, type KeyRole } from './api-key.entity.js';
-import { AuthenticationService, type Principal } from './authentication.service.js';
+import {
+  AuthenticationService,
+  InvalidKey,
+  type KnownKey,
+  type Principal,
+} from './authentication.service.js';
 import { RateLimits } from './rate-limits.service.js';
 import { WorkspacesService } from './workspaces.service.js';
 
 export type Access = 'public' | 'admin' | KeyRole;
-type AuthenticatedRequest = Request & { principal?: Principal; workspaceId?: string };
+
+/** A request, and what the guard has found out about it. */
+export type AuthenticatedRequest = Request & {
+  /** Who may call the route. */
+  access?: Access;
+  principal?: Principal;
+  /** The key of a caller who was refused although it exists. */
+  refusedKey?: KnownKey;
+  workspaceId?: string;
+};
 
 const ACCESS = 'flotilla:access';
 /** Bytes that anybody may have us read. */
@@ -32,7 +47,17 @@ export const WorkspaceId = createParamDecorator((_data: unknown, context: Execut
       { path: 'workspaceId', message: 'an admin key must name a workspace: ?workspaceId=' },
     ]);
   }
+  // Whatever lost the request's context would read as Flotilla itself: rather no answer than one of all workspaces.
+  if (isolatedTo() !== workspaceId)
+    throw new Error('The request has lost the workspace that it was isolated to.');
   return workspaceId;
+});
+
+/** Who makes the request. */
+export const Caller = createParamDecorator((_data: unknown, context: ExecutionContext): Principal => {
+  const { principal } = context.switchToHttp().getRequest<AuthenticatedRequest>();
+  if (!principal) throw new Error('Only a route that is not public has a caller.');
+  return principal;
 });
 
 /** Whether the caller may link accounts, and so see the codes by which that is done. */
@@ -67,19 +92,22 @@ export class AuthGuard implements CanActivate {
         context.getHandler(),
         context.getClass(),
       ]) ?? 'admin';
-    if (needed === 'public') return true;
     const request = context.switchToHttp().getRequest<AuthenticatedRequest>();
-    const principal = await this.authenticate(request);
+    request.access = needed;
+    if (needed === 'public') return true;
+    const principal = await this.identify(request);
     await this.limits.count(principal, context.switchToHttp().getResponse<Response>());
     request.principal = principal;
     if (principal.kind === 'admin') {
       request.workspaceId = workspaceIdOf(request);
       if (request.workspaceId !== undefined) await this.workspaces.get(request.workspaceId);
-      return true;
+    } else {
+      if (needed === 'admin' || keyRoles.indexOf(principal.role) > keyRoles.indexOf(needed))
+        throw new RoleInsufficient(needed);
+      request.workspaceId = principal.workspaceId;
     }
-    if (needed === 'admin' || keyRoles.indexOf(principal.role) > keyRoles.indexOf(needed))
-      throw new RoleInsufficient(needed);
-    request.workspaceId = principal.workspaceId;
+    // The admin's own routes are about all workspaces; naming one there is a filter.
+    if (needed !== 'admin' && request.workspaceId !== undefined) isolate(request.workspaceId);
     return true;
   }
 
@@ -87,14 +115,19 @@ export class AuthGuard implements CanActivate {
   readonly beforeLargeBody = (request: Request, _response: Response, next: NextFunction): void => {
     const isSmall = Number(request.headers['content-length'] ?? 0) <= smallBody;
     if (isSmall && request.headers['transfer-encoding'] === undefined) next();
-    else this.authenticate(request).then(() => next(), next);
+    else this.identify(request).then(() => next(), next);
   };
 
   /** @throws AuthenticationRequired, InvalidKey, RateLimitExceeded */
-  private authenticate(request: Request): Promise<Principal> {
+  private async identify(request: AuthenticatedRequest): Promise<Principal> {
     const key = keyOf(request);
     const ip = request.ip ?? '';
-    return this.limits.guess(ip, key, () => this.authentication.authenticate(key, ip));
+    try {
+      return await this.limits.guess(ip, key, () => this.authentication.authenticate(key, ip));
+    } catch (error) {
+      if (error instanceof InvalidKey) request.refusedKey = error.key;
+      throw error;
+    }
   }
 }
 

@@ -5,7 +5,7 @@ import { CONFIG } from '../platform/config/config.module.js';
 import { Problem } from '../platform/errors/problem.js';
 import { networkOf, RateLimit } from '../platform/http/rate-limit.js';
 import type { Principal } from './authentication.service.js';
-import { hashKey } from './workspaces.service.js';
+import { hashKey } from './api-keys.service.js';
 
 /** How long a key that was right may go on from its address while others guess from there. */
 const trustedForMs = 3_600_000;

@@ -13,23 +13,23 @@ import {
 import { Fails, Paged } from '../platform/http/documentation.js';
 import { type Page, PageQuery, toPage } from '../platform/http/pagination.js';
 import { Allow, WorkspaceId } from './auth.guard.js';
+import { LimitsService } from './limits.service.js';
 import {
-  ApiKeyResponse,
-  CreateApiKeyDto,
-  CreatedApiKeyResponse,
   CreateWorkspaceDto,
-  toApiKeyResponse,
   toWorkspaceResponse,
   UpdateWorkspaceDto,
   WorkspaceResponse,
   WorkspaceUsageResponse,
 } from './workspaces.dto.js';
-import { ApiKeyNotFound, WorkspaceNotFound, WorkspacesService } from './workspaces.service.js';
+import { WorkspaceNotFound, WorkspacesService } from './workspaces.service.js';
 
 @Allow('admin')
 @Controller('workspaces')
 export class WorkspacesController {
-  constructor(private readonly workspaces: WorkspacesService) {}
+  constructor(
+    private readonly workspaces: WorkspacesService,
+    private readonly limits: LimitsService,
+  ) {}
 
   /** Creates a workspace. */
   @Post()
@@ -44,14 +44,14 @@ export class WorkspacesController {
     return toPage(await this.workspaces.list(query), query.limit, toWorkspaceResponse);
   }
 
-  /** One workspace with its settings. */
+  /** A workspace with its limits, and what it uses of them. */
   @Fails(WorkspaceNotFound)
   @Get(':id')
-  async get(@Param('id', ParseUUIDPipe) id: string): Promise<WorkspaceResponse> {
-    return toWorkspaceResponse(await this.workspaces.get(id));
+  async get(@Param('id', ParseUUIDPipe) id: string): Promise<WorkspaceUsageResponse> {
+    return { ...toWorkspaceResponse(await this.workspaces.get(id)), usage: await this.limits.usage(id) };
   }
 
-  /** Changes what is named: its name, how carefully its accounts send. */
+  /** Changes what is named; also limits, of which null removes one. */
   @Fails(WorkspaceNotFound)
   @Patch(':id')
   async update(
@@ -68,51 +68,19 @@ export class WorkspacesController {
   async delete(@Param('id', ParseUUIDPipe) id: string): Promise<void> {
     await this.workspaces.delete(id);
   }
-
-  /** Makes an API key; `key` is shown in this answer only. */
-  @Fails(WorkspaceNotFound)
-  @Post(':id/api-keys')
-  async createKey(
-    @Param('id', ParseUUIDPipe) id: string,
-    @Body() body: CreateApiKeyDto,
-  ): Promise<CreatedApiKeyResponse> {
-    const { row, key } = await this.workspaces.createKey(id, body);
-    return { ...toApiKeyResponse(row), key };
-  }
-
-  /** Lists the keys of a workspace, newest first; what the keys are is not kept. */
-  @Fails(WorkspaceNotFound)
-  @Paged(ApiKeyResponse)
-  @Get(':id/api-keys')
-  async listKeys(@Param('id', ParseUUIDPipe) id: string): Promise<Page<ApiKeyResponse>> {
-    return { items: (await this.workspaces.listKeys(id)).map(toApiKeyResponse), nextCursor: null };
-  }
-
-  /** Deletes a key. It works for two seconds more at most. */
-  @Fails(ApiKeyNotFound)
-  @Delete(':id/api-keys/:keyId')
-  @HttpCode(204)
-  async deleteKey(
-    @Param('id', ParseUUIDPipe) id: string,
-    @Param('keyId', ParseUUIDPipe) keyId: string,
-  ): Promise<void> {
-    await this.workspaces.deleteKey(id, keyId);
-  }
 }
 
 @Controller('workspace')
 export class OwnWorkspaceController {
-  constructor(private readonly workspaces: WorkspacesService) {}
+  constructor(
+    private readonly workspaces: WorkspacesService,
+    private readonly limits: LimitsService,
+  ) {}
 
-  /** The workspace of the key that asks, with what it uses. */
+  /** The workspace of the key that asks, with its limits and what it uses. */
   @Allow('viewer')
   @Get()
   async get(@WorkspaceId() id: string): Promise<WorkspaceUsageResponse> {
-    const workspace = await this.workspaces.get(id);
-    return {
-      ...toWorkspaceResponse(workspace),
-      usage: await this.workspaces.usage(id),
-      limits: { accounts: null },
-    };
+    return { ...toWorkspaceResponse(await this.workspaces.get(id)), usage: await this.limits.usage(id) };
   }
 }

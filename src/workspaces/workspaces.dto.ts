@@ -1,20 +1,17 @@
-import { isIP } from 'node:net';
 import { Type } from 'class-transformer';
 import {
-  ArrayMaxSize,
-  IsArray,
   IsIn,
-  IsISO8601,
+  IsInt,
   IsObject,
   IsOptional,
   IsString,
   Length,
-  registerDecorator,
+  Max,
+  Min,
   ValidateNested,
-  type ValidationOptions,
 } from 'class-validator';
 import { Optional } from '../platform/http/optional.js';
-import { keyRoles, type ApiKey, type KeyRole } from './api-key.entity.js';
+import type { Limits, Usage } from './limits.service.js';
 import { PacingDto } from './pacing.dto.js';
 import { unknownPolicies, type UnknownPolicy, type Workspace } from './workspace.entity.js';
 
@@ -23,6 +20,30 @@ export class CreateWorkspaceDto {
   @IsString()
   @Length(1, 200)
   name!: string;
+}
+
+/** What a workspace may use; null removes a limit, and what is left out stays as it is. */
+export class LimitsDto {
+  /** How many accounts it may have. */
+  @IsOptional()
+  @Min(0)
+  @Max(1_000_000)
+  @IsInt()
+  maxAccounts?: number | null;
+
+  /** How many messages it may post in a minute of the clock. */
+  @IsOptional()
+  @Min(0)
+  @Max(10_000_000)
+  @IsInt()
+  messagesPerMinute?: number | null;
+
+  /** How many bytes of media it may keep. */
+  @IsOptional()
+  @Min(0)
+  @Max(Number.MAX_SAFE_INTEGER)
+  @IsInt()
+  maxStorageBytes?: number | null;
 }
 
 export class UpdateWorkspaceDto {
@@ -42,49 +63,28 @@ export class UpdateWorkspaceDto {
   @Optional()
   @IsIn(unknownPolicies)
   unknownPolicy?: UnknownPolicy;
+
+  @Optional()
+  @ValidateNested()
+  @Type(() => LimitsDto)
+  @IsObject()
+  limits?: LimitsDto;
 }
 
-function IsIpRange(options: ValidationOptions) {
-  return (target: object, propertyName: string) =>
-    registerDecorator({
-      name: 'isIpRange',
-      target: target.constructor,
-      propertyName,
-      options,
-      validator: {
-        validate: (value: unknown) => typeof value === 'string' && isIpRange(value),
-        defaultMessage: () => 'each must be an IP address, or a range such as 10.0.0.0/8',
-      },
-    });
+/** What a workspace may use; null is no limit. */
+export class LimitsResponse implements Limits {
+  maxAccounts!: number | null;
+  messagesPerMinute!: number | null;
+  maxStorageBytes!: number | null;
 }
 
-function isIpRange(text: string): boolean {
-  const [address = '', bits, ...rest] = text.split('/');
-  const family = isIP(address);
-  if (family === 0 || rest.length > 0) return false;
-  return bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (family === 6 ? 128 : 32));
-}
-
-export class CreateApiKeyDto {
-  /** @example backend */
-  @IsString()
-  @Length(1, 200)
-  name!: string;
-
-  @IsIn(keyRoles)
-  role!: KeyRole;
-
-  /** After this time the key is refused. */
-  @IsOptional()
-  @IsISO8601({ strict: true })
-  expiresAt?: string;
-
-  /** IP addresses or CIDR ranges that may use the key. */
-  @IsOptional()
-  @IsArray()
-  @ArrayMaxSize(100)
-  @IsIpRange({ each: true })
-  allowedIps?: string[];
+/** What a workspace uses now. */
+export class UsageResponse implements Usage {
+  accounts!: number;
+  /** Messages that it posted in the last sixty seconds. */
+  messagesLastMinute!: number;
+  messagesLast24Hours!: number;
+  storageBytes!: number;
 }
 
 export class WorkspaceResponse {
@@ -92,30 +92,13 @@ export class WorkspaceResponse {
   name!: string;
   pacing!: PacingDto | null;
   unknownPolicy!: UnknownPolicy;
+  limits!: LimitsResponse;
   createdAt!: string;
   updatedAt!: string;
 }
 
 export class WorkspaceUsageResponse extends WorkspaceResponse {
-  usage!: { accounts: number; messagesLast24Hours: number };
-  limits!: { accounts: number | null };
-}
-
-export class ApiKeyResponse {
-  id!: string;
-  workspaceId!: string;
-  name!: string;
-  role!: KeyRole;
-  prefix!: string;
-  expiresAt!: string | null;
-  allowedIps!: string[] | null;
-  lastUsedAt!: string | null;
-  createdAt!: string;
-}
-
-export class CreatedApiKeyResponse extends ApiKeyResponse {
-  /** The key itself: shown here and never again. */
-  key!: string;
+  usage!: UsageResponse;
 }
 
 export function toWorkspaceResponse(workspace: Workspace): WorkspaceResponse {
@@ -124,21 +107,12 @@ export function toWorkspaceResponse(workspace: Workspace): WorkspaceResponse {
     name: workspace.name,
     pacing: workspace.pacing,
     unknownPolicy: workspace.unknownPolicy,
+    limits: {
+      maxAccounts: workspace.maxAccounts,
+      messagesPerMinute: workspace.messagesPerMinute,
+      maxStorageBytes: workspace.maxStorageBytes,
+    },
     createdAt: workspace.createdAt.toISOString(),
     updatedAt: workspace.updatedAt.toISOString(),
-  };
-}
-
-export function toApiKeyResponse(key: ApiKey): ApiKeyResponse {
-  return {
-    id: key.id,
-    workspaceId: key.workspaceId,
-    name: key.name,
-    role: key.role,
-    prefix: key.prefix,
-    expiresAt: key.expiresAt?.toISOString() ?? null,
-    allowedIps: key.allowedIps,
-    lastUsedAt: key.lastUsedAt?.toISOString() ?? null,
-    createdAt: key.createdAt.toISOString(),
   };
 }

@@ -1,14 +1,12 @@
 import { Injectable } from '@nestjs/common';
 import { InjectRepository } from '@nestjs/typeorm';
-import { createHash, randomBytes } from 'node:crypto';
 import { type EntityManager, LessThan, Repository } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { given } from '../platform/database/given.js';
 import type { PageQuery } from '../platform/http/pagination.js';
 import { Problem } from '../platform/errors/problem.js';
-import { ApiKey } from './api-key.entity.js';
 import { Workspace } from './workspace.entity.js';
-import type { CreateApiKeyDto, UpdateWorkspaceDto } from './workspaces.dto.js';
+import type { UpdateWorkspaceDto } from './workspaces.dto.js';
 
 export class WorkspaceNotFound extends Problem {
   constructor(id: string) {
@@ -16,27 +14,13 @@ export class WorkspaceNotFound extends Problem {
   }
 }
 
-export class ApiKeyNotFound extends Problem {
-  constructor(id: string) {
-    super(404, 'api_key.not_found', `This workspace has no API key ${id}.`);
-  }
-}
-
-/** Keys have 256 random bits, so one SHA-256 protects them as well as a slow hash would. */
-export function hashKey(key: string): Buffer {
-  return createHash('sha256').update(key).digest();
-}
-
-/** Tenants and their API keys. */
+/** Tenants. Their keys are `api-keys.service.ts`, what they may use is `limits.service.ts`. */
 @Injectable()
 export class WorkspacesService {
   private readonly beforeDelete: ((workspaceId: string) => Promise<void>)[] = [];
   private readonly afterPacing: ((manager: EntityManager, workspaceId: string) => Promise<void>)[] = [];
 
-  constructor(
-    @InjectRepository(Workspace) private readonly workspaces: Repository<Workspace>,
-    @InjectRepository(ApiKey) private readonly keys: Repository<ApiKey>,
-  ) {}
+  constructor(@InjectRepository(Workspace) private readonly workspaces: Repository<Workspace>) {}
 
   async create(name: string): Promise<Workspace> {
     return this.workspaces.save(this.workspaces.create({ id: uuidv7(), name }));
@@ -59,10 +43,10 @@ export class WorkspacesService {
   }
 
   /** @throws WorkspaceNotFound */
-  async update(id: string, changes: UpdateWorkspaceDto): Promise<Workspace> {
+  async update(id: string, { limits, ...changes }: UpdateWorkspaceDto): Promise<Workspace> {
     const workspace = await this.get(id);
     return this.workspaces.manager.transaction(async (manager) => {
-      const changed = await manager.save(Object.assign(workspace, given(changes)));
+      const changed = await manager.save(Object.assign(workspace, given(changes), given(limits ?? {})));
       if (changes.pacing !== undefined) for (const follow of this.afterPacing) await follow(manager, id);
       return changed;
     });
@@ -90,51 +74,5 @@ export class WorkspacesService {
       if (!affected) throw new WorkspaceNotFound(id);
       await manager.query('delete from events where workspace_id = $1', [id]);
     });
-  }
-
-  /** How much of what it may use a workspace uses. */
-  async usage(id: string): Promise<{ accounts: number; messagesLast24Hours: number }> {
-    const [row] = await this.workspaces.query(
-      `select (select count(*)::int from accounts where workspace_id = $1) as accounts,
-              (select count(*)::int from messages where workspace_id = $1 and created_at > now() - interval '1 day') as messages`,
-      [id],
-    );
-    return { accounts: row.accounts, messagesLast24Hours: row.messages };
-  }
-
-  /**
-   * Makes a key for a workspace.
-   * @returns the row, and the key itself, which cannot be read again.
-   * @throws WorkspaceNotFound
-   */
-  async createKey(workspaceId: string, wanted: CreateApiKeyDto): Promise<{ row: ApiKey; key: string }> {
-    await this.get(workspaceId);
-    const key = `flk_${randomBytes(32).toString('base64url')}`;
-    const row = await this.keys.save(
-      this.keys.create({
-        id: uuidv7(),
-        workspaceId,
-        name: wanted.name,
-        role: wanted.role,
-        prefix: key.slice(0, 10),
-        keyHash: hashKey(key),
-        expiresAt: wanted.expiresAt ? new Date(wanted.expiresAt) : null,
-        allowedIps: wanted.allowedIps ?? null,
-        lastUsedAt: null,
-      }),
-    );
-    return { row, key };
-  }
-
-  /** @throws WorkspaceNotFound */
-  async listKeys(workspaceId: string): Promise<ApiKey[]> {
-    await this.get(workspaceId);
-    return this.keys.find({ where: { workspaceId }, order: { id: 'DESC' } });
-  }
-
-  /** @throws ApiKeyNotFound */
-  async deleteKey(workspaceId: string, keyId: string): Promise<void> {
-    const { affected } = await this.keys.delete({ id: keyId, workspaceId });
-    if (!affected) throw new ApiKeyNotFound(keyId);
   }
 }

@@ -24,6 +24,7 @@ const all: QueueName[] = [
   'whatsapp-high',
   'whatsapp-normal',
   'whatsapp-campaign',
+  'webhooks',
 ];
 
 /** Does with a job what the test says, and remembers it. */

@@ -116,7 +116,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * One workspace with its settings.
+         * A workspace with its limits, and what it uses of them.
          * @description Needs the admin key.
          */
         get: operations["workspaces.get"];
@@ -130,7 +130,7 @@ export interface paths {
         options?: never;
         head?: never;
         /**
-         * Changes what is named: its name, how carefully its accounts send.
+         * Changes what is named; also limits, of which null removes one.
          * @description Needs the admin key.
          */
         patch: operations["workspaces.update"];
@@ -144,16 +144,36 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Lists the keys of a workspace, newest first; what the keys are is not kept.
+         * Lists the keys of a workspace, newest first.
          * @description Needs the admin key.
          */
-        get: operations["workspaces.listKeys"];
+        get: operations["apiKeys.list"];
         put?: never;
         /**
          * Makes an API key; `key` is shown in this answer only.
          * @description Needs the admin key.
          */
-        post: operations["workspaces.createKey"];
+        post: operations["apiKeys.create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/workspaces/{id}/api-keys/{keyId}/rotate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Makes a key that takes the place of this one, which works until the grace is over.
+         * @description Needs the admin key.
+         */
+        post: operations["apiKeys.rotate"];
         delete?: never;
         options?: never;
         head?: never;
@@ -171,10 +191,10 @@ export interface paths {
         put?: never;
         post?: never;
         /**
-         * Deletes a key. It works for two seconds more at most.
+         * Deletes a key: it stops working at once.
          * @description Needs the admin key.
          */
-        delete: operations["workspaces.deleteKey"];
+        delete: operations["apiKeys.delete"];
         options?: never;
         head?: never;
         patch?: never;
@@ -188,13 +208,77 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The workspace of the key that asks, with what it uses.
+         * The workspace of the key that asks, with its limits and what it uses.
          * @description Needs a key with the role viewer or more, or the admin key.
          */
         get: operations["ownWorkspace.get"];
         put?: never;
         post?: never;
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/workspace/api-keys": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Lists the keys of the own workspace, newest first.
+         * @description Needs a key with the role owner or more, or the admin key.
+         */
+        get: operations["ownApiKeys.list"];
+        put?: never;
+        /**
+         * Makes an API key for the own workspace; `key` is shown in this answer only.
+         * @description Needs a key with the role owner or more, or the admin key.
+         */
+        post: operations["ownApiKeys.create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/workspace/api-keys/{keyId}/rotate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Makes a key that takes the place of this one, also of the one that asks; the old one works until the grace is over.
+         * @description Needs a key with the role owner or more, or the admin key.
+         */
+        post: operations["ownApiKeys.rotate"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/workspace/api-keys/{keyId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Deletes another key of the own workspace: it stops working at once. The key that asks cannot delete itself.
+         * @description Needs a key with the role owner or more, or the admin key.
+         */
+        delete: operations["ownApiKeys.delete"];
         options?: never;
         head?: never;
         patch?: never;
@@ -638,6 +722,138 @@ export interface paths {
         get: operations["events.follow"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/webhooks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Lists the webhooks, newest first.
+         * @description Needs a key with the role owner or more, or the admin key.
+         */
+        get: operations["webhooks.list"];
+        put?: never;
+        /**
+         * Makes a webhook, which gets what happens from now on; `secret` is shown in this answer only.
+         * @description Needs a key with the role owner or more, or the admin key.
+         */
+        post: operations["webhooks.create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/webhooks/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * One webhook, and how it does.
+         * @description Needs a key with the role owner or more, or the admin key.
+         */
+        get: operations["webhooks.get"];
+        put?: never;
+        post?: never;
+        /**
+         * Deletes a webhook with everything that is on its way to it.
+         * @description Needs a key with the role owner or more, or the admin key.
+         */
+        delete: operations["webhooks.delete"];
+        options?: never;
+        head?: never;
+        /**
+         * Changes a webhook, gives it a new secret, disables it, or enables it again.
+         * @description Needs a key with the role owner or more, or the admin key.
+         */
+        patch: operations["webhooks.update"];
+        trace?: never;
+    };
+    "/api/v1/webhooks/{id}/test": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Posts a `webhook.test` now and tells what came of it, within 15 seconds.
+         * @description Needs a key with the role owner or more, or the admin key.
+         */
+        post: operations["webhooks.test"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/webhooks/{id}/deliveries": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Lists what was and is to be delivered, newest first. What arrived is kept for a week, the rest for thirty days.
+         * @description Needs a key with the role owner or more, or the admin key.
+         */
+        get: operations["webhooks.listDeliveries"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/webhooks/{id}/deliveries/{deliveryId}/redeliver": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Tries a delivery again, from its first attempt, under its id.
+         * @description Needs a key with the role owner or more, or the admin key.
+         */
+        post: operations["webhooks.redeliver"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/webhooks/{id}/replay": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Delivers what happened in a time again, oldest first, at most 10,000 events: each under the id that it has always had.
+         * @description Needs a key with the role owner or more, or the admin key.
+         */
+        post: operations["webhooks.replay"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1107,10 +1323,27 @@ export interface components {
         };
         /**
          * @example {
+         *       "maxAccounts": 1,
+         *       "messagesPerMinute": 1,
+         *       "maxStorageBytes": 1
+         *     }
+         */
+        LimitsResponse: {
+            maxAccounts: number | null;
+            messagesPerMinute: number | null;
+            maxStorageBytes: number | null;
+        };
+        /**
+         * @example {
          *       "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
          *       "name": "name",
          *       "pacing": {},
          *       "unknownPolicy": "hold",
+         *       "limits": {
+         *         "maxAccounts": 1,
+         *         "messagesPerMinute": 1,
+         *         "maxStorageBytes": 1
+         *       },
          *       "createdAt": "2026-11-25T10:00:00.000Z",
          *       "updatedAt": "2026-11-25T10:00:00.000Z"
          *     }
@@ -1121,10 +1354,69 @@ export interface components {
             pacing: components["schemas"]["PacingDto"] | null;
             /** @enum {string} */
             unknownPolicy: "hold" | "resend";
+            limits: components["schemas"]["LimitsResponse"];
             /** Format: date-time */
             createdAt: string;
             /** Format: date-time */
             updatedAt: string;
+        };
+        /**
+         * @example {
+         *       "accounts": 1,
+         *       "messagesLastMinute": 1,
+         *       "messagesLast24Hours": 1,
+         *       "storageBytes": 1
+         *     }
+         */
+        UsageResponse: {
+            accounts: number;
+            /** @description Messages that it posted in the last sixty seconds. */
+            messagesLastMinute: number;
+            messagesLast24Hours: number;
+            storageBytes: number;
+        };
+        /**
+         * @example {
+         *       "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+         *       "name": "name",
+         *       "pacing": {},
+         *       "unknownPolicy": "hold",
+         *       "limits": {
+         *         "maxAccounts": 1,
+         *         "messagesPerMinute": 1,
+         *         "maxStorageBytes": 1
+         *       },
+         *       "createdAt": "2026-11-25T10:00:00.000Z",
+         *       "updatedAt": "2026-11-25T10:00:00.000Z",
+         *       "usage": {
+         *         "accounts": 1,
+         *         "messagesLastMinute": 1,
+         *         "messagesLast24Hours": 1,
+         *         "storageBytes": 1
+         *       }
+         *     }
+         */
+        WorkspaceUsageResponse: {
+            id: string;
+            name: string;
+            pacing: components["schemas"]["PacingDto"] | null;
+            /** @enum {string} */
+            unknownPolicy: "hold" | "resend";
+            limits: components["schemas"]["LimitsResponse"];
+            /** Format: date-time */
+            createdAt: string;
+            /** Format: date-time */
+            updatedAt: string;
+            usage: components["schemas"]["UsageResponse"];
+        };
+        /** @example {} */
+        LimitsDto: {
+            /** @description How many accounts it may have. */
+            maxAccounts?: number | null;
+            /** @description How many messages it may post in a minute of the clock. */
+            messagesPerMinute?: number | null;
+            /** @description How many bytes of media it may keep. */
+            maxStorageBytes?: number | null;
         };
         /** @example {} */
         UpdateWorkspaceDto: {
@@ -1136,6 +1428,7 @@ export interface components {
              * @enum {string}
              */
             unknownPolicy?: "hold" | "resend";
+            limits?: components["schemas"]["LimitsDto"];
         };
         /**
          * @example {
@@ -1163,12 +1456,13 @@ export interface components {
          *       "workspaceId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
          *       "name": "name",
          *       "role": "owner",
-         *       "prefix": "prefix",
+         *       "prefix": "flk_Xy12Zw",
          *       "expiresAt": "2026-11-25T10:00:00.000Z",
          *       "allowedIps": [
          *         "allowedIps"
          *       ],
          *       "lastUsedAt": "2026-11-25T10:00:00.000Z",
+         *       "replacedBy": "replacedBy",
          *       "createdAt": "2026-11-25T10:00:00.000Z"
          *     }
          */
@@ -1180,12 +1474,18 @@ export interface components {
             name: string;
             /** @enum {string} */
             role: "owner" | "sender" | "viewer";
+            /**
+             * @description Its first characters, by which a person recognises it.
+             * @example flk_Xy12Zw
+             */
             prefix: string;
             /** Format: date-time */
             expiresAt: string | null;
             allowedIps: string[] | null;
             /** Format: date-time */
             lastUsedAt: string | null;
+            /** @description The key that took its place when it was rotated. */
+            replacedBy: string | null;
             /** Format: date-time */
             createdAt: string;
         };
@@ -1195,12 +1495,13 @@ export interface components {
          *       "workspaceId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
          *       "name": "name",
          *       "role": "owner",
-         *       "prefix": "prefix",
+         *       "prefix": "flk_Xy12Zw",
          *       "expiresAt": "2026-11-25T10:00:00.000Z",
          *       "allowedIps": [
          *         "allowedIps"
          *       ],
          *       "lastUsedAt": "2026-11-25T10:00:00.000Z",
+         *       "replacedBy": "replacedBy",
          *       "createdAt": "2026-11-25T10:00:00.000Z"
          *     }
          */
@@ -1210,49 +1511,33 @@ export interface components {
             name: string;
             /** @enum {string} */
             role: "owner" | "sender" | "viewer";
+            /**
+             * @description Its first characters, by which a person recognises it.
+             * @example flk_Xy12Zw
+             */
             prefix: string;
             /** Format: date-time */
             expiresAt: string | null;
             allowedIps: string[] | null;
             /** Format: date-time */
             lastUsedAt: string | null;
+            /** @description The key that took its place when it was rotated. */
+            replacedBy: string | null;
             /** Format: date-time */
             createdAt: string;
         };
-        /**
-         * @example {
-         *       "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
-         *       "name": "name",
-         *       "pacing": {},
-         *       "unknownPolicy": "hold",
-         *       "createdAt": "2026-11-25T10:00:00.000Z",
-         *       "updatedAt": "2026-11-25T10:00:00.000Z",
-         *       "usage": {
-         *         "accounts": 1,
-         *         "messagesLast24Hours": 1
-         *       },
-         *       "limits": {
-         *         "accounts": 1
-         *       }
-         *     }
-         */
-        WorkspaceUsageResponse: {
-            id: string;
-            name: string;
-            pacing: components["schemas"]["PacingDto"] | null;
-            /** @enum {string} */
-            unknownPolicy: "hold" | "resend";
-            /** Format: date-time */
-            createdAt: string;
-            /** Format: date-time */
-            updatedAt: string;
-            usage: {
-                accounts: number;
-                messagesLast24Hours: number;
-            };
-            limits: {
-                accounts: number | null;
-            };
+        /** @example {} */
+        RotateApiKeyDto: {
+            /**
+             * Format: date-time
+             * @description After this time the new key is refused; null: never. Unless given, it expires when the old one would have.
+             */
+            expiresAt?: string | null;
+            /**
+             * @description How long the old key still works; 0: not at all.
+             * @default 0
+             */
+            graceSeconds?: number;
         };
         /**
          * @example {
@@ -1837,6 +2122,302 @@ export interface components {
         };
         /**
          * @example {
+         *       "url": "https://example.com/hooks/flotilla",
+         *       "events": [
+         *         "message.*",
+         *         "account.status"
+         *       ],
+         *       "description": "CRM"
+         *     }
+         */
+        CreateWebhookDto: {
+            /**
+             * @description Where deliveries are posted to: http or https, on the public internet.
+             * @example https://example.com/hooks/flotilla
+             */
+            url: string;
+            /**
+             * @description Types of events, or their beginning: `message.*`, `account.status`, `*`. `account.qr` and `account.pairing_code`, which hold
+             *     the code by which an account is linked, come only to whoever names them in full.
+             * @example [
+             *       "message.*",
+             *       "account.status"
+             *     ]
+             */
+            events: string[];
+            /** @description What deliveries are signed with: `whsec_` and 24 to 64 bytes in base64. Left out, one is made. */
+            secret?: string;
+            /** @example CRM */
+            description?: string | null;
+            /** @description Only events of these accounts; left out, of every account and of none. */
+            accountIds?: string[] | null;
+        };
+        /**
+         * @example {
+         *       "secret": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDazVt3Yrvh2s=",
+         *       "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+         *       "workspaceId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+         *       "url": "https://example.com/hooks/flotilla",
+         *       "events": [
+         *         "message.*",
+         *         "account.status"
+         *       ],
+         *       "accountIds": [
+         *         "accountIds"
+         *       ],
+         *       "description": "description",
+         *       "isEnabled": true,
+         *       "disabledReason": "failing",
+         *       "disabledAt": "2026-11-25T10:00:00.000Z",
+         *       "failingSince": "failingSince",
+         *       "previousSecretExpiresAt": "2026-11-25T10:00:00.000Z",
+         *       "createdAt": "2026-11-25T10:00:00.000Z",
+         *       "updatedAt": "2026-11-25T10:00:00.000Z"
+         *     }
+         */
+        WebhookWithSecretResponse: {
+            /**
+             * @description What deliveries are signed with: shown here and never again. Null when it has not changed.
+             * @example whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDazVt3Yrvh2s=
+             */
+            secret: string | null;
+            id: string;
+            workspaceId: string;
+            /** @example https://example.com/hooks/flotilla */
+            url: string;
+            /**
+             * @example [
+             *       "message.*",
+             *       "account.status"
+             *     ]
+             */
+            events: string[];
+            /** @description Null: events of every account and of none. */
+            accountIds: string[] | null;
+            description: string | null;
+            isEnabled: boolean;
+            /**
+             * @description `owner`: you wanted it; `gone`: it answered 410; `failing`: nothing has arrived for five days.
+             * @enum {string|null}
+             */
+            disabledReason: "failing" | "gone" | null | "owner";
+            /** Format: date-time */
+            disabledAt: string | null;
+            /** @description Since when nothing has arrived that was tried; null when the last try succeeded. */
+            failingSince: string | null;
+            /**
+             * Format: date-time
+             * @description Until when the secret before the present one signs too.
+             */
+            previousSecretExpiresAt: string | null;
+            /** Format: date-time */
+            createdAt: string;
+            /** Format: date-time */
+            updatedAt: string;
+        };
+        /**
+         * @example {
+         *       "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+         *       "workspaceId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+         *       "url": "https://example.com/hooks/flotilla",
+         *       "events": [
+         *         "message.*",
+         *         "account.status"
+         *       ],
+         *       "accountIds": [
+         *         "accountIds"
+         *       ],
+         *       "description": "description",
+         *       "isEnabled": true,
+         *       "disabledReason": "failing",
+         *       "disabledAt": "2026-11-25T10:00:00.000Z",
+         *       "failingSince": "failingSince",
+         *       "previousSecretExpiresAt": "2026-11-25T10:00:00.000Z",
+         *       "createdAt": "2026-11-25T10:00:00.000Z",
+         *       "updatedAt": "2026-11-25T10:00:00.000Z"
+         *     }
+         */
+        WebhookResponse: {
+            id: string;
+            workspaceId: string;
+            /** @example https://example.com/hooks/flotilla */
+            url: string;
+            /**
+             * @example [
+             *       "message.*",
+             *       "account.status"
+             *     ]
+             */
+            events: string[];
+            /** @description Null: events of every account and of none. */
+            accountIds: string[] | null;
+            description: string | null;
+            isEnabled: boolean;
+            /**
+             * @description `owner`: you wanted it; `gone`: it answered 410; `failing`: nothing has arrived for five days.
+             * @enum {string|null}
+             */
+            disabledReason: "failing" | "gone" | null | "owner";
+            /** Format: date-time */
+            disabledAt: string | null;
+            /** @description Since when nothing has arrived that was tried; null when the last try succeeded. */
+            failingSince: string | null;
+            /**
+             * Format: date-time
+             * @description Until when the secret before the present one signs too.
+             */
+            previousSecretExpiresAt: string | null;
+            /** Format: date-time */
+            createdAt: string;
+            /** Format: date-time */
+            updatedAt: string;
+        };
+        /**
+         * @example {
+         *       "url": "https://example.com/hooks/flotilla",
+         *       "events": [
+         *         "message.*"
+         *       ]
+         *     }
+         */
+        UpdateWebhookDto: {
+            /** @example https://example.com/hooks/flotilla */
+            url?: string;
+            /**
+             * @example [
+             *       "message.*"
+             *     ]
+             */
+            events?: string[];
+            description?: string | null;
+            /** @description Null: events of every account and of none. */
+            accountIds?: string[] | null;
+            /** @description False: nothing is delivered. True: what waited is, and what happens from now on; what happened meanwhile is for a replay. */
+            isEnabled?: boolean;
+            /** @description A new secret of your own. For a day the one before it signs too. */
+            secret?: string;
+            /** @description True: a new secret is made, and shown in this answer only. For a day the one before it signs too. */
+            rotateSecret?: boolean;
+        };
+        /**
+         * @example {
+         *       "eventId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+         *       "isDelivered": true,
+         *       "statusCode": 1,
+         *       "durationMs": 1,
+         *       "error": "error",
+         *       "response": "response"
+         *     }
+         */
+        WebhookTestResponse: {
+            /** @description What came as `Webhook-Id`. */
+            eventId: string;
+            /** @description Whether it answered 2xx. */
+            isDelivered: boolean;
+            /** @description What it answered; null when it did not. */
+            statusCode: number | null;
+            durationMs: number;
+            /** @description What went wrong; begins with a code. */
+            error: string | null;
+            /** @description The beginning of the answer's body. */
+            response: string | null;
+        };
+        /**
+         * @example {
+         *       "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+         *       "webhookId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+         *       "eventId": "81723-5512",
+         *       "type": "message.sent",
+         *       "accountId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+         *       "status": "dead",
+         *       "attempts": 1,
+         *       "statusCode": 1,
+         *       "durationMs": 1,
+         *       "error": "error",
+         *       "responseExcerpt": "responseExcerpt",
+         *       "lastAttemptAt": "2026-11-25T10:00:00.000Z",
+         *       "nextAttemptAt": "2026-11-25T10:00:00.000Z",
+         *       "createdAt": "2026-11-25T10:00:00.000Z"
+         *     }
+         */
+        DeliveryResponse: {
+            id: string;
+            webhookId: string;
+            /**
+             * @description What comes as `Webhook-Id`, the same in every attempt; where the event stands in the log.
+             * @example 81723-5512
+             */
+            eventId: string;
+            /** @example message.sent */
+            type: string;
+            accountId: string | null;
+            /**
+             * @description `pending`: its turn has not come; `failed`: it is tried again; `dead`: it is not, until it is redelivered.
+             * @enum {string}
+             */
+            status: "dead" | "delivered" | "failed" | "pending";
+            /** @description How often it has been tried; 8 times at the most. */
+            attempts: number;
+            /** @description What the endpoint answered last; null when it did not. */
+            statusCode: number | null;
+            /** @description How long the last attempt took. */
+            durationMs: number | null;
+            /** @description What went wrong last; begins with a code. */
+            error: string | null;
+            /** @description The beginning of the last answer's body, 1 KB at the most. */
+            responseExcerpt: string | null;
+            /** Format: date-time */
+            lastAttemptAt: string | null;
+            /**
+             * Format: date-time
+             * @description When it is tried again.
+             */
+            nextAttemptAt: string | null;
+            /** Format: date-time */
+            createdAt: string;
+        };
+        /**
+         * @example {
+         *       "since": "2026-11-24T08:00:00Z",
+         *       "types": [
+         *         "message.received"
+         *       ]
+         *     }
+         */
+        ReplayDto: {
+            /**
+             * Format: date-time
+             * @description Events from this time on. The log keeps thirty days.
+             * @example 2026-11-24T08:00:00Z
+             */
+            since: string;
+            /**
+             * Format: date-time
+             * @description Events before this time; left out, up to now.
+             */
+            until?: string;
+            /**
+             * @description Only these of the types that the webhook takes.
+             * @example [
+             *       "message.received"
+             *     ]
+             */
+            types?: string[];
+        };
+        /**
+         * @example {
+         *       "count": 1,
+         *       "nextSince": "nextSince"
+         *     }
+         */
+        ReplayResponse: {
+            /** @description How many events are delivered again, or for the first time. */
+            count: number;
+            /** @description When there were more than 10,000: the `since` of the next replay. Null when that was all. */
+            nextSince: string | null;
+        };
+        /**
+         * @example {
          *       "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
          *       "serverId": "vm",
          *       "url": "https://example.com",
@@ -1939,14 +2520,14 @@ export interface components {
          */
         QueueBacklog: {
             /** @enum {string} */
-            name: "campaign-stats" | "messaging" | "whatsapp-campaign" | "whatsapp-high" | "whatsapp-normal" | "whatsapp-urgent";
+            name: "campaign-stats" | "messaging" | "webhooks" | "whatsapp-campaign" | "whatsapp-high" | "whatsapp-normal" | "whatsapp-urgent";
             /** @description What is due and waits. */
             waiting: number | null;
             /** @description What waits for its time. */
             delayed: number | null;
             /** @description What is being done. */
             active: number | null;
-            /** @description Failed jobs, and messages that failed or of which nobody can tell, until they are retried or forgotten. */
+            /** @description Failed jobs, messages that failed or of which nobody can tell, and dead deliveries of webhooks, until they are retried or forgotten. */
             failed: number;
             /** @description How long the oldest that is due has waited, in seconds. */
             oldestSeconds: number | null;
@@ -1988,7 +2569,7 @@ export interface components {
          */
         QueueStateResponse: {
             /** @enum {string} */
-            name: "campaign-stats" | "messaging" | "whatsapp-campaign" | "whatsapp-high" | "whatsapp-normal" | "whatsapp-urgent";
+            name: "campaign-stats" | "messaging" | "webhooks" | "whatsapp-campaign" | "whatsapp-high" | "whatsapp-normal" | "whatsapp-urgent";
             /**
              * Format: date-time
              * @description Since when it is paused; null when it is served.
@@ -2292,7 +2873,7 @@ export interface components {
          * @description Every code that an error can have.
          * @enum {string}
          */
-        ErrorCode: "account.cold_not_paused" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_driven_here" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.session_not_ready" | "api_key.not_found" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.required" | "events.invalid_cursor" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.unreachable" | "internal.error" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "queue.not_found" | "rate_limit.exceeded" | "request.malformed" | "request.too_large" | "request.unsupported_media_type" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "validation.failed" | "whatsapp.no_answer" | "workspace.not_found";
+        ErrorCode: "account.cold_not_paused" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_driven_here" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.session_not_ready" | "api_key.expired" | "api_key.in_use" | "api_key.not_found" | "api_key.rotated" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.required" | "events.invalid_cursor" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.unreachable" | "internal.error" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "queue.not_found" | "rate_limit.exceeded" | "request.malformed" | "request.too_large" | "request.unsupported_media_type" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "whatsapp.no_answer" | "workspace.not_found";
         /** @description What every error looks like (RFC 9457). */
         Problem: {
             type: string;
@@ -2395,6 +2976,34 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "account.not_sandbox" | "account.no_qr" | "sandbox.refused";
+                };
+            };
+        };
+        /**
+         * @description `api_key.expired`: The key …… has expired. Make a new one instead of rotating it.
+         *
+         *     `api_key.rotated`: The key …… has been rotated already. If the new key was lost, rotate that one: ….
+         */
+        "api_key.expired-api_key.rotated": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "api_key.expired" | "api_key.rotated";
+                };
+            };
+        };
+        /** @description `api_key.in_use`: A key cannot delete itself: nobody could take that back. Rotate it, or delete it with another owner key. */
+        "api_key.in_use": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "api_key.in_use";
                 };
             };
         };
@@ -2658,7 +3267,7 @@ export interface components {
                 };
             };
         };
-        /** @description `queue.not_found`: There is no queue "…". The queues are messaging, campaign-stats, whatsapp-urgent, whatsapp-high, whatsapp-normal, whatsapp-campaign. */
+        /** @description `queue.not_found`: There is no queue "…". The queues are messaging, campaign-stats, whatsapp-urgent, whatsapp-high, whatsapp-normal, whatsapp-campaign, webhooks. */
         "queue.not_found": {
             headers: {
                 [name: string]: unknown;
@@ -2836,6 +3445,34 @@ export interface components {
                 };
             };
         };
+        /**
+         * @description `url.not_usable`: The URL cannot be called: ….
+         *
+         *     `url.address_not_public`: … is not an address on the public internet. The operator can allow ranges of a private network with ALLOW_PRIVATE_ADDRESSES.
+         */
+        "url.not_usable-url.address_not_public": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "url.not_usable" | "url.address_not_public";
+                };
+            };
+        };
+        /** @description `webhook.limit_reached`: A workspace has at most 20 webhooks. Delete one, or have one take more events. */
+        "webhook.limit_reached": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "webhook.limit_reached";
+                };
+            };
+        };
         /** @description `workspace.not_found`: There is no workspace …. */
         "workspace.not_found": {
             headers: {
@@ -2879,6 +3516,22 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "workspace.not_found" | "account.not_found" | "instance.not_found";
+                };
+            };
+        };
+        /**
+         * @description `workspace.not_found`: There is no workspace ….
+         *
+         *     `api_key.not_found`: This workspace has no API key ….
+         */
+        "workspace.not_found-api_key.not_found": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "workspace.not_found" | "api_key.not_found";
                 };
             };
         };
@@ -2929,6 +3582,40 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "workspace.not_found" | "message.not_found" | "instance.not_found";
+                };
+            };
+        };
+        /**
+         * @description `workspace.not_found`: There is no workspace ….
+         *
+         *     `webhook.not_found`: There is no webhook … in this workspace.
+         */
+        "workspace.not_found-webhook.not_found": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "workspace.not_found" | "webhook.not_found";
+                };
+            };
+        };
+        /**
+         * @description `workspace.not_found`: There is no workspace ….
+         *
+         *     `webhook.not_found`: There is no webhook … in this workspace.
+         *
+         *     `webhook.delivery_not_found`: There is no delivery …. Deliveries are kept for 7 to 30 days.
+         */
+        "workspace.not_found-webhook.not_found-webhook.delivery_not_found": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "workspace.not_found" | "webhook.not_found" | "webhook.delivery_not_found";
                 };
             };
         };
@@ -3063,6 +3750,11 @@ export interface operations {
                      *           "name": "name",
                      *           "pacing": {},
                      *           "unknownPolicy": "hold",
+                     *           "limits": {
+                     *             "maxAccounts": 1,
+                     *             "messagesPerMinute": 1,
+                     *             "maxStorageBytes": 1
+                     *           },
                      *           "createdAt": "2026-11-25T10:00:00.000Z",
                      *           "updatedAt": "2026-11-25T10:00:00.000Z"
                      *         }
@@ -3135,7 +3827,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["WorkspaceResponse"];
+                    "application/json": components["schemas"]["WorkspaceUsageResponse"];
                 };
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
@@ -3211,7 +3903,7 @@ export interface operations {
             503: components["responses"]["service.unavailable"];
         };
     };
-    "workspaces.listKeys": {
+    "apiKeys.list": {
         parameters: {
             query?: never;
             header?: never;
@@ -3237,12 +3929,13 @@ export interface operations {
                      *           "workspaceId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
                      *           "name": "name",
                      *           "role": "owner",
-                     *           "prefix": "prefix",
+                     *           "prefix": "flk_Xy12Zw",
                      *           "expiresAt": "2026-11-25T10:00:00.000Z",
                      *           "allowedIps": [
                      *             "allowedIps"
                      *           ],
                      *           "lastUsedAt": "2026-11-25T10:00:00.000Z",
+                     *           "replacedBy": "replacedBy",
                      *           "createdAt": "2026-11-25T10:00:00.000Z"
                      *         }
                      *       ],
@@ -3265,7 +3958,7 @@ export interface operations {
             503: components["responses"]["service.unavailable"];
         };
     };
-    "workspaces.createKey": {
+    "apiKeys.create": {
         parameters: {
             query?: never;
             header?: never;
@@ -3301,7 +3994,46 @@ export interface operations {
             503: components["responses"]["service.unavailable"];
         };
     };
-    "workspaces.deleteKey": {
+    "apiKeys.rotate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                keyId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RotateApiKeyDto"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CreatedApiKeyResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role"];
+            404: components["responses"]["api_key.not_found"];
+            409: components["responses"]["api_key.expired-api_key.rotated"];
+            413: components["responses"]["request.too_large"];
+            415: components["responses"]["request.unsupported_media_type"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "apiKeys.delete": {
         parameters: {
             query?: never;
             header?: never;
@@ -3355,6 +4087,169 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "ownApiKeys.list": {
+        parameters: {
+            query?: {
+                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+                     *           "workspaceId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+                     *           "name": "name",
+                     *           "role": "owner",
+                     *           "prefix": "flk_Xy12Zw",
+                     *           "expiresAt": "2026-11-25T10:00:00.000Z",
+                     *           "allowedIps": [
+                     *             "allowedIps"
+                     *           ],
+                     *           "lastUsedAt": "2026-11-25T10:00:00.000Z",
+                     *           "replacedBy": "replacedBy",
+                     *           "createdAt": "2026-11-25T10:00:00.000Z"
+                     *         }
+                     *       ],
+                     *       "nextCursor": "nextCursor"
+                     *     }
+                     */
+                    "application/json": {
+                        items: components["schemas"]["ApiKeyResponse"][];
+                        /** @description The `cursor` of the next page; null at the end. */
+                        nextCursor: string | null;
+                    };
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role"];
+            404: components["responses"]["workspace.not_found"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "ownApiKeys.create": {
+        parameters: {
+            query?: {
+                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateApiKeyDto"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CreatedApiKeyResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role"];
+            404: components["responses"]["workspace.not_found"];
+            413: components["responses"]["request.too_large"];
+            415: components["responses"]["request.unsupported_media_type"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "ownApiKeys.rotate": {
+        parameters: {
+            query?: {
+                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                keyId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RotateApiKeyDto"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CreatedApiKeyResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role"];
+            404: components["responses"]["workspace.not_found-api_key.not_found"];
+            409: components["responses"]["api_key.expired-api_key.rotated"];
+            413: components["responses"]["request.too_large"];
+            415: components["responses"]["request.unsupported_media_type"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "ownApiKeys.delete": {
+        parameters: {
+            query?: {
+                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                keyId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role"];
+            404: components["responses"]["workspace.not_found-api_key.not_found"];
+            409: components["responses"]["api_key.in_use"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
@@ -4481,6 +5376,386 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed-events.invalid_cursor"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "webhooks.list": {
+        parameters: {
+            query?: {
+                /** @description `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description How many items at most, 1 to 200. */
+                limit?: number;
+                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+                     *           "workspaceId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+                     *           "url": "https://example.com/hooks/flotilla",
+                     *           "events": [
+                     *             "message.*",
+                     *             "account.status"
+                     *           ],
+                     *           "accountIds": [
+                     *             "accountIds"
+                     *           ],
+                     *           "description": "description",
+                     *           "isEnabled": true,
+                     *           "disabledReason": "failing",
+                     *           "disabledAt": "2026-11-25T10:00:00.000Z",
+                     *           "failingSince": "failingSince",
+                     *           "previousSecretExpiresAt": "2026-11-25T10:00:00.000Z",
+                     *           "createdAt": "2026-11-25T10:00:00.000Z",
+                     *           "updatedAt": "2026-11-25T10:00:00.000Z"
+                     *         }
+                     *       ],
+                     *       "nextCursor": "nextCursor"
+                     *     }
+                     */
+                    "application/json": {
+                        items: components["schemas"]["WebhookResponse"][];
+                        /** @description The `cursor` of the next page; null at the end. */
+                        nextCursor: string | null;
+                    };
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role"];
+            404: components["responses"]["workspace.not_found"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "webhooks.create": {
+        parameters: {
+            query?: {
+                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateWebhookDto"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebhookWithSecretResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role"];
+            404: components["responses"]["workspace.not_found"];
+            409: components["responses"]["webhook.limit_reached"];
+            413: components["responses"]["request.too_large"];
+            415: components["responses"]["request.unsupported_media_type"];
+            422: components["responses"]["url.not_usable-url.address_not_public"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "webhooks.get": {
+        parameters: {
+            query?: {
+                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebhookResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role"];
+            404: components["responses"]["workspace.not_found-webhook.not_found"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "webhooks.delete": {
+        parameters: {
+            query?: {
+                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role"];
+            404: components["responses"]["workspace.not_found-webhook.not_found"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "webhooks.update": {
+        parameters: {
+            query?: {
+                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateWebhookDto"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebhookWithSecretResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role"];
+            404: components["responses"]["workspace.not_found-webhook.not_found"];
+            413: components["responses"]["request.too_large"];
+            415: components["responses"]["request.unsupported_media_type"];
+            422: components["responses"]["url.not_usable-url.address_not_public"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "webhooks.test": {
+        parameters: {
+            query?: {
+                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebhookTestResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role"];
+            404: components["responses"]["workspace.not_found-webhook.not_found"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "webhooks.listDeliveries": {
+        parameters: {
+            query?: {
+                /** @description `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description How many items at most, 1 to 200. */
+                limit?: number;
+                /** @description Only those. */
+                status?: "pending" | "delivered" | "failed" | "dead";
+                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+                     *           "webhookId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+                     *           "eventId": "81723-5512",
+                     *           "type": "message.sent",
+                     *           "accountId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+                     *           "status": "dead",
+                     *           "attempts": 1,
+                     *           "statusCode": 1,
+                     *           "durationMs": 1,
+                     *           "error": "error",
+                     *           "responseExcerpt": "responseExcerpt",
+                     *           "lastAttemptAt": "2026-11-25T10:00:00.000Z",
+                     *           "nextAttemptAt": "2026-11-25T10:00:00.000Z",
+                     *           "createdAt": "2026-11-25T10:00:00.000Z"
+                     *         }
+                     *       ],
+                     *       "nextCursor": "nextCursor"
+                     *     }
+                     */
+                    "application/json": {
+                        items: components["schemas"]["DeliveryResponse"][];
+                        /** @description The `cursor` of the next page; null at the end. */
+                        nextCursor: string | null;
+                    };
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role"];
+            404: components["responses"]["workspace.not_found-webhook.not_found"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "webhooks.redeliver": {
+        parameters: {
+            query?: {
+                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                deliveryId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Accepted */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeliveryResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role"];
+            404: components["responses"]["workspace.not_found-webhook.not_found-webhook.delivery_not_found"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "webhooks.replay": {
+        parameters: {
+            query?: {
+                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ReplayDto"];
+            };
+        };
+        responses: {
+            /** @description Accepted */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReplayResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role"];
+            404: components["responses"]["workspace.not_found-webhook.not_found"];
+            413: components["responses"]["request.too_large"];
+            415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];

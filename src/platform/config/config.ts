@@ -156,12 +156,40 @@ const environmentSchema = z
 
     ALLOW_PRIVATE_ADDRESSES: addressRanges,
 
+    MEDIA_PATH: optional,
+    MEDIA_MAX_BYTES: z.coerce
+      .number()
+      .int()
+      .min(1_024)
+      .max(2 * 2 ** 30)
+      .default(64 * 2 ** 20),
+    MEDIA_RETENTION_DAYS: z.coerce.number().int().min(0).max(36_500).default(90),
+    MEDIA_FETCH_TIMEOUT_MS: z.coerce.number().int().min(1_000).max(60_000).default(15_000),
+    MEDIA_S3_BUCKET: optional,
+    MEDIA_S3_ENDPOINT: optionalUrl,
+    MEDIA_S3_REGION: z.string().min(1).default('us-east-1'),
+    MEDIA_S3_ACCESS_KEY_ID: optional,
+    MEDIA_S3_SECRET_ACCESS_KEY: optional,
+    MEDIA_S3_FORCE_PATH_STYLE: z.preprocess(
+      (value) => (value === '' ? undefined : value),
+      z.stringbool().optional(),
+    ),
+
     VAR_DIR: optional,
   })
   .refine((env) => env.NODE_ENV !== 'production' || env.ALLOW_PRIVATE_ADDRESSES !== everyAddress, {
     path: ['ALLOW_PRIVATE_ADDRESSES'],
     error: 'must name the ranges in production; true is for development',
   })
+  .refine(
+    (env) =>
+      env.MEDIA_S3_BUCKET === undefined ||
+      (env.MEDIA_S3_ACCESS_KEY_ID !== undefined && env.MEDIA_S3_SECRET_ACCESS_KEY !== undefined),
+    {
+      path: ['MEDIA_S3_BUCKET'],
+      error: 'needs MEDIA_S3_ACCESS_KEY_ID and MEDIA_S3_SECRET_ACCESS_KEY beside it',
+    },
+  )
   .refine((env) => env.INSTANCE_RENEW_MS * 2 + env.INSTANCE_STOP_MARGIN_MS <= env.INSTANCE_LEASE_MS, {
     path: ['INSTANCE_LEASE_MS'],
     error:
@@ -356,6 +384,28 @@ function toConfig(env: Environment, envFile: string | null, varDir: string, serv
       memoryBudgetBytes: env.ACCOUNT_MEMORY_BUDGET_MB * 2 ** 20,
       qrTimeoutMs: env.QR_TIMEOUT_MS,
     },
+    media: {
+      /** The directory of the files, and of those that are on their way to a bucket. */
+      path: resolve(projectRoot, env.MEDIA_PATH ?? join(varDir, 'media')),
+      maxBytes: env.MEDIA_MAX_BYTES,
+      /** How long media is kept after it was last used; null: for ever. */
+      retentionMs: env.MEDIA_RETENTION_DAYS === 0 ? null : env.MEDIA_RETENTION_DAYS * 86_400_000,
+      /** How long the download of a URL may take. */
+      fetchTimeoutMs: env.MEDIA_FETCH_TIMEOUT_MS,
+      /** Null: the files are kept on the disk. */
+      s3:
+        env.MEDIA_S3_BUCKET === undefined
+          ? null
+          : {
+              bucket: env.MEDIA_S3_BUCKET,
+              endpoint: env.MEDIA_S3_ENDPOINT ?? `https://s3.${env.MEDIA_S3_REGION}.amazonaws.com`,
+              region: env.MEDIA_S3_REGION,
+              accessKeyId: env.MEDIA_S3_ACCESS_KEY_ID!,
+              secretAccessKey: env.MEDIA_S3_SECRET_ACCESS_KEY!,
+              // Only Amazon gives every bucket a host name of its own.
+              forcePathStyle: env.MEDIA_S3_FORCE_PATH_STYLE ?? env.MEDIA_S3_ENDPOINT !== undefined,
+            },
+    },
     /** How long a send may take in all. */
     sendTimeoutMs: env.SEND_TIMEOUT_MS,
     /** How long a message that WhatsApp Web has may be without ack 1 before its connection is taken for dead. */
@@ -398,7 +448,7 @@ function isExecutable(path: string): boolean {
   }
 }
 
-const secretPaths = new Set(['adminApiKey', 'internalApiKey', 'appKey', 'metricsToken']);
+const secretPaths = new Set(['adminApiKey', 'internalApiKey', 'appKey', 'metricsToken', 'secretAccessKey']);
 
 /** The settings as `config:show` prints them: secrets and the passwords inside URLs are masked. */
 export function maskConfig(config: Config): Record<string, unknown> {

@@ -5,11 +5,13 @@ import type { MigrationInterface } from 'typeorm';
 import type { PostgresDataSourceOptions } from 'typeorm/driver/postgres/PostgresDataSourceOptions.js';
 import type { Config } from '../config/config.js';
 import { ImpatientClient, queryTimeoutMs, sessionOptions } from './impatient-client.js';
+import { isolatingDriver } from './isolation.js';
 
 /** How every role connects to PostgreSQL. Migrations are run by `flotilla migrate` alone, never by a role's boot. */
 export function dataSourceOptions(config: Config): PostgresDataSourceOptions {
   return {
     type: 'postgres',
+    driver: isolatingDriver,
     url: config.database.url,
     poolSize: config.database.poolSize,
     applicationName: `flotilla ${config.environment}`,

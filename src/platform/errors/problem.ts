@@ -14,7 +14,7 @@ export class Problem extends Error {
     readonly code: string,
     detail: string,
     readonly errors?: FieldError[],
-    /** When the same call may succeed, as `Retry-After`. */
+    /** Seconds after which the same call may succeed: the header `Retry-After`. */
     readonly retryAfterSeconds?: number,
   ) {
     super(detail);

@@ -3,6 +3,7 @@ import { ValidationPipe, type INestApplication } from '@nestjs/common';
 import type { NestExpressApplication } from '@nestjs/platform-express';
 import type { ValidationError } from 'class-validator';
 import { json, type NextFunction, type Request, type RequestHandler, type Response } from 'express';
+import { serveRequest } from '../database/isolation.js';
 import { Problem, ValidationFailed, type FieldError } from '../errors/problem.js';
 import { ProblemFilter, sendProblem } from '../errors/problem.filter.js';
 import { logContext, type Logger } from '../logging/logger.js';
@@ -45,7 +46,7 @@ export function configureHttp(
     const given = request.headers['x-request-id'];
     request.id = typeof given === 'string' && /^[\w.-]{1,100}$/.test(given) ? given : randomUUID();
     response.setHeader('X-Request-Id', request.id);
-    logContext.run({ requestId: request.id }, next);
+    logContext.run({ requestId: request.id }, () => serveRequest(next));
   });
   if (logger.isLevelEnabled('debug')) express.use(logRequests(logger));
   express.use(securityHeaders);

@@ -1,0 +1,133 @@
+import type { MigrationInterface, QueryRunner } from 'typeorm';
+
+/**
+ * Webhooks: the log of events is their outbox. What an endpoint is to get are rows, made from the log in its order; a lane is
+ * what one endpoint gets of one account, one delivery at a time.
+ */
+export class Webhooks1795737600003 implements MigrationInterface {
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+      create table webhooks (
+        id uuid primary key,
+        workspace_id uuid not null references workspaces on delete cascade,
+        url text not null,
+        -- Types, or the beginning of types followed by a *.
+        events text[] not null,
+        -- Null means every account.
+        account_ids uuid[],
+        description text,
+        -- Encrypted with APP_KEY. The previous one signs too until its time is over.
+        secret bytea not null,
+        previous_secret bytea,
+        previous_secret_expires_at timestamptz,
+        is_enabled boolean not null default true,
+        -- It gets no event of an earlier transaction.
+        active_from xid8 not null default pg_current_xact_id(),
+        disabled_reason text check (disabled_reason in ('owner', 'gone', 'failing')),
+        disabled_at timestamptz,
+        -- Since when nothing has arrived that was tried; null when the last try succeeded.
+        failing_since timestamptz,
+        created_at timestamptz not null default now(),
+        updated_at timestamptz not null default now()
+      );
+      create index webhooks_workspace on webhooks (workspace_id, id desc);
+
+      create table webhook_deliveries (
+        id uuid primary key,
+        workspace_id uuid not null references workspaces on delete cascade,
+        webhook_id uuid not null references webhooks on delete cascade,
+        -- Where the event stands in the log. No foreign key: the log is pruned by its own rule.
+        transaction_id xid8 not null,
+        event_id bigint not null,
+        type text not null,
+        account_id uuid,
+        -- Events of no account have a lane too.
+        lane_id uuid not null generated always as (coalesce(account_id, '00000000-0000-0000-0000-000000000000'::uuid)) stored,
+        -- failed: it is tried again; dead: it is not.
+        status text not null default 'pending' check (status in ('pending', 'delivered', 'failed', 'dead')),
+        attempts integer not null default 0,
+        status_code integer,
+        duration_ms integer,
+        error text,
+        response_excerpt text,
+        last_attempt_at timestamptz,
+        next_attempt_at timestamptz,
+        created_at timestamptz not null default now()
+      );
+      create unique index webhook_deliveries_event on webhook_deliveries (webhook_id, event_id);
+      create index webhook_deliveries_webhook on webhook_deliveries (webhook_id, id desc);
+      create index webhook_deliveries_dead on webhook_deliveries (webhook_id, id desc) where status = 'dead';
+      -- The head of a lane is the first row of this index.
+      create index webhook_deliveries_lane on webhook_deliveries (webhook_id, lane_id, transaction_id, event_id)
+        where status in ('pending', 'failed');
+
+      create table webhook_lanes (
+        webhook_id uuid not null references webhooks on delete cascade,
+        lane_id uuid not null,
+        workspace_id uuid not null references workspaces on delete cascade,
+        -- Grows with every delivery that is added, so that a lane never falls asleep over one that it has not seen.
+        version bigint not null default 0,
+        -- When its head is to be tried; infinity: there is none.
+        next_attempt_at timestamptz not null default now(),
+        -- Who runs it, and until when nobody else may.
+        claim uuid,
+        claimed_until timestamptz,
+        delivered bigint not null default 0,
+        failed bigint not null default 0,
+        primary key (webhook_id, lane_id)
+      ) with (fillfactor = 70);
+      create index webhook_lanes_due on webhook_lanes (next_attempt_at);
+
+      -- How far the log has been read; one row.
+      create table webhook_cursor (
+        is_only boolean primary key default true check (is_only),
+        transaction_id xid8 not null,
+        event_id bigint not null,
+        moved_at timestamptz not null default now()
+      );
+      insert into webhook_cursor (transaction_id, event_id) values (pg_snapshot_xmin(pg_current_snapshot()), 0);
+
+      -- A replay reads the log by time. The log grows in that order, so this costs next to nothing.
+      create index events_created on events using brin (created_at) with (pages_per_range = 32, autosummarize = on);
+    `);
+
+    await runner.query(`
+      -- The codes by which an account is linked are only for an endpoint that names them in full.
+      create function webhook_wants(w webhooks, event_type text, event_account_id uuid) returns boolean
+        language sql immutable parallel safe as $$
+        select (w.account_ids is null or event_account_id = any(w.account_ids))
+          and exists (select from unnest(w.events) pattern where pattern = event_type
+            or (right(pattern, 1) = '*' and starts_with(event_type, left(pattern, -1))
+              and event_type not in ('account.qr', 'account.pairing_code')))
+      $$;
+
+      -- A UUID of version 7, as the programs make them: its first 48 bits are the time.
+      create function webhook_delivery_id() returns uuid language sql volatile parallel safe as $$
+        select encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid())
+          placing substring(int8send(floor(extract(epoch from clock_timestamp()) * 1000)::bigint) from 3) from 1 for 6),
+          52, 1), 53, 1), 'hex')::uuid
+      $$;
+
+      create function publish_webhook_disabled() returns trigger language plpgsql as $$
+      begin
+        insert into events (workspace_id, type, data) values (new.workspace_id, 'webhook.disabled', jsonb_build_object(
+          'webhookId', new.id, 'url', new.url, 'description', new.description, 'reason', new.disabled_reason,
+          'failingSince', iso_time(new.failing_since)));
+        return null;
+      end $$;
+      create trigger webhook_disabled after update of is_enabled on webhooks for each row
+        when (old.is_enabled and not new.is_enabled and new.disabled_reason <> 'owner')
+        execute function publish_webhook_disabled();
+    `);
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+      drop index events_created;
+      drop table webhook_cursor, webhook_lanes, webhook_deliveries;
+      drop function webhook_wants;
+      drop table webhooks;
+      drop function publish_webhook_disabled, webhook_delivery_id;
+    `);
+  }
+}

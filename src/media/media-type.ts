@@ -1,0 +1,149 @@
+import { fileTypeFromFile } from 'file-type';
+import { open } from 'node:fs/promises';
+import { Problem } from '../platform/errors/problem.js';
+
+export type MediaKind = 'image' | 'video' | 'audio' | 'document';
+
+export class MediaTypeMismatch extends Problem {
+  constructor(detail: string) {
+    super(422, 'media.type_mismatch', detail);
+  }
+}
+
+export class MediaTypeRefused extends Problem {
+  constructor(what: string) {
+    super(
+      422,
+      'media.type_refused',
+      `Programs are not sent: this is ${what}. Send a link to it, or an archive with a password.`,
+    );
+  }
+}
+
+/** What a recipient's computer would run. Those that bytes tell, and those that a name tells. */
+const programTypes = new Set([
+  'application/x-msdownload',
+  'application/x-elf',
+  'application/x-mach-binary',
+  'application/x.ms.shortcut',
+]);
+const programNames =
+  /\.(exe|dll|com|scr|pif|msi|msp|cpl|bat|cmd|ps1|psm1|vbs|vbe|jse?|wsf|wsh|hta|jar|lnk|reg|sh|app|command)$/i;
+
+/** Containers that say little about what is in them: of these the sender's word counts within its kind. */
+const containers = new Set([
+  'video/mp4',
+  'audio/mp4',
+  'audio/x-m4a',
+  'video/webm',
+  'video/3gpp',
+  'video/3gpp2',
+  'video/ogg',
+  'audio/ogg',
+  'application/ogg',
+  'video/x-ms-asf',
+  'application/zip',
+  'application/x-cfb',
+  'application/xml',
+]);
+/** Documents whose bytes begin like text, with a mark of their own. */
+const textualTypes = /^(text\/|application\/(xml|pdf|rtf|postscript|json))/;
+/** How much of a file is looked at to tell text from other bytes. */
+const headBytes = 65_536;
+
+/**
+ * What a file is, by its bytes: what its sender calls it is believed only where bytes do not tell, among documents.
+ * @param declared the type as its sender names it; null when nobody did
+ * @throws MediaTypeMismatch when it is declared as something else, MediaTypeRefused when it is a program
+ */
+export async function mediaTypeOf(
+  path: string,
+  declared: string | null,
+  filename: string | null,
+): Promise<string> {
+  const { sniffed, isText } = await sniff(path);
+  if (sniffed !== null && programTypes.has(essence(sniffed))) throw new MediaTypeRefused(sniffed);
+  if (filename !== null && programNames.test(filename)) throw new MediaTypeRefused(filename);
+  const claimed = readType(declared);
+  if (sniffed === null) {
+    if (claimed !== null && kindOf(claimed) !== 'document') {
+      throw new MediaTypeMismatch(`Its bytes are no ${claimed}. Send it as what it is, or as a document.`);
+    }
+    return documentType(claimed, isText);
+  }
+  if (claimed === null || claimed === sniffed) return sniffed;
+  if (containers.has(essence(sniffed)) && isWithin(claimed, sniffed)) return claimed;
+  if (kindOf(claimed) !== kindOf(sniffed)) {
+    throw new MediaTypeMismatch(
+      `It is declared as ${claimed}, and its bytes are ${sniffed}. Declare it as that, or leave the type out.`,
+    );
+  }
+  return sniffed;
+}
+
+/** What a received file is: nothing is refused, since it is there already. */
+export async function receivedTypeOf(path: string, declared: string | null): Promise<string> {
+  const { sniffed, isText } = await sniff(path);
+  const claimed = readType(declared);
+  if (sniffed === null)
+    return documentType(claimed !== null && kindOf(claimed) === 'document' ? claimed : null, isText);
+  return claimed !== null && containers.has(essence(sniffed)) && isWithin(claimed, sniffed)
+    ? claimed
+    : sniffed;
+}
+
+export function kindOf(mimetype: string): MediaKind {
+  const kind = mimetype.slice(0, mimetype.indexOf('/'));
+  // Drawings that are programs of a browser are shown by none of WhatsApp's clients.
+  if (mimetype.startsWith('image/svg')) return 'document';
+  return kind === 'image' || kind === 'video' || kind === 'audio' ? kind : 'document';
+}
+
+async function sniff(path: string): Promise<{ sniffed: string | null; isText: boolean }> {
+  const isText = await beginsAsText(path);
+  const found = (await fileTypeFromFile(path))?.mime ?? null;
+  // Some marks are two letters long, and a text may begin with them.
+  return { sniffed: isText && found !== null && !textualTypes.test(found) ? null : found, isText };
+}
+
+async function beginsAsText(path: string): Promise<boolean> {
+  const file = await open(path);
+  try {
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(headBytes), 0, headBytes, 0);
+    // The last character may be cut off: `stream` forgives that, and nothing else.
+    const text = new TextDecoder('utf-8', { fatal: true }).decode(buffer.subarray(0, bytesRead), {
+      stream: true,
+    });
+
+    return !/[\u0000-\u0008\u000e-\u001a\u001c-\u001f]/.test(text);
+  } catch (error) {
+    if (error instanceof TypeError) return false;
+    throw error;
+  } finally {
+    await file.close();
+  }
+}
+
+function documentType(claimed: string | null, isText: boolean): string {
+  if (claimed === null) return isText ? 'text/plain' : 'application/octet-stream';
+  return claimed.startsWith('text/') && !isText ? 'application/octet-stream' : claimed;
+}
+
+/** A type as it is written in a header, in lower case; null for what is none, and for the one that says nothing. */
+function readType(declared: string | null): string | null {
+  const [, type, codecs] =
+    /^\s*([\w.+-]{1,60}\/[\w.+-]{1,120})\s*(?:;\s*codecs="?([\w.,-]{1,40})"?)?/i.exec(declared ?? '') ?? [];
+  if (type === undefined || /^(application|binary)\/octet-stream$/i.test(type)) return null;
+  return codecs === undefined ? type.toLowerCase() : `${type.toLowerCase()}; codecs=${codecs}`;
+}
+
+function essence(mimetype: string): string {
+  return mimetype.split(';', 1)[0]!;
+}
+
+/** Whether a container may hold what is claimed: sound in a container for films, a format of documents in an archive. */
+function isWithin(claimed: string, container: string): boolean {
+  const isFilm = !/^application\/(zip|x-cfb|xml)$/.test(essence(container));
+  const kind = kindOf(claimed);
+  return isFilm ? kind === 'audio' || kind === 'video' : kind === 'document';
+}

@@ -1,0 +1,83 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Config } from '../config/config.js';
+import type { Logger } from '../logging/logger.js';
+import { asPlatform } from './isolation.js';
+import { ImpatientClient } from './impatient-client.js';
+
+const attemptMs = 3_000;
+const heartbeatMs = 10_000;
+const pauseMs = 1_000;
+
+/** What hears of changes; `missed` is called when some may have gone unheard, since there was no connection. */
+export interface NotificationHandlers {
+  heard: (channel: string, payload: string) => void;
+  missed: () => void;
+}
+
+/**
+ * Hears what `pg_notify` tells on some channels, over a connection of its own that is made anew for as long as it takes.
+ * It is a hint for those who keep what they have read: nothing may depend on it for ever.
+ */
+export class Notifications {
+  private readonly stopped = new AbortController();
+  private running: Promise<void> | null = null;
+
+  constructor(
+    private readonly config: Config,
+    private readonly logger: Logger,
+    private readonly channels: string[],
+    private readonly handlers: NotificationHandlers,
+  ) {}
+
+  /** Begins to listen, if it does not yet. */
+  start(): void {
+    if (!this.stopped.signal.aborted) this.running ??= asPlatform(() => this.run());
+  }
+
+  async stop(): Promise<void> {
+    this.stopped.abort();
+    await this.running;
+  }
+
+  private async run(): Promise<void> {
+    while (!this.stopped.signal.aborted) {
+      try {
+        await this.listenOnce();
+      } catch (error) {
+        this.logger.warn({ err: error, channels: this.channels }, 'cannot hear of changes; trying again');
+      }
+      await pause(pauseMs, this.stopped.signal);
+    }
+  }
+
+  /** Listens until the connection breaks or this process stops. */
+  private async listenOnce(): Promise<void> {
+    const connection = new ImpatientClient({
+      connectionString: this.config.database.url,
+      application_name: `flotilla ${this.config.environment} notifications`,
+      connectionTimeoutMillis: attemptMs,
+      query_timeout: attemptMs,
+    });
+    const lost = new AbortController();
+    connection.on('error', () => lost.abort());
+    connection.on('end', () => lost.abort());
+    const until = AbortSignal.any([lost.signal, this.stopped.signal]);
+    connection.on('notification', ({ channel, payload = '' }) => this.handlers.heard(channel, payload));
+    try {
+      await connection.connect();
+      for (const channel of this.channels) await connection.query(`listen ${channel}`);
+      // Only now: what was read before may have changed unheard.
+      this.handlers.missed();
+      while (!until.aborted) {
+        await connection.query('select 1');
+        await pause(heartbeatMs, until);
+      }
+    } finally {
+      connection.giveUp();
+    }
+  }
+}
+
+async function pause(ms: number, until: AbortSignal): Promise<void> {
+  await delay(ms, undefined, { signal: until, ref: false }).catch(() => undefined);
+}

@@ -1,0 +1,113 @@
+import { type Command, InvalidArgumentError } from 'commander';
+import {
+  print,
+  printAside,
+  printJson,
+  printTable,
+  type RunWithServices,
+  wholeNumber,
+} from '../platform/command-line.js';
+
+/** `webhook:list`, `webhook:failed`, `webhook:retry`. */
+export function addWebhooksCommands(program: Command, run: RunWithServices): void {
+  program
+    .command('webhook:list')
+    .description('list the webhooks of all workspaces, and how much of each waits')
+    .option('--workspace <id>', 'only of this workspace', toId)
+    .option('--limit <count>', 'how many at the most', wholeNumber(1, 10_000), 200)
+    .option('--json', 'as JSON')
+    .addHelpText('after', '\nExample:\n  flotilla webhook:list')
+    .action(({ workspace, limit, json }: { workspace?: string; limit: number; json?: boolean }) =>
+      run(async (services) => {
+        const { WebhooksService } = await import('./webhooks.service.js');
+        const webhooks = await services.get(WebhooksService).listAll(limit, workspace);
+        if (json) printJson(webhooks);
+        else if (webhooks.length === 0) print('No webhooks.');
+        else {
+          await printTable(
+            ['ID', 'Workspace', 'URL', 'Status', 'Waiting', 'Dead'],
+            webhooks.map((webhook) => [
+              webhook.id,
+              webhook.workspaceId,
+              webhook.url,
+              statusOf(webhook),
+              webhook.open,
+              webhook.dead,
+            ]),
+          );
+        }
+      }),
+    );
+
+  program
+    .command('webhook:failed')
+    .description('list the dead deliveries, newest first')
+    .option('--webhook <id>', 'only of this webhook', toId)
+    .option('--limit <count>', 'how many at the most', wholeNumber(1, 10_000), 50)
+    .option('--json', 'as JSON')
+    .addHelpText('after', '\nExample:\n  flotilla webhook:failed --limit 10')
+    .action(({ webhook, limit, json }: { webhook?: string; limit: number; json?: boolean }) =>
+      run(async (services) => {
+        const { WebhookDeliveriesService } = await import('./webhook-deliveries.service.js');
+        const dead = await services.get(WebhookDeliveriesService).listDead(limit, webhook);
+        if (json) printJson(dead);
+        else if (dead.length === 0) print('No dead deliveries.');
+        else {
+          await printTable(
+            ['ID', 'Webhook', 'Type', 'Tries', 'Last try', 'Error'],
+            dead.map((delivery) => [
+              delivery.id,
+              delivery.webhookId,
+              delivery.type,
+              delivery.attempts,
+              delivery.lastAttemptAt?.toISOString().slice(0, 19).replace('T', ' ') ?? null,
+              delivery.error?.slice(0, 80) ?? null,
+            ]),
+          );
+        }
+      }),
+    );
+
+  program
+    .command('webhook:retry <ids...>')
+    .description('deliver dead deliveries again, by id, or all of them')
+    .option('--webhook <id>', 'with all: only those of this webhook', toId)
+    .addHelpText(
+      'after',
+      `
+Each is tried from its first attempt, under the Webhook-Id that it has always had.
+
+Examples:
+  flotilla webhook:retry 019a1b2c-3d4e-7f00-8000-0123456789ab
+  flotilla webhook:retry all --webhook 019a1b2c-3d4e-7f00-8000-0123456789ac`,
+    )
+    .action((ids: string[], { webhook }: { webhook?: string }) =>
+      run(async (services) => {
+        const { WebhookDeliveriesService } = await import('./webhook-deliveries.service.js');
+        const deliveries = services.get(WebhookDeliveriesService);
+        if (ids.length === 1 && ids[0] === 'all') {
+          const count = await deliveries.retryAll(webhook);
+          print(count === 0 ? 'No dead deliveries.' : `${count} deliveries are tried again.`);
+          return;
+        }
+        if (webhook) throw new Error('--webhook goes with all: flotilla webhook:retry all --webhook ID.');
+        for (const id of ids.map(toId)) {
+          if (await deliveries.retry(id)) print(`${id}  tried again`);
+          else {
+            printAside(`${id}  There is no such dead delivery. "flotilla webhook:failed" lists them.`);
+            process.exitCode = 1;
+          }
+        }
+      }),
+    );
+}
+
+function statusOf(webhook: { isEnabled: boolean; disabledReason: string | null; failingSince: Date | null }) {
+  if (!webhook.isEnabled) return `disabled (${webhook.disabledReason})`;
+  return webhook.failingSince ? `failing since ${webhook.failingSince.toISOString().slice(0, 16)}` : 'works';
+}
+
+function toId(text: string): string {
+  if (/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(text)) return text;
+  throw new InvalidArgumentError('It must be an id, such as 019a1b2c-3d4e-7f00-8000-0123456789ab.');
+}

@@ -1,0 +1,147 @@
+import {
+  Body,
+  Controller,
+  Delete,
+  Get,
+  HttpCode,
+  Param,
+  ParseUUIDPipe,
+  Patch,
+  Post,
+  Query,
+} from '@nestjs/common';
+import { Fails, Paged } from '../platform/http/documentation.js';
+import { AddressNotPublic, UrlNotUsable } from '../platform/http/public-fetch.js';
+import { type Page, PageQuery, toPage } from '../platform/http/pagination.js';
+import { Allow, WorkspaceId } from '../workspaces/auth.guard.js';
+import { DeliveryNotFound, WebhookDeliveriesService } from './webhook-deliveries.service.js';
+import {
+  CreateWebhookDto,
+  DeliveryResponse,
+  ListDeliveriesQuery,
+  ReplayDto,
+  ReplayResponse,
+  toDeliveryResponse,
+  toReplayResponse,
+  toTestResponse,
+  toWebhookResponse,
+  toWebhookWithSecretResponse,
+  UpdateWebhookDto,
+  WebhookResponse,
+  WebhookTestResponse,
+  WebhookWithSecretResponse,
+} from './webhooks.dto.js';
+import { WebhookLimitReached, WebhookNotFound, WebhooksService } from './webhooks.service.js';
+
+/** Endpoints of the product that are told what happens, by the Standard Webhooks scheme. */
+@Allow('owner')
+@Controller('webhooks')
+export class WebhooksController {
+  constructor(
+    private readonly webhooks: WebhooksService,
+    private readonly deliveries: WebhookDeliveriesService,
+  ) {}
+
+  /** Makes a webhook, which gets what happens from now on; `secret` is shown in this answer only. */
+  @Fails(WebhookLimitReached, UrlNotUsable, AddressNotPublic)
+  @Post()
+  async create(
+    @WorkspaceId() workspaceId: string,
+    @Body() body: CreateWebhookDto,
+  ): Promise<WebhookWithSecretResponse> {
+    return toWebhookWithSecretResponse(await this.webhooks.create(workspaceId, body));
+  }
+
+  /** Lists the webhooks, newest first. */
+  @Paged(WebhookResponse)
+  @Get()
+  async list(@WorkspaceId() workspaceId: string, @Query() query: PageQuery): Promise<Page<WebhookResponse>> {
+    return toPage(await this.webhooks.list(workspaceId, query), query.limit, toWebhookResponse);
+  }
+
+  /** One webhook, and how it does. */
+  @Fails(WebhookNotFound)
+  @Get(':id')
+  async get(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+  ): Promise<WebhookResponse> {
+    return toWebhookResponse(await this.webhooks.get(workspaceId, id));
+  }
+
+  /** Changes a webhook, gives it a new secret, disables it, or enables it again. */
+  @Fails(WebhookNotFound, UrlNotUsable, AddressNotPublic)
+  @Patch(':id')
+  async update(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+    @Body() body: UpdateWebhookDto,
+  ): Promise<WebhookWithSecretResponse> {
+    return toWebhookWithSecretResponse(await this.webhooks.update(workspaceId, id, body));
+  }
+
+  /** Deletes a webhook with everything that is on its way to it. */
+  @Fails(WebhookNotFound)
+  @Delete(':id')
+  @HttpCode(204)
+  async delete(@WorkspaceId() workspaceId: string, @Param('id', ParseUUIDPipe) id: string): Promise<void> {
+    await this.webhooks.delete(workspaceId, id);
+  }
+
+  /** Posts a `webhook.test` now and tells what came of it, within 15 seconds. */
+  @Fails(WebhookNotFound)
+  @Post(':id/test')
+  @HttpCode(200)
+  async test(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+  ): Promise<WebhookTestResponse> {
+    return toTestResponse(await this.webhooks.test(workspaceId, id));
+  }
+
+  /** Lists what was and is to be delivered, newest first. What arrived is kept for a week, the rest for thirty days. */
+  @Fails(WebhookNotFound)
+  @Paged(DeliveryResponse)
+  @Get(':id/deliveries')
+  async listDeliveries(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+    @Query() query: ListDeliveriesQuery,
+  ): Promise<Page<DeliveryResponse>> {
+    await this.webhooks.get(workspaceId, id);
+    const rows = await this.deliveries.list(workspaceId, id, query);
+    return toPage(rows, query.limit, toDeliveryResponse);
+  }
+
+  /** Tries a delivery again, from its first attempt, under its id. */
+  @Fails(WebhookNotFound, DeliveryNotFound)
+  @Post(':id/deliveries/:deliveryId/redeliver')
+  @HttpCode(202)
+  async redeliver(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+    @Param('deliveryId', ParseUUIDPipe) deliveryId: string,
+  ): Promise<DeliveryResponse> {
+    await this.webhooks.get(workspaceId, id);
+    return toDeliveryResponse(await this.deliveries.redeliver(workspaceId, id, deliveryId));
+  }
+
+  /** Delivers what happened in a time again, oldest first, at most 10,000 events: each under the id that it has always had. */
+  @Fails(WebhookNotFound)
+  @Post(':id/replay')
+  @HttpCode(202)
+  async replay(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+    @Body() { since, until, types }: ReplayDto,
+  ): Promise<ReplayResponse> {
+    await this.webhooks.get(workspaceId, id);
+    return toReplayResponse(
+      await this.deliveries.replay(id, {
+        since: new Date(since),
+        until: until === undefined ? undefined : new Date(until),
+        types,
+      }),
+    );
+  }
+}

@@ -1,0 +1,19 @@
+import { Module } from '@nestjs/common';
+import { TypeOrmModule } from '@nestjs/typeorm';
+import { QueuesModule } from '../queues/queues.module.js';
+import { WebhookDeliveriesService } from './webhook-deliveries.service.js';
+import { WebhookDelivery } from './webhook-delivery.entity.js';
+import { WebhookFanOut } from './webhook-fan-out.service.js';
+import { WebhookLanes } from './webhook-lanes.service.js';
+import { WebhookSecrets } from './webhook-secrets.js';
+import { Webhook } from './webhook.entity.js';
+import { WebhooksService } from './webhooks.service.js';
+
+const services = [WebhooksService, WebhookDeliveriesService, WebhookFanOut, WebhookLanes, WebhookSecrets];
+
+@Module({
+  imports: [TypeOrmModule.forFeature([Webhook, WebhookDelivery]), QueuesModule],
+  providers: services,
+  exports: services,
+})
+export class WebhooksModule {}

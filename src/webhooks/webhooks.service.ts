@@ -1,0 +1,213 @@
+import { Inject, Injectable } from '@nestjs/common';
+import { InjectRepository } from '@nestjs/typeorm';
+import { LessThan, Repository } from 'typeorm';
+import { v7 as uuidv7 } from 'uuid';
+import type { Config } from '../platform/config/config.js';
+import { CONFIG } from '../platform/config/config.module.js';
+import { given } from '../platform/database/given.js';
+import { Problem } from '../platform/errors/problem.js';
+import type { PageQuery } from '../platform/http/pagination.js';
+import { toPublicUrl } from '../platform/http/public-fetch.js';
+import { attempt, type AttemptOutcome } from './webhook-attempt.js';
+import { newSecret, WebhookSecrets } from './webhook-secrets.js';
+import { Webhook } from './webhook.entity.js';
+import type { CreateWebhookDto, UpdateWebhookDto } from './webhooks.dto.js';
+
+const mostPerWorkspace = 20;
+/** How long the secret before the present one goes on signing too. */
+const overlapHours = 24;
+const deletedAtOnce = 10_000;
+
+export class WebhookNotFound extends Problem {
+  constructor(id: string) {
+    super(404, 'webhook.not_found', `There is no webhook ${id} in this workspace.`);
+  }
+}
+
+export class WebhookLimitReached extends Problem {
+  constructor() {
+    super(
+      409,
+      'webhook.limit_reached',
+      `A workspace has at most ${mostPerWorkspace} webhooks. Delete one, or have one take more events.`,
+    );
+  }
+}
+
+/** An endpoint, and its secret where that is to be shown. */
+export interface WithSecret {
+  webhook: Webhook;
+  secret: string | null;
+}
+
+/** The endpoints of tenants. */
+@Injectable()
+export class WebhooksService {
+  constructor(
+    @InjectRepository(Webhook) private readonly webhooks: Repository<Webhook>,
+    private readonly secrets: WebhookSecrets,
+    @Inject(CONFIG) private readonly config: Config,
+  ) {}
+
+  /**
+   * Makes an endpoint, which is told what happens from now on.
+   * @returns the secret too, which cannot be read again
+   * @throws WebhookLimitReached, UrlNotUsable, AddressNotPublic
+   */
+  async create(workspaceId: string, wanted: CreateWebhookDto): Promise<WithSecret & { secret: string }> {
+    toPublicUrl(wanted.url, this.config.allowedPrivateAddresses);
+    const id = uuidv7();
+    const secret = wanted.secret ?? newSecret();
+    const webhook = await this.webhooks.manager.transaction(async (manager) => {
+      // Two at once would both find room for one more.
+      await manager.query('select from workspaces where id = $1 for no key update', [workspaceId]);
+      if ((await manager.countBy(Webhook, { workspaceId })) >= mostPerWorkspace)
+        throw new WebhookLimitReached();
+      return manager.save(
+        manager.create(Webhook, {
+          id,
+          workspaceId,
+          url: wanted.url,
+          events: [...new Set(wanted.events)],
+          accountIds: wanted.accountIds ?? null,
+          description: wanted.description ?? null,
+          secret: this.secrets.encrypt(id, secret),
+          isEnabled: true,
+        }),
+      );
+    });
+    return { webhook, secret };
+  }
+
+  /** Up to `limit + 1` endpoints of a workspace, newest first. */
+  async list(workspaceId: string, { limit, cursor }: PageQuery): Promise<Webhook[]> {
+    return this.webhooks.find({
+      where: { workspaceId, ...given({ id: cursor && LessThan(cursor) }) },
+      order: { id: 'DESC' },
+      take: limit + 1,
+    });
+  }
+
+  /** Every endpoint of all workspaces, at most `limit`, newest first, with how much of each waits and is dead. */
+  async listAll(
+    limit: number,
+    workspaceId?: string,
+  ): Promise<
+    (Pick<Webhook, 'id' | 'workspaceId' | 'url' | 'isEnabled' | 'disabledReason' | 'failingSince'> & {
+      open: number;
+      dead: number;
+    })[]
+  > {
+    return this.webhooks.query(
+      `select w.id, w.workspace_id as "workspaceId", w.url, w.is_enabled as "isEnabled",
+         w.disabled_reason as "disabledReason", w.failing_since as "failingSince",
+         (select count(*) from webhook_deliveries d where d.webhook_id = w.id and d.status in ('pending', 'failed'))::int as open,
+         (select count(*) from webhook_deliveries d where d.webhook_id = w.id and d.status = 'dead')::int as dead
+       from webhooks w where ($2::uuid is null or w.workspace_id = $2) order by w.id desc limit $1`,
+      [limit, workspaceId ?? null],
+    );
+  }
+
+  /** @throws WebhookNotFound */
+  async get(workspaceId: string, id: string): Promise<Webhook> {
+    const webhook = await this.webhooks.findOneBy({ id, workspaceId });
+    if (!webhook) throw new WebhookNotFound(id);
+    return webhook;
+  }
+
+  /**
+   * Changes an endpoint. With a new secret the one before it signs too for a day. Enabling one goes on with what waited, at once;
+   * what happened meanwhile is for a replay.
+   * @returns the secret when there is a new one
+   * @throws WebhookNotFound, UrlNotUsable, AddressNotPublic
+   */
+  async update(workspaceId: string, id: string, changes: UpdateWebhookDto): Promise<WithSecret> {
+    if (changes.url !== undefined) toPublicUrl(changes.url, this.config.allowedPrivateAddresses);
+    const { rotateSecret, secret: wantedSecret, isEnabled, ...plain } = changes;
+    const secret = wantedSecret ?? (rotateSecret ? newSecret() : null);
+    const webhook = await this.webhooks.manager.transaction(async (manager) => {
+      const found = await manager.findOne(Webhook, {
+        where: { id, workspaceId },
+        lock: { mode: 'for_no_key_update' },
+      });
+      if (!found) throw new WebhookNotFound(id);
+      Object.assign(found, given(plain));
+      if (secret !== null) {
+        found.previousSecret = found.secret;
+        found.previousSecretExpiresAt = new Date(Date.now() + overlapHours * 3_600_000);
+        found.secret = this.secrets.encrypt(id, secret);
+      }
+      if (isEnabled === false && found.isEnabled) {
+        Object.assign(found, { isEnabled, disabledReason: 'owner', disabledAt: new Date() });
+      }
+      const isResumed = isEnabled === true && !found.isEnabled;
+      if (isResumed) {
+        Object.assign(found, { isEnabled, disabledReason: null, disabledAt: null, failingSince: null });
+      }
+      const saved = await manager.save(found);
+      if (isResumed) await resume(manager, id);
+      return saved;
+    });
+    return { webhook, secret };
+  }
+
+  /** Deletes an endpoint with everything that is on its way to it. @throws WebhookNotFound */
+  async delete(workspaceId: string, id: string): Promise<void> {
+    // Nothing is added from here on, and what there is goes in steps that are short.
+    const { affected } = await this.webhooks.update(
+      { id, workspaceId },
+      { isEnabled: false, disabledReason: 'owner', disabledAt: new Date() },
+    );
+    if (!affected) throw new WebhookNotFound(id);
+    let deleted: number;
+    do {
+      [, deleted] = await this.webhooks.query(
+        `delete from webhook_deliveries where id in (
+           select id from webhook_deliveries where webhook_id = $1 limit ${deletedAtOnce})`,
+        [id],
+      );
+    } while (deleted === deletedAtOnce);
+    await this.webhooks.delete({ id, workspaceId });
+  }
+
+  /**
+   * Tells an endpoint of nothing, now, once, whether it is enabled or not: `webhook.test`. It is not in the log.
+   * @throws WebhookNotFound
+   */
+  async test(workspaceId: string, id: string): Promise<AttemptOutcome & { eventId: string }> {
+    const webhook = await this.get(workspaceId, id);
+    const eventId = `test-${uuidv7()}`;
+    const outcome = await attempt(
+      webhook.url,
+      this.secretsOf(webhook),
+      {
+        id: eventId,
+        type: 'webhook.test',
+        createdAt: new Date().toISOString(),
+        workspaceId,
+        accountId: null,
+        data: { webhookId: id },
+      },
+      { allowPrivate: this.config.allowedPrivateAddresses, version: this.config.version },
+    );
+    return { ...outcome, eventId };
+  }
+
+  private secretsOf({ id, secret, previousSecret, previousSecretExpiresAt }: Webhook): string[] {
+    const isOverlapping = previousSecretExpiresAt !== null && previousSecretExpiresAt.getTime() > Date.now();
+    return [secret, isOverlapping ? previousSecret : null].flatMap((encrypted) =>
+      encrypted ? [this.secrets.decrypt(id, encrypted)] : [],
+    );
+  }
+}
+
+/** Has an endpoint go on with what waited, and take what happens from now on. */
+async function resume(manager: { query: (text: string, values: unknown[]) => Promise<unknown> }, id: string) {
+  await manager.query('update webhooks set active_from = pg_current_xact_id() where id = $1', [id]);
+  await manager.query('select from webhook_cursor for update', []);
+  await manager.query(
+    `update webhook_lanes set next_attempt_at = now()
+     where webhook_id = $1 and next_attempt_at <> 'infinity' and claimed_until is null`,
+    [id],
+  );
+}

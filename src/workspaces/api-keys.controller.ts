@@ -1,0 +1,110 @@
+import { Body, Controller, Delete, Get, HttpCode, Param, ParseUUIDPipe, Post } from '@nestjs/common';
+import { Fails, Paged } from '../platform/http/documentation.js';
+import type { Page } from '../platform/http/pagination.js';
+import {
+  ApiKeyResponse,
+  CreateApiKeyDto,
+  CreatedApiKeyResponse,
+  RotateApiKeyDto,
+  toApiKeyResponse,
+  toCreatedApiKeyResponse,
+} from './api-keys.dto.js';
+import { ApiKeyExpired, ApiKeyInUse, ApiKeyNotFound, ApiKeyRotated, ApiKeysService } from './api-keys.service.js';
+import { Allow, Caller, WorkspaceId } from './auth.guard.js';
+import type { Principal } from './authentication.service.js';
+import { WorkspaceNotFound } from './workspaces.service.js';
+
+/** The keys of any workspace, for the admin. */
+@Allow('admin')
+@Controller('workspaces/:id/api-keys')
+export class ApiKeysController {
+  constructor(private readonly keys: ApiKeysService) {}
+
+  /** Makes an API key; `key` is shown in this answer only. */
+  @Fails(WorkspaceNotFound)
+  @Post()
+  async create(
+    @Param('id', ParseUUIDPipe) id: string,
+    @Body() body: CreateApiKeyDto,
+  ): Promise<CreatedApiKeyResponse> {
+    return toCreatedApiKeyResponse(await this.keys.create(id, body));
+  }
+
+  /** Lists the keys of a workspace, newest first. */
+  @Fails(WorkspaceNotFound)
+  @Paged(ApiKeyResponse)
+  @Get()
+  async list(@Param('id', ParseUUIDPipe) id: string): Promise<Page<ApiKeyResponse>> {
+    return { items: (await this.keys.list(id)).map(toApiKeyResponse), nextCursor: null };
+  }
+
+  /** Makes a key that takes the place of this one, which works until the grace is over. */
+  @Fails(ApiKeyNotFound, ApiKeyExpired, ApiKeyRotated)
+  @Post(':keyId/rotate')
+  async rotate(
+    @Param('id', ParseUUIDPipe) id: string,
+    @Param('keyId', ParseUUIDPipe) keyId: string,
+    @Body() body: RotateApiKeyDto = new RotateApiKeyDto(),
+  ): Promise<CreatedApiKeyResponse> {
+    return toCreatedApiKeyResponse(await this.keys.rotate(id, keyId, body));
+  }
+
+  /** Deletes a key: it stops working at once. */
+  @Fails(ApiKeyNotFound)
+  @Delete(':keyId')
+  @HttpCode(204)
+  async delete(
+    @Param('id', ParseUUIDPipe) id: string,
+    @Param('keyId', ParseUUIDPipe) keyId: string,
+  ): Promise<void> {
+    await this.keys.delete(id, keyId);
+  }
+}
+
+/** The keys of the workspace that asks, for its owners. */
+@Allow('owner')
+@Controller('workspace/api-keys')
+export class OwnApiKeysController {
+  constructor(private readonly keys: ApiKeysService) {}
+
+  /** Makes an API key for the own workspace; `key` is shown in this answer only. */
+  @Fails(WorkspaceNotFound)
+  @Post()
+  async create(
+    @WorkspaceId() workspaceId: string,
+    @Body() body: CreateApiKeyDto,
+  ): Promise<CreatedApiKeyResponse> {
+    return toCreatedApiKeyResponse(await this.keys.create(workspaceId, body));
+  }
+
+  /** Lists the keys of the own workspace, newest first. */
+  @Fails(WorkspaceNotFound)
+  @Paged(ApiKeyResponse)
+  @Get()
+  async list(@WorkspaceId() workspaceId: string): Promise<Page<ApiKeyResponse>> {
+    return { items: (await this.keys.list(workspaceId)).map(toApiKeyResponse), nextCursor: null };
+  }
+
+  /** Makes a key that takes the place of this one, also of the one that asks; the old one works until the grace is over. */
+  @Fails(ApiKeyNotFound, ApiKeyExpired, ApiKeyRotated)
+  @Post(':keyId/rotate')
+  async rotate(
+    @WorkspaceId() workspaceId: string,
+    @Param('keyId', ParseUUIDPipe) keyId: string,
+    @Body() body: RotateApiKeyDto = new RotateApiKeyDto(),
+  ): Promise<CreatedApiKeyResponse> {
+    return toCreatedApiKeyResponse(await this.keys.rotate(workspaceId, keyId, body));
+  }
+
+  /** Deletes another key of the own workspace: it stops working at once. The key that asks cannot delete itself. */
+  @Fails(ApiKeyNotFound, ApiKeyInUse)
+  @Delete(':keyId')
+  @HttpCode(204)
+  async delete(
+    @WorkspaceId() workspaceId: string,
+    @Caller() caller: Principal,
+    @Param('keyId', ParseUUIDPipe) keyId: string,
+  ): Promise<void> {
+    await this.keys.delete(workspaceId, keyId, caller.kind === 'workspace' ? caller.keyId : undefined);
+  }
+}

@@ -1,0 +1,119 @@
+import { isIP } from 'node:net';
+import { ApiProperty } from '@nestjs/swagger';
+import {
+  ArrayMaxSize,
+  IsArray,
+  IsIn,
+  IsInt,
+  IsISO8601,
+  IsOptional,
+  IsString,
+  Length,
+  Max,
+  Min,
+  registerDecorator,
+  type ValidationOptions,
+} from 'class-validator';
+import { Optional } from '../platform/http/optional.js';
+import { keyRoles, type ApiKey, type KeyRole } from './api-key.entity.js';
+import type { NewApiKey } from './api-keys.service.js';
+
+function IsIpRange(options: ValidationOptions) {
+  return (target: object, propertyName: string) =>
+    registerDecorator({
+      name: 'isIpRange',
+      target: target.constructor,
+      propertyName,
+      options,
+      validator: {
+        validate: (value: unknown) => typeof value === 'string' && isIpRange(value),
+        defaultMessage: () => 'each must be an IP address, or a range such as 10.0.0.0/8',
+      },
+    });
+}
+
+function isIpRange(text: string): boolean {
+  const [address = '', bits, ...rest] = text.split('/');
+  const family = isIP(address);
+  if (family === 0 || rest.length > 0) return false;
+  return bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (family === 6 ? 128 : 32));
+}
+
+export class CreateApiKeyDto {
+  /** @example backend */
+  @IsString()
+  @Length(1, 200)
+  name!: string;
+
+  @IsIn(keyRoles)
+  role!: KeyRole;
+
+  /** After this time the key is refused. */
+  @IsOptional()
+  @IsISO8601({ strict: true })
+  expiresAt?: string;
+
+  /** IP addresses or CIDR ranges that may use the key. */
+  @IsOptional()
+  @IsArray()
+  @ArrayMaxSize(100)
+  @IsIpRange({ each: true })
+  allowedIps?: string[];
+}
+
+/** The longest time that a rotated key may still work: seven days. */
+const maxGraceSeconds = 7 * 86_400;
+
+export class RotateApiKeyDto {
+  /** How long the old key still works; 0: not at all. */
+  @Optional()
+  @Min(0)
+  @Max(maxGraceSeconds)
+  @IsInt()
+  graceSeconds: number = 0;
+
+  /** After this time the new key is refused; null: never. Unless given, it expires when the old one would have. */
+  @ApiProperty({ type: String, required: false, nullable: true })
+  @IsOptional()
+  @IsISO8601({ strict: true })
+  expiresAt?: string | null;
+}
+
+export class ApiKeyResponse {
+  id!: string;
+  workspaceId!: string;
+  name!: string;
+  role!: KeyRole;
+  /** Its first characters, by which a person recognises it. @example flk_Xy12Zw */
+  prefix!: string;
+  expiresAt!: string | null;
+  allowedIps!: string[] | null;
+  lastUsedAt!: string | null;
+  /** The key that took its place when it was rotated. */
+  replacedBy!: string | null;
+  createdAt!: string;
+}
+
+export class CreatedApiKeyResponse extends ApiKeyResponse {
+  /** The key itself: shown here and never again. */
+  key!: string;
+}
+
+export function toApiKeyResponse(key: ApiKey): ApiKeyResponse {
+  return {
+    id: key.id,
+    workspaceId: key.workspaceId,
+    name: key.name,
+    role: key.role,
+    prefix: key.prefix,
+    expiresAt: key.expiresAt?.toISOString() ?? null,
+    allowedIps: key.allowedIps,
+    lastUsedAt: key.lastUsedAt?.toISOString() ?? null,
+    replacedBy: key.replacedBy,
+    createdAt: key.createdAt.toISOString(),
+  };
+}
+
+export function toCreatedApiKeyResponse({ row, key }: NewApiKey): CreatedApiKeyResponse {
+  return { ...toApiKeyResponse(row), key };
+}

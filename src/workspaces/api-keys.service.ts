@@ -1,0 +1,142 @@
+import { Injectable } from '@nestjs/common';
+import { InjectRepository } from '@nestjs/typeorm';
+import { createHash, randomBytes } from 'node:crypto';
+import { Repository } from 'typeorm';
+import { v7 as uuidv7 } from 'uuid';
+import { Problem } from '../platform/errors/problem.js';
+import { ApiKey } from './api-key.entity.js';
+import type { CreateApiKeyDto, RotateApiKeyDto } from './api-keys.dto.js';
+import { WorkspacesService } from './workspaces.service.js';
+
+export class ApiKeyNotFound extends Problem {
+  constructor(id: string) {
+    super(404, 'api_key.not_found', `This workspace has no API key ${id}.`);
+  }
+}
+
+export class ApiKeyExpired extends Problem {
+  constructor({ prefix }: ApiKey) {
+    super(409, 'api_key.expired', `The key ${prefix}… has expired. Make a new one instead of rotating it.`);
+  }
+}
+
+export class ApiKeyRotated extends Problem {
+  constructor({ prefix, replacedBy }: ApiKey) {
+    super(
+      409,
+      'api_key.rotated',
+      `The key ${prefix}… has been rotated already. If the new key was lost, rotate that one: ${replacedBy}.`,
+    );
+  }
+}
+
+export class ApiKeyInUse extends Problem {
+  constructor() {
+    super(
+      409,
+      'api_key.in_use',
+      'A key cannot delete itself: nobody could take that back. Rotate it, or delete it with another owner key.',
+    );
+  }
+}
+
+/** A key that has just been made: `key` cannot be read again. */
+export interface NewApiKey {
+  row: ApiKey;
+  key: string;
+}
+
+/** Keys have 256 random bits, so one SHA-256 protects them as well as a slow hash would. */
+export function hashKey(key: string): Buffer {
+  return createHash('sha256').update(key).digest();
+}
+
+/** The API keys of workspaces. Whoever deletes, rotates or changes one is heard by every API process at once. */
+@Injectable()
+export class ApiKeysService {
+  constructor(
+    @InjectRepository(ApiKey) private readonly keys: Repository<ApiKey>,
+    private readonly workspaces: WorkspacesService,
+  ) {}
+
+  /** Makes a key for a workspace. @throws WorkspaceNotFound */
+  async create(workspaceId: string, wanted: CreateApiKeyDto): Promise<NewApiKey> {
+    await this.workspaces.get(workspaceId);
+    const made = this.make({
+      workspaceId,
+      name: wanted.name,
+      role: wanted.role,
+      expiresAt: wanted.expiresAt ? new Date(wanted.expiresAt) : null,
+      allowedIps: wanted.allowedIps ?? null,
+    });
+    await this.keys.save(made.row);
+    return made;
+  }
+
+  /** All keys of a workspace, newest first; also those that have expired. @throws WorkspaceNotFound */
+  async list(workspaceId: string): Promise<ApiKey[]> {
+    await this.workspaces.get(workspaceId);
+    return this.keys.find({ where: { workspaceId }, order: { id: 'DESC' } });
+  }
+
+  /**
+   * Makes a key that takes the place of another: of the same name, role and addresses, and that expires when the old one
+   * would have unless `expiresAt` says otherwise. The old one works for `graceSeconds` more.
+   * @throws ApiKeyNotFound, ApiKeyExpired, ApiKeyRotated
+   */
+  async rotate(workspaceId: string, keyId: string, wanted: RotateApiKeyDto): Promise<NewApiKey> {
+    return this.keys.manager.transaction(async (manager) => {
+      const old = await manager.findOne(ApiKey, {
+        where: { id: keyId, workspaceId },
+        lock: { mode: 'pessimistic_write' },
+      });
+      if (!old) throw new ApiKeyNotFound(keyId);
+      if (old.replacedBy) throw new ApiKeyRotated(old);
+      const now = Date.now();
+      if (old.expiresAt && old.expiresAt.getTime() <= now) throw new ApiKeyExpired(old);
+      const { name, role, allowedIps } = old;
+      const until = wanted.expiresAt === undefined ? old.expiresAt : toDate(wanted.expiresAt);
+      const made = this.make({ workspaceId, name, role, allowedIps, expiresAt: until });
+      await manager.save(made.row);
+      const graceUntil = now + wanted.graceSeconds * 1_000;
+      await manager.update(
+        ApiKey,
+        { id: keyId },
+        {
+          replacedBy: made.row.id,
+          expiresAt: new Date(Math.min(graceUntil, old.expiresAt?.getTime() ?? graceUntil)),
+        },
+      );
+      return made;
+    });
+  }
+
+  /**
+   * @param by the key that asks for it, if it is one
+   * @throws ApiKeyNotFound, ApiKeyInUse
+   */
+  async delete(workspaceId: string, keyId: string, by?: string): Promise<void> {
+    if (keyId === by) throw new ApiKeyInUse();
+    const { affected } = await this.keys.delete({ id: keyId, workspaceId });
+    if (!affected) throw new ApiKeyNotFound(keyId);
+  }
+
+  private make(
+    wanted: Pick<ApiKey, 'workspaceId' | 'name' | 'role' | 'expiresAt' | 'allowedIps'>,
+  ): NewApiKey {
+    const key = `flk_${randomBytes(32).toString('base64url')}`;
+    const row = this.keys.create({
+      ...wanted,
+      id: uuidv7(),
+      prefix: key.slice(0, 10),
+      keyHash: hashKey(key),
+      lastUsedAt: null,
+      replacedBy: null,
+    });
+    return { row, key };
+  }
+}
+
+function toDate(text: string | null): Date | null {
+  return text === null ? null : new Date(text);
+}

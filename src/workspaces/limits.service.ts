@@ -1,0 +1,222 @@
+import { Inject, Injectable, type OnModuleDestroy } from '@nestjs/common';
+import { InjectDataSource } from '@nestjs/typeorm';
+import { DataSource, type EntityManager } from 'typeorm';
+import { v7 as uuidv7 } from 'uuid';
+import type { Config } from '../platform/config/config.js';
+import { CONFIG } from '../platform/config/config.module.js';
+import { Notifications } from '../platform/database/notifications.js';
+import { prepared } from '../platform/database/prepared.js';
+import { Problem } from '../platform/errors/problem.js';
+import type { Logger } from '../platform/logging/logger.js';
+import { LOGGER } from '../platform/logging/logging.module.js';
+import { Workspace } from './workspace.entity.js';
+
+/** What a workspace may use; null is no limit. */
+export type Limits = Pick<Workspace, 'maxAccounts' | 'messagesPerMinute' | 'maxStorageBytes'>;
+
+/** What a workspace uses. */
+export interface Usage {
+  accounts: number;
+  messagesLastMinute: number;
+  messagesLast24Hours: number;
+  storageBytes: number;
+}
+
+export class AccountLimitReached extends Problem {
+  constructor(limit: number) {
+    super(
+      409,
+      'workspace.account_limit',
+      `This workspace may have ${limit} accounts, and has them. Delete one, or have the admin raise limits.maxAccounts.`,
+    );
+  }
+}
+
+export class MessageLimitReached extends Problem {
+  override readonly retryAfterSeconds = 60 - (Math.floor(Date.now() / 1_000) % 60);
+
+  constructor(limit: number) {
+    super(
+      429,
+      'workspace.message_limit',
+      `This workspace may post ${limit} messages a minute, and has. Try again when the minute is over, or have the admin raise limits.messagesPerMinute.`,
+    );
+  }
+}
+
+export class StorageLimitReached extends Problem {
+  constructor(limit: number, left: number) {
+    super(
+      413,
+      'workspace.storage_limit',
+      `This workspace may keep ${limit} bytes of media, and has ${left} left. Delete some, or have the admin raise limits.maxStorageBytes.`,
+    );
+  }
+}
+
+/**
+ * How long limits that were read are believed. A change is heard of at once; this is for when the connection on which that
+ * is heard is broken.
+ */
+const cacheMs = 2_000;
+const cacheSize = 10_000;
+/** Runs one statement, and gives its rows: inside the caller's transaction. */
+type RunSql = (text: string, values: unknown[]) => Promise<Record<string, unknown>[]>;
+
+/** What workspaces may use, and what they use. A workspace without limits costs no query. */
+@Injectable()
+export class LimitsService implements OnModuleDestroy {
+  private readonly cache = new Map<string, { limits: Limits; until: number }>();
+  /** Grows whenever limits have changed: what was read before then is not kept. */
+  private changes = 0;
+  private readonly notifications: Notifications;
+  private countStorage: (workspaceId: string) => Promise<number> = async () => 0;
+
+  constructor(
+    @InjectDataSource() private readonly database: DataSource,
+    @Inject(CONFIG) config: Config,
+    @Inject(LOGGER) logger: Logger,
+  ) {
+    this.notifications = new Notifications(config, logger, ['flotilla_limits'], {
+      heard: (_channel, workspaceId) => {
+        this.changes += 1;
+        this.cache.delete(workspaceId);
+      },
+      missed: () => {
+        this.changes += 1;
+        this.cache.clear();
+      },
+    });
+  }
+
+  async onModuleDestroy(): Promise<void> {
+    await this.notifications.stop();
+  }
+
+  /** For whoever keeps the media of workspaces: says how many bytes one keeps. */
+  onCountStorage(count: (workspaceId: string) => Promise<number>): void {
+    this.countStorage = count;
+  }
+
+  /** The limits of a workspace; none when there is no such workspace. */
+  async of(workspaceId: string): Promise<Limits> {
+    const cached = this.cache.get(workspaceId);
+    if (cached && cached.until > Date.now()) return cached.limits;
+    this.notifications.start();
+    const { changes } = this;
+    const workspace = await this.database.getRepository(Workspace).findOneBy({ id: workspaceId });
+    const { maxAccounts = null, messagesPerMinute = null, maxStorageBytes = null } = workspace ?? {};
+    const limits = { maxAccounts, messagesPerMinute, maxStorageBytes };
+    if (this.cache.size >= cacheSize) this.cache.clear();
+    if (changes === this.changes) this.cache.set(workspaceId, { limits, until: Date.now() + cacheMs });
+    return limits;
+  }
+
+  /** How much of what it may use a workspace uses. */
+  async usage(workspaceId: string): Promise<Usage> {
+    const [[row], storageBytes] = await Promise.all([
+      this.database.query(
+        `select (select count(*)::int from accounts where workspace_id = $1) as accounts,
+           (select count(*)::int from messages where workspace_id = $1 and id >= $2 and direction = 'outgoing'
+             and created_at > now() - interval '1 minute') as "messagesLastMinute",
+           (select count(*)::int from messages where workspace_id = $1 and id >= $3
+             and created_at > now() - interval '1 day') as "messagesLast24Hours"`,
+        [workspaceId, firstIdAt(-2 * 60_000), firstIdAt(-25 * 3_600_000)],
+      ),
+      this.countStorage(workspaceId),
+    ]);
+    return { ...row, storageBytes };
+  }
+
+  /**
+   * Lets a transaction create an account only if the workspace may have one more; others that create one wait for its end.
+   * @throws AccountLimitReached
+   */
+  async assertRoomForAccount(manager: EntityManager, workspaceId: string): Promise<void> {
+    const [workspace] = await manager.query('select max_accounts from workspaces where id = $1', [
+      workspaceId,
+    ]);
+    const limit: number | null = workspace?.max_accounts ?? null;
+    if (limit === null) return;
+    await manager.query('select pg_advisory_xact_lock(hashtextextended($1, 0))', [`accounts ${workspaceId}`]);
+    const [{ count }] = await manager.query(
+      'select count(*)::int as count from accounts where workspace_id = $1',
+      [workspaceId],
+    );
+    if (count >= limit) throw new AccountLimitReached(limit);
+  }
+
+  /**
+   * Takes from what a workspace may post in this minute of the clock. One row counts for all API processes, so the limit
+   * is exact; it is locked for the moment of a commit that waits for no disk, and for workspaces that have a limit only.
+   * @param limit `messagesPerMinute` of the workspace: read before a transaction begins, in which there is no second connection
+   * @param count how many messages are wanted
+   * @param run of a transaction in which a message is accepted, and whose end decides about both
+   * @returns how many of them may be accepted
+   */
+  async takeMessages(
+    workspaceId: string,
+    limit: number | null,
+    count: number,
+    run?: RunSql,
+  ): Promise<number> {
+    if (limit === null) return count;
+    const values = [workspaceId, count, limit];
+    const [row] = run ? await run(takeSql(), values) : await prepared(this.database, takeAtOnce, values);
+    return (row as { granted: number }).granted;
+  }
+
+  /** Takes one message, as {@link takeMessages}. @throws MessageLimitReached */
+  async takeMessage(workspaceId: string, limit: number | null, run?: RunSql): Promise<void> {
+    if ((await this.takeMessages(workspaceId, limit, 1, run)) === 0)
+      throw new MessageLimitReached(limit ?? 0);
+  }
+
+  /** Gives back what was taken and not used; in the next minute it is nobody's. */
+  async giveBackMessages(workspaceId: string, limit: number | null, count: number): Promise<void> {
+    if (limit === null || count === 0) return;
+    await prepared(
+      this.database,
+      `update message_rates set accepted = greatest(accepted - $2::int, 0) ${withoutWaiting}
+       where workspace_id = $1 and minute = date_trunc('minute', now())`,
+      [workspaceId, count],
+    );
+  }
+
+  /** How many bytes of media a workspace may still keep; null: any number. */
+  async storageLeft(workspaceId: string): Promise<number | null> {
+    const { maxStorageBytes } = await this.of(workspaceId);
+    if (maxStorageBytes === null) return null;
+    return Math.max(0, maxStorageBytes - (await this.countStorage(workspaceId)));
+  }
+
+  /** @throws StorageLimitReached when so many bytes more are too many */
+  async assertRoomForStorage(workspaceId: string, bytes: number): Promise<void> {
+    const left = await this.storageLeft(workspaceId);
+    if (left === null || bytes <= left) return;
+    throw new StorageLimitReached((await this.of(workspaceId)).maxStorageBytes ?? 0, left);
+  }
+}
+
+/** SQL: what has been taken of the present minute before. */
+const used = 'case when r.minute >= excluded.minute then r.accepted else 0 end';
+
+/** SQL that takes up to $2 messages of the limit $3, and says how many. */
+function takeSql(from = ''): string {
+  const granted = (before: string) => `least($2::int, greatest($3::int - ${before}, 0))`;
+  return `insert into message_rates as r (workspace_id, minute, accepted, granted)
+    select $1::uuid, date_trunc('minute', now()), ${granted('0')}, ${granted('0')} ${from}
+    on conflict (workspace_id) do update set minute = greatest(r.minute, excluded.minute),
+      granted = ${granted(used)}, accepted = ${used} + ${granted(used)}
+    returning granted`;
+}
+
+/** SQL: a crash of the machine may forget this count, and nothing else, so that its commit need not wait for the disk. */
+const withoutWaiting = `from (select set_config('synchronous_commit', 'off', true) as setting) as unsafe`;
+
+const takeAtOnce = takeSql(withoutWaiting);
+
+/** The smallest id that something made then can have: indexes are in the order of ids. */
+function firstIdAt(ms: number): string {
+  return uuidv7({ msecs: Date.now() + ms, seq: 0, random: new Uint8Array(16) });
+}

@@ -1,0 +1,481 @@
+import { Webhook as StandardWebhook } from 'standardwebhooks';
+import { v4 as uuidv4 } from 'uuid';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import type { CreateWebhookDto } from '../../src/webhooks/webhooks.dto.js';
+import { eventually } from '../e2e/flotilla.js';
+import { Receiver, WebhookSystem } from './webhooks.harness.js';
+
+let system: WebhookSystem;
+let receiver: Receiver;
+let workspaceId: string;
+let accountId: string;
+
+beforeAll(async () => {
+  system = await WebhookSystem.start(5);
+});
+afterAll(() => system?.stop());
+beforeEach(async () => {
+  receiver = await Receiver.start();
+  workspaceId = await system.newWorkspace();
+  accountId = uuidv4();
+});
+afterEach(async () => {
+  // Nothing of one test is to be tried again in the next.
+  await system.database.query('delete from workspaces where id = $1', [workspaceId]);
+  await receiver.stop();
+});
+
+const create = async (wanted: Partial<CreateWebhookDto> = {}) => {
+  const { webhook, secret } = await system.webhooks.create(workspaceId, {
+    url: receiver.url,
+    events: ['*'],
+    ...wanted,
+  });
+  return { id: webhook.id, secret };
+};
+const got = (count: number, from = receiver) =>
+  eventually(`${count} received`, async () => from.received.length >= count && from.received);
+const listed = async (id: string) =>
+  (await system.deliveries.list(workspaceId, id, { limit: 200 })).reverse();
+const untilStatus = (id: string, status: string, count = 1) =>
+  eventually(`${count} ${status}`, async () => {
+    const rows = (await listed(id)).filter((row) => row.status === status);
+    return rows.length >= count && rows;
+  });
+const upTo = (count: number) => Array.from({ length: count }, (_, index) => index + 1);
+
+describe('a delivery', () => {
+  it('is what the Standard Webhooks library verifies, under the id that the event has everywhere', async () => {
+    const { id, secret } = await create();
+    await system.emit(workspaceId, { accountId, from: 7 });
+    const [delivery] = await got(1);
+    const verified = new StandardWebhook(secret).verify(
+      delivery!.body,
+      delivery!.headers as Record<string, string>,
+    );
+    expect(verified).toEqual({
+      id: delivery!.headers['webhook-id'],
+      type: 'message.sent',
+      createdAt: expect.stringMatching(/^\d{4}-\d\d-\d\dT.*Z$/),
+      workspaceId,
+      accountId,
+      data: { n: 7 },
+    });
+    const [row] = await untilStatus(id, 'delivered');
+    expect(`${row!.transactionId}-${row!.eventId}`).toBe(delivery!.id);
+    expect(row).toMatchObject({ attempts: 1, statusCode: 200, error: null, responseExcerpt: 'thanks' });
+    expect(() =>
+      new StandardWebhook(secret).verify(`${delivery!.body} `, delivery!.headers as Record<string, string>),
+    ).toThrow();
+  });
+
+  it('comes of what the endpoint wants, and nothing else', async () => {
+    await create({ events: ['account.status', 'message.*'], accountIds: [accountId] });
+    await system.emit(workspaceId, { accountId, type: 'campaign.status', from: 1 });
+    await system.emit(workspaceId, { accountId: uuidv4(), from: 2 });
+    await system.emit(await system.newWorkspace(), { accountId, from: 3 });
+    await system.emit(workspaceId, { accountId, type: 'messages', from: 4 });
+    await system.emit(workspaceId, { accountId, type: 'account.status', from: 5 });
+    await system.emit(workspaceId, { accountId, type: 'message.read', from: 6 });
+    await got(2);
+    expect(receiver.received.map(({ data }) => data.n)).toEqual([5, 6]);
+  });
+
+  it('holds a code for linking only for who asks for that by name', async () => {
+    const named = await Receiver.start();
+    try {
+      await create({ events: ['*', 'account.*'] });
+      await create({ url: named.url, events: ['account.qr'] });
+      await system.emit(workspaceId, { accountId, type: 'account.qr', from: 1 });
+      await system.emit(workspaceId, { accountId, type: 'account.pairing_code', from: 2 });
+      await system.emit(workspaceId, { accountId, type: 'account.status', from: 3 });
+      await got(1);
+      await got(1, named);
+      expect(receiver.received.map(({ type }) => type)).toEqual(['account.status']);
+      expect(named.received.map(({ type }) => type)).toEqual(['account.qr']);
+    } finally {
+      await named.stop();
+    }
+  });
+
+  it('is not made of what happened before there was a webhook', async () => {
+    await system.emit(workspaceId, { accountId, from: 1 });
+    await create();
+    await system.emit(workspaceId, { accountId, from: 2 });
+    await got(1);
+    expect(receiver.numbers(accountId)).toEqual([2]);
+  });
+
+  it('keeps the order of its account, while accounts go side by side', async () => {
+    await create();
+    const other = uuidv4();
+    for (let from = 1; from <= 181; from += 20) {
+      await system.emit(workspaceId, { accountId, from, count: 20 });
+      await system.emit(workspaceId, { accountId: other, from, count: 20 });
+    }
+    await got(400);
+    expect(receiver.numbers(accountId)).toEqual(upTo(200));
+    expect(receiver.numbers(other)).toEqual(upTo(200));
+  });
+
+  it('of a transaction that commits late is not forgotten', async () => {
+    await create();
+    const late = system.database.createQueryRunner();
+    await late.startTransaction();
+    await late.query(
+      `insert into events (workspace_id, account_id, type, data) values ($1, $2, 'message.sent', '{"n": 1}')`,
+      [workspaceId, accountId],
+    );
+    await system.emit(workspaceId, { accountId, from: 2 });
+    await late.commitTransaction();
+    await late.release();
+    await got(2);
+    expect(receiver.numbers(accountId)).toEqual([1, 2]);
+  });
+
+  it('survives a Redis that forgets everything', async () => {
+    await create();
+    for (let from = 1; from <= 10; from += 1) {
+      await system.emit(workspaceId, { accountId, from });
+      await system.redis.flushdb();
+    }
+    await got(10);
+    expect(receiver.numbers(accountId)).toEqual(upTo(10));
+  });
+});
+
+describe('an endpoint that fails', () => {
+  it('is tried again, and what comes after waits, but other accounts and other endpoints go on', async () => {
+    const healthy = await Receiver.start();
+    try {
+      const other = uuidv4();
+      const { id } = await create();
+      await create({ url: healthy.url });
+      receiver.answer = (response, { accountId: account }) =>
+        response.writeHead(account === accountId ? 500 : 200).end('oh no');
+      await system.emit(workspaceId, { accountId, from: 1, count: 3 });
+      await system.emit(workspaceId, { accountId: other, from: 1, count: 3 });
+      await got(6, healthy);
+      await untilStatus(id, 'delivered', 3);
+      const [failed] = await untilStatus(id, 'failed');
+      expect(failed).toMatchObject({ attempts: 1, statusCode: 500, responseExcerpt: 'oh no' });
+      expect(failed!.error).toContain('webhook.refused');
+      const waitMs = failed!.nextAttemptAt!.getTime() - failed!.lastAttemptAt!.getTime();
+      expect(waitMs).toBeGreaterThanOrEqual(5_000);
+      expect(waitMs).toBeLessThan(6_000);
+      expect(receiver.numbers(accountId)).toEqual([1]);
+
+      // Down for an hour: the rows' times are moved, not the clock.
+      await system.pass(id, 1);
+      await eventually('second attempt', async () => (await listed(id))[0]!.attempts === 2);
+      expect((await listed(id)).map(({ status }) => status).sort()).toEqual([
+        ...['delivered', 'delivered', 'delivered', 'failed', 'pending', 'pending'],
+      ]);
+      receiver.answer = (response) => response.end();
+      await system.pass(id, 1);
+      await untilStatus(id, 'delivered', 6);
+      expect(receiver.numbers(accountId)).toEqual([1, 1, 1, 2, 3]);
+      expect(new Set(receiver.received.filter(({ data }) => data.n === 1).map((one) => one.id)).size).toBe(2);
+      expect((await system.webhooks.get(workspaceId, id)).failingSince).toBeNull();
+    } finally {
+      await healthy.stop();
+    }
+  });
+
+  it('gets an event eight times over a day and more; then it is dead, the next has its turn, and a person can redeliver it', async () => {
+    const { id } = await create();
+    receiver.answer = (response, { data }) => response.writeHead(data.n === 1 ? 503 : 200).end();
+    await system.emit(workspaceId, { accountId, count: 2 });
+    let hours = 0;
+    for (let attempts = 1; attempts < 8; attempts += 1) {
+      const row = await eventually(`attempt ${attempts}`, async () => {
+        const [first] = await listed(id);
+        return first?.status === 'failed' && first.attempts === attempts && first;
+      });
+      const wait = (row.nextAttemptAt!.getTime() - Date.now()) / 3_600_000;
+      hours += wait;
+      await system.pass(id, wait + 0.01);
+    }
+    expect(hours).toBeGreaterThan(24);
+    const [dead] = await untilStatus(id, 'dead');
+    expect(dead).toMatchObject({ attempts: 8, nextAttemptAt: null, statusCode: 503 });
+    await untilStatus(id, 'delivered', 1);
+    expect(receiver.numbers(accountId)).toEqual([1, 1, 1, 1, 1, 1, 1, 1, 2]);
+
+    receiver.answer = (response) => response.end();
+    expect((await system.deliveries.listDead(10, id)).map((row) => row.id)).toEqual([dead!.id]);
+    await system.deliveries.redeliver(workspaceId, id, dead!.id);
+    await untilStatus(id, 'delivered', 2);
+    expect(receiver.received.at(-1)!.id).toBe(receiver.received[0]!.id);
+  });
+
+  it('may ask for patience', async () => {
+    const { id } = await create();
+    receiver.answer = (response) => response.writeHead(429, { 'retry-after': '600' }).end();
+    await system.emit(workspaceId, { accountId });
+    const [row] = await untilStatus(id, 'failed');
+    expect(row!.nextAttemptAt!.getTime() - row!.lastAttemptAt!.getTime()).toBeGreaterThanOrEqual(600_000);
+  });
+
+  it.each([
+    [
+      'redirects to a private address',
+      'webhook.redirected',
+      (receiver: Receiver) => {
+        receiver.answer = (response) =>
+          response.writeHead(302, { location: 'http://169.254.169.254/latest/meta-data/' }).end();
+      },
+    ],
+    [
+      'breaks off',
+      'url.unreachable',
+      (receiver: Receiver) => {
+        receiver.answer = (response) => response.destroy();
+      },
+    ],
+  ])('and %s is tried again', async (_what, code, misbehave) => {
+    const { id } = await create();
+    misbehave(receiver);
+    await system.emit(workspaceId, { accountId });
+    const [row] = await untilStatus(id, 'failed');
+    expect(row!.error).toContain(code);
+    expect(receiver.received).toHaveLength(1);
+    receiver.answer = (response) => response.end();
+    await system.pass(id, 1);
+    await untilStatus(id, 'delivered');
+  });
+
+  it('has what it said 200 to, however its body lies about its length', async () => {
+    const { id } = await create();
+    receiver.answer = (response, { data }) => {
+      response.writeHead(200, { 'content-length': data.n === 1 ? '500' : '5' });
+      response.write('short');
+      response.destroySoon?.();
+      response.socket?.end();
+    };
+    await system.emit(workspaceId, { accountId, count: 2 });
+    const rows = await untilStatus(id, 'delivered', 2);
+    expect(rows.map(({ responseExcerpt }) => responseExcerpt)).toEqual(['short', 'short']);
+    expect(receiver.numbers(accountId)).toEqual([1, 2]);
+  });
+
+  it('and answers without end is not listened to', async () => {
+    const { id } = await create();
+    receiver.answer = (response) => {
+      const more = () => {
+        while (!response.destroyed && response.write('x'.repeat(16_384)));
+      };
+      response.on('drain', more);
+      more();
+    };
+    await system.emit(workspaceId, { accountId });
+    const [row] = await untilStatus(id, 'delivered');
+    expect(row!.responseExcerpt).toHaveLength(1_024);
+  });
+
+  it('and hangs holds up nobody, and no more than ten of its accounts are tried at once', async () => {
+    const healthy = await Receiver.start();
+    try {
+      receiver.answer = () => undefined;
+      const { id } = await create();
+      await create({ url: healthy.url });
+      for (let account = 0; account < 15; account += 1) {
+        await system.emit(workspaceId, { accountId: uuidv4(), count: 2 });
+      }
+      const started = Date.now();
+      await got(30, healthy);
+      expect(Date.now() - started).toBeLessThan(10_000);
+      const rows = await eventually(
+        'the first attempts are given up',
+        async () => {
+          const failed = (await listed(id)).filter(({ status }) => status === 'failed');
+          return failed.length >= 10 && failed;
+        },
+        25_000,
+      );
+      expect(rows[0]!.error).toContain('url.timed_out');
+      expect(rows[0]!.durationMs).toBeGreaterThanOrEqual(15_000);
+      expect(receiver.mostAtOnce).toBe(10);
+      // Of what has failed one account at a time is tried.
+      const before = receiver.received.length;
+      await eventually('probed', async () => receiver.received.length > before);
+      expect(receiver.received.length - before).toBe(1);
+    } finally {
+      await healthy.stop();
+    }
+  }, 60_000);
+
+  it('and says 410 is disabled at once, which another endpoint is told', async () => {
+    const other = await Receiver.start();
+    try {
+      const { id } = await create({ events: ['message.*'] });
+      await create({ url: other.url, events: ['webhook.*'] });
+      receiver.answer = (response) => response.writeHead(410).end();
+      await system.emit(workspaceId, { accountId, count: 2 });
+      const [told] = await got(1, other);
+      expect(told).toMatchObject({ type: 'webhook.disabled', data: { webhookId: id, reason: 'gone' } });
+      expect(await system.webhooks.get(workspaceId, id)).toMatchObject({
+        isEnabled: false,
+        disabledReason: 'gone',
+      });
+      await system.pass(id, 1);
+      await system.emit(workspaceId, { accountId, from: 3 });
+
+      receiver.answer = (response) => response.end();
+      await system.webhooks.update(workspaceId, id, { isEnabled: true });
+      await system.emit(workspaceId, { accountId, from: 4 });
+      await untilStatus(id, 'delivered', 3);
+      // What waited comes; what happened while it was disabled is for a replay.
+      expect(receiver.numbers(accountId)).toEqual([1, 1, 2, 4]);
+    } finally {
+      await other.stop();
+    }
+  });
+
+  it('for five days is disabled', async () => {
+    const { id } = await create();
+    receiver.answer = (response) => response.writeHead(500).end();
+    await system.emit(workspaceId, { accountId });
+    await untilStatus(id, 'failed');
+    await system.pass(id, 5 * 24 + 1);
+    await eventually('disabled', async () => !(await system.webhooks.get(workspaceId, id)).isEnabled);
+    expect((await system.webhooks.get(workspaceId, id)).disabledReason).toBe('failing');
+    const [event] = await system.database.query(
+      `select data from events where workspace_id = $1 and type = 'webhook.disabled'`,
+      [workspaceId],
+    );
+    expect(event.data).toMatchObject({ webhookId: id, reason: 'failing' });
+  });
+});
+
+describe('a person', () => {
+  it('rotates the secret: both sign until the old one is over', async () => {
+    const { id, secret: first } = await create();
+    const { secret: second } = await system.webhooks.update(workspaceId, id, { rotateSecret: true });
+    expect(second).not.toBe(first);
+    await system.emit(workspaceId, { accountId });
+    const [delivery] = await got(1);
+    for (const secret of [first, second!]) {
+      expect(
+        new StandardWebhook(secret).verify(delivery!.body, delivery!.headers as Record<string, string>),
+      ).toMatchObject({ id: delivery!.id });
+    }
+    await system.database.query(`update webhooks set previous_secret_expires_at = now() where id = $1`, [id]);
+    await system.emit(workspaceId, { accountId });
+    const [, later] = await got(2);
+    expect(() =>
+      new StandardWebhook(first).verify(later!.body, later!.headers as Record<string, string>),
+    ).toThrow('No matching signature');
+    new StandardWebhook(second!).verify(later!.body, later!.headers as Record<string, string>);
+  });
+
+  it('finds no secret in the database', async () => {
+    const { id, secret } = await create();
+    const [row] = await system.database.query('select * from webhooks where id = $1', [id]);
+    expect(JSON.stringify(row)).not.toContain(secret);
+    expect(row.secret.includes(Buffer.from(secret.slice(6), 'base64'))).toBe(false);
+    expect(row.secret.includes(secret)).toBe(false);
+  });
+
+  it('tests an endpoint, also one that is disabled', async () => {
+    const { id, secret } = await create();
+    await system.webhooks.update(workspaceId, id, { isEnabled: false });
+    receiver.answer = (response) => response.writeHead(202).end('seen');
+    const outcome = await system.webhooks.test(workspaceId, id);
+    expect(outcome).toMatchObject({ statusCode: 202, error: null, excerpt: 'seen' });
+    const [delivery] = receiver.received;
+    expect(
+      new StandardWebhook(secret).verify(delivery!.body, delivery!.headers as Record<string, string>),
+    ).toMatchObject({ type: 'webhook.test', id: outcome.eventId });
+    expect(await listed(id)).toEqual([]);
+  });
+
+  it('replays a time, of the types wanted, in order, each under its old id', async () => {
+    const { id } = await create();
+    await system.emit(workspaceId, { accountId, from: 1, count: 3 });
+    await system.emit(workspaceId, { accountId, type: 'message.read', from: 4 });
+    await untilStatus(id, 'delivered', 4);
+    const [{ at }] = await system.database.query('select now() as at');
+    await system.emit(workspaceId, { accountId, from: 5 });
+    await untilStatus(id, 'delivered', 5);
+    const ids = receiver.received.map((one) => one.id);
+
+    const hourAgo = new Date(Date.now() - 3_600_000);
+    const replay = await system.deliveries.replay(id, { since: hourAgo, until: at, types: ['message.sent'] });
+    expect(replay).toEqual({ count: 3, nextSince: null });
+    await got(8);
+    expect(receiver.received.slice(5).map((one) => one.id)).toEqual(ids.slice(0, 3));
+    await untilStatus(id, 'delivered', 5);
+    expect(await system.deliveries.replay(id, { since: new Date(Date.now() + 60_000) })).toMatchObject({
+      count: 0,
+    });
+  });
+
+  it('replays what happened before the webhook was made', async () => {
+    await system.emit(workspaceId, { accountId, from: 1, count: 20 });
+    const { id } = await create();
+    expect(await system.deliveries.replay(id, { since: new Date(Date.now() - 60_000) })).toMatchObject({
+      count: 20,
+    });
+    await got(20);
+    expect(receiver.numbers(accountId)).toEqual(upTo(20));
+  });
+
+  it('makes twenty at the most, also when asking for many at once', async () => {
+    const outcomes = await Promise.allSettled(
+      Array.from({ length: 25 }, () => create({ events: ['none.such'] })),
+    );
+    expect(outcomes.filter(({ status }) => status === 'fulfilled')).toHaveLength(20);
+    expect(outcomes.find((one) => one.status === 'rejected')?.reason).toMatchObject({
+      code: 'webhook.limit_reached',
+    });
+  });
+
+  it('deletes a webhook with what waits for it', async () => {
+    receiver.answer = (response) => response.writeHead(500).end();
+    const { id } = await create();
+    await system.emit(workspaceId, { accountId, count: 50 });
+    await untilStatus(id, 'failed');
+    await system.webhooks.delete(workspaceId, id);
+    expect(await listed(id)).toEqual([]);
+  });
+});
+
+describe('what is kept', () => {
+  it('is forgotten when it is old', async () => {
+    const { id } = await create();
+    await system.emit(workspaceId, { accountId, count: 3 });
+    const rows = await untilStatus(id, 'delivered', 3);
+    const aged = (days: number) =>
+      Math.floor(Date.now() - days * 24 * 3_600_000)
+        .toString(16)
+        .padStart(12, '0')
+        .replace(/^(.{8})(.{4})$/, '$1-$2-7000-8000-000000000001');
+    await system.database.query(`update webhook_deliveries set id = $2 where id = $1`, [
+      rows[0]!.id,
+      aged(8),
+    ]);
+    await system.database.query(`update webhook_deliveries set id = $2, status = 'dead' where id = $1`, [
+      rows[1]!.id,
+      aged(29),
+    ]);
+    await system.deliveries.prune();
+    expect((await listed(id)).map((row) => row.status).sort()).toEqual(['dead', 'delivered']);
+    await system.database.query(`update webhook_deliveries set id = $2 where status = 'dead' and id = $1`, [
+      aged(29),
+      aged(31),
+    ]);
+    await system.deliveries.prune();
+    expect((await listed(id)).map((row) => row.status)).toEqual(['delivered']);
+  });
+
+  it('is counted', async () => {
+    receiver.answer = (response) => response.writeHead(500).end();
+    const { id } = await create();
+    await system.emit(workspaceId, { accountId, count: 5 });
+    await untilStatus(id, 'failed');
+    await eventually('given back', async () => (await system.deliveries.backlog()).active === 0);
+    expect(await system.deliveries.backlog()).toMatchObject({ waiting: 0, delayed: 5, active: 0 });
+    expect(await system.deliveries.count()).toMatchObject({ pending: 4, failed: 1 });
+  });
+});

@@ -1,0 +1,166 @@
+import { once } from 'node:events';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import type { INestApplicationContext } from '@nestjs/common';
+import { getDataSourceToken } from '@nestjs/typeorm';
+import type { DataSource } from 'typeorm';
+import { v7 as uuidv7 } from 'uuid';
+import { DatabaseModule } from '../../src/platform/database/database.module.js';
+import { createLogger } from '../../src/platform/logging/logger.js';
+import { SCHEDULED_TASKS, SchedulerService } from '../../src/platform/scheduling/scheduler.service.js';
+import { createContext } from '../../src/platform/start-role.js';
+import { QueueWorker } from '../../src/queues/queue-worker.service.js';
+import { defaultWorkerOptions } from '../../src/queues/worker-options.js';
+import { WorkerModule } from '../../src/roles/worker.module.js';
+import { WebhookDeliveriesService } from '../../src/webhooks/webhook-deliveries.service.js';
+import { WebhooksModule } from '../../src/webhooks/webhooks.module.js';
+import { WebhooksService } from '../../src/webhooks/webhooks.service.js';
+import { WebhookFanOutTask, WebhookLanesTask } from '../../src/webhooks/webhooks.task.js';
+import { type QueueSystem, queueSystem } from '../queues/queues.harness.js';
+
+export interface Received {
+  id: string;
+  type: string;
+  accountId: string | null;
+  data: { n?: number };
+  headers: IncomingMessage['headers'];
+  body: string;
+  at: number;
+}
+
+/** An endpoint as a product has one: it remembers what it got, and answers as the test says. */
+export class Receiver {
+  readonly received: Received[] = [];
+  /** How many requests were open at once, at the most. */
+  mostAtOnce = 0;
+  private open = 0;
+  answer: (response: ServerResponse, got: Received) => void = (response) => response.end('thanks');
+
+  private constructor(
+    private readonly server: Server,
+    readonly url: string,
+  ) {
+    server.on(
+      'request',
+      (request: IncomingMessage, response: ServerResponse) => void this.take(request, response),
+    );
+  }
+
+  static async start(port = 0): Promise<Receiver> {
+    const server = createServer().listen(port, '127.0.0.1');
+    await once(server, 'listening');
+    return new Receiver(server, `http://127.0.0.1:${(server.address() as AddressInfo).port}/hook`);
+  }
+
+  /** The numbers of what came for an account, in the order in which it came. */
+  numbers(accountId: string | null): number[] {
+    return this.received.filter((got) => got.accountId === accountId).map(({ data }) => data.n!);
+  }
+
+  async stop(): Promise<void> {
+    this.server.closeAllConnections();
+    this.server.close();
+    await once(this.server, 'close');
+  }
+
+  private async take(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    this.open += 1;
+    this.mostAtOnce = Math.max(this.mostAtOnce, this.open);
+    response.once('close', () => (this.open -= 1));
+    let body = '';
+    for await (const chunk of request) body += String(chunk);
+    const { id, type, accountId, data } = JSON.parse(body) as Received;
+    const got = { id, type, accountId, data, headers: request.headers, body, at: Date.now() };
+    this.received.push(got);
+    this.answer(response, got);
+  }
+}
+
+/** The worker's and the scheduler's part of webhooks, as their roles have them, in this process. */
+export class WebhookSystem {
+  private constructor(
+    private readonly system: QueueSystem,
+    readonly worker: INestApplicationContext,
+    private readonly scheduler: INestApplicationContext,
+  ) {}
+
+  static async start(redisNumber: number): Promise<WebhookSystem> {
+    const system = await queueSystem(redisNumber);
+    const config = { ...system.config, allowedPrivateAddresses: ['127.0.0.0/8'] };
+    const silent = createLogger('test', 'silent');
+    const tasks = [WebhookFanOutTask, WebhookLanesTask];
+    const schedulerModule = {
+      module: class TestSchedulerModule {},
+      imports: [DatabaseModule, WebhooksModule],
+      providers: [
+        ...tasks,
+        { provide: SCHEDULED_TASKS, inject: tasks, useFactory: (...all: unknown[]) => all },
+        SchedulerService,
+      ],
+    };
+    const worker = await createContext(WorkerModule, config, silent, { handleSignals: false });
+    void worker.get(QueueWorker).work(defaultWorkerOptions);
+    const scheduler = await createContext(schedulerModule, config, silent, { handleSignals: false });
+    return new WebhookSystem(system, worker, scheduler);
+  }
+
+  get webhooks(): WebhooksService {
+    return this.worker.get(WebhooksService);
+  }
+
+  get deliveries(): WebhookDeliveriesService {
+    return this.worker.get(WebhookDeliveriesService);
+  }
+
+  get database(): DataSource {
+    return this.worker.get<DataSource>(getDataSourceToken());
+  }
+
+  get redis(): QueueSystem['redis'] {
+    return this.system.redis;
+  }
+
+  async newWorkspace(): Promise<string> {
+    const id = uuidv7();
+    await this.database.query('insert into workspaces (id, name) values ($1, $2)', [id, 'test']);
+    return id;
+  }
+
+  /** Events with the numbers `from` up to `from + count - 1`, in one transaction. */
+  async emit(
+    workspaceId: string,
+    {
+      accountId = null,
+      type = 'message.sent',
+      from = 1,
+      count = 1,
+    }: { accountId?: string | null; type?: string; from?: number; count?: number } = {},
+  ): Promise<void> {
+    await this.database.query(
+      `insert into events (workspace_id, account_id, type, data)
+       select $1, $2, $3, jsonb_build_object('n', n) from generate_series($4::int, $4::int + $5::int - 1) n`,
+      [workspaceId, accountId, type, from, count],
+    );
+  }
+
+  /** As if so much time had passed for what an endpoint is waiting for. */
+  async pass(webhookId: string, hours: number): Promise<void> {
+    for (const table of ['webhook_deliveries', 'webhook_lanes']) {
+      await this.database.query(
+        `update ${table} set next_attempt_at = next_attempt_at - $2 * interval '1 hour'
+         where webhook_id = $1 and next_attempt_at <> 'infinity'`,
+        [webhookId, hours],
+      );
+    }
+    await this.database.query(
+      `update webhooks set failing_since = failing_since - $2 * interval '1 hour' where id = $1`,
+      [webhookId, hours],
+    );
+  }
+
+  async stop(): Promise<void> {
+    await this.scheduler.close();
+    await this.worker.close();
+    await this.system.drop();
+  }
+}
