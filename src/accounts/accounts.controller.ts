@@ -19,6 +19,7 @@ import { InstanceNotFound } from '../instances/instances.service.js';
 import { Fails, Paged } from '../platform/http/documentation.js';
 import { LogPageQuery, type Page, toPage } from '../platform/http/pagination.js';
 import { Allow, WorkspaceId } from '../workspaces/auth.guard.js';
+import { AccountLimitReached } from '../workspaces/limits.service.js';
 import {
   AccountResponse,
   ConnectAccountDto,
@@ -68,7 +69,7 @@ export class AccountsController {
 
   /** Creates an account; connect it to get a QR or a pairing code. */
   @Allow('owner')
-  @Fails(InstanceNotFound)
+  @Fails(InstanceNotFound, AccountLimitReached)
   @Post()
   async create(@WorkspaceId() workspaceId: string, @Body() body: CreateAccountDto): Promise<AccountResponse> {
     return this.respond(await this.accounts.create(workspaceId, body));

@@ -3,12 +3,13 @@ import { ApiExtraModels, ApiHeader, ApiOkResponse } from '@nestjs/swagger';
 import { once } from 'node:events';
 import type { Response } from 'express';
 import { Fails } from '../platform/http/documentation.js';
-import { Allow, MayLink, WorkspaceId } from '../workspaces/auth.guard.js';
+import { Allow, Caller, MayLink, WorkspaceId } from '../workspaces/auth.guard.js';
+import type { Principal } from '../workspaces/authentication.service.js';
 import { EventStream } from './event-stream.service.js';
 import { EventResponse, StreamEventsQuery } from './events.dto.js';
-import { InvalidEventCursor, type PublicEvent } from './events.service.js';
+import { InvalidEventCursor } from './events.service.js';
+import { OpenStreams, TooManyStreams } from './open-streams.service.js';
 
-const heartbeatMs = 15_000;
 /** How much may wait for a slow reader before it is cut off; it resumes with `Last-Event-ID`. */
 const maxBufferedBytes = 4 * 1024 * 1024;
 
@@ -20,7 +21,10 @@ data: {"id":"7421-88","type":"message.delivered","createdAt":"2026-11-25T10:00:0
 
 @Controller('events')
 export class EventsController {
-  constructor(private readonly stream: EventStream) {}
+  constructor(
+    private readonly stream: EventStream,
+    private readonly open: OpenStreams,
+  ) {}
 
   /** Server-sent events of the workspace. `Last-Event-ID` resumes where a broken stream ended. */
   @Allow('viewer')
@@ -37,19 +41,21 @@ export class EventsController {
     content: { 'text/event-stream': { schema: { type: 'string' }, example: exampleEvent } },
   })
   @ApiExtraModels(EventResponse)
-  @Fails(InvalidEventCursor)
+  @Fails(InvalidEventCursor, TooManyStreams)
   @Get()
   async follow(
     @WorkspaceId() workspaceId: string,
+    @Caller() caller: Principal,
     @MayLink() withCodes: boolean,
     @Query() query: StreamEventsQuery,
     @Headers('last-event-id') lastEventId: string | undefined,
     @Res() response: Response,
   ): Promise<void> {
+    const leave = this.open.enter(caller.kind === 'admin' ? 'admin' : caller.keyId);
     let unsubscribe = () => {};
-    const heartbeat = setInterval(() => response.write(': still here\n\n'), heartbeatMs);
     const close = () => {
-      clearInterval(heartbeat);
+      leave();
+      this.open.silence(response);
       unsubscribe();
       response.end();
     };
@@ -64,14 +70,18 @@ export class EventsController {
     try {
       unsubscribe = await this.stream.subscribe(
         { workspaceId, types: query.types?.split(',') ?? [], after: lastEventId || undefined, withCodes },
-        { deliver: (event) => write(response, event), drained: () => drained(response), close },
+        { deliver: (text) => write(response, text), drained: () => drained(response), close },
       );
-      if (response.destroyed) unsubscribe();
     } catch (error) {
-      clearInterval(heartbeat);
+      leave();
       throw error;
     }
+    if (response.destroyed) {
+      unsubscribe();
+      return;
+    }
     response.flushHeaders();
+    this.open.keepAlive(response);
   }
 }
 
@@ -82,16 +92,8 @@ async function drained(response: Response): Promise<void> {
   if (!response.destroyed) await once(response, 'drain', { signal: gone.signal }).catch(() => undefined);
 }
 
-function write(response: Response, event: PublicEvent): boolean {
+function write(response: Response, text: string): boolean {
   if (response.writableEnded || response.destroyed) return false;
-  const data = JSON.stringify({
-    id: event.cursor,
-    type: event.type,
-    createdAt: event.createdAt,
-    workspaceId: event.workspaceId,
-    accountId: event.accountId,
-    data: event.data,
-  });
-  response.write(`id: ${event.cursor}\nevent: ${event.type}\ndata: ${data}\n\n`);
+  response.write(text);
   return response.writableLength < maxBufferedBytes;
 }

@@ -21,6 +21,7 @@ import { Problem, ValidationFailed } from '../platform/errors/problem.js';
 import { Fails, Paged } from '../platform/http/documentation.js';
 import { type Page, toPage } from '../platform/http/pagination.js';
 import { Allow, WorkspaceId } from '../workspaces/auth.guard.js';
+import { MessageLimitReached } from '../workspaces/limits.service.js';
 import {
   ActionNotAllowed,
   MessageActionsService,
@@ -81,7 +82,7 @@ export class MessagesController {
     description: 'It is kept, and will be sent.',
     headers: { Location: { description: 'Where to look after it.', schema: { type: 'string' } } },
   })
-  @Fails(AccountNotFound, NoAccountReady, IdempotencyInProgress, IdempotencyMismatch)
+  @Fails(AccountNotFound, NoAccountReady, MessageLimitReached, IdempotencyInProgress, IdempotencyMismatch)
   @Post()
   @HttpCode(202)
   async send(
@@ -200,7 +201,7 @@ export class MessagesController {
 
   /** Sends a message again that failed or whose outcome is unknown; an unknown one under its WhatsApp id, so that it arrives once. */
   @Allow('sender')
-  @Fails(MessageNotFound, MessageNotResendable)
+  @Fails(MessageNotFound, MessageNotResendable, MessageLimitReached)
   @Post(':id/resend')
   @HttpCode(202)
   async resend(

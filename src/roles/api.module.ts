@@ -18,6 +18,7 @@ import { QueueBoard } from '../admin/queue-board.js';
 import { QueuesController } from '../admin/queues.controller.js';
 import { ServersController } from '../admin/servers.controller.js';
 import { EventsController } from '../events/events.controller.js';
+import { OpenStreams } from '../events/open-streams.service.js';
 import { EventsModule } from '../events/events.module.js';
 import { InstancesModule } from '../instances/instances.module.js';
 import { MessagesController } from '../messages/messages.controller.js';
@@ -69,6 +70,7 @@ import { WorkspacesModule } from '../workspaces/workspaces.module.js';
     AdminGuard,
     MetricsGuard,
     QueueBoard,
+    OpenStreams,
   ],
 })
 export class ApiModule {}

@@ -2873,7 +2873,7 @@ export interface components {
          * @description Every code that an error can have.
          * @enum {string}
          */
-        ErrorCode: "account.cold_not_paused" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_driven_here" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.session_not_ready" | "api_key.expired" | "api_key.in_use" | "api_key.not_found" | "api_key.rotated" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.required" | "events.invalid_cursor" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.unreachable" | "internal.error" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "queue.not_found" | "rate_limit.exceeded" | "request.malformed" | "request.too_large" | "request.unsupported_media_type" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "whatsapp.no_answer" | "workspace.not_found";
+        ErrorCode: "account.cold_not_paused" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_driven_here" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.session_not_ready" | "api_key.expired" | "api_key.in_use" | "api_key.not_found" | "api_key.rotated" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.required" | "events.invalid_cursor" | "events.too_many_streams" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.unreachable" | "internal.error" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "queue.not_found" | "rate_limit.exceeded" | "request.malformed" | "request.too_large" | "request.unsupported_media_type" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "whatsapp.no_answer" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found";
         /** @description What every error looks like (RFC 9457). */
         Problem: {
             type: string;
@@ -3291,6 +3291,38 @@ export interface components {
                 };
             };
         };
+        /**
+         * @description `rate_limit.exceeded`: This API key has made too many requests. Wait 12 s, as Retry-After says, and try again.
+         *
+         *     `events.too_many_streams`: This API key has … streams open already. Close those that nobody reads, read several kinds of events in one, or raise EVENT_STREAMS_PER_KEY.
+         */
+        "rate_limit.exceeded-events.too_many_streams": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "rate_limit.exceeded" | "events.too_many_streams";
+                };
+            };
+        };
+        /**
+         * @description `rate_limit.exceeded`: This API key has made too many requests. Wait 12 s, as Retry-After says, and try again.
+         *
+         *     `workspace.message_limit`: This workspace may post … messages a minute, and has. Try again when the minute is over, or have the admin raise limits.messagesPerMinute.
+         */
+        "rate_limit.exceeded-workspace.message_limit": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "rate_limit.exceeded" | "workspace.message_limit";
+                };
+            };
+        };
         /** @description `request.too_large`: request entity too large */
         "request.too_large": {
             headers: {
@@ -3470,6 +3502,18 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "webhook.limit_reached";
+                };
+            };
+        };
+        /** @description `workspace.account_limit`: This workspace may have … accounts, and has them. Delete one, or have the admin raise limits.maxAccounts. */
+        "workspace.account_limit": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "workspace.account_limit";
                 };
             };
         };
@@ -4382,6 +4426,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-instance.not_found"];
+            409: components["responses"]["workspace.account_limit"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -5084,7 +5129,7 @@ export interface operations {
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             422: components["responses"]["idempotency.mismatch"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.message_limit"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -5337,7 +5382,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-message.not_found"];
             409: components["responses"]["message.not_resendable"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.message_limit"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -5376,7 +5421,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed-events.invalid_cursor"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-events.too_many_streams"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
