@@ -17,6 +17,7 @@ const benchmarks = {
   chaos: () => import('./chaos.mjs'),
   delivery: () => import('./delivery.mjs'),
   api: () => import('./api.mjs'),
+  webhooks: () => import('./webhooks.mjs'),
 };
 
 const { values, positionals } = parseArgs({

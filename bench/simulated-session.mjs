@@ -47,7 +47,7 @@ export class SimulatedSession extends EventEmitter {
   }
 
   /** Nobody receives it: WhatsApp acknowledges everything. */
-  async sendText({ whatsappId }) {
+  async send({ whatsappId }) {
     await delay(sendMs);
     return { outcome: 'known', ack: 1, whatsappId };
   }
@@ -61,6 +61,10 @@ export class SimulatedSession extends EventEmitter {
   }
 
   async recentChanges() {
+    return [];
+  }
+
+  async reactionsTo() {
     return [];
   }
 

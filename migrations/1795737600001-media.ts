@@ -65,6 +65,12 @@ export class Media1795737600001 implements MigrationInterface {
         return coalesce(kept, written);
       end $$;
 
+      -- Its bytes are removed at the next opportunity.
+      create function give_up_media_blob(written uuid) returns void
+        language sql security definer set search_path from current as $$
+        update media_blobs set state = 'doomed' where id = written and state = 'writing'
+      $$;
+
       create function count_media() returns trigger
         language plpgsql security definer set search_path from current as $$
       begin
@@ -94,7 +100,7 @@ export class Media1795737600001 implements MigrationInterface {
       drop trigger message_holds_media on messages;
       drop index messages_waiting_media;
       drop table media;
-      drop function hold_media, count_media, keep_media_blob, write_media_blob;
+      drop function hold_media, count_media, keep_media_blob, give_up_media_blob, write_media_blob;
       drop table media_blobs;
     `);
   }

@@ -14,6 +14,7 @@ const line = [
   'instances',
   'accounts',
   'messages',
+  'chats',
   'admin',
   'roles',
 ];

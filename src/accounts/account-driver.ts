@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from '../platform/logging/logger.js';
 import { deleteProfile, profileDir } from '../whatsapp/browser-profile.js';
 import type { Network } from '../whatsapp/browser-launch.js';
-import type { PageChange, PageMessage } from '../whatsapp/page-functions.js';
+import type { PageChange, PageGroupNotice, PageMessage } from '../whatsapp/page-functions.js';
 import type {
   CloseReason,
   SessionOptions,
@@ -51,6 +51,7 @@ export interface AccountDriverEvents {
   ack: [ack: { whatsappId: string; ack: number }];
   message: [message: PageMessage];
   change: [change: PageChange];
+  group: [notice: PageGroupNotice];
 }
 
 /** Why a session is over. */
@@ -283,6 +284,7 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
     session.on('ack', (ack) => this.emit('ack', ack));
     session.on('message', (message) => this.emit('message', message));
     session.on('change', (change) => this.emit('change', change));
+    session.on('group', (notice) => this.emit('group', notice));
     session.on('closed', (reason, detail) => end({ reason, detail }));
   }
 

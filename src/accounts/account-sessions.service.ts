@@ -10,7 +10,7 @@ import { type Config, projectRoot } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
-import type { PageChange, PageMessage } from '../whatsapp/page-functions.js';
+import type { PageChange, PageGroupNotice, PageMessage } from '../whatsapp/page-functions.js';
 import { BrowserGuardian } from '../whatsapp/browser-guardian.js';
 import { endBrowsersOn } from '../whatsapp/browser-processes.js';
 import { profileDir } from '../whatsapp/browser-profile.js';
@@ -37,6 +37,7 @@ export interface AccountSessionEvents {
   ack: [account: Account, ack: { whatsappId: string; ack: number }];
   message: [account: Account, message: PageMessage];
   change: [account: Account, change: PageChange];
+  group: [account: Account, notice: PageGroupNotice];
 }
 
 /** How an account's session is opened: in a browser, unless a simulated fleet says otherwise. */
@@ -307,6 +308,7 @@ export class AccountSessions
     driver.on('ack', (ack) => this.emit('ack', account, ack));
     driver.on('message', (message) => this.emit('message', account, message));
     driver.on('change', (change) => this.emit('change', account, change));
+    driver.on('group', (notice) => this.emit('group', account, notice));
     this.drivers.set(account.id, driver);
     driver.start();
   }

@@ -27,7 +27,6 @@ import {
   CreateAccountDto,
   ListAccountsQuery,
   MigrateAccountDto,
-  NumberResponse,
   PairingCodeResponse,
   QrResponse,
   SandboxScanDto,
@@ -287,18 +286,6 @@ export class AccountsController {
   ): Promise<void> {
     const png = await this.accounts.screenshot(workspaceId, id);
     response.set('Cache-Control', 'no-store').type('image/png').send(png);
-  }
-
-  /** Whether a phone number has WhatsApp. */
-  @Allow('viewer')
-  @Fails(AccountNotFound, AccountNotReady, ...ofInstances)
-  @Get(':id/numbers/:phone')
-  async number(
-    @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
-    @Param('phone') phone: string,
-  ): Promise<NumberResponse> {
-    return this.accounts.number(workspaceId, id, phone);
   }
 
   private async respond(account: Account): Promise<AccountResponse> {

@@ -180,12 +180,6 @@ export class SandboxScanResponse {
   phone!: string;
 }
 
-export class NumberResponse {
-  phone!: string;
-  registered!: boolean;
-  chatId!: string | null;
-}
-
 /** What happened to an account's connection, and why. */
 export class ConnectionLogEntry {
   id!: string;

@@ -29,14 +29,6 @@ export class InternalAccountsController {
     }
   }
 
-  @Get('numbers/:phone')
-  async number(
-    @Param('id', ParseUUIDPipe) id: string,
-    @Param('phone') phone: string,
-  ): Promise<{ chatId: string | null }> {
-    return { chatId: await this.sessions.readyDriver(id).current.chatIdOf(phone) };
-  }
-
   @Get('screenshot')
   async screenshot(@Param('id', ParseUUIDPipe) id: string, @Res() response: Response): Promise<void> {
     response.type('image/png').send(Buffer.from(await this.sessions.driver(id).current.screenshot()));

@@ -279,25 +279,6 @@ export class AccountsService {
     return { phone: scanner };
   }
 
-  /** Whether a number has WhatsApp, as this account sees it. @throws AccountNotFound, AccountNotReady, ValidationFailed */
-  async number(
-    workspaceId: string,
-    id: string,
-    phone: string,
-  ): Promise<{ phone: string; registered: boolean; chatId: string | null }> {
-    const number = parsePhoneNumber(phone);
-    if (number === null)
-      throw new ValidationFailed([{ path: 'phone', message: 'must be a phone number with country code' }]);
-    const account = await this.get(workspaceId, id);
-    if (account.status !== 'ready') throw new AccountNotReady(account);
-    const { chatId } = await this.callInstance<{ chatId: string | null }>(
-      account,
-      'GET',
-      `numbers/${number}`,
-    );
-    return { phone: number, registered: chatId !== null, chatId };
-  }
-
   /** A PNG of what the account's browser shows. @throws AccountNotFound, AccountNotReady, InstanceUnreachable */
   async screenshot(workspaceId: string, id: string): Promise<Buffer> {
     const account = await this.get(workspaceId, id);

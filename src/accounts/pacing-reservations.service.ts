@@ -20,7 +20,8 @@ export interface PacedMessage {
   /** The number of its priority. */
   priority: number;
   chatId: string;
-  text: string;
+  /** Null: nobody types it. */
+  text: string | null;
 }
 
 /** How the message is to be sent. */
@@ -69,7 +70,7 @@ export class PacingReservations {
       );
       if (!row) return {};
       const settings = settingsOf(row);
-      const typingMs = settings.typing ? typingMsFor(text, Math.random()) : 0;
+      const typingMs = settings.typing ? typingMsFor(text ?? '', Math.random()) : 0;
       if (row.countedMessageId !== id) {
         const before = stateOf(row);
         const now = row.now.getTime();

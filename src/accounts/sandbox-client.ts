@@ -3,6 +3,7 @@ import { request } from 'undici';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import { Problem } from '../platform/errors/problem.js';
+import { CallSigner, sandboxAudience } from '../platform/http/signed-calls.js';
 
 export class SandboxUnreachable extends Problem {
   constructor(url: string) {
@@ -20,7 +21,11 @@ export class SandboxRefused extends Problem {
 /** Calls the control API of the sandbox. */
 @Injectable()
 export class SandboxClient {
-  constructor(@Inject(CONFIG) private readonly config: Config) {}
+  private readonly signer: CallSigner;
+
+  constructor(@Inject(CONFIG) private readonly config: Config) {
+    this.signer = new CallSigner(config.internalApiKey);
+  }
 
   /** Makes a simulated phone, or returns the one that has this number. */
   async phone(number?: string): Promise<string> {
@@ -44,10 +49,14 @@ export class SandboxClient {
 
   private async call<Answer>(method: 'GET' | 'POST', path: string, body?: unknown): Promise<Answer> {
     const { controlUrl } = this.config.sandbox;
+    const text = body === undefined ? undefined : JSON.stringify(body);
     const response = await request(`${controlUrl}${path}`, {
       method,
-      headers: { 'content-type': 'application/json' },
-      body: body === undefined ? undefined : JSON.stringify(body),
+      headers: {
+        authorization: this.signer.sign({ method, audience: sandboxAudience, path }, text ?? ''),
+        'content-type': 'application/json',
+      },
+      body: text,
       headersTimeout: 10_000,
       bodyTimeout: 10_000,
     }).catch(() => {

@@ -4,7 +4,7 @@ import pLimit from 'p-limit';
 import { DataSource } from 'typeorm';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
-import { decrypt, DecryptionFailed, encrypt, encryptionKey } from '../platform/encryption.js';
+import { decrypt, DecryptionFailed, encrypt, encryptionKeys } from '../platform/encryption.js';
 import { Problem } from '../platform/errors/problem.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
@@ -51,7 +51,8 @@ const savesAtOnce = 2;
  */
 @Injectable()
 export class SessionSnapshots {
-  private readonly key: Buffer;
+  /** The first one writes, all of them read. */
+  private readonly keys: Buffer[];
   private readonly saves = pLimit(savesAtOnce);
 
   constructor(
@@ -59,7 +60,7 @@ export class SessionSnapshots {
     @InjectDataSource() private readonly database: DataSource,
     @Inject(LOGGER) private readonly logger: Logger,
   ) {
-    this.key = encryptionKey(config.appKey, 'session-snapshots');
+    this.keys = encryptionKeys(config, 'session-snapshots');
   }
 
   /** Whether sessions are copied to PostgreSQL at all. */
@@ -94,7 +95,7 @@ export class SessionSnapshots {
       const digest = await profileDigest(dir);
       if (digest === null || !(await this.isOutdated(account, digest))) return false;
       const packed = await packProfile(dir, isRunning, this.config.sessions.snapshotMaxBytes);
-      return this.write(account, packed.digest, encrypt(this.key, packed.archive, contextOf(account)));
+      return this.write(account, packed.digest, encrypt(this.keys[0]!, packed.archive, contextOf(account)));
     });
   }
 
@@ -142,7 +143,7 @@ export class SessionSnapshots {
     if (!newer) return false;
     try {
       const encrypted = await this.read(account.id, newer);
-      const archive = decrypt(this.key, encrypted, contextOf({ id: account.id, epoch: newer.epoch }));
+      const archive = decrypt(this.keys, encrypted, contextOf({ id: account.id, epoch: newer.epoch }));
       // What a dead process left running must not write into the profile that takes its place.
       await claimProfile(dir);
       await unpackProfile(archive, dir, account.epoch);

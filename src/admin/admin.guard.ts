@@ -2,7 +2,7 @@ import { type CanActivate, type ExecutionContext, Injectable } from '@nestjs/com
 import type { NextFunction, Request, Response } from 'express';
 import { Problem } from '../platform/errors/problem.js';
 import { sendProblem } from '../platform/errors/problem.filter.js';
-import { keyOf } from '../workspaces/auth.guard.js';
+import { type AuthenticatedRequest, keyOf } from '../workspaces/auth.guard.js';
 import {
   AuthenticationRequired,
   AuthenticationService,
@@ -38,7 +38,12 @@ export class AdminGuard implements CanActivate {
   }
 
   /** @throws AuthenticationRequired, InvalidKey, ForeignOrigin, RateLimitExceeded */
-  async assertAdmin(request: Request): Promise<void> {
+  async assertAdmin(request: AuthenticatedRequest): Promise<void> {
+    await this.assertKeyOrLogin(request);
+    request.principal = { kind: 'admin' };
+  }
+
+  private async assertKeyOrLogin(request: Request): Promise<void> {
     const key = keyOf(request);
     if (key === undefined && this.session.isLoggedIn(request)) {
       if (['GET', 'HEAD'].includes(request.method) || this.session.isSameOrigin(request)) return;

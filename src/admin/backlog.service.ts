@@ -23,7 +23,9 @@ export class BacklogService {
   /** Every queue, in the order in which workers serve them. With a million messages waiting it takes some 0.2 s. */
   async read(): Promise<QueueBacklog[]> {
     // What Redis holds of the others are hints.
-    const ordinary: readonly QueueName[] = queueNames.filter((name) => !isLaneQueue(name) && name !== 'webhooks');
+    const ordinary: readonly QueueName[] = queueNames.filter(
+      (name) => !isLaneQueue(name) && name !== 'webhooks',
+    );
     const [inDatabase, webhooks, paused, failed, ...counts] = await Promise.all([
       this.readLanes(),
       this.webhooks.backlog(),

@@ -2,6 +2,7 @@ import { Inject, Injectable, type OnApplicationShutdown } from '@nestjs/common';
 import { asPlatform } from '../platform/database/isolation.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
+import { AuthenticationService } from '../workspaces/authentication.service.js';
 import pLimit from 'p-limit';
 import { compareCursors, EventsService, linkingEvents, type PublicEvent } from './events.service.js';
 
@@ -15,6 +16,8 @@ const maxBacklog = 2_000;
 
 interface Listener {
   workspaceId: string | undefined;
+  /** The key by which it was let in. */
+  keyId: string | undefined;
   matches: (type: string) => boolean;
   /** Takes an event as it is on the wire. Returns false when the listener can take no more. */
   deliver: (text: string) => boolean;
@@ -40,7 +43,11 @@ export class EventStream implements OnApplicationShutdown {
   constructor(
     private readonly events: EventsService,
     @Inject(LOGGER) private readonly logger: Logger,
-  ) {}
+    authentication: AuthenticationService,
+  ) {
+    // One whose key still works comes back at once, and goes on where it was.
+    authentication.onChange((keyId) => this.end(keyId));
+  }
 
   /**
    * Delivers what happens from now on, or from `after` on, until the returned function is called.
@@ -50,6 +57,7 @@ export class EventStream implements OnApplicationShutdown {
   async subscribe(
     options: {
       workspaceId: string | undefined;
+      keyId: string | undefined;
       types: string[];
       after: string | undefined;
       withCodes: boolean;
@@ -58,6 +66,7 @@ export class EventStream implements OnApplicationShutdown {
   ): Promise<() => void> {
     const listener: Listener = {
       workspaceId: options.workspaceId,
+      keyId: options.keyId,
       matches: typeMatcher(options.types, options.withCodes),
       deliver,
       drained,
@@ -81,6 +90,11 @@ export class EventStream implements OnApplicationShutdown {
   onApplicationShutdown(): void {
     for (const listener of [...this.listeners]) this.cutOff(listener);
     if (this.timer) clearTimeout(this.timer);
+  }
+
+  /** Ends the streams of a key that was deleted or changed. */
+  private end(keyId: string): void {
+    for (const listener of [...this.listeners]) if (listener.keyId === keyId) this.cutOff(listener);
   }
 
   private async catchUp(listener: Listener, after: string | undefined): Promise<void> {

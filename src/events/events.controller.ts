@@ -69,7 +69,13 @@ export class EventsController {
     });
     try {
       unsubscribe = await this.stream.subscribe(
-        { workspaceId, types: query.types?.split(',') ?? [], after: lastEventId || undefined, withCodes },
+        {
+          workspaceId,
+          keyId: caller.kind === 'workspace' ? caller.keyId : undefined,
+          types: query.types?.split(',') ?? [],
+          after: lastEventId || undefined,
+          withCodes,
+        },
         { deliver: (text) => write(response, text), drained: () => drained(response), close },
       );
     } catch (error) {
@@ -81,8 +87,14 @@ export class EventsController {
       return;
     }
     response.flushHeaders();
-    this.open.keepAlive(response);
+    this.open.keepAlive(response, () => {
+      if (hasExpired(caller)) close();
+    });
   }
+}
+
+function hasExpired(caller: Principal): boolean {
+  return caller.kind === 'workspace' && caller.expiresAt !== null && caller.expiresAt.getTime() <= Date.now();
 }
 
 async function drained(response: Response): Promise<void> {

@@ -1,6 +1,11 @@
 import { Module } from '@nestjs/common';
+import { WorkspacesModule } from '../workspaces/workspaces.module.js';
 import { EventStream } from './event-stream.service.js';
 import { EventsService } from './events.service.js';
 
-@Module({ providers: [EventsService, EventStream], exports: [EventsService, EventStream] })
+@Module({
+  imports: [WorkspacesModule],
+  providers: [EventsService, EventStream],
+  exports: [EventsService, EventStream],
+})
 export class EventsModule {}

@@ -21,7 +21,8 @@ export class TooManyStreams extends Problem {
 /** The streams that are open in this process: how many each key has, and one heartbeat for all of them. */
 @Injectable()
 export class OpenStreams implements OnApplicationShutdown {
-  private readonly streams = new Set<Response>();
+  /** With what looks after each of them. */
+  private readonly streams = new Map<Response, () => void>();
   private readonly perCaller = new Map<string, number>();
   private readonly limit: number;
   private heartbeat: NodeJS.Timeout | null = null;
@@ -49,9 +50,12 @@ export class OpenStreams implements OnApplicationShutdown {
     };
   }
 
-  /** Writes a comment to a stream every 15 seconds, so that no proxy takes it for dead, until {@link silence}. */
-  keepAlive(stream: Response): void {
-    this.streams.add(stream);
+  /**
+   * Writes a comment to a stream every 15 seconds, so that no proxy takes it for dead, until {@link silence}.
+   * @param look is called before, and may close it
+   */
+  keepAlive(stream: Response, look: () => void): void {
+    this.streams.set(stream, look);
     this.heartbeat ??= setInterval(() => this.beat(), heartbeatMs);
   }
 
@@ -65,9 +69,10 @@ export class OpenStreams implements OnApplicationShutdown {
   }
 
   private beat(): void {
-    for (const stream of this.streams) {
+    for (const [stream, look] of [...this.streams]) {
+      look();
       // One that does not read has enough to read already; it is cut off when that becomes too much.
-      if (stream.writableLength === 0) stream.write(': still here\n\n');
+      if (stream.writableLength === 0 && !stream.writableEnded) stream.write(': still here\n\n');
     }
   }
 

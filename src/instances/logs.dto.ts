@@ -3,6 +3,8 @@ import { LogPageQuery } from '../platform/http/pagination.js';
 
 export const logTypes = ['debug', 'info', 'warning', 'error', 'critical'] as const;
 export type LogType = (typeof logTypes)[number];
+/** What one may ask for: also the log of who changed what, and who was refused. */
+const listedTypes = [...logTypes, 'audit'] as const;
 
 export class ListLogsQuery extends LogPageQuery {
   @IsOptional()
@@ -19,9 +21,10 @@ export class ListLogsQuery extends LogPageQuery {
   @IsUUID()
   accountId?: string;
 
+  /** `audit`: who changed what through the API, and who was refused; an id of another thing then finds what was done to it. */
   @IsOptional()
-  @IsIn(logTypes)
-  type?: LogType;
+  @IsIn(listedTypes)
+  type?: (typeof listedTypes)[number];
 
   /** Only what was written at this time or later. */
   @IsOptional()
@@ -39,6 +42,21 @@ export class LogResponse {
   /** @example "Device assignment changed" */
   message!: string;
   /** What changed, from what, to what, and why. */
+  details!: Record<string, unknown>;
+  createdAt!: string;
+}
+
+/** An entry of `type=audit`. */
+export class AuditLogResponse {
+  id!: string;
+  serverId!: string | null;
+  instanceId!: string | null;
+  workspaceId!: string | null;
+  accountId!: string | null;
+  type!: 'audit';
+  /** @example "DELETE /api/v1/workspaces/:id/api-keys/:keyId" */
+  message!: string;
+  /** Who (`actor`, `keyId`, `keyPrefix`, `ip`), what (`method`, `route`, `targetId`), and what came of it (`status`, `requestId`). */
   details!: Record<string, unknown>;
   createdAt!: string;
 }

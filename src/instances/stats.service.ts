@@ -4,7 +4,12 @@ import { DataSource } from 'typeorm';
 import type { ListStatsQuery, StatsResponse } from './logs.dto.js';
 
 /** What is kept for thirty days, and the column that tells its age. */
-const kept = { server_stats: 'at', connection_logs: 'created_at', server_logs: 'created_at' };
+const kept = {
+  server_stats: 'at',
+  connection_logs: 'created_at',
+  server_logs: 'created_at',
+  audit_log: 'created_at',
+};
 const prunedAtOnce = 10_000;
 
 /** The time series of the instances and their machines. */

@@ -31,7 +31,7 @@ export class MediaEmpty extends Problem {
 }
 
 /** Longer than any upload may take: what is older was left by a process that died. */
-const abandonedMs = 3_600_000;
+const abandonedMs = 24 * 3_600_000;
 /** What says that the disk cannot take it, whoever sent it. */
 const diskErrors = new Set(['ENOSPC', 'EDQUOT', 'EIO', 'EROFS', 'EACCES', 'EMFILE', 'ENFILE', 'ENOENT']);
 
@@ -55,6 +55,8 @@ export class MediaSpool implements OnModuleInit {
    */
   async receive(source: Readable, maxBytes: number): Promise<SpooledFile> {
     const path = join(this.dir, randomUUID());
+    // It may fail before the pipeline listens; the pipeline is told all the same.
+    source.on('error', () => undefined);
     const hash = createHash('sha256');
     let size = 0;
     const measured = new Transform({

@@ -52,37 +52,10 @@ const textualTypes = /^(text\/|application\/(xml|pdf|rtf|postscript|json))/;
 const headBytes = 65_536;
 
 /**
- * What a file is, by its bytes: what its sender calls it is believed only where bytes do not tell, among documents.
- * @param declared the type as its sender names it; null when nobody did
- * @throws MediaTypeMismatch when it is declared as something else, MediaTypeRefused when it is a program
+ * What a file is, by its bytes: what it is called is believed only where bytes do not tell, among documents.
+ * @param declared the type as somebody names it; null when nobody does
  */
-export async function mediaTypeOf(
-  path: string,
-  declared: string | null,
-  filename: string | null,
-): Promise<string> {
-  const { sniffed, isText } = await sniff(path);
-  if (sniffed !== null && programTypes.has(essence(sniffed))) throw new MediaTypeRefused(sniffed);
-  if (filename !== null && programNames.test(filename)) throw new MediaTypeRefused(filename);
-  const claimed = readType(declared);
-  if (sniffed === null) {
-    if (claimed !== null && kindOf(claimed) !== 'document') {
-      throw new MediaTypeMismatch(`Its bytes are no ${claimed}. Send it as what it is, or as a document.`);
-    }
-    return documentType(claimed, isText);
-  }
-  if (claimed === null || claimed === sniffed) return sniffed;
-  if (containers.has(essence(sniffed)) && isWithin(claimed, sniffed)) return claimed;
-  if (kindOf(claimed) !== kindOf(sniffed)) {
-    throw new MediaTypeMismatch(
-      `It is declared as ${claimed}, and its bytes are ${sniffed}. Declare it as that, or leave the type out.`,
-    );
-  }
-  return sniffed;
-}
-
-/** What a received file is: nothing is refused, since it is there already. */
-export async function receivedTypeOf(path: string, declared: string | null): Promise<string> {
+export async function mediaTypeOf(path: string, declared: string | null): Promise<string> {
   const { sniffed, isText } = await sniff(path);
   const claimed = readType(declared);
   if (sniffed === null)
@@ -90,6 +63,21 @@ export async function receivedTypeOf(path: string, declared: string | null): Pro
   return claimed !== null && containers.has(essence(sniffed)) && isWithin(claimed, sniffed)
     ? claimed
     : sniffed;
+}
+
+/** @throws MediaTypeMismatch when a file is of another kind than it is declared as; between pictures, say, its bytes are right */
+export function assertAsDeclared(mimetype: string, declared: string | null): void {
+  const claimed = readType(declared);
+  if (claimed === null || kindOf(claimed) === kindOf(mimetype)) return;
+  throw new MediaTypeMismatch(
+    `It is declared as ${claimed}, and its bytes are ${mimetype}. Declare it as that, or leave the type out.`,
+  );
+}
+
+/** @throws MediaTypeRefused */
+export function assertNoProgram(mimetype: string, filename: string | null): void {
+  if (programTypes.has(essence(mimetype))) throw new MediaTypeRefused(mimetype);
+  if (filename !== null && programNames.test(filename)) throw new MediaTypeRefused(filename);
 }
 
 export function kindOf(mimetype: string): MediaKind {

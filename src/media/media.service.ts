@@ -13,7 +13,14 @@ import { given } from '../platform/database/given.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
 import { publicFetch } from '../platform/http/public-fetch.js';
 import { type ByteRange, blobKey, MEDIA_STORAGE, type MediaStorage } from './media-storage.js';
-import { kindOf, type MediaKind, mediaTypeOf, MediaTypeMismatch, receivedTypeOf } from './media-type.js';
+import {
+  assertAsDeclared,
+  assertNoProgram,
+  kindOf,
+  type MediaKind,
+  mediaTypeOf,
+  MediaTypeMismatch,
+} from './media-type.js';
 import { MediaSpool, MediaTooLarge, type SpooledFile } from './media-spool.js';
 import type { ListMediaQuery } from './media.dto.js';
 import { Media, type MediaOrigin } from './media.entity.js';
@@ -61,6 +68,8 @@ export type MediaSource =
 export interface FileDescription {
   mimetype: string | null;
   filename: string | null;
+  /** Nobody vouches for the type: it is no error when the bytes say something else. */
+  isGuess?: boolean;
 }
 
 /** The media that types of messages take, and how long WhatsApp lets each be; a document may be as long as any media. */
@@ -102,7 +111,11 @@ export class MediaService {
     }
     const { file, declared } = await this.download(source.url);
     const { mimetype, filename } = describe(source);
-    const described = { mimetype: mimetype ?? declared.mimetype, filename: filename ?? declared.filename };
+    const described = {
+      mimetype: mimetype ?? declared.mimetype,
+      filename: filename ?? declared.filename,
+      isGuess: mimetype === null,
+    };
     return this.store(workspaceId, file, described, 'url');
   }
 
@@ -164,15 +177,16 @@ export class MediaService {
   async store(
     workspaceId: string,
     file: SpooledFile,
-    { mimetype, filename }: FileDescription,
+    { mimetype, filename, isGuess = false }: FileDescription,
     source: MediaOrigin,
   ): Promise<Media> {
     try {
       const name = cleanName(filename);
-      const type =
-        source === 'incoming'
-          ? await receivedTypeOf(file.path, mimetype)
-          : await mediaTypeOf(file.path, mimetype, name);
+      const type = await mediaTypeOf(file.path, mimetype);
+      if (source !== 'incoming') {
+        assertNoProgram(type, name);
+        if (!isGuess) assertAsDeclared(type, mimetype);
+      }
       return await this.keep(workspaceId, file, { mimetype: type, filename: name, source });
     } finally {
       await this.spool.drop(file);
@@ -255,10 +269,16 @@ export class MediaService {
       };
       return { file: await this.spool.receive(answer.body, maxBytes), declared };
     } catch (error) {
-      if (!(error instanceof Problem) || !error.code.startsWith('url.')) throw error;
-      throw error.code === 'url.too_large'
-        ? new MediaTooLarge(maxBytes)
-        : new MediaUnavailable(error.message);
+      const { code = '', message } = error as Error & { code?: string };
+      if (code === 'url.too_large') throw new MediaTooLarge(maxBytes);
+      if (code.startsWith('url.')) throw new MediaUnavailable(message);
+      // A body that breaks off may tell so by the error of its connection.
+      if (
+        /^(UND_ERR|ECONN|EPIPE|ERR_STREAM_PREMATURE_CLOSE)/.test(code) ||
+        (error as Error).name === 'TimeoutError'
+      )
+        throw new MediaUnavailable('its server broke the connection off, or was too slow.');
+      throw error;
     }
   }
 
@@ -284,7 +304,23 @@ export class MediaService {
     // What others have stored is written anew all the same, so that nobody can tell by the time it takes.
     const blobId = uuidv7();
     await this.database.query('select write_media_blob($1, $2, $3)', [blobId, content, size]);
-    await this.storage.put(blobKey({ sha256, blobId }), file);
+    try {
+      await this.storage.put(blobKey({ sha256, blobId }), file);
+      return await this.refer(workspaceId, blobId, file, described);
+    } catch (error) {
+      // If that fails too, the bytes are removed a day later.
+      await this.database.query('select give_up_media_blob($1)', [blobId]).catch(() => undefined);
+      throw error;
+    }
+  }
+
+  /** The media of bytes that lie in the storage: these, or the same that were there before. */
+  private refer(
+    workspaceId: string,
+    blobId: string,
+    { sha256, size }: SpooledFile,
+    { mimetype, filename, source }: { mimetype: string; filename: string | null; source: MediaOrigin },
+  ): Promise<Media> {
     return this.database.transaction(async (manager) => {
       await assertRoom(manager, workspaceId, size);
       const [{ kept }] = await manager.query('select keep_media_blob($1) as kept', [blobId]);
@@ -294,16 +330,7 @@ export class MediaService {
          values ($1, $2, $3, $4, $5, $6, $7, $8)
          on conflict (workspace_id, sha256, mimetype, coalesce(filename, '')) do update set last_used_at = now()
          returning id`,
-        [
-          uuidv7(),
-          workspaceId,
-          kept,
-          content,
-          size,
-          described.mimetype,
-          described.filename,
-          described.source,
-        ],
+        [uuidv7(), workspaceId, kept, Buffer.from(sha256, 'hex'), size, mimetype, filename, source],
       );
       return manager.findOneByOrFail(Media, { id });
     });

@@ -6,6 +6,7 @@ import { InstanceClient } from '../instances/instance-client.js';
 import { InstancesService } from '../instances/instances.service.js';
 import { Problem } from '../platform/errors/problem.js';
 import type { Message } from './message.entity.js';
+import { type MessageTarget, targetOf } from './message-rows.js';
 import { MessageAlreadySending, MessagesService } from './messages.service.js';
 
 /** What can be done to a message after it was sent; an empty emoji takes a reaction back. */
@@ -15,14 +16,20 @@ export type MessageAction =
 /** What the API asks of the instance that drives the account; both are ours, so it is typed and not validated. */
 export interface ActOnMessage {
   epoch: number;
-  target: {
-    chatId: string;
-    whatsappId: string;
-    fromMe: boolean;
-    /** The chat id of whoever wrote it, for one that came from a group. */
-    author: string | null;
-  };
+  target: MessageTarget;
   action: MessageAction;
+}
+
+/** What the API asks of that instance for media that was not downloaded. */
+export interface DownloadMedia {
+  epoch: number;
+  messageId: string;
+}
+
+export class MessageHasNoMedia extends Problem {
+  constructor() {
+    super(409, 'message.no_media', 'Only an incoming message with media has something to download.');
+  }
 }
 
 export class MessageNotOutgoing extends Problem {
@@ -61,8 +68,12 @@ export class SessionChanging extends Problem {
 
 /** How long an instance may take: longer than the page has, so that it is the one to say what came of it. */
 const instanceTimeoutMs = 30_000;
+/** Longer than a download and what is around it. */
+const downloadTimeoutMs = 170_000;
 /** Answers of an instance that mean it did nothing. */
 const notHere = new Set(['account.session_not_ready', 'account.not_driven_here']);
+/** What has a text that WhatsApp lets be edited. */
+const editable = new Set(['text', 'image', 'video', 'document']);
 const once = (what: string) => `can be ${what} once it is sent`;
 
 /** Edits, revocations and reactions. Doing one twice is doing it once, so a caller who got no answer may simply ask again. */
@@ -84,8 +95,11 @@ export class MessageActionsService {
   async edit(workspaceId: string, id: string, text: string): Promise<Message> {
     const message = await this.messages.get(workspaceId, id);
     if (message.direction !== 'outgoing') throw new MessageNotOutgoing('edited');
-    if (message.type !== 'text')
-      throw new ActionNotAllowed('edit', `Only text can be edited, and this message is ${message.type}.`);
+    if (!editable.has(message.type) || (message.type !== 'text' && message.text === null))
+      throw new ActionNotAllowed(
+        'edit',
+        `Only text and captions can be edited, and this message is ${message.type}${message.media ? ' without a caption' : ''}.`,
+      );
     const stage = stageOf(message);
     if (stage === 'sending') throw new MessageAlreadySending(message, once('edited'));
     if (stage === 'over')
@@ -132,6 +146,19 @@ export class MessageActionsService {
     return this.messages.get(workspaceId, id);
   }
 
+  /**
+   * Downloads the media of an incoming message again, where that failed; one that is there stays.
+   * @throws MessageNotFound, MessageHasNoMedia, AccountNotReady, SessionChanging, InstanceUnreachable, InstanceAnswerLost, and
+   * 409 `media.unavailable`, `media.too_large` or `media.not_downloaded` with the reason
+   */
+  async downloadMedia(workspaceId: string, id: string): Promise<Message> {
+    const message = await this.messages.get(workspaceId, id);
+    if (message.direction !== 'incoming' || message.media === null) throw new MessageHasNoMedia();
+    if (message.media.mediaId !== null) return message;
+    await this.ask<DownloadMedia>(message, 'media', { messageId: id }, downloadTimeoutMs);
+    return this.messages.get(workspaceId, id);
+  }
+
   private async editWaiting(message: Message, text: string): Promise<void> {
     const [, affected] = await this.database.query(
       `update messages set text = $2, edited_at = now()
@@ -144,21 +171,27 @@ export class MessageActionsService {
   }
 
   /** Lets the instance of the account do it, which writes what came of it. */
-  private async act(message: Message, action: MessageAction): Promise<void> {
+  private act(message: Message, action: MessageAction): Promise<void> {
+    return this.ask<ActOnMessage>(
+      message,
+      'actions',
+      { target: targetOf(message), action },
+      instanceTimeoutMs,
+    );
+  }
+
+  private async ask<Body extends { epoch: number }>(
+    message: Message,
+    what: string,
+    body: Omit<Body, 'epoch'>,
+    timeoutMs: number,
+  ): Promise<void> {
     const account = await this.accounts.get(message.workspaceId, message.accountId);
     if (account.status !== 'ready' || account.instanceId === null) throw new AccountNotReady(account);
     const { url } = await this.instances.get(account.instanceId);
-    const { chatId, whatsappId, direction } = message;
-    const target = { chatId, whatsappId, fromMe: direction === 'outgoing', author: authorOf(message) };
-    const body: ActOnMessage = { epoch: account.epoch, target, action };
+    const path = `/internal/accounts/${account.id}/${what}`;
     try {
-      await this.instanceClient.call(
-        url,
-        'POST',
-        `/internal/accounts/${account.id}/actions`,
-        body,
-        instanceTimeoutMs,
-      );
+      await this.instanceClient.call(url, 'POST', path, { ...body, epoch: account.epoch }, timeoutMs);
     } catch (error) {
       if (error instanceof Problem && notHere.has(error.code)) throw new SessionChanging();
       throw error;
@@ -172,9 +205,4 @@ function stageOf({ status, attempts }: Message): 'waiting' | 'sending' | 'sent' 
   // One that is sent again because its outcome was unknown may have arrived.
   if (status === 'scheduled' || status === 'queued') return attempts === 0 ? 'waiting' : 'sending';
   return status === 'failed' || status === 'cancelled' || status === 'expired' ? 'over' : 'sent';
-}
-
-function authorOf({ chatId, direction, sender }: Message): string | null {
-  if (direction === 'outgoing' || !chatId.endsWith('@g.us') || sender === null) return null;
-  return sender.includes('@') ? sender : `${sender}@c.us`;
 }

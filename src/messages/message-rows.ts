@@ -14,6 +14,33 @@ export function toMessage(sql: DataSource, row: Record<string, unknown>): Messag
   return message;
 }
 
+/** How WhatsApp Web finds a message: the page's own type, said again where no browser is. */
+export interface MessageTarget {
+  chatId: string;
+  whatsappId: string;
+  fromMe: boolean;
+  /** The chat id of whoever wrote it, for one that came from a group. */
+  author: string | null;
+}
+
+/** Where WhatsApp Web finds a message. */
+export function targetOf({
+  chatId,
+  whatsappId,
+  direction,
+  sender,
+  content,
+}: Pick<Message, 'chatId' | 'whatsappId' | 'direction' | 'sender' | 'content'>): MessageTarget {
+  const fromMe = direction === 'outgoing';
+  let author: string | null = null;
+  if (!fromMe && chatId.endsWith('@g.us')) {
+    // Before there was `content`, the sender of a group's message was whoever wrote it.
+    const writer = content?.author ?? (sender === chatId ? null : sender);
+    author = writer === null || writer.includes('@') ? writer : `${writer}@c.us`;
+  }
+  return { chatId, whatsappId, fromMe, author };
+}
+
 /** Every priority, the most urgent first: the order in which a lane is sent unless somebody wants another. */
 export const strictOrder: readonly number[] = priorities.map((_name, priority) => priority).reverse();
 

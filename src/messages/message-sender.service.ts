@@ -8,6 +8,10 @@ import { Problem } from '../platform/errors/problem.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import type { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
+import { MessageFiles } from './message-files.service.js';
+import { targetOf } from './message-rows.js';
+import { outgoingContentOf } from './outgoing.js';
+import { parseRecipient } from './recipient.js';
 import type { Claim } from './sending.service.js';
 
 export class RecipientNotRegistered extends Problem {
@@ -41,6 +45,16 @@ export class NoChat extends Problem {
   }
 }
 
+export class QuotedNotFound extends Problem {
+  constructor() {
+    super(
+      422,
+      'message.quoted_not_found',
+      'WhatsApp Web does not have the message that this one answers any more. Send it again without replyTo.',
+    );
+  }
+}
+
 export class PendingInPage extends Problem {
   constructor() {
     super(504, 'whatsapp.pending', 'WhatsApp Web has the message and sends it as soon as it is connected.');
@@ -48,6 +62,14 @@ export class PendingInPage extends Problem {
 }
 
 const rememberedSends = 1_000;
+/** The slowest connection of which an upload is waited for, in bytes a second, and the longest that one is. */
+const slowestUpload = 256 * 1024;
+const longestUploadMs = 5 * 60_000;
+
+/** How much longer than a text a message with media may take. */
+function uploadMsOf(bytes: number): number {
+  return Math.min(longestUploadMs, Math.ceil((bytes / slowestUpload) * 1_000));
+}
 
 /** Sends through the sessions of this instance. The same message asked for twice is sent once: the calls are joined. */
 @Injectable()
@@ -59,6 +81,7 @@ export class MessageSender implements OnApplicationBootstrap {
   constructor(
     private readonly sessions: AccountSessions,
     private readonly sampler: StatsSampler,
+    private readonly files: MessageFiles,
     @Inject(CONFIG) private readonly config: Config,
     @Inject(LOGGER) private readonly logger: Logger,
   ) {}
@@ -124,19 +147,24 @@ export class MessageSender implements OnApplicationBootstrap {
     session: WhatsAppSession,
     message: Claim,
   ): Promise<{ ack: number }> {
-    const { ackTimeoutMs } = this.config;
-    const { chatId, text, whatsappId, typingMs = 0, checkNumber = false } = message;
+    const { chatId, whatsappId, typingMs = 0, checkNumber = false, quoted, content } = message;
     const isFirst = message.attempt === 1;
-    const asking = session.sendText({
-      chatId,
-      text,
-      whatsappId,
-      thorough: !isFirst,
-      lookOnly: message.isExpired,
-      timeoutMs: ackTimeoutMs,
-      typingMs: isFirst ? typingMs : 0,
-      checkNumber,
-    });
+    const file = message.media && (await this.files.copyOf(message.id, message.media));
+    const timeoutMs = this.config.ackTimeoutMs + uploadMsOf(message.media?.size ?? 0);
+    const asking = session
+      .send({
+        chatId,
+        content: outgoingContentOf(message, file),
+        quoted: quoted && targetOf(quoted),
+        mentions: content?.mentions?.map((person) => parseRecipient(person)!.chatId) ?? [],
+        whatsappId,
+        thorough: !isFirst,
+        lookOnly: message.isExpired,
+        timeoutMs,
+        typingMs: isFirst ? typingMs : 0,
+        checkNumber,
+      })
+      .finally(() => file && this.files.remove(file));
     const result = await asking.catch((error: unknown) => {
       // A page that hangs or is gone answers nothing, and says ready all the same.
       if (!isFirst) this.revive(accountId, session, message.attempt);
@@ -145,10 +173,11 @@ export class MessageSender implements OnApplicationBootstrap {
     if (result.outcome === 'absent') throw new MessageExpired();
     if (result.outcome === 'not_registered') throw new RecipientNotRegistered(message.chatId);
     if (result.outcome === 'not_ready') throw new SessionNotReady(accountId);
+    if (result.outcome === 'no_quoted') throw new QuotedNotFound();
     if (result.outcome === 'no_chat') throw new NoChat(message.chatId, result.detail);
     if (result.outcome === 'pending' || result.outcome === 'timed_out') {
       this.revive(accountId, session, message.attempt);
-      throw result.outcome === 'pending' ? new PendingInPage() : new NoAnswer(ackTimeoutMs);
+      throw result.outcome === 'pending' ? new PendingInPage() : new NoAnswer(timeoutMs);
     }
     if (result.ack < 0) throw new RefusedByWhatsApp();
     return { ack: result.ack };

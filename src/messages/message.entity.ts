@@ -1,6 +1,14 @@
 import { createHash } from 'node:crypto';
 import { Column, Entity, PrimaryColumn } from 'typeorm';
 import { priorities } from '../queues/priorities.js';
+import type {
+  MessageContact,
+  MessageLocation,
+  MessageMedia,
+  MessagePerson,
+  MessagePoll,
+  MessageVote,
+} from './content.dto.js';
 import type { QueueName } from '../queues/queue-policies.js';
 
 export { priorities, type Priority } from '../queues/priorities.js';
@@ -34,8 +42,29 @@ export function whatsappIdOf(messageId: string): string {
   return `3EB0${createHash('sha256').update(messageId).digest('hex').slice(0, 18).toUpperCase()}`;
 }
 
+/**
+ * The 32 bytes from which the keys of a poll's votes are derived. WhatsApp does not learn the message's own id, of which 74
+ * bits are chance.
+ */
+export function pollSecretOf(messageId: string): number[] {
+  return [...createHash('sha256').update(`poll ${messageId}`).digest()];
+}
+
+/** What messages carry besides text and media. */
+export interface MessageContent {
+  location?: MessageLocation;
+  contact?: MessageContact[];
+  poll?: MessagePoll;
+  mentions?: string[];
+  participant?: MessagePerson;
+  /** The chat id under which WhatsApp knows who wrote in a group. */
+  author?: string;
+  quotedWhatsappId?: string;
+  whatsappType?: string;
+}
+
 /** Somebody's reaction to a message. One that was taken back has no emoji any more, and is kept: an older one may come late. */
-export interface Reaction {
+export interface Reaction extends MessagePerson {
   from: string;
   emoji: string;
   at: string;
@@ -77,7 +106,10 @@ export class Message {
   text!: string | null;
 
   @Column('jsonb', { nullable: true })
-  media!: Record<string, unknown> | null;
+  media!: MessageMedia | null;
+
+  @Column('jsonb', { nullable: true })
+  content!: MessageContent | null;
 
   @Column('text')
   status!: MessageStatus;
@@ -144,4 +176,12 @@ export class Message {
 
   @Column('jsonb')
   reactions!: Reaction[];
+
+  /** What people chose in a poll. A vote that was taken back has no options any more, and is kept. */
+  @Column('jsonb')
+  votes!: MessageVote[];
+
+  /** When the media of an incoming message is to be downloaded; null when it is there, or has failed for good. */
+  @Column('timestamptz', { name: 'media_due_at', nullable: true })
+  mediaDueAt!: Date | null;
 }

@@ -18,6 +18,8 @@ import { AccountNotFound, AccountNotReady } from '../accounts/accounts.service.j
 import { InstanceAnswerLost, InstanceUnreachable } from '../instances/instance-client.js';
 import { InstanceNotFound } from '../instances/instances.service.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
+import { ofFiles } from '../media/media-failures.js';
+import { MediaNotFound, MediaUnavailable } from '../media/media.service.js';
 import { Fails, Paged } from '../platform/http/documentation.js';
 import { type Page, toPage } from '../platform/http/pagination.js';
 import { Allow, WorkspaceId } from '../workspaces/auth.guard.js';
@@ -25,6 +27,7 @@ import { MessageLimitReached } from '../workspaces/limits.service.js';
 import {
   ActionNotAllowed,
   MessageActionsService,
+  MessageHasNoMedia,
   MessageNotOutgoing,
   MessageNotSent,
 } from './message-actions.service.js';
@@ -39,6 +42,7 @@ import {
   SendMessageQuery,
   toMessageResponse,
 } from './messages.dto.js';
+import { ContentMismatch } from './message-contents.service.js';
 import {
   IdempotencyInProgress,
   IdempotencyMismatch,
@@ -82,7 +86,18 @@ export class MessagesController {
     description: 'It is kept, and will be sent.',
     headers: { Location: { description: 'Where to look after it.', schema: { type: 'string' } } },
   })
-  @Fails(AccountNotFound, NoAccountReady, MessageLimitReached, IdempotencyInProgress, IdempotencyMismatch)
+  @Fails(
+    AccountNotFound,
+    NoAccountReady,
+    MessageLimitReached,
+    ContentMismatch,
+    MediaNotFound,
+    MediaUnavailable,
+    ...ofFiles,
+    MessageNotFound,
+    IdempotencyInProgress,
+    IdempotencyMismatch,
+  )
   @Post()
   @HttpCode(202)
   async send(
@@ -197,6 +212,22 @@ export class MessagesController {
     @Body() { emoji }: ReactDto,
   ): Promise<MessageResponse> {
     return toMessageResponse(await this.actions.react(workspaceId, id, emoji));
+  }
+
+  /** Downloads the media of an incoming message again, where that failed. */
+  @Allow('sender')
+  @Fails(
+    ...ofActions,
+    MessageHasNoMedia,
+    new Problem(409, 'media.unavailable', 'WhatsApp does not have the file any more.'),
+  )
+  @Post(':id/media')
+  @HttpCode(200)
+  async downloadMedia(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+  ): Promise<MessageResponse> {
+    return toMessageResponse(await this.actions.downloadMedia(workspaceId, id));
   }
 
   /** Sends a message again that failed or whose outcome is unknown; an unknown one under its WhatsApp id, so that it arrives once. */

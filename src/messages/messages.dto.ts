@@ -1,6 +1,6 @@
 import { applyDecorators } from '@nestjs/common';
-import { ApiProperty } from '@nestjs/swagger';
-import { Type } from 'class-transformer';
+import { ApiExtraModels, ApiProperty, ApiPropertyOptional, getSchemaPath } from '@nestjs/swagger';
+import { Transform, Type } from 'class-transformer';
 import {
   ArrayMaxSize,
   ArrayMinSize,
@@ -18,9 +18,23 @@ import {
   MaxLength,
   Min,
   registerDecorator,
+  ValidateNested,
 } from 'class-validator';
 import { Optional } from '../platform/http/optional.js';
 import { PageQuery, ScopedQuery } from '../platform/http/pagination.js';
+import { type MessageType, messageTypes } from './message-types.js';
+import {
+  ContactDto,
+  LocationDto,
+  MediaSourceDto,
+  MessageContact,
+  MessageLocation,
+  MessageMedia,
+  MessagePerson,
+  MessagePoll,
+  MessageVote,
+  PollDto,
+} from './content.dto.js';
 import {
   type Message,
   type MessageStatus,
@@ -33,15 +47,18 @@ import { parseRecipient } from './recipient.js';
 /** WhatsApp's own limit of a text, in characters. */
 export const maxTextLength = 65_536;
 const maxMetadataBytes = 16_384;
+const mostContacts = 50;
+const mostMentions = 256;
 /** One emoji as people see it: with its skin tone, its joined parts, or as a flag or keycap. */
 const emoji = new RegExp('^(\\p{RGI_Emoji}|\\p{Extended_Pictographic})$', 'v');
 
-function IsRecipient() {
+function IsRecipient(options?: { each: boolean }) {
   return (target: object, propertyName: string) =>
     registerDecorator({
       name: 'isRecipient',
       target: target.constructor,
       propertyName,
+      options,
       validator: {
         validate: (value: unknown) => typeof value === 'string' && parseRecipient(value) !== null,
         defaultMessage: () =>
@@ -102,6 +119,7 @@ function IsMessageText() {
   );
 }
 
+@ApiExtraModels(ContactDto)
 export class SendMessageDto {
   /** The account that sends; without it one that is ready, the one that last wrote to this recipient first. */
   @Optional()
@@ -115,13 +133,71 @@ export class SendMessageDto {
   @IsRecipient()
   to!: string;
 
+  /** What is sent. Each type has its own fields: `text`, `media`, `location`, `contact` or `poll`. */
   @Optional()
-  @IsIn(['text'], { message: 'must be text; other types are not sent yet' })
-  type = 'text' as const;
+  @IsIn(messageTypes)
+  type: MessageType = 'text';
 
-  /** @example "Your parcel is on its way." */
+  /**
+   * For `text`.
+   * @example "Your parcel is on its way."
+   */
+  @Optional()
   @IsMessageText()
-  text!: string;
+  text?: string;
+
+  /** For `image`, `video`, `audio`, `voice`, `document` and `sticker`. */
+  @Optional()
+  @IsObject()
+  @ValidateNested()
+  @Type(() => MediaSourceDto)
+  media?: MediaSourceDto;
+
+  /** For `location`. */
+  @Optional()
+  @IsObject()
+  @ValidateNested()
+  @Type(() => LocationDto)
+  location?: LocationDto;
+
+  /** For `contact`: one, or a list. */
+  @Optional()
+  @ApiPropertyOptional({
+    oneOf: [
+      { $ref: getSchemaPath(ContactDto) },
+      { type: 'array', items: { $ref: getSchemaPath(ContactDto) }, minItems: 1, maxItems: mostContacts },
+    ],
+  })
+  @IsArray()
+  @ArrayMinSize(1)
+  @ArrayMaxSize(mostContacts)
+  @IsObject({ each: true })
+  @ValidateNested({ each: true })
+  @Type(() => ContactDto)
+  @Transform(({ value }) => (Array.isArray(value) ? value : [value]) as unknown)
+  contact?: ContactDto[];
+
+  /** For `poll`. */
+  @Optional()
+  @IsObject()
+  @ValidateNested()
+  @Type(() => PollDto)
+  poll?: PollDto;
+
+  /** The id of the message that this one answers: of the same account, in the same chat. */
+  @Optional()
+  @IsUUID()
+  replyTo?: string;
+
+  /**
+   * Whom the text or the caption mentions: phone numbers or chat ids. The text has each as `@` and its digits.
+   * @example ["+6281234567890"]
+   */
+  @Optional()
+  @IsArray()
+  @ArrayMaxSize(mostMentions)
+  @IsRecipient({ each: true })
+  mentions?: string[];
 
   @Optional()
   @IsIn(['urgent', 'high', 'normal'])
@@ -219,7 +295,7 @@ export class MessageError {
   message!: string;
 }
 
-export class MessageReaction {
+export class MessageReaction extends MessagePerson {
   /** The phone number's digits, or the chat id of a hidden number. */
   from!: string;
   emoji!: string;
@@ -232,17 +308,34 @@ export class MessageResponse {
   accountId!: string;
   direction!: 'outgoing' | 'incoming';
   priority!: Priority;
+  /** One of those that can be sent, or `unsupported`: then `whatsappType` is WhatsApp's own name for it. */
   type!: string;
   to!: string;
+  /** The phone number's digits, or the chat id of a hidden number or of a group: to write there is to answer. */
   from!: string | null;
+  /** Of media its caption. */
   text!: string | null;
-  media!: Record<string, unknown> | null;
+  media!: MessageMedia | null;
+  location!: MessageLocation | null;
+  contact!: MessageContact[] | null;
+  poll!: MessagePoll | null;
+  /** What people chose in a poll, the last choice of each. */
+  votes!: MessageVote[];
+  /** Phone numbers' digits, or chat ids of hidden numbers. */
+  mentions!: string[] | null;
+  /** Who wrote an incoming message: in a group somebody else than `from`. */
+  participant!: MessagePerson | null;
   status!: MessageStatus;
   error!: MessageError | null;
   attempts!: number;
   whatsappId!: string;
   campaignId!: string | null;
+  /** The id of the message that this one answers; null also when Flotilla does not have that one. */
   replyTo!: string | null;
+  /** Of an incoming message that answers another: that one's WhatsApp id. */
+  quotedWhatsappId!: string | null;
+  /** WhatsApp's own name of the type of a message that is `unsupported`. */
+  whatsappType!: string | null;
   metadata!: Record<string, unknown>;
   createdAt!: string;
   scheduledFor!: string | null;
@@ -284,6 +377,12 @@ export function toMessageResponse(message: Message): MessageResponse {
     from: message.sender,
     text: message.text,
     media: message.media,
+    location: message.content?.location ?? null,
+    contact: message.content?.contact ?? null,
+    poll: message.content?.poll ?? null,
+    votes: message.votes.filter(({ options }) => options.length > 0),
+    mentions: message.content?.mentions ?? null,
+    participant: message.content?.participant ?? null,
     status: message.status,
     error:
       message.errorCode === null ? null : { code: message.errorCode, message: message.errorMessage ?? '' },
@@ -291,6 +390,8 @@ export function toMessageResponse(message: Message): MessageResponse {
     whatsappId: message.whatsappId,
     campaignId: message.campaignId,
     replyTo: message.replyTo,
+    quotedWhatsappId: message.content?.quotedWhatsappId ?? null,
+    whatsappType: message.content?.whatsappType ?? null,
     metadata: message.metadata,
     createdAt: message.createdAt.toISOString(),
     scheduledFor: message.scheduledFor?.toISOString() ?? null,

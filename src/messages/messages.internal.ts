@@ -1,7 +1,8 @@
 import { Body, Controller, HttpCode, Param, ParseUUIDPipe, Post, UseGuards } from '@nestjs/common';
 import { InternalGuard } from '../platform/http/internal.guard.js';
 import type { LaneResult, LaneRun } from './lane-run.js';
-import type { ActOnMessage } from './message-actions.service.js';
+import { MediaDownloader } from './media-downloader.service.js';
+import type { ActOnMessage, DownloadMedia } from './message-actions.service.js';
 import { MessageActor } from './message-actor.service.js';
 import { OutcomeFinder } from './outcome-finder.service.js';
 import { SendingService } from './sending.service.js';
@@ -14,6 +15,7 @@ export class InternalMessagesController {
     private readonly sending: SendingService,
     private readonly actor: MessageActor,
     private readonly outcomes: OutcomeFinder,
+    private readonly media: MediaDownloader,
   ) {}
 
   @Post('lane')
@@ -32,5 +34,11 @@ export class InternalMessagesController {
   @HttpCode(204)
   async act(@Param('id', ParseUUIDPipe) id: string, @Body() body: ActOnMessage): Promise<void> {
     await this.actor.act(id, body);
+  }
+
+  @Post('media')
+  @HttpCode(204)
+  async downloadMedia(@Param('id', ParseUUIDPipe) id: string, @Body() body: DownloadMedia): Promise<void> {
+    await this.media.download(id, body.messageId, body.epoch);
   }
 }

@@ -3,11 +3,14 @@ import { TypeOrmModule } from '@nestjs/typeorm';
 import { AccountsModule } from '../accounts/accounts.module.js';
 import { InstancesModule } from '../instances/instances.module.js';
 import { QueuesModule } from '../queues/queues.module.js';
+import { MediaModule } from '../media/media.module.js';
 import { WorkspacesModule } from '../workspaces/workspaces.module.js';
 import { ClearingService } from './clearing.service.js';
 import { LanesService } from './lanes.service.js';
 import { MessageActionsService } from './message-actions.service.js';
 import { Message } from './message.entity.js';
+import { MessageContents } from './message-contents.service.js';
+import { ReceivedMediaService } from './received-media.service.js';
 import { OutcomesService } from './outcomes.service.js';
 import { MessagesService } from './messages.service.js';
 
@@ -16,12 +19,22 @@ import { MessagesService } from './messages.service.js';
     TypeOrmModule.forFeature([Message]),
     AccountsModule,
     InstancesModule,
+    MediaModule,
     QueuesModule,
     WorkspacesModule,
   ],
-  providers: [MessagesService, MessageActionsService, LanesService, OutcomesService, ClearingService],
+  providers: [
+    MessagesService,
+    MessageContents,
+    ReceivedMediaService,
+    MessageActionsService,
+    LanesService,
+    OutcomesService,
+    ClearingService,
+  ],
   exports: [
     MessagesService,
+    ReceivedMediaService,
     MessageActionsService,
     LanesService,
     OutcomesService,

@@ -18,6 +18,7 @@ import { LOGGER } from '../platform/logging/logging.module.js';
 import { QueuesService } from '../queues/queues.service.js';
 import { LimitsService, MessageLimitReached } from '../workspaces/limits.service.js';
 import { headOf } from './lanes.service.js';
+import { MessageContents, type PreparedContent } from './message-contents.service.js';
 import { type RunSql, toMessage } from './message-rows.js';
 import { Message, priorities, whatsappIdOf } from './message.entity.js';
 import {
@@ -80,12 +81,26 @@ export class IdempotencyInProgress extends Problem {
   }
 }
 
+/** Those of a batch that come after the time for its downloads. */
+export class TooManyDownloads extends Problem {
+  constructor() {
+    super(
+      422,
+      'media.unavailable',
+      `The downloads of this batch took longer than ${batchMediaMs / 1000} s in all. Send the rest again, or upload the files with POST /media first.`,
+    );
+  }
+}
+
 interface Accepted {
   message: Message;
   /** Nothing as urgent was waiting: its queue has to be told. */
   isHead: boolean;
 }
 
+/** How long the media of a batch may be downloaded, and how many at a time. */
+const batchMediaMs = 60_000;
+const preparedAtOnce = 8;
 const reached = { sent: ['sent', 'delivered', 'read', 'played'], delivered: ['delivered', 'read', 'played'] };
 const final = new Set(['read', 'played', 'failed', 'unknown', 'cancelled', 'expired']);
 const firstWaitPauseMs = 40;
@@ -98,6 +113,7 @@ export class MessagesService {
     @InjectRepository(Message) private readonly messages: Repository<Message>,
     @InjectDataSource() private readonly database: DataSource,
     private readonly queues: QueuesService,
+    private readonly contents: MessageContents,
     private readonly limits: LimitsService,
     @Inject(LOGGER) private readonly logger: Logger,
   ) {}
@@ -105,18 +121,20 @@ export class MessagesService {
   /**
    * Accepts a message: from now on it is sent once, whatever dies. Works while Redis is down.
    * @param idempotencyKey the same key with the same request gives the first answer again
-   * @throws AccountNotFound, NoAccountReady, ValidationFailed, MessageLimitReached, IdempotencyMismatch,
-   * IdempotencyInProgress
+   * @throws AccountNotFound, NoAccountReady, ValidationFailed, ContentMismatch, MessageLimitReached, IdempotencyMismatch,
+   * IdempotencyInProgress, and what is wrong with its media (see `MediaService.take`)
    */
   async accept(workspaceId: string, wanted: SendMessageDto, idempotencyKey?: string): Promise<Message> {
     if (idempotencyKey !== undefined) return this.acceptOnce(workspaceId, wanted, idempotencyKey);
     const { messagesPerMinute: limit } = await this.limits.of(workspaceId);
     await this.limits.takeMessage(workspaceId, limit);
     try {
+      const content = await this.contents.prepare(workspaceId, wanted);
       const accepted = await this.insert(
         (text, values) => prepared(this.database, text, values),
         workspaceId,
         wanted,
+        content,
       );
       this.kick(accepted);
       return accepted.message;
@@ -131,15 +149,16 @@ export class MessagesService {
     const { messagesPerMinute: limit } = await this.limits.of(workspaceId);
     const items: BatchItemResponse[] = [];
     const heads: Accepted[] = [];
+    const candidates = await this.prepareAll(workspaceId, wanted);
     const granted = await this.limits.takeMessages(workspaceId, limit, wanted.length);
     let used = 0;
     // One transaction: its one commit is what a thousand would have to wait for a thousand times.
     const outcome = this.database.transaction(async (manager) => {
-      for (const [index, candidate] of wanted.entries()) {
+      for (const [index, candidate] of candidates.entries()) {
         try {
-          const dto = await toSendMessageDto(candidate);
+          if (candidate instanceof Problem) throw candidate;
           if (used === granted) throw new MessageLimitReached(limit ?? 0);
-          const accepted = await this.insert(runIn(manager), workspaceId, dto);
+          const accepted = await this.insert(runIn(manager), workspaceId, candidate.dto, candidate.content);
           used += 1;
           if (accepted.isHead) heads.push(accepted);
           items.push({ index, status: 202, message: toMessageResponse(accepted.message) });
@@ -274,10 +293,36 @@ export class MessagesService {
     await this.database.query(`delete from idempotency_keys where created_at < now() - interval '2 days'`);
   }
 
+  /** Reads the messages of a batch and takes their media in, some at a time; a message that is wrong becomes its error. */
+  private async prepareAll(
+    workspaceId: string,
+    wanted: Record<string, unknown>[],
+  ): Promise<({ dto: SendMessageDto; content: PreparedContent } | Problem)[]> {
+    const deadline = Date.now() + batchMediaMs;
+    const prepare = async (candidate: Record<string, unknown>) => {
+      try {
+        const dto = await toSendMessageDto(candidate);
+        if (dto.media?.url !== undefined && Date.now() > deadline) throw new TooManyDownloads();
+        return { dto, content: await this.contents.prepare(workspaceId, dto) };
+      } catch (error) {
+        if (error instanceof Problem) return error;
+        throw error;
+      }
+    };
+    const prepared: Awaited<ReturnType<typeof prepare>>[] = [];
+    for (let start = 0; start < wanted.length; start += preparedAtOnce)
+      prepared.push(...(await Promise.all(wanted.slice(start, start + preparedAtOnce).map(prepare))));
+    return prepared;
+  }
+
   private async acceptOnce(workspaceId: string, wanted: SendMessageDto, key: string): Promise<Message> {
     // The same request may name its fields in another order.
     const hash = createHash('sha256').update(stringify(wanted)).digest();
     const { messagesPerMinute: limit } = await this.limits.of(workspaceId);
+    const run: RunSql = (text, values) => this.database.query(text, values);
+    const known = await this.idempotent(run, workspaceId, key, hash);
+    if (known !== null) return asAccepted(await this.get(workspaceId, known));
+    const content = await this.contents.prepare(workspaceId, wanted);
     const { accepted, messageId } = await this.database.transaction(async (manager) => {
       const id = uuidv7();
       const [{ free }] = await manager.query(
@@ -292,24 +337,40 @@ export class MessagesService {
       );
       if (claimed.length > 0) {
         await this.limits.takeMessage(workspaceId, limit, runIn(manager));
-        return { accepted: await this.insert(runIn(manager), workspaceId, wanted, id), messageId: id };
+        return {
+          accepted: await this.insert(runIn(manager), workspaceId, wanted, content, id),
+          messageId: id,
+        };
       }
-      const [first] = await manager.query(
-        'select request_hash, message_id from idempotency_keys where workspace_id = $1 and key = $2',
-        [workspaceId, key],
-      );
-      if (!hash.equals(first.request_hash)) throw new IdempotencyMismatch();
-      return { accepted: null, messageId: first.message_id as string };
+      const first = await this.idempotent(runIn(manager), workspaceId, key, hash);
+      return { accepted: null, messageId: first! };
     });
     if (!accepted) return asAccepted(await this.get(workspaceId, messageId));
     this.kick(accepted);
     return accepted.message;
   }
 
+  /** The message that a request with this key made; null when there was none. @throws IdempotencyMismatch */
+  private async idempotent(
+    run: RunSql,
+    workspaceId: string,
+    key: string,
+    hash: Buffer,
+  ): Promise<string | null> {
+    const [first] = await run(
+      'select request_hash, message_id from idempotency_keys where workspace_id = $1 and key = $2',
+      [workspaceId, key],
+    );
+    if (!first) return null;
+    if (!hash.equals(first.request_hash as Buffer)) throw new IdempotencyMismatch();
+    return first.message_id as string;
+  }
+
   private async insert(
     run: RunSql,
     workspaceId: string,
     wanted: SendMessageDto,
+    { text, media, content }: PreparedContent,
     id = uuidv7(),
   ): Promise<Accepted> {
     const recipient = parseRecipient(wanted.to)!;
@@ -318,14 +379,18 @@ export class MessagesService {
     if (expiresAt && expiresAt.getTime() <= (sendAt?.getTime() ?? Date.now())) {
       throw new ValidationFailed([{ path: 'expiresAt', message: 'must be later than now and than sendAt' }]);
     }
-    const accountId = wanted.accountId ?? (await this.chooseAccount(run, workspaceId, recipient.address));
+    const accountId =
+      wanted.replyTo === undefined
+        ? (wanted.accountId ?? (await this.chooseAccount(run, workspaceId, recipient.address)))
+        : await this.accountOfAnswered(run, workspaceId, wanted, recipient.chatId);
     // The most urgent one that waits, as the first entry of its index: asked whether there is one, PostgreSQL expects to
     // find it soon among many and reads the whole table.
     const [row] = await run(
       `insert into messages (id, workspace_id, account_id, direction, priority, type, chat_id, recipient, sender, text,
-         status, whatsapp_id, metadata, scheduled_for, expires_at, is_cold)
+         status, whatsapp_id, metadata, scheduled_for, expires_at, is_cold, media, content, reply_to)
        select $1, a.workspace_id, a.id, 'outgoing', $4, $5, $6, $7, a.phone_number, $8,
-         case when $11::timestamptz is null then 'queued' else 'scheduled' end, $9, $10, $11, $12, ${isColdSql('a.id', '$6')}
+         case when $11::timestamptz is null then 'queued' else 'scheduled' end, $9, $10, $11, $12, ${isColdSql('a.id', '$6')},
+         $13, $14, $15
        from accounts a where a.id = $2 and a.workspace_id = $3
        returning *, status = 'queued' and coalesce((select waiting.priority from messages waiting
          where waiting.account_id = $2 and waiting.stage = 'queued' order by waiting.priority desc limit 1) < $4, true) as is_head`,
@@ -337,15 +402,41 @@ export class MessagesService {
         wanted.type,
         recipient.chatId,
         recipient.address,
-        wanted.text,
+        text,
         whatsappIdOf(id),
         wanted.metadata ?? {},
         sendAt,
         expiresAt,
+        media,
+        content,
+        wanted.replyTo ?? null,
       ],
     );
     if (!row) throw new AccountNotFound(accountId);
     return { message: toMessage(this.database, row), isHead: row.is_head === true };
+  }
+
+  /** The account of the message that is answered, which has to be in the chat that the answer goes to. @throws ValidationFailed */
+  private async accountOfAnswered(
+    run: RunSql,
+    workspaceId: string,
+    { replyTo, accountId }: SendMessageDto,
+    chatId: string,
+  ): Promise<string> {
+    const [answered] = await run(
+      `select account_id from messages where id = $1 and workspace_id = $2 and account_id = coalesce($3, account_id)
+         and (chat_id = $4 or chat_id not like '%@g.us' and direction = 'incoming'
+           and $4 in (content -> 'participant' ->> 'lid', (content -> 'participant' ->> 'phone') || '@c.us'))`,
+      [replyTo, workspaceId, accountId ?? null, chatId],
+    );
+    if (!answered)
+      throw new ValidationFailed([
+        {
+          path: 'replyTo',
+          message: 'must be the id of a message of the same account, in the chat with `to`',
+        },
+      ]);
+    return answered.account_id as string;
   }
 
   /**

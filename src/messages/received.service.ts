@@ -1,27 +1,17 @@
 import { Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
-import { v7 as uuidv7 } from 'uuid';
+import type { Account } from '../accounts/account.entity.js';
 import { prepared } from '../platform/database/prepared.js';
 import type { PageChange } from '../whatsapp/page-functions.js';
-import type { Account } from '../accounts/account.entity.js';
+import { type Incoming, personOf, storable, toRow } from './incoming.js';
+import type { Message } from './message.entity.js';
 
 /** WhatsApp's ack of a message that an account sent: −1 error, 1 server, 2 device, 3 read, 4 played. */
 export interface Ack {
   accountId: string;
   whatsappId: string;
   ack: number;
-}
-
-/** A message that an account received. */
-export interface Incoming {
-  whatsappId: string;
-  chatId: string;
-  /** The other chat id of the same person, who has a phone number and a hidden one, where the page knows it. */
-  alias?: string | null;
-  from: string;
-  type: string;
-  text: string;
 }
 
 /**
@@ -48,6 +38,8 @@ const refuse = `update messages m set status = 'failed', failed_at = now(), erro
 
 /** An ack that has not come after two days is looked up no more. */
 const awaitedForMs = 2 * 24 * 3_600_000;
+/** Of messages that are older nobody asks whether a reaction still stands. */
+const reactedForMs = 7 * 24 * 3_600_000;
 
 /** The smallest version 7 UUID of a time: ids are ordered by it, so that an index on them is one on time. */
 function firstIdOf(time: Date): string {
@@ -57,6 +49,8 @@ function firstIdOf(time: Date): string {
 
 /** Longer than any emoji that WhatsApp's programs make. */
 const emojiLength = 40;
+/** More than any poll of WhatsApp's has. */
+const mostOptions = 100;
 
 /** $1 the account, $2 the WhatsApp id, $3 when, $4 the text. What is older than the last edit came late. */
 const edited = `update messages set text = $4, edited_at = $3
@@ -67,16 +61,30 @@ const edited = `update messages set text = $4, edited_at = $3
 const revoked = `update messages set revoked_at = $3
   where account_id = $1 and whatsapp_id = $2 and revoked_at is null`;
 
-/** $1 the account, $2 the WhatsApp id, $3 when, $4 who (null: the account itself), $5 the emoji. The last one of each counts. */
-const reacted = `update messages m
-  set reactions = jsonb_path_query_array(m.reactions, '$[*] ? (@.from != $who)', jsonb_build_object('who', who.address))
-    || jsonb_build_array(jsonb_build_object('from', who.address, 'emoji', $5::text, 'at', iso_time($3)))
-  from accounts a cross join lateral (select coalesce($4, a.phone_number, a.lid, '') as address) who
-  where a.id = $1 and m.account_id = a.id and m.whatsapp_id = $2
-    and not exists (select from jsonb_array_elements(m.reactions) r where r ->> 'from' = who.address
-      and (r ->> 'emoji' = $5 or (r ->> 'at')::timestamptz >= $3))
-    -- Taking back what is not there changes nothing.
-    and ($5 <> '' or exists (select from jsonb_array_elements(m.reactions) r where r ->> 'from' = who.address))`;
+/**
+ * $1 the account, $2 the WhatsApp id, $3 when, $4 who (null: the account itself) with $5 the phone number and $6 the hidden
+ * one, $7 the emoji. The last one of each counts.
+ */
+const reacted = ofPerson('reactions', `'emoji', $7::text`, `r ->> 'emoji' = $7`, `$7 <> ''`);
+
+/** The same of a vote: $7 the options. */
+const voted = ofPerson('votes', `'options', $7::jsonb`, `r -> 'options' = $7::jsonb`, `$7::jsonb <> '[]'`);
+
+/** @param same whether it says again what stands; @param isMore whether it is more than taking back what was there */
+function ofPerson(column: 'reactions' | 'votes', value: string, same: string, isMore: string): string {
+  return `update messages m
+    set ${column} = jsonb_path_query_array(m.${column}, '$[*] ? (@.from != $who)', jsonb_build_object('who', who.address))
+      || jsonb_build_array(jsonb_build_object('from', who.address, 'phone', who.phone, 'lid', who.lid, ${value},
+        'at', iso_time($3)))
+    from accounts a cross join lateral (select coalesce($4, a.phone_number, a.lid, '') as address,
+      case when $4::text is null then a.phone_number else $5 end as phone,
+      case when $4::text is null then a.lid else $6 end as lid) who
+    where a.id = $1 and m.account_id = a.id and m.whatsapp_id = $2
+      and not exists (select from jsonb_array_elements(m.${column}) r where r ->> 'from' = who.address
+        and (${same} or (r ->> 'at')::timestamptz >= $3))
+      -- Taking back what is not there changes nothing.
+      and (${isMore} or exists (select from jsonb_array_elements(m.${column}) r where r ->> 'from' = who.address))`;
+}
 
 /** Writes what WhatsApp told an instance. Everything here may be written twice: the second time changes nothing. */
 @Injectable()
@@ -98,31 +106,27 @@ export class ReceivedService {
     if (refused.length > 0) await this.database.query(refuse, ids(refused));
   }
 
-  /** Stores incoming messages, each once however often it comes, and who wrote them. */
+  /**
+   * Stores incoming messages, each once however often it comes, and who wrote them. One with media is published when its
+   * media has been seen to.
+   */
   async storeIncoming(account: Account, messages: Incoming[]): Promise<void> {
-    if (messages.length === 0) return;
-    await this.database.query(
-      `insert into messages (id, workspace_id, account_id, direction, type, chat_id, recipient, sender, text, status, whatsapp_id)
-       select received.id, a.workspace_id, a.id, 'incoming', received.type, received."chatId", coalesce(a.phone_number, ''),
-         received.sender, received.text, 'received', received."whatsappId"
-       from accounts a, jsonb_to_recordset($2::jsonb) as received
-         (id uuid, type text, "chatId" text, sender text, text text, "whatsappId" text)
-       where a.id = $1 order by received.id
-       on conflict (account_id, whatsapp_id) do nothing`,
-      [
-        account.id,
-        JSON.stringify(
-          messages.map(({ whatsappId, chatId, from, type, text }) => ({
-            id: uuidv7(),
-            type: type === 'chat' ? 'text' : type,
-            chatId,
-            sender: addressOf(from),
-            text: storable(text),
-            whatsappId,
-          })),
-        ),
-      ],
-    );
+    const rows = messages.map(toRow).filter((row) => row !== null);
+    if (rows.length > 0)
+      await this.database.query(
+        `insert into messages (id, workspace_id, account_id, direction, type, chat_id, recipient, sender, text, status,
+           whatsapp_id, media, content, media_due_at, reply_to)
+         select received.id, a.workspace_id, a.id, 'incoming', received.type, received."chatId", coalesce(a.phone_number, ''),
+           received.sender, received.text, 'received', received."whatsappId", received.media, received.content,
+           case when received."hasFile" then now() end,
+           (select q.id from messages q where q.account_id = a.id and q.whatsapp_id = received.content ->> 'quotedWhatsappId')
+         from accounts a, jsonb_to_recordset($2::jsonb) as received
+           (id uuid, type text, "chatId" text, sender text, text text, "whatsappId" text, media jsonb, content jsonb,
+             "hasFile" boolean)
+         where a.id = $1 order by received.id
+         on conflict (account_id, whatsapp_id) do nothing`,
+        [account.id, JSON.stringify(rows)],
+      );
     await this.rememberContacts(account.id, messages);
   }
 
@@ -149,10 +153,32 @@ export class ReceivedService {
       if (change.kind === 'edited') await this.database.query(edited, [...message, storable(change.text)]);
       else if (change.kind === 'revoked') await this.database.query(revoked, message);
       else {
-        const from = change.from === null ? null : addressOf(change.from);
-        await this.database.query(reacted, [...message, from, storable(change.emoji.slice(0, emojiLength))]);
+        const { phone = null, lid = null } = change.from === null ? {} : personOf(change.from);
+        const who = [phone ?? lid ?? change.from?.chatId ?? null, phone, lid];
+        if (change.kind === 'vote') {
+          const options = change.options.slice(0, mostOptions).map(storable);
+          await this.database.query(voted, [...message, ...who, JSON.stringify(options)]);
+        } else {
+          await this.database.query(reacted, [
+            ...message,
+            ...who,
+            storable(change.emoji.slice(0, emojiLength)),
+          ]);
+        }
       }
     }
+  }
+
+  /** The latest messages of an account to which somebody reacts, as far as that is known. */
+  async reactedTo(
+    accountId: string,
+    limit: number,
+  ): Promise<Pick<Message, 'chatId' | 'whatsappId' | 'direction' | 'sender' | 'content' | 'reactions'>[]> {
+    return this.database.query(
+      `select chat_id as "chatId", whatsapp_id as "whatsappId", direction, sender, content, reactions from messages
+       where account_id = $1 and reactions <> '[]' and revoked_at is null and id > $3 order by id desc limit $2`,
+      [accountId, limit, firstIdOf(new Date(Date.now() - reactedForMs))],
+    );
   }
 
   /**
@@ -177,14 +203,4 @@ export class ReceivedService {
 /** A time that a stranger's device gave: it may be nonsense, but is never later than now. */
 function timeOf(ms: number): Date {
   return new Date(ms > 0 ? Math.min(ms, Date.now()) : Date.now());
-}
-
-/** A text as PostgreSQL can store it; what a stranger sends must not keep the others out. */
-function storable(text: string): string {
-  return text.replaceAll('\u0000', '').toWellFormed();
-}
-
-/** A phone number's digits, or the chat id of what is none. */
-export function addressOf(chatId: string): string {
-  return chatId.endsWith('@c.us') ? chatId.slice(0, -'@c.us'.length) : chatId;
 }

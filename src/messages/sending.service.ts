@@ -11,6 +11,9 @@ import { logContext, type Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import { CampaignShare } from './campaign-share.js';
 import type { LaneHead, LaneResult, LaneRun } from './lane-run.js';
+import type { MessageType } from './message-types.js';
+import type { MessageMedia } from './content.dto.js';
+import type { Message, MessageContent } from './message.entity.js';
 import { laneHead } from './message-rows.js';
 import { MessageSender } from './message-sender.service.js';
 
@@ -19,7 +22,12 @@ export interface Claim extends Manner {
   id: string;
   accountId: string;
   chatId: string;
-  text: string;
+  type: MessageType;
+  text: string | null;
+  media: MessageMedia | null;
+  content: MessageContent | null;
+  /** The message that it answers. */
+  quoted: QuotedMessage | null;
   whatsappId: string;
   priority: number;
   /** 1 for the first try whose outcome may be uncertain. */
@@ -29,6 +37,15 @@ export interface Claim extends Manner {
   isExpired: boolean;
   /** Whether its account is paced: then the message is counted before it leaves. */
   isPaced: boolean;
+}
+
+/** A message of the ledger that another one answers. */
+export interface QuotedMessage {
+  chatId: string;
+  whatsappId: string;
+  direction: Message['direction'];
+  sender: string | null;
+  content: MessageContent | null;
 }
 
 /** What became of a claimed message, and what its lane goes on with. */
@@ -53,11 +70,21 @@ const notTried = new Set(['account.session_not_ready', 'account.not_driven_here'
 const permanent = new Set([
   'recipient.not_registered',
   'recipient.no_chat',
+  'message.quoted_not_found',
+  'media.not_found',
+  'media.blob_missing',
   'whatsapp.refused',
   'message.expired',
 ]);
+/** Those of them that prove nothing after an uncertain try: the first one may have left. */
+const provesNothing = new Set([
+  'recipient.no_chat',
+  'message.quoted_not_found',
+  'media.not_found',
+  'media.blob_missing',
+]);
 /** Those of them after which WhatsApp has nothing of the message. */
-const neverLeft = new Set(['recipient.not_registered', 'recipient.no_chat']);
+const neverLeft = new Set(['recipient.not_registered', ...provesNothing]);
 
 /**
  * Sends the messages of a lane, one after the other, in the instance that owns its account. The claim is a compare-and-set
@@ -327,8 +354,9 @@ function claiming(instance: string): string {
     next_attempt_at = now() + ${claimMs} * interval '1 millisecond'`;
 }
 
-const claimColumns = `m.id, coalesce(m.expires_at <= now(), false) as "isExpired", m.priority, m.account_id as "accountId", m.chat_id as "chatId", m.text,
-  m.whatsapp_id as "whatsappId", m.attempts as attempt, a.epoch,
+const claimColumns = `m.id, coalesce(m.expires_at <= now(), false) as "isExpired", m.priority, m.account_id as "accountId", m.chat_id as "chatId", m.type, m.text,
+  m.media, m.content, (select jsonb_build_object('chatId', q.chat_id, 'whatsappId', q.whatsapp_id, 'direction', q.direction,
+    'sender', q.sender, 'content', q.content) from messages q where q.id = m.reply_to::uuid) as quoted, m.whatsapp_id as "whatsappId", m.attempts as attempt, a.epoch,
   exists (select from account_pacing p where p.account_id = m.account_id) as "isPaced"`;
 
 /** $1 the account, $2 the epoch under which it is driven, $3 the priorities in their order, $4 the instance */
@@ -359,9 +387,8 @@ const finishAndClaim = `with finished as (
     returning ${claimColumns})
   select claimed.*, head.id as "headId", head.priority as "headPriority" from head left join claimed on true`;
 
-/** After an uncertain try a chat that is not found proves nothing: the first one may have left. */
 function isPermanent({ code }: Problem, { attempt }: Claim): boolean {
-  return permanent.has(code) && (code !== 'recipient.no_chat' || attempt === 1);
+  return permanent.has(code) && (!provesNothing.has(code) || attempt === 1);
 }
 
 function isUniqueViolation(error: unknown): boolean {

@@ -7,6 +7,9 @@ import { LOGGER } from '../platform/logging/logging.module.js';
 import { Problem } from '../platform/errors/problem.js';
 import type { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
 import type { PageChange, PageMessage } from '../whatsapp/page-functions.js';
+import { addressesOf } from './incoming.js';
+import { MediaDownloader } from './media-downloader.service.js';
+import { targetOf } from './message-rows.js';
 import { OutcomeFinder } from './outcome-finder.service.js';
 import { MessageSender } from './message-sender.service.js';
 import { type Ack, ReceivedService } from './received.service.js';
@@ -35,6 +38,7 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
     private readonly received: ReceivedService,
     private readonly sender: MessageSender,
     private readonly outcomes: OutcomeFinder,
+    private readonly media: MediaDownloader,
     @Inject(LOGGER) private readonly logger: Logger,
   ) {}
 
@@ -76,6 +80,7 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
     const readings = await Promise.allSettled([
       this.readIncoming(account, session, since),
       since === null ? null : this.readChanges(account, session, since),
+      this.readReactions(account, session),
       this.outcomes.read(account.id).then((acks) => this.acks.push(...acks)),
     ]);
     this.schedule();
@@ -100,6 +105,30 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
   private async readChanges(account: Account, session: WhatsAppSession, since: number): Promise<void> {
     const changes = await session.recentChanges(since, catchUpLimit);
     this.changes.push(...changes.map((change) => ({ account, change })));
+  }
+
+  /** Reactions that were taken back meanwhile leave nothing that could be read: they are missed where they were known. */
+  private async readReactions(account: Account, session: WhatsAppSession): Promise<void> {
+    const known = await this.received.reactedTo(account.id, catchUpLimit);
+    if (known.length === 0) return;
+    const at = Date.now();
+    const standing = new Map(
+      (await session.reactionsTo(known.map(targetOf))).map(({ whatsappId, from }) => [whatsappId, from]),
+    );
+    for (const { whatsappId, reactions } of known) {
+      const from = standing.get(whatsappId);
+      if (!from) continue;
+      const own = [account.phoneNumber, account.lid];
+      const those = new Set(from.flatMap((person) => (person === null ? own : addressesOf(person))));
+      for (const { from: address, phone, lid, emoji } of reactions) {
+        if (emoji === '' || those.has(address) || (lid && those.has(lid)) || (phone && those.has(phone)))
+          continue;
+        const person = own.includes(address)
+          ? null
+          : { chatId: phone ? `${phone}@c.us` : address, alias: lid };
+        this.changes.push({ account, change: { kind: 'reaction', whatsappId, from: person, emoji: '', at } });
+      }
+    }
   }
 
   /** Reads again what could not be read, as long as the session is the same. */
@@ -162,6 +191,7 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
       byAccount.set(account, [...(byAccount.get(account) ?? []), message]);
     try {
       for (const [account, messages] of byAccount) await this.received.storeIncoming(account, messages);
+      if (incoming.some(({ message }) => message.media !== null)) this.media.look();
     } catch (error) {
       this.incoming = [...incoming, ...this.incoming];
       throw error;

@@ -1,6 +1,7 @@
 import type { NestExpressApplication } from '@nestjs/platform-express';
 import { type RequestHandler, urlencoded } from 'express';
 import { AdminGuard } from '../admin/admin.guard.js';
+import { AuditService } from '../admin/audit.service.js';
 import { HealthService } from '../admin/health.service.js';
 import { MetricsService } from '../admin/metrics.service.js';
 import { boardPath, QueueBoard } from '../admin/queue-board.js';
@@ -22,6 +23,7 @@ void startRole('api', (config, logger) => {
   const { corsOrigins, docsAccess, trustedProxies } = config.http;
   const configure = (app: NestExpressApplication): void => {
     const health = app.get(HealthService);
+    app.use(app.get(AuditService).watch);
     app.use(health.measure, app.get(MetricsService).measure);
     app.use('/admin/login', urlencoded({ extended: false, limit: '4kb' }));
     app.use(boardPath, ...app.get(QueueBoard).handlers());

@@ -1,11 +1,12 @@
 import { Module } from '@nestjs/common';
-import { APP_GUARD } from '@nestjs/core';
+import { APP_GUARD, APP_INTERCEPTOR } from '@nestjs/core';
 import { AccountsController } from '../accounts/accounts.controller.js';
 import { AccountsModule } from '../accounts/accounts.module.js';
 import { AdminController } from '../admin/admin.controller.js';
 import { AdminGuard } from '../admin/admin.guard.js';
 import { AdminLoginController } from '../admin/admin-login.controller.js';
 import { AdminSession } from '../admin/admin-session.js';
+import { AuditService } from '../admin/audit.service.js';
 import { BacklogService } from '../admin/backlog.service.js';
 import { HealthController } from '../admin/health.controller.js';
 import { HealthService } from '../admin/health.service.js';
@@ -17,10 +18,15 @@ import { MetricsService } from '../admin/metrics.service.js';
 import { QueueBoard } from '../admin/queue-board.js';
 import { QueuesController } from '../admin/queues.controller.js';
 import { ServersController } from '../admin/servers.controller.js';
+import { ChatsController } from '../chats/chats.controller.js';
+import { ChatsModule } from '../chats/chats.module.js';
+import { GroupsController } from '../chats/groups.controller.js';
 import { EventsController } from '../events/events.controller.js';
 import { OpenStreams } from '../events/open-streams.service.js';
 import { EventsModule } from '../events/events.module.js';
 import { InstancesModule } from '../instances/instances.module.js';
+import { MediaController } from '../media/media.controller.js';
+import { MediaModule } from '../media/media.module.js';
 import { MessagesController } from '../messages/messages.controller.js';
 import { MessagesModule } from '../messages/messages.module.js';
 import { DatabaseModule } from '../platform/database/database.module.js';
@@ -41,6 +47,8 @@ import { WorkspacesModule } from '../workspaces/workspaces.module.js';
     AccountsModule,
     MessagesModule,
     WebhooksModule,
+    MediaModule,
+    ChatsModule,
   ],
   controllers: [
     HealthController,
@@ -50,6 +58,9 @@ import { WorkspacesModule } from '../workspaces/workspaces.module.js';
     OwnApiKeysController,
     AccountsController,
     MessagesController,
+    MediaController,
+    ChatsController,
+    GroupsController,
     EventsController,
     WebhooksController,
     AdminController,
@@ -63,6 +74,8 @@ import { WorkspacesModule } from '../workspaces/workspaces.module.js';
   providers: [
     AuthGuard,
     { provide: APP_GUARD, useExisting: AuthGuard },
+    AuditService,
+    { provide: APP_INTERCEPTOR, useExisting: AuditService },
     HealthService,
     BacklogService,
     MetricsService,

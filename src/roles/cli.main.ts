@@ -1,12 +1,15 @@
 import { Command } from 'commander';
 import { addBacklogCommands } from '../admin/backlog.commands.js';
 import { addFailedJobsCommands } from '../admin/failed-jobs.commands.js';
+import { addKeyRotationCommands } from '../admin/key-rotation.commands.js';
+import { addMediaCommands } from '../media/media.commands.js';
 import { print, type RunWithServices, wholeNumber } from '../platform/command-line.js';
 import type { Config } from '../platform/config/config.js';
 import { withDeadline } from '../platform/deadline.js';
 import { addQueueWorkCommand, type WorkerSettings } from '../queues/queue-work.commands.js';
 import { addQueuesCommands } from '../queues/queues.commands.js';
 import type { WorkerOptions } from '../queues/worker-options.js';
+import { addWorkspacesCommands } from '../workspaces/workspaces.commands.js';
 import { addWebhooksCommands } from '../webhooks/webhooks.commands.js';
 
 const closeMs = 2_000;
@@ -54,7 +57,10 @@ addQueueWorkCommand(program, work);
 addQueuesCommands(program, runWithServices);
 addFailedJobsCommands(program, runWithServices);
 addBacklogCommands(program, runWithServices);
+addWorkspacesCommands(program, runWithServices);
+addKeyRotationCommands(program, runWithServices);
 addWebhooksCommands(program, runWithServices);
+addMediaCommands(program, runWithServices);
 
 program
   .command('demo')

@@ -1,13 +1,15 @@
 import { Module } from '@nestjs/common';
 import { BacklogService } from '../admin/backlog.service.js';
+import { KeyRotationService } from '../admin/key-rotation.service.js';
 import { RetryingService } from '../admin/retrying.service.js';
+import { MediaModule } from '../media/media.module.js';
 import { MessagesModule } from '../messages/messages.module.js';
 import { CommandDatabaseModule } from '../platform/database/command-database.module.js';
 import { WebhooksModule } from '../webhooks/webhooks.module.js';
 
 /** What commands use. */
 @Module({
-  imports: [CommandDatabaseModule, MessagesModule, WebhooksModule],
-  providers: [BacklogService, RetryingService],
+  imports: [CommandDatabaseModule, MessagesModule, WebhooksModule, MediaModule],
+  providers: [BacklogService, RetryingService, KeyRotationService],
 })
 export class CliModule {}

@@ -3,10 +3,19 @@ import { AccountSessions, OPEN_SESSION, type OpenSession } from '../accounts/acc
 import { InternalAccountsController } from '../accounts/accounts.internal.js';
 import { InternalHealthController } from '../admin/health.internal.js';
 import { Account } from '../accounts/account.entity.js';
+import { InternalChatsController } from '../chats/chats.internal.js';
+import { GroupActor } from '../chats/group-actor.service.js';
+import { GroupNotices } from '../chats/group-notices.service.js';
+import { GroupsListener } from '../chats/groups.listener.js';
+import { PageReader } from '../chats/page-reader.service.js';
 import { PacingReservations } from '../accounts/pacing-reservations.service.js';
 import { SandboxClient } from '../accounts/sandbox-client.js';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { InstancesModule } from '../instances/instances.module.js';
+import { MediaModule } from '../media/media.module.js';
+import { MediaDownloader } from '../messages/media-downloader.service.js';
+import { MessageFiles } from '../messages/message-files.service.js';
+import { ReceivedMediaService } from '../messages/received-media.service.js';
 import { InternalMessagesController } from '../messages/messages.internal.js';
 import { MessageActor } from '../messages/message-actor.service.js';
 import { MessageSender } from '../messages/message-sender.service.js';
@@ -22,8 +31,13 @@ import { DatabaseModule } from '../platform/database/database.module.js';
 
 /** What an instance drives, and what the other programs may ask of it. */
 @Module({
-  imports: [DatabaseModule, InstancesModule, TypeOrmModule.forFeature([Account])],
-  controllers: [InternalHealthController, InternalAccountsController, InternalMessagesController],
+  imports: [DatabaseModule, InstancesModule, MediaModule, TypeOrmModule.forFeature([Account])],
+  controllers: [
+    InternalHealthController,
+    InternalAccountsController,
+    InternalMessagesController,
+    InternalChatsController,
+  ],
   providers: [
     InstanceLease,
     OwnAccounts,
@@ -32,12 +46,19 @@ import { DatabaseModule } from '../platform/database/database.module.js';
     { provide: OPEN_SESSION, useValue: ((options) => new WhatsAppSession(options)) satisfies OpenSession },
     AccountSessions,
     PacingReservations,
+    MessageFiles,
     MessageSender,
     SendingService,
     MessageActor,
     ReceivedService,
+    ReceivedMediaService,
+    MediaDownloader,
     OutcomeFinder,
     SessionListener,
+    GroupActor,
+    PageReader,
+    GroupNotices,
+    GroupsListener,
   ],
 })
 export class InstanceModule {}

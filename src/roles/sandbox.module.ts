@@ -2,6 +2,7 @@ import { DynamicModule, Module } from '@nestjs/common';
 import type { Config } from '../platform/config/config.js';
 import type { Logger } from '../platform/logging/logger.js';
 import * as controllers from '../sandbox/sandbox.controller.js';
+import { SandboxGroupsController } from '../sandbox/sandbox.groups.controller.js';
 import { SandboxModule } from '../sandbox/sandbox.module.js';
 
 /** The simulated WhatsApp Web and its control API. */
@@ -12,7 +13,7 @@ export class SandboxRoleModule {
     return {
       module: SandboxRoleModule,
       imports: [SandboxModule.forRoot({ host, port, dir, logger })],
-      controllers: Object.values(controllers),
+      controllers: [...Object.values(controllers), SandboxGroupsController],
     };
   }
 }

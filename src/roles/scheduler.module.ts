@@ -4,9 +4,12 @@ import { FleetTask } from '../accounts/fleet.task.js';
 import { PacingTask } from '../accounts/pacing.task.js';
 import { EventsModule } from '../events/events.module.js';
 import { InstancesModule } from '../instances/instances.module.js';
+import { MediaModule } from '../media/media.module.js';
+import { MediaTask } from '../media/media.task.js';
 import { DueTask, LanesTask } from '../messages/lanes.task.js';
 import { OutcomesTask } from '../messages/outcomes.task.js';
 import { MessagesModule } from '../messages/messages.module.js';
+import { ReceivedMediaTask } from '../messages/received-media.task.js';
 import { PruningTask } from '../messages/pruning.task.js';
 import { DatabaseModule } from '../platform/database/database.module.js';
 import { FailedJobsTask } from '../queues/failed-jobs.task.js';
@@ -18,6 +21,7 @@ const tasks = [
   LanesTask,
   DueTask,
   OutcomesTask,
+  ReceivedMediaTask,
   FleetTask,
   PacingTask,
   PruningTask,
@@ -25,11 +29,20 @@ const tasks = [
   WebhookFanOutTask,
   WebhookLanesTask,
   WebhookPruningTask,
+  MediaTask,
 ];
 
 /** What the leading scheduler does again and again. */
 @Module({
-  imports: [DatabaseModule, InstancesModule, MessagesModule, AccountsModule, EventsModule, WebhooksModule],
+  imports: [
+    DatabaseModule,
+    InstancesModule,
+    MessagesModule,
+    AccountsModule,
+    EventsModule,
+    WebhooksModule,
+    MediaModule,
+  ],
   providers: [
     ...tasks,
     { provide: SCHEDULED_TASKS, inject: tasks, useFactory: (...all: unknown[]) => all },

@@ -1,5 +1,7 @@
+import { isGroupId } from './sandbox.groups.js';
+
 /** What can be done to a message that was sent. */
-export const ACTIONS = ['edit', 'reaction', 'revoke'] as const;
+export const ACTIONS = ['edit', 'reaction', 'revoke', 'vote'] as const;
 export type Action = (typeof ACTIONS)[number];
 
 /** What became of a message: what its recipient's phone shows of it. */
@@ -8,6 +10,8 @@ export interface Changes {
   edited: boolean;
   revoked: boolean;
   reactions: { from: string; emoji: string }[];
+  /** What people chose in a poll. */
+  votes: { from: string; options: string[] }[];
 }
 
 /** Who did what to which message; an action on a message of the other party has that party as its author. */
@@ -38,9 +42,11 @@ export class ChangeLog {
 
   /** Whether doing this would change nothing: it has been done already. */
   has(deed: Deed): boolean {
-    const { text, edited, revoked, reactions = [] } = this.changed.get(keyOf(deed)) ?? {};
+    const { text, edited, revoked, reactions = [], votes = [] } = this.changed.get(keyOf(deed)) ?? {};
     if (deed.type === 'revoke') return revoked === true;
     if (deed.type === 'edit') return edited === true && text === deed.text;
+    if (deed.type === 'vote')
+      return JSON.stringify(votes.find(({ from }) => from === deed.from)?.options ?? []) === deed.text;
     return (reactions.find(({ from }) => from === deed.from)?.emoji ?? '') === deed.text;
   }
 
@@ -61,13 +67,20 @@ export class ChangeLog {
   }
 }
 
-function changesBy({ type, text, from }: Deed, { reactions = [] }: Partial<Changes>): Partial<Changes> {
+function changesBy(
+  { type, text, from }: Deed,
+  { reactions = [], votes = [] }: Partial<Changes>,
+): Partial<Changes> {
   if (type === 'revoke') return { revoked: true, text: '' };
   if (type === 'edit') return { edited: true, text };
+  if (type === 'vote')
+    return {
+      votes: [...votes.filter((vote) => vote.from !== from), { from, options: JSON.parse(text) as string[] }],
+    };
   const others = reactions.filter((reaction) => reaction.from !== from);
   return { reactions: text === '' ? others : [...others, { from, emoji: text }] };
 }
 
 function keyOf({ from, to, author = from, whatsappId }: Omit<Deed, 'type' | 'text'>): string {
-  return `${author}:${author === from ? to : from}:${whatsappId}`;
+  return `${author}:${author === from || isGroupId(to) ? to : from}:${whatsappId}`;
 }

@@ -63,6 +63,13 @@ export class Companions {
     }, delayMs).unref();
   }
 
+  /** Tells the connected browsers of a phone what its address book is now. */
+  tellContacts(phone: string, contacts: { phone: string; name: string }[]): void {
+    for (const connection of this.online.values()) {
+      if (connection.phone === phone) connection.send({ t: 'contacts', contacts });
+    }
+  }
+
   /** Cuts the connections of one phone, or of everybody, as a lost network does. */
   cut(phone: string | undefined): void {
     for (const connection of [...this.online.values()]) {

@@ -2,8 +2,12 @@ import { randomBytes, timingSafeEqual } from 'node:crypto';
 import { once } from 'node:events';
 import { type RawData, WebSocket } from 'ws';
 import { type Action, ACTIONS } from './sandbox.actions.js';
+import { type Content, type SubmittedContent, typeOfPage } from './sandbox.content.js';
 import type { Dialog } from './sandbox.faults.js';
+import type { MediaPointer } from './sandbox.media.js';
 import type { SandboxNetwork } from './sandbox.network.js';
+import type { GroupDeed } from './sandbox.group-deeds.js';
+import { isGroupId } from './sandbox.groups.js';
 import type { QueuedEvent } from './sandbox.outbox.js';
 import { proofOf } from './sandbox.pairing.js';
 import { type Credential, lidOf } from './sandbox.phones.js';
@@ -13,10 +17,19 @@ type BrowserFrame =
   | { t: 'register'; noisePublicKey: string; identityPublicKey: string; device: string }
   | { t: 'stored'; id: string }
   | { t: 'auth'; id: string; proof: string }
-  | { t: 'send'; id: string; to: string; type: string; text: string }
+  | { t: 'send'; id: string; to: string; type: string; text: string; content?: SubmittedContent }
   | { t: 'chatstate'; to: string; state: string }
   | { t: 'got'; n: number[] }
-  | { t: 'ask'; n: number; q: string; phone?: string; secret?: string; deed?: Deed }
+  | {
+      t: 'ask';
+      n: number;
+      q: string;
+      phone?: string;
+      secret?: string;
+      deed?: Deed;
+      group?: GroupDeed;
+      of?: string;
+    }
   | { t: 'unknown-module'; name: string };
 
 /** What a page does to a message: its own (`fromMe`) or one of the other party. */
@@ -24,6 +37,8 @@ interface Deed {
   action: Action;
   chat: string;
   fromMe: boolean;
+  /** In a group: the number of whoever wrote the message. */
+  author?: string;
   id: string;
   text: string;
 }
@@ -117,6 +132,10 @@ export class SandboxConnection {
       syncDelayMs,
       earlySync,
       dialog,
+      groups: this.network.groups
+        .list(credential.phone)
+        .map((group) => this.network.groupDeeds.stateOf(group)),
+      contacts: this.network.phones.contactsOf(credential.phone),
     });
     this.events.push(...list);
     this.flushEvents();
@@ -248,7 +267,7 @@ export class SandboxConnection {
       case 'auth':
         return this.authenticate(frame.id, frame.proof);
       case 'send':
-        return this.submit(frame.id, frame.to, frame.type, frame.text);
+        return this.submit(frame);
       case 'chatstate':
         if (this.credential && frame.state === 'composing') this.network.typing += 1;
         return;
@@ -280,7 +299,13 @@ export class SandboxConnection {
     if (!this.network.phones.credential(credential.id)) this.refuse('unlinked');
   }
 
-  private async submit(id: string, to: string, type: string, text: string): Promise<void> {
+  private async submit({
+    id,
+    to,
+    type,
+    text,
+    content = {},
+  }: Extract<BrowserFrame, { t: 'send' }>): Promise<void> {
     const { credential, network } = this;
     if (!credential || !network.phones.credential(credential.id)) return;
     const faults = network.faults.of(credential.phone);
@@ -288,7 +313,7 @@ export class SandboxConnection {
     const isRepeated = network.ledger.has({ from: credential.phone, to, whatsappId: id });
     if (!isRepeated) network.inFlight.begin(credential.phone, id);
     const refused = !isRepeated && faults.refuseRate > 0 && Math.random() < faults.refuseRate;
-    if (refused || !network.phones.find(to) || text.length > MAX_TEXT_LENGTH) {
+    if (refused || !network.delivery.mayWrite(credential.phone, to) || text.length > MAX_TEXT_LENGTH) {
       network.inFlight.end(credential.phone, id);
       this.send({ t: 'refused', id });
       return;
@@ -299,12 +324,20 @@ export class SandboxConnection {
       this.terminate();
       return;
     }
+    const media = content.media && (await this.prove(content.media));
+    if (media === null) {
+      network.inFlight.end(credential.phone, id);
+      this.send({ t: 'refused', id });
+      return;
+    }
     const submission = {
       from: credential.phone,
       to,
       whatsappId: id,
-      type: type === 'chat' ? 'text' : type,
+      type: typeOfPage(type),
       text,
+      ...content,
+      media,
     };
     const accepted = network.delivery.accept(submission, credential.id);
     if (cut) this.terminate();
@@ -314,6 +347,16 @@ export class SandboxConnection {
       this.send({ t: 'reload' });
       // Not even the ack, which is on its way behind this, is to be heard any more.
       this.isSilent = true;
+    }
+  }
+
+  /** The media of a message with the hash of its bytes; null when they are not what the message says. */
+  private async prove(media: MediaPointer): Promise<Content['media'] | null> {
+    try {
+      return { ...media, sha256: await this.network.media.sha256Of(media) };
+    } catch (error) {
+      this.network.logger.warn({ err: error }, 'media that cannot be read was refused');
+      return null;
     }
   }
 
@@ -332,8 +375,15 @@ export class SandboxConnection {
     switch (frame.q) {
       case 'exists': {
         const phone = network.phones.find(frame.phone ?? '');
-        return phone ? { name: phone.name, lid: lidOf(phone.phone) } : null;
+        if (!phone) return null;
+        const { name, isBusiness = false, hidesNumber: hidden = false } = phone;
+        return { name, lid: lidOf(phone.phone), isBusiness, hidden };
       }
+      case 'group':
+        if (!credential || !frame.group) throw new Error('Only a linked browser can do that.');
+        return network.groupDeeds.do(credential.phone, frame.group);
+      case 'picture':
+        return network.pictureOf(frame.of ?? '');
       case 'code':
         return network.pairing.requestCode(this, frame.phone ?? '', frame.secret ?? '');
       case 'act':
@@ -354,13 +404,14 @@ export class SandboxConnection {
   /** @returns when it was done, in milliseconds since 1970 */
   private async act(
     { phone }: Credential,
-    { action, chat, fromMe, id, text }: Deed,
+    { action, chat, fromMe, author: writer, id, text }: Deed,
   ): Promise<{ at: number }> {
-    const { phones, delivery } = this.network;
-    if (!ACTIONS.includes(action) || !phones.find(chat) || text.length > MAX_TEXT_LENGTH)
+    const { delivery } = this.network;
+    if (!ACTIONS.includes(action) || !delivery.mayWrite(phone, chat) || text.length > MAX_TEXT_LENGTH)
       throw new Error(`WhatsApp refuses this ${action}.`);
     if (!fromMe && action !== 'reaction') throw new Error(`Only its sender can ${action} a message.`);
-    const author = fromMe ? phone : chat;
+    const other = isGroupId(chat) ? (writer ?? '') : chat;
+    const author = fromMe ? phone : other;
     const { at } = await delivery.accept({
       from: phone,
       to: chat,

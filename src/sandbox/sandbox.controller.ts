@@ -1,6 +1,7 @@
 import {
   BadRequestException,
   Body,
+  ConflictException,
   Controller,
   Delete,
   Get,
@@ -14,7 +15,9 @@ import {
   StreamableFile,
 } from '@nestjs/common';
 import { Readable } from 'node:stream';
+import { given } from '../platform/database/given.js';
 import {
+  ChangePhoneDto,
   CreatePhoneDto,
   EditMessageDto,
   EnterCodeDto,
@@ -22,14 +25,17 @@ import {
   LedgerQueryDto,
   PageDto,
   ReactDto,
+  SaveContactDto,
   ScanDto,
   UnlinkDto,
-  WriteMessageDto,
 } from './sandbox.dto.js';
+import { toContent, VoteDto, WriteMessageDto } from './sandbox.messages.dto.js';
 import { NO_FAULTS, type Faults } from './sandbox.faults.js';
 import type { InboxEntry, LedgerEntry } from './sandbox.ledger.js';
+import type { MediaPointer } from './sandbox.media.js';
 import type { SandboxStats } from './sandbox.network.js';
-import { digitsOf, type Phone } from './sandbox.phones.js';
+import { isGroupId } from './sandbox.groups.js';
+import { digitsOf, type Phone, type PhoneContact } from './sandbox.phones.js';
 import { SandboxServer } from './sandbox.server.js';
 
 interface Page<T> {
@@ -47,6 +53,29 @@ export class SandboxPhonesController {
   @Post()
   create(@Body() body?: CreatePhoneDto): Promise<Phone> {
     return this.sandbox.network.phones.create(body?.phone, body?.name);
+  }
+
+  /** Changes what its owner can change: name, picture, privacy. */
+  @Patch(':phone')
+  async change(
+    @Param('phone') number: string,
+    @Body() { picture, ...settings }: ChangePhoneDto,
+  ): Promise<Phone> {
+    const { phones, pictures } = this.sandbox.network;
+    const phone = phones.require(number);
+    const kept = picture ? await pictures.save(picture) : picture;
+    return phones.change(phone.phone, given({ ...settings, picture: kept }));
+  }
+
+  /** Its owner writes somebody into the address book; without a name, takes them out of it. */
+  @Put(':phone/contacts')
+  async saveContact(@Param('phone') number: string, @Body() contact: SaveContactDto): Promise<PhoneContact> {
+    const { phones, companions } = this.sandbox.network;
+    const owner = phones.require(number).phone;
+    const entry = { owner, phone: digitsOf(contact.phone), name: contact.name ?? null };
+    await phones.saveContact(entry);
+    companions.tellContacts(owner, phones.contactsOf(owner));
+    return entry;
   }
 
   @Get()
@@ -89,9 +118,45 @@ export class SandboxPhonesController {
   }
 
   @Post(':phone/messages')
-  write(@Param('phone') number: string, @Body() { to, text }: WriteMessageDto): Promise<LedgerEntry> {
+  async write(@Param('phone') number: string, @Body() body: WriteMessageDto): Promise<LedgerEntry> {
+    const { phones, groups, delivery, media } = this.sandbox.network;
+    const { phone } = phones.require(number);
+    const address = isGroupId(body.to) ? groups.require(body.to).id : phones.require(body.to).phone;
+    if (!delivery.mayWrite(phone, address))
+      throw new ConflictException(
+        `${phone} may not write to ${body.to}: it is not in it, or only admins write.`,
+      );
+    return delivery.write(phone, address, await toContent(body, media));
+  }
+
+  /** Its owner votes in a poll, sent or received; without options the vote is taken back. */
+  @Post(':phone/messages/:whatsappId/vote')
+  @HttpCode(200)
+  vote(
+    @Param('phone') number: string,
+    @Param('whatsappId') whatsappId: string,
+    @Body() { options }: VoteDto,
+  ): Promise<LedgerEntry> {
     const { phones, delivery } = this.sandbox.network;
-    return delivery.write(phones.require(number).phone, phones.require(to).phone, text);
+    return delivery.change(phones.require(number).phone, whatsappId, 'vote', JSON.stringify(options));
+  }
+
+  /** The media of a message, sent or received, as its owner sees it. */
+  @Get(':phone/messages/:whatsappId/media')
+  async media(
+    @Param('phone') number: string,
+    @Param('whatsappId') whatsappId: string,
+  ): Promise<StreamableFile> {
+    const media = await this.requireMedia(number, whatsappId);
+    return new StreamableFile(await this.sandbox.network.media.unseal(media), { type: media.mimetype });
+  }
+
+  /** WhatsApp loses the media of a message, as it does after some weeks. */
+  @Delete(':phone/messages/:whatsappId/media')
+  @HttpCode(204)
+  async loseMedia(@Param('phone') number: string, @Param('whatsappId') whatsappId: string): Promise<void> {
+    const { directPath } = await this.requireMedia(number, whatsappId);
+    await this.sandbox.network.media.lose(directPath);
   }
 
   /** Its owner reacts to a message, sent or received. */
@@ -122,6 +187,13 @@ export class SandboxPhonesController {
   revoke(@Param('phone') number: string, @Param('whatsappId') whatsappId: string): Promise<LedgerEntry> {
     const { phones, delivery } = this.sandbox.network;
     return delivery.change(phones.require(number).phone, whatsappId, 'revoke', '');
+  }
+
+  private async requireMedia(number: string, whatsappId: string): Promise<MediaPointer> {
+    const { phones, ledger } = this.sandbox.network;
+    const message = await ledger.find(phones.require(number).phone, whatsappId);
+    if (!message?.media) throw new NotFoundException(`${number} has no message ${whatsappId} with media.`);
+    return message.media;
   }
 
   @Get(':phone/inbox')

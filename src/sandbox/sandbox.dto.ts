@@ -1,5 +1,16 @@
 import { Type } from 'class-transformer';
-import { IsBoolean, IsIn, IsInt, IsNotEmpty, IsNumber, IsString, Max, MaxLength, Min } from 'class-validator';
+import {
+  IsBoolean,
+  IsIn,
+  IsInt,
+  IsNotEmpty,
+  IsNumber,
+  IsString,
+  Max,
+  MaxLength,
+  Min,
+  ValidateIf,
+} from 'class-validator';
 import { Optional } from '../platform/http/optional.js';
 import { type Dialog, DIALOGS, type Faults } from './sandbox.faults.js';
 
@@ -15,6 +26,50 @@ export class CreatePhoneDto {
   phone?: string;
 
   /** Its owner's name. */
+  @Optional()
+  @IsString()
+  @IsNotEmpty()
+  @MaxLength(100)
+  name?: string;
+}
+
+/** What a phone's owner changes. */
+export class ChangePhoneDto {
+  @Optional()
+  @IsString()
+  @IsNotEmpty()
+  @MaxLength(100)
+  name?: string;
+
+  /** Whether those who do not have its number learn only its LID. */
+  @Optional()
+  @IsBoolean()
+  hidesNumber?: boolean;
+
+  /** Whether it can be added to a group only by an invite. */
+  @Optional()
+  @IsBoolean()
+  joinsByInviteOnly?: boolean;
+
+  @Optional()
+  @IsBoolean()
+  isBusiness?: boolean;
+
+  /** A JPEG or PNG in base64; null removes it. */
+  @ValidateIf(({ picture }: ChangePhoneDto) => picture !== undefined && picture !== null)
+  @IsString()
+  @MaxLength(1_000_000)
+  picture?: string | null;
+}
+
+/** Somebody in a phone's address book. */
+export class SaveContactDto {
+  @IsString()
+  @IsNotEmpty()
+  @MaxLength(40)
+  phone!: string;
+
+  /** Left out: takes them out of it. */
   @Optional()
   @IsString()
   @IsNotEmpty()
@@ -46,20 +101,6 @@ export class UnlinkDto {
   @IsString()
   @MaxLength(40)
   accountPhone?: string;
-}
-
-/** A message that a phone's owner types. */
-export class WriteMessageDto {
-  /** The recipient's number. */
-  @IsString()
-  @IsNotEmpty()
-  @MaxLength(60)
-  to!: string;
-
-  @IsString()
-  @IsNotEmpty()
-  @MaxLength(65_536)
-  text!: string;
 }
 
 /** What a phone's owner makes of a message that was sent. */
@@ -201,6 +242,27 @@ export class FaultsDto implements Partial<Faults> {
   @Min(0)
   @Max(1)
   reloadAfterSendRate?: number;
+
+  /** Share of uploads of media that fail; not per phone, as the two below. */
+  @Optional()
+  @IsNumber()
+  @Min(0)
+  @Max(1)
+  uploadFailRate?: number;
+
+  /** Share of downloads of media that fail. */
+  @Optional()
+  @IsNumber()
+  @Min(0)
+  @Max(1)
+  downloadFailRate?: number;
+
+  /** How long an upload of media takes at least. */
+  @Optional()
+  @IsInt()
+  @Min(0)
+  @Max(TEN_MINUTES_MS)
+  uploadDelayMs?: number;
 
   /** How long after it was sent a message can be edited. */
   @Optional()

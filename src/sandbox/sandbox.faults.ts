@@ -38,6 +38,12 @@ export interface Faults {
   reloadBeforeSendRate: number;
   /** Share of messages (each once) after which the page is reloaded: accepted, but the page never heard of it. */
   reloadAfterSendRate: number;
+  /** Share of uploads of media that fail. */
+  uploadFailRate: number;
+  /** Share of downloads of media that fail. */
+  downloadFailRate: number;
+  /** How long an upload of media takes at least. */
+  uploadDelayMs: number;
   /** How long after it was sent a message can be edited. */
   editWindowMs: number;
   /** How long after it was sent a message can be revoked. */
@@ -63,6 +69,9 @@ export const NO_FAULTS: Readonly<Faults> = {
   doubleIncoming: false,
   reloadBeforeSendRate: 0,
   reloadAfterSendRate: 0,
+  uploadFailRate: 0,
+  downloadFailRate: 0,
+  uploadDelayMs: 0,
   editWindowMs: 15 * 60_000,
   revokeWindowMs: 60 * 3_600_000,
   qrLifetimeMs: 20_000,

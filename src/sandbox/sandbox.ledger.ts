@@ -3,13 +3,14 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ServiceUnavailableException } from '@nestjs/common';
 import { ChangeLog, type Changes, isAction } from './sandbox.actions.js';
+import { type Content, contentOf } from './sandbox.content.js';
 import { Journal } from './sandbox.journal.js';
 
 /**
  * One message that the simulated WhatsApp accepted, or one action on a message: then `type` says which, `whatsappId` is the
- * message's, and `text` the new text or the emoji. Numbers are digits without a plus sign.
+ * message's, and `text` the new text, the emoji or the chosen options as JSON. Of media `text` is the caption. Numbers are digits without a plus sign.
  */
-export interface LedgerEntry {
+export interface LedgerEntry extends Content {
   seq: number;
   at: string;
   from: string;
@@ -20,10 +21,15 @@ export interface LedgerEntry {
   duplicate: boolean;
   /** Of an action: who wrote the message. */
   author?: string;
+  /** Of what was sent to a group: who was in it, besides the sender. */
+  recipients?: string[];
 }
 
 /** What a sender hands over. */
-export type Submission = Pick<LedgerEntry, 'from' | 'to' | 'whatsappId' | 'type' | 'text' | 'author'>;
+export type Submission = Pick<
+  LedgerEntry,
+  'from' | 'to' | 'whatsappId' | 'type' | 'text' | 'author' | 'recipients' | keyof Content
+>;
 
 /** A message as the phone that received it shows it now. */
 export type InboxEntry = LedgerEntry & Partial<Changes>;
@@ -83,7 +89,9 @@ export class Ledger {
       duplicate: isAction(submission)
         ? this.changes.has(submission)
         : this.inboxOf(submission.to).ids.has(idKey(submission)),
+      ...contentOf(submission),
       ...(submission.author === undefined ? {} : { author: submission.author }),
+      ...(submission.recipients === undefined ? {} : { recipients: submission.recipients }),
     };
     const { offset, length, written } = this.journal.append(JSON.stringify(entry));
     this.index(entry, offset, length);
@@ -195,7 +203,12 @@ export class Ledger {
       return;
     }
     this.accepted += 1;
-    const inbox = this.inboxOf(entry.to);
+    // That of a group recognises repetitions.
+    for (const phone of [entry.to, ...(entry.recipients ?? [])]) this.receive(phone, entry, offset, length);
+  }
+
+  private receive(phone: string, entry: LedgerEntry, offset: number, length: number): void {
+    const inbox = this.inboxOf(phone);
     inbox.ids.set(idKey(entry), inbox.offsets.length);
     inbox.offsets.push(offset);
     inbox.lengths.push(length);

@@ -3,12 +3,16 @@ import { NotFoundException } from '@nestjs/common';
 import { Companions } from './sandbox.companions.js';
 import { Delivery } from './sandbox.delivery.js';
 import { FaultBoard, type Faults } from './sandbox.faults.js';
+import { GroupDeeds } from './sandbox.group-deeds.js';
+import { GroupBook } from './sandbox.groups.js';
 import { InFlight } from './sandbox.in-flight.js';
 import { Ledger, type LedgerEntry } from './sandbox.ledger.js';
 import type { SandboxLogger } from './sandbox.logger.js';
+import { MediaVault } from './sandbox.media.js';
 import { Outbox } from './sandbox.outbox.js';
 import { Pairing } from './sandbox.pairing.js';
 import { type Credential, type Phone, PhoneBook } from './sandbox.phones.js';
+import { Pictures } from './sandbox.pictures.js';
 
 /** Counters of the sandbox. */
 export interface SandboxStats {
@@ -41,6 +45,7 @@ export class SandboxNetwork {
   readonly pairing: Pairing;
   readonly companions: Companions;
   readonly delivery: Delivery;
+  readonly groupDeeds: GroupDeeds;
   typing = 0;
   unheard = 0;
   reloads = 0;
@@ -48,26 +53,33 @@ export class SandboxNetwork {
 
   private constructor(
     readonly phones: PhoneBook,
+    readonly groups: GroupBook,
+    readonly pictures: Pictures,
     readonly ledger: Ledger,
     readonly outbox: Outbox,
+    readonly media: MediaVault,
     readonly logger: SandboxLogger,
   ) {
     this.pairing = new Pairing(phones, this.faults);
     this.companions = new Companions(outbox, logger);
-    this.delivery = new Delivery(phones, ledger, outbox, this.companions, this.faults);
+    this.delivery = new Delivery(phones, groups, ledger, outbox, this.companions, this.faults);
+    this.groupDeeds = new GroupDeeds(phones, groups, outbox, this.companions);
   }
 
   /** Restores everything from `dir`, as a previous process left it, killed or not. */
   static async open(dir: string, logger: SandboxLogger): Promise<SandboxNetwork> {
     await mkdir(dir, { recursive: true });
     const phones = await PhoneBook.open(dir);
+    const groups = await GroupBook.open(dir);
     const outbox = await Outbox.open(dir);
     const handedOut = outbox.lastSeq;
     const missed: LedgerEntry[] = [];
     const ledger = await Ledger.open(dir, (entry) => {
       if (entry.seq > handedOut) missed.push(entry);
     });
-    const network = new SandboxNetwork(phones, ledger, outbox, logger);
+    const pictures = new Pictures(dir);
+    const media = await MediaVault.open(dir);
+    const network = new SandboxNetwork(phones, groups, pictures, ledger, outbox, media, logger);
     for (const entry of missed) network.delivery.handOut(entry);
     return network;
   }
@@ -84,6 +96,12 @@ export class SandboxNetwork {
   clearFaults(): void {
     this.faults.clear();
     this.companions.applyFaults(undefined);
+  }
+
+  /** Where the page of web.whatsapp.com finds the picture of a phone or a group; null when it has none. */
+  pictureOf(address: string): { eurl: string } | null {
+    const picture = (this.groups.find(address) ?? this.phones.find(address))?.picture;
+    return picture ? { eurl: `https://web.whatsapp.com/pictures/${picture}` } : null;
   }
 
   /** Unlinks a browser: its page, now or when it comes back, logs out. */
@@ -149,6 +167,6 @@ export class SandboxNetwork {
 
   /** Writes what is left and closes the files. */
   async close(): Promise<void> {
-    await Promise.all([this.ledger.close(), this.outbox.close(), this.phones.close()]);
+    await Promise.all([this.ledger.close(), this.outbox.close(), this.phones.close(), this.groups.close()]);
   }
 }

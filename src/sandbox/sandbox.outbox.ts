@@ -1,20 +1,27 @@
 import { join } from 'node:path';
 import type { Action } from './sandbox.actions.js';
+import type { Content } from './sandbox.content.js';
+import type { GroupState } from './sandbox.group-deeds.js';
 import { Journal } from './sandbox.journal.js';
 
 /** A message for a linked browser: one that its phone received, or one that its owner wrote elsewhere. */
 export interface MessageEvent {
   k: 'msg';
   id: string;
-  /** The other party's number. */
+  /** The other party's number, or the address of a group. */
   chat: string;
   fromMe: boolean;
+  /** In a group: the number of whoever wrote it. */
+  author?: string;
+  /** Its writer shows the number to nobody: the page may know the LID alone. */
+  hidden?: true;
   type: string;
   text: string;
   /** Seconds since 1970. */
   t: number;
   /** The sender's name. */
   name: string;
+  content: Content;
   /** It has been told before, and the page is to behave as if it had not noticed. */
   again?: true;
 }
@@ -35,16 +42,36 @@ export interface ActionEvent {
   chat: string;
   /** Whether this account wrote the message. */
   fromMe: boolean;
+  /** In a group: the number of whoever wrote the message. */
+  author?: string;
   /** The number of whoever did it. */
   by: string;
-  /** The new text, or the emoji: an empty one takes the reaction back. */
+  /** The new text, the emoji (an empty one takes the reaction back), or the chosen options as JSON. */
   text: string;
   /** Milliseconds since 1970. */
   at: number;
 }
 
+/** What somebody did to a group that the account is in, or was in until then. */
+export interface GroupEvent {
+  k: 'group';
+  id: string;
+  /** The address of the group. */
+  chat: string;
+  /** The group as it is now. */
+  group: GroupState;
+  by: string;
+  /** What it was, in WhatsApp's words: `add`, `remove`, `leave`, `subject`, … */
+  change: string;
+  /** The numbers that it was done to. */
+  whom: string[];
+  body: string;
+  /** Seconds since 1970. */
+  t: number;
+}
+
 /** What the server tells a linked browser, at least once and in order. */
-export type CompanionEvent = MessageEvent | AckEvent | ActionEvent;
+export type CompanionEvent = MessageEvent | AckEvent | ActionEvent | GroupEvent;
 
 /** An event with the number under which the browser confirms it. */
 export interface QueuedEvent {

@@ -9,6 +9,23 @@ export interface Phone {
   phone: string;
   name: string;
   createdAt: string;
+  /** Shows its number to nobody who does not have it: others know the LID alone. */
+  hidesNumber?: boolean;
+  /** Nobody may add it to a group without an invite that it accepts. */
+  joinsByInviteOnly?: boolean;
+  isBusiness?: boolean;
+  /** The file name of its profile picture. */
+  picture?: string | null;
+}
+
+/** What a phone's owner can change about it. */
+export type PhoneSettings = Partial<Omit<Phone, 'phone' | 'createdAt'>>;
+
+/** Somebody in the address book of a phone; a null name takes them out of it. */
+export interface PhoneContact {
+  owner: string;
+  phone: string;
+  name: string | null;
 }
 
 /** A browser that is linked to a phone. Its secret was made in the browser and reached the phone in the QR code. */
@@ -21,13 +38,14 @@ export interface Credential {
   linkedAt: string;
 }
 
-type PhoneLine = { phone: Phone } | { link: Credential } | { unlink: string };
+type PhoneLine = { phone: Phone } | { link: Credential } | { unlink: string } | { contact: PhoneContact };
 
 /** The registered numbers and the browsers linked to them, kept in `phones.ndjson`. */
 export class PhoneBook {
   private readonly phones = new Map<string, Phone>();
   private readonly credentials = new Map<string, Credential>();
   private readonly linked = new Map<string, Set<Credential>>();
+  private readonly contacts = new Map<string, Map<string, string>>();
   private journal!: Journal;
 
   private constructor() {}
@@ -53,6 +71,23 @@ export class PhoneBook {
     };
     await this.write({ phone: entry });
     return entry;
+  }
+
+  /** Changes what a phone's owner can change. */
+  async change(number: string, settings: PhoneSettings): Promise<Phone> {
+    const entry = { ...this.require(number), ...settings };
+    await this.write({ phone: entry });
+    return entry;
+  }
+
+  /** Writes somebody into a phone's address book, or out of it. */
+  async saveContact(contact: PhoneContact): Promise<void> {
+    await this.write({ contact });
+  }
+
+  /** The address book of a phone. */
+  contactsOf(owner: string): { phone: string; name: string }[] {
+    return Array.from(this.contacts.get(owner) ?? [], ([phone, name]) => ({ phone, name }));
   }
 
   /** The phone with this number, which may be written in any usual notation. */
@@ -139,6 +174,12 @@ export class PhoneBook {
       this.credentials.set(line.link.id, line.link);
       const companions = this.linked.get(line.link.phone) ?? new Set();
       this.linked.set(line.link.phone, companions.add(line.link));
+    } else if ('contact' in line) {
+      const { owner, phone, name } = line.contact;
+      const contacts = this.contacts.get(owner) ?? new Map<string, string>();
+      this.contacts.set(owner, contacts);
+      if (name === null) contacts.delete(phone);
+      else contacts.set(phone, name);
     } else {
       const credential = this.credentials.get(line.unlink);
       if (!credential) return;

@@ -3,9 +3,12 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { extname } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { setTimeout as delay } from 'node:timers/promises';
 import { type WebSocket, WebSocketServer } from 'ws';
 import { loadCertificate, spkiOf } from './sandbox.certificate.js';
 import { SandboxConnection } from './sandbox.connection.js';
+import { MEDIA_PATH } from './sandbox.media.js';
 import type { SandboxLogger } from './sandbox.logger.js';
 import { SandboxNetwork } from './sandbox.network.js';
 
@@ -29,6 +32,8 @@ const TYPES: Record<string, string> = {
   '.js': 'text/javascript; charset=utf-8',
 };
 const SOCKET_PATH = '/ws/chat';
+const UPLOAD_PATH = '/v/media';
+const PICTURES_PATH = '/pictures/';
 const MAX_FRAME_BYTES = 1024 * 1024;
 const HEARTBEAT_MS = 15_000;
 const STOP_LIMIT_MS = 3000;
@@ -69,7 +74,12 @@ export class SandboxServer {
     this.fingerprint = spkiOf(certificate);
     this.opened = await SandboxNetwork.open(dir, logger);
 
-    const server = createServer(certificate, (request, response) => this.serve(request, response));
+    const server = createServer(certificate, (request, response) => {
+      this.serve(request, response).catch((error: unknown) => {
+        logger.error({ err: error }, 'a file of the page could not be served');
+        response.destroy();
+      });
+    });
     const sockets = new WebSocketServer({
       server,
       path: SOCKET_PATH,
@@ -121,9 +131,13 @@ export class SandboxServer {
     this.assets.set('/', index);
   }
 
-  private serve(request: IncomingMessage, response: ServerResponse): void {
-    const { pathname } = new URL(request.url ?? '/', 'https://web.whatsapp.com');
-    const asset = this.assets.get(pathname);
+  private async serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { pathname, searchParams } = new URL(request.url ?? '/', 'https://web.whatsapp.com');
+    if (pathname === UPLOAD_PATH) return this.takeMedia(request, response, searchParams.get('hash') ?? '');
+    if (pathname.startsWith(MEDIA_PATH)) return this.giveMedia(response, pathname);
+    const asset = pathname.startsWith(PICTURES_PATH)
+      ? await this.network.pictures.read(pathname.slice(PICTURES_PATH.length))
+      : this.assets.get(pathname);
     if (!asset) {
       response.writeHead(404).end();
       return;
@@ -131,6 +145,34 @@ export class SandboxServer {
     // Nothing of the page is worth keeping in the accounts' profiles.
     response.writeHead(200, { 'content-type': asset.type, 'cache-control': 'no-store' });
     response.end(asset.body);
+  }
+
+  /** Takes in the media of a message, encrypted by its page. */
+  private async takeMedia(request: IncomingMessage, response: ServerResponse, hash: string): Promise<void> {
+    const { faults, media } = this.network;
+    const { uploadFailRate, uploadDelayMs } = faults.of(undefined);
+    const directPath = await media.receive(request, hash);
+    if (uploadDelayMs > 0) await delay(uploadDelayMs, undefined, { ref: false });
+    const isLost = uploadFailRate > 0 && Math.random() < uploadFailRate;
+    if (isLost) response.writeHead(503).end();
+    else if (directPath === null) response.writeHead(400).end();
+    else response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ directPath }));
+  }
+
+  private async giveMedia(response: ServerResponse, path: string): Promise<void> {
+    const { faults, media } = this.network;
+    const { downloadFailRate } = faults.of(undefined);
+    if (downloadFailRate > 0 && Math.random() < downloadFailRate) {
+      response.writeHead(503).end();
+      return;
+    }
+    const found = await media.read(path);
+    if (!found) {
+      response.writeHead(404).end();
+      return;
+    }
+    response.writeHead(200, { 'content-length': found.size, 'cache-control': 'no-store' });
+    await pipeline(found.stream, response);
   }
 }
 

@@ -8,8 +8,11 @@ import { type AttemptOutcome, type Notification, waitAfter } from './webhook-att
 
 /** How long a lane is one worker's: longer than it runs it, with the last attempt. */
 const claimMs = 30_000;
-/** How many lanes of one endpoint run at once. Of one that fails it is one: it only gets probed, and holds no slots. */
-const lanesAtOnce = 10;
+/**
+ * How many lanes of one endpoint run at once: of several workers that begin at the same moment it may be a few more. Of an
+ * endpoint that fails it is one: it only gets probed, and holds no slots.
+ */
+export const lanesAtOnce = 10;
 const batchSize = 20;
 /** How many heads one sweep puts at the most; the next sweep goes on. */
 const sweepLimit = 2_000;

@@ -4,7 +4,7 @@ import { CONFIG } from '../platform/config/config.module.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import { attempt } from './webhook-attempt.js';
-import { type ClaimedLane, type WebhookLane, WebhookLanes } from './webhook-lanes.service.js';
+import { type ClaimedLane, lanesAtOnce, type WebhookLane, WebhookLanes } from './webhook-lanes.service.js';
 import { WebhookSecrets } from './webhook-secrets.js';
 
 /** How many endpoints this process waits for at once; it costs a connection each, and no slot of a send. */
@@ -20,7 +20,7 @@ const longestRunMs = 20_000;
  */
 @Injectable()
 export class WebhookRunner implements OnModuleDestroy {
-  private readonly running = new Map<string, Promise<void>>();
+  private readonly running = new Map<string, { webhookId: string; run: Promise<void> }>();
   private isStopping = false;
 
   constructor(
@@ -38,11 +38,13 @@ export class WebhookRunner implements OnModuleDestroy {
   async begin(lane: WebhookLane): Promise<void> {
     const key = `${lane.webhookId} ${lane.laneId}`;
     if (this.isStopping || this.running.size >= slots || this.running.has(key)) return;
+    const ofEndpoint = [...this.running.values()].filter(({ webhookId }) => webhookId === lane.webhookId);
+    if (ofEndpoint.length >= lanesAtOnce) return;
     const run = this.runWhileDue(lane).catch((error: unknown) =>
       // Most often PostgreSQL is away. The claim ends by itself, and the sweep finds the lane.
       this.logger.warn({ err: error, ...lane }, 'a lane of a webhook was not run to its end'),
     );
-    this.running.set(key, run);
+    this.running.set(key, { webhookId: lane.webhookId, run });
     try {
       await run;
     } finally {
@@ -52,7 +54,7 @@ export class WebhookRunner implements OnModuleDestroy {
 
   async onModuleDestroy(): Promise<void> {
     this.isStopping = true;
-    await Promise.all(this.running.values());
+    await Promise.all([...this.running.values()].map(({ run }) => run));
   }
 
   private async runWhileDue(first: WebhookLane): Promise<void> {

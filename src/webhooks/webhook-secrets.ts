@@ -2,7 +2,7 @@ import { Inject, Injectable } from '@nestjs/common';
 import { createHmac, randomBytes } from 'node:crypto';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
-import { decrypt, encrypt, encryptionKey } from '../platform/encryption.js';
+import { decrypt, encrypt, encryptionKeys } from '../platform/encryption.js';
 
 const prefix = 'whsec_';
 /** What the Standard Webhooks specification asks of a key. */
@@ -41,18 +41,19 @@ function keyOf(secret: string): Buffer {
 /** Keeps the secrets of endpoints: encrypted with `APP_KEY`, each for its own row. */
 @Injectable()
 export class WebhookSecrets {
-  private readonly key: Buffer;
+  /** The first one writes, all of them read. */
+  private readonly keys: Buffer[];
 
   constructor(@Inject(CONFIG) config: Config) {
-    this.key = encryptionKey(config.appKey, 'webhook-secrets');
+    this.keys = encryptionKeys(config, 'webhook-secrets');
   }
 
   encrypt(webhookId: string, secret: string): Buffer {
-    return encrypt(this.key, Buffer.from(secret), webhookId);
+    return encrypt(this.keys[0]!, Buffer.from(secret), webhookId);
   }
 
   /** @throws DecryptionFailed when APP_KEY is not that with which it was written */
   decrypt(webhookId: string, encrypted: Buffer): string {
-    return decrypt(this.key, encrypted, webhookId).toString();
+    return decrypt(this.keys, encrypted, webhookId).toString();
   }
 }

@@ -1,4 +1,11 @@
-import type { PageChange, PageModel, PageTarget, PageWindow } from './page-functions.js';
+import type {
+  PageChange,
+  PageModel,
+  PagePerson,
+  PageTarget,
+  PageWindow,
+  PollModel,
+} from './page-functions.js';
 
 /*
  * What is done to messages that were sent, and read of them, inside the WhatsApp Web page: see page-functions.ts for the
@@ -27,6 +34,13 @@ export type PageActionResult =
 
 declare const window: PageWindow;
 
+/** A vote as it lies in WhatsApp Web's table. */
+interface PageVoteRow {
+  sender: string | { _serialized: string };
+  selectedOptionLocalIds: ArrayLike<number>;
+  senderTimestampMs: number;
+}
+
 /** Does something to a message as WhatsApp Web's own menu would. Doing it twice is doing it once. */
 export async function actOn(
   target: PageTarget,
@@ -44,8 +58,8 @@ export async function actOn(
     if (action.kind === 'react') {
       if (message.type === 'revoked') return { outcome: 'not_allowed' };
       await window.require('WAWebSendReactionMsgAction').sendReactionToMsg(message, action.emoji);
-    } else if (action.kind === 'edit' && message.body !== action.text) {
-      if (!may.canEditText(message)) return { outcome: 'not_allowed' };
+    } else if (action.kind === 'edit' && flotilla.textOf(message) !== action.text) {
+      if (!may.canEditText(message) && !may.canEditCaption(message)) return { outcome: 'not_allowed' };
       const preview = await flotilla.previewOf(action.text);
       await window.WWebJS.editMessage(message, action.text, { ...preview, mentionedJidList: [] });
     } else if (action.kind === 'revoke' && message.type !== 'revoked') {
@@ -73,7 +87,7 @@ export async function actOn(
         return { outcome: 'done', at: flotilla.revocationOf(now).at };
       const editedAt = now.latestEditSenderTimestampMs;
       // It may strip the text of white space.
-      if (action.kind === 'edit' && now.body?.trim() === action.text.trim())
+      if (action.kind === 'edit' && flotilla.textOf(now).trim() === action.text.trim())
         return { outcome: 'done', at: editedAt ?? result.at };
       if (Date.now() >= deadline) return { outcome: 'timed_out' };
       await new Promise((resolve) => setTimeout(resolve, 50));
@@ -92,24 +106,65 @@ export async function recentChanges(since: number, limit: number): Promise<PageC
   const { flotilla } = window;
   if (!flotilla) return [];
   const { Msg, Reactions } = window.require('WAWebCollections');
+  const { getMaybeMePnUser, getMaybeMeLidUser } = window.require('WAWebUserPrefsMeUser');
+  const own = [getMaybeMePnUser(), getMaybeMeLidUser()].map((wid) => wid?._serialized);
   const changes: PageChange[] = [];
   const models: PageModel[] = Msg.getModelsArray();
   const changed = models.filter(
     ({ type, latestEditSenderTimestampMs, hasReaction }) =>
-      type === 'revoked' || latestEditSenderTimestampMs || hasReaction,
+      type === 'revoked' || type === 'poll_creation' || latestEditSenderTimestampMs || hasReaction,
   );
   for (const model of changed.slice(-limit)) {
-    const { id, type, body, latestEditSenderTimestampMs: editedAt, hasReaction } = model;
+    const { id, type, latestEditSenderTimestampMs: editedAt, hasReaction } = model;
     if (type === 'revoked') changes.push(flotilla.revocationOf(model));
-    else if (editedAt) changes.push({ kind: 'edited', whatsappId: id.id, text: body ?? '', at: editedAt });
+    else if (editedAt)
+      changes.push({ kind: 'edited', whatsappId: id.id, text: flotilla.textOf(model), at: editedAt });
+    if (type === 'poll_creation') {
+      const table = window.require('WAWebPollsVotesSchema').getTable();
+      const votes: PageVoteRow[] = await table.equals(['parentMsgKey'], id._serialized).catch(() => []);
+      for (const { sender, selectedOptionLocalIds, senderTimestampMs } of votes) {
+        const voter = typeof sender === 'string' ? sender : sender._serialized;
+        const from = own.includes(voter) ? null : flotilla.personOf(voter);
+        const options = flotilla.optionsOf(model as PollModel, new Uint8Array(selectedOptionLocalIds));
+        changes.push({ kind: 'vote', whatsappId: id.id, from, options, at: senderTimestampMs });
+      }
+    }
     if (!hasReaction) continue;
     const found = await Reactions.find(id._serialized).catch(() => null);
     for (const { senders } of found?.reactions.serialize() ?? []) {
       for (const { msgKey, senderUserJid, reactionText, timestamp } of senders) {
-        const from = msgKey.fromMe ? null : senderUserJid;
+        const from = msgKey.fromMe ? null : flotilla.personOf(senderUserJid);
         changes.push({ kind: 'reaction', whatsappId: id.id, from, emoji: reactionText ?? '', at: timestamp });
       }
     }
   }
   return changes.filter(({ at }) => at >= since);
+}
+
+/**
+ * Who reacts to messages now, by their chat ids; messages that the page does not know are left out. A reaction that was
+ * taken back while nobody listened leaves no trace but its absence.
+ */
+export async function reactionsTo(
+  targets: PageTarget[],
+): Promise<{ whatsappId: string; from: (PagePerson | null)[] }[]> {
+  const { flotilla } = window;
+  if (!flotilla) return [];
+  const { Reactions } = window.require('WAWebCollections');
+  const standing: { whatsappId: string; from: (PagePerson | null)[] }[] = [];
+  for (const target of targets) {
+    const found = await flotilla.locate(target);
+    if (!found) continue;
+    const held = await Reactions.find(found.message.id._serialized).catch(() => null);
+    // Not to know is not to know that there are none.
+    if (!held) continue;
+    const senders: { msgKey: { fromMe: boolean }; senderUserJid: string }[] = held.reactions
+      .serialize()
+      .flatMap((group: { senders: object[] }) => group.senders);
+    const from = senders.map(({ msgKey, senderUserJid }) =>
+      msgKey.fromMe ? null : flotilla.personOf(senderUserJid),
+    );
+    standing.push({ whatsappId: target.whatsappId, from });
+  }
+  return standing;
 }

@@ -36,4 +36,21 @@ export class PageBridge {
     if (exceptionDetails) throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text);
     return result.value as Answer;
   }
+
+  /**
+   * Gives the page a file of this machine, which it can read as if a person had chosen it: no byte of it goes through here.
+   * @param expectFile runs in the page, and returns the `<input type="file">` that takes it
+   * @returns whether the page took it
+   */
+  async giveFile(expectFile: (name: string) => unknown, name: string, path: string): Promise<boolean> {
+    const { result, exceptionDetails } = await this.devtools.send('Runtime.evaluate', {
+      expression: `(${expectFile.toString()})(${JSON.stringify(name)})`,
+    });
+    if (exceptionDetails) throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text);
+    const { objectId } = result;
+    if (objectId === undefined) return false;
+    await this.devtools.send('DOM.setFileInputFiles', { objectId, files: [path] });
+    await this.devtools.send('Runtime.releaseObject', { objectId });
+    return true;
+  }
 }

@@ -1,4 +1,5 @@
 import { EventEmitter, once } from 'node:events';
+import { open } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Browser, LaunchOptions, Page } from 'puppeteer';
 import whatsapp, { type Client } from 'whatsapp-web.js';
@@ -7,8 +8,10 @@ import { within, withDeadline } from './deadlines.js';
 import { DialogWatch, dialogTextLength, probeLimitMs } from './dialog-watch.js';
 import { browsersEnded, groupEnded, memoryOf } from './browser-processes.js';
 import { PageBridge } from './page-bridge.js';
+import { PageChats } from './page-chats.js';
 import { claimProfile } from './browser-profile.js';
-import { actOn, type PageAction, type PageActionResult, recentChanges } from './page-actions.js';
+import { actOn, type PageAction, type PageActionResult, reactionsTo, recentChanges } from './page-actions.js';
+import { installEvents, recentIncoming } from './page-events.js';
 import {
   acksOf,
   announceSynced,
@@ -18,14 +21,16 @@ import {
   logOut,
   type PageChange,
   type PageEvent,
+  type PageGroupNotice,
   type PageMessage,
   type PageSend,
   type PageSendResult,
   type PageTarget,
-  recentIncoming,
+  recentNotices,
   reconnectSocket,
-  sendText,
 } from './page-functions.js';
+import { fetchMedia, forgetMedia, type PageFetchResult, readMedia } from './page-media.js';
+import { expectFile, forgetFile, installSending, sendMessage } from './page-send.js';
 
 /** Why a session ended by itself. */
 export type CloseReason =
@@ -73,6 +78,8 @@ export interface SessionEvents {
   message: [message: PageMessage];
   /** A message was edited, revoked or reacted to, by whomever. */
   change: [change: PageChange];
+  /** Somebody did something to a group. */
+  group: [notice: PageGroupNotice];
   /** The session has ended without being asked to; its browser is gone. */
   closed: [reason: CloseReason, detail: string];
 }
@@ -103,6 +110,8 @@ const answerMs = 15_000;
 /** How long WhatsApp may take for an edit, a revocation or a reaction. */
 const actionMs = 10_000;
 const longestTypingMs = 10_000;
+/** How much of a file is read from the page at a time; a multiple of 3, as base64 wants it. */
+const pieceBytes = 3 * 512 * 1024;
 /** A killed browser is gone in some 20 ms, on a machine that has time for it. */
 const killMs = 1_000;
 const finishSendsMs = 10_000;
@@ -250,14 +259,61 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   }
 
   /**
-   * Sends a text under its WhatsApp id, or tells how far that id got when WhatsApp knows it already.
+   * Sends a message under its WhatsApp id, or tells how far that id got when WhatsApp knows it already.
    * @throws when the page was lost or does not answer: the outcome is uncertain
    */
-  async sendText(send: PageSend): Promise<PageSendResult> {
+  async send(send: PageSend): Promise<PageSendResult> {
     const typingMs = Math.min(send.typingMs, longestTypingMs);
-    if (!this.bridge) return { outcome: 'not_ready' };
-    const sending = this.bridge.call(sendText, { ...send, typingMs });
+    const { bridge } = this;
+    if (!bridge) return { outcome: 'not_ready' };
+    const sending =
+      'file' in send.content
+        ? this.sendFile(bridge, send, send.content.file.path)
+        : bridge.call(sendMessage, { ...send, typingMs });
     return this.finishing(sending, send.timeoutMs + typingMs + answerMs);
+  }
+
+  private async sendFile(bridge: PageBridge, send: PageSend, path: string): Promise<PageSendResult> {
+    const { whatsappId } = send;
+    if (!(await bridge.giveFile(expectFile, whatsappId, path))) return { outcome: 'not_ready' };
+    try {
+      return await bridge.call(sendMessage, send);
+    } finally {
+      await bridge.call(forgetFile, whatsappId).catch(() => undefined);
+    }
+  }
+
+  /**
+   * Downloads the media of a message into a file.
+   * @param maxBytes nothing larger is downloaded
+   * @param timeoutMs how long WhatsApp may take until the page has all of it
+   * @throws when the page was lost or does not answer
+   */
+  async downloadMedia(
+    target: PageTarget,
+    path: string,
+    maxBytes: number,
+    timeoutMs: number,
+  ): Promise<PageFetchResult> {
+    const fetching = this.page.evaluate(fetchMedia, target, maxBytes, timeoutMs);
+    const fetched = await withDeadline(fetching, timeoutMs + answerMs);
+    if (fetched.outcome !== 'fetched') return fetched;
+    const file = await open(path, 'w', 0o600);
+    try {
+      for (let offset = 0; offset < fetched.size; offset += pieceBytes) {
+        const reading = this.page.evaluate(readMedia, target.whatsappId, offset, pieceBytes);
+        const piece = await withDeadline(reading, answerMs);
+        if (piece === null) return { outcome: 'not_ready' };
+        await file.write(Buffer.from(piece, 'base64'));
+      }
+    } finally {
+      await file.close();
+      await within(
+        this.page.evaluate(forgetMedia, target.whatsappId).catch(() => undefined),
+        answerMs,
+      );
+    }
+    return fetched;
   }
 
   /**
@@ -285,6 +341,16 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     return withDeadline(this.page.evaluate(recentChanges, since, limit), answerMs);
   }
 
+  /** Who reacts to messages now, of those that the page knows. */
+  async reactionsTo(targets: PageTarget[]): ReturnType<typeof reactionsTo> {
+    return withDeadline(this.page.evaluate(reactionsTo, targets), answerMs);
+  }
+
+  /** What was done to groups since a time (seconds since 1970), of what the page holds. */
+  async recentNotices(since: number, limit: number): Promise<PageGroupNotice[]> {
+    return withDeadline(this.page.evaluate(recentNotices, since, limit), answerMs);
+  }
+
   /** Makes the connection to WhatsApp anew; the page stays as it is. */
   async reconnect(): Promise<void> {
     await withDeadline(this.page.evaluate(reconnectSocket), answerMs);
@@ -300,6 +366,11 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   /** The latest incoming messages that the page holds, oldest first. */
   async recentIncoming(limit: number): Promise<PageMessage[]> {
     return withDeadline(this.page.evaluate(recentIncoming, limit), answerMs);
+  }
+
+  /** Chats, people and groups. @throws when the browser is not running */
+  get chats(): PageChats {
+    return new PageChats(this.client!, this.page);
   }
 
   /** The chat id of a phone number, or null when it has no WhatsApp. */
@@ -395,7 +466,9 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
         PageBridge.open(this.page, (event) => this.tell(event)),
         answerMs,
       );
-      await withDeadline(this.page.evaluate(installFlotilla, gatherMs), answerMs);
+      await withDeadline(this.page.evaluate(installFlotilla), answerMs);
+      await withDeadline(this.page.evaluate(installSending), answerMs);
+      await withDeadline(this.page.evaluate(installEvents, gatherMs), answerMs);
     } catch (error) {
       await this.close('crashed', `the page was lost while it became ready: ${String(error)}`);
       return;
@@ -413,6 +486,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   private tell(event: PageEvent): void {
     if (event.kind === 'ack') this.emit('ack', event);
     else if (event.kind === 'message') this.emit('message', event.message);
+    else if (event.kind === 'group') this.emit('group', event);
     else this.emit('change', event);
   }
 

@@ -9,7 +9,13 @@ import {
   toApiKeyResponse,
   toCreatedApiKeyResponse,
 } from './api-keys.dto.js';
-import { ApiKeyExpired, ApiKeyInUse, ApiKeyNotFound, ApiKeyRotated, ApiKeysService } from './api-keys.service.js';
+import {
+  ApiKeyExpired,
+  ApiKeyInUse,
+  ApiKeyNotFound,
+  ApiKeyRotated,
+  ApiKeysService,
+} from './api-keys.service.js';
 import { Allow, Caller, WorkspaceId } from './auth.guard.js';
 import type { Principal } from './authentication.service.js';
 import { WorkspaceNotFound } from './workspaces.service.js';

@@ -44,16 +44,6 @@ export class MessageLimitReached extends Problem {
   }
 }
 
-export class StorageLimitReached extends Problem {
-  constructor(limit: number, left: number) {
-    super(
-      413,
-      'workspace.storage_limit',
-      `This workspace may keep ${limit} bytes of media, and has ${left} left. Delete some, or have the admin raise limits.maxStorageBytes.`,
-    );
-  }
-}
-
 /**
  * How long limits that were read are believed. A change is heard of at once; this is for when the connection on which that
  * is heard is broken.
@@ -63,14 +53,13 @@ const cacheSize = 10_000;
 /** Runs one statement, and gives its rows: inside the caller's transaction. */
 type RunSql = (text: string, values: unknown[]) => Promise<Record<string, unknown>[]>;
 
-/** What workspaces may use, and what they use. A workspace without limits costs no query. */
+/** What workspaces may use, and what they use; storage is counted where media is stored. A workspace without limits costs no query. */
 @Injectable()
 export class LimitsService implements OnModuleDestroy {
   private readonly cache = new Map<string, { limits: Limits; until: number }>();
   /** Grows whenever limits have changed: what was read before then is not kept. */
   private changes = 0;
   private readonly notifications: Notifications;
-  private countStorage: (workspaceId: string) => Promise<number> = async () => 0;
 
   constructor(
     @InjectDataSource() private readonly database: DataSource,
@@ -93,11 +82,6 @@ export class LimitsService implements OnModuleDestroy {
     await this.notifications.stop();
   }
 
-  /** For whoever keeps the media of workspaces: says how many bytes one keeps. */
-  onCountStorage(count: (workspaceId: string) => Promise<number>): void {
-    this.countStorage = count;
-  }
-
   /** The limits of a workspace; none when there is no such workspace. */
   async of(workspaceId: string): Promise<Limits> {
     const cached = this.cache.get(workspaceId);
@@ -114,18 +98,16 @@ export class LimitsService implements OnModuleDestroy {
 
   /** How much of what it may use a workspace uses. */
   async usage(workspaceId: string): Promise<Usage> {
-    const [[row], storageBytes] = await Promise.all([
-      this.database.query(
-        `select (select count(*)::int from accounts where workspace_id = $1) as accounts,
-           (select count(*)::int from messages where workspace_id = $1 and id >= $2 and direction = 'outgoing'
-             and created_at > now() - interval '1 minute') as "messagesLastMinute",
-           (select count(*)::int from messages where workspace_id = $1 and id >= $3
-             and created_at > now() - interval '1 day') as "messagesLast24Hours"`,
-        [workspaceId, firstIdAt(-2 * 60_000), firstIdAt(-25 * 3_600_000)],
-      ),
-      this.countStorage(workspaceId),
-    ]);
-    return { ...row, storageBytes };
+    const [row] = await this.database.query(
+      `select (select count(*)::int from accounts where workspace_id = $1) as accounts,
+         (select count(*)::int from messages where workspace_id = $1 and id >= $2 and direction = 'outgoing'
+           and created_at > now() - interval '1 minute') as "messagesLastMinute",
+         (select count(*)::int from messages where workspace_id = $1 and id >= $3
+           and created_at > now() - interval '1 day') as "messagesLast24Hours",
+         (select coalesce(sum(size), 0)::bigint from media where workspace_id = $1) as "storageBytes"`,
+      [workspaceId, firstIdAt(-2 * 60_000), firstIdAt(-25 * 3_600_000)],
+    );
+    return { ...row, storageBytes: Number(row.storageBytes) };
   }
 
   /**
@@ -181,20 +163,6 @@ export class LimitsService implements OnModuleDestroy {
        where workspace_id = $1 and minute = date_trunc('minute', now())`,
       [workspaceId, count],
     );
-  }
-
-  /** How many bytes of media a workspace may still keep; null: any number. */
-  async storageLeft(workspaceId: string): Promise<number | null> {
-    const { maxStorageBytes } = await this.of(workspaceId);
-    if (maxStorageBytes === null) return null;
-    return Math.max(0, maxStorageBytes - (await this.countStorage(workspaceId)));
-  }
-
-  /** @throws StorageLimitReached when so many bytes more are too many */
-  async assertRoomForStorage(workspaceId: string, bytes: number): Promise<void> {
-    const left = await this.storageLeft(workspaceId);
-    if (left === null || bytes <= left) return;
-    throw new StorageLimitReached((await this.of(workspaceId)).maxStorageBytes ?? 0, left);
   }
 }
 

@@ -136,6 +136,7 @@ describe('a message from REST to read', () => {
       phone,
       registered: true,
       chatId: `${phone}@c.us`,
+      lid: `1${[...phone].reverse().join('')}@lid`,
     });
     expect(
       (await workspace.call('GET', `/accounts/${account.id}/numbers/+6281100000002`)).body.registered,

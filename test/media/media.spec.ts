@@ -1,8 +1,8 @@
 import type { INestApplicationContext } from '@nestjs/common';
 import { getDataSourceToken } from '@nestjs/typeorm';
-import { createHash, randomBytes, randomUUID } from 'node:crypto';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { createServer, type Server } from 'node:http';
+import { createHash, randomBytes } from 'node:crypto';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { createServer, type RequestListener, type Server } from 'node:http';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -11,23 +11,31 @@ import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import type { DataSource } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { MediaBlobsService, type StorageFinding } from '../../src/media/media-blobs.service.js';
+import { MediaSpool } from '../../src/media/media-spool.js';
+import type { Media } from '../../src/media/media.entity.js';
 import { MediaModule } from '../../src/media/media.module.js';
-import { MediaService } from '../../src/media/media.service.js';
+import { cleanName, MediaService } from '../../src/media/media.service.js';
 import { DatabaseModule } from '../../src/platform/database/database.module.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import { createContext } from '../../src/platform/start-role.js';
 import { scratchDatabase } from '../scratch-database.js';
 
+const maxBytes = 1_000_000;
 const png = Buffer.from(
   'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==',
   'base64',
 );
+/** A picture that nobody has stored yet: what follows its end is not looked at. */
+const newPng = () => Buffer.concat([png, randomBytes(16)]);
+const base64 = (bytes: Buffer | string) => Buffer.from(bytes).toString('base64');
 
 let context: INestApplicationContext;
 let drop: () => Promise<void>;
 let database: DataSource;
 let media: MediaService;
+let blobs: MediaBlobsService;
 let dir: string;
 let workspaceId: string;
 
@@ -37,13 +45,14 @@ beforeAll(async () => {
   dir = mkdtempSync(join(tmpdir(), 'flotilla-media-'));
   const config = {
     ...scratch.config,
-    media: { ...scratch.config.media, path: dir, maxBytes: 1_000_000 },
+    media: { ...scratch.config.media, path: dir, maxBytes, fetchTimeoutMs: 1_500 },
     allowedPrivateAddresses: ['127.0.0.0/8'],
   };
   const role = { module: class {}, imports: [DatabaseModule, MediaModule] };
   context = await createContext(role, config, createLogger('test', 'silent'));
   database = context.get<DataSource>(getDataSourceToken());
   media = context.get(MediaService);
+  blobs = context.get(MediaBlobsService);
 });
 afterAll(async () => {
   await context?.close();
@@ -51,17 +60,406 @@ afterAll(async () => {
   rmSync(dir, { recursive: true, force: true });
 });
 beforeEach(async () => {
+  await database.query('delete from workspaces');
+  await blobs.removeUnused();
   workspaceId = await newWorkspace();
 });
 
-it('keeps a file', async () => {
-  const row = await media.take(workspaceId, { data: png.toString('base64'), filename: 'a.png' });
-  expect(row).toMatchObject({ mimetype: 'image/png', size: png.length, filename: 'a.png' });
-  expect(await buffer(await media.open(row.id))).toEqual(png);
-});
+/** The files of the storage, or of the spool. */
+function filesIn(folder: 'files' | 'spool'): string[] {
+  return readdirSync(join(dir, folder), { withFileTypes: true, recursive: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name));
+}
 
 async function newWorkspace(): Promise<string> {
   const id = uuidv7();
   await database.query('insert into workspaces (id, name) values ($1, $2)', [id, 'test']);
   return id;
 }
+
+async function newMessage(mediaId: string, status = 'queued'): Promise<string> {
+  const [id, account] = [uuidv7(), uuidv7()];
+  await database.query(
+    `insert into accounts (id, workspace_id, name, environment) values ($1, $2, 'test', 'sandbox')`,
+    [account, workspaceId],
+  );
+  await database.query(
+    `insert into messages (id, workspace_id, account_id, direction, priority, type, chat_id, recipient, status, whatsapp_id, media)
+     values ($1, $2, $3, 'outgoing', 1, 'image', 'a@c.us', 'a', $4, $5, $6)`,
+    [id, workspaceId, account, status, id, { mediaId }],
+  );
+  return id;
+}
+
+async function findings(): Promise<StorageFinding[]> {
+  const found: StorageFinding[] = [];
+  for await (const finding of blobs.check()) found.push(finding);
+  return found;
+}
+
+describe('taking a file in', () => {
+  it('keeps its bytes, and tells what it is', async () => {
+    const bytes = newPng();
+    const row = await media.take(workspaceId, { data: base64(bytes), filename: '../a\u202e.png' });
+    expect(row).toMatchObject({
+      workspaceId,
+      mimetype: 'image/png',
+      size: bytes.length,
+      filename: 'a.png',
+      source: 'data',
+      sha256: createHash('sha256').update(bytes).digest('hex'),
+    });
+    expect(await buffer(await media.open(row.id))).toEqual(bytes);
+    expect(await buffer(await media.open(row, { start: 1, end: 3 }))).toEqual(bytes.subarray(1, 4));
+    const copy = join(dir, 'copy.png');
+    await media.copyTo(row.id, copy);
+    expect(readFileSync(copy)).toEqual(bytes);
+    await expect(media.copyTo(row.id, copy)).rejects.toThrow('EEXIST');
+    expect(filesIn('spool')).toEqual([]);
+  });
+
+  it('refuses base64 that is none, what is empty and what is too long, and leaves nothing', async () => {
+    for (const data of ['abc', 'a===', 'ab d', 'ab-_']) {
+      await expect(media.take(workspaceId, { data })).rejects.toMatchObject({ code: 'validation.failed' });
+    }
+    await expect(media.take(workspaceId, { data: '' })).rejects.toMatchObject({
+      status: 422,
+      code: 'media.empty',
+    });
+    const long = { data: base64(Buffer.alloc(maxBytes + 1)) };
+    await expect(media.take(workspaceId, long)).rejects.toMatchObject({
+      status: 413,
+      code: 'media.too_large',
+    });
+    const broken = Readable.from(
+      (function* () {
+        yield png;
+        throw new Error('cut off');
+      })(),
+    );
+    await expect(media.storeIncoming(workspaceId, broken)).rejects.toThrow('cut off');
+    const failedBefore = new Readable({ read() {} });
+    const storing = media.storeIncoming(workspaceId, failedBefore);
+    failedBefore.destroy(new Error('failed before anybody listened'));
+    await expect(storing).rejects.toThrow('failed before');
+    expect([...filesIn('spool'), ...filesIn('files')]).toEqual([]);
+  });
+
+  it.each([
+    ['a picture that is called another', newPng(), 'image/jpeg', 'image/png'],
+    ['a picture without a name for it', newPng(), undefined, 'image/png'],
+    ['text', 'a,b\n1,ü\n', 'text/csv', 'text/csv'],
+    ['text that begins like a bitmap', 'BM and so on', undefined, 'text/plain'],
+    ['HTML, as a document', '<!doctype html><p>Hi</p>', 'text/html', 'text/html'],
+    [
+      'a drawing',
+      '<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>',
+      'image/svg+xml',
+      'image/svg+xml',
+    ],
+    ['bytes that say nothing', Buffer.from([1, 2, 0, 255]), undefined, 'application/octet-stream'],
+    [
+      'bytes that say nothing, as text',
+      Buffer.from([1, 2, 0, 255]),
+      'text/plain',
+      'application/octet-stream',
+    ],
+    [
+      'a format of its own',
+      Buffer.from([1, 2, 0, 255]),
+      'application/vnd.acme.plan',
+      'application/vnd.acme.plan',
+    ],
+    [
+      'a voice',
+      Buffer.concat([Buffer.from('OggS\0\x02'), Buffer.alloc(22), Buffer.from('OpusHead')]),
+      'audio/ogg; codecs=opus',
+      'audio/ogg; codecs=opus',
+    ],
+  ])('%s', async (_name, bytes, mimetype, expected) => {
+    const row = await media.take(workspaceId, { data: base64(bytes), ...(mimetype ? { mimetype } : {}) });
+    expect(row.mimetype).toBe(expected);
+  });
+
+  it.each([
+    ['text as a picture', 'hello', 'image/png', 'a.png', 'media.type_mismatch'],
+    [
+      'a drawing without its mark as a picture of another kind',
+      '<svg/>',
+      'image/webp',
+      'a.svg',
+      'media.type_mismatch',
+    ],
+    ['a picture as a document', newPng(), 'application/pdf', 'a.pdf', 'media.type_mismatch'],
+    ['a document as a picture', '%PDF-1.7\n', 'image/jpeg', 'a.jpg', 'media.type_mismatch'],
+    [
+      'a program',
+      Buffer.concat([Buffer.from('\x7fELF'), Buffer.alloc(60)]),
+      undefined,
+      'a',
+      'media.type_refused',
+    ],
+    [
+      'a program of Windows as a picture',
+      Buffer.concat([Buffer.from('MZ'), Buffer.alloc(60)]),
+      'image/png',
+      'a.png',
+      'media.type_refused',
+    ],
+    ['a script, by its name', 'del *', undefined, 'a.BAT', 'media.type_refused'],
+  ])('refuses %s', async (_name, bytes, mimetype, filename, code) => {
+    const source = { data: base64(bytes), filename, ...(mimetype ? { mimetype } : {}) };
+    await expect(media.take(workspaceId, source)).rejects.toMatchObject({ status: 422, code });
+    expect([...filesIn('spool'), ...filesIn('files')]).toEqual([]);
+  });
+
+  it('stores what was received whatever it is, and believes its bytes', async () => {
+    const program = Buffer.concat([Buffer.from('\x7fELF'), Buffer.alloc(60)]);
+    const row = await media.storeIncoming(workspaceId, Readable.from([program]), {
+      mimetype: 'image/png',
+      filename: 'a.exe',
+    });
+    expect(row).toMatchObject({ mimetype: 'application/x-elf', source: 'incoming', filename: 'a.exe' });
+    const unnamed = await media.storeIncoming(workspaceId, Readable.from([newPng()]));
+    expect(unnamed).toMatchObject({ mimetype: 'image/png', filename: null });
+  });
+
+  it('makes names harmless', () => {
+    expect(cleanName('C:\\x\\y.txt')).toBe('y.txt');
+    expect(cleanName('/etc/passwd')).toBe('passwd');
+    for (const name of ['..', '.', '', '/', '\u0000', null]) expect(cleanName(name)).toBeNull();
+    expect(cleanName(`${'x'.repeat(500)}.jpeg`)).toMatch(/^x{195}\.jpeg$/);
+    expect(cleanName('a\r\nSet-Cookie: b')).toBe('aSet-Cookie: b');
+  });
+});
+
+describe('a URL', () => {
+  let server: Server;
+  let url: string;
+  let serve: RequestListener;
+  beforeAll(async () => {
+    server = createServer((request, response) => serve(request, response));
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  });
+  afterAll(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+
+  it('is downloaded; its server need not know the type', async () => {
+    const bytes = newPng();
+    serve = (_request, response) => response.writeHead(200, { 'content-type': 'text/plain' }).end(bytes);
+    const row = await media.take(workspaceId, { url: `${url}/a%20b.png?x=1` });
+    expect(row).toMatchObject({ mimetype: 'image/png', filename: 'a b.png', source: 'url' });
+    await expect(media.take(workspaceId, { url, mimetype: 'application/pdf' })).rejects.toMatchObject({
+      code: 'media.type_mismatch',
+    });
+  });
+
+  it.each<[string, string, RequestListener]>([
+    ['an error', 'media.unavailable', (_request, response) => response.writeHead(404).end('x')],
+    [
+      'a redirect',
+      'media.unavailable',
+      (_request, response) => response.writeHead(302, { location: '/x' }).end(),
+    ],
+    ['silence', 'media.unavailable', () => undefined],
+    [
+      'a drip that never ends',
+      'media.unavailable',
+      (_request, response) => {
+        response.writeHead(200).write('x');
+        const timer = setInterval(() => response.write('x'), 50);
+        response.on('close', () => clearInterval(timer));
+      },
+    ],
+    [
+      'a connection that breaks off',
+      'media.unavailable',
+      (_request, response) => {
+        response.writeHead(200, { 'content-length': '100' }).write('x', () => response.destroy());
+      },
+    ],
+    [
+      'more than is allowed',
+      'media.too_large',
+      (_request, response) => response.writeHead(200).end(Buffer.alloc(maxBytes + 1)),
+    ],
+    ['nothing', 'media.empty', (_request, response) => response.writeHead(200).end()],
+  ])('that answers with %s gives %s, and leaves nothing', async (_name, code, answer) => {
+    serve = answer;
+    await expect(media.take(workspaceId, { url: `${url}/a.png` })).rejects.toMatchObject({ code });
+    expect([...filesIn('spool'), ...filesIn('files')]).toEqual([]);
+  });
+
+  it('that leads inside, or is none, is not called', async () => {
+    for (const inside of [
+      'http://10.0.0.1/',
+      'http://169.254.169.254/latest/',
+      'http://[::1]/',
+      'file:///etc/passwd',
+      'x',
+    ]) {
+      await expect(media.take(workspaceId, { url: inside })).rejects.toMatchObject({
+        status: 422,
+        code: 'media.unavailable',
+      });
+    }
+  });
+});
+
+describe('the same bytes', () => {
+  it('under the same name are the same media, under another a second one of the same file', async () => {
+    const data = base64(newPng());
+    const first = await media.take(workspaceId, { data, filename: 'a.png' });
+    const again = await media.take(workspaceId, { data, filename: 'a.png' });
+    expect(again.id).toBe(first.id);
+    expect(again.lastUsedAt.getTime()).toBeGreaterThan(first.lastUsedAt.getTime());
+    const other = await media.take(workspaceId, { data, filename: 'b.png' });
+    expect(other.id).not.toBe(first.id);
+    expect(other.blobId).toBe(first.blobId);
+  });
+
+  it('of two workspaces lie there once, and go with the last of them', async () => {
+    const bytes = newPng();
+    const another = await newWorkspace();
+    const mine = await media.take(workspaceId, { data: base64(bytes) });
+    const theirs = await media.take(another, { data: base64(bytes) });
+    expect(theirs.id).not.toBe(mine.id);
+    await expect(media.get(another, mine.id)).rejects.toMatchObject({ status: 404 });
+    await expect(media.delete(another, mine.id)).rejects.toMatchObject({ status: 404 });
+    await expect(media.take(another, { mediaId: mine.id })).rejects.toMatchObject({ status: 404 });
+    await blobs.removeUnused();
+    expect(filesIn('files')).toHaveLength(1);
+    await media.delete(workspaceId, mine.id);
+    await blobs.removeUnused();
+    expect(await buffer(await media.open(theirs.id))).toEqual(bytes);
+    await database.query('delete from workspaces where id = $1', [another]);
+    expect(await blobs.removeUnused()).toBe(1);
+    expect(filesIn('files')).toEqual([]);
+    expect(await database.query('select from media_blobs')).toEqual([]);
+  });
+
+  it('survive any order of uploads, deletions and removals at the same time', async () => {
+    const data = base64(newPng());
+    const workspaces = [workspaceId, await newWorkspace(), await newWorkspace()];
+    let failures = 0;
+    const work = async (owner: string) => {
+      for (let turn = 0; turn < 15; turn += 1) {
+        const row = await media.take(owner, { data });
+        // Whatever others have deleted meanwhile, what was just taken can be read.
+        if ((await buffer(await media.open(row))).toString('base64') !== data) failures += 1;
+        await media.delete(owner, row.id);
+      }
+      await media.take(owner, { data });
+    };
+    let isDone = false;
+    const remove = async () => {
+      while (!isDone) await blobs.removeUnused();
+    };
+    const removing = [remove(), remove()];
+    try {
+      await Promise.all(workspaces.map(work));
+    } finally {
+      isDone = true;
+      await Promise.all(removing);
+    }
+    await blobs.removeUnused();
+    expect(failures).toBe(0);
+    expect(filesIn('files')).toHaveLength(1);
+    expect(await findings()).toEqual([]);
+    expect(await database.query('select state, refs from media_blobs')).toEqual([{ state: 'kept', refs: 3 }]);
+  });
+});
+
+describe('a message', () => {
+  it('that is not sent yet keeps its media, from deletion and from age', async () => {
+    const { id } = await media.take(workspaceId, { data: base64(newPng()) });
+    const message = await newMessage(id, 'queued');
+    await database.query(`update media set last_used_at = now() - interval '1 year'`);
+    await expect(media.delete(workspaceId, id)).rejects.toMatchObject({ status: 409, code: 'media.in_use' });
+    expect(await blobs.prune()).toBe(0);
+    await database.query(`update messages set status = 'sent' where id = $1`, [message]);
+    expect(await blobs.prune()).toBe(1);
+    await expect(media.get(workspaceId, id)).rejects.toMatchObject({ code: 'media.not_found' });
+  });
+
+  it('cannot be accepted with media that is gone', async () => {
+    const { id } = await media.take(workspaceId, { data: base64(newPng()) });
+    await media.delete(workspaceId, id);
+    await expect(newMessage(id)).rejects.toMatchObject({ driverError: { code: '23503' } });
+  });
+
+  it('takes what WhatsApp lets it carry', async () => {
+    const picture = await media.take(workspaceId, { data: base64(newPng()) });
+    media.assertSendable(picture, 'image');
+    media.assertSendable(picture, 'document');
+    expect(() => media.assertSendable(picture, 'video')).toThrow('image/png cannot be sent as video');
+    expect(() => media.assertSendable({ ...picture, size: 17 * 2 ** 20 }, 'image')).toThrow('16777216 bytes');
+  });
+});
+
+describe('the time that media is kept', () => {
+  it('counts from its last use', async () => {
+    const old = await media.take(workspaceId, { data: base64(newPng()) });
+    const used = await media.take(workspaceId, { data: base64(newPng()) });
+    await database.query(`update media set last_used_at = now() - interval '91 days'`);
+    await media.take(workspaceId, { mediaId: used.id });
+    expect(await blobs.prune()).toBe(1);
+    await expect(media.get(workspaceId, old.id)).rejects.toMatchObject({ status: 404 });
+    expect((await media.get(workspaceId, used.id)).id).toBe(used.id);
+    expect(await blobs.prune(null)).toBe(0);
+  });
+});
+
+describe('the limit of a workspace', () => {
+  it('holds, also for uploads at the same time', async () => {
+    await database.query('alter table workspaces add column if not exists max_storage_bytes bigint');
+    const files = Array.from({ length: 6 }, () => newPng());
+    await database.query('update workspaces set max_storage_bytes = $1', [files[0]!.length * 3]);
+    const outcomes = await Promise.allSettled(
+      files.map((bytes) => media.take(workspaceId, { data: base64(bytes) })),
+    );
+    expect(outcomes.filter(({ status }) => status === 'fulfilled')).toHaveLength(3);
+    for (const outcome of outcomes) {
+      if (outcome.status === 'rejected')
+        expect(outcome.reason).toMatchObject({ status: 413, code: 'workspace.storage_limit' });
+    }
+    await blobs.removeUnused();
+    expect(filesIn('files')).toHaveLength(3);
+  });
+});
+
+describe('what went wrong', () => {
+  it('is found: files that are missing, damaged, or belong to nothing', async () => {
+    const rows: Media[] = [];
+    for (let count = 0; count < 3; count += 1)
+      rows.push(await media.take(workspaceId, { data: base64(newPng()) }));
+    const pathOf = (index: number) => filesIn('files').find((path) => path.includes(rows[index]!.sha256))!;
+    writeFileSync(pathOf(1), 'short');
+    rmSync(pathOf(0));
+    const stray = join(dir, 'files', 'stray.bin');
+    writeFileSync(stray, 'x');
+    expect(await findings()).toEqual([
+      expect.objectContaining({ problem: 'missing', mediaIds: [rows[0]!.id] }),
+      expect.objectContaining({ problem: 'damaged', mediaIds: [rows[1]!.id] }),
+      { problem: 'stray', key: 'stray.bin', mediaIds: [] },
+    ]);
+    await expect(media.open(rows[0]!)).rejects.toMatchObject({ status: 500, code: 'media.blob_missing' });
+    await blobs.removeStray('stray.bin');
+    expect(filesIn('files')).not.toContain(stray);
+  });
+
+  it('and was left by a process that died goes after a day, not before', async () => {
+    await database.query('select write_media_blob($1, $2, 1)', [uuidv7(), randomBytes(32)]);
+    const left = join(dir, 'spool', 'left');
+    writeFileSync(left, 'half');
+    const spool = context.get(MediaSpool);
+    expect([await spool.removeAbandoned(), await blobs.removeUnused()]).toEqual([0, 0]);
+    await database.query(`update media_blobs set created_at = now() - interval '25 hours'`);
+    utimesSync(left, Date.now() / 1_000 - 90_000, Date.now() / 1_000 - 90_000);
+    expect([await spool.removeAbandoned(), await blobs.removeUnused()]).toEqual([1, 1]);
+  });
+});

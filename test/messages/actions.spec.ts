@@ -142,7 +142,7 @@ describe('what became of a message', () => {
     const { id, whatsappId } = await sent('first words');
     const changes: PageChange[] = [
       { kind: 'edited', whatsappId, at: now, text: 'better words' },
-      { kind: 'reaction', whatsappId, at: now, from: friend, emoji: '👍' },
+      { kind: 'reaction', whatsappId, at: now, from: { chatId: friend, alias: null }, emoji: '👍' },
       { kind: 'reaction', whatsappId, at: now, from: null, emoji: '🎉' },
       { kind: 'revoked', whatsappId, at: now },
     ];
@@ -155,8 +155,8 @@ describe('what became of a message', () => {
       editedAt: at,
       revokedAt: at,
       reactions: [
-        { from: '6281234567890', emoji: '👍', at },
-        { from: '6289', emoji: '🎉', at },
+        { from: '6281234567890', phone: '6281234567890', lid: null, emoji: '👍', at },
+        { from: '6289', phone: '6289', lid: null, emoji: '🎉', at },
       ],
     });
     const events = await told();
@@ -167,7 +167,13 @@ describe('what became of a message', () => {
       'message.revoked',
     ]);
     expect(events[0]!.data).toMatchObject({ id, text: 'better words', previousText: 'first words' });
-    expect(events[1]!.data.reaction).toEqual({ from: '6281234567890', emoji: '👍', at });
+    expect(events[1]!.data.reaction).toEqual({
+      from: '6281234567890',
+      phone: '6281234567890',
+      lid: null,
+      emoji: '👍',
+      at,
+    });
     expect(events.at(-1)!.data).toEqual(await show(id));
   });
 
@@ -177,7 +183,7 @@ describe('what became of a message', () => {
     const react = (emoji: string, at: number): PageChange => ({
       kind: 'reaction',
       whatsappId,
-      from: friend,
+      from: { chatId: friend, alias: null },
       emoji,
       at,
     });
@@ -191,7 +197,13 @@ describe('what became of a message', () => {
 
   it('is a nothing when a reaction is taken back that was never there, or the message is not known', async () => {
     const { whatsappId } = await sent('one');
-    const taken: PageChange = { kind: 'reaction', whatsappId, from: friend, emoji: '', at: now };
+    const taken: PageChange = {
+      kind: 'reaction',
+      whatsappId,
+      from: { chatId: friend, alias: null },
+      emoji: '',
+      at: now,
+    };
     await received.writeChanges(accountId, [taken, { kind: 'revoked', whatsappId: 'NOBODYS', at: now }]);
     expect(await told()).toEqual([]);
   });
@@ -201,7 +213,13 @@ describe('what became of a message', () => {
     const whatsappId = 'THEIRS';
     await received.writeChanges(accountId, [
       { kind: 'edited', whatsappId, at: 9e15, text: 'a\u0000b\ud800' },
-      { kind: 'reaction', whatsappId, at: NaN, from: friend, emoji: `\u0000${'x'.repeat(10_000)}` },
+      {
+        kind: 'reaction',
+        whatsappId,
+        at: NaN,
+        from: { chatId: friend, alias: null },
+        emoji: `\u0000${'x'.repeat(10_000)}`,
+      },
     ]);
     const { text, editedAt, reactions } = await show(id);
     expect(text).toBe('ab\ufffd');
@@ -380,15 +398,95 @@ describe('a message that was sent', () => {
   });
 });
 
+describe('a poll', () => {
+  const vote = (options: string[], at: number, from = friend): PageChange => ({
+    kind: 'vote',
+    whatsappId: 'POLL',
+    at,
+    from: { chatId: from, alias: from === friend ? '77@lid' : null },
+    options,
+  });
+
+  it('has the last vote of each person, whatever the order in which votes come', async () => {
+    const id = await incoming('POLL');
+    await received.writeChanges(accountId, [vote(['A'], now - 3_000), vote(['B'], now - 1_000)]);
+    await received.writeChanges(accountId, [
+      vote(['C'], now - 2_000),
+      vote(['B'], now),
+      vote(['A'], now, '6287@c.us'),
+    ]);
+    expect((await show(id)).votes).toEqual([
+      {
+        from: '6281234567890',
+        phone: '6281234567890',
+        lid: '77@lid',
+        options: ['B'],
+        at: expect.any(String),
+      },
+      { from: '6287', phone: '6287', lid: null, options: ['A'], at: expect.any(String) },
+    ]);
+    await received.writeChanges(accountId, [vote([], now + 1)]);
+    await received.writeChanges(accountId, [vote(['A'], now - 500)]);
+    expect((await show(id)).votes.map(({ from }) => from)).toEqual(['6287']);
+    const votes = (await told()).filter(({ type }) => type === 'message.poll_vote');
+    expect(votes.map(({ data }) => data.vote.options)).toEqual([['A'], ['B'], ['A'], []]);
+  });
+});
+
 describe('the migration', () => {
   it('writes events of the shape that the API answers', async () => {
     const { id, whatsappId } = await sent('one');
     await received.writeChanges(accountId, [
-      { kind: 'reaction', whatsappId, at: now, from: friend, emoji: '👍' },
+      { kind: 'reaction', whatsappId, at: now, from: { chatId: friend, alias: null }, emoji: '👍' },
     ]);
     const [{ data }] = await database.query(`select message_json(m) as data from messages m where id = $1`, [
       id,
     ]);
     expect(data).toEqual(await show(id));
+  });
+
+  it('and so of every kind of content', async () => {
+    const account = { id: accountId } as Parameters<ReceivedService['storeIncoming']>[0];
+    const base = { chatId: '120363000000000000@g.us', from: '77@lid', fromAlias: '62877@c.us', text: '' };
+    await received.storeIncoming(account, [
+      {
+        ...base,
+        whatsappId: 'PLACE',
+        type: 'location',
+        location: { latitude: 1, longitude: 2, description: 'Home\nA street' },
+        mentions: ['6281@c.us'],
+        quoted: 'NOBODYS',
+      },
+      {
+        ...base,
+        whatsappId: 'CARD',
+        type: 'vcard',
+        vcards: ['BEGIN:VCARD\nFN:Siti\u0000\nTEL;waid=6281:+62 81\nEND:VCARD'],
+      },
+      { ...base, whatsappId: 'ORDER', type: 'order' },
+      { ...base, whatsappId: 'NOTICE', type: 'e2e_notification' },
+      { ...base, whatsappId: 'ONCE', type: 'image' },
+    ]);
+    const rows = await database.query(
+      `select m.id, message_json(m) as data from messages m where account_id = $1 order by id`,
+      [accountId],
+    );
+    for (const { id, data } of rows) expect(data).toEqual(await show(id));
+    const participant = { phone: '62877', lid: '77@lid' };
+    expect(rows.map(({ data }: { data: object }) => data)).toMatchObject([
+      {
+        type: 'location',
+        from: '120363000000000000@g.us',
+        participant,
+        text: null,
+        location: { latitude: 1, longitude: 2, name: 'Home', address: 'A street' },
+        mentions: ['6281'],
+        replyTo: null,
+        quotedWhatsappId: 'NOBODYS',
+      },
+      { type: 'contact', contact: [{ name: 'Siti', phone: '6281', organization: null }] },
+      { type: 'unsupported', whatsappType: 'order' },
+      { type: 'image', media: { mediaId: null, error: { code: 'media.unavailable' } } },
+    ]);
   });
 });

@@ -76,6 +76,44 @@ describe('the configuration', () => {
   });
 });
 
+describe('who is trusted', () => {
+  it('is nobody but this machine unless it says so', () => {
+    const { http } = loadConfig({ ...secrets });
+    expect(http).toMatchObject({ trustedProxies: ['loopback'], corsOrigins: [], docsAccess: 'admin' });
+    expect(loadConfig({ ...secrets, TRUSTED_PROXIES: '' }).http.trustedProxies).toEqual([]);
+    expect(loadConfig({ ...secrets, NODE_ENV: 'development' }).http.docsAccess).toBe('public');
+    expect(loadConfig({ ...secrets, NODE_ENV: 'development', DOCS_ACCESS: 'admin' }).http.docsAccess).toBe(
+      'admin',
+    );
+  });
+
+  it('is listed with commas', () => {
+    const lists = {
+      TRUSTED_PROXIES: 'loopback, 10.0.0.0/8,2001:db8::/32, 192.0.2.1',
+      CORS_ORIGINS: 'https://app.example.com, http://localhost:5173',
+    };
+    const { http } = loadConfig({ ...secrets, ...lists });
+    expect(http.trustedProxies).toEqual(['loopback', '10.0.0.0/8', '2001:db8::/32', '192.0.2.1']);
+    expect(http.corsOrigins).toEqual(['https://app.example.com', 'http://localhost:5173']);
+  });
+
+  it.each([
+    ['TRUSTED_PROXIES', 'true'],
+    ['TRUSTED_PROXIES', '10.0.0.0/33'],
+    ['TRUSTED_PROXIES', '0.0.0.0/0'],
+    ['TRUSTED_PROXIES', '10.0.0.0/8/8'],
+    ['CORS_ORIGINS', '*'],
+    ['CORS_ORIGINS', 'https://app.example.com/'],
+    ['CORS_ORIGINS', 'app.example.com'],
+    ['CORS_ORIGINS', 'null'],
+    ['METRICS_TOKEN', 'short'],
+    ['RATE_LIMIT_PER_KEY', '-1'],
+    ['HEADERS_TIMEOUT_MS', '400000'],
+  ])('%s cannot be %s', (name, value) => {
+    expect(() => loadConfig({ ...secrets, [name]: value })).toThrow(name);
+  });
+});
+
 describe("a server's name", () => {
   const nameless = { ...secrets, SERVER_ID: undefined };
   let varDir: string;

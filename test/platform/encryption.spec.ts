@@ -1,6 +1,13 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { decrypt, DecryptionFailed, encrypt, encryptionKey } from '../../src/platform/encryption.js';
+import {
+  decrypt,
+  DecryptionFailed,
+  encrypt,
+  encryptionKey,
+  encryptionKeys,
+  writtenWith,
+} from '../../src/platform/encryption.js';
 
 const appKey = 'MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=';
 const key = encryptionKey(appKey, 'test');
@@ -11,7 +18,7 @@ describe('encryption', () => {
     fc.assert(
       fc.property(bytes, fc.string(), (plain, context) => {
         const encrypted = encrypt(key, plain, context);
-        expect(encrypted).toHaveLength(plain.length + 29);
+        expect(encrypted).toHaveLength(plain.length + 33);
         expect(decrypt(key, encrypted, context)).toEqual(plain);
       }),
     );
@@ -47,6 +54,17 @@ describe('encryption', () => {
     const encrypted = encrypt(key, Buffer.from('credentials'), 'account 1');
     const other = encryptionKey(appKey, 'another');
     expect(() => decrypt(other, encrypted, 'account 1')).toThrow(DecryptionFailed);
+  });
+
+  it('reads with an earlier APP_KEY too, and writes with the present one', () => {
+    const old = encrypt(key, Buffer.from('credentials'), 'account 1');
+    const config = { appKey: appKey.toLowerCase(), appPreviousKeys: [appKey.toUpperCase(), appKey] };
+    const keys = encryptionKeys(config, 'test');
+    expect(decrypt(keys, old, 'account 1').toString()).toBe('credentials');
+    const anew = encrypt(keys[0]!, Buffer.from('credentials'), 'account 1');
+    expect(() => decrypt(key, anew, 'account 1')).toThrow(/APP_PREVIOUS_KEYS/);
+    expect(anew.subarray(0, 5)).toEqual(writtenWith(keys[0]!));
+    expect(old.subarray(0, 5)).toEqual(writtenWith(key));
   });
 
   it('never encrypts the same into the same', () => {

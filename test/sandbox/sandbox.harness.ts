@@ -7,6 +7,7 @@ import { NestFactory } from '@nestjs/core';
 import type { INestApplication } from '@nestjs/common';
 import wwebjs, { type Client as ClientType, type Message } from 'whatsapp-web.js';
 import { SandboxController, SandboxPhonesController } from '../../src/sandbox/sandbox.controller.js';
+import { SandboxGroupsController } from '../../src/sandbox/sandbox.groups.controller.js';
 import type { LedgerEntry } from '../../src/sandbox/sandbox.ledger.js';
 import { SandboxModule } from '../../src/sandbox/sandbox.module.js';
 import { SandboxServer } from '../../src/sandbox/sandbox.server.js';
@@ -65,7 +66,7 @@ export class SandboxHarness {
     const root = {
       module: class Root {},
       imports: [SandboxModule.forRoot(options)],
-      controllers: [SandboxController, SandboxPhonesController],
+      controllers: [SandboxController, SandboxPhonesController, SandboxGroupsController],
     };
     this.app = await NestFactory.create(root, { logger: ['error'] });
     this.app.useGlobalPipes(

@@ -65,8 +65,8 @@ describe('the simulated network', () => {
     const bob = await before.phones.create(undefined, 'Bob');
     const link = { phone: alice.phone, secret: 'c2VjcmV0', noisePublicKey: 'x', device: 'test' };
     const credential = await before.phones.link(link);
-    await before.delivery.write(bob.phone, alice.phone, 'first');
-    await before.delivery.write(bob.phone, alice.phone, 'second');
+    await before.delivery.write(bob.phone, alice.phone, { type: 'text', text: 'first' });
+    await before.delivery.write(bob.phone, alice.phone, { type: 'text', text: 'second' });
     await before.close();
     // Killed after the ledger was written and before the outbox was, with half a line of the next message.
     const outbox = await readFile(join(dir, 'outbox.ndjson'), 'utf8');
@@ -88,7 +88,9 @@ describe('the simulated network', () => {
     const network = await SandboxNetwork.open(dir, silent);
     const [a, b] = [await network.phones.create(), await network.phones.create()];
     await Promise.all(
-      Array.from({ length: 700 }, (_, i) => network.delivery.write(a.phone, b.phone, `text ${i}`)),
+      Array.from({ length: 700 }, (_, i) =>
+        network.delivery.write(a.phone, b.phone, { type: 'text', text: `text ${i}` }),
+      ),
     );
     for (const since of [0, 1, 255, 256, 257, 699, 700, 5000]) {
       const chunks: Buffer[] = [];

@@ -41,9 +41,11 @@ let count = 0;
 
 function send(options: Partial<PageSend> = {}) {
   count += 1;
-  return session.sendText({
+  return session.send({
     chatId: `${friend}@c.us`,
-    text: `text ${count}`,
+    content: { type: 'text', text: `text ${count}` },
+    quoted: null,
+    mentions: [],
     whatsappId: `3EB0${String(count).padStart(18, '0')}`,
     thorough: false,
     lookOnly: false,

@@ -556,26 +556,6 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/v1/accounts/{id}/numbers/{phone}": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * Whether a phone number has WhatsApp.
-         * @description Needs a key with the role viewer or more, or the admin key.
-         */
-        get: operations["accounts.number"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
     "/api/v1/messages": {
         parameters: {
             query?: never;
@@ -688,6 +668,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/messages/{id}/media": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Downloads the media of an incoming message again, where that failed.
+         * @description Needs a key with the role sender or more, or the admin key.
+         */
+        post: operations["messages.downloadMedia"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/messages/{id}/resend": {
         parameters: {
             query?: never;
@@ -702,6 +702,411 @@ export interface paths {
          * @description Needs a key with the role sender or more, or the admin key.
          */
         post: operations["messages.resend"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/media": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Lists media, uploaded, downloaded and received, newest first.
+         * @description Needs a key with the role viewer or more, or the admin key.
+         */
+        get: operations["media.list"];
+        put?: never;
+        /**
+         * Uploads a file, to be sent with `media: {mediaId}`. Its type is what its bytes say; the same file under the same name is the
+         *     same media.
+         * @description Needs a key with the role sender or more, or the admin key.
+         */
+        post: operations["media.upload"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/media/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The file itself, with its type, as something to save. `Range` asks for a part of it, `If-None-Match` whether it has changed.
+         * @description Needs a key with the role viewer or more, or the admin key.
+         */
+        get: operations["media.get"];
+        put?: never;
+        post?: never;
+        /**
+         * Deletes a file. Messages that were sent with it stay as they are.
+         * @description Needs a key with the role sender or more, or the admin key.
+         */
+        delete: operations["media.delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/accounts/{id}/numbers/{phone}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Whether a phone number, in any usual notation, has WhatsApp. The answer is up to ten minutes old.
+         * @description Needs a key with the role viewer or more, or the admin key.
+         */
+        get: operations["chats.number"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/accounts/{id}/chats": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The chats, the latest first. A chat that moves to the top between two pages is on neither or on the first.
+         * @description Needs a key with the role viewer or more, or the admin key.
+         */
+        get: operations["chats.list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/accounts/{id}/chats/{chatId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /**
+         * Archives, pins or mutes a chat, on all devices of the account.
+         * @description Needs a key with the role sender or more, or the admin key.
+         */
+        patch: operations["chats.update"];
+        trace?: never;
+    };
+    "/api/v1/accounts/{id}/chats/{chatId}/read": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Marks a chat as read, which whoever wrote the messages sees.
+         * @description Needs a key with the role sender or more, or the admin key.
+         */
+        post: operations["chats.markRead"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/accounts/{id}/chats/{chatId}/state": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Shows the other side "typing…" or "recording…", for 25 seconds unless it is stopped.
+         * @description Needs a key with the role sender or more, or the admin key.
+         */
+        post: operations["chats.showState"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/accounts/{id}/chats/{chatId}/messages": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * A chat's messages as WhatsApp has them, the newest first.
+         * @description Needs a key with the role viewer or more, or the admin key.
+         */
+        get: operations["chats.history"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/accounts/{id}/contacts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The people whom the account's WhatsApp knows, in the order of their ids.
+         * @description Needs a key with the role viewer or more, or the admin key.
+         */
+        get: operations["chats.contacts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/accounts/{id}/contacts/{contactId}/picture": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The profile picture of a person.
+         * @description Needs a key with the role viewer or more, or the admin key.
+         */
+        get: operations["chats.picture"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/accounts/{id}/groups": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The groups that the account is in, in the order of their ids.
+         * @description Needs a key with the role viewer or more, or the admin key.
+         */
+        get: operations["groups.list"];
+        put?: never;
+        /**
+         * Makes a group. Who cannot be added is not in it; `results` says why.
+         * @description Needs a key with the role owner or more, or the admin key.
+         */
+        post: operations["groups.create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/accounts/{id}/groups/join": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Joins a group by an invite; the account may be in it already.
+         * @description Needs a key with the role owner or more, or the admin key.
+         */
+        post: operations["groups.join"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/accounts/{id}/groups/{groupId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * A group with its participants. The invite is shown to owners' keys alone.
+         * @description Needs a key with the role viewer or more, or the admin key.
+         */
+        get: operations["groups.get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /**
+         * Changes subject, description and settings; what is left out stays.
+         * @description Needs a key with the role owner or more, or the admin key.
+         */
+        patch: operations["groups.update"];
+        trace?: never;
+    };
+    "/api/v1/accounts/{id}/groups/{groupId}/participants": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Adds participants. Each has a result of its own.
+         * @description Needs a key with the role owner or more, or the admin key.
+         */
+        post: operations["groups.add"];
+        /**
+         * Removes participants. Each has a result of its own.
+         * @description Needs a key with the role owner or more, or the admin key.
+         */
+        delete: operations["groups.remove"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/accounts/{id}/groups/{groupId}/participants/promote": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Makes participants admins.
+         * @description Needs a key with the role owner or more, or the admin key.
+         */
+        post: operations["groups.promote"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/accounts/{id}/groups/{groupId}/participants/demote": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Takes admins' rights back.
+         * @description Needs a key with the role owner or more, or the admin key.
+         */
+        post: operations["groups.demote"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/accounts/{id}/groups/{groupId}/invite": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The invite: whoever has it can join. Only for owners' keys, and where the account is an admin.
+         * @description Needs a key with the role owner or more, or the admin key.
+         */
+        get: operations["groups.invite"];
+        put?: never;
+        post?: never;
+        /**
+         * Makes the invite useless; the answer is the new one.
+         * @description Needs a key with the role owner or more, or the admin key.
+         */
+        delete: operations["groups.resetInvite"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/accounts/{id}/groups/{groupId}/leave": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Leaves a group.
+         * @description Needs a key with the role owner or more, or the admin key.
+         */
+        post: operations["groups.leave"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/accounts/{id}/groups/{groupId}/picture": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The picture of a group.
+         * @description Needs a key with the role viewer or more, or the admin key.
+         */
+        get: operations["groups.picture"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1120,7 +1525,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The audit log of servers, instances and assignments, newest first.
+         * The log of servers, instances and assignments; with `type=audit` of who changed what through the API. Newest first.
          * @description Needs the admin key.
          */
         get: operations["logs.listLogs"];
@@ -1851,25 +2256,112 @@ export interface components {
         };
         /**
          * @example {
-         *       "phone": "6281234567890",
-         *       "registered": true,
-         *       "chatId": "6281234567890@c.us"
+         *       "name": "name",
+         *       "phone": "+6281234567890",
+         *       "organization": "Toko Maju"
          *     }
          */
-        NumberResponse: {
+        ContactDto: {
+            name: string;
+            /** @example +6281234567890 */
             phone: string;
-            registered: boolean;
-            chatId: string | null;
+            /** @example Toko Maju */
+            organization?: string;
+        };
+        /**
+         * @example {
+         *       "url": "https://example.com/invoice.pdf",
+         *       "mimetype": "application/pdf",
+         *       "filename": "invoice.pdf"
+         *     }
+         */
+        MediaSourceDto: {
+            /**
+             * Format: uri
+             * @description Where it is downloaded from, now. Its server must answer 200, without a redirect, at a public address.
+             * @example https://example.com/invoice.pdf
+             */
+            url?: string;
+            /** @description The file itself, as base64. For what is larger than a few megabytes use `POST /media` and `mediaId`. */
+            data?: string;
+            /**
+             * Format: uuid
+             * @description A file that was uploaded with `POST /media`, or that came with a message.
+             */
+            mediaId?: string;
+            /**
+             * @description With `data` or `url`: what it is. The bytes have the last word.
+             * @example application/pdf
+             */
+            mimetype?: string;
+            /**
+             * @description With `data` or `url`: its name, which the recipient of a document sees.
+             * @example invoice.pdf
+             */
+            filename?: string;
+            /** @description The text below an image, a video or a document. */
+            caption?: string;
+        };
+        /**
+         * @example {
+         *       "latitude": -6.1754,
+         *       "longitude": 106.8272,
+         *       "name": "Monas",
+         *       "address": "Gambir, Jakarta"
+         *     }
+         */
+        LocationDto: {
+            /** @example -6.1754 */
+            latitude: number;
+            /** @example 106.8272 */
+            longitude: number;
+            /** @example Monas */
+            name?: string;
+            /** @example Gambir, Jakarta */
+            address?: string;
+        };
+        /**
+         * @example {
+         *       "question": "question",
+         *       "options": [
+         *         "Morning",
+         *         "Evening"
+         *       ]
+         *     }
+         */
+        PollDto: {
+            question: string;
+            /**
+             * @description 2 to 12, all different.
+             * @example [
+             *       "Morning",
+             *       "Evening"
+             *     ]
+             */
+            options: string[];
+            /**
+             * @description Whether somebody may choose several.
+             * @default false
+             */
+            multiple?: Record<string, never>;
         };
         /**
          * @example {
          *       "text": "Your parcel is on its way.",
-         *       "to": "+6281234567890"
+         *       "to": "+6281234567890",
+         *       "mentions": [
+         *         "+6281234567890"
+         *       ]
          *     }
          */
         SendMessageDto: {
-            /** @example Your parcel is on its way. */
-            text: string;
+            /**
+             * @description For `text`.
+             * @example Your parcel is on its way.
+             */
+            text?: string;
+            /** @description For `contact`: one, or a list. */
+            contact?: components["schemas"]["ContactDto"] | components["schemas"]["ContactDto"][];
             /**
              * Format: uuid
              * @description The account that sends; without it one that is ready, the one that last wrote to this recipient first.
@@ -1881,10 +2373,29 @@ export interface components {
              */
             to: string;
             /**
+             * @description What is sent. Each type has its own fields: `text`, `media`, `location`, `contact` or `poll`.
              * @default text
              * @enum {string}
              */
-            type?: "text";
+            type?: "audio" | "contact" | "document" | "image" | "location" | "poll" | "sticker" | "text" | "video" | "voice";
+            /** @description For `image`, `video`, `audio`, `voice`, `document` and `sticker`. */
+            media?: components["schemas"]["MediaSourceDto"];
+            /** @description For `location`. */
+            location?: components["schemas"]["LocationDto"];
+            /** @description For `poll`. */
+            poll?: components["schemas"]["PollDto"];
+            /**
+             * Format: uuid
+             * @description The id of the message that this one answers: of the same account, in the same chat.
+             */
+            replyTo?: string;
+            /**
+             * @description Whom the text or the caption mentions: phone numbers or chat ids. The text has each as `@` and its digits.
+             * @example [
+             *       "+6281234567890"
+             *     ]
+             */
+            mentions?: string[];
             /**
              * @default normal
              * @enum {string}
@@ -1907,6 +2418,116 @@ export interface components {
         };
         /**
          * @example {
+         *       "code": "media.too_large",
+         *       "message": "message"
+         *     }
+         */
+        MediaError: {
+            /** @example media.too_large */
+            code: string;
+            message: string;
+        };
+        /**
+         * @example {
+         *       "mediaId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+         *       "mimetype": "mimetype",
+         *       "size": 1,
+         *       "filename": "filename",
+         *       "sha256": "sha256",
+         *       "error": {
+         *         "code": "media.too_large",
+         *         "message": "message"
+         *       }
+         *     }
+         */
+        MessageMedia: {
+            /** @description Under which `GET /media/:id` has it; null when it could not be downloaded, see `error`. */
+            mediaId: string | null;
+            mimetype: string;
+            /** @description In bytes; null as long as nobody knows. */
+            size: number | null;
+            filename: string | null;
+            /** @description Of the bytes, in hexadecimal digits. */
+            sha256: string | null;
+            /** @description Why the file of an incoming message is not there. `POST /messages/:id/media` tries again. */
+            error: components["schemas"]["MediaError"] | null;
+        };
+        /**
+         * @example {
+         *       "latitude": 1,
+         *       "longitude": 1,
+         *       "name": "name",
+         *       "address": "address"
+         *     }
+         */
+        MessageLocation: {
+            latitude: number;
+            longitude: number;
+            name: string | null;
+            address: string | null;
+        };
+        /**
+         * @example {
+         *       "name": "name",
+         *       "phone": "6281234567890",
+         *       "organization": "organization"
+         *     }
+         */
+        MessageContact: {
+            name: string;
+            /** @description Digits with country code; null when the card has none. */
+            phone: string | null;
+            organization: string | null;
+        };
+        /**
+         * @example {
+         *       "question": "question",
+         *       "options": [
+         *         "options"
+         *       ],
+         *       "multiple": true
+         *     }
+         */
+        MessagePoll: {
+            question: string;
+            options: string[];
+            multiple: boolean;
+        };
+        /**
+         * @example {
+         *       "from": "6289876543210",
+         *       "options": [
+         *         "options"
+         *       ],
+         *       "at": "at",
+         *       "phone": "6281234567890",
+         *       "lid": "219283746554321@lid"
+         *     }
+         */
+        MessageVote: {
+            /** @description The phone number's digits, or the chat id of a hidden number. */
+            from: string;
+            options: string[];
+            at: string;
+            /** @description Digits with country code. */
+            phone: string | null;
+            /** @description The hidden number, a chat id that ends in @lid. */
+            lid: string | null;
+        };
+        /**
+         * @example {
+         *       "phone": "6281234567890",
+         *       "lid": "219283746554321@lid"
+         *     }
+         */
+        MessagePerson: {
+            /** @description Digits with country code. */
+            phone: string | null;
+            /** @description The hidden number, a chat id that ends in @lid. */
+            lid: string | null;
+        };
+        /**
+         * @example {
          *       "code": "code",
          *       "message": "message"
          *     }
@@ -1917,12 +2538,18 @@ export interface components {
         };
         /**
          * @example {
+         *       "phone": "6281234567890",
+         *       "lid": "219283746554321@lid",
          *       "from": "6289876543210",
          *       "emoji": "emoji",
          *       "at": "at"
          *     }
          */
         MessageReaction: {
+            /** @description Digits with country code. */
+            phone: string | null;
+            /** @description The hidden number, a chat id that ends in @lid. */
+            lid: string | null;
             /** @description The phone number's digits, or the chat id of a hidden number. */
             from: string;
             emoji: string;
@@ -1939,7 +2566,55 @@ export interface components {
          *       "to": "6281234567890",
          *       "from": "6289876543210",
          *       "text": "text",
-         *       "media": {},
+         *       "media": {
+         *         "mediaId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+         *         "mimetype": "mimetype",
+         *         "size": 1,
+         *         "filename": "filename",
+         *         "sha256": "sha256",
+         *         "error": {
+         *           "code": "media.too_large",
+         *           "message": "message"
+         *         }
+         *       },
+         *       "location": {
+         *         "latitude": 1,
+         *         "longitude": 1,
+         *         "name": "name",
+         *         "address": "address"
+         *       },
+         *       "contact": [
+         *         {
+         *           "name": "name",
+         *           "phone": "6281234567890",
+         *           "organization": "organization"
+         *         }
+         *       ],
+         *       "poll": {
+         *         "question": "question",
+         *         "options": [
+         *           "options"
+         *         ],
+         *         "multiple": true
+         *       },
+         *       "votes": [
+         *         {
+         *           "from": "6289876543210",
+         *           "options": [
+         *             "options"
+         *           ],
+         *           "at": "at",
+         *           "phone": "6281234567890",
+         *           "lid": "219283746554321@lid"
+         *         }
+         *       ],
+         *       "mentions": [
+         *         "mentions"
+         *       ],
+         *       "participant": {
+         *         "phone": "6281234567890",
+         *         "lid": "219283746554321@lid"
+         *       },
          *       "status": "cancelled",
          *       "error": {
          *         "code": "code",
@@ -1949,6 +2624,8 @@ export interface components {
          *       "whatsappId": "3EB0F1A2B3C4D5E6F708",
          *       "campaignId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
          *       "replyTo": "replyTo",
+         *       "quotedWhatsappId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+         *       "whatsappType": "whatsappType",
          *       "metadata": {},
          *       "createdAt": "2026-11-25T10:00:00.000Z",
          *       "scheduledFor": "2026-11-25T10:00:00.000Z",
@@ -1960,6 +2637,8 @@ export interface components {
          *       "revokedAt": "2026-11-25T10:00:00.000Z",
          *       "reactions": [
          *         {
+         *           "phone": "6281234567890",
+         *           "lid": "219283746554321@lid",
          *           "from": "6289876543210",
          *           "emoji": "emoji",
          *           "at": "at"
@@ -1975,20 +2654,35 @@ export interface components {
             direction: "incoming" | "outgoing";
             /** @enum {string} */
             priority: "campaign" | "high" | "normal" | "urgent";
+            /** @description One of those that can be sent, or `unsupported`: then `whatsappType` is WhatsApp's own name for it. */
             type: string;
             to: string;
+            /** @description The phone number's digits, or the chat id of a hidden number or of a group: to write there is to answer. */
             from: string | null;
+            /** @description Of media its caption. */
             text: string | null;
-            media: {
-                [key: string]: unknown;
-            } | null;
+            media: components["schemas"]["MessageMedia"] | null;
+            location: components["schemas"]["MessageLocation"] | null;
+            contact: components["schemas"]["MessageContact"][] | null;
+            poll: components["schemas"]["MessagePoll"] | null;
+            /** @description What people chose in a poll, the last choice of each. */
+            votes: components["schemas"]["MessageVote"][];
+            /** @description Phone numbers' digits, or chat ids of hidden numbers. */
+            mentions: string[] | null;
+            /** @description Who wrote an incoming message: in a group somebody else than `from`. */
+            participant: components["schemas"]["MessagePerson"] | null;
             /** @enum {string} */
             status: "cancelled" | "delivered" | "expired" | "failed" | "played" | "queued" | "read" | "received" | "scheduled" | "sending" | "sent" | "unknown";
             error: components["schemas"]["MessageError"] | null;
             attempts: number;
             whatsappId: string;
             campaignId: string | null;
+            /** @description The id of the message that this one answers; null also when Flotilla does not have that one. */
             replyTo: string | null;
+            /** @description Of an incoming message that answers another: that one's WhatsApp id. */
+            quotedWhatsappId: string | null;
+            /** @description WhatsApp's own name of the type of a message that is `unsupported`. */
+            whatsappType: string | null;
             metadata: {
                 [key: string]: unknown;
             };
@@ -2095,6 +2789,466 @@ export interface components {
              * @example 👍
              */
             emoji: string;
+        };
+        /**
+         * @example {
+         *       "mediaId": "019a1b2c-3d4e-7f00-8000-0123456789ab",
+         *       "mimetype": "image/jpeg",
+         *       "size": 48213,
+         *       "sha256": "sha256",
+         *       "filename": "parcel.jpg",
+         *       "source": "data",
+         *       "createdAt": "2026-11-25T10:00:00.000Z",
+         *       "lastUsedAt": "2026-11-25T10:00:00.000Z"
+         *     }
+         */
+        MediaResponse: {
+            /** @example 019a1b2c-3d4e-7f00-8000-0123456789ab */
+            mediaId: string;
+            /**
+             * @description What the file is by its bytes.
+             * @example image/jpeg
+             */
+            mimetype: string;
+            /**
+             * @description In bytes.
+             * @example 48213
+             */
+            size: number;
+            /** @description Of its content, in hexadecimal. */
+            sha256: string;
+            /** @example parcel.jpg */
+            filename: string | null;
+            /**
+             * @description How it came: uploaded, downloaded from a URL of a message, in the body of a message, or received.
+             * @enum {string}
+             */
+            source: "data" | "incoming" | "upload" | "url";
+            /** Format: date-time */
+            createdAt: string;
+            /**
+             * Format: date-time
+             * @description When it was last taken for a message; it is kept for a time after that.
+             */
+            lastUsedAt: string;
+        };
+        /**
+         * @example {
+         *       "phone": "6281234567890",
+         *       "registered": true,
+         *       "chatId": "6281234567890@c.us",
+         *       "lid": "219283746554321@lid"
+         *     }
+         */
+        NumberResponse: {
+            /** @example 6281234567890 */
+            phone: string;
+            registered: boolean;
+            /**
+             * @description What `to` of a message takes; null when the number has no WhatsApp.
+             * @example 6281234567890@c.us
+             */
+            chatId: string | null;
+            lid: string | null;
+        };
+        /**
+         * @example {
+         *       "id": "6281234567890@c.us",
+         *       "name": "name",
+         *       "isGroup": true,
+         *       "unreadCount": 1,
+         *       "lastMessageAt": "2026-11-25T10:00:00.000Z",
+         *       "archived": true,
+         *       "pinned": true,
+         *       "muted": true,
+         *       "phone": 6281234567890,
+         *       "lid": "10987654321826@lid"
+         *     }
+         */
+        ChatResponse: {
+            /** @example 6281234567890@c.us */
+            id: string;
+            /** @description The group's subject, or the person's name as this account sees it. */
+            name: string | null;
+            isGroup: boolean;
+            unreadCount: number;
+            /** Format: date-time */
+            lastMessageAt: string | null;
+            archived: boolean;
+            pinned: boolean;
+            muted: boolean;
+            /**
+             * @description The number's digits.
+             * @example 6281234567890
+             */
+            phone: string | null;
+            /**
+             * @description The anonymous id, which stays when the number changes.
+             * @example 10987654321826@lid
+             */
+            lid: string | null;
+        };
+        /** @example {} */
+        UpdateChatDto: {
+            archived?: boolean;
+            /** @description WhatsApp lets three chats be pinned. */
+            pinned?: boolean;
+            /** @description For ever, until it is false again. */
+            muted?: boolean;
+        };
+        /** @example {} */
+        ShowStateDto: {
+            /**
+             * @default typing
+             * @enum {string}
+             */
+            state?: "recording" | "stop" | "typing";
+        };
+        /**
+         * @example {
+         *       "phone": 6281234567890,
+         *       "lid": "10987654321826@lid"
+         *     }
+         */
+        Person: {
+            /**
+             * @description The number's digits.
+             * @example 6281234567890
+             */
+            phone: string | null;
+            /**
+             * @description The anonymous id, which stays when the number changes.
+             * @example 10987654321826@lid
+             */
+            lid: string | null;
+        };
+        /**
+         * @example {
+         *       "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+         *       "whatsappId": "3EB0F1A2B3C4D5E6F708",
+         *       "chatId": "6281234567890@c.us",
+         *       "direction": "incoming",
+         *       "type": "type",
+         *       "from": {
+         *         "phone": 6281234567890,
+         *         "lid": "10987654321826@lid"
+         *       },
+         *       "text": "text",
+         *       "status": "delivered",
+         *       "replyToWhatsappId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+         *       "createdAt": "2026-11-25T10:00:00.000Z",
+         *       "editedAt": "2026-11-25T10:00:00.000Z"
+         *     }
+         */
+        HistoryMessage: {
+            /** @description The message's id here, where it is one of `/messages`; older ones are only in WhatsApp. */
+            id: string | null;
+            whatsappId: string;
+            chatId: string;
+            /** @enum {string} */
+            direction: "incoming" | "outgoing";
+            /** @description As of a message of `/messages`, or WhatsApp's own word for what is none of these; `revoked` when it was deleted. */
+            type: string;
+            /** @description Who wrote it. */
+            from: components["schemas"]["Person"];
+            text: string | null;
+            /** @enum {string} */
+            status: "delivered" | "failed" | "played" | "read" | "received" | "sending" | "sent";
+            /** @description The WhatsApp id of the message that it answers. */
+            replyToWhatsappId: string | null;
+            /** Format: date-time */
+            createdAt: string;
+            /** Format: date-time */
+            editedAt: string | null;
+        };
+        /**
+         * @example {
+         *       "phone": 6281234567890,
+         *       "lid": "10987654321826@lid",
+         *       "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+         *       "name": "name",
+         *       "pushname": "pushname",
+         *       "isBusiness": true,
+         *       "isMyContact": true,
+         *       "isBlocked": true
+         *     }
+         */
+        ContactResponse: {
+            /**
+             * @description The number's digits.
+             * @example 6281234567890
+             */
+            phone: string | null;
+            /**
+             * @description The anonymous id, which stays when the number changes.
+             * @example 10987654321826@lid
+             */
+            lid: string | null;
+            id: string;
+            /** @description From the address book of the account's phone. */
+            name: string | null;
+            /** @description How they call themselves. */
+            pushname: string | null;
+            isBusiness: boolean;
+            /** @description Whether they are in the address book of the account's phone. */
+            isMyContact: boolean;
+            isBlocked: boolean;
+        };
+        /**
+         * @example {
+         *       "id": "120363012345678901@g.us",
+         *       "subject": "subject",
+         *       "participantCount": 1,
+         *       "isAdmin": true
+         *     }
+         */
+        GroupSummary: {
+            /** @example 120363012345678901@g.us */
+            id: string;
+            subject: string;
+            participantCount: number;
+            /** @description Whether the account is one of its admins. */
+            isAdmin: boolean;
+        };
+        /**
+         * @example {
+         *       "subject": "Choir",
+         *       "participants": [
+         *         "+6281234567890"
+         *       ]
+         *     }
+         */
+        CreateGroupDto: {
+            /** @example Choir */
+            subject: string;
+            /**
+             * @description Phone numbers in any usual notation, or chat ids.
+             * @example [
+             *       "+6281234567890"
+             *     ]
+             */
+            participants: string[];
+        };
+        /**
+         * @example {
+         *       "phone": 6281234567890,
+         *       "lid": "10987654321826@lid",
+         *       "participant": "participant",
+         *       "status": "already_member"
+         *     }
+         */
+        ParticipantResult: {
+            /**
+             * @description The number's digits.
+             * @example 6281234567890
+             */
+            phone: string | null;
+            /**
+             * @description The anonymous id, which stays when the number changes.
+             * @example 10987654321826@lid
+             */
+            lid: string | null;
+            /** @description As it was asked for. */
+            participant: string;
+            /**
+             * @description `needs_invite`: the person lets nobody add them; send the invite link. `not_member`: there is nobody to remove, promote or
+             *     demote.
+             * @enum {string}
+             */
+            status: "already_member" | "done" | "failed" | "group_full" | "needs_invite" | "not_member" | "not_registered" | "recently_left";
+        };
+        /**
+         * @example {
+         *       "phone": 6281234567890,
+         *       "lid": "10987654321826@lid",
+         *       "isAdmin": true,
+         *       "isSuperAdmin": true
+         *     }
+         */
+        GroupParticipant: {
+            /**
+             * @description The number's digits.
+             * @example 6281234567890
+             */
+            phone: string | null;
+            /**
+             * @description The anonymous id, which stays when the number changes.
+             * @example 10987654321826@lid
+             */
+            lid: string | null;
+            isAdmin: boolean;
+            /** @description Who made the group. */
+            isSuperAdmin: boolean;
+        };
+        /**
+         * @example {
+         *       "id": "120363012345678901@g.us",
+         *       "subject": "subject",
+         *       "participantCount": 1,
+         *       "isAdmin": true,
+         *       "results": [
+         *         {
+         *           "phone": 6281234567890,
+         *           "lid": "10987654321826@lid",
+         *           "participant": "participant",
+         *           "status": "already_member"
+         *         }
+         *       ],
+         *       "isMember": true,
+         *       "description": "description",
+         *       "owner": {
+         *         "phone": 6281234567890,
+         *         "lid": "10987654321826@lid"
+         *       },
+         *       "createdAt": "2026-11-25T10:00:00.000Z",
+         *       "announcementsOnly": true,
+         *       "infoAdminsOnly": true,
+         *       "addAdminsOnly": true,
+         *       "inviteCode": "inviteCode",
+         *       "participants": [
+         *         {
+         *           "phone": 6281234567890,
+         *           "lid": "10987654321826@lid",
+         *           "isAdmin": true,
+         *           "isSuperAdmin": true
+         *         }
+         *       ]
+         *     }
+         */
+        CreatedGroupResponse: {
+            /** @example 120363012345678901@g.us */
+            id: string;
+            subject: string;
+            participantCount: number;
+            /** @description Whether the account is one of its admins. */
+            isAdmin: boolean;
+            /** @description What became of each participant that was asked for. */
+            results: components["schemas"]["ParticipantResult"][];
+            /** @description False once the account has left or was removed: the rest is as it was then. */
+            isMember: boolean;
+            description: string | null;
+            owner: components["schemas"]["Person"] | null;
+            /** Format: date-time */
+            createdAt: string | null;
+            announcementsOnly: boolean;
+            infoAdminsOnly: boolean;
+            addAdminsOnly: boolean;
+            /** @description For admins alone; else null. */
+            inviteCode: string | null;
+            participants: components["schemas"]["GroupParticipant"][];
+        };
+        /**
+         * @example {
+         *       "code": "https://chat.whatsapp.com/AbCdEfGhIjKlMnOpQrStUv"
+         *     }
+         */
+        JoinGroupDto: {
+            /**
+             * @description The code, or the whole link.
+             * @example https://chat.whatsapp.com/AbCdEfGhIjKlMnOpQrStUv
+             */
+            code: string;
+        };
+        /**
+         * @example {
+         *       "id": "120363012345678901@g.us",
+         *       "subject": "subject",
+         *       "participantCount": 1,
+         *       "isAdmin": true,
+         *       "isMember": true,
+         *       "description": "description",
+         *       "owner": {
+         *         "phone": 6281234567890,
+         *         "lid": "10987654321826@lid"
+         *       },
+         *       "createdAt": "2026-11-25T10:00:00.000Z",
+         *       "announcementsOnly": true,
+         *       "infoAdminsOnly": true,
+         *       "addAdminsOnly": true,
+         *       "inviteCode": "inviteCode",
+         *       "participants": [
+         *         {
+         *           "phone": 6281234567890,
+         *           "lid": "10987654321826@lid",
+         *           "isAdmin": true,
+         *           "isSuperAdmin": true
+         *         }
+         *       ]
+         *     }
+         */
+        GroupResponse: {
+            /** @example 120363012345678901@g.us */
+            id: string;
+            subject: string;
+            participantCount: number;
+            /** @description Whether the account is one of its admins. */
+            isAdmin: boolean;
+            /** @description False once the account has left or was removed: the rest is as it was then. */
+            isMember: boolean;
+            description: string | null;
+            owner: components["schemas"]["Person"] | null;
+            /** Format: date-time */
+            createdAt: string | null;
+            announcementsOnly: boolean;
+            infoAdminsOnly: boolean;
+            addAdminsOnly: boolean;
+            /** @description For admins alone; else null. */
+            inviteCode: string | null;
+            participants: components["schemas"]["GroupParticipant"][];
+        };
+        /** @example {} */
+        UpdateGroupDto: {
+            subject?: string;
+            /** @description An empty one removes it. */
+            description?: string;
+            /** @description Only admins write. */
+            announcementsOnly?: boolean;
+            /** @description Only admins change subject, description and picture. */
+            infoAdminsOnly?: boolean;
+            /** @description Only admins add participants. */
+            addAdminsOnly?: boolean;
+        };
+        /**
+         * @example {
+         *       "participants": [
+         *         "+6281234567890"
+         *       ]
+         *     }
+         */
+        ParticipantsDto: {
+            /**
+             * @description Phone numbers in any usual notation, or chat ids.
+             * @example [
+             *       "+6281234567890"
+             *     ]
+             */
+            participants: string[];
+        };
+        /**
+         * @example {
+         *       "items": [
+         *         {
+         *           "phone": 6281234567890,
+         *           "lid": "10987654321826@lid",
+         *           "participant": "participant",
+         *           "status": "already_member"
+         *         }
+         *       ]
+         *     }
+         */
+        ParticipantsResponse: {
+            items: components["schemas"]["ParticipantResult"][];
+        };
+        /**
+         * @example {
+         *       "code": "code",
+         *       "link": "https://chat.whatsapp.com/AbCdEfGhIjKlMnOpQrStUv"
+         *     }
+         */
+        InviteResponse: {
+            code: string;
+            /** @example https://chat.whatsapp.com/AbCdEfGhIjKlMnOpQrStUv */
+            link: string;
         };
         /**
          * @example {
@@ -2789,6 +3943,36 @@ export interface components {
         };
         /**
          * @example {
+         *       "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+         *       "serverId": "vm",
+         *       "instanceId": "vm.instance_00",
+         *       "workspaceId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+         *       "accountId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+         *       "type": "audit",
+         *       "message": "DELETE /api/v1/workspaces/:id/api-keys/:keyId",
+         *       "details": {},
+         *       "createdAt": "2026-11-25T10:00:00.000Z"
+         *     }
+         */
+        AuditLogResponse: {
+            id: string;
+            serverId: string | null;
+            instanceId: string | null;
+            workspaceId: string | null;
+            accountId: string | null;
+            /** @enum {string} */
+            type: "audit";
+            /** @example DELETE /api/v1/workspaces/:id/api-keys/:keyId */
+            message: string;
+            /** @description Who (`actor`, `keyId`, `keyPrefix`, `ip`), what (`method`, `route`, `targetId`), and what came of it (`status`, `requestId`). */
+            details: {
+                [key: string]: unknown;
+            };
+            /** Format: date-time */
+            createdAt: string;
+        };
+        /**
+         * @example {
          *       "at": "at",
          *       "serverId": "vm",
          *       "instanceId": "vm.instance_00",
@@ -2873,7 +4057,7 @@ export interface components {
          * @description Every code that an error can have.
          * @enum {string}
          */
-        ErrorCode: "account.cold_not_paused" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_driven_here" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.session_not_ready" | "api_key.expired" | "api_key.in_use" | "api_key.not_found" | "api_key.rotated" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.required" | "events.invalid_cursor" | "events.too_many_streams" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.unreachable" | "internal.error" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "queue.not_found" | "rate_limit.exceeded" | "request.malformed" | "request.too_large" | "request.unsupported_media_type" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "whatsapp.no_answer" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found";
+        ErrorCode: "account.cold_not_paused" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_driven_here" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.session_not_ready" | "account.too_many_number_checks" | "api_key.expired" | "api_key.in_use" | "api_key.not_found" | "api_key.rotated" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.required" | "chat.cannot_pin" | "chat.not_found" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.malformed" | "request.too_large" | "request.unsupported_media_type" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "whatsapp.no_answer" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit";
         /** @description What every error looks like (RFC 9457). */
         Problem: {
             type: string;
@@ -2945,6 +4129,18 @@ export interface components {
                 };
             };
         };
+        /** @description `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect. */
+        "account.not_ready": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "account.not_ready";
+                };
+            };
+        };
         /**
          * @description `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
          *
@@ -2958,6 +4154,76 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "account.not_ready" | "account.not_driven_here";
+                };
+            };
+        };
+        /**
+         * @description `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
+         *
+         *     `chat.cannot_pin`: WhatsApp lets only three chats be pinned. Unpin another one first.
+         */
+        "account.not_ready-chat.cannot_pin": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "account.not_ready" | "chat.cannot_pin";
+                };
+            };
+        };
+        /**
+         * @description `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
+         *
+         *     `group.not_member`: The account is not in the group … any more.
+         *
+         *     `group.not_admin`: The account is not an admin of this group. Let one of its admins promote the account first.
+         *
+         *     `group.refused`: WhatsApp refused to change the group.
+         */
+        "account.not_ready-group.not_member-group.not_admin-group.refused": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "account.not_ready" | "group.not_member" | "group.not_admin" | "group.refused";
+                };
+            };
+        };
+        /**
+         * @description `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
+         *
+         *     `group.not_member`: The account is not in the group … any more.
+         *
+         *     `group.refused`: WhatsApp refused to leave the group.
+         */
+        "account.not_ready-group.not_member-group.refused": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "account.not_ready" | "group.not_member" | "group.refused";
+                };
+            };
+        };
+        /**
+         * @description `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
+         *
+         *     `group.refused`: WhatsApp refused to make the group.
+         */
+        "account.not_ready-group.refused": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "account.not_ready" | "group.refused";
                 };
             };
         };
@@ -3086,6 +4352,26 @@ export interface components {
             };
         };
         /**
+         * @description `auth.key_in_url`: The URL has a parameter key. URLs are written to logs on their way: send the key as "Authorization: Bearer KEY" or "X-Api-Key: KEY", and make a new one in place of one that was sent so.
+         *
+         *     `request.malformed`: The request is not well-formed HTTP, JSON, or an id in it is none.
+         *
+         *     `validation.failed`: text: must not be empty
+         *
+         *     `media.malformed_upload`: This is no whole multipart/form-data: ….
+         */
+        "auth.key_in_url-request.malformed-validation.failed-media.malformed_upload": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "auth.key_in_url" | "request.malformed" | "validation.failed" | "media.malformed_upload";
+                };
+            };
+        };
+        /**
          * @description `auth.required`: Send your API key as "Authorization: Bearer KEY" or "X-Api-Key: KEY".
          *
          *     `auth.invalid_key`: This API key is not known, has expired, or was deleted.
@@ -3101,15 +4387,15 @@ export interface components {
                 };
             };
         };
-        /** @description `idempotency.mismatch`: This Idempotency-Key was used for another request. Use a new key for a new message. */
-        "idempotency.mismatch": {
+        /** @description `contact.picture_too_large`: WhatsApp's picture has more than … bytes. */
+        "contact.picture_too_large": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "idempotency.mismatch";
+                    code: "contact.picture_too_large";
                 };
             };
         };
@@ -3183,6 +4469,64 @@ export interface components {
                 };
             };
         };
+        /**
+         * @description `internal.error`: Something went wrong on our side. The request id finds it in the log.
+         *
+         *     `media.blob_missing`: The storage of media has lost …. Upload the file again; operators find all of these with flotilla media:check.
+         */
+        "internal.error-media.blob_missing": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "internal.error" | "media.blob_missing";
+                };
+            };
+        };
+        /**
+         * @description `media.empty`: The file is empty. Send one with at least one byte.
+         *
+         *     `media.type_mismatch`: …
+         *
+         *     `media.type_refused`: Programs are not sent: this is …. Send a link to it, or an archive with a password.
+         */
+        "media.empty-media.type_mismatch-media.type_refused": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "media.empty" | "media.type_mismatch" | "media.type_refused";
+                };
+            };
+        };
+        /** @description `media.in_use`: A message that is not sent yet needs this media. Delete it once the message is sent, or cancel the message first. */
+        "media.in_use": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "media.in_use";
+                };
+            };
+        };
+        /** @description `media.range_not_satisfiable`: The file has … bytes, and the range lies beyond them. */
+        "media.range_not_satisfiable": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "media.range_not_satisfiable";
+                };
+            };
+        };
         /** @description `message.already_sending`: The message is … and can no longer be cancelled. */
         "message.already_sending": {
             headers: {
@@ -3192,6 +4536,26 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "message.already_sending";
+                };
+            };
+        };
+        /**
+         * @description `message.already_sending`: The message is … and can no longer be cancelled.
+         *
+         *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
+         *
+         *     `message.no_media`: Only an incoming message with media has something to download.
+         *
+         *     `media.unavailable`: WhatsApp does not have the file any more.
+         */
+        "message.already_sending-account.not_ready-message.no_media-media.unavailable": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "message.already_sending" | "account.not_ready" | "message.no_media" | "media.unavailable";
                 };
             };
         };
@@ -3255,6 +4619,30 @@ export interface components {
                 };
             };
         };
+        /**
+         * @description `message.content_mismatch`: A message of type … has no …. Leave it out, or name the type that has it.
+         *
+         *     `media.unavailable`: The media could not be downloaded: …
+         *
+         *     `media.empty`: The file is empty. Send one with at least one byte.
+         *
+         *     `media.type_mismatch`: …
+         *
+         *     `media.type_refused`: Programs are not sent: this is …. Send a link to it, or an archive with a password.
+         *
+         *     `idempotency.mismatch`: This Idempotency-Key was used for another request. Use a new key for a new message.
+         */
+        "message.content_mismatch-media.unavailable-media.empty-media.type_mismatch-media.type_refused-idempotency.mismatch": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "message.content_mismatch" | "media.unavailable" | "media.empty" | "media.type_mismatch" | "media.type_refused" | "idempotency.mismatch";
+                };
+            };
+        };
         /** @description `message.not_resendable`: The message is …. Only one that failed, or whose outcome is unknown, can be sent again. */
         "message.not_resendable": {
             headers: {
@@ -3264,6 +4652,18 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "message.not_resendable";
+                };
+            };
+        };
+        /** @description `number.invalid`: This is no phone number. Write it with its country code, such as +6281234567890. */
+        "number.invalid": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "number.invalid";
                 };
             };
         };
@@ -3288,6 +4688,22 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "rate_limit.exceeded";
+                };
+            };
+        };
+        /**
+         * @description `rate_limit.exceeded`: This API key has made too many requests. Wait 12 s, as Retry-After says, and try again.
+         *
+         *     `account.too_many_number_checks`: A live account asks WhatsApp for at most … new numbers a minute, lest it be taken for a harvester. Try again in a minute.
+         */
+        "rate_limit.exceeded-account.too_many_number_checks": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "rate_limit.exceeded" | "account.too_many_number_checks";
                 };
             };
         };
@@ -3335,6 +4751,24 @@ export interface components {
                 };
             };
         };
+        /**
+         * @description `request.too_large`: request entity too large
+         *
+         *     `media.too_large`: A file may have at most … bytes.
+         *
+         *     `workspace.storage_limit`: This workspace may store … bytes of media, and this file is more than what is left. Delete media that is no longer needed.
+         */
+        "request.too_large-media.too_large-workspace.storage_limit": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.too_large" | "media.too_large" | "workspace.storage_limit";
+                };
+            };
+        };
         /** @description `request.unsupported_media_type`: unsupported charset "LATIN-1" */
         "request.unsupported_media_type": {
             headers: {
@@ -3344,6 +4778,22 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "request.unsupported_media_type";
+                };
+            };
+        };
+        /**
+         * @description `request.unsupported_media_type`: unsupported charset "LATIN-1"
+         *
+         *     `media.unsupported_upload`: Send the file as multipart/form-data, in the field "file".
+         */
+        "request.unsupported_media_type-media.unsupported_upload": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.unsupported_media_type" | "media.unsupported_upload";
                 };
             };
         };
@@ -3442,6 +4892,22 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "service.unavailable" | "instance.unreachable" | "account.session_not_ready";
+                };
+            };
+        };
+        /**
+         * @description `service.unavailable`: PostgreSQL does not answer right now. Try again.
+         *
+         *     `media.storage_unavailable`: The storage of media does not take or give files right now. Try again.
+         */
+        "service.unavailable-media.storage_unavailable": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "service.unavailable" | "media.storage_unavailable";
                 };
             };
         };
@@ -3566,6 +5032,112 @@ export interface components {
         /**
          * @description `workspace.not_found`: There is no workspace ….
          *
+         *     `account.not_found`: This workspace has no account ….
+         *
+         *     `instance.not_found`: There is no instance ….
+         *
+         *     `chat.not_found`: The account has no chat …: GET …/chats lists them.
+         */
+        "workspace.not_found-account.not_found-instance.not_found-chat.not_found": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "workspace.not_found" | "account.not_found" | "instance.not_found" | "chat.not_found";
+                };
+            };
+        };
+        /**
+         * @description `workspace.not_found`: There is no workspace ….
+         *
+         *     `account.not_found`: This workspace has no account ….
+         *
+         *     `instance.not_found`: There is no instance ….
+         *
+         *     `contact.not_found`: … is nobody that WhatsApp knows: GET …/contacts lists them.
+         *
+         *     `group.not_found`: The account has no group …: GET …/groups lists them.
+         *
+         *     `group.no_picture`: The group has no picture, or does not show it to this account.
+         */
+        "workspace.not_found-account.not_found-instance.not_found-contact.not_found-group.not_found-group.no_picture": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "workspace.not_found" | "account.not_found" | "instance.not_found" | "contact.not_found" | "group.not_found" | "group.no_picture";
+                };
+            };
+        };
+        /**
+         * @description `workspace.not_found`: There is no workspace ….
+         *
+         *     `account.not_found`: This workspace has no account ….
+         *
+         *     `instance.not_found`: There is no instance ….
+         *
+         *     `group.invite_invalid`: This invite leads to no group: it was reset, or the account was removed from the group. Ask for a new one.
+         *
+         *     `group.not_found`: The account has no group …: GET …/groups lists them.
+         */
+        "workspace.not_found-account.not_found-instance.not_found-group.invite_invalid-group.not_found": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "workspace.not_found" | "account.not_found" | "instance.not_found" | "group.invite_invalid" | "group.not_found";
+                };
+            };
+        };
+        /**
+         * @description `workspace.not_found`: There is no workspace ….
+         *
+         *     `account.not_found`: This workspace has no account ….
+         *
+         *     `instance.not_found`: There is no instance ….
+         *
+         *     `group.not_found`: The account has no group …: GET …/groups lists them.
+         */
+        "workspace.not_found-account.not_found-instance.not_found-group.not_found": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "workspace.not_found" | "account.not_found" | "instance.not_found" | "group.not_found";
+                };
+            };
+        };
+        /**
+         * @description `workspace.not_found`: There is no workspace ….
+         *
+         *     `account.not_found`: This workspace has no account ….
+         *
+         *     `media.not_found`: This workspace has no media …. Upload the file with POST /media.
+         *
+         *     `message.not_found`: This workspace has no message ….
+         */
+        "workspace.not_found-account.not_found-media.not_found-message.not_found": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "workspace.not_found" | "account.not_found" | "media.not_found" | "message.not_found";
+                };
+            };
+        };
+        /**
+         * @description `workspace.not_found`: There is no workspace ….
+         *
          *     `api_key.not_found`: This workspace has no API key ….
          */
         "workspace.not_found-api_key.not_found": {
@@ -3592,6 +5164,22 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "workspace.not_found" | "instance.not_found";
+                };
+            };
+        };
+        /**
+         * @description `workspace.not_found`: There is no workspace ….
+         *
+         *     `media.not_found`: This workspace has no media …. Upload the file with POST /media.
+         */
+        "workspace.not_found-media.not_found": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "workspace.not_found" | "media.not_found";
                 };
             };
         };
@@ -4955,42 +6543,6 @@ export interface operations {
             504: components["responses"]["instance.answer_lost"];
         };
     };
-    "accounts.number": {
-        parameters: {
-            query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
-                workspaceId?: components["parameters"]["WorkspaceId"];
-            };
-            header?: never;
-            path: {
-                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
-                id: string;
-                /** @example 6281234567890 */
-                phone: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description OK */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["NumberResponse"];
-                };
-            };
-            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
-            401: components["responses"]["auth.required-auth.invalid_key"];
-            404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
-            409: components["responses"]["account.not_ready-account.not_driven_here"];
-            429: components["responses"]["rate_limit.exceeded"];
-            500: components["responses"]["internal.error"];
-            503: components["responses"]["service.unavailable-instance.unreachable-account.session_not_ready"];
-            504: components["responses"]["instance.answer_lost"];
-        };
-    };
     "messages.list": {
         parameters: {
             query?: {
@@ -5033,7 +6585,55 @@ export interface operations {
                      *           "to": "6281234567890",
                      *           "from": "6289876543210",
                      *           "text": "text",
-                     *           "media": {},
+                     *           "media": {
+                     *             "mediaId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+                     *             "mimetype": "mimetype",
+                     *             "size": 1,
+                     *             "filename": "filename",
+                     *             "sha256": "sha256",
+                     *             "error": {
+                     *               "code": "media.too_large",
+                     *               "message": "message"
+                     *             }
+                     *           },
+                     *           "location": {
+                     *             "latitude": 1,
+                     *             "longitude": 1,
+                     *             "name": "name",
+                     *             "address": "address"
+                     *           },
+                     *           "contact": [
+                     *             {
+                     *               "name": "name",
+                     *               "phone": "6281234567890",
+                     *               "organization": "organization"
+                     *             }
+                     *           ],
+                     *           "poll": {
+                     *             "question": "question",
+                     *             "options": [
+                     *               "options"
+                     *             ],
+                     *             "multiple": true
+                     *           },
+                     *           "votes": [
+                     *             {
+                     *               "from": "6289876543210",
+                     *               "options": [
+                     *                 "options"
+                     *               ],
+                     *               "at": "at",
+                     *               "phone": "6281234567890",
+                     *               "lid": "219283746554321@lid"
+                     *             }
+                     *           ],
+                     *           "mentions": [
+                     *             "mentions"
+                     *           ],
+                     *           "participant": {
+                     *             "phone": "6281234567890",
+                     *             "lid": "219283746554321@lid"
+                     *           },
                      *           "status": "cancelled",
                      *           "error": {
                      *             "code": "code",
@@ -5043,6 +6643,8 @@ export interface operations {
                      *           "whatsappId": "3EB0F1A2B3C4D5E6F708",
                      *           "campaignId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
                      *           "replyTo": "replyTo",
+                     *           "quotedWhatsappId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+                     *           "whatsappType": "whatsappType",
                      *           "metadata": {},
                      *           "createdAt": "2026-11-25T10:00:00.000Z",
                      *           "scheduledFor": "2026-11-25T10:00:00.000Z",
@@ -5054,6 +6656,8 @@ export interface operations {
                      *           "revokedAt": "2026-11-25T10:00:00.000Z",
                      *           "reactions": [
                      *             {
+                     *               "phone": "6281234567890",
+                     *               "lid": "219283746554321@lid",
                      *               "from": "6289876543210",
                      *               "emoji": "emoji",
                      *               "at": "at"
@@ -5124,14 +6728,14 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            404: components["responses"]["workspace.not_found-account.not_found"];
+            404: components["responses"]["workspace.not_found-account.not_found-media.not_found-message.not_found"];
             409: components["responses"]["account.none_ready-idempotency.in_progress"];
-            413: components["responses"]["request.too_large"];
+            413: components["responses"]["request.too_large-media.too_large-workspace.storage_limit"];
             415: components["responses"]["request.unsupported_media_type"];
-            422: components["responses"]["idempotency.mismatch"];
+            422: components["responses"]["message.content_mismatch-media.unavailable-media.empty-media.type_mismatch-media.type_refused-idempotency.mismatch"];
             429: components["responses"]["rate_limit.exceeded-workspace.message_limit"];
             500: components["responses"]["internal.error"];
-            503: components["responses"]["service.unavailable"];
+            503: components["responses"]["service.unavailable-media.storage_unavailable"];
         };
     };
     "messages.sendBatch": {
@@ -5353,6 +6957,41 @@ export interface operations {
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
         };
     };
+    "messages.downloadMedia": {
+        parameters: {
+            query?: {
+                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MessageResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role"];
+            404: components["responses"]["workspace.not_found-message.not_found-instance.not_found"];
+            409: components["responses"]["message.already_sending-account.not_ready-message.no_media-media.unavailable"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable-instance.unreachable"];
+            504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
+        };
+    };
     "messages.resend": {
         parameters: {
             query?: {
@@ -5385,6 +7024,1088 @@ export interface operations {
             429: components["responses"]["rate_limit.exceeded-workspace.message_limit"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
+        };
+    };
+    "media.list": {
+        parameters: {
+            query?: {
+                /** @description `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description How many items at most, 1 to 200. */
+                limit?: number;
+                /** @description Only media that came this way. */
+                source?: "upload" | "url" | "data" | "incoming";
+                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "mediaId": "019a1b2c-3d4e-7f00-8000-0123456789ab",
+                     *           "mimetype": "image/jpeg",
+                     *           "size": 48213,
+                     *           "sha256": "sha256",
+                     *           "filename": "parcel.jpg",
+                     *           "source": "data",
+                     *           "createdAt": "2026-11-25T10:00:00.000Z",
+                     *           "lastUsedAt": "2026-11-25T10:00:00.000Z"
+                     *         }
+                     *       ],
+                     *       "nextCursor": "nextCursor"
+                     *     }
+                     */
+                    "application/json": {
+                        items: components["schemas"]["MediaResponse"][];
+                        /** @description The `cursor` of the next page; null at the end. */
+                        nextCursor: string | null;
+                    };
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            404: components["responses"]["workspace.not_found"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable-media.storage_unavailable"];
+        };
+    };
+    "media.upload": {
+        parameters: {
+            query?: {
+                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "file": "file"
+                 *     }
+                 */
+                "multipart/form-data": {
+                    /** Format: binary */
+                    file: string;
+                };
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MediaResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed-media.malformed_upload"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role"];
+            404: components["responses"]["workspace.not_found"];
+            413: components["responses"]["request.too_large-media.too_large-workspace.storage_limit"];
+            415: components["responses"]["request.unsupported_media_type-media.unsupported_upload"];
+            422: components["responses"]["media.empty-media.type_mismatch-media.type_refused"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable-media.storage_unavailable"];
+        };
+    };
+    "media.get": {
+        parameters: {
+            query?: {
+                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The file. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            404: components["responses"]["workspace.not_found-media.not_found"];
+            416: components["responses"]["media.range_not_satisfiable"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error-media.blob_missing"];
+            503: components["responses"]["service.unavailable-media.storage_unavailable"];
+        };
+    };
+    "media.delete": {
+        parameters: {
+            query?: {
+                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role"];
+            404: components["responses"]["workspace.not_found-media.not_found"];
+            409: components["responses"]["media.in_use"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable-media.storage_unavailable"];
+        };
+    };
+    "chats.number": {
+        parameters: {
+            query?: {
+                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+                /** @example 6281234567890 */
+                phone: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NumberResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
+            409: components["responses"]["account.not_ready"];
+            422: components["responses"]["number.invalid"];
+            429: components["responses"]["rate_limit.exceeded-account.too_many_number_checks"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable-instance.unreachable"];
+            504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
+        };
+    };
+    "chats.list": {
+        parameters: {
+            query?: {
+                /** @description `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description How many items at most, 1 to 200. */
+                limit?: number;
+                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": "6281234567890@c.us",
+                     *           "name": "name",
+                     *           "isGroup": true,
+                     *           "unreadCount": 1,
+                     *           "lastMessageAt": "2026-11-25T10:00:00.000Z",
+                     *           "archived": true,
+                     *           "pinned": true,
+                     *           "muted": true,
+                     *           "phone": 6281234567890,
+                     *           "lid": "10987654321826@lid"
+                     *         }
+                     *       ],
+                     *       "nextCursor": "nextCursor"
+                     *     }
+                     */
+                    "application/json": {
+                        items: components["schemas"]["ChatResponse"][];
+                        /** @description The `cursor` of the next page; null at the end. */
+                        nextCursor: string | null;
+                    };
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
+            409: components["responses"]["account.not_ready"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable-instance.unreachable"];
+            504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
+        };
+    };
+    "chats.update": {
+        parameters: {
+            query?: {
+                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+                /** @example 6281234567890@c.us */
+                chatId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateChatDto"];
+            };
+        };
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role"];
+            404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-chat.not_found"];
+            409: components["responses"]["account.not_ready-chat.cannot_pin"];
+            413: components["responses"]["request.too_large"];
+            415: components["responses"]["request.unsupported_media_type"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable-instance.unreachable"];
+            504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
+        };
+    };
+    "chats.markRead": {
+        parameters: {
+            query?: {
+                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+                /** @example 6281234567890@c.us */
+                chatId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role"];
+            404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-chat.not_found"];
+            409: components["responses"]["account.not_ready"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable-instance.unreachable"];
+            504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
+        };
+    };
+    "chats.showState": {
+        parameters: {
+            query?: {
+                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+                /** @example 6281234567890@c.us */
+                chatId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ShowStateDto"];
+            };
+        };
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role"];
+            404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-chat.not_found"];
+            409: components["responses"]["account.not_ready"];
+            413: components["responses"]["request.too_large"];
+            415: components["responses"]["request.unsupported_media_type"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable-instance.unreachable"];
+            504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
+        };
+    };
+    "chats.history": {
+        parameters: {
+            query?: {
+                /** @description `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description How many items at most, 1 to 200. */
+                limit?: number;
+                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+                /** @example 6281234567890@c.us */
+                chatId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+                     *           "whatsappId": "3EB0F1A2B3C4D5E6F708",
+                     *           "chatId": "6281234567890@c.us",
+                     *           "direction": "incoming",
+                     *           "type": "type",
+                     *           "from": {
+                     *             "phone": 6281234567890,
+                     *             "lid": "10987654321826@lid"
+                     *           },
+                     *           "text": "text",
+                     *           "status": "delivered",
+                     *           "replyToWhatsappId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+                     *           "createdAt": "2026-11-25T10:00:00.000Z",
+                     *           "editedAt": "2026-11-25T10:00:00.000Z"
+                     *         }
+                     *       ],
+                     *       "nextCursor": "nextCursor"
+                     *     }
+                     */
+                    "application/json": {
+                        items: components["schemas"]["HistoryMessage"][];
+                        /** @description The `cursor` of the next page; null at the end. */
+                        nextCursor: string | null;
+                    };
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-chat.not_found"];
+            409: components["responses"]["account.not_ready"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable-instance.unreachable"];
+            504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
+        };
+    };
+    "chats.contacts": {
+        parameters: {
+            query?: {
+                /** @description `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description How many items at most, 1 to 200. */
+                limit?: number;
+                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "phone": 6281234567890,
+                     *           "lid": "10987654321826@lid",
+                     *           "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+                     *           "name": "name",
+                     *           "pushname": "pushname",
+                     *           "isBusiness": true,
+                     *           "isMyContact": true,
+                     *           "isBlocked": true
+                     *         }
+                     *       ],
+                     *       "nextCursor": "nextCursor"
+                     *     }
+                     */
+                    "application/json": {
+                        items: components["schemas"]["ContactResponse"][];
+                        /** @description The `cursor` of the next page; null at the end. */
+                        nextCursor: string | null;
+                    };
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
+            409: components["responses"]["account.not_ready"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable-instance.unreachable"];
+            504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
+        };
+    };
+    "chats.picture": {
+        parameters: {
+            query?: {
+                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                contactId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/jpeg": string;
+                    "image/png": string;
+                    "image/webp": string;
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-contact.not_found-group.not_found-group.no_picture"];
+            409: components["responses"]["account.not_ready"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            502: components["responses"]["contact.picture_too_large"];
+            503: components["responses"]["service.unavailable-instance.unreachable"];
+            504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
+        };
+    };
+    "groups.list": {
+        parameters: {
+            query?: {
+                /** @description `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description How many items at most, 1 to 200. */
+                limit?: number;
+                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": "120363012345678901@g.us",
+                     *           "subject": "subject",
+                     *           "participantCount": 1,
+                     *           "isAdmin": true
+                     *         }
+                     *       ],
+                     *       "nextCursor": "nextCursor"
+                     *     }
+                     */
+                    "application/json": {
+                        items: components["schemas"]["GroupSummary"][];
+                        /** @description The `cursor` of the next page; null at the end. */
+                        nextCursor: string | null;
+                    };
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
+            409: components["responses"]["account.not_ready"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable-instance.unreachable"];
+            504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
+        };
+    };
+    "groups.create": {
+        parameters: {
+            query?: {
+                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateGroupDto"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CreatedGroupResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role"];
+            404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
+            409: components["responses"]["account.not_ready-group.refused"];
+            413: components["responses"]["request.too_large"];
+            415: components["responses"]["request.unsupported_media_type"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable-instance.unreachable"];
+            504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
+        };
+    };
+    "groups.join": {
+        parameters: {
+            query?: {
+                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["JoinGroupDto"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GroupResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role"];
+            404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.invite_invalid-group.not_found"];
+            409: components["responses"]["account.not_ready"];
+            413: components["responses"]["request.too_large"];
+            415: components["responses"]["request.unsupported_media_type"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable-instance.unreachable"];
+            504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
+        };
+    };
+    "groups.get": {
+        parameters: {
+            query?: {
+                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                groupId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GroupResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
+            409: components["responses"]["account.not_ready"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable-instance.unreachable"];
+            504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
+        };
+    };
+    "groups.update": {
+        parameters: {
+            query?: {
+                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                groupId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateGroupDto"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GroupResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role"];
+            404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
+            409: components["responses"]["account.not_ready-group.not_member-group.not_admin-group.refused"];
+            413: components["responses"]["request.too_large"];
+            415: components["responses"]["request.unsupported_media_type"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable-instance.unreachable"];
+            504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
+        };
+    };
+    "groups.add": {
+        parameters: {
+            query?: {
+                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                groupId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ParticipantsDto"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ParticipantsResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role"];
+            404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
+            409: components["responses"]["account.not_ready-group.not_member-group.not_admin-group.refused"];
+            413: components["responses"]["request.too_large"];
+            415: components["responses"]["request.unsupported_media_type"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable-instance.unreachable"];
+            504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
+        };
+    };
+    "groups.remove": {
+        parameters: {
+            query?: {
+                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                groupId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ParticipantsDto"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ParticipantsResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role"];
+            404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
+            409: components["responses"]["account.not_ready-group.not_member-group.not_admin-group.refused"];
+            413: components["responses"]["request.too_large"];
+            415: components["responses"]["request.unsupported_media_type"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable-instance.unreachable"];
+            504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
+        };
+    };
+    "groups.promote": {
+        parameters: {
+            query?: {
+                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                groupId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ParticipantsDto"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ParticipantsResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role"];
+            404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
+            409: components["responses"]["account.not_ready-group.not_member-group.not_admin-group.refused"];
+            413: components["responses"]["request.too_large"];
+            415: components["responses"]["request.unsupported_media_type"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable-instance.unreachable"];
+            504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
+        };
+    };
+    "groups.demote": {
+        parameters: {
+            query?: {
+                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                groupId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ParticipantsDto"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ParticipantsResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role"];
+            404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
+            409: components["responses"]["account.not_ready-group.not_member-group.not_admin-group.refused"];
+            413: components["responses"]["request.too_large"];
+            415: components["responses"]["request.unsupported_media_type"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable-instance.unreachable"];
+            504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
+        };
+    };
+    "groups.invite": {
+        parameters: {
+            query?: {
+                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                groupId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InviteResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role"];
+            404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
+            409: components["responses"]["account.not_ready-group.not_member-group.not_admin-group.refused"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable-instance.unreachable"];
+            504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
+        };
+    };
+    "groups.resetInvite": {
+        parameters: {
+            query?: {
+                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                groupId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InviteResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role"];
+            404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
+            409: components["responses"]["account.not_ready-group.not_member-group.not_admin-group.refused"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable-instance.unreachable"];
+            504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
+        };
+    };
+    "groups.leave": {
+        parameters: {
+            query?: {
+                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                groupId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role"];
+            404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
+            409: components["responses"]["account.not_ready-group.not_member-group.refused"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable-instance.unreachable"];
+            504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
+        };
+    };
+    "groups.picture": {
+        parameters: {
+            query?: {
+                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                groupId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/jpeg": string;
+                    "image/png": string;
+                    "image/webp": string;
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-contact.not_found-group.not_found-group.no_picture"];
+            409: components["responses"]["account.not_ready"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            502: components["responses"]["contact.picture_too_large"];
+            503: components["responses"]["service.unavailable-instance.unreachable"];
+            504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
         };
     };
     "events.follow": {
@@ -6338,7 +9059,8 @@ export interface operations {
                 serverId?: string;
                 instanceId?: string;
                 accountId?: string;
-                type?: "debug" | "info" | "warning" | "error" | "critical";
+                /** @description `audit`: who changed what through the API, and who was refused; an id of another thing then finds what was done to it. */
+                type?: "debug" | "info" | "warning" | "error" | "critical" | "audit";
                 /** @description Only what was written at this time or later. */
                 since?: string;
             };
@@ -6373,7 +9095,7 @@ export interface operations {
                      *     }
                      */
                     "application/json": {
-                        items: components["schemas"]["LogResponse"][];
+                        items: (components["schemas"]["LogResponse"] | components["schemas"]["AuditLogResponse"])[];
                         /** @description The `cursor` of the next page; null at the end. */
                         nextCursor: string | null;
                     };

@@ -94,6 +94,16 @@ const environmentSchema = z
     ADMIN_API_KEY: secret(16),
     INTERNAL_API_KEY: secret(16),
     APP_KEY: secret(32),
+    APP_PREVIOUS_KEYS: z
+      .string()
+      .default('')
+      .transform((list) =>
+        list
+          .split(',')
+          .map((key) => key.trim())
+          .filter((key) => key !== ''),
+      )
+      .pipe(z.array(secret(32))),
 
     SERVER_ID: optional,
     RAILWAY_STATIC_URL: optional,
@@ -317,6 +327,8 @@ function toConfig(env: Environment, envFile: string | null, varDir: string, serv
     adminApiKey: env.ADMIN_API_KEY,
     internalApiKey: env.INTERNAL_API_KEY,
     appKey: env.APP_KEY,
+    /** What was encrypted with these can still be read. */
+    appPreviousKeys: env.APP_PREVIOUS_KEYS,
     /** Opens `/metrics`, and nothing else. */
     metricsToken: env.METRICS_TOKEN,
     /** What is not set here is left as it is in the row of this server. */
@@ -450,7 +462,14 @@ function isExecutable(path: string): boolean {
   }
 }
 
-const secretPaths = new Set(['adminApiKey', 'internalApiKey', 'appKey', 'metricsToken', 'secretAccessKey']);
+const secretPaths = new Set([
+  'adminApiKey',
+  'internalApiKey',
+  'appKey',
+  'appPreviousKeys',
+  'metricsToken',
+  'secretAccessKey',
+]);
 
 /** The settings as `config:show` prints them: secrets and the passwords inside URLs are masked. */
 export function maskConfig(config: Config): Record<string, unknown> {

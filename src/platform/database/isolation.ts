@@ -36,6 +36,9 @@ export function asPlatform<Result>(work: () => Result): Result {
   return behalf.run({ workspaceId: null }, work);
 }
 
+/** How many connections in a row may be unusable before that is an error: more than a pool has. */
+const mostReplaced = 200;
+
 type Handed = (
   error: Error | undefined,
   client: PoolClient | undefined,
@@ -63,13 +66,16 @@ export class IsolatingPool extends pg.Pool {
     );
   }
 
-  private hand(workspaceId: string | null, callback: Handed): void {
+  private hand(workspaceId: string | null, callback: Handed, replaced = 0): void {
     (super.connect as Connect)((error, client, done) => {
       if (!client) return callback(error, client, done);
-      if (client.getTransactionStatus() !== 'I') {
+      // A new connection has no status yet.
+      if ((client.getTransactionStatus() ?? 'I') !== 'I') {
         // Somebody gave it back in the middle of a transaction: what it is set to ends with that. It is not used again.
-        done(new Error('The connection is in a transaction that nobody has ended.'));
-        return this.hand(workspaceId, callback);
+        const left = new Error('The connection is in a transaction that nobody has ended.');
+        done(left);
+        if (replaced === mostReplaced) return callback(left, undefined, () => undefined);
+        return this.hand(workspaceId, callback, replaced + 1);
       }
       if ((this.states.get(client) ?? null) === workspaceId) return callback(undefined, client, done);
       this.set(client, workspaceId).then(

@@ -54,7 +54,7 @@ export class Notifications {
   private async listenOnce(): Promise<void> {
     const connection = new ImpatientClient({
       connectionString: this.config.database.url,
-      application_name: `flotilla ${this.config.environment} notifications`,
+      application_name: `flotilla ${this.config.environment}, ${this.channels.join()}`,
       connectionTimeoutMillis: attemptMs,
       query_timeout: attemptMs,
     });

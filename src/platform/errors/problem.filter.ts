@@ -67,6 +67,11 @@ function toProblem(exception: unknown): Problem {
   if (exception instanceof Error && 'status' in exception && typeof exception.status === 'number') {
     return fromStatus(exception.status, exception.message);
   }
+  if (isReferenceGone(exception)) {
+    const detail =
+      'Something that this request refers to was deleted at the same moment. Look it up, and ask again.';
+    return new Problem(409, 'request.conflict', detail);
+  }
   if (isDatabaseAway(exception)) {
     const detail =
       'PostgreSQL does not answer right now. Try again; with an Idempotency-Key nothing happens twice.';
@@ -77,6 +82,12 @@ function toProblem(exception: unknown): Problem {
     'internal.error',
     'Something went wrong on our side. The request id finds it in the log.',
   );
+}
+
+/** Whether a row that was there when the request was checked has gone before it was carried out. */
+function isReferenceGone(exception: unknown): boolean {
+  const { code, driverError } = exception as { code?: string; driverError?: { code?: string } };
+  return (driverError?.code ?? code) === '23503';
 }
 
 /** Whether PostgreSQL could not be reached, is starting or ended; a transaction that it broke off is undone. */

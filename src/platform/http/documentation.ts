@@ -36,21 +36,24 @@ const blank: unknown = new Proxy(() => '…', {
   apply: () => blank,
 });
 
-/** The answer is a page of these. The type of the method is checked against it. */
-export function Paged<Item>(item: Type<Item>) {
+/** The answer is a page of these, of several kinds where there are several. The type of the method is checked against it. */
+export function Paged<Items extends Type[]>(...items: Items) {
+  const schemas = items.map((item) => ({ $ref: getSchemaPath(item) }));
   return (
     target: object,
     key: string,
-    // eslint-disable-next-line @typescript-eslint/no-explicit-any -- whatever a handler takes
-    descriptor: TypedPropertyDescriptor<(...given: any[]) => Promise<Page<Item>>>,
+    descriptor: TypedPropertyDescriptor<
+      // eslint-disable-next-line @typescript-eslint/no-explicit-any -- whatever a handler takes
+      (...given: any[]) => Promise<Page<InstanceType<Items[number]>>>
+    >,
   ): void =>
     applyDecorators(
-      ApiExtraModels(item),
+      ApiExtraModels(...items),
       ApiOkResponse({
         schema: {
           type: 'object',
           properties: {
-            items: { type: 'array', items: { $ref: getSchemaPath(item) } },
+            items: { type: 'array', items: schemas.length === 1 ? schemas[0]! : { anyOf: schemas } },
             nextCursor: {
               type: 'string',
               nullable: true,

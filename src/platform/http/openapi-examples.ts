@@ -17,6 +17,8 @@ export interface Schema {
   anyOf?: Schema[];
   oneOf?: Schema[];
   minimum?: number;
+  minItems?: number;
+  maxItems?: number;
 }
 
 /** Deeper than any answer. */

@@ -63,6 +63,8 @@ export function completeDocument(
   const responses: Record<string, ResponseObject> = {};
   for (const schema of Object.values(schemas)) completeSchema(schema);
   for (const schema of Object.values(schemas)) schema.examples ??= [exampleOf(schema, schemas)];
+  // HEAD is what GET is, without the body: HTTP says so.
+  for (const item of Object.values(document.paths)) delete item.head;
   const codes = new Map<string, Problem>();
   for (const { operation } of operationsOf(document)) {
     const facts = factsOf(operation.operationId!);
@@ -115,6 +117,7 @@ function completeSchema(schema: Schema): void {
   const properties = Object.entries(schema.properties ?? {});
   for (const [name, property] of properties) {
     completeSchema(property);
+    unwrapChoice(property);
     if (property.enum) property.enum = [...property.enum].sort();
     const isText =
       property.type === 'string' || (Array.isArray(property.type) && property.type.includes('string'));
@@ -125,6 +128,14 @@ function completeSchema(schema: Schema): void {
   const required = schema.required?.filter((name) => schema.properties?.[name]?.default === undefined);
   if (required?.length) schema.required = required;
   else delete schema.required;
+}
+
+/** Of a field that is one or a list of them the swagger module makes a list of either. */
+function unwrapChoice(property: Schema): void {
+  const choice = property.items?.oneOf;
+  if (!choice?.some(({ type }) => type === 'array')) return;
+  for (const name of ['type', 'items', 'minItems', 'maxItems'] as const) delete property[name];
+  property.oneOf = choice;
 }
 
 function completeInput(operation: Operation, schemas: Record<string, Schema>): void {

@@ -9,6 +9,9 @@ const callsAtMost = 200_000;
 const scheme = 'Flotilla-HMAC-SHA256';
 const version = 'v1';
 
+/** The audience of calls to the sandbox, of which there is one. */
+export const sandboxAudience = 'sandbox';
+
 /** What a signature speaks for. */
 export interface Call {
   method: string;

@@ -77,6 +77,16 @@ export function phoneOfWid(wid) {
   return wid.isLid() ? [...wid.user.slice(1)].reverse().join('') : wid.user;
 }
 
+/** The number behind whatever names a user. */
+export function addressOfUser(user) {
+  return phoneOfWid(createWid(user));
+}
+
+/** The wire's name of a chat: a number's digits, or the whole address of a group. */
+export function addressOf(wid) {
+  return wid.isGroup() ? wid._serialized : phoneOfWid(wid);
+}
+
 /** The key of a message. `newId` may be replaced from outside to fix the id of the next message. */
 export class MsgKey {
   constructor({ from, to, id, participant, selfDir, fromMe, remote }) {
@@ -95,6 +105,12 @@ export class MsgKey {
 
   toString() {
     return this._serialized;
+  }
+
+  /** The key of a message that the server tells of; in a group it names who wrote it. */
+  static ofEvent(remote, { fromMe, id, author }, me) {
+    const participant = remote.isGroup() ? lidOfPhone(fromMe ? me.user : author) : undefined;
+    return new MsgKey({ fromMe, remote, id, participant });
   }
 
   static async newId() {

@@ -1,8 +1,10 @@
 import { Actions } from './actions.js';
 import { Dialog } from './dialog.js';
 import { Emitter, Model } from './events.js';
+import { Groups } from './groups.js';
 import { decodeB64, encodeB64, widOfPhone } from './ids.js';
 import { Link } from './link.js';
+import { Media } from './media.js';
 import { Messages } from './messages.js';
 import { createCollections } from './models.js';
 import { createModules } from './modules.js';
@@ -51,6 +53,7 @@ class App {
   conn = new Model({ ref: undefined, pushname: '', platform: 'android', wid: undefined });
   #store;
   #messages;
+  #groups;
   #credential;
   #nonce;
   #wasConnected = false;
@@ -59,6 +62,7 @@ class App {
   constructor(store) {
     this.#store = store;
     const { link, account, rules } = this;
+    const media = new Media();
     const actions = new Actions({
       store,
       link,
@@ -67,15 +71,25 @@ class App {
       // Looked up each time: whatsapp-web.js puts its own function in its place.
       tellReactions: (reactions) =>
         this.modules.WAWebAddonReactionTableMode.reactionTableMode.bulkUpsert(reactions),
+      tellVotes: (votes) => this.modules.WAWebAddonPollVoteTableMode.pollVoteTableMode.bulkUpsert(votes),
     });
-    this.#messages = new Messages({ store, link, account, rules, actions });
-    this.collections = createCollections((phone) => this.#messages.exists(phone));
-    this.#messages.attach(this.collections);
+    this.#messages = new Messages({ store, link, account, rules, actions, media });
+    this.#groups = new Groups({ link, account, messages: this.#messages });
+    this.collections = createCollections(
+      (phone, isByLid) => this.#messages.exists(phone, isByLid),
+      (phone) => this.#messages.isKnown(phone),
+    );
+    this.#messages.attach(this.collections, this.#groups);
+    this.#groups.attach(this.collections);
     actions.attach(this.collections);
     Object.assign(this.cmd, {
       refreshQR: () => this.refreshQr(),
-      archiveChat: async (chat, archive) => chat.set({ archive }),
-      pinChat: async (chat, pin) => chat.set({ pin: pin ? Date.now() : undefined }),
+      archiveChat: async (chat, archive) => {
+        await this.#messages.saveChat(chat.set({ archive }));
+      },
+      pinChat: async (chat, pin) => {
+        await this.#messages.saveChat(chat.set({ pin: pin ? Date.now() : undefined }));
+      },
       markChatUnread: async (chat, unread) => chat.set({ unreadCount: unread ? -1 : 0 }),
       openChatBottom: async () => undefined,
       sendRevokeMsgs: (_chat, { list }) => Promise.all(list.map((msg) => actions.revoke(msg))),
@@ -87,7 +101,9 @@ class App {
       conn: this.conn,
       collections: this.collections,
       messages: this.#messages,
+      groups: this.#groups,
       actions,
+      media,
     });
     this.#listen();
   }
@@ -153,6 +169,7 @@ class App {
       socket.set({ state: 'CONFLICT' });
     });
     link.on('unlinked', () => this.#unlinked());
+    link.on('contacts', ({ contacts }) => this.#messages.setAddressBook(contacts));
     link.on('dialog', ({ dialog }) => this.dialog.show(dialog));
     link.on('rules', ({ rules }) => Object.assign(this.rules, rules));
     link.on('reload', () => location.reload());
@@ -186,9 +203,11 @@ class App {
     await this.#identify(this.#nonce);
   }
 
-  #welcome({ phone, name, offline, syncDelayMs, earlySync, dialog }) {
+  #welcome({ phone, name, offline, syncDelayMs, earlySync, dialog, groups, contacts }) {
     this.#wasConnected = true;
     this.account.me = widOfPhone(phone);
+    this.#groups.replaceAll(groups);
+    this.#messages.setAddressBook(contacts);
     this.conn.set({ pushname: name, wid: this.account.me });
     this.sync = { offline, syncDelayMs, earlySync };
     this.dialog.show(dialog);

@@ -1,10 +1,12 @@
-import { createWid, MsgKey, phoneOfWid, widOfPhone } from './ids.js';
-import { Chat, Contact, MESSAGES_IN_MEMORY, msgOfRow, rowOf } from './models.js';
+import { contentOf, textOf } from './content.js';
+import { addressOf, createWid, lidOfPhone, MsgKey, phoneOfWid, widOfPhone } from './ids.js';
+import { Chat, chatWidOf, Contact, MESSAGES_IN_MEMORY, msgOfRow, rowOf } from './models.js';
 
 /** Sends that may wait for the server at the same time. */
 const MAX_PENDING = 1000;
 /** Numbers whose registration is remembered. */
 const MAX_KNOWN_NUMBERS = 10_000;
+const EARLIER_AT_ONCE = 50;
 
 /** Messages and chats: what goes out, what comes in, and what is kept. */
 export class Messages {
@@ -22,19 +24,23 @@ export class Messages {
   #stored = [];
   #confirming;
   #actions;
+  #groups;
   #rules;
+  #media;
 
-  constructor({ store, link, account, actions, rules }) {
+  constructor({ store, link, account, actions, rules, media }) {
     this.#store = store;
     this.#link = link;
     this.#account = account;
     this.#actions = actions;
     this.#rules = rules;
+    this.#media = media;
   }
 
   /** The collections are made with this object's `exists`, so they come a little later. */
-  attach(collections) {
+  attach(collections, groups) {
     this.#collections = collections;
+    this.#groups = groups;
     collections.Msg.getMessagesById = async (ids) => ({ messages: await this.#load(ids) });
     collections.Msg.search = async (query) => ({
       messages: collections.Msg.filter((msg) => msg.body?.includes(query)),
@@ -45,22 +51,30 @@ export class Messages {
   /** Brings back what the last page of this profile had. */
   async restore() {
     const { rows, chats } = await this.#store.restore(MESSAGES_IN_MEMORY);
-    for (const { id, seen } of chats) this.#seen.set(id, seen);
+    for (const { id, seen = 0 } of chats) this.#seen.set(id, seen);
     for (const row of rows) {
-      const msg = msgOfRow(row, this.#account.me, false);
+      const msg = this.#modelOf(row, false);
       this.#collections.Msg.add(msg);
       if (row.p) this.#pending.set(row.id, { ...waiter(), isStored: true });
       this.#touchChat(msg, !msg.id.fromMe && row.o > (this.#seen.get(msg.id.remote._serialized) ?? 0));
     }
+    for (const { id, archive = false, pin, mute = 0 } of chats) {
+      const chat = this.#collections.Chat.get(id);
+      chat?.set({ archive, pin });
+      if (chat) chat.mute.expiration = mute;
+    }
   }
 
-  /** Whether a number is registered: its owner's name, or null. */
-  async exists(phone) {
+  /**
+   * Whether a number is registered: its owner's name, or null.
+   * @param isByLid whether only the LID is known, from which a hidden number is not learnt
+   */
+  async exists(phone, isByLid = false) {
     const known = this.#numbers.get(phone);
     if (known) return known;
     const found = await this.#link.ask('exists', { phone }, { changesNothing: true });
     // A number that is not registered may be so a moment later.
-    if (found) this.#learn(phone, found.name);
+    if (found && !(isByLid && found.hidden)) this.#learn(phone, found.name);
     return found;
   }
 
@@ -71,14 +85,58 @@ export class Messages {
 
   /** The chat with a user, new if need be. Strangers to WhatsApp have no LID, and so no chat. */
   async findOrCreateChat(wid) {
-    if (!wid.isUser()) throw new Error(`The sandbox has no chats of the kind ${wid}`);
-    const phone = phoneOfWid(wid);
-    const pn = widOfPhone(phone);
-    const known = this.#collections.Chat.get(pn);
+    const known = this.#collections.Chat.get(wid.isUser() ? this.#widOf(phoneOfWid(wid)) : wid);
     if (known) return { chat: known, created: false };
-    const found = await this.exists(phone);
+    if (!wid.isUser()) throw new Error(`The account has no chat ${wid}`);
+    const phone = phoneOfWid(wid);
+    const found = await this.exists(phone, wid.isLid());
     if (!found) throw new Error('No LID for user');
-    return { chat: this.#chatOf(pn), created: true };
+    const address = this.isKnown(phone) ? widOfPhone(phone) : wid;
+    return { chat: this.#chatOf(address, found.name), created: true };
+  }
+
+  /** The chat of a group that the account is in. */
+  groupChat(wid, subject) {
+    const known = this.#collections.Chat.get(wid);
+    return known ?? this.#chatOf(wid, subject);
+  }
+
+  /** Learns the number of somebody who shows it. */
+  meet(phone, name) {
+    if (!this.#numbers.has(phone)) this.#learn(phone, name);
+  }
+
+  /** Whom the phone's owner has in the address book now, and by which names. */
+  setAddressBook(entries) {
+    const { Contact: contacts } = this.#collections;
+    for (const contact of contacts.filter((other) => other.isAddressBookContact === 1))
+      contact.set({ isAddressBookContact: 0, name: undefined });
+    for (const { phone, name } of entries) {
+      this.meet(phone, name);
+      contacts.gadd(widOfPhone(phone)).set({ isAddressBookContact: 1, name });
+    }
+  }
+
+  /** The next older messages of a chat, from the disk. */
+  async loadEarlier(chat) {
+    const [oldest] = chat.msgs.getModelsArray();
+    const before = oldest?.row.o ?? Infinity;
+    const rows = await this.#store.before(before, chat.id._serialized, EARLIER_AT_ONCE);
+    const msgs = rows.map((row) => this.#modelOf(row, false));
+    chat.addEarlier(msgs);
+    return msgs;
+  }
+
+  /** Adds the line that a group's chat shows of what somebody did to the group. */
+  addNotice({ chat, id, by, change, whom, body, t }) {
+    const key = new MsgKey({ fromMe: false, remote: chat, id, participant: by });
+    if (this.#collections.Msg.get(key)) return;
+    const order = this.#store.nextOrder();
+    const row = rowOf(key, { body, type: 'gp2', t, ack: 0, order, notice: { change, whom } });
+    this.#store.saveSoon(row);
+    const msg = this.#modelOf(row, true);
+    this.#collections.Msg.add(msg);
+    this.#touchChat(msg, false);
   }
 
   /** Adds a message to a chat and sends it: one promise for each step, as WhatsApp Web has them. */
@@ -100,7 +158,15 @@ export class Messages {
     const id = chat.id._serialized;
     const seen = this.#collections.Msg.get(chat.lastReceivedKey)?.row.o ?? 0;
     this.#seen.set(id, seen);
-    await this.#store.saveChat({ id, seen });
+    await this.saveChat(chat);
+  }
+
+  /** Remembers of a chat what follows from no message. */
+  async saveChat(chat) {
+    const { archive, pin, mute } = chat;
+    const id = chat.id._serialized;
+    const seen = this.#seen.get(id) ?? 0;
+    await this.#store.saveChat({ id, seen, archive, pin, mute: mute.expiration });
   }
 
   /** Takes in what the server tells, and confirms each event once it is stored. */
@@ -108,6 +174,7 @@ export class Messages {
     for (const { n, event } of events) {
       try {
         if (event.k === 'msg') this.#receiveMessage(event);
+        else if (event.k === 'group') this.#groups.receive(event);
         else if (event.k === 'ack') await this.#receiveAck(event);
         else await this.#actions.receive(event);
       } catch (error) {
@@ -152,9 +219,9 @@ export class Messages {
     if (!this.#pending.has(key._serialized)) this.#pending.set(key._serialized, waiter());
     let msg = Msg.get(key);
     if (!msg) {
-      const row = rowOf(key, { ...message, order: this.#store.nextOrder() });
-      msg = msgOfRow(row, this.#account.me, true);
-      msg.mentionedJidList = message.mentionedJidList ?? [];
+      const order = this.#store.nextOrder();
+      const row = rowOf(key, { ...message, body: textOf(message), content: contentOf(message), order });
+      msg = this.#modelOf(row, true);
       Msg.add(msg);
       this.#touchChat(msg, false);
       await this.#store.save(row);
@@ -180,22 +247,25 @@ export class Messages {
     const entry = this.#pending.get(key);
     const msg = this.#collections.Msg.get(key);
     if (!entry?.isStored || !msg || !this.#connection || entry.sentOn === this.#connection) return;
-    const to = phoneOfWid(msg.id.remote);
-    const frame = { t: 'send', id: msg.id.id, to, type: msg.type, text: msg.body ?? '' };
+    const to = addressOf(msg.id.remote);
+    const { b: text, x: content } = msg.row;
+    const frame = { t: 'send', id: msg.id.id, to, type: msg.type, text, content };
     if (this.#link.send(frame)) entry.sentOn = this.#connection;
   }
 
   #receiveMessage(event) {
     const { Msg } = this.#collections;
-    const remote = widOfPhone(event.chat);
-    const key = new MsgKey({ fromMe: event.fromMe, remote, id: event.id });
+    const { Chat: chats } = this.#collections;
+    const isStranger = event.hidden && !event.author && !chats.get(widOfPhone(event.chat));
+    const remote = isStranger ? lidOfPhone(event.chat) : this.#widOf(event.chat);
+    const key = MsgKey.ofEvent(remote, event, this.#account.me);
     const known = Msg.get(key);
     if (known) {
       if (event.fromMe) this.#settle(key._serialized, 1);
       if (event.again) Msg.trigger('add', known);
       return;
     }
-    if (event.name && !event.fromMe) this.#learn(event.chat, event.name);
+    if (event.name && !event.fromMe && !event.hidden) this.#learn(event.author ?? event.chat, event.name);
     const row = rowOf(key, {
       body: event.text,
       type: event.type,
@@ -203,15 +273,21 @@ export class Messages {
       ack: 1,
       order: this.#store.nextOrder(),
       name: event.name,
+      content: event.content,
     });
     this.#store.saveSoon(row);
-    const msg = msgOfRow(row, this.#account.me, true);
+    const msg = this.#modelOf(row, true);
     Msg.add(msg);
-    this.#touchChat(msg, !event.fromMe);
+    this.#touchChat(msg, !event.fromMe, event.author ? undefined : event.name);
+  }
+
+  /** The chat that the wire calls so. */
+  #widOf(address) {
+    return chatWidOf(this.#collections, address);
   }
 
   async #receiveAck({ chat, id, ack }) {
-    const key = `true_${widOfPhone(chat)}_${id}`;
+    const key = MsgKey.ofEvent(this.#widOf(chat), { fromMe: true, id }, this.#account.me)._serialized;
     if (this.#collections.Msg.get(key)) {
       this.#settle(key, ack);
       return;
@@ -263,25 +339,32 @@ export class Messages {
         const msg = this.#collections.Msg.get(text);
         if (msg) return msg;
         const row = await this.#store.find(text);
-        return row && msgOfRow(row, this.#account.me, false);
+        return row && this.#modelOf(row, false);
       }),
     );
     return found.filter(Boolean);
   }
 
-  #touchChat(msg, isUnread) {
-    const chat = this.#chatOf(msg.id.remote);
+  #modelOf(row, isNewMsg) {
+    return msgOfRow(row, this.#account.me, isNewMsg, this.#media);
+  }
+
+  #touchChat(msg, isUnread, name) {
+    const chat = this.#chatOf(msg.id.remote, name);
     chat.t = msg.t;
     chat.lastReceivedKey = msg.id;
     if (isUnread) chat.set({ unreadCount: chat.unreadCount + 1 });
   }
 
-  #chatOf(wid) {
+  #chatOf(wid, given) {
     const { Chat: chats, Contact: contacts } = this.#collections;
     const known = chats.get(wid);
     if (known) return known;
-    const name = this.#numbers.get(wid.user)?.name;
-    if (!contacts.get(wid)) contacts.add(new Contact(wid, name));
+    const phone = phoneOfWid(wid);
+    const name = given ?? this.#numbers.get(phone)?.name;
+    // Whoever has a chat under a number is registered with it.
+    if (wid.isUser() && !wid.isLid()) this.meet(phone, name);
+    if (!contacts.get(wid)) contacts.add(new Contact(wid, name, this.isKnown(phone)));
     return chats.add(new Chat(wid, name ?? `+${wid.user}`, this.#collections.Msg));
   }
 

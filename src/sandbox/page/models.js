@@ -1,4 +1,5 @@
 import { Collection, Model } from './events.js';
+import { attributesOf } from './content.js';
 import { createWid, lidOfPhone, MsgKey, phoneOfWid, widOfPhone } from './ids.js';
 
 /** How much is kept in memory; what is older is on disk. */
@@ -9,9 +10,11 @@ const CHATS_IN_MEMORY = 5000;
 export class Msg extends Model {
   #row;
 
-  constructor(attributes, row) {
+  constructor(attributes, row, media) {
     super(attributes);
     this.#row = row;
+    // Methods are no attributes.
+    Object.defineProperty(this, 'downloadMedia', { value: () => this.#download(media), enumerable: false });
   }
 
   get row() {
@@ -24,6 +27,22 @@ export class Msg extends Model {
 
   get isStatusV3() {
     return false;
+  }
+
+  /** Gets the media from the server, where it may not be any more. */
+  async #download(media) {
+    try {
+      await media.download(this);
+      this.mediaData.mediaStage = 'RESOLVED';
+    } catch (error) {
+      this.mediaData.mediaStage = 'ERROR_MISSING';
+      throw error;
+    }
+  }
+
+  /** Whether it is only a line about the chat, such as "… left". */
+  get isNotification() {
+    return this.type === 'gp2';
   }
 
   unsafe() {
@@ -46,6 +65,7 @@ export class Msg extends Model {
 
 export class Chat extends Model {
   #messages;
+  #earlier = [];
 
   constructor(wid, name, messages) {
     super({
@@ -67,7 +87,17 @@ export class Chat extends Model {
   /** The messages of this chat that are in memory. */
   get msgs() {
     const chat = this.id._serialized;
-    return { getModelsArray: () => this.#messages.filter((msg) => msg.id.remote._serialized === chat) };
+    const inMemory = () => this.#messages.filter((msg) => msg.id.remote._serialized === chat);
+    return { getModelsArray: () => [...this.#earlier, ...inMemory()] };
+  }
+
+  /** Takes in messages that are older than those in memory. */
+  addEarlier(msgs) {
+    this.#earlier = [...msgs, ...this.#earlier];
+  }
+
+  iAmAdmin() {
+    return this.groupMetadata?.participants.iAmAdmin() ?? false;
   }
 
   serialize() {
@@ -99,12 +129,14 @@ class Mute {
 }
 
 export class Contact extends Model {
-  constructor(wid, name) {
+  /** @param isKnown whether the number behind a LID is known */
+  constructor(wid, name, isKnown = true) {
     const phone = phoneOfWid(wid);
+    const isUser = wid.isUser();
     super({
       id: wid,
-      phoneNumber: widOfPhone(phone),
-      lid: lidOfPhone(phone),
+      phoneNumber: isUser && (isKnown || !wid.isLid()) ? widOfPhone(phone) : undefined,
+      lid: isUser ? lidOfPhone(phone) : undefined,
       pushname: name,
       type: 'in',
       isBusiness: false,
@@ -116,16 +148,17 @@ export class Contact extends Model {
 }
 
 /** A message as it is stored: small, and without anything that follows from the rest. */
-export function rowOf(key, { body, type, t, ack, order, name, quotedMsg, quotedStanzaID }) {
+export function rowOf(key, { body, type, t, ack, order, name, content, notice }) {
   const row = { id: key._serialized, o: order, b: body, y: type, t, a: ack };
   if (key.fromMe && ack === 0) row.p = 1;
   if (name) row.n = name;
-  if (quotedMsg) row.q = { msg: quotedMsg, id: quotedStanzaID };
+  if (content) row.x = content;
+  if (notice) row.g = notice;
   return row;
 }
 
 /** The model of a stored message. */
-export function msgOfRow(row, me, isNewMsg) {
+export function msgOfRow(row, me, isNewMsg, media) {
   const id = MsgKey.fromString(row.id);
   const attributes = {
     id,
@@ -143,16 +176,25 @@ export function msgOfRow(row, me, isNewMsg) {
     mentionedJidList: [],
     groupMentions: [],
   };
+  if (id.participant) attributes.author = id.participant;
+  if (row.g) Object.assign(attributes, { subtype: row.g.change, recipients: row.g.whom });
   if (row.n) attributes.notifyName = row.n;
   if (row.e) attributes.latestEditSenderTimestampMs = row.e;
   if (row.v) Object.assign(attributes, { protocolMessageKey: id, revokeTimestamp: Math.floor(row.v / 1000) });
   if (row.r) attributes.hasReaction = Object.values(row.r).some(({ e }) => e !== '');
-  if (row.q) Object.assign(attributes, { quotedMsg: row.q.msg, quotedStanzaID: row.q.id });
-  return new Msg(attributes, row);
+  if (row.x && row.y !== 'revoked') Object.assign(attributes, attributesOf(row.x, row.b));
+  return new Msg(attributes, row, media);
+}
+
+/** The chat that the wire calls `address`: somebody who hides the number has one under the LID alone. */
+export function chatWidOf(collections, address) {
+  if (address.includes('@')) return createWid(address);
+  const [pn, lid] = [widOfPhone(address), lidOfPhone(address)];
+  return collections.Chat.get(lid) && !collections.Chat.get(pn) ? lid : pn;
 }
 
 /** All collections of the page, as `WAWebCollections` has them. */
-export function createCollections(exists) {
+export function createCollections(exists, isKnown) {
   // A message that waits for ack 1 must be found until it has it.
   const Msgs = new Collection(MESSAGES_IN_MEMORY, (msg) => msg.ack !== 0 || !msg.id.fromMe);
   const Chats = new Collection(CHATS_IN_MEMORY);
@@ -163,11 +205,15 @@ export function createCollections(exists) {
     const wid = createWid(id);
     const known = Contacts.get(wid);
     if (known) return known;
-    const found = wid.isUser() ? await exists(phoneOfWid(wid)) : null;
+    const found = wid.isUser() ? await exists(phoneOfWid(wid), wid.isLid()) : null;
     // WhatsApp knows strangers as contacts too, but without a name.
-    return Contacts.get(wid) ?? Contacts.add(new Contact(wid, found?.name));
+    return Contacts.get(wid) ?? Contacts.add(contactOf(wid, found?.name, found?.isBusiness));
   };
-  Contacts.gadd = (id) => Contacts.get(id) ?? Contacts.add(new Contact(createWid(id), undefined));
+  Contacts.gadd = (id) => Contacts.get(id) ?? Contacts.add(contactOf(createWid(id), undefined));
+  const contactOf = (wid, name, isBusiness = false) => {
+    const contact = new Contact(wid, name, !wid.isUser() || isKnown(phoneOfWid(wid)));
+    return contact.set({ isBusiness });
+  };
 
   const empty = () => {
     const collection = new Collection(1);

@@ -1,15 +1,15 @@
-import { createWid, encodeB64, lidOfPhone, MsgKey, phoneOfWid, Wid, widOfPhone } from './ids.js';
+import { addressOf, createWid, encodeB64, lidOfPhone, MsgKey, phoneOfWid, Wid, widOfPhone } from './ids.js';
 
 const LINK = /\bhttps?:\/\/[^\s<>"']+/gi;
 
 /** Everything that whatsapp-web.js asks `window.require` for in the flows that the sandbox has. */
-export function createModules({ app, socket, cmd, conn, collections, messages, actions }) {
+export function createModules({ app, socket, cmd, conn, collections, messages, groups, actions, media }) {
   const pn = () => app.account.me;
   const lid = () => app.account.me && lidOfPhone(app.account.me.user);
   const isMe = (contact) => Boolean(pn()) && phoneOfWid(contact.id) === pn().user;
   const nothing = async () => undefined;
   const chatState = (state) => async (wid) => {
-    app.link.send({ t: 'chatstate', to: phoneOfWid(wid), state });
+    app.link.send({ t: 'chatstate', to: addressOf(wid), state });
   };
 
   return {
@@ -65,7 +65,10 @@ export function createModules({ app, socket, cmd, conn, collections, messages, a
     },
     WAWebMsgKey: MsgKey,
     WAWebLidMigrationUtils: {
-      toPn: (wid) => (wid.isLid() ? widOfPhone(phoneOfWid(wid)) : wid),
+      toPn: (wid) => {
+        if (!wid.isLid()) return wid;
+        return messages.isKnown(phoneOfWid(wid)) ? widOfPhone(phoneOfWid(wid)) : undefined;
+      },
       toLid: (wid) => (wid.isLid() ? wid : lidOfPhone(wid.user)),
     },
     WAWebApiContact: {
@@ -76,14 +79,15 @@ export function createModules({ app, socket, cmd, conn, collections, messages, a
       },
       getAlternateUserWid: (wid) => {
         if (!wid.isUser()) return undefined;
-        return wid.isLid() ? widOfPhone(phoneOfWid(wid)) : lidOfPhone(wid.user);
+        if (!wid.isLid()) return lidOfPhone(wid.user);
+        return messages.isKnown(phoneOfWid(wid)) ? widOfPhone(phoneOfWid(wid)) : undefined;
       },
     },
     WAWebPhoneUtils: { formattedPhoneNumber: (id) => `+${String(id).split('@')[0]}` },
     WAWebQueryExistsJob: {
       queryWidExists: async (wid) => {
-        const found = wid.isUser() ? await messages.exists(phoneOfWid(wid)) : null;
-        return found ? { wid, biz: false } : null;
+        const found = wid.isUser() ? await messages.exists(phoneOfWid(wid), wid.isLid()) : null;
+        return found ? { wid, biz: Boolean(found.isBusiness) } : null;
       },
     },
 
@@ -97,7 +101,7 @@ export function createModules({ app, socket, cmd, conn, collections, messages, a
       getIsUser: (chat) => chat.id.isUser(),
     },
     WAWebUpdateUnreadChatAction: { sendSeen: ({ chat }) => messages.sendSeen(chat) },
-    WAWebChatLoadMessages: { loadEarlierMsgs: async () => [] },
+    WAWebChatLoadMessages: { loadEarlierMsgs: ({ chat }) => messages.loadEarlier(chat) },
     WAWebChatStateBridge: {
       sendChatStateComposing: chatState('composing'),
       sendChatStateRecording: chatState('recording'),
@@ -118,8 +122,10 @@ export function createModules({ app, socket, cmd, conn, collections, messages, a
       getPushname: (contact) => contact.pushname,
       getIsEnterprise: () => false,
     },
-    WAWebFrontendContactGetters: { getIsMyContact: () => false },
-    WAWebContactProfilePicThumbBridge: { requestProfilePicFromServer: nothing },
+    WAWebFrontendContactGetters: { getIsMyContact: (contact) => contact.isAddressBookContact === 1 },
+    WAWebContactProfilePicThumbBridge: {
+      requestProfilePicFromServer: ({ id }) => app.link.ask('picture', { of: addressOf(createWid(id)) }),
+    },
     WAWebMsgReply: { canReplyMsg: () => true },
     WAWebQuotedMsgModelUtils: {
       getQuotedMsgObj: (msg) =>
@@ -133,10 +139,39 @@ export function createModules({ app, socket, cmd, conn, collections, messages, a
       canSenderRevokeMsg: (msg) => actions.canRevoke(msg),
       canAdminRevokeMsg: () => false,
       canEditText: (msg) => actions.canEdit(msg),
-      canEditCaption: () => false,
+      canEditCaption: (msg) => actions.canEditCaption(msg),
     },
     WAWebSendMessageEditAction: { sendMessageEdit: (msg, text) => actions.edit(msg, text) },
+    WAWebPollsVotesSchema: {
+      getTable: () => ({ equals: (_index, key) => actions.votesOf(key) }),
+    },
+    ...media.modules,
     WAWebSendReactionMsgAction: { sendReactionToMsg: (msg, emoji) => actions.react(msg, emoji) },
+
+    // Groups
+    WAWebGroupCreateJob: { createGroup: (settings, participants) => groups.create(settings, participants) },
+    WAWebGroupQueryJob: {
+      queryAndUpdateGroupMetadataById: ({ id }) => groups.query(id),
+      queryGroupInvite: (code) => groups.join(code, 'look'),
+      resetGroupInviteCode: (wid) => groups.invite(wid, 'reset-invite'),
+    },
+    WAWebMexFetchGroupInviteCodeJob: { fetchMexGroupInviteCode: (id) => groups.invite(id, 'invite') },
+    WAWebGroupInviteJob: { joinGroupViaInvite: (code) => groups.join(code) },
+    WAWebExitGroupAction: { sendExitGroup: (chat) => groups.leave(chat) },
+    WAWebGroupModifyInfoJob: {
+      setGroupSubject: (wid, subject) => groups.set(wid, { subject }),
+      setGroupDescription: (wid, description) => groups.set(wid, { description }),
+    },
+    WAWebSetPropertyGroupAction: {
+      setGroupProperty: (chat, property, value) => groups.setProperty(chat, property, value),
+    },
+    WAWebModifyParticipantsGroupAction: {
+      removeParticipants: (chat, participants) => groups.change('remove', chat, participants),
+      promoteParticipants: (chat, participants) => groups.change('promote', chat, participants),
+      demoteParticipants: (chat, participants) => groups.change('demote', chat, participants),
+    },
+    WASmaxGroupsAddParticipantsRPC: { sendAddParticipantsRPC: (call) => groups.add(call) },
+    WAWebWidToJid: { widToGroupJid: (wid) => wid.toJid(), widToUserJid: (wid) => wid.toJid() },
 
     // Places where whatsapp-web.js hooks itself in
     WAWebCallCollection: { calls: new Map(), on() {} },

@@ -77,6 +77,15 @@ export class Store {
     return this.#rows.get(id) ?? done(this.#db.transaction('messages').objectStore('messages').get(id));
   }
 
+  /** The newest rows of a chat that are older than a place in the order, oldest first. */
+  async before(order, chat, limit) {
+    const range = order === Infinity ? null : IDBKeyRange.upperBound(order, true);
+    const rows = await done(
+      this.#db.transaction('messages').objectStore('messages').index('order').getAll(range),
+    );
+    return rows.filter(({ id }) => id.split('_')[1] === chat).slice(-limit);
+  }
+
   /** The place of a new message in the order of all messages of this account. */
   nextOrder() {
     return this.#nextOrder++;

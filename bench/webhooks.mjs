@@ -1,0 +1,135 @@
+/**
+ * Webhooks: how many deliveries a second one endpoint gets, how late they are, what an endpoint that hangs costs the others, and
+ * what events cost that nobody wants. Events are written straight into the log.
+ */
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import { randomUUID } from 'node:crypto';
+import pg from 'pg';
+import { createStack } from '../setup/stack.mjs';
+import { call, eventually } from './fleet.mjs';
+
+const accountCount = 50;
+
+/** @param {{ log: (text: string) => void }} options */
+export async function run({ log }) {
+  const stack = await createStack({
+    programs: ['api', 'worker', 'scheduler'],
+    env: { ALLOW_PRIVATE_ADDRESSES: '127.0.0.0/8' },
+  });
+  await stack.start();
+  const database = new pg.Client({ connectionString: stack.env.DATABASE_URL });
+  await database.connect();
+  const receiver = await startReceiver((response) => response.end());
+  const hanging = await startReceiver(() => {});
+  try {
+    const api = `${stack.urls.api}/api/v1`;
+    const admin = { headers: { authorization: `Bearer ${stack.env.ADMIN_API_KEY}` } };
+    const post = async (path, body) => (await call('POST', `${api}${path}`, body, admin.headers)).body;
+    const { id: workspaceId } = await post('/workspaces', { name: 'bench' });
+    const accounts = Array.from({ length: accountCount }, () => randomUUID());
+
+    const emit = (count) =>
+      database.query(
+        `insert into events (workspace_id, account_id, type, data)
+         select $1, ($2::uuid[])[1 + n % cardinality($2::uuid[])], 'message.sent', jsonb_build_object('n', n, 'text', repeat('x', 500))
+         from generate_series(1, $3::int) n`,
+        [workspaceId, accounts, count],
+      );
+    const drained = async (count) => {
+      const started = performance.now();
+      await eventually(`${count} received`, async () => receiver.times.length >= count, 300_000);
+      return count / ((performance.now() - started) / 1_000);
+    };
+
+    await post(`/webhooks?workspaceId=${workspaceId}`, { url: receiver.url, events: ['message.*'] });
+    await emit(500);
+    await drained(500);
+    receiver.times.length = 0;
+
+    await emit(10_000);
+    const rate = await drained(10_000);
+    log(`one endpoint: ${rate.toFixed(0)} deliveries/s`);
+    receiver.times.length = 0;
+
+    const calm = await latencies(emit, receiver);
+    log(`50 events/s: p50 ${calm.p50} ms, p95 ${calm.p95} ms from event to receipt`);
+    receiver.times.length = 0;
+
+    await post(`/webhooks?workspaceId=${workspaceId}`, { url: hanging.url, events: ['message.*'] });
+    await emit(accountCount);
+    await drained(accountCount);
+    receiver.times.length = 0;
+    const beside = await latencies(emit, receiver);
+    log(`with one that hangs: p50 ${beside.p50} ms, p95 ${beside.p95} ms`);
+    receiver.times.length = 0;
+    await emit(10_000);
+    const rateBeside = await drained(10_000);
+    log(`with one that hangs: ${rateBeside.toFixed(0)} deliveries/s`);
+
+    await database.query('update webhooks set events = $1', [['none.such']]);
+    const before = performance.now();
+    await emit(50_000);
+    await eventually('read', async () => {
+      const { rows } = await database.query(
+        `select not exists (select from events e, webhook_cursor c
+           where (e.transaction_id, e.id) > (c.transaction_id, c.event_id)) as done`,
+      );
+      return rows[0].done;
+    });
+    const unwantedMs = (performance.now() - before) / 50_000;
+    return {
+      accounts: accountCount,
+      deliveriesPerSecond: rate,
+      deliveriesPerSecondBesideHanging: rateBeside,
+      latencyMs: calm,
+      latencyMsBesideHanging: beside,
+      unwantedEventMs: unwantedMs,
+      rows: [
+        { what: 'deliveries/s to one endpoint, 10,000 events of 50 accounts', value: rate.toFixed(0) },
+        { what: 'the same beside an endpoint that hangs', value: rateBeside.toFixed(0) },
+        { what: 'event to receipt, 50 events/s: p50 / p95, ms', value: `${calm.p50} / ${calm.p95}` },
+        { what: 'the same beside an endpoint that hangs', value: `${beside.p50} / ${beside.p95}` },
+        { what: 'an event that nobody wants, written and passed over, ms', value: unwantedMs.toFixed(3) },
+      ],
+    };
+  } finally {
+    await Promise.all([receiver.stop(), hanging.stop()]);
+    await database.end();
+    await stack.stop();
+  }
+}
+
+/** 500 events, five every tenth of a second. */
+async function latencies(emit, receiver) {
+  for (let round = 0; round < 100; round += 1) {
+    const tick = new Promise((resolve) => setTimeout(resolve, 100));
+    await emit(5);
+    await tick;
+  }
+  await eventually('all received', async () => receiver.times.length >= 500, 60_000);
+  const sorted = receiver.times.toSorted((a, b) => a - b);
+  return { p50: sorted[250], p95: sorted[475] };
+}
+
+/** @param {(response: import('node:http').ServerResponse) => void} answer */
+async function startReceiver(answer) {
+  /** Milliseconds from event to receipt. @type {number[]} */
+  const times = [];
+  const server = createServer(async (request, response) => {
+    let body = '';
+    for await (const chunk of request) body += chunk;
+    times.push(Date.now() - Date.parse(JSON.parse(body).createdAt));
+    answer(response);
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return {
+    url: `http://127.0.0.1:${server.address().port}/`,
+    times,
+    stop: async () => {
+      server.closeAllConnections();
+      server.close();
+      await once(server, 'close');
+    },
+  };
+}

@@ -1,0 +1,196 @@
+import {
+  type CallHandler,
+  type ExecutionContext,
+  Inject,
+  Injectable,
+  type NestInterceptor,
+  type OnModuleDestroy,
+} from '@nestjs/common';
+import { InjectDataSource } from '@nestjs/typeorm';
+import type { NextFunction, Response } from 'express';
+import { type Observable, tap } from 'rxjs';
+import { DataSource } from 'typeorm';
+import type { AuditLogResponse, ListLogsQuery } from '../instances/logs.dto.js';
+import { asPlatform } from '../platform/database/isolation.js';
+import type { Logger } from '../platform/logging/logger.js';
+import { LOGGER } from '../platform/logging/logging.module.js';
+import type { AuthenticatedRequest } from '../workspaces/auth.guard.js';
+
+type AuditedRequest = AuthenticatedRequest & {
+  id?: string;
+  /** The id of what the request has made. */
+  createdId?: string;
+};
+
+const reading = new Set(['GET', 'HEAD', 'OPTIONS']);
+/** One that is refused again and again is written once in this time. */
+const refusalEveryMs = 60_000;
+const refusalsKept = 1_000;
+/** Logins by another page of this server; all else that is public changes nothing that is audited. */
+const loginPath = /^\/admin\/log(in|out)$/;
+
+/**
+ * Who changed what, and who was refused: every request that changes something and that owners or the admin may make, logins,
+ * and calls with a key that exists but may not do this, or not now, or not from there. Sending messages is neither, and costs
+ * nothing here. No bodies and no secrets: the route's pattern, ids, and what came of it.
+ */
+@Injectable()
+export class AuditService implements NestInterceptor, OnModuleDestroy {
+  private readonly writing = new Set<Promise<void>>();
+  private readonly refusals = new Map<string, number>();
+
+  constructor(
+    @InjectDataSource() private readonly database: DataSource,
+    @Inject(LOGGER) private readonly logger: Logger,
+  ) {}
+
+  /** Express middleware in front of everything, so that no route can be forgotten. */
+  readonly watch = (request: AuditedRequest, response: Response, next: NextFunction): void => {
+    response.once('close', () => {
+      if (!this.isAudited(request, response)) return;
+      const written = asPlatform(() => this.write(request, response));
+      this.writing.add(written);
+      void written.finally(() => this.writing.delete(written));
+    });
+    next();
+  };
+
+  /** Sees the id of what a request makes: only its answer has it. */
+  intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
+    const request = context.switchToHttp().getRequest<AuditedRequest>();
+    if (request.method !== 'POST' || !isForOwners(request)) return next.handle();
+    return next.handle().pipe(
+      tap((answer: unknown) => {
+        const id = (answer as { id?: unknown } | null | undefined)?.id;
+        if (typeof id === 'string') request.createdId = id;
+      }),
+    );
+  }
+
+  /** Up to `limit + 1` entries, newest first. */
+  async list(query: ListLogsQuery): Promise<AuditLogResponse[]> {
+    const rows: {
+      id: string;
+      workspaceId: string | null;
+      method: string;
+      route: string;
+      details: Record<string, unknown>;
+      createdAt: Date;
+    }[] = await this.database.query(
+      `select id::text, workspace_id as "workspaceId", method, route, created_at as "createdAt",
+         jsonb_build_object('actor', actor, 'keyId', key_id, 'keyPrefix', key_prefix, 'ip', ip, 'method', method,
+           'route', route, 'targetId', target_id, 'status', status, 'requestId', request_id) as details
+       from audit_log
+       where ($2::bigint is null or id < $2) and ($3::uuid is null or workspace_id = $3)
+         and ($4::timestamptz is null or created_at >= $4) and ($5::text is null or target_id = $5)
+       order by audit_log.id desc limit $1`,
+      [
+        query.limit + 1,
+        query.cursor,
+        query.workspaceId,
+        query.since,
+        query.accountId ?? query.instanceId ?? query.serverId,
+      ],
+    );
+    return rows.map(({ id, workspaceId, method, route, details, createdAt }) => ({
+      id,
+      serverId: null,
+      instanceId: null,
+      workspaceId,
+      accountId: null,
+      type: 'audit',
+      message: `${method} ${route}`,
+      details,
+      createdAt: createdAt.toISOString(),
+    }));
+  }
+
+  async onModuleDestroy(): Promise<void> {
+    await Promise.all(this.writing);
+  }
+
+  private isAudited(request: AuditedRequest, { statusCode }: Response): boolean {
+    const { principal, refusedKey } = request;
+    const isRefused = refusedKey !== undefined || (statusCode === 403 && principal !== undefined);
+    if (isRefused) return this.isNewRefusal(request, statusCode);
+    if (reading.has(request.method)) return false;
+    if (loginPath.test(request.path)) return true;
+    return principal !== undefined && isForOwners(request);
+  }
+
+  /** A client that does not give up would fill the log. */
+  private isNewRefusal({ principal, refusedKey, ip }: AuditedRequest, statusCode: number): boolean {
+    const who = refusedKey?.id ?? (principal?.kind === 'workspace' ? principal.keyId : 'admin');
+    const what = `${who} ${statusCode} ${ip}`;
+    const now = Date.now();
+    if ((this.refusals.get(what) ?? 0) > now) return false;
+    if (this.refusals.size >= refusalsKept) this.refusals.clear();
+    this.refusals.set(what, now + refusalEveryMs);
+    return true;
+  }
+
+  private async write(request: AuditedRequest, response: Response): Promise<void> {
+    const { principal, refusedKey } = request;
+    const key = principal?.kind === 'workspace' ? principal : undefined;
+    const isAdmin =
+      principal?.kind === 'admin' || (loginPath.test(request.path) && response.statusCode < 400);
+    const actor = key || refusedKey ? 'key' : isAdmin ? 'admin' : 'unknown';
+    const entry = [
+      actor,
+      key?.keyId ?? refusedKey?.id ?? null,
+      key?.keyPrefix ?? refusedKey?.prefix ?? null,
+      workspaceOf(request),
+      request.ip ?? '',
+      request.method,
+      routeOf(request),
+      request.createdId ?? targetOf(request),
+      response.statusCode,
+      request.id ?? '',
+    ];
+    try {
+      await this.database.query(
+        `insert into audit_log (actor, key_id, key_prefix, workspace_id, ip, method, route, target_id, status, request_id)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
+        entry,
+      );
+    } catch (error) {
+      // The log of the process is what is left then.
+      this.logger.error({ err: error, entry }, 'an entry of the audit log could not be written');
+    }
+  }
+}
+
+/** Whether what a request does is for owners, or the admin, to do. */
+function isForOwners({ access, principal }: AuditedRequest): boolean {
+  // Pages of the admin are public to the guard and have one of their own, which says that it is the admin.
+  return access === 'owner' || access === 'admin' || (access !== 'sender' && principal?.kind === 'admin');
+}
+
+/** The pattern of the route that was called: never what somebody has typed. */
+function routeOf({ route, originalUrl }: AuditedRequest): string {
+  const pattern = (route as { path?: unknown } | undefined)?.path;
+  if (typeof pattern === 'string') return pattern.slice(0, 300);
+  // What is mounted as a whole, as the queue dashboard is.
+  return `/${originalUrl.split(/[/?]/).slice(1, 3).join('/')}/*`.slice(0, 300);
+}
+
+/** What the request is about: the last id of its path. */
+function targetOf({ params }: AuditedRequest): string | null {
+  const last = Object.values(params ?? {})
+    .filter((value) => typeof value === 'string')
+    .at(-1);
+  return last === undefined ? null : last.slice(0, 200);
+}
+
+/** The workspace that it is about: the one it acts in, or the one that an admin's path names. */
+function workspaceOf(request: AuditedRequest): string | null {
+  const { workspaceId, refusedKey, principal, params, createdId } = request;
+  if (workspaceId) return workspaceId;
+  if (refusedKey) return refusedKey.workspaceId;
+  if (principal?.kind === 'workspace') return principal.workspaceId;
+  const isOfWorkspaces = /\/workspaces(\/|$)/.test(routeOf(request));
+  const id = isOfWorkspaces ? (params?.id ?? createdId) : undefined;
+  return typeof id === 'string' && uuid.test(id) ? id : null;
+}
+
+const uuid = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/i;

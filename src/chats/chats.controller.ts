@@ -1,0 +1,155 @@
+import {
+  Body,
+  Controller,
+  Get,
+  HttpCode,
+  Param,
+  ParseUUIDPipe,
+  Patch,
+  Post,
+  Query,
+  Res,
+} from '@nestjs/common';
+import { ApiOkResponse, ApiProduces } from '@nestjs/swagger';
+import type { Response } from 'express';
+import { Fails, Paged } from '../platform/http/documentation.js';
+import type { Page } from '../platform/http/pagination.js';
+import { Allow, WorkspaceId } from '../workspaces/auth.guard.js';
+import { ChatIdPipe, ContactIdPipe } from './chat-id.pipe.js';
+import {
+  ChatResponse,
+  ContactResponse,
+  HistoryMessage,
+  NumberResponse,
+  PageListQuery,
+  ShowStateDto,
+  UpdateChatDto,
+} from './chats.dto.js';
+import { ChatsService } from './chats.service.js';
+import {
+  CannotPin,
+  ChatNotFound,
+  ContactNotFound,
+  GroupNotFound,
+  NoPicture,
+  NumberInvalid,
+  PictureTooLarge,
+  TooManyNumberChecks,
+} from './page-errors.js';
+import { ofPages } from './page-failures.js';
+import { sendPicture } from './pictures.js';
+
+/** Chats and people, read from the WhatsApp of an account at this moment: the account has to be ready. */
+@Controller('accounts/:id')
+export class ChatsController {
+  constructor(private readonly chats: ChatsService) {}
+
+  /** Whether a phone number, in any usual notation, has WhatsApp. The answer is up to ten minutes old. */
+  @Allow('viewer')
+  @Fails(...ofPages, NumberInvalid, TooManyNumberChecks)
+  @Get('numbers/:phone')
+  async number(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+    @Param('phone') phone: string,
+  ): Promise<NumberResponse> {
+    return this.chats.number(workspaceId, id, phone);
+  }
+
+  /** The chats, the latest first. A chat that moves to the top between two pages is on neither or on the first. */
+  @Allow('viewer')
+  @Fails(...ofPages)
+  @Paged(ChatResponse)
+  @Get('chats')
+  async list(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+    @Query() query: PageListQuery,
+  ): Promise<Page<ChatResponse>> {
+    return this.chats.chats(workspaceId, id, query);
+  }
+
+  /** Archives, pins or mutes a chat, on all devices of the account. */
+  @Allow('sender')
+  @Fails(...ofPages, ChatNotFound, CannotPin)
+  @Patch('chats/:chatId')
+  @HttpCode(204)
+  async update(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+    @Param('chatId', ChatIdPipe) chatId: string,
+    @Body() body: UpdateChatDto,
+  ): Promise<void> {
+    await this.chats.update(workspaceId, id, chatId, body);
+  }
+
+  /** Marks a chat as read, which whoever wrote the messages sees. */
+  @Allow('sender')
+  @Fails(...ofPages, ChatNotFound)
+  @Post('chats/:chatId/read')
+  @HttpCode(204)
+  async markRead(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+    @Param('chatId', ChatIdPipe) chatId: string,
+  ): Promise<void> {
+    await this.chats.markRead(workspaceId, id, chatId);
+  }
+
+  /** Shows the other side "typing…" or "recording…", for 25 seconds unless it is stopped. */
+  @Allow('sender')
+  @Fails(...ofPages, ChatNotFound)
+  @Post('chats/:chatId/state')
+  @HttpCode(204)
+  async showState(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+    @Param('chatId', ChatIdPipe) chatId: string,
+    @Body() body: ShowStateDto = new ShowStateDto(),
+  ): Promise<void> {
+    await this.chats.showState(workspaceId, id, chatId, body);
+  }
+
+  /** A chat's messages as WhatsApp has them, the newest first. */
+  @Allow('viewer')
+  @Fails(...ofPages, ChatNotFound)
+  @Paged(HistoryMessage)
+  @Get('chats/:chatId/messages')
+  async history(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+    @Param('chatId', ChatIdPipe) chatId: string,
+    @Query() query: PageListQuery,
+  ): Promise<Page<HistoryMessage>> {
+    return this.chats.history(workspaceId, id, chatId, query);
+  }
+
+  /** The people whom the account's WhatsApp knows, in the order of their ids. */
+  @Allow('viewer')
+  @Fails(...ofPages)
+  @Paged(ContactResponse)
+  @Get('contacts')
+  async contacts(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+    @Query() query: PageListQuery,
+  ): Promise<Page<ContactResponse>> {
+    return this.chats.contacts(workspaceId, id, query);
+  }
+
+  /** The profile picture of a person. */
+  @Allow('viewer')
+  @Fails(...ofPages, ContactNotFound, GroupNotFound, NoPicture, PictureTooLarge)
+  @Get('contacts/:contactId/picture')
+  @ApiProduces('image/jpeg', 'image/png', 'image/webp')
+  @ApiOkResponse({ schema: { type: 'string', format: 'binary' } })
+  async picture(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+    @Param('contactId', ContactIdPipe) contactId: string,
+    @Res() response: Response,
+  ): Promise<void> {
+    const { type, bytes } = await this.chats.picture(workspaceId, id, contactId);
+    sendPicture(response, type, bytes);
+  }
+}

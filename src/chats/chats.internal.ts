@@ -1,0 +1,17 @@
+import { Body, Controller, HttpCode, Param, ParseUUIDPipe, Post, UseGuards } from '@nestjs/common';
+import { InternalGuard } from '../platform/http/internal.guard.js';
+import type { PageCall } from './page-calls.js';
+import { PageReader } from './page-reader.service.js';
+
+/** What the API asks of the page of an account. */
+@UseGuards(InternalGuard)
+@Controller('internal/accounts/:id')
+export class InternalChatsController {
+  constructor(private readonly pages: PageReader) {}
+
+  @Post('page')
+  @HttpCode(200)
+  async page(@Param('id', ParseUUIDPipe) id: string, @Body() body: PageCall): Promise<unknown> {
+    return this.pages.answer(id, body);
+  }
+}

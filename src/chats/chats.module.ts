@@ -1,0 +1,13 @@
+import { Module } from '@nestjs/common';
+import { AccountsModule } from '../accounts/accounts.module.js';
+import { InstancesModule } from '../instances/instances.module.js';
+import { AccountPage } from './account-page.service.js';
+import { ChatsService } from './chats.service.js';
+import { GroupsService } from './groups.service.js';
+
+@Module({
+  imports: [AccountsModule, InstancesModule],
+  providers: [AccountPage, ChatsService, GroupsService],
+  exports: [ChatsService, GroupsService],
+})
+export class ChatsModule {}

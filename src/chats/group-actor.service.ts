@@ -1,0 +1,175 @@
+import { Injectable } from '@nestjs/common';
+import type { PageChats } from '../whatsapp/page-chats.js';
+import type { PageGroup, PagePerson } from '../whatsapp/page-reads.js';
+import type {
+  GroupResponse,
+  InviteResponse,
+  ParticipantResult,
+  ParticipantStatus,
+  UpdateGroupDto,
+} from './groups.dto.js';
+import type { Participant, ParticipantChange } from './page-calls.js';
+import { GroupNotFound, GroupRefused, InviteInvalid, NotGroupAdmin, NotInGroup } from './page-errors.js';
+import { iso, personOf } from './persons.js';
+
+/** WhatsApp's codes of adding somebody. */
+const addStatuses: Record<number, ParticipantStatus> = {
+  200: 'done',
+  403: 'needs_invite',
+  404: 'not_registered',
+  408: 'recently_left',
+  409: 'already_member',
+  417: 'needs_invite',
+  419: 'group_full',
+};
+
+/** Reads and administers groups through the page of an account. Rights are looked at in the page before it is asked to act. */
+@Injectable()
+export class GroupActor {
+  /** @throws GroupNotFound */
+  async read(chats: PageChats, groupId: string): Promise<GroupResponse> {
+    return toGroupResponse(await this.find(chats, groupId, true));
+  }
+
+  /** @throws GroupRefused */
+  async create(
+    chats: PageChats,
+    subject: string,
+    participants: Participant[],
+  ): Promise<{ group: GroupResponse; results: ParticipantResult[] }> {
+    const persons = await this.personsOf(chats, participants);
+    const ids = persons.map(({ numberId }) => numberId).filter((id) => id !== null);
+    const created = await chats.createGroup(subject, ids);
+    if (!created) throw new GroupRefused('make the group');
+    const codes = new Map(created.members.map(({ id, code }) => [id, code]));
+    const group = await this.find(chats, created.groupId, true);
+    // WhatsApp has told more of them by now.
+    const known = await this.personsOf(chats, participants);
+    return { group: toGroupResponse(group), results: known.map((person) => added(person, codes)) };
+  }
+
+  /** @throws GroupNotFound, NotInGroup, NotGroupAdmin, GroupRefused */
+  async update(chats: PageChats, groupId: string, changes: UpdateGroupDto): Promise<GroupResponse> {
+    const { isAdmin, infoAdminsOnly } = await this.member(chats, groupId);
+    const { subject, description, ...settings } = changes;
+    const changesInfo = subject !== undefined || description !== undefined;
+    const changesSettings = Object.values(settings).some((value) => value !== undefined);
+    if (!isAdmin && (changesSettings || (changesInfo && infoAdminsOnly))) throw new NotGroupAdmin();
+    if (!(await chats.changeGroup(groupId, changes))) throw new GroupRefused('change the group');
+    return this.read(chats, groupId);
+  }
+
+  /** @throws GroupNotFound, NotInGroup, NotGroupAdmin, GroupRefused */
+  async changeParticipants(
+    chats: PageChats,
+    groupId: string,
+    change: ParticipantChange,
+    participants: Participant[],
+  ): Promise<ParticipantResult[]> {
+    const before = await this.member(chats, groupId);
+    if (!before.isAdmin) throw new NotGroupAdmin();
+    const persons = await this.personsOf(chats, participants);
+    if (change === 'add') {
+      const outside = persons.filter((person) => !memberOf(before, person));
+      const ids = outside.map(({ numberId }) => numberId).filter((id) => id !== null);
+      const members = ids.length === 0 ? [] : await chats.addMembers(groupId, ids);
+      if (!members) throw new NotGroupAdmin();
+      const codes = new Map(members.map(({ id, code }) => [id, code]));
+      const known = await this.personsOf(chats, participants);
+      return known.map((person) =>
+        memberOf(before, person) ? resultOf(person, 'already_member') : added(person, codes),
+      );
+    }
+    const inside = persons.filter((person) => memberOf(before, person));
+    const ids = inside.map(({ id }) => id);
+    if (ids.length > 0 && !(await chats.changeMembers(groupId, change, ids)))
+      throw new GroupRefused(`${change} the participants`);
+    const after = await this.find(chats, groupId);
+    return persons.map((person) => {
+      if (!inside.includes(person)) return resultOf(person, 'not_member');
+      const member = memberOf(after, person);
+      const isDone = change === 'remove' ? !member : member?.isAdmin === (change === 'promote');
+      return resultOf(person, isDone ? 'done' : 'failed');
+    });
+  }
+
+  /** @throws GroupNotFound, NotInGroup, NotGroupAdmin, GroupRefused */
+  async invite(chats: PageChats, groupId: string, reset: boolean): Promise<InviteResponse> {
+    const group = await this.member(chats, groupId, !reset);
+    if (!group.isAdmin) throw new NotGroupAdmin();
+    const code = reset ? await chats.resetInvite(groupId) : group.inviteCode;
+    if (code === null) throw new GroupRefused('give an invite');
+    return { code, link: `https://chat.whatsapp.com/${code}` };
+  }
+
+  /** @throws InviteInvalid */
+  async join(chats: PageChats, code: string): Promise<GroupResponse> {
+    const groupId = await chats.join(code);
+    if (groupId === null) throw new InviteInvalid();
+    return this.read(chats, groupId);
+  }
+
+  /** @throws GroupNotFound, NotInGroup, GroupRefused */
+  async leave(chats: PageChats, groupId: string): Promise<void> {
+    await this.member(chats, groupId);
+    if (!(await chats.leave(groupId))) throw new GroupRefused('leave the group');
+  }
+
+  private async member(chats: PageChats, groupId: string, withInvite = false): Promise<PageGroup> {
+    const group = await this.find(chats, groupId, withInvite);
+    if (!group.isMember) throw new NotInGroup(groupId);
+    return group;
+  }
+
+  private async find(chats: PageChats, groupId: string, withInvite = false): Promise<PageGroup> {
+    const group = await chats.group(groupId, withInvite);
+    if (!group) throw new GroupNotFound(groupId);
+    return group;
+  }
+
+  private async personsOf(chats: PageChats, participants: Participant[]): Promise<KnownParticipant[]> {
+    const known = await chats.aliases(participants.map(({ chatId }) => chatId));
+    return participants.map(({ given }, i) => {
+      const person = known[i]!;
+      const ids = [person.id, person.alias];
+      return { ...person, given, numberId: ids.find((id) => id?.endsWith('@c.us')) ?? null };
+    });
+  }
+}
+
+/** A participant with what the page knows. Only a number can be added to a group: one that is hidden is null. */
+interface KnownParticipant extends PagePerson {
+  given: string;
+  numberId: string | null;
+}
+
+function memberOf(
+  group: PageGroup,
+  { id, alias }: PagePerson,
+): PageGroup['participants'][number] | undefined {
+  return group.participants.find(
+    (other) => other.id === id || other.id === alias || (other.alias !== null && other.alias === id),
+  );
+}
+
+function added(person: KnownParticipant, codes: Map<string, number>): ParticipantResult {
+  const code = person.numberId === null ? 404 : codes.get(person.numberId);
+  return resultOf(person, (code !== undefined && addStatuses[code]) || 'failed');
+}
+
+function resultOf(person: KnownParticipant, status: ParticipantStatus): ParticipantResult {
+  return { participant: person.given, ...personOf(person), status };
+}
+
+function toGroupResponse({ creation, owner, participants, ...group }: PageGroup): GroupResponse {
+  return {
+    ...group,
+    owner: owner && personOf(owner),
+    createdAt: creation === null ? null : iso(creation),
+    participants: participants.map(({ id, alias, isAdmin, isSuperAdmin }) => ({
+      ...personOf({ id, alias }),
+      isAdmin,
+      isSuperAdmin,
+    })),
+  };
+}

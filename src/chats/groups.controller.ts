@@ -1,0 +1,237 @@
+import {
+  Body,
+  Controller,
+  Delete,
+  Get,
+  HttpCode,
+  Param,
+  ParseUUIDPipe,
+  Patch,
+  Post,
+  Query,
+  Res,
+} from '@nestjs/common';
+import { ApiOkResponse, ApiProduces } from '@nestjs/swagger';
+import type { Response } from 'express';
+import { Fails, Paged } from '../platform/http/documentation.js';
+import type { Page } from '../platform/http/pagination.js';
+import { Allow, MayLink, WorkspaceId } from '../workspaces/auth.guard.js';
+import { GroupIdPipe } from './chat-id.pipe.js';
+import { PageListQuery } from './chats.dto.js';
+import { ChatsService } from './chats.service.js';
+import {
+  CreatedGroupResponse,
+  CreateGroupDto,
+  GroupResponse,
+  GroupSummary,
+  InviteResponse,
+  JoinGroupDto,
+  ParticipantsDto,
+  ParticipantsResponse,
+  UpdateGroupDto,
+} from './groups.dto.js';
+import { GroupsService } from './groups.service.js';
+import {
+  ContactNotFound,
+  GroupNotFound,
+  GroupRefused,
+  InviteInvalid,
+  NoPicture,
+  NotGroupAdmin,
+  NotInGroup,
+  PictureTooLarge,
+} from './page-errors.js';
+import { ofPages } from './page-failures.js';
+import { sendPicture } from './pictures.js';
+
+const ofChanges = [
+  ...ofPages,
+  GroupNotFound,
+  NotInGroup,
+  NotGroupAdmin,
+  new GroupRefused('change the group'),
+];
+
+/** The groups of an account. Viewers read, owners administer. */
+@Controller('accounts/:id/groups')
+export class GroupsController {
+  constructor(
+    private readonly groups: GroupsService,
+    private readonly chats: ChatsService,
+  ) {}
+
+  /** The groups that the account is in, in the order of their ids. */
+  @Allow('viewer')
+  @Fails(...ofPages)
+  @Paged(GroupSummary)
+  @Get()
+  async list(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+    @Query() query: PageListQuery,
+  ): Promise<Page<GroupSummary>> {
+    return this.groups.list(workspaceId, id, query);
+  }
+
+  /** Makes a group. Who cannot be added is not in it; `results` says why. */
+  @Allow('owner')
+  @Fails(...ofPages, new GroupRefused('make the group'))
+  @Post()
+  async create(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+    @Body() body: CreateGroupDto,
+  ): Promise<CreatedGroupResponse> {
+    return this.groups.create(workspaceId, id, body);
+  }
+
+  /** Joins a group by an invite; the account may be in it already. */
+  @Allow('owner')
+  @Fails(...ofPages, InviteInvalid, GroupNotFound)
+  @Post('join')
+  @HttpCode(200)
+  async join(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+    @Body() { code }: JoinGroupDto,
+  ): Promise<GroupResponse> {
+    return this.groups.join(workspaceId, id, code);
+  }
+
+  /** A group with its participants. The invite is shown to owners' keys alone. */
+  @Allow('viewer')
+  @Fails(...ofPages, GroupNotFound)
+  @Get(':groupId')
+  async get(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+    @Param('groupId', GroupIdPipe) groupId: string,
+    @MayLink() isOwner: boolean,
+  ): Promise<GroupResponse> {
+    const group = await this.groups.get(workspaceId, id, groupId);
+    return isOwner ? group : { ...group, inviteCode: null };
+  }
+
+  /** Changes subject, description and settings; what is left out stays. */
+  @Allow('owner')
+  @Fails(...ofChanges)
+  @Patch(':groupId')
+  async update(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+    @Param('groupId', GroupIdPipe) groupId: string,
+    @Body() body: UpdateGroupDto,
+  ): Promise<GroupResponse> {
+    return this.groups.update(workspaceId, id, groupId, body);
+  }
+
+  /** Adds participants. Each has a result of its own. */
+  @Allow('owner')
+  @Fails(...ofChanges)
+  @Post(':groupId/participants')
+  @HttpCode(200)
+  async add(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+    @Param('groupId', GroupIdPipe) groupId: string,
+    @Body() { participants }: ParticipantsDto,
+  ): Promise<ParticipantsResponse> {
+    return this.groups.changeParticipants(workspaceId, id, groupId, 'add', participants);
+  }
+
+  /** Removes participants. Each has a result of its own. */
+  @Allow('owner')
+  @Fails(...ofChanges)
+  @Delete(':groupId/participants')
+  @HttpCode(200)
+  async remove(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+    @Param('groupId', GroupIdPipe) groupId: string,
+    @Body() { participants }: ParticipantsDto,
+  ): Promise<ParticipantsResponse> {
+    return this.groups.changeParticipants(workspaceId, id, groupId, 'remove', participants);
+  }
+
+  /** Makes participants admins. */
+  @Allow('owner')
+  @Fails(...ofChanges)
+  @Post(':groupId/participants/promote')
+  @HttpCode(200)
+  async promote(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+    @Param('groupId', GroupIdPipe) groupId: string,
+    @Body() { participants }: ParticipantsDto,
+  ): Promise<ParticipantsResponse> {
+    return this.groups.changeParticipants(workspaceId, id, groupId, 'promote', participants);
+  }
+
+  /** Takes admins' rights back. */
+  @Allow('owner')
+  @Fails(...ofChanges)
+  @Post(':groupId/participants/demote')
+  @HttpCode(200)
+  async demote(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+    @Param('groupId', GroupIdPipe) groupId: string,
+    @Body() { participants }: ParticipantsDto,
+  ): Promise<ParticipantsResponse> {
+    return this.groups.changeParticipants(workspaceId, id, groupId, 'demote', participants);
+  }
+
+  /** The invite: whoever has it can join. Only for owners' keys, and where the account is an admin. */
+  @Allow('owner')
+  @Fails(...ofChanges)
+  @Get(':groupId/invite')
+  async invite(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+    @Param('groupId', GroupIdPipe) groupId: string,
+  ): Promise<InviteResponse> {
+    return this.groups.invite(workspaceId, id, groupId, false);
+  }
+
+  /** Makes the invite useless; the answer is the new one. */
+  @Allow('owner')
+  @Fails(...ofChanges)
+  @Delete(':groupId/invite')
+  @HttpCode(200)
+  async resetInvite(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+    @Param('groupId', GroupIdPipe) groupId: string,
+  ): Promise<InviteResponse> {
+    return this.groups.invite(workspaceId, id, groupId, true);
+  }
+
+  /** Leaves a group. */
+  @Allow('owner')
+  @Fails(...ofPages, GroupNotFound, NotInGroup, new GroupRefused('leave the group'))
+  @Post(':groupId/leave')
+  @HttpCode(204)
+  async leave(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+    @Param('groupId', GroupIdPipe) groupId: string,
+  ): Promise<void> {
+    await this.groups.leave(workspaceId, id, groupId);
+  }
+
+  /** The picture of a group. */
+  @Allow('viewer')
+  @Fails(...ofPages, ContactNotFound, GroupNotFound, NoPicture, PictureTooLarge)
+  @Get(':groupId/picture')
+  @ApiProduces('image/jpeg', 'image/png', 'image/webp')
+  @ApiOkResponse({ schema: { type: 'string', format: 'binary' } })
+  async picture(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+    @Param('groupId', GroupIdPipe) groupId: string,
+    @Res() response: Response,
+  ): Promise<void> {
+    const { type, bytes } = await this.chats.picture(workspaceId, id, groupId);
+    sendPicture(response, type, bytes);
+  }
+}

@@ -1,0 +1,94 @@
+import { Injectable } from '@nestjs/common';
+import { parseRecipient } from '../messages/recipient.js';
+import type { Page } from '../platform/http/pagination.js';
+import { AccountPage } from './account-page.service.js';
+import type { PageListQuery } from './chats.dto.js';
+import type {
+  CreatedGroupResponse,
+  CreateGroupDto,
+  GroupResponse,
+  GroupSummary,
+  InviteResponse,
+  ParticipantsResponse,
+  UpdateGroupDto,
+} from './groups.dto.js';
+import type { Participant, ParticipantChange } from './page-calls.js';
+
+/** The groups of an account, as its WhatsApp has them. Everything here throws as {@link AccountPage.call} does. */
+@Injectable()
+export class GroupsService {
+  constructor(private readonly page: AccountPage) {}
+
+  /** In the order of their ids. */
+  list(
+    workspaceId: string,
+    accountId: string,
+    { limit, cursor }: PageListQuery,
+  ): Promise<Page<GroupSummary>> {
+    return this.page.list(workspaceId, accountId, 'groups', { limit, ...(cursor ? { cursor } : {}) });
+  }
+
+  /** @throws GroupNotFound */
+  get(workspaceId: string, accountId: string, groupId: string): Promise<GroupResponse> {
+    return this.page.call(workspaceId, accountId, 'group', { groupId });
+  }
+
+  /** Makes a group; who could not be added is told with the answer. @throws GroupRefused */
+  async create(
+    workspaceId: string,
+    accountId: string,
+    { subject, participants }: CreateGroupDto,
+  ): Promise<CreatedGroupResponse> {
+    const { group, results } = await this.page.call(workspaceId, accountId, 'createGroup', {
+      subject: subject.trim(),
+      participants: participantsOf(participants),
+    });
+    return { ...group, results };
+  }
+
+  /** @throws GroupNotFound, NotInGroup, NotGroupAdmin, GroupRefused */
+  update(
+    workspaceId: string,
+    accountId: string,
+    groupId: string,
+    changes: UpdateGroupDto,
+  ): Promise<GroupResponse> {
+    return this.page.call(workspaceId, accountId, 'updateGroup', { groupId, changes });
+  }
+
+  /** @throws GroupNotFound, NotInGroup, NotGroupAdmin, GroupRefused */
+  async changeParticipants(
+    workspaceId: string,
+    accountId: string,
+    groupId: string,
+    change: ParticipantChange,
+    participants: string[],
+  ): Promise<ParticipantsResponse> {
+    const ask = { groupId, change, participants: participantsOf(participants) };
+    return { items: await this.page.call(workspaceId, accountId, 'changeParticipants', ask) };
+  }
+
+  /** The invite, or a new one in its place. @throws GroupNotFound, NotInGroup, NotGroupAdmin, GroupRefused */
+  invite(workspaceId: string, accountId: string, groupId: string, reset: boolean): Promise<InviteResponse> {
+    return this.page.call(workspaceId, accountId, 'invite', { groupId, reset });
+  }
+
+  /** @param code the code of an invite, or its link @throws InviteInvalid */
+  join(workspaceId: string, accountId: string, code: string): Promise<GroupResponse> {
+    return this.page.call(workspaceId, accountId, 'join', { code: code.split('/').at(-1)! });
+  }
+
+  /** @throws GroupNotFound, NotInGroup, GroupRefused */
+  leave(workspaceId: string, accountId: string, groupId: string): Promise<void> {
+    return this.page.call(workspaceId, accountId, 'leave', { groupId });
+  }
+}
+
+function participantsOf(given: string[]): Participant[] {
+  const unique = new Map<string, Participant>();
+  for (const text of given) {
+    const chatId = parseRecipient(text)!.chatId;
+    if (!unique.has(chatId)) unique.set(chatId, { given: text, chatId });
+  }
+  return [...unique.values()];
+}

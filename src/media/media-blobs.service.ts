@@ -1,0 +1,131 @@
+import { Inject, Injectable } from '@nestjs/common';
+import { InjectDataSource } from '@nestjs/typeorm';
+import { DataSource } from 'typeorm';
+import type { Config } from '../platform/config/config.js';
+import { CONFIG } from '../platform/config/config.module.js';
+import { blobIdOf, blobKey, MEDIA_STORAGE, type MediaStorage } from './media-storage.js';
+
+interface Blob {
+  id: string;
+  sha256: Buffer;
+  size: string;
+}
+
+/** What `media:check` finds. */
+export interface StorageFinding {
+  problem: 'missing' | 'damaged' | 'stray';
+  key: string;
+  /** The media that refer to it. */
+  mediaIds: string[];
+}
+
+/** How many rows one statement takes: short enough that nobody waits for it. */
+const atOnce = 500;
+/** A blob that is still not referred to after this time was left by a process that died. Uploads are bounded by far less. */
+const abandonedHours = 24;
+
+/** Forgets media after its time, removes the bytes that nobody refers to, and looks after what is lost. For the whole fleet. */
+@Injectable()
+export class MediaBlobsService {
+  constructor(
+    @InjectDataSource() private readonly database: DataSource,
+    @Inject(MEDIA_STORAGE) private readonly storage: MediaStorage,
+    @Inject(CONFIG) private readonly config: Config,
+  ) {}
+
+  /**
+   * Forgets the media that nobody has used for a time and that no waiting message needs.
+   * @param olderThanMs that time; what the settings say unless given
+   * @returns how many media
+   */
+  async prune(olderThanMs: number | null = this.config.media.retentionMs): Promise<number> {
+    if (olderThanMs === null) return 0;
+    let total = 0;
+    for (let pruned = atOnce; pruned === atOnce; total += pruned) {
+      // One that is taken for a message at this moment is locked, or has a new time once it is free.
+      const [, count]: [unknown, number] = await this.database.query(
+        `delete from media where id in (
+           select m.id from media m where m.last_used_at < now() - $1 * interval '1 millisecond'
+             and not exists (select from messages w where w.media ->> 'mediaId' = m.id::text and w.media is not null and w.stage is not null)
+           order by m.last_used_at limit ${atOnce} for update skip locked)
+         and last_used_at < now() - $1 * interval '1 millisecond'`,
+        [olderThanMs],
+      );
+      pruned = count;
+    }
+    return total;
+  }
+
+  /**
+   * Removes the bytes that no media refers to any more, and those whose upload died. A parallel upload of the same content is
+   * safe: it has a key of its own.
+   * @returns how many blobs
+   */
+  async removeUnused(): Promise<number> {
+    await this.database.query(
+      `update media_blobs set state = 'doomed' where (state = 'kept' and refs = 0)
+         or (state = 'writing' and created_at < now() - interval '${abandonedHours} hours')`,
+    );
+    let removed = 0;
+    for (let after = firstId; ;) {
+      const blobs: Blob[] = await this.database.query(
+        `select id, sha256, size from media_blobs where state = 'doomed' and id > $1 order by id limit ${atOnce}`,
+        [after],
+      );
+      for (const blob of blobs) {
+        await this.storage.delete(keyOf(blob));
+        await this.database.query('delete from media_blobs where id = $1', [blob.id]);
+        removed += 1;
+      }
+      if (blobs.length < atOnce) return removed;
+      after = blobs.at(-1)!.id;
+    }
+  }
+
+  /**
+   * Compares the rows with the storage: bytes that are missing or of another length, and files that belong to nothing.
+   * What is being stored at this moment is none of them.
+   */
+  async *check(): AsyncIterable<StorageFinding> {
+    for (let after = firstId; ;) {
+      const blobs: Blob[] = await this.database.query(
+        `select id, sha256, size from media_blobs where state = 'kept' and id > $1 order by id limit ${atOnce}`,
+        [after],
+      );
+      for (const blob of blobs) {
+        const size = await this.storage.size(keyOf(blob));
+        if (size === Number(blob.size)) continue;
+        const rows: { id: string }[] = await this.database.query('select id from media where blob_id = $1', [
+          blob.id,
+        ]);
+        // Deleted since: its bytes may go before its row.
+        if (rows.length === 0) continue;
+        yield {
+          problem: size === null ? 'missing' : 'damaged',
+          key: keyOf(blob),
+          mediaIds: rows.map(({ id }) => id),
+        };
+      }
+      if (blobs.length < atOnce) break;
+      after = blobs.at(-1)!.id;
+    }
+    for await (const { key } of this.storage.list()) {
+      const id = blobIdOf(key);
+      const known: unknown[] =
+        id === null ? [] : await this.database.query('select from media_blobs where id = $1', [id]);
+      if (known.length === 0) yield { problem: 'stray', key, mediaIds: [] };
+    }
+  }
+
+  /** Removes a file that {@link check} found to belong to nothing. */
+  async removeStray(key: string): Promise<void> {
+    await this.storage.delete(key);
+  }
+}
+
+function keyOf({ id, sha256 }: Blob): string {
+  return blobKey({ sha256: sha256.toString('hex'), blobId: id });
+}
+
+/** Smaller than any id. */
+const firstId = '00000000-0000-0000-0000-000000000000';

@@ -1,0 +1,111 @@
+import {
+  Controller,
+  Delete,
+  Get,
+  Head,
+  HttpCode,
+  Inject,
+  Param,
+  ParseUUIDPipe,
+  Post,
+  Query,
+  Req,
+  Res,
+} from '@nestjs/common';
+import { ApiBody, ApiConsumes, ApiOkResponse, ApiOperation, ApiProduces } from '@nestjs/swagger';
+import type { Request, Response } from 'express';
+import type { Config } from '../platform/config/config.js';
+import { CONFIG } from '../platform/config/config.module.js';
+import { Fails, Paged } from '../platform/http/documentation.js';
+import { type Page, toPage } from '../platform/http/pagination.js';
+import { Allow, WorkspaceId } from '../workspaces/auth.guard.js';
+import { RangeNotSatisfiable, sendMedia } from './media-download.js';
+import { ofFiles } from './media-failures.js';
+import { MediaBlobMissing, MediaStorageUnavailable } from './media-storage.js';
+import { receiveUpload, UploadMalformed, UploadUnsupported } from './media-upload.js';
+import { ListMediaQuery, MediaResponse, toMediaResponse } from './media.dto.js';
+import { MediaInUse, MediaNotFound, MediaService } from './media.service.js';
+
+@Controller('media')
+export class MediaController {
+  constructor(
+    private readonly media: MediaService,
+    @Inject(CONFIG) private readonly config: Config,
+  ) {}
+
+  /**
+   * Uploads a file, to be sent with `media: {mediaId}`. Its type is what its bytes say; the same file under the same name is the
+   * same media.
+   */
+  @Allow('sender')
+  @Fails(UploadMalformed, UploadUnsupported, ...ofFiles)
+  @Post()
+  @ApiConsumes('multipart/form-data')
+  @ApiBody({
+    required: true,
+    schema: {
+      type: 'object',
+      required: ['file'],
+      properties: { file: { type: 'string', format: 'binary' } },
+    },
+  })
+  async upload(@WorkspaceId() workspaceId: string, @Req() request: Request): Promise<MediaResponse> {
+    const { file, described } = await receiveUpload(
+      request,
+      this.config.media.maxBytes,
+      (bytes) => this.media.receive(bytes),
+      (received) => this.media.discard(received),
+    );
+    return toMediaResponse(await this.media.store(workspaceId, file, described, 'upload'));
+  }
+
+  /** Lists media, uploaded, downloaded and received, newest first. */
+  @Allow('viewer')
+  @Fails(MediaStorageUnavailable)
+  @Paged(MediaResponse)
+  @Get()
+  async list(
+    @WorkspaceId() workspaceId: string,
+    @Query() query: ListMediaQuery,
+  ): Promise<Page<MediaResponse>> {
+    return toPage(await this.media.list(workspaceId, query), query.limit, toMediaResponse);
+  }
+
+  @ApiOperation({ summary: 'What GET answers, without the file.' })
+  @Allow('viewer')
+  @Fails(MediaNotFound, RangeNotSatisfiable, MediaBlobMissing, MediaStorageUnavailable)
+  @Head(':id')
+  async head(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+    @Req() request: Request,
+    @Res() response: Response,
+  ): Promise<void> {
+    await this.get(workspaceId, id, request, response);
+  }
+
+  /** The file itself, with its type, as something to save. `Range` asks for a part of it, `If-None-Match` whether it has changed. */
+  @Allow('viewer')
+  @Fails(MediaNotFound, RangeNotSatisfiable, MediaBlobMissing, MediaStorageUnavailable)
+  @Get(':id')
+  @ApiProduces('application/octet-stream')
+  @ApiOkResponse({ description: 'The file.', schema: { type: 'string', format: 'binary' } })
+  async get(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+    @Req() request: Request,
+    @Res() response: Response,
+  ): Promise<void> {
+    const media = await this.media.get(workspaceId, id);
+    await sendMedia(request, response, media, (range) => this.media.open(media, range));
+  }
+
+  /** Deletes a file. Messages that were sent with it stay as they are. */
+  @Allow('sender')
+  @Fails(MediaNotFound, MediaInUse, MediaStorageUnavailable)
+  @Delete(':id')
+  @HttpCode(204)
+  async delete(@WorkspaceId() workspaceId: string, @Param('id', ParseUUIDPipe) id: string): Promise<void> {
+    await this.media.delete(workspaceId, id);
+  }
+}

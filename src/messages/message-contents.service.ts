@@ -1,0 +1,121 @@
+import { Injectable } from '@nestjs/common';
+import { MediaService, type MediaSource } from '../media/media.service.js';
+import type { Media } from '../media/media.entity.js';
+import { type FieldError, Problem, ValidationFailed } from '../platform/errors/problem.js';
+import { parsePhoneNumber } from '../platform/http/phone-number.js';
+import { isMediaType, type MessageType } from './message-types.js';
+import type { MediaSourceDto, MessageMedia } from './content.dto.js';
+import type { MessageContent } from './message.entity.js';
+import type { SendMessageDto } from './messages.dto.js';
+import { parseRecipient } from './recipient.js';
+
+/** A request has fields that its type of message does not. */
+export class ContentMismatch extends Problem {
+  constructor(type: string, errors: FieldError[]) {
+    super(
+      422,
+      'message.content_mismatch',
+      `A message of type ${type} has no ${errors.map(({ path }) => path).join(', ')}. Leave it out, or name the type that has it.`,
+      errors,
+    );
+  }
+}
+
+/** What a message says, as its row has it. */
+export interface PreparedContent {
+  text: string | null;
+  media: MessageMedia | null;
+  content: MessageContent | null;
+}
+
+const fields = ['text', 'media', 'location', 'contact', 'poll'] as const;
+type Field = (typeof fields)[number];
+/** WhatsApp shows a text below these. */
+const captioned = new Set<MessageType>(['image', 'video', 'document']);
+const mentioning = new Set<MessageType>(['text', 'image', 'video', 'document']);
+
+/** Makes what a request asks to be sent into what the ledger keeps. */
+@Injectable()
+export class MessageContents {
+  constructor(private readonly media: MediaService) {}
+
+  /**
+   * Takes in the media that a request names: within a bounded time, and outside of any transaction.
+   * @throws ValidationFailed, ContentMismatch, and whatever `MediaService.take` throws
+   */
+  async prepare(workspaceId: string, wanted: SendMessageDto): Promise<PreparedContent> {
+    checkFields(wanted);
+    const { type, text = null, media, location, contact, poll, mentions } = wanted;
+    const content: MessageContent = {
+      ...(location
+        ? { location: { ...location, name: location.name ?? null, address: location.address ?? null } }
+        : {}),
+      ...(contact
+        ? {
+            contact: contact.map(({ name, phone, organization = null }) => ({
+              name,
+              phone: parsePhoneNumber(phone),
+              organization,
+            })),
+          }
+        : {}),
+      ...(poll ? { poll: { ...poll, options: poll.options.map((option) => option.trim()) } } : {}),
+      ...(mentions?.length ? { mentions: mentions.map((person) => parseRecipient(person)!.address) } : {}),
+    };
+    return {
+      text: media?.caption ?? text,
+      media: media ? await this.take(workspaceId, type, media) : null,
+      content: Object.keys(content).length === 0 ? null : content,
+    };
+  }
+
+  private async take(workspaceId: string, type: MessageType, source: MediaSourceDto): Promise<MessageMedia> {
+    const media = await this.media.take(workspaceId, sourceOf(source));
+    this.media.assertSendable(media, type);
+    return toMessageMedia(media);
+  }
+}
+
+/** A stored file as messages show it. */
+export function toMessageMedia({ id, mimetype, size, filename, sha256 }: Media): MessageMedia {
+  return { mediaId: id, mimetype, size, filename, sha256, error: null };
+}
+
+/** Exactly the field of its type. */
+function checkFields(wanted: SendMessageDto): void {
+  const { type, media } = wanted;
+  const needed: Field = isMediaType(type) ? 'media' : type;
+  if (wanted[needed] === undefined)
+    throw new ValidationFailed([{ path: needed, message: `must be there: the type is ${type}` }]);
+  const errors: FieldError[] = fields
+    .filter((field) => field !== needed && wanted[field] !== undefined)
+    .map((field) => ({ path: field, message: hintOf(field, type) }));
+  if (media?.caption !== undefined && !captioned.has(type))
+    errors.push({ path: 'media.caption', message: `WhatsApp shows no text below ${type}` });
+  if (wanted.mentions !== undefined && !mentioning.has(type))
+    errors.push({ path: 'mentions', message: 'only a text or a caption can mention somebody' });
+  if (errors.length > 0) throw new ContentMismatch(type, errors);
+  if (media) checkSource(media);
+}
+
+function hintOf(field: Field, type: MessageType): string {
+  if (field === 'text' && isMediaType(type)) return 'the text below media is media.caption';
+  return `is of another type of message than ${type}`;
+}
+
+function checkSource({ url, data, mediaId, mimetype, filename }: MediaSourceDto): void {
+  const given = [url, data, mediaId].filter((source) => source !== undefined);
+  if (given.length !== 1)
+    throw new ValidationFailed([
+      { path: 'media', message: 'must have exactly one of url, data and mediaId' },
+    ]);
+  if (mediaId !== undefined && (mimetype !== undefined || filename !== undefined))
+    throw new ValidationFailed([
+      { path: 'media.mediaId', message: 'has its mimetype and filename already: leave them out' },
+    ]);
+}
+
+function sourceOf({ url, data, mediaId, mimetype, filename }: MediaSourceDto): MediaSource {
+  if (mediaId !== undefined) return { mediaId };
+  return url !== undefined ? { url, mimetype, filename } : { data: data!, mimetype, filename };
+}

@@ -1,0 +1,16 @@
+import { Injectable } from '@nestjs/common';
+import type { ScheduledTask } from '../platform/scheduling/scheduler.service.js';
+import { ReceivedMediaService } from './received-media.service.js';
+
+/** Publishes incoming messages whose media does not come. */
+@Injectable()
+export class ReceivedMediaTask implements ScheduledTask {
+  readonly name = 'received-media';
+  readonly everyMs = 30_000;
+
+  constructor(private readonly received: ReceivedMediaService) {}
+
+  run(): Promise<number> {
+    return this.received.giveUpLate();
+  }
+}

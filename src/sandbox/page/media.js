@@ -1,0 +1,187 @@
+import { Model } from './events.js';
+import { decodeB64, encodeB64 } from './ids.js';
+
+const MAC_BYTES = 10;
+const KEY_INFO = 'WhatsApp Media Keys';
+const STICKER_PIXELS = 512;
+
+/** A blob of the page, as WhatsApp Web keeps them. */
+class OpaqueData {
+  constructor(blob, type) {
+    this.blob = blob;
+    this.type = type;
+    this.size = blob.size;
+  }
+
+  static async createFromData(blob, type) {
+    return new OpaqueData(blob, type);
+  }
+
+  url() {
+    return `blob:sandbox/${this.size}`;
+  }
+
+  formData() {
+    return this.blob;
+  }
+
+  autorelease() {}
+}
+
+/** What is known of a file that is to be sent. */
+class MediaData extends Model {
+  toJSON() {
+    const { mediaBlob: _blob, preview: _preview, ...json } = this;
+    return json;
+  }
+}
+
+/** Encrypts, uploads and downloads media as WhatsApp Web does. Everybody's media lies at the server, encrypted. */
+export class Media {
+  #objects = new Map();
+
+  /** The modules of WhatsApp Web that whatsapp-web.js asks for to send and read media. */
+  get modules() {
+    return {
+      WAWebMediaOpaqueData: OpaqueData,
+      WAWebPrepRawMedia: {
+        prepRawMedia: (data, params) => ({ waitForPrep: () => this.#prepare(data, params) }),
+      },
+      WAWebMediaStorage: { getOrCreateMediaObject: (filehash) => this.#objectOf(filehash) },
+      WAWebMmsMediaTypes: { msgToMediaType: ({ type }) => type, castToV4: (type) => type },
+      WAWebMediaDataUtils: { shouldUseMediaCache: () => false },
+      WAWebMediaMmsV4Upload: {
+        uploadMedia: async ({ mediaObject }) => ({ mediaEntry: await this.#upload(mediaObject.blob) }),
+      },
+      WAWebUploadManager: { encryptAndUpload: ({ blob }) => this.#uploadSticker(blob) },
+      WAWebStartMediaUploadQpl: { startMediaUploadQpl: () => ({}) },
+      WAWebImageUtils: { toWebpSticker },
+      WAWebDownloadManager: {
+        downloadManager: { downloadAndMaybeDecrypt: (media) => this.download(media) },
+      },
+    };
+  }
+
+  /** The plain bytes of a message's media. */
+  async download({ directPath, encFilehash, filehash, mediaKey, signal }) {
+    const response = await fetch(directPath, { signal });
+    if (!response.ok)
+      throw Object.assign(new Error(`The media server answered ${response.status}.`), {
+        status: response.status,
+      });
+    const bytes = await response.arrayBuffer();
+    if ((await hashOf(bytes)) !== encFilehash) throw new Error('The media was changed on its way.');
+    const { iv, cipherKey, macKey } = await keysOf(decodeB64(mediaKey));
+    const encrypted = bytes.slice(0, -MAC_BYTES);
+    const mac = await macOf(macKey, iv, encrypted);
+    if (encodeB64(mac) !== encodeB64(bytes.slice(-MAC_BYTES)))
+      throw new Error('The media is not what was sent.');
+    const plain = await crypto.subtle.decrypt({ name: 'AES-CBC', iv }, cipherKey, encrypted);
+    if ((await hashOf(plain)) !== filehash) throw new Error('The media is not what its message says.');
+    return plain;
+  }
+
+  async #prepare({ blob, type: mimetype }, { isPtt, asDocument, asGif, asSticker }) {
+    const filehash = await hashOf(await blob.arrayBuffer());
+    const kind = mimetype.split('/')[0];
+    let type = ['image', 'video', 'audio'].includes(kind) ? kind : 'document';
+    if (asDocument) type = 'document';
+    else if (asSticker) type = 'sticker';
+    else if (isPtt && type === 'audio') type = 'ptt';
+    const object = this.#objectOf(filehash);
+    Object.assign(object, { type, blob, size: blob.size });
+    return new MediaData({
+      type,
+      mimetype,
+      filehash,
+      mediaBlob: new OpaqueData(blob, mimetype),
+      size: blob.size,
+      isGif: Boolean(asGif),
+      // A small picture of it; the real page draws one.
+      preview: type === 'image' || type === 'video' ? '/9j/4AAQ' : undefined,
+      ...(type === 'document' ? { filename: blob.name } : {}),
+      ...(type === 'ptt' ? { waveform: new Uint8Array(64) } : {}),
+    });
+  }
+
+  #objectOf(filehash) {
+    // What was sent is not needed any more: one is under way at a time, with the last few beside it.
+    if (this.#objects.size > 8) this.#objects.delete(this.#objects.keys().next().value);
+    let object = this.#objects.get(filehash);
+    if (!object) {
+      object = { filehash, contentInfo: {}, consolidate() {} };
+      this.#objects.set(filehash, object);
+    }
+    return object;
+  }
+
+  async #upload(blob) {
+    const mediaKey = crypto.getRandomValues(new Uint8Array(32));
+    const { iv, cipherKey, macKey } = await keysOf(mediaKey);
+    const encrypted = await crypto.subtle.encrypt(
+      { name: 'AES-CBC', iv },
+      cipherKey,
+      await blob.arrayBuffer(),
+    );
+    const bytes = new Blob([encrypted, await macOf(macKey, iv, encrypted)]);
+    const encFilehash = await hashOf(await bytes.arrayBuffer());
+    const response = await fetch(`/v/media?hash=${encodeURIComponent(encFilehash)}`, {
+      method: 'POST',
+      body: bytes,
+    });
+    if (!response.ok) throw new Error(`media-fault: the upload was answered ${response.status}`);
+    const { directPath } = await response.json();
+    const mmsUrl = `https://${location.host}${directPath}`;
+    return {
+      mmsUrl,
+      deprecatedMms3Url: mmsUrl,
+      directPath,
+      mediaKey: encodeB64(mediaKey),
+      mediaKeyTimestamp: Math.floor(Date.now() / 1000),
+      encFilehash,
+      uploadHash: encFilehash,
+    };
+  }
+
+  async #uploadSticker(blob) {
+    const { mmsUrl, ...entry } = await this.#upload(blob);
+    return { ...entry, url: mmsUrl, mimetype: blob.type };
+  }
+}
+
+/** Draws a picture as a sticker. */
+async function toWebpSticker(file) {
+  const picture = await createImageBitmap(file);
+  const scale = STICKER_PIXELS / Math.max(picture.width, picture.height);
+  const [width, height] = [picture.width * scale, picture.height * scale];
+  const canvas = new OffscreenCanvas(STICKER_PIXELS, STICKER_PIXELS);
+  const [left, top] = [(STICKER_PIXELS - width) / 2, (STICKER_PIXELS - height) / 2];
+  canvas.getContext('2d').drawImage(picture, left, top, width, height);
+  return canvas.convertToBlob({ type: 'image/webp' });
+}
+
+async function keysOf(mediaKey) {
+  const material = await crypto.subtle.importKey('raw', mediaKey, 'HKDF', false, ['deriveBits']);
+  const info = new TextEncoder().encode(KEY_INFO);
+  const derived = await crypto.subtle.deriveBits(
+    { name: 'HKDF', hash: 'SHA-256', salt: new Uint8Array(32), info },
+    material,
+    112 * 8,
+  );
+  const cipherKey = await crypto.subtle.importKey('raw', derived.slice(16, 48), 'AES-CBC', false, [
+    'encrypt',
+    'decrypt',
+  ]);
+  const hmac = { name: 'HMAC', hash: 'SHA-256' };
+  const macKey = await crypto.subtle.importKey('raw', derived.slice(48, 80), hmac, false, ['sign']);
+  return { iv: derived.slice(0, 16), cipherKey, macKey };
+}
+
+async function macOf(macKey, iv, encrypted) {
+  const signed = await new Blob([iv, encrypted]).arrayBuffer();
+  return (await crypto.subtle.sign('HMAC', macKey, signed)).slice(0, MAC_BYTES);
+}
+
+async function hashOf(bytes) {
+  return encodeB64(await crypto.subtle.digest('SHA-256', bytes));
+}

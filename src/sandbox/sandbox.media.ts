@@ -1,0 +1,138 @@
+import { createCipheriv, createDecipheriv, createHash, createHmac, hkdfSync, randomBytes } from 'node:crypto';
+import { createReadStream, type ReadStream } from 'node:fs';
+import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import type { IncomingMessage } from 'node:http';
+import { join } from 'node:path';
+import { BadRequestException } from '@nestjs/common';
+
+/** What a message says of its media: where the encrypted bytes lie, and how to read them. */
+export interface MediaPointer {
+  directPath: string;
+  /** All in base64: the key, and the SHA-256 of the encrypted and of the plain bytes. */
+  mediaKey: string;
+  encFilehash: string;
+  filehash: string;
+  mimetype: string;
+  size: number;
+  filename?: string;
+}
+
+export const MEDIA_PATH = '/v/media/';
+const MAX_MEDIA_BYTES = 128 * 1024 * 1024;
+const MAC_BYTES = 10;
+
+/**
+ * What WhatsApp's servers keep of media: encrypted bytes, by their hash. The keys are in the messages; the sandbox is in
+ * everybody's place, so it may look inside.
+ */
+export class MediaVault {
+  private constructor(private readonly dir: string) {}
+
+  static async open(dir: string): Promise<MediaVault> {
+    const vault = new MediaVault(join(dir, 'media'));
+    await mkdir(vault.dir, { recursive: true });
+    return vault;
+  }
+
+  /** Takes in what a page uploads. @returns its path, or null when it is too large or not what its hash says */
+  async receive(request: IncomingMessage, encFilehash: string): Promise<string | null> {
+    const chunks: Buffer[] = [];
+    let size = 0;
+    for await (const chunk of request) {
+      size += (chunk as Buffer).length;
+      if (size > MAX_MEDIA_BYTES) return null;
+      chunks.push(chunk as Buffer);
+    }
+    const bytes = Buffer.concat(chunks);
+    if (hashOf(bytes).toString('base64') !== encFilehash) return null;
+    return this.keep(bytes);
+  }
+
+  /** The encrypted bytes under a path; null when there are none. */
+  async read(directPath: string): Promise<{ size: number; stream: ReadStream } | null> {
+    const path = this.fileOf(directPath);
+    const found = path && (await stat(path).catch(() => null));
+    return path && found ? { size: found.size, stream: createReadStream(path) } : null;
+  }
+
+  /** Encrypts and keeps what a phone's owner sends. */
+  async seal(data: Buffer, mimetype: string, filename?: string): Promise<MediaPointer> {
+    const mediaKey = randomBytes(32);
+    const { iv, cipherKey, macKey } = keysOf(mediaKey);
+    const cipher = createCipheriv('aes-256-cbc', cipherKey, iv);
+    const encrypted = Buffer.concat([cipher.update(data), cipher.final()]);
+    const bytes = Buffer.concat([encrypted, macOf(macKey, iv, encrypted)]);
+    return {
+      directPath: await this.keep(bytes),
+      mediaKey: mediaKey.toString('base64'),
+      encFilehash: hashOf(bytes).toString('base64'),
+      filehash: hashOf(data).toString('base64'),
+      mimetype,
+      size: data.length,
+      ...(filename === undefined ? {} : { filename }),
+    };
+  }
+
+  /** The plain bytes of a message's media. @throws when they are not there or not what the message says */
+  async unseal(media: MediaPointer): Promise<Buffer> {
+    const path = this.fileOf(media.directPath);
+    if (!path) throw new BadRequestException(`${media.directPath} is no path of media.`);
+    const bytes = await readFile(path);
+    const { iv, cipherKey, macKey } = keysOf(Buffer.from(media.mediaKey, 'base64'));
+    const encrypted = bytes.subarray(0, -MAC_BYTES);
+    const isWhole =
+      hashOf(bytes).toString('base64') === media.encFilehash &&
+      macOf(macKey, iv, encrypted).equals(bytes.subarray(-MAC_BYTES));
+    if (!isWhole)
+      throw new BadRequestException(`The bytes under ${media.directPath} are not what was uploaded.`);
+    const decipher = createDecipheriv('aes-256-cbc', cipherKey, iv);
+    const data = Buffer.concat([decipher.update(encrypted), decipher.final()]);
+    if (hashOf(data).toString('base64') !== media.filehash)
+      throw new BadRequestException('The media is not what its message says.');
+    return data;
+  }
+
+  /** The hash of the plain bytes of a message's media, in hexadecimal digits. @throws as {@link unseal} */
+  async sha256Of(media: MediaPointer): Promise<string> {
+    return hashOf(await this.unseal(media)).toString('hex');
+  }
+
+  /** Loses the bytes under a path, as WhatsApp does after some weeks. */
+  async lose(directPath: string): Promise<void> {
+    const path = this.fileOf(directPath);
+    if (path) await rm(path, { force: true });
+  }
+
+  private async keep(bytes: Buffer): Promise<string> {
+    const name = hashOf(bytes).toString('hex');
+    const path = join(this.dir, name);
+    // Whoever reads sees all of it or nothing.
+    const partial = `${path}.${randomBytes(6).toString('hex')}`;
+    await writeFile(partial, bytes, { mode: 0o600 });
+    await rename(partial, path);
+    return MEDIA_PATH + name;
+  }
+
+  private fileOf(directPath: string): string | null {
+    const name = /^\/v\/media\/([0-9a-f]{64})$/.exec(directPath)?.[1];
+    return name === undefined ? null : join(this.dir, name);
+  }
+}
+
+/** The keys that WhatsApp derives from a message's media key, here one and the same for all kinds of media. */
+function keysOf(mediaKey: Buffer): { iv: Buffer; cipherKey: Buffer; macKey: Buffer } {
+  const derived = Buffer.from(hkdfSync('sha256', mediaKey, Buffer.alloc(32), 'WhatsApp Media Keys', 112));
+  return {
+    iv: derived.subarray(0, 16),
+    cipherKey: derived.subarray(16, 48),
+    macKey: derived.subarray(48, 80),
+  };
+}
+
+function macOf(macKey: Buffer, iv: Buffer, encrypted: Buffer): Buffer {
+  return createHmac('sha256', macKey).update(iv).update(encrypted).digest().subarray(0, MAC_BYTES);
+}
+
+function hashOf(bytes: Buffer): Buffer {
+  return createHash('sha256').update(bytes).digest();
+}

@@ -1,0 +1,43 @@
+import { createHash } from 'node:crypto';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { BadRequestException } from '@nestjs/common';
+
+const MAX_BYTES = 512 * 1024;
+const NAME = /^[0-9a-f]{64}$/;
+
+/** Profile pictures of phones and groups, each in a file named by its hash. */
+export class Pictures {
+  private readonly dir: string;
+
+  constructor(dir: string) {
+    this.dir = join(dir, 'pictures');
+  }
+
+  /** Keeps a JPEG or PNG. @returns the name of its file */
+  async save(base64: string): Promise<string> {
+    const bytes = Buffer.from(base64, 'base64');
+    if (!typeOf(bytes) || bytes.length > MAX_BYTES)
+      throw new BadRequestException(`A picture is a JPEG or a PNG of at most ${MAX_BYTES} bytes, in base64.`);
+    const name = createHash('sha256').update(bytes).digest('hex');
+    await mkdir(this.dir, { recursive: true });
+    await writeFile(join(this.dir, name), bytes, { mode: 0o600 });
+    return name;
+  }
+
+  /** The picture with this name, or null. */
+  async read(name: string): Promise<{ type: string; body: Buffer } | null> {
+    if (!NAME.test(name)) return null;
+    const body = await readFile(join(this.dir, name)).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return null;
+      throw error;
+    });
+    return body && { type: typeOf(body) ?? 'application/octet-stream', body };
+  }
+}
+
+function typeOf(bytes: Buffer): string | null {
+  if (bytes.subarray(0, 3).toString('hex') === 'ffd8ff') return 'image/jpeg';
+  if (bytes.subarray(0, 8).toString('hex') === '89504e470d0a1a0a') return 'image/png';
+  return null;
+}

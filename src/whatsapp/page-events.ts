@@ -1,0 +1,138 @@
+import type { PageEvent, PageFlotilla, PageMessage, PageModel, PageWindow } from './page-functions.js';
+
+/*
+ * What the WhatsApp Web page tells of messages: see page-functions.ts for the rules that such functions follow.
+ */
+
+declare const window: PageWindow;
+
+/**
+ * Takes over the events that we need from the library's listeners and tells them in batches over one binding, once a page
+ * load. The library makes a round trip of each, and of events that nobody here listens to: more work than the send itself.
+ */
+export function installEvents(gatherMs: number): void {
+  const flotilla: PageFlotilla = window.flotilla!;
+  if (flotilla.messageOf) return;
+
+  const serialized = (wid: unknown) =>
+    (wid as { _serialized?: string } | undefined)?._serialized ?? String(wid);
+
+  flotilla.messageOf = (model) => {
+    const { id, from, to, author, type, body, t, directPath, mimetype, size, filename } = model;
+    const chatId = serialized(from);
+    const writer = serialized(author ?? from);
+    const isMedia = typeof directPath === 'string' && directPath !== '';
+    const quoted = model.quotedStanzaID;
+    const number = (value: unknown) => (Number.isFinite(Number(value)) ? Number(value) : null);
+    // Their bodies are no text: a card, or a small picture of the place.
+    const isShown = !['vcard', 'multi_vcard', 'location', 'live_location', 'poll_creation'].includes(
+      type ?? '',
+    );
+    const cards = (model.vcardList ?? []).map(({ vcard }: { vcard: string }) => String(vcard));
+    return {
+      whatsappId: id.id,
+      chatId,
+      alias: flotilla.aliasOf(chatId),
+      from: writer,
+      fromAlias: flotilla.aliasOf(writer),
+      to: serialized(to),
+      type: String(type),
+      text: isShown ? flotilla.textOf(model) : '',
+      timestamp: Number(t),
+      media: isMedia
+        ? {
+            mimetype: String(mimetype ?? 'application/octet-stream'),
+            size: number(size),
+            filename: typeof filename === 'string' ? filename : null,
+          }
+        : null,
+      location:
+        type === 'location' || type === 'live_location'
+          ? {
+              latitude: Number(model.lat),
+              longitude: Number(model.lng),
+              description: typeof model.loc === 'string' && model.loc !== '' ? model.loc : null,
+            }
+          : null,
+      vcards: type === 'vcard' ? [body ?? ''] : type === 'multi_vcard' ? cards : [],
+      poll:
+        type === 'poll_creation'
+          ? {
+              question: String(model.pollName ?? ''),
+              options: (model.pollOptions ?? []).map(({ name }: { name: string }) => String(name)),
+              multiple: model.pollSelectableOptionsCount !== 1,
+            }
+          : null,
+      quoted: typeof quoted === 'string' && quoted !== '' ? quoted : null,
+      mentions: (model.mentionedJidList ?? []).map((wid: unknown) => {
+        const mentioned = serialized(wid);
+        return (mentioned.endsWith('@lid') && flotilla.aliasOf(mentioned)) || mentioned;
+      }),
+    };
+  };
+
+  let events: PageEvent[] = [];
+  const tell = (event: PageEvent) => {
+    if (events.push(event) > 1) return;
+    setTimeout(() => {
+      window.flotillaEmit(JSON.stringify(events));
+      events = [];
+    }, gatherMs);
+  };
+  window.onMessageAckEvent = (message, ack) => {
+    if (message.id.fromMe) tell({ kind: 'ack', whatsappId: message.id.id, ack });
+  };
+  window.onAddMessageEvent = (message) => {
+    // What was revoked before it came here leaves a mark, which is no message.
+    if (message.type === 'revoked') return tell(flotilla.revocationOf(message));
+    if (message.type === 'gp2') return tell(flotilla.noticeOf(message));
+    if (!message.id.fromMe) tell({ kind: 'message', message: flotilla.messageOf!(message) });
+  };
+  window.onChangeMessageTypeEvent = (message) => {
+    if (message.type === 'revoked') tell(flotilla.revocationOf(message));
+  };
+  window.onEditMessageEvent = (message) => {
+    const { id, type, directPath, latestEditSenderTimestampMs: at } = message;
+    // A revoked message loses its text too, and the body of media is a small picture, which may come late.
+    if (type === 'revoked' || (directPath && !at)) return;
+    tell({ kind: 'edited', whatsappId: id.id, text: flotilla.textOf(message), at: at ?? Date.now() });
+  };
+  window.onReaction = (reactions) => {
+    for (const { id, reactionParentKey, reactionText, reactionTimestamp, senderUserJid } of reactions) {
+      tell({
+        kind: 'reaction',
+        whatsappId: reactionParentKey.id,
+        from: id.fromMe ? null : flotilla.personOf(senderUserJid),
+        emoji: reactionText ?? '',
+        at: reactionTimestamp,
+      });
+    }
+  };
+  window.onPollVoteEvent = (votes) => {
+    for (const vote of votes) {
+      // A vote can be read only by whoever has its poll.
+      if (!vote.parentMessage) continue;
+      tell({
+        kind: 'vote',
+        whatsappId: vote.parentMsgKey.id,
+        from: vote.id?.fromMe ? null : flotilla.personOf(vote.senderUserJid),
+        options: flotilla.optionsOf(vote.parentMessage, vote.selectedOptionLocalIds),
+        at: vote.senderTimestampMs,
+      });
+    }
+  };
+  window.onChangeMessageEvent = () => undefined;
+  window.onChatUnreadCountEvent = () => undefined;
+}
+
+/** The latest incoming messages that the page holds: those that came while nobody listened are among them. */
+export function recentIncoming(limit: number): PageMessage[] {
+  const { flotilla } = window;
+  if (!flotilla?.messageOf) return [];
+  const { Msg } = window.require('WAWebCollections');
+  const models: PageModel[] = Msg.getModelsArray();
+  return models
+    .filter((model) => !model.id.fromMe && model.type !== 'revoked' && model.type !== 'gp2')
+    .slice(-limit)
+    .map(flotilla.messageOf);
+}

@@ -1,0 +1,117 @@
+import type { PageTarget, PageWindow } from './page-functions.js';
+
+/*
+ * Reading media that came with a message, inside the WhatsApp Web page: see page-functions.ts for the rules that such
+ * functions follow.
+ */
+
+/** What fetching the media of a message came to. */
+export type PageFetchResult =
+  /** It can be read in pieces now. */
+  | { outcome: 'fetched'; size: number; mimetype: string; filename: string | null }
+  /** The page does not have the message. */
+  | { outcome: 'not_found' }
+  /** It is larger than asked for. */
+  | { outcome: 'too_large'; size: number }
+  /** WhatsApp does not have it any more. */
+  | { outcome: 'gone'; detail: string }
+  /** It may work later. */
+  | { outcome: 'failed'; detail: string }
+  | { outcome: 'not_ready' };
+
+/** A message with media, as the page has it. */
+interface MediaModel {
+  directPath?: string;
+  mediaData?: { mediaStage: string };
+  mimetype?: string;
+  filename?: string;
+  size?: number;
+  downloadMedia(options: object): Promise<unknown>;
+  [field: string]: unknown;
+}
+
+declare const window: PageWindow;
+declare const FileReader: new () => {
+  result: string;
+  error: unknown;
+  onload: () => void;
+  onerror: () => void;
+  readAsDataURL(blob: Blob): void;
+};
+
+/** Downloads and decrypts the media of a message, as the library does, and keeps it to be read. */
+export async function fetchMedia(
+  target: PageTarget,
+  maxBytes: number,
+  timeoutMs: number,
+): Promise<PageFetchResult> {
+  const { flotilla } = window;
+  if (!flotilla) return { outcome: 'not_ready' };
+  const found = await flotilla.locate(target);
+  if (!found) return { outcome: 'not_found' };
+  const message = found.message as unknown as MediaModel;
+  if (!message.directPath) return { outcome: 'gone', detail: 'WhatsApp Web has no address of the media' };
+  const size = Number(message.size ?? 0);
+  if (size > maxBytes) return { outcome: 'too_large', size };
+
+  const stop = new AbortController();
+  let timer;
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => {
+      stop.abort();
+      reject(new Error(`WhatsApp Web did not have the media within ${timeoutMs} ms`));
+    }, timeoutMs);
+  });
+  const quiet = { addAnnotations: () => quiet, addPoint: () => quiet };
+  const download = async (): Promise<ArrayBuffer> => {
+    // A picture that is too old is asked for again, from the phone that sent it.
+    if (message.mediaData && message.mediaData.mediaStage !== 'RESOLVED')
+      await message.downloadMedia({ downloadEvenIfExpensive: true, rmrReason: 1 });
+    const { directPath, encFilehash, filehash, mediaKey, mediaKeyTimestamp, type } = message;
+    return window.require('WAWebDownloadManager').downloadManager.downloadAndMaybeDecrypt({
+      directPath,
+      encFilehash,
+      filehash,
+      mediaKey,
+      mediaKeyTimestamp,
+      type,
+      signal: stop.signal,
+      downloadQpl: quiet,
+    });
+  };
+  try {
+    const bytes = await Promise.race([download(), late]);
+    if (bytes.byteLength > maxBytes) return { outcome: 'too_large', size: bytes.byteLength };
+    flotilla.fetched.set(target.whatsappId, new Blob([bytes]));
+    return {
+      outcome: 'fetched',
+      size: bytes.byteLength,
+      mimetype: String(message.mimetype ?? 'application/octet-stream'),
+      filename: message.filename ?? null,
+    };
+  } catch (error) {
+    const isGone = (error as { status?: number }).status === 404;
+    return { outcome: isGone ? 'gone' : 'failed', detail: String(error) };
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** A piece of what was fetched, as base64; null when it is not there any more: the page was loaded anew. */
+export async function readMedia(whatsappId: string, offset: number, length: number): Promise<string | null> {
+  const blob = window.flotilla?.fetched.get(whatsappId);
+  if (!blob) return null;
+  const reader = new FileReader();
+  const read = new Promise<void>((resolve, reject) => {
+    reader.onload = () => resolve();
+    reader.onerror = () => reject(reader.error as Error);
+  });
+  reader.readAsDataURL(blob.slice(offset, offset + length));
+  await read;
+  return reader.result.slice(reader.result.indexOf(',') + 1);
+}
+
+/** Forgets what was fetched. */
+export function forgetMedia(whatsappId: string): void {
+  window.flotilla?.fetched.delete(whatsappId);
+}

@@ -1,0 +1,183 @@
+import type { OutgoingContent } from './outgoing-content.js';
+import type {
+  PageChat,
+  PageFileInput,
+  PageFlotilla,
+  PageModel,
+  PageSend,
+  PageSendResult,
+  PageWindow,
+} from './page-functions.js';
+
+/*
+ * Sending, inside the WhatsApp Web page: see page-functions.ts for the rules that such functions follow.
+ */
+
+declare const window: PageWindow;
+declare const document: { createElement(name: 'input'): PageFileInput & { type: string } };
+declare const File: new (parts: unknown[], name: string, options: { type: string }) => object;
+
+/** Adds `send` to what is shared, once a page load. */
+export function installSending(): void {
+  const flotilla: PageFlotilla = window.flotilla!;
+  if (flotilla.send) return;
+  /** Sends that run, by WhatsApp id: an attempt whose caller has given up may still be at its upload. */
+  const running = new Map<string, Promise<'no_quoted' | undefined>>();
+
+  // The library makes its files of base64 text; ours come from the disk.
+  const toFile = window.WWebJS.mediaInfoToFile;
+  window.WWebJS.mediaInfoToFile = (media: { file?: object }) => media.file ?? toFile(media);
+
+  /** A typing indicator delays no message: it is not waited for, and one that fails is missed by nobody. */
+  const showTyping = async (chat: PageChat, ms: number, state: 'typing' | 'recording') => {
+    const show = (shown: string) => {
+      window.WWebJS.sendChatstate(shown, chat.id._serialized).catch(() => undefined);
+    };
+    show(state);
+    await new Promise((resolve) => setTimeout(resolve, ms));
+    show('stop');
+  };
+
+  const mediaOptions = async (
+    content: Extract<OutgoingContent, { file: unknown }>,
+    whatsappId: string,
+  ): Promise<Record<string, unknown>> => {
+    const { mimetype, filename } = content.file;
+    const given = flotilla.files.get(whatsappId)?.files?.[0];
+    if (!given) throw new Error('The page was not given the file.');
+    // Read now: the file on the disk is removed after this attempt, and WhatsApp Web may want it later.
+    const bytes = await given.arrayBuffer();
+    const media = { mimetype, filename, file: new File([bytes], filename, { type: mimetype }) };
+    if (content.type === 'sticker')
+      return { media: await window.WWebJS.toStickerData(media), sendMediaAsSticker: true };
+    return {
+      media,
+      caption: content.caption ?? undefined,
+      isCaptionByUser: content.caption !== null,
+      sendAudioAsVoice: content.type === 'voice',
+      sendMediaAsDocument: content.type === 'document',
+    };
+  };
+
+  /** What the library's sendMessage is told: the text, and its options. */
+  const toLibrary = async ({ content, whatsappId }: PageSend): Promise<[string, Record<string, unknown>]> => {
+    switch (content.type) {
+      case 'text':
+        return [content.text, { ...(await flotilla.previewOf(content.text)) }];
+      case 'location': {
+        const { latitude, longitude, description } = content;
+        return ['', { location: { latitude, longitude, description: description ?? undefined } }];
+      }
+      case 'contact': {
+        const [first] = content.cards;
+        // As the library does it for contacts that the account has; these may be strangers to it.
+        const cards = content.cards.map(({ name, vcard }) => ({ displayName: name, vcard }));
+        return content.cards.length === 1
+          ? ['', { extraOptions: { type: 'vcard', body: first!.vcard, vcardFormattedName: first!.name } }]
+          : ['', { extraOptions: { type: 'multi_vcard', body: null, vcardList: cards } }];
+      }
+      case 'poll': {
+        const { question, options, multiple, secret } = content;
+        const pollOptions = options.map((name, localId) => ({ name, localId }));
+        const settings = { allowMultipleAnswers: multiple, messageSecret: secret };
+        return ['', { poll: { pollName: question, pollOptions, options: settings } }];
+      }
+      default:
+        return ['', await mediaOptions(content, whatsappId)];
+    }
+  };
+
+  const begin = async (chat: PageChat, send: PageSend): Promise<'no_quoted' | undefined> => {
+    const { quoted, mentions, whatsappId } = send;
+    const answered = quoted && (await flotilla.locate(quoted));
+    if (quoted && !answered) return 'no_quoted';
+    const [text, { extraOptions, ...options }] = await toLibrary(send);
+    await window.WWebJS.sendMessage(chat, text, {
+      ...options,
+      ...(answered ? { quotedMessageId: answered.message.id._serialized } : {}),
+      ...(mentions.length > 0 ? { mentionedJidList: mentions } : {}),
+      // The last word on the message: its id was made before the first attempt.
+      extraOptions: { ...(extraOptions as object), id: flotilla.keyOf(chat, whatsappId) },
+      waitUntilMsgSent: true,
+    });
+    return undefined;
+  };
+
+  flotilla.send = async (send) => {
+    const { chatId, content, whatsappId, thorough, lookOnly, timeoutMs, typingMs, checkNumber } = send;
+    let chat: PageChat | undefined;
+    let failure: unknown = new Error(`WhatsApp gave no chat for ${chatId}`);
+    try {
+      chat = await window.WWebJS.getChat(chatId, { getAsModel: false });
+    } catch (error) {
+      failure = error;
+    }
+    if (!chat) {
+      if (!chatId.endsWith('@c.us') && !chatId.endsWith('@lid'))
+        return { outcome: 'no_chat', detail: String(failure) };
+      if (await flotilla.isRegistered(chatId)) throw failure;
+      return { outcome: 'not_registered' };
+    }
+
+    const key = flotilla.keyOf(chat, whatsappId)._serialized;
+    let message: PageModel | undefined = await flotilla.find(key, thorough);
+    const isRunning = running.has(whatsappId);
+    if (!message && !isRunning) {
+      if (lookOnly) return { outcome: 'absent' };
+      // A hidden number cannot be asked for; whoever has one wrote from it.
+      if (checkNumber && chatId.endsWith('@c.us') && !(await flotilla.isRegistered(chatId)))
+        return { outcome: 'not_registered' };
+      if (typingMs > 0) await showTyping(chat, typingMs, content.type === 'voice' ? 'recording' : 'typing');
+    }
+    const deadline = Date.now() + timeoutMs;
+    if (!message) {
+      let timer;
+      const timeout = new Promise<undefined>((resolve) => {
+        timer = setTimeout(() => resolve(undefined), timeoutMs);
+      });
+      let sending = running.get(whatsappId);
+      if (!sending) {
+        sending = begin(chat, send).finally(() => running.delete(whatsappId));
+        running.set(whatsappId, sending);
+        // It may fail after nobody waits for it any more: the next attempt sees what became of it.
+        sending.catch(() => undefined);
+      }
+      try {
+        const ended = await Promise.race([sending, timeout]);
+        if (ended === 'no_quoted') return { outcome: 'no_quoted' };
+      } finally {
+        clearTimeout(timer);
+      }
+      message = await flotilla.find(key, false);
+    }
+    // A message that is known but has no ack yet is on its way: WhatsApp sends it again by itself after a reconnect.
+    while (message && (message.ack ?? 0) === 0 && Date.now() < deadline) {
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      message = await flotilla.find(key, false);
+    }
+    if (!message) return { outcome: 'timed_out' };
+    if ((message.ack ?? 0) === 0) return { outcome: 'pending' };
+    return { outcome: 'known', ack: message.ack ?? 0, whatsappId: message.id.id };
+  };
+}
+
+/** Sends a message under a given id, unless the page knows that id already: then it says how far that message got. */
+export function sendMessage(send: PageSend): Promise<PageSendResult> {
+  if (!window.flotilla?.send) return Promise.resolve({ outcome: 'not_ready' });
+  return window.flotilla.send(send);
+}
+
+/** Makes the input that takes the file of a message. */
+export function expectFile(whatsappId: string): PageFileInput | null {
+  const { flotilla } = window;
+  if (!flotilla?.send) return null;
+  const input = document.createElement('input');
+  input.type = 'file';
+  flotilla.files.set(whatsappId, input);
+  return input;
+}
+
+/** Lets go of the file of a message. */
+export async function forgetFile(whatsappId: string): Promise<void> {
+  window.flotilla?.files.delete(whatsappId);
+}

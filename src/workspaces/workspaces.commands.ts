@@ -1,0 +1,137 @@
+import { type Command, InvalidArgumentError } from 'commander';
+import {
+  print,
+  printAside,
+  printJson,
+  printTable,
+  type RunWithServices,
+  wholeNumber,
+} from '../platform/command-line.js';
+import { keyRoles, type KeyRole } from './api-key.entity.js';
+
+interface NewKeyOptions {
+  role: KeyRole;
+  expires?: string;
+  ip?: string[];
+}
+
+/** `workspace:list`, `workspace:create`, `api-key:list`, `api-key:create`, `api-key:rotate`, `api-key:delete`. */
+export function addWorkspacesCommands(program: Command, run: RunWithServices): void {
+  program
+    .command('workspace:list')
+    .description('list the workspaces, newest first')
+    .option('--limit <count>', 'how many at most, 1 to 200', wholeNumber(1, 200), 50)
+    .option('--json', 'as JSON')
+    .action(({ limit, json }: { limit: number; json?: boolean }) =>
+      run(async (services) => {
+        const [{ WorkspacesService }, { toWorkspaceResponse }] = await Promise.all([
+          import('./workspaces.service.js'),
+          import('./workspaces.dto.js'),
+        ]);
+        const rows = (await services.get(WorkspacesService).list({ limit })).slice(0, limit);
+        if (json) return printJson(rows.map(toWorkspaceResponse));
+        await printTable(
+          ['Id', 'Name', 'Created'],
+          rows.map(({ id, name, createdAt }) => [id, name, createdAt.toISOString()]),
+        );
+      }),
+    );
+
+  program
+    .command('workspace:create <name>')
+    .description('make a workspace; prints its id')
+    .action((name: string) =>
+      run(async (services) => {
+        const { WorkspacesService } = await import('./workspaces.service.js');
+        print((await services.get(WorkspacesService).create(name)).id);
+      }),
+    );
+
+  program
+    .command('api-key:list <workspace>')
+    .description('list the API keys of a workspace, newest first')
+    .option('--json', 'as JSON')
+    .action((workspace: string, { json }: { json?: boolean }) =>
+      run(async (services) => {
+        const [{ ApiKeysService }, { toApiKeyResponse }] = await Promise.all([
+          import('./api-keys.service.js'),
+          import('./api-keys.dto.js'),
+        ]);
+        const keys = (await services.get(ApiKeysService).list(uuid(workspace))).map(toApiKeyResponse);
+        if (json) return printJson(keys);
+        await printTable(
+          ['Id', 'Key', 'Name', 'Role', 'Expires', 'Last used', 'Addresses'],
+          keys.map((key) => [
+            key.id,
+            `${key.prefix}…`,
+            key.name,
+            key.role,
+            key.expiresAt,
+            key.lastUsedAt,
+            key.allowedIps?.join('\n') ?? 'any',
+          ]),
+        );
+      }),
+    );
+
+  program
+    .command('api-key:create <workspace> <name>')
+    .description('make an API key; prints it, this once')
+    .option('--role <role>', keyRoles.join(', '), role, 'owner' as KeyRole)
+    .option('--expires <time>', 'after this time it is refused (ISO 8601)')
+    .option('--ip <range...>', 'addresses or CIDR ranges that may use it')
+    .action((workspace: string, name: string, options: NewKeyOptions) =>
+      run(async (services) => {
+        const [{ ApiKeysService }, { CreateApiKeyDto }, { plainToInstance }, { validate }] =
+          await Promise.all([
+            import('./api-keys.service.js'),
+            import('./api-keys.dto.js'),
+            import('class-transformer'),
+            import('class-validator'),
+          ]);
+        const { expires: expiresAt, ip: allowedIps } = options;
+        const wanted = plainToInstance(CreateApiKeyDto, { name, role: options.role, expiresAt, allowedIps });
+        const [wrong] = await validate(wanted, { stopAtFirstError: true });
+        if (wrong)
+          throw new Error(`${wrong.property}: ${Object.values(wrong.constraints ?? {}).join(', ')}.`);
+        const { key } = await services.get(ApiKeysService).create(uuid(workspace), wanted);
+        print(key);
+      }),
+    );
+
+  program
+    .command('api-key:rotate <workspace> <key>')
+    .description('make a key that takes the place of another, which is named by its id; prints it, this once')
+    .option('--grace <seconds>', 'how long the old one still works', wholeNumber(0, 604_800), 0)
+    .action((workspace: string, keyId: string, { grace }: { grace: number }) =>
+      run(async (services) => {
+        const { ApiKeysService } = await import('./api-keys.service.js');
+        const wanted = { graceSeconds: grace };
+        const { row, key } = await services.get(ApiKeysService).rotate(uuid(workspace), uuid(keyId), wanted);
+        printAside(`The new key has the id ${row.id}.`);
+        print(key);
+      }),
+    );
+
+  program
+    .command('api-key:delete <workspace> <key>')
+    .description('delete an API key, which is named by its id: it stops working at once')
+    .action((workspace: string, keyId: string) =>
+      run(async (services) => {
+        const { ApiKeysService } = await import('./api-keys.service.js');
+        await services.get(ApiKeysService).delete(uuid(workspace), uuid(keyId));
+        print(`The key ${keyId} is deleted.`);
+      }),
+    );
+}
+
+function role(text: string): KeyRole {
+  const found = keyRoles.find((name) => name === text);
+  if (!found) throw new InvalidArgumentError(`It must be one of ${keyRoles.join(', ')}.`);
+  return found;
+}
+
+function uuid(text: string): string {
+  if (/^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/i.test(text)) return text;
+  throw new Error(`${text} is no id. workspace:list and api-key:list show the ids.`);
+}

@@ -1,0 +1,139 @@
+import { randomBytes } from 'node:crypto';
+import { DataSource } from 'typeorm';
+import { v7 as uuidv7 } from 'uuid';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { KeyRotationService } from '../../src/admin/key-rotation.service.js';
+import type { Config } from '../../src/platform/config/config.js';
+import { dataSourceOptions } from '../../src/platform/database/data-source.js';
+import { decrypt, encrypt, encryptionKey, encryptionKeys } from '../../src/platform/encryption.js';
+import { scratchDatabase } from '../scratch-database.js';
+
+/* APP_KEY is changed under real rows: the copies of sessions. */
+
+let drop: () => Promise<void>;
+let config: Config;
+let database: DataSource;
+const workspaceId = uuidv7();
+const [oldKey, newKey, lostKey] = [1, 2, 3].map(() => randomBytes(32).toString('base64')) as [
+  string,
+  string,
+  string,
+];
+
+beforeAll(async () => {
+  const scratch = await scratchDatabase();
+  ({ drop } = scratch);
+  config = { ...scratch.config, appKey: newKey, appPreviousKeys: [oldKey] };
+  database = await new DataSource(dataSourceOptions(config)).initialize();
+  await database.query(`insert into workspaces (id, name) values ($1, 'w')`, [workspaceId]);
+}, 60_000);
+afterAll(async () => {
+  await database?.destroy();
+  await drop?.();
+});
+beforeEach(() => database.query('delete from accounts'));
+
+const purpose = 'session-snapshots';
+
+async function snapshot(appKey: string, plain: Buffer, epoch = 4): Promise<string> {
+  const id = uuidv7();
+  await database.query(
+    `insert into accounts (id, workspace_id, name, environment) values ($1, $2, 'a', 'sandbox')`,
+    [id, workspaceId],
+  );
+  await database.query(
+    `insert into session_snapshots (account_id, workspace_id, epoch, digest, size_bytes, data)
+     values ($1, $2, $3, 'd', 1, $4)`,
+    [id, workspaceId, epoch, encrypt(encryptionKey(appKey, purpose), plain, `${id}@${epoch}`)],
+  );
+  return id;
+}
+
+async function read(id: string, keys: Buffer | Buffer[]): Promise<Buffer> {
+  const [row] = await database.query('select epoch, data from session_snapshots where account_id = $1', [id]);
+  return decrypt(keys, row.data, `${id}@${row.epoch}`);
+}
+
+const service = () => new KeyRotationService(database, config);
+const present = encryptionKey(newKey, purpose);
+
+describe('a rotation of APP_KEY', () => {
+  it('has the secrets of webhooks encrypted with the new one', async () => {
+    const id = uuidv7();
+    const key = encryptionKey(oldKey, 'webhook-secrets');
+    await database.query(
+      `insert into webhooks (id, workspace_id, url, events, secret, previous_secret) values ($1, $2, 'https://x', '{}', $3, $4)`,
+      [id, workspaceId, encrypt(key, Buffer.from('now'), id), encrypt(key, Buffer.from('before'), id)],
+    );
+    await service().rotate();
+    const [row] = await database.query('select secret, previous_secret from webhooks where id = $1', [id]);
+    const anew = encryptionKey(newKey, 'webhook-secrets');
+    expect(decrypt(anew, row.secret, id).toString()).toBe('now');
+    expect(decrypt(anew, row.previous_secret, id).toString()).toBe('before');
+  });
+
+  it('has everything encrypted with the new one, also what is large, and can then forget the old one', async () => {
+    const large = randomBytes(9 * 2 ** 20);
+    const ids = [
+      await snapshot(oldKey, Buffer.from('one')),
+      await snapshot(newKey, Buffer.from('two')),
+      await snapshot(oldKey, large),
+    ];
+    // Both are read before anything is rotated.
+    expect((await read(ids[0]!, encryptionKeys(config, purpose))).toString()).toBe('one');
+    const progress: [string, number, number][] = [];
+    const outcome = await service().rotate((...step) => progress.push(step));
+    expect(outcome).toContainEqual({
+      table: 'session_snapshots',
+      column: 'data',
+      rotated: 2,
+      failed: [],
+      left: 0,
+    });
+    expect(progress).toEqual([
+      ['session_snapshots', 1, 2],
+      ['session_snapshots', 2, 2],
+    ]);
+    expect((await read(ids[0]!, present)).toString()).toBe('one');
+    expect((await read(ids[1]!, present)).toString()).toBe('two');
+    expect((await read(ids[2]!, present)).equals(large)).toBe(true);
+    expect((await service().rotate())[0]).toMatchObject({ rotated: 0, left: 0 });
+  });
+
+  it('goes on where it was broken off', async () => {
+    const ids = [];
+    for (let index = 0; index < 5; index += 1) ids.push(await snapshot(oldKey, Buffer.from(String(index))));
+    const broken = service().rotate((_table, done) => {
+      if (done === 2) throw new Error('pulled the plug');
+    });
+    await expect(broken).rejects.toThrow('pulled the plug');
+    expect((await service().rotate())[0]).toMatchObject({ rotated: 3, left: 0 });
+    for (const [index, id] of ids.entries()) expect((await read(id, present)).toString()).toBe(String(index));
+  });
+
+  it('says what no key opens, and leaves it as it is', async () => {
+    const lost = await snapshot(lostKey, Buffer.from('lost'));
+    await snapshot(oldKey, Buffer.from('mine'));
+    expect((await service().rotate())[0]).toMatchObject({ rotated: 1, failed: [lost], left: 1 });
+    expect((await read(lost, encryptionKey(lostKey, purpose))).toString()).toBe('lost');
+  });
+
+  it('does not write over what an instance has written meanwhile', async () => {
+    const first = await snapshot(oldKey, Buffer.from('a'));
+    const second = await snapshot(oldKey, Buffer.from('b'));
+    const [, last] = [first, second].sort();
+    let written: Promise<unknown> | undefined;
+    const newer = encrypt(encryptionKey(oldKey, purpose), Buffer.from('newer'), `${last}@9`);
+    const outcome = await service().rotate((_table, done) => {
+      if (done === 1)
+        written = database.query('update session_snapshots set epoch = 9, data = $2 where account_id = $1', [
+          last,
+          newer,
+        ]);
+    });
+    await written;
+    expect(outcome[0]!.rotated + outcome[0]!.left).toBeGreaterThanOrEqual(1);
+    await service().rotate();
+    expect((await read(last!, present)).toString()).toBe('newer');
+  });
+});

@@ -1,0 +1,479 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { files, sha256 } from '../sandbox/media-files.js';
+import { type Answer, eventually, Flotilla, type Workspace } from './flotilla.js';
+
+/* Every type of message through HTTP, with real browsers: out and in, judged by what the phones have. */
+
+let flotilla: Flotilla;
+let workspace: Workspace;
+let account: { id: string; phoneNumber: string; instanceId: string };
+let phone: string;
+
+beforeAll(async () => {
+  flotilla = await Flotilla.start({ instances: 1 });
+  workspace = await flotilla.newWorkspace();
+  [account] = (await workspace.linkedAccounts(1)) as [typeof account];
+  phone = await flotilla.newPhone();
+});
+afterEach(() => flotilla.sandbox('DELETE', '/faults'));
+afterAll(() => flotilla?.stop());
+
+type Message = Answer['body'];
+
+const base64 = (bytes: Buffer) => bytes.toString('base64');
+
+function until(id: string, isSo: (message: Message) => boolean, timeoutMs?: number): Promise<Message> {
+  return eventually(
+    String(isSo),
+    async () => {
+      const { body } = await workspace.call('GET', `/messages/${id}`);
+      return isSo(body) ? body : Promise.reject(new Error(JSON.stringify(body)));
+    },
+    timeoutMs,
+  );
+}
+
+/** Sends, and waits until it has been read. */
+async function sent(message: object): Promise<Message> {
+  const { status, body } = await workspace.send({ accountId: account.id, to: phone, ...message });
+  expect(status, JSON.stringify(body)).toBe(202);
+  return until(body.id, ({ status }) => status === 'read');
+}
+
+/** What the recipient's phone has of a message. */
+async function arrived({ whatsappId }: Message): Promise<Message> {
+  const { items } = await flotilla.sandbox('GET', `/phones/${phone}/inbox`);
+  return items.find((item: Message) => item.whatsappId === whatsappId);
+}
+
+async function bytesAt({ whatsappId }: Message): Promise<Buffer> {
+  const url = `${flotilla.stack.urls.sandbox}/phones/${phone}/messages/${whatsappId}/media`;
+  return Buffer.from(await (await fetch(url)).arrayBuffer());
+}
+
+/** What the phone's owner writes, as `message.received` tells it. */
+async function incoming(message: object, from = phone): Promise<Message> {
+  const line = await flotilla.sandbox('POST', `/phones/${from}/messages`, {
+    to: account.phoneNumber,
+    ...message,
+  });
+  return received(line.whatsappId);
+}
+
+async function received(whatsappId: string): Promise<Message> {
+  const found = await eventually('stored', async () => {
+    const { body } = await workspace.call('GET', '/messages?direction=incoming&limit=200');
+    return body.items.find((item: Message) => item.whatsappId === whatsappId);
+  });
+  const [event] = await events('message.received', found.id, 1);
+  return event!.data;
+}
+
+/** Events of a message from the first on; waits until there are at least `count`. */
+async function events(types: string, id: string, count: number): Promise<{ type: string; data: Message }[]> {
+  const stop = new AbortController();
+  const response = await fetch(`${flotilla.stack.urls.api}/api/v1/events?types=${types}`, {
+    headers: { authorization: `Bearer ${workspace.key}`, 'last-event-id': '0-0' },
+    signal: AbortSignal.any([stop.signal, AbortSignal.timeout(25_000)]),
+  });
+  const found: { type: string; data: Message }[] = [];
+  let text = '';
+  for await (const chunk of response.body!.pipeThrough(new TextDecoderStream())) {
+    const blocks = (text + chunk).split('\n\n');
+    text = blocks.pop()!;
+    for (const block of blocks) {
+      const data = /^data: (.*)$/m.exec(block)?.[1];
+      const event = data && (JSON.parse(data) as { type: string; data: Message });
+      if (event && event.data.id === id) found.push(event);
+    }
+    if (found.length >= count) break;
+  }
+  stop.abort();
+  return found;
+}
+
+async function download(mediaId: string): Promise<Buffer> {
+  const response = await fetch(`${flotilla.stack.urls.api}/api/v1/media/${mediaId}`, {
+    headers: { authorization: `Bearer ${workspace.key}` },
+  });
+  expect(response.status).toBe(200);
+  return Buffer.from(await response.arrayBuffer());
+}
+
+describe('media', () => {
+  const kinds: [string, Buffer, string, string?][] = [
+    ['image', files.png, 'image/png', 'Your parcel'],
+    ['video', files.mp4, 'video/mp4', 'How to open it'],
+    ['audio', files.mp3, 'audio/mpeg'],
+    ['voice', files.ogg, 'audio/ogg; codecs=opus'],
+    ['document', files.pdf, 'application/pdf', 'Your invoice'],
+    ['sticker', files.webp, 'image/webp'],
+  ];
+
+  it.each(kinds)('goes out as %s, byte for byte', async (type, bytes, mimetype, caption) => {
+    const message = await sent({
+      type,
+      media: { data: base64(bytes), mimetype, filename: 'file.bin', caption },
+    });
+    expect(message).toMatchObject({
+      type,
+      text: caption ?? null,
+      media: { mediaId: expect.any(String), size: bytes.length, sha256: sha256(bytes), error: null },
+      location: null,
+      contact: null,
+      poll: null,
+    });
+    expect(await arrived(message)).toMatchObject({
+      type,
+      text: caption ?? '',
+      media: { size: bytes.length, sha256: sha256(bytes) },
+    });
+    expect((await bytesAt(message)).equals(bytes)).toBe(true);
+    expect((await download(message.media.mediaId)).equals(bytes)).toBe(true);
+  });
+
+  it.each(kinds)(
+    'comes in as %s, byte for byte, and is published when it is there',
+    async (type, bytes, mimetype, text) => {
+      const message = await incoming({
+        type,
+        text,
+        media: { data: base64(bytes), mimetype, filename: 'theirs.bin' },
+      });
+      expect(message).toMatchObject({
+        type,
+        direction: 'incoming',
+        status: 'received',
+        text: text ?? null,
+        from: phone,
+        participant: { phone, lid: expect.stringMatching(/@lid$/) },
+        media: { size: bytes.length, sha256: sha256(bytes), filename: 'theirs.bin', error: null },
+      });
+      expect((await download(message.media.mediaId)).equals(bytes)).toBe(true);
+    },
+  );
+
+  it('that came in goes out again by its mediaId', async () => {
+    const theirs = await incoming({
+      type: 'image',
+      media: { data: base64(files.png), mimetype: 'image/png' },
+    });
+    const message = await sent({ type: 'image', media: { mediaId: theirs.media.mediaId, caption: 'back' } });
+    expect(await arrived(message)).toMatchObject({ text: 'back', media: { sha256: sha256(files.png) } });
+  });
+
+  it('whose upload fails is sent when uploads work again, once', async () => {
+    await flotilla.sandbox('PUT', '/faults', { uploadFailRate: 1 });
+    const media = { data: base64(files.pdf), mimetype: 'application/pdf', filename: 'invoice.pdf' };
+    const { body } = await workspace.send({ accountId: account.id, to: phone, type: 'document', media });
+    await until(body.id, ({ attempts }) => attempts >= 1);
+    await flotilla.sandbox('DELETE', '/faults');
+    const message = await until(body.id, ({ status }) => status === 'read', 60_000);
+    const lines = (await flotilla.ledger()).filter((line) => line.whatsappId === message.whatsappId);
+    expect(lines).toMatchObject([{ type: 'document', duplicate: false }]);
+  });
+
+  it('has a caption that is edited, is reacted to, and is revoked', async () => {
+    const media = { data: base64(files.png), mimetype: 'image/png', caption: 'befor' };
+    const { id, whatsappId } = await sent({ type: 'image', media });
+    expect((await workspace.call('PATCH', `/messages/${id}`, { text: 'before' })).body).toMatchObject({
+      text: 'before',
+      editedAt: expect.any(String),
+    });
+    await flotilla.sandbox('POST', `/phones/${phone}/messages/${whatsappId}/reaction`, { emoji: '👍' });
+    const { reactions } = await until(id, (message) => message.reactions.length > 0);
+    expect(reactions).toMatchObject([
+      { from: phone, phone, lid: expect.stringMatching(/@lid$/), emoji: '👍' },
+    ]);
+    expect((await workspace.call('POST', `/messages/${id}/revoke`)).status).toBe(200);
+    expect(await arrived({ whatsappId })).toMatchObject({ revoked: true });
+    const voice = await sent({ type: 'voice', media: { data: base64(files.ogg), mimetype: 'audio/ogg' } });
+    expect(await workspace.call('PATCH', `/messages/${voice.id}`, { text: 'x' })).toMatchObject({
+      status: 409,
+      body: { code: 'message.cannot_edit' },
+    });
+  });
+
+  it('that WhatsApp has lost does not lose its message, and can be asked for again', async () => {
+    await flotilla.sandbox('PUT', '/faults', { downloadFailRate: 1 });
+    const media = { data: base64(files.pdf), mimetype: 'application/pdf', filename: 'lost.pdf' };
+    const line = await flotilla.sandbox('POST', `/phones/${phone}/messages`, {
+      to: account.phoneNumber,
+      type: 'document',
+      text: 'here',
+      media,
+    });
+    await flotilla.sandbox('DELETE', `/phones/${phone}/messages/${line.whatsappId}/media`);
+    await flotilla.sandbox('DELETE', '/faults');
+    const message = await received(line.whatsappId);
+    expect(message).toMatchObject({
+      text: 'here',
+      media: { mediaId: null, filename: 'lost.pdf', error: { code: 'media.unavailable' } },
+    });
+    expect(await workspace.call('POST', `/messages/${message.id}/media`)).toMatchObject({
+      status: 409,
+      body: { code: 'media.unavailable' },
+    });
+    // The same file is sent again by somebody else: WhatsApp keeps one of each, and has it again.
+    const text = await sent({ text: 'no media' });
+    expect((await workspace.call('POST', `/messages/${text.id}/media`)).body.code).toBe('message.no_media');
+  });
+
+  it('survives the death of its instance in the middle of an upload: sent once', async () => {
+    await flotilla.sandbox('PUT', '/faults', { uploadDelayMs: 3_000 });
+    const media = { data: base64(files.mp4), mimetype: 'video/mp4', caption: 'once' };
+    const { body } = await workspace.send({ accountId: account.id, to: phone, type: 'video', media });
+    await until(body.id, ({ status }) => status === 'sending');
+    const { body: admin } = await flotilla.call('GET', '/admin/instances');
+    process.kill(admin.items.find(({ id }: { id: string }) => id === account.instanceId).pid, 'SIGKILL');
+    await flotilla.sandbox('DELETE', '/faults');
+    const message = await until(body.id, ({ status }) => status === 'read', 90_000);
+    const lines = (await flotilla.ledger()).filter((line) => line.whatsappId === message.whatsappId);
+    expect(lines.filter(({ duplicate }) => !duplicate)).toHaveLength(1);
+    expect((await bytesAt(message)).equals(files.mp4)).toBe(true);
+    await workspace.untilStatus(account.id, 'ready', 60_000);
+  }, 150_000);
+});
+
+describe('what is no media', () => {
+  it('a place goes out and comes in', async () => {
+    const location = { latitude: -6.1754, longitude: 106.8272, name: 'Monas', address: 'Gambir, Jakarta' };
+    const message = await sent({ type: 'location', location });
+    expect(message).toMatchObject({ type: 'location', location, text: null });
+    expect(await arrived(message)).toMatchObject({
+      type: 'location',
+      location: { latitude: -6.1754, longitude: 106.8272, description: 'Monas\nGambir, Jakarta' },
+    });
+    const theirs = { latitude: 1.5, longitude: 2.5, description: 'Home\nA street' };
+    expect(await incoming({ type: 'location', location: theirs })).toMatchObject({
+      location: { latitude: 1.5, longitude: 2.5, name: 'Home', address: 'A street' },
+      text: null,
+    });
+  });
+
+  it('a contact goes out, several do, and they come in', async () => {
+    const siti = { name: 'Siti Rahma', phone: '+62 812-3456-7890', organization: 'Toko Maju' };
+    const one = await sent({ type: 'contact', contact: siti });
+    expect(one.contact).toEqual([{ ...siti, phone: '6281234567890' }]);
+    const [card] = (await arrived(one)).contacts;
+    expect(card.name).toBe('Siti Rahma');
+    expect(card.vcard).toContain('waid=6281234567890:+6281234567890');
+    const two = await sent({ type: 'contact', contact: [siti, { name: 'Budi', phone: '+6281234567891' }] });
+    expect((await arrived(two)).contacts.map(({ name }: Message) => name)).toEqual(['Siti Rahma', 'Budi']);
+    expect((await incoming({ type: 'contact', contacts: [card] })).contact).toEqual(one.contact);
+  });
+
+  it('a poll goes out, is voted in, and comes in', async () => {
+    const poll = { question: 'When?', options: ['Morning', 'Evening'], multiple: false };
+    const message = await sent({ type: 'poll', poll });
+    expect(message).toMatchObject({ poll, votes: [] });
+    expect(await arrived(message)).toMatchObject({ type: 'poll', poll });
+    const vote = (options: string[]) =>
+      flotilla.sandbox('POST', `/phones/${phone}/messages/${message.whatsappId}/vote`, { options });
+    await vote(['Morning']);
+    await until(message.id, ({ votes }) => votes[0]?.options[0] === 'Morning');
+    await vote(['Evening']);
+    const { votes } = await until(message.id, (now) => now.votes[0]?.options[0] === 'Evening');
+    expect(votes).toMatchObject([{ from: phone, phone, lid: expect.any(String), options: ['Evening'] }]);
+    const told = await events('message.poll_vote', message.id, 2);
+    expect(told.map(({ data }) => data.vote.options)).toEqual([['Morning'], ['Evening']]);
+    expect((await incoming({ type: 'poll', poll })).poll).toEqual(poll);
+  });
+
+  it('what nobody knows comes in as unsupported, with its name', async () => {
+    expect(await incoming({ type: 'order' })).toMatchObject({ type: 'unsupported', whatsappType: 'order' });
+  });
+
+  it('an answer names what it answers, both ways', async () => {
+    const question = await incoming({ text: 'When?' });
+    const answer = await sent({ text: 'Tomorrow', replyTo: question.id });
+    expect(answer.replyTo).toBe(question.id);
+    expect(await arrived(answer)).toMatchObject({ replyTo: question.whatsappId });
+    const back = await incoming({ text: 'Thanks', replyTo: answer.whatsappId });
+    expect(back).toMatchObject({ replyTo: answer.id, quotedWhatsappId: answer.whatsappId });
+    const unknown = await incoming({ text: 'Hm', replyTo: 'NOBODYS' });
+    expect(unknown).toMatchObject({ replyTo: null, quotedWhatsappId: 'NOBODYS' });
+    const elsewhere = await workspace.send({
+      to: await flotilla.newPhone(),
+      text: 'x',
+      replyTo: question.id,
+    });
+    expect(elsewhere).toMatchObject({ status: 400, body: { errors: [{ path: 'replyTo' }] } });
+  });
+});
+
+describe('a group', () => {
+  it('is written to with mentions, and heard with whoever wrote', async () => {
+    const other = await flotilla.newPhone();
+    const { id: group } = await flotilla.sandbox('POST', '/groups', {
+      owner: phone,
+      subject: 'Customers',
+      participants: [account.phoneNumber, other],
+    });
+    const media = { data: base64(files.png), mimetype: 'image/png', caption: `Hello @${other}` };
+    const accepted = await workspace.send({
+      accountId: account.id,
+      to: group,
+      type: 'image',
+      media,
+      mentions: [`+${other}`],
+    });
+    const message = await until(accepted.body.id, ({ status }) =>
+      ['sent', 'delivered', 'read'].includes(status),
+    );
+    expect(message).toMatchObject({ to: group, mentions: [other], participant: null });
+    const line = (await flotilla.ledger()).find(({ whatsappId }) => whatsappId === message.whatsappId);
+    expect(line).toMatchObject({ to: group, mentions: [other], media: { sha256: sha256(files.png) } });
+    const theirs = await incoming(
+      {
+        to: group,
+        type: 'image',
+        media: { data: base64(files.png), mimetype: 'image/png' },
+        mentions: [account.phoneNumber],
+      },
+      other,
+    );
+    expect(theirs).toMatchObject({
+      from: group,
+      participant: { phone: other, lid: expect.stringMatching(/@lid$/) },
+      mentions: [account.phoneNumber],
+      media: { sha256: sha256(files.png), error: null },
+    });
+    const reply = await workspace.send({
+      accountId: account.id,
+      to: group,
+      text: 'seen',
+      replyTo: theirs.id,
+    });
+    const answered = await until(reply.body.id, ({ status }) =>
+      ['sent', 'delivered', 'read'].includes(status),
+    );
+    const replied = (await flotilla.ledger()).find(({ whatsappId }) => whatsappId === answered.whatsappId);
+    expect(replied).toMatchObject({ replyTo: theirs.whatsappId });
+  });
+});
+
+describe('a reaction that is taken back while the account is away', () => {
+  it('is missed when it is back', async () => {
+    const { id, whatsappId } = await sent({ text: 'react' });
+    const react = (emoji: string) =>
+      flotilla.sandbox('POST', `/phones/${phone}/messages/${whatsappId}/reaction`, { emoji });
+    await react('👍');
+    await until(id, ({ reactions }) => reactions.length === 1);
+    await workspace.call('POST', `/accounts/${account.id}/disconnect`);
+    await workspace.untilStatus(account.id, 'disconnected');
+    await react('');
+    await delay(0);
+    await workspace.call('POST', `/accounts/${account.id}/connect`);
+    await workspace.untilStatus(account.id, 'ready');
+    await until(id, ({ reactions }) => reactions.length === 0);
+  });
+});
+
+describe('a request', () => {
+  const data = base64(files.png);
+  it.each([
+    ['text with media', { text: 'x', media: { data } }, 422, 'message.content_mismatch', 'media'],
+    [
+      'text beside media',
+      { type: 'image', text: 'x', media: { data } },
+      422,
+      'message.content_mismatch',
+      'text',
+    ],
+    [
+      'a caption of a voice message',
+      { type: 'voice', media: { data, caption: 'x' } },
+      422,
+      'message.content_mismatch',
+      'media.caption',
+    ],
+    [
+      'mentions in a poll',
+      { type: 'poll', poll: { question: 'q', options: ['a', 'b'] }, mentions: ['+6281234567890'] },
+      422,
+      'message.content_mismatch',
+      'mentions',
+    ],
+    ['an image without media', { type: 'image' }, 400, 'validation.failed', 'media'],
+    ['media of nothing', { type: 'image', media: {} }, 400, 'validation.failed', 'media'],
+    [
+      'media of two things',
+      { type: 'image', media: { data, url: 'https://example.com/a.png' } },
+      400,
+      'validation.failed',
+      'media',
+    ],
+    ['a video that is an image', { type: 'video', media: { data } }, 422, 'media.type_mismatch'],
+    [
+      'media that nobody has',
+      { type: 'image', media: { mediaId: '01960000-0000-7000-8000-000000000000' } },
+      404,
+      'media.not_found',
+    ],
+    [
+      'a poll of one option',
+      { type: 'poll', poll: { question: 'q', options: ['a'] } },
+      400,
+      'validation.failed',
+      'poll.options',
+    ],
+    [
+      'a poll of equal options',
+      { type: 'poll', poll: { question: 'q', options: ['a', 'a '] } },
+      400,
+      'validation.failed',
+      'poll.options',
+    ],
+    [
+      'a place that is not on earth',
+      { type: 'location', location: { latitude: 91, longitude: 0 } },
+      400,
+      'validation.failed',
+      'location.latitude',
+    ],
+    [
+      'a contact without a number',
+      { type: 'contact', contact: { name: 'x' } },
+      400,
+      'validation.failed',
+      'contact.0.phone',
+    ],
+    ['no contact', { type: 'contact', contact: [] }, 400, 'validation.failed', 'contact'],
+    ['a null', { type: 'contact', contact: null }, 400, 'validation.failed', 'contact'],
+    ['an unknown type', { type: 'order' }, 400, 'validation.failed', 'type'],
+  ] as [string, object, number, string, string?][])(
+    'for %s is refused',
+    async (_what, message, status, code, path) => {
+      const answer = await workspace.send({ accountId: account.id, to: phone, ...message });
+      expect(answer).toMatchObject({ status, body: { code } });
+      if (path !== undefined) expect(answer.body.errors.map((error: Message) => error.path)).toContain(path);
+    },
+  );
+
+  it('of a batch, and under an Idempotency-Key, takes every type', async () => {
+    const { body } = await workspace.call('POST', '/messages/batch', {
+      messages: [
+        { accountId: account.id, to: phone, type: 'image', media: { data, caption: 'batch' } },
+        { accountId: account.id, to: phone, type: 'image' },
+        { accountId: account.id, to: phone, text: 'beside' },
+      ],
+    });
+    expect(body.items).toMatchObject([
+      { status: 202, message: { type: 'image', text: 'batch' } },
+      { status: 400, error: { code: 'validation.failed' } },
+      { status: 202, message: { type: 'text' } },
+    ]);
+    const message = {
+      accountId: account.id,
+      to: phone,
+      type: 'document',
+      media: { data: base64(files.pdf) },
+    };
+    const first = await workspace.send(message, { 'idempotency-key': 'one' });
+    const again = await workspace.send(message, { 'idempotency-key': 'one' });
+    expect(again.body.id).toBe(first.body.id);
+    await until(first.body.id, ({ status }) => status === 'read');
+  });
+});

@@ -1,0 +1,353 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type Answer, eventually, Flotilla, type Workspace } from './flotilla.js';
+
+/* What is read of an account's WhatsApp, through HTTP, with real browsers: numbers, chats, contacts, history, pictures. */
+
+let flotilla: Flotilla;
+let workspace: Workspace;
+let account: { id: string; phoneNumber: string };
+
+beforeAll(async () => {
+  flotilla = await Flotilla.start({ instances: 1 });
+  workspace = await flotilla.newWorkspace();
+  [account] = (await workspace.linkedAccounts(1)) as [typeof account];
+});
+afterAll(() => flotilla?.stop());
+
+type Json = Answer['body'];
+
+const lid = (phone: string) => `1${[...phone].reverse().join('')}@lid`;
+const path = (rest: string) => `/accounts/${account.id}${rest}`;
+const call = (method: string, rest: string, body?: unknown) => workspace.call(method, path(rest), body);
+
+/** A person who has written to the account. */
+async function friend(name: string, ...texts: string[]): Promise<string> {
+  const { phone } = await flotilla.sandbox('POST', '/phones', { name });
+  for (const text of texts)
+    await flotilla.sandbox('POST', `/phones/${phone}/messages`, { to: account.phoneNumber, text });
+  const last = texts.at(-1);
+  await eventually('received', async () => {
+    const { body } = await workspace.call('GET', '/messages?direction=incoming&limit=200');
+    return last === undefined || body.items.some(({ text }: Json) => text === last);
+  });
+  return phone;
+}
+
+async function chat(id: string): Promise<Json> {
+  return (await call('GET', '/chats?limit=200')).body.items.find((item: Json) => item.id === id);
+}
+
+/** All pages of a list. */
+async function pages(rest: string, limit: number): Promise<Json[]> {
+  const items: Json[] = [];
+  let cursor: string | null = '';
+  while (cursor !== null) {
+    const { status, body }: Answer = await call(
+      'GET',
+      `${rest}?limit=${limit}${cursor && `&cursor=${cursor}`}`,
+    );
+    expect(status).toBe(200);
+    expect(body.items.length).toBeLessThanOrEqual(limit);
+    items.push(...body.items);
+    cursor = body.nextCursor;
+  }
+  return items;
+}
+
+describe('GET /accounts/:id/numbers/:phone', () => {
+  it('tells who has WhatsApp, in any usual notation', async () => {
+    const phone = await flotilla.newPhone();
+    const known = { phone, registered: true, chatId: `${phone}@c.us`, lid: lid(phone) };
+    for (const text of [phone, `+${phone}`, `00${phone}`, `+${phone.slice(0, 2)} ${phone.slice(2)}`])
+      expect(await call('GET', `/numbers/${encodeURIComponent(text)}`)).toMatchObject({
+        status: 200,
+        body: known,
+      });
+    expect((await call('GET', '/numbers/+6281100000009')).body).toEqual({
+      phone: '6281100000009',
+      registered: false,
+      chatId: null,
+      lid: null,
+    });
+  });
+
+  it('remembers the answer for a while', async () => {
+    const phone = '6281100000019';
+    expect((await call('GET', `/numbers/${phone}`)).body.registered).toBe(false);
+    await flotilla.sandbox('POST', '/phones', { phone });
+    expect((await call('GET', `/numbers/${phone}`)).body.registered).toBe(false);
+  });
+
+  it.each(['hello', '12', '+0', '%2B%2B62', '999999999999999999999999', '6281%27--'])(
+    'answers 422 to %s',
+    async (nonsense) => {
+      expect(await call('GET', `/numbers/${nonsense}`)).toMatchObject({
+        status: 422,
+        body: { code: 'number.invalid' },
+      });
+    },
+  );
+});
+
+describe('GET /accounts/:id/chats', () => {
+  it('has the latest first, with who it is and what is unread', async () => {
+    const dewi = await friend('Dewi', 'one', 'two');
+    expect(await chat(`${dewi}@c.us`)).toEqual({
+      id: `${dewi}@c.us`,
+      phone: dewi,
+      lid: lid(dewi),
+      name: 'Dewi',
+      isGroup: false,
+      unreadCount: 2,
+      lastMessageAt: expect.any(String),
+      archived: false,
+      pinned: false,
+      muted: false,
+    });
+    await call('POST', `/chats/${dewi}/read`);
+    expect((await chat(`${dewi}@c.us`)).unreadCount).toBe(0);
+  });
+
+  it('pages through all of them, each once, in an order that stays', async () => {
+    for (const name of ['Ana', 'Ben', 'Cia', 'Dan']) await friend(name, `from ${name}`);
+    const all = await pages('/chats', 200);
+    expect(all.length).toBeGreaterThanOrEqual(4);
+    expect((await pages('/chats', 1)).map(({ id }) => id)).toEqual(all.map(({ id }) => id));
+    const times = all.map(({ lastMessageAt }) => Date.parse(lastMessageAt));
+    expect(times).toEqual([...times].sort((a, b) => b - a));
+    for (const bad of ['cursor=***', 'cursor=bm9uc2Vuc2U', 'limit=0', 'limit=201', 'x=1'])
+      expect(await call('GET', `/chats?${bad}`)).toMatchObject({
+        status: 400,
+        body: { code: 'validation.failed' },
+      });
+  });
+
+  it('knows somebody who hides the number by the LID alone', async () => {
+    const { phone } = await flotilla.sandbox('POST', '/phones', { name: 'Nobody' });
+    await flotilla.sandbox('PATCH', `/phones/${phone}`, { hidesNumber: true });
+    const text = 'guess who';
+    await flotilla.sandbox('POST', `/phones/${phone}/messages`, { to: account.phoneNumber, text });
+    const found = await eventually('the chat', () => chat(lid(phone)));
+    expect(found).toMatchObject({ phone: null, lid: lid(phone), name: 'Nobody', unreadCount: 1 });
+    const { body } = await call('GET', `/chats/${lid(phone)}/messages`);
+    expect(body.items).toMatchObject([{ text, from: { phone: null, lid: lid(phone) } }]);
+  });
+
+  it('archives, pins, mutes, and shows that somebody types', async () => {
+    const phone = await friend('Eve', 'hi');
+    const id = `${phone}@c.us`;
+    const { typing } = await flotilla.sandbox('GET', '/stats');
+    expect((await call('PATCH', `/chats/${id}`, { archived: true, pinned: true, muted: true })).status).toBe(
+      204,
+    );
+    expect(await chat(id)).toMatchObject({ archived: true, pinned: true, muted: true });
+    expect(
+      (await call('PATCH', `/chats/${id}`, { archived: false, pinned: false, muted: false })).status,
+    ).toBe(204);
+    expect(await chat(id)).toMatchObject({ archived: false, pinned: false, muted: false });
+    expect((await call('POST', `/chats/${id}/state`, { state: 'typing' })).status).toBe(204);
+    await eventually('typing', async () => (await flotilla.sandbox('GET', '/stats')).typing === typing + 1);
+    expect((await call('POST', `/chats/${id}/state`, { state: 'dancing' })).status).toBe(400);
+    expect((await call('PATCH', `/chats/${id}`, { archived: 'yes' })).status).toBe(400);
+  });
+});
+
+describe('GET /accounts/:id/chats/:chatId/messages', () => {
+  it('has both sides, the newest first, with the ids of our messages', async () => {
+    const phone = await friend('Fay', 'question');
+    const { body: sent } = await workspace.send({ accountId: account.id, to: phone, text: 'answer' });
+    await eventually(
+      'read',
+      async () => (await workspace.call('GET', `/messages/${sent.id}`)).body.status === 'read',
+    );
+    const { status, body } = await call('GET', `/chats/${phone}@c.us/messages`);
+    expect(status).toBe(200);
+    expect(body.nextCursor).toBeNull();
+    const person = (of: string) => ({ phone: of, lid: lid(of) });
+    expect(body.items).toEqual([
+      {
+        id: sent.id,
+        whatsappId: sent.whatsappId,
+        chatId: `${phone}@c.us`,
+        direction: 'outgoing',
+        type: 'text',
+        from: expect.objectContaining({ phone: account.phoneNumber }),
+        text: 'answer',
+        status: 'read',
+        replyToWhatsappId: null,
+        createdAt: expect.any(String),
+        editedAt: null,
+      },
+      expect.objectContaining({
+        id: expect.any(String),
+        direction: 'incoming',
+        from: person(phone),
+        text: 'question',
+        status: 'received',
+      }),
+    ]);
+    // By the number, and by the LID, it is the same chat.
+    for (const id of [phone, `+${phone}`, lid(phone)])
+      expect((await call('GET', `/chats/${encodeURIComponent(id)}/messages`)).body).toEqual(body);
+    await workspace.call('PATCH', `/messages/${sent.id}`, { text: 'better answer' });
+    const [edited] = (await call('GET', `/chats/${phone}/messages?limit=1`)).body.items;
+    expect(edited).toMatchObject({ text: 'better answer', editedAt: expect.any(String) });
+  });
+
+  it('pages through a chat, also after the browser was started anew', async () => {
+    const texts = Array.from({ length: 25 }, (_, i) => `line ${i}`);
+    const phone = await friend('Gus', ...texts);
+    const read = async () => (await pages(`/chats/${phone}/messages`, 4)).map(({ text }) => text);
+    await eventually('all of them', async () => (await read()).length === texts.length);
+    expect(await read()).toEqual([...texts].reverse());
+    await workspace.call('POST', path('/restart'));
+    await eventually('restarting', async () => (await workspace.account(account.id)).status !== 'ready');
+    await workspace.untilStatus(account.id, 'ready');
+    expect(await read()).toEqual([...texts].reverse());
+  });
+
+  it('answers 404 for a chat that there is not, and 400 for nonsense', async () => {
+    const stranger = await flotilla.newPhone();
+    const requests = [
+      ['GET', `/chats/${stranger}/messages`, undefined],
+      ['POST', `/chats/${stranger}/read`, undefined],
+      ['POST', `/chats/${stranger}/state`, undefined],
+      ['PATCH', `/chats/${stranger}`, { archived: true }],
+      ['GET', '/chats/120363000000000001@g.us/messages', undefined],
+    ] as const;
+    for (const [method, rest, body] of requests)
+      expect(await call(method, rest, body)).toMatchObject({ status: 404, body: { code: 'chat.not_found' } });
+    expect(await call('GET', '/chats/nonsense/messages')).toMatchObject({
+      status: 400,
+      body: { code: 'validation.failed' },
+    });
+  });
+});
+
+describe('GET /accounts/:id/contacts', () => {
+  it('has everybody once, with the name of the address book and their own', async () => {
+    const phone = await friend('Hana');
+    await flotilla.sandbox('PUT', `/phones/${account.phoneNumber}/contacts`, { phone, name: 'My Hana' });
+    const found = await eventually('the contact', async () =>
+      (await pages('/contacts', 200)).find((contact) => contact.phone === phone),
+    );
+    expect(found).toEqual({
+      id: `${phone}@c.us`,
+      phone,
+      lid: lid(phone),
+      name: 'My Hana',
+      pushname: expect.toSatisfy((name) => name === null || typeof name === 'string'),
+      isBusiness: false,
+      isMyContact: true,
+      isBlocked: false,
+    });
+    const all = await pages('/contacts', 200);
+    expect((await pages('/contacts', 2)).map(({ id }) => id)).toEqual(all.map(({ id }) => id));
+    expect(new Set(all.map((contact) => contact.lid)).size).toBe(all.length);
+    expect(all.map((contact) => contact.phone)).not.toContain(account.phoneNumber);
+    await flotilla.sandbox('PUT', `/phones/${account.phoneNumber}/contacts`, { phone });
+    await eventually('taken out', async () =>
+      (await pages('/contacts', 200)).some((contact) => contact.phone === phone && !contact.isMyContact),
+    );
+  });
+});
+
+describe('profile pictures', () => {
+  const png = Buffer.from(
+    'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==',
+    'base64',
+  );
+  const fetchPicture = (rest: string) =>
+    fetch(`${flotilla.stack.urls.api}/api/v1${path(rest)}`, {
+      headers: { authorization: `Bearer ${workspace.key}` },
+    });
+
+  it('are the bytes themselves, of persons and groups', async () => {
+    const phone = await friend('Ida');
+    await flotilla.sandbox('PATCH', `/phones/${phone}`, { picture: png.toString('base64') });
+    const participants = [phone];
+    const { body: group } = await call('POST', '/groups', { subject: 'Pictures', participants });
+    await flotilla.sandbox('PATCH', `/groups/${group.id}`, { picture: png.toString('base64') });
+    for (const rest of [
+      `/contacts/${phone}/picture`,
+      `/contacts/${lid(phone)}/picture`,
+      `/groups/${group.id}/picture`,
+    ]) {
+      const response = await fetchPicture(rest);
+      expect(response.status).toBe(200);
+      expect(response.headers.get('content-type')).toBe('image/png');
+      expect(response.headers.get('x-content-type-options')).toBe('nosniff');
+      expect(Buffer.from(await response.arrayBuffer())).toEqual(png);
+    }
+  });
+
+  it('are not found when there are none, or nobody', async () => {
+    const phone = await friend('Jon');
+    const { body: group } = await call('POST', '/groups', { subject: 'Plain', participants: [phone] });
+    for (const [rest, code] of [
+      [`/contacts/${phone}/picture`, 'contact.no_picture'],
+      ['/contacts/6281100000009/picture', 'contact.not_found'],
+      [`/groups/${group.id}/picture`, 'group.no_picture'],
+      ['/groups/120363000000000001@g.us/picture', 'group.not_found'],
+    ] as const)
+      expect(await call('GET', rest)).toMatchObject({ status: 404, body: { code } });
+    expect((await call('GET', '/contacts/nonsense/picture')).status).toBe(400);
+  });
+});
+
+describe('who may, and when', () => {
+  const reads = () => {
+    const phone = '6281234567890';
+    return [
+      '/numbers/' + phone,
+      '/chats',
+      '/contacts',
+      `/chats/${phone}/messages`,
+      `/contacts/${phone}/picture`,
+    ];
+  };
+  const changes = [
+    ['POST', '/chats/6281234567890/read', undefined],
+    ['POST', '/chats/6281234567890/state', { state: 'typing' }],
+    ['PATCH', '/chats/6281234567890', { archived: true }],
+  ] as const;
+
+  it('viewers read, senders mark as read, others see nothing', async () => {
+    const { key: foreign } = await flotilla.newWorkspace('other');
+    const [viewer, sender] = [await workspace.keyFor('viewer'), await workspace.keyFor('sender')];
+    for (const rest of reads()) {
+      expect([200, 404]).toContain((await flotilla.call('GET', path(rest), undefined, viewer)).status);
+      expect((await flotilla.call('GET', path(rest), undefined, null)).status).toBe(401);
+      expect(await flotilla.call('GET', path(rest), undefined, foreign)).toMatchObject({
+        status: 404,
+        body: { code: 'account.not_found' },
+      });
+    }
+    for (const [method, rest, body] of changes) {
+      expect((await flotilla.call(method, path(rest), body, viewer)).status).toBe(403);
+      expect((await flotilla.call(method, path(rest), body, sender)).body.code).toBe('chat.not_found');
+      expect((await flotilla.call(method, path(rest), body, null)).status).toBe(401);
+      expect((await flotilla.call(method, path(rest), body, foreign)).body.code).toBe('account.not_found');
+    }
+  });
+
+  it('says that WhatsApp gives no answer while it is silent', async () => {
+    await flotilla.sandbox('PUT', '/faults', { silent: true });
+    expect(await call('GET', '/numbers/6281100000029')).toMatchObject({
+      status: 504,
+      body: { code: 'whatsapp.no_answer' },
+    });
+    await flotilla.sandbox('DELETE', '/faults');
+    // What the page knows by itself needs no answer of WhatsApp.
+    expect((await call('GET', '/chats')).status).toBe(200);
+  });
+
+  it('needs a ready account', async () => {
+    await call('POST', '/disconnect');
+    await eventually('offline', async () => (await flotilla.sandbox('GET', '/stats')).online === 0);
+    for (const rest of reads())
+      expect(await call('GET', rest)).toMatchObject({ status: 409, body: { code: 'account.not_ready' } });
+    for (const [method, rest, body] of changes)
+      expect((await call(method, rest, body)).body.code).toBe('account.not_ready');
+  });
+});

@@ -1,0 +1,543 @@
+import { once } from 'node:events';
+import { readdir, readFile } from 'node:fs/promises';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { Client } from 'pg';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { CallSigner } from '../../src/platform/http/signed-calls.js';
+import { eventually, Flotilla, type Workspace } from './flotilla.js';
+
+/** What a stranger, a browser and another machine may do, through HTTP against everything that listens. */
+const metricsToken = 'metrics-token-of-these-tests';
+const perKey = 400;
+
+let flotilla: Flotilla;
+let workspace: Workspace;
+
+beforeAll(async () => {
+  flotilla = await Flotilla.start({
+    instances: 1,
+    env: {
+      NODE_ENV: 'production',
+      LOG_LEVEL: 'trace',
+      CORS_ORIGINS: 'https://app.example.com, http://localhost:5173',
+      RATE_LIMIT_PER_KEY: String(perKey),
+      RATE_LIMIT_PER_IP: '60',
+      HEADERS_TIMEOUT_MS: '1000',
+      REQUEST_TIMEOUT_MS: '2000',
+      METRICS_TOKEN: metricsToken,
+    },
+  });
+  workspace = await flotilla.newWorkspace();
+});
+afterAll(() => flotilla?.stop());
+
+let addresses = 0;
+/** Another caller, as the reverse proxy on this machine would tell. */
+const newAddress = () => `203.0.113.${(addresses += 1)}`;
+
+function get(path: string, headers: Record<string, string> = {}, init: RequestInit = {}): Promise<Response> {
+  return fetch(`${flotilla.stack.urls.api}${path}`, { redirect: 'manual', ...init, headers });
+}
+
+async function problem(response: Response): Promise<{ status: number; code: string; detail: string }> {
+  expect(response.headers.get('content-type')).toContain('application/problem+json');
+  return (await response.json()) as { status: number; code: string; detail: string };
+}
+
+const bearer = (key: string) => ({ authorization: `Bearer ${key}` });
+
+let session: string | undefined;
+
+async function cookie(): Promise<string> {
+  session ??= (
+    await get('/admin/login', {}, { method: 'POST', body: new URLSearchParams({ key: flotilla.adminKey }) })
+  ).headers
+    .get('set-cookie')!
+    .split(';')[0]!;
+  return session;
+}
+
+/** Sends bytes as they are, and gives what comes back until the other side closes. */
+async function raw(url: string, ...parts: string[]): Promise<string> {
+  const { hostname, port } = new URL(url);
+  const socket = connect(Number(port), hostname);
+  socket.on('error', () => undefined);
+  for (const part of parts) socket.write(part);
+  let answer = '';
+  socket.on('data', (bytes) => (answer += String(bytes)));
+  await once(socket, 'close');
+  return answer;
+}
+
+describe('headers', () => {
+  it('of data let nothing of it be run, framed, guessed or kept', async () => {
+    for (const answer of [
+      await get('/api/v1/accounts', bearer(workspace.key)),
+      await get('/api/v1/accounts'),
+      await get('/nothing'),
+    ]) {
+      expect(answer.headers.get('content-security-policy')).toContain("default-src 'none'");
+      expect(answer.headers.get('content-security-policy')).toContain("frame-ancestors 'none'");
+      expect(answer.headers.get('x-content-type-options')).toBe('nosniff');
+      expect(answer.headers.get('referrer-policy')).toBe('no-referrer');
+      expect(answer.headers.get('x-powered-by')).toBeNull();
+      expect(answer.headers.get('strict-transport-security')).toBeNull();
+    }
+    expect((await get('/api/v1/accounts', bearer(workspace.key))).headers.get('cache-control')).toBe(
+      'no-store',
+    );
+  });
+
+  it('promise TLS where a proxy speaks it', async () => {
+    const answer = await get('/health/live', { 'x-forwarded-proto': 'https' });
+    expect(answer.headers.get('strict-transport-security')).toBe('max-age=31536000');
+  });
+});
+
+describe('pages of other origins', () => {
+  const preflight = (origin: string, path = '/api/v1/messages') =>
+    get(
+      path,
+      {
+        origin,
+        'access-control-request-method': 'POST',
+        'access-control-request-headers': 'authorization,content-type',
+      },
+      { method: 'OPTIONS' },
+    );
+
+  it('may call the API when they are on the list', async () => {
+    const asked = await preflight('https://app.example.com');
+    expect(asked.status).toBe(204);
+    expect(asked.headers.get('access-control-allow-origin')).toBe('https://app.example.com');
+    expect(asked.headers.get('access-control-allow-headers')).toContain('Authorization');
+    expect(asked.headers.get('access-control-allow-methods')).toContain('DELETE');
+    expect(asked.headers.get('access-control-allow-credentials')).toBeNull();
+    expect(asked.headers.get('vary')).toContain('Origin');
+    const origin = 'http://localhost:5173';
+    const called = await get('/api/v1/accounts', { origin, ...bearer(workspace.key) });
+    expect([called.status, called.headers.get('access-control-allow-origin')]).toEqual([200, origin]);
+    expect(called.headers.get('access-control-expose-headers')).toContain('Retry-After');
+    const refused = await get('/api/v1/accounts', { origin });
+    expect([refused.status, refused.headers.get('access-control-allow-origin')]).toEqual([401, origin]);
+  });
+
+  it.each(['https://evil.example.com', 'https://app.example.com.evil.com', 'http://app.example.com', 'null'])(
+    'may not otherwise: %s',
+    async (origin) => {
+      for (const answer of [
+        await preflight(origin),
+        await get('/api/v1/accounts', { origin, ...bearer(workspace.key) }),
+      ]) {
+        expect(answer.headers.get('access-control-allow-origin')).toBeNull();
+      }
+    },
+  );
+
+  it('may call nothing else', async () => {
+    for (const path of ['/metrics', '/admin/login', '/health']) {
+      const answer = await preflight('https://app.example.com', path);
+      expect(answer.headers.get('access-control-allow-origin')).toBeNull();
+    }
+  });
+});
+
+describe('how often', () => {
+  it('one key may ask, it is told; another key is another matter', async () => {
+    const busy = await flotilla.newWorkspace();
+    const first = await get('/api/v1/accounts', bearer(busy.key));
+    expect(first.headers.get('ratelimit-policy')).toBe(`"key";q=${perKey};w=60`);
+    expect(first.headers.get('ratelimit')).toMatch(new RegExp(`^"key";r=${perKey - 1};t=\\d+$`));
+    const answers: Response[] = [];
+    for (let sent = 0; sent < perKey; sent += 50) {
+      answers.push(
+        ...(await Promise.all(Array.from({ length: 50 }, () => get('/api/v1/accounts', bearer(busy.key))))),
+      );
+    }
+    expect(answers.filter(({ status }) => status === 200)).toHaveLength(perKey - 1);
+    const refused = answers.filter(({ status }) => status === 429);
+    expect(refused).toHaveLength(1);
+    expect(await problem(refused[0]!)).toMatchObject({ code: 'rate_limit.exceeded' });
+    const seconds = Number(refused[0]!.headers.get('retry-after'));
+    expect(seconds).toBeGreaterThan(0);
+    expect(seconds).toBeLessThanOrEqual(60);
+    expect(refused[0]!.headers.get('ratelimit')).toMatch(/^"key";r=0;t=\d+$/);
+    expect((await get('/api/v1/accounts', bearer(workspace.key))).status).toBe(200);
+  });
+
+  it('an address may guess keys, in each place where one is taken; who has a right key is not held up by others', async () => {
+    const address = newAddress();
+    const from = { 'x-forwarded-for': address };
+    const ask = (key: string, path = '/api/v1/accounts') => get(path, { ...from, ...bearer(key) });
+    expect((await ask(workspace.key)).status).toBe(200);
+    for (let guess = 0; guess < 20; guess += 1) {
+      expect((await ask(`guess-${guess}`)).status).toBe(401);
+      expect((await ask(`guess-${guess}`, '/metrics')).status).toBe(401);
+      expect((await get('/api/v1/accounts', { ...from, 'x-api-key': `guess-${guess}` })).status).toBe(401);
+    }
+    const refused = await ask('one-guess-more');
+    expect(await problem(refused)).toMatchObject({ status: 429, code: 'rate_limit.exceeded' });
+    expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0);
+    for (const path of ['/metrics', '/admin/queues', '/docs'])
+      expect((await ask('x', path)).status).toBe(429);
+    expect((await get('/api/v1/accounts', from)).status).toBe(429);
+    const login = await get('/admin/login', from, {
+      method: 'POST',
+      body: new URLSearchParams({ key: 'x' }),
+    });
+    expect(login.status).toBe(429);
+    // Even the right one, if it was never seen there: otherwise guessing would go on all the same.
+    expect((await ask(await workspace.keyFor('viewer'))).status).toBe(429);
+    expect((await ask(workspace.key)).status).toBe(200);
+    expect((await get('/health/live', from)).status).toBe(200);
+    const elsewhere = { 'x-forwarded-for': newAddress(), ...bearer('x') };
+    expect((await get('/api/v1/accounts', elsewhere)).status).toBe(401);
+  });
+
+  it('counts the addresses of one customer of IPv6 as one', async () => {
+    const ask = (host: number) =>
+      get('/api/v1/accounts', { 'x-forwarded-for': `2001:db8:1:2::${host.toString(16)}`, ...bearer('x') });
+    for (let host = 1; host <= 60; host += 1) expect((await ask(host)).status).toBe(401);
+    expect((await ask(61)).status).toBe(429);
+    const neighbour = { 'x-forwarded-for': '2001:db8:1:3::1', ...bearer('x') };
+    expect((await get('/api/v1/accounts', neighbour)).status).toBe(401);
+  });
+});
+
+describe('without trusted proxies, in development', () => {
+  let direct: Flotilla;
+  beforeAll(async () => {
+    direct = await Flotilla.start({
+      programs: ['api'],
+      env: { TRUSTED_PROXIES: '', NODE_ENV: 'development', RATE_LIMIT_PER_IP: '20' },
+    });
+  });
+  afterAll(() => direct?.stop());
+
+  const keyFor = async (where: Flotilla, allowedIps: string[]): Promise<string> => {
+    const { id } = (await where.call('POST', '/workspaces', { name: 'x' })).body;
+    const key = { name: 'x', role: 'owner', allowedIps };
+    return (await where.call('POST', `/workspaces/${id}/api-keys`, key)).body.key;
+  };
+  const ask = async (where: Flotilla, key: string, forwarded: string) =>
+    (await where.call('GET', '/accounts', undefined, key, { 'x-forwarded-for': forwarded })).status;
+
+  it('the address of a caller is what a trusted proxy says, and not what the caller had said to that', async () => {
+    const key = await keyFor(flotilla, ['198.51.100.7']);
+    expect(await ask(flotilla, key, '198.51.100.7')).toBe(200);
+    expect(await ask(flotilla, key, '198.51.100.8')).toBe(401);
+    expect(await ask(flotilla, key, '198.51.100.7, 198.51.100.8')).toBe(401);
+  });
+
+  it('?wait= ends when the caller has gone', async () => {
+    const own = await direct.newWorkspace();
+    const { body: account } = await own.call('POST', '/accounts', { name: 'x', environment: 'sandbox' });
+    const database = new Client({ connectionString: direct.stack.env.DATABASE_URL });
+    await database.connect();
+    try {
+      const lookedAt = async (): Promise<number> => {
+        const { rows } = await database.query(
+          `select idx_scan + seq_scan as scans from pg_stat_user_tables where relname = 'messages'`,
+        );
+        return Number(rows[0].scans);
+      };
+      const caller = new AbortController();
+      const answer = fetch(`${direct.stack.urls.api}/api/v1/messages?wait=delivered&timeoutMs=60000`, {
+        method: 'POST',
+        signal: caller.signal,
+        headers: { ...bearer(own.key), 'content-type': 'application/json' },
+        body: JSON.stringify({ accountId: account.id, to: '+6281234567890', text: 'x' }),
+      });
+      answer.catch(() => undefined);
+      const before = await lookedAt();
+      await eventually('somebody looks', async () => (await lookedAt()) > before + 5);
+      caller.abort();
+      await expect(answer).rejects.toThrow();
+      let last = -1;
+      let unchanged = 0;
+      await eventually('nobody looks any more', async () => {
+        const now = await lookedAt();
+        unchanged = now === last ? unchanged + 1 : 0;
+        last = now;
+        // Looks are half a second apart at most, and PostgreSQL counts them a second late: these are three seconds.
+        return unchanged >= 60;
+      });
+    } finally {
+      await database.end();
+    }
+  });
+
+  it('the documentation is open in development', async () => {
+    for (const path of ['/docs', '/openapi.json']) {
+      expect((await fetch(`${direct.stack.urls.api}${path}`)).status).toBe(200);
+    }
+  });
+
+  it('the address is that of the connection when nobody is trusted, for allowed addresses and for counting', async () => {
+    const key = await keyFor(direct, ['198.51.100.7']);
+    expect(await ask(direct, key, '198.51.100.7')).toBe(401);
+    expect(await ask(direct, await keyFor(direct, ['127.0.0.1']), '198.51.100.7')).toBe(200);
+    const statuses: number[] = [];
+    for (let guess = 0; guess < 21; guess += 1) statuses.push(await ask(direct, 'x', newAddress()));
+    expect(statuses.at(-1)).toBe(429);
+    const login = await fetch(`${direct.stack.urls.api}/admin/login`, {
+      headers: { 'x-forwarded-proto': 'https' },
+    });
+    expect(login.headers.get('strict-transport-security')).toBeNull();
+  });
+});
+
+describe('what is too large or too slow', () => {
+  const post = (path: string, body: string, headers: Record<string, string> = bearer(workspace.key)) =>
+    get(path, { 'content-type': 'application/json', ...headers }, { method: 'POST', body });
+
+  it('a body, by what its route needs', async () => {
+    const large = JSON.stringify({ name: 'x'.repeat(1_100_000) });
+    expect(await problem(await post('/api/v1/accounts', large))).toMatchObject({
+      status: 413,
+      code: 'request.too_large',
+    });
+    expect(await problem(await post('/api/v1/messages/batch', large))).toMatchObject({
+      status: 400,
+      code: 'validation.failed',
+    });
+    expect(
+      (
+        await post('/admin/login', `key=${'x'.repeat(5_000)}`, {
+          'content-type': 'application/x-www-form-urlencoded',
+        })
+      ).status,
+    ).toBe(413);
+  });
+
+  it('a large body of a stranger is not read', async () => {
+    const { host } = new URL(flotilla.stack.urls.api);
+    const head = `POST /api/v1/messages/batch HTTP/1.1\r\nHost: ${host}\r\nContent-Type: application/json\r\nX-Forwarded-For: ${newAddress()}\r\nConnection: close\r\n`;
+    expect(
+      await raw(flotilla.stack.urls.api, `${head}Content-Length: 7000000\r\n\r\n{"messages": [`),
+    ).toMatch(/^HTTP\/1\.1 401 .*"code":"auth\.required"/s);
+    expect(await raw(flotilla.stack.urls.api, `${head}Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n`)).toMatch(
+      /^HTTP\/1\.1 401 /,
+    );
+  });
+
+  const fate: [what: string, request: string, status: number, code: string][] = [
+    [
+      'headers of 20 kB',
+      `GET / HTTP/1.1\r\nX-Large: ${'x'.repeat(20_000)}\r\n\r\n`,
+      431,
+      'request.headers_too_large',
+    ],
+    ['what is no HTTP', 'hello\r\n\r\n', 400, 'request.malformed'],
+    ['headers that do not end', 'GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ', 408, 'request.timeout'],
+    [
+      'a body that does not come',
+      'POST /admin/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{',
+      408,
+      'request.timeout',
+    ],
+  ];
+  it.each(fate)('%s', async (_what, request, status, code) => {
+    for (const url of [flotilla.stack.urls.api, flotilla.stack.urls.instances[0]!]) {
+      // The instance does not even wait for the body of a stranger.
+      const isRefused = url !== flotilla.stack.urls.api && request.startsWith('POST');
+      const answer = await raw(url, request);
+      expect(answer).toMatch(new RegExp(`^HTTP/1\\.1 ${isRefused ? 401 : status} `));
+      expect(answer).toContain(`"code":"${isRefused ? 'internal.unsigned' : code}"`);
+      expect(answer).toContain('application/problem+json');
+    }
+  });
+});
+
+describe('an instance', () => {
+  const url = () => flotilla.stack.urls.instances[0]!;
+  const id = '01960000-0000-7000-8000-000000000000';
+  const call = (path: string, authorization: string | undefined, method = 'GET', body?: string) =>
+    fetch(`${url()}${path}`, {
+      method,
+      headers: { 'content-type': 'application/json', ...(authorization ? { authorization } : {}) },
+      body,
+    });
+  const signer = () => new CallSigner(flotilla.stack.env.INTERNAL_API_KEY!);
+
+  it('tells strangers that it lives, and nothing else', async () => {
+    for (const path of ['/health', '/health/live', '/health/ready'])
+      expect((await call(path, undefined)).status).toBe(200);
+    for (const [method, path] of [
+      ['GET', `/internal/accounts/${id}/screenshot`],
+      ['POST', `/internal/accounts/${id}/lane`],
+      ['POST', `/internal/accounts/${id}/logout`],
+      ['GET', '/nothing'],
+      ['GET', '/health/../internal'],
+      ['GET', '/HEALTH/live/x'],
+    ] as const) {
+      for (const header of [
+        undefined,
+        `Bearer ${flotilla.stack.env.INTERNAL_API_KEY}`,
+        `Bearer ${flotilla.adminKey}`,
+      ]) {
+        expect(await problem(await call(path, header, method)), `${method} ${path}`).toMatchObject({
+          status: 401,
+          code: 'internal.unsigned',
+        });
+      }
+    }
+  });
+
+  it('does what is signed, once, here, with this body', async () => {
+    const path = `/internal/accounts/${id}/lane`;
+    const body = JSON.stringify({ epoch: 1 });
+    const what = { method: 'POST', audience: url(), path };
+    const signed = signer().sign(what, body);
+    // Past the door: there is no such account.
+    expect(await problem(await call(path, signed, 'POST', body))).toMatchObject({ status: 409 });
+    expect(await problem(await call(path, signed, 'POST', body))).toMatchObject({
+      status: 401,
+      code: 'internal.replayed',
+    });
+    for (const other of ['{"epoch": 2}', '']) {
+      const answer = await call(path, signer().sign(what, body), 'POST', other);
+      expect(await problem(answer)).toMatchObject({ status: 401, code: 'internal.wrong_signature' });
+    }
+    const elsewhere = signer().sign({ ...what, audience: 'http://127.0.0.1:1' }, body);
+    expect(await problem(await call(path, elsewhere, 'POST', body))).toMatchObject({
+      code: 'internal.wrong_signature',
+    });
+    const late = signer().sign(what, body, Date.now() - 60_000);
+    expect(await problem(await call(path, late, 'POST', body))).toMatchObject({
+      code: 'internal.clock_skew',
+    });
+  });
+});
+
+describe('what only the admin may see', () => {
+  it.each(['/docs', '/openapi.json', '/docs/swagger-ui-init.js', '/admin/queues'])('%s', async (path) => {
+    const from = { 'x-forwarded-for': newAddress() };
+    expect(await problem(await get(path, from))).toMatchObject({ status: 401, code: 'auth.required' });
+    expect((await get(path, { ...from, ...bearer(workspace.key) })).status).toBe(401);
+    expect((await get(path, { ...from, cookie: await cookie() })).status).toBe(200);
+    expect((await get(path, { ...from, ...bearer(flotilla.adminKey) })).status).toBe(200);
+  });
+
+  it('a browser is sent to the form, and back to where it wanted to go and nowhere else', async () => {
+    const asked = await get('/docs?x=1', { accept: 'text/html' });
+    expect([asked.status, asked.headers.get('location')]).toEqual([302, '/admin/login?next=%2Fdocs']);
+    const logIn = async (next: string) =>
+      (
+        await get(
+          '/admin/login',
+          { 'x-forwarded-for': newAddress() },
+          { method: 'POST', body: new URLSearchParams({ key: flotilla.adminKey, next }) },
+        )
+      ).headers.get('location');
+    expect(await logIn('/docs')).toBe('/docs');
+    for (const next of ['https://evil.example.com', '//evil.example.com', '/docs/../x', '/api/v1/accounts'])
+      expect(await logIn(next)).toBe('/admin/queues');
+    const form = await (await get('/admin/login?next=%22%3E%3Cscript%3E')).text();
+    expect(form).not.toContain('<script>');
+  });
+
+  it('a page of somebody else cannot use the form, nor the login', async () => {
+    const logIn = (headers: Record<string, string>) =>
+      get(
+        '/admin/login',
+        { 'x-forwarded-for': newAddress(), ...headers },
+        { method: 'POST', body: new URLSearchParams({ key: flotilla.adminKey }) },
+      );
+    for (const headers of [
+      { 'sec-fetch-site': 'cross-site', origin: 'https://evil.example.com' },
+      { 'sec-fetch-site': 'same-site' },
+      { origin: 'https://evil.example.com' },
+      { origin: 'null' },
+    ] as Record<string, string>[]) {
+      const answer = await logIn(headers);
+      expect(answer.headers.get('set-cookie')).toBeNull();
+      expect(await problem(answer)).toMatchObject({ status: 403, code: 'auth.foreign_origin' });
+    }
+    expect((await logIn({ 'sec-fetch-site': 'same-origin' })).status).toBe(303);
+    const { host } = new URL(flotilla.stack.urls.api);
+    expect((await logIn({ origin: `http://${host}` })).status).toBe(303);
+    const pause = { method: 'PUT' };
+    const headers = { cookie: await cookie(), 'sec-fetch-site': 'cross-site' };
+    expect((await get('/admin/queues/api/queues/messaging/pause', headers, pause)).status).toBe(403);
+  });
+
+  it('the metrics, and who has their token sees nothing else', async () => {
+    const from = { 'x-forwarded-for': newAddress() };
+    for (const key of [metricsToken, flotilla.adminKey])
+      expect((await get('/metrics', { ...from, ...bearer(key) })).status).toBe(200);
+    expect((await get('/metrics', from)).status).toBe(401);
+    expect((await get('/metrics', { ...from, ...bearer(workspace.key) })).status).toBe(401);
+    for (const path of ['/api/v1/workspaces', '/admin/queues', '/docs'])
+      expect((await get(path, { ...from, ...bearer(metricsToken) })).status).toBe(401);
+  });
+});
+
+describe('secrets and texts', () => {
+  it('a key in a URL is refused, wherever it leads', async () => {
+    for (const path of [
+      `/api/v1/accounts?key=${workspace.key}`,
+      '/api/v1/accounts?limit=1&api_key=x',
+      '/api/v1/events?access_token=x',
+      `/api/v1/accounts/${workspace.key}`,
+      `/${workspace.key}`,
+    ]) {
+      expect(await problem(await get(path, bearer(workspace.key)))).toMatchObject({
+        status: 400,
+        code: 'auth.key_in_url',
+        detail: expect.stringContaining('Authorization: Bearer KEY'),
+      });
+    }
+  });
+
+  it('reach no log, at the level that tells most', async () => {
+    const [account] = await workspace.linkedAccounts(1);
+    const phone = await flotilla.newPhone();
+    const outgoing = 'Zebra-7731-outgoing';
+    const incoming = 'Walrus-4402-incoming';
+    const { body: message } = await workspace.send({
+      to: phone,
+      text: outgoing,
+      metadata: { note: 'Okapi-1199' },
+    });
+    await eventually(
+      'read',
+      async () => (await workspace.call('GET', `/messages/${message.id}`)).body.status === 'read',
+    );
+    await workspace.call('PATCH', `/messages/${message.id}`, { text: `${outgoing}-edited` });
+    await flotilla.sandbox('POST', `/phones/${phone}/messages`, { to: account.phoneNumber, text: incoming });
+    await eventually('received', async () => {
+      const { items } = (await workspace.call('GET', '/messages?direction=incoming')).body;
+      return items.some(({ text }: { text: string }) => text === incoming);
+    });
+    // What goes wrong is logged with more than what goes well.
+    await workspace.send({ to: phone, text: `${outgoing}\u0000` });
+    await workspace.call('POST', '/messages', `{"text": "${outgoing}`);
+    await get('/api/v1/accounts', bearer(`${workspace.key}x`));
+
+    const folder = join(flotilla.stack.varDir, 'log');
+    const files = await readdir(folder);
+    expect(files).toEqual(expect.arrayContaining(['api.log', 'worker_00.log', 'instance_00.log']));
+    const env = flotilla.stack.env;
+    const secrets = [
+      outgoing,
+      incoming,
+      'Okapi-1199',
+      workspace.key,
+      metricsToken,
+      ...['ADMIN_API_KEY', 'INTERNAL_API_KEY', 'APP_KEY', 'EMBEDDED_PASSWORD'].map((name) => env[name]!),
+      decodeURIComponent(new URL(env.DATABASE_URL!).password),
+      (await cookie()).split('=')[1]!,
+    ].filter((secret) => secret.length > 8);
+    const found: string[] = [];
+    let lines = 0;
+    for (const file of files) {
+      const text = await readFile(join(folder, file), 'utf8');
+      lines += text.split('\n').length;
+      for (const secret of secrets) if (text.includes(secret)) found.push(`${file}: ${secret}`);
+    }
+    expect(found).toEqual([]);
+    expect(lines).toBeGreaterThan(100);
+  });
+});

@@ -1,0 +1,283 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import pg from 'pg';
+import { Webhook as StandardWebhook } from 'standardwebhooks';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { findFreePorts } from '../../setup/ports.mjs';
+import { Receiver } from '../webhooks/webhooks.harness.js';
+import { eventually, Flotilla, type Workspace } from './flotilla.js';
+
+const project = join(import.meta.dirname, '../..');
+let flotilla: Flotilla;
+let database: pg.Client;
+let workspace: Workspace;
+let receiver: Receiver;
+
+beforeAll(async () => {
+  flotilla = await Flotilla.start({
+    programs: ['api', 'worker', 'scheduler'],
+    env: { ALLOW_PRIVATE_ADDRESSES: '127.0.0.0/8' },
+  });
+  database = new pg.Client({ connectionString: flotilla.stack.env.DATABASE_URL });
+  await database.connect();
+});
+afterAll(async () => {
+  await database?.end();
+  await flotilla?.stop();
+});
+beforeEach(async () => {
+  receiver = await Receiver.start();
+  workspace = await flotilla.newWorkspace();
+});
+afterEach(() => receiver?.stop());
+
+const newWebhook = async (more: object = {}) => {
+  const { status, body } = await workspace.call('POST', '/webhooks', {
+    url: receiver.url,
+    events: ['message.*'],
+    ...more,
+  });
+  expect(status).toBe(201);
+  return body;
+};
+const emit = (accountId: string, from: number, count = 1) =>
+  database.query(
+    `insert into events (workspace_id, account_id, type, data)
+     select $1, $2, 'message.sent', jsonb_build_object('n', n) from generate_series($3::int, $3::int + $4::int - 1) n`,
+    [workspace.id, accountId, from, count],
+  );
+const received = (count: number, timeoutMs?: number) =>
+  eventually(`${count} received`, async () => receiver.received.length >= count, timeoutMs);
+const newAccount = async () =>
+  (await workspace.call('POST', '/accounts', { name: 'test', environment: 'sandbox' })).body.id as string;
+
+describe('webhooks through the API', () => {
+  it('tell of a message what the API tells of it', async () => {
+    const { secret } = await newWebhook();
+    const accountId = await newAccount();
+    const { body: message } = await workspace.send({ accountId, to: '+6281234567890', text: 'Hello' });
+    await received(1);
+    const [{ body, headers }] = receiver.received as [(typeof receiver.received)[0]];
+    expect(new StandardWebhook(secret).verify(body, headers as Record<string, string>)).toMatchObject({
+      type: 'message.queued',
+      workspaceId: workspace.id,
+      accountId,
+      data: { id: message.id, text: 'Hello', status: 'queued' },
+    });
+    expect(headers).toMatchObject({ 'content-type': 'application/json', 'webhook-id': JSON.parse(body).id });
+  });
+
+  it('show their secret once, and are listed, changed and deleted', async () => {
+    const secret = `whsec_${Buffer.alloc(32, 7).toString('base64')}`;
+    const made = await newWebhook({ secret, description: 'CRM' });
+    expect(made).toMatchObject({ secret, description: 'CRM', isEnabled: true, disabledReason: null });
+    const { body: list } = await workspace.call('GET', '/webhooks');
+    expect(list.items.map(({ id }: { id: string }) => id)).toEqual([made.id]);
+    const { body: shown } = await workspace.call('GET', `/webhooks/${made.id}`);
+    expect(JSON.stringify([list, shown])).not.toContain('whsec_');
+    const { body: changed } = await workspace.call('PATCH', `/webhooks/${made.id}`, {
+      events: ['account.status'],
+      isEnabled: false,
+    });
+    expect(changed).toMatchObject({
+      events: ['account.status'],
+      isEnabled: false,
+      disabledReason: 'owner',
+      secret: null,
+    });
+    const { body: rotated } = await workspace.call('PATCH', `/webhooks/${made.id}`, { rotateSecret: true });
+    expect(rotated.secret).toMatch(/^whsec_/);
+    expect(Date.parse(rotated.previousSecretExpiresAt)).toBeGreaterThan(Date.now() + 23 * 3_600_000);
+    expect((await workspace.call('DELETE', `/webhooks/${made.id}`)).status).toBe(204);
+    expect((await workspace.call('GET', `/webhooks/${made.id}`)).body.code).toBe('webhook.not_found');
+  });
+
+  it.each([
+    ['no URL', { url: undefined }, 400, 'validation.failed'],
+    ['no events', { events: [] }, 400, 'validation.failed'],
+    ['an event that is none', { events: ['Message Sent'] }, 400, 'validation.failed'],
+    ['a weak secret', { secret: 'whsec_c2hvcnQ=' }, 400, 'validation.failed'],
+    ['an unknown field', { colour: 'red' }, 400, 'validation.failed'],
+    ['an account that is no id', { accountIds: ['x'] }, 400, 'validation.failed'],
+    ['another scheme', { url: 'ftp://example.com/' }, 422, 'url.not_usable'],
+    ['credentials', { url: 'https://me:secret@example.com/' }, 422, 'url.not_usable'],
+    ['a private address', { url: 'http://10.0.0.1/' }, 422, 'url.address_not_public'],
+    ['the metadata service', { url: 'http://169.254.169.254/' }, 422, 'url.address_not_public'],
+    ['an address in disguise', { url: 'http://[::ffff:10.0.0.1]/' }, 422, 'url.address_not_public'],
+  ])('are refused with %s', async (_what, wrong, status, code) => {
+    const answer = await workspace.call('POST', '/webhooks', { url: receiver.url, events: ['*'], ...wrong });
+    expect([answer.status, answer.body.code]).toEqual([status, code]);
+    expect((await workspace.call('GET', '/webhooks')).body.items).toEqual([]);
+  });
+
+  it('are for owners, and of one workspace', async () => {
+    const { id } = await newWebhook();
+    const accountId = await newAccount();
+    await emit(accountId, 1);
+    const delivery = await eventually('listed', async () => {
+      const { body } = await workspace.call('GET', `/webhooks/${id}/deliveries?status=delivered`);
+      return body.items[0];
+    });
+    const other = await flotilla.newWorkspace();
+    const [viewer, sender] = [await workspace.keyFor('viewer'), await workspace.keyFor('sender')];
+    const calls: [method: string, path: string, body?: object][] = [
+      ['GET', `/webhooks/${id}`],
+      ['PATCH', `/webhooks/${id}`, { description: 'x' }],
+      ['POST', `/webhooks/${id}/test`],
+      ['GET', `/webhooks/${id}/deliveries`],
+      ['POST', `/webhooks/${id}/deliveries/${delivery.id}/redeliver`],
+      ['POST', `/webhooks/${id}/replay`, { since: '2026-01-01T00:00:00Z' }],
+      ['DELETE', `/webhooks/${id}`],
+    ];
+    for (const [method, path, body] of calls) {
+      expect((await flotilla.call(method, path, body, null)).status, path).toBe(401);
+      for (const key of [viewer, sender]) {
+        const answer = await flotilla.call(method, path, body, key);
+        expect([answer.status, answer.body.code], path).toEqual([403, 'auth.insufficient_role']);
+      }
+      const answer = await other.call(method, path, body);
+      expect([answer.status, answer.body.code], path).toEqual([404, 'webhook.not_found']);
+    }
+    expect((await other.call('GET', '/webhooks')).body.items).toEqual([]);
+    expect((await flotilla.call('GET', '/webhooks', undefined, viewer)).status).toBe(403);
+    expect(receiver.received).toHaveLength(1);
+    expect(
+      (await workspace.call('POST', `/webhooks/${id}/deliveries/${randomUUID()}/redeliver`)).body.code,
+    ).toBe('webhook.delivery_not_found');
+  });
+
+  it('are tested, redelivered and replayed', async () => {
+    const { id } = await newWebhook();
+    receiver.answer = (response, { type }) =>
+      response.writeHead(type === 'webhook.test' ? 418 : 200).end('ok');
+    const { body: tested } = await workspace.call('POST', `/webhooks/${id}/test`);
+    expect(tested).toMatchObject({ isDelivered: false, statusCode: 418, response: 'ok' });
+    const accountId = await newAccount();
+    await emit(accountId, 1, 3);
+    await received(4);
+    const { body: page } = await eventually('delivered', async () => {
+      const answer = await workspace.call('GET', `/webhooks/${id}/deliveries?status=delivered&limit=2`);
+      return answer.body.items.length === 2 && answer.body.nextCursor && answer;
+    });
+    const [latest] = page.items;
+    expect(latest).toMatchObject({ type: 'message.sent', status: 'delivered', attempts: 1, statusCode: 200 });
+    expect(
+      (await workspace.call('POST', `/webhooks/${id}/deliveries/${latest.id}/redeliver`)).body,
+    ).toMatchObject({ id: latest.id, status: 'pending' });
+    await received(5);
+    expect(receiver.received.at(-1)!.id).toBe(latest.eventId);
+    const replay = await workspace.call('POST', `/webhooks/${id}/replay`, {
+      since: new Date(Date.now() - 60_000).toISOString(),
+      types: ['message.sent'],
+    });
+    expect([replay.status, replay.body]).toEqual([202, { count: 3, nextSince: null }]);
+    await received(8);
+  });
+
+  it('are counted among the queues and metrics, and seen to on the command line', async () => {
+    const { id } = await newWebhook();
+    receiver.answer = (response) => response.writeHead(500).end();
+    await emit(randomUUID(), 1, 3);
+    await eventually('a backlog', async () => {
+      const { body } = await flotilla.call('GET', '/admin/queues');
+      const queue = body.items.find(({ name }: { name: string }) => name === 'webhooks');
+      return queue.delayed === 3 && queue.backlog === 3;
+    });
+    await database.query(`update webhook_deliveries set status = 'dead' where webhook_id = $1`, [id]);
+    const { stdout } = await flotilla.stack.cli('webhook:list', '--workspace', workspace.id, '--json');
+    expect(JSON.parse(stdout)).toMatchObject([{ id, dead: 3, open: 0, isEnabled: true }]);
+    expect((await flotilla.stack.cli('webhook:failed', '--webhook', id)).stdout).toContain('message.sent');
+    receiver.answer = (response) => response.end();
+    const before = receiver.received.length;
+    expect((await flotilla.stack.cli('webhook:retry', 'all', '--webhook', id)).stdout).toContain(
+      '3 deliveries are tried again',
+    );
+    await received(before + 3);
+    const unknown = await flotilla.stack.cli('webhook:retry', randomUUID());
+    expect([unknown.code, unknown.output]).toEqual([1, expect.stringContaining('no such dead delivery')]);
+    const metrics = await eventually('metrics', async () => {
+      const response = await fetch(`${flotilla.stack.urls.api}/metrics`, {
+        headers: { authorization: `Bearer ${flotilla.adminKey}` },
+      });
+      const text = await response.text();
+      return /flotilla_webhook_attempts_total\{outcome="delivered"\} [1-9]/.test(text) && text;
+    });
+    expect(metrics).toContain('flotilla_webhook_deliveries{status="dead"} 0');
+  });
+});
+
+describe('killed in the middle', () => {
+  it('worker and scheduler lose nothing, and keep the order of each account', async () => {
+    await newWebhook();
+    const accounts = Array.from({ length: 5 }, () => randomUUID());
+    receiver.answer = (response) => setTimeout(() => response.end(), 5);
+    const emitting = (async () => {
+      for (let from = 1; from <= 200; from += 10) {
+        for (const account of accounts) await emit(account, from, 10);
+      }
+    })();
+    for (const [at, victim] of [
+      [50, 'worker_00'],
+      [250, 'scheduler'],
+      [450, 'worker_00'],
+    ] as const) {
+      await received(at, 60_000);
+      const name = `flotilla:${victim}`;
+      const pid = await flotilla.stack.kill(name);
+      await flotilla.stack.waitUntilRunning(name, { notPid: pid });
+    }
+    await emitting;
+    await eventually(
+      'everything received',
+      async () => accounts.every((account) => new Set(receiver.numbers(account)).size === 200),
+      90_000,
+    );
+    for (const account of accounts) {
+      const firsts = [...new Set(receiver.numbers(account))];
+      expect(firsts).toEqual(Array.from({ length: 200 }, (_, index) => index + 1));
+    }
+    // At least once: only what was under way at a kill comes twice.
+    expect(receiver.received.length).toBeLessThanOrEqual(1_000 + 2 * accounts.length);
+  }, 180_000);
+});
+
+describe('docs/webhooks.md', () => {
+  let child: ChildProcess | undefined;
+  afterEach(() => void child?.kill());
+
+  it('has a receiver that works as it stands', async () => {
+    const docs = await readFile(join(project, 'docs/webhooks.md'), 'utf8');
+    const code = /```js receiver\n([\s\S]*?)```/.exec(docs)![1]!;
+    expect(code.trim().split('\n').length).toBeLessThanOrEqual(15);
+    const port = await findFreePorts(1);
+    const { id, secret } = await newWebhook({ url: `http://127.0.0.1:${port}/` });
+    child = spawn(process.execPath, ['--input-type=module', '-e', code], {
+      cwd: project,
+      env: { ...process.env, PORT: String(port), WEBHOOK_SECRET: secret },
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    let output = '';
+    child.stdout!.on('data', (chunk: Buffer) => (output += chunk.toString()));
+    await eventually('tested', async () => {
+      const { body } = await workspace.call('POST', `/webhooks/${id}/test`);
+      return body.statusCode === 204;
+    });
+    await emit(randomUUID(), 42);
+    await eventually('printed', async () => /message\.sent \{ n: 42 \}/.test(output));
+    const forged = await fetch(`http://127.0.0.1:${port}/`, {
+      method: 'POST',
+      headers: {
+        'webhook-id': '1',
+        'webhook-timestamp': String(Math.floor(Date.now() / 1_000)),
+        'webhook-signature': 'v1,AAAA',
+      },
+      body: '{}',
+    });
+    expect(forged.status).toBe(401);
+    child.kill();
+    await once(child, 'exit');
+  });
+});

@@ -1,0 +1,439 @@
+import { v7 as uuidv7 } from 'uuid';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { scratchDatabase } from '../scratch-database.js';
+import { type Api, startApi } from './api.harness.js';
+
+/* Keys, limits, isolation and the audit log, through HTTP; two processes of the API where it matters. */
+
+let drop: () => Promise<void>;
+let api: Api;
+let other: Api;
+let workspaceId: string;
+let owner: { id: string; key: string };
+
+beforeAll(async () => {
+  const scratch = await scratchDatabase();
+  drop = scratch.drop;
+  const config = { ...scratch.config, database: { ...scratch.config.database, poolSize: 3 } };
+  api = await startApi(config);
+  other = await startApi(config);
+}, 60_000);
+afterAll(async () => {
+  await api?.close();
+  await other?.close();
+  await drop?.();
+}, 30_000);
+
+beforeEach(async () => {
+  ({ workspaceId, owner } = await newWorkspace());
+});
+
+async function newWorkspace() {
+  const { body } = await api.call('POST', '/workspaces', { name: 'test' });
+  return { workspaceId: body.id as string, owner: await newKey(body.id) };
+}
+
+async function newKey(workspace: string, wanted: object = {}): Promise<{ id: string; key: string }> {
+  const { status, body } = await api.call('POST', `/workspaces/${workspace}/api-keys`, {
+    name: 'k',
+    role: 'owner',
+    ...wanted,
+  });
+  expect(status).toBe(201);
+  return body;
+}
+
+/** An account that is ready, so that messages can be posted; nothing sends them here. */
+async function readyAccount(workspace: string): Promise<string> {
+  const id = uuidv7();
+  await api.database.query(
+    `insert into accounts (id, workspace_id, name, environment, status, phone_number)
+     values ($1, $2, 'a', 'sandbox', 'ready', '6281')`,
+    [id, workspace],
+  );
+  return id;
+}
+
+const statusOf = async (key: string, on = api) => (await on.call('GET', '/workspace', undefined, key)).status;
+const message = { to: '+6281234567890', text: 'hello' };
+
+describe('a key', () => {
+  it('is shown by its prefix, and never again as itself', async () => {
+    const { body } = await api.call('GET', `/workspaces/${workspaceId}/api-keys`);
+    expect(body.items).toEqual([
+      expect.objectContaining({
+        id: owner.id,
+        prefix: owner.key.slice(0, 10),
+        role: 'owner',
+        replacedBy: null,
+      }),
+    ]);
+    expect(JSON.stringify(body)).not.toContain(owner.key);
+  });
+
+  it('stops at once in every process when it is deleted', async () => {
+    const { id, key } = await newKey(workspaceId);
+    expect(await statusOf(key)).toBe(200);
+    // Until both processes listen they may believe it for two seconds; a key more is then looked up anew.
+    await expect.poll(() => listenersOf('flotilla_keys'), { timeout: 10_000 }).toBeGreaterThanOrEqual(1);
+    expect(await statusOf(key, other)).toBe(200);
+    await expect.poll(() => listenersOf('flotilla_keys'), { timeout: 10_000 }).toBeGreaterThanOrEqual(2);
+    expect([await statusOf(key), await statusOf(key, other)]).toEqual([200, 200]);
+    const started = Date.now();
+    expect((await api.call('DELETE', `/workspaces/${workspaceId}/api-keys/${id}`)).status).toBe(204);
+    await expect
+      .poll(async () => [await statusOf(key), await statusOf(key, other)], { interval: 20, timeout: 1_500 })
+      .toEqual([401, 401]);
+    expect(Date.now() - started).toBeLessThan(2_000);
+  });
+
+  it('is rotated: another of the same kind takes its place, and it works until the grace is over', async () => {
+    const wanted = { name: 'backend', role: 'sender', allowedIps: ['127.0.0.1', '::1'] };
+    const old = await newKey(workspaceId, wanted);
+    const path = `/workspaces/${workspaceId}/api-keys/${old.id}/rotate`;
+    const { status, body } = await api.call('POST', path, { graceSeconds: 3600 });
+    expect(status).toBe(201);
+    expect(body).toMatchObject({ ...wanted, expiresAt: null, replacedBy: null });
+    expect([await statusOf(old.key), await statusOf(body.key)]).toEqual([200, 200]);
+    const listed = (await api.call('GET', `/workspaces/${workspaceId}/api-keys`)).body.items;
+    const before = listed.find(({ id }: { id: string }) => id === old.id);
+    expect(before.replacedBy).toBe(body.id);
+    const left = new Date(before.expiresAt).getTime() - Date.now();
+    expect(left).toBeGreaterThan(3_500_000);
+    expect(left).toBeLessThanOrEqual(3_600_000);
+    expect(await api.call('POST', path, {})).toMatchObject({
+      status: 409,
+      body: { code: 'api_key.rotated' },
+    });
+  });
+
+  it('without a grace it is over at once, also in another process', async () => {
+    const old = await newKey(workspaceId);
+    expect(await statusOf(old.key, other)).toBe(200);
+    const { status, body } = await api.call('POST', `/workspaces/${workspaceId}/api-keys/${old.id}/rotate`);
+    expect(status).toBe(201);
+    await expect.poll(() => statusOf(old.key, other), { interval: 20, timeout: 1_500 }).toBe(401);
+    expect(await statusOf(body.key, other)).toBe(200);
+  });
+
+  it.each([-1, 604_801, 1.5, 'soon'])('takes no grace of %s', async (graceSeconds) => {
+    const path = `/workspaces/${workspaceId}/api-keys/${owner.id}/rotate`;
+    expect((await api.call('POST', path, { graceSeconds })).body.code).toBe('validation.failed');
+    expect(await statusOf(owner.key)).toBe(200);
+  });
+
+  it('cannot be rotated once it has expired, and is refused', async () => {
+    const late = await newKey(workspaceId, { expiresAt: new Date(Date.now() - 1_000).toISOString() });
+    expect(await statusOf(late.key)).toBe(401);
+    const path = `/workspaces/${workspaceId}/api-keys/${late.id}/rotate`;
+    expect(await api.call('POST', path)).toMatchObject({ status: 409, body: { code: 'api_key.expired' } });
+  });
+
+  it('is refused from other addresses', async () => {
+    expect(await statusOf((await newKey(workspaceId, { allowedIps: ['10.0.0.0/8'] })).key)).toBe(401);
+  });
+
+  it('of an owner manages those of its workspace, and no others', async () => {
+    const call = (method: string, path: string, body?: object) =>
+      api.call(method, `/workspace/api-keys${path}`, body, owner.key);
+    const made = await call('POST', '', { name: 'reader', role: 'viewer' });
+    expect(made.status).toBe(201);
+    expect(await statusOf(made.body.key)).toBe(200);
+    expect((await call('GET', '')).body.items.map(({ id }: { id: string }) => id)).toEqual([
+      made.body.id,
+      owner.id,
+    ]);
+    const rotated = await call('POST', `/${made.body.id}/rotate`);
+    expect(rotated).toMatchObject({ status: 201, body: { role: 'viewer' } });
+    expect((await call('DELETE', `/${rotated.body.id}`)).status).toBe(204);
+    const stranger = await newWorkspace();
+    for (const [method, path] of [
+      ['DELETE', `/${stranger.owner.id}`],
+      ['POST', `/${stranger.owner.id}/rotate`],
+    ] as const) {
+      expect(await call(method, path)).toMatchObject({ status: 404, body: { code: 'api_key.not_found' } });
+    }
+    expect(await statusOf(stranger.owner.key)).toBe(200);
+  });
+
+  it('cannot delete itself, but can take a new one for itself', async () => {
+    const path = `/workspace/api-keys/${owner.id}`;
+    expect(await api.call('DELETE', path, undefined, owner.key)).toMatchObject({
+      status: 409,
+      body: { code: 'api_key.in_use' },
+    });
+    const { body } = await api.call('POST', `${path}/rotate`, {}, owner.key);
+    expect([await statusOf(body.key), await statusOf(owner.key)]).toEqual([200, 401]);
+  });
+
+  it.each(['sender', 'viewer'])('of a %s manages none', async (role) => {
+    const { key } = await newKey(workspaceId, { role });
+    for (const method of ['GET', 'POST'])
+      expect((await api.call(method, '/workspace/api-keys', undefined, key)).status).toBe(403);
+  });
+
+  it('ends its event streams when it is deleted', async () => {
+    const { id, key } = await newKey(workspaceId, { role: 'viewer' });
+    const response = await fetch(`${other.url}/events`, { headers: { authorization: `Bearer ${key}` } });
+    expect(response.status).toBe(200);
+    const ended = response.text();
+    await expect.poll(() => listenersOf('flotilla_keys'), { timeout: 10_000 }).toBeGreaterThanOrEqual(1);
+    await api.call('DELETE', `/workspaces/${workspaceId}/api-keys/${id}`);
+    await ended;
+  });
+});
+
+/** How many connections listen to a channel: what each is asked after that is a heartbeat. */
+async function listenersOf(channel: string): Promise<number> {
+  const [{ count }] = await api.database.query(
+    `select count(*)::int as count from pg_stat_activity where datname = current_database()
+       and application_name like '%' || $1 and query = 'select 1'`,
+    [channel],
+  );
+  return count;
+}
+
+describe('the limits of a workspace', () => {
+  const limit = (limits: object, workspace = workspaceId) =>
+    api.call('PATCH', `/workspaces/${workspace}`, { limits });
+
+  it('are set by the admin, each by itself, and shown with what is used', async () => {
+    await readyAccount(workspaceId);
+    await limit({ maxAccounts: 3, maxStorageBytes: 5_000_000_000 });
+    const { status, body } = await limit({ messagesPerMinute: 60 });
+    expect(status).toBe(200);
+    const limits = { maxAccounts: 3, messagesPerMinute: 60, maxStorageBytes: 5_000_000_000 };
+    expect(body.limits).toEqual(limits);
+    expect((await api.call('POST', '/messages', message, owner.key)).status).toBe(202);
+    for (const [path, key] of [['/workspace', owner.key] as const, [`/workspaces/${workspaceId}`] as const]) {
+      expect((await api.call('GET', path, undefined, key)).body).toMatchObject({
+        limits,
+        usage: { accounts: 1, messagesLastMinute: 1, messagesLast24Hours: 1, storageBytes: 0 },
+      });
+    }
+    expect((await limit({ maxAccounts: null })).body.limits).toEqual({ ...limits, maxAccounts: null });
+    expect((await limit({ maxAccounts: -1 })).body.code).toBe('validation.failed');
+    expect((await api.call('PATCH', `/workspaces/${workspaceId}`, { limits: {} }, owner.key)).status).toBe(
+      403,
+    );
+  });
+
+  it('let it have so many accounts and no more, however many ask at once', async () => {
+    await limit({ maxAccounts: 3 });
+    const create = () => api.call('POST', '/accounts', { name: 'a', environment: 'sandbox' }, owner.key);
+    const answers = await Promise.all(Array.from({ length: 8 }, create));
+    expect(answers.filter(({ status }) => status === 201)).toHaveLength(3);
+    const refused = answers.filter(({ status }) => status !== 201);
+    for (const answer of refused) {
+      expect(answer).toMatchObject({ status: 409, body: { code: 'workspace.account_limit' } });
+    }
+    await limit({ maxAccounts: 4 });
+    expect((await create()).status).toBe(201);
+  });
+
+  it('let it post so many messages a minute, exactly, through two processes at once', async () => {
+    await readyAccount(workspaceId);
+    await limit({ messagesPerMinute: 20 });
+    await untilEarlyInTheMinute();
+    const post = (index: number) =>
+      (index % 2 ? api : other).call('POST', '/messages', { ...message, text: String(index) }, owner.key);
+    const answers = await Promise.all(Array.from({ length: 60 }, (_none, index) => post(index)));
+    expect(answers.filter(({ status }) => status === 202)).toHaveLength(20);
+    const refused = answers.find(({ status }) => status !== 202)!;
+    expect(refused).toMatchObject({ status: 429, body: { code: 'workspace.message_limit' } });
+    const wait = Number(refused.headers.get('retry-after'));
+    expect(wait).toBeGreaterThan(0);
+    expect(wait).toBeLessThanOrEqual(60);
+    const [{ count }] = await api.database.query(
+      'select count(*)::int as count from messages where workspace_id = $1',
+      [workspaceId],
+    );
+    expect(count).toBe(20);
+  }, 90_000);
+
+  it('count what was accepted: not what was refused, and a repeated request once', async () => {
+    await readyAccount(workspaceId);
+    await limit({ messagesPerMinute: 3 });
+    await untilEarlyInTheMinute();
+    const post = async (body: object, key?: string) => {
+      const response = await fetch(`${api.url}/messages`, {
+        method: 'POST',
+        headers: {
+          authorization: `Bearer ${owner.key}`,
+          'content-type': 'application/json',
+          ...(key ? { 'idempotency-key': key } : {}),
+        },
+        body: JSON.stringify(body),
+      });
+      return response.status;
+    };
+    expect(await post({ ...message, accountId: uuidv7() })).toBe(404);
+    expect([await post(message, 'one'), await post(message, 'one')]).toEqual([202, 202]);
+    const batch = await api.call(
+      'POST',
+      '/messages/batch',
+      { messages: [{ to: 'nobody' }, message, { ...message, accountId: uuidv7() }, message, message] },
+      owner.key,
+    );
+    expect(batch.body.items.map(({ status }: { status: number }) => status)).toEqual([
+      400, 202, 404, 202, 429,
+    ]);
+    expect(batch.body.items[4].error.code).toBe('workspace.message_limit');
+    expect([await post(message), await post(message, 'two'), await post(message, 'one')]).toEqual([
+      429, 429, 202,
+    ]);
+    await limit({ messagesPerMinute: null });
+    expect(await post(message)).toBe(202);
+  }, 90_000);
+
+  /** So that no minute ends within a test that counts one. */
+  async function untilEarlyInTheMinute(): Promise<void> {
+    await expect
+      .poll(async () => (await api.database.query('select extract(second from now())::int as s'))[0].s, {
+        timeout: 40_000,
+        interval: 500,
+      })
+      .toBeLessThan(40);
+  }
+});
+
+describe('two workspaces', () => {
+  it('never see each other under parallel load: no row, no event', async () => {
+    const tenants = await Promise.all(
+      Array.from({ length: 4 }, async () => {
+        const tenant = await newWorkspace();
+        return { ...tenant, accountId: await readyAccount(tenant.workspaceId) };
+      }),
+    );
+    const streams = tenants.map(({ owner: { key } }, index) => follow(index % 2 ? api : other, key));
+    await Promise.all(streams.map(({ opened }) => opened));
+    const posted = new Map<string, Set<string>>();
+    await Promise.all(
+      tenants.flatMap(({ workspaceId: id, owner: { key }, accountId }) =>
+        Array.from({ length: 3 }, async () => {
+          for (let turn = 0; turn < 12; turn += 1) {
+            const on = turn % 2 ? api : other;
+            const sent = await on.call('POST', '/messages', { ...message, accountId }, key);
+            expect(sent).toMatchObject({ status: 202, body: { workspaceId: id, accountId } });
+            posted.set(id, (posted.get(id) ?? new Set()).add(sent.body.id));
+            const listed = await on.call('GET', '/messages?limit=200', undefined, key);
+            for (const item of listed.body.items) expect(item.workspaceId).toBe(id);
+            const foreign = tenants.find((tenant) => tenant.workspaceId !== id)!;
+            expect((await on.call('GET', `/accounts/${foreign.accountId}`, undefined, key)).status).toBe(404);
+            // The admin acts in one of them at the same time.
+            const seen = await on.call('GET', `/messages?workspaceId=${id}`);
+            for (const item of seen.body.items) expect(item.workspaceId).toBe(id);
+            expect((await on.call('GET', '/workspaces?limit=200')).body.items.length).toBeGreaterThan(4);
+          }
+        }),
+      ),
+    );
+    for (const [index, { workspaceId: id }] of tenants.entries()) {
+      const { events, close } = streams[index]!;
+      await expect
+        .poll(() => new Set(events.map(({ data }) => data.id)), { timeout: 10_000 })
+        .toEqual(posted.get(id));
+      for (const event of events) expect(event.workspaceId).toBe(id);
+      close();
+    }
+  }, 90_000);
+});
+
+/** Reads a stream of events until it is closed. */
+function follow(on: Api, key: string) {
+  const events: { workspaceId: string; data: { id: string } }[] = [];
+  const stop = new AbortController();
+  const opened = fetch(`${on.url}/events?types=message.queued`, {
+    headers: { authorization: `Bearer ${key}` },
+    signal: stop.signal,
+  }).then((response) => {
+    expect(response.status).toBe(200);
+    void read(response.body!.pipeThrough(new TextDecoderStream())).catch(() => undefined);
+  });
+  async function read(body: ReadableStream<string>): Promise<void> {
+    let text = '';
+    for await (const chunk of body) {
+      const lines = (text + chunk).split('\n');
+      text = lines.pop() ?? '';
+      for (const line of lines) if (line.startsWith('data: ')) events.push(JSON.parse(line.slice(6)));
+    }
+  }
+  return { events, opened, close: () => stop.abort() };
+}
+
+describe('the audit log', () => {
+  /** What was written of this workspace, oldest first. */
+  const written = async (): Promise<{ message: string; details: Record<string, unknown> }[]> => {
+    const { body } = await api.call('GET', `/admin/logs?type=audit&workspaceId=${workspaceId}&limit=200`);
+    return body.items.toReversed();
+  };
+
+  it('tells who did what to which key, whose answer that was, and no secret', async () => {
+    const made = await api.call(
+      'POST',
+      '/workspace/api-keys',
+      { name: 'hidden-name', role: 'viewer' },
+      owner.key,
+    );
+    const removed = await api.call('DELETE', `/workspace/api-keys/${made.body.id}`, undefined, owner.key);
+    await expect.poll(async () => (await written()).length, { timeout: 10_000 }).toBe(4);
+    const entries = await written();
+    expect(entries.map((entry) => [entry.details.actor, entry.message, entry.details.targetId])).toEqual([
+      ['admin', 'POST /api/v1/workspaces', workspaceId],
+      ['admin', 'POST /api/v1/workspaces/:id/api-keys', owner.id],
+      ['key', 'POST /api/v1/workspace/api-keys', made.body.id],
+      ['key', 'DELETE /api/v1/workspace/api-keys/:keyId', made.body.id],
+    ]);
+    expect(entries[3]!.details).toMatchObject({
+      keyId: owner.id,
+      keyPrefix: owner.key.slice(0, 10),
+      ip: expect.stringContaining('127.0.0.1'),
+      method: 'DELETE',
+      status: 204,
+      requestId: removed.headers.get('x-request-id'),
+    });
+    const text = JSON.stringify(entries);
+    for (const secret of [owner.key, made.body.key, 'hidden-name']) expect(text).not.toContain(secret);
+  });
+
+  it('has who was refused although the key exists, once a minute each; and neither reading nor sending', async () => {
+    await readyAccount(workspaceId);
+    const viewer = await newKey(workspaceId, { role: 'viewer' });
+    const late = await newKey(workspaceId, { expiresAt: new Date(0).toISOString() });
+    const elsewhere = await newKey(workspaceId, { allowedIps: ['10.0.0.1'] });
+    for (let time = 0; time < 3; time += 1) {
+      expect((await api.call('POST', '/messages', message, viewer.key)).status).toBe(403);
+      expect(await statusOf(late.key)).toBe(401);
+      expect(await statusOf(elsewhere.key)).toBe(401);
+      expect(await statusOf('flk_nobody')).toBe(401);
+      expect((await api.call('POST', '/messages', message, owner.key)).status).toBe(202);
+      expect((await api.call('GET', '/messages', undefined, owner.key)).status).toBe(200);
+    }
+    const refused = async () =>
+      (await written())
+        .filter(({ details }) => Number(details.status) >= 400)
+        .map(({ details }) => [details.keyId, details.status]);
+    await expect.poll(async () => (await refused()).length, { timeout: 10_000 }).toBeGreaterThanOrEqual(3);
+    expect((await refused()).sort()).toEqual(
+      [
+        [viewer.id, 403],
+        [late.id, 401],
+        [elsewhere.id, 401],
+      ].sort(),
+    );
+    expect((await written()).filter(({ message: what }) => what.includes('/messages'))).toHaveLength(1);
+  });
+
+  it('has what an admin changes anywhere, with the workspace that is named', async () => {
+    await api.call('POST', `/accounts?workspaceId=${workspaceId}`, { name: 'a', environment: 'sandbox' });
+    await api.call('PATCH', `/workspaces/${workspaceId}`, { name: 'b' });
+    await expect
+      .poll(async () => (await written()).map(({ message: what }) => what), { timeout: 10_000 })
+      .toEqual([
+        'POST /api/v1/workspaces',
+        'POST /api/v1/workspaces/:id/api-keys',
+        'POST /api/v1/accounts',
+        'PATCH /api/v1/workspaces/:id',
+      ]);
+  });
+});
