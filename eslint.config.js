@@ -7,6 +7,8 @@ export default tseslint.config(
       'node_modules/**',
       'var/**',
       'src/sandbox/page/**',
+      'clients/typescript/dist/**',
+      'clients/typescript/src/schema.ts',
       '**/*.mjs',
       '**/*.cjs',
       'eslint.config.js',

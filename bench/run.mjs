@@ -16,6 +16,7 @@ const benchmarks = {
   ownership: () => import('./ownership.mjs'),
   chaos: () => import('./chaos.mjs'),
   delivery: () => import('./delivery.mjs'),
+  api: () => import('./api.mjs'),
   webhooks: () => import('./webhooks.mjs'),
 };
 

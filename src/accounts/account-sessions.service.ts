@@ -8,7 +8,6 @@ import { MachineCpu } from '../instances/stats-sampler.js';
 import { ServersService } from '../instances/servers.service.js';
 import { type Config, projectRoot } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
-import { Problem } from '../platform/errors/problem.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import type { PageChange, PageGroupNotice, PageMessage } from '../whatsapp/page-functions.js';
@@ -19,6 +18,7 @@ import { pruneCaches } from '../whatsapp/profile-archive.js';
 import type { SessionOptions, WhatsAppSession } from '../whatsapp/whatsapp-session.js';
 import { AccountDriver } from './account-driver.js';
 import { type Account, drivenStatuses } from './account.entity.js';
+import { AccountNotDrivenHere, SessionNotReady } from './not-driven-here.js';
 import { OwnAccounts } from './own-accounts.service.js';
 import { SessionSnapshots } from './session-snapshots.service.js';
 import { SandboxClient } from './sandbox-client.js';
@@ -30,22 +30,6 @@ const memoryCheckMs = 30_000;
 const fenceCloseMs = 1_000;
 /** How long a browser that was told to end is waited for before it is killed again. */
 const goneMs = 5_000;
-
-export class AccountNotDrivenHere extends Problem {
-  constructor(id: string, epoch?: number) {
-    super(
-      409,
-      'account.not_driven_here',
-      `This instance does not drive account ${id}${epoch === undefined ? '' : ` at epoch ${epoch}`}.`,
-    );
-  }
-}
-
-export class SessionNotReady extends Problem {
-  constructor(id: string) {
-    super(503, 'account.session_not_ready', `The session of account ${id} is not ready on its instance yet.`);
-  }
-}
 
 /** What the sessions of this instance tell; the listeners of `messages/` write it down. */
 export interface AccountSessionEvents {

@@ -12,9 +12,14 @@ import {
   Query,
   Res,
 } from '@nestjs/common';
+import { ApiExtraModels, ApiOkResponse, getSchemaPath } from '@nestjs/swagger';
 import type { Response } from 'express';
+import { InstanceAnswerLost, InstanceUnreachable } from '../instances/instance-client.js';
+import { InstanceNotFound } from '../instances/instances.service.js';
+import { Fails, Paged } from '../platform/http/documentation.js';
 import { LogPageQuery, type Page, toPage } from '../platform/http/pagination.js';
 import { Allow, WorkspaceId } from '../workspaces/auth.guard.js';
+import { AccountLimitReached } from '../workspaces/limits.service.js';
 import {
   AccountResponse,
   ConnectAccountDto,
@@ -23,14 +28,35 @@ import {
   ListAccountsQuery,
   MigrateAccountDto,
   PairingCodeResponse,
+  QrResponse,
   SandboxScanDto,
+  SandboxScanResponse,
   toAccountResponse,
   UpdateAccountDto,
 } from './accounts.dto.js';
 import type { Account } from './account.entity.js';
-import { AccountNotFound, AccountsService } from './accounts.service.js';
+import {
+  AccountNotFound,
+  AccountNotReady,
+  AccountsService,
+  NoPairingCode,
+  NoQr,
+  NotASandboxAccount,
+} from './accounts.service.js';
+import { NoRoom, SessionNotPortable } from './assignments.service.js';
+import { AccountNotDrivenHere, SessionNotReady } from './not-driven-here.js';
+import { SandboxRefused, SandboxUnreachable } from './sandbox-client.js';
 import { ConnectionLogsService } from './connection-logs.service.js';
-import { PacingService } from './pacing.service.js';
+import { ColdNotPaused, PacingService } from './pacing.service.js';
+
+/** What may happen to a call that the account's instance has to answer. */
+const ofInstances = [
+  InstanceNotFound,
+  InstanceUnreachable,
+  InstanceAnswerLost,
+  SessionNotReady,
+  AccountNotDrivenHere,
+];
 
 @Controller('accounts')
 export class AccountsController {
@@ -42,12 +68,15 @@ export class AccountsController {
 
   /** Creates an account; connect it to get a QR or a pairing code. */
   @Allow('owner')
+  @Fails(InstanceNotFound, AccountLimitReached)
   @Post()
   async create(@WorkspaceId() workspaceId: string, @Body() body: CreateAccountDto): Promise<AccountResponse> {
     return this.respond(await this.accounts.create(workspaceId, body));
   }
 
+  /** Lists accounts, newest first. */
   @Allow('viewer')
+  @Paged(AccountResponse)
   @Get()
   async list(
     @WorkspaceId() workspaceId: string,
@@ -60,7 +89,9 @@ export class AccountsController {
     return toPage(present, query.limit, (account) => toAccountResponse(account, sending.get(account.id)!));
   }
 
+  /** One account: what is wanted of it, what it does, and when it sends next. */
   @Allow('viewer')
+  @Fails(AccountNotFound)
   @Get(':id')
   async get(
     @WorkspaceId() workspaceId: string,
@@ -69,7 +100,9 @@ export class AccountsController {
     return this.respond(await this.accounts.get(workspaceId, id));
   }
 
+  /** Changes what is named, and only that. */
   @Allow('owner')
+  @Fails(AccountNotFound)
   @Patch(':id')
   async update(
     @WorkspaceId() workspaceId: string,
@@ -81,6 +114,7 @@ export class AccountsController {
 
   /** Logs an account out when it is ready, and deletes it with its messages. */
   @Allow('owner')
+  @Fails(AccountNotFound, InstanceUnreachable, InstanceAnswerLost)
   @Delete(':id')
   @HttpCode(204)
   async delete(@WorkspaceId() workspaceId: string, @Param('id', ParseUUIDPipe) id: string): Promise<void> {
@@ -89,6 +123,7 @@ export class AccountsController {
 
   /** Connects: restores the session, or asks for a QR code or a pairing code. */
   @Allow('owner')
+  @Fails(AccountNotFound)
   @Post(':id/connect')
   @HttpCode(202)
   async connect(
@@ -101,6 +136,14 @@ export class AccountsController {
 
   /** The QR code to scan now, as text and image; as the PNG itself for `Accept: image/png`. */
   @Allow('owner')
+  @Fails(AccountNotFound, NoQr)
+  @ApiOkResponse({
+    content: {
+      'application/json': { schema: { $ref: getSchemaPath(QrResponse) } },
+      'image/png': { schema: { type: 'string', format: 'binary' } },
+    },
+  })
+  @ApiExtraModels(QrResponse)
   @Get(':id/qr')
   async qr(
     @WorkspaceId() workspaceId: string,
@@ -123,6 +166,7 @@ export class AccountsController {
 
   /** The code to type into the phone now. */
   @Allow('owner')
+  @Fails(AccountNotFound, NoPairingCode)
   @Get(':id/pairing-code')
   async pairingCode(
     @WorkspaceId() workspaceId: string,
@@ -134,6 +178,7 @@ export class AccountsController {
 
   /** Stops the session; the account stays linked. */
   @Allow('owner')
+  @Fails(AccountNotFound)
   @Post(':id/disconnect')
   @HttpCode(202)
   async disconnect(
@@ -145,6 +190,7 @@ export class AccountsController {
 
   /** Closes the account's browser and starts it again. */
   @Allow('owner')
+  @Fails(AccountNotFound, AccountNotReady, ...ofInstances)
   @Post(':id/restart')
   @HttpCode(202)
   async restart(
@@ -156,6 +202,7 @@ export class AccountsController {
 
   /** Lets messages to contacts that have never written leave again, before the cool-down is over. */
   @Allow('owner')
+  @Fails(AccountNotFound, ColdNotPaused)
   @Post(':id/resume-cold')
   @HttpCode(200)
   async resumeCold(
@@ -167,6 +214,7 @@ export class AccountsController {
 
   /** Moves the account to another instance; its session goes along. */
   @Allow('owner')
+  @Fails(AccountNotFound, InstanceNotFound, new NoRoom(undefined), new NoRoom('…'), SessionNotPortable)
   @Post(':id/migrate')
   @HttpCode(202)
   async migrate(
@@ -179,6 +227,7 @@ export class AccountsController {
 
   /** Unlinks the account at WhatsApp; connecting it again needs a new QR code. */
   @Allow('owner')
+  @Fails(AccountNotFound, AccountNotReady, ...ofInstances)
   @Post(':id/logout')
   @HttpCode(202)
   async logout(
@@ -190,18 +239,28 @@ export class AccountsController {
 
   /** Scans the QR code of a sandbox account with a simulated phone: a new one unless named. */
   @Allow('owner')
+  @Fails(
+    AccountNotFound,
+    NotASandboxAccount,
+    NoQr,
+    SandboxUnreachable,
+    new SandboxRefused(409, 'The QR code is not shown any more.'),
+    new SandboxRefused(502, 'The sandbox is broken.'),
+  )
   @Post(':id/sandbox-scan')
   @HttpCode(200)
   async sandboxScan(
     @WorkspaceId() workspaceId: string,
     @Param('id', ParseUUIDPipe) id: string,
     @Body() body: SandboxScanDto = new SandboxScanDto(),
-  ): Promise<{ phone: string }> {
+  ): Promise<SandboxScanResponse> {
     return this.accounts.sandboxScan(workspaceId, id, body.phone);
   }
 
   /** The connection log, newest first. */
   @Allow('viewer')
+  @Fails(AccountNotFound)
+  @Paged(ConnectionLogEntry)
   @Get(':id/events')
   async log(
     @WorkspaceId() workspaceId: string,
@@ -217,6 +276,8 @@ export class AccountsController {
 
   /** A PNG of what the account's browser shows. */
   @Allow('owner')
+  @Fails(AccountNotFound, AccountNotReady, ...ofInstances)
+  @ApiOkResponse({ content: { 'image/png': { schema: { type: 'string', format: 'binary' } } } })
   @Get(':id/screenshot')
   async screenshot(
     @WorkspaceId() workspaceId: string,

@@ -175,6 +175,11 @@ export class PairingCodeResponse {
   expiresAt!: string;
 }
 
+export class SandboxScanResponse {
+  /** The simulated phone that has scanned. */
+  phone!: string;
+}
+
 /** What happened to an account's connection, and why. */
 export class ConnectionLogEntry {
   id!: string;

@@ -8,6 +8,17 @@ export class BudgetResponse {
   left!: number;
 }
 
+export class DailyBudgetResponse {
+  cold!: BudgetResponse;
+  replies!: BudgetResponse;
+  resetsAt!: string;
+}
+
+export class WarmUpResponse {
+  day!: number;
+  ofDays!: number;
+}
+
 /** How an account sends: the settings in force, what they leave of today, and when it goes on. */
 export class SendingResponse {
   /** Whether any of this holds: pacing is on for live accounts and off for sandbox ones, unless they say otherwise. */
@@ -18,9 +29,9 @@ export class SendingResponse {
   nextSendAt!: string | null;
   nextSendAtByPriority!: Record<Priority, string | null>;
   /** Of the UTC day; null when the account is not paced. */
-  budget!: { cold: BudgetResponse; replies: BudgetResponse; resetsAt: string } | null;
+  budget!: DailyBudgetResponse | null;
   /** Null when the account has none, or is through. */
-  warmUp!: { day: number; ofDays: number } | null;
+  warmUp!: WarmUpResponse | null;
   /**
    * Whether messages to contacts that have never written leave. `reason`: `refused` (WhatsApp refused some of them),
    * `budget` (today's is used up) or `no_budget` (it is set to 0, so there is no `until`).

@@ -11,6 +11,13 @@ export class SandboxUnreachable extends Problem {
   }
 }
 
+/** 409: what it was asked makes no sense there now; 502: it is broken. */
+export class SandboxRefused extends Problem {
+  constructor(status: 409 | 502, detail: string) {
+    super(status, 'sandbox.refused', detail);
+  }
+}
+
 /** Calls the control API of the sandbox. */
 @Injectable()
 export class SandboxClient {
@@ -58,11 +65,7 @@ export class SandboxClient {
     const answer = (await response.body.json().catch(() => ({}))) as { detail?: string; message?: string };
     if (response.statusCode >= 400) {
       const status = response.statusCode >= 500 ? 502 : 409;
-      throw new Problem(
-        status,
-        'sandbox.refused',
-        answer.detail ?? answer.message ?? 'The sandbox refused this.',
-      );
+      throw new SandboxRefused(status, answer.detail ?? answer.message ?? 'The sandbox refused this.');
     }
     return answer as Answer;
   }

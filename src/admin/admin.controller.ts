@@ -1,8 +1,15 @@
 import { Body, Controller, Get, HttpCode, Param, Post, Query } from '@nestjs/common';
-import { AssignmentsService, type Move } from '../accounts/assignments.service.js';
-import { type InstanceResponse, RebalanceDto, toInstanceResponse } from '../instances/instances.dto.js';
-import { InstancesService } from '../instances/instances.service.js';
+import { AssignmentsService } from '../accounts/assignments.service.js';
+import {
+  DistributionResponse,
+  InstanceResponse,
+  RebalanceDto,
+  RebalanceResponse,
+  toInstanceResponse,
+} from '../instances/instances.dto.js';
+import { InstanceNotFound, InstancesService } from '../instances/instances.service.js';
 import { ListServersQuery } from '../instances/servers.dto.js';
+import { Fails, Paged } from '../platform/http/documentation.js';
 import { type Page, toPage } from '../platform/http/pagination.js';
 import { Allow } from '../workspaces/auth.guard.js';
 
@@ -15,12 +22,15 @@ export class AdminController {
     private readonly assignments: AssignmentsService,
   ) {}
 
+  /** Lists the instances by id, with their load. */
+  @Paged(InstanceResponse)
   @Get('instances')
   async listInstances(@Query() query: ListServersQuery): Promise<Page<InstanceResponse>> {
     return toPage(await this.instances.list(query), query.limit, toInstanceResponse);
   }
 
   /** Wants the accounts of an instance elsewhere: nothing more is placed on it, and what can move does, a few at a time. */
+  @Fails(InstanceNotFound)
   @Post('instances/:id/drain')
   @HttpCode(200)
   async drain(@Param('id') id: string): Promise<InstanceResponse> {
@@ -28,6 +38,7 @@ export class AdminController {
   }
 
   /** Lets an instance take accounts again. */
+  @Fails(InstanceNotFound)
   @Post('instances/:id/activate')
   @HttpCode(200)
   async activate(@Param('id') id: string): Promise<InstanceResponse> {
@@ -37,13 +48,13 @@ export class AdminController {
   /** Moves accounts until the load is even; with `dryRun` only tells what it would move. */
   @Post('rebalance')
   @HttpCode(200)
-  async rebalance(@Body() { dryRun }: RebalanceDto = new RebalanceDto()): Promise<{ moves: Move[] }> {
+  async rebalance(@Body() { dryRun }: RebalanceDto = new RebalanceDto()): Promise<RebalanceResponse> {
     return { moves: await this.assignments.rebalance(dryRun) };
   }
 
   /** How evenly the accounts lie on the instances. */
   @Get('distribution')
-  async distribution(): Promise<object> {
+  async distribution(): Promise<DistributionResponse> {
     return this.instances.distribution();
   }
 }

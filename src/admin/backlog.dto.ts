@@ -22,6 +22,12 @@ export class QueueBacklog {
   pausedAt!: string | null;
 }
 
+export class QueuesResponse {
+  items!: QueueBacklog[];
+  /** There is one page. */
+  nextCursor!: string | null;
+}
+
 /** Whether a queue is served. */
 export class QueueStateResponse {
   name!: QueueName;

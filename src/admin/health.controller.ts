@@ -1,7 +1,9 @@
 import { Controller, Get, Redirect } from '@nestjs/common';
 import { ApiExcludeEndpoint } from '@nestjs/swagger';
+import { Fails } from '../platform/http/documentation.js';
 import { Allow } from '../workspaces/auth.guard.js';
-import { HealthService } from './health.service.js';
+import { DetailedHealthResponse, HealthResponse, LiveResponse, ReadyResponse } from './health.dto.js';
+import { HealthService, NotReady } from './health.service.js';
 
 /** Whether the API lives and can work; open to everybody, so it tells nothing of any tenant. */
 @Allow('public')
@@ -19,7 +21,7 @@ export class HealthController {
 
   /** The seeds' health check. */
   @Get('health')
-  async summary(): Promise<{ status: string; activeConnections: number; timestamp: string; uptime: number }> {
+  async summary(): Promise<HealthResponse> {
     const { connected } = await this.health.accounts();
     return {
       status: 'ok',
@@ -31,19 +33,21 @@ export class HealthController {
 
   /** The process runs. */
   @Get('health/live')
-  live(): { status: string } {
+  live(): LiveResponse {
     return { status: 'ok' };
   }
 
   /** The process can work: 503 with the reason when not. Redis is not needed to accept messages. */
+  @Fails(NotReady)
   @Get('health/ready')
-  async ready(): Promise<{ status: string; redis: string }> {
+  async ready(): Promise<ReadyResponse> {
     await this.health.assertReady();
     return { status: 'ok', redis: this.health.redisStatus() };
   }
 
+  /** The seeds' health check of a server, with its accounts, its memory and how fast it answers. */
   @Get('api/health')
-  async detailed(): Promise<object> {
+  async detailed(): Promise<DetailedHealthResponse> {
     const { heapUsed, heapTotal, rss } = process.memoryUsage();
     return {
       status: 'healthy',

@@ -12,6 +12,12 @@ import { REDIS } from '../platform/queues/redis.js';
 const sampleSize = 1_000;
 const databaseTimeoutMs = 3_000;
 
+export class NotReady extends Problem {
+  constructor(reason: string) {
+    super(503, 'service.not_ready', `PostgreSQL cannot be used: ${reason}. Has "./flotilla migrate" run?`);
+  }
+}
+
 /** What the health routes tell. */
 @Injectable()
 export class HealthService {
@@ -47,7 +53,7 @@ export class HealthService {
     return row;
   }
 
-  /** @throws Problem 503 naming what is missing */
+  /** @throws NotReady naming what is missing */
   async assertReady(): Promise<void> {
     const timeout = AbortSignal.timeout(databaseTimeoutMs);
     const late = new Promise<never>((_resolve, reject) =>
@@ -59,11 +65,7 @@ export class HealthService {
       await Promise.race([this.database.query('select 1 from workspaces limit 1'), late]);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      throw new Problem(
-        503,
-        'service.not_ready',
-        `PostgreSQL cannot be used: ${reason}. Has "./flotilla migrate" run?`,
-      );
+      throw new NotReady(reason);
     }
   }
 

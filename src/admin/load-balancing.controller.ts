@@ -9,6 +9,7 @@ import { Allow } from '../workspaces/auth.guard.js';
 export class LoadBalancingController {
   constructor(private readonly loadBalancing: LoadBalancingService) {}
 
+  /** How accounts are placed now. */
   @Get()
   async get(): Promise<LoadBalancingResponse> {
     return this.loadBalancing.get();

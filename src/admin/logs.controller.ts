@@ -1,6 +1,6 @@
 import { Controller, Get, Query } from '@nestjs/common';
 import {
-  type AuditLogResponse,
+  AuditLogResponse,
   ListLogsQuery,
   ListStatsQuery,
   LogResponse,
@@ -8,6 +8,7 @@ import {
 } from '../instances/logs.dto.js';
 import { LogsService } from '../instances/logs.service.js';
 import { StatsService, toStatsResponse } from '../instances/stats.service.js';
+import { Paged } from '../platform/http/documentation.js';
 import { type Page, toPage } from '../platform/http/pagination.js';
 import { Allow } from '../workspaces/auth.guard.js';
 import { AuditService } from './audit.service.js';
@@ -23,6 +24,7 @@ export class LogsController {
   ) {}
 
   /** The log of servers, instances and assignments; with `type=audit` of who changed what through the API. Newest first. */
+  @Paged(LogResponse, AuditLogResponse)
   @Get('logs')
   async listLogs(@Query() query: ListLogsQuery): Promise<Page<LogResponse | AuditLogResponse>> {
     if (query.type === 'audit') return toPage(await this.audit.list(query), query.limit, (entry) => entry);
@@ -30,6 +32,7 @@ export class LogsController {
   }
 
   /** The samples of the instances, one each minute, newest first. */
+  @Paged(StatsResponse)
   @Get('stats')
   async listStats(@Query() query: ListStatsQuery): Promise<Page<StatsResponse>> {
     return toPage(await this.stats.list(query), query.limit, toStatsResponse);

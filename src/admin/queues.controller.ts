@@ -1,8 +1,10 @@
 import { Controller, Get, HttpCode, Param, Post } from '@nestjs/common';
-import { toQueueName } from '../queues/queue-policies.js';
+import { ApiParam } from '@nestjs/swagger';
+import { Fails } from '../platform/http/documentation.js';
+import { QueueNotFound, toQueueName } from '../queues/queue-policies.js';
 import { type QueueState, QueueStates } from '../queues/queue-states.service.js';
 import { Allow } from '../workspaces/auth.guard.js';
-import { QueueBacklog, QueueStateResponse } from './backlog.dto.js';
+import { QueuesResponse, QueueStateResponse } from './backlog.dto.js';
 import { BacklogService } from './backlog.service.js';
 
 /** The queues as an operator looks after them. */
@@ -16,11 +18,13 @@ export class QueuesController {
 
   /** The queues, in the order in which workers serve them, and how much there is to do in each. */
   @Get()
-  async list(): Promise<{ items: QueueBacklog[]; nextCursor: null }> {
+  async list(): Promise<QueuesResponse> {
     return { items: await this.backlog.read(), nextCursor: null };
   }
 
   /** Has workers leave a queue alone, and send none of its messages. */
+  @Fails(QueueNotFound)
+  @ApiParam({ name: 'name', example: 'whatsapp-campaign' })
   @Post(':name/pause')
   @HttpCode(200)
   async pause(@Param('name') name: string): Promise<QueueStateResponse> {
@@ -28,6 +32,8 @@ export class QueuesController {
   }
 
   /** Has workers serve a queue again. */
+  @Fails(QueueNotFound)
+  @ApiParam({ name: 'name', example: 'whatsapp-campaign' })
   @Post(':name/resume')
   @HttpCode(200)
   async resume(@Param('name') name: string): Promise<QueueStateResponse> {

@@ -7,7 +7,14 @@ import {
   toServerResponse,
   UpdateServerDto,
 } from '../instances/servers.dto.js';
-import { ServersService } from '../instances/servers.service.js';
+import {
+  ServerExists,
+  ServerHasAccounts,
+  ServerHasLiveInstances,
+  ServerNotFound,
+  ServersService,
+} from '../instances/servers.service.js';
+import { Fails, Paged } from '../platform/http/documentation.js';
 import { type Page, toPage } from '../platform/http/pagination.js';
 import { Allow } from '../workspaces/auth.guard.js';
 
@@ -18,29 +25,35 @@ export class ServersController {
   constructor(private readonly servers: ServersService) {}
 
   /** Registers a server before its programs run; a server also registers itself when it starts. */
+  @Fails(ServerExists)
   @Post()
   async create(@Body() body: CreateServerDto): Promise<ServerResponse> {
     return toServerResponse(await this.servers.create(body));
   }
 
   /** Lists the servers by id, with their load. */
+  @Paged(ServerResponse)
   @Get()
   async list(@Query() query: ListServersQuery): Promise<Page<ServerResponse>> {
     return toPage(await this.servers.list(query), query.limit, toServerResponse);
   }
 
+  /** One server with its load. */
+  @Fails(ServerNotFound)
   @Get(':id')
   async get(@Param('id') id: string): Promise<ServerResponse> {
     return toServerResponse(await this.servers.get(id));
   }
 
   /** Changes what is named. What a server's own environment sets is set again when it starts. */
+  @Fails(ServerNotFound)
   @Patch(':id')
   async update(@Param('id') id: string, @Body() body: UpdateServerDto): Promise<ServerResponse> {
     return toServerResponse(await this.servers.update(id, body));
   }
 
   /** Forgets a server that has no accounts and runs nothing. */
+  @Fails(ServerNotFound, ServerHasAccounts, ServerHasLiveInstances)
   @Delete(':id')
   @HttpCode(204)
   async delete(@Param('id') id: string): Promise<void> {
@@ -48,6 +61,7 @@ export class ServersController {
   }
 
   /** Asks the server now, and writes down whether it is healthy. */
+  @Fails(ServerNotFound)
   @Post(':id/health-check')
   @HttpCode(200)
   async checkHealth(@Param('id') id: string): Promise<HealthCheckResponse> {

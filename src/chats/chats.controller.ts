@@ -12,6 +12,7 @@ import {
 } from '@nestjs/common';
 import { ApiOkResponse, ApiProduces } from '@nestjs/swagger';
 import type { Response } from 'express';
+import { Fails, Paged } from '../platform/http/documentation.js';
 import type { Page } from '../platform/http/pagination.js';
 import { Allow, WorkspaceId } from '../workspaces/auth.guard.js';
 import { ChatIdPipe, ContactIdPipe } from './chat-id.pipe.js';
@@ -25,6 +26,17 @@ import {
   UpdateChatDto,
 } from './chats.dto.js';
 import { ChatsService } from './chats.service.js';
+import {
+  CannotPin,
+  ChatNotFound,
+  ContactNotFound,
+  GroupNotFound,
+  NoPicture,
+  NumberInvalid,
+  PictureTooLarge,
+  TooManyNumberChecks,
+} from './page-errors.js';
+import { ofPages } from './page-failures.js';
 import { sendPicture } from './pictures.js';
 
 /** Chats and people, read from the WhatsApp of an account at this moment: the account has to be ready. */
@@ -34,6 +46,7 @@ export class ChatsController {
 
   /** Whether a phone number, in any usual notation, has WhatsApp. The answer is up to ten minutes old. */
   @Allow('viewer')
+  @Fails(...ofPages, NumberInvalid, TooManyNumberChecks)
   @Get('numbers/:phone')
   async number(
     @WorkspaceId() workspaceId: string,
@@ -45,6 +58,8 @@ export class ChatsController {
 
   /** The chats, the latest first. A chat that moves to the top between two pages is on neither or on the first. */
   @Allow('viewer')
+  @Fails(...ofPages)
+  @Paged(ChatResponse)
   @Get('chats')
   async list(
     @WorkspaceId() workspaceId: string,
@@ -56,6 +71,7 @@ export class ChatsController {
 
   /** Archives, pins or mutes a chat, on all devices of the account. */
   @Allow('sender')
+  @Fails(...ofPages, ChatNotFound, CannotPin)
   @Patch('chats/:chatId')
   @HttpCode(204)
   async update(
@@ -69,6 +85,7 @@ export class ChatsController {
 
   /** Marks a chat as read, which whoever wrote the messages sees. */
   @Allow('sender')
+  @Fails(...ofPages, ChatNotFound)
   @Post('chats/:chatId/read')
   @HttpCode(204)
   async markRead(
@@ -81,6 +98,7 @@ export class ChatsController {
 
   /** Shows the other side "typing…" or "recording…", for 25 seconds unless it is stopped. */
   @Allow('sender')
+  @Fails(...ofPages, ChatNotFound)
   @Post('chats/:chatId/state')
   @HttpCode(204)
   async showState(
@@ -94,6 +112,8 @@ export class ChatsController {
 
   /** A chat's messages as WhatsApp has them, the newest first. */
   @Allow('viewer')
+  @Fails(...ofPages, ChatNotFound)
+  @Paged(HistoryMessage)
   @Get('chats/:chatId/messages')
   async history(
     @WorkspaceId() workspaceId: string,
@@ -106,6 +126,8 @@ export class ChatsController {
 
   /** The people whom the account's WhatsApp knows, in the order of their ids. */
   @Allow('viewer')
+  @Fails(...ofPages)
+  @Paged(ContactResponse)
   @Get('contacts')
   async contacts(
     @WorkspaceId() workspaceId: string,
@@ -117,6 +139,7 @@ export class ChatsController {
 
   /** The profile picture of a person. */
   @Allow('viewer')
+  @Fails(...ofPages, ContactNotFound, GroupNotFound, NoPicture, PictureTooLarge)
   @Get('contacts/:contactId/picture')
   @ApiProduces('image/jpeg', 'image/png', 'image/webp')
   @ApiOkResponse({ schema: { type: 'string', format: 'binary' } })

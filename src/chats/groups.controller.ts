@@ -13,6 +13,7 @@ import {
 } from '@nestjs/common';
 import { ApiOkResponse, ApiProduces } from '@nestjs/swagger';
 import type { Response } from 'express';
+import { Fails, Paged } from '../platform/http/documentation.js';
 import type { Page } from '../platform/http/pagination.js';
 import { Allow, MayLink, WorkspaceId } from '../workspaces/auth.guard.js';
 import { GroupIdPipe } from './chat-id.pipe.js';
@@ -30,7 +31,26 @@ import {
   UpdateGroupDto,
 } from './groups.dto.js';
 import { GroupsService } from './groups.service.js';
+import {
+  ContactNotFound,
+  GroupNotFound,
+  GroupRefused,
+  InviteInvalid,
+  NoPicture,
+  NotGroupAdmin,
+  NotInGroup,
+  PictureTooLarge,
+} from './page-errors.js';
+import { ofPages } from './page-failures.js';
 import { sendPicture } from './pictures.js';
+
+const ofChanges = [
+  ...ofPages,
+  GroupNotFound,
+  NotInGroup,
+  NotGroupAdmin,
+  new GroupRefused('change the group'),
+];
 
 /** The groups of an account. Viewers read, owners administer. */
 @Controller('accounts/:id/groups')
@@ -42,6 +62,8 @@ export class GroupsController {
 
   /** The groups that the account is in, in the order of their ids. */
   @Allow('viewer')
+  @Fails(...ofPages)
+  @Paged(GroupSummary)
   @Get()
   async list(
     @WorkspaceId() workspaceId: string,
@@ -53,6 +75,7 @@ export class GroupsController {
 
   /** Makes a group. Who cannot be added is not in it; `results` says why. */
   @Allow('owner')
+  @Fails(...ofPages, new GroupRefused('make the group'))
   @Post()
   async create(
     @WorkspaceId() workspaceId: string,
@@ -64,6 +87,7 @@ export class GroupsController {
 
   /** Joins a group by an invite; the account may be in it already. */
   @Allow('owner')
+  @Fails(...ofPages, InviteInvalid, GroupNotFound)
   @Post('join')
   @HttpCode(200)
   async join(
@@ -76,6 +100,7 @@ export class GroupsController {
 
   /** A group with its participants. The invite is shown to owners' keys alone. */
   @Allow('viewer')
+  @Fails(...ofPages, GroupNotFound)
   @Get(':groupId')
   async get(
     @WorkspaceId() workspaceId: string,
@@ -89,6 +114,7 @@ export class GroupsController {
 
   /** Changes subject, description and settings; what is left out stays. */
   @Allow('owner')
+  @Fails(...ofChanges)
   @Patch(':groupId')
   async update(
     @WorkspaceId() workspaceId: string,
@@ -101,6 +127,7 @@ export class GroupsController {
 
   /** Adds participants. Each has a result of its own. */
   @Allow('owner')
+  @Fails(...ofChanges)
   @Post(':groupId/participants')
   @HttpCode(200)
   async add(
@@ -114,6 +141,7 @@ export class GroupsController {
 
   /** Removes participants. Each has a result of its own. */
   @Allow('owner')
+  @Fails(...ofChanges)
   @Delete(':groupId/participants')
   @HttpCode(200)
   async remove(
@@ -127,6 +155,7 @@ export class GroupsController {
 
   /** Makes participants admins. */
   @Allow('owner')
+  @Fails(...ofChanges)
   @Post(':groupId/participants/promote')
   @HttpCode(200)
   async promote(
@@ -140,6 +169,7 @@ export class GroupsController {
 
   /** Takes admins' rights back. */
   @Allow('owner')
+  @Fails(...ofChanges)
   @Post(':groupId/participants/demote')
   @HttpCode(200)
   async demote(
@@ -153,6 +183,7 @@ export class GroupsController {
 
   /** The invite: whoever has it can join. Only for owners' keys, and where the account is an admin. */
   @Allow('owner')
+  @Fails(...ofChanges)
   @Get(':groupId/invite')
   async invite(
     @WorkspaceId() workspaceId: string,
@@ -164,6 +195,7 @@ export class GroupsController {
 
   /** Makes the invite useless; the answer is the new one. */
   @Allow('owner')
+  @Fails(...ofChanges)
   @Delete(':groupId/invite')
   @HttpCode(200)
   async resetInvite(
@@ -174,7 +206,9 @@ export class GroupsController {
     return this.groups.invite(workspaceId, id, groupId, true);
   }
 
+  /** Leaves a group. */
   @Allow('owner')
+  @Fails(...ofPages, GroupNotFound, NotInGroup, new GroupRefused('leave the group'))
   @Post(':groupId/leave')
   @HttpCode(204)
   async leave(
@@ -187,6 +221,7 @@ export class GroupsController {
 
   /** The picture of a group. */
   @Allow('viewer')
+  @Fails(...ofPages, ContactNotFound, GroupNotFound, NoPicture, PictureTooLarge)
   @Get(':groupId/picture')
   @ApiProduces('image/jpeg', 'image/png', 'image/webp')
   @ApiOkResponse({ schema: { type: 'string', format: 'binary' } })

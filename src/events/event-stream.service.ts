@@ -3,11 +3,14 @@ import { asPlatform } from '../platform/database/isolation.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import { AuthenticationService } from '../workspaces/authentication.service.js';
+import pLimit from 'p-limit';
 import { compareCursors, EventsService, linkingEvents, type PublicEvent } from './events.service.js';
 
 /** How often the log is read while somebody listens; also how late an event may be. */
 const pollMs = 150;
 const batchSize = 500;
+/** How many streams read the past at once: after a restart all of them come back together. */
+const catchUpsAtOnce = 4;
 /** A listener that falls this far behind is cut off: it resumes with `Last-Event-ID`. */
 const maxBacklog = 2_000;
 
@@ -16,8 +19,8 @@ interface Listener {
   /** The key by which it was let in. */
   keyId: string | undefined;
   matches: (type: string) => boolean;
-  /** Returns false when the listener can take no more. */
-  deliver: (event: PublicEvent) => boolean;
+  /** Takes an event as it is on the wire. Returns false when the listener can take no more. */
+  deliver: (text: string) => boolean;
   close: () => void;
   /** Events that came while the listener was still reading the past. */
   pending: PublicEvent[] | null;
@@ -30,6 +33,9 @@ interface Listener {
 @Injectable()
 export class EventStream implements OnApplicationShutdown {
   private readonly listeners = new Set<Listener>();
+  /** The same by their workspace: an event concerns the streams of one. */
+  private readonly byWorkspace = new Map<string | undefined, Set<Listener>>();
+  private readonly reads = pLimit(catchUpsAtOnce);
   private cursor = '';
   private timer: NodeJS.Timeout | null = null;
   private reading = false;
@@ -69,7 +75,7 @@ export class EventStream implements OnApplicationShutdown {
       isClosed: false,
     };
     if (this.listeners.size === 0 && !this.reading) this.cursor = await this.events.end();
-    this.listeners.add(listener);
+    this.add(listener);
     this.schedule();
     const unsubscribe = () => this.remove(listener);
     try {
@@ -94,11 +100,12 @@ export class EventStream implements OnApplicationShutdown {
   private async catchUp(listener: Listener, after: string | undefined): Promise<void> {
     let cursor = after;
     while (cursor !== undefined && !listener.isClosed) {
-      const batch = await this.events.readAfter(cursor, batchSize, listener.workspaceId);
+      const after: string = cursor;
+      const batch = await this.reads(() => this.events.readAfter(after, batchSize, listener.workspaceId));
       for (const event of batch) {
         if (listener.isClosed) return;
         // Who reads the past is waited for; who cannot keep up with the present is cut off.
-        if (listener.matches(event.type) && !listener.deliver(event)) await listener.drained();
+        if (listener.matches(event.type) && !listener.deliver(toText(event))) await listener.drained();
       }
       if (batch.length < batchSize) {
         cursor = batch.at(-1)?.cursor ?? cursor;
@@ -140,8 +147,9 @@ export class EventStream implements OnApplicationShutdown {
   }
 
   private publish(event: PublicEvent): void {
-    for (const listener of this.listeners) {
-      if (listener.workspaceId !== undefined && listener.workspaceId !== event.workspaceId) continue;
+    const concerned = [...(this.byWorkspace.get(event.workspaceId ?? undefined) ?? [])];
+    if (event.workspaceId !== null) concerned.push(...(this.byWorkspace.get(undefined) ?? []));
+    for (const listener of concerned) {
       if (!listener.pending) this.offer(listener, event);
       else if (listener.pending.length < maxBacklog) listener.pending.push(event);
       else this.cutOff(listener);
@@ -150,7 +158,7 @@ export class EventStream implements OnApplicationShutdown {
 
   private offer(listener: Listener, event: PublicEvent): void {
     if (listener.isClosed || !listener.matches(event.type)) return;
-    if (!listener.deliver(event)) this.cutOff(listener);
+    if (!listener.deliver(textOf(event))) this.cutOff(listener);
   }
 
   private cutOff(listener: Listener): void {
@@ -161,7 +169,40 @@ export class EventStream implements OnApplicationShutdown {
   private remove(listener: Listener): void {
     listener.isClosed = true;
     this.listeners.delete(listener);
+    const others = this.byWorkspace.get(listener.workspaceId);
+    others?.delete(listener);
+    if (others?.size === 0) this.byWorkspace.delete(listener.workspaceId);
   }
+
+  private add(listener: Listener): void {
+    this.listeners.add(listener);
+    const others = this.byWorkspace.get(listener.workspaceId);
+    if (others) others.add(listener);
+    else this.byWorkspace.set(listener.workspaceId, new Set([listener]));
+  }
+}
+
+/** What is written for an event is the same for everybody who gets it. */
+const texts = new WeakMap<PublicEvent, string>();
+
+function textOf(event: PublicEvent): string {
+  const known = texts.get(event);
+  if (known !== undefined) return known;
+  const text = toText(event);
+  texts.set(event, text);
+  return text;
+}
+
+function toText(event: PublicEvent): string {
+  const data = JSON.stringify({
+    id: event.cursor,
+    type: event.type,
+    createdAt: event.createdAt,
+    workspaceId: event.workspaceId,
+    accountId: event.accountId,
+    data: event.data,
+  });
+  return `id: ${event.cursor}\nevent: ${event.type}\ndata: ${data}\n\n`;
 }
 
 function typeMatcher(patterns: string[], withCodes: boolean): (type: string) => boolean {

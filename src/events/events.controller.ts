@@ -1,38 +1,61 @@
 import { Controller, Get, Headers, Query, Res } from '@nestjs/common';
+import { ApiExtraModels, ApiHeader, ApiOkResponse } from '@nestjs/swagger';
 import { once } from 'node:events';
 import type { Response } from 'express';
+import { Fails } from '../platform/http/documentation.js';
 import { Allow, Caller, MayLink, WorkspaceId } from '../workspaces/auth.guard.js';
 import type { Principal } from '../workspaces/authentication.service.js';
 import { EventStream } from './event-stream.service.js';
-import { StreamEventsQuery } from './events.dto.js';
-import type { PublicEvent } from './events.service.js';
+import { EventResponse, StreamEventsQuery } from './events.dto.js';
+import { InvalidEventCursor } from './events.service.js';
+import { OpenStreams, TooManyStreams } from './open-streams.service.js';
 
-const heartbeatMs = 15_000;
 /** How much may wait for a slow reader before it is cut off; it resumes with `Last-Event-ID`. */
 const maxBufferedBytes = 4 * 1024 * 1024;
 
+const exampleEvent = `id: 7421-88
+event: message.delivered
+data: {"id":"7421-88","type":"message.delivered","createdAt":"2026-11-25T10:00:02.113Z","workspaceId":"019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21","accountId":"019aa6e2-77aa-7d10-8f20-3f1d5b7c9e02","data":{"id":"019aa6e2-9c40-7e51-b1d2-5a7c9e0f1b23","status":"delivered"}}
+
+`;
+
 @Controller('events')
 export class EventsController {
-  constructor(private readonly stream: EventStream) {}
+  constructor(
+    private readonly stream: EventStream,
+    private readonly open: OpenStreams,
+  ) {}
 
   /** Server-sent events of the workspace. `Last-Event-ID` resumes where a broken stream ended. */
   @Allow('viewer')
+  @ApiHeader({
+    name: 'Last-Event-ID',
+    description:
+      'The `id` of the last event that arrived: what came after it is told first. `0-0` is before the first of all.',
+    schema: { type: 'string', pattern: '^\\d+-\\d+$' },
+    example: '0-0',
+  })
+  @ApiOkResponse({
+    description:
+      'Events as they happen; a comment every 15 seconds keeps the connection. `data` holds one line of JSON: an `Event`.',
+    content: { 'text/event-stream': { schema: { type: 'string' }, example: exampleEvent } },
+  })
+  @ApiExtraModels(EventResponse)
+  @Fails(InvalidEventCursor, TooManyStreams)
   @Get()
   async follow(
     @WorkspaceId() workspaceId: string,
-    @MayLink() withCodes: boolean,
     @Caller() caller: Principal,
+    @MayLink() withCodes: boolean,
     @Query() query: StreamEventsQuery,
     @Headers('last-event-id') lastEventId: string | undefined,
     @Res() response: Response,
   ): Promise<void> {
+    const leave = this.open.enter(caller.kind === 'admin' ? 'admin' : caller.keyId);
     let unsubscribe = () => {};
-    const heartbeat = setInterval(() => {
-      if (hasExpired(caller)) close();
-      else response.write(': still here\n\n');
-    }, heartbeatMs);
     const close = () => {
-      clearInterval(heartbeat);
+      leave();
+      this.open.silence(response);
       unsubscribe();
       response.end();
     };
@@ -53,14 +76,20 @@ export class EventsController {
           after: lastEventId || undefined,
           withCodes,
         },
-        { deliver: (event) => write(response, event), drained: () => drained(response), close },
+        { deliver: (text) => write(response, text), drained: () => drained(response), close },
       );
-      if (response.destroyed) unsubscribe();
     } catch (error) {
-      clearInterval(heartbeat);
+      leave();
       throw error;
     }
+    if (response.destroyed) {
+      unsubscribe();
+      return;
+    }
     response.flushHeaders();
+    this.open.keepAlive(response, () => {
+      if (hasExpired(caller)) close();
+    });
   }
 }
 
@@ -75,16 +104,8 @@ async function drained(response: Response): Promise<void> {
   if (!response.destroyed) await once(response, 'drain', { signal: gone.signal }).catch(() => undefined);
 }
 
-function write(response: Response, event: PublicEvent): boolean {
+function write(response: Response, text: string): boolean {
   if (response.writableEnded || response.destroyed) return false;
-  const data = JSON.stringify({
-    id: event.cursor,
-    type: event.type,
-    createdAt: event.createdAt,
-    workspaceId: event.workspaceId,
-    accountId: event.accountId,
-    data: event.data,
-  });
-  response.write(`id: ${event.cursor}\nevent: ${event.type}\ndata: ${data}\n\n`);
+  response.write(text);
   return response.writableLength < maxBufferedBytes;
 }

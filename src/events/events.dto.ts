@@ -12,3 +12,16 @@ export class StreamEventsQuery extends ScopedQuery {
   })
   types?: string;
 }
+
+/** One public change. */
+export class EventResponse {
+  /** Where it stands in the log: what `Last-Event-ID` takes. */
+  id!: string;
+  /** @example message.delivered */
+  type!: string;
+  createdAt!: string;
+  workspaceId!: string | null;
+  accountId!: string | null;
+  /** The thing as it was when it happened: a message, an account, … */
+  data!: Record<string, unknown>;
+}

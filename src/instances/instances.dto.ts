@@ -10,6 +10,18 @@ export class RebalanceDto {
   dryRun: boolean = false;
 }
 
+export class RebalanceResponse {
+  moves!: { accountId: string; from: string; to: string }[];
+}
+
+/** How evenly the accounts lie on the active instances. */
+export class DistributionResponse {
+  instances!: { id: string; reserved: number; connected: number; maxAccounts: number }[];
+  /** The load of the fullest less that of the emptiest, each a part of what it may drive, from 0 to 1. */
+  spread!: number;
+  balanced!: boolean;
+}
+
 export class InstanceResponse {
   id!: string;
   serverId!: string;

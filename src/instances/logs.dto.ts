@@ -39,7 +39,7 @@ export class LogResponse {
   workspaceId!: string | null;
   accountId!: string | null;
   type!: LogType;
-  /** @example Device assignment changed */
+  /** @example "Device assignment changed" */
   message!: string;
   /** What changed, from what, to what, and why. */
   details!: Record<string, unknown>;
@@ -49,12 +49,12 @@ export class LogResponse {
 /** An entry of `type=audit`. */
 export class AuditLogResponse {
   id!: string;
-  serverId!: null;
-  instanceId!: null;
+  serverId!: string | null;
+  instanceId!: string | null;
   workspaceId!: string | null;
-  accountId!: null;
+  accountId!: string | null;
   type!: 'audit';
-  /** @example DELETE /api/v1/workspaces/:id/api-keys/:keyId */
+  /** @example "DELETE /api/v1/workspaces/:id/api-keys/:keyId" */
   message!: string;
   /** Who (`actor`, `keyId`, `keyPrefix`, `ip`), what (`method`, `route`, `targetId`), and what came of it (`status`, `requestId`). */
   details!: Record<string, unknown>;

@@ -106,7 +106,7 @@ export class CreateServerDto extends ServerSettings {
   @IsServerId()
   id?: string;
 
-  /** @example Singapore 1 */
+  /** @example "Singapore 1" */
   @Length(1, 200)
   @IsString()
   name!: string;

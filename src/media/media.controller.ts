@@ -16,12 +16,15 @@ import { ApiBody, ApiConsumes, ApiOkResponse, ApiOperation, ApiProduces } from '
 import type { Request, Response } from 'express';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
+import { Fails, Paged } from '../platform/http/documentation.js';
 import { type Page, toPage } from '../platform/http/pagination.js';
 import { Allow, WorkspaceId } from '../workspaces/auth.guard.js';
-import { sendMedia } from './media-download.js';
-import { receiveUpload } from './media-upload.js';
+import { RangeNotSatisfiable, sendMedia } from './media-download.js';
+import { ofFiles } from './media-failures.js';
+import { MediaBlobMissing, MediaStorageUnavailable } from './media-storage.js';
+import { receiveUpload, UploadMalformed, UploadUnsupported } from './media-upload.js';
 import { ListMediaQuery, MediaResponse, toMediaResponse } from './media.dto.js';
-import { MediaService } from './media.service.js';
+import { MediaInUse, MediaNotFound, MediaService } from './media.service.js';
 
 @Controller('media')
 export class MediaController {
@@ -35,6 +38,7 @@ export class MediaController {
    * same media.
    */
   @Allow('sender')
+  @Fails(UploadMalformed, UploadUnsupported, ...ofFiles)
   @Post()
   @ApiConsumes('multipart/form-data')
   @ApiBody({
@@ -57,6 +61,8 @@ export class MediaController {
 
   /** Lists media, uploaded, downloaded and received, newest first. */
   @Allow('viewer')
+  @Fails(MediaStorageUnavailable)
+  @Paged(MediaResponse)
   @Get()
   async list(
     @WorkspaceId() workspaceId: string,
@@ -67,6 +73,7 @@ export class MediaController {
 
   @ApiOperation({ summary: 'What GET answers, without the file.' })
   @Allow('viewer')
+  @Fails(MediaNotFound, RangeNotSatisfiable, MediaBlobMissing, MediaStorageUnavailable)
   @Head(':id')
   async head(
     @WorkspaceId() workspaceId: string,
@@ -79,6 +86,7 @@ export class MediaController {
 
   /** The file itself, with its type, as something to save. `Range` asks for a part of it, `If-None-Match` whether it has changed. */
   @Allow('viewer')
+  @Fails(MediaNotFound, RangeNotSatisfiable, MediaBlobMissing, MediaStorageUnavailable)
   @Get(':id')
   @ApiProduces('application/octet-stream')
   @ApiOkResponse({ description: 'The file.', schema: { type: 'string', format: 'binary' } })
@@ -94,6 +102,7 @@ export class MediaController {
 
   /** Deletes a file. Messages that were sent with it stay as they are. */
   @Allow('sender')
+  @Fails(MediaNotFound, MediaInUse, MediaStorageUnavailable)
   @Delete(':id')
   @HttpCode(204)
   async delete(@WorkspaceId() workspaceId: string, @Param('id', ParseUUIDPipe) id: string): Promise<void> {

@@ -12,13 +12,27 @@ import {
   Query,
   Res,
 } from '@nestjs/common';
+import { ApiAcceptedResponse, ApiHeader, ApiOkResponse } from '@nestjs/swagger';
 import type { Response } from 'express';
-import { ValidationFailed } from '../platform/errors/problem.js';
+import { AccountNotFound, AccountNotReady } from '../accounts/accounts.service.js';
+import { InstanceAnswerLost, InstanceUnreachable } from '../instances/instance-client.js';
+import { InstanceNotFound } from '../instances/instances.service.js';
+import { Problem, ValidationFailed } from '../platform/errors/problem.js';
+import { ofFiles } from '../media/media-failures.js';
+import { MediaNotFound, MediaUnavailable } from '../media/media.service.js';
+import { Fails, Paged } from '../platform/http/documentation.js';
 import { type Page, toPage } from '../platform/http/pagination.js';
 import { Allow, WorkspaceId } from '../workspaces/auth.guard.js';
-import { MessageActionsService } from './message-actions.service.js';
+import { MessageLimitReached } from '../workspaces/limits.service.js';
 import {
-  BatchItemResponse,
+  ActionNotAllowed,
+  MessageActionsService,
+  MessageHasNoMedia,
+  MessageNotOutgoing,
+  MessageNotSent,
+} from './message-actions.service.js';
+import {
+  BatchResponse,
   EditMessageDto,
   ListMessagesQuery,
   MessageResponse,
@@ -28,7 +42,27 @@ import {
   SendMessageQuery,
   toMessageResponse,
 } from './messages.dto.js';
-import { MessagesService } from './messages.service.js';
+import { ContentMismatch } from './message-contents.service.js';
+import {
+  IdempotencyInProgress,
+  IdempotencyMismatch,
+  MessageAlreadySending,
+  MessageNotFound,
+  MessageNotResendable,
+  MessagesService,
+  NoAccountReady,
+} from './messages.service.js';
+
+/** What may happen when something is done to a message that WhatsApp already has. */
+const ofActions = [
+  MessageNotFound,
+  MessageAlreadySending,
+  AccountNotReady,
+  InstanceNotFound,
+  InstanceUnreachable,
+  InstanceAnswerLost,
+  new Problem(504, 'whatsapp.no_answer', 'WhatsApp Web did not say that it is done. Asking again is safe.'),
+];
 
 @Controller('messages')
 export class MessagesController {
@@ -39,6 +73,31 @@ export class MessagesController {
 
   /** Accepts a message to be sent once. `?wait=sent` answers 200 when it has been sent. */
   @Allow('sender')
+  @ApiHeader({
+    name: 'Idempotency-Key',
+    description:
+      'Yours, 1 to 255 printable ASCII characters: however often the call is repeated, the message is sent once.',
+    schema: { type: 'string', minLength: 1, maxLength: 255 },
+    example: 'order-4711-shipped',
+  })
+  @ApiOkResponse({ type: MessageResponse, description: 'With `wait`: it has got that far.' })
+  @ApiAcceptedResponse({
+    type: MessageResponse,
+    description: 'It is kept, and will be sent.',
+    headers: { Location: { description: 'Where to look after it.', schema: { type: 'string' } } },
+  })
+  @Fails(
+    AccountNotFound,
+    NoAccountReady,
+    MessageLimitReached,
+    ContentMismatch,
+    MediaNotFound,
+    MediaUnavailable,
+    ...ofFiles,
+    MessageNotFound,
+    IdempotencyInProgress,
+    IdempotencyMismatch,
+  )
   @Post()
   @HttpCode(202)
   async send(
@@ -72,15 +131,13 @@ export class MessagesController {
   @Allow('sender')
   @Post('batch')
   @HttpCode(200)
-  async sendBatch(
-    @WorkspaceId() workspaceId: string,
-    @Body() body: SendBatchDto,
-  ): Promise<{ items: BatchItemResponse[] }> {
+  async sendBatch(@WorkspaceId() workspaceId: string, @Body() body: SendBatchDto): Promise<BatchResponse> {
     return { items: await this.messages.acceptBatch(workspaceId, body.messages) };
   }
 
   /** Lists messages, newest first. */
   @Allow('viewer')
+  @Paged(MessageResponse)
   @Get()
   async list(
     @WorkspaceId() workspaceId: string,
@@ -89,7 +146,9 @@ export class MessagesController {
     return toPage(await this.messages.list(workspaceId, query), query.limit, toMessageResponse);
   }
 
+  /** One message: how far it is, and what became of it. */
   @Allow('viewer')
+  @Fails(MessageNotFound)
   @Get(':id')
   async get(
     @WorkspaceId() workspaceId: string,
@@ -100,6 +159,7 @@ export class MessagesController {
 
   /** Cancels a message that is not being sent yet. */
   @Allow('sender')
+  @Fails(MessageNotFound, MessageAlreadySending)
   @Delete(':id')
   @HttpCode(200)
   async cancel(
@@ -111,6 +171,11 @@ export class MessagesController {
 
   /** Changes the text of a message: at WhatsApp for a quarter of an hour after it was sent, and freely before. */
   @Allow('sender')
+  @Fails(
+    ...ofActions,
+    MessageNotOutgoing,
+    new ActionNotAllowed('edit', 'WhatsApp does not let it be edited any more.'),
+  )
   @Patch(':id')
   async edit(
     @WorkspaceId() workspaceId: string,
@@ -122,6 +187,11 @@ export class MessagesController {
 
   /** Deletes a message for everyone; one that is not sent yet is cancelled. */
   @Allow('sender')
+  @Fails(
+    ...ofActions,
+    MessageNotOutgoing,
+    new ActionNotAllowed('revoke', 'WhatsApp does not let it be revoked any more.'),
+  )
   @Post(':id/revoke')
   @HttpCode(200)
   async revoke(
@@ -133,6 +203,7 @@ export class MessagesController {
 
   /** Reacts to a message, sent or received; an empty emoji takes the reaction back. */
   @Allow('sender')
+  @Fails(...ofActions, MessageNotSent, new ActionNotAllowed('react', 'The message has been revoked.'))
   @Post(':id/reaction')
   @HttpCode(200)
   async react(
@@ -145,6 +216,11 @@ export class MessagesController {
 
   /** Downloads the media of an incoming message again, where that failed. */
   @Allow('sender')
+  @Fails(
+    ...ofActions,
+    MessageHasNoMedia,
+    new Problem(409, 'media.unavailable', 'WhatsApp does not have the file any more.'),
+  )
   @Post(':id/media')
   @HttpCode(200)
   async downloadMedia(
@@ -156,6 +232,7 @@ export class MessagesController {
 
   /** Sends a message again that failed or whose outcome is unknown; an unknown one under its WhatsApp id, so that it arrives once. */
   @Allow('sender')
+  @Fails(MessageNotFound, MessageNotResendable, MessageLimitReached)
   @Post(':id/resend')
   @HttpCode(202)
   async resend(

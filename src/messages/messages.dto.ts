@@ -1,5 +1,5 @@
 import { applyDecorators } from '@nestjs/common';
-import { ApiExtraModels, ApiPropertyOptional, getSchemaPath } from '@nestjs/swagger';
+import { ApiExtraModels, ApiProperty, ApiPropertyOptional, getSchemaPath } from '@nestjs/swagger';
 import { Transform, Type } from 'class-transformer';
 import {
   ArrayMaxSize,
@@ -111,6 +111,7 @@ function IsSmallJson() {
 
 function IsMessageText() {
   return applyDecorators(
+    ApiProperty({ minLength: 1, maxLength: maxTextLength, pattern: '\\S' }),
     IsString(),
     IsNotEmpty({ message: 'must not be empty' }),
     Matches(/\S/, { message: 'must not be blank' }),
@@ -139,7 +140,7 @@ export class SendMessageDto {
 
   /**
    * For `text`.
-   * @example Your parcel is on its way.
+   * @example "Your parcel is on its way."
    */
   @Optional()
   @IsMessageText()
@@ -220,7 +221,7 @@ export class SendMessageDto {
 }
 
 export class EditMessageDto {
-  /** @example Your parcel arrives tomorrow. */
+  /** @example "Your parcel arrives tomorrow." */
   @IsMessageText()
   text!: string;
 }
@@ -249,7 +250,12 @@ export class SendMessageQuery extends ScopedQuery {
 }
 
 export class SendBatchDto {
-  /** Each is checked by itself: one that is wrong does not stop the others. */
+  /** Each is a `SendMessageDto`, and checked by itself: one that is wrong does not stop the others. */
+  @ApiProperty({
+    type: 'array',
+    items: { type: 'object', additionalProperties: true },
+    example: [{ to: '+6281234567890', text: 'Your parcel is on its way.' }],
+  })
   @IsArray()
   @ArrayMinSize(1)
   @ArrayMaxSize(1000)
@@ -351,6 +357,11 @@ export class BatchItemResponse {
   status!: number;
   message?: MessageResponse;
   error?: { code: string; detail: string; errors?: { path: string; message: string }[] };
+}
+
+export class BatchResponse {
+  /** In the order of the request. */
+  items!: BatchItemResponse[];
 }
 
 /** The same shape as `message_json` in the database, which writes the events; a test holds them together. */

@@ -1,4 +1,3 @@
-import { DocumentBuilder, SwaggerModule } from '@nestjs/swagger';
 import type { NestExpressApplication } from '@nestjs/platform-express';
 import { type RequestHandler, urlencoded } from 'express';
 import { AdminGuard } from '../admin/admin.guard.js';
@@ -12,21 +11,9 @@ import { refuseKeyInUrl } from '../platform/http/key-in-url.js';
 import { pageHeaders } from '../platform/http/security-headers.js';
 import { listen, startRole } from '../platform/start-role.js';
 import { AuthGuard } from '../workspaces/auth.guard.js';
+import { apiPath, prefixRoutes, serveDocument } from './api.document.js';
 import { ApiModule } from './api.module.js';
 
-/** What lies outside `/api/v1`. */
-const unprefixed = [
-  '/',
-  'health',
-  'health/live',
-  'health/ready',
-  'api/health',
-  'metrics',
-  'admin/login',
-  'admin/logout',
-];
-
-const apiPath = '/api/v1';
 /** Where the documentation is. */
 const docsPaths = ['/docs', '/docs-json', '/docs-yaml', '/openapi.json'];
 /** Where JSON may be large: a thousand messages, and a small file in base64. */
@@ -43,19 +30,8 @@ void startRole('api', (config, logger) => {
     if (docsAccess === 'admin') app.use(docsPaths, app.get(AdminGuard).middleware);
     app.use(docsPaths, pageHeaders);
     validateRequests(app);
-    app.setGlobalPrefix(apiPath, { exclude: unprefixed });
-    const description = new DocumentBuilder()
-      .setTitle('Flotilla')
-      .setDescription(
-        'Runs a fleet of WhatsApp accounts: accepts messages, sends each once, and tells what became of it.',
-      )
-      .setVersion(health.version)
-      .addBearerAuth()
-      .addSecurityRequirements('bearer')
-      .build();
-    SwaggerModule.setup('docs', app, () => SwaggerModule.createDocument(app, description), {
-      jsonDocumentUrl: 'openapi.json',
-    });
+    prefixRoutes(app);
+    serveDocument(app);
   };
   return listen(ApiModule, config, logger, config.http, configure, {
     trustedProxies,

@@ -22,6 +22,7 @@ import { ChatsController } from '../chats/chats.controller.js';
 import { ChatsModule } from '../chats/chats.module.js';
 import { GroupsController } from '../chats/groups.controller.js';
 import { EventsController } from '../events/events.controller.js';
+import { OpenStreams } from '../events/open-streams.service.js';
 import { EventsModule } from '../events/events.module.js';
 import { InstancesModule } from '../instances/instances.module.js';
 import { MediaController } from '../media/media.controller.js';
@@ -82,6 +83,7 @@ import { WorkspacesModule } from '../workspaces/workspaces.module.js';
     AdminGuard,
     MetricsGuard,
     QueueBoard,
+    OpenStreams,
   ],
 })
 export class ApiModule {}

@@ -39,6 +39,20 @@ program
     print(JSON.stringify(reveal ? config : maskConfig(config), null, 2));
   });
 
+program
+  .command('openapi:generate')
+  .description('write the OpenAPI document from the code, as docs/openapi.json has it')
+  .option('--output <file>', 'where to; - is the standard output', 'docs/openapi.json')
+  .action(async ({ output }: { output: string }) => {
+    const [{ generateDocument }, { writeFile }] = await Promise.all([
+      import('./api.document.js'),
+      import('node:fs/promises'),
+    ]);
+    const document = await generateDocument();
+    if (output === '-') print(document.trimEnd());
+    else await writeFile(output, document);
+  });
+
 addQueueWorkCommand(program, work);
 addQueuesCommands(program, runWithServices);
 addFailedJobsCommands(program, runWithServices);

@@ -10,9 +10,11 @@ import {
   Post,
   Query,
 } from '@nestjs/common';
+import { Fails, Paged } from '../platform/http/documentation.js';
+import { AddressNotPublic, UrlNotUsable } from '../platform/http/public-fetch.js';
 import { type Page, PageQuery, toPage } from '../platform/http/pagination.js';
 import { Allow, WorkspaceId } from '../workspaces/auth.guard.js';
-import { WebhookDeliveriesService } from './webhook-deliveries.service.js';
+import { DeliveryNotFound, WebhookDeliveriesService } from './webhook-deliveries.service.js';
 import {
   CreateWebhookDto,
   DeliveryResponse,
@@ -29,7 +31,7 @@ import {
   WebhookTestResponse,
   WebhookWithSecretResponse,
 } from './webhooks.dto.js';
-import { WebhooksService } from './webhooks.service.js';
+import { WebhookLimitReached, WebhookNotFound, WebhooksService } from './webhooks.service.js';
 
 /** Endpoints of the product that are told what happens, by the Standard Webhooks scheme. */
 @Allow('owner')
@@ -41,6 +43,7 @@ export class WebhooksController {
   ) {}
 
   /** Makes a webhook, which gets what happens from now on; `secret` is shown in this answer only. */
+  @Fails(WebhookLimitReached, UrlNotUsable, AddressNotPublic)
   @Post()
   async create(
     @WorkspaceId() workspaceId: string,
@@ -50,11 +53,14 @@ export class WebhooksController {
   }
 
   /** Lists the webhooks, newest first. */
+  @Paged(WebhookResponse)
   @Get()
   async list(@WorkspaceId() workspaceId: string, @Query() query: PageQuery): Promise<Page<WebhookResponse>> {
     return toPage(await this.webhooks.list(workspaceId, query), query.limit, toWebhookResponse);
   }
 
+  /** One webhook, and how it does. */
+  @Fails(WebhookNotFound)
   @Get(':id')
   async get(
     @WorkspaceId() workspaceId: string,
@@ -64,6 +70,7 @@ export class WebhooksController {
   }
 
   /** Changes a webhook, gives it a new secret, disables it, or enables it again. */
+  @Fails(WebhookNotFound, UrlNotUsable, AddressNotPublic)
   @Patch(':id')
   async update(
     @WorkspaceId() workspaceId: string,
@@ -74,6 +81,7 @@ export class WebhooksController {
   }
 
   /** Deletes a webhook with everything that is on its way to it. */
+  @Fails(WebhookNotFound)
   @Delete(':id')
   @HttpCode(204)
   async delete(@WorkspaceId() workspaceId: string, @Param('id', ParseUUIDPipe) id: string): Promise<void> {
@@ -81,6 +89,7 @@ export class WebhooksController {
   }
 
   /** Posts a `webhook.test` now and tells what came of it, within 15 seconds. */
+  @Fails(WebhookNotFound)
   @Post(':id/test')
   @HttpCode(200)
   async test(
@@ -91,6 +100,8 @@ export class WebhooksController {
   }
 
   /** Lists what was and is to be delivered, newest first. What arrived is kept for a week, the rest for thirty days. */
+  @Fails(WebhookNotFound)
+  @Paged(DeliveryResponse)
   @Get(':id/deliveries')
   async listDeliveries(
     @WorkspaceId() workspaceId: string,
@@ -103,6 +114,7 @@ export class WebhooksController {
   }
 
   /** Tries a delivery again, from its first attempt, under its id. */
+  @Fails(WebhookNotFound, DeliveryNotFound)
   @Post(':id/deliveries/:deliveryId/redeliver')
   @HttpCode(202)
   async redeliver(
@@ -115,6 +127,7 @@ export class WebhooksController {
   }
 
   /** Delivers what happened in a time again, oldest first, at most 10,000 events: each under the id that it has always had. */
+  @Fails(WebhookNotFound)
   @Post(':id/replay')
   @HttpCode(202)
   async replay(

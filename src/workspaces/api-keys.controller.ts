@@ -1,4 +1,5 @@
 import { Body, Controller, Delete, Get, HttpCode, Param, ParseUUIDPipe, Post } from '@nestjs/common';
+import { Fails, Paged } from '../platform/http/documentation.js';
 import type { Page } from '../platform/http/pagination.js';
 import {
   ApiKeyResponse,
@@ -8,9 +9,16 @@ import {
   toApiKeyResponse,
   toCreatedApiKeyResponse,
 } from './api-keys.dto.js';
-import { ApiKeysService } from './api-keys.service.js';
+import {
+  ApiKeyExpired,
+  ApiKeyInUse,
+  ApiKeyNotFound,
+  ApiKeyRotated,
+  ApiKeysService,
+} from './api-keys.service.js';
 import { Allow, Caller, WorkspaceId } from './auth.guard.js';
 import type { Principal } from './authentication.service.js';
+import { WorkspaceNotFound } from './workspaces.service.js';
 
 /** The keys of any workspace, for the admin. */
 @Allow('admin')
@@ -19,6 +27,7 @@ export class ApiKeysController {
   constructor(private readonly keys: ApiKeysService) {}
 
   /** Makes an API key; `key` is shown in this answer only. */
+  @Fails(WorkspaceNotFound)
   @Post()
   async create(
     @Param('id', ParseUUIDPipe) id: string,
@@ -28,12 +37,15 @@ export class ApiKeysController {
   }
 
   /** Lists the keys of a workspace, newest first. */
+  @Fails(WorkspaceNotFound)
+  @Paged(ApiKeyResponse)
   @Get()
   async list(@Param('id', ParseUUIDPipe) id: string): Promise<Page<ApiKeyResponse>> {
     return { items: (await this.keys.list(id)).map(toApiKeyResponse), nextCursor: null };
   }
 
   /** Makes a key that takes the place of this one, which works until the grace is over. */
+  @Fails(ApiKeyNotFound, ApiKeyExpired, ApiKeyRotated)
   @Post(':keyId/rotate')
   async rotate(
     @Param('id', ParseUUIDPipe) id: string,
@@ -44,6 +56,7 @@ export class ApiKeysController {
   }
 
   /** Deletes a key: it stops working at once. */
+  @Fails(ApiKeyNotFound)
   @Delete(':keyId')
   @HttpCode(204)
   async delete(
@@ -61,6 +74,7 @@ export class OwnApiKeysController {
   constructor(private readonly keys: ApiKeysService) {}
 
   /** Makes an API key for the own workspace; `key` is shown in this answer only. */
+  @Fails(WorkspaceNotFound)
   @Post()
   async create(
     @WorkspaceId() workspaceId: string,
@@ -70,12 +84,15 @@ export class OwnApiKeysController {
   }
 
   /** Lists the keys of the own workspace, newest first. */
+  @Fails(WorkspaceNotFound)
+  @Paged(ApiKeyResponse)
   @Get()
   async list(@WorkspaceId() workspaceId: string): Promise<Page<ApiKeyResponse>> {
     return { items: (await this.keys.list(workspaceId)).map(toApiKeyResponse), nextCursor: null };
   }
 
   /** Makes a key that takes the place of this one, also of the one that asks; the old one works until the grace is over. */
+  @Fails(ApiKeyNotFound, ApiKeyExpired, ApiKeyRotated)
   @Post(':keyId/rotate')
   async rotate(
     @WorkspaceId() workspaceId: string,
@@ -86,6 +103,7 @@ export class OwnApiKeysController {
   }
 
   /** Deletes another key of the own workspace: it stops working at once. The key that asks cannot delete itself. */
+  @Fails(ApiKeyNotFound, ApiKeyInUse)
   @Delete(':keyId')
   @HttpCode(204)
   async delete(

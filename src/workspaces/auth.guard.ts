@@ -33,6 +33,12 @@ const smallBody = 65_536;
 /** Says who may call a route. A route that says nothing is the admin's alone. */
 export const Allow = (access: Access) => SetMetadata(ACCESS, access);
 
+/** What a route says of who may call it; undefined when it says nothing. */
+export function accessOf(handler: object, controller: object): Access | undefined {
+  return (Reflect.getMetadata(ACCESS, handler) ?? Reflect.getMetadata(ACCESS, controller)) as
+    Access | undefined;
+}
+
 /** The workspace that the request acts in: the key's own, or the one an admin names with `?workspaceId=`. */
 export const WorkspaceId = createParamDecorator((_data: unknown, context: ExecutionContext): string => {
   const { workspaceId } = context.switchToHttp().getRequest<AuthenticatedRequest>();

@@ -10,6 +10,7 @@ import {
   Post,
   Query,
 } from '@nestjs/common';
+import { Fails, Paged } from '../platform/http/documentation.js';
 import { type Page, PageQuery, toPage } from '../platform/http/pagination.js';
 import { Allow, WorkspaceId } from './auth.guard.js';
 import { LimitsService } from './limits.service.js';
@@ -20,7 +21,7 @@ import {
   WorkspaceResponse,
   WorkspaceUsageResponse,
 } from './workspaces.dto.js';
-import { WorkspacesService } from './workspaces.service.js';
+import { WorkspaceNotFound, WorkspacesService } from './workspaces.service.js';
 
 @Allow('admin')
 @Controller('workspaces')
@@ -37,18 +38,21 @@ export class WorkspacesController {
   }
 
   /** Lists the workspaces, newest first. */
+  @Paged(WorkspaceResponse)
   @Get()
   async list(@Query() query: PageQuery): Promise<Page<WorkspaceResponse>> {
     return toPage(await this.workspaces.list(query), query.limit, toWorkspaceResponse);
   }
 
   /** A workspace with its limits, and what it uses of them. */
+  @Fails(WorkspaceNotFound)
   @Get(':id')
   async get(@Param('id', ParseUUIDPipe) id: string): Promise<WorkspaceUsageResponse> {
     return { ...toWorkspaceResponse(await this.workspaces.get(id)), usage: await this.limits.usage(id) };
   }
 
   /** Changes what is named; also limits, of which null removes one. */
+  @Fails(WorkspaceNotFound)
   @Patch(':id')
   async update(
     @Param('id', ParseUUIDPipe) id: string,
@@ -58,6 +62,7 @@ export class WorkspacesController {
   }
 
   /** Deletes a workspace with everything in it. */
+  @Fails(WorkspaceNotFound)
   @Delete(':id')
   @HttpCode(204)
   async delete(@Param('id', ParseUUIDPipe) id: string): Promise<void> {

@@ -16,7 +16,7 @@ import { PacingDto } from './pacing.dto.js';
 import { unknownPolicies, type UnknownPolicy, type Workspace } from './workspace.entity.js';
 
 export class CreateWorkspaceDto {
-  /** @example Acme Ltd */
+  /** @example "Acme Ltd" */
   @IsString()
   @Length(1, 200)
   name!: string;

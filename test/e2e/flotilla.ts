@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { createStack, type Stack, type StackOptions } from '../../setup/stack.mjs';
+import { operationOf, undocumented } from './documented.js';
 
 // eslint-disable-next-line @typescript-eslint/no-explicit-any -- what a caller of the API sees: JSON of any shape
 type Json = any;
@@ -52,7 +53,10 @@ export class Flotilla {
     return new Flotilla(stack);
   }
 
-  /** Calls the API; a path without `/` in front of `api` is below `/api/v1`. */
+  /**
+   * Calls the API; a path without `/` in front of `api` is below `/api/v1`. Each answer has to be one that the document
+   * knows: its status, its code, its fields.
+   */
   async call(
     method: string,
     path: string,
@@ -60,21 +64,24 @@ export class Flotilla {
     key: string | null = this.adminKey,
     headers: Record<string, string> = {},
   ): Promise<Answer> {
-    const response = await fetch(
-      `${this.stack.urls.api}${path.startsWith('/health') || path.startsWith('/api/') ? '' : '/api/v1'}${path}`,
-      {
-        method,
-        headers: {
-          ...(key === null ? {} : { authorization: `Bearer ${key}` }),
-          ...(body === undefined ? {} : { 'content-type': 'application/json' }),
-          ...headers,
-        },
-        body: body === undefined ? undefined : typeof body === 'string' ? body : JSON.stringify(body),
+    const fullPath = `${path.startsWith('/health') || path.startsWith('/api/') ? '' : '/api/v1'}${path}`;
+    const response = await fetch(`${this.stack.urls.api}${fullPath}`, {
+      method,
+      headers: {
+        ...(key === null ? {} : { authorization: `Bearer ${key}` }),
+        ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+        ...headers,
       },
-    );
+      body: body === undefined ? undefined : typeof body === 'string' ? body : JSON.stringify(body),
+    });
     const text = await response.text();
-    const isJson = response.headers.get('content-type')?.includes('json');
-    return { status: response.status, headers: response.headers, body: isJson ? JSON.parse(text) : text };
+    const { status, headers: answered } = response;
+    const type = answered.get('content-type');
+    const answer = { status, headers: answered, body: type?.includes('json') ? JSON.parse(text) : text };
+    const operation = operationOf(method, fullPath);
+    const problem = operation && undocumented(operation, { status, type, body: answer.body });
+    if (problem) throw new Error(problem);
+    return answer;
   }
 
   get adminKey(): string {

@@ -1,0 +1,14 @@
+import { MediaEmpty, MediaTooLarge } from './media-spool.js';
+import { MediaStorageUnavailable } from './media-storage.js';
+import { MediaTypeMismatch, MediaTypeRefused } from './media-type.js';
+import { StorageLimitReached } from './media.service.js';
+
+/** What may happen when a file is taken in. */
+export const ofFiles = [
+  MediaTooLarge,
+  MediaEmpty,
+  MediaTypeMismatch,
+  MediaTypeRefused,
+  StorageLimitReached,
+  MediaStorageUnavailable,
+];

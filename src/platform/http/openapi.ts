@@ -1,0 +1,246 @@
+import type { OpenAPIObject } from '@nestjs/swagger';
+import { STATUS_CODES } from 'node:http';
+import { problemBody } from '../errors/problem.filter.js';
+import { Problem } from '../errors/problem.js';
+import { KeyInUrl } from './key-in-url.js';
+import { exampleOf, type Schema } from './openapi-examples.js';
+import { RateLimitExceeded } from './rate-limit.js';
+
+/** What a route says of itself that the swagger module does not know of. */
+export interface RouteFacts {
+  /** Who may call it, in words; undefined when the code does not say. */
+  access: string | undefined;
+  /** Whether it needs no key. */
+  isPublic: boolean;
+  /** Whether an admin has to say in which workspace it acts. */
+  isScoped: boolean;
+  problems: Problem[];
+}
+
+type Operation = NonNullable<OpenAPIObject['paths'][string]['get']>;
+const methods = ['get', 'post', 'put', 'patch', 'delete'] as const;
+
+/** Every operation of a document, with where it is. */
+export function operationsOf(
+  document: OpenAPIObject,
+): { path: string; method: string; operation: Operation }[] {
+  return Object.entries(document.paths).flatMap(([path, item]) =>
+    methods.flatMap((method) => {
+      const operation = item[method];
+      return operation ? [{ path, method, operation }] : [];
+    }),
+  );
+}
+
+/** What may come before any route is reached, or when something is away. */
+const everywhere = [
+  new KeyInUrl('a parameter key'),
+  new Problem(400, 'request.malformed', 'The request is not well-formed HTTP, JSON, or an id in it is none.'),
+  new Problem(500, 'internal.error', 'Something went wrong on our side. The request id finds it in the log.'),
+  new Problem(503, 'service.unavailable', 'PostgreSQL does not answer right now. Try again.'),
+];
+const ofKeys = new RateLimitExceeded('This API key has made too many requests.', 12);
+const exampleRequestId = '0f3c7a52-6f0e-4a83-9c55-3f6a1f0c8a11';
+const ofInput = new Problem(400, 'validation.failed', 'text: must not be empty', [
+  { path: 'text', message: 'must not be empty' },
+]);
+const ofBodies = [
+  new Problem(413, 'request.too_large', 'request entity too large'),
+  new Problem(415, 'request.unsupported_media_type', 'unsupported charset "LATIN-1"'),
+];
+
+/**
+ * Completes a document that the swagger module made: who may call what, every error with its code, examples, and what
+ * the plugin cannot see. In place.
+ * @param factsOf what the route with this operation id says of itself
+ */
+export function completeDocument(
+  document: OpenAPIObject,
+  factsOf: (operationId: string) => RouteFacts,
+): void {
+  const components = (document.components ??= {});
+  const schemas = (components.schemas ??= {}) as Record<string, Schema>;
+  const responses: Record<string, ResponseObject> = {};
+  for (const schema of Object.values(schemas)) completeSchema(schema);
+  for (const schema of Object.values(schemas)) schema.examples ??= [exampleOf(schema, schemas)];
+  // HEAD is what GET is, without the body: HTTP says so.
+  for (const item of Object.values(document.paths)) delete item.head;
+  const codes = new Map<string, Problem>();
+  for (const { operation } of operationsOf(document)) {
+    const facts = factsOf(operation.operationId!);
+    describeAccess(operation, facts);
+    completeInput(operation, schemas);
+    for (const problem of addProblems(operation, facts, responses)) codes.set(problem.code, problem);
+    completeAnswers(operation, schemas);
+  }
+  components.responses = sorted(responses);
+  schemas.ErrorCode = {
+    type: 'string',
+    description: 'Every code that an error can have.',
+    enum: [...codes.keys()].sort(),
+  };
+  schemas.Problem = problemSchema();
+  components.examples = Object.fromEntries(
+    [...codes.values()]
+      .sort((a, b) => a.code.localeCompare(b.code))
+      .map((problem) => [
+        problem.code,
+        { summary: problem.message, value: problemBody(problem, exampleRequestId) },
+      ]),
+  );
+}
+
+function sorted<Value>(record: Record<string, Value>): Record<string, Value> {
+  return Object.fromEntries(Object.entries(record).sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+function describeAccess(operation: Operation, { access, isPublic, isScoped }: RouteFacts): void {
+  if (access !== undefined) {
+    Object.assign(operation, { 'x-required-role': access });
+    operation.description = [operation.description, accessInWords(access)].filter(Boolean).join('\n\n');
+  }
+  if (isPublic) operation.security = [];
+  if (isScoped) {
+    operation.parameters = [...(operation.parameters ?? []), { $ref: '#/components/parameters/WorkspaceId' }];
+  }
+}
+
+function accessInWords(access: string): string {
+  if (access === 'public') return 'Needs no key.';
+  return access === 'admin'
+    ? 'Needs the admin key.'
+    : `Needs a key with the role ${access} or more, or the admin key.`;
+}
+
+/** A default makes a field optional; times and the order of a type's values are what the plugin does not know. */
+function completeSchema(schema: Schema): void {
+  const properties = Object.entries(schema.properties ?? {});
+  for (const [name, property] of properties) {
+    completeSchema(property);
+    unwrapChoice(property);
+    if (property.enum) property.enum = [...property.enum].sort();
+    const isText =
+      property.type === 'string' || (Array.isArray(property.type) && property.type.includes('string'));
+    if (/(At|Until|ScheduledFor)$|^(until|since|scheduledFor)$/.test(name) && isText)
+      property.format = 'date-time';
+  }
+  if (schema.items) completeSchema(schema.items);
+  const required = schema.required?.filter((name) => schema.properties?.[name]?.default === undefined);
+  if (required?.length) schema.required = required;
+  else delete schema.required;
+}
+
+/** Of a field that is one or a list of them the swagger module makes a list of either. */
+function unwrapChoice(property: Schema): void {
+  const choice = property.items?.oneOf;
+  if (!choice?.some(({ type }) => type === 'array')) return;
+  for (const name of ['type', 'items', 'minItems', 'maxItems'] as const) delete property[name];
+  property.oneOf = choice;
+}
+
+function completeInput(operation: Operation, schemas: Record<string, Schema>): void {
+  for (const parameter of operation.parameters ?? []) {
+    if ('$ref' in parameter) continue;
+    const schema = parameter.schema as Schema;
+    if (parameter.in === 'query' && schema.default !== undefined) parameter.required = false;
+    if (parameter.in === 'path' && /^(id|\w+Id)$/.test(parameter.name) && schema.type === undefined) {
+      schema.type = 'string';
+    }
+    if (parameter.in === 'path') parameter.example ??= exampleOf(schema, schemas, parameter.name);
+  }
+  const body = operation.requestBody;
+  if (!body || '$ref' in body) return;
+  for (const media of Object.values(body.content)) {
+    if (
+      media.schema &&
+      !('$ref' in media.schema) &&
+      media.example === undefined &&
+      media.examples === undefined
+    ) {
+      media.example = exampleOf(media.schema as Schema, schemas);
+    }
+  }
+}
+
+function completeAnswers(operation: Operation, schemas: Record<string, Schema>): void {
+  for (const [status, response] of Object.entries(operation.responses)) {
+    if (!response || '$ref' in response) continue;
+    response.description ||= STATUS_CODES[status] ?? 'Done';
+    for (const media of Object.values(response.content ?? {})) {
+      const schema = media.schema as Schema | undefined;
+      if (!schema || schema.$ref) continue;
+      completeSchema(schema);
+      if (media.example === undefined && media.examples === undefined && schema.format !== 'binary') {
+        media.example = exampleOf(schema, schemas);
+      }
+    }
+  }
+}
+
+/** @returns the problems that the operation now tells of */
+function addProblems(
+  operation: Operation,
+  facts: RouteFacts,
+  shared: Record<string, ResponseObject>,
+): Problem[] {
+  const hasInput = (operation.parameters?.length ?? 0) > 0 || operation.requestBody !== undefined;
+  const problems = [
+    ...everywhere,
+    ...(facts.isPublic ? [] : [ofKeys]),
+    ...(hasInput ? [ofInput] : []),
+    ...(operation.requestBody ? ofBodies : []),
+    ...facts.problems,
+  ];
+  const statuses = [...new Set(problems.map(({ status }) => status))].sort((a, b) => a - b);
+  for (const status of statuses) {
+    const some = problems.filter((problem) => problem.status === status);
+    const ofStatus = [...new Map(some.map((problem) => [problem.code, problem])).values()];
+    const name = ofStatus.map(({ code }) => code).join('-');
+    shared[name] ??= problemResponse(ofStatus);
+    operation.responses[String(status)] = { $ref: `#/components/responses/${name}` };
+  }
+  return problems;
+}
+
+type ResponseObject = Exclude<Operation['responses'][string], undefined | { $ref: string }>;
+
+/** One status with the codes that it may have: operations that have the same share it. */
+function problemResponse(problems: Problem[]): ResponseObject {
+  const codes = problems.map(({ code }) => code);
+  return {
+    description: problems.map(({ code, message }) => `\`${code}\`: ${message}`).join('\n\n'),
+    content: {
+      'application/problem+json': {
+        schema: {
+          allOf: [
+            { $ref: '#/components/schemas/Problem' },
+            { type: 'object', properties: { code: { enum: codes } }, required: ['code'] },
+          ],
+        },
+        examples: Object.fromEntries(codes.map((code) => [code, { $ref: `#/components/examples/${code}` }])),
+      },
+    },
+  };
+}
+
+function problemSchema(): Schema {
+  const text: Schema = { type: 'string' };
+  return {
+    type: 'object',
+    description: 'What every error looks like (RFC 9457).',
+    properties: {
+      type: text,
+      title: text,
+      status: { type: 'integer' },
+      code: { type: 'string', description: 'Stable: decide by this one. `ErrorCode` has them all.' },
+      detail: { type: 'string', description: 'What went wrong and what helps, for a person.' },
+      errors: {
+        type: 'array',
+        description: 'The fields that are wrong.',
+        items: { type: 'object', properties: { path: text, message: text }, required: ['path', 'message'] },
+      },
+      requestId: { type: 'string', description: 'Finds the request in the log; also in X-Request-Id.' },
+    },
+    required: ['type', 'title', 'status', 'code', 'detail'],
+  };
+}
