@@ -16,9 +16,17 @@ export class SimulatedSession extends EventEmitter {
   ended = false;
   isOpen = false;
   closing = null;
+  /** Nothing came while nobody listened. */
+  messages = {
+    acksOf: async () => [],
+    recentIncoming: async () => [],
+    recentChanges: async () => [],
+    reactionsTo: async () => [],
+    recentNotices: async () => [],
+  };
 
   /**
-   * @param {import('../dist/src/whatsapp/whatsapp-session.js').SessionOptions} options
+   * @param {import('../dist/src/whatsapp/session-events.js').SessionOptions} options
    * @param {(event: 'open' | 'linked' | 'ready' | 'close', accountId: string) => void} note told what happens
    */
   constructor({ accountId, profileDir, canStart }, note = () => undefined) {
@@ -50,22 +58,6 @@ export class SimulatedSession extends EventEmitter {
   async send({ whatsappId }) {
     await delay(sendMs);
     return { outcome: 'known', ack: 1, whatsappId };
-  }
-
-  async acksOf() {
-    return [];
-  }
-
-  async recentIncoming() {
-    return [];
-  }
-
-  async recentChanges() {
-    return [];
-  }
-
-  async reactionsTo() {
-    return [];
   }
 
   async memoryBytes() {

@@ -44,7 +44,7 @@ export class GroupsListener implements OnModuleInit, BeforeApplicationShutdown {
     try {
       const session = this.sessions.readyDriver(account.id).current;
       const from = Math.floor(since.getTime() / 1000) - clockSkewSeconds;
-      this.enqueue(account, await session.recentNotices(from, catchUpLimit));
+      this.enqueue(account, await session.messages.recentNotices(from, catchUpLimit));
     } catch (error) {
       this.logger.warn({ err: error, accountId: account.id }, 'what happened to groups could not be read');
     }

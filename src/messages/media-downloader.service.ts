@@ -124,7 +124,7 @@ export class MediaDownloader implements OnApplicationBootstrap, BeforeApplicatio
     const session = this.sessions.readyDriver(message.accountId).current;
     const path = this.files.newPath();
     try {
-      const fetched = await session.downloadMedia(targetOf(message), path, maxBytes, downloadMs);
+      const fetched = await session.messages.downloadMedia(targetOf(message), path, maxBytes, downloadMs);
       switch (fetched.outcome) {
         case 'fetched':
           break;

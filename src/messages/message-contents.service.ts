@@ -1,12 +1,15 @@
 import { Injectable } from '@nestjs/common';
+import { plainToInstance } from 'class-transformer';
+import { validate } from 'class-validator';
 import { MediaService, type MediaSource } from '../media/media.service.js';
 import type { Media } from '../media/media.entity.js';
 import { type FieldError, Problem, ValidationFailed } from '../platform/errors/problem.js';
+import { fieldErrors } from '../platform/http/http.js';
 import { parsePhoneNumber } from '../platform/http/phone-number.js';
 import { isMediaType, type MessageType } from './message-types.js';
 import type { MediaSourceDto, MessageMedia } from './content.dto.js';
 import type { MessageContent } from './message.entity.js';
-import type { SendMessageDto } from './messages.dto.js';
+import { SendMessageDto } from './messages.dto.js';
 import { parseRecipient } from './recipient.js';
 
 /** A request has fields that its type of message does not. */
@@ -17,6 +20,17 @@ export class ContentMismatch extends Problem {
       'message.content_mismatch',
       `A message of type ${type} has no ${errors.map(({ path }) => path).join(', ')}. Leave it out, or name the type that has it.`,
       errors,
+    );
+  }
+}
+
+/** Those of a batch that come after the time for its downloads. */
+export class TooManyDownloads extends Problem {
+  constructor() {
+    super(
+      422,
+      'media.unavailable',
+      `The downloads of this batch took longer than ${batchMediaMs / 1000} s in all. Send the rest again, or upload the files with POST /media first.`,
     );
   }
 }
@@ -33,6 +47,10 @@ type Field = (typeof fields)[number];
 /** WhatsApp shows a text below these. */
 const captioned = new Set<MessageType>(['image', 'video', 'document']);
 const mentioning = new Set<MessageType>(['text', 'image', 'video', 'document']);
+
+/** How long the media of a batch may be downloaded, and how many at a time. */
+const batchMediaMs = 60_000;
+const preparedAtOnce = 8;
 
 /** Makes what a request asks to be sent into what the ledger keeps. */
 @Injectable()
@@ -67,6 +85,28 @@ export class MessageContents {
       media: media ? await this.take(workspaceId, type, media) : null,
       content: Object.keys(content).length === 0 ? null : content,
     };
+  }
+
+  /** Reads the messages of a batch and takes their media in, some at a time; a message that is wrong becomes its error. */
+  async prepareBatch(
+    workspaceId: string,
+    wanted: Record<string, unknown>[],
+  ): Promise<({ dto: SendMessageDto; content: PreparedContent } | Problem)[]> {
+    const deadline = Date.now() + batchMediaMs;
+    const prepare = async (candidate: Record<string, unknown>) => {
+      try {
+        const dto = await toSendMessageDto(candidate);
+        if (dto.media?.url !== undefined && Date.now() > deadline) throw new TooManyDownloads();
+        return { dto, content: await this.prepare(workspaceId, dto) };
+      } catch (error) {
+        if (error instanceof Problem) return error;
+        throw error;
+      }
+    };
+    const prepared: Awaited<ReturnType<typeof prepare>>[] = [];
+    for (let start = 0; start < wanted.length; start += preparedAtOnce)
+      prepared.push(...(await Promise.all(wanted.slice(start, start + preparedAtOnce).map(prepare))));
+    return prepared;
   }
 
   private async take(workspaceId: string, type: MessageType, source: MediaSourceDto): Promise<MessageMedia> {
@@ -118,4 +158,11 @@ function checkSource({ url, data, mediaId, mimetype, filename }: MediaSourceDto)
 function sourceOf({ url, data, mediaId, mimetype, filename }: MediaSourceDto): MediaSource {
   if (mediaId !== undefined) return { mediaId };
   return url !== undefined ? { url, mimetype, filename } : { data: data!, mimetype, filename };
+}
+
+async function toSendMessageDto(candidate: Record<string, unknown>): Promise<SendMessageDto> {
+  const dto = plainToInstance(SendMessageDto, candidate);
+  const errors = await validate(dto, { whitelist: true, forbidNonWhitelisted: true, stopAtFirstError: true });
+  if (errors.length > 0) throw new ValidationFailed(errors.flatMap((error) => fieldErrors(error)));
+  return dto;
 }

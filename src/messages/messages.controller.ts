@@ -50,8 +50,8 @@ import {
   MessageNotFound,
   MessageNotResendable,
   MessagesService,
-  NoAccountReady,
 } from './messages.service.js';
+import { NoAccountReady } from './sending-account.js';
 
 /** What may happen when something is done to a message that WhatsApp already has. */
 const ofActions = [

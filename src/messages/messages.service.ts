@@ -1,7 +1,5 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { InjectDataSource, InjectRepository } from '@nestjs/typeorm';
-import { plainToInstance } from 'class-transformer';
-import { validate } from 'class-validator';
 import stringify from 'safe-stable-stringify';
 import { createHash } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -11,7 +9,6 @@ import { AccountNotFound } from '../accounts/accounts.service.js';
 import { isColdSql } from '../accounts/pacing-rows.js';
 import { prepared } from '../platform/database/prepared.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
-import { fieldErrors } from '../platform/http/http.js';
 import { given } from '../platform/database/given.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
@@ -28,6 +25,7 @@ import {
   toMessageResponse,
 } from './messages.dto.js';
 import { parseRecipient } from './recipient.js';
+import { accountOfAnswered, chooseAccount } from './sending-account.js';
 
 export class MessageNotFound extends Problem {
   constructor(id: string) {
@@ -47,16 +45,6 @@ export class MessageNotResendable extends Problem {
       409,
       'message.not_resendable',
       `The message is ${message.status}. Only one that failed, or whose outcome is unknown, can be sent again.`,
-    );
-  }
-}
-
-export class NoAccountReady extends Problem {
-  constructor() {
-    super(
-      409,
-      'account.none_ready',
-      'No account of this workspace is ready to send. Connect one, or name one with accountId: then the message waits for it.',
     );
   }
 }
@@ -81,26 +69,12 @@ export class IdempotencyInProgress extends Problem {
   }
 }
 
-/** Those of a batch that come after the time for its downloads. */
-export class TooManyDownloads extends Problem {
-  constructor() {
-    super(
-      422,
-      'media.unavailable',
-      `The downloads of this batch took longer than ${batchMediaMs / 1000} s in all. Send the rest again, or upload the files with POST /media first.`,
-    );
-  }
-}
-
 interface Accepted {
   message: Message;
   /** Nothing as urgent was waiting: its queue has to be told. */
   isHead: boolean;
 }
 
-/** How long the media of a batch may be downloaded, and how many at a time. */
-const batchMediaMs = 60_000;
-const preparedAtOnce = 8;
 const reached = { sent: ['sent', 'delivered', 'read', 'played'], delivered: ['delivered', 'read', 'played'] };
 const final = new Set(['read', 'played', 'failed', 'unknown', 'cancelled', 'expired']);
 const firstWaitPauseMs = 40;
@@ -149,7 +123,7 @@ export class MessagesService {
     const { messagesPerMinute: limit } = await this.limits.of(workspaceId);
     const items: BatchItemResponse[] = [];
     const heads: Accepted[] = [];
-    const candidates = await this.prepareAll(workspaceId, wanted);
+    const candidates = await this.contents.prepareBatch(workspaceId, wanted);
     const granted = await this.limits.takeMessages(workspaceId, limit, wanted.length);
     let used = 0;
     // One transaction: its one commit is what a thousand would have to wait for a thousand times.
@@ -293,28 +267,6 @@ export class MessagesService {
     await this.database.query(`delete from idempotency_keys where created_at < now() - interval '2 days'`);
   }
 
-  /** Reads the messages of a batch and takes their media in, some at a time; a message that is wrong becomes its error. */
-  private async prepareAll(
-    workspaceId: string,
-    wanted: Record<string, unknown>[],
-  ): Promise<({ dto: SendMessageDto; content: PreparedContent } | Problem)[]> {
-    const deadline = Date.now() + batchMediaMs;
-    const prepare = async (candidate: Record<string, unknown>) => {
-      try {
-        const dto = await toSendMessageDto(candidate);
-        if (dto.media?.url !== undefined && Date.now() > deadline) throw new TooManyDownloads();
-        return { dto, content: await this.contents.prepare(workspaceId, dto) };
-      } catch (error) {
-        if (error instanceof Problem) return error;
-        throw error;
-      }
-    };
-    const prepared: Awaited<ReturnType<typeof prepare>>[] = [];
-    for (let start = 0; start < wanted.length; start += preparedAtOnce)
-      prepared.push(...(await Promise.all(wanted.slice(start, start + preparedAtOnce).map(prepare))));
-    return prepared;
-  }
-
   private async acceptOnce(workspaceId: string, wanted: SendMessageDto, key: string): Promise<Message> {
     // The same request may name its fields in another order.
     const hash = createHash('sha256').update(stringify(wanted)).digest();
@@ -381,8 +333,8 @@ export class MessagesService {
     }
     const accountId =
       wanted.replyTo === undefined
-        ? (wanted.accountId ?? (await this.chooseAccount(run, workspaceId, recipient.address)))
-        : await this.accountOfAnswered(run, workspaceId, wanted, recipient.chatId);
+        ? (wanted.accountId ?? (await chooseAccount(run, workspaceId, recipient.address)))
+        : await accountOfAnswered(run, workspaceId, wanted, recipient.chatId);
     // The most urgent one that waits, as the first entry of its index: asked whether there is one, PostgreSQL expects to
     // find it soon among many and reads the whole table.
     const [row] = await run(
@@ -414,50 +366,6 @@ export class MessagesService {
     );
     if (!row) throw new AccountNotFound(accountId);
     return { message: toMessage(this.database, row), isHead: row.is_head === true };
-  }
-
-  /** The account of the message that is answered, which has to be in the chat that the answer goes to. @throws ValidationFailed */
-  private async accountOfAnswered(
-    run: RunSql,
-    workspaceId: string,
-    { replyTo, accountId }: SendMessageDto,
-    chatId: string,
-  ): Promise<string> {
-    const [answered] = await run(
-      `select account_id from messages where id = $1 and workspace_id = $2 and account_id = coalesce($3, account_id)
-         and (chat_id = $4 or chat_id not like '%@g.us' and direction = 'incoming'
-           and $4 in (content -> 'participant' ->> 'lid', (content -> 'participant' ->> 'phone') || '@c.us'))`,
-      [replyTo, workspaceId, accountId ?? null, chatId],
-    );
-    if (!answered)
-      throw new ValidationFailed([
-        {
-          path: 'replyTo',
-          message: 'must be the id of a message of the same account, in the chat with `to`',
-        },
-      ]);
-    return answered.account_id as string;
-  }
-
-  /**
-   * A ready account of the workspace: the one that last wrote to this recipient, else the one with the least to send. What
-   * waits is counted in the order of its index, which keeps PostgreSQL from looking for it in the table.
-   */
-  private async chooseAccount(run: RunSql, workspaceId: string, address: string): Promise<string> {
-    const [row] = await run(
-      `select a.id from accounts a
-       left join lateral (select max(latest.id::text) as id from (
-         select m.id, m.account_id from messages m
-         where m.workspace_id = $1 and m.recipient = $2 and m.direction = 'outgoing' order by m.id desc limit 20) latest
-         where latest.account_id = a.id) wrote on true
-       left join lateral (select count(*) as waiting from (
-         select from messages q where q.account_id = a.id and q.stage = 'queued' order by q.priority desc, q.seq limit 1000) queued) backlog on true
-       where a.workspace_id = $1 and a.status = 'ready'
-       order by wrote.id desc nulls last, backlog.waiting, a.id limit 1`,
-      [workspaceId, address],
-    );
-    if (!row) throw new NoAccountReady();
-    return row.id as string;
   }
 
   /** Tells the queue, as best effort: the sweep finds whatever Redis does not hear of. */
@@ -493,11 +401,4 @@ function runIn(manager: EntityManager): RunSql {
 function futureTime(text: string | undefined): Date | null {
   const time = text === undefined ? null : new Date(text);
   return time && time.getTime() > Date.now() ? time : null;
-}
-
-async function toSendMessageDto(candidate: Record<string, unknown>): Promise<SendMessageDto> {
-  const dto = plainToInstance(SendMessageDto, candidate);
-  const errors = await validate(dto, { whitelist: true, forbidNonWhitelisted: true, stopAtFirstError: true });
-  if (errors.length > 0) throw new ValidationFailed(errors.flatMap((error) => fieldErrors(error)));
-  return dto;
 }

@@ -16,7 +16,7 @@ export class OutcomeFinder {
   /** @throws AccountNotDrivenHere, SessionNotReady */
   async read(accountId: string): Promise<Ack[]> {
     const session = this.sessions.readyDriver(accountId).current;
-    const acks = await session.acksOf(await this.received.awaitingAcks(accountId, askedAtOnce));
+    const acks = await session.messages.acksOf(await this.received.awaitingAcks(accountId, askedAtOnce));
     return acks.map((ack) => ({ accountId, ...ack }));
   }
 

@@ -93,7 +93,7 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
     session: WhatsAppSession,
     since: number | null,
   ): Promise<void> {
-    const held = await session.recentIncoming(catchUpLimit);
+    const held = await session.messages.recentIncoming(catchUpLimit);
     if (since !== null) {
       const missed = held.filter(({ timestamp }) => timestamp * 1000 >= since);
       this.incoming.push(...missed.map((message) => ({ account, message })));
@@ -103,7 +103,7 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
   }
 
   private async readChanges(account: Account, session: WhatsAppSession, since: number): Promise<void> {
-    const changes = await session.recentChanges(since, catchUpLimit);
+    const changes = await session.messages.recentChanges(since, catchUpLimit);
     this.changes.push(...changes.map((change) => ({ account, change })));
   }
 
@@ -113,7 +113,10 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
     if (known.length === 0) return;
     const at = Date.now();
     const standing = new Map(
-      (await session.reactionsTo(known.map(targetOf))).map(({ whatsappId, from }) => [whatsappId, from]),
+      (await session.messages.reactionsTo(known.map(targetOf))).map(({ whatsappId, from }) => [
+        whatsappId,
+        from,
+      ]),
     );
     for (const { whatsappId, reactions } of known) {
       const from = standing.get(whatsappId);

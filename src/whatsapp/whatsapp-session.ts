@@ -1,102 +1,37 @@
 import { EventEmitter, once } from 'node:events';
-import { open } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Browser, LaunchOptions, Page } from 'puppeteer';
 import whatsapp, { type Client } from 'whatsapp-web.js';
-import { launchOptions, type Network } from './browser-launch.js';
+import { launchOptions } from './browser-launch.js';
 import { within, withDeadline } from './deadlines.js';
 import { DialogWatch, dialogTextLength, probeLimitMs } from './dialog-watch.js';
 import { browsersEnded, groupEnded, memoryOf } from './browser-processes.js';
 import { PageBridge } from './page-bridge.js';
 import { PageChats } from './page-chats.js';
 import { claimProfile } from './browser-profile.js';
-import { actOn, type PageAction, type PageActionResult, reactionsTo, recentChanges } from './page-actions.js';
-import { installEvents, recentIncoming } from './page-events.js';
+import { actOn, type PageAction, type PageActionResult } from './page-actions.js';
+import { installEvents } from './page-events.js';
 import {
-  acksOf,
   announceSynced,
   connectionState,
   hasFlotilla,
   installFlotilla,
   logOut,
-  type PageChange,
   type PageEvent,
-  type PageGroupNotice,
-  type PageMessage,
   type PageSend,
   type PageSendResult,
   type PageTarget,
-  recentNotices,
   reconnectSocket,
 } from './page-functions.js';
-import { fetchMedia, forgetMedia, type PageFetchResult, readMedia } from './page-media.js';
+import { PageMessages } from './page-messages.js';
 import { expectFile, forgetFile, installSending, sendMessage } from './page-send.js';
-
-/** Why a session ended by itself. */
-export type CloseReason =
-  'logged_out' | 'conflict' | 'unpaired' | 'crashed' | 'launch_timeout' | 'load_timeout' | 'sync_timeout';
-
-/** How long each phase of a start may take, in milliseconds. None runs while a person is to scan or type a code. */
-export interface PhaseDeadlines {
-  /** From the start of the browser until it can be driven; late: `launch_timeout`. */
-  launchMs: number;
-  /** Until WhatsApp Web shows a QR code, gives a pairing code or is connected; late: `load_timeout`. */
-  loadMs: number;
-  /** From there, or from the scan, until `ready`; late: `sync_timeout`. */
-  syncMs: number;
-}
-
-/** How long a session may take to stop, in milliseconds. */
-export interface StopOptions {
-  /** For sends that run; 10 s unless told. */
-  finishSendsMs?: number;
-  /** For the browser to close by itself; 5 s unless told, and 0 kills it at once. */
-  closeMs?: number;
-}
-
-/** The lease of this instance does not hold: nothing was started. */
-export class NotOwned extends Error {
-  override name = 'NotOwned';
-
-  constructor(accountId: string) {
-    super(`This instance may not start account ${accountId}: its lease does not hold.`);
-  }
-}
-
-export interface SessionEvents {
-  /** A QR code to be scanned; it is good for `expiresInMs`. */
-  qr: [qr: string, expiresInMs: number];
-  /** A pairing code to be typed into the phone. */
-  code: [code: string, expiresInMs: number];
-  /** The account is linked and WhatsApp hands over what happened meanwhile. */
-  syncing: [];
-  ready: [who: { phoneNumber: string | null; lid: string | null }];
-  /** A dialog of WhatsApp Web stays open that a person has to answer: its text. Null when it is gone. */
-  action_required: [text: string | null];
-  /** WhatsApp's ack of a message: −1 error, 1 server, 2 device, 3 read, 4 played. */
-  ack: [ack: { whatsappId: string; ack: number }];
-  message: [message: PageMessage];
-  /** A message was edited, revoked or reacted to, by whomever. */
-  change: [change: PageChange];
-  /** Somebody did something to a group. */
-  group: [notice: PageGroupNotice];
-  /** The session has ended without being asked to; its browser is gone. */
-  closed: [reason: CloseReason, detail: string];
-}
-
-export interface SessionOptions {
-  accountId: string;
-  /** The browser profile of this account: its credentials. */
-  profileDir: string;
-  chromiumPath: string;
-  network: Network;
-  /** Links by pairing code with this phone number instead of by QR code. */
-  pairWithPhoneNumber: string | null;
-  deadlines: PhaseDeadlines;
-  /** Whether this instance owns the account now. Asked at the last moment before the browser is started. */
-  canStart: () => boolean;
-  onWarning: (message: string, error: unknown) => void;
-}
+import {
+  type CloseReason,
+  NotOwned,
+  type SessionEvents,
+  type SessionOptions,
+  type StopOptions,
+} from './session-events.js';
 
 /** WhatsApp shows the first QR code for a minute, the next ones for 20 s each. */
 const firstQrLifetimeMs = 60_000;
@@ -110,8 +45,6 @@ const answerMs = 15_000;
 /** How long WhatsApp may take for an edit, a revocation or a reaction. */
 const actionMs = 10_000;
 const longestTypingMs = 10_000;
-/** How much of a file is read from the page at a time; a multiple of 3, as base64 wants it. */
-const pieceBytes = 3 * 512 * 1024;
 /** A killed browser is gone in some 20 ms, on a machine that has time for it. */
 const killMs = 1_000;
 const finishSendsMs = 10_000;
@@ -284,39 +217,6 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   }
 
   /**
-   * Downloads the media of a message into a file.
-   * @param maxBytes nothing larger is downloaded
-   * @param timeoutMs how long WhatsApp may take until the page has all of it
-   * @throws when the page was lost or does not answer
-   */
-  async downloadMedia(
-    target: PageTarget,
-    path: string,
-    maxBytes: number,
-    timeoutMs: number,
-  ): Promise<PageFetchResult> {
-    const fetching = this.page.evaluate(fetchMedia, target, maxBytes, timeoutMs);
-    const fetched = await withDeadline(fetching, timeoutMs + answerMs);
-    if (fetched.outcome !== 'fetched') return fetched;
-    const file = await open(path, 'w', 0o600);
-    try {
-      for (let offset = 0; offset < fetched.size; offset += pieceBytes) {
-        const reading = this.page.evaluate(readMedia, target.whatsappId, offset, pieceBytes);
-        const piece = await withDeadline(reading, answerMs);
-        if (piece === null) return { outcome: 'not_ready' };
-        await file.write(Buffer.from(piece, 'base64'));
-      }
-    } finally {
-      await file.close();
-      await within(
-        this.page.evaluate(forgetMedia, target.whatsappId).catch(() => undefined),
-        answerMs,
-      );
-    }
-    return fetched;
-  }
-
-  /**
    * Edits or revokes a message that was sent, or reacts to one.
    * @throws when the page was lost, does not answer or WhatsApp refuses: whether it was done is uncertain, and doing it
    * again is safe
@@ -336,36 +236,14 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     }
   }
 
-  /** What became of the messages that the page holds, since a time (milliseconds since 1970). */
-  async recentChanges(since: number, limit: number): Promise<PageChange[]> {
-    return withDeadline(this.page.evaluate(recentChanges, since, limit), answerMs);
-  }
-
-  /** Who reacts to messages now, of those that the page knows. */
-  async reactionsTo(targets: PageTarget[]): ReturnType<typeof reactionsTo> {
-    return withDeadline(this.page.evaluate(reactionsTo, targets), answerMs);
-  }
-
-  /** What was done to groups since a time (seconds since 1970), of what the page holds. */
-  async recentNotices(since: number, limit: number): Promise<PageGroupNotice[]> {
-    return withDeadline(this.page.evaluate(recentNotices, since, limit), answerMs);
-  }
-
   /** Makes the connection to WhatsApp anew; the page stays as it is. */
   async reconnect(): Promise<void> {
     await withDeadline(this.page.evaluate(reconnectSocket), answerMs);
   }
 
-  /** The present acks of messages that this account sent, as far as the page knows them. */
-  async acksOf(
-    messages: { chatId: string; whatsappId: string }[],
-  ): Promise<{ whatsappId: string; ack: number }[]> {
-    return withDeadline(this.page.evaluate(acksOf, messages), answerMs);
-  }
-
-  /** The latest incoming messages that the page holds, oldest first. */
-  async recentIncoming(limit: number): Promise<PageMessage[]> {
-    return withDeadline(this.page.evaluate(recentIncoming, limit), answerMs);
+  /** What the page holds of messages. @throws when the browser is not running */
+  get messages(): PageMessages {
+    return new PageMessages(this.page);
   }
 
   /** Chats, people and groups. @throws when the browser is not running */

@@ -16,7 +16,7 @@ import type { Config } from '../../src/platform/config/config.js';
 import { DatabaseModule } from '../../src/platform/database/database.module.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import { createContext } from '../../src/platform/start-role.js';
-import type { SessionEvents, SessionOptions } from '../../src/whatsapp/whatsapp-session.js';
+import type { SessionEvents, SessionOptions } from '../../src/whatsapp/session-events.js';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -210,7 +210,7 @@ describe('what is no media', { timeout: 30_000 }, () => {
       from: { chatId: `${friend}@c.us`, alias: expect.stringMatching(/@lid$/) },
       options: ['C', 'A'],
     });
-    expect(await session.recentChanges(since, 100)).toContainEqual(told);
+    expect(await session.messages.recentChanges(since, 100)).toContainEqual(told);
   });
 });
 
@@ -229,14 +229,22 @@ describe('what is received', { timeout: 30_000 }, () => {
     });
     const target = { chatId: message.chatId, whatsappId: message.whatsappId, fromMe: false, author: null };
     const path = join(sandbox.dir, 'downloaded');
-    expect(await session.downloadMedia(target, path, 10, 5_000)).toMatchObject({ outcome: 'too_large' });
+    expect(await session.messages.downloadMedia(target, path, 10, 5_000)).toMatchObject({
+      outcome: 'too_large',
+    });
     await sandbox.call('PUT', '/faults', { downloadFailRate: 1 });
-    expect(await session.downloadMedia(target, path, 10_000, 5_000)).toMatchObject({ outcome: 'failed' });
+    expect(await session.messages.downloadMedia(target, path, 10_000, 5_000)).toMatchObject({
+      outcome: 'failed',
+    });
     await sandbox.call('DELETE', '/faults');
-    expect(await session.downloadMedia(target, path, 10_000, 5_000)).toMatchObject({ outcome: 'fetched' });
+    expect(await session.messages.downloadMedia(target, path, 10_000, 5_000)).toMatchObject({
+      outcome: 'fetched',
+    });
     expect((await readFile(path)).equals(files.pdf)).toBe(true);
     await sandbox.call('DELETE', `/phones/${friend}/messages/${message.whatsappId}/media`);
-    expect(await session.downloadMedia(target, path, 10_000, 5_000)).toMatchObject({ outcome: 'gone' });
+    expect(await session.messages.downloadMedia(target, path, 10_000, 5_000)).toMatchObject({
+      outcome: 'gone',
+    });
   });
 
   it('has its place, its cards, its poll, whom it mentions and what it answers', async () => {
@@ -256,7 +264,7 @@ describe('what is received', { timeout: 30_000 }, () => {
     });
     const poll = { question: 'When?', options: ['A', 'B'], multiple: true };
     expect(await incoming({ type: 'poll', poll })).toMatchObject({ type: 'poll_creation', poll });
-    expect(await session.recentIncoming(100)).toEqual(received);
+    expect(await session.messages.recentIncoming(100)).toEqual(received);
   });
 
   it('is missed when a reaction was taken back', async () => {
@@ -264,7 +272,8 @@ describe('what is received', { timeout: 30_000 }, () => {
     const target = { chatId: `${friend}@c.us`, whatsappId: idOf(count), fromMe: true, author: null };
     const react = (emoji: string) =>
       sandbox.call('POST', `/phones/${friend}/messages/${idOf(count)}/reaction`, { emoji });
-    const standing = async () => (await session.reactionsTo([target]))[0]?.from.map((who) => who?.chatId);
+    const standing = async () =>
+      (await session.messages.reactionsTo([target]))[0]?.from.map((who) => who?.chatId);
     await react('👍');
     await until('the reaction', async () => (await standing())?.includes(`${friend}@c.us`));
     await react('');

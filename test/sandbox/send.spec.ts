@@ -111,10 +111,10 @@ describe('what is done to a message', { timeout: 30_000 }, () => {
       { kind: 'edited', whatsappId, text: 'edited', at: (edited as { at: number }).at },
     ];
     expect(changes).toMatchObject(expected);
-    const read = await session.recentChanges(since, 100);
+    const read = await session.messages.recentChanges(since, 100);
     expect(read).toHaveLength(2);
     expect(read).toEqual(expect.arrayContaining(changes));
-    expect(await session.recentChanges(Date.now() + 1_000, 100)).toEqual([]);
+    expect(await session.messages.recentChanges(Date.now() + 1_000, 100)).toEqual([]);
   });
 
   it('says what the page cannot do', async () => {

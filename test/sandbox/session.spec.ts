@@ -4,7 +4,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { browsersOn } from '../../src/whatsapp/browser-processes.js';
 import { claimProfile } from '../../src/whatsapp/browser-profile.js';
-import { NotOwned, type SessionOptions, WhatsAppSession } from '../../src/whatsapp/whatsapp-session.js';
+import { NotOwned, type SessionOptions } from '../../src/whatsapp/session-events.js';
+import { WhatsAppSession } from '../../src/whatsapp/whatsapp-session.js';
 import { chromiumPath, SandboxHarness, until } from './sandbox.harness.js';
 
 const patient = { launchMs: 20_000, loadMs: 20_000, syncMs: 20_000 };

@@ -1,0 +1,57 @@
+import { Problem, ValidationFailed } from '../platform/errors/problem.js';
+import type { RunSql } from './message-rows.js';
+import type { SendMessageDto } from './messages.dto.js';
+
+export class NoAccountReady extends Problem {
+  constructor() {
+    super(
+      409,
+      'account.none_ready',
+      'No account of this workspace is ready to send. Connect one, or name one with accountId: then the message waits for it.',
+    );
+  }
+}
+
+/** The account of the message that is answered, which has to be in the chat that the answer goes to. @throws ValidationFailed */
+export async function accountOfAnswered(
+  run: RunSql,
+  workspaceId: string,
+  { replyTo, accountId }: SendMessageDto,
+  chatId: string,
+): Promise<string> {
+  const [answered] = await run(
+    `select account_id from messages where id = $1 and workspace_id = $2 and account_id = coalesce($3, account_id)
+       and (chat_id = $4 or chat_id not like '%@g.us' and direction = 'incoming'
+         and $4 in (content -> 'participant' ->> 'lid', (content -> 'participant' ->> 'phone') || '@c.us'))`,
+    [replyTo, workspaceId, accountId ?? null, chatId],
+  );
+  if (!answered)
+    throw new ValidationFailed([
+      {
+        path: 'replyTo',
+        message: 'must be the id of a message of the same account, in the chat with `to`',
+      },
+    ]);
+  return answered.account_id as string;
+}
+
+/**
+ * A ready account of the workspace: the one that last wrote to this recipient, else the one with the least to send. What
+ * waits is counted in the order of its index, which keeps PostgreSQL from looking for it in the table.
+ */
+export async function chooseAccount(run: RunSql, workspaceId: string, address: string): Promise<string> {
+  const [row] = await run(
+    `select a.id from accounts a
+     left join lateral (select max(latest.id::text) as id from (
+       select m.id, m.account_id from messages m
+       where m.workspace_id = $1 and m.recipient = $2 and m.direction = 'outgoing' order by m.id desc limit 20) latest
+       where latest.account_id = a.id) wrote on true
+     left join lateral (select count(*) as waiting from (
+       select from messages q where q.account_id = a.id and q.stage = 'queued' order by q.priority desc, q.seq limit 1000) queued) backlog on true
+     where a.workspace_id = $1 and a.status = 'ready'
+     order by wrote.id desc nulls last, backlog.waiting, a.id limit 1`,
+    [workspaceId, address],
+  );
+  if (!row) throw new NoAccountReady();
+  return row.id as string;
+}

@@ -1,0 +1,84 @@
+import { open } from 'node:fs/promises';
+import type { Page } from 'puppeteer';
+import { within, withDeadline } from './deadlines.js';
+import { reactionsTo, recentChanges } from './page-actions.js';
+import { recentIncoming } from './page-events.js';
+import {
+  acksOf,
+  type PageChange,
+  type PageGroupNotice,
+  type PageMessage,
+  type PageTarget,
+  recentNotices,
+} from './page-functions.js';
+import { fetchMedia, forgetMedia, type PageFetchResult, readMedia } from './page-media.js';
+
+/** How long the page may take for an answer. */
+const answerMs = 15_000;
+/** How much of a file is read from the page at a time; a multiple of 3, as base64 wants it. */
+const pieceBytes = 3 * 512 * 1024;
+
+/** What the page of a session that is ready holds of messages. Whatever it does not answer in time throws. */
+export class PageMessages {
+  constructor(private readonly page: Page) {}
+
+  /**
+   * Downloads the media of a message into a file.
+   * @param maxBytes nothing larger is downloaded
+   * @param timeoutMs how long WhatsApp may take until the page has all of it
+   * @throws when the page was lost or does not answer
+   */
+  async downloadMedia(
+    target: PageTarget,
+    path: string,
+    maxBytes: number,
+    timeoutMs: number,
+  ): Promise<PageFetchResult> {
+    const fetching = this.page.evaluate(fetchMedia, target, maxBytes, timeoutMs);
+    const fetched = await withDeadline(fetching, timeoutMs + answerMs);
+    if (fetched.outcome !== 'fetched') return fetched;
+    const file = await open(path, 'w', 0o600);
+    try {
+      for (let offset = 0; offset < fetched.size; offset += pieceBytes) {
+        const reading = this.page.evaluate(readMedia, target.whatsappId, offset, pieceBytes);
+        const piece = await withDeadline(reading, answerMs);
+        if (piece === null) return { outcome: 'not_ready' };
+        await file.write(Buffer.from(piece, 'base64'));
+      }
+    } finally {
+      await file.close();
+      await within(
+        this.page.evaluate(forgetMedia, target.whatsappId).catch(() => undefined),
+        answerMs,
+      );
+    }
+    return fetched;
+  }
+
+  /** What became of the messages that the page holds, since a time (milliseconds since 1970). */
+  async recentChanges(since: number, limit: number): Promise<PageChange[]> {
+    return withDeadline(this.page.evaluate(recentChanges, since, limit), answerMs);
+  }
+
+  /** Who reacts to messages now, of those that the page knows. */
+  async reactionsTo(targets: PageTarget[]): ReturnType<typeof reactionsTo> {
+    return withDeadline(this.page.evaluate(reactionsTo, targets), answerMs);
+  }
+
+  /** What was done to groups since a time (seconds since 1970), of what the page holds. */
+  async recentNotices(since: number, limit: number): Promise<PageGroupNotice[]> {
+    return withDeadline(this.page.evaluate(recentNotices, since, limit), answerMs);
+  }
+
+  /** The present acks of messages that this account sent, as far as the page knows them. */
+  async acksOf(
+    messages: { chatId: string; whatsappId: string }[],
+  ): Promise<{ whatsappId: string; ack: number }[]> {
+    return withDeadline(this.page.evaluate(acksOf, messages), answerMs);
+  }
+
+  /** The latest incoming messages that the page holds, oldest first. */
+  async recentIncoming(limit: number): Promise<PageMessage[]> {
+    return withDeadline(this.page.evaluate(recentIncoming, limit), answerMs);
+  }
+}
