@@ -1,4 +1,3 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { files, sha256 } from '../sandbox/media-files.js';
 import { type Answer, eventually, Flotilla, type Workspace } from './flotilla.js';
@@ -364,7 +363,6 @@ describe('a reaction that is taken back while the account is away', () => {
     await workspace.call('POST', `/accounts/${account.id}/disconnect`);
     await workspace.untilStatus(account.id, 'disconnected');
     await react('');
-    await delay(0);
     await workspace.call('POST', `/accounts/${account.id}/connect`);
     await workspace.untilStatus(account.id, 'ready');
     await until(id, ({ reactions }) => reactions.length === 0);
