@@ -24,8 +24,11 @@ export async function run({ log }) {
   const hanging = await startReceiver(() => {});
   try {
     const api = `${stack.urls.api}/api/v1`;
-    const admin = { headers: { authorization: `Bearer ${stack.env.ADMIN_API_KEY}` } };
-    const post = async (path, body) => (await call('POST', `${api}${path}`, body, admin.headers)).body;
+    const post = async (path, body) => {
+      const answer = await call('POST', `${api}${path}`, body, stack.env.ADMIN_API_KEY);
+      if (answer.status !== 201) throw new Error(JSON.stringify(answer.body));
+      return answer.body;
+    };
     const { id: workspaceId } = await post('/workspaces', { name: 'bench' });
     const accounts = Array.from({ length: accountCount }, () => randomUUID());
 

@@ -67,7 +67,7 @@ export class HistoryMessage {
   whatsappId!: string;
   chatId!: string;
   direction!: 'outgoing' | 'incoming';
-  /** As of a message of `/messages`, or WhatsApp's own word for what is none of these; `revoked` when it was deleted. */
+  /** As of a message of `/messages`; `revoked` when it was deleted, `unsupported` when there is no word for it here. */
   type!: string;
   /** Who wrote it. */
   from!: Person;

@@ -89,6 +89,8 @@ export class TooManyNumberChecks extends Problem {
       429,
       'account.too_many_number_checks',
       `A live account asks WhatsApp for at most ${perMinute} new numbers a minute, lest it be taken for a harvester. Try again in a minute.`,
+      undefined,
+      60,
     );
   }
 }

@@ -1,5 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { AccountSessions } from '../accounts/account-sessions.service.js';
+import { typeOf } from '../messages/message-types.js';
 import { Problem } from '../platform/errors/problem.js';
 import type { PageChats } from '../whatsapp/page-chats.js';
 import type { PageHistoryItem } from '../whatsapp/page-reads.js';
@@ -22,15 +23,6 @@ import { chatPersonOf, iso, personOf } from './persons.js';
 const pictureBytes = 1024 * 1024;
 
 const outgoingStatuses = ['sending', 'sent', 'delivered', 'read', 'played'] as const;
-
-/** WhatsApp's words for types of messages, and ours. */
-const types: Record<string, string> = {
-  chat: 'text',
-  ptt: 'voice',
-  vcard: 'contact',
-  multi_vcard: 'contact',
-  poll_creation: 'poll',
-};
 
 type Handlers = {
   [Name in PageCallName]: (
@@ -169,7 +161,8 @@ function toHistoryMessage(chatId: string, message: PageHistoryItem): Omit<Histor
     whatsappId,
     chatId,
     direction: fromMe ? 'outgoing' : 'incoming',
-    type: types[type] ?? type,
+    // One that was deleted has no type but that.
+    type: typeOf(type) ?? type,
     from: personOf(sender),
     text,
     status: fromMe ? sentStatus : 'received',

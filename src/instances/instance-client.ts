@@ -72,7 +72,8 @@ export class InstanceClient implements OnApplicationShutdown {
       throw new InstanceAnswerLost(url, reasonOf(error));
     });
     const answer: unknown = text ? JSON.parse(text) : undefined;
-    if (response.statusCode >= 400) throw asProblem(url, response.statusCode, answer);
+    if (response.statusCode >= 400)
+      throw asProblem(url, response.statusCode, answer, response.headers['retry-after']);
     return answer as Answer;
   }
 
@@ -114,8 +115,15 @@ function reasonOf(error: unknown): string {
   return (error as { code?: string }).code ?? (error instanceof Error ? error.message : String(error));
 }
 
-function asProblem(url: string, status: number, answer: unknown): Problem {
+function asProblem(url: string, status: number, answer: unknown, retryAfter?: string | string[]): Problem {
   const { code, detail } = (answer ?? {}) as { code?: string; detail?: string };
   if (code !== undefined && refusedCodes.has(code)) return new InstanceRefused(url, detail ?? code);
-  return new Problem(status, code ?? 'instance.failed', detail ?? `The instance answered ${status}.`);
+  const seconds = Number(retryAfter);
+  return new Problem(
+    status,
+    code ?? 'instance.failed',
+    detail ?? `The instance answered ${status}.`,
+    undefined,
+    Number.isInteger(seconds) ? seconds : undefined,
+  );
 }

@@ -11,8 +11,9 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { blobKey } from '../../src/media/media-storage.js';
 import { S3Storage } from '../../src/media/s3-storage.js';
 
-/* Against s3rver, a server of others that speaks S3 and checks signatures. What no such server does on demand, failing, is done by
-   one of our own further down. */
+/* Against s3rver, a server of others that speaks S3. It does not check signatures of version 4: those are the word of
+   aws4fetch. Nor can it answer
+   with a list in pages on today's Node.js. That, and failing on demand, is done by a server of our own. */
 
 const bucket = 'flotilla-media';
 let dir: string;
@@ -74,7 +75,7 @@ describe('a bucket', () => {
     expect(await storage.size(file.key)).toBeNull();
     await storage.put(file.key, file);
     expect(await storage.size(file.key)).toBe(bytes.length);
-    expect(await buffer(await storage.open(file.key))).toEqual(bytes);
+    expect((await buffer(await storage.open(file.key))).equals(bytes)).toBe(true);
     expect(await buffer(await storage.open(file.key, { start: 10, end: 19 }))).toEqual(
       bytes.subarray(10, 20),
     );
@@ -85,30 +86,20 @@ describe('a bucket', () => {
     await expect(storage.open(file.key)).rejects.toMatchObject({ code: 'media.blob_missing' });
   });
 
-  it('lists more than fits into one answer', async () => {
-    const files = Array.from({ length: 1_005 }, (_, index) => newFile(Buffer.from(`file ${index}`)));
-    for (let from = 0; from < files.length; from += 20)
-      await Promise.all(files.slice(from, from + 20).map((file) => storage.put(file.key, file)));
-    expect(await keys(storage)).toEqual(files.map(({ key }) => key).sort());
-  }, 60_000);
-
-  it('that does not take the key, or does not exist, is said to be unavailable, with the reason for the log', async () => {
+  it('that does not exist is said to be unavailable, with the reason for the log', async () => {
     const file = newFile(randomBytes(10));
-    const stranger = new S3Storage({ ...settings, endpoint, secretAccessKey: 'wrong' });
-    await expect(stranger.put(file.key, file)).rejects.toMatchObject({
-      status: 503,
-      code: 'media.storage_unavailable',
-      cause: expect.objectContaining({ message: expect.stringContaining('403 SignatureDoesNotMatch') }),
-    });
     const nowhere = new S3Storage({ ...settings, endpoint, bucket: 'no-such-bucket' });
     await expect(nowhere.put(file.key, file)).rejects.toMatchObject({
+      status: 503,
+      code: 'media.storage_unavailable',
       cause: expect.objectContaining({ message: expect.stringContaining('NoSuchBucket') }),
     });
   });
 });
 
-/* A minimal server of our own, which only fails: it shows what the storage makes of it, not that it speaks S3. */
-describe('a bucket that fails', () => {
+/* A minimal server of our own, which answers as Amazon's documentation says or fails: it shows what the storage makes of it, not that
+   it speaks S3. */
+describe('a bucket that is long, or fails', () => {
   let failing: Server | undefined;
   afterEach(() => {
     failing?.closeAllConnections();
@@ -123,6 +114,35 @@ describe('a bucket that fails', () => {
       endpoint: `http://127.0.0.1:${(failing.address() as AddressInfo).port}`,
     });
   }
+
+  it('is listed page by page', async () => {
+    const asked: (string | null)[] = [];
+    const paged = await storageAt((request, response) => {
+      const token = new URL(request.url!, 'http://bucket').searchParams.get('continuation-token');
+      asked.push(token);
+      const more =
+        token === null
+          ? '<IsTruncated>true</IsTruncated><NextContinuationToken>a&amp;b=</NextContinuationToken>'
+          : '<IsTruncated>false</IsTruncated>';
+      response.end(`<?xml version="1.0"?><ListBucketResult>${more}
+        <Contents><Key>page/${asked.length}</Key><LastModified>${new Date().toISOString()}</LastModified></Contents>
+      </ListBucketResult>`);
+    });
+    expect(await keys(paged)).toEqual(['page/1', 'page/2']);
+    expect(asked).toEqual([null, 'a&b=']);
+  });
+
+  it('and refuses the key is said to be unavailable, with the reason for the log', async () => {
+    const refusing = await storageAt((request, response) => {
+      request.resume();
+      response.writeHead(403).end('<Error><Code>SignatureDoesNotMatch</Code><Message>No.</Message></Error>');
+    });
+    const file = newFile(randomBytes(10));
+    await expect(refusing.put(file.key, file)).rejects.toMatchObject({
+      code: 'media.storage_unavailable',
+      cause: expect.objectContaining({ message: 'The bucket answered 403 SignatureDoesNotMatch No.' }),
+    });
+  });
 
   it('for a moment is asked again, with the whole file', async () => {
     const bytes = randomBytes(200_000);

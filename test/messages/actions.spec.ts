@@ -130,7 +130,8 @@ const show = async (id: string) => toMessageResponse(await messages.get(workspac
 async function told(): Promise<{ type: string; data: any }[]> {
   return database.query(
     `select type, data from events where account_id = $1
-       and type in ('message.edited', 'message.revoked', 'message.reaction', 'message.cancelled') order by id`,
+       and type in ('message.edited', 'message.revoked', 'message.reaction', 'message.poll_vote',
+         'message.cancelled') order by id`,
     [accountId],
   );
 }
@@ -340,8 +341,10 @@ describe('a message that was sent', () => {
     await expect(actions.edit(workspaceId, theirs, 'x')).rejects.toEqual(refusal('message.not_outgoing'));
     await expect(actions.revoke(workspaceId, theirs)).rejects.toEqual(refusal('message.not_outgoing'));
     const { id } = await sent('a picture');
-    await database.query(`update messages set type = 'image' where id = $1`, [id]);
-    await expect(actions.edit(workspaceId, id, 'x')).rejects.toEqual(refusal('message.cannot_edit'));
+    for (const change of [`type = 'voice'`, `type = 'image', text = null`]) {
+      await database.query(`update messages set ${change} where id = $1`, [id]);
+      await expect(actions.edit(workspaceId, id, 'x')).rejects.toEqual(refusal('message.cannot_edit'));
+    }
   });
 
   it.each(['failed', 'expired'])('never (%s) cannot be changed', async (status) => {
@@ -461,7 +464,7 @@ describe('the migration', () => {
         ...base,
         whatsappId: 'CARD',
         type: 'vcard',
-        vcards: ['BEGIN:VCARD\nFN:Siti\u0000\nTEL;waid=6281:+62 81\nEND:VCARD'],
+        vcards: ['BEGIN:VCARD\nFN:Siti\u0000\nTEL;waid=6281234567890:+62 812\nEND:VCARD'],
       },
       { ...base, whatsappId: 'ORDER', type: 'order' },
       { ...base, whatsappId: 'NOTICE', type: 'e2e_notification' },
@@ -484,7 +487,7 @@ describe('the migration', () => {
         replyTo: null,
         quotedWhatsappId: 'NOBODYS',
       },
-      { type: 'contact', contact: [{ name: 'Siti', phone: '6281', organization: null }] },
+      { type: 'contact', contact: [{ name: 'Siti', phone: '6281234567890', organization: null }] },
       { type: 'unsupported', whatsappType: 'order' },
       { type: 'image', media: { mediaId: null, error: { code: 'media.unavailable' } } },
     ]);

@@ -12,7 +12,7 @@ let accountId: string;
 
 beforeAll(async () => {
   system = await WebhookSystem.start(5);
-});
+}, 60_000);
 afterAll(() => system?.stop());
 beforeEach(async () => {
   receiver = await Receiver.start();

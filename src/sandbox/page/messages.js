@@ -369,7 +369,7 @@ export class Messages {
   }
 
   #learn(phone, name) {
-    if (this.#numbers.get(phone)?.name === name) return;
+    if (this.#numbers.has(phone) && this.#numbers.get(phone).name === name) return;
     this.#numbers.set(phone, { name });
     if (this.#numbers.size > MAX_KNOWN_NUMBERS) {
       this.#numbers.delete(this.#numbers.keys().next().value);
