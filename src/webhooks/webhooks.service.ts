@@ -60,7 +60,9 @@ export class WebhooksService {
     const secret = wanted.secret ?? newSecret();
     const webhook = await this.webhooks.manager.transaction(async (manager) => {
       // Two at once would both find room for one more.
-      await manager.query('select from workspaces where id = $1 for no key update', [workspaceId]);
+      await manager.query('select pg_advisory_xact_lock(hashtextextended($1, 0))', [
+        `webhooks of ${workspaceId}`,
+      ]);
       if ((await manager.countBy(Webhook, { workspaceId })) >= mostPerWorkspace)
         throw new WebhookLimitReached();
       return manager.save(

@@ -2947,7 +2947,7 @@ export interface components {
             chatId: string;
             /** @enum {string} */
             direction: "incoming" | "outgoing";
-            /** @description As of a message of `/messages`, or WhatsApp's own word for what is none of these; `revoked` when it was deleted. */
+            /** @description As of a message of `/messages`; `revoked` when it was deleted, `unsupported` when there is no word for it here. */
             type: string;
             /** @description Who wrote it. */
             from: components["schemas"]["Person"];
@@ -7148,7 +7148,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/octet-stream": string;
+                    "*/*": string;
                 };
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
