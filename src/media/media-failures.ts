@@ -7,7 +7,7 @@ import { StorageLimitReached } from './media.service.js';
 export const ofFiles = [
   MediaTooLarge,
   MediaEmpty,
-  MediaTypeMismatch,
+  new MediaTypeMismatch('Its bytes are no image/png. Send it as what it is, or as a document.'),
   MediaTypeRefused,
   StorageLimitReached,
   MediaStorageUnavailable,

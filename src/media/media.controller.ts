@@ -88,7 +88,7 @@ export class MediaController {
   @Allow('viewer')
   @Fails(MediaNotFound, RangeNotSatisfiable, MediaBlobMissing, MediaStorageUnavailable)
   @Get(':id')
-  @ApiProduces('application/octet-stream')
+  @ApiProduces('*/*')
   @ApiOkResponse({ description: 'The file.', schema: { type: 'string', format: 'binary' } })
   async get(
     @WorkspaceId() workspaceId: string,

@@ -59,8 +59,10 @@ export class WebhooksService {
     const id = uuidv7();
     const secret = wanted.secret ?? newSecret();
     const webhook = await this.webhooks.manager.transaction(async (manager) => {
-      // Two at once would both find room for one more.
-      await manager.query('select from workspaces where id = $1 for no key update', [workspaceId]);
+      // Two at once would both find room for one more. (The row of the workspace is not a tenant's to lock.)
+      await manager.query(`select pg_advisory_xact_lock(hashtextextended('webhooks of ' || $1, 0))`, [
+        workspaceId,
+      ]);
       if ((await manager.countBy(Webhook, { workspaceId })) >= mostPerWorkspace)
         throw new WebhookLimitReached();
       return manager.save(

@@ -123,7 +123,7 @@ export function undocumented(
   const type = (answer.type ?? '').split(';')[0]!.trim();
   if (!response.content)
     return answer.body ? `${what} with a body, which has none by docs/openapi.json` : null;
-  const media = response.content[type];
+  const media = response.content[type] ?? response.content['*/*'];
   if (!media)
     return `${what} as "${type}", and docs/openapi.json has ${Object.keys(response.content).join(', ')}`;
   if (!type.endsWith('json')) return null;

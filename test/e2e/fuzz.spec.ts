@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import pLimit from 'p-limit';
 import pg from 'pg';
+import { Agent, setGlobalDispatcher } from 'undici';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { operationOf, undocumented } from './documented.js';
 import { eventually, Flotilla } from './flotilla.js';
@@ -15,6 +16,9 @@ const seed = Number(process.env.FUZZ_SEED ?? 20_261_125);
 const atOnce = 8;
 const hangMs = 5_000;
 const maxGrowthBytes = 250 * 2 ** 20;
+
+// Connections of the tests' own would be counted as left.
+setGlobalDispatcher(new Agent({ keepAliveTimeout: 10, keepAliveMaxTimeout: 10 }));
 
 let flotilla: Flotilla;
 let database: pg.Client;

@@ -37,6 +37,8 @@ export async function makeTenants(flotilla: Flotilla): Promise<Tenants> {
   };
   const things = new Map([['/api/v1/workspaces', first.id]]);
   const tenants = { first, second, keys, stranger: second.key, things };
+  const file = await upload(flotilla, keys.sender);
+  things.set('/api/v1/media', file);
   for (const operation of creators()) {
     const admin = operation.role === 'admin';
     const { status, body } = await flotilla.call(
@@ -49,6 +51,20 @@ export async function makeTenants(flotilla: Flotilla): Promise<Tenants> {
     if (status < 300 && typeof id === 'string') things.set(operation.path, id);
   }
   return tenants;
+}
+
+async function upload(flotilla: Flotilla, key: string): Promise<string> {
+  const form = new FormData();
+  form.set('file', new Blob(['a file of the first workspace'], { type: 'text/plain' }), 'note.txt');
+  const url = `${flotilla.stack.urls.api}/api/v1/media`;
+  const response = await fetch(url, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${key}` },
+    body: form,
+  });
+  const answer = (await response.json()) as { mediaId?: string };
+  if (!answer.mediaId) throw new Error(`the upload was refused: ${JSON.stringify(answer)}`);
+  return answer.mediaId;
 }
 
 /** The operations that make a thing of which others tell by its id, those that depend on nothing first. */
@@ -95,9 +111,7 @@ export function pathOf(
     const thing = things.get(operation.path.slice(0, index - 1));
     const parameter = operation.parameters.find((one) => one.in === 'path' && one.name === name);
     if (thing === undefined && index === operation.path.indexOf('{')) isKnown = false;
-    return encodeURIComponent(
-      thing ?? (name.toLowerCase().endsWith('id') ? nobody : String(parameter?.example ?? 'x')),
-    );
+    return encodeURIComponent(thing ?? String(parameter?.example ?? nobody));
   });
   return { path, isKnown };
 }

@@ -2861,7 +2861,7 @@ export interface components {
          *       "archived": true,
          *       "pinned": true,
          *       "muted": true,
-         *       "phone": 6281234567890,
+         *       "phone": "6281234567890",
          *       "lid": "10987654321826@lid"
          *     }
          */
@@ -2906,7 +2906,7 @@ export interface components {
         };
         /**
          * @example {
-         *       "phone": 6281234567890,
+         *       "phone": "6281234567890",
          *       "lid": "10987654321826@lid"
          *     }
          */
@@ -2930,7 +2930,7 @@ export interface components {
          *       "direction": "incoming",
          *       "type": "type",
          *       "from": {
-         *         "phone": 6281234567890,
+         *         "phone": "6281234567890",
          *         "lid": "10987654321826@lid"
          *       },
          *       "text": "text",
@@ -2947,7 +2947,7 @@ export interface components {
             chatId: string;
             /** @enum {string} */
             direction: "incoming" | "outgoing";
-            /** @description As of a message of `/messages`, or WhatsApp's own word for what is none of these; `revoked` when it was deleted. */
+            /** @description As of a message of `/messages`; `revoked` when it was deleted, `unsupported` when there is no word for it here. */
             type: string;
             /** @description Who wrote it. */
             from: components["schemas"]["Person"];
@@ -2963,7 +2963,7 @@ export interface components {
         };
         /**
          * @example {
-         *       "phone": 6281234567890,
+         *       "phone": "6281234567890",
          *       "lid": "10987654321826@lid",
          *       "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
          *       "name": "name",
@@ -3031,7 +3031,7 @@ export interface components {
         };
         /**
          * @example {
-         *       "phone": 6281234567890,
+         *       "phone": "6281234567890",
          *       "lid": "10987654321826@lid",
          *       "participant": "participant",
          *       "status": "already_member"
@@ -3059,7 +3059,7 @@ export interface components {
         };
         /**
          * @example {
-         *       "phone": 6281234567890,
+         *       "phone": "6281234567890",
          *       "lid": "10987654321826@lid",
          *       "isAdmin": true,
          *       "isSuperAdmin": true
@@ -3088,7 +3088,7 @@ export interface components {
          *       "isAdmin": true,
          *       "results": [
          *         {
-         *           "phone": 6281234567890,
+         *           "phone": "6281234567890",
          *           "lid": "10987654321826@lid",
          *           "participant": "participant",
          *           "status": "already_member"
@@ -3097,7 +3097,7 @@ export interface components {
          *       "isMember": true,
          *       "description": "description",
          *       "owner": {
-         *         "phone": 6281234567890,
+         *         "phone": "6281234567890",
          *         "lid": "10987654321826@lid"
          *       },
          *       "createdAt": "2026-11-25T10:00:00.000Z",
@@ -3107,7 +3107,7 @@ export interface components {
          *       "inviteCode": "inviteCode",
          *       "participants": [
          *         {
-         *           "phone": 6281234567890,
+         *           "phone": "6281234567890",
          *           "lid": "10987654321826@lid",
          *           "isAdmin": true,
          *           "isSuperAdmin": true
@@ -3158,7 +3158,7 @@ export interface components {
          *       "isMember": true,
          *       "description": "description",
          *       "owner": {
-         *         "phone": 6281234567890,
+         *         "phone": "6281234567890",
          *         "lid": "10987654321826@lid"
          *       },
          *       "createdAt": "2026-11-25T10:00:00.000Z",
@@ -3168,7 +3168,7 @@ export interface components {
          *       "inviteCode": "inviteCode",
          *       "participants": [
          *         {
-         *           "phone": 6281234567890,
+         *           "phone": "6281234567890",
          *           "lid": "10987654321826@lid",
          *           "isAdmin": true,
          *           "isSuperAdmin": true
@@ -3228,7 +3228,7 @@ export interface components {
          * @example {
          *       "items": [
          *         {
-         *           "phone": 6281234567890,
+         *           "phone": "6281234567890",
          *           "lid": "10987654321826@lid",
          *           "participant": "participant",
          *           "status": "already_member"
@@ -4488,7 +4488,7 @@ export interface components {
         /**
          * @description `media.empty`: The file is empty. Send one with at least one byte.
          *
-         *     `media.type_mismatch`: …
+         *     `media.type_mismatch`: Its bytes are no image/png. Send it as what it is, or as a document.
          *
          *     `media.type_refused`: Programs are not sent: this is …. Send a link to it, or an archive with a password.
          */
@@ -4626,7 +4626,7 @@ export interface components {
          *
          *     `media.empty`: The file is empty. Send one with at least one byte.
          *
-         *     `media.type_mismatch`: …
+         *     `media.type_mismatch`: Its bytes are no image/png. Send it as what it is, or as a document.
          *
          *     `media.type_refused`: Programs are not sent: this is …. Send a link to it, or an archive with a password.
          *
@@ -7148,7 +7148,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/octet-stream": string;
+                    "*/*": string;
                 };
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
@@ -7266,7 +7266,7 @@ export interface operations {
                      *           "archived": true,
                      *           "pinned": true,
                      *           "muted": true,
-                     *           "phone": 6281234567890,
+                     *           "phone": "6281234567890",
                      *           "lid": "10987654321826@lid"
                      *         }
                      *       ],
@@ -7444,7 +7444,7 @@ export interface operations {
                      *           "direction": "incoming",
                      *           "type": "type",
                      *           "from": {
-                     *             "phone": 6281234567890,
+                     *             "phone": "6281234567890",
                      *             "lid": "10987654321826@lid"
                      *           },
                      *           "text": "text",
@@ -7503,7 +7503,7 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "phone": 6281234567890,
+                     *           "phone": "6281234567890",
                      *           "lid": "10987654321826@lid",
                      *           "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
                      *           "name": "name",
@@ -7543,7 +7543,7 @@ export interface operations {
             path: {
                 /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
                 id: string;
-                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                /** @example 6281234567890@c.us */
                 contactId: string;
             };
             cookie?: never;
@@ -7719,7 +7719,7 @@ export interface operations {
             path: {
                 /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
                 id: string;
-                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                /** @example 120363021234567890@g.us */
                 groupId: string;
             };
             cookie?: never;
@@ -7755,7 +7755,7 @@ export interface operations {
             path: {
                 /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
                 id: string;
-                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                /** @example 120363021234567890@g.us */
                 groupId: string;
             };
             cookie?: never;
@@ -7798,7 +7798,7 @@ export interface operations {
             path: {
                 /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
                 id: string;
-                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                /** @example 120363021234567890@g.us */
                 groupId: string;
             };
             cookie?: never;
@@ -7841,7 +7841,7 @@ export interface operations {
             path: {
                 /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
                 id: string;
-                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                /** @example 120363021234567890@g.us */
                 groupId: string;
             };
             cookie?: never;
@@ -7884,7 +7884,7 @@ export interface operations {
             path: {
                 /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
                 id: string;
-                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                /** @example 120363021234567890@g.us */
                 groupId: string;
             };
             cookie?: never;
@@ -7927,7 +7927,7 @@ export interface operations {
             path: {
                 /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
                 id: string;
-                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                /** @example 120363021234567890@g.us */
                 groupId: string;
             };
             cookie?: never;
@@ -7970,7 +7970,7 @@ export interface operations {
             path: {
                 /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
                 id: string;
-                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                /** @example 120363021234567890@g.us */
                 groupId: string;
             };
             cookie?: never;
@@ -8007,7 +8007,7 @@ export interface operations {
             path: {
                 /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
                 id: string;
-                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                /** @example 120363021234567890@g.us */
                 groupId: string;
             };
             cookie?: never;
@@ -8044,7 +8044,7 @@ export interface operations {
             path: {
                 /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
                 id: string;
-                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                /** @example 120363021234567890@g.us */
                 groupId: string;
             };
             cookie?: never;
@@ -8079,7 +8079,7 @@ export interface operations {
             path: {
                 /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
                 id: string;
-                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                /** @example 120363021234567890@g.us */
                 groupId: string;
             };
             cookie?: never;

@@ -61,6 +61,8 @@ const likely: Record<string, string> = {
   phone: '6281234567890',
   phoneNumber: '6281234567890',
   chatId: '6281234567890@c.us',
+  contactId: '6281234567890@c.us',
+  groupId: '120363021234567890@g.us',
   lid: '219283746554321@lid',
   to: '6281234567890',
   from: '6289876543210',

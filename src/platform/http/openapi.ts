@@ -118,9 +118,11 @@ function completeSchema(schema: Schema): void {
   for (const [name, property] of properties) {
     completeSchema(property);
     unwrapChoice(property);
-    if (property.enum) property.enum = [...property.enum].sort();
     const isText =
       property.type === 'string' || (Array.isArray(property.type) && property.type.includes('string'));
+    // The plugin reads an example of digits as a number.
+    if (isText && typeof property.example === 'number') property.example = String(property.example);
+    if (property.enum) property.enum = [...property.enum].sort();
     if (/(At|Until|ScheduledFor)$|^(until|since|scheduledFor)$/.test(name) && isText)
       property.format = 'date-time';
   }
