@@ -4301,22 +4301,6 @@ export interface components {
          * @description `auth.key_in_url`: The URL has a parameter key. URLs are written to logs on their way: send the key as "Authorization: Bearer KEY" or "X-Api-Key: KEY", and make a new one in place of one that was sent so.
          *
          *     `request.malformed`: The request is not well-formed HTTP, JSON, or an id in it is none.
-         */
-        "auth.key_in_url-request.malformed": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "auth.key_in_url" | "request.malformed";
-                };
-            };
-        };
-        /**
-         * @description `auth.key_in_url`: The URL has a parameter key. URLs are written to logs on their way: send the key as "Authorization: Bearer KEY" or "X-Api-Key: KEY", and make a new one in place of one that was sent so.
-         *
-         *     `request.malformed`: The request is not well-formed HTTP, JSON, or an id in it is none.
          *
          *     `validation.failed`: text: must not be empty
          */
@@ -5280,7 +5264,7 @@ export interface operations {
                     "application/json": components["schemas"]["HealthResponse"];
                 };
             };
-            400: components["responses"]["auth.key_in_url-request.malformed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -5303,7 +5287,7 @@ export interface operations {
                     "application/json": components["schemas"]["LiveResponse"];
                 };
             };
-            400: components["responses"]["auth.key_in_url-request.malformed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -5326,7 +5310,7 @@ export interface operations {
                     "application/json": components["schemas"]["ReadyResponse"];
                 };
             };
-            400: components["responses"]["auth.key_in_url-request.malformed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-service.not_ready"];
         };
@@ -5349,7 +5333,7 @@ export interface operations {
                     "application/json": components["schemas"]["DetailedHealthResponse"];
                 };
             };
-            400: components["responses"]["auth.key_in_url-request.malformed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -8694,7 +8678,7 @@ export interface operations {
                     "application/json": components["schemas"]["DistributionResponse"];
                 };
             };
-            400: components["responses"]["auth.key_in_url-request.malformed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -8720,7 +8704,7 @@ export interface operations {
                     "application/json": components["schemas"]["QueuesResponse"];
                 };
             };
-            400: components["responses"]["auth.key_in_url-request.malformed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -8807,7 +8791,7 @@ export interface operations {
                     "text/plain": string;
                 };
             };
-            400: components["responses"]["auth.key_in_url-request.malformed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -9189,7 +9173,7 @@ export interface operations {
                     "application/json": components["schemas"]["LoadBalancingResponse"];
                 };
             };
-            400: components["responses"]["auth.key_in_url-request.malformed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             429: components["responses"]["rate_limit.exceeded"];

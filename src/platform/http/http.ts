@@ -50,6 +50,7 @@ export function configureHttp(
   });
   if (logger.isLevelEnabled('debug')) express.use(logRequests(logger));
   express.use(securityHeaders);
+  express.use(checkUrl);
   for (const middleware of beforeBody?.(app) ?? []) express.use(middleware);
   if (largeBodies.length > 0) express.use(largeBodies, json({ limit: largeBodyLimit, verify: seeBody }));
   express.use(json({ limit: bodyLimit, verify: seeBody }));
@@ -94,6 +95,13 @@ function logRequests(logger: Logger) {
     });
     next();
   };
+}
+
+/** Refuses what PostgreSQL can store in no text, wherever in the URL it stands. */
+function checkUrl(request: Request, _response: Response, next: NextFunction): void {
+  if (request.url.includes('%00')) {
+    next(new ValidationFailed([{ path: 'url', message: 'must not hold NUL characters' }]));
+  } else next();
 }
 
 /** Deeper than any request of the contract, and far from where recursion overflows. */

@@ -185,11 +185,10 @@ function addProblems(
   facts: RouteFacts,
   shared: Record<string, ResponseObject>,
 ): Problem[] {
-  const hasInput = (operation.parameters?.length ?? 0) > 0 || operation.requestBody !== undefined;
   const problems = [
     ...everywhere,
     ...(facts.isPublic ? [] : [ofKeys]),
-    ...(hasInput ? [ofInput] : []),
+    ofInput,
     ...(operation.requestBody ? ofBodies : []),
     ...facts.problems,
   ];
