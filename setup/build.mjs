@@ -19,7 +19,7 @@ export function sourceHash(project) {
   const files = readdirSync(project).filter((name) =>
     /^(tsconfig.*|nest-cli|package|package-lock)\.json$/.test(name),
   );
-  for (const folder of ['src', 'migrations']) {
+  for (const folder of ['src', 'migrations', 'clients/typescript/src']) {
     if (!existsSync(join(project, folder))) continue;
     for (const entry of readdirSync(join(project, folder), { recursive: true, withFileTypes: true })) {
       if (entry.isFile()) files.push(join(entry.parentPath, entry.name).slice(project.length + 1));

@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { Flotilla, FlotillaError, type FlotillaEvent } from '../../clients/typescript/src/index.js';
 
 /** What keeps the demo from going on; `message` says it to the user, with the cure where there is one. */
 export class DemoFailed extends Error {
@@ -27,19 +28,10 @@ export interface Call {
   idempotencyKey?: string;
 }
 
-/** One event of `GET /events`. */
-export interface StreamedEvent {
-  id: string;
-  type: string;
-  data: unknown;
-}
-
 const answerMs = 15_000;
 /** As long as a program may take to come back under supervisord. */
 const patienceMs = 20_000;
 const pauseMs = 250;
-/** The API says "still here" more often than this. */
-const silenceMs = 40_000;
 
 /** The REST API, or the sandbox's control API, as any program outside of Flotilla calls it. */
 export class DemoClient {
@@ -105,31 +97,15 @@ export class DemoClient {
   }
 
   /**
-   * Follows server-sent events from the very first on, until `until` aborts. A stream that breaks is resumed where it
-   * ended, with `Last-Event-ID`.
+   * Follows the events of these types from the very first on, until `until` aborts. What the API refuses ends it: who
+   * listens asks when it hears nothing.
    */
-  async follow(path: string, until: AbortSignal, onEvent: (event: StreamedEvent) => void): Promise<void> {
-    let lastId = '0-0';
-    while (!until.aborted) {
-      const silence = new AbortController();
-      const timer = setTimeout(() => silence.abort(), silenceMs);
-      try {
-        const ends = AbortSignal.any([until, silence.signal]);
-        const response = await this.open(path, {}, ends, { 'last-event-id': lastId });
-        for await (const block of split(response, '\n\n')) {
-          timer.refresh();
-          const data = /^data: (.*)$/m.exec(block)?.[1];
-          if (data === undefined) continue;
-          const event = JSON.parse(data) as StreamedEvent;
-          onEvent(event);
-          lastId = event.id;
-        }
-      } catch {
-        // Broken, refused or silent: the next attempt resumes, and who listens asks when it hears nothing.
-      } finally {
-        clearTimeout(timer);
-      }
-      await delay(pauseMs, undefined, { signal: until }).catch(() => undefined);
+  async follow(types: string[], until: AbortSignal, onEvent: (event: FlotillaEvent) => void): Promise<void> {
+    const client = new Flotilla({ url: this.url.replace(/\/api\/v1$/, ''), key: this.key });
+    try {
+      for await (const event of client.events({ types, after: '0-0', signal: until })) onEvent(event);
+    } catch (error) {
+      if (!(error instanceof FlotillaError)) throw error;
     }
   }
 
@@ -137,7 +113,6 @@ export class DemoClient {
     path: string,
     { method = 'GET', body, idempotencyKey }: Call,
     signal: AbortSignal,
-    headers: Record<string, string> = {},
   ): Promise<Response> {
     let response: Response;
     try {
@@ -148,7 +123,6 @@ export class DemoClient {
           ...(this.key === undefined ? {} : { authorization: `Bearer ${this.key}` }),
           ...(body === undefined ? {} : { 'content-type': 'application/json' }),
           ...(idempotencyKey === undefined ? {} : { 'idempotency-key': idempotencyKey }),
-          ...headers,
         },
         body: body === undefined ? undefined : JSON.stringify(body),
       });

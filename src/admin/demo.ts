@@ -261,9 +261,9 @@ class Demo {
     const bars = new ProgressBars(groups);
     const started = performance.now();
     const following = tenant.follow(
-      '/events?types=message.*',
+      ['message.*'],
       AbortSignal.any([this.signal, finished.signal]),
-      ({ data }) => progress.see(data as MessageResponse),
+      ({ data }) => progress.see(data as unknown as MessageResponse),
     );
     try {
       await Promise.all([this.post(tenant, plan, progress), this.watch(tenant, progress, bars)]);

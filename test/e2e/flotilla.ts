@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { Flotilla as FlotillaClient } from '../../clients/typescript/src/index.js';
 import { createStack, type Stack, type StackOptions } from '../../setup/stack.mjs';
 import { operationOf, undocumented } from './documented.js';
 
@@ -135,6 +136,11 @@ export class Workspace {
     readonly id: string,
     readonly key: string,
   ) {}
+
+  /** The same API, through the typed client that products use. */
+  get client(): FlotillaClient {
+    return new FlotillaClient({ url: this.flotilla.stack.urls.api, key: this.key });
+  }
 
   call(method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<Answer> {
     return this.flotilla.call(method, path, body, this.key, headers);
