@@ -139,7 +139,14 @@ export class ChatsController {
 
   /** The profile picture of a person. */
   @Allow('viewer')
-  @Fails(...ofPages, ContactNotFound, GroupNotFound, NoPicture, PictureTooLarge)
+  @Fails(
+    ...ofPages,
+    ContactNotFound,
+    GroupNotFound,
+    new NoPicture(false),
+    new NoPicture(true),
+    PictureTooLarge,
+  )
   @Get('contacts/:contactId/picture')
   @ApiProduces('image/jpeg', 'image/png', 'image/webp')
   @ApiOkResponse({ schema: { type: 'string', format: 'binary' } })

@@ -221,7 +221,7 @@ export class GroupsController {
 
   /** The picture of a group. */
   @Allow('viewer')
-  @Fails(...ofPages, ContactNotFound, GroupNotFound, NoPicture, PictureTooLarge)
+  @Fails(...ofPages, ContactNotFound, GroupNotFound, new NoPicture(true), PictureTooLarge)
   @Get(':groupId/picture')
   @ApiProduces('image/jpeg', 'image/png', 'image/webp')
   @ApiOkResponse({ schema: { type: 'string', format: 'binary' } })

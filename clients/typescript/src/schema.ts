@@ -4057,7 +4057,7 @@ export interface components {
          * @description Every code that an error can have.
          * @enum {string}
          */
-        ErrorCode: "account.cold_not_paused" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_driven_here" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.session_not_ready" | "account.too_many_number_checks" | "api_key.expired" | "api_key.in_use" | "api_key.not_found" | "api_key.rotated" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.required" | "chat.cannot_pin" | "chat.not_found" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.malformed" | "request.too_large" | "request.unsupported_media_type" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "whatsapp.no_answer" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit";
+        ErrorCode: "account.cold_not_paused" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_driven_here" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.session_not_ready" | "account.too_many_number_checks" | "api_key.expired" | "api_key.in_use" | "api_key.not_found" | "api_key.rotated" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.required" | "chat.cannot_pin" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.malformed" | "request.too_large" | "request.unsupported_media_type" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "whatsapp.no_answer" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit";
         /** @description What every error looks like (RFC 9457). */
         Problem: {
             type: string;
@@ -5030,6 +5030,32 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "workspace.not_found" | "account.not_found" | "instance.not_found" | "chat.not_found";
+                };
+            };
+        };
+        /**
+         * @description `workspace.not_found`: There is no workspace ….
+         *
+         *     `account.not_found`: This workspace has no account ….
+         *
+         *     `instance.not_found`: There is no instance ….
+         *
+         *     `contact.not_found`: … is nobody that WhatsApp knows: GET …/contacts lists them.
+         *
+         *     `group.not_found`: The account has no group …: GET …/groups lists them.
+         *
+         *     `contact.no_picture`: The contact has no picture, or does not show it to this account.
+         *
+         *     `group.no_picture`: The group has no picture, or does not show it to this account.
+         */
+        "workspace.not_found-account.not_found-instance.not_found-contact.not_found-group.not_found-contact.no_picture-group.no_picture": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "workspace.not_found" | "account.not_found" | "instance.not_found" | "contact.not_found" | "group.not_found" | "contact.no_picture" | "group.no_picture";
                 };
             };
         };
@@ -7547,7 +7573,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-contact.not_found-group.not_found-group.no_picture"];
+            404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-contact.not_found-group.not_found-contact.no_picture-group.no_picture"];
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
