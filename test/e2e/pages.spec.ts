@@ -40,7 +40,12 @@ describe('in a browser', () => {
     await Promise.all([page.waitForNavigation(), page.click('button')]);
     expect(new URL(page.url()).pathname).toBe(path);
     const shown = `document.body.innerText.includes(${JSON.stringify(text)}) && !document.body.innerText.includes("Loading")`;
-    await page.waitForFunction(shown, { timeout: 20_000 });
+    await page.waitForFunction(shown, { timeout: 20_000 }).catch(async (error: unknown) => {
+      const seen = await page.evaluate('document.body.innerText.slice(0, 500)');
+      throw new Error(`the page shows ${JSON.stringify(seen)} and says ${complaints.join('; ')}`, {
+        cause: error,
+      });
+    });
     if (process.env.SCREENSHOTS) {
       await page.screenshot({ path: `${process.env.SCREENSHOTS}/${path.replaceAll('/', '_')}.png` });
     }

@@ -85,7 +85,11 @@ export function completeDocument(
       .sort((a, b) => a.code.localeCompare(b.code))
       .map((problem) => [
         problem.code,
-        { summary: problem.message, value: problemBody(problem, exampleRequestId) },
+        // As it is on the wire: a stand-in for the errors of fields is a function, which a page's script would choke on.
+        {
+          summary: problem.message,
+          value: JSON.parse(JSON.stringify(problemBody(problem, exampleRequestId))) as unknown,
+        },
       ]),
   );
 }
