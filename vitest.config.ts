@@ -10,6 +10,9 @@ const decorators = swc.vite({
   },
 });
 
+/** More than the two processors that are counted on: most files wait most of the time, for a whole system or for time itself. */
+const filesAtOnce = 3;
+
 export default defineConfig({
   test: {
     projects: [
@@ -19,6 +22,7 @@ export default defineConfig({
           name: 'unit',
           include: ['test/**/*.spec.ts'],
           exclude: ['test/e2e/**', 'test/sandbox/**'],
+          maxWorkers: filesAtOnce,
           testTimeout: 20_000,
         },
       },
@@ -27,9 +31,7 @@ export default defineConfig({
         test: {
           name: 'e2e',
           include: ['test/e2e/**/*.spec.ts', 'test/sandbox/**/*.spec.ts'],
-          // Each file runs a whole system with browsers, and waits for it most of the time.
-          maxWorkers: 3,
-          sequence: { groupOrder: 1 },
+          maxWorkers: filesAtOnce,
           testTimeout: 120_000,
           hookTimeout: 120_000,
         },

@@ -1,4 +1,5 @@
 import { IsBoolean, IsIn, IsOptional, Matches } from 'class-validator';
+import { Person } from '../messages/content.dto.js';
 import { Optional } from '../platform/http/optional.js';
 import { LimitedQuery } from '../platform/http/pagination.js';
 
@@ -8,20 +9,6 @@ export class PageListQuery extends LimitedQuery {
   @IsOptional()
   @Matches(/^[\w-]{1,400}$/, { message: 'must be the nextCursor of the page before' })
   cursor?: string;
-}
-
-/** A person. WhatsApp may hide the number, and not tell the LID: either may be null. */
-export class Person {
-  /**
-   * The number's digits.
-   * @example 6281234567890
-   */
-  phone!: string | null;
-  /**
-   * The anonymous id, which stays when the number changes.
-   * @example 10987654321826@lid
-   */
-  lid!: string | null;
 }
 
 export class NumberResponse {

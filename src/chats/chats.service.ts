@@ -1,5 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
+import { fileTypeFromBuffer } from 'file-type';
 import { DataSource } from 'typeorm';
 import { AccountsService } from '../accounts/accounts.service.js';
 import { parsePhoneNumber } from '../platform/http/phone-number.js';
@@ -15,6 +16,8 @@ import type {
   UpdateChatDto,
 } from './chats.dto.js';
 import { NumberInvalid } from './page-errors.js';
+
+const pictureTypes = new Set(['image/jpeg', 'image/png', 'image/webp']);
 
 /**
  * Chats and people as the WhatsApp of an account has them. Nothing of it is stored here: each call reads the account's page,
@@ -85,7 +88,7 @@ export class ChatsService {
     const isGroup = id.endsWith('@g.us');
     const { base64 } = await this.page.call(workspaceId, accountId, 'picture', { id, isGroup });
     const bytes = Buffer.from(base64, 'base64');
-    return { type: imageTypeOf(bytes), bytes };
+    return { type: await imageTypeOf(bytes), bytes };
   }
 
   /** Marks a chat as read, which its writers see. @throws ChatNotFound */
@@ -104,11 +107,8 @@ export class ChatsService {
   }
 }
 
-/** What a stranger's picture is shows in its first bytes; what is no picture must not be shown as anything. */
-function imageTypeOf(bytes: Buffer): string {
-  if (bytes.subarray(0, 3).toString('hex') === 'ffd8ff') return 'image/jpeg';
-  if (bytes.subarray(0, 8).toString('hex') === '89504e470d0a1a0a') return 'image/png';
-  if (bytes.subarray(0, 4).toString() === 'RIFF' && bytes.subarray(8, 12).toString() === 'WEBP')
-    return 'image/webp';
-  return 'application/octet-stream';
+/** What a stranger's picture is, its bytes say; what is no picture must not be shown as anything. */
+async function imageTypeOf(bytes: Buffer): Promise<string> {
+  const type = (await fileTypeFromBuffer(bytes))?.mime;
+  return type !== undefined && pictureTypes.has(type) ? type : 'application/octet-stream';
 }

@@ -11,7 +11,7 @@ import {
 } from 'class-validator';
 import { parseRecipient } from '../messages/recipient.js';
 import { Optional } from '../platform/http/optional.js';
-import { Person } from './chats.dto.js';
+import { Person } from '../messages/content.dto.js';
 
 /** One call adds so many at most: WhatsApp is asked for each, with a pause between. */
 const addedAtOnce = 20;

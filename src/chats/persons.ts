@@ -1,11 +1,10 @@
+import type { Person } from '../messages/content.dto.js';
+import { personOf as personOfIds } from '../messages/incoming.js';
 import type { PagePerson } from '../whatsapp/page-reads.js';
-import type { Person } from './chats.dto.js';
 
-/** A person by both ids, as far as the page knows them. */
+/** A person of a list, as the contract shows one. */
 export function personOf({ id, alias }: PagePerson): Person {
-  const ids = alias === null ? [id] : [id, alias];
-  const phone = ids.find((one) => one.endsWith('@c.us'))?.slice(0, -'@c.us'.length);
-  return { phone: phone ?? null, lid: ids.find((one) => one.endsWith('@lid')) ?? null };
+  return personOfIds({ chatId: id, alias });
 }
 
 /** The person of a chat; of a group, nobody. */

@@ -272,12 +272,6 @@ export class MediaService {
       const { code = '', message } = error as Error & { code?: string };
       if (code === 'url.too_large') throw new MediaTooLarge(maxBytes);
       if (code.startsWith('url.')) throw new MediaUnavailable(message);
-      // A body that breaks off may tell so by the error of its connection.
-      if (
-        /^(UND_ERR|ECONN|EPIPE|ERR_STREAM_PREMATURE_CLOSE)/.test(code) ||
-        (error as Error).name === 'TimeoutError'
-      )
-        throw new MediaUnavailable('its server broke the connection off, or was too slow.');
       throw error;
     }
   }
@@ -342,10 +336,9 @@ export class MediaService {
  * can use the same room.
  */
 async function assertRoom(manager: EntityManager, workspaceId: string, size: number): Promise<void> {
-  const [row] = await manager.query(
-    `select (to_jsonb(w) ->> 'max_storage_bytes')::bigint as most from workspaces w where id = $1`,
-    [workspaceId],
-  );
+  const [row] = await manager.query('select max_storage_bytes as most from workspaces where id = $1', [
+    workspaceId,
+  ]);
   if (!row || row.most === null) return;
   await manager.query('select pg_advisory_xact_lock(hashtextextended($1, 0))', [`media of ${workspaceId}`]);
   const [{ used }] = await manager.query(

@@ -200,16 +200,22 @@ export class MessagePoll {
   multiple!: boolean;
 }
 
-/** A person: either may be null when WhatsApp hides it. */
-export class MessagePerson {
-  /** Digits with country code. */
+/** A person. WhatsApp may hide the number, and not tell the LID: either may be null. */
+export class Person {
+  /**
+   * The number's digits, with country code.
+   * @example 6281234567890
+   */
   phone!: string | null;
-  /** The hidden number, a chat id that ends in @lid. */
+  /**
+   * The anonymous id, which stays when the number changes.
+   * @example 10987654321826@lid
+   */
   lid!: string | null;
 }
 
 /** What somebody chose in a poll. */
-export class MessageVote extends MessagePerson {
+export class MessageVote extends Person {
   /** The phone number's digits, or the chat id of a hidden number. */
   from!: string;
   options!: string[];

@@ -1,7 +1,7 @@
 import { v7 as uuidv7 } from 'uuid';
 import { isMediaType, typeOf } from './message-types.js';
 import type { PageMessage, PagePerson } from '../whatsapp/page-functions.js';
-import type { MessageMedia, MessagePerson } from './content.dto.js';
+import type { MessageMedia, Person } from './content.dto.js';
 import type { MessageContent } from './message.entity.js';
 import { fromVcard } from './vcard.js';
 
@@ -73,7 +73,7 @@ function locationOf({ latitude, longitude, description }: NonNullable<Incoming['
 }
 
 /** A person as the contract shows one. */
-export function personOf({ chatId, alias }: PagePerson): MessagePerson {
+export function personOf({ chatId, alias }: PagePerson): Person {
   const ids = [chatId, alias ?? ''];
   const phone = ids.find((id) => id.endsWith('@c.us'));
   return {

@@ -2,9 +2,6 @@ import type { DataSource } from 'typeorm';
 import type { JobContext } from '../queues/job-runner.js';
 import { Message, priorities, queueOf } from './message.entity.js';
 
-/** Runs one statement: on the pool, or inside a transaction. @returns its rows */
-export type RunSql = (text: string, values: unknown[]) => Promise<Record<string, unknown>[]>;
-
 /** A row of `messages` as raw SQL returns it, made into the entity. */
 export function toMessage(sql: DataSource, row: Record<string, unknown>): Message {
   const message = new Message();

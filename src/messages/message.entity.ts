@@ -5,7 +5,7 @@ import type {
   MessageContact,
   MessageLocation,
   MessageMedia,
-  MessagePerson,
+  Person,
   MessagePoll,
   MessageVote,
 } from './content.dto.js';
@@ -56,7 +56,7 @@ export interface MessageContent {
   contact?: MessageContact[];
   poll?: MessagePoll;
   mentions?: string[];
-  participant?: MessagePerson;
+  participant?: Person;
   /** The chat id under which WhatsApp knows who wrote in a group. */
   author?: string;
   quotedWhatsappId?: string;
@@ -64,7 +64,7 @@ export interface MessageContent {
 }
 
 /** Somebody's reaction to a message. One that was taken back has no emoji any more, and is kept: an older one may come late. */
-export interface Reaction extends MessagePerson {
+export interface Reaction extends Person {
   from: string;
   emoji: string;
   at: string;

@@ -30,7 +30,7 @@ import {
   MessageContact,
   MessageLocation,
   MessageMedia,
-  MessagePerson,
+  Person,
   MessagePoll,
   MessageVote,
   PollDto,
@@ -295,7 +295,7 @@ export class MessageError {
   message!: string;
 }
 
-export class MessageReaction extends MessagePerson {
+export class MessageReaction extends Person {
   /** The phone number's digits, or the chat id of a hidden number. */
   from!: string;
   emoji!: string;
@@ -324,7 +324,7 @@ export class MessageResponse {
   /** Phone numbers' digits, or chat ids of hidden numbers. */
   mentions!: string[] | null;
   /** Who wrote an incoming message: in a group somebody else than `from`. */
-  participant!: MessagePerson | null;
+  participant!: Person | null;
   status!: MessageStatus;
   error!: MessageError | null;
   attempts!: number;

@@ -7,7 +7,7 @@ import { DataSource, type EntityManager, LessThan, MoreThanOrEqual, Repository }
 import { v7 as uuidv7 } from 'uuid';
 import { AccountNotFound } from '../accounts/accounts.service.js';
 import { isColdSql } from '../accounts/pacing-rows.js';
-import { prepared } from '../platform/database/prepared.js';
+import { prepared, type RunSql } from '../platform/database/prepared.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
 import { given } from '../platform/database/given.js';
 import type { Logger } from '../platform/logging/logger.js';
@@ -16,7 +16,7 @@ import { QueuesService } from '../queues/queues.service.js';
 import { LimitsService, MessageLimitReached } from '../workspaces/limits.service.js';
 import { headOf } from './lanes.service.js';
 import { MessageContents, type PreparedContent } from './message-contents.service.js';
-import { type RunSql, toMessage } from './message-rows.js';
+import { toMessage } from './message-rows.js';
 import { Message, priorities, whatsappIdOf } from './message.entity.js';
 import {
   type BatchItemResponse,
@@ -391,6 +391,7 @@ function asAccepted(message: Message): Message {
     failedAt: null,
     revokedAt: null,
     reactions: [],
+    votes: [],
   });
 }
 

@@ -1,5 +1,5 @@
+import type { RunSql } from '../platform/database/prepared.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
-import type { RunSql } from './message-rows.js';
 import type { SendMessageDto } from './messages.dto.js';
 
 export class NoAccountReady extends Problem {

@@ -1,4 +1,3 @@
-import { isIP } from 'node:net';
 import { ApiProperty } from '@nestjs/swagger';
 import {
   ArrayMaxSize,
@@ -14,6 +13,7 @@ import {
   registerDecorator,
   type ValidationOptions,
 } from 'class-validator';
+import { isAddressOrRange } from '../platform/http/public-address.js';
 import { Optional } from '../platform/http/optional.js';
 import { keyRoles, type ApiKey, type KeyRole } from './api-key.entity.js';
 import type { NewApiKey } from './api-keys.service.js';
@@ -26,17 +26,10 @@ function IsIpRange(options: ValidationOptions) {
       propertyName,
       options,
       validator: {
-        validate: (value: unknown) => typeof value === 'string' && isIpRange(value),
+        validate: (value: unknown) => typeof value === 'string' && isAddressOrRange(value),
         defaultMessage: () => 'each must be an IP address, or a range such as 10.0.0.0/8',
       },
     });
-}
-
-function isIpRange(text: string): boolean {
-  const [address = '', bits, ...rest] = text.split('/');
-  const family = isIP(address);
-  if (family === 0 || rest.length > 0) return false;
-  return bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (family === 6 ? 128 : 32));
 }
 
 export class CreateApiKeyDto {

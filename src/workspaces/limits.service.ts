@@ -5,7 +5,7 @@ import { v7 as uuidv7 } from 'uuid';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import { Notifications } from '../platform/database/notifications.js';
-import { prepared } from '../platform/database/prepared.js';
+import { prepared, type RunSql } from '../platform/database/prepared.js';
 import { Problem } from '../platform/errors/problem.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
@@ -50,8 +50,6 @@ export class MessageLimitReached extends Problem {
  */
 const cacheMs = 2_000;
 const cacheSize = 10_000;
-/** Runs one statement, and gives its rows: inside the caller's transaction. */
-type RunSql = (text: string, values: unknown[]) => Promise<Record<string, unknown>[]>;
 
 /** What workspaces may use, and what they use; storage is counted where media is stored. A workspace without limits costs no query. */
 @Injectable()

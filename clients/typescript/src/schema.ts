@@ -2501,7 +2501,7 @@ export interface components {
          *       ],
          *       "at": "at",
          *       "phone": "6281234567890",
-         *       "lid": "219283746554321@lid"
+         *       "lid": "10987654321826@lid"
          *     }
          */
         MessageVote: {
@@ -2509,21 +2509,33 @@ export interface components {
             from: string;
             options: string[];
             at: string;
-            /** @description Digits with country code. */
+            /**
+             * @description The number's digits, with country code.
+             * @example 6281234567890
+             */
             phone: string | null;
-            /** @description The hidden number, a chat id that ends in @lid. */
+            /**
+             * @description The anonymous id, which stays when the number changes.
+             * @example 10987654321826@lid
+             */
             lid: string | null;
         };
         /**
          * @example {
          *       "phone": "6281234567890",
-         *       "lid": "219283746554321@lid"
+         *       "lid": "10987654321826@lid"
          *     }
          */
-        MessagePerson: {
-            /** @description Digits with country code. */
+        Person: {
+            /**
+             * @description The number's digits, with country code.
+             * @example 6281234567890
+             */
             phone: string | null;
-            /** @description The hidden number, a chat id that ends in @lid. */
+            /**
+             * @description The anonymous id, which stays when the number changes.
+             * @example 10987654321826@lid
+             */
             lid: string | null;
         };
         /**
@@ -2539,16 +2551,22 @@ export interface components {
         /**
          * @example {
          *       "phone": "6281234567890",
-         *       "lid": "219283746554321@lid",
+         *       "lid": "10987654321826@lid",
          *       "from": "6289876543210",
          *       "emoji": "emoji",
          *       "at": "at"
          *     }
          */
         MessageReaction: {
-            /** @description Digits with country code. */
+            /**
+             * @description The number's digits, with country code.
+             * @example 6281234567890
+             */
             phone: string | null;
-            /** @description The hidden number, a chat id that ends in @lid. */
+            /**
+             * @description The anonymous id, which stays when the number changes.
+             * @example 10987654321826@lid
+             */
             lid: string | null;
             /** @description The phone number's digits, or the chat id of a hidden number. */
             from: string;
@@ -2605,7 +2623,7 @@ export interface components {
          *           ],
          *           "at": "at",
          *           "phone": "6281234567890",
-         *           "lid": "219283746554321@lid"
+         *           "lid": "10987654321826@lid"
          *         }
          *       ],
          *       "mentions": [
@@ -2613,7 +2631,7 @@ export interface components {
          *       ],
          *       "participant": {
          *         "phone": "6281234567890",
-         *         "lid": "219283746554321@lid"
+         *         "lid": "10987654321826@lid"
          *       },
          *       "status": "cancelled",
          *       "error": {
@@ -2638,7 +2656,7 @@ export interface components {
          *       "reactions": [
          *         {
          *           "phone": "6281234567890",
-         *           "lid": "219283746554321@lid",
+         *           "lid": "10987654321826@lid",
          *           "from": "6289876543210",
          *           "emoji": "emoji",
          *           "at": "at"
@@ -2670,7 +2688,7 @@ export interface components {
             /** @description Phone numbers' digits, or chat ids of hidden numbers. */
             mentions: string[] | null;
             /** @description Who wrote an incoming message: in a group somebody else than `from`. */
-            participant: components["schemas"]["MessagePerson"] | null;
+            participant: components["schemas"]["Person"] | null;
             /** @enum {string} */
             status: "cancelled" | "delivered" | "expired" | "failed" | "played" | "queued" | "read" | "received" | "scheduled" | "sending" | "sent" | "unknown";
             error: components["schemas"]["MessageError"] | null;
@@ -2853,6 +2871,8 @@ export interface components {
         };
         /**
          * @example {
+         *       "phone": "6281234567890",
+         *       "lid": "10987654321826@lid",
          *       "id": "6281234567890@c.us",
          *       "name": "name",
          *       "isGroup": true,
@@ -2860,12 +2880,20 @@ export interface components {
          *       "lastMessageAt": "2026-11-25T10:00:00.000Z",
          *       "archived": true,
          *       "pinned": true,
-         *       "muted": true,
-         *       "phone": "6281234567890",
-         *       "lid": "10987654321826@lid"
+         *       "muted": true
          *     }
          */
         ChatResponse: {
+            /**
+             * @description The number's digits, with country code.
+             * @example 6281234567890
+             */
+            phone: string | null;
+            /**
+             * @description The anonymous id, which stays when the number changes.
+             * @example 10987654321826@lid
+             */
+            lid: string | null;
             /** @example 6281234567890@c.us */
             id: string;
             /** @description The group's subject, or the person's name as this account sees it. */
@@ -2877,16 +2905,6 @@ export interface components {
             archived: boolean;
             pinned: boolean;
             muted: boolean;
-            /**
-             * @description The number's digits.
-             * @example 6281234567890
-             */
-            phone: string | null;
-            /**
-             * @description The anonymous id, which stays when the number changes.
-             * @example 10987654321826@lid
-             */
-            lid: string | null;
         };
         /** @example {} */
         UpdateChatDto: {
@@ -2903,24 +2921,6 @@ export interface components {
              * @enum {string}
              */
             state?: "recording" | "stop" | "typing";
-        };
-        /**
-         * @example {
-         *       "phone": "6281234567890",
-         *       "lid": "10987654321826@lid"
-         *     }
-         */
-        Person: {
-            /**
-             * @description The number's digits.
-             * @example 6281234567890
-             */
-            phone: string | null;
-            /**
-             * @description The anonymous id, which stays when the number changes.
-             * @example 10987654321826@lid
-             */
-            lid: string | null;
         };
         /**
          * @example {
@@ -2975,7 +2975,7 @@ export interface components {
          */
         ContactResponse: {
             /**
-             * @description The number's digits.
+             * @description The number's digits, with country code.
              * @example 6281234567890
              */
             phone: string | null;
@@ -3039,7 +3039,7 @@ export interface components {
          */
         ParticipantResult: {
             /**
-             * @description The number's digits.
+             * @description The number's digits, with country code.
              * @example 6281234567890
              */
             phone: string | null;
@@ -3067,7 +3067,7 @@ export interface components {
          */
         GroupParticipant: {
             /**
-             * @description The number's digits.
+             * @description The number's digits, with country code.
              * @example 6281234567890
              */
             phone: string | null;
@@ -6634,7 +6634,7 @@ export interface operations {
                      *               ],
                      *               "at": "at",
                      *               "phone": "6281234567890",
-                     *               "lid": "219283746554321@lid"
+                     *               "lid": "10987654321826@lid"
                      *             }
                      *           ],
                      *           "mentions": [
@@ -6642,7 +6642,7 @@ export interface operations {
                      *           ],
                      *           "participant": {
                      *             "phone": "6281234567890",
-                     *             "lid": "219283746554321@lid"
+                     *             "lid": "10987654321826@lid"
                      *           },
                      *           "status": "cancelled",
                      *           "error": {
@@ -6667,7 +6667,7 @@ export interface operations {
                      *           "reactions": [
                      *             {
                      *               "phone": "6281234567890",
-                     *               "lid": "219283746554321@lid",
+                     *               "lid": "10987654321826@lid",
                      *               "from": "6289876543210",
                      *               "emoji": "emoji",
                      *               "at": "at"
@@ -7268,6 +7268,8 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
+                     *           "phone": "6281234567890",
+                     *           "lid": "10987654321826@lid",
                      *           "id": "6281234567890@c.us",
                      *           "name": "name",
                      *           "isGroup": true,
@@ -7275,9 +7277,7 @@ export interface operations {
                      *           "lastMessageAt": "2026-11-25T10:00:00.000Z",
                      *           "archived": true,
                      *           "pinned": true,
-                     *           "muted": true,
-                     *           "phone": "6281234567890",
-                     *           "lid": "10987654321826@lid"
+                     *           "muted": true
                      *         }
                      *       ],
                      *       "nextCursor": "nextCursor"

@@ -1,11 +1,10 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { accessSync, constants } from 'node:fs';
 import { availableParallelism, hostname } from 'node:os';
-import { isIP } from 'node:net';
 import { delimiter, join, resolve } from 'node:path';
 import { parseEnv } from 'node:util';
 import { z } from 'zod';
-import { isAddressRange } from '../http/public-address.js';
+import { isAddressOrRange, isAddressRange } from '../http/public-address.js';
 import { resolveServerId } from './server-id.js';
 
 /** The checkout: this file is `src/platform/config/config.ts`, or the same below `dist/`. */
@@ -28,33 +27,18 @@ const optionalUrl = z.preprocess(
   z.url({ protocol: /^https?$/, error: 'must be an http or https URL' }).optional(),
 );
 const perMinute = (fallback: number) => z.coerce.number().int().min(0).max(100_000_000).default(fallback);
-/** Of texts between commas; an empty one has none. */
-const list = (isItem: (item: string) => boolean, error: string, fallback = '') =>
+/** Texts with commas between them; an empty one has none. */
+const commaList = (fallback = '') =>
   z
     .string()
     .default(fallback)
-    .transform((text) =>
-      text
-        .split(',')
-        .map((item) => item.trim())
-        .filter((item) => item !== ''),
-    ) // prettier-ignore
-    .refine((items) => items.every(isItem), { error });
+    .transform((text) => itemsOf(text));
 const secret = (minimum: number) =>
   z.string({ error: 'is missing' }).min(minimum, `must have at least ${minimum} characters`);
 
-const everyAddress = ['0.0.0.0/0', '::/0'];
+const everyAddress = '0.0.0.0/0,::/0';
 const addressRanges = z
-  .string()
-  .default('')
-  .transform((text) =>
-    text === 'true'
-      ? everyAddress
-      : text
-          .split(',')
-          .map((range) => range.trim())
-          .filter((range) => range !== ''),
-  )
+  .preprocess((text) => (text === 'true' ? everyAddress : text), commaList())
   .refine((ranges) => ranges.every(isAddressRange), 'must be ranges such as 10.0.0.0/8, separated by commas');
 
 /** Every environment variable that Flotilla reads. `.env.example` says what each is for. */
@@ -64,15 +48,14 @@ const environmentSchema = z
     LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
     HOST: z.string().min(1).default('127.0.0.1'),
     PORT: port(3000),
-    TRUSTED_PROXIES: list(
-      isProxy,
-      'must be addresses, ranges (10.0.0.0/8), loopback, linklocal or uniquelocal, with commas between them; empty for none',
-      'loopback',
-    ),
-    CORS_ORIGINS: list(
-      isOrigin,
-      'must be origins such as https://app.example.com, with commas between them, without a path; a * is not taken: name who may',
-    ),
+    TRUSTED_PROXIES: commaList('loopback').refine((proxies) => proxies.every(isProxy), {
+      error:
+        'must be addresses, ranges (10.0.0.0/8), loopback, linklocal or uniquelocal, with commas between them; empty for none',
+    }),
+    CORS_ORIGINS: commaList().refine((origins) => origins.every(isOrigin), {
+      error:
+        'must be origins such as https://app.example.com, with commas between them, without a path; a * is not taken: name who may',
+    }),
     RATE_LIMIT_PER_KEY: perMinute(30_000),
     RATE_LIMIT_PER_IP: perMinute(60),
     EVENT_STREAMS_PER_KEY: z.coerce.number().int().min(1).max(100_000).default(100),
@@ -94,16 +77,7 @@ const environmentSchema = z
     ADMIN_API_KEY: secret(16),
     INTERNAL_API_KEY: secret(16),
     APP_KEY: secret(32),
-    APP_PREVIOUS_KEYS: z
-      .string()
-      .default('')
-      .transform((list) =>
-        list
-          .split(',')
-          .map((key) => key.trim())
-          .filter((key) => key !== ''),
-      )
-      .pipe(z.array(secret(32))),
+    APP_PREVIOUS_KEYS: commaList().pipe(z.array(secret(32))),
 
     SERVER_ID: optional,
     RAILWAY_STATIC_URL: optional,
@@ -188,7 +162,7 @@ const environmentSchema = z
 
     VAR_DIR: optional,
   })
-  .refine((env) => env.NODE_ENV !== 'production' || env.ALLOW_PRIVATE_ADDRESSES !== everyAddress, {
+  .refine((env) => env.NODE_ENV !== 'production' || !env.ALLOW_PRIVATE_ADDRESSES.some(isEveryAddress), {
     path: ['ALLOW_PRIVATE_ADDRESSES'],
     error: 'must name the ranges in production; true is for development',
   })
@@ -220,13 +194,21 @@ const environmentSchema = z
     error: 'must not be longer than REQUEST_TIMEOUT_MS, which is for the whole request',
   });
 
+function itemsOf(text: string): string[] {
+  return text
+    .split(',')
+    .map((item) => item.trim())
+    .filter((item) => item !== '');
+}
+
+function isEveryAddress(range: string): boolean {
+  return /\/0+$/.test(range);
+}
+
 function isProxy(text: string): boolean {
   if (['loopback', 'linklocal', 'uniquelocal'].includes(text)) return true;
-  const [address = '', bits, ...more] = text.split('/');
-  const longest = { 4: 32, 6: 128 }[isIP(address)];
-  if (longest === undefined || more.length > 0) return false;
   // Of /0 everybody would be a proxy, and anybody could claim to be anybody.
-  return bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) >= 1 && Number(bits) <= longest);
+  return isAddressOrRange(text) && !isEveryAddress(text);
 }
 
 function isOrigin(text: string): boolean {
@@ -339,9 +321,7 @@ function toConfig(env: Environment, envFile: string | null, varDir: string, serv
       region: env.SERVER_REGION,
       environment: env.SERVER_ENVIRONMENT,
       location: env.SERVER_LOCATION,
-      tags: env.SERVER_TAGS?.split(',')
-        .map((tag) => tag.trim())
-        .filter((tag) => tag !== ''),
+      tags: env.SERVER_TAGS === undefined ? undefined : itemsOf(env.SERVER_TAGS),
       url: env.SERVER_URL,
       maxCapacity: env.SERVER_MAX_CAPACITY,
       priority: env.SERVER_PRIORITY,
@@ -478,6 +458,7 @@ export function maskConfig(config: Config): Record<string, unknown> {
     if (key === 'url' && typeof value === 'string')
       return value.replace(/:\/\/([^:@/]*):[^@/]*@/, '://$1:********@');
     if (value === null || typeof value !== 'object') return value;
+    if (Array.isArray(value)) return value;
     return Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, mask(inner, name)]));
   };
   return mask(config) as Record<string, unknown>;

@@ -2,6 +2,9 @@ import { createHash } from 'node:crypto';
 import type { Pool } from 'pg';
 import type { DataSource } from 'typeorm';
 
+/** Runs one statement: on the pool, or inside a transaction. @returns its rows */
+export type RunSql = (text: string, values: unknown[]) => Promise<Record<string, unknown>[]>;
+
 const names = new Map<string, string>();
 
 /**

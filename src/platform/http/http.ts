@@ -37,25 +37,24 @@ export function configureHttp(
   timeouts: HttpTimeouts,
   { largeBodies = [], beforeBody, seeBody, afterBody = [], trustedProxies = [] }: HttpOptions,
 ): void {
-  const express = app;
   hardenServer(app.getHttpServer(), timeouts);
-  express.disable('x-powered-by');
-  express.set('query parser', 'simple');
-  express.set('trust proxy', trustedProxies);
-  express.use((request: IdentifiedRequest, response: Response, next: NextFunction) => {
+  app.disable('x-powered-by');
+  app.set('query parser', 'simple');
+  app.set('trust proxy', trustedProxies);
+  app.use((request: IdentifiedRequest, response: Response, next: NextFunction) => {
     const given = request.headers['x-request-id'];
     request.id = typeof given === 'string' && /^[\w.-]{1,100}$/.test(given) ? given : randomUUID();
     response.setHeader('X-Request-Id', request.id);
     logContext.run({ requestId: request.id }, () => serveRequest(next));
   });
-  if (logger.isLevelEnabled('debug')) express.use(logRequests(logger));
-  express.use(securityHeaders);
-  express.use(checkUrl);
-  for (const middleware of beforeBody?.(app) ?? []) express.use(middleware);
-  if (largeBodies.length > 0) express.use(largeBodies, json({ limit: largeBodyLimit, verify: seeBody }));
-  express.use(json({ limit: bodyLimit, verify: seeBody }));
-  for (const middleware of afterBody) express.use(middleware);
-  express.use(checkBody);
+  if (logger.isLevelEnabled('debug')) app.use(logRequests(logger));
+  app.use(securityHeaders);
+  app.use(checkUrl);
+  for (const middleware of beforeBody?.(app) ?? []) app.use(middleware);
+  if (largeBodies.length > 0) app.use(largeBodies, json({ limit: largeBodyLimit, verify: seeBody }));
+  app.use(json({ limit: bodyLimit, verify: seeBody }));
+  for (const middleware of afterBody) app.use(middleware);
+  app.use(checkBody);
   app.useGlobalFilters(new ProblemFilter(logger));
   app.enableShutdownHooks();
 }

@@ -1,3 +1,4 @@
+import { isIP } from 'node:net';
 import ipaddr from 'ipaddr.js';
 
 /** Where IPv6 gives out public addresses at all: also what wraps an IPv4 address without being listed lies outside. */
@@ -20,9 +21,16 @@ export function isPublicAddress(text: string, allowed: readonly string[] = []): 
   return address.kind() === 'ipv4' || (address as ipaddr.IPv6).match(globalUnicast);
 }
 
+/** Whether `text` is an IP address, or a range of them in CIDR notation. */
+export function isAddressOrRange(text: string): boolean {
+  const [address = '', ...bits] = text.split('/');
+  // The library also reads what nobody means by an address, such as a number.
+  return isIP(address) !== 0 && (bits.length === 0 || ipaddr.isValidCIDR(text));
+}
+
 /** Whether `text` is a range of addresses in CIDR notation. */
 export function isAddressRange(text: string): boolean {
-  return ipaddr.isValidCIDR(text);
+  return text.includes('/') && isAddressOrRange(text);
 }
 
 function contains(range: string, address: ipaddr.IPv4 | ipaddr.IPv6): boolean {

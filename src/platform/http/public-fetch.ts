@@ -1,7 +1,7 @@
 import { promises as dns } from 'node:dns';
 import type { IncomingHttpHeaders } from 'node:http';
 import { isIP, type LookupFunction } from 'node:net';
-import { pipeline, type Readable, Transform } from 'node:stream';
+import { type Readable, Transform } from 'node:stream';
 import { Agent, errors, request } from 'undici';
 import { Problem } from '../errors/problem.js';
 import { isPublicAddress } from './public-address.js';
@@ -170,22 +170,21 @@ async function resolve(hostname: string, allowPrivate: readonly string[]) {
   ];
 }
 
-/** The body as far as it keeps its limits; an error of it is a {@link Problem}. */
+/** The body as far as it keeps its limits; whatever it fails with is a {@link Problem} by the time that a reader sees it. */
 function bounded(body: Readable, maxBytes: number, toProblem: (error: unknown) => Problem): Readable {
   let bytes = 0;
-  const counted = new Transform({
+  const limited = new Transform({
     transform(chunk: Buffer, _encoding, done) {
       bytes += chunk.length;
       if (bytes > maxBytes) done(new ResponseTooLarge(maxBytes));
       else done(null, chunk);
     },
-    destroy(error, done) {
-      done(error && toProblem(error));
-    },
   });
-  // An error reaches whoever reads; without a reader it is of no interest to anybody.
-  pipeline(body, counted, () => undefined);
-  return counted;
+  // Not by a pipeline: a stream shows readers the error that it was destroyed with, and that would be the library's own.
+  body.on('error', (error) => limited.destroy(toProblem(error)));
+  // It reaches whoever reads; without a reader it is of no interest to anybody.
+  limited.on('error', () => undefined).once('close', () => discard(body));
+  return body.pipe(limited);
 }
 
 /** Drops a body that nobody reads, with its connection. */
