@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { existsSync } from 'node:fs';
+import { appendFileSync, existsSync, writeFileSync } from 'node:fs';
 import {
   appendFile,
   mkdir,
@@ -330,37 +330,42 @@ describe('packing while the browser writes', () => {
   });
 
   it('gives up on a profile that never holds still, and leaves nothing behind', async () => {
-    const database = new FakeLevelDb(join(profile, 'Default/IndexedDB/x.leveldb'));
-    await database.open();
-    database.compactions = Infinity;
-    const writing = database.writeUntilStopped();
-    try {
-      await expect(pack()).rejects.toThrow(ProfileBusy);
-      expect(await leftovers()).toEqual([]);
-    } finally {
-      await database.stop(writing);
-    }
+    const path = join(profile, 'Default/Cookies');
+    await write(profile, { 'Default/Cookies': '' });
+    await whileDoing(
+      () => appendFileSync(path, 'A'),
+      () => expect(pack()).rejects.toThrow(ProfileBusy),
+    );
+    expect(await leftovers()).toEqual([]);
   });
 
   it('does not trust a file whose time cannot tell two writes apart', async () => {
     // Each write is of the same size; those within one tick of the kernel's clock have the same time too.
     const path = join(profile, 'Default/Cookies');
     await write(profile, { 'Default/Cookies': 'AAAA', 'Default/Big': Buffer.alloc(4_000_000) });
-    let isStopped = false;
-    const writing = (async () => {
-      while (!isStopped) {
-        await writeFile(path, 'BBBB');
-        await turn();
-      }
-    })();
-    try {
-      await expect(pack()).rejects.toThrow(ProfileBusy);
-    } finally {
-      isStopped = true;
-      await writing;
-    }
+    await whileDoing(
+      () => writeFileSync(path, 'BBBB'),
+      () => expect(pack()).rejects.toThrow(ProfileBusy),
+    );
   });
 });
+
+/** Writes in each turn of the event loop, so that a disk that stalls holds up the reader as well as the writer. */
+async function whileDoing(write: () => void, read: () => Promise<void>): Promise<void> {
+  let isRead = false;
+  const writing = (async () => {
+    while (!isRead) {
+      write();
+      await turn();
+    }
+  })();
+  try {
+    await read();
+  } finally {
+    isRead = true;
+    await writing;
+  }
+}
 
 /**
  * Writes as LevelDB does: records are appended to a log; a compaction moves them to a table, begins a new log, names both
