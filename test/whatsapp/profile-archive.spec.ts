@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { appendFileSync, existsSync, writeFileSync } from 'node:fs';
+import { appendFileSync, closeSync, existsSync, futimesSync, openSync, writeSync } from 'node:fs';
 import {
   appendFile,
   mkdir,
@@ -340,13 +340,19 @@ describe('packing while the browser writes', () => {
   });
 
   it('does not trust a file whose time cannot tell two writes apart', async () => {
-    // Each write is of the same size; those within one tick of the kernel's clock have the same time too.
-    const path = join(profile, 'Default/Cookies');
-    await write(profile, { 'Default/Cookies': 'AAAA', 'Default/Big': Buffer.alloc(4_000_000) });
-    await whileDoing(
-      () => writeFileSync(path, 'BBBB'),
-      () => expect(pack()).rejects.toThrow(ProfileBusy),
-    );
+    // As with a kernel whose clock ticks every 16 ms: writes of the same size within one tick look the same.
+    await write(profile, { 'Default/Cookies': 'AAAA' });
+    const file = openSync(join(profile, 'Default/Cookies'), 'r+');
+    const writeWithinTick = () => {
+      writeSync(file, 'BBBB', 0);
+      const tick = new Date(Math.floor(Date.now() / 16) * 16);
+      futimesSync(file, tick, tick);
+    };
+    try {
+      await whileDoing(writeWithinTick, () => expect(pack()).rejects.toThrow(ProfileBusy));
+    } finally {
+      closeSync(file);
+    }
   });
 });
 
