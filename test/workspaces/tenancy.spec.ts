@@ -1,3 +1,6 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { scratchDatabase } from '../scratch-database.js';
@@ -6,6 +9,7 @@ import { type Api, startApi } from './api.harness.js';
 /* Keys, limits, isolation and the audit log, through HTTP; two processes of the API where it matters. */
 
 let drop: () => Promise<void>;
+let mediaDir: string;
 let api: Api;
 let other: Api;
 let workspaceId: string;
@@ -14,7 +18,12 @@ let owner: { id: string; key: string };
 beforeAll(async () => {
   const scratch = await scratchDatabase();
   drop = scratch.drop;
-  const config = { ...scratch.config, database: { ...scratch.config.database, poolSize: 3 } };
+  mediaDir = await mkdtemp(join(tmpdir(), 'media-'));
+  const config = {
+    ...scratch.config,
+    database: { ...scratch.config.database, poolSize: 3 },
+    media: { ...scratch.config.media, path: mediaDir },
+  };
   api = await startApi(config);
   other = await startApi(config);
 }, 60_000);
@@ -22,6 +31,7 @@ afterAll(async () => {
   await api?.close();
   await other?.close();
   await drop?.();
+  await rm(mediaDir, { recursive: true, force: true });
 }, 30_000);
 
 beforeEach(async () => {
@@ -298,7 +308,7 @@ describe('the limits of a workspace', () => {
 });
 
 describe('two workspaces', () => {
-  it('never see each other under parallel load: no row, no event', async () => {
+  it('never see each other under parallel load: no row, no event, no file', async () => {
     const tenants = await Promise.all(
       Array.from({ length: 4 }, async () => {
         const tenant = await newWorkspace();
@@ -308,6 +318,9 @@ describe('two workspaces', () => {
     const streams = tenants.map(({ owner: { key } }, index) => follow(index % 2 ? api : other, key));
     await Promise.all(streams.map(({ opened }) => opened));
     const posted = new Map<string, Set<string>>();
+    const files = new Map<string, Map<string, string>>(
+      tenants.map((tenant) => [tenant.workspaceId, new Map()]),
+    );
     await Promise.all(
       tenants.flatMap(({ workspaceId: id, owner: { key }, accountId }) =>
         Array.from({ length: 3 }, async () => {
@@ -320,6 +333,15 @@ describe('two workspaces', () => {
             for (const item of listed.body.items) expect(item.workspaceId).toBe(id);
             const foreign = tenants.find((tenant) => tenant.workspaceId !== id)!;
             expect((await on.call('GET', `/accounts/${foreign.accountId}`, undefined, key)).status).toBe(404);
+            if (turn % 3 === 0) {
+              // Every other file has the same content everywhere, and is kept once.
+              const content = `a file ${turn % 2 ? id : 'of all'} ${turn}`;
+              const mediaId = await upload(on, key, content);
+              files.get(id)!.set(mediaId, content);
+              expect(await download(other, key, mediaId)).toBe(content);
+              const theirs = [...files.get(foreign.workspaceId)!.keys()].at(-1);
+              if (theirs) expect((await on.call('GET', `/media/${theirs}`, undefined, key)).status).toBe(404);
+            }
             // The admin acts in one of them at the same time.
             const seen = await on.call('GET', `/messages?workspaceId=${id}`);
             for (const item of seen.body.items) expect(item.workspaceId).toBe(id);
@@ -335,9 +357,30 @@ describe('two workspaces', () => {
         .toEqual(posted.get(id));
       for (const event of events) expect(event.workspaceId).toBe(id);
       close();
+      const { key } = tenants[index]!.owner;
+      const listed = await api.call('GET', '/media?limit=200', undefined, key);
+      expect(new Set(listed.body.items.map((item: { mediaId: string }) => item.mediaId))).toEqual(
+        new Set(files.get(id)!.keys()),
+      );
     }
   }, 90_000);
 });
+
+/** @returns the id of the media */
+async function upload(on: Api, key: string, content: string): Promise<string> {
+  const form = new FormData();
+  form.set('file', new Blob([content], { type: 'text/plain' }), 'notes.txt');
+  const headers = { authorization: `Bearer ${key}` };
+  const response = await fetch(`${on.url}/media`, { method: 'POST', headers, body: form });
+  expect(response.status).toBe(201);
+  return ((await response.json()) as { mediaId: string }).mediaId;
+}
+
+async function download(on: Api, key: string, mediaId: string): Promise<string> {
+  const response = await fetch(`${on.url}/media/${mediaId}`, { headers: { authorization: `Bearer ${key}` } });
+  expect(response.status).toBe(200);
+  return response.text();
+}
 
 /** Reads a stream of events until it is closed. */
 function follow(on: Api, key: string) {
