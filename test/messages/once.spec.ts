@@ -198,10 +198,15 @@ describe('a message of which nobody can tell', () => {
     return (await messages.get(workspaceId, id)).status;
   }
 
-  it('is held by default, and its lane goes on', async () => {
+  it('is held by default, its workspace is told, and its lane goes on', async () => {
     const id = await accept('held');
     const next = await accept('next');
     expect(await exhaust(id)).toBe('unknown');
+    const told = await database.query(
+      `select type, data->>'status' as status from events where data->>'id' = $1 order by id desc limit 1`,
+      [id],
+    );
+    expect(told).toEqual([{ type: 'message.unknown', status: 'unknown' }]);
     expect((await claim())?.id).toBe(next);
   });
 
