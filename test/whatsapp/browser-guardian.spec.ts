@@ -40,6 +40,7 @@ const instance = `
   await Promise.all([launch('watched'), launch('other')]);
   console.log('ready');
   process.on('SIGUSR2', async () => {
+    await guardian.watch('watched');
     await launch('watched');
     console.log('again');
   });
