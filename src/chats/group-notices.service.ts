@@ -2,7 +2,8 @@ import { Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
 import type { PageGroupNotice } from '../whatsapp/page-functions.js';
-import { iso, personOf } from './persons.js';
+import { clean, personOf } from '../messages/incoming.js';
+import { iso } from './persons.js';
 
 /** WhatsApp's words for what happens to participants, and ours. */
 const participantChanges: Record<string, string> = {
@@ -28,10 +29,14 @@ const groupChanges: Record<string, string> = {
 export class GroupNotices {
   constructor(@InjectDataSource() private readonly database: DataSource) {}
 
-  /** `group.participants` and `group.updated`; a notice that is told again changes nothing. */
+  /**
+   * `group.participants` and `group.updated`; a notice that is told again changes nothing, as long as the log has its event.
+   * One without a time is left out: nobody could say whether it was told.
+   */
   async write(accountId: string, notices: PageGroupNotice[]): Promise<void> {
-    if (notices.length === 0) return;
-    const events = notices.map((notice) => {
+    const dated = notices.filter(({ timestamp }) => Number.isFinite(timestamp));
+    if (dated.length === 0) return;
+    const events = dated.map((notice) => {
       const participants = participantChanges[notice.change];
       const data = {
         accountId,
@@ -40,7 +45,7 @@ export class GroupNotices {
         change: participants ?? groupChanges[notice.change] ?? notice.change,
         by: notice.by && personOf(notice.by),
         participants: notice.whom.map(personOf),
-        value: participants ? null : notice.text.replaceAll('\u0000', '').toWellFormed(),
+        value: participants ? null : notice.text,
         at: iso(notice.timestamp),
       };
       return { type: participants ? 'group.participants' : 'group.updated', data };
@@ -50,8 +55,8 @@ export class GroupNotices {
        select a.workspace_id, a.id, told.type, told.data
        from accounts a, jsonb_to_recordset($2::jsonb) as told (type text, data jsonb)
        where a.id = $1
-       on conflict (account_id, (data ->> 'noticeId')) where type like 'group.%' do nothing`,
-      [accountId, JSON.stringify(events)],
+       on conflict (account_id, (data ->> 'groupId'), (data ->> 'noticeId')) where type like 'group.%' do nothing`,
+      [accountId, JSON.stringify(clean(events))],
     );
   }
 }
