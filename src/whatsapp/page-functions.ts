@@ -83,8 +83,8 @@ export interface PageGroupNotice {
   whom: PagePerson[];
   /** The new subject and the like. */
   text: string;
-  /** Seconds since 1970. */
-  timestamp: number;
+  /** Seconds since 1970; null where the page has none. */
+  timestamp: number | null;
 }
 
 /** A message to be sent. */
@@ -272,7 +272,7 @@ export function installFlotilla(): void {
         by: author ? person(author) : null,
         whom: (recipients ?? []).map(person),
         text: body ?? '',
-        timestamp: Number(t),
+        timestamp: Number.isFinite(Number(t)) ? Number(t) : null,
       };
     },
     locate: async ({ chatId, whatsappId, fromMe, author }) => {
@@ -344,6 +344,7 @@ export function recentNotices(since: number, limit: number): PageGroupNotice[] {
   const models: (PageModel & { t?: number })[] = window.require('WAWebCollections').Msg.getModelsArray();
   return models
     .filter(({ type, t }) => type === 'gp2' && Number(t) >= since)
+    .sort((a, b) => Number(a.t) - Number(b.t))
     .slice(-limit)
     .map((model) => flotilla.noticeOf(model));
 }
