@@ -1,7 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { parseRecipient } from '../messages/recipient.js';
 import type { Page } from '../platform/http/pagination.js';
-import { AccountPage } from './account-page.service.js';
+import { AccountPage, pageAfter } from './account-page.service.js';
 import type { PageListQuery } from './chats.dto.js';
 import type {
   CreatedGroupResponse,
@@ -25,7 +25,7 @@ export class GroupsService {
     accountId: string,
     { limit, cursor }: PageListQuery,
   ): Promise<Page<GroupSummary>> {
-    return this.page.list(workspaceId, accountId, 'groups', { limit, ...(cursor ? { cursor } : {}) });
+    return pageAfter(cursor, (after) => this.page.call(workspaceId, accountId, 'groups', { limit, after }));
   }
 
   /** @param withInvite whether the invite is asked for, which only owners may see @throws GroupNotFound */

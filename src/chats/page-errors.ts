@@ -1,6 +1,4 @@
-import { AccountNotFound, AccountNotReady } from '../accounts/accounts.service.js';
-import { InstanceAnswerLost, InstanceRefused, InstanceUnreachable } from '../instances/instance-client.js';
-import { InstanceNotFound } from '../instances/instances.service.js';
+import { ofSessions } from '../accounts/account-errors.js';
 import { Problem } from '../platform/errors/problem.js';
 
 export class ChatNotFound extends Problem {
@@ -123,12 +121,4 @@ export class NumberInvalid extends Problem {
 }
 
 /** What may happen when the page of an account is asked. */
-export const ofPages = [
-  AccountNotFound,
-  AccountNotReady,
-  InstanceNotFound,
-  InstanceUnreachable,
-  InstanceRefused,
-  InstanceAnswerLost,
-  PageSilent,
-];
+export const ofPages = [...ofSessions, PageSilent];
