@@ -34,29 +34,13 @@ import {
   toAccountResponse,
   UpdateAccountDto,
 } from './accounts.dto.js';
+import { AccountNotFound, ofSessions } from './account-errors.js';
 import type { Account } from './account.entity.js';
-import {
-  AccountNotFound,
-  AccountNotReady,
-  AccountsService,
-  NoPairingCode,
-  NoQr,
-  NotASandboxAccount,
-} from './accounts.service.js';
+import { AccountsService, NoPairingCode, NoQr, NotASandboxAccount } from './accounts.service.js';
 import { NoRoom, SessionNotPortable } from './assignments.service.js';
-import { AccountNotDrivenHere, SessionNotReady } from './not-driven-here.js';
 import { SandboxRefused, SandboxUnreachable } from './sandbox-client.js';
 import { ConnectionLogsService } from './connection-logs.service.js';
 import { ColdNotPaused, PacingService } from './pacing.service.js';
-
-/** What may happen to a call that the account's instance has to answer. */
-const ofInstances = [
-  InstanceNotFound,
-  InstanceUnreachable,
-  InstanceAnswerLost,
-  SessionNotReady,
-  AccountNotDrivenHere,
-];
 
 @Controller('accounts')
 export class AccountsController {
@@ -190,7 +174,7 @@ export class AccountsController {
 
   /** Closes the account's browser and starts it again. */
   @Allow('owner')
-  @Fails(AccountNotFound, AccountNotReady, ...ofInstances)
+  @Fails(...ofSessions)
   @Post(':id/restart')
   @HttpCode(202)
   async restart(
@@ -227,7 +211,7 @@ export class AccountsController {
 
   /** Unlinks the account at WhatsApp; connecting it again needs a new QR code. */
   @Allow('owner')
-  @Fails(AccountNotFound, AccountNotReady, ...ofInstances)
+  @Fails(...ofSessions)
   @Post(':id/logout')
   @HttpCode(202)
   async logout(
@@ -276,7 +260,7 @@ export class AccountsController {
 
   /** A PNG of what the account's browser shows. */
   @Allow('owner')
-  @Fails(AccountNotFound, AccountNotReady, ...ofInstances)
+  @Fails(...ofSessions)
   @ApiOkResponse({ content: { 'image/png': { schema: { type: 'string', format: 'binary' } } } })
   @Get(':id/screenshot')
   async screenshot(

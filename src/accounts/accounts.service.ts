@@ -8,6 +8,7 @@ import { InstancesService } from '../instances/instances.service.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
 import { given } from '../platform/database/given.js';
 import { parsePhoneNumber } from '../platform/http/phone-number.js';
+import { AccountNotFound, AccountNotReady, notHere, SessionChanging } from './account-errors.js';
 import { Account, type AccountStatus, drivenStatuses } from './account.entity.js';
 import type {
   ConnectAccountDto,
@@ -20,22 +21,6 @@ import { WorkspacesService } from '../workspaces/workspaces.service.js';
 import { AssignmentsService } from './assignments.service.js';
 import { PacingService } from './pacing.service.js';
 import { SandboxClient } from './sandbox-client.js';
-
-export class AccountNotFound extends Problem {
-  constructor(id: string) {
-    super(404, 'account.not_found', `This workspace has no account ${id}.`);
-  }
-}
-
-export class AccountNotReady extends Problem {
-  constructor(account: Account) {
-    super(
-      409,
-      'account.not_ready',
-      `The account is ${account.status}, not ready. Connect it first: POST /accounts/${account.id}/connect.`,
-    );
-  }
-}
 
 export class NoQr extends Problem {
   constructor(account: Account) {
@@ -66,6 +51,9 @@ export class NotASandboxAccount extends Problem {
     );
   }
 }
+
+/** How long an instance may take to answer: longer than a page. */
+const sessionMs = 30_000;
 
 /** States in which a session runs or is being started: connecting again changes nothing. */
 const connectingOrConnected = new Set<AccountStatus>([...drivenStatuses, 'reconnecting']);
@@ -150,7 +138,7 @@ export class AccountsService {
    */
   async delete(workspaceId: string, id: string): Promise<void> {
     const account = await this.get(workspaceId, id);
-    if (account.status === 'ready') await this.callInstance(account, 'POST', 'logout');
+    if (account.status === 'ready') await this.askSession(workspaceId, id, 'logout');
     await this.accounts.delete({ id, workspaceId });
     if (account.instanceId) await this.database.query(`select notify_instance($1)`, [account.instanceId]);
   }
@@ -211,7 +199,7 @@ export class AccountsService {
     });
   }
 
-  /** Closes the browser of an account and starts it again. @throws AccountNotFound, AccountNotReady, InstanceUnreachable */
+  /** Closes the browser of an account and starts it again. @throws AccountNotFound, AccountNotReady, SessionChanging, InstanceUnreachable */
   async restart(workspaceId: string, id: string): Promise<Account> {
     const account = await this.get(workspaceId, id);
     if (account.desiredState !== 'connected') throw new AccountNotReady(account);
@@ -220,18 +208,16 @@ export class AccountsService {
         method: account.linkMethod,
         phoneNumber: account.linkPhoneNumber ?? undefined,
       });
-    await this.callInstance(account, 'POST', 'restart');
+    await this.atInstance(account, (url, path) => this.instanceClient.call(url, 'POST', `${path}/restart`));
     return this.get(workspaceId, id);
   }
 
   /**
    * Unlinks the account at WhatsApp. Its credentials are deleted once WhatsApp has confirmed.
-   * @throws AccountNotFound, AccountNotReady, InstanceUnreachable
+   * @throws AccountNotFound, AccountNotReady, SessionChanging, InstanceUnreachable
    */
   async logout(workspaceId: string, id: string): Promise<Account> {
-    const account = await this.get(workspaceId, id);
-    if (account.status !== 'ready') throw new AccountNotReady(account);
-    await this.callInstance(account, 'POST', 'logout');
+    await this.askSession(workspaceId, id, 'logout');
     return this.get(workspaceId, id);
   }
 
@@ -279,28 +265,52 @@ export class AccountsService {
     return { phone: scanner };
   }
 
-  /** A PNG of what the account's browser shows. @throws AccountNotFound, AccountNotReady, InstanceUnreachable */
+  /**
+   * A PNG of what the account's browser shows.
+   * @throws AccountNotFound, AccountNotReady, SessionChanging, InstanceUnreachable
+   */
   async screenshot(workspaceId: string, id: string): Promise<Buffer> {
     const account = await this.get(workspaceId, id);
-    if (!account.instanceId || !connectingOrConnected.has(account.status)) throw new AccountNotReady(account);
-    const { url } = await this.instances.get(account.instanceId);
-    return this.instanceClient.download(url, `/internal/accounts/${id}/screenshot`);
+    if (!connectingOrConnected.has(account.status)) throw new AccountNotReady(account);
+    return this.atInstance(account, (url, path) => this.instanceClient.download(url, `${path}/screenshot`));
   }
 
-  private async callInstance<Answer>(
+  /**
+   * Asks the session of an account, which has to be ready, through the instance that drives it.
+   * @param what the path of the call, below the account's
+   * @param body what goes with it, beside the epoch at which the instance has to own the account
+   * @param timeoutMs longer than the instance takes, so that it is the one to say what came of it
+   * @throws AccountNotFound, AccountNotReady and SessionChanging when nothing was done, InstanceUnreachable and InstanceRefused
+   * as well, InstanceAnswerLost when nobody can tell, and what the instance throws
+   */
+  async askSession<Answer>(
+    workspaceId: string,
+    id: string,
+    what: string,
+    body: object = {},
+    timeoutMs = sessionMs,
+  ): Promise<Answer> {
+    const account = await this.get(workspaceId, id);
+    if (account.status !== 'ready') throw new AccountNotReady(account);
+    const asked = { ...body, epoch: account.epoch };
+    return this.atInstance(account, (url, path) =>
+      this.instanceClient.call<Answer>(url, 'POST', `${path}/${what}`, asked, timeoutMs),
+    );
+  }
+
+  /** @param call is given the address of the instance that drives the account, and the path of the account there */
+  private async atInstance<Answer>(
     account: Account,
-    method: 'GET' | 'POST',
-    action: string,
+    call: (url: string, path: string) => Promise<Answer>,
   ): Promise<Answer> {
     if (!account.instanceId) throw new AccountNotReady(account);
     const { url } = await this.instances.get(account.instanceId);
-    return this.instanceClient.call<Answer>(
-      url,
-      method,
-      `/internal/accounts/${account.id}/${action}`,
-      undefined,
-      30_000,
-    );
+    try {
+      return await call(url, `/internal/accounts/${account.id}`);
+    } catch (error) {
+      if (error instanceof Problem && notHere.has(error.code)) throw new SessionChanging();
+      throw error;
+    }
   }
 }
 

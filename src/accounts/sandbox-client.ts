@@ -64,7 +64,8 @@ export class SandboxClient {
     });
     const answer = (await response.body.json().catch(() => ({}))) as { detail?: string; message?: string };
     if (response.statusCode >= 400) {
-      const status = response.statusCode >= 500 ? 502 : 409;
+      // It does not know the keys of this API: nothing that the caller could change.
+      const status = response.statusCode >= 500 || response.statusCode === 401 ? 502 : 409;
       throw new SandboxRefused(status, answer.detail ?? answer.message ?? 'The sandbox refused this.');
     }
     return answer as Answer;

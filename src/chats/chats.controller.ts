@@ -30,13 +30,12 @@ import {
   CannotPin,
   ChatNotFound,
   ContactNotFound,
-  GroupNotFound,
   NoPicture,
   NumberInvalid,
+  ofPages,
   PictureTooLarge,
   TooManyNumberChecks,
 } from './page-errors.js';
-import { ofPages } from './page-failures.js';
 import { sendPicture } from './pictures.js';
 
 /** Chats and people, read from the WhatsApp of an account at this moment: the account has to be ready. */
@@ -137,16 +136,9 @@ export class ChatsController {
     return this.chats.contacts(workspaceId, id, query);
   }
 
-  /** The profile picture of a person. */
+  /** The profile picture of a person. Of somebody whom the account does not know, this counts as asking for the number. */
   @Allow('viewer')
-  @Fails(
-    ...ofPages,
-    ContactNotFound,
-    GroupNotFound,
-    new NoPicture(false),
-    new NoPicture(true),
-    PictureTooLarge,
-  )
+  @Fails(...ofPages, ContactNotFound, new NoPicture(false), PictureTooLarge, TooManyNumberChecks)
   @Get('contacts/:contactId/picture')
   @ApiProduces('image/jpeg', 'image/png', 'image/webp')
   @ApiOkResponse({ schema: { type: 'string', format: 'binary' } })

@@ -1,13 +1,13 @@
 import { Body, Controller, HttpCode, Param, ParseUUIDPipe, Post, UseGuards } from '@nestjs/common';
 import { InternalGuard } from '../platform/http/internal.guard.js';
 import type { PageCall } from './page-calls.js';
-import { PageReader } from './page-reader.service.js';
+import { PageActor } from './page-actor.service.js';
 
 /** What the API asks of the page of an account. */
 @UseGuards(InternalGuard)
 @Controller('internal/accounts/:id')
 export class InternalChatsController {
-  constructor(private readonly pages: PageReader) {}
+  constructor(private readonly pages: PageActor) {}
 
   @Post('page')
   @HttpCode(200)

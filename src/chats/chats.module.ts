@@ -1,12 +1,11 @@
 import { Module } from '@nestjs/common';
 import { AccountsModule } from '../accounts/accounts.module.js';
-import { InstancesModule } from '../instances/instances.module.js';
 import { AccountPage } from './account-page.service.js';
 import { ChatsService } from './chats.service.js';
 import { GroupsService } from './groups.service.js';
 
 @Module({
-  imports: [AccountsModule, InstancesModule],
+  imports: [AccountsModule],
   providers: [AccountPage, ChatsService, GroupsService],
   exports: [ChatsService, GroupsService],
 })

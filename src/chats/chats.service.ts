@@ -5,7 +5,7 @@ import { DataSource } from 'typeorm';
 import { AccountsService } from '../accounts/accounts.service.js';
 import { parsePhoneNumber } from '../platform/http/phone-number.js';
 import type { Page } from '../platform/http/pagination.js';
-import { AccountPage } from './account-page.service.js';
+import { AccountPage, pageAfter } from './account-page.service.js';
 import type {
   ChatResponse,
   ContactResponse,
@@ -47,7 +47,7 @@ export class ChatsService {
     accountId: string,
     { limit, cursor }: PageListQuery,
   ): Promise<Page<ChatResponse>> {
-    return this.page.list(workspaceId, accountId, 'chats', { limit, ...(cursor ? { cursor } : {}) });
+    return pageAfter(cursor, (after) => this.page.call(workspaceId, accountId, 'chats', { limit, after }));
   }
 
   /** In the order of their ids. */
@@ -56,7 +56,7 @@ export class ChatsService {
     accountId: string,
     { limit, cursor }: PageListQuery,
   ): Promise<Page<ContactResponse>> {
-    return this.page.list(workspaceId, accountId, 'contacts', { limit, ...(cursor ? { cursor } : {}) });
+    return pageAfter(cursor, (after) => this.page.call(workspaceId, accountId, 'contacts', { limit, after }));
   }
 
   /** A chat's messages, the newest first, with the ids of those that are messages of ours. @throws ChatNotFound */
@@ -66,11 +66,9 @@ export class ChatsService {
     chatId: string,
     { limit, cursor }: PageListQuery,
   ): Promise<Page<HistoryMessage>> {
-    const { items, nextCursor } = await this.page.list(workspaceId, accountId, 'history', {
-      chatId,
-      limit,
-      ...(cursor ? { cursor } : {}),
-    });
+    const { items, nextCursor } = await pageAfter(cursor, (after) =>
+      this.page.call(workspaceId, accountId, 'history', { chatId, limit, after }),
+    );
     const rows: { id: string; whatsapp_id: string }[] = await this.database.query(
       `select id, whatsapp_id from messages where workspace_id = $1 and account_id = $2 and whatsapp_id = any($3)`,
       [workspaceId, accountId, items.map(({ whatsappId }) => whatsappId)],

@@ -1,6 +1,8 @@
 import { Injectable } from '@nestjs/common';
-import type { PageChats } from '../whatsapp/page-chats.js';
-import type { PageGroup, PagePerson } from '../whatsapp/page-reads.js';
+import { personOf } from '../messages/incoming.js';
+import { type PageChats, Refused } from '../whatsapp/page-chats.js';
+import type { PagePerson } from '../whatsapp/page-functions.js';
+import type { AddedMember, PageGroup } from '../whatsapp/page-groups.js';
 import type {
   GroupResponse,
   InviteResponse,
@@ -10,7 +12,7 @@ import type {
 } from './groups.dto.js';
 import type { Participant, ParticipantChange } from './page-calls.js';
 import { GroupNotFound, GroupRefused, InviteInvalid, NotGroupAdmin, NotInGroup } from './page-errors.js';
-import { iso, personOf } from './persons.js';
+import { iso } from './persons.js';
 
 /** WhatsApp's codes of adding somebody. */
 const addStatuses: Record<number, ParticipantStatus> = {
@@ -23,28 +25,30 @@ const addStatuses: Record<number, ParticipantStatus> = {
   419: 'group_full',
 };
 
+/** WhatsApp's codes for an invite that leads nowhere. */
+const voidInvite = new Set([401, 403, 404, 406, 410]);
+
 /** Reads and administers groups through the page of an account. Rights are looked at in the page before it is asked to act. */
 @Injectable()
 export class GroupActor {
   /** @throws GroupNotFound */
-  async read(chats: PageChats, groupId: string): Promise<GroupResponse> {
-    return toGroupResponse(await this.find(chats, groupId, true));
+  async read(chats: PageChats, groupId: string, withInvite: boolean): Promise<GroupResponse> {
+    return toGroupResponse(await this.find(chats, groupId, withInvite));
   }
 
-  /** @throws GroupRefused */
+  /** @throws GroupRefused when there is no new group; whatever else is thrown, there may be one */
   async create(
     chats: PageChats,
     subject: string,
     participants: Participant[],
   ): Promise<{ group: GroupResponse; results: ParticipantResult[] }> {
     const persons = await this.personsOf(chats, participants);
-    const ids = persons.map(({ numberId }) => numberId).filter((id) => id !== null);
-    const created = await chats.createGroup(subject, ids);
-    if (!created) throw new GroupRefused('make the group');
-    const codes = new Map(created.members.map(({ id, code }) => [id, code]));
-    const group = await this.find(chats, created.groupId, true);
+    const created = await chats.createGroup(subject, numbersOf(persons));
+    if (created instanceof Refused) throw new GroupRefused('make the group', created.status);
+    const group = await chats.newGroup(created.groupId);
     // WhatsApp has told more of them by now.
     const known = await this.personsOf(chats, participants);
+    const codes = codesOf(created.members);
     return { group: toGroupResponse(group), results: known.map((person) => added(person, codes)) };
   }
 
@@ -56,7 +60,7 @@ export class GroupActor {
     const changesSettings = Object.values(settings).some((value) => value !== undefined);
     if (!isAdmin && (changesSettings || (changesInfo && infoAdminsOnly))) throw new NotGroupAdmin();
     if (!(await chats.changeGroup(groupId, changes))) throw new GroupRefused('change the group');
-    return this.read(chats, groupId);
+    return this.read(chats, groupId, true);
   }
 
   /** @throws GroupNotFound, NotInGroup, NotGroupAdmin, GroupRefused */
@@ -70,18 +74,17 @@ export class GroupActor {
     if (!before.isAdmin) throw new NotGroupAdmin();
     const persons = await this.personsOf(chats, participants);
     if (change === 'add') {
-      const outside = persons.filter((person) => !memberOf(before, person));
-      const ids = outside.map(({ numberId }) => numberId).filter((id) => id !== null);
+      const ids = numbersOf(persons.filter((person) => !memberOf(before, person)));
       const members = ids.length === 0 ? [] : await chats.addMembers(groupId, ids);
       if (!members) throw new NotGroupAdmin();
-      const codes = new Map(members.map(({ id, code }) => [id, code]));
+      const codes = codesOf(members);
       const known = await this.personsOf(chats, participants);
       return known.map((person) =>
         memberOf(before, person) ? resultOf(person, 'already_member') : added(person, codes),
       );
     }
     const inside = persons.filter((person) => memberOf(before, person));
-    const ids = inside.map(({ id }) => id);
+    const ids = [...new Set(inside.map((person) => memberOf(before, person)!.chatId))];
     if (ids.length > 0 && !(await chats.changeMembers(groupId, change, ids)))
       throw new GroupRefused(`${change} the participants`);
     const after = await this.find(chats, groupId);
@@ -98,15 +101,16 @@ export class GroupActor {
     const group = await this.member(chats, groupId, !reset);
     if (!group.isAdmin) throw new NotGroupAdmin();
     const code = reset ? await chats.resetInvite(groupId) : group.inviteCode;
-    if (code === null) throw new GroupRefused('give an invite');
+    if (code === null || code instanceof Refused) throw new GroupRefused('give an invite', code?.status);
     return { code, link: `https://chat.whatsapp.com/${code}` };
   }
 
-  /** @throws InviteInvalid */
+  /** @throws InviteInvalid, GroupRefused */
   async join(chats: PageChats, code: string): Promise<GroupResponse> {
-    const groupId = await chats.join(code);
-    if (groupId === null) throw new InviteInvalid();
-    return this.read(chats, groupId);
+    const joined = await chats.join(code);
+    if (!(joined instanceof Refused)) return toGroupResponse(await chats.newGroup(joined));
+    if (voidInvite.has(joined.status)) throw new InviteInvalid();
+    throw new GroupRefused('let the account into the group', joined.status);
   }
 
   /** @throws GroupNotFound, NotInGroup, GroupRefused */
@@ -131,7 +135,7 @@ export class GroupActor {
     const known = await chats.aliases(participants.map(({ chatId }) => chatId));
     return participants.map(({ given }, i) => {
       const person = known[i]!;
-      const ids = [person.id, person.alias];
+      const ids = [person.chatId, person.alias];
       return { ...person, given, numberId: ids.find((id) => id?.endsWith('@c.us')) ?? null };
     });
   }
@@ -145,15 +149,29 @@ interface KnownParticipant extends PagePerson {
 
 function memberOf(
   group: PageGroup,
-  { id, alias }: PagePerson,
+  { chatId, alias }: PagePerson,
 ): PageGroup['participants'][number] | undefined {
   return group.participants.find(
-    (other) => other.id === id || other.id === alias || (other.alias !== null && other.alias === id),
+    (other) =>
+      other.chatId === chatId ||
+      other.chatId === alias ||
+      (other.alias !== null && (other.alias === chatId || other.alias === alias)),
   );
 }
 
+/** Each number once: a person may have been named by number and by LID. */
+function numbersOf(persons: KnownParticipant[]): string[] {
+  return [...new Set(persons.map(({ numberId }) => numberId).filter((id) => id !== null))];
+}
+
+function codesOf(members: AddedMember[]): Map<string, number> {
+  return new Map(members.map(({ id, code }) => [id, code]));
+}
+
 function added(person: KnownParticipant, codes: Map<string, number>): ParticipantResult {
-  const code = person.numberId === null ? 404 : codes.get(person.numberId);
+  // Somebody whose number is hidden cannot be added by anybody, and can follow an invite.
+  if (person.numberId === null) return resultOf(person, 'needs_invite');
+  const code = codes.get(person.numberId);
   return resultOf(person, (code !== undefined && addStatuses[code]) || 'failed');
 }
 
@@ -166,8 +184,8 @@ function toGroupResponse({ creation, owner, participants, ...group }: PageGroup)
     ...group,
     owner: owner && personOf(owner),
     createdAt: creation === null ? null : iso(creation),
-    participants: participants.map(({ id, alias, isAdmin, isSuperAdmin }) => ({
-      ...personOf({ id, alias }),
+    participants: participants.map(({ isAdmin, isSuperAdmin, ...person }) => ({
+      ...personOf(person),
       isAdmin,
       isSuperAdmin,
     })),

@@ -2,7 +2,8 @@ import { Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
 import type { PageGroupNotice } from '../whatsapp/page-functions.js';
-import { iso, personOf } from './persons.js';
+import { clean, personOf } from '../messages/incoming.js';
+import { iso } from './persons.js';
 
 /** WhatsApp's words for what happens to participants, and ours. */
 const participantChanges: Record<string, string> = {
@@ -23,15 +24,22 @@ const groupChanges: Record<string, string> = {
   member_add_mode: 'addAdminsOnly',
 };
 
+/** Longer than any id of WhatsApp's, and short enough for an index. */
+const longestId = 200;
+
 /** Writes what was done to groups into the log of events. */
 @Injectable()
 export class GroupNotices {
   constructor(@InjectDataSource() private readonly database: DataSource) {}
 
-  /** `group.participants` and `group.updated`; a notice that is told again changes nothing. */
+  /**
+   * `group.participants` and `group.updated`; a notice that is told again changes nothing, as long as the log has its event.
+   * One without a time or a usable id is left out: nobody could say whether it was told.
+   */
   async write(accountId: string, notices: PageGroupNotice[]): Promise<void> {
-    if (notices.length === 0) return;
-    const events = notices.map((notice) => {
+    const told = notices.filter(isTellable);
+    if (told.length === 0) return;
+    const events = told.map((notice) => {
       const participants = participantChanges[notice.change];
       const data = {
         accountId,
@@ -40,7 +48,7 @@ export class GroupNotices {
         change: participants ?? groupChanges[notice.change] ?? notice.change,
         by: notice.by && personOf(notice.by),
         participants: notice.whom.map(personOf),
-        value: participants ? null : notice.text.replaceAll('\u0000', '').toWellFormed(),
+        value: participants ? null : notice.text,
         at: iso(notice.timestamp),
       };
       return { type: participants ? 'group.participants' : 'group.updated', data };
@@ -48,10 +56,18 @@ export class GroupNotices {
     await this.database.query(
       `insert into events (workspace_id, account_id, type, data)
        select a.workspace_id, a.id, told.type, told.data
-       from accounts a, jsonb_to_recordset($2::jsonb) as told (type text, data jsonb)
-       where a.id = $1
-       on conflict (account_id, (data ->> 'noticeId')) where type like 'group.%' do nothing`,
-      [accountId, JSON.stringify(events)],
+       from accounts a, rows from (jsonb_to_recordset($2::jsonb) as (type text, data jsonb)) with ordinality
+         as told (type, data, place)
+       where a.id = $1 order by told.place
+       on conflict (account_id, (data ->> 'groupId'), (data ->> 'noticeId')) where type like 'group.%' do nothing`,
+      [accountId, JSON.stringify(clean(events))],
     );
   }
+}
+
+/** What PostgreSQL cannot take must not keep the others of its batch out. */
+function isTellable(notice: PageGroupNotice): notice is PageGroupNotice & { timestamp: number } {
+  const { noticeId, chatId, timestamp } = notice;
+  const hasTime = timestamp !== null && !Number.isNaN(new Date(timestamp * 1000).getTime());
+  return hasTime && [noticeId, chatId].every((id) => id.length > 0 && id.length <= longestId);
 }

@@ -32,16 +32,15 @@ import {
 } from './groups.dto.js';
 import { GroupsService } from './groups.service.js';
 import {
-  ContactNotFound,
   GroupNotFound,
   GroupRefused,
   InviteInvalid,
   NoPicture,
   NotGroupAdmin,
   NotInGroup,
+  ofPages,
   PictureTooLarge,
 } from './page-errors.js';
-import { ofPages } from './page-failures.js';
 import { sendPicture } from './pictures.js';
 
 const ofChanges = [
@@ -87,7 +86,7 @@ export class GroupsController {
 
   /** Joins a group by an invite; the account may be in it already. */
   @Allow('owner')
-  @Fails(...ofPages, InviteInvalid, GroupNotFound)
+  @Fails(...ofPages, InviteInvalid, new GroupRefused('let the account into the group'))
   @Post('join')
   @HttpCode(200)
   async join(
@@ -108,8 +107,7 @@ export class GroupsController {
     @Param('groupId', GroupIdPipe) groupId: string,
     @MayLink() isOwner: boolean,
   ): Promise<GroupResponse> {
-    const group = await this.groups.get(workspaceId, id, groupId);
-    return isOwner ? group : { ...group, inviteCode: null };
+    return this.groups.get(workspaceId, id, groupId, isOwner);
   }
 
   /** Changes subject, description and settings; what is left out stays. */
@@ -221,7 +219,7 @@ export class GroupsController {
 
   /** The picture of a group. */
   @Allow('viewer')
-  @Fails(...ofPages, ContactNotFound, GroupNotFound, new NoPicture(true), PictureTooLarge)
+  @Fails(...ofPages, GroupNotFound, new NoPicture(true), PictureTooLarge)
   @Get(':groupId/picture')
   @ApiProduces('image/jpeg', 'image/png', 'image/webp')
   @ApiOkResponse({ schema: { type: 'string', format: 'binary' } })

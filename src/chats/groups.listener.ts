@@ -1,7 +1,8 @@
 import { Inject, Injectable, type BeforeApplicationShutdown, type OnModuleInit } from '@nestjs/common';
-import { setTimeout as delay } from 'node:timers/promises';
 import type { Account } from '../accounts/account.entity.js';
 import { AccountSessions } from '../accounts/account-sessions.service.js';
+import { WriteBehind } from '../accounts/write-behind.js';
+import { keptDays } from '../events/events.service.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import type { PageGroupNotice } from '../whatsapp/page-functions.js';
@@ -10,61 +11,83 @@ import { GroupNotices } from './group-notices.service.js';
 /** How many notices are looked up again when a session becomes ready. */
 const catchUpLimit = 500;
 /** A phone's clock and ours may differ by this much. */
-const clockSkewSeconds = 60;
-const retryMs = 500;
-/** What the database did not take by then is looked up in the page when the session is ready the next time. */
-const attempts = 20;
+const clockSkewMs = 60_000;
+/** Of what is older the log has forgotten whether it was told: a day less than it keeps, for clocks that differ. */
+const toldForMs = (keptDays - 1) * 24 * 3_600_000;
 
 /** Writes down what is done to the groups of this instance's accounts. */
 @Injectable()
 export class GroupsListener implements OnModuleInit, BeforeApplicationShutdown {
-  private writing: Promise<void> = Promise.resolve();
+  private notices: { accountId: string; notice: PageGroupNotice }[] = [];
+  /** Accounts whose page is being read: what they tell meanwhile waits, since what is read comes before it. */
+  private readonly reading = new Map<string, Promise<void>>();
+  private readonly behind: WriteBehind;
   private stopping = false;
 
   constructor(
     private readonly sessions: AccountSessions,
-    private readonly notices: GroupNotices,
-    @Inject(LOGGER) private readonly logger: Logger,
-  ) {}
+    private readonly written: GroupNotices,
+    @Inject(LOGGER) logger: Logger,
+  ) {
+    this.behind = new WriteBehind(
+      () => this.write(),
+      () => ({ notices: this.notices.filter(({ accountId }) => this.mayWrite(accountId)).length }),
+      logger,
+    );
+  }
 
   onModuleInit(): void {
-    this.sessions.on('group', (account, notice) => this.enqueue(account, [notice]));
-    this.sessions.on('ready', (account) => void this.catchUp(account));
+    this.sessions.on('group', ({ id: accountId }, notice) => {
+      this.notices.push({ accountId, notice });
+      this.behind.schedule();
+    });
+    this.sessions.on('ready', (account) => {
+      const reading = this.behind
+        .catchUp(account.id, () => this.catchUp(account))
+        .finally(() => {
+          if (this.reading.get(account.id) === reading) this.reading.delete(account.id);
+          this.behind.schedule();
+        });
+      this.reading.set(account.id, reading);
+    });
   }
 
   async beforeApplicationShutdown(): Promise<void> {
     this.stopping = true;
-    await this.writing;
+    await this.behind.stop();
   }
 
-  /** Reads what the page learned before anybody listened. */
+  /** Reads what the page learned before anybody listened. What was told already changes nothing. */
   private async catchUp(account: Account): Promise<void> {
-    const since = account.linkedAt ?? account.lastConnectedAt;
-    if (since === null) return;
-    try {
-      const session = this.sessions.readyDriver(account.id).current;
-      const from = Math.floor(since.getTime() / 1000) - clockSkewSeconds;
-      this.enqueue(account, await session.messages.recentNotices(from, catchUpLimit));
-    } catch (error) {
-      this.logger.warn({ err: error, accountId: account.id }, 'what happened to groups could not be read');
-    }
+    const linkedAt = account.linkedAt ?? account.lastConnectedAt;
+    if (linkedAt === null) return;
+    const since = Math.max(linkedAt.getTime() - clockSkewMs, Date.now() - toldForMs);
+    const { messages } = this.sessions.readyDriver(account.id).current;
+    const read = await messages.recentNotices(Math.floor(since / 1000), catchUpLimit);
+    this.notices = [...read.map((notice) => ({ accountId: account.id, notice })), ...this.notices];
   }
 
-  /** One after the other, so that the log has them in their order. */
-  private enqueue(account: Account, notices: PageGroupNotice[]): void {
-    this.writing = this.writing.then(() => this.write(account, notices));
+  private mayWrite(accountId: string): boolean {
+    return this.stopping || !this.reading.has(accountId);
   }
 
-  private async write(account: Account, notices: PageGroupNotice[]): Promise<void> {
-    for (let attempt = 1; ; attempt += 1) {
+  /** Writes each account's in their order; one account's that could not be written keep nobody else's out. */
+  private async write(): Promise<void> {
+    const failures: unknown[] = [];
+    for (const id of new Set(this.notices.map(({ accountId }) => accountId))) {
+      if (!this.mayWrite(id)) continue;
+      const own = this.notices.filter(({ accountId }) => accountId === id);
+      this.notices = this.notices.filter(({ accountId }) => accountId !== id);
       try {
-        await this.notices.write(account.id, notices);
-        return;
+        await this.written.write(
+          id,
+          own.map(({ notice }) => notice),
+        );
       } catch (error) {
-        this.logger.warn({ err: error, accountId: account.id, attempt }, 'group events are not written yet');
-        if (this.stopping || attempt >= attempts) return;
-        await delay(retryMs);
+        this.notices = [...own, ...this.notices];
+        failures.push(error);
       }
     }
+    if (failures.length > 0) throw failures[0];
   }
 }

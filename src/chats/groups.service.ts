@@ -1,7 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { parseRecipient } from '../messages/recipient.js';
 import type { Page } from '../platform/http/pagination.js';
-import { AccountPage } from './account-page.service.js';
+import { AccountPage, pageAfter } from './account-page.service.js';
 import type { PageListQuery } from './chats.dto.js';
 import type {
   CreatedGroupResponse,
@@ -25,12 +25,12 @@ export class GroupsService {
     accountId: string,
     { limit, cursor }: PageListQuery,
   ): Promise<Page<GroupSummary>> {
-    return this.page.list(workspaceId, accountId, 'groups', { limit, ...(cursor ? { cursor } : {}) });
+    return pageAfter(cursor, (after) => this.page.call(workspaceId, accountId, 'groups', { limit, after }));
   }
 
-  /** @throws GroupNotFound */
-  get(workspaceId: string, accountId: string, groupId: string): Promise<GroupResponse> {
-    return this.page.call(workspaceId, accountId, 'group', { groupId });
+  /** @param withInvite whether the invite is asked for, which only owners may see @throws GroupNotFound */
+  get(workspaceId: string, accountId: string, groupId: string, withInvite: boolean): Promise<GroupResponse> {
+    return this.page.call(workspaceId, accountId, 'group', { groupId, withInvite });
   }
 
   /** Makes a group; who could not be added is told with the answer. @throws GroupRefused */
@@ -51,8 +51,9 @@ export class GroupsService {
     workspaceId: string,
     accountId: string,
     groupId: string,
-    changes: UpdateGroupDto,
+    { subject, ...rest }: UpdateGroupDto,
   ): Promise<GroupResponse> {
+    const changes = subject === undefined ? rest : { subject: subject.trim(), ...rest };
     return this.page.call(workspaceId, accountId, 'updateGroup', { groupId, changes });
   }
 
@@ -73,7 +74,7 @@ export class GroupsService {
     return this.page.call(workspaceId, accountId, 'invite', { groupId, reset });
   }
 
-  /** @param code the code of an invite, or its link @throws InviteInvalid */
+  /** @param code the code of an invite, or its link @throws InviteInvalid, GroupRefused */
   join(workspaceId: string, accountId: string, code: string): Promise<GroupResponse> {
     return this.page.call(workspaceId, accountId, 'join', { code: code.split('/').at(-1)! });
   }

@@ -33,11 +33,11 @@ export class NumberChecks {
   }
 
   remember(accountId: string, answer: NumberResponse): void {
-    this.answers.set(`${accountId} ${answer.phone}`, { answer, until: this.now() + rememberedMs });
-    if (this.answers.size <= rememberedAtMost) return;
-    for (const oldest of this.answers.keys()) {
-      this.answers.delete(oldest);
-      break;
-    }
+    const key = `${accountId} ${answer.phone}`;
+    // The oldest stands first, so that it is the one to go.
+    this.answers.delete(key);
+    this.answers.set(key, { answer, until: this.now() + rememberedMs });
+    const [oldest] = this.answers.keys();
+    if (this.answers.size > rememberedAtMost) this.answers.delete(oldest!);
   }
 }

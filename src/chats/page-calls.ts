@@ -14,6 +14,9 @@ import type {
   UpdateGroupDto,
 } from './groups.dto.js';
 
+/** How long the instance has for one call, all its steps together: enough to add twenty people to a group. */
+export const pageCallMs = 60_000;
+
 /** Where a page of a list goes on; `t` is in seconds, of lists that go by time. */
 export interface ListCursor {
   t: number;
@@ -45,7 +48,7 @@ export interface PageCalls {
   showState: { ask: { chatId: string } & ShowStateDto; answer: void };
   updateChat: { ask: { chatId: string; changes: UpdateChatDto }; answer: void };
   groups: { ask: List; answer: Listed<GroupSummary> };
-  group: { ask: { groupId: string }; answer: GroupResponse };
+  group: { ask: { groupId: string; withInvite: boolean }; answer: GroupResponse };
   createGroup: {
     ask: { subject: string; participants: Participant[] };
     answer: { group: GroupResponse; results: ParticipantResult[] };

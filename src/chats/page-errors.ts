@@ -1,3 +1,4 @@
+import { ofSessions } from '../accounts/account-errors.js';
 import { Problem } from '../platform/errors/problem.js';
 
 export class ChatNotFound extends Problem {
@@ -58,9 +59,20 @@ export class NotGroupAdmin extends Problem {
 }
 
 export class GroupRefused extends Problem {
-  constructor(what: string) {
-    super(409, 'group.refused', `WhatsApp refused to ${what}.`);
+  /** @param status WhatsApp's own, where it gives one */
+  constructor(what: string, status = 0) {
+    super(
+      409,
+      'group.refused',
+      `WhatsApp refused to ${what}${reasonOf(status)}. Try later, or on the phone.`,
+    );
   }
+}
+
+function reasonOf(status: number): string {
+  if (status === 419) return ': the group is full';
+  if (status === 429) return ': this account asks too much of it';
+  return status === 0 ? '' : ` (status ${status})`;
 }
 
 export class InviteInvalid extends Problem {
@@ -73,13 +85,16 @@ export class InviteInvalid extends Problem {
   }
 }
 
+/** The page gave no answer, or none that says what came of it: of a change nobody can tell whether it was made. */
 export class PageSilent extends Problem {
-  constructor(reason: string) {
+  constructor(cause: unknown) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
     super(
       504,
       'whatsapp.no_answer',
       `WhatsApp Web did not answer (${reason}). A read may be repeated; of a change, look whether it was made first.`,
     );
+    this.cause = cause;
   }
 }
 
@@ -104,3 +119,6 @@ export class NumberInvalid extends Problem {
     );
   }
 }
+
+/** What may happen when the page of an account is asked. */
+export const ofPages = [...ofSessions, PageSilent];

@@ -14,6 +14,9 @@ export interface PublicEvent {
   data: unknown;
 }
 
+/** How long the log remembers. What may happen again after that would be told again. */
+export const keptDays = 30;
+
 /** Events that hold the code by which an account is linked: whoever sees one can take the account. */
 export const linkingEvents = ['account.qr', 'account.pairing_code'];
 
@@ -68,13 +71,13 @@ export class EventsService {
     return rows.map(toEvent);
   }
 
-  /** Forgets events after thirty days, in short transactions: readers of the log stop at the oldest one that runs. */
+  /** Forgets events after {@link keptDays}, in short transactions: readers of the log stop at the oldest one that runs. */
   async prune(): Promise<void> {
     let deleted: number;
     do {
       [, deleted] = await this.database.query(
         `with oldest as (select id from events order by id limit ${prunedAtOnce})
-         delete from events using oldest where events.id = oldest.id and events.created_at < now() - interval '30 days'`,
+         delete from events using oldest where events.id = oldest.id and events.created_at < now() - interval '${keptDays} days'`,
       );
     } while (deleted === prunedAtOnce);
   }

@@ -98,7 +98,7 @@ export function storable(text: string): string {
 }
 
 /** The same of every text in something. */
-function clean<Value>(value: Value): Value {
+export function clean<Value>(value: Value): Value {
   return JSON.parse(JSON.stringify(value), (_key, inner: unknown) =>
     typeof inner === 'string' ? storable(inner) : inner,
   ) as Value;

@@ -1,9 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
-import { AccountNotReady, AccountsService } from '../accounts/accounts.service.js';
-import { InstanceClient } from '../instances/instance-client.js';
-import { InstancesService } from '../instances/instances.service.js';
+import { AccountsService } from '../accounts/accounts.service.js';
 import { Problem } from '../platform/errors/problem.js';
 import type { Message } from './message.entity.js';
 import { type MessageTarget, targetOf } from './message-rows.js';
@@ -55,23 +53,8 @@ export class ActionNotAllowed extends Problem {
   }
 }
 
-/** The row says that the account is ready, and its instance that the session is not, or is elsewhere by now. */
-export class SessionChanging extends Problem {
-  constructor() {
-    super(
-      409,
-      'account.not_ready',
-      'The session of the account is being started or moved at this moment. Try again when the account is ready.',
-    );
-  }
-}
-
-/** How long an instance may take: longer than the page has, so that it is the one to say what came of it. */
-const instanceTimeoutMs = 30_000;
 /** Longer than a download and what is around it. */
 const downloadTimeoutMs = 170_000;
-/** Answers of an instance that mean it did nothing. */
-const notHere = new Set(['account.session_not_ready', 'account.not_driven_here']);
 /** What has a text that WhatsApp lets be edited. */
 const editable = new Set(['text', 'image', 'video', 'document']);
 const once = (what: string) => `can be ${what} once it is sent`;
@@ -83,8 +66,6 @@ export class MessageActionsService {
     @InjectDataSource() private readonly database: DataSource,
     private readonly messages: MessagesService,
     private readonly accounts: AccountsService,
-    private readonly instances: InstancesService,
-    private readonly instanceClient: InstanceClient,
   ) {}
 
   /**
@@ -155,7 +136,8 @@ export class MessageActionsService {
     const message = await this.messages.get(workspaceId, id);
     if (message.direction !== 'incoming' || message.media === null) throw new MessageHasNoMedia();
     if (message.media.mediaId !== null) return message;
-    await this.ask<DownloadMedia>(message, 'media', { messageId: id }, downloadTimeoutMs);
+    const ask: Omit<DownloadMedia, 'epoch'> = { messageId: id };
+    await this.accounts.askSession(workspaceId, message.accountId, 'media', ask, downloadTimeoutMs);
     return this.messages.get(workspaceId, id);
   }
 
@@ -172,30 +154,8 @@ export class MessageActionsService {
 
   /** Lets the instance of the account do it, which writes what came of it. */
   private act(message: Message, action: MessageAction): Promise<void> {
-    return this.ask<ActOnMessage>(
-      message,
-      'actions',
-      { target: targetOf(message), action },
-      instanceTimeoutMs,
-    );
-  }
-
-  private async ask<Body extends { epoch: number }>(
-    message: Message,
-    what: string,
-    body: Omit<Body, 'epoch'>,
-    timeoutMs: number,
-  ): Promise<void> {
-    const account = await this.accounts.get(message.workspaceId, message.accountId);
-    if (account.status !== 'ready' || account.instanceId === null) throw new AccountNotReady(account);
-    const { url } = await this.instances.get(account.instanceId);
-    const path = `/internal/accounts/${account.id}/${what}`;
-    try {
-      await this.instanceClient.call(url, 'POST', path, { ...body, epoch: account.epoch }, timeoutMs);
-    } catch (error) {
-      if (error instanceof Problem && notHere.has(error.code)) throw new SessionChanging();
-      throw error;
-    }
+    const ask: Omit<ActOnMessage, 'epoch'> = { target: targetOf(message), action };
+    return this.accounts.askSession(message.workspaceId, message.accountId, 'actions', ask);
   }
 }
 

@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { AccountSessions } from '../accounts/account-sessions.service.js';
-import { SessionNotReady } from '../accounts/not-driven-here.js';
+import { SessionNotReady } from '../accounts/account-errors.js';
 import { Problem } from '../platform/errors/problem.js';
 import type { PageChange } from '../whatsapp/page-functions.js';
 import type { PageActionResult } from '../whatsapp/page-actions.js';

@@ -1,7 +1,7 @@
 import { Inject, Injectable, type OnApplicationBootstrap } from '@nestjs/common';
 import { SendMeter, StatsSampler } from '../instances/stats-sampler.js';
 import { AccountSessions } from '../accounts/account-sessions.service.js';
-import { SessionNotReady } from '../accounts/not-driven-here.js';
+import { SessionNotReady } from '../accounts/account-errors.js';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import { Problem } from '../platform/errors/problem.js';

@@ -14,9 +14,7 @@ import {
 } from '@nestjs/common';
 import { ApiAcceptedResponse, ApiHeader, ApiOkResponse } from '@nestjs/swagger';
 import type { Response } from 'express';
-import { AccountNotFound, AccountNotReady } from '../accounts/accounts.service.js';
-import { InstanceAnswerLost, InstanceUnreachable } from '../instances/instance-client.js';
-import { InstanceNotFound } from '../instances/instances.service.js';
+import { AccountNotFound, ofSessions } from '../accounts/account-errors.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
 import { ofFiles } from '../media/media-failures.js';
 import { MediaNotFound, MediaUnavailable } from '../media/media.service.js';
@@ -57,10 +55,7 @@ import { NoAccountReady } from './sending-account.js';
 const ofActions = [
   MessageNotFound,
   MessageAlreadySending,
-  AccountNotReady,
-  InstanceNotFound,
-  InstanceUnreachable,
-  InstanceAnswerLost,
+  ...ofSessions,
   new Problem(504, 'whatsapp.no_answer', 'WhatsApp Web did not say that it is done. Asking again is safe.'),
 ];
 

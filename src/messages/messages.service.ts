@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { DataSource, type EntityManager, LessThan, MoreThanOrEqual, Repository } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
-import { AccountNotFound } from '../accounts/accounts.service.js';
+import { AccountNotFound } from '../accounts/account-errors.js';
 import { isColdSql } from '../accounts/pacing-rows.js';
 import { prepared, type RunSql } from '../platform/database/prepared.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';

@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { type BeforeApplicationShutdown, Inject, Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
+import { notHere } from '../accounts/account-errors.js';
 import { type Manner, PacingReservations } from '../accounts/pacing-reservations.service.js';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
@@ -64,8 +65,6 @@ const backoffJitter = 0.2;
 /** When, and how often, a message of unknown outcome is sent again where that is the policy. */
 const resendAfterMs = 60_000;
 const mostResends = 5;
-/** Answers of a session that mean that it did nothing. */
-const notTried = new Set(['account.session_not_ready', 'account.not_driven_here']);
 /** Answers that no further try would change. */
 const permanent = new Set([
   'recipient.not_registered',
@@ -197,7 +196,7 @@ export class SendingService implements BeforeApplicationShutdown {
         { code: problem.code, detail: problem.message, attempt: claim.attempt },
         'not sent yet',
       );
-      if (notTried.has(problem.code)) await this.putBack(claim);
+      if (notHere.has(problem.code)) await this.putBack(claim);
       else if (policy.attempts > 0 && claim.attempt >= policy.attempts) await this.giveUp(claim, problem);
       else await this.keepForAnotherTry(claim, policy);
       return { kind: 'postponed' };

@@ -1,10 +1,9 @@
 import { Inject, Injectable, type BeforeApplicationShutdown, type OnModuleInit } from '@nestjs/common';
-import { setTimeout as delay } from 'node:timers/promises';
 import type { Account } from '../accounts/account.entity.js';
 import { AccountSessions } from '../accounts/account-sessions.service.js';
+import { WriteBehind } from '../accounts/write-behind.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
-import { Problem } from '../platform/errors/problem.js';
 import type { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
 import type { PageChange, PageMessage } from '../whatsapp/page-functions.js';
 import { addressesOf } from './incoming.js';
@@ -14,15 +13,10 @@ import { OutcomeFinder } from './outcome-finder.service.js';
 import { MessageSender } from './message-sender.service.js';
 import { type Ack, ReceivedService } from './received.service.js';
 
-/** How long acks and incoming messages are gathered before they are written together. */
-const gatherMs = 100;
 /** How much is looked up again when a session becomes ready. */
 const catchUpLimit = 500;
 /** A phone's clock and ours may differ by this much. */
 const clockSkewMs = 60_000;
-const retryMs = 500;
-const catchUpAttempts = 5;
-const catchUpPauseMs = 5_000;
 
 /** Writes down what the sessions of this instance tell: acks, incoming messages and what becomes of messages. */
 @Injectable()
@@ -30,8 +24,7 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
   private acks: Ack[] = [];
   private incoming: { account: Account; message: PageMessage }[] = [];
   private changes: { account: Account; change: PageChange }[] = [];
-  private writing: Promise<void> | null = null;
-  private stopping = false;
+  private readonly behind: WriteBehind;
 
   constructor(
     private readonly sessions: AccountSessions,
@@ -39,33 +32,37 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
     private readonly sender: MessageSender,
     private readonly outcomes: OutcomeFinder,
     private readonly media: MediaDownloader,
-    @Inject(LOGGER) private readonly logger: Logger,
-  ) {}
+    @Inject(LOGGER) logger: Logger,
+  ) {
+    this.behind = new WriteBehind(
+      () => this.write(),
+      () => ({ acks: this.acks.length, incoming: this.incoming.length, changes: this.changes.length }),
+      logger,
+    );
+  }
 
   onModuleInit(): void {
     this.sessions.on('ack', (account, { whatsappId, ack }) => {
       // The answer to the send said so already.
       if (ack === 1 && this.sender.hasJustSent(whatsappId)) return;
       this.acks.push({ accountId: account.id, whatsappId, ack });
-      this.schedule();
+      this.behind.schedule();
     });
     this.sessions.on('message', (account, message) => {
       this.incoming.push({ account, message });
-      this.schedule();
+      this.behind.schedule();
     });
     this.sessions.on('change', (account, change) => {
       this.changes.push({ account, change });
-      this.schedule();
+      this.behind.schedule();
     });
     this.sessions.on('ready', (account) => {
-      void this.keepCatchingUp(account);
+      void this.behind.catchUp(account.id, () => this.catchUp(account));
     });
   }
 
   async beforeApplicationShutdown(): Promise<void> {
-    this.stopping = true;
-    await this.writing;
-    await this.write();
+    await this.behind.stop();
   }
 
   /**
@@ -83,7 +80,7 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
       this.readReactions(account, session),
       this.outcomes.read(account.id).then((acks) => this.acks.push(...acks)),
     ]);
-    this.schedule();
+    this.behind.schedule();
     const failed = readings.find((reading) => reading.status === 'rejected');
     if (failed) throw failed.reason;
   }
@@ -131,49 +128,6 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
           : { chatId: phone ? `${phone}@c.us` : address, alias: lid };
         this.changes.push({ account, change: { kind: 'reaction', whatsappId, from: person, emoji: '', at } });
       }
-    }
-  }
-
-  /** Reads again what could not be read, as long as the session is the same. */
-  private async keepCatchingUp(account: Account): Promise<void> {
-    for (let attempt = 1; ; attempt += 1) {
-      try {
-        await this.catchUp(account);
-        return;
-      } catch (error) {
-        this.logger.warn(
-          { err: error, accountId: account.id, attempt },
-          'what came while the account was away could not be read',
-        );
-        if (this.stopping || attempt >= catchUpAttempts || error instanceof Problem) return;
-      }
-      await delay(catchUpPauseMs, undefined, { ref: false });
-    }
-  }
-
-  private schedule(): void {
-    if (this.writing || this.stopping) return;
-    this.writing = this.writeSoon().finally(() => {
-      this.writing = null;
-      if (this.acks.length + this.incoming.length + this.changes.length > 0) this.schedule();
-    });
-  }
-
-  private async writeSoon(): Promise<void> {
-    await delay(gatherMs);
-    try {
-      await this.write();
-    } catch (error) {
-      this.logger.warn(
-        {
-          err: error,
-          acks: this.acks.length,
-          incoming: this.incoming.length,
-          changes: this.changes.length,
-        },
-        'not written yet; trying again',
-      );
-      await delay(retryMs);
     }
   }
 

@@ -7,7 +7,7 @@ import { InternalChatsController } from '../chats/chats.internal.js';
 import { GroupActor } from '../chats/group-actor.service.js';
 import { GroupNotices } from '../chats/group-notices.service.js';
 import { GroupsListener } from '../chats/groups.listener.js';
-import { PageReader } from '../chats/page-reader.service.js';
+import { PageActor } from '../chats/page-actor.service.js';
 import { PacingReservations } from '../accounts/pacing-reservations.service.js';
 import { SandboxClient } from '../accounts/sandbox-client.js';
 import { TypeOrmModule } from '@nestjs/typeorm';
@@ -56,7 +56,7 @@ import { DatabaseModule } from '../platform/database/database.module.js';
     OutcomeFinder,
     SessionListener,
     GroupActor,
-    PageReader,
+    PageActor,
     GroupNotices,
     GroupsListener,
   ],

@@ -1,6 +1,12 @@
 import { randomBytes } from 'node:crypto';
 import type { Companions } from './sandbox.companions.js';
-import type { Group, GroupBook, GroupSettings, Member } from './sandbox.groups.js';
+import {
+  type Group,
+  type GroupBook,
+  type GroupSettings,
+  MAX_MEMBERS,
+  type Member,
+} from './sandbox.groups.js';
 import type { GroupEvent, Outbox } from './sandbox.outbox.js';
 import { lidOf, type PhoneBook } from './sandbox.phones.js';
 
@@ -26,7 +32,6 @@ export type GroupState = Omit<Group, 'invite' | 'members'> & {
   members: (Member & { lid: string; name: string; hidden: boolean })[];
 };
 
-const MAX_MEMBERS = 1024;
 const MAX_SUBJECT_LENGTH = 100;
 
 /** WhatsApp's rules for groups, and telling everybody in a group what became of it. */

@@ -41,7 +41,7 @@ export type GroupSettings = Pick<
 >;
 
 /** WhatsApp's own limit. */
-const MAX_MEMBERS = 1024;
+export const MAX_MEMBERS = 1024;
 
 /** The groups, kept in `groups.ndjson`: each line is a whole group as it was after a change. */
 export class GroupBook {

@@ -1,39 +1,41 @@
 import type { Page } from 'puppeteer';
 import whatsapp, { type Client, type GroupChat } from 'whatsapp-web.js';
 import { withDeadline } from './deadlines.js';
+import type { PagePerson } from './page-functions.js';
+import {
+  type AddedMember,
+  createGroup,
+  hasGroup,
+  joinGroup,
+  listGroups,
+  type PageGroup,
+  type PageGroupItem,
+  readGroup,
+} from './page-groups.js';
 import {
   aliasesOf,
   findChat,
+  findPerson,
   listChats,
   listContacts,
-  listGroups,
   type PageChatItem,
   type PageContactItem,
   type PageCursor,
-  type PageGroup,
-  type PageGroupItem,
-  type PageHistoryItem,
-  type PagePerson,
+  type PageHistory,
   type PagePicture,
-  readGroup,
   readHistory,
   readPicture,
   showState,
 } from './page-reads.js';
 
-/** How long the page may take for an answer. */
+/** How long the page may take for one answer. */
 const answerMs = 15_000;
 /** Members are added one by one, with pauses as a person would make them. */
 const addPauseMs: [number, number] = [250, 500];
 const addMs = 2_000;
+const groupPollMs = 100;
 /** Steps into the past of a chat, of some fifty messages each. */
 const historyRounds = 40;
-
-/** What became of adding one person to a group: WhatsApp's own code. */
-export interface AddedMember {
-  id: string;
-  code: number;
-}
 
 /** What a chat is to be. */
 export interface ChatChanges {
@@ -51,97 +53,118 @@ export interface GroupChanges {
   addAdminsOnly?: boolean;
 }
 
+/** WhatsApp said no, with a status of its own where it gives one. */
+export class Refused {
+  constructor(readonly status: number) {}
+}
+
 /**
  * Chats, people and groups of a session that is ready. Whatever the page does not answer in time throws; ids are WhatsApp's
  * own (`…@c.us`, `…@lid`, `…@g.us`).
  */
 export class PageChats {
+  /**
+   * @param finishing lets a change finish when the session is stopped meanwhile
+   * @param deadline when all that is asked through this object has to be done: milliseconds of `performance.now()`
+   */
   constructor(
     private readonly client: Client,
     private readonly page: Page,
+    private readonly finishing: <Result>(work: Promise<Result>, limitMs: number) => Promise<Result>,
+    private readonly deadline: number,
   ) {}
 
   /** The latest first; one more than `limit` when there are more. */
   chats(limit: number, after: PageCursor | null): Promise<PageChatItem[]> {
-    return withDeadline(this.page.evaluate(listChats, limit, after), answerMs);
+    return this.read(() => this.page.evaluate(listChats, limit, after));
   }
 
   /** In the order of their ids; one more than `limit` when there are more. */
   contacts(limit: number, after: PageCursor | null): Promise<PageContactItem[]> {
-    return withDeadline(this.page.evaluate(listContacts, limit, after), answerMs);
+    return this.read(() => this.page.evaluate(listContacts, limit, after));
   }
 
   /** In the order of their ids; one more than `limit` when there are more. */
   groups(limit: number, after: PageCursor | null): Promise<PageGroupItem[]> {
-    return withDeadline(this.page.evaluate(listGroups, limit, after), answerMs);
+    return this.read(() => this.page.evaluate(listGroups, limit, after));
   }
 
   /** Null when the account has no such group. */
   group(groupId: string, withInvite = false): Promise<PageGroup | null> {
-    return withDeadline(this.page.evaluate(readGroup, groupId, withInvite), answerMs);
+    return this.read(() => this.page.evaluate(readGroup, groupId, withInvite));
+  }
+
+  /** Waits until the page has a group that was made or joined just now, and reads it. */
+  async newGroup(groupId: string): Promise<PageGroup> {
+    const timeout = Math.min(answerMs, this.leftMs());
+    try {
+      await this.page.waitForFunction(hasGroup, { timeout, polling: groupPollMs }, groupId);
+    } catch (error) {
+      if ((error as Error).name !== 'TimeoutError') throw error;
+      throw new Error(`the account is in the group ${groupId}, which WhatsApp Web does not show yet`, {
+        cause: error,
+      });
+    }
+    return (await this.group(groupId, true))!;
   }
 
   /** The id under which the page has a chat, or null. */
   find(chatId: string): Promise<string | null> {
-    return withDeadline(this.page.evaluate(findChat, chatId), answerMs);
+    return this.read(() => this.page.evaluate(findChat, chatId));
   }
 
   /** Ids with the other ids of the same persons. */
   aliases(chatIds: string[]): Promise<PagePerson[]> {
-    return withDeadline(this.page.evaluate(aliasesOf, chatIds), answerMs);
+    return this.read(() => this.page.evaluate(aliasesOf, chatIds));
+  }
+
+  /** Whom WhatsApp has under a number or LID, which it is asked; null when nobody. */
+  person(chatId: string): Promise<PagePerson | null> {
+    return this.read(() => this.page.evaluate(findPerson, chatId));
   }
 
   /** The newest first; one more than `limit` when there are more. @param chatId as {@link find} gives it */
-  history(chatId: string, limit: number, before: PageCursor | null): Promise<PageHistoryItem[]> {
-    return withDeadline(this.page.evaluate(readHistory, chatId, limit, before, historyRounds), answerMs);
+  history(chatId: string, limit: number, before: PageCursor | null): Promise<PageHistory> {
+    return this.read(() => this.page.evaluate(readHistory, chatId, limit, before, historyRounds));
   }
 
-  picture(id: string, maxBytes: number): Promise<PagePicture> {
-    return withDeadline(this.page.evaluate(readPicture, id, maxBytes), answerMs);
+  /** @param mayBeStranger whether WhatsApp is asked for the picture of somebody whom the page does not know */
+  picture(id: string, maxBytes: number, mayBeStranger: boolean): Promise<PagePicture> {
+    return this.read(() => this.page.evaluate(readPicture, id, maxBytes, mayBeStranger));
   }
 
   /** Marks a chat as read up to its end: its writers see that. */
   async markRead(chatId: string): Promise<void> {
-    await withDeadline(this.client.sendSeen(chatId), answerMs);
+    await this.change(() => this.client.sendSeen(chatId));
   }
 
   /** Shows the other side that somebody types or records; WhatsApp takes it back after 25 s by itself. */
   async show(chatId: string, state: 'typing' | 'recording' | 'stop'): Promise<void> {
-    await withDeadline(this.page.evaluate(showState, chatId, state), answerMs);
+    await this.read(() => this.page.evaluate(showState, chatId, state));
   }
 
   /** @returns false when WhatsApp lets no more chats be pinned; the other changes are made */
   async changeChat(chatId: string, { archived, pinned, muted }: ChatChanges): Promise<boolean> {
     const { client } = this;
-    const change = async (): Promise<boolean> => {
+    return this.change(async () => {
       if (archived !== undefined)
         await (archived ? client.archiveChat(chatId) : client.unarchiveChat(chatId));
       if (muted !== undefined) await (muted ? client.muteChat(chatId) : client.unmuteChat(chatId));
       if (pinned === undefined) return true;
       return pinned ? client.pinChat(chatId) : client.unpinChat(chatId).then(() => true);
-    };
-    return withDeadline(change(), answerMs);
+    });
   }
 
-  /**
-   * @returns the new group, and those who are not in it; null when WhatsApp refuses to make one
-   */
+  /** @returns the new group, and what became of each who was to be in it */
   async createGroup(
     subject: string,
     participants: string[],
-  ): Promise<{ groupId: string; members: AddedMember[] } | null> {
-    const creating = this.client.createGroup(subject, participants, { autoSendInviteV4: false });
-    const created = await withDeadline(creating, answerMs + participants.length * addMs);
-    if (typeof created === 'string') return null;
-    const members = Object.entries(created.participants).map(([id, { statusCode, isGroupCreator }]) => ({
-      id,
-      code: Number(statusCode),
-      isGroupCreator,
-    }));
-    return {
-      groupId: created.gid._serialized,
-      members: members.filter(({ isGroupCreator }) => !isGroupCreator).map(({ id, code }) => ({ id, code })),
-    };
+  ): Promise<{ groupId: string; members: AddedMember[] } | Refused> {
+    const made = await this.change(
+      () => this.page.evaluate(createGroup, subject, participants),
+      answerMs + participants.length * addMs,
+    );
+    return made.outcome === 'made' ? made : new Refused(made.status);
   }
 
   /** Makes the changes one after the other. @returns false as soon as WhatsApp refuses one */
@@ -155,21 +178,21 @@ export class PageChats {
       infoAdminsOnly === undefined ? null : () => group.setInfoAdminsOnly(infoAdminsOnly),
       addAdminsOnly === undefined ? null : () => group.setAddMembersAdminsOnly(addAdminsOnly),
     ];
-    const change = async (): Promise<boolean> => {
+    return this.change(async () => {
       for (const step of steps) if (step && !(await step())) return false;
       return true;
-    };
-    return withDeadline(change(), answerMs);
+    });
   }
 
   /** Adds people one by one. @returns null when the account may not */
   async addMembers(groupId: string, participants: string[]): Promise<AddedMember[] | null> {
-    const adding = this.handle(groupId).addParticipants(participants, {
-      sleep: addPauseMs,
-      autoSendInviteV4: false,
-      comment: '',
-    });
-    const added = await withDeadline(adding, answerMs + participants.length * addMs);
+    const add = () =>
+      this.handle(groupId).addParticipants(participants, {
+        sleep: addPauseMs,
+        autoSendInviteV4: false,
+        comment: '',
+      });
+    const added = await this.change(add, answerMs + participants.length * addMs);
     if (typeof added === 'string') return null;
     return Object.entries(added as unknown as Record<string, { code: number }>).map(([id, { code }]) => ({
       id,
@@ -184,36 +207,30 @@ export class PageChats {
     participants: string[],
   ): Promise<boolean> {
     const group = this.handle(groupId);
-    const changing = {
+    const changes = {
       remove: () => group.removeParticipants(participants),
       promote: () => group.promoteParticipants(participants),
       demote: () => group.demoteParticipants(participants),
-    }[change]();
-    return unlessRefused(withDeadline(changing, answerMs));
+    };
+    return !((await unlessRefused(this.change(changes[change]))) instanceof Refused);
   }
 
-  /** Makes the invite links that are out useless. @returns the new code; null when WhatsApp refuses */
-  async resetInvite(groupId: string): Promise<string | null> {
-    let code: string | null = null;
-    const resetting = this.handle(groupId)
-      .revokeInvite()
-      .then((made) => {
-        code = String(made);
-      });
-    return (await unlessRefused(withDeadline(resetting, answerMs))) ? code : null;
+  /** Makes the invite links that are out useless. @returns the new code */
+  async resetInvite(groupId: string): Promise<string | Refused> {
+    // The library says that it gives nothing, and gives the code.
+    const reset = () => this.handle(groupId).revokeInvite() as Promise<unknown> as Promise<string>;
+    return unlessRefused(this.change(reset));
   }
 
-  /** @returns the id of the group; null when the invite is void */
-  async join(code: string): Promise<string | null> {
-    let groupId: string | null = null;
-    const joining = this.client.acceptInvite(code).then((id) => {
-      groupId = id;
-    });
-    return (await unlessRefused(withDeadline(joining, answerMs))) ? groupId : null;
+  /** @returns the id of the group */
+  async join(code: string): Promise<string | Refused> {
+    const joined = await this.change(() => this.page.evaluate(joinGroup, code));
+    return joined.outcome === 'joined' ? joined.groupId : new Refused(joined.status);
   }
 
+  /** @returns false when WhatsApp refuses */
   async leave(groupId: string): Promise<boolean> {
-    return unlessRefused(withDeadline(this.handle(groupId).leave(), answerMs));
+    return !((await unlessRefused(this.change(() => this.handle(groupId).leave()))) instanceof Refused);
   }
 
   /** The library's own hand on a group, without reading the whole group first. */
@@ -223,16 +240,32 @@ export class PageChats {
     };
     return new Handle(this.client, { id: { _serialized: groupId }, groupMetadata: {} });
   }
+
+  private async read<Result>(ask: () => Promise<Result>): Promise<Result> {
+    const limitMs = Math.min(answerMs, this.leftMs());
+    return withDeadline(ask(), limitMs);
+  }
+
+  private async change<Result>(make: () => Promise<Result>, mostMs = answerMs): Promise<Result> {
+    const limitMs = Math.min(mostMs, this.leftMs());
+    return this.finishing(make(), limitMs);
+  }
+
+  /** @throws when no time is left, so that nothing is begun that nobody waits for any more */
+  private leftMs(): number {
+    const leftMs = this.deadline - performance.now();
+    if (leftMs <= 0) throw new Error('the steps before took all the time that there was');
+    return leftMs;
+  }
 }
 
-/** False when the server said no, which is no fault of the page. */
-async function unlessRefused(work: Promise<unknown>): Promise<boolean> {
+/** What it came to, or that the server said no, which is no fault of the page. Puppeteer hands over an error's name alone. */
+async function unlessRefused<Result>(work: Promise<Result>): Promise<Result | Refused> {
   try {
-    await work;
-    return true;
+    return await work;
   } catch (error) {
     const { name, message } = error as Error;
-    if (name === 'ServerStatusCodeError' || message.includes('ServerStatusCodeError')) return false;
-    throw error;
+    if (name !== 'ServerStatusCodeError' && !message.includes('ServerStatusCodeError')) throw error;
+    return new Refused(0);
   }
 }

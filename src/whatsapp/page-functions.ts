@@ -56,7 +56,7 @@ export interface PageMessage {
   mentions: string[];
 }
 
-/** Somebody who did something to a message: a chat id and, where the page knows it, the other one of the same person. */
+/** A person: a chat id and, where the page knows it, the other one of the same person. */
 export interface PagePerson {
   chatId: string;
   alias: string | null;
@@ -79,13 +79,12 @@ export interface PageGroupNotice {
   chatId: string;
   /** WhatsApp's own word: `add`, `remove`, `leave`, `subject`, … */
   change: string;
-  /** Persons, each with the other chat id where the page knows it. */
-  by: { id: string; alias: string | null } | null;
-  whom: { id: string; alias: string | null }[];
+  by: PagePerson | null;
+  whom: PagePerson[];
   /** The new subject and the like. */
   text: string;
-  /** Seconds since 1970. */
-  timestamp: number;
+  /** Seconds since 1970; null where the page has none. */
+  timestamp: number | null;
 }
 
 /** A message to be sent. */
@@ -180,6 +179,8 @@ export interface PageFlotilla {
   aliasOf(chatId: string): string | null;
   personOf(chatId: string): PagePerson;
   isRegistered(chatId: string): Promise<boolean>;
+  /** The status with which the server said no, 0 when it has none; null when the error is something else. */
+  refusalOf(error: unknown): number | null;
   find(key: string, thorough: boolean): Promise<PageModel | undefined>;
   locate(target: PageTarget): Promise<{ chat: PageChat; message: PageModel } | null>;
   previewOf(text: string): Promise<object>;
@@ -236,6 +237,10 @@ export function installFlotilla(): void {
       const found = await window.require('WAWebQueryExistsJob').queryWidExists(wid);
       return found?.wid !== undefined;
     },
+    refusalOf: (error) => {
+      const { name, status, statusCode } = error as Record<string, unknown>;
+      return name === 'ServerStatusCodeError' ? Number(status ?? statusCode) || 0 : null;
+    },
     // What the library's own link preview adds, within a time of its own: a slow site delays no message long.
     previewOf: async (text) => {
       const link = window.require('WALinkify').findLink(text);
@@ -257,10 +262,7 @@ export function installFlotilla(): void {
     }),
     noticeOf: (message) => {
       const { id, author, recipients, subtype, body, t } = message as PageModel & Record<string, any>; // eslint-disable-line @typescript-eslint/no-explicit-any
-      const person = (wid: { _serialized?: string }) => {
-        const chatId = wid._serialized ?? String(wid);
-        return { id: chatId, alias: flotilla.aliasOf(chatId) };
-      };
+      const person = (wid: { _serialized?: string }) => flotilla.personOf(wid._serialized ?? String(wid));
       const remote = (id as Record<string, any>)['remote']; // eslint-disable-line @typescript-eslint/no-explicit-any
       return {
         kind: 'group',
@@ -270,7 +272,7 @@ export function installFlotilla(): void {
         by: author ? person(author) : null,
         whom: (recipients ?? []).map(person),
         text: body ?? '',
-        timestamp: Number(t),
+        timestamp: Number.isFinite(Number(t)) ? Number(t) : null,
       };
     },
     locate: async ({ chatId, whatsappId, fromMe, author }) => {
@@ -342,6 +344,7 @@ export function recentNotices(since: number, limit: number): PageGroupNotice[] {
   const models: (PageModel & { t?: number })[] = window.require('WAWebCollections').Msg.getModelsArray();
   return models
     .filter(({ type, t }) => type === 'gp2' && Number(t) >= since)
+    .sort((a, b) => Number(a.t) - Number(b.t))
     .slice(-limit)
     .map((model) => flotilla.noticeOf(model));
 }

@@ -1,4 +1,4 @@
-import { open } from 'node:fs/promises';
+import { type FileHandle, open } from 'node:fs/promises';
 import type { Page } from 'puppeteer';
 import { within, withDeadline } from './deadlines.js';
 import { reactionsTo, recentChanges } from './page-actions.js';
@@ -37,16 +37,17 @@ export class PageMessages {
     const fetching = this.page.evaluate(fetchMedia, target, maxBytes, timeoutMs);
     const fetched = await withDeadline(fetching, timeoutMs + answerMs);
     if (fetched.outcome !== 'fetched') return fetched;
-    const file = await open(path, 'w', 0o600);
+    let file: FileHandle | undefined;
     try {
+      file = await open(path, 'w', 0o600);
       for (let offset = 0; offset < fetched.size; offset += pieceBytes) {
         const reading = this.page.evaluate(readMedia, target.whatsappId, offset, pieceBytes);
         const piece = await withDeadline(reading, answerMs);
         if (piece === null) return { outcome: 'not_ready' };
-        await file.write(Buffer.from(piece, 'base64'));
+        await file.writeFile(Buffer.from(piece, 'base64'));
       }
     } finally {
-      await file.close();
+      await file?.close();
       await within(
         this.page.evaluate(forgetMedia, target.whatsappId).catch(() => undefined),
         answerMs,

@@ -1,17 +1,11 @@
-import type { PageChat, PageModel, PageWindow } from './page-functions.js';
+import type { PageChat, PageModel, PagePerson, PageWindow } from './page-functions.js';
 
 /*
- * What is read of chats, people and groups inside the WhatsApp Web page: see page-functions.ts for the rules that such
+ * What is read of chats and people inside the WhatsApp Web page: see page-functions.ts for the rules that such
  * functions follow. Only what is asked for is made into an answer: a page may hold thousands of chats.
  */
 
 /* eslint-disable @typescript-eslint/no-explicit-any -- WhatsApp's modules have no types */
-
-/** A person as the page knows one: a chat id, and the other id of the same person where it is known. */
-export interface PagePerson {
-  id: string;
-  alias: string | null;
-}
 
 /** Where a page of a list goes on: after the item with this id, and with this time where the list goes by time. */
 export interface PageCursor {
@@ -19,7 +13,10 @@ export interface PageCursor {
   id: string;
 }
 
-export interface PageChatItem extends PagePerson {
+/** A person is known under `id`, and where `alias` is not null under that too. */
+export interface PageChatItem {
+  id: string;
+  alias: string | null;
   name: string | null;
   isGroup: boolean;
   unreadCount: number;
@@ -30,7 +27,9 @@ export interface PageChatItem extends PagePerson {
   muted: boolean;
 }
 
-export interface PageContactItem extends PagePerson {
+export interface PageContactItem {
+  id: string;
+  alias: string | null;
   name: string | null;
   pushname: string | null;
   isBusiness: boolean;
@@ -55,25 +54,11 @@ export interface PageHistoryItem {
   editedAt: number | null;
 }
 
-export interface PageGroupItem {
-  id: string;
-  subject: string;
-  participantCount: number;
-  isAdmin: boolean;
-}
-
-export interface PageGroup extends PageGroupItem {
-  isMember: boolean;
-  description: string | null;
-  owner: PagePerson | null;
-  /** Seconds since 1970. */
-  creation: number | null;
-  announcementsOnly: boolean;
-  infoAdminsOnly: boolean;
-  addAdminsOnly: boolean;
-  /** For admins. */
-  inviteCode: string | null;
-  participants: (PagePerson & { isAdmin: boolean; isSuperAdmin: boolean })[];
+export interface PageHistory {
+  /** One more than asked for when there are more. */
+  items: PageHistoryItem[];
+  /** False when older ones may be there that were not fetched yet. */
+  isComplete: boolean;
 }
 
 export type PagePicture =
@@ -81,6 +66,8 @@ export type PagePicture =
   /** It has none, or does not show it to this account. */
   | { outcome: 'none' }
   | { outcome: 'not_found' }
+  /** Somebody whom the page does not know, so that only WhatsApp could say whether there is such a person. */
+  | { outcome: 'stranger' }
   | { outcome: 'too_large' };
 
 declare const window: PageWindow;
@@ -144,69 +131,6 @@ export function listContacts(limit: number, after: PageCursor | null): PageConta
     });
 }
 
-/** The groups that the account is in, in the order of their ids, as far as the page knows them without asking. */
-export function listGroups(limit: number, after: PageCursor | null): PageGroupItem[] {
-  const { Chat } = window.require('WAWebCollections');
-  return (Chat.getModelsArray() as any[])
-    .map((chat) => ({ chat, id: chat.id._serialized as string }))
-    .filter(({ chat, id }) => id.endsWith('@g.us') && chat.groupMetadata && (!after || id > after.id))
-    .filter(({ chat }) => chat.groupMetadata.participants?.iAmMember?.() !== false)
-    .sort((a, b) => (a.id < b.id ? -1 : 1))
-    .slice(0, limit + 1)
-    .map(({ chat, id }) => ({
-      id,
-      subject: chat.formattedTitle ?? chat.name ?? '',
-      participantCount: Number(chat.groupMetadata.participants?.length ?? chat.groupMetadata.size ?? 0),
-      isAdmin: chat.groupMetadata.participants?.iAmAdmin?.() === true,
-    }));
-}
-
-/** A group, asked of WhatsApp anew; null when the account has no chat of it. */
-export async function readGroup(groupId: string, withInvite: boolean): Promise<PageGroup | null> {
-  const chat = window.require('WAWebCollections').Chat.get(groupId);
-  if (!chat?.groupMetadata) return null;
-  const refused = (error: Error) => {
-    if (error.name !== 'ServerStatusCodeError') throw error;
-    return null;
-  };
-  // WhatsApp tells nothing to those who are not in it any more.
-  await window.require('WAWebGroupQueryJob').queryAndUpdateGroupMetadataById({ id: groupId }).catch(refused);
-  const { groupMetadata } = chat;
-  const { participants } = groupMetadata;
-  const person = (wid: any) => {
-    const id = (wid?._serialized ?? String(wid)) as string;
-    return { id, alias: window.flotilla!.aliasOf(id) };
-  };
-  const isMember = participants.iAmMember?.() !== false;
-  const isAdmin = isMember && participants.iAmAdmin?.() === true;
-  const invite =
-    isAdmin && withInvite
-      ? await window
-          .require('WAWebMexFetchGroupInviteCodeJob')
-          .fetchMexGroupInviteCode(groupId)
-          .catch(refused)
-      : null;
-  return {
-    id: groupId,
-    subject: chat.formattedTitle ?? chat.name ?? groupMetadata.subject ?? '',
-    participantCount: participants.length,
-    isAdmin,
-    isMember,
-    description: groupMetadata.desc ?? null,
-    owner: groupMetadata.owner ? person(groupMetadata.owner) : null,
-    creation: groupMetadata.creation ?? null,
-    announcementsOnly: groupMetadata.announce === true,
-    infoAdminsOnly: groupMetadata.restrict === true,
-    addAdminsOnly: groupMetadata.memberAddMode === 'admin_add',
-    inviteCode: invite?.code ?? (typeof invite === 'string' ? invite : null),
-    participants: (participants.getModelsArray() as any[]).map(({ id, isAdmin: admin, isSuperAdmin }) => ({
-      ...person(id),
-      isAdmin: Boolean(admin || isSuperAdmin),
-      isSuperAdmin: Boolean(isSuperAdmin),
-    })),
-  };
-}
-
 /**
  * The id under which the page has a chat; null when it has none. Unlike the library's own look-up it makes none.
  * @param chatId either id of a person, or a group's
@@ -219,7 +143,17 @@ export function findChat(chatId: string): string | null {
 
 /** The other ids of persons, where the page knows them. */
 export function aliasesOf(chatIds: string[]): PagePerson[] {
-  return chatIds.map((id) => ({ id, alias: window.flotilla!.aliasOf(id) }));
+  return chatIds.map((id) => window.flotilla!.personOf(id));
+}
+
+/**
+ * Asks WhatsApp for a person by number or LID.
+ * @returns the ids under which WhatsApp has the person, which need not be the one that was asked for; null when it has none
+ */
+export async function findPerson(chatId: string): Promise<PagePerson | null> {
+  const wid = window.require('WAWebWidFactory').createWid(chatId);
+  const found = await window.require('WAWebQueryExistsJob').queryWidExists(wid);
+  return found?.wid ? window.flotilla!.personOf(found.wid._serialized) : null;
 }
 
 /**
@@ -232,9 +166,10 @@ export async function readHistory(
   limit: number,
   before: PageCursor | null,
   rounds: number,
-): Promise<PageHistoryItem[]> {
+): Promise<PageHistory> {
   const chat: PageChat & Record<string, any> = window.require('WAWebCollections').Chat.get(chatId);
   type Held = PageModel & Record<string, any>;
+  const idOf = (wid: any) => (wid?._serialized ?? String(wid)) as string;
   const held = new Map<string, Held>();
   const hold = (models: Held[]) => {
     for (const model of models) if (!model['isNotification']) held.set(model.id._serialized, model);
@@ -248,28 +183,27 @@ export async function readHistory(
   };
   // Within one second the page's own order is the order.
   hold(chat.msgs!.getModelsArray());
+  let isAtStart = false;
   for (let round = 0; round < rounds && wanted().length <= limit; round += 1) {
     const earlier: Held[] | undefined = await window
       .require('WAWebChatLoadMessages')
       .loadEarlierMsgs({ chat });
-    if (!earlier || earlier.length === 0) break;
+    isAtStart = !earlier || earlier.length === 0;
+    if (!earlier || isAtStart) break;
     const later = [...held.values()];
     held.clear();
     hold(earlier);
     hold(later);
   }
-  const person = (wid: any) => {
-    const id = (wid?._serialized ?? String(wid)) as string;
-    return { id, alias: window.flotilla!.aliasOf(id) };
-  };
-  return wanted()
+  const found = wanted();
+  const items = found
     .slice(-limit - 1)
     .reverse()
     .map((model) => ({
       key: model.id._serialized,
       whatsappId: model.id.id,
       fromMe: model.id.fromMe,
-      sender: person(model['author'] ?? model['from']),
+      sender: window.flotilla!.personOf(idOf(model['author'] ?? model['from'])),
       type: String(model.type),
       text: (model.type === 'chat' ? model.body : model['caption']) ?? null,
       ack: model.ack ?? 0,
@@ -277,23 +211,28 @@ export async function readHistory(
       quotedWhatsappId: model['quotedStanzaID'] ?? null,
       editedAt: model.latestEditSenderTimestampMs ?? null,
     }));
+  return { items, isComplete: isAtStart || found.length > limit };
 }
 
-/** The profile picture of a person or a group, in full size. */
-export async function readPicture(id: string, maxBytes: number): Promise<PagePicture> {
+/**
+ * The profile picture of a person or a group, in full size.
+ * @param mayBeStranger whether WhatsApp is asked for the picture of somebody whom the page does not know
+ */
+export async function readPicture(
+  id: string,
+  maxBytes: number,
+  mayBeStranger: boolean,
+): Promise<PagePicture> {
   const { Chat, Contact } = window.require('WAWebCollections');
   const wid = window.require('WAWebWidFactory').createWid(id);
-  if (!Chat.get(wid) && !Contact.get(wid)) {
-    if (!wid.isUser()) return { outcome: 'not_found' };
-    const found = await window.require('WAWebQueryExistsJob').queryWidExists(wid);
-    if (!found?.wid) return { outcome: 'not_found' };
-  }
+  if (!Chat.get(wid) && !Contact.get(wid) && !(mayBeStranger && wid.isUser()))
+    return { outcome: wid.isUser() ? 'stranger' : 'not_found' };
   const found = await window
     .require('WAWebContactProfilePicThumbBridge')
     .requestProfilePicFromServer(Chat.get(wid) ?? { id: wid })
     .catch((error: Error) => {
       // It is shown to this account no more than one that does not exist.
-      if (error.name !== 'ServerStatusCodeError') throw error;
+      if (![401, 403, 404].includes(window.flotilla!.refusalOf(error) ?? 0)) throw error;
       return null;
     });
   if (!found?.eurl) return { outcome: 'none' };

@@ -195,14 +195,15 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
    * Sends a message under its WhatsApp id, or tells how far that id got when WhatsApp knows it already.
    * @throws when the page was lost or does not answer: the outcome is uncertain
    */
-  async send(send: PageSend): Promise<PageSendResult> {
-    const typingMs = Math.min(send.typingMs, longestTypingMs);
+  async send(asked: PageSend): Promise<PageSendResult> {
+    const typingMs = Math.min(asked.typingMs, longestTypingMs);
+    const send = { ...asked, typingMs };
     const { bridge } = this;
     if (!bridge) return { outcome: 'not_ready' };
     const sending =
       'file' in send.content
         ? this.sendFile(bridge, send, send.content.file.path)
-        : bridge.call(sendMessage, { ...send, typingMs });
+        : bridge.call(sendMessage, send);
     return this.finishing(sending, send.timeoutMs + typingMs + answerMs);
   }
 
@@ -246,15 +247,14 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     return new PageMessages(this.page);
   }
 
-  /** Chats, people and groups. @throws when the browser is not running */
-  get chats(): PageChats {
-    return new PageChats(this.client!, this.page);
-  }
-
-  /** The chat id of a phone number, or null when it has no WhatsApp. */
-  async chatIdOf(phone: string): Promise<string | null> {
-    const found = await withDeadline(this.client!.getNumberId(phone), answerMs);
-    return found?._serialized ?? null;
+  /**
+   * Chats, people and groups.
+   * @param withinMs how long all that is asked through it may take together
+   * @throws when the browser is not running
+   */
+  chats(withinMs: number): PageChats {
+    const finishing = <Result>(work: Promise<Result>, limitMs: number) => this.finishing(work, limitMs);
+    return new PageChats(this.client!, this.page, finishing, performance.now() + withinMs);
   }
 
   /** A PNG of what the page shows. */

@@ -78,7 +78,9 @@ describe('what the README promises', () => {
 
   it('names only commands and settings that are there', async () => {
     const { scripts } = JSON.parse(await read('package.json')) as { scripts: Record<string, string> };
-    const named = [...readme.matchAll(/\bnpm (?:run )?(start|test|demo|bench|chaos|build|architecture)\b/g)];
+    const named = [
+      ...readme.matchAll(/\bnpm (?:run )?(start|test|demo|bench|chaos|fuzz|build|architecture|openapi)\b/g),
+    ];
     expect(named.filter(([, name]) => !(name! in scripts))).toEqual([]);
     const config = await read('src/platform/config/config.ts');
     const table = readme.slice(readme.indexOf('| variable'), readme.indexOf('After a change'));

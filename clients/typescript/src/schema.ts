@@ -905,7 +905,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The profile picture of a person.
+         * The profile picture of a person. Of somebody whom the account does not know, this counts as asking for the number.
          * @description Needs a key with the role viewer or more, or the admin key.
          */
         get: operations["chats.picture"];
@@ -4057,7 +4057,7 @@ export interface components {
          * @description Every code that an error can have.
          * @enum {string}
          */
-        ErrorCode: "account.cold_not_paused" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_driven_here" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.session_not_ready" | "account.too_many_number_checks" | "api_key.expired" | "api_key.in_use" | "api_key.not_found" | "api_key.rotated" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.required" | "chat.cannot_pin" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.malformed" | "request.too_large" | "request.unsupported_media_type" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "whatsapp.no_answer" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit";
+        ErrorCode: "account.cold_not_paused" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "api_key.expired" | "api_key.in_use" | "api_key.not_found" | "api_key.rotated" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.required" | "chat.cannot_pin" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.malformed" | "request.too_large" | "request.unsupported_media_type" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "whatsapp.no_answer" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit";
         /** @description What every error looks like (RFC 9457). */
         Problem: {
             type: string;
@@ -4144,22 +4144,6 @@ export interface components {
         /**
          * @description `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
          *
-         *     `account.not_driven_here`: This instance does not drive account … at epoch ….
-         */
-        "account.not_ready-account.not_driven_here": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "account.not_ready" | "account.not_driven_here";
-                };
-            };
-        };
-        /**
-         * @description `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
-         *
          *     `chat.cannot_pin`: WhatsApp lets only three chats be pinned. Unpin another one first.
          */
         "account.not_ready-chat.cannot_pin": {
@@ -4180,7 +4164,7 @@ export interface components {
          *
          *     `group.not_admin`: The account is not an admin of this group. Let one of its admins promote the account first.
          *
-         *     `group.refused`: WhatsApp refused to change the group.
+         *     `group.refused`: WhatsApp refused to change the group. Try later, or on the phone.
          */
         "account.not_ready-group.not_member-group.not_admin-group.refused": {
             headers: {
@@ -4198,7 +4182,7 @@ export interface components {
          *
          *     `group.not_member`: The account is not in the group … any more.
          *
-         *     `group.refused`: WhatsApp refused to leave the group.
+         *     `group.refused`: WhatsApp refused to leave the group. Try later, or on the phone.
          */
         "account.not_ready-group.not_member-group.refused": {
             headers: {
@@ -4214,7 +4198,7 @@ export interface components {
         /**
          * @description `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
          *
-         *     `group.refused`: WhatsApp refused to make the group.
+         *     `group.refused`: WhatsApp refused to make the group. Try later, or on the phone.
          */
         "account.not_ready-group.refused": {
             headers: {
@@ -4866,16 +4850,16 @@ export interface components {
          *
          *     `instance.unreachable`: The instance at … does not answer (…); it may be restarting. Try again.
          *
-         *     `account.session_not_ready`: The session of account … is not ready on its instance yet.
+         *     `instance.refused`: The instance at … refused the call. …
          */
-        "service.unavailable-instance.unreachable-account.session_not_ready": {
+        "service.unavailable-instance.unreachable-instance.refused": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "service.unavailable" | "instance.unreachable" | "account.session_not_ready";
+                    code: "service.unavailable" | "instance.unreachable" | "instance.refused";
                 };
             };
         };
@@ -5042,44 +5026,16 @@ export interface components {
          *
          *     `contact.not_found`: … is nobody that WhatsApp knows: GET …/contacts lists them.
          *
-         *     `group.not_found`: The account has no group …: GET …/groups lists them.
-         *
          *     `contact.no_picture`: The contact has no picture, or does not show it to this account.
-         *
-         *     `group.no_picture`: The group has no picture, or does not show it to this account.
          */
-        "workspace.not_found-account.not_found-instance.not_found-contact.not_found-group.not_found-contact.no_picture-group.no_picture": {
+        "workspace.not_found-account.not_found-instance.not_found-contact.not_found-contact.no_picture": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "workspace.not_found" | "account.not_found" | "instance.not_found" | "contact.not_found" | "group.not_found" | "contact.no_picture" | "group.no_picture";
-                };
-            };
-        };
-        /**
-         * @description `workspace.not_found`: There is no workspace ….
-         *
-         *     `account.not_found`: This workspace has no account ….
-         *
-         *     `instance.not_found`: There is no instance ….
-         *
-         *     `contact.not_found`: … is nobody that WhatsApp knows: GET …/contacts lists them.
-         *
-         *     `group.not_found`: The account has no group …: GET …/groups lists them.
-         *
-         *     `group.no_picture`: The group has no picture, or does not show it to this account.
-         */
-        "workspace.not_found-account.not_found-instance.not_found-contact.not_found-group.not_found-group.no_picture": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "workspace.not_found" | "account.not_found" | "instance.not_found" | "contact.not_found" | "group.not_found" | "group.no_picture";
+                    code: "workspace.not_found" | "account.not_found" | "instance.not_found" | "contact.not_found" | "contact.no_picture";
                 };
             };
         };
@@ -5091,17 +5047,15 @@ export interface components {
          *     `instance.not_found`: There is no instance ….
          *
          *     `group.invite_invalid`: This invite leads to no group: it was reset, or the account was removed from the group. Ask for a new one.
-         *
-         *     `group.not_found`: The account has no group …: GET …/groups lists them.
          */
-        "workspace.not_found-account.not_found-instance.not_found-group.invite_invalid-group.not_found": {
+        "workspace.not_found-account.not_found-instance.not_found-group.invite_invalid": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "workspace.not_found" | "account.not_found" | "instance.not_found" | "group.invite_invalid" | "group.not_found";
+                    code: "workspace.not_found" | "account.not_found" | "instance.not_found" | "group.invite_invalid";
                 };
             };
         };
@@ -5122,6 +5076,28 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "workspace.not_found" | "account.not_found" | "instance.not_found" | "group.not_found";
+                };
+            };
+        };
+        /**
+         * @description `workspace.not_found`: There is no workspace ….
+         *
+         *     `account.not_found`: This workspace has no account ….
+         *
+         *     `instance.not_found`: There is no instance ….
+         *
+         *     `group.not_found`: The account has no group …: GET …/groups lists them.
+         *
+         *     `group.no_picture`: The group has no picture, or does not show it to this account.
+         */
+        "workspace.not_found-account.not_found-instance.not_found-group.not_found-group.no_picture": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "workspace.not_found" | "account.not_found" | "instance.not_found" | "group.not_found" | "group.no_picture";
                 };
             };
         };
@@ -5214,16 +5190,18 @@ export interface components {
          *
          *     `message.not_found`: This workspace has no message ….
          *
+         *     `account.not_found`: This workspace has no account ….
+         *
          *     `instance.not_found`: There is no instance ….
          */
-        "workspace.not_found-message.not_found-instance.not_found": {
+        "workspace.not_found-message.not_found-account.not_found-instance.not_found": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "workspace.not_found" | "message.not_found" | "instance.not_found";
+                    code: "workspace.not_found" | "message.not_found" | "account.not_found" | "instance.not_found";
                 };
             };
         };
@@ -6304,10 +6282,10 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
-            409: components["responses"]["account.not_ready-account.not_driven_here"];
+            409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
-            503: components["responses"]["service.unavailable-instance.unreachable-account.session_not_ready"];
+            503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost"];
         };
     };
@@ -6413,10 +6391,10 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
-            409: components["responses"]["account.not_ready-account.not_driven_here"];
+            409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
-            503: components["responses"]["service.unavailable-instance.unreachable-account.session_not_ready"];
+            503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost"];
         };
     };
@@ -6546,10 +6524,10 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
-            409: components["responses"]["account.not_ready-account.not_driven_here"];
+            409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
-            503: components["responses"]["service.unavailable-instance.unreachable-account.session_not_ready"];
+            503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost"];
         };
     };
@@ -6881,13 +6859,13 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            404: components["responses"]["workspace.not_found-message.not_found-instance.not_found"];
+            404: components["responses"]["workspace.not_found-message.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["message.already_sending-account.not_ready-message.not_outgoing-message.cannot_edit"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
-            503: components["responses"]["service.unavailable-instance.unreachable"];
+            503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
         };
     };
@@ -6918,11 +6896,11 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            404: components["responses"]["workspace.not_found-message.not_found-instance.not_found"];
+            404: components["responses"]["workspace.not_found-message.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["message.already_sending-account.not_ready-message.not_outgoing-message.cannot_revoke"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
-            503: components["responses"]["service.unavailable-instance.unreachable"];
+            503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
         };
     };
@@ -6957,13 +6935,13 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            404: components["responses"]["workspace.not_found-message.not_found-instance.not_found"];
+            404: components["responses"]["workspace.not_found-message.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["message.already_sending-account.not_ready-message.not_sent-message.cannot_react"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
-            503: components["responses"]["service.unavailable-instance.unreachable"];
+            503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
         };
     };
@@ -6994,11 +6972,11 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            404: components["responses"]["workspace.not_found-message.not_found-instance.not_found"];
+            404: components["responses"]["workspace.not_found-message.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["message.already_sending-account.not_ready-message.no_media-media.unavailable"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
-            503: components["responses"]["service.unavailable-instance.unreachable"];
+            503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
         };
     };
@@ -7235,7 +7213,7 @@ export interface operations {
             422: components["responses"]["number.invalid"];
             429: components["responses"]["rate_limit.exceeded-account.too_many_number_checks"];
             500: components["responses"]["internal.error"];
-            503: components["responses"]["service.unavailable-instance.unreachable"];
+            503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
         };
     };
@@ -7296,7 +7274,7 @@ export interface operations {
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
-            503: components["responses"]["service.unavailable-instance.unreachable"];
+            503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
         };
     };
@@ -7337,7 +7315,7 @@ export interface operations {
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
-            503: components["responses"]["service.unavailable-instance.unreachable"];
+            503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
         };
     };
@@ -7372,7 +7350,7 @@ export interface operations {
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
-            503: components["responses"]["service.unavailable-instance.unreachable"];
+            503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
         };
     };
@@ -7413,7 +7391,7 @@ export interface operations {
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
-            503: components["responses"]["service.unavailable-instance.unreachable"];
+            503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
         };
     };
@@ -7480,7 +7458,7 @@ export interface operations {
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
-            503: components["responses"]["service.unavailable-instance.unreachable"];
+            503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
         };
     };
@@ -7539,7 +7517,7 @@ export interface operations {
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
-            503: components["responses"]["service.unavailable-instance.unreachable"];
+            503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
         };
     };
@@ -7573,12 +7551,12 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-contact.not_found-group.not_found-contact.no_picture-group.no_picture"];
+            404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-contact.not_found-contact.no_picture"];
             409: components["responses"]["account.not_ready"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-account.too_many_number_checks"];
             500: components["responses"]["internal.error"];
             502: components["responses"]["contact.picture_too_large"];
-            503: components["responses"]["service.unavailable-instance.unreachable"];
+            503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
         };
     };
@@ -7633,7 +7611,7 @@ export interface operations {
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
-            503: components["responses"]["service.unavailable-instance.unreachable"];
+            503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
         };
     };
@@ -7674,7 +7652,7 @@ export interface operations {
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
-            503: components["responses"]["service.unavailable-instance.unreachable"];
+            503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
         };
     };
@@ -7709,13 +7687,13 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.invite_invalid-group.not_found"];
-            409: components["responses"]["account.not_ready"];
+            404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.invite_invalid"];
+            409: components["responses"]["account.not_ready-group.refused"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
-            503: components["responses"]["service.unavailable-instance.unreachable"];
+            503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
         };
     };
@@ -7751,7 +7729,7 @@ export interface operations {
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
-            503: components["responses"]["service.unavailable-instance.unreachable"];
+            503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
         };
     };
@@ -7794,7 +7772,7 @@ export interface operations {
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
-            503: components["responses"]["service.unavailable-instance.unreachable"];
+            503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
         };
     };
@@ -7837,7 +7815,7 @@ export interface operations {
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
-            503: components["responses"]["service.unavailable-instance.unreachable"];
+            503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
         };
     };
@@ -7880,7 +7858,7 @@ export interface operations {
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
-            503: components["responses"]["service.unavailable-instance.unreachable"];
+            503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
         };
     };
@@ -7923,7 +7901,7 @@ export interface operations {
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
-            503: components["responses"]["service.unavailable-instance.unreachable"];
+            503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
         };
     };
@@ -7966,7 +7944,7 @@ export interface operations {
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
-            503: components["responses"]["service.unavailable-instance.unreachable"];
+            503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
         };
     };
@@ -8003,7 +7981,7 @@ export interface operations {
             409: components["responses"]["account.not_ready-group.not_member-group.not_admin-group.refused"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
-            503: components["responses"]["service.unavailable-instance.unreachable"];
+            503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
         };
     };
@@ -8040,7 +8018,7 @@ export interface operations {
             409: components["responses"]["account.not_ready-group.not_member-group.not_admin-group.refused"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
-            503: components["responses"]["service.unavailable-instance.unreachable"];
+            503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
         };
     };
@@ -8075,7 +8053,7 @@ export interface operations {
             409: components["responses"]["account.not_ready-group.not_member-group.refused"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
-            503: components["responses"]["service.unavailable-instance.unreachable"];
+            503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
         };
     };
@@ -8109,12 +8087,12 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-contact.not_found-group.not_found-group.no_picture"];
+            404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found-group.no_picture"];
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             502: components["responses"]["contact.picture_too_large"];
-            503: components["responses"]["service.unavailable-instance.unreachable"];
+            503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
         };
     };

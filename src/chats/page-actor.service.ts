@@ -1,13 +1,14 @@
 import { Injectable } from '@nestjs/common';
 import { AccountSessions } from '../accounts/account-sessions.service.js';
+import { personOf } from '../messages/incoming.js';
 import { typeOf } from '../messages/message-types.js';
 import { Problem } from '../platform/errors/problem.js';
 import type { PageChats } from '../whatsapp/page-chats.js';
-import type { PageHistoryItem } from '../whatsapp/page-reads.js';
+import type { PageCursor, PageHistoryItem } from '../whatsapp/page-reads.js';
 import type { HistoryMessage, NumberResponse } from './chats.dto.js';
 import { GroupActor } from './group-actor.service.js';
 import { NumberChecks } from './number-checks.js';
-import type { Listed, PageCall, PageCallName, PageCalls } from './page-calls.js';
+import { type Listed, type PageCall, pageCallMs, type PageCallName, type PageCalls } from './page-calls.js';
 import {
   CannotPin,
   ChatNotFound,
@@ -17,10 +18,13 @@ import {
   PageSilent,
   PictureTooLarge,
 } from './page-errors.js';
-import { chatPersonOf, iso, personOf } from './persons.js';
+import { chatPersonOf, iso } from './persons.js';
 
 /** WhatsApp's own pictures have some 100 kB. */
 const pictureBytes = 1024 * 1024;
+
+/** Later than every message. */
+const maxCursorTime = 999_999_999_999;
 
 const outgoingStatuses = ['sending', 'sent', 'delivered', 'read', 'played'] as const;
 
@@ -32,9 +36,9 @@ type Handlers = {
   ) => Promise<PageCalls[Name]['answer']>;
 };
 
-/** Answers what the API asks of the pages of this instance. */
+/** Reads and changes what the API asks for, through the pages of this instance. */
 @Injectable()
-export class PageReader {
+export class PageActor {
   private readonly numberChecks = new NumberChecks();
   private readonly handlers: Handlers;
 
@@ -48,7 +52,7 @@ export class PageReader {
         const found = await chats.chats(limit, after);
         return listed(found, limit, ({ id, alias, t, ...rest }) => ({
           id,
-          ...chatPersonOf({ id, alias }),
+          ...chatPersonOf({ chatId: id, alias }),
           ...rest,
           lastMessageAt: t > 0 ? iso(t) : null,
         }));
@@ -57,16 +61,18 @@ export class PageReader {
         const found = (await chats.contacts(limit, after)).map((item) => ({ ...item, t: 0 }));
         return listed(found, limit, ({ id, alias, t: _t, ...rest }) => ({
           id,
-          ...personOf({ id, alias }),
+          ...personOf({ chatId: id, alias }),
           ...rest,
         }));
       },
       history: async (chats, { chatId, limit, after }) => {
         const held = await this.find(chats, chatId);
-        const found = (await chats.history(held, limit, after)).map((item) => ({ ...item, id: item.key }));
-        return listed(found, limit, (item) => toHistoryMessage(held, item));
+        const { items, isComplete } = await chats.history(held, limit, after);
+        const found = items.map((item) => ({ ...item, id: item.key }));
+        const page = listed(found, limit, (item) => toHistoryMessage(held, item));
+        return isComplete ? page : { ...page, next: placeAfter(found, after) };
       },
-      picture: (chats, { id, isGroup }) => this.picture(chats, id, isGroup),
+      picture: (chats, { id, isGroup }, accountId) => this.picture(chats, accountId, id, isGroup),
       markRead: async (chats, { chatId }) => chats.markRead(await this.find(chats, chatId)),
       showState: async (chats, { chatId, state }) => chats.show(await this.find(chats, chatId), state),
       updateChat: async (chats, { chatId, changes }) => {
@@ -76,7 +82,7 @@ export class PageReader {
         const found = (await chats.groups(limit, after)).map((item) => ({ ...item, t: 0 }));
         return listed(found, limit, ({ t: _t, ...item }) => item);
       },
-      group: (chats, { groupId }) => groups.read(chats, groupId),
+      group: (chats, { groupId, withInvite }) => groups.read(chats, groupId, withInvite),
       createGroup: (chats, ask) => groups.create(chats, ask.subject, ask.participants),
       updateGroup: (chats, { groupId, changes }) => groups.update(chats, groupId, changes),
       changeParticipants: (chats, ask) =>
@@ -92,7 +98,7 @@ export class PageReader {
    * call is documented with
    */
   async answer(accountId: string, { epoch, call, ask }: PageCall): Promise<unknown> {
-    const { chats } = this.sessions.readyDriver(accountId, epoch).current;
+    const chats = this.sessions.readyDriver(accountId, epoch).current.chats(pageCallMs);
     const handler = this.handlers[call] as (
       chats: PageChats,
       ask: PageCall['ask'],
@@ -101,22 +107,31 @@ export class PageReader {
     try {
       return await handler(chats, ask, accountId);
     } catch (error) {
-      if (error instanceof Problem) throw error;
-      throw new PageSilent(error instanceof Error ? error.message : String(error));
+      // An error of the page's code comes as a plain one: these are mistakes of ours, and no silence.
+      if (error instanceof Problem || error instanceof TypeError || error instanceof RangeError) throw error;
+      throw new PageSilent(error);
     }
   }
 
   private async number(chats: PageChats, accountId: string, phone: string): Promise<NumberResponse> {
     const known = this.numberChecks.known(accountId, phone);
     if (known) return known;
-    const { account, current } = this.sessions.readyDriver(accountId);
-    if (account.environment === 'live') this.numberChecks.count(accountId);
-    const chatId = await current.chatIdOf(phone);
-    const [person] = chatId === null ? [] : await chats.aliases([`${phone}@c.us`]);
-    const lid = person ? personOf(person).lid : null;
-    const answer = { phone, registered: chatId !== null, chatId, lid };
+    this.countCheck(accountId);
+    const person = await chats.person(`${phone}@c.us`);
+    const answer = {
+      phone,
+      registered: person !== null,
+      chatId: person?.chatId ?? null,
+      lid: person && personOf(person).lid,
+    };
     this.numberChecks.remember(accountId, answer);
     return answer;
+  }
+
+  /** @throws TooManyNumberChecks */
+  private countCheck(accountId: string): void {
+    if (this.sessions.readyDriver(accountId).account.environment === 'live')
+      this.numberChecks.count(accountId);
   }
 
   private async find(chats: PageChats, chatId: string): Promise<string> {
@@ -125,8 +140,16 @@ export class PageReader {
     return held;
   }
 
-  private async picture(chats: PageChats, id: string, isGroup: boolean): Promise<{ base64: string }> {
-    const picture = await chats.picture(id, pictureBytes);
+  private async picture(
+    chats: PageChats,
+    accountId: string,
+    id: string,
+    isGroup: boolean,
+  ): Promise<{ base64: string }> {
+    let picture = await chats.picture(id, pictureBytes, false);
+    // Asking for strangers' pictures is asking which numbers there are.
+    if (picture.outcome === 'stranger' && (await this.exists(chats, accountId, id)))
+      picture = await chats.picture(id, pictureBytes, true);
     switch (picture.outcome) {
       case 'found':
         return { base64: picture.base64 };
@@ -134,9 +157,18 @@ export class PageReader {
         throw new NoPicture(isGroup);
       case 'too_large':
         throw new PictureTooLarge(pictureBytes);
+      case 'stranger':
       case 'not_found':
         throw isGroup ? new GroupNotFound(id) : new ContactNotFound(id);
     }
+  }
+
+  /** Whether WhatsApp knows a person whom the page does not. @throws TooManyNumberChecks */
+  private async exists(chats: PageChats, accountId: string, chatId: string): Promise<boolean> {
+    const phone = /^(\d+)@c\.us$/.exec(chatId)?.[1];
+    if (phone !== undefined) return (await this.number(chats, accountId, phone)).registered;
+    this.countCheck(accountId);
+    return (await chats.person(chatId)) !== null;
   }
 }
 
@@ -152,6 +184,12 @@ function listed<Row extends { t: number; id: string }, Item>(
     items: shown.map(toItem),
     next: rows.length > limit && last ? { t: last.t, id: last.id } : null,
   };
+}
+
+/** Where a list goes on that may have more than was found: after what was found, else where it was begun. */
+function placeAfter(found: PageCursor[], after: PageCursor | null): PageCursor {
+  const last = found.at(-1);
+  return last ? { t: last.t, id: last.id } : (after ?? { t: maxCursorTime, id: '-' });
 }
 
 function toHistoryMessage(chatId: string, message: PageHistoryItem): Omit<HistoryMessage, 'id'> {

@@ -1,0 +1,170 @@
+import type { PagePerson, PageWindow } from './page-functions.js';
+import type { PageCursor } from './page-reads.js';
+
+/*
+ * Groups inside the WhatsApp Web page: see page-functions.ts for the rules that such functions follow.
+ */
+
+/* eslint-disable @typescript-eslint/no-explicit-any -- WhatsApp's modules have no types */
+
+export interface PageGroupItem {
+  id: string;
+  subject: string;
+  participantCount: number;
+  isAdmin: boolean;
+}
+
+export interface PageGroup extends PageGroupItem {
+  isMember: boolean;
+  description: string | null;
+  owner: PagePerson | null;
+  /** Seconds since 1970. */
+  creation: number | null;
+  announcementsOnly: boolean;
+  infoAdminsOnly: boolean;
+  addAdminsOnly: boolean;
+  /** For admins. */
+  inviteCode: string | null;
+  participants: (PagePerson & { isAdmin: boolean; isSuperAdmin: boolean })[];
+}
+
+/** What became of adding one person to a group: WhatsApp's own code. */
+export interface AddedMember {
+  id: string;
+  code: number;
+}
+
+/** WhatsApp said no, and nothing was done. `status` is WhatsApp's own, 0 where it gives none. */
+export interface PageRefusal {
+  outcome: 'refused';
+  status: number;
+}
+
+declare const window: PageWindow;
+
+/** The groups that the account is in, in the order of their ids, as far as the page knows them without asking. */
+export function listGroups(limit: number, after: PageCursor | null): PageGroupItem[] {
+  const { Chat } = window.require('WAWebCollections');
+  return (Chat.getModelsArray() as any[])
+    .map((chat) => ({ chat, id: chat.id._serialized as string }))
+    .filter(({ chat, id }) => id.endsWith('@g.us') && chat.groupMetadata && (!after || id > after.id))
+    .filter(({ chat }) => chat.groupMetadata.participants?.iAmMember?.() !== false)
+    .sort((a, b) => (a.id < b.id ? -1 : 1))
+    .slice(0, limit + 1)
+    .map(({ chat, id }) => ({
+      id,
+      subject: chat.formattedTitle ?? chat.name ?? '',
+      participantCount: Number(chat.groupMetadata.participants?.length ?? chat.groupMetadata.size ?? 0),
+      isAdmin: chat.groupMetadata.participants?.iAmAdmin?.() === true,
+    }));
+}
+
+/** A group, asked of WhatsApp anew; null when the account has no chat of it. */
+export async function readGroup(groupId: string, withInvite: boolean): Promise<PageGroup | null> {
+  const chat = window.require('WAWebCollections').Chat.get(groupId);
+  if (!chat?.groupMetadata) return null;
+  const { personOf, refusalOf } = window.flotilla!;
+  // WhatsApp tells nothing to those who are not in it any more. Whatever else it refuses says nothing of the group.
+  const unlessOutside = (error: Error) => {
+    if (![401, 403, 404].includes(refusalOf(error) ?? 0)) throw error;
+    return null;
+  };
+  await window
+    .require('WAWebGroupQueryJob')
+    .queryAndUpdateGroupMetadataById({ id: groupId })
+    .catch(unlessOutside);
+  const { groupMetadata } = chat;
+  const { participants } = groupMetadata;
+  const person = (wid: any) => personOf((wid?._serialized ?? String(wid)) as string);
+  const isMember = participants.iAmMember?.() !== false;
+  const isAdmin = isMember && participants.iAmAdmin?.() === true;
+  const invite =
+    isAdmin && withInvite
+      ? await window
+          .require('WAWebMexFetchGroupInviteCodeJob')
+          .fetchMexGroupInviteCode(groupId)
+          .catch(unlessOutside)
+      : null;
+  return {
+    id: groupId,
+    subject: chat.formattedTitle ?? chat.name ?? groupMetadata.subject ?? '',
+    participantCount: participants.length,
+    isAdmin,
+    isMember,
+    description: groupMetadata.desc ?? null,
+    owner: groupMetadata.owner ? person(groupMetadata.owner) : null,
+    creation: groupMetadata.creation ?? null,
+    announcementsOnly: groupMetadata.announce === true,
+    infoAdminsOnly: groupMetadata.restrict === true,
+    addAdminsOnly: groupMetadata.memberAddMode === 'admin_add',
+    inviteCode: invite?.code ?? (typeof invite === 'string' ? invite : null),
+    participants: (participants.getModelsArray() as any[]).map(({ id, isAdmin: admin, isSuperAdmin }) => ({
+      ...person(id),
+      isAdmin: Boolean(admin || isSuperAdmin),
+      isSuperAdmin: Boolean(isSuperAdmin),
+    })),
+  };
+}
+
+/** Whether the page has learned of a group, which it does a moment after the group was made or joined. */
+export function hasGroup(groupId: string): boolean {
+  return Boolean(window.require('WAWebCollections').Chat.get(groupId)?.groupMetadata);
+}
+
+/**
+ * Makes a group. The library's own call does the same, but takes a connection that was lost for a refusal: then the group may
+ * exist, and this throws.
+ * @param participants chat ids of numbers
+ */
+export async function createGroup(
+  subject: string,
+  participants: string[],
+): Promise<{ outcome: 'made'; groupId: string; members: AddedMember[] } | PageRefusal> {
+  const { createWid } = window.require('WAWebWidFactory');
+  const { queryWidExists } = window.require('WAWebQueryExistsJob');
+  const members: AddedMember[] = [];
+  const wids: { phoneNumber: unknown }[] = [];
+  for (const id of participants) {
+    const wid = createWid(id);
+    if ((await queryWidExists(wid))?.wid) wids.push({ phoneNumber: wid });
+    else members.push({ id, code: 404 });
+  }
+  let made: { wid: any; participants: { wid: any; error?: string | number; type?: string }[] };
+  try {
+    made = await window.require('WAWebGroupCreateJob').createGroup(
+      {
+        addressingModeOverride: 'lid',
+        memberAddMode: false,
+        membershipApprovalMode: false,
+        announce: false,
+        restrict: false,
+        ephemeralDuration: 0,
+        parentGroupId: undefined,
+        title: subject,
+      },
+      wids,
+    );
+  } catch (error) {
+    const status = window.flotilla!.refusalOf(error);
+    if (status === null) throw error;
+    return { outcome: 'refused', status };
+  }
+  for (const { wid, error, type } of made.participants) {
+    if (type === 'superadmin') continue;
+    const number = wid.server === 'lid' ? window.require('WAWebApiContact').getPhoneNumber(wid) : wid;
+    members.push({ id: (number ?? wid)._serialized, code: Number(error || 200) });
+  }
+  return { outcome: 'made', groupId: made.wid._serialized, members };
+}
+
+/** Joins a group by the code of an invite; an account that is in it stays in it. */
+export async function joinGroup(code: string): Promise<{ outcome: 'joined'; groupId: string } | PageRefusal> {
+  try {
+    const { gid } = await window.require('WAWebGroupInviteJob').joinGroupViaInvite(code);
+    return { outcome: 'joined', groupId: gid._serialized };
+  } catch (error) {
+    const status = window.flotilla!.refusalOf(error);
+    if (status === null) throw error;
+    return { outcome: 'refused', status };
+  }
+}

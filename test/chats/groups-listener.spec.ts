@@ -1,0 +1,143 @@
+import { EventEmitter } from 'node:events';
+import { DataSource } from 'typeorm';
+import { v7 as uuidv7 } from 'uuid';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import type { Account } from '../../src/accounts/account.entity.js';
+import type { AccountSessions } from '../../src/accounts/account-sessions.service.js';
+import { GroupNotices } from '../../src/chats/group-notices.service.js';
+import { GroupsListener } from '../../src/chats/groups.listener.js';
+import { createLogger } from '../../src/platform/logging/logger.js';
+import type { PageGroupNotice } from '../../src/whatsapp/page-functions.js';
+import { eventually } from '../e2e/flotilla.js';
+import { scratchDatabase } from '../scratch-database.js';
+
+/* What is written of the notices that sessions tell, in a real database. The sessions are only what tells them. */
+
+let database: DataSource;
+let drop: () => Promise<void>;
+let workspaceId: string;
+
+beforeAll(async () => {
+  const scratch = await scratchDatabase();
+  drop = scratch.drop;
+  database = await new DataSource({ type: 'postgres', url: scratch.config.database.url }).initialize();
+  [{ id: workspaceId }] = await database.query(
+    `insert into workspaces (id, name) values ($1, 'test') returning id`,
+    [uuidv7()],
+  );
+});
+afterAll(async () => {
+  await database?.destroy();
+  await drop?.();
+});
+
+const seconds = (time: Date) => Math.floor(time.getTime() / 1000);
+const daysAgo = (days: number) => new Date(Date.now() - days * 24 * 3_600_000);
+
+function notice(noticeId: string, other: Partial<PageGroupNotice> = {}): PageGroupNotice {
+  return {
+    kind: 'group',
+    noticeId,
+    chatId: '120363000000000001@g.us',
+    change: 'subject',
+    by: null,
+    whom: [],
+    text: noticeId,
+    timestamp: seconds(new Date()),
+    ...other,
+  };
+}
+
+/** Stands for the sessions of an instance: pages that hold `held` and answer once `answers` is done. */
+class Sessions extends EventEmitter {
+  held: PageGroupNotice[] = [];
+  answers: Promise<void> = Promise.resolve();
+  asked: number[] = [];
+
+  readyDriver() {
+    const recentNotices = async (since: number) => {
+      this.asked.push(since);
+      await this.answers;
+      return this.held.filter(({ timestamp }) => timestamp! >= since);
+    };
+    return { current: { messages: { recentNotices } } };
+  }
+}
+
+async function newAccount(linkedAt: Date): Promise<Account> {
+  const id = uuidv7();
+  await database.query(
+    `insert into accounts (id, workspace_id, name, environment) values ($1, $2, 'test', 'sandbox')`,
+    [id, workspaceId],
+  );
+  return { id, linkedAt } as Account;
+}
+
+async function told(account: Account): Promise<string[]> {
+  const rows = await database.query(
+    `select data ->> 'noticeId' as id from events where account_id = $1 and type like 'group.%' order by events.id`,
+    [account.id],
+  );
+  return rows.map(({ id }: { id: string }) => id);
+}
+
+describe('what is done to groups', () => {
+  let sessions: Sessions;
+  let listener: GroupsListener;
+
+  beforeEach(() => {
+    sessions = new Sessions();
+    listener = new GroupsListener(
+      sessions as unknown as AccountSessions,
+      new GroupNotices(database),
+      createLogger('test', 'silent'),
+    );
+    listener.onModuleInit();
+  });
+
+  it('is not told again when the log has forgotten that it was told', async () => {
+    const account = await newAccount(daysAgo(400));
+    sessions.held = [notice('old', { timestamp: seconds(daysAgo(31)) }), notice('new')];
+    sessions.emit('ready', account);
+    await eventually('told', async () => (await told(account)).length > 0);
+    await listener.beforeApplicationShutdown();
+    expect(await told(account)).toEqual(['new']);
+    // The log keeps events for thirty days.
+    expect(sessions.asked[0]).toBeGreaterThan(seconds(daysAgo(29.5)));
+  });
+
+  it('while the account was away comes before what happens while that is read', async () => {
+    const account = await newAccount(daysAgo(1));
+    let answer = () => {};
+    sessions.answers = new Promise((resolve) => (answer = resolve));
+    sessions.held = [notice('one'), notice('two')];
+    sessions.emit('ready', account);
+    sessions.emit('group', account, notice('three'));
+    // Another account's does not wait for it.
+    const other = await newAccount(daysAgo(1));
+    sessions.emit('group', other, notice('other'));
+    await eventually('the other', async () => (await told(other)).length === 1);
+    expect(await told(account)).toEqual([]);
+    answer();
+    await eventually('all', async () => (await told(account)).length === 3);
+    expect(await told(account)).toEqual(['one', 'two', 'three']);
+    await listener.beforeApplicationShutdown();
+  });
+
+  it('is told whatever nonsense comes along with it, each once', async () => {
+    const account = await newAccount(daysAgo(1));
+    for (const one of [
+      notice('good'),
+      notice('timeless', { timestamp: null }),
+      notice('endless', { timestamp: 1e300 }),
+      notice('x'.repeat(5_000)),
+      notice('zero', { text: 'a\u0000b', by: { chatId: '\ud800@lid', alias: null } }),
+      notice('good'),
+    ])
+      sessions.emit('group', account, one);
+    // Another group's may have the same id.
+    sessions.emit('group', account, notice('good', { chatId: '120363000000000002@g.us' }));
+    await listener.beforeApplicationShutdown();
+    expect(await told(account)).toEqual(['good', 'zero', 'good']);
+  });
+});
