@@ -110,9 +110,7 @@ export class MessageContents {
   }
 
   private async take(workspaceId: string, type: MessageType, source: MediaSourceDto): Promise<MessageMedia> {
-    const media = await this.media.take(workspaceId, sourceOf(source));
-    this.media.assertSendable(media, type);
-    return toMessageMedia(media);
+    return toMessageMedia(await this.media.take(workspaceId, sourceOf(source), type));
   }
 }
 
