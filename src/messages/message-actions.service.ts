@@ -8,6 +8,7 @@ import { Problem } from '../platform/errors/problem.js';
 import type { Message } from './message.entity.js';
 import { type MessageTarget, targetOf } from './message-rows.js';
 import { MessageAlreadySending, MessagesService } from './messages.service.js';
+import { ReceivedMediaService } from './received-media.service.js';
 
 /** What can be done to a message after it was sent; an empty emoji takes a reaction back. */
 export type MessageAction =
@@ -68,8 +69,8 @@ export class SessionChanging extends Problem {
 
 /** How long an instance may take: longer than the page has, so that it is the one to say what came of it. */
 const instanceTimeoutMs = 30_000;
-/** Longer than a download and what is around it. */
-const downloadTimeoutMs = 170_000;
+/** Longer than it takes until a download's turn has come, the download, and what is around it. */
+const downloadTimeoutMs = 200_000;
 /** Answers of an instance that mean it did nothing. */
 const notHere = new Set(['account.session_not_ready', 'account.not_driven_here']);
 /** What has a text that WhatsApp lets be edited. */
@@ -83,6 +84,7 @@ export class MessageActionsService {
     @InjectDataSource() private readonly database: DataSource,
     private readonly messages: MessagesService,
     private readonly accounts: AccountsService,
+    private readonly received: ReceivedMediaService,
     private readonly instances: InstancesService,
     private readonly instanceClient: InstanceClient,
   ) {}
@@ -147,14 +149,14 @@ export class MessageActionsService {
   }
 
   /**
-   * Downloads the media of an incoming message again, where that failed; one that is there stays.
+   * Downloads the media of an incoming message again, where that failed or it was deleted; one that is there stays.
    * @throws MessageNotFound, MessageHasNoMedia, AccountNotReady, SessionChanging, InstanceUnreachable, InstanceAnswerLost, and
-   * 409 `media.unavailable`, `media.too_large` or `media.not_downloaded` with the reason
+   * what `MediaDownloader.download` throws
    */
   async downloadMedia(workspaceId: string, id: string): Promise<Message> {
     const message = await this.messages.get(workspaceId, id);
     if (message.direction !== 'incoming' || message.media === null) throw new MessageHasNoMedia();
-    if (message.media.mediaId !== null) return message;
+    if (await this.received.isThere(id)) return message;
     await this.ask<DownloadMedia>(message, 'media', { messageId: id }, downloadTimeoutMs);
     return this.messages.get(workspaceId, id);
   }

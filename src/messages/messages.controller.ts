@@ -19,6 +19,9 @@ import { InstanceAnswerLost, InstanceUnreachable } from '../instances/instance-c
 import { InstanceNotFound } from '../instances/instances.service.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
 import { ofFiles } from '../media/media-failures.js';
+import { StorageLimitReached } from '../media/media-keeper.service.js';
+import { MediaEmpty, MediaTooLarge } from '../media/media-spool.js';
+import { MediaStorageUnavailable } from '../media/media-storage.js';
 import { MediaNotFound, MediaUnavailable } from '../media/media.service.js';
 import { Fails, Paged } from '../platform/http/documentation.js';
 import { type Page, toPage } from '../platform/http/pagination.js';
@@ -42,6 +45,7 @@ import {
   SendMessageQuery,
   toMessageResponse,
 } from './messages.dto.js';
+import { MediaGone, MediaNotDownloaded } from './media-problems.js';
 import { ContentMismatch } from './message-contents.service.js';
 import {
   IdempotencyInProgress,
@@ -53,14 +57,14 @@ import {
 } from './messages.service.js';
 import { NoAccountReady } from './sending-account.js';
 
+/** What may happen when the instance of an account is asked. */
+const ofInstances = [AccountNotReady, InstanceNotFound, InstanceUnreachable, InstanceAnswerLost];
+
 /** What may happen when something is done to a message that WhatsApp already has. */
 const ofActions = [
   MessageNotFound,
   MessageAlreadySending,
-  AccountNotReady,
-  InstanceNotFound,
-  InstanceUnreachable,
-  InstanceAnswerLost,
+  ...ofInstances,
   new Problem(504, 'whatsapp.no_answer', 'WhatsApp Web did not say that it is done. Asking again is safe.'),
 ];
 
@@ -214,12 +218,18 @@ export class MessagesController {
     return toMessageResponse(await this.actions.react(workspaceId, id, emoji));
   }
 
-  /** Downloads the media of an incoming message again, where that failed. */
+  /** Downloads the media of an incoming message again, where that failed or it was deleted since. */
   @Allow('sender')
   @Fails(
-    ...ofActions,
+    MessageNotFound,
     MessageHasNoMedia,
-    new Problem(409, 'media.unavailable', 'WhatsApp does not have the file any more.'),
+    ...ofInstances,
+    MediaGone,
+    MediaNotDownloaded,
+    MediaTooLarge,
+    MediaEmpty,
+    StorageLimitReached,
+    MediaStorageUnavailable,
   )
   @Post(':id/media')
   @HttpCode(200)
