@@ -5,7 +5,7 @@ import { rm } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { DataSource, LessThan, Repository } from 'typeorm';
+import { DataSource, type EntityManager, LessThan, Repository } from 'typeorm';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import { given } from '../platform/database/given.js';
@@ -224,6 +224,18 @@ export class MediaService {
       if (needed.length > 0) throw new MediaInUse();
       await manager.delete(Media, { id });
     });
+  }
+
+  /**
+   * Keeps media from being deleted until a transaction ends.
+   * @returns those that are there
+   */
+  async hold(manager: EntityManager, workspaceId: string, ids: string[]): Promise<Set<string>> {
+    const held: { id: string }[] = await manager.query(
+      'select id from media where id = any($1) and workspace_id = $2 order by id for key share',
+      [ids, workspaceId],
+    );
+    return new Set(held.map(({ id }) => id));
   }
 
   private async use(workspaceId: string, id: string): Promise<Media> {
