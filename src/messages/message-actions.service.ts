@@ -1,10 +1,12 @@
 import { Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
+import { maxLength } from 'class-validator';
 import { DataSource } from 'typeorm';
 import { AccountNotReady, AccountsService } from '../accounts/accounts.service.js';
 import { InstanceClient } from '../instances/instance-client.js';
 import { InstancesService } from '../instances/instances.service.js';
-import { Problem } from '../platform/errors/problem.js';
+import { Problem, ValidationFailed } from '../platform/errors/problem.js';
+import { longestCaption } from './content.dto.js';
 import type { Message } from './message.entity.js';
 import { type MessageTarget, targetOf } from './message-rows.js';
 import { MessageAlreadySending, MessagesService } from './messages.service.js';
@@ -91,7 +93,7 @@ export class MessageActionsService {
 
   /**
    * Changes the text of a message: in the ledger as long as it waits, at WhatsApp once it is sent.
-   * @throws MessageNotFound, MessageNotOutgoing, MessageAlreadySending, ActionNotAllowed, AccountNotReady, SessionChanging,
+   * @throws MessageNotFound, MessageNotOutgoing, ValidationFailed, MessageAlreadySending, ActionNotAllowed, AccountNotReady, SessionChanging,
    * InstanceUnreachable; InstanceAnswerLost when nobody can tell
    */
   async edit(workspaceId: string, id: string, text: string): Promise<Message> {
@@ -102,6 +104,10 @@ export class MessageActionsService {
         'edit',
         `Only text and captions can be edited, and this message is ${message.type}${message.media ? ' without a caption' : ''}.`,
       );
+    if (message.type !== 'text' && !maxLength(text, longestCaption))
+      throw new ValidationFailed([
+        { path: 'text', message: `must be at most ${longestCaption} characters: it is a caption` },
+      ]);
     const stage = stageOf(message);
     if (stage === 'sending') throw new MessageAlreadySending(message, once('edited'));
     if (stage === 'over')
