@@ -48,18 +48,37 @@ export class Media1795737600001 implements MigrationInterface {
         insert into media_blobs (id, sha256, size) values (blob, content, length)
       $$;
 
+      -- The blob of a content that media refer to; null when there is none.
+      create function kept_media_blob(content bytea) returns uuid
+        language sql stable security definer set search_path from current as $$
+        select id from media_blobs where sha256 = content and state = 'kept'
+      $$;
+
+      -- One at a time for each content, until the transaction ends: first of all locks, before media and blobs.
+      create function lock_media_content(content bytea) returns void language sql as $$
+        select pg_advisory_xact_lock(hashtextextended('media ' || encode(content, 'hex'), 0))
+      $$;
+
       -- The blob to refer to once 'written' lies in the storage: itself, or one of the same content that was there before.
-      -- In the transaction that inserts the media.
-      create function keep_media_blob(written uuid) returns uuid
+      -- 'lost' is that one when the storage does not have it (whole) any more: what refers to it gets the new one. In the
+      -- transaction that inserts the media, after lock_media_content.
+      create function keep_media_blob(written uuid, lost uuid) returns uuid
         language plpgsql security definer set search_path from current as $$
       declare
         content bytea;
         kept uuid;
+        moved integer;
       begin
         select sha256 into content from media_blobs where id = written and state = 'writing' for update;
         if not found then return null; end if;
-        -- Two of the same content at once: the second one sees the first.
-        perform pg_advisory_xact_lock(hashtextextended('media ' || encode(content, 'hex'), 0));
+        if lost is not null and lost = kept_media_blob(content) then
+          -- Media before blobs, as everybody who deletes media.
+          update media set blob_id = written where blob_id = lost;
+          get diagnostics moved = row_count;
+          update media_blobs set state = 'doomed', refs = refs - moved where id = lost;
+          update media_blobs set state = 'kept', refs = refs + moved where id = written;
+          return written;
+        end if;
         select id into kept from media_blobs where sha256 = content and state = 'kept' for update;
         update media_blobs set state = case when kept is null then 'kept' else 'doomed' end where id = written;
         return coalesce(kept, written);
@@ -71,20 +90,26 @@ export class Media1795737600001 implements MigrationInterface {
         update media_blobs set state = 'doomed' where id = written and state = 'writing'
       $$;
 
+      -- In the order of blobs: two who delete many wait for each other, but not in a circle.
       create function count_media() returns trigger
         language plpgsql security definer set search_path from current as $$
+      declare
+        step integer := case tg_op when 'INSERT' then 1 else -1 end;
       begin
-        if tg_op = 'INSERT' then update media_blobs set refs = refs + 1 where id = new.blob_id;
-        else update media_blobs set refs = refs - 1 where id = old.blob_id;
-        end if;
+        perform from media_blobs where id in (select blob_id from changed) order by id for update;
+        update media_blobs b set refs = refs + step * counted.media
+        from (select blob_id, count(*)::integer as media from changed group by 1) counted where b.id = counted.blob_id;
         return null;
       end $$;
-      create trigger media_counted after insert or delete on media for each row execute function count_media();
+      create trigger media_counted after insert on media referencing new table as changed
+        for each statement execute function count_media();
+      create trigger media_uncounted after delete on media referencing old table as changed
+        for each statement execute function count_media();
 
       -- A message cannot be accepted with a media that is deleted at the same moment.
       create function hold_media() returns trigger language plpgsql as $$
       begin
-        perform from media where id = (new.media ->> 'mediaId')::uuid for key share;
+        perform from media where id = (new.media ->> 'mediaId')::uuid and workspace_id = new.workspace_id for key share;
         if not found then
           raise exception 'The media of this message was deleted.' using errcode = 'foreign_key_violation';
         end if;
@@ -100,7 +125,8 @@ export class Media1795737600001 implements MigrationInterface {
       drop trigger message_holds_media on messages;
       drop index messages_waiting_media;
       drop table media;
-      drop function hold_media, count_media, keep_media_blob, give_up_media_blob, write_media_blob;
+      drop function hold_media, count_media, keep_media_blob, give_up_media_blob, write_media_blob, kept_media_blob,
+        lock_media_content;
       drop table media_blobs;
     `);
   }

@@ -35,6 +35,8 @@ export class Content1795737600002 implements MigrationInterface {
       declare
         changed jsonb;
       begin
+        -- Nobody has been told of it yet: message.received will say it all.
+        if new.media_due_at is not null then return null; end if;
         if new.edited_at is distinct from old.edited_at then
           insert into events (workspace_id, account_id, type, data) values (new.workspace_id, new.account_id,
             'message.edited', message_json(new) || jsonb_build_object('previousText', old.text));
@@ -94,11 +96,10 @@ export class Content1795737600002 implements MigrationInterface {
   }
 }
 
-/** What of a list of {from, …} was not so before. */
+/** What of a list of what people did, one of each, was not so before. */
 function changedIn(column: string): string {
   return `select after.value from jsonb_array_elements(new.${column}) after
-          left join jsonb_array_elements(old.${column}) before on before.value ->> 'from' = after.value ->> 'from'
-          where before.value is distinct from after.value`;
+          where not exists (select from jsonb_array_elements(old.${column}) before where before.value = after.value)`;
 }
 
 /** What the migrations before this one made of a message, and `more`. */

@@ -3,6 +3,8 @@ import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
+import type { Logger } from '../platform/logging/logger.js';
+import { LOGGER } from '../platform/logging/logging.module.js';
 import { blobIdOf, blobKey, MEDIA_STORAGE, type MediaStorage } from './media-storage.js';
 
 interface Blob {
@@ -23,6 +25,8 @@ export interface StorageFinding {
 const atOnce = 500;
 /** A blob that is still not referred to after this time was left by a process that died. Uploads are bounded by far less. */
 const abandonedHours = 24;
+/** How many removals may fail in a row. */
+const mostFailures = 50;
 
 /** Forgets media after its time, removes the bytes that nobody refers to, and looks after what is lost. For the whole fleet. */
 @Injectable()
@@ -31,6 +35,7 @@ export class MediaBlobsService {
     @InjectDataSource() private readonly database: DataSource,
     @Inject(MEDIA_STORAGE) private readonly storage: MediaStorage,
     @Inject(CONFIG) private readonly config: Config,
+    @Inject(LOGGER) private readonly logger: Logger,
   ) {}
 
   /**
@@ -58,22 +63,34 @@ export class MediaBlobsService {
 
   /**
    * Removes the bytes that no media refers to any more, and those whose upload died. A parallel upload of the same content is
-   * safe: it has a key of its own.
+   * safe: it has a key of its own. One that cannot be removed is left for the next time.
    * @returns how many blobs
+   * @throws MediaStorageUnavailable when so many cannot be removed, one after the other, that the storage must be down
    */
   async removeUnused(): Promise<number> {
     await this.database.query(
-      `update media_blobs set state = 'doomed' where (state = 'kept' and refs = 0)
-         or (state = 'writing' and created_at < now() - interval '${abandonedHours} hours')`,
+      `update media_blobs set state = 'doomed' where id in (select id from media_blobs
+         where (state = 'kept' and refs = 0)
+           or (state = 'writing' and created_at < now() - interval '${abandonedHours} hours')
+         order by id for update skip locked)`,
     );
     let removed = 0;
+    let failed = 0;
     for (let after = firstId; ;) {
       const blobs: Blob[] = await this.database.query(
         `select id, sha256, size from media_blobs where state = 'doomed' and id > $1 order by id limit ${atOnce}`,
         [after],
       );
       for (const blob of blobs) {
-        await this.storage.delete(keyOf(blob));
+        try {
+          await this.storage.delete(keyOf(blob));
+        } catch (error) {
+          failed += 1;
+          if (failed === mostFailures) throw error;
+          this.logger.warn({ err: error, key: keyOf(blob) }, 'a file of the storage could not be removed');
+          continue;
+        }
+        failed = 0;
         await this.database.query('delete from media_blobs where id = $1', [blob.id]);
         removed += 1;
       }
@@ -83,8 +100,8 @@ export class MediaBlobsService {
   }
 
   /**
-   * Compares the rows with the storage: bytes that are missing or of another length, and files that belong to nothing.
-   * What is being stored at this moment is none of them.
+   * Compares the rows with the storage: bytes that are missing or of another length, and files of ours that have belonged to
+   * nothing for a day. What is being stored at this moment is none of them, and files of others are not looked at.
    */
   async *check(): AsyncIterable<StorageFinding> {
     for (let after = firstId; ;) {
@@ -109,17 +126,23 @@ export class MediaBlobsService {
       if (blobs.length < atOnce) break;
       after = blobs.at(-1)!.id;
     }
-    for await (const { key } of this.storage.list()) {
-      const id = blobIdOf(key);
-      const known: unknown[] =
-        id === null ? [] : await this.database.query('select from media_blobs where id = $1', [id]);
-      if (known.length === 0) yield { problem: 'stray', key, mediaIds: [] };
+    for await (const { key, writtenAt } of this.storage.list()) {
+      const isOld = Date.now() - writtenAt.getTime() > abandonedHours * 3_600_000;
+      if (isOld && (await this.isStray(key))) yield { problem: 'stray', key, mediaIds: [] };
     }
   }
 
-  /** Removes a file that {@link check} found to belong to nothing. */
+  /** Removes a file that {@link check} found to belong to nothing; one that is not, or no more, stays. */
   async removeStray(key: string): Promise<void> {
-    await this.storage.delete(key);
+    if (await this.isStray(key)) await this.storage.delete(key);
+  }
+
+  /** Whether a file is named as ours are, and no row knows it. What is named otherwise is somebody else's. */
+  private async isStray(key: string): Promise<boolean> {
+    const id = blobIdOf(key);
+    if (id === null) return false;
+    const known: unknown[] = await this.database.query('select from media_blobs where id = $1', [id]);
+    return known.length === 0;
   }
 }
 

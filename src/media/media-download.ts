@@ -11,6 +11,9 @@ export class RangeNotSatisfiable extends Problem {
   }
 }
 
+/** How long somebody may take in nothing of a file before the connection is closed: it holds a file or a transfer open. */
+const stalledMs = 60_000;
+
 /**
  * Answers with a file, or the part of it that is asked for. It is always something to save, never something that a browser shows
  * or runs: whoever sent it may mean harm.
@@ -22,6 +25,7 @@ export async function sendMedia(
   response: Response,
   media: Media,
   open: (range?: ByteRange) => Promise<Readable>,
+  longestStallMs = stalledMs,
 ): Promise<void> {
   const etag = `"${media.sha256}"`;
   response.attachment(media.filename ?? media.id);
@@ -56,6 +60,7 @@ export async function sendMedia(
     for (const name of response.getHeaderNames()) if (name !== 'x-request-id') response.removeHeader(name);
     throw error;
   });
+  response.setTimeout(longestStallMs, () => response.destroy());
   try {
     await pipeline(bytes, response);
   } catch (error) {

@@ -1,7 +1,7 @@
+import { StorageLimitReached } from './media-keeper.service.js';
 import { MediaEmpty, MediaTooLarge } from './media-spool.js';
 import { MediaStorageUnavailable } from './media-storage.js';
 import { MediaTypeMismatch, MediaTypeRefused } from './media-type.js';
-import { StorageLimitReached } from './media.service.js';
 
 /** What may happen when a file is taken in. */
 export const ofFiles = [

@@ -1,4 +1,5 @@
 import type { Readable } from 'node:stream';
+import { validate as isUuid } from 'uuid';
 import { Problem } from '../platform/errors/problem.js';
 import type { SpooledFile } from './media-spool.js';
 
@@ -56,5 +57,6 @@ export function blobKey({ sha256, blobId }: { sha256: string; blobId: string }):
 
 /** The id of the blob under a key; null when the key is none of ours. */
 export function blobIdOf(key: string): string | null {
-  return keyPattern.exec(key)?.[1] ?? null;
+  const id = keyPattern.exec(key)?.[1];
+  return id !== undefined && isUuid(id) ? id : null;
 }

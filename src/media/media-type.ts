@@ -26,9 +26,14 @@ const programTypes = new Set([
   'application/x-elf',
   'application/x-mach-binary',
   'application/x.ms.shortcut',
+  'application/vnd.android.package-archive',
+  'application/java-archive',
+  'application/x-apple-diskimage',
+  'application/x-deb',
+  'application/x-rpm',
 ]);
 const programNames =
-  /\.(exe|dll|com|scr|pif|msi|msp|cpl|bat|cmd|ps1|psm1|vbs|vbe|jse?|wsf|wsh|hta|jar|lnk|reg|sh|app|command)$/i;
+  /\.(exe|dll|com|scr|pif|msi|msp|cpl|bat|cmd|ps1|psm1|vbs|vbe|jse?|wsf|wsh|hta|jar|lnk|reg|sh|app|command|apk|xapk|aab|dmg|pkg|deb|rpm|msix|msixbundle|appx|appxbundle)$/i;
 
 /** Containers that say little about what is in them: of these the sender's word counts within its kind. */
 const containers = new Set([

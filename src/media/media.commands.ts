@@ -44,7 +44,8 @@ export function addMediaCommands(program: Command, run: RunWithServices): void {
       `
 missing  the row is there and its file is not: upload it again, or restore it from a backup
 damaged  the file has another length than it should
-stray    a file that no row knows, for example after a database was restored from a backup
+stray    a file of ours, older than a day, that no row knows: for example after a database was restored from a backup.
+         Files that are not named as ours are left alone; but another Flotilla must have a storage of its own
 
 Examples:
   flotilla media:check

@@ -6,12 +6,13 @@ import { basename } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { DataSource, type EntityManager, LessThan, Repository } from 'typeorm';
-import { v7 as uuidv7 } from 'uuid';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import { given } from '../platform/database/given.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
 import { publicFetch } from '../platform/http/public-fetch.js';
+import { MediaKeeper } from './media-keeper.service.js';
+import { cleanName } from './media-name.js';
 import { type ByteRange, blobKey, MEDIA_STORAGE, type MediaStorage } from './media-storage.js';
 import {
   assertAsDeclared,
@@ -47,16 +48,6 @@ export class MediaUnavailable extends Problem {
   }
 }
 
-export class StorageLimitReached extends Problem {
-  constructor(limit: number) {
-    super(
-      413,
-      'workspace.storage_limit',
-      `This workspace may store ${limit} bytes of media, and this file is more than what is left. Delete media that is no longer needed.`,
-    );
-  }
-}
-
 /** What a message's media is made of, as its sender names it. */
 export type MediaSource =
   | { mediaId: string }
@@ -83,8 +74,6 @@ const sendable: Record<string, { kind: MediaKind | null; maxBytes: number }> = {
 };
 /** How much base64 is decoded at once; a multiple of four. */
 const decodedAtOnce = 65_536;
-/** In characters; file systems take no longer one. */
-const longestName = 200;
 
 /** The files of workspaces: taking them in, giving them out. */
 @Injectable()
@@ -94,29 +83,35 @@ export class MediaService {
     @InjectDataSource() private readonly database: DataSource,
     @Inject(MEDIA_STORAGE) private readonly storage: MediaStorage,
     private readonly spool: MediaSpool,
+    private readonly keeper: MediaKeeper,
     @Inject(CONFIG) private readonly config: Config,
   ) {}
 
   /**
    * The media of a message that is to be accepted: looked up, decoded, or downloaded now, within a bounded time, so that a
    * message that was accepted has its media. To be called outside of a transaction.
+   * @param type of the message: what it cannot carry is refused, and nothing of it is kept
    * @throws MediaNotFound, MediaUnavailable, MediaTooLarge, MediaEmpty, MediaTypeMismatch, MediaTypeRefused,
    *   StorageLimitReached, MediaStorageUnavailable, ValidationFailed when `data` is no base64
    */
-  async take(workspaceId: string, source: MediaSource): Promise<Media> {
-    if ('mediaId' in source) return this.use(workspaceId, source.mediaId);
-    if ('data' in source) {
-      const file = await this.spool.receive(decode(source.data), this.config.media.maxBytes);
-      return this.store(workspaceId, file, describe(source), 'data');
+  async take(workspaceId: string, source: MediaSource, type = 'document'): Promise<Media> {
+    if ('mediaId' in source) {
+      assertSendable(await this.get(workspaceId, source.mediaId), type);
+      return this.use(workspaceId, source.mediaId);
     }
-    const { file, declared } = await this.download(source.url);
+    const maxBytes = Math.min(this.config.media.maxBytes, sendable[type]!.maxBytes);
+    if ('data' in source) {
+      const file = await this.spool.receive(decode(source.data), maxBytes);
+      return this.store(workspaceId, file, describe(source), 'data', type);
+    }
+    const { file, declared } = await this.download(source.url, maxBytes);
     const { mimetype, filename } = describe(source);
     const described = {
       mimetype: mimetype ?? declared.mimetype,
       filename: filename ?? declared.filename,
       isGuess: mimetype === null,
     };
-    return this.store(workspaceId, file, described, 'url');
+    return this.store(workspaceId, file, described, 'url', type);
   }
 
   /** @throws MediaNotFound, also for media of another workspace */
@@ -172,6 +167,7 @@ export class MediaService {
 
   /**
    * Stores a received file. The same file under the same name is the same media.
+   * @param sentAs the type of message that it is for
    * @throws MediaTypeMismatch, MediaTypeRefused, StorageLimitReached, MediaStorageUnavailable
    */
   async store(
@@ -179,6 +175,7 @@ export class MediaService {
     file: SpooledFile,
     { mimetype, filename, isGuess = false }: FileDescription,
     source: MediaOrigin,
+    sentAs = 'document',
   ): Promise<Media> {
     try {
       const name = cleanName(filename);
@@ -187,7 +184,8 @@ export class MediaService {
         assertNoProgram(type, name);
         if (!isGuess) assertAsDeclared(type, mimetype);
       }
-      return await this.keep(workspaceId, file, { mimetype: type, filename: name, source });
+      assertSendable({ mimetype: type, size: file.size }, sentAs);
+      return await this.keeper.keep(workspaceId, file, { mimetype: type, filename: name, source });
     } finally {
       await this.spool.drop(file);
     }
@@ -229,17 +227,15 @@ export class MediaService {
   }
 
   /**
-   * Whether a media can be sent as a type of message.
-   * @throws MediaTypeMismatch, MediaTooLarge
+   * Keeps media from being deleted until a transaction ends.
+   * @returns those that are there
    */
-  assertSendable(media: Media, type: string): void {
-    const { kind, maxBytes } = sendable[type]!;
-    if (kind !== null && kindOf(media.mimetype) !== kind) {
-      throw new MediaTypeMismatch(
-        `${media.mimetype} cannot be sent as ${type}. Send it as ${kindOf(media.mimetype)} or as document.`,
-      );
-    }
-    if (media.size > maxBytes) throw new MediaTooLarge(maxBytes, `What is sent as ${type}`);
+  async hold(manager: EntityManager, workspaceId: string, ids: string[]): Promise<Set<string>> {
+    const held: { id: string }[] = await manager.query(
+      'select id from media where id = any($1) and workspace_id = $2 order by id for key share',
+      [ids, workspaceId],
+    );
+    return new Set(held.map(({ id }) => id));
   }
 
   private async use(workspaceId: string, id: string): Promise<Media> {
@@ -248,8 +244,11 @@ export class MediaService {
     return this.get(workspaceId, id);
   }
 
-  private async download(url: string): Promise<{ file: SpooledFile; declared: FileDescription }> {
-    const { maxBytes, fetchTimeoutMs } = this.config.media;
+  private async download(
+    url: string,
+    maxBytes: number,
+  ): Promise<{ file: SpooledFile; declared: FileDescription }> {
+    const { fetchTimeoutMs } = this.config.media;
     try {
       const answer = await publicFetch(url, {
         method: 'GET',
@@ -275,77 +274,17 @@ export class MediaService {
       throw error;
     }
   }
-
-  private async keep(
-    workspaceId: string,
-    file: SpooledFile,
-    described: { mimetype: string; filename: string | null; source: MediaOrigin },
-  ): Promise<Media> {
-    const { sha256, size } = file;
-    const content = Buffer.from(sha256, 'hex');
-    const [same]: { id: string }[] = await this.database.query(
-      `select id from media where workspace_id = $1 and sha256 = $2 and mimetype = $3 and coalesce(filename, '') = $4`,
-      [workspaceId, content, described.mimetype, described.filename ?? ''],
-    );
-    if (same) {
-      const used = await this.use(workspaceId, same.id).catch((error: unknown) => {
-        if (error instanceof MediaNotFound) return null;
-        throw error;
-      });
-      if (used) return used;
-    }
-    await assertRoom(this.database.manager, workspaceId, size);
-    // What others have stored is written anew all the same, so that nobody can tell by the time it takes.
-    const blobId = uuidv7();
-    await this.database.query('select write_media_blob($1, $2, $3)', [blobId, content, size]);
-    try {
-      await this.storage.put(blobKey({ sha256, blobId }), file);
-      return await this.refer(workspaceId, blobId, file, described);
-    } catch (error) {
-      // If that fails too, the bytes are removed a day later.
-      await this.database.query('select give_up_media_blob($1)', [blobId]).catch(() => undefined);
-      throw error;
-    }
-  }
-
-  /** The media of bytes that lie in the storage: these, or the same that were there before. */
-  private refer(
-    workspaceId: string,
-    blobId: string,
-    { sha256, size }: SpooledFile,
-    { mimetype, filename, source }: { mimetype: string; filename: string | null; source: MediaOrigin },
-  ): Promise<Media> {
-    return this.database.transaction(async (manager) => {
-      await assertRoom(manager, workspaceId, size);
-      const [{ kept }] = await manager.query('select keep_media_blob($1) as kept', [blobId]);
-      if (kept === null) throw new Error(`The blob ${blobId} was removed while it was written.`);
-      const [{ id }] = await manager.query(
-        `insert into media (id, workspace_id, blob_id, sha256, size, mimetype, filename, source)
-         values ($1, $2, $3, $4, $5, $6, $7, $8)
-         on conflict (workspace_id, sha256, mimetype, coalesce(filename, '')) do update set last_used_at = now()
-         returning id`,
-        [uuidv7(), workspaceId, kept, Buffer.from(sha256, 'hex'), size, mimetype, filename, source],
-      );
-      return manager.findOneByOrFail(Media, { id });
-    });
-  }
 }
 
-/**
- * Whether a workspace that has a limit may store so much more. In a transaction that then stores, nobody else of the workspace
- * can use the same room.
- */
-async function assertRoom(manager: EntityManager, workspaceId: string, size: number): Promise<void> {
-  const [row] = await manager.query('select max_storage_bytes as most from workspaces where id = $1', [
-    workspaceId,
-  ]);
-  if (!row || row.most === null) return;
-  await manager.query('select pg_advisory_xact_lock(hashtextextended($1, 0))', [`media of ${workspaceId}`]);
-  const [{ used }] = await manager.query(
-    'select coalesce(sum(size), 0)::bigint as used from media where workspace_id = $1',
-    [workspaceId],
-  );
-  if (Number(used) + size > Number(row.most)) throw new StorageLimitReached(Number(row.most));
+/** @throws MediaTypeMismatch, MediaTooLarge when a media cannot be sent as a type of message */
+function assertSendable({ mimetype, size }: Pick<Media, 'mimetype' | 'size'>, type: string): void {
+  const { kind, maxBytes } = sendable[type]!;
+  if (kind !== null && kindOf(mimetype) !== kind) {
+    throw new MediaTypeMismatch(
+      `${mimetype} cannot be sent as ${type}. Send it as ${kindOf(mimetype)} or as document.`,
+    );
+  }
+  if (size > maxBytes) throw new MediaTooLarge(maxBytes, `What is sent as ${type}`);
 }
 
 function describe({ mimetype, filename }: { mimetype?: string; filename?: string }): FileDescription {
@@ -363,27 +302,6 @@ function decode(data: string): Readable {
         yield Buffer.from(data.slice(from, from + decodedAtOnce), 'base64');
     })(),
     { objectMode: false },
-  );
-}
-
-/** A name without a path and without what no file system or header takes; null when nothing is left of it. */
-export function cleanName(name: string | null): string | null {
-  const last = (name ?? '').split(/[/\\]/).at(-1)!;
-
-  const clean = last
-    .toWellFormed()
-    .replace(/[\u0000-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, '')
-    .trim();
-  if (/^\.*$/.test(clean)) return null;
-  return [...clean].length <= longestName ? clean : shorten(clean);
-}
-
-/** Keeps the end, which says what it is. */
-function shorten(name: string): string {
-  const extension = /\.[^.]{1,16}$/.exec(name)?.[0] ?? '';
-  return (
-    [...name.slice(0, name.length - extension.length)].slice(0, longestName - extension.length).join('') +
-    extension
   );
 }
 

@@ -15,8 +15,14 @@ export class MediaTask implements ScheduledTask {
   ) {}
 
   async run(): Promise<void> {
-    await this.blobs.prune();
-    await this.blobs.removeUnused();
-    await this.spool.removeAbandoned();
+    const failures: unknown[] = [];
+    // One at a time, and each whatever becomes of the others.
+    for (const step of [
+      () => this.blobs.prune(),
+      () => this.blobs.removeUnused(),
+      () => this.spool.removeAbandoned(),
+    ])
+      await step().catch((error: unknown) => failures.push(error));
+    if (failures.length > 0) throw failures.length === 1 ? failures[0] : new AggregateError(failures);
   }
 }

@@ -54,26 +54,27 @@ export class S3Storage implements MediaStorage {
   async open(key: string, range?: ByteRange): Promise<Readable> {
     const headers: Record<string, string> = range ? { range: `bytes=${range.start}-${range.end}` } : {};
     const answer = await this.call('GET', key, { headers });
-    if (answer.statusCode === 404) {
-      await answer.body.dump();
-      throw new MediaBlobMissing(key);
-    }
-    await expectStatus(answer, [range ? 206 : 200]);
+    if (!(await isFound(answer, [range ? 206 : 200]))) throw new MediaBlobMissing(key);
     return answer.body;
   }
 
   async size(key: string): Promise<number | null> {
     const answer = await this.call('HEAD', key);
     await answer.body.dump();
-    if (answer.statusCode === 404) return null;
+    if (answer.statusCode === 404) {
+      // Such an answer has no body that would say what is not there: the object, or the bucket.
+      const asked = await this.call('GET', key);
+      if (!(await isFound(asked, [200]))) return null;
+      asked.body.destroy();
+      return Number(asked.headers['content-length']);
+    }
     await expectStatus(answer, [200]);
     return Number(answer.headers['content-length']);
   }
 
   async delete(key: string): Promise<void> {
     const answer = await this.call('DELETE', key);
-    await expectStatus(answer, [200, 204, 404]);
-    await answer.body.dump();
+    if (await isFound(answer, [200, 204])) await answer.body.dump();
   }
 
   async *list(): AsyncIterable<{ key: string; writtenAt: Date }> {
@@ -90,7 +91,7 @@ export class S3Storage implements MediaStorage {
     }
   }
 
-  /** Calls the bucket; what may pass by itself is tried again, with the body from its beginning. */
+  /** Calls the bucket; what may pass by itself is tried again, with the body from its beginning, and all within `timeoutMs`. */
   private async call(
     method: 'GET' | 'HEAD' | 'PUT' | 'DELETE',
     key: string,
@@ -106,6 +107,7 @@ export class S3Storage implements MediaStorage {
     const url = new URL(this.bucketUrl);
     url.pathname = `${url.pathname.replace(/\/$/, '')}/${key}`;
     for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value);
+    const signal = timeoutMs === undefined ? undefined : AbortSignal.timeout(timeoutMs);
     for (let attempt = 1; ; attempt += 1) {
       const source = body?.();
       try {
@@ -115,12 +117,12 @@ export class S3Storage implements MediaStorage {
           body: source,
           headersTimeout: timeoutMs ?? answerMs,
           bodyTimeout: answerMs,
-          signal: timeoutMs === undefined ? undefined : AbortSignal.timeout(timeoutMs),
+          signal,
         });
         if (attempt === attempts || (answer.statusCode < 500 && answer.statusCode !== 429)) return answer;
         await answer.body.dump();
       } catch (error) {
-        if (attempt === attempts) throw new MediaStorageUnavailable(error);
+        if (attempt === attempts || signal?.aborted) throw new MediaStorageUnavailable(error);
       } finally {
         source?.destroy();
       }
@@ -151,13 +153,24 @@ export class S3Storage implements MediaStorage {
 const hashOfNothing = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855';
 
 /** @throws MediaStorageUnavailable naming what the bucket says */
-async function expectStatus(
-  { statusCode, body }: Dispatcher.ResponseData,
-  expected: number[],
-): Promise<void> {
-  if (expected.includes(statusCode)) return;
-  const said = (await text(body)).slice(0, longestError);
-  throw new MediaStorageUnavailable(
+async function expectStatus(answer: Dispatcher.ResponseData, expected: number[]): Promise<void> {
+  if (!expected.includes(answer.statusCode))
+    throw refusalOf(answer, (await text(answer.body)).slice(0, longestError));
+}
+
+/**
+ * Whether there is such an object. That the bucket does not exist, or that a proxy knows nothing of it, is no answer to that.
+ * @throws MediaStorageUnavailable
+ */
+async function isFound(answer: Dispatcher.ResponseData, expected: number[]): Promise<boolean> {
+  if (expected.includes(answer.statusCode)) return true;
+  const said = (await text(answer.body)).slice(0, longestError);
+  if (answer.statusCode === 404 && element(said, 'Code') === 'NoSuchKey') return false;
+  throw refusalOf(answer, said);
+}
+
+function refusalOf({ statusCode }: Dispatcher.ResponseData, said: string): MediaStorageUnavailable {
+  return new MediaStorageUnavailable(
     new Error(
       `The bucket answered ${statusCode} ${element(said, 'Code') ?? ''} ${element(said, 'Message') ?? ''}`.trim(),
     ),

@@ -23,7 +23,7 @@ const fewestOptions = 2;
 const mostOptions = 12;
 const longestOption = 100;
 /** What WhatsApp's programs show below a picture, in characters. */
-const longestCaption = 1_024;
+export const longestCaption = 1_024;
 
 function IsPhone() {
   return (target: object, propertyName: string) =>

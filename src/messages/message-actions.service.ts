@@ -1,11 +1,14 @@
 import { Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
+import { maxLength } from 'class-validator';
 import { DataSource } from 'typeorm';
 import { AccountsService } from '../accounts/accounts.service.js';
-import { Problem } from '../platform/errors/problem.js';
+import { Problem, ValidationFailed } from '../platform/errors/problem.js';
+import { longestCaption } from './content.dto.js';
 import type { Message } from './message.entity.js';
 import { type MessageTarget, targetOf } from './message-rows.js';
 import { MessageAlreadySending, MessagesService } from './messages.service.js';
+import { ReceivedMediaService } from './received-media.service.js';
 
 /** What can be done to a message after it was sent; an empty emoji takes a reaction back. */
 export type MessageAction =
@@ -53,8 +56,8 @@ export class ActionNotAllowed extends Problem {
   }
 }
 
-/** Longer than a download and what is around it. */
-const downloadTimeoutMs = 170_000;
+/** Longer than it takes until a download's turn has come, the download, and what is around it. */
+const downloadTimeoutMs = 200_000;
 /** What has a text that WhatsApp lets be edited. */
 const editable = new Set(['text', 'image', 'video', 'document']);
 const once = (what: string) => `can be ${what} once it is sent`;
@@ -66,11 +69,12 @@ export class MessageActionsService {
     @InjectDataSource() private readonly database: DataSource,
     private readonly messages: MessagesService,
     private readonly accounts: AccountsService,
+    private readonly received: ReceivedMediaService,
   ) {}
 
   /**
    * Changes the text of a message: in the ledger as long as it waits, at WhatsApp once it is sent.
-   * @throws MessageNotFound, MessageNotOutgoing, MessageAlreadySending, ActionNotAllowed, AccountNotReady, SessionChanging,
+   * @throws MessageNotFound, MessageNotOutgoing, ValidationFailed, MessageAlreadySending, ActionNotAllowed, AccountNotReady, SessionChanging,
    * InstanceUnreachable; InstanceAnswerLost when nobody can tell
    */
   async edit(workspaceId: string, id: string, text: string): Promise<Message> {
@@ -81,6 +85,10 @@ export class MessageActionsService {
         'edit',
         `Only text and captions can be edited, and this message is ${message.type}${message.media ? ' without a caption' : ''}.`,
       );
+    if (message.type !== 'text' && !maxLength(text, longestCaption))
+      throw new ValidationFailed([
+        { path: 'text', message: `must be at most ${longestCaption} characters: it is a caption` },
+      ]);
     const stage = stageOf(message);
     if (stage === 'sending') throw new MessageAlreadySending(message, once('edited'));
     if (stage === 'over')
@@ -128,14 +136,14 @@ export class MessageActionsService {
   }
 
   /**
-   * Downloads the media of an incoming message again, where that failed; one that is there stays.
+   * Downloads the media of an incoming message again, where that failed or it was deleted; one that is there stays.
    * @throws MessageNotFound, MessageHasNoMedia, AccountNotReady, SessionChanging, InstanceUnreachable, InstanceAnswerLost, and
-   * 409 `media.unavailable`, `media.too_large` or `media.not_downloaded` with the reason
+   * what `MediaDownloader.download` throws
    */
   async downloadMedia(workspaceId: string, id: string): Promise<Message> {
     const message = await this.messages.get(workspaceId, id);
     if (message.direction !== 'incoming' || message.media === null) throw new MessageHasNoMedia();
-    if (message.media.mediaId !== null) return message;
+    if (await this.received.isThere(id)) return message;
     const ask: Omit<DownloadMedia, 'epoch'> = { messageId: id };
     await this.accounts.askSession(workspaceId, message.accountId, 'media', ask, downloadTimeoutMs);
     return this.messages.get(workspaceId, id);

@@ -1,7 +1,14 @@
 import { Injectable } from '@nestjs/common';
 import { plainToInstance } from 'class-transformer';
 import { validate } from 'class-validator';
-import { MediaService, type MediaSource } from '../media/media.service.js';
+import { InjectDataSource } from '@nestjs/typeorm';
+import { DataSource, type EntityManager } from 'typeorm';
+import { AccountNotFound } from '../accounts/account-errors.js';
+import { MediaNotFound, MediaService, type MediaSource } from '../media/media.service.js';
+import type { RunSql } from '../platform/database/prepared.js';
+import { type Grant, MessageLimitReached } from '../workspaces/limits.service.js';
+import { sendTimeOf } from './message-insert.js';
+import { accountFor } from './sending-account.js';
 import type { Media } from '../media/media.entity.js';
 import { type FieldError, Problem, ValidationFailed } from '../platform/errors/problem.js';
 import { fieldErrors } from '../platform/http/http.js';
@@ -35,6 +42,9 @@ export class TooManyDownloads extends Problem {
   }
 }
 
+/** A message of a batch, or what is wrong with it. */
+export type Prepared = { dto: SendMessageDto; content: PreparedContent } | Problem;
+
 /** What a message says, as its row has it. */
 export interface PreparedContent {
   text: string | null;
@@ -55,14 +65,19 @@ const preparedAtOnce = 8;
 /** Makes what a request asks to be sent into what the ledger keeps. */
 @Injectable()
 export class MessageContents {
-  constructor(private readonly media: MediaService) {}
+  constructor(
+    private readonly media: MediaService,
+    @InjectDataSource() private readonly database: DataSource,
+  ) {}
 
   /**
-   * Takes in the media that a request names: within a bounded time, and outside of any transaction.
-   * @throws ValidationFailed, ContentMismatch, and whatever `MediaService.take` throws
+   * Takes in the media that a request names: within a bounded time, and outside of any transaction. Of a request that is
+   * refused for anything else, nothing is stored.
+   * @throws ValidationFailed, ContentMismatch, AccountNotFound, NoAccountReady, and whatever `MediaService.take` throws
    */
   async prepare(workspaceId: string, wanted: SendMessageDto): Promise<PreparedContent> {
     checkFields(wanted);
+    if (bringsFile(wanted)) await this.checkRest(workspaceId, wanted);
     const { type, text = null, media, location, contact, poll, mentions } = wanted;
     const content: MessageContent = {
       ...(location
@@ -87,15 +102,21 @@ export class MessageContents {
     };
   }
 
-  /** Reads the messages of a batch and takes their media in, some at a time; a message that is wrong becomes its error. */
+  /**
+   * Reads the messages of a batch and takes their media in, some at a time; a message that is wrong becomes its error.
+   * @param grant no more files are taken in than messages are granted
+   */
   async prepareBatch(
     workspaceId: string,
     wanted: Record<string, unknown>[],
-  ): Promise<({ dto: SendMessageDto; content: PreparedContent } | Problem)[]> {
+    grant: Grant,
+  ): Promise<Prepared[]> {
     const deadline = Date.now() + batchMediaMs;
+    let files = 0;
     const prepare = async (candidate: Record<string, unknown>) => {
       try {
         const dto = await toSendMessageDto(candidate);
+        if (bringsFile(dto) && (files += 1) > grant.count) throw new MessageLimitReached(grant.limit);
         if (dto.media?.url !== undefined && Date.now() > deadline) throw new TooManyDownloads();
         return { dto, content: await this.prepare(workspaceId, dto) };
       } catch (error) {
@@ -103,22 +124,50 @@ export class MessageContents {
         throw error;
       }
     };
-    const prepared: Awaited<ReturnType<typeof prepare>>[] = [];
+    const prepared: Prepared[] = [];
     for (let start = 0; start < wanted.length; start += preparedAtOnce)
       prepared.push(...(await Promise.all(wanted.slice(start, start + preparedAtOnce).map(prepare))));
     return prepared;
   }
 
+  /** Keeps the media of messages from being deleted until a transaction ends; one that has lost its media becomes its error. */
+  async hold(manager: EntityManager, workspaceId: string, candidates: Prepared[]): Promise<Prepared[]> {
+    const mediaIdOf = (candidate: Prepared) =>
+      candidate instanceof Problem ? null : (candidate.content.media?.mediaId ?? null);
+    const wanted = candidates.map(mediaIdOf).filter((id) => id !== null);
+    if (wanted.length === 0) return candidates;
+    const held = await this.media.hold(manager, workspaceId, wanted);
+    return candidates.map((candidate) => {
+      const id = mediaIdOf(candidate);
+      return id === null || held.has(id) ? candidate : new MediaNotFound(id);
+    });
+  }
+
+  /** What else may refuse a message, as far as it can be told before it is written. */
+  private async checkRest(workspaceId: string, wanted: SendMessageDto): Promise<void> {
+    sendTimeOf(wanted);
+    const run: RunSql = (text, values) => this.database.query(text, values);
+    const accountId = await accountFor(run, workspaceId, wanted);
+    const found = await run('select from accounts where id = $1 and workspace_id = $2', [
+      accountId,
+      workspaceId,
+    ]);
+    if (found.length === 0) throw new AccountNotFound(accountId);
+  }
+
   private async take(workspaceId: string, type: MessageType, source: MediaSourceDto): Promise<MessageMedia> {
-    const media = await this.media.take(workspaceId, sourceOf(source));
-    this.media.assertSendable(media, type);
-    return toMessageMedia(media);
+    return toMessageMedia(await this.media.take(workspaceId, sourceOf(source), type));
   }
 }
 
 /** A stored file as messages show it. */
 export function toMessageMedia({ id, mimetype, size, filename, sha256 }: Media): MessageMedia {
   return { mediaId: id, mimetype, size, filename, sha256, error: null };
+}
+
+/** Whether a file has to be stored for it. */
+function bringsFile({ media }: SendMessageDto): boolean {
+  return media !== undefined && media.mediaId === undefined;
 }
 
 /** Exactly the field of its type. */

@@ -7,6 +7,7 @@ import { CONFIG } from '../platform/config/config.module.js';
 import { Problem } from '../platform/errors/problem.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
+import type { PageSendResult } from '../whatsapp/page-functions.js';
 import type { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
 import { MessageFiles } from './message-files.service.js';
 import { targetOf } from './message-rows.js';
@@ -58,6 +59,13 @@ export class QuotedNotFound extends Problem {
 export class PendingInPage extends Problem {
   constructor() {
     super(504, 'whatsapp.pending', 'WhatsApp Web has the message and sends it as soon as it is connected.');
+  }
+}
+
+export class SendFailed extends Problem {
+  constructor(cause: unknown) {
+    super(500, 'send.failed', 'The send broke off: WhatsApp Web did not say whether the message left.');
+    this.cause = cause;
   }
 }
 
@@ -147,29 +155,21 @@ export class MessageSender implements OnApplicationBootstrap {
     session: WhatsAppSession,
     message: Claim,
   ): Promise<{ ack: number }> {
-    const { chatId, whatsappId, typingMs = 0, checkNumber = false, quoted, content } = message;
     const isFirst = message.attempt === 1;
-    const file = message.media && (await this.files.copyOf(message.id, message.media));
     const timeoutMs = this.config.ackTimeoutMs + uploadMsOf(message.media?.size ?? 0);
-    const asking = session
-      .send({
-        chatId,
-        content: outgoingContentOf(message, file),
-        quoted: quoted && targetOf(quoted),
-        mentions: content?.mentions?.map((person) => parseRecipient(person)!.chatId) ?? [],
-        whatsappId,
-        thorough: !isFirst,
-        lookOnly: message.isExpired,
-        timeoutMs,
-        typingMs: isFirst ? typingMs : 0,
-        checkNumber,
-      })
-      .finally(() => file && this.files.remove(file));
-    const result = await asking.catch((error: unknown) => {
-      // A page that hangs or is gone answers nothing, and says ready all the same.
-      if (!isFirst) this.revive(accountId, session, message.attempt);
-      throw error;
-    });
+    const ask = async (lookOnly: boolean) => {
+      try {
+        return await this.ask(session, message, timeoutMs, lookOnly);
+      } catch (error) {
+        // A page that hangs or is gone answers nothing, and says ready all the same. A storage is no page.
+        if (!isFirst && !(error instanceof Problem)) this.revive(accountId, session, message.attempt);
+        throw error;
+      }
+    };
+    // What may have arrived is looked for before its file is fetched: the storage may be down, or have it no more.
+    const looksFirst = !isFirst && message.media !== null;
+    let result = await ask(looksFirst || message.isExpired);
+    if (result.outcome === 'absent' && !message.isExpired) result = await ask(false);
     if (result.outcome === 'absent') throw new MessageExpired();
     if (result.outcome === 'not_registered') throw new RecipientNotRegistered(message.chatId);
     if (result.outcome === 'not_ready') throw new SessionNotReady(accountId);
@@ -181,6 +181,34 @@ export class MessageSender implements OnApplicationBootstrap {
     }
     if (result.ack < 0) throw new RefusedByWhatsApp();
     return { ack: result.ack };
+  }
+
+  /** @param lookOnly nothing is sent, so that no file is needed */
+  private async ask(
+    session: WhatsAppSession,
+    message: Claim,
+    timeoutMs: number,
+    lookOnly: boolean,
+  ): Promise<PageSendResult> {
+    const { chatId, whatsappId, typingMs = 0, checkNumber = false, quoted, content } = message;
+    const isFirst = message.attempt === 1;
+    const file = message.media && !lookOnly ? await this.files.copyOf(message.id, message.media) : null;
+    try {
+      return await session.send({
+        chatId,
+        content: outgoingContentOf(message, file),
+        quoted: quoted && targetOf(quoted),
+        mentions: content?.mentions?.map((person) => parseRecipient(person)!.chatId) ?? [],
+        whatsappId,
+        thorough: !isFirst,
+        lookOnly,
+        timeoutMs,
+        typingMs: isFirst ? typingMs : 0,
+        checkNumber,
+      });
+    } finally {
+      if (file) await this.files.remove(file);
+    }
   }
 
   /**

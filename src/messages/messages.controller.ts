@@ -17,6 +17,9 @@ import type { Response } from 'express';
 import { AccountNotFound, ofSessions } from '../accounts/account-errors.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
 import { ofFiles } from '../media/media-failures.js';
+import { StorageLimitReached } from '../media/media-keeper.service.js';
+import { MediaEmpty, MediaTooLarge } from '../media/media-spool.js';
+import { MediaStorageUnavailable } from '../media/media-storage.js';
 import { MediaNotFound, MediaUnavailable } from '../media/media.service.js';
 import { Fails, Paged } from '../platform/http/documentation.js';
 import { type Page, toPage } from '../platform/http/pagination.js';
@@ -40,6 +43,7 @@ import {
   SendMessageQuery,
   toMessageResponse,
 } from './messages.dto.js';
+import { MediaGone, MediaNotDownloaded } from './media-problems.js';
 import { ContentMismatch } from './message-contents.service.js';
 import {
   IdempotencyInProgress,
@@ -209,12 +213,18 @@ export class MessagesController {
     return toMessageResponse(await this.actions.react(workspaceId, id, emoji));
   }
 
-  /** Downloads the media of an incoming message again, where that failed. */
+  /** Downloads the media of an incoming message again, where that failed or it was deleted since. */
   @Allow('sender')
   @Fails(
-    ...ofActions,
+    MessageNotFound,
     MessageHasNoMedia,
-    new Problem(409, 'media.unavailable', 'WhatsApp does not have the file any more.'),
+    ...ofSessions,
+    MediaGone,
+    MediaNotDownloaded,
+    MediaTooLarge,
+    MediaEmpty,
+    StorageLimitReached,
+    MediaStorageUnavailable,
   )
   @Post(':id/media')
   @HttpCode(200)

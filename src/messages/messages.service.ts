@@ -5,19 +5,18 @@ import { createHash } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { DataSource, type EntityManager, LessThan, MoreThanOrEqual, Repository } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
-import { AccountNotFound } from '../accounts/account-errors.js';
 import { isColdSql } from '../accounts/pacing-rows.js';
 import { prepared, type RunSql } from '../platform/database/prepared.js';
-import { Problem, ValidationFailed } from '../platform/errors/problem.js';
+import { Problem } from '../platform/errors/problem.js';
 import { given } from '../platform/database/given.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import { QueuesService } from '../queues/queues.service.js';
-import { LimitsService, MessageLimitReached } from '../workspaces/limits.service.js';
+import { type Grant, LimitsService, MessageLimitReached } from '../workspaces/limits.service.js';
 import { headOf } from './lanes.service.js';
-import { MessageContents, type PreparedContent } from './message-contents.service.js';
-import { toMessage } from './message-rows.js';
-import { Message, priorities, whatsappIdOf } from './message.entity.js';
+import { MessageContents, type Prepared } from './message-contents.service.js';
+import { type Accepted, insertMessage } from './message-insert.js';
+import { Message, whatsappIdOf } from './message.entity.js';
 import {
   type BatchItemResponse,
   type ListMessagesQuery,
@@ -25,7 +24,6 @@ import {
   toMessageResponse,
 } from './messages.dto.js';
 import { parseRecipient } from './recipient.js';
-import { accountOfAnswered, chooseAccount } from './sending-account.js';
 
 export class MessageNotFound extends Problem {
   constructor(id: string) {
@@ -69,12 +67,6 @@ export class IdempotencyInProgress extends Problem {
   }
 }
 
-interface Accepted {
-  message: Message;
-  /** Nothing as urgent was waiting: its queue has to be told. */
-  isHead: boolean;
-}
-
 const reached = { sent: ['sent', 'delivered', 'read', 'played'], delivered: ['delivered', 'read', 'played'] };
 const final = new Set(['read', 'played', 'failed', 'unknown', 'cancelled', 'expired']);
 const firstWaitPauseMs = 40;
@@ -100,62 +92,38 @@ export class MessagesService {
    */
   async accept(workspaceId: string, wanted: SendMessageDto, idempotencyKey?: string): Promise<Message> {
     if (idempotencyKey !== undefined) return this.acceptOnce(workspaceId, wanted, idempotencyKey);
-    const { messagesPerMinute: limit } = await this.limits.of(workspaceId);
-    await this.limits.takeMessage(workspaceId, limit);
+    const grant = await this.limits.takeMessage(workspaceId);
     try {
       const content = await this.contents.prepare(workspaceId, wanted);
-      const accepted = await this.insert(
-        (text, values) => prepared(this.database, text, values),
-        workspaceId,
-        wanted,
-        content,
-      );
+      const run: RunSql = (text, values) => prepared(this.database, text, values);
+      const accepted = await insertMessage(this.database, run, workspaceId, wanted, content);
       this.kick(accepted);
       return accepted.message;
     } catch (error) {
-      await this.limits.giveBackMessages(workspaceId, limit, 1);
+      await this.limits.giveBack(grant, 1);
       throw error;
     }
   }
 
   /** Accepts up to 1,000 messages; each has its own outcome. */
   async acceptBatch(workspaceId: string, wanted: Record<string, unknown>[]): Promise<BatchItemResponse[]> {
-    const { messagesPerMinute: limit } = await this.limits.of(workspaceId);
-    const items: BatchItemResponse[] = [];
-    const heads: Accepted[] = [];
-    const candidates = await this.contents.prepareBatch(workspaceId, wanted);
-    const granted = await this.limits.takeMessages(workspaceId, limit, wanted.length);
-    let used = 0;
-    // One transaction: its one commit is what a thousand would have to wait for a thousand times.
-    const outcome = this.database.transaction(async (manager) => {
-      for (const [index, candidate] of candidates.entries()) {
-        try {
-          if (candidate instanceof Problem) throw candidate;
-          if (used === granted) throw new MessageLimitReached(limit ?? 0);
-          const accepted = await this.insert(runIn(manager), workspaceId, candidate.dto, candidate.content);
-          used += 1;
-          if (accepted.isHead) heads.push(accepted);
-          items.push({ index, status: 202, message: toMessageResponse(accepted.message) });
-        } catch (error) {
-          if (!(error instanceof Problem)) throw error;
-          items.push({
-            index,
-            status: error.status,
-            error: { code: error.code, detail: error.message, errors: error.errors },
-          });
-        }
-      }
-    });
+    const grant = await this.limits.takeMessages(workspaceId, wanted.length);
+    let outcomes: (Accepted | Problem)[] = [];
     try {
-      await outcome;
-    } catch (error) {
-      used = 0;
-      throw error;
+      const candidates = await this.contents.prepareBatch(workspaceId, wanted, grant);
+      outcomes = await this.insertAll(workspaceId, candidates, grant);
     } finally {
-      await this.limits.giveBackMessages(workspaceId, limit, granted - used);
+      const used = outcomes.filter((outcome) => !(outcome instanceof Problem)).length;
+      await this.limits.giveBack(grant, grant.count - used);
     }
-    heads.forEach((head) => this.kick(head));
-    return items;
+    return outcomes.map((outcome, index) => {
+      if (!(outcome instanceof Problem)) {
+        this.kick(outcome);
+        return { index, status: 202, message: toMessageResponse(outcome.message) };
+      }
+      const { status, code, message, errors } = outcome;
+      return { index, status, error: { code, detail: message, errors } };
+    });
   }
 
   /** @throws MessageNotFound, also for a message of another workspace */
@@ -270,36 +238,65 @@ export class MessagesService {
   private async acceptOnce(workspaceId: string, wanted: SendMessageDto, key: string): Promise<Message> {
     // The same request may name its fields in another order.
     const hash = createHash('sha256').update(stringify(wanted)).digest();
-    const { messagesPerMinute: limit } = await this.limits.of(workspaceId);
     const run: RunSql = (text, values) => this.database.query(text, values);
     const known = await this.idempotent(run, workspaceId, key, hash);
     if (known !== null) return asAccepted(await this.get(workspaceId, known));
-    const content = await this.contents.prepare(workspaceId, wanted);
-    const { accepted, messageId } = await this.database.transaction(async (manager) => {
-      const id = uuidv7();
-      const [{ free }] = await manager.query(
-        'select pg_try_advisory_xact_lock(hashtextextended($1, 0)) as free',
-        [`${workspaceId} ${key}`],
-      );
-      if (!free) throw new IdempotencyInProgress();
-      const claimed: unknown[] = await manager.query(
-        `insert into idempotency_keys (workspace_id, key, request_hash, message_id) values ($1, $2, $3, $4)
-         on conflict do nothing returning key`,
-        [workspaceId, key, hash, id],
-      );
-      if (claimed.length > 0) {
-        await this.limits.takeMessage(workspaceId, limit, runIn(manager));
-        return {
-          accepted: await this.insert(runIn(manager), workspaceId, wanted, content, id),
-          messageId: id,
-        };
-      }
-      const first = await this.idempotent(runIn(manager), workspaceId, key, hash);
-      return { accepted: null, messageId: first! };
-    });
+    const grant = await this.limits.takeMessage(workspaceId);
+    let accepted: Accepted | null = null;
+    let messageId = uuidv7();
+    try {
+      const content = await this.contents.prepare(workspaceId, wanted);
+      const outcome = await this.database.transaction(async (manager) => {
+        const [{ free }] = await manager.query(
+          'select pg_try_advisory_xact_lock(hashtextextended($1, 0)) as free',
+          [`${workspaceId} ${key}`],
+        );
+        if (!free) throw new IdempotencyInProgress();
+        const claimed: unknown[] = await manager.query(
+          `insert into idempotency_keys (workspace_id, key, request_hash, message_id) values ($1, $2, $3, $4)
+           on conflict do nothing returning key`,
+          [workspaceId, key, hash, messageId],
+        );
+        const inside = runIn(manager);
+        return claimed.length > 0
+          ? await insertMessage(this.database, inside, workspaceId, wanted, content, messageId)
+          : (await this.idempotent(inside, workspaceId, key, hash))!;
+      });
+      if (typeof outcome === 'string') messageId = outcome;
+      else accepted = outcome;
+    } finally {
+      if (!accepted) await this.limits.giveBack(grant, 1);
+    }
     if (!accepted) return asAccepted(await this.get(workspaceId, messageId));
     this.kick(accepted);
     return accepted.message;
+  }
+
+  /** One transaction: its one commit is what a thousand would have to wait for a thousand times. */
+  private async insertAll(
+    workspaceId: string,
+    candidates: Prepared[],
+    grant: Grant,
+  ): Promise<(Accepted | Problem)[]> {
+    return this.database.transaction(async (manager) => {
+      // What was deleted meanwhile is missing to its own message only.
+      const held = await this.contents.hold(manager, workspaceId, candidates);
+      const outcomes: (Accepted | Problem)[] = [];
+      let left = grant.count;
+      for (const candidate of held) {
+        try {
+          if (candidate instanceof Problem) throw candidate;
+          if (left === 0) throw new MessageLimitReached(grant.limit);
+          const { dto, content } = candidate;
+          outcomes.push(await insertMessage(this.database, runIn(manager), workspaceId, dto, content));
+          left -= 1;
+        } catch (error) {
+          if (!(error instanceof Problem)) throw error;
+          outcomes.push(error);
+        }
+      }
+      return outcomes;
+    });
   }
 
   /** The message that a request with this key made; null when there was none. @throws IdempotencyMismatch */
@@ -316,56 +313,6 @@ export class MessagesService {
     if (!first) return null;
     if (!hash.equals(first.request_hash as Buffer)) throw new IdempotencyMismatch();
     return first.message_id as string;
-  }
-
-  private async insert(
-    run: RunSql,
-    workspaceId: string,
-    wanted: SendMessageDto,
-    { text, media, content }: PreparedContent,
-    id = uuidv7(),
-  ): Promise<Accepted> {
-    const recipient = parseRecipient(wanted.to)!;
-    const sendAt = futureTime(wanted.sendAt);
-    const expiresAt = wanted.expiresAt ? new Date(wanted.expiresAt) : null;
-    if (expiresAt && expiresAt.getTime() <= (sendAt?.getTime() ?? Date.now())) {
-      throw new ValidationFailed([{ path: 'expiresAt', message: 'must be later than now and than sendAt' }]);
-    }
-    const accountId =
-      wanted.replyTo === undefined
-        ? (wanted.accountId ?? (await chooseAccount(run, workspaceId, recipient.address)))
-        : await accountOfAnswered(run, workspaceId, wanted, recipient.chatId);
-    // The most urgent one that waits, as the first entry of its index: asked whether there is one, PostgreSQL expects to
-    // find it soon among many and reads the whole table.
-    const [row] = await run(
-      `insert into messages (id, workspace_id, account_id, direction, priority, type, chat_id, recipient, sender, text,
-         status, whatsapp_id, metadata, scheduled_for, expires_at, is_cold, media, content, reply_to)
-       select $1, a.workspace_id, a.id, 'outgoing', $4, $5, $6, $7, a.phone_number, $8,
-         case when $11::timestamptz is null then 'queued' else 'scheduled' end, $9, $10, $11, $12, ${isColdSql('a.id', '$6')},
-         $13, $14, $15
-       from accounts a where a.id = $2 and a.workspace_id = $3
-       returning *, status = 'queued' and coalesce((select waiting.priority from messages waiting
-         where waiting.account_id = $2 and waiting.stage = 'queued' order by waiting.priority desc limit 1) < $4, true) as is_head`,
-      [
-        id,
-        accountId,
-        workspaceId,
-        priorities.indexOf(wanted.priority),
-        wanted.type,
-        recipient.chatId,
-        recipient.address,
-        text,
-        whatsappIdOf(id),
-        wanted.metadata ?? {},
-        sendAt,
-        expiresAt,
-        media,
-        content,
-        wanted.replyTo ?? null,
-      ],
-    );
-    if (!row) throw new AccountNotFound(accountId);
-    return { message: toMessage(this.database, row), isHead: row.is_head === true };
   }
 
   /** Tells the queue, as best effort: the sweep finds whatever Redis does not hear of. */
@@ -397,9 +344,4 @@ function asAccepted(message: Message): Message {
 
 function runIn(manager: EntityManager): RunSql {
   return (text, values) => manager.query(text, values);
-}
-
-function futureTime(text: string | undefined): Date | null {
-  const time = text === undefined ? null : new Date(text);
-  return time && time.getTime() > Date.now() ? time : null;
 }

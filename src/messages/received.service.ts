@@ -61,6 +61,9 @@ const edited = `update messages set text = $4, edited_at = $3
 const revoked = `update messages set revoked_at = $3
   where account_id = $1 and whatsapp_id = $2 and revoked_at is null`;
 
+/** Of `r`, what somebody did before, whether it was the same person: what is known of them may have become more since. */
+const isTheirs = `(r ->> 'from' in (who.address, who.phone, who.lid) or r ->> 'phone' = who.phone or r ->> 'lid' = who.lid)`;
+
 /**
  * $1 the account, $2 the WhatsApp id, $3 when, $4 who (null: the account itself) with $5 the phone number and $6 the hidden
  * one, $7 the emoji. The last one of each counts.
@@ -73,17 +76,18 @@ const voted = ofPerson('votes', `'options', $7::jsonb`, `r -> 'options' = $7::js
 /** @param same whether it says again what stands; @param isMore whether it is more than taking back what was there */
 function ofPerson(column: 'reactions' | 'votes', value: string, same: string, isMore: string): string {
   return `update messages m
-    set ${column} = jsonb_path_query_array(m.${column}, '$[*] ? (@.from != $who)', jsonb_build_object('who', who.address))
+    set ${column} = (select coalesce(jsonb_agg(r order by place), '[]') from jsonb_array_elements(m.${column})
+        with ordinality as others (r, place) where ${isTheirs} is not true)
       || jsonb_build_array(jsonb_build_object('from', who.address, 'phone', who.phone, 'lid', who.lid, ${value},
         'at', iso_time($3)))
     from accounts a cross join lateral (select coalesce($4, a.phone_number, a.lid, '') as address,
       case when $4::text is null then a.phone_number else $5 end as phone,
       case when $4::text is null then a.lid else $6 end as lid) who
     where a.id = $1 and m.account_id = a.id and m.whatsapp_id = $2
-      and not exists (select from jsonb_array_elements(m.${column}) r where r ->> 'from' = who.address
+      and not exists (select from jsonb_array_elements(m.${column}) r where ${isTheirs}
         and (${same} or (r ->> 'at')::timestamptz >= $3))
       -- Taking back what is not there changes nothing.
-      and (${isMore} or exists (select from jsonb_array_elements(m.${column}) r where r ->> 'from' = who.address))`;
+      and (${isMore} or exists (select from jsonb_array_elements(m.${column}) r where ${isTheirs}))`;
 }
 
 /** Writes what WhatsApp told an instance. Everything here may be written twice: the second time changes nothing. */

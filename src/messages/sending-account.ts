@@ -1,6 +1,7 @@
 import type { RunSql } from '../platform/database/prepared.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
 import type { SendMessageDto } from './messages.dto.js';
+import { parseRecipient } from './recipient.js';
 
 export class NoAccountReady extends Problem {
   constructor() {
@@ -12,8 +13,18 @@ export class NoAccountReady extends Problem {
   }
 }
 
+/**
+ * The account that is to send a message. One that the request names is taken as it is, whether or not there is such a one.
+ * @throws ValidationFailed, NoAccountReady
+ */
+export async function accountFor(run: RunSql, workspaceId: string, wanted: SendMessageDto): Promise<string> {
+  const recipient = parseRecipient(wanted.to)!;
+  if (wanted.replyTo !== undefined) return accountOfAnswered(run, workspaceId, wanted, recipient.chatId);
+  return wanted.accountId ?? (await chooseAccount(run, workspaceId, recipient.address));
+}
+
 /** The account of the message that is answered, which has to be in the chat that the answer goes to. @throws ValidationFailed */
-export async function accountOfAnswered(
+async function accountOfAnswered(
   run: RunSql,
   workspaceId: string,
   { replyTo, accountId }: SendMessageDto,
@@ -39,7 +50,7 @@ export async function accountOfAnswered(
  * A ready account of the workspace: the one that last wrote to this recipient, else the one with the least to send. What
  * waits is counted in the order of its index, which keeps PostgreSQL from looking for it in the table.
  */
-export async function chooseAccount(run: RunSql, workspaceId: string, address: string): Promise<string> {
+async function chooseAccount(run: RunSql, workspaceId: string, address: string): Promise<string> {
   const [row] = await run(
     `select a.id from accounts a
      left join lateral (select max(latest.id::text) as id from (

@@ -16,7 +16,7 @@ import type { MessageType } from './message-types.js';
 import type { MessageMedia } from './content.dto.js';
 import type { Message, MessageContent } from './message.entity.js';
 import { laneHead } from './message-rows.js';
-import { MessageSender } from './message-sender.service.js';
+import { MessageSender, SendFailed } from './message-sender.service.js';
 
 /** A message that this instance is sending. */
 export interface Claim extends Manner {
@@ -192,10 +192,7 @@ export class SendingService implements BeforeApplicationShutdown {
         const end = { status, code: problem.code, message: problem.message } as const;
         return await this.finish(claim, end, order, goOn());
       }
-      this.logger.warn(
-        { code: problem.code, detail: problem.message, attempt: claim.attempt },
-        'not sent yet',
-      );
+      this.logger.warn({ err: problem, code: problem.code, attempt: claim.attempt }, 'not sent yet');
       if (notHere.has(problem.code)) await this.putBack(claim);
       else if (policy.attempts > 0 && claim.attempt >= policy.attempts) await this.giveUp(claim, problem);
       else await this.keepForAnotherTry(claim, policy);
@@ -211,7 +208,7 @@ export class SendingService implements BeforeApplicationShutdown {
       await this.sender.send(claim.isPaced ? { ...claim, ...(await this.pacing.reserve(claim)) } : claim);
       return null;
     } catch (error) {
-      return error instanceof Problem ? error : new Problem(500, 'send.failed', String(error));
+      return error instanceof Problem ? error : new SendFailed(error);
     }
   }
 

@@ -131,33 +131,43 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
     }
   }
 
-  /** Writes what was gathered; what could not be written stays gathered. */
+  /** Writes what was gathered; what could not be written stays gathered, and keeps back what is of the same account only. */
   private async write(): Promise<void> {
-    const acks = this.acks;
-    this.acks = [];
+    const failures = new Map<string, unknown>();
+    const { acks, incoming, changes } = this;
+    [this.acks, this.incoming, this.changes] = [[], [], []];
     try {
       await this.received.writeAcks(acks);
     } catch (error) {
-      this.acks = [...acks, ...this.acks];
-      throw error;
+      failures.set('acks', error);
+      this.acks.unshift(...acks);
     }
-    const incoming = this.incoming;
-    this.incoming = [];
     const byAccount = new Map<Account, PageMessage[]>();
     for (const { account, message } of incoming)
       byAccount.set(account, [...(byAccount.get(account) ?? []), message]);
-    try {
-      for (const [account, messages] of byAccount) await this.received.storeIncoming(account, messages);
-      if (incoming.some(({ message }) => message.media !== null)) this.media.look();
-    } catch (error) {
-      this.incoming = [...incoming, ...this.incoming];
-      throw error;
+    for (const [account, messages] of byAccount) {
+      try {
+        await this.received.storeIncoming(account, messages);
+        if (messages.some(({ media }) => media !== null)) this.media.look();
+      } catch (error) {
+        failures.set(account.id, error);
+        this.incoming.unshift(...messages.map((message) => ({ account, message })));
+      }
     }
     // After the messages themselves, which may have come in the same moment.
-    while (this.changes.length > 0) {
-      const { account, change } = this.changes[0]!;
-      await this.received.writeChanges(account.id, [change]);
-      this.changes.shift();
+    const left: typeof changes = [];
+    for (const { account, change } of changes) {
+      try {
+        if (!failures.has(account.id)) await this.received.writeChanges(account.id, [change]);
+      } catch (error) {
+        failures.set(account.id, error);
+      }
+      if (failures.has(account.id)) left.push({ account, change });
     }
+    this.changes.unshift(...left);
+    if (failures.size > 0)
+      throw new AggregateError(failures.values(), [...failures.keys()].join(', '), {
+        cause: [...failures.values()][0],
+      });
   }
 }

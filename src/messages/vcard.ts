@@ -3,6 +3,8 @@ import type { MessageContact } from './content.dto.js';
 
 /** Longer than any name on a card that a person reads. */
 const longestText = 256;
+/** A line of a card that is read: its name, its parameters and its value. */
+const property = /^(?:[\w-]+\.)?(FN|N|TEL|ORG)(;[^:]*)?:(.*)$/i;
 
 /** A contact as the card that WhatsApp sends: vCard 3.0, with the WhatsApp number. */
 export function toVcard({ name, phone, organization }: MessageContact): string {
@@ -21,14 +23,17 @@ export function toVcard({ name, phone, organization }: MessageContact): string {
 export function fromVcard(card: string): MessageContact {
   // A long line goes on in the next one, behind a blank (RFC 2426).
   const lines = card.replace(/\r?\n[ \t]/g, '').split(/\r?\n/);
-  const find = (name: string) =>
-    lines.map((line) => new RegExp(`^(?:[\\w-]+\\.)?${name}(;[^:]*)?:(.*)$`, 'i').exec(line)).find(Boolean);
-  const name = unescaped(
-    find('FN')?.[2] ?? find('N')?.[2]?.split(';').reverse().filter(Boolean).join(' ') ?? '',
-  );
-  const [, parameters = '', number = ''] = find('TEL') ?? [];
+  /** The parameters and the value of the first line of each name that is read. */
+  const first = new Map<string, [string, string]>();
+  for (const line of lines) {
+    const [, name = '', parameters = '', value = ''] = property.exec(line) ?? [];
+    if (name !== '' && !first.has(name.toUpperCase())) first.set(name.toUpperCase(), [parameters, value]);
+  }
+  const valueOf = (name: string) => first.get(name)?.[1];
+  const name = unescaped(valueOf('FN') ?? valueOf('N')?.split(';').reverse().filter(Boolean).join(' ') ?? '');
+  const [parameters, number] = first.get('TEL') ?? ['', ''];
   const waid = /;waid=(\d{5,20})/i.exec(parameters)?.[1];
-  const organization = unescaped((find('ORG')?.[2] ?? '').replace(/(?<!\\);.*$/s, ''));
+  const organization = unescaped((valueOf('ORG') ?? '').replace(/(?<!\\);.*$/s, ''));
   return {
     name: name.slice(0, longestText),
     phone: waid ?? parsePhoneNumber(number),

@@ -5,7 +5,7 @@ import { v7 as uuidv7 } from 'uuid';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import { Notifications } from '../platform/database/notifications.js';
-import { prepared, type RunSql } from '../platform/database/prepared.js';
+import { prepared } from '../platform/database/prepared.js';
 import { Problem } from '../platform/errors/problem.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
@@ -13,6 +13,17 @@ import { Workspace } from './workspace.entity.js';
 
 /** What a workspace may use; null is no limit. */
 export type Limits = Pick<Workspace, 'maxAccounts' | 'messagesPerMinute' | 'maxStorageBytes'>;
+
+/** What of the messages of a minute was taken. */
+export interface Grant {
+  workspaceId: string;
+  /** How many messages. */
+  count: number;
+  /** How many there are in all; Infinity when there is no limit. */
+  limit: number;
+  /** Of which minute; null when there is no limit. */
+  minute: Date | null;
+}
 
 /** What a workspace uses. */
 export interface Usage {
@@ -127,39 +138,37 @@ export class LimitsService implements OnModuleDestroy {
   }
 
   /**
-   * Takes from what a workspace may post in this minute of the clock. One row counts for all API processes, so the limit
-   * is exact; it is locked for the moment of a commit that waits for no disk, and for workspaces that have a limit only.
-   * @param limit `messagesPerMinute` of the workspace: read before a transaction begins, in which there is no second connection
-   * @param count how many messages are wanted
-   * @param run of a transaction in which a message is accepted, and whose end decides about both
-   * @returns how many of them may be accepted
+   * Takes from what a workspace may post in this minute of the clock, before anything is done for it; {@link giveBack} what is
+   * not used. One row counts for all API processes, so the limit is exact; it is locked for the moment of a commit that waits
+   * for no disk, and for workspaces that have a limit only.
+   * @param count how many messages are wanted; not all of them may be granted
    */
-  async takeMessages(
-    workspaceId: string,
-    limit: number | null,
-    count: number,
-    run?: RunSql,
-  ): Promise<number> {
-    if (limit === null) return count;
-    const values = [workspaceId, count, limit];
-    const [row] = run ? await run(takeSql(), values) : await prepared(this.database, takeAtOnce, values);
-    return (row as { granted: number }).granted;
+  async takeMessages(workspaceId: string, count: number): Promise<Grant> {
+    const { messagesPerMinute: limit } = await this.of(workspaceId);
+    if (limit === null) return { workspaceId, count, limit: Infinity, minute: null };
+    const [row] = await prepared<{ granted: number; minute: Date }>(this.database, take, [
+      workspaceId,
+      count,
+      limit,
+    ]);
+    return { workspaceId, count: row!.granted, limit, minute: row!.minute };
   }
 
   /** Takes one message, as {@link takeMessages}. @throws MessageLimitReached */
-  async takeMessage(workspaceId: string, limit: number | null, run?: RunSql): Promise<void> {
-    if ((await this.takeMessages(workspaceId, limit, 1, run)) === 0)
-      throw new MessageLimitReached(limit ?? 0);
+  async takeMessage(workspaceId: string): Promise<Grant> {
+    const grant = await this.takeMessages(workspaceId, 1);
+    if (grant.count === 0) throw new MessageLimitReached(grant.limit);
+    return grant;
   }
 
-  /** Gives back what was taken and not used; in the next minute it is nobody's. */
-  async giveBackMessages(workspaceId: string, limit: number | null, count: number): Promise<void> {
-    if (limit === null || count === 0) return;
+  /** Gives back what was taken and not used. Once its minute is over it is nobody's: it was taken from that one. */
+  async giveBack({ workspaceId, minute }: Grant, count: number): Promise<void> {
+    if (minute === null || count === 0) return;
     await prepared(
       this.database,
       `update message_rates set accepted = greatest(accepted - $2::int, 0) ${withoutWaiting}
-       where workspace_id = $1 and minute = date_trunc('minute', now())`,
-      [workspaceId, count],
+       where workspace_id = $1 and minute = $3`,
+      [workspaceId, count, minute],
     );
   }
 }
@@ -167,20 +176,17 @@ export class LimitsService implements OnModuleDestroy {
 /** SQL: what has been taken of the present minute before. */
 const used = 'case when r.minute >= excluded.minute then r.accepted else 0 end';
 
-/** SQL that takes up to $2 messages of the limit $3, and says how many. */
-function takeSql(from = ''): string {
-  const granted = (before: string) => `least($2::int, greatest($3::int - ${before}, 0))`;
-  return `insert into message_rates as r (workspace_id, minute, accepted, granted)
-    select $1::uuid, date_trunc('minute', now()), ${granted('0')}, ${granted('0')} ${from}
-    on conflict (workspace_id) do update set minute = greatest(r.minute, excluded.minute),
-      granted = ${granted(used)}, accepted = ${used} + ${granted(used)}
-    returning granted`;
-}
-
 /** SQL: a crash of the machine may forget this count, and nothing else, so that its commit need not wait for the disk. */
 const withoutWaiting = `from (select set_config('synchronous_commit', 'off', true) as setting) as unsafe`;
 
-const takeAtOnce = takeSql(withoutWaiting);
+const granted = (before: string) => `least($2::int, greatest($3::int - ${before}, 0))`;
+
+/** Takes up to $2 messages of the limit $3, and says how many, and of which minute. */
+const take = `insert into message_rates as r (workspace_id, minute, accepted, granted)
+  select $1::uuid, date_trunc('minute', now()), ${granted('0')}, ${granted('0')} ${withoutWaiting}
+  on conflict (workspace_id) do update set minute = greatest(r.minute, excluded.minute),
+    granted = ${granted(used)}, accepted = ${used} + ${granted(used)}
+  returning granted, minute`;
 
 /** The smallest id that something made then can have: indexes are in the order of ids. */
 function firstIdAt(ms: number): string {

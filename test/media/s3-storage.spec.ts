@@ -94,6 +94,9 @@ describe('a bucket', () => {
       code: 'media.storage_unavailable',
       cause: expect.objectContaining({ message: expect.stringContaining('NoSuchBucket') }),
     });
+    // Its files are not lost.
+    for (const ask of ['open', 'size', 'delete'] as const)
+      await expect(nowhere[ask](file.key)).rejects.toMatchObject({ code: 'media.storage_unavailable' });
   });
 });
 

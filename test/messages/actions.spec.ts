@@ -228,6 +228,44 @@ describe('what became of a message', () => {
     expect(reactions[0]!.emoji.length).toBeLessThan(50);
   });
 
+  it('is of one person, whatever of their number and their hidden one is known at a time', async () => {
+    const id = await incoming();
+    const react = (emoji: string, at: number, chatId: string, alias: string | null): PageChange => ({
+      kind: 'reaction',
+      whatsappId: 'THEIRS',
+      from: { chatId, alias },
+      emoji,
+      at,
+    });
+    await received.writeChanges(accountId, [react('👍', now - 3, '77@lid', null)]);
+    await received.writeChanges(accountId, [react('👍', now - 2, friend, '77@lid')]);
+    await received.writeChanges(accountId, [react('❤️', now - 1, friend, '77@lid')]);
+    expect((await show(id)).reactions).toMatchObject([{ from: '6281234567890', lid: '77@lid', emoji: '❤️' }]);
+    await received.writeChanges(accountId, [react('', now, '77@lid', null)]);
+    expect((await show(id)).reactions).toEqual([]);
+    expect((await told()).map(({ data }) => data.reaction.emoji)).toEqual(['👍', '❤️', '']);
+  });
+
+  it('is not told of a message that nobody has been told of, since its media is awaited: that tells it all', async () => {
+    const account = { id: accountId } as Parameters<ReceivedService['storeIncoming']>[0];
+    const media = { mimetype: 'image/png', size: 1, filename: null };
+    const whatsappId = 'AWAITED';
+    await received.storeIncoming(account, [
+      { whatsappId, chatId: friend, from: friend, type: 'image', text: 'befor', media },
+    ]);
+    await received.writeChanges(accountId, [
+      { kind: 'edited', whatsappId, at: now - 1, text: 'before' },
+      { kind: 'reaction', whatsappId, at: now, from: null, emoji: '👍' },
+    ]);
+    expect(await told()).toEqual([]);
+    await database.query('update messages set media_due_at = null where whatsapp_id = $1', [whatsappId]);
+    const published = await database.query(
+      `select data from events where account_id = $1 and type = 'message.received'`,
+      [accountId],
+    );
+    expect(published).toMatchObject([{ data: { text: 'before', reactions: [{ emoji: '👍' }] } }]);
+  });
+
   it('of another account is left alone, though the WhatsApp id is the same', async () => {
     const id = await incoming();
     await received.writeChanges(uuidv7(), [{ kind: 'revoked', whatsappId: 'THEIRS', at: now }]);

@@ -1,23 +1,29 @@
 import type { INestApplicationContext } from '@nestjs/common';
 import { getDataSourceToken } from '@nestjs/typeorm';
+import { once } from 'node:events';
+import { createServer, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import type { DataSource } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { PacingReservations } from '../../src/accounts/pacing-reservations.service.js';
+import { MediaService } from '../../src/media/media.service.js';
+import { MediaStorageUnavailable } from '../../src/media/media-storage.js';
 import { LanesService } from '../../src/messages/lanes.service.js';
 import type { SendMessageDto } from '../../src/messages/messages.dto.js';
 import { toMessageResponse } from '../../src/messages/messages.dto.js';
 import { strictOrder } from '../../src/messages/message-rows.js';
-import type { MessageSender } from '../../src/messages/message-sender.service.js';
+import { MessageSender } from '../../src/messages/message-sender.service.js';
 import { MessagesService } from '../../src/messages/messages.service.js';
 import { ReceivedService } from '../../src/messages/received.service.js';
-import { SendingService } from '../../src/messages/sending.service.js';
+import { type Claim, SendingService } from '../../src/messages/sending.service.js';
 import type { Config } from '../../src/platform/config/config.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import { createContext } from '../../src/platform/start-role.js';
 import { QueuesService } from '../../src/queues/queues.service.js';
 import { queuePolicies } from '../../src/queues/queue-policies.js';
 import { WorkerModule } from '../../src/roles/worker.module.js';
+import type { PageSend } from '../../src/whatsapp/page-functions.js';
 import { scratchDatabase } from '../scratch-database.js';
 
 let context: INestApplicationContext;
@@ -40,7 +46,7 @@ const losesPages = {
 beforeAll(async () => {
   const scratch = await scratchDatabase();
   drop = scratch.drop;
-  config = scratch.config;
+  config = { ...scratch.config, allowedPrivateAddresses: ['127.0.0.0/8'] };
   context = await createContext(WorkerModule, config, silent);
   database = context.get<DataSource>(getDataSourceToken());
   messages = context.get(MessagesService);
@@ -120,6 +126,110 @@ describe('an Idempotency-Key', () => {
       [accountId],
     );
     expect(count).toBe(1);
+  });
+});
+
+describe('media', () => {
+  /** A server of files that does something before each answer. @returns its address */
+  async function serving(answer: (response: ServerResponse) => Promise<void>): Promise<string> {
+    server = createServer((_request, response) => {
+      answer(response).catch((error: unknown) => response.destroy(error as Error));
+    });
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    return `http://127.0.0.1:${(server.address() as AddressInfo).port}/file.txt`;
+  }
+  let server: Server | undefined;
+  afterEach(() => void server?.close());
+
+  const data = Buffer.from(`a file ${Math.random()}`).toString('base64');
+  const document = (source: object) => ({ text: undefined, type: 'document' as const, media: source });
+  const stored = async () =>
+    (await database.query('select from media where workspace_id = $1', [workspaceId])).length;
+
+  it('of a message that is refused for anything else is not stored', async () => {
+    const unknown = wanted('', { ...document({ data }), accountId: uuidv7() });
+    await expect(messages.accept(workspaceId, unknown)).rejects.toMatchObject({ code: 'account.not_found' });
+    const late = wanted('', { ...document({ data }), expiresAt: new Date(Date.now() - 1).toISOString() });
+    await expect(messages.accept(workspaceId, late)).rejects.toMatchObject({ code: 'validation.failed' });
+    expect(await stored()).toBe(0);
+    await messages.accept(workspaceId, wanted('', document({ data })));
+    expect(await stored()).toBe(1);
+  });
+
+  it('that fails when the next minute has begun takes nothing from that one', async () => {
+    await database.query('update workspaces set messages_per_minute = 5 where id = $1', [workspaceId]);
+    const url = await serving(async (response) => {
+      await database.query(
+        `update message_rates set minute = date_trunc('minute', now()), accepted = 2 where workspace_id = $1`,
+        [workspaceId],
+      );
+      response.writeHead(404).end();
+    });
+    for (const key of [undefined, 'a key']) {
+      // The minute from which is taken: one that cannot be the present one when it is over.
+      await database.query(
+        `insert into message_rates (workspace_id, minute, accepted, granted)
+         values ($1, date_trunc('minute', now()) + interval '1 day', 0, 0)
+         on conflict (workspace_id) do update set minute = excluded.minute, accepted = 0`,
+        [workspaceId],
+      );
+      const accepting = messages.accept(workspaceId, wanted('', document({ url })), key);
+      await expect(accepting).rejects.toMatchObject({ code: 'media.unavailable' });
+      const [{ accepted }] = await database.query(
+        'select accepted from message_rates where workspace_id = $1',
+        [workspaceId],
+      );
+      expect(accepted).toBe(2);
+    }
+  });
+
+  it('is not even asked for when the limit of messages is reached', async () => {
+    let asked = 0;
+    const url = await serving(async (response) => {
+      asked += 1;
+      response.writeHead(200).end('file');
+    });
+    await database.query('update workspaces set messages_per_minute = 1 where id = $1', [workspaceId]);
+    await database.query(
+      `insert into message_rates (workspace_id, minute, accepted, granted) values ($1, now() + interval '1 day', 1, 0)`,
+      [workspaceId],
+    );
+    const reached = { code: 'workspace.message_limit' };
+    const one = wanted('', document({ url }));
+    await expect(messages.accept(workspaceId, one, 'a key')).rejects.toMatchObject(reached);
+    expect(await messages.acceptBatch(workspaceId, [{ ...one }])).toMatchObject([{ error: reached }]);
+    expect(asked).toBe(0);
+  });
+
+  it('that is deleted while a batch is accepted is missing to its own message only', async () => {
+    const files = context.get(MediaService);
+    const { id } = await files.take(workspaceId, { data });
+    await database.query(`update media set last_used_at = now() - interval '1 day'`);
+    const url = await serving(async (response) => {
+      // Once the other message has it.
+      await vi.waitFor(
+        async () =>
+          expect(
+            await database.query(
+              `select from media where id = $1 and last_used_at > now() - interval '1 hour'`,
+              [id],
+            ),
+          ).toHaveLength(1),
+        { timeout: 10_000 },
+      );
+      await files.delete(workspaceId, id);
+      response.writeHead(200, { 'content-type': 'text/plain' }).end('another file');
+    });
+    const batch = [document({ mediaId: id }), document({ url }), { text: 'no media' }];
+    const outcomes = await messages.acceptBatch(
+      workspaceId,
+      batch.map((message) => ({ accountId, to: '+6281234567890', ...message })),
+    );
+    expect(outcomes).toMatchObject([
+      { status: 404, error: { code: 'media.not_found' } },
+      { status: 202 },
+      { status: 202 },
+    ]);
   });
 });
 
@@ -285,6 +395,40 @@ describe('an uncertain try', () => {
     await lanes.sweep();
     expect((await urgent.getJob(`message-${id}`))?.data).toEqual({ id });
   });
+
+  it.each(['known', 'absent'] as const)(
+    'of a message with media is looked for before its file is fetched (%s)',
+    async (outcome) => {
+      const asked: { lookOnly: boolean; hasFile: boolean }[] = [];
+      const send = async ({ lookOnly, content }: PageSend) => {
+        asked.push({ lookOnly, hasFile: 'file' in content });
+        return outcome === 'known' ? { outcome, ack: 1 } : { outcome };
+      };
+      const restart = vi.fn();
+      const sender = new MessageSender(
+        { readyDriver: () => ({ current: { send, ready: true } }), driver: () => ({ restart }) } as never,
+        {} as never,
+        { copyOf: () => Promise.reject(new MediaStorageUnavailable(new Error('down'))) } as never,
+        config,
+        silent,
+      );
+      const media = { mediaId: uuidv7(), mimetype: 'image/png', size: 1, filename: null };
+      const claimed = {
+        attempt: 2,
+        media,
+        type: 'image',
+        chatId: 'a@c.us',
+        whatsappId: 'X',
+        isExpired: false,
+      };
+      const sending = sender.send(claimed as unknown as Claim);
+      if (outcome === 'known') expect(await sending).toEqual({ ack: 1 });
+      else await expect(sending).rejects.toMatchObject({ code: 'media.storage_unavailable' });
+      expect(asked).toEqual([{ lookOnly: true, hasFile: false }]);
+      // The page is not to blame for the storage.
+      expect(restart).not.toHaveBeenCalled();
+    },
+  );
 
   it('of a message that is too late by now only looks for it', async () => {
     const id = await accept('late', { expiresAt: new Date(Date.now() + 60_000).toISOString() });

@@ -678,7 +678,7 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Downloads the media of an incoming message again, where that failed.
+         * Downloads the media of an incoming message again, where that failed or it was deleted since.
          * @description Needs a key with the role sender or more, or the admin key.
          */
         post: operations["messages.downloadMedia"];
@@ -4057,7 +4057,7 @@ export interface components {
          * @description Every code that an error can have.
          * @enum {string}
          */
-        ErrorCode: "account.cold_not_paused" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "api_key.expired" | "api_key.in_use" | "api_key.not_found" | "api_key.rotated" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.required" | "chat.cannot_pin" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.malformed" | "request.too_large" | "request.unsupported_media_type" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "whatsapp.no_answer" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit";
+        ErrorCode: "account.cold_not_paused" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "api_key.expired" | "api_key.in_use" | "api_key.not_found" | "api_key.rotated" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.required" | "chat.cannot_pin" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.malformed" | "request.too_large" | "request.unsupported_media_type" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "whatsapp.no_answer" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit";
         /** @description What every error looks like (RFC 9457). */
         Problem: {
             type: string;
@@ -4453,6 +4453,18 @@ export interface components {
                 };
             };
         };
+        /** @description `media.empty`: The file is empty. Send one with at least one byte. */
+        "media.empty": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "media.empty";
+                };
+            };
+        };
         /**
          * @description `media.empty`: The file is empty. Send one with at least one byte.
          *
@@ -4495,6 +4507,22 @@ export interface components {
                 };
             };
         };
+        /**
+         * @description `media.too_large`: A file may have at most … bytes.
+         *
+         *     `workspace.storage_limit`: This workspace may store … bytes of media, and this file is more than what is left. Delete media that is no longer needed.
+         */
+        "media.too_large-workspace.storage_limit": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "media.too_large" | "workspace.storage_limit";
+                };
+            };
+        };
         /** @description `message.already_sending`: The message is … and can no longer be cancelled. */
         "message.already_sending": {
             headers: {
@@ -4504,26 +4532,6 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "message.already_sending";
-                };
-            };
-        };
-        /**
-         * @description `message.already_sending`: The message is … and can no longer be cancelled.
-         *
-         *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
-         *
-         *     `message.no_media`: Only an incoming message with media has something to download.
-         *
-         *     `media.unavailable`: WhatsApp does not have the file any more.
-         */
-        "message.already_sending-account.not_ready-message.no_media-media.unavailable": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "message.already_sending" | "account.not_ready" | "message.no_media" | "media.unavailable";
                 };
             };
         };
@@ -4608,6 +4616,26 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "message.content_mismatch" | "media.unavailable" | "media.empty" | "media.type_mismatch" | "media.type_refused" | "idempotency.mismatch";
+                };
+            };
+        };
+        /**
+         * @description `message.no_media`: Only an incoming message with media has something to download.
+         *
+         *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
+         *
+         *     `media.unavailable`: WhatsApp does not have it any more. Ask the sender for it.
+         *
+         *     `media.not_downloaded`: WhatsApp Web did not give it. Try again with POST /messages/:id/media when the account is ready.
+         */
+        "message.no_media-account.not_ready-media.unavailable-media.not_downloaded": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "message.no_media" | "account.not_ready" | "media.unavailable" | "media.not_downloaded";
                 };
             };
         };
@@ -4860,6 +4888,26 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "service.unavailable" | "instance.unreachable" | "instance.refused";
+                };
+            };
+        };
+        /**
+         * @description `service.unavailable`: PostgreSQL does not answer right now. Try again.
+         *
+         *     `instance.unreachable`: The instance at … does not answer (…); it may be restarting. Try again.
+         *
+         *     `instance.refused`: The instance at … refused the call. …
+         *
+         *     `media.storage_unavailable`: The storage of media does not take or give files right now. Try again.
+         */
+        "service.unavailable-instance.unreachable-instance.refused-media.storage_unavailable": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "service.unavailable" | "instance.unreachable" | "instance.refused" | "media.storage_unavailable";
                 };
             };
         };
@@ -6973,11 +7021,13 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-message.not_found-account.not_found-instance.not_found"];
-            409: components["responses"]["message.already_sending-account.not_ready-message.no_media-media.unavailable"];
+            409: components["responses"]["message.no_media-account.not_ready-media.unavailable-media.not_downloaded"];
+            413: components["responses"]["media.too_large-workspace.storage_limit"];
+            422: components["responses"]["media.empty"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
-            503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
-            504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
+            503: components["responses"]["service.unavailable-instance.unreachable-instance.refused-media.storage_unavailable"];
+            504: components["responses"]["instance.answer_lost"];
         };
     };
     "messages.resend": {

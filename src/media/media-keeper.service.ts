@@ -1,0 +1,150 @@
+import { Inject, Injectable } from '@nestjs/common';
+import { InjectDataSource, InjectRepository } from '@nestjs/typeorm';
+import { DataSource, type EntityManager, Repository } from 'typeorm';
+import { v7 as uuidv7 } from 'uuid';
+import { Problem } from '../platform/errors/problem.js';
+import { LimitsService } from '../workspaces/limits.service.js';
+import { blobKey, MEDIA_STORAGE, type MediaStorage } from './media-storage.js';
+import type { SpooledFile } from './media-spool.js';
+import { Media, type MediaOrigin } from './media.entity.js';
+
+export class StorageLimitReached extends Problem {
+  constructor(limit: number) {
+    super(
+      413,
+      'workspace.storage_limit',
+      `This workspace may store ${limit} bytes of media, and this file is more than what is left. Delete media that is no longer needed.`,
+    );
+  }
+}
+
+/** A file as its workspace is to find it. */
+interface Described {
+  mimetype: string;
+  filename: string | null;
+  source: MediaOrigin;
+}
+
+/** Puts files into the storage, and makes them media of a workspace. Locks: the content, then media, then blobs. */
+@Injectable()
+export class MediaKeeper {
+  constructor(
+    @InjectRepository(Media) private readonly media: Repository<Media>,
+    @InjectDataSource() private readonly database: DataSource,
+    @Inject(MEDIA_STORAGE) private readonly storage: MediaStorage,
+    private readonly limits: LimitsService,
+  ) {}
+
+  /**
+   * Keeps a file. The same one under the same name is the same media; its bytes lie in the storage once, and again when the
+   * storage has lost them.
+   * @throws StorageLimitReached, MediaStorageUnavailable
+   */
+  async keep(workspaceId: string, file: SpooledFile, described: Described): Promise<Media> {
+    const { sha256, size } = file;
+    const content = Buffer.from(sha256, 'hex');
+    const known = await this.findSame(workspaceId, file, described);
+    if (known) return known;
+    const { maxStorageBytes } = await this.limits.of(workspaceId);
+    // What others have stored is written anew all the same, so that nobody can tell by the time it takes.
+    const blobId = uuidv7();
+    await this.database.query('select write_media_blob($1, $2, $3)', [blobId, content, size]);
+    try {
+      await this.storage.put(blobKey({ sha256, blobId }), file);
+      const lost = await this.findLost(file, blobId);
+      return await this.database.transaction(async (manager) => {
+        if (maxStorageBytes !== null) await assertRoom(manager, workspaceId, size, maxStorageBytes);
+        return this.refer(manager, workspaceId, { ...file, blobId, lost }, described);
+      });
+    } catch (error) {
+      // If that fails too, the bytes are removed a day later.
+      await this.database.query('select give_up_media_blob($1)', [blobId]).catch(() => undefined);
+      throw error;
+    }
+  }
+
+  /** The media that a workspace has of a file already, provided that the storage has it too: it is in use again. */
+  private async findSame(
+    workspaceId: string,
+    file: SpooledFile,
+    described: Described,
+  ): Promise<Media | null> {
+    const values = sameValues(workspaceId, file, described);
+    const [same]: { blobId: string }[] = await this.database.query(
+      `select blob_id as "blobId" from media where ${isSame}`,
+      values,
+    );
+    if (!same || (await this.sizeOf(file, same.blobId)) !== file.size) return null;
+    const [[used]]: [{ id: string }[], number] = await this.database.query(
+      `update media set last_used_at = now() where ${isSame} returning id`,
+      values,
+    );
+    return used ? this.media.findOneBy({ id: used.id }) : null;
+  }
+
+  /** The blob of others with the same content that the storage does not have any more, or not whole. */
+  private async findLost(file: SpooledFile, written: string): Promise<string | null> {
+    const [{ kept }] = await this.database.query('select kept_media_blob($1) as kept', [
+      Buffer.from(file.sha256, 'hex'),
+    ]);
+    // When there is none the storage is asked all the same: nobody is to tell by the time that there is one.
+    const size = await this.sizeOf(file, kept ?? written);
+    return size === file.size ? null : kept;
+  }
+
+  private sizeOf({ sha256 }: SpooledFile, blobId: string): Promise<number | null> {
+    return this.storage.size(blobKey({ sha256, blobId }));
+  }
+
+  /** The media of bytes that lie in the storage: these, or the same that were there before. */
+  private async refer(
+    manager: EntityManager,
+    workspaceId: string,
+    file: SpooledFile & { blobId: string; lost: string | null },
+    described: Described,
+  ): Promise<Media> {
+    const content = Buffer.from(file.sha256, 'hex');
+    const values = sameValues(workspaceId, file, described);
+    await manager.query('select lock_media_content($1)', [content]);
+    // Somebody may have stored the same meanwhile: its row first, then the blob, as whoever deletes it.
+    const [[same]]: [{ id: string }[], number] = await manager.query(
+      `update media set last_used_at = now() where ${isSame} returning id`,
+      values,
+    );
+    const [{ kept }] = await manager.query('select keep_media_blob($1, $2) as kept', [
+      file.blobId,
+      file.lost,
+    ]);
+    if (kept === null) throw new Error(`The blob ${file.blobId} was removed while it was written.`);
+    const id = same?.id ?? uuidv7();
+    if (!same)
+      await manager.query(
+        `insert into media (id, workspace_id, sha256, mimetype, filename, blob_id, size, source)
+         values ($1, $2, $3, $4, $5, $6, $7, $8)`,
+        [id, workspaceId, content, described.mimetype, described.filename, kept, file.size, described.source],
+      );
+    return manager.findOneByOrFail(Media, { id });
+  }
+}
+
+/** What makes two files the same media: $1 the workspace, $2 the content, $3 the type, $4 the name */
+const isSame = `workspace_id = $1 and sha256 = $2 and mimetype = $3 and coalesce(filename, '') = $4`;
+
+function sameValues(workspaceId: string, { sha256 }: SpooledFile, { mimetype, filename }: Described) {
+  return [workspaceId, Buffer.from(sha256, 'hex'), mimetype, filename ?? ''];
+}
+
+/** Nobody else of the workspace can use the same room before the transaction ends. @throws StorageLimitReached */
+async function assertRoom(
+  manager: EntityManager,
+  workspaceId: string,
+  size: number,
+  limit: number,
+): Promise<void> {
+  await manager.query('select pg_advisory_xact_lock(hashtextextended($1, 0))', [`media of ${workspaceId}`]);
+  const [{ used }] = await manager.query(
+    'select coalesce(sum(size), 0)::bigint as used from media where workspace_id = $1',
+    [workspaceId],
+  );
+  if (Number(used) + size > limit) throw new StorageLimitReached(limit);
+}

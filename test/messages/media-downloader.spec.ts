@@ -1,0 +1,226 @@
+import type { INestApplicationContext } from '@nestjs/common';
+import { getDataSourceToken } from '@nestjs/typeorm';
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { DataSource } from 'typeorm';
+import { v7 as uuidv7 } from 'uuid';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { AccountSessions } from '../../src/accounts/account-sessions.service.js';
+import { MediaModule } from '../../src/media/media.module.js';
+import { MediaService } from '../../src/media/media.service.js';
+import { MediaDownloader } from '../../src/messages/media-downloader.service.js';
+import { MessageFiles } from '../../src/messages/message-files.service.js';
+import type { MessageTarget } from '../../src/messages/message-rows.js';
+import { ReceivedMediaService } from '../../src/messages/received-media.service.js';
+import { ReceivedService } from '../../src/messages/received.service.js';
+import type { Config } from '../../src/platform/config/config.js';
+import { DatabaseModule } from '../../src/platform/database/database.module.js';
+import { createLogger } from '../../src/platform/logging/logger.js';
+import { createContext } from '../../src/platform/start-role.js';
+import { scratchDatabase } from '../scratch-database.js';
+
+/* Which download is made when, and what becomes of it; the page's part is tested end to end. */
+
+let context: INestApplicationContext;
+let drop: () => Promise<void>;
+let database: DataSource;
+let config: Config;
+let dir: string;
+let media: MediaService;
+let received: ReceivedMediaService;
+let downloader: MediaDownloader;
+let workspaceId: string;
+/** What the page would do: writes a file, or fails. By WhatsApp id; what is not in it is written at once. */
+let pages: Map<string, (path: string) => Promise<void>>;
+let fetched: string[];
+
+const silent = createLogger('test', 'silent');
+const write = async (path: string) => writeFileSync(path, randomBytes(20));
+
+beforeAll(async () => {
+  const scratch = await scratchDatabase();
+  drop = scratch.drop;
+  dir = mkdtempSync(join(tmpdir(), 'flotilla-downloads-'));
+  config = { ...scratch.config, varDir: dir, media: { ...scratch.config.media, path: join(dir, 'media') } };
+  context = await createContext({ module: class {}, imports: [DatabaseModule, MediaModule] }, config, silent);
+  database = context.get<DataSource>(getDataSourceToken());
+  media = context.get(MediaService);
+  received = new ReceivedMediaService(database);
+  await database.query(`insert into servers (id, name, max_capacity) values ('one', 'one', 100)`);
+  await database.query(
+    `insert into instances (id, server_id, url, status, lease_expires_at, max_accounts)
+     values ($1, 'one', 'http://127.0.0.1:9', 'active', now() + interval '1 hour', 100)`,
+    [config.instance.id],
+  );
+});
+afterAll(async () => {
+  await context?.close();
+  await drop?.();
+  rmSync(dir, { recursive: true, force: true });
+});
+
+beforeEach(async () => {
+  await database.query('delete from workspaces');
+  workspaceId = uuidv7();
+  await database.query('insert into workspaces (id, name) values ($1, $2)', [workspaceId, 'test']);
+  pages = new Map();
+  fetched = [];
+  const downloadMedia = async ({ whatsappId }: MessageTarget, path: string) => {
+    fetched.push(whatsappId);
+    await (pages.get(whatsappId) ?? write)(path);
+    return { outcome: 'fetched', size: 20, mimetype: 'image/png', filename: null };
+  };
+  const sessions = { readyDriver: () => ({ current: { messages: { downloadMedia } } }) };
+  const files = new MessageFiles(media, config);
+  await files.onModuleInit();
+  downloader = new MediaDownloader(
+    sessions as unknown as AccountSessions,
+    received,
+    media,
+    files,
+    config,
+    silent,
+  );
+});
+afterEach(() => downloader.beforeApplicationShutdown());
+
+async function newAccount(): Promise<string> {
+  const id = uuidv7();
+  await database.query(
+    `insert into accounts (id, workspace_id, name, environment, status, desired_state, instance_id)
+     values ($1, $2, 'a', 'sandbox', 'ready', 'connected', $3)`,
+    [id, workspaceId, config.instance.id],
+  );
+  return id;
+}
+
+/** A message with media that came in. @returns its id */
+async function incoming(accountId: string, whatsappId: string): Promise<string> {
+  const account = { id: accountId } as Parameters<ReceivedService['storeIncoming']>[0];
+  const file = { mimetype: 'application/octet-stream', size: 20, filename: whatsappId };
+  await new ReceivedService(database).storeIncoming(account, [
+    { whatsappId, chatId: '628@c.us', from: '628@c.us', type: 'document', text: '', media: file },
+  ]);
+  const [{ id }] = await database.query('select id from messages where whatsapp_id = $1', [whatsappId]);
+  return id;
+}
+
+async function row(id: string) {
+  const [found] = await database.query(
+    'select media, media_due_at as "dueAt", media_attempts as attempts from messages where id = $1',
+    [id],
+  );
+  return found;
+}
+
+/** Until a message's media has been seen to. */
+const settled = (id: string) =>
+  vi.waitFor(async () => expect((await row(id)).dueAt).toBeNull(), { timeout: 20_000 });
+
+/** Something that ends when the test says so. */
+function gate(): { opened: Promise<void>; open: () => void } {
+  let open = () => undefined as void;
+  const opened = new Promise<void>((resolve) => (open = resolve));
+  return { opened, open };
+}
+
+describe('downloads', { timeout: 60_000 }, () => {
+  it('of a slow account keep those of others not waiting, and run one at a time', async () => {
+    const [slow, other] = [await newAccount(), await newAccount()];
+    const { opened, open } = gate();
+    const first = await incoming(slow, 'slow 1');
+    pages.set('slow 1', (path) => opened.then(() => write(path)));
+    const second = await incoming(slow, 'slow 2');
+    const others = [];
+    for (let count = 0; count < 10; count += 1) others.push(await incoming(other, `other ${count}`));
+    downloader.look();
+    await Promise.all(others.map(settled));
+    expect(fetched.filter((whatsappId) => whatsappId.startsWith('slow'))).toEqual(['slow 1']);
+    open();
+    await Promise.all([first, second].map(settled));
+    expect((await row(second)).media).toMatchObject({ mediaId: expect.any(String), size: 20, error: null });
+  });
+
+  it('of one message are one, whoever wants it and however often', async () => {
+    const accountId = await newAccount();
+    const id = await incoming(accountId, 'wanted');
+    const { opened, open } = gate();
+    pages.set('wanted', (path) => opened.then(() => write(path)));
+    downloader.look();
+    await vi.waitFor(() => expect(fetched).toEqual(['wanted']), { timeout: 20_000 });
+    const asking = [downloader.download(accountId, id, 0), downloader.download(accountId, id, 0)];
+    open();
+    await Promise.all(asking);
+    expect(fetched).toEqual(['wanted']);
+    expect(await received.isThere(id)).toBe(true);
+  });
+
+  it('that are asked for wait for their turn, and not too many of them', async () => {
+    const accountId = await newAccount();
+    const { opened, open } = gate();
+    const ids = [];
+    for (let count = 0; count < 40; count += 1) ids.push(await incoming(accountId, `asked ${count}`));
+    pages.set('asked 0', (path) => opened.then(() => write(path)));
+    downloader.look();
+    await vi.waitFor(() => expect(fetched).toEqual(['asked 0']), { timeout: 20_000 });
+    const asking = ids.map((id) => downloader.download(accountId, id, 0));
+    const outcomes = Promise.allSettled(asking);
+    await expect(asking[39]).rejects.toMatchObject({ status: 409, code: 'media.not_downloaded' });
+    expect(fetched).toEqual(['asked 0']);
+    open();
+    await Promise.all([asking[0], asking[1]]);
+    await downloader.beforeApplicationShutdown();
+    await outcomes;
+    expect(new Set(fetched).size).toBe(fetched.length);
+  });
+
+  it('that fail are tried until the message is published without, and tell tenants nothing of how', async () => {
+    const accountId = await newAccount();
+    const id = await incoming(accountId, 'fails');
+    pages.set('fails', () => Promise.reject(new Error('connect ECONNREFUSED 10.0.0.1:9000')));
+    // More tries than there are different pauses.
+    for (let attempt = 1; attempt <= 6; attempt += 1) {
+      await database.query('update messages set media_due_at = now() where id = $1', [id]);
+      downloader.look();
+      await vi.waitFor(async () => expect((await row(id)).attempts).toBeGreaterThanOrEqual(attempt), {
+        timeout: 20_000,
+      });
+      await vi.waitFor(
+        async () => {
+          // Not claimed any more, which is for longer than the longest pause.
+          const [{ pause }] = await database.query(
+            'select extract(epoch from media_due_at - now())::float as pause from messages where id = $1',
+            [id],
+          );
+          expect(pause).toBeLessThanOrEqual(60);
+        },
+        { timeout: 20_000 },
+      );
+    }
+    expect((await row(id)).media.error).toBeNull();
+    await expect(downloader.download(accountId, id, 0)).rejects.toMatchObject({
+      code: 'media.not_downloaded',
+      message: expect.not.stringContaining('ECONN'),
+    });
+    await database.query(`update messages set created_at = now() - interval '16 minutes' where id = $1`, [
+      id,
+    ]);
+    expect(await received.giveUpLate()).toBe(1);
+    expect((await row(id)).media.error).toMatchObject({ code: 'media.not_downloaded' });
+  });
+
+  it('bring back what was deleted', async () => {
+    const accountId = await newAccount();
+    const id = await incoming(accountId, 'deleted');
+    await downloader.download(accountId, id, 0);
+    const { mediaId } = (await row(id)).media;
+    await downloader.download(accountId, id, 0);
+    expect(fetched).toEqual(['deleted']);
+    await media.delete(workspaceId, mediaId);
+    expect(await received.isThere(id)).toBe(false);
+    await downloader.download(accountId, id, 0);
+    expect(await received.isThere(id)).toBe(true);
+  });
+});
