@@ -195,6 +195,15 @@ describe('how often', () => {
     expect((await get('/api/v1/accounts', elsewhere)).status).toBe(401);
   });
 
+  it('an address may guess the token of the metrics as often as any key', async () => {
+    const ask = (key: string, from: string) => get('/metrics', { 'x-forwarded-for': from, ...bearer(key) });
+    const [guessing, watching] = [newAddress(), newAddress()];
+    for (let guess = 0; guess < 60; guess += 1)
+      expect((await ask(`guess-${guess}`, guessing)).status).toBe(401);
+    expect((await ask(metricsToken, guessing)).status).toBe(429);
+    expect((await ask(metricsToken, watching)).status).toBe(200);
+  });
+
   it('counts the addresses of one customer of IPv6 as one', async () => {
     const ask = (host: number) =>
       get('/api/v1/accounts', { 'x-forwarded-for': `2001:db8:1:2::${host.toString(16)}`, ...bearer('x') });

@@ -181,6 +181,25 @@ describe('a key', () => {
     await api.call('DELETE', `/workspaces/${workspaceId}/api-keys/${id}`);
     await ended;
   });
+
+  it('ends its event streams also when nobody could hear that it was deleted', async () => {
+    await expect.poll(() => listenersOf('flotilla_keys'), { timeout: 10_000 }).toBeGreaterThanOrEqual(2);
+    const { id, key } = await newKey(workspaceId, { role: 'viewer' });
+    const response = await fetch(`${other.url}/events`, { headers: { authorization: `Bearer ${key}` } });
+    expect(response.status).toBe(200);
+    const ended = response.text();
+    await api.database.transaction(async (manager) => {
+      await manager.query('alter table api_keys disable trigger key_deleted');
+      await manager.query('delete from api_keys where id = $1', [id]);
+      await manager.query('alter table api_keys enable trigger key_deleted');
+    });
+    await api.database.query(
+      `select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database()
+         and application_name like '%flotilla_keys'`,
+    );
+    await ended;
+    expect(await statusOf(key, other)).toBe(401);
+  });
 });
 
 /** How many connections listen to a channel: what each is asked after that is a heartbeat. */
