@@ -70,26 +70,8 @@ async function received(whatsappId: string): Promise<Message> {
 }
 
 /** Events of a message from the first on; waits until there are at least `count`. */
-async function events(types: string, id: string, count: number): Promise<{ type: string; data: Message }[]> {
-  const stop = new AbortController();
-  const response = await fetch(`${flotilla.stack.urls.api}/api/v1/events?types=${types}`, {
-    headers: { authorization: `Bearer ${workspace.key}`, 'last-event-id': '0-0' },
-    signal: AbortSignal.any([stop.signal, AbortSignal.timeout(25_000)]),
-  });
-  const found: { type: string; data: Message }[] = [];
-  let text = '';
-  for await (const chunk of response.body!.pipeThrough(new TextDecoderStream())) {
-    const blocks = (text + chunk).split('\n\n');
-    text = blocks.pop()!;
-    for (const block of blocks) {
-      const data = /^data: (.*)$/m.exec(block)?.[1];
-      const event = data && (JSON.parse(data) as { type: string; data: Message });
-      if (event && event.data.id === id) found.push(event);
-    }
-    if (found.length >= count) break;
-  }
-  stop.abort();
-  return found;
+function events(types: string, id: string, count: number): Promise<{ type: string; data: Message }[]> {
+  return workspace.events([types], count, (data) => data.id === id);
 }
 
 async function download(mediaId: string): Promise<Buffer> {

@@ -151,6 +151,21 @@ export class Workspace {
       .key;
   }
 
+  /** What the log of events tells from its beginning on, of what `isMeant`; waits until there are at least `count`. */
+  async events(
+    types: string[],
+    count: number,
+    isMeant: (data: Json) => boolean = () => true,
+  ): Promise<{ type: string; data: Json }[]> {
+    const found = [];
+    const log = this.client.events({ types, after: '0-0', signal: AbortSignal.timeout(25_000) });
+    for await (const event of log) {
+      if (isMeant(event.data)) found.push(event);
+      if (found.length >= count) break;
+    }
+    return found;
+  }
+
   /** Creates a sandbox account and asks to connect it. */
   async newAccount(connect: object = {}): Promise<string> {
     const { body: account } = await this.call('POST', '/accounts', { name: 'test', environment: 'sandbox' });

@@ -36,26 +36,8 @@ async function joined(owner: string): Promise<string> {
 }
 
 /** The events of a group, from the first on; waits until there are `count`. */
-async function eventsOf(groupId: string, count: number): Promise<Json[]> {
-  const stop = new AbortController();
-  const response = await fetch(`${flotilla.stack.urls.api}/api/v1/events?types=group.*`, {
-    headers: { authorization: `Bearer ${workspace.key}`, 'last-event-id': '0-0' },
-    signal: AbortSignal.any([stop.signal, AbortSignal.timeout(20_000)]),
-  });
-  const events: Json[] = [];
-  let text = '';
-  for await (const chunk of response.body!.pipeThrough(new TextDecoderStream())) {
-    const blocks = (text + chunk).split('\n\n');
-    text = blocks.pop()!;
-    for (const block of blocks) {
-      const data = /^data: (.*)$/m.exec(block)?.[1];
-      const event = data && JSON.parse(data);
-      if (event && event.data.groupId === groupId) events.push(event);
-    }
-    if (events.length >= count) break;
-  }
-  stop.abort();
-  return events;
+function eventsOf(groupId: string, count: number): Promise<Json[]> {
+  return workspace.events(['group.*'], count, (data) => data.groupId === groupId);
 }
 
 describe('making a group', () => {

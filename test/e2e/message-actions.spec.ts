@@ -65,27 +65,9 @@ async function seenByOwner(whatsappId: string): Promise<Record<string, unknown>>
 }
 
 /** What was told of a message besides its status, from the first on; waits until there are at least `count` events. */
-async function eventsOf(id: string, count: number): Promise<{ type: string; data: Message }[]> {
-  const stop = new AbortController();
-  const types = 'message.edited,message.revoked,message.reaction';
-  const response = await fetch(`${flotilla.stack.urls.api}/api/v1/events?types=${types}`, {
-    headers: { authorization: `Bearer ${workspace.key}`, 'last-event-id': '0-0' },
-    signal: AbortSignal.any([stop.signal, AbortSignal.timeout(20_000)]),
-  });
-  const events: { type: string; data: Message }[] = [];
-  let text = '';
-  for await (const chunk of response.body!.pipeThrough(new TextDecoderStream())) {
-    const blocks = (text + chunk).split('\n\n');
-    text = blocks.pop()!;
-    for (const block of blocks) {
-      const data = /^data: (.*)$/m.exec(block)?.[1];
-      const event = data && (JSON.parse(data) as { type: string; data: Message });
-      if (event && event.data.id === id) events.push(event);
-    }
-    if (events.length >= count) break;
-  }
-  stop.abort();
-  return events;
+function eventsOf(id: string, count: number): Promise<{ type: string; data: Message }[]> {
+  const types = ['message.edited', 'message.revoked', 'message.reaction'];
+  return workspace.events(types, count, (data) => data.id === id);
 }
 
 describe('PATCH /messages/:id', () => {

@@ -153,20 +153,8 @@ describe('an account whose pacing is on', () => {
 
 /** The types of the cold lane's events, as the stream gives them from its beginning. */
 async function eventTypes(): Promise<string[]> {
-  const response = await fetch(
-    `${flotilla.stack.urls.api}/api/v1/events?types=account.cold_paused,account.cold_resumed`,
-    {
-      headers: { authorization: `Bearer ${workspace.key}`, 'last-event-id': '0-0' },
-      signal: AbortSignal.timeout(20_000),
-    },
-  );
-  expect(response.status).toBe(200);
-  let text = '';
-  for await (const chunk of response.body!.pipeThrough(new TextDecoderStream())) {
-    text += chunk;
-    if (text.includes('event: account.cold_resumed\n') && text.endsWith('\n\n')) break;
-  }
-  return [...text.matchAll(/^event: (.*)$/gm)].map((match) => match[1]!);
+  const events = await workspace.events(['account.cold_paused', 'account.cold_resumed'], 2);
+  return events.map(({ type }) => type);
 }
 
 describe('what a contact sees', () => {
