@@ -4,7 +4,7 @@ import {
   Inject,
   Injectable,
   type NestInterceptor,
-  type OnModuleDestroy,
+  type OnApplicationShutdown,
 } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import type { NextFunction, Response } from 'express';
@@ -35,7 +35,7 @@ const loginPath = /^\/admin\/log(in|out)$/;
  * nothing here. No bodies and no secrets: the route's pattern, ids, and what came of it.
  */
 @Injectable()
-export class AuditService implements NestInterceptor, OnModuleDestroy {
+export class AuditService implements NestInterceptor, OnApplicationShutdown {
   private readonly writing = new Set<Promise<void>>();
   private readonly refusals = new Map<string, number>();
 
@@ -58,7 +58,9 @@ export class AuditService implements NestInterceptor, OnModuleDestroy {
   /** Sees the id of what a request makes: only its answer has it. */
   intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
     const request = context.switchToHttp().getRequest<AuditedRequest>();
-    if (request.method !== 'POST' || !isForOwners(request)) return next.handle();
+    // A key that takes the place of another is not what the entry is about.
+    if (request.method !== 'POST' || !isForOwners(request) || routeOf(request).endsWith('/rotate'))
+      return next.handle();
     return next.handle().pipe(
       tap((answer: unknown) => {
         const id = (answer as { id?: unknown } | null | undefined)?.id;
@@ -105,7 +107,8 @@ export class AuditService implements NestInterceptor, OnModuleDestroy {
     }));
   }
 
-  async onModuleDestroy(): Promise<void> {
+  /** Not before: the server answers what it has begun until then, and cuts off the rest. */
+  async onApplicationShutdown(): Promise<void> {
     await Promise.all(this.writing);
   }
 
@@ -114,14 +117,15 @@ export class AuditService implements NestInterceptor, OnModuleDestroy {
     const isRefused = refusedKey !== undefined || (statusCode === 403 && principal !== undefined);
     if (isRefused) return this.isNewRefusal(request, statusCode);
     if (reading.has(request.method)) return false;
-    if (loginPath.test(request.path)) return true;
+    if (loginPath.test(routeOf(request))) return true;
     return principal !== undefined && isForOwners(request);
   }
 
   /** A client that does not give up would fill the log. */
-  private isNewRefusal({ principal, refusedKey, ip }: AuditedRequest, statusCode: number): boolean {
+  private isNewRefusal(request: AuditedRequest, statusCode: number): boolean {
+    const { principal, refusedKey, ip, method } = request;
     const who = refusedKey?.id ?? (principal?.kind === 'workspace' ? principal.keyId : 'admin');
-    const what = `${who} ${statusCode} ${ip}`;
+    const what = `${who} ${statusCode} ${ip} ${method} ${routeOf(request)}`;
     const now = Date.now();
     if ((this.refusals.get(what) ?? 0) > now) return false;
     if (this.refusals.size >= refusalsKept) this.refusals.clear();
@@ -133,7 +137,7 @@ export class AuditService implements NestInterceptor, OnModuleDestroy {
     const { principal, refusedKey } = request;
     const key = principal?.kind === 'workspace' ? principal : undefined;
     const isAdmin =
-      principal?.kind === 'admin' || (loginPath.test(request.path) && response.statusCode < 400);
+      principal?.kind === 'admin' || (loginPath.test(routeOf(request)) && response.statusCode < 400);
     const actor = key || refusedKey ? 'key' : isAdmin ? 'admin' : 'unknown';
     const entry = [
       actor,
@@ -167,9 +171,9 @@ function isForOwners({ access, principal }: AuditedRequest): boolean {
 }
 
 /** The pattern of the route that was called: never what somebody has typed. */
-function routeOf({ route, originalUrl }: AuditedRequest): string {
+function routeOf({ route, baseUrl, originalUrl }: AuditedRequest): string {
   const pattern = (route as { path?: unknown } | undefined)?.path;
-  if (typeof pattern === 'string') return pattern.slice(0, 300);
+  if (typeof pattern === 'string') return `${baseUrl}${pattern}`.slice(0, 300);
   // What is mounted as a whole, as the queue dashboard is.
   return `/${originalUrl.split(/[/?]/).slice(1, 3).join('/')}/*`.slice(0, 300);
 }
