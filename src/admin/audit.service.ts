@@ -14,6 +14,7 @@ import type { AuditLogResponse, ListLogsQuery } from '../instances/logs.dto.js';
 import { asPlatform } from '../platform/database/isolation.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
+import { type AuditEntry, AuditLog } from '../workspaces/audit-log.service.js';
 import type { AuthenticatedRequest } from '../workspaces/auth.guard.js';
 
 type AuditedRequest = AuthenticatedRequest & {
@@ -41,6 +42,7 @@ export class AuditService implements NestInterceptor, OnApplicationShutdown {
 
   constructor(
     @InjectDataSource() private readonly database: DataSource,
+    private readonly log: AuditLog,
     @Inject(LOGGER) private readonly logger: Logger,
   ) {}
 
@@ -90,7 +92,7 @@ export class AuditService implements NestInterceptor, OnApplicationShutdown {
         query.limit + 1,
         query.cursor,
         query.workspaceId,
-        query.since,
+        query.since && new Date(query.since),
         query.accountId ?? query.instanceId ?? query.serverId,
       ],
     );
@@ -139,24 +141,20 @@ export class AuditService implements NestInterceptor, OnApplicationShutdown {
     const isAdmin =
       principal?.kind === 'admin' || (loginPath.test(routeOf(request)) && response.statusCode < 400);
     const actor = key || refusedKey ? 'key' : isAdmin ? 'admin' : 'unknown';
-    const entry = [
+    const entry: AuditEntry = {
       actor,
-      key?.keyId ?? refusedKey?.id ?? null,
-      key?.keyPrefix ?? refusedKey?.prefix ?? null,
-      workspaceOf(request),
-      request.ip ?? '',
-      request.method,
-      routeOf(request),
-      request.createdId ?? targetOf(request),
-      response.statusCode,
-      request.id ?? '',
-    ];
+      keyId: key?.keyId ?? refusedKey?.id,
+      keyPrefix: key?.keyPrefix ?? refusedKey?.prefix,
+      workspaceId: workspaceOf(request),
+      ip: request.ip ?? '',
+      method: request.method,
+      route: routeOf(request),
+      targetId: request.createdId ?? targetOf(request),
+      status: response.statusCode,
+      requestId: request.id,
+    };
     try {
-      await this.database.query(
-        `insert into audit_log (actor, key_id, key_prefix, workspace_id, ip, method, route, target_id, status, request_id)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
-        entry,
-      );
+      await this.log.write(entry);
     } catch (error) {
       // The log of the process is what is left then.
       this.logger.error({ err: error, entry }, 'an entry of the audit log could not be written');

@@ -4057,7 +4057,7 @@ export interface components {
          * @description Every code that an error can have.
          * @enum {string}
          */
-        ErrorCode: "account.cold_not_paused" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_driven_here" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.session_not_ready" | "account.too_many_number_checks" | "api_key.expired" | "api_key.in_use" | "api_key.not_found" | "api_key.rotated" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.required" | "chat.cannot_pin" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.malformed" | "request.too_large" | "request.unsupported_media_type" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "whatsapp.no_answer" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit";
+        ErrorCode: "account.cold_not_paused" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_driven_here" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.session_not_ready" | "account.too_many_number_checks" | "api_key.expired" | "api_key.in_use" | "api_key.not_found" | "api_key.rotated" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.required" | "chat.cannot_pin" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.malformed" | "request.too_large" | "request.unsupported_media_type" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "whatsapp.no_answer" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit";
         /** @description What every error looks like (RFC 9457). */
         Problem: {
             type: string;
@@ -4077,18 +4077,6 @@ export interface components {
         };
     };
     responses: {
-        /** @description `account.cold_not_paused`: Messages to cold contacts are not paused. sending.cold of GET /accounts/… says what holds them back, if anything does. */
-        "account.cold_not_paused": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "account.cold_not_paused";
-                };
-            };
-        };
         /** @description `account.no_pairing_code`: There is no pairing code now: the account is …. Connect it with {"method": "code", "phoneNumber": "…"}. */
         "account.no_pairing_code": {
             headers: {
@@ -4110,22 +4098,6 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "account.no_qr";
-                };
-            };
-        };
-        /**
-         * @description `account.none_ready`: No account of this workspace is ready to send. Connect one, or name one with accountId: then the message waits for it.
-         *
-         *     `idempotency.in_progress`: A request with this Idempotency-Key is still running. Ask again in a moment: it gets the answer of that one.
-         */
-        "account.none_ready-idempotency.in_progress": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "account.none_ready" | "idempotency.in_progress";
                 };
             };
         };
@@ -4160,22 +4132,6 @@ export interface components {
         /**
          * @description `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
          *
-         *     `chat.cannot_pin`: WhatsApp lets only three chats be pinned. Unpin another one first.
-         */
-        "account.not_ready-chat.cannot_pin": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "account.not_ready" | "chat.cannot_pin";
-                };
-            };
-        };
-        /**
-         * @description `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
-         *
          *     `group.not_member`: The account is not in the group … any more.
          *
          *     `group.not_admin`: The account is not an admin of this group. Let one of its admins promote the account first.
@@ -4190,86 +4146,6 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "account.not_ready" | "group.not_member" | "group.not_admin" | "group.refused";
-                };
-            };
-        };
-        /**
-         * @description `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
-         *
-         *     `group.not_member`: The account is not in the group … any more.
-         *
-         *     `group.refused`: WhatsApp refused to leave the group.
-         */
-        "account.not_ready-group.not_member-group.refused": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "account.not_ready" | "group.not_member" | "group.refused";
-                };
-            };
-        };
-        /**
-         * @description `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
-         *
-         *     `group.refused`: WhatsApp refused to make the group.
-         */
-        "account.not_ready-group.refused": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "account.not_ready" | "group.refused";
-                };
-            };
-        };
-        /**
-         * @description `account.not_sandbox`: Only accounts with environment "sandbox" can be scanned by a simulated phone. Scan the QR code of a live account with a real one.
-         *
-         *     `account.no_qr`: There is no QR code now: the account is …. POST /accounts/…/connect asks for one.
-         *
-         *     `sandbox.refused`: The QR code is not shown any more.
-         */
-        "account.not_sandbox-account.no_qr-sandbox.refused": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "account.not_sandbox" | "account.no_qr" | "sandbox.refused";
-                };
-            };
-        };
-        /**
-         * @description `api_key.expired`: The key …… has expired. Make a new one instead of rotating it.
-         *
-         *     `api_key.rotated`: The key …… has been rotated already. If the new key was lost, rotate that one: ….
-         */
-        "api_key.expired-api_key.rotated": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "api_key.expired" | "api_key.rotated";
-                };
-            };
-        };
-        /** @description `api_key.in_use`: A key cannot delete itself: nobody could take that back. Rotate it, or delete it with another owner key. */
-        "api_key.in_use": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "api_key.in_use";
                 };
             };
         };
@@ -4411,24 +4287,6 @@ export interface components {
                 };
             };
         };
-        /**
-         * @description `instance.none_available`: No other instance that this account may be on lives and has room. Start one, or raise INSTANCE_MAX_ACCOUNTS.
-         *
-         *     `instance.not_available`: Instance … is not active, is being drained, is full, or does not meet the account's placement filters. See GET /api/v1/admin/instances.
-         *
-         *     `account.session_not_portable`: The session of this account lies on server … only. Choose an instance of that server, or set SESSION_STORE=postgres on all servers, which keeps an encrypted copy of every session.
-         */
-        "instance.none_available-instance.not_available-account.session_not_portable": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "instance.none_available" | "instance.not_available" | "account.session_not_portable";
-                };
-            };
-        };
         /** @description `instance.not_found`: There is no instance …. */
         "instance.not_found": {
             headers: {
@@ -4487,18 +4345,6 @@ export interface components {
                 };
             };
         };
-        /** @description `media.in_use`: A message that is not sent yet needs this media. Delete it once the message is sent, or cancel the message first. */
-        "media.in_use": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "media.in_use";
-                };
-            };
-        };
         /** @description `media.range_not_satisfiable`: The file has … bytes, and the range lies beyond them. */
         "media.range_not_satisfiable": {
             headers: {
@@ -4508,98 +4354,6 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "media.range_not_satisfiable";
-                };
-            };
-        };
-        /** @description `message.already_sending`: The message is … and can no longer be cancelled. */
-        "message.already_sending": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "message.already_sending";
-                };
-            };
-        };
-        /**
-         * @description `message.already_sending`: The message is … and can no longer be cancelled.
-         *
-         *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
-         *
-         *     `message.no_media`: Only an incoming message with media has something to download.
-         *
-         *     `media.unavailable`: WhatsApp does not have the file any more.
-         */
-        "message.already_sending-account.not_ready-message.no_media-media.unavailable": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "message.already_sending" | "account.not_ready" | "message.no_media" | "media.unavailable";
-                };
-            };
-        };
-        /**
-         * @description `message.already_sending`: The message is … and can no longer be cancelled.
-         *
-         *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
-         *
-         *     `message.not_outgoing`: Only a message that this account sent can be ….
-         *
-         *     `message.cannot_edit`: WhatsApp does not let it be edited any more.
-         */
-        "message.already_sending-account.not_ready-message.not_outgoing-message.cannot_edit": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "message.already_sending" | "account.not_ready" | "message.not_outgoing" | "message.cannot_edit";
-                };
-            };
-        };
-        /**
-         * @description `message.already_sending`: The message is … and can no longer be cancelled.
-         *
-         *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
-         *
-         *     `message.not_outgoing`: Only a message that this account sent can be ….
-         *
-         *     `message.cannot_revoke`: WhatsApp does not let it be revoked any more.
-         */
-        "message.already_sending-account.not_ready-message.not_outgoing-message.cannot_revoke": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "message.already_sending" | "account.not_ready" | "message.not_outgoing" | "message.cannot_revoke";
-                };
-            };
-        };
-        /**
-         * @description `message.already_sending`: The message is … and can no longer be cancelled.
-         *
-         *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
-         *
-         *     `message.not_sent`: The message is …: its recipient does not have it, so there is nothing to react to.
-         *
-         *     `message.cannot_react`: The message has been revoked.
-         */
-        "message.already_sending-account.not_ready-message.not_sent-message.cannot_react": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "message.already_sending" | "account.not_ready" | "message.not_sent" | "message.cannot_react";
                 };
             };
         };
@@ -4624,18 +4378,6 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "message.content_mismatch" | "media.unavailable" | "media.empty" | "media.type_mismatch" | "media.type_refused" | "idempotency.mismatch";
-                };
-            };
-        };
-        /** @description `message.not_resendable`: The message is …. Only one that failed, or whose outcome is unknown, can be sent again. */
-        "message.not_resendable": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "message.not_resendable";
                 };
             };
         };
@@ -4723,6 +4465,440 @@ export interface components {
                 };
             };
         };
+        /** @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again. */
+        "request.conflict": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `account.cold_not_paused`: Messages to cold contacts are not paused. sending.cold of GET /accounts/… says what holds them back, if anything does.
+         */
+        "request.conflict-account.cold_not_paused": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "account.cold_not_paused";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `account.none_ready`: No account of this workspace is ready to send. Connect one, or name one with accountId: then the message waits for it.
+         *
+         *     `idempotency.in_progress`: A request with this Idempotency-Key is still running. Ask again in a moment: it gets the answer of that one.
+         */
+        "request.conflict-account.none_ready-idempotency.in_progress": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "account.none_ready" | "idempotency.in_progress";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
+         */
+        "request.conflict-account.not_ready": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "account.not_ready";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
+         *
+         *     `account.not_driven_here`: This instance does not drive account … at epoch ….
+         */
+        "request.conflict-account.not_ready-account.not_driven_here": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "account.not_ready" | "account.not_driven_here";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
+         *
+         *     `chat.cannot_pin`: WhatsApp lets only three chats be pinned. Unpin another one first.
+         */
+        "request.conflict-account.not_ready-chat.cannot_pin": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "account.not_ready" | "chat.cannot_pin";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
+         *
+         *     `group.not_member`: The account is not in the group … any more.
+         *
+         *     `group.not_admin`: The account is not an admin of this group. Let one of its admins promote the account first.
+         *
+         *     `group.refused`: WhatsApp refused to change the group.
+         */
+        "request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "account.not_ready" | "group.not_member" | "group.not_admin" | "group.refused";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
+         *
+         *     `group.not_member`: The account is not in the group … any more.
+         *
+         *     `group.refused`: WhatsApp refused to leave the group.
+         */
+        "request.conflict-account.not_ready-group.not_member-group.refused": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "account.not_ready" | "group.not_member" | "group.refused";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
+         *
+         *     `group.refused`: WhatsApp refused to make the group.
+         */
+        "request.conflict-account.not_ready-group.refused": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "account.not_ready" | "group.refused";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `account.not_sandbox`: Only accounts with environment "sandbox" can be scanned by a simulated phone. Scan the QR code of a live account with a real one.
+         *
+         *     `account.no_qr`: There is no QR code now: the account is …. POST /accounts/…/connect asks for one.
+         *
+         *     `sandbox.refused`: The QR code is not shown any more.
+         */
+        "request.conflict-account.not_sandbox-account.no_qr-sandbox.refused": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "account.not_sandbox" | "account.no_qr" | "sandbox.refused";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `api_key.expired`: The key …… has expired. Make a new one instead of rotating it.
+         *
+         *     `api_key.rotated`: The key …… has been rotated already. If the new key was lost, rotate that one: ….
+         */
+        "request.conflict-api_key.expired-api_key.rotated": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "api_key.expired" | "api_key.rotated";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `api_key.in_use`: A key cannot delete itself: nobody could take that back. Rotate it, or delete it with another owner key.
+         */
+        "request.conflict-api_key.in_use": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "api_key.in_use";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `instance.none_available`: No other instance that this account may be on lives and has room. Start one, or raise INSTANCE_MAX_ACCOUNTS.
+         *
+         *     `instance.not_available`: Instance … is not active, is being drained, is full, or does not meet the account's placement filters. See GET /api/v1/admin/instances.
+         *
+         *     `account.session_not_portable`: The session of this account lies on server … only. Choose an instance of that server, or set SESSION_STORE=postgres on all servers, which keeps an encrypted copy of every session.
+         */
+        "request.conflict-instance.none_available-instance.not_available-account.session_not_portable": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "instance.none_available" | "instance.not_available" | "account.session_not_portable";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `media.in_use`: A message that is not sent yet needs this media. Delete it once the message is sent, or cancel the message first.
+         */
+        "request.conflict-media.in_use": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "media.in_use";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `message.already_sending`: The message is … and can no longer be cancelled.
+         */
+        "request.conflict-message.already_sending": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "message.already_sending";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `message.already_sending`: The message is … and can no longer be cancelled.
+         *
+         *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
+         *
+         *     `message.no_media`: Only an incoming message with media has something to download.
+         *
+         *     `media.unavailable`: WhatsApp does not have the file any more.
+         */
+        "request.conflict-message.already_sending-account.not_ready-message.no_media-media.unavailable": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "message.already_sending" | "account.not_ready" | "message.no_media" | "media.unavailable";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `message.already_sending`: The message is … and can no longer be cancelled.
+         *
+         *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
+         *
+         *     `message.not_outgoing`: Only a message that this account sent can be ….
+         *
+         *     `message.cannot_edit`: WhatsApp does not let it be edited any more.
+         */
+        "request.conflict-message.already_sending-account.not_ready-message.not_outgoing-message.cannot_edit": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "message.already_sending" | "account.not_ready" | "message.not_outgoing" | "message.cannot_edit";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `message.already_sending`: The message is … and can no longer be cancelled.
+         *
+         *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
+         *
+         *     `message.not_outgoing`: Only a message that this account sent can be ….
+         *
+         *     `message.cannot_revoke`: WhatsApp does not let it be revoked any more.
+         */
+        "request.conflict-message.already_sending-account.not_ready-message.not_outgoing-message.cannot_revoke": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "message.already_sending" | "account.not_ready" | "message.not_outgoing" | "message.cannot_revoke";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `message.already_sending`: The message is … and can no longer be cancelled.
+         *
+         *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
+         *
+         *     `message.not_sent`: The message is …: its recipient does not have it, so there is nothing to react to.
+         *
+         *     `message.cannot_react`: The message has been revoked.
+         */
+        "request.conflict-message.already_sending-account.not_ready-message.not_sent-message.cannot_react": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "message.already_sending" | "account.not_ready" | "message.not_sent" | "message.cannot_react";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `message.not_resendable`: The message is …. Only one that failed, or whose outcome is unknown, can be sent again.
+         */
+        "request.conflict-message.not_resendable": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "message.not_resendable";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `server.exists`: There is a server … already. Change it with PATCH /api/v1/admin/servers/….
+         */
+        "request.conflict-server.exists": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "server.exists";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `server.has_accounts`: … accounts are assigned to the server …. Drain its instances or migrate the accounts first.
+         *
+         *     `server.has_live_instances`: The server … runs …. Stop its programs first; it would register itself again.
+         */
+        "request.conflict-server.has_accounts-server.has_live_instances": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "server.has_accounts" | "server.has_live_instances";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `webhook.limit_reached`: A workspace has at most 20 webhooks. Delete one, or have one take more events.
+         */
+        "request.conflict-webhook.limit_reached": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "webhook.limit_reached";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `workspace.account_limit`: This workspace may have … accounts, and has them. Delete one, or have the admin raise limits.maxAccounts.
+         */
+        "request.conflict-workspace.account_limit": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "workspace.account_limit";
+                };
+            };
+        };
         /** @description `request.too_large`: request entity too large */
         "request.too_large": {
             headers: {
@@ -4790,34 +4966,6 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "sandbox.refused";
-                };
-            };
-        };
-        /** @description `server.exists`: There is a server … already. Change it with PATCH /api/v1/admin/servers/…. */
-        "server.exists": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "server.exists";
-                };
-            };
-        };
-        /**
-         * @description `server.has_accounts`: … accounts are assigned to the server …. Drain its instances or migrate the accounts first.
-         *
-         *     `server.has_live_instances`: The server … runs …. Stop its programs first; it would register itself again.
-         */
-        "server.has_accounts-server.has_live_instances": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "server.has_accounts" | "server.has_live_instances";
                 };
             };
         };
@@ -4940,30 +5088,6 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "url.not_usable" | "url.address_not_public";
-                };
-            };
-        };
-        /** @description `webhook.limit_reached`: A workspace has at most 20 webhooks. Delete one, or have one take more events. */
-        "webhook.limit_reached": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "webhook.limit_reached";
-                };
-            };
-        };
-        /** @description `workspace.account_limit`: This workspace may have … accounts, and has them. Delete one, or have the admin raise limits.maxAccounts. */
-        "workspace.account_limit": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "workspace.account_limit";
                 };
             };
         };
@@ -5444,6 +5568,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
+            409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -5504,6 +5629,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found"];
+            409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
@@ -5538,6 +5664,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found"];
+            409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -5547,7 +5674,12 @@ export interface operations {
     };
     "apiKeys.list": {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description How many items at most, 1 to 200. */
+                limit?: number;
+            };
             header?: never;
             path: {
                 /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
@@ -5629,6 +5761,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found"];
+            409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -5667,7 +5800,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["api_key.not_found"];
-            409: components["responses"]["api_key.expired-api_key.rotated"];
+            409: components["responses"]["request.conflict-api_key.expired-api_key.rotated"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -5700,6 +5833,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["api_key.not_found"];
+            409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
@@ -5737,6 +5871,10 @@ export interface operations {
     "ownApiKeys.list": {
         parameters: {
             query?: {
+                /** @description `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description How many items at most, 1 to 200. */
+                limit?: number;
                 /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
@@ -5818,6 +5956,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found"];
+            409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -5857,7 +5996,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-api_key.not_found"];
-            409: components["responses"]["api_key.expired-api_key.rotated"];
+            409: components["responses"]["request.conflict-api_key.expired-api_key.rotated"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -5891,7 +6030,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-api_key.not_found"];
-            409: components["responses"]["api_key.in_use"];
+            409: components["responses"]["request.conflict-api_key.in_use"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
@@ -6024,7 +6163,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-instance.not_found"];
-            409: components["responses"]["workspace.account_limit"];
+            409: components["responses"]["request.conflict-workspace.account_limit"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -6090,6 +6229,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found"];
+            409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable"];
@@ -6128,6 +6268,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found"];
+            409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -6167,6 +6308,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found"];
+            409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -6271,6 +6413,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found"];
+            409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
@@ -6304,7 +6447,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
-            409: components["responses"]["account.not_ready-account.not_driven_here"];
+            409: components["responses"]["request.conflict-account.not_ready-account.not_driven_here"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-account.session_not_ready"];
@@ -6339,7 +6482,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found"];
-            409: components["responses"]["account.cold_not_paused"];
+            409: components["responses"]["request.conflict-account.cold_not_paused"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
@@ -6377,7 +6520,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
-            409: components["responses"]["instance.none_available-instance.not_available-account.session_not_portable"];
+            409: components["responses"]["request.conflict-instance.none_available-instance.not_available-account.session_not_portable"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -6413,7 +6556,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
-            409: components["responses"]["account.not_ready-account.not_driven_here"];
+            409: components["responses"]["request.conflict-account.not_ready-account.not_driven_here"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-account.session_not_ready"];
@@ -6452,7 +6595,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found"];
-            409: components["responses"]["account.not_sandbox-account.no_qr-sandbox.refused"];
+            409: components["responses"]["request.conflict-account.not_sandbox-account.no_qr-sandbox.refused"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -6739,7 +6882,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-media.not_found-message.not_found"];
-            409: components["responses"]["account.none_ready-idempotency.in_progress"];
+            409: components["responses"]["request.conflict-account.none_ready-idempotency.in_progress"];
             413: components["responses"]["request.too_large-media.too_large-workspace.storage_limit"];
             415: components["responses"]["request.unsupported_media_type"];
             422: components["responses"]["message.content_mismatch-media.unavailable-media.empty-media.type_mismatch-media.type_refused-idempotency.mismatch"];
@@ -6777,6 +6920,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found"];
+            409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -6844,7 +6988,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-message.not_found"];
-            409: components["responses"]["message.already_sending"];
+            409: components["responses"]["request.conflict-message.already_sending"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
@@ -6882,7 +7026,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-message.not_found-instance.not_found"];
-            409: components["responses"]["message.already_sending-account.not_ready-message.not_outgoing-message.cannot_edit"];
+            409: components["responses"]["request.conflict-message.already_sending-account.not_ready-message.not_outgoing-message.cannot_edit"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -6919,7 +7063,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-message.not_found-instance.not_found"];
-            409: components["responses"]["message.already_sending-account.not_ready-message.not_outgoing-message.cannot_revoke"];
+            409: components["responses"]["request.conflict-message.already_sending-account.not_ready-message.not_outgoing-message.cannot_revoke"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable"];
@@ -6958,7 +7102,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-message.not_found-instance.not_found"];
-            409: components["responses"]["message.already_sending-account.not_ready-message.not_sent-message.cannot_react"];
+            409: components["responses"]["request.conflict-message.already_sending-account.not_ready-message.not_sent-message.cannot_react"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -6995,7 +7139,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-message.not_found-instance.not_found"];
-            409: components["responses"]["message.already_sending-account.not_ready-message.no_media-media.unavailable"];
+            409: components["responses"]["request.conflict-message.already_sending-account.not_ready-message.no_media-media.unavailable"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable"];
@@ -7030,7 +7174,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-message.not_found"];
-            409: components["responses"]["message.not_resendable"];
+            409: components["responses"]["request.conflict-message.not_resendable"];
             429: components["responses"]["rate_limit.exceeded-workspace.message_limit"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
@@ -7129,6 +7273,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found"];
+            409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large-media.too_large-workspace.storage_limit"];
             415: components["responses"]["request.unsupported_media_type-media.unsupported_upload"];
             422: components["responses"]["media.empty-media.type_mismatch-media.type_refused"];
@@ -7196,7 +7341,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-media.not_found"];
-            409: components["responses"]["media.in_use"];
+            409: components["responses"]["request.conflict-media.in_use"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-media.storage_unavailable"];
@@ -7332,7 +7477,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-chat.not_found"];
-            409: components["responses"]["account.not_ready-chat.cannot_pin"];
+            409: components["responses"]["request.conflict-account.not_ready-chat.cannot_pin"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -7369,7 +7514,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-chat.not_found"];
-            409: components["responses"]["account.not_ready"];
+            409: components["responses"]["request.conflict-account.not_ready"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable"];
@@ -7408,7 +7553,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-chat.not_found"];
-            409: components["responses"]["account.not_ready"];
+            409: components["responses"]["request.conflict-account.not_ready"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -7669,7 +7814,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
-            409: components["responses"]["account.not_ready-group.refused"];
+            409: components["responses"]["request.conflict-account.not_ready-group.refused"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -7710,7 +7855,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.invite_invalid-group.not_found"];
-            409: components["responses"]["account.not_ready"];
+            409: components["responses"]["request.conflict-account.not_ready"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -7789,7 +7934,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
-            409: components["responses"]["account.not_ready-group.not_member-group.not_admin-group.refused"];
+            409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -7832,7 +7977,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
-            409: components["responses"]["account.not_ready-group.not_member-group.not_admin-group.refused"];
+            409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -7875,7 +8020,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
-            409: components["responses"]["account.not_ready-group.not_member-group.not_admin-group.refused"];
+            409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -7918,7 +8063,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
-            409: components["responses"]["account.not_ready-group.not_member-group.not_admin-group.refused"];
+            409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -7961,7 +8106,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
-            409: components["responses"]["account.not_ready-group.not_member-group.not_admin-group.refused"];
+            409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -8037,7 +8182,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
-            409: components["responses"]["account.not_ready-group.not_member-group.not_admin-group.refused"];
+            409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable"];
@@ -8072,7 +8217,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
-            409: components["responses"]["account.not_ready-group.not_member-group.refused"];
+            409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.refused"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable"];
@@ -8251,7 +8396,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found"];
-            409: components["responses"]["webhook.limit_reached"];
+            409: components["responses"]["request.conflict-webhook.limit_reached"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             422: components["responses"]["url.not_usable-url.address_not_public"];
@@ -8319,6 +8464,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-webhook.not_found"];
+            409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
@@ -8356,6 +8502,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-webhook.not_found"];
+            409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             422: components["responses"]["url.not_usable-url.address_not_public"];
@@ -8392,6 +8539,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-webhook.not_found"];
+            409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
@@ -8493,6 +8641,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-webhook.not_found-webhook.delivery_not_found"];
+            409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
@@ -8530,6 +8679,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-webhook.not_found"];
+            409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -8619,6 +8769,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["instance.not_found"];
+            409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
@@ -8649,6 +8800,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["instance.not_found"];
+            409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
@@ -8679,6 +8831,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
+            409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -8763,6 +8916,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["queue.not_found"];
+            409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
@@ -8793,6 +8947,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["queue.not_found"];
+            409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
@@ -8926,7 +9081,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            409: components["responses"]["server.exists"];
+            409: components["responses"]["request.conflict-server.exists"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -8987,7 +9142,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["server.not_found"];
-            409: components["responses"]["server.has_accounts-server.has_live_instances"];
+            409: components["responses"]["request.conflict-server.has_accounts-server.has_live_instances"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
@@ -9022,6 +9177,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["server.not_found"];
+            409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -9054,6 +9210,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["server.not_found"];
+            409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
@@ -9232,6 +9389,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
+            409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
