@@ -1,5 +1,5 @@
 import { AccountNotFound, AccountNotReady } from '../accounts/accounts.service.js';
-import { InstanceAnswerLost, InstanceUnreachable } from '../instances/instance-client.js';
+import { InstanceAnswerLost, InstanceRefused, InstanceUnreachable } from '../instances/instance-client.js';
 import { InstanceNotFound } from '../instances/instances.service.js';
 import { PageSilent } from './page-errors.js';
 
@@ -9,6 +9,7 @@ export const ofPages = [
   AccountNotReady,
   InstanceNotFound,
   InstanceUnreachable,
+  InstanceRefused,
   InstanceAnswerLost,
   PageSilent,
 ];

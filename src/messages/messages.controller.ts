@@ -15,7 +15,7 @@ import {
 import { ApiAcceptedResponse, ApiHeader, ApiOkResponse } from '@nestjs/swagger';
 import type { Response } from 'express';
 import { AccountNotFound, AccountNotReady } from '../accounts/accounts.service.js';
-import { InstanceAnswerLost, InstanceUnreachable } from '../instances/instance-client.js';
+import { InstanceAnswerLost, InstanceRefused, InstanceUnreachable } from '../instances/instance-client.js';
 import { InstanceNotFound } from '../instances/instances.service.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
 import { ofFiles } from '../media/media-failures.js';
@@ -60,6 +60,7 @@ const ofActions = [
   AccountNotReady,
   InstanceNotFound,
   InstanceUnreachable,
+  InstanceRefused,
   InstanceAnswerLost,
   new Problem(504, 'whatsapp.no_answer', 'WhatsApp Web did not say that it is done. Asking again is safe.'),
 ];

@@ -3,7 +3,7 @@ import { type DynamicModule, type INestApplicationContext, Module, type Type } f
 import { NestFactory } from '@nestjs/core';
 import { ExpressAdapter, type NestExpressApplication } from '@nestjs/platform-express';
 import express from 'express';
-import { type Config, loadConfig } from './config/config.js';
+import { type Config, loadConfig, secretsOf } from './config/config.js';
 import { ConfigModule } from './config/config.module.js';
 import { answerNotFound, configureHttp, type HttpOptions } from './http/http.js';
 import { createLogger, type Logger, NestLogger } from './logging/logger.js';
@@ -85,10 +85,7 @@ export async function startRole(
   let logger = createLogger(name, 'info');
   try {
     const config = loadConfig();
-    const { adminApiKey, internalApiKey, appKey, metricsToken } = config;
-    logger = createLogger(name, config.logLevel, {
-      secrets: [adminApiKey, internalApiKey, appKey, metricsToken],
-    });
+    logger = createLogger(name, config.logLevel, { secrets: secretsOf(config) });
     await start(config, logger);
   } catch (error) {
     logger.fatal(

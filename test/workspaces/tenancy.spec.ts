@@ -581,10 +581,10 @@ describe('the audit log', () => {
     );
     expect(await statusOf(key)).toBe(200);
     const listed = await run('api-key:list', made, '--limit=1', '--json');
-    const [{ id: keyId }] = JSON.parse(listed.out) as { id: string }[];
-    const rotated = await run('api-key:rotate', made, keyId!, '--grace=60');
+    const [{ id: keyId }] = JSON.parse(listed.out) as [{ id: string }];
+    const rotated = await run('api-key:rotate', made, keyId, '--grace=60');
     expect([await statusOf(rotated.out), await statusOf(key)]).toEqual([200, 200]);
-    expect((await run('api-key:delete', made, keyId!)).code).toBe(0);
+    expect((await run('api-key:delete', made, keyId)).code).toBe(0);
     await expect.poll(() => statusOf(key), { timeout: 20_000 }).toBe(401);
     const { body } = await api.call('GET', `/admin/logs?type=audit&workspaceId=${made}`);
     expect(
