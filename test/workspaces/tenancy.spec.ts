@@ -602,6 +602,40 @@ describe('the audit log', () => {
     ]);
   }, 120_000);
 
+  it('has what was still being done when the process ended', async () => {
+    const third = await startApi(config);
+    const holder = api.database.createQueryRunner();
+    try {
+      const { id } = await newKey(workspaceId);
+      await holder.startTransaction();
+      await holder.query('select from api_keys where id = $1 for update', [id]);
+      const cutOff = expect(
+        third.call('DELETE', `/workspaces/${workspaceId}/api-keys/${id}`),
+      ).rejects.toThrow();
+      const [{ me }] = await holder.query('select pg_backend_pid() as me');
+      await expect
+        .poll(
+          () =>
+            api.database.query(
+              `select from pg_stat_activity where datname = current_database() and $1 = any(pg_blocking_pids(pid))`,
+              [me],
+            ),
+          { timeout: 20_000 },
+        )
+        .toHaveLength(1);
+      const closed = third.close();
+      await cutOff;
+      await holder.rollbackTransaction();
+      await closed;
+      expect((await written()).map(({ message: what }) => what)).toContain(
+        'DELETE /api/v1/workspaces/:id/api-keys/:keyId',
+      );
+    } finally {
+      await holder.release();
+      await third.close();
+    }
+  }, 60_000);
+
   it('has a key that is refused before its large body is read', async () => {
     const elsewhere = await newKey(workspaceId, { allowedIps: ['10.0.0.1'] });
     const large = { ...message, text: 'x'.repeat(70_000) };
