@@ -117,6 +117,8 @@ export class Media1795737600001 implements MigrationInterface {
       end $$;
       create trigger message_holds_media before insert on messages for each row
         when (new.direction = 'outgoing' and new.media ->> 'mediaId' is not null) execute function hold_media();
+
+      select isolate_workspace('media');
     `);
   }
 

@@ -118,6 +118,12 @@ export class Webhooks1795737600003 implements MigrationInterface {
       create trigger webhook_disabled after update of is_enabled on webhooks for each row
         when (old.is_enabled and not new.is_enabled and new.disabled_reason <> 'owner')
         execute function publish_webhook_disabled();
+
+      select isolate_workspace('webhooks');
+      select isolate_workspace('webhook_deliveries');
+      select isolate_workspace('webhook_lanes');
+      -- Whoever adds deliveries locks it, so that the reader of the log comes before or after.
+      grant select, update (moved_at) on webhook_cursor to flotilla_tenant;
     `);
   }
 

@@ -14,7 +14,7 @@ import {
 } from '@nestjs/common';
 import { ApiExtraModels, ApiOkResponse, getSchemaPath } from '@nestjs/swagger';
 import type { Response } from 'express';
-import { InstanceAnswerLost, InstanceUnreachable } from '../instances/instance-client.js';
+import { InstanceAnswerLost, InstanceRefused, InstanceUnreachable } from '../instances/instance-client.js';
 import { InstanceNotFound } from '../instances/instances.service.js';
 import { Fails, Paged } from '../platform/http/documentation.js';
 import { LogPageQuery, type Page, toPage } from '../platform/http/pagination.js';
@@ -98,7 +98,7 @@ export class AccountsController {
 
   /** Logs an account out when it is ready, and deletes it with its messages. */
   @Allow('owner')
-  @Fails(AccountNotFound, InstanceUnreachable, InstanceAnswerLost)
+  @Fails(AccountNotFound, InstanceUnreachable, InstanceRefused, InstanceAnswerLost)
   @Delete(':id')
   @HttpCode(204)
   async delete(@WorkspaceId() workspaceId: string, @Param('id', ParseUUIDPipe) id: string): Promise<void> {

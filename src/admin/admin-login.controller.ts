@@ -2,6 +2,7 @@ import { Body, Controller, Get, Header, Post, Query, Req, Res } from '@nestjs/co
 import { ApiExcludeController } from '@nestjs/swagger';
 import { IsOptional, IsString, MaxLength } from 'class-validator';
 import type { Request, Response } from 'express';
+import { hashKey } from '../workspaces/api-keys.service.js';
 import { Allow } from '../workspaces/auth.guard.js';
 import { AuthenticationService, InvalidKey } from '../workspaces/authentication.service.js';
 import { RateLimits } from '../workspaces/rate-limits.service.js';
@@ -49,9 +50,10 @@ export class AdminLoginController {
     const ip = request.ip ?? '';
     const page = pageAfterLogin(next);
     await this.limits.countLogin(ip, response);
+    const hash = hashKey(key);
     try {
-      await this.limits.guess(ip, key, () => {
-        if (!this.authentication.isAdmin(key)) throw new InvalidKey();
+      await this.limits.guess(ip, hash, () => {
+        if (!this.authentication.isAdmin(hash)) throw new InvalidKey();
       });
     } catch (error) {
       if (!(error instanceof InvalidKey)) throw error;

@@ -2,7 +2,7 @@ import { type CanActivate, type ExecutionContext, Injectable } from '@nestjs/com
 import type { NextFunction, Request, Response } from 'express';
 import { Problem } from '../platform/errors/problem.js';
 import { sendProblem } from '../platform/errors/problem.filter.js';
-import { type AuthenticatedRequest, keyOf } from '../workspaces/auth.guard.js';
+import { type AuthenticatedRequest, keyHashOf } from '../workspaces/auth.guard.js';
 import {
   AuthenticationRequired,
   AuthenticationService,
@@ -43,16 +43,23 @@ export class AdminGuard implements CanActivate {
     request.principal = { kind: 'admin' };
   }
 
-  private async assertKeyOrLogin(request: Request): Promise<void> {
-    const key = keyOf(request);
-    if (key === undefined && this.session.isLoggedIn(request)) {
+  /** Whether a key, which is given by its hash, opens what is behind this guard. */
+  protected isRight(hash: Buffer): boolean {
+    return this.authentication.isAdmin(hash);
+  }
+
+  protected async assertKeyOrLogin(request: AuthenticatedRequest): Promise<void> {
+    const hash = keyHashOf(request);
+    if (hash === undefined && this.session.isLoggedIn(request)) {
       if (['GET', 'HEAD'].includes(request.method) || this.session.isSameOrigin(request)) return;
+      // Whose login it was that somebody tried to use is for the audit log.
+      request.principal = { kind: 'admin' };
       throw new ForeignOrigin();
     }
-    await this.limits.guess(request.ip ?? '', key, () => {
-      if (key === undefined)
+    await this.limits.guess(request.ip ?? '', hash, () => {
+      if (hash === undefined)
         throw new AuthenticationRequired('This needs the admin key, or a login at /admin/login.');
-      if (!this.authentication.isAdmin(key)) throw new InvalidKey('This is not the admin key.');
+      if (!this.isRight(hash)) throw new InvalidKey('This is not the admin key.');
     });
   }
 

@@ -4,7 +4,7 @@ import {
   Inject,
   Injectable,
   type NestInterceptor,
-  type OnModuleDestroy,
+  type OnApplicationShutdown,
 } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import type { NextFunction, Response } from 'express';
@@ -14,6 +14,7 @@ import type { AuditLogResponse, ListLogsQuery } from '../instances/logs.dto.js';
 import { asPlatform } from '../platform/database/isolation.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
+import { type AuditEntry, AuditLog } from '../workspaces/audit-log.service.js';
 import type { AuthenticatedRequest } from '../workspaces/auth.guard.js';
 
 type AuditedRequest = AuthenticatedRequest & {
@@ -35,12 +36,13 @@ const loginPath = /^\/admin\/log(in|out)$/;
  * nothing here. No bodies and no secrets: the route's pattern, ids, and what came of it.
  */
 @Injectable()
-export class AuditService implements NestInterceptor, OnModuleDestroy {
+export class AuditService implements NestInterceptor, OnApplicationShutdown {
   private readonly writing = new Set<Promise<void>>();
   private readonly refusals = new Map<string, number>();
 
   constructor(
     @InjectDataSource() private readonly database: DataSource,
+    private readonly log: AuditLog,
     @Inject(LOGGER) private readonly logger: Logger,
   ) {}
 
@@ -58,7 +60,9 @@ export class AuditService implements NestInterceptor, OnModuleDestroy {
   /** Sees the id of what a request makes: only its answer has it. */
   intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
     const request = context.switchToHttp().getRequest<AuditedRequest>();
-    if (request.method !== 'POST' || !isForOwners(request)) return next.handle();
+    // A key that takes the place of another is not what the entry is about.
+    if (request.method !== 'POST' || !isForOwners(request) || routeOf(request).endsWith('/rotate'))
+      return next.handle();
     return next.handle().pipe(
       tap((answer: unknown) => {
         const id = (answer as { id?: unknown } | null | undefined)?.id;
@@ -88,7 +92,7 @@ export class AuditService implements NestInterceptor, OnModuleDestroy {
         query.limit + 1,
         query.cursor,
         query.workspaceId,
-        query.since,
+        query.since && new Date(query.since),
         query.accountId ?? query.instanceId ?? query.serverId,
       ],
     );
@@ -105,7 +109,8 @@ export class AuditService implements NestInterceptor, OnModuleDestroy {
     }));
   }
 
-  async onModuleDestroy(): Promise<void> {
+  /** Not before: the server answers what it has begun until then, and cuts off the rest. */
+  async onApplicationShutdown(): Promise<void> {
     await Promise.all(this.writing);
   }
 
@@ -114,14 +119,15 @@ export class AuditService implements NestInterceptor, OnModuleDestroy {
     const isRefused = refusedKey !== undefined || (statusCode === 403 && principal !== undefined);
     if (isRefused) return this.isNewRefusal(request, statusCode);
     if (reading.has(request.method)) return false;
-    if (loginPath.test(request.path)) return true;
+    if (loginPath.test(routeOf(request))) return true;
     return principal !== undefined && isForOwners(request);
   }
 
   /** A client that does not give up would fill the log. */
-  private isNewRefusal({ principal, refusedKey, ip }: AuditedRequest, statusCode: number): boolean {
+  private isNewRefusal(request: AuditedRequest, statusCode: number): boolean {
+    const { principal, refusedKey, ip, method } = request;
     const who = refusedKey?.id ?? (principal?.kind === 'workspace' ? principal.keyId : 'admin');
-    const what = `${who} ${statusCode} ${ip}`;
+    const what = `${who} ${statusCode} ${ip} ${method} ${routeOf(request)}`;
     const now = Date.now();
     if ((this.refusals.get(what) ?? 0) > now) return false;
     if (this.refusals.size >= refusalsKept) this.refusals.clear();
@@ -133,26 +139,22 @@ export class AuditService implements NestInterceptor, OnModuleDestroy {
     const { principal, refusedKey } = request;
     const key = principal?.kind === 'workspace' ? principal : undefined;
     const isAdmin =
-      principal?.kind === 'admin' || (loginPath.test(request.path) && response.statusCode < 400);
+      principal?.kind === 'admin' || (loginPath.test(routeOf(request)) && response.statusCode < 400);
     const actor = key || refusedKey ? 'key' : isAdmin ? 'admin' : 'unknown';
-    const entry = [
+    const entry: AuditEntry = {
       actor,
-      key?.keyId ?? refusedKey?.id ?? null,
-      key?.keyPrefix ?? refusedKey?.prefix ?? null,
-      workspaceOf(request),
-      request.ip ?? '',
-      request.method,
-      routeOf(request),
-      request.createdId ?? targetOf(request),
-      response.statusCode,
-      request.id ?? '',
-    ];
+      keyId: key?.keyId ?? refusedKey?.id,
+      keyPrefix: key?.keyPrefix ?? refusedKey?.prefix,
+      workspaceId: workspaceOf(request),
+      ip: request.ip ?? '',
+      method: request.method,
+      route: routeOf(request),
+      targetId: request.createdId ?? targetOf(request),
+      status: response.statusCode,
+      requestId: request.id,
+    };
     try {
-      await this.database.query(
-        `insert into audit_log (actor, key_id, key_prefix, workspace_id, ip, method, route, target_id, status, request_id)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
-        entry,
-      );
+      await this.log.write(entry);
     } catch (error) {
       // The log of the process is what is left then.
       this.logger.error({ err: error, entry }, 'an entry of the audit log could not be written');
@@ -167,9 +169,9 @@ function isForOwners({ access, principal }: AuditedRequest): boolean {
 }
 
 /** The pattern of the route that was called: never what somebody has typed. */
-function routeOf({ route, originalUrl }: AuditedRequest): string {
+function routeOf({ route, baseUrl, originalUrl }: AuditedRequest): string {
   const pattern = (route as { path?: unknown } | undefined)?.path;
-  if (typeof pattern === 'string') return pattern.slice(0, 300);
+  if (typeof pattern === 'string') return `${baseUrl}${pattern}`.slice(0, 300);
   // What is mounted as a whole, as the queue dashboard is.
   return `/${originalUrl.split(/[/?]/).slice(1, 3).join('/')}/*`.slice(0, 300);
 }

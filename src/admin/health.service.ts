@@ -11,6 +11,14 @@ import { REDIS } from '../platform/queues/redis.js';
 /** How many of the latest requests the response times are taken from. */
 const sampleSize = 1_000;
 const databaseTimeoutMs = 3_000;
+/** How old the counts of accounts may be: anybody may ask for them, as often as they like. */
+const countedForMs = 1_000;
+
+interface AccountCounts {
+  total: number;
+  connected: number;
+  connecting: number;
+}
 
 export class NotReady extends Problem {
   constructor(reason: string) {
@@ -23,6 +31,7 @@ export class NotReady extends Problem {
 export class HealthService {
   private readonly samples: number[] = [];
   private next = 0;
+  private counted: { at: number; counts: Promise<AccountCounts> } | null = null;
 
   constructor(
     @InjectDataSource() private readonly database: DataSource,
@@ -44,7 +53,15 @@ export class HealthService {
     next();
   };
 
-  async accounts(): Promise<{ total: number; connected: number; connecting: number }> {
+  /** The accounts of all workspaces, as they were a second ago at the most. */
+  accounts(): Promise<AccountCounts> {
+    const now = performance.now();
+    if (!this.counted || now - this.counted.at > countedForMs)
+      this.counted = { at: now, counts: this.countAccounts() };
+    return this.counted.counts;
+  }
+
+  private async countAccounts(): Promise<AccountCounts> {
     const [row] = await this.database.query(
       `select count(*)::int as total, count(*) filter (where status = 'ready')::int as connected,
          count(*) filter (where status in ('starting', 'qr', 'pairing', 'syncing', 'reconnecting'))::int as connecting

@@ -1,27 +1,36 @@
-import { type CanActivate, type ExecutionContext, Inject, Injectable } from '@nestjs/common';
+import { type ExecutionContext, Inject, Injectable } from '@nestjs/common';
 import type { Request } from 'express';
 import { timingSafeEqual } from 'node:crypto';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
-import { keyOf } from '../workspaces/auth.guard.js';
 import { hashKey } from '../workspaces/api-keys.service.js';
+import { AuthenticationService } from '../workspaces/authentication.service.js';
+import { RateLimits } from '../workspaces/rate-limits.service.js';
 import { AdminGuard } from './admin.guard.js';
+import { AdminSession } from './admin-session.js';
 
 /** Lets in who watches, by `METRICS_TOKEN`, so that a monitoring system need not know the admin key; and the admin. */
 @Injectable()
-export class MetricsGuard implements CanActivate {
+export class MetricsGuard extends AdminGuard {
   private readonly token: Buffer | undefined;
 
   constructor(
+    session: AdminSession,
+    authentication: AuthenticationService,
+    limits: RateLimits,
     @Inject(CONFIG) { metricsToken }: Config,
-    private readonly admin: AdminGuard,
   ) {
+    super(session, authentication, limits);
     if (metricsToken !== undefined) this.token = hashKey(metricsToken);
   }
 
-  canActivate(context: ExecutionContext): boolean | Promise<boolean> {
-    const key = keyOf(context.switchToHttp().getRequest<Request>());
-    if (key !== undefined && this.token && timingSafeEqual(hashKey(key), this.token)) return true;
-    return this.admin.canActivate(context);
+  /** Who has only the token is not the admin: nothing is said of who it is. */
+  override async canActivate(context: ExecutionContext): Promise<boolean> {
+    await this.assertKeyOrLogin(context.switchToHttp().getRequest<Request>());
+    return true;
+  }
+
+  protected override isRight(hash: Buffer): boolean {
+    return (this.token !== undefined && timingSafeEqual(hash, this.token)) || super.isRight(hash);
   }
 }

@@ -69,8 +69,8 @@ export class MetricsService {
       'status',
     );
     this.attempts = this.gauge(
-      'webhook_attempts_total',
-      'Attempts to deliver by the webhooks that there are: delivered, failed.',
+      'webhook_attempts',
+      'Attempts to deliver, ever, by the webhooks that there are: delivered, failed. It sinks when a webhook is deleted.',
       'outcome',
     );
   }

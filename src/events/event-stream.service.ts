@@ -92,9 +92,11 @@ export class EventStream implements OnApplicationShutdown {
     if (this.timer) clearTimeout(this.timer);
   }
 
-  /** Ends the streams of a key that was deleted or changed. */
-  private end(keyId: string): void {
-    for (const listener of [...this.listeners]) if (listener.keyId === keyId) this.cutOff(listener);
+  /** Ends the streams of a key that was deleted or changed; null: of every key, since it may have been any. */
+  private end(keyId: string | null): void {
+    for (const listener of [...this.listeners]) {
+      if (listener.keyId !== undefined && (keyId === null || listener.keyId === keyId)) this.cutOff(listener);
+    }
   }
 
   private async catchUp(listener: Listener, after: string | undefined): Promise<void> {

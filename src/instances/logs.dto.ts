@@ -1,5 +1,6 @@
-import { IsIn, IsISO8601, IsOptional, IsString, IsUUID, Length } from 'class-validator';
+import { IsIn, IsOptional, IsString, IsUUID, Length } from 'class-validator';
 import { LogPageQuery } from '../platform/http/pagination.js';
+import { IsTime } from '../platform/http/time.js';
 
 export const logTypes = ['debug', 'info', 'warning', 'error', 'critical'] as const;
 export type LogType = (typeof logTypes)[number];
@@ -28,7 +29,7 @@ export class ListLogsQuery extends LogPageQuery {
 
   /** Only what was written at this time or later. */
   @IsOptional()
-  @IsISO8601({ strict: true })
+  @IsTime()
   since?: string;
 }
 
@@ -74,7 +75,7 @@ export class ListStatsQuery extends LogPageQuery {
 
   /** Only samples that were taken at this time or later. */
   @IsOptional()
-  @IsISO8601({ strict: true })
+  @IsTime()
   since?: string;
 }
 

@@ -29,7 +29,7 @@ export class LogsService {
         query.instanceId,
         query.accountId,
         query.type,
-        query.since,
+        query.since && new Date(query.since),
         query.workspaceId,
       ],
     );

@@ -58,7 +58,7 @@ export class StatsService {
        where ($2::bigint is null or id < $2) and ($3::text is null or server_id = $3)
          and ($4::text is null or instance_id = $4) and ($5::timestamptz is null or at >= $5)
        order by server_stats.id desc limit $1`,
-      [query.limit + 1, query.cursor, query.serverId, query.instanceId, query.since],
+      [query.limit + 1, query.cursor, query.serverId, query.instanceId, query.since && new Date(query.since)],
     );
     return rows.map((row) => ({
       ...row,

@@ -7,7 +7,6 @@ import {
   IsArray,
   IsIn,
   IsInt,
-  isRFC3339,
   IsNotEmpty,
   IsObject,
   IsOptional,
@@ -22,6 +21,7 @@ import {
 } from 'class-validator';
 import { Optional } from '../platform/http/optional.js';
 import { PageQuery, ScopedQuery } from '../platform/http/pagination.js';
+import { IsTime } from '../platform/http/time.js';
 import { type MessageType, messageTypes } from './message-types.js';
 import {
   ContactDto,
@@ -77,21 +77,6 @@ function IsEmoji() {
         validate: (value: unknown) =>
           value === '' || (typeof value === 'string' && value.length <= 40 && emoji.test(value)),
         defaultMessage: () => 'must be one emoji, or empty to take the reaction back',
-      },
-    });
-}
-
-/** A time as RFC 3339 has it: without an offset it would mean another moment on each server. */
-function IsTime() {
-  return (target: object, propertyName: string) =>
-    registerDecorator({
-      name: 'isTime',
-      target: target.constructor,
-      propertyName,
-      validator: {
-        validate: (value: unknown) =>
-          typeof value === 'string' && isRFC3339(value) && !Number.isNaN(Date.parse(value)),
-        defaultMessage: () => 'must be a time with its offset, such as 2026-11-22T10:00:00Z',
       },
     });
 }

@@ -1,7 +1,9 @@
 import 'reflect-metadata';
 import { type DynamicModule, type INestApplicationContext, Module, type Type } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
-import { type Config, loadConfig } from './config/config.js';
+import { ExpressAdapter, type NestExpressApplication } from '@nestjs/platform-express';
+import express from 'express';
+import { type Config, loadConfig, secretsOf } from './config/config.js';
 import { ConfigModule } from './config/config.module.js';
 import { answerNotFound, configureHttp, type HttpOptions } from './http/http.js';
 import { createLogger, type Logger, NestLogger } from './logging/logger.js';
@@ -35,23 +37,42 @@ export async function createContext(
   return context;
 }
 
-/** Builds one role that answers HTTP, and listens. It closes gracefully on SIGTERM and SIGINT. */
-export async function listen(
+/** Sets up, before the services start, what a role adds to its HTTP. */
+export type ConfigureApp = (app: NestExpressApplication) => void;
+
+/** Builds one role that answers HTTP, up to listening. */
+export async function createApp(
   role: Type | DynamicModule,
   config: Config,
   logger: Logger,
-  address: { host: string; port: number },
-  configure: (app: import('@nestjs/platform-express').NestExpressApplication) => void = () => undefined,
+  configure: ConfigureApp = () => undefined,
   options: HttpOptions = {},
-): Promise<void> {
-  const app = await NestFactory.create<import('@nestjs/platform-express').NestExpressApplication>(
+): Promise<NestExpressApplication> {
+  const server = express();
+  // What a path may do is also decided by comparing it: then /API/v1 must be no other way to the same place.
+  server.enable('case sensitive routing');
+  const app = await NestFactory.create<NestExpressApplication>(
     RootModule.of(role, config, logger),
+    new ExpressAdapter(server),
     { logger: new NestLogger(logger), abortOnError: false, bodyParser: false, forceCloseConnections: true },
   );
   configureHttp(app, logger, config.http, options);
   configure(app);
   await app.init();
   app.use(answerNotFound);
+  return app;
+}
+
+/** Builds one role that answers HTTP, and listens. It closes gracefully on SIGTERM and SIGINT. */
+export async function listen(
+  role: Type | DynamicModule,
+  config: Config,
+  logger: Logger,
+  address: { host: string; port: number },
+  configure?: ConfigureApp,
+  options?: HttpOptions,
+): Promise<void> {
+  const app = await createApp(role, config, logger, configure, options);
   await app.listen(address.port, address.host);
   logger.info({ host: address.host, port: address.port }, 'listening');
 }
@@ -64,10 +85,7 @@ export async function startRole(
   let logger = createLogger(name, 'info');
   try {
     const config = loadConfig();
-    const { adminApiKey, internalApiKey, appKey, metricsToken } = config;
-    logger = createLogger(name, config.logLevel, {
-      secrets: [adminApiKey, internalApiKey, appKey, metricsToken],
-    });
+    logger = createLogger(name, config.logLevel, { secrets: secretsOf(config) });
     await start(config, logger);
   } catch (error) {
     logger.fatal(

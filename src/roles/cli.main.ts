@@ -79,17 +79,20 @@ async function readConfig(): Promise<Config> {
 }
 
 async function work(options: WorkerOptions, settings: WorkerSettings): Promise<void> {
-  const [{ runWorker }, { createLogger }, { jsonReport, silentReport, textReport }] = await Promise.all([
+  const [{ runWorker }, { secretsOf }, { createLogger }, reports] = await Promise.all([
     import('./worker.main.js'),
+    import('../platform/config/config.js'),
     import('../platform/logging/logger.js'),
     import('../queues/worker-report.js'),
   ]);
+  const { jsonReport, silentReport, textReport } = reports;
   const config = await readConfig();
   const { output, verbose, name = `cli_${process.pid}` } = settings;
   // Under supervisord the log is all that there is to read.
   const isLogged = verbose || process.env.SUPERVISOR_ENABLED !== undefined;
   const logger = createLogger('worker', isLogged ? config.logLevel : 'error', {
     toStderr: output !== 'none' || !isLogged,
+    secrets: secretsOf(config),
   });
   if (output === 'text') {
     print(`Processing jobs from ${options.queues.join(', ')}. Ctrl-C ends it after the present ones.`);

@@ -4,7 +4,6 @@ import {
   IsArray,
   IsBoolean,
   IsIn,
-  IsISO8601,
   IsOptional,
   IsString,
   IsUUID,
@@ -14,6 +13,7 @@ import {
 } from 'class-validator';
 import { Optional } from '../platform/http/optional.js';
 import { PageQuery } from '../platform/http/pagination.js';
+import { IsTime } from '../platform/http/time.js';
 import type { AttemptOutcome } from './webhook-attempt.js';
 import { deliveryStatuses, type DeliveryStatus, type WebhookDelivery } from './webhook-delivery.entity.js';
 import type { Replay } from './webhook-deliveries.service.js';
@@ -206,12 +206,12 @@ export class ReplayDto {
    * Events from this time on. The log keeps thirty days.
    * @example 2026-11-24T08:00:00Z
    */
-  @IsISO8601({ strict: true })
+  @IsTime()
   since!: string;
 
   /** Events before this time; left out, up to now. */
-  @IsOptional()
-  @IsISO8601({ strict: true })
+  @Optional()
+  @IsTime()
   until?: string;
 
   /** Only these of the types that the webhook takes. @example ["message.received"] */

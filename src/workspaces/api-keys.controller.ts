@@ -1,6 +1,6 @@
-import { Body, Controller, Delete, Get, HttpCode, Param, ParseUUIDPipe, Post } from '@nestjs/common';
+import { Body, Controller, Delete, Get, HttpCode, Param, ParseUUIDPipe, Post, Query } from '@nestjs/common';
 import { Fails, Paged } from '../platform/http/documentation.js';
-import type { Page } from '../platform/http/pagination.js';
+import { type Page, PageQuery, toPage } from '../platform/http/pagination.js';
 import {
   ApiKeyResponse,
   CreateApiKeyDto,
@@ -40,8 +40,11 @@ export class ApiKeysController {
   @Fails(WorkspaceNotFound)
   @Paged(ApiKeyResponse)
   @Get()
-  async list(@Param('id', ParseUUIDPipe) id: string): Promise<Page<ApiKeyResponse>> {
-    return { items: (await this.keys.list(id)).map(toApiKeyResponse), nextCursor: null };
+  async list(
+    @Param('id', ParseUUIDPipe) id: string,
+    @Query() query: PageQuery,
+  ): Promise<Page<ApiKeyResponse>> {
+    return toPage(await this.keys.list(id, query), query.limit, toApiKeyResponse);
   }
 
   /** Makes a key that takes the place of this one, which works until the grace is over. */
@@ -87,8 +90,8 @@ export class OwnApiKeysController {
   @Fails(WorkspaceNotFound)
   @Paged(ApiKeyResponse)
   @Get()
-  async list(@WorkspaceId() workspaceId: string): Promise<Page<ApiKeyResponse>> {
-    return { items: (await this.keys.list(workspaceId)).map(toApiKeyResponse), nextCursor: null };
+  async list(@WorkspaceId() workspaceId: string, @Query() query: PageQuery): Promise<Page<ApiKeyResponse>> {
+    return toPage(await this.keys.list(workspaceId, query), query.limit, toApiKeyResponse);
   }
 
   /** Makes a key that takes the place of this one, also of the one that asks; the old one works until the grace is over. */

@@ -4,7 +4,6 @@ import {
   IsArray,
   IsIn,
   IsInt,
-  IsISO8601,
   IsOptional,
   IsString,
   Length,
@@ -15,6 +14,7 @@ import {
 } from 'class-validator';
 import { isAddressOrRange } from '../platform/http/public-address.js';
 import { Optional } from '../platform/http/optional.js';
+import { IsTime } from '../platform/http/time.js';
 import { keyRoles, type ApiKey, type KeyRole } from './api-key.entity.js';
 import type { NewApiKey } from './api-keys.service.js';
 
@@ -43,7 +43,7 @@ export class CreateApiKeyDto {
 
   /** After this time the key is refused. */
   @IsOptional()
-  @IsISO8601({ strict: true })
+  @IsTime()
   expiresAt?: string;
 
   /** IP addresses or CIDR ranges that may use the key. */
@@ -68,7 +68,7 @@ export class RotateApiKeyDto {
   /** After this time the new key is refused; null: never. Unless given, it expires when the old one would have. */
   @ApiProperty({ type: String, required: false, nullable: true })
   @IsOptional()
-  @IsISO8601({ strict: true })
+  @IsTime()
   expiresAt?: string | null;
 }
 

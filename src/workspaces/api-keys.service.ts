@@ -1,9 +1,10 @@
 import { Injectable } from '@nestjs/common';
 import { InjectRepository } from '@nestjs/typeorm';
 import { createHash, randomBytes } from 'node:crypto';
-import { Repository } from 'typeorm';
+import { LessThan, Repository } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { Problem } from '../platform/errors/problem.js';
+import type { PageQuery } from '../platform/http/pagination.js';
 import { ApiKey } from './api-key.entity.js';
 import type { CreateApiKeyDto, RotateApiKeyDto } from './api-keys.dto.js';
 import { WorkspacesService } from './workspaces.service.js';
@@ -73,10 +74,14 @@ export class ApiKeysService {
     return made;
   }
 
-  /** All keys of a workspace, newest first; also those that have expired. @throws WorkspaceNotFound */
-  async list(workspaceId: string): Promise<ApiKey[]> {
+  /** Up to `limit + 1` keys of a workspace, newest first; also those that have expired. @throws WorkspaceNotFound */
+  async list(workspaceId: string, { limit, cursor }: PageQuery): Promise<ApiKey[]> {
     await this.workspaces.get(workspaceId);
-    return this.keys.find({ where: { workspaceId }, order: { id: 'DESC' } });
+    return this.keys.find({
+      where: { workspaceId, ...(cursor ? { id: LessThan(cursor) } : {}) },
+      order: { id: 'DESC' },
+      take: limit + 1,
+    });
   }
 
   /**

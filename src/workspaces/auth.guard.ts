@@ -1,10 +1,18 @@
-import { CanActivate, createParamDecorator, ExecutionContext, Injectable, SetMetadata } from '@nestjs/common';
+import {
+  CanActivate,
+  createParamDecorator,
+  ExecutionContext,
+  Injectable,
+  type OnApplicationBootstrap,
+  SetMetadata,
+} from '@nestjs/common';
 import { Reflector } from '@nestjs/core';
 import { isUUID } from 'class-validator';
 import type { NextFunction, Request, Response } from 'express';
 import { isolate, isolatedTo } from '../platform/database/isolation.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
 import { keyRoles, type KeyRole } from './api-key.entity.js';
+import { hashKey } from './api-keys.service.js';
 import {
   AuthenticationService,
   InvalidKey,
@@ -21,6 +29,8 @@ export type AuthenticatedRequest = Request & {
   /** Who may call the route. */
   access?: Access;
   principal?: Principal;
+  /** Of the key that it carries. */
+  keyHash?: Buffer;
   /** The key of a caller who was refused although it exists. */
   refusedKey?: KnownKey;
   workspaceId?: string;
@@ -78,13 +88,18 @@ export class RoleInsufficient extends Problem {
 
 /** Closes every route: public ones say so, the others need a key whose role suffices. */
 @Injectable()
-export class AuthGuard implements CanActivate {
+export class AuthGuard implements CanActivate, OnApplicationBootstrap {
   constructor(
     private readonly reflector: Reflector,
     private readonly authentication: AuthenticationService,
     private readonly workspaces: WorkspacesService,
     private readonly limits: RateLimits,
   ) {}
+
+  onApplicationBootstrap(): void {
+    // Before there is a stream: what may have gone unheard ends those that there are.
+    this.authentication.listen();
+  }
 
   async canActivate(context: ExecutionContext): Promise<boolean> {
     const needed =
@@ -112,18 +127,27 @@ export class AuthGuard implements CanActivate {
   }
 
   /** Refuses a stranger before a large body of his is read; small ones are not worth the question. */
-  readonly beforeLargeBody = (request: Request, _response: Response, next: NextFunction): void => {
+  readonly beforeLargeBody = (request: Request, response: Response, next: NextFunction): void => {
     const isSmall = Number(request.headers['content-length'] ?? 0) <= smallBody;
     if (isSmall && request.headers['transfer-encoding'] === undefined) next();
-    else this.identify(request).then(() => next(), next);
+    else {
+      this.identify(request).then(
+        () => next(),
+        (error: unknown) => {
+          // What a stranger still sends is not waited for.
+          response.set('Connection', 'close');
+          next(error);
+        },
+      );
+    }
   };
 
   /** @throws AuthenticationRequired, InvalidKey, RateLimitExceeded */
   private async identify(request: AuthenticatedRequest): Promise<Principal> {
-    const key = keyOf(request);
+    const hash = keyHashOf(request);
     const ip = request.ip ?? '';
     try {
-      return await this.limits.guess(ip, key, () => this.authentication.authenticate(key, ip));
+      return await this.limits.guess(ip, hash, () => this.authentication.authenticate(hash, ip));
     } catch (error) {
       if (error instanceof InvalidKey) request.refusedKey = error.key;
       throw error;
@@ -136,6 +160,14 @@ export function keyOf(request: Request): string | undefined {
   const bearer = /^Bearer\s+(\S+)$/i.exec(request.headers.authorization ?? '')?.[1];
   const header = request.headers['x-api-key'];
   return bearer ?? (typeof header === 'string' ? header : undefined);
+}
+
+/** The hash of the API key that a request carries, made once. */
+export function keyHashOf(request: AuthenticatedRequest): Buffer | undefined {
+  if (request.keyHash) return request.keyHash;
+  const key = keyOf(request);
+  if (key) request.keyHash = hashKey(key);
+  return request.keyHash;
 }
 
 function workspaceIdOf(request: Request): string | undefined {

@@ -5,7 +5,7 @@ import { BlockList, isIP } from 'node:net';
 import { Repository } from 'typeorm';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
-import { Notifications } from '../platform/database/notifications.js';
+import { ReadCache } from '../platform/database/read-cache.js';
 import { Problem } from '../platform/errors/problem.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
@@ -43,21 +43,16 @@ export class InvalidKey extends Problem {
   }
 }
 
-/**
- * How long a key that was found is believed without asking the database. A change is heard of at once; this is the longest
- * that a deleted key still works when the connection on which that is heard is broken.
- */
-const cacheMs = 2_000;
-const cacheSize = 10_000;
+/** A key as it was found, with the question that each request asks of it. */
+interface FoundKey {
+  key: ApiKey;
+  isAllowed: (ip: string) => boolean;
+}
 
 /** Tells who an API key belongs to. */
 @Injectable()
 export class AuthenticationService implements OnModuleDestroy {
-  private readonly cache = new Map<string, { key: ApiKey; until: number }>();
-  /** Grows whenever a key has changed: what was read before then is not kept. */
-  private changes = 0;
-  private readonly followers: ((keyId: string) => void)[] = [];
-  private readonly notifications: Notifications;
+  private readonly cache: ReadCache<FoundKey>;
   private readonly adminHash: Buffer;
 
   constructor(
@@ -66,76 +61,56 @@ export class AuthenticationService implements OnModuleDestroy {
     @Inject(LOGGER) logger: Logger,
   ) {
     this.adminHash = hashKey(config.adminApiKey);
-    this.notifications = new Notifications(config, logger, ['flotilla_keys'], {
-      heard: (_channel, keyId) => this.forget(keyId),
-      missed: () => this.forgetAll(),
-    });
+    this.cache = new ReadCache(config, logger, 'flotilla_keys', (keyId, _hash, { key }) => key.id === keyId);
   }
 
   async onModuleDestroy(): Promise<void> {
-    await this.notifications.stop();
+    await this.cache.stop();
   }
 
-  /** Calls `follow` with the id of each key that has been deleted or changed, by whatever process. */
-  onChange(follow: (keyId: string) => void): void {
-    this.followers.push(follow);
+  /** Begins to hear of changes, which the first key would do otherwise. */
+  listen(): void {
+    this.cache.start();
+  }
+
+  /** Calls `follow` with the id of each key that has been deleted or changed, by whatever process; null: any may have, unheard. */
+  onChange(follow: (keyId: string | null) => void): void {
+    this.cache.onChange(follow);
   }
 
   /**
-   * @param key what the caller sent; undefined when nothing was sent
+   * @param hash of what the caller sent; undefined when nothing was sent
    * @param ip the caller's address
    * @throws AuthenticationRequired, InvalidKey
    */
-  async authenticate(key: string | undefined, ip: string): Promise<Principal> {
-    if (!key) throw new AuthenticationRequired();
-    const hash = hashKey(key);
-    if (this.isAdmin(key)) return { kind: 'admin' };
-    const found = await this.find(hash);
+  async authenticate(hash: Buffer | undefined, ip: string): Promise<Principal> {
+    if (!hash) throw new AuthenticationRequired();
+    if (this.isAdmin(hash)) return { kind: 'admin' };
+    const found = await this.cache.get(hash.toString('base64'), () => this.find(hash));
     if (!found) throw new InvalidKey();
-    const { id, workspaceId, role, prefix, expiresAt, allowedIps } = found;
-    if (expiresAt && expiresAt.getTime() <= Date.now()) throw new InvalidKey(undefined, found);
-    if (allowedIps && !isAllowed(ip, allowedIps)) {
-      throw new InvalidKey(`This API key may not be used from ${ip}.`, found);
-    }
+    const { id, workspaceId, role, prefix, expiresAt } = found.key;
+    if (expiresAt && expiresAt.getTime() <= Date.now()) throw new InvalidKey(undefined, found.key);
+    if (!found.isAllowed(ip)) throw new InvalidKey(`This API key may not be used from ${ip}.`, found.key);
     return { kind: 'workspace', workspaceId, role, keyId: id, keyPrefix: prefix, expiresAt };
   }
 
-  /** Whether a key is the platform's own. */
-  isAdmin(key: string): boolean {
-    return timingSafeEqual(hashKey(key), this.adminHash);
+  /** Whether a key, which is given by its hash, is the platform's own. */
+  isAdmin(hash: Buffer): boolean {
+    return timingSafeEqual(hash, this.adminHash);
   }
 
-  private async find(hash: Buffer): Promise<ApiKey | null> {
-    const id = hash.toString('base64');
-    const cached = this.cache.get(id);
-    if (cached && cached.until > Date.now()) return cached.key;
-    this.cache.delete(id);
-    this.notifications.start();
-    const { changes } = this;
+  private async find(hash: Buffer): Promise<FoundKey | null> {
     const key = await this.keys.findOneBy({ keyHash: hash });
     if (!key) return null;
-    if (this.cache.size >= cacheSize) this.cache.clear();
-    if (changes === this.changes) this.cache.set(id, { key, until: Date.now() + cacheMs });
     if (!key.lastUsedAt || Date.now() - key.lastUsedAt.getTime() > 60_000) {
       await this.keys.update({ id: key.id }, { lastUsedAt: new Date() });
     }
-    return key;
-  }
-
-  private forget(keyId: string): void {
-    this.changes += 1;
-    for (const [hash, { key }] of this.cache) if (key.id === keyId) this.cache.delete(hash);
-    for (const follow of this.followers) follow(keyId);
-  }
-
-  private forgetAll(): void {
-    this.changes += 1;
-    this.cache.clear();
+    return { key, isAllowed: allows(key.allowedIps) };
   }
 }
 
-function isAllowed(ip: string, ranges: string[]): boolean {
-  const address = ip.replace(/^::ffff:/, '');
+function allows(ranges: string[] | null): (ip: string) => boolean {
+  if (!ranges) return () => true;
   const list = new BlockList();
   for (const range of ranges) {
     const [network = '', bits] = range.split('/');
@@ -143,5 +118,8 @@ function isAllowed(ip: string, ranges: string[]): boolean {
     if (bits === undefined) list.addAddress(network, family);
     else list.addSubnet(network, Number(bits), family);
   }
-  return list.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4');
+  return (ip) => {
+    const address = ip.replace(/^::ffff:/, '');
+    return list.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4');
+  };
 }

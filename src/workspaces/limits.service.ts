@@ -4,8 +4,8 @@ import { DataSource, type EntityManager } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
-import { Notifications } from '../platform/database/notifications.js';
 import { prepared } from '../platform/database/prepared.js';
+import { ReadCache } from '../platform/database/read-cache.js';
 import { Problem } from '../platform/errors/problem.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
@@ -55,54 +55,32 @@ export class MessageLimitReached extends Problem {
   }
 }
 
-/**
- * How long limits that were read are believed. A change is heard of at once; this is for when the connection on which that
- * is heard is broken.
- */
-const cacheMs = 2_000;
-const cacheSize = 10_000;
-
 /** What workspaces may use, and what they use; storage is counted where media is stored. A workspace without limits costs no query. */
 @Injectable()
 export class LimitsService implements OnModuleDestroy {
-  private readonly cache = new Map<string, { limits: Limits; until: number }>();
-  /** Grows whenever limits have changed: what was read before then is not kept. */
-  private changes = 0;
-  private readonly notifications: Notifications;
+  private readonly cache: ReadCache<Limits>;
 
   constructor(
     @InjectDataSource() private readonly database: DataSource,
     @Inject(CONFIG) config: Config,
     @Inject(LOGGER) logger: Logger,
   ) {
-    this.notifications = new Notifications(config, logger, ['flotilla_limits'], {
-      heard: (_channel, workspaceId) => {
-        this.changes += 1;
-        this.cache.delete(workspaceId);
-      },
-      missed: () => {
-        this.changes += 1;
-        this.cache.clear();
-      },
-    });
+    this.cache = new ReadCache(config, logger, 'flotilla_limits', (changed, id) => changed === id);
   }
 
   async onModuleDestroy(): Promise<void> {
-    await this.notifications.stop();
+    await this.cache.stop();
   }
 
   /** The limits of a workspace; none when there is no such workspace. */
   async of(workspaceId: string): Promise<Limits> {
-    const cached = this.cache.get(workspaceId);
-    if (cached && cached.until > Date.now()) return cached.limits;
-    this.notifications.start();
-    const { changes } = this;
-    const workspace = await this.database.getRepository(Workspace).findOneBy({ id: workspaceId });
-    const { maxAccounts = null, messagesPerMinute = null, maxStorageBytes = null } = workspace ?? {};
-    const limits = { maxAccounts, messagesPerMinute, maxStorageBytes };
-    if (this.cache.size >= cacheSize) this.cache.clear();
-    if (changes === this.changes) this.cache.set(workspaceId, { limits, until: Date.now() + cacheMs });
-    return limits;
+    const limits = await this.cache.get(workspaceId, async () => {
+      const workspace = await this.database.getRepository(Workspace).findOneBy({ id: workspaceId });
+      if (!workspace) return null;
+      const { maxAccounts, messagesPerMinute, maxStorageBytes } = workspace;
+      return { maxAccounts, messagesPerMinute, maxStorageBytes };
+    });
+    return limits ?? { maxAccounts: null, messagesPerMinute: null, maxStorageBytes: null };
   }
 
   /** How much of what it may use a workspace uses. */

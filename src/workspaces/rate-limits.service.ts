@@ -5,9 +5,8 @@ import { CONFIG } from '../platform/config/config.module.js';
 import { Problem } from '../platform/errors/problem.js';
 import { networkOf, RateLimit } from '../platform/http/rate-limit.js';
 import type { Principal } from './authentication.service.js';
-import { hashKey } from './api-keys.service.js';
 
-/** How long a key that was right may go on from its address while others guess from there. */
+/** How long after its last use a key that was right may go on from its address while others guess from there. */
 const trustedForMs = 3_600_000;
 const trustedAtMost = 10_000;
 const loginsPerMinute = 10;
@@ -44,21 +43,22 @@ export class RateLimits {
   /**
    * Tries whether a key is right, which an address may get wrong only so often. A key that has been right from there goes on
    * whatever others try: behind one proxy or router are many.
+   * @param hash of the key; undefined when none was sent
    * @param check throws a problem with status 401 when the key is wrong
    * @throws RateLimitExceeded, and what `check` throws
    */
   async guess<Found>(
     ip: string,
-    key: string | undefined,
+    hash: Buffer | undefined,
     check: () => Found | Promise<Found>,
   ): Promise<Found> {
     const network = networkOf(ip);
-    const pair = key === undefined ? undefined : `${network} ${hashKey(key).toString('base64')}`;
+    const pair = hash && `${network} ${hash.toString('base64')}`;
     const isTrusted = pair !== undefined && (this.trusted.get(pair) ?? 0) > Date.now();
     if (!isTrusted) await this.failures.assertLeft(network);
     try {
       const found = await check();
-      if (pair !== undefined && !isTrusted) this.trust(pair);
+      if (pair !== undefined) this.trust(pair);
       return found;
     } catch (error) {
       if (error instanceof Problem && error.status === 401) {
@@ -70,7 +70,9 @@ export class RateLimits {
   }
 
   private trust(pair: string): void {
-    if (this.trusted.size >= trustedAtMost) this.trusted.clear();
+    // Anew with each use, so that who is at work stays trusted; the first one of the map was used the longest time ago.
+    this.trusted.delete(pair);
     this.trusted.set(pair, Date.now() + trustedForMs);
+    if (this.trusted.size > trustedAtMost) this.trusted.delete(this.trusted.keys().next().value!);
   }
 }

@@ -42,22 +42,30 @@ export function addWorkspacesCommands(program: Command, run: RunWithServices): v
     .description('make a workspace; prints its id')
     .action((name: string) =>
       run(async (services) => {
-        const { WorkspacesService } = await import('./workspaces.service.js');
-        print((await services.get(WorkspacesService).create(name)).id);
+        const [{ WorkspacesService }, { CreateWorkspaceDto }] = await Promise.all([
+          import('./workspaces.service.js'),
+          import('./workspaces.dto.js'),
+        ]);
+        const wanted = await validated(CreateWorkspaceDto, { name });
+        const { id } = await services.get(WorkspacesService).create(wanted.name);
+        print(id);
+        await audit(services, 'workspace:create', id, id);
       }),
     );
 
   program
     .command('api-key:list <workspace>')
     .description('list the API keys of a workspace, newest first')
+    .option('--limit <count>', 'how many at most, 1 to 200', wholeNumber(1, 200), 50)
     .option('--json', 'as JSON')
-    .action((workspace: string, { json }: { json?: boolean }) =>
+    .action((workspace: string, { limit, json }: { limit: number; json?: boolean }) =>
       run(async (services) => {
         const [{ ApiKeysService }, { toApiKeyResponse }] = await Promise.all([
           import('./api-keys.service.js'),
           import('./api-keys.dto.js'),
         ]);
-        const keys = (await services.get(ApiKeysService).list(uuid(workspace))).map(toApiKeyResponse);
+        const rows = await services.get(ApiKeysService).list(uuid(workspace), { limit });
+        const keys = rows.slice(0, limit).map(toApiKeyResponse);
         if (json) return printJson(keys);
         await printTable(
           ['Id', 'Key', 'Name', 'Role', 'Expires', 'Last used', 'Addresses'],
@@ -78,24 +86,19 @@ export function addWorkspacesCommands(program: Command, run: RunWithServices): v
     .command('api-key:create <workspace> <name>')
     .description('make an API key; prints it, this once')
     .option('--role <role>', keyRoles.join(', '), role, 'owner' as KeyRole)
-    .option('--expires <time>', 'after this time it is refused (ISO 8601)')
+    .option('--expires <time>', 'after this time it is refused, such as 2027-01-31T12:00:00Z')
     .option('--ip <range...>', 'addresses or CIDR ranges that may use it')
     .action((workspace: string, name: string, options: NewKeyOptions) =>
       run(async (services) => {
-        const [{ ApiKeysService }, { CreateApiKeyDto }, { plainToInstance }, { validate }] =
-          await Promise.all([
-            import('./api-keys.service.js'),
-            import('./api-keys.dto.js'),
-            import('class-transformer'),
-            import('class-validator'),
-          ]);
-        const { expires: expiresAt, ip: allowedIps } = options;
-        const wanted = plainToInstance(CreateApiKeyDto, { name, role: options.role, expiresAt, allowedIps });
-        const [wrong] = await validate(wanted, { stopAtFirstError: true });
-        if (wrong)
-          throw new Error(`${wrong.property}: ${Object.values(wrong.constraints ?? {}).join(', ')}.`);
-        const { key } = await services.get(ApiKeysService).create(uuid(workspace), wanted);
+        const [{ ApiKeysService }, { CreateApiKeyDto }] = await Promise.all([
+          import('./api-keys.service.js'),
+          import('./api-keys.dto.js'),
+        ]);
+        const { role: asRole, expires: expiresAt, ip: allowedIps } = options;
+        const wanted = await validated(CreateApiKeyDto, { name, role: asRole, expiresAt, allowedIps });
+        const { row, key } = await services.get(ApiKeysService).create(uuid(workspace), wanted);
         print(key);
+        await audit(services, 'api-key:create', workspace, row.id);
       }),
     );
 
@@ -110,6 +113,7 @@ export function addWorkspacesCommands(program: Command, run: RunWithServices): v
         const { row, key } = await services.get(ApiKeysService).rotate(uuid(workspace), uuid(keyId), wanted);
         printAside(`The new key has the id ${row.id}.`);
         print(key);
+        await audit(services, 'api-key:rotate', workspace, keyId);
       }),
     );
 
@@ -121,8 +125,33 @@ export function addWorkspacesCommands(program: Command, run: RunWithServices): v
         const { ApiKeysService } = await import('./api-keys.service.js');
         await services.get(ApiKeysService).delete(uuid(workspace), uuid(keyId));
         print(`The key ${keyId} is deleted.`);
+        await audit(services, 'api-key:delete', workspace, keyId);
       }),
     );
+}
+
+/** What the API would take. @throws Error naming the field that is wrong */
+async function validated<Dto extends object>(shape: new () => Dto, values: Dto): Promise<Dto> {
+  const [{ plainToInstance }, { validate }] = await Promise.all([
+    import('class-transformer'),
+    import('class-validator'),
+  ]);
+  const wanted = plainToInstance(shape, values);
+  const [wrong] = await validate(wanted, { stopAtFirstError: true });
+  if (wrong) throw new Error(`${wrong.property}: ${Object.values(wrong.constraints ?? {}).join(', ')}.`);
+  return wanted;
+}
+
+/** Writes down what a command has done, as requests are: who may run it is the admin. */
+async function audit(
+  services: Parameters<Parameters<RunWithServices>[0]>[0],
+  route: string,
+  workspaceId: string,
+  targetId: string,
+): Promise<void> {
+  const { AuditLog } = await import('./audit-log.service.js');
+  const done = { actor: 'admin', ip: 'cli', method: 'CLI', status: 200 } as const;
+  await services.get(AuditLog).write({ ...done, route, workspaceId, targetId });
 }
 
 function role(text: string): KeyRole {

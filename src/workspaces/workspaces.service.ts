@@ -44,11 +44,16 @@ export class WorkspacesService {
 
   /** @throws WorkspaceNotFound */
   async update(id: string, { limits, ...changes }: UpdateWorkspaceDto): Promise<Workspace> {
-    const workspace = await this.get(id);
     return this.workspaces.manager.transaction(async (manager) => {
-      const changed = await manager.save(Object.assign(workspace, given(changes), given(limits ?? {})));
+      // Only what is named, so that whoever changes something else at the same moment is not undone.
+      const { affected } = await manager.update(
+        Workspace,
+        { id },
+        { ...given(changes), ...given(limits ?? {}) },
+      );
+      if (!affected) throw new WorkspaceNotFound(id);
       if (changes.pacing !== undefined) for (const follow of this.afterPacing) await follow(manager, id);
-      return changed;
+      return manager.findOneByOrFail(Workspace, { id });
     });
   }
 

@@ -6,6 +6,7 @@ import { KeyRotationService } from '../../src/admin/key-rotation.service.js';
 import type { Config } from '../../src/platform/config/config.js';
 import { dataSourceOptions } from '../../src/platform/database/data-source.js';
 import { decrypt, encrypt, encryptionKey, encryptionKeys } from '../../src/platform/encryption.js';
+import { runCli } from '../queues/queues.harness.js';
 import { scratchDatabase } from '../scratch-database.js';
 
 /* APP_KEY is changed under real rows: the copies of sessions. */
@@ -100,6 +101,25 @@ describe('a rotation of APP_KEY', () => {
     expect((await service().rotate())[0]).toMatchObject({ rotated: 0, left: 0 });
   });
 
+  it('is a command, whose exit code says whether something is left', async () => {
+    const env = {
+      ...process.env,
+      DATABASE_URL: config.database.url,
+      APP_KEY: newKey,
+      APP_PREVIOUS_KEYS: oldKey,
+      ENV_FILE: 'none',
+    };
+    const mine = await snapshot(oldKey, Buffer.from('mine'));
+    const lost = await snapshot(lostKey, Buffer.from('lost'));
+    const first = await runCli(['key:rotate'], env);
+    expect(first.code).toBe(1);
+    expect(first.stdout).toContain('session_snapshots.data: 1 encrypted anew, 1 left.');
+    expect(first.stderr).toContain(lost);
+    expect((await read(mine, present)).toString()).toBe('mine');
+    const second = await runCli(['key:rotate'], { ...env, APP_PREVIOUS_KEYS: `${oldKey},${lostKey}` });
+    expect([second.code, second.stdout]).toEqual([0, expect.stringContaining('1 encrypted anew, 0 left.')]);
+  }, 60_000);
+
   it('goes on where it was broken off', async () => {
     const ids = [];
     for (let index = 0; index < 5; index += 1) ids.push(await snapshot(oldKey, Buffer.from(String(index))));
@@ -122,18 +142,25 @@ describe('a rotation of APP_KEY', () => {
     const first = await snapshot(oldKey, Buffer.from('a'));
     const second = await snapshot(oldKey, Buffer.from('b'));
     const [, last] = [first, second].sort();
-    let written: Promise<unknown> | undefined;
     const newer = encrypt(encryptionKey(oldKey, purpose), Buffer.from('newer'), `${last}@9`);
-    const outcome = await service().rotate((_table, done) => {
-      if (done === 1)
-        written = database.query('update session_snapshots set epoch = 9, data = $2 where account_id = $1', [
-          last,
-          newer,
-        ]);
+    // Right before the rotation writes: what it has read is the value of before.
+    const racing: DataSource = Object.create(database, {
+      query: {
+        value: async (sql: string, values: unknown[]) => {
+          if (sql.trim().startsWith('update session_snapshots') && values[0] === last) {
+            await database.query('update session_snapshots set epoch = 9, data = $2 where account_id = $1', [
+              last,
+              newer,
+            ]);
+          }
+          return database.query(sql, values);
+        },
+      },
     });
-    await written;
-    expect(outcome[0]!.rotated + outcome[0]!.left).toBeGreaterThanOrEqual(1);
-    await service().rotate();
+    const outcome = await new KeyRotationService(racing, config).rotate();
+    expect(outcome[0]).toMatchObject({ rotated: 1, failed: [], left: 1 });
+    expect((await read(last!, encryptionKey(oldKey, purpose))).toString()).toBe('newer');
+    expect((await service().rotate())[0]).toMatchObject({ rotated: 1, left: 0 });
     expect((await read(last!, present)).toString()).toBe('newer');
   });
 });

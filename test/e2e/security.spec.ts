@@ -195,6 +195,15 @@ describe('how often', () => {
     expect((await get('/api/v1/accounts', elsewhere)).status).toBe(401);
   });
 
+  it('an address may guess the token of the metrics as often as any key', async () => {
+    const ask = (key: string, from: string) => get('/metrics', { 'x-forwarded-for': from, ...bearer(key) });
+    const [guessing, watching] = [newAddress(), newAddress()];
+    for (let guess = 0; guess < 60; guess += 1)
+      expect((await ask(`guess-${guess}`, guessing)).status).toBe(401);
+    expect((await ask(metricsToken, guessing)).status).toBe(429);
+    expect((await ask(metricsToken, watching)).status).toBe(200);
+  });
+
   it('counts the addresses of one customer of IPv6 as one', async () => {
     const ask = (host: number) =>
       get('/api/v1/accounts', { 'x-forwarded-for': `2001:db8:1:2::${host.toString(16)}`, ...bearer('x') });
@@ -309,11 +318,25 @@ describe('what is too large or too slow', () => {
         })
       ).status,
     ).toBe(413);
+    expect((await post('/admin/login', JSON.stringify({ key: 'x'.repeat(5_000) }))).status).toBe(413);
+  });
+
+  it('a path in capitals is another one, with nothing of what the real one may', async () => {
+    const large = JSON.stringify({ messages: ['x'.repeat(1_100_000)] });
+    expect((await post('/API/V1/messages/batch', large, {})).status).toBe(413);
+    for (const path of [
+      '/API/v1/accounts',
+      '/api/V1/accounts',
+      '/api/v1/ACCOUNTS',
+      '/ADMIN/login',
+      '/Metrics',
+    ])
+      expect(await problem(await get(path, bearer(flotilla.adminKey)))).toMatchObject({ status: 404 });
   });
 
   it('a large body of a stranger is not read', async () => {
     const { host } = new URL(flotilla.stack.urls.api);
-    const head = `POST /api/v1/messages/batch HTTP/1.1\r\nHost: ${host}\r\nContent-Type: application/json\r\nX-Forwarded-For: ${newAddress()}\r\nConnection: close\r\n`;
+    const head = `POST /api/v1/messages/batch HTTP/1.1\r\nHost: ${host}\r\nContent-Type: application/json\r\nX-Forwarded-For: ${newAddress()}\r\n`;
     expect(
       await raw(flotilla.stack.urls.api, `${head}Content-Length: 7000000\r\n\r\n{"messages": [`),
     ).toMatch(/^HTTP\/1\.1 401 .*"code":"auth\.required"/s);
@@ -347,6 +370,35 @@ describe('what is too large or too slow', () => {
       expect(answer).toContain(`"code":"${isRefused ? 'internal.unsigned' : code}"`);
       expect(answer).toContain('application/problem+json');
     }
+  });
+});
+
+describe('a connection', () => {
+  it('is over after a refusal, also when the caller does not close its side', async () => {
+    for (const url of [flotilla.stack.urls.api, flotilla.stack.urls.instances[0]!]) {
+      const { hostname, port } = new URL(url);
+      const socket = connect({ host: hostname, port: Number(port), allowHalfOpen: true });
+      let isOver = false;
+      socket.on('error', () => undefined).on('close', () => (isOver = true));
+      socket.write('hello\r\n\r\n');
+      socket.resume();
+      await once(socket, 'end');
+      // Only who writes hears that nobody reads any more.
+      await eventually('closed', () => {
+        if (!isOver) socket.write('x');
+        return Promise.resolve(isOver);
+      });
+    }
+  });
+
+  it('keeps the address that a proxy adds behind any number of headers', async () => {
+    const { body: own } = await flotilla.call('POST', '/workspaces', { name: 'x' });
+    const wanted = { name: 'x', role: 'owner', allowedIps: ['198.51.100.9'] };
+    const { key } = (await flotilla.call('POST', `/workspaces/${own.id}/api-keys`, wanted)).body;
+    const junk = Array.from({ length: 150 }, (_none, index) => `X-Junk-${index}: x\r\n`).join('');
+    const head = `GET /api/v1/workspace HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Api-Key: ${key}\r\n`;
+    const answer = await raw(flotilla.stack.urls.api, `${head}${junk}X-Forwarded-For: 198.51.100.9\r\n\r\n`);
+    expect(answer).toMatch(/^HTTP\/1\.1 200 /);
   });
 });
 

@@ -203,7 +203,7 @@ describe('webhooks through the API', () => {
         headers: { authorization: `Bearer ${flotilla.adminKey}` },
       });
       const text = await response.text();
-      return /flotilla_webhook_attempts_total\{outcome="delivered"\} [1-9]/.test(text) && text;
+      return /flotilla_webhook_attempts\{outcome="delivered"\} [1-9]/.test(text) && text;
     });
     expect(metrics).toContain('flotilla_webhook_deliveries{status="dead"} 0');
   });

@@ -10,7 +10,9 @@ import {
   loadConfig,
   maskConfig,
   projectRoot,
+  secretsOf,
 } from '../../src/platform/config/config.js';
+import { masking } from '../../src/platform/logging/logger.js';
 
 const secrets = {
   ENV_FILE: 'none',
@@ -73,6 +75,45 @@ describe('the configuration', () => {
     ]) {
       expect(shown).not.toContain(hidden);
     }
+  });
+
+  it('keeps every secret out of the lines of a log', () => {
+    const kept = {
+      ...secrets,
+      APP_PREVIOUS_KEYS: `${'p'.repeat(32)},"${'q'.repeat(32)}`,
+      METRICS_TOKEN: 'metrics-token-of-this-test',
+      MEDIA_S3_BUCKET: 'media',
+      MEDIA_S3_ACCESS_KEY_ID: 'id',
+      MEDIA_S3_SECRET_ACCESS_KEY: 's3-secret-of-this-test',
+      DATABASE_URL: 'postgresql://u:pass%2Fword-of-this-test@db/x',
+      EMBEDDED_PASSWORD: 'embedded-password-of-this-test',
+    };
+    const mask = masking(secretsOf(loadConfig(kept)));
+    const hidden = [
+      kept.ADMIN_API_KEY,
+      kept.INTERNAL_API_KEY,
+      kept.APP_KEY,
+      'p'.repeat(32),
+      `"${'q'.repeat(32)}`,
+      kept.METRICS_TOKEN,
+      kept.MEDIA_S3_SECRET_ACCESS_KEY,
+      'pass/word-of-this-test',
+      'pass%2Fword-of-this-test',
+      kept.EMBEDDED_PASSWORD,
+      `flk_${'k'.repeat(43)}`,
+      `whsec_${'k'.repeat(20)}+/${'k'.repeat(20)}=`,
+    ];
+    for (const secret of hidden) {
+      const line = mask(JSON.stringify({ msg: `before ${secret} after` }));
+      expect(JSON.parse(line)).toEqual({ msg: 'before [redacted] after' });
+    }
+    const url = 'cannot reach redis://:short@cache:6379/0 nor http://proxy:word@10.0.0.1:3128';
+    expect(mask(url)).toBe(
+      'cannot reach redis://:[redacted]@cache:6379/0 nor http://proxy:[redacted]@10.0.0.1:3128',
+    );
+    const harmless =
+      '{"msg":"listening on http://127.0.0.1:3000/x@y, 10:30:00","url":"http://[::1]:3000/a:b@c"}';
+    expect(mask(harmless)).toBe(harmless);
   });
 });
 

@@ -2,6 +2,8 @@ import express, { json } from 'express';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { InstanceClient } from '../../src/instances/instance-client.js';
+import { loadConfig } from '../../src/platform/config/config.js';
 import { signedCalls } from '../../src/platform/http/internal.guard.js';
 import { CallSigner, CallVerifier } from '../../src/platform/http/signed-calls.js';
 
@@ -44,6 +46,16 @@ describe('a closed server', () => {
       body: { x: 1 },
     });
     expect(await post('{"x":1}', { 'x-friend': 'yes' })).toEqual({ status: 200, body: { x: 1 } });
+  });
+
+  it('is one that has refused, to a program that signs with another key or for another address', async () => {
+    const client = new InstanceClient(loadConfig({ ...process.env, INTERNAL_API_KEY: secret }));
+    await expect(client.call(url, 'POST', '/a', {})).rejects.toMatchObject({
+      status: 503,
+      code: 'instance.refused',
+      message: expect.stringContaining('wrong_signature'),
+    });
+    await client.onApplicationShutdown();
   });
 
   it.each([

@@ -1,5 +1,9 @@
 import { describe, expect, it, vi } from 'vitest';
+import { loadConfig } from '../../src/platform/config/config.js';
+import { Problem } from '../../src/platform/errors/problem.js';
 import { networkOf, RateLimit } from '../../src/platform/http/rate-limit.js';
+import { hashKey } from '../../src/workspaces/api-keys.service.js';
+import { RateLimits } from '../../src/workspaces/rate-limits.service.js';
 
 describe('whom an address stands for', () => {
   it.each([
@@ -50,5 +54,31 @@ describe('a limit', () => {
     for (let request = 0; request < runs; request += 1) await limit.take('a');
     const { user, system } = process.cpuUsage(started);
     expect((user + system) / runs).toBeLessThan(50);
+  });
+});
+
+describe('a key that is at work', () => {
+  it('goes on for as long as it is, whatever others guess from its address', async () => {
+    vi.useFakeTimers();
+    try {
+      const limits = new RateLimits(loadConfig({ ...process.env, RATE_LIMIT_PER_IP: '3' }));
+      const right = hashKey('right');
+      const use = () => limits.guess('203.0.113.1', right, () => 'known');
+      const wrong = () =>
+        limits.guess('203.0.113.1', hashKey('wrong'), () => {
+          throw new Problem(401, 'auth.invalid_key', 'Wrong.');
+        });
+      for (const minutes of [0, 45, 45, 45]) {
+        vi.advanceTimersByTime(minutes * 60_000);
+        for (let guess = 0; guess < 3; guess += 1) await wrong().catch(() => undefined);
+        if (minutes === 0) vi.advanceTimersByTime(60_000);
+        expect(await use()).toBe('known');
+      }
+      vi.advanceTimersByTime(61 * 60_000);
+      for (let guess = 0; guess < 3; guess += 1) await expect(wrong()).rejects.toMatchObject({ status: 401 });
+      await expect(use()).rejects.toMatchObject({ status: 429 });
+    } finally {
+      vi.useRealTimers();
+    }
   });
 });

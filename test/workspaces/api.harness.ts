@@ -1,13 +1,10 @@
-import { NestFactory } from '@nestjs/core';
 import { getDataSourceToken } from '@nestjs/typeorm';
-import type { NestExpressApplication } from '@nestjs/platform-express';
 import type { AddressInfo } from 'node:net';
 import type { DataSource } from 'typeorm';
-import { AuditService } from '../../src/admin/audit.service.js';
 import type { Config } from '../../src/platform/config/config.js';
-import { configureHttp, validateRequests } from '../../src/platform/http/http.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
-import { RootModule } from '../../src/platform/start-role.js';
+import { createApp } from '../../src/platform/start-role.js';
+import { configureApi, httpOptionsOf } from '../../src/roles/api.http.js';
 import { ApiModule } from '../../src/roles/api.module.js';
 
 export interface Answer {
@@ -28,16 +25,7 @@ export interface Api {
 
 export async function startApi(config: Config): Promise<Api> {
   const logger = createLogger('test', 'silent');
-  const app = await NestFactory.create<NestExpressApplication>(RootModule.of(ApiModule, config, logger), {
-    logger: false,
-    abortOnError: false,
-    bodyParser: false,
-    forceCloseConnections: true,
-  });
-  configureHttp(app, logger, config.http, {});
-  app.use(app.get(AuditService).watch);
-  validateRequests(app);
-  app.setGlobalPrefix('api/v1');
+  const app = await createApp(ApiModule, config, logger, configureApi(config), httpOptionsOf(config));
   await app.listen(0, '127.0.0.1');
   const url = `http://127.0.0.1:${(app.getHttpServer().address() as AddressInfo).port}/api/v1`;
   return {

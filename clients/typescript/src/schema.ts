@@ -4057,7 +4057,7 @@ export interface components {
          * @description Every code that an error can have.
          * @enum {string}
          */
-        ErrorCode: "account.cold_not_paused" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "api_key.expired" | "api_key.in_use" | "api_key.not_found" | "api_key.rotated" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.required" | "chat.cannot_pin" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.malformed" | "request.too_large" | "request.unsupported_media_type" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "whatsapp.no_answer" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit";
+        ErrorCode: "account.cold_not_paused" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "api_key.expired" | "api_key.in_use" | "api_key.not_found" | "api_key.rotated" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.required" | "chat.cannot_pin" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.malformed" | "request.too_large" | "request.unsupported_media_type" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "whatsapp.no_answer" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit";
         /** @description What every error looks like (RFC 9457). */
         Problem: {
             type: string;
@@ -4077,18 +4077,6 @@ export interface components {
         };
     };
     responses: {
-        /** @description `account.cold_not_paused`: Messages to cold contacts are not paused. sending.cold of GET /accounts/… says what holds them back, if anything does. */
-        "account.cold_not_paused": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "account.cold_not_paused";
-                };
-            };
-        };
         /** @description `account.no_pairing_code`: There is no pairing code now: the account is …. Connect it with {"method": "code", "phoneNumber": "…"}. */
         "account.no_pairing_code": {
             headers: {
@@ -4113,22 +4101,6 @@ export interface components {
                 };
             };
         };
-        /**
-         * @description `account.none_ready`: No account of this workspace is ready to send. Connect one, or name one with accountId: then the message waits for it.
-         *
-         *     `idempotency.in_progress`: A request with this Idempotency-Key is still running. Ask again in a moment: it gets the answer of that one.
-         */
-        "account.none_ready-idempotency.in_progress": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "account.none_ready" | "idempotency.in_progress";
-                };
-            };
-        };
         /** @description `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect. */
         "account.not_ready": {
             headers: {
@@ -4138,22 +4110,6 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "account.not_ready";
-                };
-            };
-        };
-        /**
-         * @description `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
-         *
-         *     `chat.cannot_pin`: WhatsApp lets only three chats be pinned. Unpin another one first.
-         */
-        "account.not_ready-chat.cannot_pin": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "account.not_ready" | "chat.cannot_pin";
                 };
             };
         };
@@ -4174,86 +4130,6 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "account.not_ready" | "group.not_member" | "group.not_admin" | "group.refused";
-                };
-            };
-        };
-        /**
-         * @description `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
-         *
-         *     `group.not_member`: The account is not in the group … any more.
-         *
-         *     `group.refused`: WhatsApp refused to leave the group. Try later, or on the phone.
-         */
-        "account.not_ready-group.not_member-group.refused": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "account.not_ready" | "group.not_member" | "group.refused";
-                };
-            };
-        };
-        /**
-         * @description `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
-         *
-         *     `group.refused`: WhatsApp refused to make the group. Try later, or on the phone.
-         */
-        "account.not_ready-group.refused": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "account.not_ready" | "group.refused";
-                };
-            };
-        };
-        /**
-         * @description `account.not_sandbox`: Only accounts with environment "sandbox" can be scanned by a simulated phone. Scan the QR code of a live account with a real one.
-         *
-         *     `account.no_qr`: There is no QR code now: the account is …. POST /accounts/…/connect asks for one.
-         *
-         *     `sandbox.refused`: The QR code is not shown any more.
-         */
-        "account.not_sandbox-account.no_qr-sandbox.refused": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "account.not_sandbox" | "account.no_qr" | "sandbox.refused";
-                };
-            };
-        };
-        /**
-         * @description `api_key.expired`: The key …… has expired. Make a new one instead of rotating it.
-         *
-         *     `api_key.rotated`: The key …… has been rotated already. If the new key was lost, rotate that one: ….
-         */
-        "api_key.expired-api_key.rotated": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "api_key.expired" | "api_key.rotated";
-                };
-            };
-        };
-        /** @description `api_key.in_use`: A key cannot delete itself: nobody could take that back. Rotate it, or delete it with another owner key. */
-        "api_key.in_use": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "api_key.in_use";
                 };
             };
         };
@@ -4395,24 +4271,6 @@ export interface components {
                 };
             };
         };
-        /**
-         * @description `instance.none_available`: No other instance that this account may be on lives and has room. Start one, or raise INSTANCE_MAX_ACCOUNTS.
-         *
-         *     `instance.not_available`: Instance … is not active, is being drained, is full, or does not meet the account's placement filters. See GET /api/v1/admin/instances.
-         *
-         *     `account.session_not_portable`: The session of this account lies on server … only. Choose an instance of that server, or set SESSION_STORE=postgres on all servers, which keeps an encrypted copy of every session.
-         */
-        "instance.none_available-instance.not_available-account.session_not_portable": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "instance.none_available" | "instance.not_available" | "account.session_not_portable";
-                };
-            };
-        };
         /** @description `instance.not_found`: There is no instance …. */
         "instance.not_found": {
             headers: {
@@ -4483,18 +4341,6 @@ export interface components {
                 };
             };
         };
-        /** @description `media.in_use`: A message that is not sent yet needs this media. Delete it once the message is sent, or cancel the message first. */
-        "media.in_use": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "media.in_use";
-                };
-            };
-        };
         /** @description `media.range_not_satisfiable`: The file has … bytes, and the range lies beyond them. */
         "media.range_not_satisfiable": {
             headers: {
@@ -4523,78 +4369,6 @@ export interface components {
                 };
             };
         };
-        /** @description `message.already_sending`: The message is … and can no longer be cancelled. */
-        "message.already_sending": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "message.already_sending";
-                };
-            };
-        };
-        /**
-         * @description `message.already_sending`: The message is … and can no longer be cancelled.
-         *
-         *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
-         *
-         *     `message.not_outgoing`: Only a message that this account sent can be ….
-         *
-         *     `message.cannot_edit`: WhatsApp does not let it be edited any more.
-         */
-        "message.already_sending-account.not_ready-message.not_outgoing-message.cannot_edit": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "message.already_sending" | "account.not_ready" | "message.not_outgoing" | "message.cannot_edit";
-                };
-            };
-        };
-        /**
-         * @description `message.already_sending`: The message is … and can no longer be cancelled.
-         *
-         *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
-         *
-         *     `message.not_outgoing`: Only a message that this account sent can be ….
-         *
-         *     `message.cannot_revoke`: WhatsApp does not let it be revoked any more.
-         */
-        "message.already_sending-account.not_ready-message.not_outgoing-message.cannot_revoke": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "message.already_sending" | "account.not_ready" | "message.not_outgoing" | "message.cannot_revoke";
-                };
-            };
-        };
-        /**
-         * @description `message.already_sending`: The message is … and can no longer be cancelled.
-         *
-         *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
-         *
-         *     `message.not_sent`: The message is …: its recipient does not have it, so there is nothing to react to.
-         *
-         *     `message.cannot_react`: The message has been revoked.
-         */
-        "message.already_sending-account.not_ready-message.not_sent-message.cannot_react": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "message.already_sending" | "account.not_ready" | "message.not_sent" | "message.cannot_react";
-                };
-            };
-        };
         /**
          * @description `message.content_mismatch`: A message of type … has no …. Leave it out, or name the type that has it.
          *
@@ -4616,38 +4390,6 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "message.content_mismatch" | "media.unavailable" | "media.empty" | "media.type_mismatch" | "media.type_refused" | "idempotency.mismatch";
-                };
-            };
-        };
-        /**
-         * @description `message.no_media`: Only an incoming message with media has something to download.
-         *
-         *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
-         *
-         *     `media.unavailable`: WhatsApp does not have it any more. Ask the sender for it.
-         *
-         *     `media.not_downloaded`: WhatsApp Web did not give it. Try again with POST /messages/:id/media when the account is ready.
-         */
-        "message.no_media-account.not_ready-media.unavailable-media.not_downloaded": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "message.no_media" | "account.not_ready" | "media.unavailable" | "media.not_downloaded";
-                };
-            };
-        };
-        /** @description `message.not_resendable`: The message is …. Only one that failed, or whose outcome is unknown, can be sent again. */
-        "message.not_resendable": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "message.not_resendable";
                 };
             };
         };
@@ -4735,6 +4477,422 @@ export interface components {
                 };
             };
         };
+        /** @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again. */
+        "request.conflict": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `account.cold_not_paused`: Messages to cold contacts are not paused. sending.cold of GET /accounts/… says what holds them back, if anything does.
+         */
+        "request.conflict-account.cold_not_paused": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "account.cold_not_paused";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `account.none_ready`: No account of this workspace is ready to send. Connect one, or name one with accountId: then the message waits for it.
+         *
+         *     `idempotency.in_progress`: A request with this Idempotency-Key is still running. Ask again in a moment: it gets the answer of that one.
+         */
+        "request.conflict-account.none_ready-idempotency.in_progress": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "account.none_ready" | "idempotency.in_progress";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
+         */
+        "request.conflict-account.not_ready": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "account.not_ready";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
+         *
+         *     `chat.cannot_pin`: WhatsApp lets only three chats be pinned. Unpin another one first.
+         */
+        "request.conflict-account.not_ready-chat.cannot_pin": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "account.not_ready" | "chat.cannot_pin";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
+         *
+         *     `group.not_member`: The account is not in the group … any more.
+         *
+         *     `group.not_admin`: The account is not an admin of this group. Let one of its admins promote the account first.
+         *
+         *     `group.refused`: WhatsApp refused to change the group. Try later, or on the phone.
+         */
+        "request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "account.not_ready" | "group.not_member" | "group.not_admin" | "group.refused";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
+         *
+         *     `group.not_member`: The account is not in the group … any more.
+         *
+         *     `group.refused`: WhatsApp refused to leave the group. Try later, or on the phone.
+         */
+        "request.conflict-account.not_ready-group.not_member-group.refused": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "account.not_ready" | "group.not_member" | "group.refused";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
+         *
+         *     `group.refused`: WhatsApp refused to make the group. Try later, or on the phone.
+         */
+        "request.conflict-account.not_ready-group.refused": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "account.not_ready" | "group.refused";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `account.not_sandbox`: Only accounts with environment "sandbox" can be scanned by a simulated phone. Scan the QR code of a live account with a real one.
+         *
+         *     `account.no_qr`: There is no QR code now: the account is …. POST /accounts/…/connect asks for one.
+         *
+         *     `sandbox.refused`: The QR code is not shown any more.
+         */
+        "request.conflict-account.not_sandbox-account.no_qr-sandbox.refused": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "account.not_sandbox" | "account.no_qr" | "sandbox.refused";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `api_key.expired`: The key …… has expired. Make a new one instead of rotating it.
+         *
+         *     `api_key.rotated`: The key …… has been rotated already. If the new key was lost, rotate that one: ….
+         */
+        "request.conflict-api_key.expired-api_key.rotated": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "api_key.expired" | "api_key.rotated";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `api_key.in_use`: A key cannot delete itself: nobody could take that back. Rotate it, or delete it with another owner key.
+         */
+        "request.conflict-api_key.in_use": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "api_key.in_use";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `instance.none_available`: No other instance that this account may be on lives and has room. Start one, or raise INSTANCE_MAX_ACCOUNTS.
+         *
+         *     `instance.not_available`: Instance … is not active, is being drained, is full, or does not meet the account's placement filters. See GET /api/v1/admin/instances.
+         *
+         *     `account.session_not_portable`: The session of this account lies on server … only. Choose an instance of that server, or set SESSION_STORE=postgres on all servers, which keeps an encrypted copy of every session.
+         */
+        "request.conflict-instance.none_available-instance.not_available-account.session_not_portable": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "instance.none_available" | "instance.not_available" | "account.session_not_portable";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `media.in_use`: A message that is not sent yet needs this media. Delete it once the message is sent, or cancel the message first.
+         */
+        "request.conflict-media.in_use": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "media.in_use";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `message.already_sending`: The message is … and can no longer be cancelled.
+         */
+        "request.conflict-message.already_sending": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "message.already_sending";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `message.already_sending`: The message is … and can no longer be cancelled.
+         *
+         *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
+         *
+         *     `message.not_outgoing`: Only a message that this account sent can be ….
+         *
+         *     `message.cannot_edit`: WhatsApp does not let it be edited any more.
+         */
+        "request.conflict-message.already_sending-account.not_ready-message.not_outgoing-message.cannot_edit": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "message.already_sending" | "account.not_ready" | "message.not_outgoing" | "message.cannot_edit";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `message.already_sending`: The message is … and can no longer be cancelled.
+         *
+         *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
+         *
+         *     `message.not_outgoing`: Only a message that this account sent can be ….
+         *
+         *     `message.cannot_revoke`: WhatsApp does not let it be revoked any more.
+         */
+        "request.conflict-message.already_sending-account.not_ready-message.not_outgoing-message.cannot_revoke": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "message.already_sending" | "account.not_ready" | "message.not_outgoing" | "message.cannot_revoke";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `message.already_sending`: The message is … and can no longer be cancelled.
+         *
+         *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
+         *
+         *     `message.not_sent`: The message is …: its recipient does not have it, so there is nothing to react to.
+         *
+         *     `message.cannot_react`: The message has been revoked.
+         */
+        "request.conflict-message.already_sending-account.not_ready-message.not_sent-message.cannot_react": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "message.already_sending" | "account.not_ready" | "message.not_sent" | "message.cannot_react";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `message.no_media`: Only an incoming message with media has something to download.
+         *
+         *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
+         *
+         *     `media.unavailable`: WhatsApp does not have it any more. Ask the sender for it.
+         *
+         *     `media.not_downloaded`: WhatsApp Web did not give it. Try again with POST /messages/:id/media when the account is ready.
+         */
+        "request.conflict-message.no_media-account.not_ready-media.unavailable-media.not_downloaded": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "message.no_media" | "account.not_ready" | "media.unavailable" | "media.not_downloaded";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `message.not_resendable`: The message is …. Only one that failed, or whose outcome is unknown, can be sent again.
+         */
+        "request.conflict-message.not_resendable": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "message.not_resendable";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `server.exists`: There is a server … already. Change it with PATCH /api/v1/admin/servers/….
+         */
+        "request.conflict-server.exists": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "server.exists";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `server.has_accounts`: … accounts are assigned to the server …. Drain its instances or migrate the accounts first.
+         *
+         *     `server.has_live_instances`: The server … runs …. Stop its programs first; it would register itself again.
+         */
+        "request.conflict-server.has_accounts-server.has_live_instances": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "server.has_accounts" | "server.has_live_instances";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `webhook.limit_reached`: A workspace has at most 20 webhooks. Delete one, or have one take more events.
+         */
+        "request.conflict-webhook.limit_reached": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "webhook.limit_reached";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         *
+         *     `workspace.account_limit`: This workspace may have … accounts, and has them. Delete one, or have the admin raise limits.maxAccounts.
+         */
+        "request.conflict-workspace.account_limit": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "workspace.account_limit";
+                };
+            };
+        };
         /** @description `request.too_large`: request entity too large */
         "request.too_large": {
             headers: {
@@ -4805,34 +4963,6 @@ export interface components {
                 };
             };
         };
-        /** @description `server.exists`: There is a server … already. Change it with PATCH /api/v1/admin/servers/…. */
-        "server.exists": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "server.exists";
-                };
-            };
-        };
-        /**
-         * @description `server.has_accounts`: … accounts are assigned to the server …. Drain its instances or migrate the accounts first.
-         *
-         *     `server.has_live_instances`: The server … runs …. Stop its programs first; it would register itself again.
-         */
-        "server.has_accounts-server.has_live_instances": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "server.has_accounts" | "server.has_live_instances";
-                };
-            };
-        };
         /** @description `server.not_found`: There is no server …. GET /api/v1/admin/servers lists them. */
         "server.not_found": {
             headers: {
@@ -4854,22 +4984,6 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "service.unavailable";
-                };
-            };
-        };
-        /**
-         * @description `service.unavailable`: PostgreSQL does not answer right now. Try again.
-         *
-         *     `instance.unreachable`: The instance at … does not answer (…); it may be restarting. Try again.
-         */
-        "service.unavailable-instance.unreachable": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "service.unavailable" | "instance.unreachable";
                 };
             };
         };
@@ -4972,30 +5086,6 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "url.not_usable" | "url.address_not_public";
-                };
-            };
-        };
-        /** @description `webhook.limit_reached`: A workspace has at most 20 webhooks. Delete one, or have one take more events. */
-        "webhook.limit_reached": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "webhook.limit_reached";
-                };
-            };
-        };
-        /** @description `workspace.account_limit`: This workspace may have … accounts, and has them. Delete one, or have the admin raise limits.maxAccounts. */
-        "workspace.account_limit": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "workspace.account_limit";
                 };
             };
         };
@@ -5470,6 +5560,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
+            409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -5530,6 +5621,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found"];
+            409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
@@ -5564,6 +5656,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found"];
+            409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -5573,7 +5666,12 @@ export interface operations {
     };
     "apiKeys.list": {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description How many items at most, 1 to 200. */
+                limit?: number;
+            };
             header?: never;
             path: {
                 /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
@@ -5655,6 +5753,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found"];
+            409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -5693,7 +5792,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["api_key.not_found"];
-            409: components["responses"]["api_key.expired-api_key.rotated"];
+            409: components["responses"]["request.conflict-api_key.expired-api_key.rotated"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -5726,6 +5825,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["api_key.not_found"];
+            409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
@@ -5763,6 +5863,10 @@ export interface operations {
     "ownApiKeys.list": {
         parameters: {
             query?: {
+                /** @description `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description How many items at most, 1 to 200. */
+                limit?: number;
                 /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
@@ -5844,6 +5948,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found"];
+            409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -5883,7 +5988,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-api_key.not_found"];
-            409: components["responses"]["api_key.expired-api_key.rotated"];
+            409: components["responses"]["request.conflict-api_key.expired-api_key.rotated"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -5917,7 +6022,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-api_key.not_found"];
-            409: components["responses"]["api_key.in_use"];
+            409: components["responses"]["request.conflict-api_key.in_use"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
@@ -6050,7 +6155,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-instance.not_found"];
-            409: components["responses"]["workspace.account_limit"];
+            409: components["responses"]["request.conflict-workspace.account_limit"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -6116,9 +6221,10 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found"];
+            409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
-            503: components["responses"]["service.unavailable-instance.unreachable"];
+            503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost"];
         };
     };
@@ -6154,6 +6260,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found"];
+            409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -6193,6 +6300,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found"];
+            409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -6297,6 +6405,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found"];
+            409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
@@ -6330,7 +6439,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
-            409: components["responses"]["account.not_ready"];
+            409: components["responses"]["request.conflict-account.not_ready"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
@@ -6365,7 +6474,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found"];
-            409: components["responses"]["account.cold_not_paused"];
+            409: components["responses"]["request.conflict-account.cold_not_paused"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
@@ -6403,7 +6512,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
-            409: components["responses"]["instance.none_available-instance.not_available-account.session_not_portable"];
+            409: components["responses"]["request.conflict-instance.none_available-instance.not_available-account.session_not_portable"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -6439,7 +6548,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
-            409: components["responses"]["account.not_ready"];
+            409: components["responses"]["request.conflict-account.not_ready"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
@@ -6478,7 +6587,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found"];
-            409: components["responses"]["account.not_sandbox-account.no_qr-sandbox.refused"];
+            409: components["responses"]["request.conflict-account.not_sandbox-account.no_qr-sandbox.refused"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -6765,7 +6874,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-media.not_found-message.not_found"];
-            409: components["responses"]["account.none_ready-idempotency.in_progress"];
+            409: components["responses"]["request.conflict-account.none_ready-idempotency.in_progress"];
             413: components["responses"]["request.too_large-media.too_large-workspace.storage_limit"];
             415: components["responses"]["request.unsupported_media_type"];
             422: components["responses"]["message.content_mismatch-media.unavailable-media.empty-media.type_mismatch-media.type_refused-idempotency.mismatch"];
@@ -6803,6 +6912,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found"];
+            409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -6870,7 +6980,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-message.not_found"];
-            409: components["responses"]["message.already_sending"];
+            409: components["responses"]["request.conflict-message.already_sending"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
@@ -6908,7 +7018,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-message.not_found-account.not_found-instance.not_found"];
-            409: components["responses"]["message.already_sending-account.not_ready-message.not_outgoing-message.cannot_edit"];
+            409: components["responses"]["request.conflict-message.already_sending-account.not_ready-message.not_outgoing-message.cannot_edit"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -6945,7 +7055,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-message.not_found-account.not_found-instance.not_found"];
-            409: components["responses"]["message.already_sending-account.not_ready-message.not_outgoing-message.cannot_revoke"];
+            409: components["responses"]["request.conflict-message.already_sending-account.not_ready-message.not_outgoing-message.cannot_revoke"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
@@ -6984,7 +7094,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-message.not_found-account.not_found-instance.not_found"];
-            409: components["responses"]["message.already_sending-account.not_ready-message.not_sent-message.cannot_react"];
+            409: components["responses"]["request.conflict-message.already_sending-account.not_ready-message.not_sent-message.cannot_react"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -7021,7 +7131,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-message.not_found-account.not_found-instance.not_found"];
-            409: components["responses"]["message.no_media-account.not_ready-media.unavailable-media.not_downloaded"];
+            409: components["responses"]["request.conflict-message.no_media-account.not_ready-media.unavailable-media.not_downloaded"];
             413: components["responses"]["media.too_large-workspace.storage_limit"];
             422: components["responses"]["media.empty"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -7058,7 +7168,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-message.not_found"];
-            409: components["responses"]["message.not_resendable"];
+            409: components["responses"]["request.conflict-message.not_resendable"];
             429: components["responses"]["rate_limit.exceeded-workspace.message_limit"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
@@ -7157,6 +7267,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found"];
+            409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large-media.too_large-workspace.storage_limit"];
             415: components["responses"]["request.unsupported_media_type-media.unsupported_upload"];
             422: components["responses"]["media.empty-media.type_mismatch-media.type_refused"];
@@ -7224,7 +7335,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-media.not_found"];
-            409: components["responses"]["media.in_use"];
+            409: components["responses"]["request.conflict-media.in_use"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-media.storage_unavailable"];
@@ -7360,7 +7471,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-chat.not_found"];
-            409: components["responses"]["account.not_ready-chat.cannot_pin"];
+            409: components["responses"]["request.conflict-account.not_ready-chat.cannot_pin"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -7397,7 +7508,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-chat.not_found"];
-            409: components["responses"]["account.not_ready"];
+            409: components["responses"]["request.conflict-account.not_ready"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
@@ -7436,7 +7547,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-chat.not_found"];
-            409: components["responses"]["account.not_ready"];
+            409: components["responses"]["request.conflict-account.not_ready"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -7697,7 +7808,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
-            409: components["responses"]["account.not_ready-group.refused"];
+            409: components["responses"]["request.conflict-account.not_ready-group.refused"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -7738,7 +7849,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.invite_invalid"];
-            409: components["responses"]["account.not_ready-group.refused"];
+            409: components["responses"]["request.conflict-account.not_ready-group.refused"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -7817,7 +7928,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
-            409: components["responses"]["account.not_ready-group.not_member-group.not_admin-group.refused"];
+            409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -7860,7 +7971,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
-            409: components["responses"]["account.not_ready-group.not_member-group.not_admin-group.refused"];
+            409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -7903,7 +8014,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
-            409: components["responses"]["account.not_ready-group.not_member-group.not_admin-group.refused"];
+            409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -7946,7 +8057,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
-            409: components["responses"]["account.not_ready-group.not_member-group.not_admin-group.refused"];
+            409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -7989,7 +8100,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
-            409: components["responses"]["account.not_ready-group.not_member-group.not_admin-group.refused"];
+            409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -8065,7 +8176,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
-            409: components["responses"]["account.not_ready-group.not_member-group.not_admin-group.refused"];
+            409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
@@ -8100,7 +8211,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
-            409: components["responses"]["account.not_ready-group.not_member-group.refused"];
+            409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.refused"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
@@ -8279,7 +8390,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found"];
-            409: components["responses"]["webhook.limit_reached"];
+            409: components["responses"]["request.conflict-webhook.limit_reached"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             422: components["responses"]["url.not_usable-url.address_not_public"];
@@ -8347,6 +8458,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-webhook.not_found"];
+            409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
@@ -8384,6 +8496,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-webhook.not_found"];
+            409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             422: components["responses"]["url.not_usable-url.address_not_public"];
@@ -8420,6 +8533,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-webhook.not_found"];
+            409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
@@ -8521,6 +8635,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-webhook.not_found-webhook.delivery_not_found"];
+            409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
@@ -8558,6 +8673,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-webhook.not_found"];
+            409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -8647,6 +8763,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["instance.not_found"];
+            409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
@@ -8677,6 +8794,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["instance.not_found"];
+            409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
@@ -8707,6 +8825,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
+            409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -8791,6 +8910,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["queue.not_found"];
+            409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
@@ -8821,6 +8941,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["queue.not_found"];
+            409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
@@ -8954,7 +9075,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            409: components["responses"]["server.exists"];
+            409: components["responses"]["request.conflict-server.exists"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -9015,7 +9136,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["server.not_found"];
-            409: components["responses"]["server.has_accounts-server.has_live_instances"];
+            409: components["responses"]["request.conflict-server.has_accounts-server.has_live_instances"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
@@ -9050,6 +9171,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["server.not_found"];
+            409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -9082,6 +9204,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["server.not_found"];
+            409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
@@ -9260,6 +9383,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
+            409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];

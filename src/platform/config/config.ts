@@ -442,6 +442,7 @@ function isExecutable(path: string): boolean {
   }
 }
 
+/** The settings that are secret, wherever in {@link Config} they stand; beside them, the passwords in its URLs. */
 const secretPaths = new Set([
   'adminApiKey',
   'internalApiKey',
@@ -450,6 +451,27 @@ const secretPaths = new Set([
   'metricsToken',
   'secretAccessKey',
 ]);
+
+/** Shorter ones are words: in a log they are masked only where a URL has its password. */
+const shortestSecret = 12;
+
+/** Every secret of the settings, for whoever has to keep them out of what he writes. */
+export function secretsOf(config: Config): string[] {
+  const found: string[] = [];
+  const collect = (value: unknown, key = ''): void => {
+    if (typeof value === 'string') {
+      if (secretPaths.has(key)) found.push(value);
+      else if (key === 'url' && URL.canParse(value)) {
+        const { password } = new URL(value);
+        found.push(password, decodeURIComponent(password));
+      }
+    } else if (Array.isArray(value)) value.forEach((item) => collect(item, key));
+    else if (value !== null && typeof value === 'object')
+      Object.entries(value).forEach(([name, inner]) => collect(inner, name));
+  };
+  collect(config);
+  return [...new Set(found)].filter(({ length }) => length >= shortestSecret);
+}
 
 /** The settings as `config:show` prints them: secrets and the passwords inside URLs are masked. */
 export function maskConfig(config: Config): Record<string, unknown> {

@@ -1,5 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import pg, { type PoolClient } from 'pg';
+import { logContext } from '../logging/logger.js';
 
 /** The role of PostgreSQL that sees the rows of one workspace only. A migration makes it and its policies. */
 export const tenantRole = 'flotilla_tenant';
@@ -31,9 +32,9 @@ export function isolatedTo(): string | null {
   return behalf.getStore()?.workspaceId ?? null;
 }
 
-/** Runs what a request has caused, but what is not done for its workspace alone: what serves every stream, a log. */
+/** Runs what a request has caused, but what is not done for it alone: what serves every stream, a log. Nor is that logged as its doing. */
 export function asPlatform<Result>(work: () => Result): Result {
-  return behalf.run({ workspaceId: null }, work);
+  return logContext.run({}, () => behalf.run({ workspaceId: null }, work));
 }
 
 /** How many connections in a row may be unusable before that is an error: more than a pool has. */

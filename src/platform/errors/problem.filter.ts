@@ -3,7 +3,7 @@ import type { Request, Response } from 'express';
 import { STATUS_CODES } from 'node:http';
 import type { Logger } from '../logging/logger.js';
 import { LOGGER } from '../logging/logging.module.js';
-import { Problem } from './problem.js';
+import { Problem, ReferenceGone } from './problem.js';
 
 /** Codes of errors that Nest or Express raise before a feature is reached. */
 const frameworkCodes: Record<number, string> = {
@@ -31,6 +31,9 @@ export class ProblemFilter implements ExceptionFilter {
     const response = host.switchToHttp().getResponse<Response>();
     const problem = toProblem(exception);
     if (problem.status >= 500) this.logger.error({ err: exception, path: request.path }, 'request failed');
+    // Which reference it was tells whether it was a race, or a mistake of ours.
+    if (problem instanceof ReferenceGone)
+      this.logger.warn({ err: exception, path: request.path }, 'a reference is gone');
     if (response.headersSent) {
       response.end();
       return;
@@ -67,11 +70,7 @@ function toProblem(exception: unknown): Problem {
   if (exception instanceof Error && 'status' in exception && typeof exception.status === 'number') {
     return fromStatus(exception.status, exception.message);
   }
-  if (isReferenceGone(exception)) {
-    const detail =
-      'Something that this request refers to was deleted at the same moment. Look it up, and ask again.';
-    return new Problem(409, 'request.conflict', detail);
-  }
+  if (isReferenceGone(exception)) return new ReferenceGone();
   if (isDatabaseAway(exception)) {
     const detail =
       'PostgreSQL does not answer right now. Try again; with an Idempotency-Key nothing happens twice.';

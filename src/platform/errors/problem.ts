@@ -22,6 +22,17 @@ export class Problem extends Error {
   }
 }
 
+/** What the request refers to was there when it was checked, and gone when it was carried out; nothing was done. */
+export class ReferenceGone extends Problem {
+  constructor() {
+    super(
+      409,
+      'request.conflict',
+      'Something that this request refers to was deleted at the same moment. Look it up, and ask again.',
+    );
+  }
+}
+
 /** The request does not have the shape that the contract asks for. */
 export class ValidationFailed extends Problem {
   constructor(errors: FieldError[]) {

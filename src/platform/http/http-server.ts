@@ -14,14 +14,16 @@ export interface HttpTimeouts {
 
 /** Longer than reverse proxies keep theirs, so that none sends a request into a connection that we are closing. */
 const keepAliveMs = 75_000;
-const headersAtMost = 100;
+/** How long a caller that was answered by {@link hardenServer} may take to read that. */
+const lingerMs = 1_000;
 
 /** Bounds what one connection may take of the process, and answers as a problem what never becomes a request. */
 export function hardenServer(server: Server, { headersTimeoutMs, requestTimeoutMs }: HttpTimeouts): void {
   server.headersTimeout = headersTimeoutMs;
   server.requestTimeout = requestTimeoutMs;
   server.keepAliveTimeout = keepAliveMs;
-  server.maxHeadersCount = headersAtMost;
+  // Node drops those above a number without a word, and with them what a proxy has added; their size is bounded anyway.
+  server.maxHeadersCount = 0;
   // Read when it begins to listen; Node looks every thirty seconds otherwise.
   Object.assign(server, { connectionsCheckingInterval: Math.min(5_000, headersTimeoutMs) });
   server.on(
@@ -44,6 +46,9 @@ export function hardenServer(server: Server, { headersTimeoutMs, requestTimeoutM
           text,
         ].join('\r\n'),
       );
+      // One that does not close its side would keep the socket.
+      const giveUp = setTimeout(() => socket.destroy(), lingerMs);
+      socket.once('close', () => clearTimeout(giveUp));
     },
   );
 }

@@ -12,14 +12,12 @@ import type { SignedCalls } from './internal.guard.js';
 import { securityHeaders } from './security-headers.js';
 
 /** More than any single thing of the contract needs: a text of 65,536 characters with each of them escaped is 400 kB. */
-const bodyLimit = '1mb';
-/** For the routes that say so: room for 1,000 messages of a batch, or for a small file in base64. */
-const largeBodyLimit = '8mb';
+export const bodyLimit = '1mb';
 
 /** What roles do differently. */
 export interface HttpOptions {
-  /** The paths whose JSON may be large. */
-  largeBodies?: string[];
+  /** How large JSON may be below a path, as body-parser has it; the first one that fits holds. Everywhere 1 MB unless given. */
+  bodies?: { path: string; limit: string }[];
   /** Middleware that refuses a request before its body is read, made when the services are there. */
   beforeBody?: (app: NestExpressApplication) => RequestHandler[];
   /** Sees each JSON body as it is on the wire. */
@@ -35,7 +33,13 @@ export function configureHttp(
   app: NestExpressApplication,
   logger: Logger,
   timeouts: HttpTimeouts,
-  { largeBodies = [], beforeBody, seeBody, afterBody = [], trustedProxies = [] }: HttpOptions,
+  {
+    bodies = [{ path: '/', limit: bodyLimit }],
+    beforeBody,
+    seeBody,
+    afterBody = [],
+    trustedProxies = [],
+  }: HttpOptions,
 ): void {
   hardenServer(app.getHttpServer(), timeouts);
   app.disable('x-powered-by');
@@ -51,8 +55,7 @@ export function configureHttp(
   app.use(securityHeaders);
   app.use(checkUrl);
   for (const middleware of beforeBody?.(app) ?? []) app.use(middleware);
-  if (largeBodies.length > 0) app.use(largeBodies, json({ limit: largeBodyLimit, verify: seeBody }));
-  app.use(json({ limit: bodyLimit, verify: seeBody }));
+  for (const { path, limit } of bodies) app.use(path, json({ limit, verify: seeBody }));
   for (const middleware of afterBody) app.use(middleware);
   app.use(checkBody);
   app.useGlobalFilters(new ProblemFilter(logger));

@@ -1,7 +1,7 @@
 import type { OpenAPIObject } from '@nestjs/swagger';
 import { STATUS_CODES } from 'node:http';
 import { problemBody } from '../errors/problem.filter.js';
-import { Problem } from '../errors/problem.js';
+import { Problem, ReferenceGone } from '../errors/problem.js';
 import { KeyInUrl } from './key-in-url.js';
 import { exampleOf, type Schema } from './openapi-examples.js';
 import { RateLimitExceeded } from './rate-limit.js';
@@ -66,11 +66,12 @@ export function completeDocument(
   // HEAD is what GET is, without the body: HTTP says so.
   for (const item of Object.values(document.paths)) delete item.head;
   const codes = new Map<string, Problem>();
-  for (const { operation } of operationsOf(document)) {
+  for (const { method, operation } of operationsOf(document)) {
     const facts = factsOf(operation.operationId!);
     describeAccess(operation, facts);
     completeInput(operation, schemas);
-    for (const problem of addProblems(operation, facts, responses)) codes.set(problem.code, problem);
+    const general = method === 'get' ? everywhere : [...everywhere, new ReferenceGone()];
+    for (const problem of addProblems(operation, general, facts, responses)) codes.set(problem.code, problem);
     completeAnswers(operation, schemas);
   }
   components.responses = sorted(responses);
@@ -186,11 +187,12 @@ function completeAnswers(operation: Operation, schemas: Record<string, Schema>):
 /** @returns the problems that the operation now tells of */
 function addProblems(
   operation: Operation,
+  general: Problem[],
   facts: RouteFacts,
   shared: Record<string, ResponseObject>,
 ): Problem[] {
   const problems = [
-    ...everywhere,
+    ...general,
     ...(facts.isPublic ? [] : [ofKeys]),
     ofInput,
     ...(operation.requestBody ? ofBodies : []),

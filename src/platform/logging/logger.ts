@@ -28,8 +28,9 @@ const redact = ['req.headers.authorization', 'req.headers["x-api-key"]', 'req.he
   secretFields.flatMap((name) => [name, `*.${name}`]),
 );
 const censor = '[redacted]';
-/** What the keys of Flotilla look like. The last line of defence: wherever in a line one stands, it is masked. */
-const keyLike = /\bfl[aik]_[\w-]{16,}/g;
+/** What the keys of Flotilla and the secrets of webhooks look like. */
+const keyLike = /\b(?:fl[aik]_[\w-]{16,}|whsec_[\w+/=-]{16,})/g;
+const passwordInUrl = /(:\/\/[^\s:/@"\\]*:)[^\s/@"\\]+@/g;
 
 export type Logger = PinoLogger;
 
@@ -40,10 +41,8 @@ export type Logger = PinoLogger;
 export function createLogger(
   role: string,
   level: string,
-  { toStderr = false, secrets = [] }: { toStderr?: boolean; secrets?: (string | undefined)[] } = {},
+  { toStderr = false, secrets = [] }: { toStderr?: boolean; secrets?: string[] } = {},
 ): Logger {
-  // As they are written inside a line of JSON.
-  const known = secrets.flatMap((secret) => (secret ? [JSON.stringify(secret).slice(1, -1)] : []));
   return pino(
     {
       level,
@@ -53,13 +52,26 @@ export function createLogger(
       redact: { paths: redact, censor },
       serializers: { err: describeError },
       mixin: () => ({ ...logContext.getStore() }),
-      hooks: {
-        streamWrite: (line) =>
-          known.reduce((text, secret) => text.replaceAll(secret, censor), line.replace(keyLike, censor)),
-      },
+      hooks: { streamWrite: masking(secrets) },
     },
     pino.destination({ fd: toStderr ? 2 : 1, sync: true }),
   );
+}
+
+/**
+ * Masks these secrets, passwords in URLs, and what looks like a key of Flotilla in a line of JSON. The last line of defence:
+ * wherever in it one stands.
+ */
+export function masking(secrets: string[]): (line: string) => string {
+  // As they are written inside a line of JSON; the longest first, since one may be a part of another.
+  const known = secrets
+    .map((secret) => JSON.stringify(secret).slice(1, -1))
+    .sort((a, b) => b.length - a.length);
+  return (line) =>
+    known.reduce(
+      (text, secret) => text.replaceAll(secret, censor),
+      line.replace(keyLike, censor).replace(passwordInUrl, `$1${censor}@`),
+    );
 }
 
 /** An error without what a database adds to it: the row and the parameters, which hold texts and codes. */

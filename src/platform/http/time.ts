@@ -1,0 +1,16 @@
+import { isRFC3339, registerDecorator } from 'class-validator';
+
+/** A time as RFC 3339 has it, which both JavaScript and PostgreSQL read: without an offset it would mean another moment on each server. */
+export function IsTime() {
+  return (target: object, propertyName: string) =>
+    registerDecorator({
+      name: 'isTime',
+      target: target.constructor,
+      propertyName,
+      validator: {
+        validate: (value: unknown) =>
+          typeof value === 'string' && isRFC3339(value) && !Number.isNaN(Date.parse(value)),
+        defaultMessage: () => 'must be a time with its offset, such as 2026-11-22T10:00:00Z',
+      },
+    });
+}

@@ -1,0 +1,62 @@
+import { type RequestHandler, urlencoded } from 'express';
+import { AdminGuard } from '../admin/admin.guard.js';
+import { AuditService } from '../admin/audit.service.js';
+import { HealthService } from '../admin/health.service.js';
+import { MetricsService } from '../admin/metrics.service.js';
+import { boardPath, QueueBoard } from '../admin/queue-board.js';
+import type { Config } from '../platform/config/config.js';
+import { allowOrigins } from '../platform/http/cors.js';
+import { bodyLimit, type HttpOptions, validateRequests } from '../platform/http/http.js';
+import { refuseKeyInUrl } from '../platform/http/key-in-url.js';
+import { pageHeaders } from '../platform/http/security-headers.js';
+import type { ConfigureApp } from '../platform/start-role.js';
+import { AuthGuard } from '../workspaces/auth.guard.js';
+import { apiPath, prefixRoutes, serveDocument } from './api.document.js';
+
+/** Where the documentation is. */
+const docsPaths = ['/docs', '/docs-json', '/docs-yaml', '/openapi.json'];
+/** Outside of the API there are forms and buttons only. */
+const smallBodyLimit = '4kb';
+const bodies = [
+  // A thousand messages, and a small file in base64.
+  { path: `${apiPath}/messages`, limit: '8mb' },
+  { path: apiPath, limit: bodyLimit },
+  { path: '/', limit: smallBodyLimit },
+];
+
+/** What stands in front of the API's routes beside what every role has. */
+export function httpOptionsOf({ http: { corsOrigins, trustedProxies } }: Config): HttpOptions {
+  return {
+    trustedProxies,
+    bodies,
+    beforeBody: (app) => [
+      // These see every request, also one that is refused right behind them.
+      app.get(AuditService).watch,
+      app.get(HealthService).measure,
+      app.get(MetricsService).measure,
+      refuseKeyInUrl,
+      ...(corsOrigins.length > 0 ? [onlyBelow(apiPath, allowOrigins(corsOrigins))] : []),
+      onlyBelow(apiPath, app.get(AuthGuard).beforeLargeBody),
+    ],
+  };
+}
+
+/** The API's pages, and where its routes are. */
+export function configureApi({ http: { docsAccess } }: Config): ConfigureApp {
+  return (app) => {
+    app.use('/admin/login', urlencoded({ extended: false, limit: smallBodyLimit }));
+    app.use(boardPath, ...app.get(QueueBoard).handlers());
+    if (docsAccess === 'admin') app.use(docsPaths, app.get(AdminGuard).middleware);
+    app.use(docsPaths, pageHeaders);
+    validateRequests(app);
+    prefixRoutes(app);
+    serveDocument(app);
+  };
+}
+
+function onlyBelow(path: string, middleware: RequestHandler): RequestHandler {
+  return (request, response, next) => {
+    if (request.path.startsWith(`${path}/`)) return middleware(request, response, next);
+    next();
+  };
+}
