@@ -2,6 +2,7 @@ import { createHmac } from 'node:crypto';
 import { createServer, type Server } from 'node:http';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
+import pg from 'pg';
 import { Webhook } from 'standardwebhooks';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
@@ -18,7 +19,7 @@ let client: Client;
 let accountId: string;
 
 beforeAll(async () => {
-  flotilla = await Flotilla.start({ programs: ['api'], env: { EVENT_STREAMS_PER_KEY: '2' } });
+  flotilla = await Flotilla.start({ programs: ['api'], env: { EVENT_STREAMS_PER_WORKSPACE: '2' } });
   workspace = await flotilla.newWorkspace();
   client = workspace.client;
   accountId = (await client.post('/accounts', { body: { name: 'Support', environment: 'sandbox' } })).id;
@@ -143,7 +144,26 @@ describe('the typed client', () => {
     expect(connections[1]).toMatch(/^\d+-\d+$/);
   });
 
-  it('is told when a key has too many streams, and when it gave an id that is none', async () => {
+  it('tells an admin who names no workspace of all of them, and of what is of none', async () => {
+    const database = new pg.Client({ connectionString: flotilla.stack.env.DATABASE_URL });
+    await database.connect();
+    await database.query(`insert into events (type, data) values ('instance.status', '{"instanceId": "i"}')`);
+    await database.end();
+    await send('for the admin');
+    const admin = new Client({ url: flotilla.stack.urls.api, key: flotilla.adminKey });
+    const seen = new Map<string, string | null>();
+    const signal = AbortSignal.timeout(60_000);
+    for await (const event of admin.events({ after: '0-0', signal })) {
+      seen.set(event.type, event.workspaceId);
+      if (seen.size === 2) break;
+    }
+    expect(Object.fromEntries(seen)).toEqual({
+      'message.queued': workspace.id,
+      'instance.status': null,
+    });
+  });
+
+  it('is told when a workspace has too many streams, and when it gave an id that is none', async () => {
     const ended = new AbortController();
     const limited = { key: await workspace.keyFor('viewer') };
     const open = () =>
