@@ -45,7 +45,7 @@ import {
 } from './accounts.service.js';
 import { NoRoom, SessionNotPortable } from './assignments.service.js';
 import { AccountNotDrivenHere, SessionNotReady } from './not-driven-here.js';
-import { SandboxRefused, SandboxUnreachable } from './sandbox-client.js';
+import { SandboxBroken, SandboxRefused, SandboxUnreachable } from './sandbox-client.js';
 import { ConnectionLogsService } from './connection-logs.service.js';
 import { ColdNotPaused, PacingService } from './pacing.service.js';
 
@@ -244,8 +244,8 @@ export class AccountsController {
     NotASandboxAccount,
     NoQr,
     SandboxUnreachable,
-    new SandboxRefused(409, 'The QR code is not shown any more.'),
-    new SandboxRefused(502, 'The sandbox is broken.'),
+    new SandboxRefused('The QR code is not shown any more.'),
+    SandboxBroken,
   )
   @Post(':id/sandbox-scan')
   @HttpCode(200)

@@ -11,10 +11,16 @@ export class SandboxUnreachable extends Problem {
   }
 }
 
-/** 409: what it was asked makes no sense there now; 502: it is broken. */
+/** What it was asked makes no sense there now. */
 export class SandboxRefused extends Problem {
-  constructor(status: 409 | 502, detail: string) {
-    super(status, 'sandbox.refused', detail);
+  constructor(detail: string) {
+    super(409, 'sandbox.refused', detail);
+  }
+}
+
+export class SandboxBroken extends Problem {
+  constructor(detail: string) {
+    super(502, 'sandbox.broken', `The sandbox is broken; look at its log: ${detail}`);
   }
 }
 
@@ -64,8 +70,8 @@ export class SandboxClient {
     });
     const answer = (await response.body.json().catch(() => ({}))) as { detail?: string; message?: string };
     if (response.statusCode >= 400) {
-      const status = response.statusCode >= 500 ? 502 : 409;
-      throw new SandboxRefused(status, answer.detail ?? answer.message ?? 'The sandbox refused this.');
+      const detail = answer.detail ?? answer.message ?? 'The sandbox refused this.';
+      throw response.statusCode >= 500 ? new SandboxBroken(detail) : new SandboxRefused(detail);
     }
     return answer as Answer;
   }
