@@ -38,7 +38,7 @@ import { AccountNotFound, ofSessions } from './account-errors.js';
 import type { Account } from './account.entity.js';
 import { AccountsService, NoPairingCode, NoQr, NotASandboxAccount } from './accounts.service.js';
 import { NoRoom, SessionNotPortable } from './assignments.service.js';
-import { SandboxRefused, SandboxUnreachable } from './sandbox-client.js';
+import { SandboxBroken, SandboxRefused, SandboxUnreachable } from './sandbox-client.js';
 import { ConnectionLogsService } from './connection-logs.service.js';
 import { ColdNotPaused, PacingService } from './pacing.service.js';
 
@@ -228,8 +228,8 @@ export class AccountsController {
     NotASandboxAccount,
     NoQr,
     SandboxUnreachable,
-    new SandboxRefused(409, 'The QR code is not shown any more.'),
-    new SandboxRefused(502, 'The sandbox is broken.'),
+    new SandboxRefused('The QR code is not shown any more.'),
+    SandboxBroken,
   )
   @Post(':id/sandbox-scan')
   @HttpCode(200)

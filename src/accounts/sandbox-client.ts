@@ -11,10 +11,16 @@ export class SandboxUnreachable extends Problem {
   }
 }
 
-/** 409: what it was asked makes no sense there now; 502: it is broken. */
+/** What it was asked makes no sense there now. */
 export class SandboxRefused extends Problem {
-  constructor(status: 409 | 502, detail: string) {
-    super(status, 'sandbox.refused', detail);
+  constructor(detail: string) {
+    super(409, 'sandbox.refused', detail);
+  }
+}
+
+export class SandboxBroken extends Problem {
+  constructor(detail: string) {
+    super(502, 'sandbox.broken', `The sandbox is broken; look at its log: ${detail}`);
   }
 }
 
@@ -64,9 +70,10 @@ export class SandboxClient {
     });
     const answer = (await response.body.json().catch(() => ({}))) as { detail?: string; message?: string };
     if (response.statusCode >= 400) {
-      // It does not know the keys of this API: nothing that the caller could change.
-      const status = response.statusCode >= 500 || response.statusCode === 401 ? 502 : 409;
-      throw new SandboxRefused(status, answer.detail ?? answer.message ?? 'The sandbox refused this.');
+      const detail = answer.detail ?? answer.message ?? 'The sandbox refused this.';
+      // 401: it does not know the keys of this API, which is nothing that the caller could change.
+      const isBroken = response.statusCode >= 500 || response.statusCode === 401;
+      throw isBroken ? new SandboxBroken(detail) : new SandboxRefused(detail);
     }
     return answer as Answer;
   }

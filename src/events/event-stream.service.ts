@@ -4,7 +4,8 @@ import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import { AuthenticationService } from '../workspaces/authentication.service.js';
 import pLimit from 'p-limit';
-import { compareCursors, EventsService, linkingEvents, type PublicEvent } from './events.service.js';
+import { linkingEvents, matchesPattern } from './event-types.js';
+import { compareCursors, EventsService, type PublicEvent } from './events.service.js';
 
 /** How often the log is read while somebody listens; also how late an event may be. */
 const pollMs = 150;
@@ -37,8 +38,9 @@ export class EventStream implements OnApplicationShutdown {
   private readonly byWorkspace = new Map<string | undefined, Set<Listener>>();
   private readonly reads = pLimit(catchUpsAtOnce);
   private cursor = '';
+  /** Resolves once `cursor` is where the first of those who listen now began: one beginning for all. Null: nobody listens. */
+  private following: Promise<void> | null = null;
   private timer: NodeJS.Timeout | null = null;
-  private reading = false;
 
   constructor(
     private readonly events: EventsService,
@@ -50,7 +52,8 @@ export class EventStream implements OnApplicationShutdown {
   }
 
   /**
-   * Delivers what happens from now on, or from `after` on, until the returned function is called.
+   * Delivers what happens from now on, or from `after` on, until the returned function is called. Who begins now is first told
+   * the place where that is, so that it resumes there even if nothing has happened before its stream breaks.
    * `types` are patterns such as `message.*`, none means every type; `withCodes` lets the codes for linking through.
    * @throws InvalidEventCursor
    */
@@ -74,12 +77,12 @@ export class EventStream implements OnApplicationShutdown {
       pending: [],
       isClosed: false,
     };
-    if (this.listeners.size === 0 && !this.reading) this.cursor = await this.events.end();
     this.add(listener);
-    this.schedule();
     const unsubscribe = () => this.remove(listener);
     try {
-      await this.catchUp(listener, options.after);
+      await (this.following ??= this.follow());
+      if (options.after === undefined) listener.deliver(`id: ${this.cursor}\n\n`);
+      await this.catchUp(listener, options.after ?? this.cursor, options.after !== undefined);
     } catch (error) {
       unsubscribe();
       throw error;
@@ -99,31 +102,42 @@ export class EventStream implements OnApplicationShutdown {
     }
   }
 
-  private async catchUp(listener: Listener, after: string | undefined): Promise<void> {
+  private async follow(): Promise<void> {
+    try {
+      this.cursor = await asPlatform(() => this.events.end());
+    } catch (error) {
+      this.following = null;
+      throw error;
+    }
+    this.schedule();
+  }
+
+  /** Tells a listener what happened after a place in the log, as far as that `isPast`, and then what has waited meanwhile. */
+  private async catchUp(listener: Listener, after: string, isPast: boolean): Promise<void> {
     let cursor = after;
-    while (cursor !== undefined && !listener.isClosed) {
-      const after: string = cursor;
-      const batch = await this.reads(() => this.events.readAfter(after, batchSize, listener.workspaceId));
+    while (isPast && !listener.isClosed) {
+      const from = cursor;
+      const batch = await this.reads(() => this.events.readAfter(from, batchSize, listener.workspaceId));
       for (const event of batch) {
         if (listener.isClosed) return;
         // Who reads the past is waited for; who cannot keep up with the present is cut off.
         if (listener.matches(event.type) && !listener.deliver(toText(event))) await listener.drained();
       }
-      if (batch.length < batchSize) {
-        cursor = batch.at(-1)?.cursor ?? cursor;
-        break;
-      }
-      cursor = batch.at(-1)!.cursor;
+      cursor = batch.at(-1)?.cursor ?? cursor;
+      if (batch.length < batchSize) break;
     }
     const pending = listener.pending ?? [];
     listener.pending = null;
     for (const event of pending) {
-      if (cursor === undefined || compareCursors(event.cursor, cursor) > 0) this.offer(listener, event);
+      if (compareCursors(event.cursor, cursor) > 0) this.offer(listener, event);
     }
   }
 
   private schedule(): void {
-    if (this.timer || this.listeners.size === 0) return;
+    if (this.listeners.size === 0) {
+      this.following = null;
+      return;
+    }
     this.timer = setTimeout(() => {
       this.timer = null;
       // The first listener has caused it, but it serves them all.
@@ -132,8 +146,6 @@ export class EventStream implements OnApplicationShutdown {
   }
 
   private async poll(): Promise<void> {
-    if (this.reading) return;
-    this.reading = true;
     try {
       let batch: PublicEvent[];
       do {
@@ -143,8 +155,6 @@ export class EventStream implements OnApplicationShutdown {
       } while (batch.length === batchSize);
     } catch (error) {
       this.logger.warn({ err: error }, 'the event log could not be read; trying again');
-    } finally {
-      this.reading = false;
     }
   }
 
@@ -210,9 +220,5 @@ function toText(event: PublicEvent): string {
 function typeMatcher(patterns: string[], withCodes: boolean): (type: string) => boolean {
   const isOpen = (type: string) => withCodes || !linkingEvents.includes(type);
   if (patterns.length === 0) return isOpen;
-  return (type) =>
-    isOpen(type) &&
-    patterns.some((pattern) =>
-      pattern.endsWith('*') ? type.startsWith(pattern.slice(0, -1)) : type === pattern,
-    );
+  return (type) => isOpen(type) && patterns.some((pattern) => matchesPattern(type, pattern));
 }

@@ -3,7 +3,7 @@ import { ApiExtraModels, ApiHeader, ApiOkResponse } from '@nestjs/swagger';
 import { once } from 'node:events';
 import type { Response } from 'express';
 import { Fails } from '../platform/http/documentation.js';
-import { Allow, Caller, MayLink, WorkspaceId } from '../workspaces/auth.guard.js';
+import { Allow, Caller, MayLink, WorkspaceIdOrAll } from '../workspaces/auth.guard.js';
 import type { Principal } from '../workspaces/authentication.service.js';
 import { EventStream } from './event-stream.service.js';
 import { EventResponse, StreamEventsQuery } from './events.dto.js';
@@ -26,7 +26,10 @@ export class EventsController {
     private readonly open: OpenStreams,
   ) {}
 
-  /** Server-sent events of the workspace. `Last-Event-ID` resumes where a broken stream ended. */
+  /**
+   * Server-sent events of the workspace. `Last-Event-ID` resumes where a broken stream ended. The admin key without
+   * `?workspaceId=` gets those of every workspace, and those of none: `instance.status`.
+   */
   @Allow('viewer')
   @ApiHeader({
     name: 'Last-Event-ID',
@@ -37,21 +40,21 @@ export class EventsController {
   })
   @ApiOkResponse({
     description:
-      'Events as they happen; a comment every 15 seconds keeps the connection. `data` holds one line of JSON: an `Event`.',
+      'Events as they happen, after an `id` alone that says where the stream begins; a comment every 15 seconds keeps the connection. `data` holds one line of JSON: an `Event`.',
     content: { 'text/event-stream': { schema: { type: 'string' }, example: exampleEvent } },
   })
   @ApiExtraModels(EventResponse)
   @Fails(InvalidEventCursor, TooManyStreams)
   @Get()
   async follow(
-    @WorkspaceId() workspaceId: string,
+    @WorkspaceIdOrAll() workspaceId: string | undefined,
     @Caller() caller: Principal,
     @MayLink() withCodes: boolean,
     @Query() query: StreamEventsQuery,
     @Headers('last-event-id') lastEventId: string | undefined,
     @Res() response: Response,
   ): Promise<void> {
-    const leave = this.open.enter(caller.kind === 'admin' ? 'admin' : caller.keyId);
+    const leave = this.open.enter(caller.kind === 'admin' ? 'admin' : caller.workspaceId);
     let unsubscribe = () => {};
     const close = () => {
       leave();

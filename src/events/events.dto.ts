@@ -1,5 +1,6 @@
-import { IsOptional, Matches } from 'class-validator';
+import { IsOptional } from 'class-validator';
 import { ScopedQuery } from '../platform/http/pagination.js';
+import { AreEventPatterns, type EventType } from './event-types.js';
 
 export class StreamEventsQuery extends ScopedQuery {
   /**
@@ -7,18 +8,16 @@ export class StreamEventsQuery extends ScopedQuery {
    * @example message.*,account.status
    */
   @IsOptional()
-  @Matches(/^[a-z_.*]+(,[a-z_.*]+)*$/, {
-    message: 'must be event types separated by commas, such as message.*,account.status',
-  })
+  @AreEventPatterns()
   types?: string;
 }
 
 /** One public change. */
 export class EventResponse {
-  /** Where it stands in the log: what `Last-Event-ID` takes. */
+  /** Where it stands in the log: what `Last-Event-ID` takes. @example 7421-88 */
   id!: string;
   /** @example message.delivered */
-  type!: string;
+  type!: EventType;
   createdAt!: string;
   workspaceId!: string | null;
   accountId!: string | null;

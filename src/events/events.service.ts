@@ -17,9 +17,6 @@ export interface PublicEvent {
 /** How long the log remembers. What may happen again after that would be told again. */
 export const keptDays = 30;
 
-/** Events that hold the code by which an account is linked: whoever sees one can take the account. */
-export const linkingEvents = ['account.qr', 'account.pairing_code'];
-
 interface EventRow {
   transaction_id: string;
   id: string;
@@ -32,7 +29,11 @@ interface EventRow {
 
 export class InvalidEventCursor extends Problem {
   constructor(cursor: string) {
-    super(400, 'events.invalid_cursor', `Last-Event-ID ${cursor} is not an id that this server gave out.`);
+    super(
+      400,
+      'events.invalid_cursor',
+      `${cursor} is not the id of an event: those are two numbers, such as 7421-88.`,
+    );
   }
 }
 
@@ -86,7 +87,8 @@ export class EventsService {
 const prunedAtOnce = 10_000;
 const maxRowId = '9223372036854775807';
 
-function parseCursor(cursor: string): [transactionId: string, id: string] {
+/** The two numbers of a cursor. @throws InvalidEventCursor */
+export function parseCursor(cursor: string): [transactionId: string, id: string] {
   const match = /^(\d{1,19})-(\d{1,19})$/.exec(cursor);
   if (!match || match.slice(1).some((part) => BigInt(part) > BigInt(maxRowId)))
     throw new InvalidEventCursor(cursor);

@@ -11,14 +11,14 @@ export class TooManyStreams extends Problem {
     super(
       429,
       'events.too_many_streams',
-      `This API key has ${limit} streams open already. Close those that nobody reads, read several kinds of events in one, or raise EVENT_STREAMS_PER_KEY.`,
+      `This workspace (or the admin key) has ${limit} streams open already. Close those that nobody reads, read several kinds of events in one, or raise EVENT_STREAMS_PER_WORKSPACE.`,
       undefined,
       60,
     );
   }
 }
 
-/** The streams that are open in this process: how many each key has, and one heartbeat for all of them. */
+/** The streams that are open in this process: how many each workspace has, and one heartbeat for all of them. */
 @Injectable()
 export class OpenStreams implements OnApplicationShutdown {
   /** With what looks after each of them. */
@@ -28,12 +28,12 @@ export class OpenStreams implements OnApplicationShutdown {
   private heartbeat: NodeJS.Timeout | null = null;
 
   constructor(@Inject(CONFIG) { http }: Config) {
-    this.limit = http.eventStreamsPerKey;
+    this.limit = http.eventStreamsPerWorkspace;
   }
 
   /**
    * Counts a stream, until what it returns is called.
-   * @param caller whose stream it is
+   * @param caller whose stream it is: the workspace, or the admin
    * @throws TooManyStreams
    */
   enter(caller: string): () => void {

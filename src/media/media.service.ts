@@ -44,7 +44,7 @@ export class MediaInUse extends Problem {
 
 export class MediaUnavailable extends Problem {
   constructor(why: string) {
-    super(422, 'media.unavailable', `The media could not be downloaded: ${why}`);
+    super(422, 'media.url_unavailable', `The media could not be downloaded: ${why}`);
   }
 }
 

@@ -36,7 +36,7 @@ export class TooManyDownloads extends Problem {
   constructor() {
     super(
       422,
-      'media.unavailable',
+      'media.url_unavailable',
       `The downloads of this batch took longer than ${batchMediaMs / 1000} s in all. Send the rest again, or upload the files with POST /media first.`,
     );
   }

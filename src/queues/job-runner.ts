@@ -24,6 +24,8 @@ export interface QueueProcessor<Result = unknown> {
   process(job: Job, context: JobContext): Promise<Result>;
   /** Called once the job has left its queue, so that a job of the same id can be put again. */
   completed?(result: Result): Promise<void>;
+  /** Called when the worker takes no more jobs: begins nothing more, and lets end what goes on beside the jobs, in bounded time. */
+  stop?(): Promise<void>;
 }
 
 /** Injection token of the {@link QueueProcessor}s of this process. */

@@ -278,9 +278,12 @@ export class QueueWorker implements OnModuleDestroy {
   }
 
   private async letJobsFinish(reason: StopReason): Promise<void> {
-    await this.sign('stopping');
     // Each ends in time: the runner gives up on one that does not.
-    const finished = Promise.all(this.running.values());
+    const finished = Promise.all([
+      ...this.running.values(),
+      ...this.sources!.all.map(({ processor }) => processor.stop?.()),
+    ]);
+    await this.sign('stopping');
     if (reason !== 'timeout') {
       await finished;
       return;

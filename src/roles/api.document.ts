@@ -10,6 +10,7 @@ import { completeDocument, type RouteFacts } from '../platform/http/openapi.js';
 import { createLogger } from '../platform/logging/logger.js';
 import { RootModule } from '../platform/start-role.js';
 import { type Access, accessOf, RoleInsufficient } from '../workspaces/auth.guard.js';
+import { webhooksDocument } from '../webhooks/webhooks.document.js';
 import { AuthenticationRequired, InvalidKey } from '../workspaces/authentication.service.js';
 import { WorkspaceNotFound } from '../workspaces/workspaces.service.js';
 import { ApiModule } from './api.module.js';
@@ -79,6 +80,7 @@ export function describeApi(app: INestApplication): OpenAPIObject {
   };
   const document = SwaggerModule.createDocument(app, outline, { operationIdFactory: operationId });
   const handlers = handlersOf(app);
+  document.webhooks = webhooksDocument;
   completeDocument(document, (id) => {
     const handler = handlers.get(id);
     if (!handler) throw new Error(`No handler belongs to the operation ${id}.`);

@@ -15,7 +15,15 @@ export class DeliverWebhooksProcessor implements QueueProcessor {
   constructor(private readonly runner: WebhookRunner) {}
 
   async process({ data }: Job<WebhookLane>, context: JobContext): Promise<void> {
-    const run = this.runner.begin({ webhookId: data.webhookId, laneId: data.laneId });
+    const run = this.runner.begin({
+      webhookId: data.webhookId,
+      laneId: data.laneId,
+      workspaceId: data.workspaceId,
+    });
     if (context.servedQueues().every((queue) => queue === 'webhooks')) await run;
+  }
+
+  stop(): Promise<void> {
+    return this.runner.stop();
   }
 }

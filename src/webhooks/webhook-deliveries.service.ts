@@ -1,13 +1,14 @@
 import { Injectable } from '@nestjs/common';
 import { InjectDataSource, InjectRepository } from '@nestjs/typeorm';
-import { DataSource, type EntityManager, LessThan, Repository } from 'typeorm';
+import { DataSource, LessThan, Repository } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { given } from '../platform/database/given.js';
+import { parseCursor } from '../events/events.service.js';
 import { Problem } from '../platform/errors/problem.js';
 import { QueuesService } from '../queues/queues.service.js';
 import { WebhookDelivery, type DeliveryStatus } from './webhook-delivery.entity.js';
 import { wakeLanes } from './webhook-fan-out.service.js';
-import { hintOf, type WebhookLane } from './webhook-lanes.service.js';
+import { headDue, hintOf, laneColumns, type WebhookLane } from './webhook-lanes.service.js';
 
 const day = 24 * 3_600_000;
 /** What has arrived is kept for a week, everything else as long as the events themselves. */
@@ -30,8 +31,8 @@ export class DeliveryNotFound extends Problem {
 export interface Replay {
   /** How many events are delivered again, or for the first time. */
   count: number;
-  /** Where to go on when there were more than one replay takes: the `since` of the next one; null when that was all. */
-  nextSince: Date | null;
+  /** Where to go on when there were more than one replay takes: the `after` of the next one; null when that was all. */
+  nextAfter: string | null;
 }
 
 /** The log of deliveries, and what a person may do about it. */
@@ -95,41 +96,45 @@ export class WebhookDeliveriesService {
   }
 
   /**
-   * Delivers what happened in a time again, as far as the endpoint wants it: the events of `since` up to before `until`, oldest
-   * first, at most {@link replayedAtMost}. Those that are on their way stay there.
+   * Delivers what happened in a time again, as far as the endpoint wants it: the events of `since` up to before `until` that
+   * stand behind `after` in the log, oldest first, at most {@link replayedAtMost}. Those that are on their way stay there.
+   * @throws InvalidEventCursor
    */
   async replay(
     webhookId: string,
-    { since, until, types }: { since: Date; until?: Date; types?: string[] },
+    { since, until, after, types }: { since: Date; until?: Date; after?: string; types?: string[] },
   ): Promise<Replay> {
-    return this.change(async (manager) => {
-      const [row] = await manager.query(
-        `with wanted as materialized (
-           select e.id, e.transaction_id, e.type, e.account_id, e.created_at, w.id as webhook_id, w.workspace_id
-           from webhooks w join events e on e.workspace_id = w.workspace_id
-           where w.id = $1 and e.created_at >= $2 and ($3::timestamptz is null or e.created_at < $3)
-             and webhook_wants(w, e.type, e.account_id)
-             and ($4::text[] is null or exists (select from unnest($4) pattern where pattern = e.type
-               or (right(pattern, 1) = '*' and starts_with(e.type, left(pattern, -1)))))
-           order by e.created_at, e.id limit ${replayedAtMost + 1}),
-         made as (
-           insert into webhook_deliveries as d (id, workspace_id, webhook_id, transaction_id, event_id, type, account_id)
-           select webhook_delivery_id(), workspace_id, webhook_id, transaction_id, id, type, account_id
-           from (select * from wanted order by created_at, id limit ${replayedAtMost}) taken
-           on conflict (webhook_id, event_id) do update set status = 'pending', attempts = 0, next_attempt_at = null
-             where d.status in ('delivered', 'dead')
-           returning webhook_id, lane_id, workspace_id),
-         woken as (${wakeLanes('made')})
-         select (select count(*) from made)::int as count,
-           (select created_at from wanted order by created_at, id offset ${replayedAtMost}) as next,
-           array(select lane_id::text from woken where next_attempt_at <= now()) as lanes`,
-        [webhookId, since, until ?? null, types ?? null],
-      );
-      return {
-        result: { count: row.count, nextSince: row.next },
-        due: (row.lanes as string[]).map((laneId) => ({ webhookId, laneId })),
-      };
-    });
+    const [transactionId, eventId] = after === undefined ? ['0', '0'] : parseCursor(after);
+    // Before anything is locked: however long this looks, nobody waits for it.
+    const wanted: { id: string; cursor: string }[] = await this.database.query(
+      `select e.id, e.transaction_id::text || '-' || e.id as cursor
+       from webhooks w join events e on e.workspace_id = w.workspace_id
+       where w.id = $1 and e.created_at >= $2 and ($3::timestamptz is null or e.created_at < $3)
+         and (e.transaction_id, e.id) > ($5::text::xid8, $6::bigint)
+         and e.transaction_id < pg_snapshot_xmin(pg_current_snapshot())
+         and webhook_wants(w, e.type, e.account_id)
+         and ($4::text[] is null or exists (select from unnest($4) pattern where pattern = e.type
+           or (right(pattern, 1) = '*' and starts_with(e.type, left(pattern, -1)))))
+       order by e.transaction_id, e.id limit ${replayedAtMost + 1}`,
+      [webhookId, since, until ?? null, types ?? null, transactionId, eventId],
+    );
+    const taken = wanted.slice(0, replayedAtMost);
+    const count = taken.length === 0 ? 0 : await this.makeAgain(webhookId, taken);
+    return { count, nextAfter: wanted.length > replayedAtMost ? taken.at(-1)!.cursor : null };
+  }
+
+  /** Makes deliveries of events, or has those that are over start anew. @returns how many */
+  private async makeAgain(webhookId: string, events: { id: string }[]): Promise<number> {
+    return this.change(
+      `insert into webhook_deliveries as d (id, workspace_id, webhook_id, transaction_id, event_id, type, account_id)
+       select webhook_delivery_id(), w.workspace_id, w.id, e.transaction_id, e.id, e.type, e.account_id
+       from webhooks w join events e on e.workspace_id = w.workspace_id
+       where w.id = $1 and e.id = any($2::bigint[]) order by e.transaction_id, e.id
+       on conflict (webhook_id, event_id) do update set status = 'pending', attempts = 0, next_attempt_at = null
+         where d.status in ('delivered', 'dead')
+       returning webhook_id, lane_id, workspace_id`,
+      [webhookId, events.map(({ id }) => id)],
+    );
   }
 
   /** How many deliveries there are of each status but `delivered`, and how many attempts have come to what. */
@@ -198,40 +203,39 @@ export class WebhookDeliveriesService {
     } while (deleted === prunedAtOnce);
   }
 
-  /** Has deliveries start anew, and their lanes too when those wait. @returns how many */
+  /** Has deliveries start anew. @returns how many */
   private async reopen(condition: string, values: unknown[], limit: number): Promise<number> {
-    return this.change(async (manager) => {
-      const rows: (WebhookLane & { count: number })[] = await manager.query(
-        `with reopened as (
-           update webhook_deliveries set status = 'pending', attempts = 0, next_attempt_at = null
-           where id in (select id from webhook_deliveries where ${condition} limit ${limit})
-           returning webhook_id, lane_id, workspace_id),
-         woken as (${wakeLanes('reopened')})
-         select webhook_id as "webhookId", lane_id as "laneId",
-           (select count(*) from reopened)::int as count from woken`,
-        values,
-      );
-      // What is reopened may be what its lane waits for.
-      await manager.query(
-        `update webhook_lanes set next_attempt_at = now()
-         from unnest($1::uuid[], $2::uuid[]) as waiting (webhook_id, lane_id)
-         where webhook_lanes.webhook_id = waiting.webhook_id and webhook_lanes.lane_id = waiting.lane_id
-           and claimed_until is null`,
-        [rows.map(({ webhookId }) => webhookId), rows.map(({ laneId }) => laneId)],
-      );
-      return { result: rows[0]?.count ?? 0, due: rows };
-    });
+    return this.change(
+      `update webhook_deliveries set status = 'pending', attempts = 0, next_attempt_at = null
+       where id in (select id from webhook_deliveries where ${condition} limit ${limit})
+       returning webhook_id, lane_id, workspace_id`,
+      values,
+    );
   }
 
-  /** Changes many lanes, never at once with another who does, and puts those that are due by it into the queue. */
-  private async change<Result>(
-    work: (manager: EntityManager) => Promise<{ result: Result; due: WebhookLane[] }>,
-  ): Promise<Result> {
-    const { result, due } = await this.database.transaction(async (manager) => {
+  /**
+   * Makes deliveries pending by a statement that returns their lanes, never at once with another who does, and puts the lanes
+   * that are due by it into the queue. @returns how many deliveries
+   */
+  private async change(statement: string, values: unknown[]): Promise<number> {
+    const { count, due } = await this.database.transaction(async (manager) => {
       await manager.query('select from webhook_cursor for update');
-      return work(manager);
+      const woken: { webhook_id: string; lane_id: string; count: number }[] = await manager.query(
+        `with changed as (${statement}), woken as (${wakeLanes('changed')})
+         select webhook_id, lane_id, (select count(*) from changed)::int as count from woken`,
+        values,
+      );
+      // What was made pending may stand before what its lane waits for. Whoever runs a lane looks when giving it back.
+      const [lanes]: [(WebhookLane & { is_due: boolean })[], number] = await manager.query(
+        `update webhook_lanes l set next_attempt_at = ${headDue}
+         from unnest($1::uuid[], $2::uuid[]) as woken (webhook_id, lane_id)
+         where l.webhook_id = woken.webhook_id and l.lane_id = woken.lane_id and l.claim is null
+         returning ${laneColumns('l')}, l.next_attempt_at <= now() as is_due`,
+        [woken.map(({ webhook_id }) => webhook_id), woken.map(({ lane_id }) => lane_id)],
+      );
+      return { count: woken[0]?.count ?? 0, due: lanes.filter(({ is_due }) => is_due) };
     });
     await this.queues.put(due.map(hintOf));
-    return result;
+    return count;
   }
 }

@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
 import { QueuesService } from '../queues/queues.service.js';
-import { hintOf, type WebhookLane } from './webhook-lanes.service.js';
+import { hintOf, laneColumns, type WebhookLane } from './webhook-lanes.service.js';
 
 /** Short enough that nobody notices: readers of the log stop at the oldest transaction that runs. */
 const batchSize = 1_000;
@@ -11,13 +11,14 @@ const idleMs = 10_000;
 
 /**
  * SQL that adds lanes for deliveries, `rows (webhook_id, lane_id, workspace_id)`, and wakes those that sleep; one whose head waits
- * for its next attempt goes on waiting. Always in one order, so that two who do it do not wait for each other for ever.
+ * for its next attempt goes on waiting, as later deliveries wait behind it. Always in one order, so that two who do it do not
+ * wait for each other for ever.
  */
 export const wakeLanes = (rows: string) => `insert into webhook_lanes (webhook_id, lane_id, workspace_id)
   select distinct webhook_id, lane_id, workspace_id from ${rows} order by webhook_id, lane_id
   on conflict (webhook_id, lane_id) do update set version = webhook_lanes.version + 1,
     next_attempt_at = case when webhook_lanes.next_attempt_at = 'infinity' then now() else webhook_lanes.next_attempt_at end
-  returning webhook_id, lane_id, next_attempt_at`;
+  returning webhook_id, lane_id, workspace_id, next_attempt_at`;
 
 /** Reads the log of events in its order, and makes a delivery of each for every endpoint that wants it: once, whoever dies. */
 @Injectable()
@@ -82,7 +83,7 @@ export class WebhookFanOut {
          woken as (${wakeLanes('made')}),
          moved as (update webhook_cursor c set transaction_id = last.transaction_id, event_id = last.id, moved_at = now()
            from (select transaction_id, id from batch order by transaction_id desc, id desc limit 1) last)
-         select webhook_id as "webhookId", lane_id as "laneId" from woken where next_attempt_at <= now()`,
+         select ${laneColumns('woken')} from woken where next_attempt_at <= now()`,
         [place.transaction_id, place.event_id],
       );
     });

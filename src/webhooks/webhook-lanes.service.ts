@@ -23,7 +23,17 @@ const failingForDays = 5;
 export interface WebhookLane {
   webhookId: string;
   laneId: string;
+  workspaceId: string;
 }
+
+/** SQL: the columns of `webhook_lanes` that say which lane it is. */
+export const laneColumns = (table: string) =>
+  `${table}.webhook_id as "webhookId", ${table}.lane_id as "laneId", ${table}.workspace_id as "workspaceId"`;
+
+/** SQL: when the head of the lane `l` is to be tried; infinity when it has none. */
+export const headDue = `coalesce((select greatest(head.next_attempt_at, now()) from webhook_deliveries head
+  where head.webhook_id = l.webhook_id and head.lane_id = l.lane_id and head.status in ('pending', 'failed')
+  order by head.transaction_id, head.event_id limit 1), 'infinity')`;
 
 /** A lane that this worker runs, and what it needs to know of the endpoint. */
 export interface ClaimedLane extends WebhookLane {
@@ -49,8 +59,12 @@ export interface Failure {
 }
 
 /** The job that says: there is something for this endpoint of this account. */
-export function hintOf({ webhookId, laneId }: WebhookLane): JobHint {
-  return { queue: 'webhooks', id: `webhook-${webhookId}-${laneId}`, data: { webhookId, laneId } };
+export function hintOf({ webhookId, laneId, workspaceId }: WebhookLane): JobHint {
+  return {
+    queue: 'webhooks',
+    id: `webhook-${webhookId}-${laneId}`,
+    data: { webhookId, laneId, workspaceId },
+  };
 }
 
 /**
@@ -66,17 +80,19 @@ export class WebhookLanes {
   ) {}
 
   /**
-   * Puts the lanes that are due into the queue, of each endpoint only as many as it may run at once.
+   * Puts the lanes that are due into the queue, of each endpoint only as many as it may run at once: the first of every
+   * endpoint before the second of any.
    * @returns how many; putting one that Redis still has changes nothing
    */
   async sweep(): Promise<number> {
     const due: WebhookLane[] = await this.database.query(
-      `select webhook_id as "webhookId", lane_id as "laneId" from (
-         select l.webhook_id, l.lane_id, w.failing_since,
+      `select ${laneColumns('due')} from (
+         select l.webhook_id, l.lane_id, l.workspace_id, l.next_attempt_at, w.failing_since,
            row_number() over (partition by l.webhook_id order by l.next_attempt_at) as place
          from webhook_lanes l join webhooks w on w.id = l.webhook_id
          where l.next_attempt_at <= now() and w.is_enabled) due
-       where place <= case when failing_since is null then ${lanesAtOnce} else 1 end limit ${sweepLimit}`,
+       where place <= case when failing_since is null then ${lanesAtOnce} else 1 end
+       order by place, next_attempt_at limit ${sweepLimit}`,
     );
     await this.queues.put(due.map(hintOf));
     return due.length;
@@ -88,38 +104,42 @@ export class WebhookLanes {
   }
 
   /** Makes a lane this worker's; null when it is not due, another's, or its endpoint has enough to do. */
-  async claim({ webhookId, laneId }: WebhookLane): Promise<ClaimedLane | null> {
+  async claim({ webhookId, laneId, workspaceId }: WebhookLane): Promise<ClaimedLane | null> {
     const [lane] = await prepared<Omit<ClaimedLane, keyof WebhookLane>>(
       this.database,
       `update webhook_lanes l set claim = $3, claimed_until = now() + ${claimMs} * interval '1 millisecond',
          next_attempt_at = now() + ${claimMs} * interval '1 millisecond'
        from webhooks w
        where l.webhook_id = $1 and l.lane_id = $2 and l.next_attempt_at <= now() and w.id = l.webhook_id and w.is_enabled
-         and (select count(*) from webhook_lanes other where other.webhook_id = $1 and other.claimed_until > now())
+         and (select count(*) from webhook_lanes other where other.webhook_id = $1 and other.claim is not null
+             and other.claimed_until > now())
            < case when w.failing_since is null then ${lanesAtOnce} else 1 end
        returning l.claim, w.url, w.secret,
          case when w.previous_secret_expires_at > now() then w.previous_secret end as "previousSecret"`,
       [webhookId, laneId, uuidv4()],
     );
-    return lane ? { webhookId, laneId, ...lane } : null;
+    return lane ? { webhookId, laneId, workspaceId, ...lane } : null;
   }
 
   /** A lane of the endpoint that is due and has no slot yet: the one that has waited longest. */
   async findDue(webhookId: string): Promise<WebhookLane | null> {
     const [lane] = await prepared<WebhookLane>(
       this.database,
-      `select webhook_id as "webhookId", lane_id as "laneId" from webhook_lanes
+      `select ${laneColumns('l')} from webhook_lanes l
        where webhook_id = $1 and next_attempt_at <= now() order by next_attempt_at limit 1`,
       [webhookId],
     );
     return lane ?? null;
   }
 
-  /** The first deliveries of a lane, and the version of the lane as it was then. */
+  /**
+   * The first deliveries of a lane that are due, and the version of the lane as it was then. A lane may be run before its head
+   * is due (somebody has woken it): then there are none.
+   */
   async read({ webhookId, laneId }: WebhookLane): Promise<{ version: string; deliveries: OpenDelivery[] }> {
     const rows = await prepared<LaneRow>(
       this.database,
-      `select l.version, d.id, d.attempts, d.transaction_id::text || '-' || d.event_id as event,
+      `select l.version, d.id, d.attempts, d.next_attempt_at > now() as waits, d.transaction_id::text || '-' || d.event_id as event,
          e.type, e.created_at, e.workspace_id, e.account_id, e.data
        from webhook_lanes l
        left join lateral (select * from webhook_deliveries
@@ -131,11 +151,12 @@ export class WebhookLanes {
     );
     // Its endpoint was deleted meanwhile.
     if (rows.length === 0) return { version: '0', deliveries: [] };
+    const end = rows.findIndex(({ id, waits }) => id === null || waits);
     return {
       version: rows[0]!.version,
-      deliveries: rows.flatMap((row) =>
-        row.id === null ? [] : [{ id: row.id, attempts: row.attempts, notification: toNotification(row) }],
-      ),
+      deliveries: rows
+        .slice(0, end === -1 ? undefined : end)
+        .map((row) => ({ id: row.id!, attempts: row.attempts, notification: toNotification(row) })),
     };
   }
 
@@ -154,13 +175,15 @@ export class WebhookLanes {
 
   /**
    * Writes that a delivery has not arrived, has the lane wait for its next attempt, and disables an endpoint that is gone or
-   * has failed for days: in one transaction, with the events of it.
+   * has failed for days: in one transaction, with the events of it. Only as long as the lane is this worker's, and the delivery
+   * as it was when it was tried: what was halted for long, or overtaken by a person who wants it tried anew, changes nothing.
+   * @returns null when it changed nothing
    */
   async recordFailure(
     lane: ClaimedLane,
     { id, attempts }: Pick<OpenDelivery, 'id' | 'attempts'>,
     outcome: AttemptOutcome,
-  ): Promise<Failure> {
+  ): Promise<Failure | null> {
     const waitMs = waitAfter(attempts + 1, outcome.retryAfterMs);
     return this.database.transaction(async (manager) => {
       const [[endpoint]]: [{ is_enabled: boolean }[], number] = await manager.query(
@@ -171,14 +194,18 @@ export class WebhookLanes {
          from (select id, $2::int is not distinct from 410 as is_gone,
              coalesce(failing_since < now() - interval '${failingForDays} days', false) as is_hopeless
            from webhooks where id = $1) over
-         where webhooks.id = over.id returning is_enabled`,
-        [lane.webhookId, outcome.statusCode],
+         where webhooks.id = over.id
+           and exists (select from webhook_lanes where webhook_id = $1 and lane_id = $3 and claim = $4)
+           and exists (select from webhook_deliveries where id = $5 and status in ('pending', 'failed') and attempts = $6)
+         returning is_enabled`,
+        [lane.webhookId, outcome.statusCode, lane.laneId, lane.claim, id, attempts],
       );
+      if (!endpoint) return null;
       await manager.query(
         `update webhook_deliveries set status = $2, attempts = attempts + 1, last_attempt_at = now(),
            next_attempt_at = now() + $3 * interval '1 millisecond', status_code = $4, duration_ms = $5, error = $6,
            response_excerpt = $7
-         where id = $1`,
+         where id = $1 and status in ('pending', 'failed') and attempts = $8`,
         [
           id,
           waitMs === null ? 'dead' : 'failed',
@@ -187,9 +214,10 @@ export class WebhookLanes {
           outcome.durationMs,
           outcome.error,
           outcome.excerpt,
+          attempts,
         ],
       );
-      return { isDead: waitMs === null, isDisabled: endpoint?.is_enabled !== true, waitMs: waitMs ?? 0 };
+      return { isDead: waitMs === null, isDisabled: !endpoint.is_enabled, waitMs: waitMs ?? 0 };
     });
   }
 
@@ -204,7 +232,8 @@ export class WebhookLanes {
 
   /**
    * Gives a lane back, to be gone on with when its head is due.
-   * @param version as it was read when the lane was found empty; one that has grown since is due at once
+   * @param version as it was last read, null when it was not. One that has grown since is due at once: this statement need not
+   *   see what was added, and a lane that is run too early costs one look.
    */
   async release(
     { webhookId, laneId, claim }: ClaimedLane,
@@ -213,10 +242,7 @@ export class WebhookLanes {
     await prepared(
       this.database,
       `update webhook_lanes l set claim = null, claimed_until = null, delivered = delivered + $5, failed = failed + $6,
-         next_attempt_at = case when version = $4::bigint then 'infinity' else coalesce((
-           select greatest(d.next_attempt_at, now()) from webhook_deliveries d
-           where d.webhook_id = $1 and d.lane_id = $2 and d.status in ('pending', 'failed')
-           order by d.transaction_id, d.event_id limit 1), now()) end
+         next_attempt_at = case when version = $4::bigint then ${headDue} else now() end
        where webhook_id = $1 and lane_id = $2 and claim = $3`,
       [webhookId, laneId, claim, version, delivered, failed],
     );
@@ -227,6 +253,7 @@ interface LaneRow {
   version: string;
   id: string | null;
   attempts: number;
+  waits: boolean | null;
   event: string;
   type: string | null;
   created_at: Date;

@@ -1,4 +1,4 @@
-import { Inject, Injectable, type OnModuleDestroy } from '@nestjs/common';
+import { Inject, Injectable } from '@nestjs/common';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import type { Logger } from '../platform/logging/logger.js';
@@ -9,6 +9,11 @@ import { WebhookSecrets } from './webhook-secrets.js';
 
 /** How many endpoints this process waits for at once; it costs a connection each, and no slot of a send. */
 const slots = 64;
+/**
+ * A workspace may run so many times the lanes for which there is room left: alone it gets 48 slots, two get 27 each, and the
+ * next one finds a slot however long the endpoints of the others take.
+ */
+const shareOfFree = 3;
 /** How long a lane goes on before others of its endpoint get their turn. With the last attempt it is less than a claim. */
 const turnMs = 5_000;
 /** How long an endpoint keeps its slot before the next one in the queue gets it. */
@@ -19,8 +24,8 @@ const longestRunMs = 20_000;
  * with the process is in PostgreSQL, and found there when its claims are over.
  */
 @Injectable()
-export class WebhookRunner implements OnModuleDestroy {
-  private readonly running = new Map<string, { webhookId: string; run: Promise<void> }>();
+export class WebhookRunner {
+  private readonly running = new Map<string, WebhookLane & { run: Promise<void> }>();
   private isStopping = false;
 
   constructor(
@@ -38,13 +43,15 @@ export class WebhookRunner implements OnModuleDestroy {
   async begin(lane: WebhookLane): Promise<void> {
     const key = `${lane.webhookId} ${lane.laneId}`;
     if (this.isStopping || this.running.size >= slots || this.running.has(key)) return;
-    const ofEndpoint = [...this.running.values()].filter(({ webhookId }) => webhookId === lane.webhookId);
-    if (ofEndpoint.length >= lanesAtOnce) return;
+    const others = [...this.running.values()];
+    if (others.filter(({ webhookId }) => webhookId === lane.webhookId).length >= lanesAtOnce) return;
+    const ofWorkspace = others.filter(({ workspaceId }) => workspaceId === lane.workspaceId).length;
+    if (ofWorkspace >= shareOfFree * (slots - others.length)) return;
     const run = this.runWhileDue(lane).catch((error: unknown) =>
       // Most often PostgreSQL is away. The claim ends by itself, and the sweep finds the lane.
       this.logger.warn({ err: error, ...lane }, 'a lane of a webhook was not run to its end'),
     );
-    this.running.set(key, { webhookId: lane.webhookId, run });
+    this.running.set(key, { ...lane, run });
     try {
       await run;
     } finally {
@@ -52,7 +59,8 @@ export class WebhookRunner implements OnModuleDestroy {
     }
   }
 
-  async onModuleDestroy(): Promise<void> {
+  /** Begins nothing more. @returns when the attempts under way have ended: 17 seconds at the most */
+  async stop(): Promise<void> {
     this.isStopping = true;
     await Promise.all([...this.running.values()].map(({ run }) => run));
   }
@@ -77,13 +85,11 @@ export class WebhookRunner implements OnModuleDestroy {
     const isOver = () => this.isStopping || performance.now() - started > turnMs;
     const secrets = this.secretsOf(lane);
     const done = { delivered: 0, failed: 0 };
-    let emptyVersion: string | null = null;
+    let known: string | null = null;
     for (let goesOn = true; goesOn && !isOver();) {
       const { version, deliveries } = await this.lanes.read(lane);
-      if (deliveries.length === 0) {
-        emptyVersion = version;
-        break;
-      }
+      known = version;
+      if (deliveries.length === 0) break;
       for (const { id, attempts, notification } of deliveries) {
         if (isOver()) break;
         if (!notification) {
@@ -103,14 +109,14 @@ export class WebhookRunner implements OnModuleDestroy {
         done.failed += 1;
         this.logger.info(
           { webhookId: lane.webhookId, delivery: id, error: outcome.error, ...failure },
-          'not delivered',
+          failure ? 'not delivered' : 'not delivered, and overtaken meanwhile',
         );
         // After a dead one the next has its turn, and its own tries.
-        goesOn = failure.isDead && !failure.isDisabled;
+        goesOn = failure !== null && failure.isDead && !failure.isDisabled;
         break;
       }
     }
-    await this.lanes.release(lane, { version: emptyVersion, ...done });
+    await this.lanes.release(lane, { version: known, ...done });
   }
 
   private secretsOf({ webhookId, secret, previousSecret }: ClaimedLane): string[] {

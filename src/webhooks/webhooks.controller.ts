@@ -10,6 +10,7 @@ import {
   Post,
   Query,
 } from '@nestjs/common';
+import { InvalidEventCursor } from '../events/events.service.js';
 import { Fails, Paged } from '../platform/http/documentation.js';
 import { AddressNotPublic, UrlNotUsable } from '../platform/http/public-fetch.js';
 import { type Page, PageQuery, toPage } from '../platform/http/pagination.js';
@@ -31,7 +32,12 @@ import {
   WebhookTestResponse,
   WebhookWithSecretResponse,
 } from './webhooks.dto.js';
-import { WebhookLimitReached, WebhookNotFound, WebhooksService } from './webhooks.service.js';
+import {
+  AccountsNotFound,
+  WebhookLimitReached,
+  WebhookNotFound,
+  WebhooksService,
+} from './webhooks.service.js';
 
 /** Endpoints of the product that are told what happens, by the Standard Webhooks scheme. */
 @Allow('owner')
@@ -43,7 +49,7 @@ export class WebhooksController {
   ) {}
 
   /** Makes a webhook, which gets what happens from now on; `secret` is shown in this answer only. */
-  @Fails(WebhookLimitReached, UrlNotUsable, AddressNotPublic)
+  @Fails(WebhookLimitReached, AccountsNotFound, UrlNotUsable, AddressNotPublic)
   @Post()
   async create(
     @WorkspaceId() workspaceId: string,
@@ -70,7 +76,7 @@ export class WebhooksController {
   }
 
   /** Changes a webhook, gives it a new secret, disables it, or enables it again. */
-  @Fails(WebhookNotFound, UrlNotUsable, AddressNotPublic)
+  @Fails(WebhookNotFound, AccountsNotFound, UrlNotUsable, AddressNotPublic)
   @Patch(':id')
   async update(
     @WorkspaceId() workspaceId: string,
@@ -127,19 +133,20 @@ export class WebhooksController {
   }
 
   /** Delivers what happened in a time again, oldest first, at most 10,000 events: each under the id that it has always had. */
-  @Fails(WebhookNotFound)
+  @Fails(WebhookNotFound, InvalidEventCursor)
   @Post(':id/replay')
   @HttpCode(202)
   async replay(
     @WorkspaceId() workspaceId: string,
     @Param('id', ParseUUIDPipe) id: string,
-    @Body() { since, until, types }: ReplayDto,
+    @Body() { since, until, after, types }: ReplayDto,
   ): Promise<ReplayResponse> {
     await this.webhooks.get(workspaceId, id);
     return toReplayResponse(
       await this.deliveries.replay(id, {
         since: new Date(since),
         until: until === undefined ? undefined : new Date(until),
+        after,
         types,
       }),
     );

@@ -11,6 +11,7 @@ import {
   Matches,
   registerDecorator,
 } from 'class-validator';
+import { type EventType, IsEventPattern } from '../events/event-types.js';
 import { Optional } from '../platform/http/optional.js';
 import { PageQuery } from '../platform/http/pagination.js';
 import { IsTime } from '../platform/http/time.js';
@@ -20,9 +21,6 @@ import type { Replay } from './webhook-deliveries.service.js';
 import { isSecret } from './webhook-secrets.js';
 import type { DisabledReason, Webhook } from './webhook.entity.js';
 import type { WithSecret } from './webhooks.service.js';
-
-const eventPattern = /^(\*|[a-z_]{1,40}(\.[a-z_]{1,40}){0,3}(\.\*)?)$/;
-const eventMessage = 'each must be a type such as message.sent, or message.*, or *';
 
 function IsSecret() {
   return (target: object, propertyName: string) =>
@@ -54,7 +52,7 @@ export class CreateWebhookDto {
   @IsArray()
   @ArrayMinSize(1)
   @ArrayMaxSize(50)
-  @Matches(eventPattern, { each: true, message: eventMessage })
+  @IsEventPattern({ each: true })
   events!: string[];
 
   /** What deliveries are signed with: `whsec_` and 24 to 64 bytes in base64. Left out, one is made. */
@@ -68,7 +66,7 @@ export class CreateWebhookDto {
   @Length(0, 500)
   description?: string | null;
 
-  /** Only events of these accounts; left out, of every account and of none. */
+  /** Only events of these accounts of the workspace; left out, of every account and of none. */
   @IsOptional()
   @IsArray()
   @ArrayMinSize(1)
@@ -78,7 +76,10 @@ export class CreateWebhookDto {
 }
 
 export class UpdateWebhookDto {
-  /** @example https://example.com/hooks/flotilla */
+  /**
+   * What waits for its next attempt is posted to the new one at once.
+   * @example https://example.com/hooks/flotilla
+   */
   @Optional()
   @IsString()
   @Length(1, 2_048)
@@ -89,7 +90,7 @@ export class UpdateWebhookDto {
   @IsArray()
   @ArrayMinSize(1)
   @ArrayMaxSize(50)
-  @Matches(eventPattern, { each: true, message: eventMessage })
+  @IsEventPattern({ each: true })
   events?: string[];
 
   @IsOptional()
@@ -181,7 +182,7 @@ export class DeliveryResponse {
    */
   eventId!: string;
   /** @example message.sent */
-  type!: string;
+  type!: EventType;
   accountId!: string | null;
   /** `pending`: its turn has not come; `failed`: it is tried again; `dead`: it is not, until it is redelivered. */
   status!: DeliveryStatus;
@@ -214,20 +215,28 @@ export class ReplayDto {
   @IsTime()
   until?: string;
 
+  /**
+   * Events behind this one in the log: the `nextAfter` of the replay before, whose other fields are given again.
+   * @example 7421-88
+   */
+  @Optional()
+  @Matches(/^\d{1,19}-\d{1,19}$/, { message: 'must be the id of an event, such as 7421-88' })
+  after?: string;
+
   /** Only these of the types that the webhook takes. @example ["message.received"] */
   @IsOptional()
   @IsArray()
   @ArrayMinSize(1)
   @ArrayMaxSize(50)
-  @Matches(eventPattern, { each: true, message: eventMessage })
+  @IsEventPattern({ each: true })
   types?: string[];
 }
 
 export class ReplayResponse {
   /** How many events are delivered again, or for the first time. */
   count!: number;
-  /** When there were more than 10,000: the `since` of the next replay. Null when that was all. */
-  nextSince!: string | null;
+  /** When there were more than 10,000: the `after` of the next replay. Null when that was all. @example 7421-88 */
+  nextAfter!: string | null;
 }
 
 export function toWebhookResponse(webhook: Webhook): WebhookResponse {
@@ -263,7 +272,7 @@ export function toDeliveryResponse(delivery: WebhookDelivery): DeliveryResponse 
     id: delivery.id,
     webhookId: delivery.webhookId,
     eventId: `${delivery.transactionId}-${delivery.eventId}`,
-    type: delivery.type,
+    type: delivery.type as EventType,
     accountId: delivery.accountId,
     status: delivery.status,
     attempts: delivery.attempts,
@@ -277,6 +286,6 @@ export function toDeliveryResponse(delivery: WebhookDelivery): DeliveryResponse 
   };
 }
 
-export function toReplayResponse({ count, nextSince }: Replay): ReplayResponse {
-  return { count, nextSince: nextSince?.toISOString() ?? null };
+export function toReplayResponse({ count, nextAfter }: Replay): ReplayResponse {
+  return { count, nextAfter };
 }

@@ -1,6 +1,6 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { InjectRepository } from '@nestjs/typeorm';
-import { LessThan, Repository } from 'typeorm';
+import { type EntityManager, LessThan, Repository } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
@@ -34,6 +34,12 @@ export class WebhookLimitReached extends Problem {
   }
 }
 
+export class AccountsNotFound extends Problem {
+  constructor(ids: string[]) {
+    super(404, 'account.not_found', `This workspace has no account ${ids.join(', ')}.`);
+  }
+}
+
 /** An endpoint, and its secret where that is to be shown. */
 export interface WithSecret {
   webhook: Webhook;
@@ -52,7 +58,7 @@ export class WebhooksService {
   /**
    * Makes an endpoint, which is told what happens from now on.
    * @returns the secret too, which cannot be read again
-   * @throws WebhookLimitReached, UrlNotUsable, AddressNotPublic
+   * @throws WebhookLimitReached, AccountsNotFound, UrlNotUsable, AddressNotPublic
    */
   async create(workspaceId: string, wanted: CreateWebhookDto): Promise<WithSecret & { secret: string }> {
     toPublicUrl(wanted.url, this.config.allowedPrivateAddresses);
@@ -65,13 +71,14 @@ export class WebhooksService {
       ]);
       if ((await manager.countBy(Webhook, { workspaceId })) >= mostPerWorkspace)
         throw new WebhookLimitReached();
+      await assertAccounts(manager, workspaceId, wanted.accountIds);
       return manager.save(
         manager.create(Webhook, {
           id,
           workspaceId,
           url: wanted.url,
-          events: [...new Set(wanted.events)],
-          accountIds: wanted.accountIds ?? null,
+          events: distinct(wanted.events),
+          accountIds: distinct(wanted.accountIds) ?? null,
           description: wanted.description ?? null,
           secret: this.secrets.encrypt(id, secret),
           isEnabled: true,
@@ -118,14 +125,14 @@ export class WebhooksService {
   }
 
   /**
-   * Changes an endpoint. With a new secret the one before it signs too for a day. Enabling one goes on with what waited, at once;
-   * what happened meanwhile is for a replay.
+   * Changes an endpoint. With a new secret the one before it signs too for a day. Enabling one goes on with what waited, at once,
+   * and so does a new URL; what happened while it was disabled is for a replay.
    * @returns the secret when there is a new one
-   * @throws WebhookNotFound, UrlNotUsable, AddressNotPublic
+   * @throws WebhookNotFound, AccountsNotFound, UrlNotUsable, AddressNotPublic
    */
   async update(workspaceId: string, id: string, changes: UpdateWebhookDto): Promise<WithSecret> {
     if (changes.url !== undefined) toPublicUrl(changes.url, this.config.allowedPrivateAddresses);
-    const { rotateSecret, secret: wantedSecret, isEnabled, ...plain } = changes;
+    const { rotateSecret, secret: wantedSecret, isEnabled, events, accountIds, ...plain } = changes;
     const secret = wantedSecret ?? (rotateSecret ? newSecret() : null);
     const webhook = await this.webhooks.manager.transaction(async (manager) => {
       const found = await manager.findOne(Webhook, {
@@ -133,7 +140,9 @@ export class WebhooksService {
         lock: { mode: 'for_no_key_update' },
       });
       if (!found) throw new WebhookNotFound(id);
-      Object.assign(found, given(plain));
+      await assertAccounts(manager, workspaceId, accountIds);
+      const isMoved = plain.url !== undefined && plain.url !== found.url;
+      Object.assign(found, given({ ...plain, events: distinct(events), accountIds: distinct(accountIds) }));
       if (secret !== null) {
         found.previousSecret = found.secret;
         found.previousSecretExpiresAt = new Date(Date.now() + overlapHours * 3_600_000);
@@ -143,11 +152,13 @@ export class WebhooksService {
         Object.assign(found, { isEnabled, disabledReason: 'owner', disabledAt: new Date() });
       }
       const isResumed = isEnabled === true && !found.isEnabled;
-      if (isResumed) {
-        Object.assign(found, { isEnabled, disabledReason: null, disabledAt: null, failingSince: null });
-      }
+      if (isResumed) Object.assign(found, { isEnabled, disabledReason: null, disabledAt: null });
+      if (isResumed || isMoved) found.failingSince = null;
       const saved = await manager.save(found);
-      if (isResumed) await resume(manager, id);
+      // What happened while it was disabled is not for it; a new URL alone leaves nothing out.
+      if (isResumed)
+        await manager.query('update webhooks set active_from = pg_current_xact_id() where id = $1', [id]);
+      if (isResumed || isMoved) await goOn(manager, id);
       return saved;
     });
     return { webhook, secret };
@@ -203,13 +214,35 @@ export class WebhooksService {
   }
 }
 
-/** Has an endpoint go on with what waited, and take what happens from now on. */
-async function resume(manager: { query: (text: string, values: unknown[]) => Promise<unknown> }, id: string) {
-  await manager.query('update webhooks set active_from = pg_current_xact_id() where id = $1', [id]);
-  await manager.query('select from webhook_cursor for update', []);
+/** Has an endpoint get what waits for its next attempt now. */
+async function goOn(manager: EntityManager, id: string): Promise<void> {
+  await manager.query('select from webhook_cursor for update');
   await manager.query(
-    `update webhook_lanes set next_attempt_at = now()
-     where webhook_id = $1 and next_attempt_at <> 'infinity' and claimed_until is null`,
+    `update webhook_deliveries set next_attempt_at = null where webhook_id = $1 and status = 'failed'`,
+    [id],
+  );
+  // Whoever runs a lane sees by its version that there is something new.
+  await manager.query(
+    `update webhook_lanes set version = version + 1, next_attempt_at = case when claim is null then now() else next_attempt_at end
+     where webhook_id = $1 and next_attempt_at <> 'infinity'`,
     [id],
   );
 }
+
+/** @throws AccountsNotFound */
+async function assertAccounts(
+  manager: EntityManager,
+  workspaceId: string,
+  ids: string[] | null | undefined,
+): Promise<void> {
+  if (!ids) return;
+  const unknown: { id: string }[] = await manager.query(
+    `select wanted.id from unnest($2::uuid[]) wanted (id)
+     where not exists (select from accounts a where a.id = wanted.id and a.workspace_id = $1)`,
+    [workspaceId, ids],
+  );
+  if (unknown.length > 0) throw new AccountsNotFound(unknown.map(({ id }) => id));
+}
+
+const distinct = <List extends string[] | null | undefined>(list: List): List =>
+  (list && [...new Set(list)]) as List;

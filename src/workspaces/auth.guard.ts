@@ -57,11 +57,24 @@ export const WorkspaceId = createParamDecorator((_data: unknown, context: Execut
       { path: 'workspaceId', message: 'an admin key must name a workspace: ?workspaceId=' },
     ]);
   }
-  // Whatever lost the request's context would read as Flotilla itself: rather no answer than one of all workspaces.
-  if (isolatedTo() !== workspaceId)
-    throw new Error('The request has lost the workspace that it was isolated to.');
+  assertIsolated(workspaceId);
   return workspaceId;
 });
+
+/** The same, but of an admin who names none undefined: all of them. */
+export const WorkspaceIdOrAll = createParamDecorator(
+  (_data: unknown, context: ExecutionContext): string | undefined => {
+    const { workspaceId } = context.switchToHttp().getRequest<AuthenticatedRequest>();
+    assertIsolated(workspaceId);
+    return workspaceId;
+  },
+);
+
+/** Whatever lost the request's context would read as Flotilla itself: rather no answer than one of all workspaces. */
+function assertIsolated(workspaceId: string | undefined): void {
+  if (isolatedTo() !== (workspaceId ?? null))
+    throw new Error('The request has lost the workspace that it was isolated to.');
+}
 
 /** Who makes the request. */
 export const Caller = createParamDecorator((_data: unknown, context: ExecutionContext): Principal => {

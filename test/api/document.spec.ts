@@ -86,6 +86,16 @@ describe('docs/openapi.json', () => {
     expect(wrong).toEqual([]);
   });
 
+  it('has the events that the docs explain and that messages cause', async () => {
+    const docs = await readFile(join(project, 'docs/webhooks.md'), 'utf8');
+    const types: string[] = document.components.schemas.EventResponse.properties.type.enum;
+    expect(types.filter((type) => !docs.includes(`| \`${type}\` `))).toEqual([]);
+    const statuses: string[] = document.components.schemas.MessageResponse.properties.status.enum;
+    // A message that is being sent is our own business.
+    const told = statuses.filter((status) => status !== 'sending').map((status) => `message.${status}`);
+    expect(types).toEqual(expect.arrayContaining(told));
+  });
+
   it('explains every code, with one status each', () => {
     const examples = Object.values(document.components.examples) as {
       value: { code: string; detail: string };

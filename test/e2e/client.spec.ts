@@ -2,6 +2,7 @@ import { createHmac } from 'node:crypto';
 import { createServer, type Server } from 'node:http';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
+import pg from 'pg';
 import { Webhook } from 'standardwebhooks';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
@@ -18,7 +19,7 @@ let client: Client;
 let accountId: string;
 
 beforeAll(async () => {
-  flotilla = await Flotilla.start({ programs: ['api'], env: { EVENT_STREAMS_PER_KEY: '2' } });
+  flotilla = await Flotilla.start({ programs: ['api'], env: { EVENT_STREAMS_PER_WORKSPACE: '2' } });
   workspace = await flotilla.newWorkspace();
   client = workspace.client;
   accountId = (await client.post('/accounts', { body: { name: 'Support', environment: 'sandbox' } })).id;
@@ -143,7 +144,66 @@ describe('the typed client', () => {
     expect(connections[1]).toMatch(/^\d+-\d+$/);
   });
 
-  it('is told when a key has too many streams, and when it gave an id that is none', async () => {
+  it('goes on where its stream began when nothing had happened yet, after the time that it was asked to wait', async () => {
+    const asked: { after: unknown; at: number }[] = [];
+    const { server, url } = await listening(
+      createServer((request, response) => {
+        asked.push({ after: request.headers['last-event-id'], at: performance.now() });
+        if (asked.length === 2) {
+          response.writeHead(429, { 'retry-after': '2', 'content-type': 'application/problem+json' });
+          response.end('{"code":"events.too_many_streams","detail":"too many"}');
+          return;
+        }
+        response.writeHead(200, { 'content-type': 'text/event-stream' });
+        if (asked.length === 1) response.end('id: 7-1\n\n');
+        else response.write('id: 7-2\nevent: message.sent\ndata: {"id":"7-2"}\n\n');
+      }),
+    );
+    const stream = new Client({ url }).events();
+    expect((await stream.next()).value).toEqual({ id: '7-2' });
+    await stream.return();
+    server.closeAllConnections();
+    server.close();
+    expect(asked.map(({ after }) => after)).toEqual([undefined, '7-1', '7-1']);
+    expect(asked[2]!.at - asked[1]!.at).toBeGreaterThan(1_900);
+    const real = await fetch(`${flotilla.stack.urls.api}/api/v1/events`, {
+      headers: { authorization: `Bearer ${workspace.key}` },
+    });
+    const reader = real.body!.getReader();
+    const { value } = await reader.read();
+    await reader.cancel();
+    expect(new TextDecoder().decode(value)).toMatch(/^id: \d+-\d+\n\n/);
+  });
+
+  it('sends files, and has an idempotency key where the operation has one', async () => {
+    const form = new FormData();
+    form.set('file', new Blob(['a note'], { type: 'text/plain' }), 'note.txt');
+    expect(await client.post('/media', { body: form })).toMatchObject({ mimetype: 'text/plain', size: 6 });
+    // @ts-expect-error -- this would make two accounts
+    const twice = () => client.post('/accounts', { body: { name: 'x' }, idempotencyKey: 'x' });
+    expect(twice).toBeInstanceOf(Function);
+  });
+
+  it('tells an admin who names no workspace of all of them, and of what is of none', async () => {
+    const database = new pg.Client({ connectionString: flotilla.stack.env.DATABASE_URL });
+    await database.connect();
+    await database.query(`insert into events (type, data) values ('instance.status', '{"instanceId": "i"}')`);
+    await database.end();
+    await send('for the admin');
+    const admin = new Client({ url: flotilla.stack.urls.api, key: flotilla.adminKey });
+    const seen = new Map<string, string | null>();
+    const signal = AbortSignal.timeout(60_000);
+    for await (const event of admin.events({ after: '0-0', signal })) {
+      seen.set(event.type, event.workspaceId);
+      if (seen.size === 2) break;
+    }
+    expect(Object.fromEntries(seen)).toEqual({
+      'message.queued': workspace.id,
+      'instance.status': null,
+    });
+  });
+
+  it('is told when a workspace has too many streams, and when it gave an id that is none', async () => {
     const ended = new AbortController();
     const limited = { key: await workspace.keyFor('viewer') };
     const open = () =>

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { Flotilla as FlotillaClient } from '../../clients/typescript/src/index.js';
+import { eventTypes } from '../../src/events/event-types.js';
 import { createStack, type Stack, type StackOptions } from '../../setup/stack.mjs';
 import { operationOf, undocumented } from './documented.js';
 
@@ -160,6 +161,7 @@ export class Workspace {
     const found = [];
     const log = this.client.events({ types, after: '0-0', signal: AbortSignal.timeout(25_000) });
     for await (const event of log) {
+      if (!(event.type in eventTypes)) throw new Error(`${event.type} is not in the list of event types`);
       if (isMeant(event.data)) found.push(event);
       if (found.length >= count) break;
     }

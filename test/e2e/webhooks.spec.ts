@@ -98,10 +98,11 @@ describe('webhooks through the API', () => {
   it.each([
     ['no URL', { url: undefined }, 400, 'validation.failed'],
     ['no events', { events: [] }, 400, 'validation.failed'],
-    ['an event that is none', { events: ['Message Sent'] }, 400, 'validation.failed'],
+    ['an event that is none', { events: ['message.*', 'message.sendt'] }, 400, 'validation.failed'],
     ['a weak secret', { secret: 'whsec_c2hvcnQ=' }, 400, 'validation.failed'],
     ['an unknown field', { colour: 'red' }, 400, 'validation.failed'],
     ['an account that is no id', { accountIds: ['x'] }, 400, 'validation.failed'],
+    ['an account that is not there', { accountIds: [randomUUID()] }, 404, 'account.not_found'],
     ['another scheme', { url: 'ftp://example.com/' }, 422, 'url.not_usable'],
     ['credentials', { url: 'https://me:secret@example.com/' }, 422, 'url.not_usable'],
     ['a private address', { url: 'http://10.0.0.1/' }, 422, 'url.address_not_public'],
@@ -111,6 +112,19 @@ describe('webhooks through the API', () => {
     const answer = await workspace.call('POST', '/webhooks', { url: receiver.url, events: ['*'], ...wrong });
     expect([answer.status, answer.body.code]).toEqual([status, code]);
     expect((await workspace.call('GET', '/webhooks')).body.items).toEqual([]);
+  });
+
+  it('are twenty at the most', async () => {
+    const answers = await Promise.all(
+      Array.from({ length: 21 }, () =>
+        workspace.call('POST', '/webhooks', { url: receiver.url, events: ['account.*'] }),
+      ),
+    );
+    expect(answers.filter(({ status }) => status === 201)).toHaveLength(20);
+    expect(answers.find(({ status }) => status !== 201)).toMatchObject({
+      status: 409,
+      body: { code: 'webhook.limit_reached' },
+    });
   });
 
   it('are for owners, and of one workspace', async () => {
@@ -170,10 +184,10 @@ describe('webhooks through the API', () => {
     await received(5);
     expect(receiver.received.at(-1)!.id).toBe(latest.eventId);
     const replay = await workspace.call('POST', `/webhooks/${id}/replay`, {
-      since: new Date(Date.now() - 60_000).toISOString(),
+      since: new Date(Date.now() - 3_600_000).toISOString(),
       types: ['message.sent'],
     });
-    expect([replay.status, replay.body]).toEqual([202, { count: 3, nextSince: null }]);
+    expect([replay.status, replay.body]).toEqual([202, { count: 3, nextAfter: null }]);
     await received(8);
   });
 

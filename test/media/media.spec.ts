@@ -274,16 +274,16 @@ describe('a URL', () => {
   });
 
   it.each<[string, string, RequestListener]>([
-    ['an error', 'media.unavailable', (_request, response) => response.writeHead(404).end('x')],
+    ['an error', 'media.url_unavailable', (_request, response) => response.writeHead(404).end('x')],
     [
       'a redirect',
-      'media.unavailable',
+      'media.url_unavailable',
       (_request, response) => response.writeHead(302, { location: '/x' }).end(),
     ],
-    ['silence', 'media.unavailable', () => undefined],
+    ['silence', 'media.url_unavailable', () => undefined],
     [
       'a drip that never ends',
-      'media.unavailable',
+      'media.url_unavailable',
       (_request, response) => {
         response.writeHead(200).write('x');
         const timer = setInterval(() => response.write('x'), 50);
@@ -292,7 +292,7 @@ describe('a URL', () => {
     ],
     [
       'a connection that breaks off',
-      'media.unavailable',
+      'media.url_unavailable',
       (_request, response) => {
         response.writeHead(200, { 'content-length': '100' }).write('x', () => response.destroy());
       },
@@ -319,7 +319,7 @@ describe('a URL', () => {
     ]) {
       await expect(media.take(workspaceId, { url: inside })).rejects.toMatchObject({
         status: 422,
-        code: 'media.unavailable',
+        code: 'media.url_unavailable',
       });
     }
   });

@@ -17,6 +17,7 @@ import {
   toPublicUrl,
   UrlNotUsable,
 } from '../../src/platform/http/public-fetch.js';
+import { eventually } from '../e2e/flotilla.js';
 
 const loopback = ['127.0.0.0/8', '::1/128'];
 const closers: (() => unknown)[] = [];
@@ -282,5 +283,20 @@ describe('a public fetch', () => {
     const url = await server(() => undefined);
     await closers.pop()!();
     await expect(get(url)).rejects.toThrow('it refuses connections');
+  });
+
+  it('lets nobody wait for what hangs for others on the same host', async () => {
+    let hanging = 0;
+    const url = await server((request, response) => {
+      if (request.url === '/hangs') hanging += 1;
+      else response.end('hello');
+    });
+    const abandoned = Array.from({ length: 100 }, () =>
+      get(`${url}/hangs`, { timeoutMs: 60_000 }).catch((error: unknown) => error),
+    );
+    await eventually('all of them hang', async () => hanging === abandoned.length);
+    expect(await text((await get(`${url}/answers`)).body)).toBe('hello');
+    for (const close of closers.splice(0)) await close();
+    expect((await Promise.all(abandoned)).every((error) => error instanceof HostUnreachable)).toBe(true);
   });
 });

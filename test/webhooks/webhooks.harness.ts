@@ -82,6 +82,7 @@ export class WebhookSystem {
     private readonly system: QueueSystem,
     readonly worker: INestApplicationContext,
     private readonly scheduler: INestApplicationContext,
+    private readonly working: Promise<unknown>,
   ) {}
 
   static async start(redisNumber: number): Promise<WebhookSystem> {
@@ -99,9 +100,9 @@ export class WebhookSystem {
       ],
     };
     const worker = await createContext(WorkerModule, config, silent, { handleSignals: false });
-    void worker.get(QueueWorker).work(defaultWorkerOptions);
+    const working = worker.get(QueueWorker).work(defaultWorkerOptions);
     const scheduler = await createContext(schedulerModule, config, silent, { handleSignals: false });
-    return new WebhookSystem(system, worker, scheduler);
+    return new WebhookSystem(system, worker, scheduler, working);
   }
 
   get webhooks(): WebhooksService {
@@ -123,6 +124,15 @@ export class WebhookSystem {
   async newWorkspace(): Promise<string> {
     const id = uuidv7();
     await this.database.query('insert into workspaces (id, name) values ($1, $2)', [id, 'test']);
+    return id;
+  }
+
+  async newAccount(workspaceId: string): Promise<string> {
+    const id = uuidv7();
+    await this.database.query(
+      `insert into accounts (id, workspace_id, name, environment) values ($1, $2, 'test', 'sandbox')`,
+      [id, workspaceId],
+    );
     return id;
   }
 
@@ -156,6 +166,12 @@ export class WebhookSystem {
       `update webhooks set failing_since = failing_since - $2 * interval '1 hour' where id = $1`,
       [webhookId, hours],
     );
+  }
+
+  /** Has the worker stop as a signal would. @returns when it has let end what it had begun */
+  async stopWorker(): Promise<void> {
+    this.worker.get(QueueWorker).stop();
+    await this.working;
   }
 
   async stop(): Promise<void> {

@@ -32,6 +32,7 @@ export interface FlotillaOptions {
 }
 
 interface Given extends CallOptions {
+  idempotencyKey?: string;
   path?: Record<string, unknown>;
   query?: Record<string, unknown>;
   body?: unknown;
@@ -102,7 +103,7 @@ export class Flotilla {
 
   /**
    * What happens, as it happens, until `signal` aborts or the loop is left. A connection that breaks is made again, and
-   * goes on after the last event: none is missed, none comes twice.
+   * goes on after the last event, or where it began: none is missed, none comes twice.
    * @param options.types such as `['message.*', 'account.status']`; all unless given
    * @param options.after the `id` of the last event that you have seen; from now on unless given, `0-0` from the first
    * @throws FlotillaError when the API refuses: a key that is wrong, an id that it did not give out
@@ -112,6 +113,7 @@ export class Flotilla {
   ): AsyncGenerator<FlotillaEvent, void, undefined> {
     let after = options.after;
     let failures = 0;
+    let askedMs = 0;
     while (!options.signal?.aborted) {
       const ended = new AbortController();
       const stop = () => ended.abort();
@@ -128,24 +130,26 @@ export class Flotilla {
           timeoutMs: 0,
         });
         failures = 0;
+        askedMs = 0;
         const heard = () => {
           clearTimeout(timer);
           timer = setTimeout(stop, silenceMs);
         };
-        for await (const event of readEvents(response, heard)) {
-          after = event.id;
-          yield event;
+        for await (const { place, event } of readEvents(response, heard)) {
+          after = place;
+          if (event) yield event;
         }
       } catch (error) {
         if (options.signal?.aborted) return;
         if (error instanceof FlotillaError && !error.isTemporary) throw error;
         failures += 1;
+        askedMs = (error instanceof FlotillaError && error.retryAfterMs) || 0;
       } finally {
         clearTimeout(timer);
         options.signal?.removeEventListener('abort', stop);
         ended.abort();
       }
-      await pause(Math.min(pauseMs * 2 ** failures, 10_000), options.signal);
+      await pause(Math.max(Math.min(pauseMs * 2 ** failures, 10_000), askedMs), options.signal);
     }
   }
 
@@ -177,6 +181,8 @@ export class Flotilla {
     }
     const limitMs = given.timeoutMs ?? timeoutMs;
     const signals = [given.signal, limitMs > 0 ? AbortSignal.timeout(limitMs) : undefined];
+    // Its boundary is fetch's to say.
+    const isForm = given.body instanceof FormData;
     let response: Response;
     try {
       response = await fetch(target, {
@@ -184,11 +190,12 @@ export class Flotilla {
         signal: AbortSignal.any(signals.filter((signal) => signal !== undefined)),
         headers: {
           ...(key === undefined ? {} : { authorization: `Bearer ${key}` }),
-          ...(given.body === undefined ? {} : { 'content-type': 'application/json' }),
+          ...(given.body === undefined || isForm ? {} : { 'content-type': 'application/json' }),
           ...(given.idempotencyKey === undefined ? {} : { 'idempotency-key': given.idempotencyKey }),
           ...given.headers,
         },
-        body: given.body === undefined ? null : JSON.stringify(given.body),
+        body:
+          given.body === undefined ? null : isForm ? (given.body as FormData) : JSON.stringify(given.body),
       });
     } catch (cause) {
       given.signal?.throwIfAborted();

@@ -1121,7 +1121,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Server-sent events of the workspace. `Last-Event-ID` resumes where a broken stream ended.
+         * Server-sent events of the workspace. `Last-Event-ID` resumes where a broken stream ended. The admin key without
+         *     `?workspaceId=` gets those of every workspace, and those of none: `instance.status`.
          * @description Needs a key with the role viewer or more, or the admin key.
          */
         get: operations["events.follow"];
@@ -1582,7 +1583,55 @@ export interface paths {
         trace?: never;
     };
 }
-export type webhooks = Record<string, never>;
+export interface webhooks {
+    event: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * What happens is posted to the URL of a webhook.
+         * @description Signed by the Standard Webhooks scheme; at least once, in order for each account, 8 times over more than a day.
+         *     - `account.status`: an account has another status, or another reason for it
+         *     - `account.qr`: there is a new QR code to link an account by
+         *     - `account.pairing_code`: there is a new code to type into the phone to link an account by
+         *     - `account.cold_paused`: an account writes to no strangers for a while, as WhatsApp has refused some messages
+         *     - `account.cold_resumed`: it does again
+         *     - `message.received`: somebody has written to an account
+         *     - `message.scheduled`: a message was accepted for later
+         *     - `message.queued`: a message was accepted
+         *     - `message.sent`: WhatsApp has it
+         *     - `message.delivered`: the recipient's phone has it
+         *     - `message.read`: the recipient has opened the chat
+         *     - `message.played`: the recipient has played the voice message
+         *     - `message.failed`: it was not sent, and is not tried again
+         *     - `message.unknown`: nobody can tell whether it was sent
+         *     - `message.cancelled`: it was cancelled before it was sent
+         *     - `message.expired`: its time was over before it was sent
+         *     - `message.edited`: the text was changed, by whoever wrote it; with `previousText`
+         *     - `message.revoked`: it was deleted for everyone
+         *     - `message.reaction`: somebody has reacted, or taken a reaction back
+         *     - `message.poll_vote`: somebody has voted in a poll, or taken a vote back
+         *     - `group.participants`: somebody has joined or left a group, or is its admin now or no more
+         *     - `group.updated`: the subject, description, picture or settings of a group have changed
+         *     - `webhook.disabled`: a webhook was disabled, as its endpoint is gone or has failed for days
+         *     - `campaign.status`: a campaign has another status (campaigns are not built yet)
+         *     - `campaign.progress`: how far a campaign has got (campaigns are not built yet)
+         *     - `instance.status`: an instance has another status; of no workspace: only for the admin
+         *     - `webhook.test`: somebody has called `POST /webhooks/{id}/test`; it is not in the log, and its id is no place there
+         */
+        post: operations["webhook.event"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+}
 export interface components {
     schemas: {
         /**
@@ -3252,7 +3301,7 @@ export interface components {
         };
         /**
          * @example {
-         *       "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+         *       "id": "7421-88",
          *       "type": "message.delivered",
          *       "createdAt": "2026-11-25T10:00:00.000Z",
          *       "workspaceId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
@@ -3261,10 +3310,16 @@ export interface components {
          *     }
          */
         EventResponse: {
-            /** @description Where it stands in the log: what `Last-Event-ID` takes. */
+            /**
+             * @description Where it stands in the log: what `Last-Event-ID` takes.
+             * @example 7421-88
+             */
             id: string;
-            /** @example message.delivered */
-            type: string;
+            /**
+             * @example message.delivered
+             * @enum {string}
+             */
+            type: "account.cold_paused" | "account.cold_resumed" | "account.pairing_code" | "account.qr" | "account.status" | "campaign.progress" | "campaign.status" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.unknown" | "webhook.disabled";
             /** Format: date-time */
             createdAt: string;
             workspaceId: string | null;
@@ -3303,7 +3358,7 @@ export interface components {
             secret?: string;
             /** @example CRM */
             description?: string | null;
-            /** @description Only events of these accounts; left out, of every account and of none. */
+            /** @description Only events of these accounts of the workspace; left out, of every account and of none. */
             accountIds?: string[] | null;
         };
         /**
@@ -3317,7 +3372,7 @@ export interface components {
          *         "account.status"
          *       ],
          *       "accountIds": [
-         *         "accountIds"
+         *         "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21"
          *       ],
          *       "description": "description",
          *       "isEnabled": true,
@@ -3379,7 +3434,7 @@ export interface components {
          *         "account.status"
          *       ],
          *       "accountIds": [
-         *         "accountIds"
+         *         "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21"
          *       ],
          *       "description": "description",
          *       "isEnabled": true,
@@ -3435,7 +3490,10 @@ export interface components {
          *     }
          */
         UpdateWebhookDto: {
-            /** @example https://example.com/hooks/flotilla */
+            /**
+             * @description What waits for its next attempt is posted to the new one at once.
+             * @example https://example.com/hooks/flotilla
+             */
             url?: string;
             /**
              * @example [
@@ -3455,7 +3513,7 @@ export interface components {
         };
         /**
          * @example {
-         *       "eventId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+         *       "eventId": "7421-88",
          *       "isDelivered": true,
          *       "statusCode": 1,
          *       "durationMs": 1,
@@ -3502,8 +3560,11 @@ export interface components {
              * @example 81723-5512
              */
             eventId: string;
-            /** @example message.sent */
-            type: string;
+            /**
+             * @example message.sent
+             * @enum {string}
+             */
+            type: "account.cold_paused" | "account.cold_resumed" | "account.pairing_code" | "account.qr" | "account.status" | "campaign.progress" | "campaign.status" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.unknown" | "webhook.disabled";
             accountId: string | null;
             /**
              * @description `pending`: its turn has not come; `failed`: it is tried again; `dead`: it is not, until it is redelivered.
@@ -3533,6 +3594,7 @@ export interface components {
         /**
          * @example {
          *       "since": "2026-11-24T08:00:00Z",
+         *       "after": "7421-88",
          *       "types": [
          *         "message.received"
          *       ]
@@ -3551,6 +3613,11 @@ export interface components {
              */
             until?: string;
             /**
+             * @description Events behind this one in the log: the `nextAfter` of the replay before, whose other fields are given again.
+             * @example 7421-88
+             */
+            after?: string;
+            /**
              * @description Only these of the types that the webhook takes.
              * @example [
              *       "message.received"
@@ -3561,14 +3628,17 @@ export interface components {
         /**
          * @example {
          *       "count": 1,
-         *       "nextSince": "nextSince"
+         *       "nextAfter": "7421-88"
          *     }
          */
         ReplayResponse: {
             /** @description How many events are delivered again, or for the first time. */
             count: number;
-            /** @description When there were more than 10,000: the `since` of the next replay. Null when that was all. */
-            nextSince: string | null;
+            /**
+             * @description When there were more than 10,000: the `after` of the next replay. Null when that was all.
+             * @example 7421-88
+             */
+            nextAfter: string | null;
         };
         /**
          * @example {
@@ -4057,7 +4127,7 @@ export interface components {
          * @description Every code that an error can have.
          * @enum {string}
          */
-        ErrorCode: "account.cold_not_paused" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "api_key.expired" | "api_key.in_use" | "api_key.not_found" | "api_key.rotated" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.required" | "chat.cannot_pin" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.malformed" | "request.too_large" | "request.unsupported_media_type" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "whatsapp.no_answer" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit";
+        ErrorCode: "account.cold_not_paused" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "api_key.expired" | "api_key.in_use" | "api_key.not_found" | "api_key.rotated" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.required" | "chat.cannot_pin" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.malformed" | "request.too_large" | "request.unsupported_media_type" | "sandbox.broken" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "whatsapp.no_answer" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit";
         /** @description What every error looks like (RFC 9457). */
         Problem: {
             type: string;
@@ -4182,7 +4252,7 @@ export interface components {
          *
          *     `validation.failed`: text: must not be empty
          *
-         *     `events.invalid_cursor`: Last-Event-ID … is not an id that this server gave out.
+         *     `events.invalid_cursor`: … is not the id of an event: those are two numbers, such as 7421-88.
          */
         "auth.key_in_url-request.malformed-validation.failed-events.invalid_cursor": {
             headers: {
@@ -4372,7 +4442,7 @@ export interface components {
         /**
          * @description `message.content_mismatch`: A message of type … has no …. Leave it out, or name the type that has it.
          *
-         *     `media.unavailable`: The media could not be downloaded: …
+         *     `media.url_unavailable`: The media could not be downloaded: …
          *
          *     `media.empty`: The file is empty. Send one with at least one byte.
          *
@@ -4382,14 +4452,14 @@ export interface components {
          *
          *     `idempotency.mismatch`: This Idempotency-Key was used for another request. Use a new key for a new message.
          */
-        "message.content_mismatch-media.unavailable-media.empty-media.type_mismatch-media.type_refused-idempotency.mismatch": {
+        "message.content_mismatch-media.url_unavailable-media.empty-media.type_mismatch-media.type_refused-idempotency.mismatch": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "message.content_mismatch" | "media.unavailable" | "media.empty" | "media.type_mismatch" | "media.type_refused" | "idempotency.mismatch";
+                    code: "message.content_mismatch" | "media.url_unavailable" | "media.empty" | "media.type_mismatch" | "media.type_refused" | "idempotency.mismatch";
                 };
             };
         };
@@ -4448,7 +4518,7 @@ export interface components {
         /**
          * @description `rate_limit.exceeded`: This API key has made too many requests. Wait 12 s, as Retry-After says, and try again.
          *
-         *     `events.too_many_streams`: This API key has … streams open already. Close those that nobody reads, read several kinds of events in one, or raise EVENT_STREAMS_PER_KEY.
+         *     `events.too_many_streams`: This workspace (or the admin key) has … streams open already. Close those that nobody reads, read several kinds of events in one, or raise EVENT_STREAMS_PER_WORKSPACE.
          */
         "rate_limit.exceeded-events.too_many_streams": {
             headers: {
@@ -4951,15 +5021,15 @@ export interface components {
                 };
             };
         };
-        /** @description `sandbox.refused`: The sandbox is broken. */
-        "sandbox.refused": {
+        /** @description `sandbox.broken`: The sandbox is broken; look at its log: … */
+        "sandbox.broken": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "sandbox.refused";
+                    code: "sandbox.broken";
                 };
             };
         };
@@ -5356,6 +5426,24 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "workspace.not_found" | "webhook.not_found";
+                };
+            };
+        };
+        /**
+         * @description `workspace.not_found`: There is no workspace ….
+         *
+         *     `webhook.not_found`: There is no webhook … in this workspace.
+         *
+         *     `account.not_found`: This workspace has no account ….
+         */
+        "workspace.not_found-webhook.not_found-account.not_found": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "workspace.not_found" | "webhook.not_found" | "account.not_found";
                 };
             };
         };
@@ -6592,7 +6680,7 @@ export interface operations {
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
-            502: components["responses"]["sandbox.refused"];
+            502: components["responses"]["sandbox.broken"];
             503: components["responses"]["service.unavailable-sandbox.unreachable"];
         };
     };
@@ -6877,7 +6965,7 @@ export interface operations {
             409: components["responses"]["request.conflict-account.none_ready-idempotency.in_progress"];
             413: components["responses"]["request.too_large-media.too_large-workspace.storage_limit"];
             415: components["responses"]["request.unsupported_media_type"];
-            422: components["responses"]["message.content_mismatch-media.unavailable-media.empty-media.type_mismatch-media.type_refused-idempotency.mismatch"];
+            422: components["responses"]["message.content_mismatch-media.url_unavailable-media.empty-media.type_mismatch-media.type_refused-idempotency.mismatch"];
             429: components["responses"]["rate_limit.exceeded-workspace.message_limit"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-media.storage_unavailable"];
@@ -8274,7 +8362,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Events as they happen; a comment every 15 seconds keeps the connection. `data` holds one line of JSON: an `Event`. */
+            /** @description Events as they happen, after an `id` alone that says where the stream begins; a comment every 15 seconds keeps the connection. `data` holds one line of JSON: an `Event`. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -8330,7 +8418,7 @@ export interface operations {
                      *             "account.status"
                      *           ],
                      *           "accountIds": [
-                     *             "accountIds"
+                     *             "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21"
                      *           ],
                      *           "description": "description",
                      *           "isEnabled": true,
@@ -8389,7 +8477,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            404: components["responses"]["workspace.not_found"];
+            404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["request.conflict-webhook.limit_reached"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
@@ -8495,7 +8583,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            404: components["responses"]["workspace.not_found-webhook.not_found"];
+            404: components["responses"]["workspace.not_found-webhook.not_found-account.not_found"];
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
@@ -8669,7 +8757,7 @@ export interface operations {
                     "application/json": components["schemas"]["ReplayResponse"];
                 };
             };
-            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed-events.invalid_cursor"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-webhook.not_found"];
@@ -9389,6 +9477,58 @@ export interface operations {
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
+        };
+    };
+    "webhook.event": {
+        parameters: {
+            query?: never;
+            header: {
+                /**
+                 * @description The same in every attempt: where the event stands in the log, the `id` of the body.
+                 * @example 7421-88
+                 */
+                "Webhook-Id": string;
+                /**
+                 * @description When it is posted, in seconds since 1970.
+                 * @example 1795600802
+                 */
+                "Webhook-Timestamp": string;
+                /**
+                 * @description One or two, with a space between them: `v1,` and base64 of HMAC-SHA256 over `id.timestamp.body`.
+                 * @example v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=
+                 */
+                "Webhook-Signature": string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EventResponse"];
+            };
+        };
+        responses: {
+            /** @description You want no more: the webhook is disabled. */
+            410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description You have it. Nothing of the answer but its status matters. */
+            "2XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description It is tried again later; `Retry-After` is honoured up to two hours. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
         };
     };
 }

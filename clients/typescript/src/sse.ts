@@ -1,13 +1,14 @@
 import type { FlotillaEvent } from './types.js';
 
 /**
- * The events of a `text/event-stream`, as they arrive.
+ * The events of a `text/event-stream`, as they arrive, each with its place in the log; the first has a place alone: where the
+ * stream begins.
  * @param heard is called whenever anything arrives, comments too
  */
 export async function* readEvents(
   response: Response,
   heard: () => void,
-): AsyncGenerator<FlotillaEvent, void, undefined> {
+): AsyncGenerator<{ place: string; event?: FlotillaEvent }, void, undefined> {
   if (!response.body) return;
   const reader = response.body.getReader();
   const decoder = new TextDecoder();
@@ -21,8 +22,10 @@ export async function* readEvents(
       const blocks = rest.split('\n\n');
       rest = blocks.pop() ?? '';
       for (const block of blocks) {
+        const place = /^id: (.*)$/m.exec(block)?.[1];
         const data = /^data: (.*)$/m.exec(block)?.[1];
-        if (data !== undefined) yield JSON.parse(data) as FlotillaEvent;
+        if (place !== undefined)
+          yield { place, ...(data === undefined ? {} : { event: JSON.parse(data) as FlotillaEvent }) };
       }
     }
   } finally {

@@ -57,8 +57,12 @@ type Parameters<M extends Method, P extends string> =
 type Body<M extends Method, P extends string> =
   Long<P> extends infer L extends Full
     ? Operation<M, L> extends { requestBody?: infer Given }
-      ? NonNullable<Given> extends { content: { 'application/json': infer Json } }
-        ? Json
+      ? NonNullable<Given> extends { content: infer Content }
+        ? Content extends { 'application/json': infer Json }
+          ? Json
+          : Content extends { 'multipart/form-data': unknown }
+            ? FormData
+            : never
         : never
       : never
     : never;
@@ -71,12 +75,16 @@ type Part<Name extends string, Value> = [Value] extends [never]
 
 /** What a call may carry beside what its operation takes. */
 export interface CallOptions {
-  /** Makes asking twice the same as asking once, so that the client repeats the call by itself when an answer is lost. */
-  idempotencyKey?: string;
   signal?: AbortSignal;
   headers?: Record<string, string>;
   /** How long one attempt may take; 30 s unless given. */
   timeoutMs?: number;
+}
+
+/** Of the operations that know an `Idempotency-Key`. */
+interface Repeatable {
+  /** Makes asking twice the same as asking once, so that the client repeats the call by itself when an answer is lost. */
+  idempotencyKey?: string;
 }
 
 type GivenPart<Given, Name extends string> = Given extends { [N in Name]?: infer Value }
@@ -85,6 +93,7 @@ type GivenPart<Given, Name extends string> = Given extends { [N in Name]?: infer
 
 /** What a call of an operation takes: `path`, `query` and `body`, each as the operation has it. */
 export type Arguments<M extends Method, P extends string> = CallOptions &
+  ([GivenPart<Parameters<M, P>, 'header'>] extends [never] ? unknown : Repeatable) &
   Part<'path', GivenPart<Parameters<M, P>, 'path'>> &
   Part<'query', GivenPart<Parameters<M, P>, 'query'>> &
   Part<'body', Body<M, P>>;

@@ -58,7 +58,7 @@ const environmentSchema = z
     }),
     RATE_LIMIT_PER_KEY: perMinute(30_000),
     RATE_LIMIT_PER_IP: perMinute(60),
-    EVENT_STREAMS_PER_KEY: z.coerce.number().int().min(1).max(100_000).default(100),
+    EVENT_STREAMS_PER_WORKSPACE: z.coerce.number().int().min(1).max(100_000).default(100),
     HEADERS_TIMEOUT_MS: milliseconds(10_000),
     REQUEST_TIMEOUT_MS: milliseconds(300_000),
     DOCS_ACCESS: z.preprocess(
@@ -285,7 +285,7 @@ function toConfig(env: Environment, envFile: string | null, varDir: string, serv
       corsOrigins: env.CORS_ORIGINS,
       /** Requests a minute; 0 is without limit. */
       rateLimitPerKey: env.RATE_LIMIT_PER_KEY,
-      eventStreamsPerKey: env.EVENT_STREAMS_PER_KEY,
+      eventStreamsPerWorkspace: env.EVENT_STREAMS_PER_WORKSPACE,
       /** Requests a minute from one address that carry no key, or a wrong one; 0 is without limit. */
       rateLimitPerAddress: env.RATE_LIMIT_PER_IP,
       headersTimeoutMs: env.HEADERS_TIMEOUT_MS,

@@ -70,13 +70,13 @@ const likely: Record<string, string> = {
   instanceId: 'vm.instance_00',
   serverId: 'vm',
   whatsappId: '3EB0F1A2B3C4D5E6F708',
+  eventId: '7421-88',
 };
 
 function likelyText(format: string | undefined, name: string): string {
   if (format === 'date-time') return '2026-11-25T10:00:00.000Z';
   if (likely[name] !== undefined) return likely[name];
-  if (format === 'uuid' || name === 'id' || name.endsWith('Id'))
-    return '019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21';
+  if (format === 'uuid' || /^id$|Ids?$/.test(name)) return '019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21';
   if (format === 'uri') return 'https://example.com';
   return name || 'text';
 }

@@ -71,7 +71,7 @@ export function completeDocument(
     describeAccess(operation, facts);
     completeInput(operation, schemas);
     const general = method === 'get' ? everywhere : [...everywhere, new ReferenceGone()];
-    for (const problem of addProblems(operation, general, facts, responses)) codes.set(problem.code, problem);
+    for (const problem of addProblems(operation, general, facts, responses)) note(codes, problem);
     completeAnswers(operation, schemas);
   }
   components.responses = sorted(responses);
@@ -93,6 +93,14 @@ export function completeDocument(
         },
       ]),
   );
+}
+
+/** @throws Error when callers who decide by the code would meet it with another status */
+function note(codes: Map<string, Problem>, problem: Problem): void {
+  const known = codes.get(problem.code);
+  if (known && known.status !== problem.status)
+    throw new Error(`The code ${problem.code} has two statuses: ${known.status} and ${problem.status}.`);
+  codes.set(problem.code, problem);
 }
 
 function sorted<Value>(record: Record<string, Value>): Record<string, Value> {

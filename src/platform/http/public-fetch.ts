@@ -8,8 +8,7 @@ import { isPublicAddress } from './public-address.js';
 
 /** Longer than any host needs; the time limit of the whole call holds besides. */
 const longestConnectMs = 10_000;
-/** How many connections one host gets, and how long an idle one is kept. */
-const connectionsPerOrigin = 16;
+/** How long an idle connection is kept. */
 const idleMs = 4_000;
 const longestUrl = 2_048;
 
@@ -48,9 +47,9 @@ export class ResponseTooLarge extends Problem {
 }
 
 export interface PublicRequest {
-  method: 'GET' | 'HEAD' | 'POST';
+  method: 'GET' | 'POST';
   headers?: Record<string, string>;
-  body?: string | Buffer;
+  body?: string;
   /** How long everything may take: name, connection, answer and the last byte of its body. */
   timeoutMs: number;
   /** How long the body of the answer may be, as it comes over the wire: nothing is decompressed. */
@@ -90,7 +89,7 @@ export async function publicFetch(url: string, options: PublicRequest): Promise<
       bodyTimeout: timeoutMs,
     });
     const length = Number(answer.headers['content-length']);
-    if (method !== 'HEAD' && length > maxBytes) {
+    if (length > maxBytes) {
       discard(answer.body);
       throw new ResponseTooLarge(maxBytes);
     }
@@ -131,7 +130,9 @@ function agentFor(allowPrivate: readonly string[]): Agent {
   if (!agent) {
     agent = new Agent({
       connect: { lookup: publicLookup(allowPrivate), timeout: longestConnectMs },
-      connections: connectionsPerOrigin,
+      // As many connections to a host as there are calls: tenants share hosts, and none may wait behind what hangs for
+      // another. How much is called at once is limited by the callers.
+      connections: null,
       keepAliveTimeout: idleMs,
       keepAliveMaxTimeout: idleMs,
       maxHeaderSize: 16 * 1_024,
