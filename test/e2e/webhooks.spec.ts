@@ -290,7 +290,7 @@ describe('docs/webhooks.md', () => {
       },
       body: '{}',
     });
-    expect(forged.status).toBe(401);
+    expect(forged.status).toBe(400);
     child.kill();
     await once(child, 'exit');
   });

@@ -470,7 +470,7 @@ describe('what went wrong', () => {
     const sha256 = '0'.repeat(64);
     const [old, young] = [blobKey({ sha256, blobId: uuidv7() }), blobKey({ sha256, blobId: uuidv7() })];
     const others = ['stray.bin', `00/${sha256}.${'-'.repeat(36)}`];
-    mkdirSync(join(dir, 'files', '00'));
+    mkdirSync(join(dir, 'files', '00'), { recursive: true });
     for (const key of [old, young, ...others]) writeFileSync(join(dir, 'files', key), 'x');
     const twoDaysAgo = Date.now() / 1_000 - 2 * 86_400;
     for (const key of [old, ...others]) utimesSync(join(dir, 'files', key), twoDaysAgo, twoDaysAgo);

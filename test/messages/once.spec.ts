@@ -174,7 +174,7 @@ describe('media', () => {
         [workspaceId],
       );
       const accepting = messages.accept(workspaceId, wanted('', document({ url })), key);
-      await expect(accepting).rejects.toMatchObject({ code: 'media.unavailable' });
+      await expect(accepting).rejects.toMatchObject({ code: 'media.url_unavailable' });
       const [{ accepted }] = await database.query(
         'select accepted from message_rates where workspace_id = $1',
         [workspaceId],
