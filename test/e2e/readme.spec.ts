@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseEnv } from 'node:util';
@@ -83,8 +83,12 @@ describe('what the README promises', () => {
     ];
     expect(named.filter(([, name]) => !(name! in scripts))).toEqual([]);
     const config = await read('src/platform/config/config.ts');
-    const table = readme.slice(readme.indexOf('| variable'), readme.indexOf('After a change'));
-    const settings = [...table.matchAll(/`([A-Z_]{4,})`/g)].map(([, name]) => name!);
+    const pages = (await readdir(join(project, 'docs'))).filter((name) => name.endsWith('.md'));
+    const texts = await Promise.all(['README.md', ...pages.map((name) => `docs/${name}`)].map(read));
+    const settings = texts.flatMap((text) =>
+      [...text.matchAll(/^\| `([A-Z_]{4,})`/gm)].map(([, name]) => name!),
+    );
+    expect(settings.length).toBeGreaterThan(30);
     expect(settings.filter((name) => !config.includes(`${name}:`))).toEqual([]);
   });
 });
