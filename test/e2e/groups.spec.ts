@@ -230,7 +230,8 @@ describe('what WhatsApp refuses', () => {
 
   it('is told with its reason, and changes nothing', async () => {
     const [friend, other] = [await flotilla.newPhone(), await flotilla.newPhone()];
-    const { results: _, ...group } = await created(friend);
+    const { id } = await created(friend);
+    const { body: group } = await call('GET', `/${id}`);
     const theirs = await flotilla.sandbox('POST', '/groups', { owner: other, subject: 'Theirs' });
     const refused = (detail: string) => ({
       status: 409,
