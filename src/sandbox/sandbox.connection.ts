@@ -6,7 +6,7 @@ import { type Content, type SubmittedContent, typeOfPage } from './sandbox.conte
 import type { Dialog } from './sandbox.faults.js';
 import type { MediaPointer } from './sandbox.media.js';
 import type { SandboxNetwork } from './sandbox.network.js';
-import type { GroupDeed, GroupResult } from './sandbox.group-deeds.js';
+import type { GroupDeed } from './sandbox.group-deeds.js';
 import { isGroupId } from './sandbox.groups.js';
 import type { QueuedEvent } from './sandbox.outbox.js';
 import { proofOf } from './sandbox.pairing.js';
@@ -119,7 +119,7 @@ export class SandboxConnection {
     const { credential } = this;
     if (!credential) return;
     const phone = this.network.phones.find(credential.phone);
-    const { syncDelayMs, earlySync, dialog, messagesInMemory } = this.network.faults.of(credential.phone);
+    const { syncDelayMs, earlySync, dialog } = this.network.faults.of(credential.phone);
     this.dialog = dialog;
     this.sendRules();
     const list = [...missed];
@@ -132,7 +132,6 @@ export class SandboxConnection {
       syncDelayMs,
       earlySync,
       dialog,
-      messagesInMemory,
       groups: this.network.groups
         .list(credential.phone)
         .map((group) => this.network.groupDeeds.stateOf(group)),
@@ -270,7 +269,7 @@ export class SandboxConnection {
       case 'send':
         return this.submit(frame);
       case 'chatstate':
-        if (this.credential) this.network.countState(frame.state);
+        if (this.credential && frame.state === 'composing') this.network.typing += 1;
         return;
       case 'got':
         if (this.credential) this.network.outbox.confirm(this.credential.id, frame.n);
@@ -371,12 +370,6 @@ export class SandboxConnection {
     if (frame.q === 'logout') this.socket.close(1000);
   }
 
-  private async aboutGroups({ phone }: Credential, deed: GroupDeed): Promise<GroupResult> {
-    const { groupStatus } = this.network.faults.of(phone);
-    const isRefused = groupStatus !== 0 && !['query', 'look', 'invite'].includes(deed.kind);
-    return isRefused ? { status: groupStatus } : this.network.groupDeeds.do(phone, deed);
-  }
-
   private async ask(frame: Extract<BrowserFrame, { t: 'ask' }>): Promise<unknown> {
     const { network, credential } = this;
     switch (frame.q) {
@@ -388,7 +381,7 @@ export class SandboxConnection {
       }
       case 'group':
         if (!credential || !frame.group) throw new Error('Only a linked browser can do that.');
-        return this.aboutGroups(credential, frame.group);
+        return network.groupDeeds.do(credential.phone, frame.group);
       case 'picture':
         return network.pictureOf(frame.of ?? '');
       case 'code':

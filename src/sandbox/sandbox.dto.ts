@@ -278,20 +278,6 @@ export class FaultsDto implements Partial<Faults> {
   @Max(TEN_DAYS_MS)
   revokeWindowMs?: number;
 
-  /** The status with which whatever browsers change about groups is refused, as 419 (full) or 429 (too much). */
-  @Optional()
-  @IsInt()
-  @Min(400)
-  @Max(599)
-  groupStatus?: number;
-
-  /** How many messages a browser holds in memory, from when it connects on. */
-  @Optional()
-  @IsInt()
-  @Min(1)
-  @Max(2_000)
-  messagesInMemory?: number;
-
   /** How long a QR code is valid; not per phone. */
   @Optional()
   @IsInt()

@@ -48,10 +48,6 @@ export interface Faults {
   editWindowMs: number;
   /** How long after it was sent a message can be revoked. */
   revokeWindowMs: number;
-  /** The status with which whatever browsers change about groups is refused, as 419 (full) or 429 (too much); 0 refuses nothing. */
-  groupStatus: number;
-  /** How many messages a browser holds in memory, from when it connects on; older ones are on its disk. */
-  messagesInMemory: number;
   /** How long a QR code is valid. */
   qrLifetimeMs: number;
 }
@@ -78,8 +74,6 @@ export const NO_FAULTS: Readonly<Faults> = {
   uploadDelayMs: 0,
   editWindowMs: 15 * 60_000,
   revokeWindowMs: 60 * 3_600_000,
-  groupStatus: 0,
-  messagesInMemory: 2_000,
   qrLifetimeMs: 20_000,
 };
 

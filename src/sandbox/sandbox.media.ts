@@ -1,9 +1,9 @@
 import { createCipheriv, createDecipheriv, createHash, createHmac, hkdfSync, randomBytes } from 'node:crypto';
 import { createReadStream, type ReadStream } from 'node:fs';
-import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import type { IncomingMessage } from 'node:http';
 import { join } from 'node:path';
-import { BadRequestException, NotFoundException } from '@nestjs/common';
+import { BadRequestException } from '@nestjs/common';
 
 /** What a message says of its media: where the encrypted bytes lie, and how to read them. */
 export interface MediaPointer {
@@ -77,10 +77,7 @@ export class MediaVault {
   async unseal(media: MediaPointer): Promise<Buffer> {
     const path = this.fileOf(media.directPath);
     if (!path) throw new BadRequestException(`${media.directPath} is no path of media.`);
-    const bytes = await readFile(path).catch((error: NodeJS.ErrnoException) => {
-      if (error.code !== 'ENOENT') throw error;
-      throw new NotFoundException(`WhatsApp has lost the bytes under ${media.directPath}.`);
-    });
+    const bytes = await readFile(path);
     const { iv, cipherKey, macKey } = keysOf(Buffer.from(media.mediaKey, 'base64'));
     const encrypted = bytes.subarray(0, -MAC_BYTES);
     const isWhole =
@@ -104,11 +101,6 @@ export class MediaVault {
   async lose(directPath: string): Promise<void> {
     const path = this.fileOf(directPath);
     if (path) await rm(path, { force: true });
-  }
-
-  /** Loses everything, as when the ledger is emptied: no message refers to it any more. */
-  async clear(): Promise<void> {
-    for (const name of await readdir(this.dir)) await rm(join(this.dir, name), { force: true });
   }
 
   private async keep(bytes: Buffer): Promise<string> {

@@ -24,9 +24,6 @@ export interface SandboxStats {
   actions: number;
   /** How often a browser showed somebody that it types. */
   typing: number;
-  /** How often one showed that it records, and that it does nothing any more. */
-  recording: number;
-  paused: number;
   /** Frames of browsers that the fault `silent` dropped. */
   unheard: number;
   /** How often the fault `reloadAfterSendRate` had a page reloaded. */
@@ -49,7 +46,7 @@ export class SandboxNetwork {
   readonly companions: Companions;
   readonly delivery: Delivery;
   readonly groupDeeds: GroupDeeds;
-  private readonly shown = { composing: 0, recording: 0, paused: 0 };
+  typing = 0;
   unheard = 0;
   reloads = 0;
   private readonly unknownModules = new Map<string, number>();
@@ -129,19 +126,13 @@ export class SandboxNetwork {
   /** Empties the ledger and resets the counters. */
   async clearLedger(): Promise<void> {
     await this.ledger.clear();
-    await this.media.clear();
     this.outbox.ledgerCleared();
     this.companions.conflicts = 0;
-    Object.assign(this.shown, { composing: 0, recording: 0, paused: 0 });
+    this.typing = 0;
     this.unheard = 0;
     this.reloads = 0;
     this.inFlight.clear();
     this.unknownModules.clear();
-  }
-
-  /** Counts what a browser showed somebody that it does. */
-  countState(state: string): void {
-    if (Object.hasOwn(this.shown, state)) this.shown[state as keyof typeof this.shown] += 1;
   }
 
   /** Counts a module that whatsapp-web.js asked for and the page does not have. */
@@ -163,9 +154,7 @@ export class SandboxNetwork {
       accepted: this.ledger.accepted,
       duplicates: this.ledger.duplicates,
       actions: this.ledger.actions,
-      typing: this.shown.composing,
-      recording: this.shown.recording,
-      paused: this.shown.paused,
+      typing: this.typing,
       unheard: this.unheard,
       reloads: this.reloads,
       conflicts: this.companions.conflicts,

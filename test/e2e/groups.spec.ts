@@ -222,37 +222,6 @@ describe('administering a group', () => {
   });
 });
 
-describe('what WhatsApp refuses', () => {
-  it('is told by the status that it gives, and changes nothing', async () => {
-    const [friend, other] = [await flotilla.newPhone(), await flotilla.newPhone()];
-    const { id } = await created(friend);
-    await flotilla.sandbox('PUT', '/faults', { groupStatus: 429 });
-    for (const [method, path, body] of [
-      ['POST', '', { subject: 'Too many', participants: [friend] }],
-      ['PATCH', `/${id}`, { subject: 'Too often' }],
-      ['DELETE', `/${id}/participants`, { participants: [friend] }],
-      ['POST', `/${id}/participants/promote`, { participants: [friend] }],
-      ['DELETE', `/${id}/invite`, undefined],
-      ['POST', `/${id}/leave`, undefined],
-    ] as const)
-      expect([method, path, await call(method, path, body)]).toMatchObject([
-        method,
-        path,
-        { status: 409, body: { code: 'group.refused' } },
-      ]);
-    await flotilla.sandbox('PUT', '/faults', { groupStatus: 419 });
-    const { body: full } = await call('POST', `/${id}/participants`, { participants: [other] });
-    expect(full.items).toMatchObject([{ phone: other, status: 'group_full' }]);
-    expect(await call('POST', '/join', { code: 'AbCdEfGhIjKlMnOpQrStUv' })).toMatchObject({
-      status: 409,
-      body: { code: 'group.refused', detail: expect.stringContaining('the group is full') },
-    });
-    await flotilla.sandbox('DELETE', '/faults');
-    expect((await call('GET', `/${id}`)).body).toMatchObject({ subject: 'Choir', participantCount: 2 });
-    expect((await call('PATCH', `/${id}`, { subject: 'At last' })).body.subject).toBe('At last');
-  });
-});
-
 describe('what happens in a group', () => {
   it('while the account is away is told once, when it is back', async () => {
     const [owner, other] = [await flotilla.newPhone(), await flotilla.newPhone()];

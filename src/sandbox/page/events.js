@@ -144,16 +144,11 @@ export class Collection extends Emitter {
     return this.getModelsArray().filter(test);
   }
 
-  holdAtMost(limit) {
-    this.limit = limit;
-    this.#makeRoom();
-  }
-
   #makeRoom() {
     // Those that have to stay are few and are passed over; the newest one always stays.
     let toRemove = this.models.size - this.limit;
     for (const [id, model] of this.models) {
-      if (toRemove <= 0) return;
+      if (toRemove === 0) return;
       if (!this.mayGo(model)) continue;
       this.models.delete(id);
       toRemove -= 1;

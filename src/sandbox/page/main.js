@@ -203,10 +203,9 @@ class App {
     await this.#identify(this.#nonce);
   }
 
-  #welcome({ phone, name, offline, syncDelayMs, earlySync, dialog, messagesInMemory, groups, contacts }) {
+  #welcome({ phone, name, offline, syncDelayMs, earlySync, dialog, groups, contacts }) {
     this.#wasConnected = true;
     this.account.me = widOfPhone(phone);
-    this.#messages.holdAtMost(messagesInMemory);
     this.#groups.replaceAll(groups);
     this.#messages.setAddressBook(contacts);
     this.conn.set({ pushname: name, wid: this.account.me });

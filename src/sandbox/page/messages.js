@@ -48,11 +48,6 @@ export class Messages {
     collections.Chat.find = async (id) => (await this.findOrCreateChat(createWid(id))).chat;
   }
 
-  /** Forgets the oldest messages beyond so many; they stay on the disk. */
-  holdAtMost(messages) {
-    this.#collections.Msg.holdAtMost(messages);
-  }
-
   /** Brings back what the last page of this profile had. */
   async restore() {
     const { rows, chats } = await this.#store.restore(MESSAGES_IN_MEMORY);
