@@ -97,6 +97,10 @@ export async function run({ log }) {
         { what: 'events: p50 / p95 / p99 after they happened', value: describe(eventDelay) },
       ],
       missed: [
+        ...(samples.length < seconds * requestsPerSecond
+          ? [`${seconds * requestsPerSecond - samples.length} requests had no answer`]
+          : []),
+        ...(perStream >= 100 * 1024 ? [`an idle stream takes ${Math.round(perStream / 1024)} KiB`] : []),
         ...(errors.length > 0 ? [`${errors.length} requests had an answer that they should not have`] : []),
         ...(closed > 0 ? [`${closed} idle streams broke`] : []),
       ],

@@ -63,6 +63,7 @@ async function measure(workspaces, env, log) {
     log(`${backlog} campaign messages wait, half of them on one account`);
     await delay(warmUpMs);
     const sent = await sentWithin(stack.env.DATABASE_URL, windowMs);
+    if (sent.size === 0) throw new Error('Nothing was sent: the simulated instance does not answer.');
     const counts = accounts.map(({ id }) => sent.get(id) ?? 0);
     const ofWorkspaces = workspaces.map((_size, number) =>
       accounts.reduce((sum, { workspace }, index) => sum + (workspace === number ? counts[index] : 0), 0),

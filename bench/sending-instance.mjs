@@ -6,6 +6,7 @@ import 'reflect-metadata';
 import { Module } from '@nestjs/common';
 import { OPEN_SESSION } from '../dist/src/accounts/account-sessions.service.js';
 import { listen, startRole } from '../dist/src/platform/start-role.js';
+import { httpOptionsOf } from '../dist/src/roles/instance.http.js';
 import { InstanceModule } from '../dist/src/roles/instance.module.js';
 import { SimulatedSession } from './simulated-session.mjs';
 
@@ -22,5 +23,7 @@ Module({
 })(SendingInstance);
 
 process.on('disconnect', () => process.exit(1));
-await startRole('instance', (config, logger) => listen(SendingInstance, config, logger, config.instance));
+await startRole('instance', (config, logger) =>
+  listen(SendingInstance, config, logger, config.instance, undefined, httpOptionsOf(config)),
+);
 process.send?.('listening');

@@ -1,6 +1,5 @@
-import { signedCalls } from '../platform/http/internal.guard.js';
-import { CallVerifier } from '../platform/http/signed-calls.js';
 import { listen, startRole } from '../platform/start-role.js';
+import { httpOptionsOf } from './instance.http.js';
 import { InstanceModule } from './instance.module.js';
 
 void startRole('instance', async (config, logger) => {
@@ -9,11 +8,5 @@ void startRole('instance', async (config, logger) => {
   process.on('unhandledRejection', (reason) =>
     logger.error({ err: reason }, 'an unhandled rejection in a session'),
   );
-  const verifier = new CallVerifier(config.internalApiKey);
-  const { beforeBody, seeBody, afterBody } = signedCalls(verifier, config.instance.url);
-  await listen(InstanceModule, config, logger, config.instance, undefined, {
-    beforeBody: () => [beforeBody],
-    seeBody,
-    afterBody: [afterBody],
-  });
+  await listen(InstanceModule, config, logger, config.instance, undefined, httpOptionsOf(config));
 });

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { build } from 'esbuild';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { operations } from './documented.js';
-import { Flotilla } from './flotilla.js';
+import { eventually, Flotilla } from './flotilla.js';
 
 const project = join(import.meta.dirname, '../..');
 
@@ -62,6 +62,46 @@ describe('docs/quick-start.md', () => {
     expect(output).toMatch(/account\.status ready[\s\S]*message\.read read[\s\S]*validation\.failed/);
     expect(output.trim().split('\n').at(-1)).toBe(`${phone} read`);
     expect((await flotilla.ledger()).filter(({ to }) => to === phone)).toHaveLength(1);
+  });
+});
+
+describe('docs/reads.md', () => {
+  it('has lines that work as they stand, after the first five minutes', async () => {
+    const reads = await readFile(join(project, 'docs/reads.md'), 'utf8');
+    const blocks = [...reads.matchAll(/^```bash\n(.*?)^```$/gms)].map(([, block]) => block!);
+    expect(blocks.length).toBeGreaterThan(2);
+    const workspace = await flotilla.newWorkspace();
+    const [account] = await workspace.linkedAccounts(1);
+    const { phone } = await flotilla.sandbox('POST', '/phones', { name: 'Reader' });
+    const text = 'hello';
+    await flotilla.sandbox('POST', `/phones/${phone}/messages`, { to: account!.phoneNumber, text });
+    await eventually(
+      'received',
+      async () => (await workspace.call('GET', '/messages?direction=incoming')).body.items.length === 1,
+    );
+    const picture =
+      'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==';
+    await flotilla.sandbox('PATCH', `/phones/${phone}`, { picture });
+    const readme = await readFile(join(project, 'README.md'), 'utf8');
+    const field = /^field\(\) .*$/m.exec(readme)![0];
+    const variables = Object.entries({
+      API: `${flotilla.stack.urls.api}/api/v1`,
+      AUTH: `authorization: Bearer ${workspace.key}`,
+      JSON: 'content-type: application/json',
+      ACCOUNT: account!.id,
+      PHONE: phone,
+    }).map(([name, value]) => `${name}='${value}'`);
+    const lines = [...variables, field, 'set -e', ...blocks].join('\n');
+    const { code, output } = await run('bash', [
+      '-c',
+      lines.replaceAll('curl -s', 'curl -sS --fail-with-body'),
+    ]);
+    expect(code, output).toBe(0);
+    expect(output).toContain(`"phone":"${phone}","registered":true`);
+    expect(output).toContain('"text":"hello"');
+    expect(output).toContain('"description":"Mondays"');
+    expect(output).toContain('https://chat.whatsapp.com/');
+    expect(output).toMatch(/"text":"Hello, choir"/);
   });
 });
 
