@@ -22,6 +22,12 @@ void startRole('sandbox', (config, logger) => {
     logger,
     { host: config.sandbox.host, port: config.sandbox.controlPort },
     validateRequests,
-    { beforeBody: () => [beforeBody], seeBody, afterBody: [afterBody] },
+    // A picture that is too large for Flotilla, in base64, is the largest.
+    {
+      beforeBody: () => [beforeBody],
+      seeBody,
+      afterBody: [afterBody],
+      bodies: [{ path: '/', limit: '4mb' }],
+    },
   );
 });

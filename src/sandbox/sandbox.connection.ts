@@ -6,7 +6,7 @@ import { type Content, type SubmittedContent, typeOfPage } from './sandbox.conte
 import type { Dialog } from './sandbox.faults.js';
 import type { MediaPointer } from './sandbox.media.js';
 import type { SandboxNetwork } from './sandbox.network.js';
-import type { GroupDeed } from './sandbox.group-deeds.js';
+import type { GroupDeed, GroupResult } from './sandbox.group-deeds.js';
 import { isGroupId } from './sandbox.groups.js';
 import type { QueuedEvent } from './sandbox.outbox.js';
 import { proofOf } from './sandbox.pairing.js';
@@ -161,8 +161,11 @@ export class SandboxConnection {
 
   /** What WhatsApp's programs know by themselves, and what the page is to do to itself. */
   private sendRules(): void {
-    const { editWindowMs, revokeWindowMs, reloadBeforeSendRate } = this.network.faults.of(this.phone);
-    this.send({ t: 'rules', rules: { editWindowMs, revokeWindowMs, reloadBeforeSendRate } });
+    const { editWindowMs, revokeWindowMs, reloadBeforeSendRate, messagesInMemory } = this.network.faults.of(
+      this.phone,
+    );
+    const rules = { editWindowMs, revokeWindowMs, reloadBeforeSendRate, messagesInMemory };
+    this.send({ t: 'rules', rules });
   }
 
   /** Hands a credential to the page; true once the page has stored it. */
@@ -269,7 +272,7 @@ export class SandboxConnection {
       case 'send':
         return this.submit(frame);
       case 'chatstate':
-        if (this.credential && frame.state === 'composing') this.network.typing += 1;
+        if (this.credential) this.network.sawChatState(frame.state);
         return;
       case 'got':
         if (this.credential) this.network.outbox.confirm(this.credential.id, frame.n);
@@ -381,7 +384,7 @@ export class SandboxConnection {
       }
       case 'group':
         if (!credential || !frame.group) throw new Error('Only a linked browser can do that.');
-        return network.groupDeeds.do(credential.phone, frame.group);
+        return this.doToGroup(credential, frame.group);
       case 'picture':
         return network.pictureOf(frame.of ?? '');
       case 'code':
@@ -399,6 +402,15 @@ export class SandboxConnection {
       default:
         throw new Error(`The sandbox does not know the question "${frame.q}".`);
     }
+  }
+
+  private async doToGroup({ phone }: Credential, deed: GroupDeed): Promise<GroupResult> {
+    const { groupRefusal } = this.network.faults.of(phone);
+    const reads: GroupDeed['kind'][] = ['query', 'invite', 'look'];
+    if (groupRefusal === null || reads.includes(deed.kind)) return this.network.groupDeeds.do(phone, deed);
+    if (deed.kind !== 'add') return { status: groupRefusal };
+    // Of those who are to be added WhatsApp refuses each for itself.
+    return { status: 200, members: deed.phones.map((other) => ({ phone: other, status: groupRefusal })) };
   }
 
   /** @returns when it was done, in milliseconds since 1970 */

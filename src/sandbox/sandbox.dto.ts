@@ -58,7 +58,7 @@ export class ChangePhoneDto {
   /** A JPEG or PNG in base64; null removes it. */
   @ValidateIf(({ picture }: ChangePhoneDto) => picture !== undefined && picture !== null)
   @IsString()
-  @MaxLength(1_000_000)
+  @MaxLength(3_000_000)
   picture?: string | null;
 }
 
@@ -263,6 +263,20 @@ export class FaultsDto implements Partial<Faults> {
   @Min(0)
   @Max(TEN_MINUTES_MS)
   uploadDelayMs?: number;
+
+  /** WhatsApp's status with which whatever is done to groups is refused, 419 or 429 say; reading them is not. */
+  @Optional()
+  @IsInt()
+  @Min(400)
+  @Max(599)
+  groupRefusal?: number;
+
+  /** How many messages a page holds in memory; what is older it has to load from its disk. */
+  @Optional()
+  @IsInt()
+  @Min(1)
+  @Max(2000)
+  messagesInMemory?: number;
 
   /** How long after it was sent a message can be edited. */
   @Optional()

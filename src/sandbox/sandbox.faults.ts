@@ -44,6 +44,10 @@ export interface Faults {
   downloadFailRate: number;
   /** How long an upload of media takes at least. */
   uploadDelayMs: number;
+  /** WhatsApp's status with which whatever is done to groups is refused, 419 or 429 say; reading them is not. */
+  groupRefusal: number | null;
+  /** How many messages a page holds in memory; what is older it has to load from its disk. */
+  messagesInMemory: number;
   /** How long after it was sent a message can be edited. */
   editWindowMs: number;
   /** How long after it was sent a message can be revoked. */
@@ -72,6 +76,8 @@ export const NO_FAULTS: Readonly<Faults> = {
   uploadFailRate: 0,
   downloadFailRate: 0,
   uploadDelayMs: 0,
+  groupRefusal: null,
+  messagesInMemory: 2000,
   editWindowMs: 15 * 60_000,
   revokeWindowMs: 60 * 3_600_000,
   qrLifetimeMs: 20_000,

@@ -68,7 +68,7 @@ export class ChangeGroupDto {
   /** A JPEG or PNG in base64; null removes it. */
   @ValidateIf(({ picture }: ChangeGroupDto) => picture !== undefined && picture !== null)
   @IsString()
-  @MaxLength(1_000_000)
+  @MaxLength(3_000_000)
   picture?: string | null;
 }
 

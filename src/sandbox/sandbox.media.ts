@@ -1,9 +1,9 @@
 import { createCipheriv, createDecipheriv, createHash, createHmac, hkdfSync, randomBytes } from 'node:crypto';
 import { createReadStream, type ReadStream } from 'node:fs';
-import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import type { IncomingMessage } from 'node:http';
 import { join } from 'node:path';
-import { BadRequestException } from '@nestjs/common';
+import { BadRequestException, NotFoundException } from '@nestjs/common';
 
 /** What a message says of its media: where the encrypted bytes lie, and how to read them. */
 export interface MediaPointer {
@@ -20,6 +20,7 @@ export interface MediaPointer {
 export const MEDIA_PATH = '/v/media/';
 const MAX_MEDIA_BYTES = 128 * 1024 * 1024;
 const MAC_BYTES = 10;
+const NAME = /^[0-9a-f]{64}$/;
 
 /**
  * What WhatsApp's servers keep of media: encrypted bytes, by their hash. The keys are in the messages; the sandbox is in
@@ -73,11 +74,14 @@ export class MediaVault {
     };
   }
 
-  /** The plain bytes of a message's media. @throws when they are not there or not what the message says */
+  /** The plain bytes of a message's media. @throws NotFoundException when they are lost, BadRequestException when they are not what the message says */
   async unseal(media: MediaPointer): Promise<Buffer> {
     const path = this.fileOf(media.directPath);
     if (!path) throw new BadRequestException(`${media.directPath} is no path of media.`);
-    const bytes = await readFile(path);
+    const bytes = await readFile(path).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOENT') throw error;
+      throw new NotFoundException(`The bytes under ${media.directPath} are lost.`);
+    });
     const { iv, cipherKey, macKey } = keysOf(Buffer.from(media.mediaKey, 'base64'));
     const encrypted = bytes.subarray(0, -MAC_BYTES);
     const isWhole =
@@ -103,6 +107,12 @@ export class MediaVault {
     if (path) await rm(path, { force: true });
   }
 
+  /** Loses everything; what is being written at this moment stays. */
+  async clear(): Promise<void> {
+    const names = (await readdir(this.dir)).filter((name) => NAME.test(name));
+    await Promise.all(names.map((name) => rm(join(this.dir, name), { force: true })));
+  }
+
   private async keep(bytes: Buffer): Promise<string> {
     const name = hashOf(bytes).toString('hex');
     const path = join(this.dir, name);
@@ -114,8 +124,8 @@ export class MediaVault {
   }
 
   private fileOf(directPath: string): string | null {
-    const name = /^\/v\/media\/([0-9a-f]{64})$/.exec(directPath)?.[1];
-    return name === undefined ? null : join(this.dir, name);
+    const name = directPath.startsWith(MEDIA_PATH) ? directPath.slice(MEDIA_PATH.length) : '';
+    return NAME.test(name) ? join(this.dir, name) : null;
   }
 }
 

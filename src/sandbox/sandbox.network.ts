@@ -22,8 +22,10 @@ export interface SandboxStats {
   accepted: number;
   duplicates: number;
   actions: number;
-  /** How often a browser showed somebody that it types. */
+  /** How often a browser showed somebody that it types, that it records, and that it does so no more. */
   typing: number;
+  recording: number;
+  paused: number;
   /** Frames of browsers that the fault `silent` dropped. */
   unheard: number;
   /** How often the fault `reloadAfterSendRate` had a page reloaded. */
@@ -37,6 +39,7 @@ export interface SandboxStats {
 }
 
 const MAX_UNKNOWN_MODULES = 200;
+const NO_CHAT_STATES = { composing: 0, recording: 0, paused: 0 };
 
 /** The simulated WhatsApp behind the pages: phones, what was sent, and who is connected. */
 export class SandboxNetwork {
@@ -46,7 +49,8 @@ export class SandboxNetwork {
   readonly companions: Companions;
   readonly delivery: Delivery;
   readonly groupDeeds: GroupDeeds;
-  typing = 0;
+  /** How often browsers showed each, by WhatsApp's words. */
+  chatStates: Record<string, number> = { ...NO_CHAT_STATES };
   unheard = 0;
   reloads = 0;
   private readonly unknownModules = new Map<string, number>();
@@ -123,16 +127,22 @@ export class SandboxNetwork {
     return credentials.length;
   }
 
-  /** Empties the ledger and resets the counters. */
+  /** Empties the ledger with the media of its messages, and resets the counters. */
   async clearLedger(): Promise<void> {
     await this.ledger.clear();
     this.outbox.ledgerCleared();
     this.companions.conflicts = 0;
-    this.typing = 0;
+    this.chatStates = { ...NO_CHAT_STATES };
     this.unheard = 0;
     this.reloads = 0;
     this.inFlight.clear();
     this.unknownModules.clear();
+    await this.media.clear();
+  }
+
+  /** Counts what a browser shows the other side of a chat. */
+  sawChatState(state: string): void {
+    if (Object.hasOwn(this.chatStates, state)) this.chatStates[state]! += 1;
   }
 
   /** Counts a module that whatsapp-web.js asked for and the page does not have. */
@@ -154,7 +164,9 @@ export class SandboxNetwork {
       accepted: this.ledger.accepted,
       duplicates: this.ledger.duplicates,
       actions: this.ledger.actions,
-      typing: this.typing,
+      typing: this.chatStates.composing ?? 0,
+      recording: this.chatStates.recording ?? 0,
+      paused: this.chatStates.paused ?? 0,
       unheard: this.unheard,
       reloads: this.reloads,
       conflicts: this.companions.conflicts,

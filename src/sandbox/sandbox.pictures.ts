@@ -2,8 +2,11 @@ import { createHash } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BadRequestException } from '@nestjs/common';
+import { fileTypeFromBuffer } from 'file-type';
 
-const MAX_BYTES = 512 * 1024;
+/** More than Flotilla takes, so that its limit can be seen. */
+const MAX_BYTES = 2 * 1024 * 1024;
+const TYPES = ['image/jpeg', 'image/png'];
 const NAME = /^[0-9a-f]{64}$/;
 
 /** Profile pictures of phones and groups, each in a file named by its hash. */
@@ -17,7 +20,8 @@ export class Pictures {
   /** Keeps a JPEG or PNG. @returns the name of its file */
   async save(base64: string): Promise<string> {
     const bytes = Buffer.from(base64, 'base64');
-    if (!typeOf(bytes) || bytes.length > MAX_BYTES)
+    const type = await typeOf(bytes);
+    if (!TYPES.includes(type) || bytes.length > MAX_BYTES)
       throw new BadRequestException(`A picture is a JPEG or a PNG of at most ${MAX_BYTES} bytes, in base64.`);
     const name = createHash('sha256').update(bytes).digest('hex');
     await mkdir(this.dir, { recursive: true });
@@ -32,12 +36,10 @@ export class Pictures {
       if (error.code === 'ENOENT') return null;
       throw error;
     });
-    return body && { type: typeOf(body) ?? 'application/octet-stream', body };
+    return body && { type: await typeOf(body), body };
   }
 }
 
-function typeOf(bytes: Buffer): string | null {
-  if (bytes.subarray(0, 3).toString('hex') === 'ffd8ff') return 'image/jpeg';
-  if (bytes.subarray(0, 8).toString('hex') === '89504e470d0a1a0a') return 'image/png';
-  return null;
+async function typeOf(bytes: Buffer): Promise<string> {
+  return (await fileTypeFromBuffer(bytes))?.mime ?? 'application/octet-stream';
 }

@@ -1,6 +1,17 @@
+import { Test } from '@nestjs/testing';
+import { v7 as uuidv7 } from 'uuid';
 import { describe, expect, it } from 'vitest';
+import { AccountSessions } from '../../src/accounts/account-sessions.service.js';
+import { InternalChatsController } from '../../src/chats/chats.internal.js';
+import { GroupActor } from '../../src/chats/group-actor.service.js';
 import { NumberChecks } from '../../src/chats/number-checks.js';
+import { PageActor } from '../../src/chats/page-actor.service.js';
 import { TooManyNumberChecks } from '../../src/chats/page-errors.js';
+import { InstanceClient } from '../../src/instances/instance-client.js';
+import { loadConfig } from '../../src/platform/config/config.js';
+import { ProblemFilter } from '../../src/platform/errors/problem.filter.js';
+import { InternalGuard } from '../../src/platform/http/internal.guard.js';
+import { createLogger } from '../../src/platform/logging/logger.js';
 
 const answer = (phone: string) => ({ phone, registered: true, chatId: `${phone}@c.us`, lid: null });
 
@@ -32,5 +43,45 @@ describe('number checks', () => {
     expect(() => checks.count('b')).not.toThrow();
     now = 60_000;
     expect(() => checks.count('a')).not.toThrow();
+  });
+});
+
+describe('an instance that drives a live account', () => {
+  it('checks thirty new numbers a minute, and says to the API when it does so again', async () => {
+    let asked = 0;
+    const chats = { person: (chatId: string) => ((asked += 1), { chatId, alias: null }) };
+    const sessions = {
+      readyDriver: () => ({ account: { environment: 'live' }, current: { chats: () => chats } }),
+    };
+    const module = await Test.createTestingModule({
+      controllers: [InternalChatsController],
+      providers: [PageActor, GroupActor, { provide: AccountSessions, useValue: sessions }],
+    })
+      .overrideGuard(InternalGuard)
+      .useValue({ canActivate: () => true })
+      .compile();
+    const app = module.createNestApplication({ logger: false });
+    app.useGlobalFilters(new ProblemFilter(createLogger('test', 'silent')));
+    await app.listen(0, '127.0.0.1');
+    const client = new InstanceClient(loadConfig(process.env));
+    try {
+      const url = await app.getUrl();
+      const path = `/internal/accounts/${uuidv7()}/page`;
+      const check = (phone: string) =>
+        client.call(url, 'POST', path, { epoch: 1, call: 'number', ask: { phone } });
+      for (let i = 0; i < 30; i += 1)
+        expect(await check(`62812345678${i}`)).toMatchObject({ registered: true });
+      await expect(check('628999')).rejects.toMatchObject({
+        status: 429,
+        code: 'account.too_many_number_checks',
+        retryAfterSeconds: 60,
+      });
+      // What is known costs nothing.
+      expect(await check('628123456780')).toMatchObject({ registered: true });
+      expect(asked).toBe(30);
+    } finally {
+      await client.onApplicationShutdown();
+      await app.close();
+    }
   });
 });

@@ -1,4 +1,6 @@
+import { once } from 'node:events';
 import { readdir, readFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { eventually, Flotilla, type Workspace } from './flotilla.js';
 
@@ -34,6 +36,12 @@ describe('a message from REST to read', () => {
       environment: 'sandbox',
     });
     expect((await workspace.call('GET', `/accounts/${id}/qr`)).body.code).toBe('account.no_qr');
+
+    const screenshot = await workspace.call('GET', `/accounts/${id}/screenshot`);
+    expect(screenshot.status).toBe(200);
+    expect(screenshot.headers.get('content-type')).toBe('image/png');
+    expect(screenshot.headers.get('cache-control')).toBe('no-store');
+    expect(screenshot.body).toMatch(/^.PNG\r\n/);
   });
 
   it('links an account by pairing code', async () => {
@@ -228,6 +236,45 @@ describe('a message from REST to read', () => {
     expect((await workspace.untilStatus(account.id, 'logged_out')).desiredState).toBe('disconnected');
     await workspace.call('POST', `/accounts/${account.id}/connect`);
     await workspace.untilStatus(account.id, 'qr');
+  });
+});
+
+describe('a sandbox that does not do its part', () => {
+  it('is told as what it is: away, broken, or asked what makes no sense there', async () => {
+    const id = await workspace.newAccount();
+    await workspace.untilStatus(id, 'qr');
+    const scan = () => workspace.call('POST', `/accounts/${id}/sandbox-scan`, {});
+    await flotilla.stack.ctl('stop', 'flotilla:sandbox');
+    const away = await scan();
+    expect(away).toMatchObject({ status: 503, body: { code: 'sandbox.unreachable' } });
+    expect(away.headers.get('retry-after')).toBe('1');
+
+    // In its place: one that answers each call as the tests want it.
+    let status = 500;
+    const { port, hostname } = new URL(flotilla.stack.urls.sandbox);
+    const other = createServer((request, response) => {
+      request.resume();
+      response.writeHead(status, { 'content-type': 'application/json' }).end('{"detail":"because"}');
+    });
+    await once(other.listen(Number(port), hostname), 'listening');
+    try {
+      for (const [answer, expected, code] of [
+        [500, 502, 'sandbox.broken'],
+        [401, 502, 'sandbox.broken'],
+        [409, 409, 'sandbox.refused'],
+      ] as const) {
+        status = answer;
+        expect(await scan()).toMatchObject({
+          status: expected,
+          body: { code, detail: expect.stringContaining('because') },
+        });
+      }
+    } finally {
+      await new Promise((resolve) => {
+        other.close(resolve);
+        other.closeAllConnections();
+      });
+    }
   });
 });
 

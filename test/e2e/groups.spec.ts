@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { type Answer, eventually, Flotilla, type Workspace } from './flotilla.js';
 
 /* Groups through HTTP, with real browsers, against the simulated WhatsApp. */
@@ -219,6 +219,49 @@ describe('administering a group', () => {
     await flotilla.sandbox('PATCH', `/groups/${id}`, { restrict: true });
     await eventually('restricted', async () => (await call('GET', `/${id}`)).body.infoAdminsOnly);
     expect((await call('PATCH', `/${id}`, { subject: 'Mine' })).body.code).toBe('group.not_admin');
+  });
+});
+
+describe('what WhatsApp refuses', () => {
+  const refuse = (groupRefusal: number) =>
+    flotilla.sandbox('PUT', '/faults', { phone: account.phoneNumber, groupRefusal });
+
+  afterEach(() => flotilla.sandbox('DELETE', '/faults'));
+
+  it('is told with its reason, and changes nothing', async () => {
+    const [friend, other] = [await flotilla.newPhone(), await flotilla.newPhone()];
+    const { id } = await created(friend);
+    const { body: group } = await call('GET', `/${id}`);
+    const theirs = await flotilla.sandbox('POST', '/groups', { owner: other, subject: 'Theirs' });
+    const refused = (detail: string) => ({
+      status: 409,
+      body: { code: 'group.refused', detail: expect.stringContaining(detail) },
+    });
+    const join = () => call('POST', '/join', { code: theirs.invite });
+    const participants = [friend];
+
+    await refuse(419);
+    expect(await call('POST', `/${group.id}/participants`, { participants: [other] })).toMatchObject({
+      status: 200,
+      body: { items: [{ ...person(other), status: 'group_full' }] },
+    });
+    expect(await join()).toMatchObject(refused('the group is full'));
+
+    await refuse(429);
+    expect(await join()).toMatchObject(refused('asks too much'));
+    expect(await call('POST', '', { subject: 'More', participants })).toMatchObject(refused('asks too much'));
+    for (const [method, path, body] of [
+      ['PATCH', '', { subject: 'Quartet' }],
+      ['PATCH', '', { announcementsOnly: true }],
+      ['POST', '/participants/promote', { participants }],
+      ['DELETE', '/participants', { participants }],
+      ['DELETE', '/invite', undefined],
+      ['POST', '/leave', undefined],
+    ] as const)
+      expect(await call(method, `/${group.id}${path}`, body)).toMatchObject(refused('WhatsApp refused to'));
+    await flotilla.sandbox('DELETE', '/faults');
+    expect((await call('GET', `/${group.id}`)).body).toEqual(group);
+    expect((await join()).status).toBe(200);
   });
 });
 

@@ -29,7 +29,7 @@ describe('what the README promises', () => {
         cwd: directory,
       });
       expect(code, output).toBe(0);
-      expect(output).not.toMatch(/undefined|problems\//);
+      expect(output).not.toMatch(/undefined|urn:flotilla:problem/);
       const [message, phone, number, workspaceId] = output.trim().split(/\n+/).slice(-4) as [
         string,
         string,

@@ -241,7 +241,9 @@ describe('what is received', { timeout: 30_000 }, () => {
       outcome: 'fetched',
     });
     expect((await readFile(path)).equals(files.pdf)).toBe(true);
-    await sandbox.call('DELETE', `/phones/${friend}/messages/${message.whatsappId}/media`);
+    const place = `/phones/${friend}/messages/${message.whatsappId}/media`;
+    await sandbox.call('DELETE', place);
+    expect(await sandbox.call('GET', place)).toMatchObject({ status: 404 });
     expect(await session.messages.downloadMedia(target, path, 10_000, 5_000)).toMatchObject({
       outcome: 'gone',
     });

@@ -1,4 +1,4 @@
-import { appendFile, mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { appendFile, mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -99,6 +99,16 @@ describe('the simulated network', () => {
       expect(lines).toHaveLength(Math.max(0, 700 - since));
       if (lines[0]) expect(JSON.parse(lines[0])).toMatchObject({ seq: since + 1 });
     }
+    await network.close();
+  });
+
+  it('keeps no media of a ledger that was emptied', async () => {
+    const network = await SandboxNetwork.open(dir, silent);
+    const media = await network.media.seal(Buffer.from('a picture'), 'image/png');
+    expect(await network.media.unseal(media)).toEqual(Buffer.from('a picture'));
+    await network.clearLedger();
+    await expect(network.media.unseal(media)).rejects.toMatchObject({ status: 404 });
+    expect(await readdir(join(dir, 'media'))).toEqual([]);
     await network.close();
   });
 

@@ -127,9 +127,15 @@ export class Collection extends Emitter {
   add(model) {
     this.models.set(textOf(model.id), model);
     model.joinCollection(this);
-    if (this.models.size > this.limit) this.#makeRoom();
+    this.#makeRoom();
     this.trigger('add', model);
     return model;
+  }
+
+  /** Holds at most so many from now on. */
+  setLimit(limit) {
+    this.limit = limit;
+    this.#makeRoom();
   }
 
   remove(model) {
@@ -148,7 +154,7 @@ export class Collection extends Emitter {
     // Those that have to stay are few and are passed over; the newest one always stays.
     let toRemove = this.models.size - this.limit;
     for (const [id, model] of this.models) {
-      if (toRemove === 0) return;
+      if (toRemove <= 0) return;
       if (!this.mayGo(model)) continue;
       this.models.delete(id);
       toRemove -= 1;

@@ -6,7 +6,7 @@ import { decodeB64, encodeB64, widOfPhone } from './ids.js';
 import { Link } from './link.js';
 import { Media } from './media.js';
 import { Messages } from './messages.js';
-import { createCollections } from './models.js';
+import { createCollections, MESSAGES_IN_MEMORY } from './models.js';
 import { createModules } from './modules.js';
 import { Store } from './store.js';
 
@@ -49,7 +49,12 @@ class App {
   socket = new Socket(this);
   cmd = new Emitter();
   /** What the server says that this page may and is to do. */
-  rules = { editWindowMs: 0, revokeWindowMs: 0, reloadBeforeSendRate: 0 };
+  rules = {
+    editWindowMs: 0,
+    revokeWindowMs: 0,
+    reloadBeforeSendRate: 0,
+    messagesInMemory: MESSAGES_IN_MEMORY,
+  };
   conn = new Model({ ref: undefined, pushname: '', platform: 'android', wid: undefined });
   #store;
   #messages;
@@ -171,7 +176,10 @@ class App {
     link.on('unlinked', () => this.#unlinked());
     link.on('contacts', ({ contacts }) => this.#messages.setAddressBook(contacts));
     link.on('dialog', ({ dialog }) => this.dialog.show(dialog));
-    link.on('rules', ({ rules }) => Object.assign(this.rules, rules));
+    link.on('rules', ({ rules }) => {
+      Object.assign(this.rules, rules);
+      this.collections.Msg.setLimit(rules.messagesInMemory);
+    });
     link.on('reload', () => location.reload());
   }
 

@@ -199,6 +199,8 @@ export function createCollections(exists, isKnown) {
   const Msgs = new Collection(MESSAGES_IN_MEMORY, (msg) => msg.ack !== 0 || !msg.id.fromMe);
   const Chats = new Collection(CHATS_IN_MEMORY);
   const Contacts = new Collection(CHATS_IN_MEMORY);
+  // As the page shows them: whatsapp-web.js looks at the third one to see whether one more may be pinned.
+  Chats.getModelsArray = () => [...Chats.models.values()].sort((a, b) => (b.pin ?? 0) - (a.pin ?? 0));
   Msgs.modelClass = Msg;
 
   Contacts.find = async (id) => {
