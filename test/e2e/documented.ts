@@ -65,18 +65,14 @@ ajv.addSchema({ $id: 'answers', ...closed({ components: document.components }) }
 ajv.addSchema({ $id: 'requests', components: document.components });
 const validators = new Map<Json, ValidateFunction>();
 
-function closed(part: Json): Json {
-  if (Array.isArray(part)) return part.map(closed);
+/** @param within the name of what it is part of: an error is a `Problem`, and by `allOf` one with certain codes; neither alone is whole */
+function closed(part: Json, within = ''): Json {
+  if (Array.isArray(part)) return part.map((item) => closed(item, within));
   if (typeof part !== 'object' || part === null) return part;
-  const copy = Object.fromEntries(Object.entries(part).map(([key, value]) => [key, closed(value)]));
-  if (
-    copy.type === 'object' &&
-    copy.properties &&
-    copy.additionalProperties === undefined &&
-    !copy.required?.includes('code')
-  ) {
+  const copy = Object.fromEntries(Object.entries(part).map(([key, value]) => [key, closed(value, key)]));
+  const isWhole = !['Problem', 'allOf'].includes(within);
+  if (copy.type === 'object' && copy.properties && copy.additionalProperties === undefined && isWhole)
     copy.additionalProperties = false;
-  }
   return copy;
 }
 
