@@ -1,0 +1,98 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { scratchDatabase } from '../scratch-database.js';
+import { type Answer, type Api, startApi } from './api.harness.js';
+
+/* What the API answers when it, or somebody else at the same moment, is to blame. */
+
+let drop: () => Promise<void>;
+let api: Api;
+let workspaceId: string;
+let key: string;
+
+beforeAll(async () => {
+  const scratch = await scratchDatabase();
+  drop = scratch.drop;
+  api = await startApi(scratch.config);
+  workspaceId = (await api.call('POST', '/workspaces', { name: 'test' })).body.id;
+  const wanted = { name: 'test', role: 'owner' };
+  key = (await api.call('POST', `/workspaces/${workspaceId}/api-keys`, wanted)).body.key;
+}, 60_000);
+afterAll(async () => {
+  await api?.close();
+  await drop?.();
+});
+
+const root = (path: string): Promise<Response> => fetch(new URL(path, api.url));
+
+/** Does something while a table has another name. */
+async function without<Result>(table: string, work: () => Promise<Result>): Promise<Result> {
+  await api.database.query(`alter table ${table} rename to elsewhere`);
+  try {
+    return await work();
+  } finally {
+    await api.database.query(`alter table elsewhere rename to ${table}`);
+  }
+}
+
+describe('the API', () => {
+  it('tells nothing of its insides when it fails, but an id that finds them in the log', async () => {
+    const failed = await without('webhooks', () => api.call('GET', '/webhooks', undefined, key));
+    expect(failed).toMatchObject({
+      status: 500,
+      body: { code: 'internal.error', title: 'Internal Server Error', requestId: expect.any(String) },
+    });
+    expect(JSON.stringify(failed.body)).not.toMatch(/webhooks|relation|select|node_modules|\.ts|\.js/i);
+    expect(failed.headers.get('x-request-id')).toBe(failed.body.requestId);
+    expect((await api.call('GET', '/webhooks', undefined, key)).status).toBe(200);
+  });
+
+  it('is not ready while its tables are not there', async () => {
+    expect((await root('/health/ready')).status).toBe(200);
+    const answer = await without('workspaces', () => root('/health/ready'));
+    expect(answer.status).toBe(503);
+    expect(await answer.json()).toMatchObject({
+      code: 'service.not_ready',
+      detail: expect.stringContaining('flotilla migrate'),
+    });
+    // It lives all the same: nobody is to restart it for that.
+    expect((await without('workspaces', () => root('/health/live'))).status).toBe(200);
+  });
+
+  it('says that what a request needs has gone at the same moment', async () => {
+    const wanted = { name: 'short', environment: 'sandbox' };
+    const { body: account } = await api.call('POST', '/accounts', wanted, key);
+    const other = api.database.createQueryRunner();
+    try {
+      await other.startTransaction();
+      const [{ pid }] = await other.query('select pg_backend_pid() as pid');
+      await other.query('delete from accounts where id = $1', [account.id]);
+      const sending: Promise<Answer> = api.call(
+        'POST',
+        '/messages',
+        { accountId: account.id, to: '+6281234567890', text: 'hello' },
+        key,
+      );
+      await expect
+        .poll(
+          () =>
+            api.database.query('select from pg_stat_activity where $1 = any(pg_blocking_pids(pid))', [pid]),
+          { timeout: 20_000 },
+        )
+        .toHaveLength(1);
+      await other.commitTransaction();
+      expect(await sending).toMatchObject({ status: 409, body: { code: 'request.conflict' } });
+    } finally {
+      await other.release();
+    }
+  }, 60_000);
+
+  it('reads what it is sent in UTF-8 only, and says so', async () => {
+    const answer = await fetch(`${api.url}/webhooks`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json; charset=latin-1' },
+      body: '{}',
+    });
+    expect(answer.status).toBe(415);
+    expect(await answer.json()).toMatchObject({ code: 'request.unsupported_media_type' });
+  });
+});
