@@ -374,7 +374,7 @@ describe('the media of a message', () => {
       const path = `/media/${body.media.mediaId}`;
       const needed = await workspace.call('DELETE', path);
       expect(needed).toMatchObject({ status: 409, body: { code: 'media.in_use' } });
-      expect((await workspace.call('POST', `/messages/${body.id}/cancel`)).status).toBe(200);
+      expect((await workspace.call('DELETE', `/messages/${body.id}`)).status).toBe(200);
       expect((await workspace.call('DELETE', path)).status).toBe(204);
     } finally {
       server.close();

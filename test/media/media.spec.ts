@@ -448,7 +448,7 @@ describe('a reader', () => {
   it('who takes nothing in for a time is let go, with the file', async () => {
     const row = await media.take(workspaceId, { data: base64(newPng()) });
     const endless = new Readable({ read: () => endless.push(Buffer.alloc(65_536)) });
-    const closed = once(endless, 'close');
+    const closed = new Promise((resolve) => endless.on('error', () => undefined).once('close', resolve));
     const server = express()
       .get('/', (request, response) =>
         sendMedia(request, response, { ...row, size: 2 ** 40 }, async () => endless, 300),

@@ -302,7 +302,7 @@ it('is written although that of another account cannot be', async () => {
   const message = { chatId: friend, from: friend, type: 'chat', text: 'theirs' };
   for (const id of [broken, accountId]) {
     sessions.emit('message', { id }, { ...message, whatsappId: `OF ${id}`, media: null });
-    const change = { kind: 'edit', whatsappId: `OF ${id}`, text: 'edited', at: now };
+    const change: PageChange = { kind: 'edited', whatsappId: `OF ${id}`, text: 'edited', at: now };
     sessions.emit('change', { id }, change);
   }
   try {
