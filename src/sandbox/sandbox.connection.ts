@@ -1,16 +1,14 @@
 import { randomBytes, timingSafeEqual } from 'node:crypto';
 import { once } from 'node:events';
 import { type RawData, WebSocket } from 'ws';
-import { type Action, ACTIONS } from './sandbox.actions.js';
 import { type Content, type SubmittedContent, typeOfPage } from './sandbox.content.js';
 import type { Dialog } from './sandbox.faults.js';
 import type { MediaPointer } from './sandbox.media.js';
 import type { SandboxNetwork } from './sandbox.network.js';
-import type { GroupDeed, GroupResult } from './sandbox.group-deeds.js';
-import { isGroupId } from './sandbox.groups.js';
 import type { QueuedEvent } from './sandbox.outbox.js';
 import { proofOf } from './sandbox.pairing.js';
 import { type Credential, lidOf } from './sandbox.phones.js';
+import { answerTo, MAX_TEXT_LENGTH, type Question } from './sandbox.questions.js';
 
 /** What a browser sends. */
 type BrowserFrame =
@@ -20,28 +18,8 @@ type BrowserFrame =
   | { t: 'send'; id: string; to: string; type: string; text: string; content?: SubmittedContent }
   | { t: 'chatstate'; to: string; state: string }
   | { t: 'got'; n: number[] }
-  | {
-      t: 'ask';
-      n: number;
-      q: string;
-      phone?: string;
-      secret?: string;
-      deed?: Deed;
-      group?: GroupDeed;
-      of?: string;
-    }
+  | ({ t: 'ask'; n: number } & Question)
   | { t: 'unknown-module'; name: string };
-
-/** What a page does to a message: its own (`fromMe`) or one of the other party. */
-interface Deed {
-  action: Action;
-  chat: string;
-  fromMe: boolean;
-  /** In a group: the number of whoever wrote the message. */
-  author?: string;
-  id: string;
-  text: string;
-}
 
 /** Why a connection is ended for good: the page must not simply connect again. */
 export type Refusal = 'conflict' | 'unlinked';
@@ -50,7 +28,6 @@ const EVENTS_PER_FRAME = 500;
 const RECEIPT_BATCH_MS = 150;
 /** A browser that stops reading is cut off; it gets everything again when it comes back. */
 const MAX_UNREAD_BYTES = 64 * 1024 * 1024;
-const MAX_TEXT_LENGTH = 65_536;
 
 /** One WebSocket of one page. */
 export class SandboxConnection {
@@ -364,75 +341,15 @@ export class SandboxConnection {
   }
 
   private async answer(frame: Extract<BrowserFrame, { t: 'ask' }>): Promise<void> {
+    const { credential, network } = this;
+    if (frame.q === 'logout') this.leave();
     try {
-      this.send({ t: 'answer', n: frame.n, result: await this.ask(frame) });
+      this.send({ t: 'answer', n: frame.n, result: await answerTo(frame, network, this, credential) });
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
       this.send({ t: 'answer', n: frame.n, error: message });
     }
     if (frame.q === 'logout') this.socket.close(1000);
-  }
-
-  private async ask(frame: Extract<BrowserFrame, { t: 'ask' }>): Promise<unknown> {
-    const { network, credential } = this;
-    switch (frame.q) {
-      case 'exists': {
-        const phone = network.phones.find(frame.phone ?? '');
-        if (!phone) return null;
-        const { name, isBusiness = false, hidesNumber: hidden = false } = phone;
-        return { name, lid: lidOf(phone.phone), isBusiness, hidden };
-      }
-      case 'group':
-        if (!credential || !frame.group) throw new Error('Only a linked browser can do that.');
-        return this.doToGroup(credential, frame.group);
-      case 'picture':
-        return network.pictureOf(frame.of ?? '');
-      case 'code':
-        return network.pairing.requestCode(this, frame.phone ?? '', frame.secret ?? '');
-      case 'act':
-        if (!credential || !frame.deed) throw new Error('Only a linked browser can do that.');
-        return this.act(credential, frame.deed);
-      case 'refresh-qr':
-        network.pairing.refresh(this);
-        return true;
-      case 'logout':
-        this.leave();
-        if (credential) await network.unlink(credential);
-        return true;
-      default:
-        throw new Error(`The sandbox does not know the question "${frame.q}".`);
-    }
-  }
-
-  private async doToGroup({ phone }: Credential, deed: GroupDeed): Promise<GroupResult> {
-    const { groupRefusal } = this.network.faults.of(phone);
-    const reads: GroupDeed['kind'][] = ['query', 'invite', 'look'];
-    if (groupRefusal === null || reads.includes(deed.kind)) return this.network.groupDeeds.do(phone, deed);
-    if (deed.kind !== 'add') return { status: groupRefusal };
-    // Of those who are to be added WhatsApp refuses each for itself.
-    return { status: 200, members: deed.phones.map((other) => ({ phone: other, status: groupRefusal })) };
-  }
-
-  /** @returns when it was done, in milliseconds since 1970 */
-  private async act(
-    { phone }: Credential,
-    { action, chat, fromMe, author: writer, id, text }: Deed,
-  ): Promise<{ at: number }> {
-    const { delivery } = this.network;
-    if (!ACTIONS.includes(action) || !delivery.mayWrite(phone, chat) || text.length > MAX_TEXT_LENGTH)
-      throw new Error(`WhatsApp refuses this ${action}.`);
-    if (!fromMe && action !== 'reaction') throw new Error(`Only its sender can ${action} a message.`);
-    const other = isGroupId(chat) ? (writer ?? '') : chat;
-    const author = fromMe ? phone : other;
-    const { at } = await delivery.accept({
-      from: phone,
-      to: chat,
-      whatsappId: id,
-      type: action,
-      text,
-      author,
-    });
-    return { at: Date.parse(at) };
   }
 
   private closed(): void {

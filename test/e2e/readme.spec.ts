@@ -78,10 +78,11 @@ describe('what the README promises', () => {
 
   it('names only commands and settings that are there', async () => {
     const { scripts } = JSON.parse(await read('package.json')) as { scripts: Record<string, string> };
-    const named = [
-      ...readme.matchAll(/\bnpm (?:run )?(start|test|demo|bench|chaos|fuzz|build|architecture|openapi)\b/g),
-    ];
-    expect(named.filter(([, name]) => !(name! in scripts))).toEqual([]);
+    const named = [...readme.matchAll(/\bnpm (?:(start|test)\b|run ([\w:-]+))/g)].map(
+      ([, short, name]) => short ?? name!,
+    );
+    for (const name of ['start', 'test', 'demo', 'fuzz', 'openapi']) expect(named).toContain(name);
+    expect(named.filter((name) => !(name in scripts))).toEqual([]);
     const config = await read('src/platform/config/config.ts');
     const pages = (await readdir(join(project, 'docs'))).filter((name) => name.endsWith('.md'));
     const texts = await Promise.all(['README.md', ...pages.map((name) => `docs/${name}`)].map(read));
