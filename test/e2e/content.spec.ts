@@ -1,3 +1,5 @@
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { files, sha256 } from '../sandbox/media-files.js';
 import { type Answer, eventually, Flotilla, type Workspace } from './flotilla.js';
@@ -144,11 +146,25 @@ describe('media', () => {
     expect(await arrived(message)).toMatchObject({ text: 'back', media: { sha256: sha256(files.png) } });
   });
 
+  it('that came in and was deleted is downloaded again', async () => {
+    const bytes = Buffer.concat([files.pdf, Buffer.from('deleted')]);
+    const theirs = await incoming({
+      type: 'document',
+      media: { data: base64(bytes), mimetype: 'application/pdf', filename: 'deleted.pdf' },
+    });
+    expect((await workspace.call('DELETE', `/media/${theirs.media.mediaId}`)).status).toBe(204);
+    const again = await workspace.call('POST', `/messages/${theirs.id}/media`);
+    expect(again).toMatchObject({ status: 200, body: { id: theirs.id, media: { sha256: sha256(bytes) } } });
+    expect(again.body.media.mediaId).not.toBe(theirs.media.mediaId);
+    expect((await download(again.body.media.mediaId)).equals(bytes)).toBe(true);
+  });
+
   it('whose upload fails is sent when uploads work again, once', async () => {
     await flotilla.sandbox('PUT', '/faults', { uploadFailRate: 1 });
     const media = { data: base64(files.pdf), mimetype: 'application/pdf', filename: 'invoice.pdf' };
     const { body } = await workspace.send({ accountId: account.id, to: phone, type: 'document', media });
-    await until(body.id, ({ attempts }) => attempts >= 1);
+    // The first has failed by then.
+    await until(body.id, ({ attempts }) => attempts >= 2);
     await flotilla.sandbox('DELETE', '/faults');
     const message = await until(body.id, ({ status }) => status === 'read', 60_000);
     const lines = (await flotilla.ledger()).filter((line) => line.whatsappId === message.whatsappId);
@@ -202,10 +218,14 @@ describe('media', () => {
   });
 
   it('survives the death of its instance in the middle of an upload: sent once', async () => {
-    await flotilla.sandbox('PUT', '/faults', { uploadDelayMs: 3_000 });
+    await flotilla.sandbox('PUT', '/faults', { uploadDelayMs: 30_000 });
+    const uploaded = () => readdirSync(join(flotilla.stack.varDir, 'sandbox', 'media')).length;
+    const before = uploaded();
     const media = { data: base64(files.mp4), mimetype: 'video/mp4', caption: 'once' };
     const { body } = await workspace.send({ accountId: account.id, to: phone, type: 'video', media });
-    await until(body.id, ({ status }) => status === 'sending');
+    // WhatsApp has the bytes and has not said so.
+    await eventually('an upload', async () => expect(uploaded()).toBeGreaterThan(before));
+    expect((await workspace.call('GET', `/messages/${body.id}`)).body.status).toBe('sending');
     const { body: admin } = await flotilla.call('GET', '/admin/instances');
     process.kill(admin.items.find(({ id }: { id: string }) => id === account.instanceId).pid, 'SIGKILL');
     await flotilla.sandbox('DELETE', '/faults');

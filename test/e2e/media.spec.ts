@@ -1,6 +1,8 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { connect } from 'node:net';
+import { once } from 'node:events';
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { type AddressInfo, connect } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { eventually, Flotilla, type Workspace } from './flotilla.js';
@@ -24,7 +26,10 @@ let viewer: string;
 let sender: string;
 
 beforeAll(async () => {
-  flotilla = await Flotilla.start({ programs: ['api', 'scheduler'] });
+  flotilla = await Flotilla.start({
+    programs: ['api', 'scheduler'],
+    env: { ALLOW_PRIVATE_ADDRESSES: '127.0.0.1/32' },
+  });
   workspace = await flotilla.newWorkspace();
   viewer = await workspace.keyFor('viewer');
   sender = await workspace.keyFor('sender');
@@ -341,6 +346,83 @@ describe('who may', () => {
     await request(`/media/${mine.mediaId}`, { method: 'DELETE' });
     const answer = await request(`/media/${theirs.mediaId}`, {}, other.key);
     expect(Buffer.from(await answer.arrayBuffer())).toEqual(bytes);
+  });
+});
+
+describe('the media of a message', () => {
+  let accountId: string;
+  const send = (media: object) =>
+    workspace.call('POST', '/messages', { accountId, to: '+6281234567890', type: 'image', media });
+
+  beforeAll(async () => {
+    const { body } = await workspace.call('POST', '/accounts', { name: 'test', environment: 'sandbox' });
+    accountId = body.id;
+  });
+
+  it('is fetched from a URL, not from inside, and stays as long as the message needs it', async () => {
+    const bytes = newPng();
+    const server = createServer((_request, response) =>
+      response.setHeader('content-type', 'image/png').end(bytes),
+    );
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    const { port } = server.address() as AddressInfo;
+    try {
+      const inside = await send({ url: `http://127.0.0.2:${port}/a.png` });
+      expect(inside).toMatchObject({ status: 422, body: { code: 'media.url_unavailable' } });
+      const { status, body } = await send({ url: `http://127.0.0.1:${port}/a.png` });
+      expect([status, body.media]).toMatchObject([202, { filename: 'a.png', size: bytes.length }]);
+      const path = `/media/${body.media.mediaId}`;
+      const needed = await workspace.call('DELETE', path);
+      expect(needed).toMatchObject({ status: 409, body: { code: 'media.in_use' } });
+      expect((await workspace.call('DELETE', `/messages/${body.id}`)).status).toBe(200);
+      expect((await workspace.call('DELETE', path)).status).toBe(204);
+    } finally {
+      server.close();
+    }
+  });
+});
+
+describe('the storage', () => {
+  it('has what the limit of a workspace leaves', async () => {
+    const small = await flotilla.newWorkspace('small');
+    const limits = { maxStorageBytes: 10 };
+    expect((await flotilla.call('PATCH', `/workspaces/${small.id}`, { limits })).status).toBe(200);
+    // Limits are looked up every few seconds.
+    await eventually('the limit', async () =>
+      expect(await upload(formOf(newPng()), small.key)).toMatchObject({
+        status: 413,
+        body: { code: 'workspace.storage_limit' },
+      }),
+    );
+  });
+
+  it('that has lost a file says so, and has it again when it is uploaded again', async () => {
+    const bytes = newPng();
+    const { body } = await upload(formOf(bytes));
+    const path = `/media/${body.mediaId}`;
+    const [name] = filesIn('files').filter((file) => file.includes(body.sha256));
+    rmSync(join(flotilla.stack.varDir, 'media', 'files', name!.slice(0, 2), name!));
+    const lost = await workspace.call('GET', path);
+    expect(lost).toMatchObject({ status: 500, body: { code: 'media.blob_missing' } });
+    expect((await upload(formOf(bytes))).body.mediaId).toBe(body.mediaId);
+    expect(Buffer.from(await (await request(path)).arrayBuffer())).toEqual(bytes);
+  });
+
+  it('that is not mounted is unavailable: nothing is lost, and nothing is stored elsewhere', async () => {
+    const { body } = await upload(formOf(newPng()));
+    const [mounted, elsewhere] = ['files', 'elsewhere'].map((name) =>
+      join(flotilla.stack.varDir, 'media', name),
+    ) as [string, string];
+    const unavailable = { status: 503, body: { code: 'media.storage_unavailable' } };
+    renameSync(mounted, elsewhere);
+    try {
+      expect(await workspace.call('GET', `/media/${body.mediaId}`)).toMatchObject(unavailable);
+      expect(await upload(formOf(newPng()))).toMatchObject(unavailable);
+      expect(existsSync(mounted)).toBe(false);
+    } finally {
+      renameSync(elsewhere, mounted);
+    }
+    expect((await request(`/media/${body.mediaId}`)).status).toBe(200);
   });
 });
 

@@ -14,15 +14,17 @@ import {
 } from 'node:fs';
 import { createServer, type RequestListener, type Server } from 'node:http';
 import { once } from 'node:events';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
+import express from 'express';
 import type { DataSource } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { MediaBlobsService, type StorageFinding } from '../../src/media/media-blobs.service.js';
+import { sendMedia } from '../../src/media/media-download.js';
 import { blobKey } from '../../src/media/media-storage.js';
 import { MediaSpool } from '../../src/media/media-spool.js';
 import type { Media } from '../../src/media/media.entity.js';
@@ -440,6 +442,26 @@ describe('the time that media is kept', () => {
     expect((await media.get(workspaceId, used.id)).id).toBe(used.id);
     expect(await blobs.prune(null)).toBe(0);
   });
+});
+
+describe('a reader', () => {
+  it('who takes nothing in for a time is let go, with the file', async () => {
+    const row = await media.take(workspaceId, { data: base64(newPng()) });
+    const endless = new Readable({ read: () => endless.push(Buffer.alloc(65_536)) });
+    const closed = new Promise((resolve) => endless.on('error', () => undefined).once('close', resolve));
+    const server = express()
+      .get('/', (request, response) =>
+        sendMedia(request, response, { ...row, size: 2 ** 40 }, async () => endless, 300),
+      )
+      .listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const socket = connect((server.address() as AddressInfo).port, '127.0.0.1');
+    socket.on('error', () => undefined).pause();
+    socket.write('GET / HTTP/1.1\r\nHost: test\r\n\r\n');
+    await closed;
+    socket.destroy();
+    await new Promise((resolve) => server.close(resolve));
+  }, 30_000);
 });
 
 describe('the limit of a workspace', () => {

@@ -1,23 +1,29 @@
 import type { INestApplicationContext } from '@nestjs/common';
 import { getDataSourceToken } from '@nestjs/typeorm';
 import { createServer, type Server } from 'node:http';
-import { once } from 'node:events';
+import { EventEmitter, once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import type { DataSource } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { Account } from '../../src/accounts/account.entity.js';
+import type { AccountSessions } from '../../src/accounts/account-sessions.service.js';
 import { PacingReservations } from '../../src/accounts/pacing-reservations.service.js';
+import { longestCaption } from '../../src/messages/content.dto.js';
+import type { MediaDownloader } from '../../src/messages/media-downloader.service.js';
 import { type ActOnMessage, MessageActionsService } from '../../src/messages/message-actions.service.js';
 import { strictOrder } from '../../src/messages/message-rows.js';
 import type { MessageSender } from '../../src/messages/message-sender.service.js';
 import { toMessageResponse } from '../../src/messages/messages.dto.js';
 import { MessagesService } from '../../src/messages/messages.service.js';
+import type { OutcomeFinder } from '../../src/messages/outcome-finder.service.js';
 import { ReceivedService } from '../../src/messages/received.service.js';
 import { SendingService } from '../../src/messages/sending.service.js';
+import { SessionListener } from '../../src/messages/session.listener.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import { createContext } from '../../src/platform/start-role.js';
 import { WorkerModule } from '../../src/roles/worker.module.js';
-import type { PageChange } from '../../src/whatsapp/page-functions.js';
+import type { PageChange, PageMessage } from '../../src/whatsapp/page-functions.js';
 import { scratchDatabase } from '../scratch-database.js';
 
 /* The rules that lie in SQL, and what an instance is asked. What WhatsApp makes of it is tested end to end. */
@@ -273,6 +279,45 @@ describe('what became of a message', () => {
   });
 });
 
+it('is written although that of another account cannot be', async () => {
+  const broken = uuidv7();
+  const parts = Object.create(received, {
+    storeIncoming: {
+      value: async (account: Account, found: PageMessage[]) => {
+        if (account.id === broken) throw new Error('This account cannot be written.');
+        await received.storeIncoming(account, found);
+      },
+    },
+  });
+  const sessions = new EventEmitter();
+  const listener = new SessionListener(
+    sessions as unknown as AccountSessions,
+    parts,
+    { hasJustSent: () => false } as unknown as MessageSender,
+    {} as OutcomeFinder,
+    {} as MediaDownloader,
+    createLogger('test', 'silent'),
+  );
+  listener.onModuleInit();
+  const message = { chatId: friend, from: friend, type: 'chat', text: 'theirs' };
+  for (const id of [broken, accountId]) {
+    sessions.emit('message', { id }, { ...message, whatsappId: `OF ${id}`, media: null });
+    const change: PageChange = { kind: 'edited', whatsappId: `OF ${id}`, text: 'edited', at: now };
+    sessions.emit('change', { id }, change);
+  }
+  try {
+    await vi.waitFor(
+      async () => {
+        const rows = await database.query('select text from messages where account_id = $1', [accountId]);
+        expect(rows).toEqual([{ text: 'edited' }]);
+      },
+      { timeout: 20_000 },
+    );
+  } finally {
+    await expect(listener.beforeApplicationShutdown()).rejects.toThrow(broken);
+  }
+}, 30_000);
+
 describe('a message that waits', () => {
   it.each([undefined, new Date(now + 3_600_000).toISOString()])(
     'is edited in the ledger, and sent as it is then (sendAt %s)',
@@ -383,6 +428,17 @@ describe('a message that was sent', () => {
       await database.query(`update messages set ${change} where id = $1`, [id]);
       await expect(actions.edit(workspaceId, id, 'x')).rejects.toEqual(refusal('message.cannot_edit'));
     }
+  });
+
+  it('with media takes no longer caption than when it is sent', async () => {
+    const { id } = await sent('a picture');
+    await database.query(`update messages set type = 'image' where id = $1`, [id]);
+    await expect(actions.edit(workspaceId, id, 'x'.repeat(longestCaption + 1))).rejects.toEqual(
+      refusal('validation.failed', 400),
+    );
+    expect(asked).toEqual([]);
+    await actions.edit(workspaceId, id, 'x'.repeat(longestCaption));
+    expect(asked).toMatchObject([{ action: { kind: 'edit' } }]);
   });
 
   it.each(['failed', 'expired'])('never (%s) cannot be changed', async (status) => {
