@@ -8,6 +8,7 @@ import {
 } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import type { NextFunction, Response } from 'express';
+import { setTimeout as delay } from 'node:timers/promises';
 import { type Observable, tap } from 'rxjs';
 import { DataSource } from 'typeorm';
 import type { AuditLogResponse, ListLogsQuery } from '../instances/logs.dto.js';
@@ -27,6 +28,8 @@ const reading = new Set(['GET', 'HEAD', 'OPTIONS']);
 /** One that is refused again and again is written once in this time. */
 const refusalEveryMs = 60_000;
 const refusalsKept = 1_000;
+/** How long a connection that was closed may take to say so. */
+const closingMs = 1_000;
 /** Logins by another page of this server; all else that is public changes nothing that is audited. */
 const loginPath = /^\/admin\/log(in|out)$/;
 
@@ -38,6 +41,9 @@ const loginPath = /^\/admin\/log(in|out)$/;
 @Injectable()
 export class AuditService implements NestInterceptor, OnApplicationShutdown {
   private readonly writing = new Set<Promise<void>>();
+  /** How many requests are not answered yet. */
+  private open = 0;
+  private onDrained: () => void = () => undefined;
   private readonly refusals = new Map<string, number>();
 
   constructor(
@@ -48,11 +54,15 @@ export class AuditService implements NestInterceptor, OnApplicationShutdown {
 
   /** Express middleware in front of everything, so that no route can be forgotten. */
   readonly watch = (request: AuditedRequest, response: Response, next: NextFunction): void => {
+    this.open += 1;
     response.once('close', () => {
-      if (!this.isAudited(request, response)) return;
-      const written = asPlatform(() => this.write(request, response));
-      this.writing.add(written);
-      void written.finally(() => this.writing.delete(written));
+      if (this.isAudited(request, response)) {
+        const written = asPlatform(() => this.write(request, response));
+        this.writing.add(written);
+        void written.finally(() => this.writing.delete(written));
+      }
+      this.open -= 1;
+      if (this.open === 0) this.onDrained();
     });
     next();
   };
@@ -109,8 +119,10 @@ export class AuditService implements NestInterceptor, OnApplicationShutdown {
     }));
   }
 
-  /** Not before: the server answers what it has begun until then, and cuts off the rest. */
+  /** Not before: the server answers what it has begun until then, and cuts off the rest, which hears of it a moment later. */
   async onApplicationShutdown(): Promise<void> {
+    const drained = new Promise<void>((resolve) => (this.onDrained = resolve));
+    if (this.open > 0) await Promise.race([drained, delay(closingMs, undefined, { ref: false })]);
     await Promise.all(this.writing);
   }
 
@@ -150,7 +162,7 @@ export class AuditService implements NestInterceptor, OnApplicationShutdown {
       method: request.method,
       route: routeOf(request),
       targetId: request.createdId ?? targetOf(request),
-      status: response.statusCode,
+      status: response.headersSent ? response.statusCode : 0,
       requestId: request.id,
     };
     try {

@@ -1,12 +1,5 @@
 import { type Command, InvalidArgumentError } from 'commander';
-import {
-  print,
-  printAside,
-  printJson,
-  printTable,
-  type RunWithServices,
-  wholeNumber,
-} from '../platform/command-line.js';
+import { print, printAside, printList, type RunWithServices, wholeNumber } from '../platform/command-line.js';
 import { queueNames, type QueueName, toQueueName } from '../queues/queue-policies.js';
 
 const hourMs = 3_600_000;
@@ -29,21 +22,19 @@ export function addFailedJobsCommands(program: Command, run: RunWithServices): v
         const { FailedJobsService } = await import('../queues/failed-jobs.service.js');
         const jobs = await services.get(FailedJobsService).list(limit + 1, { queue });
         const shown = jobs.slice(0, limit);
-        if (json) printJson(shown);
-        else if (shown.length === 0) print('No failed jobs.');
-        else {
-          await printTable(
-            ['ID', 'Queue', 'Job', 'Tries', 'Failed at', 'Error'],
-            shown.map((job) => [
-              job.id,
-              job.queue,
-              job.name === job.queue ? job.jobId.replace(/-[0-9a-f-]{36}$/, '') : job.name,
-              job.attempts,
-              job.failedAt.toISOString().slice(0, 19).replace('T', ' '),
-              wrap(job.exception.split('\n', 1)[0]!),
-            ]),
-          );
-        }
+        await printList(shown, {
+          json,
+          none: 'No failed jobs.',
+          head: ['ID', 'Queue', 'Job', 'Tries', 'Failed at', 'Error'],
+          row: (job) => [
+            job.id,
+            job.queue,
+            job.name === job.queue ? job.jobId.replace(/-[0-9a-f-]{36}$/, '') : job.name,
+            job.attempts,
+            job.failedAt.toISOString().slice(0, 19).replace('T', ' '),
+            wrap(job.exception.split('\n', 1)[0]!),
+          ],
+        });
         if (jobs.length > limit) printAside(`There are more. --limit ${limit * 10} shows more of them.`);
       }),
     );

@@ -1,12 +1,5 @@
 import type { Command } from 'commander';
-import {
-  print,
-  printAside,
-  printJson,
-  printTable,
-  type RunWithServices,
-  wholeNumber,
-} from '../platform/command-line.js';
+import { print, printAside, printList, type RunWithServices, wholeNumber } from '../platform/command-line.js';
 import type { StorageFinding } from './media-blobs.service.js';
 
 const dayMs = 86_400_000;
@@ -65,14 +58,12 @@ Examples:
         }
         if (removed > 0) printAside(`${removed} stray files are removed.`);
         if (found.length > 0) process.exitCode = 1;
-        if (json) printJson(found);
-        else if (found.length === 0) print('Every media has its file, and every file its media.');
-        else {
-          await printTable(
-            ['Problem', 'File', 'Media'],
-            found.map(({ problem, key, mediaIds }) => [problem, key, mediaIds.join('\n')]),
-          );
-        }
+        await printList(found, {
+          json,
+          none: 'Every media has its file, and every file its media.',
+          head: ['Problem', 'File', 'Media'],
+          row: ({ problem, key, mediaIds }) => [problem, key, mediaIds.join('\n')],
+        });
       }),
     );
 }

@@ -111,11 +111,12 @@ export class MessagesController {
         { path: 'Idempotency-Key', message: 'must be 1 to 255 printable ASCII characters' },
       ]);
     }
-    const gone = new AbortController();
-    response.once('close', () => gone.abort());
     const accepted = await this.messages.accept(workspaceId, body, idempotencyKey);
     response.location(`/api/v1/messages/${accepted.id}`);
     if (query.wait === undefined) return toMessageResponse(accepted);
+    const gone = new AbortController();
+    if (response.closed) gone.abort();
+    else response.once('close', () => gone.abort());
     const { message, isReached } = await this.messages.waitFor(
       accepted,
       query.wait,

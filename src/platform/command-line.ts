@@ -27,6 +27,23 @@ export async function printTable(head: string[], rows: (string | number | null)[
   print(table.toString());
 }
 
+/** Prints a list as a table, or as JSON where that is asked for. @param none what is said of an empty one */
+export async function printList<Item>(
+  items: Item[],
+  { json = false, none, head, row }: ListShape<Item>,
+): Promise<void> {
+  if (json) printJson(items);
+  else if (items.length === 0) print(none);
+  else await printTable(head, items.map(row));
+}
+
+interface ListShape<Item> {
+  json?: boolean;
+  none: string;
+  head: string[];
+  row: (item: Item) => (string | number | null)[];
+}
+
 /** A parser of an option for commander: a whole number in these bounds. */
 export function wholeNumber(min: number, max: number): (text: string) => number {
   return (text) => {

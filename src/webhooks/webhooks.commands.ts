@@ -1,12 +1,5 @@
 import { type Command, InvalidArgumentError } from 'commander';
-import {
-  print,
-  printAside,
-  printJson,
-  printTable,
-  type RunWithServices,
-  wholeNumber,
-} from '../platform/command-line.js';
+import { print, printAside, printList, type RunWithServices, wholeNumber } from '../platform/command-line.js';
 
 /** `webhook:list`, `webhook:failed`, `webhook:retry`. */
 export function addWebhooksCommands(program: Command, run: RunWithServices): void {
@@ -21,21 +14,19 @@ export function addWebhooksCommands(program: Command, run: RunWithServices): voi
       run(async (services) => {
         const { WebhooksService } = await import('./webhooks.service.js');
         const webhooks = await services.get(WebhooksService).listAll(limit, workspace);
-        if (json) printJson(webhooks);
-        else if (webhooks.length === 0) print('No webhooks.');
-        else {
-          await printTable(
-            ['ID', 'Workspace', 'URL', 'Status', 'Waiting', 'Dead'],
-            webhooks.map((webhook) => [
-              webhook.id,
-              webhook.workspaceId,
-              webhook.url,
-              statusOf(webhook),
-              webhook.open,
-              webhook.dead,
-            ]),
-          );
-        }
+        await printList(webhooks, {
+          json,
+          none: 'No webhooks.',
+          head: ['ID', 'Workspace', 'URL', 'Status', 'Waiting', 'Dead'],
+          row: (webhook) => [
+            webhook.id,
+            webhook.workspaceId,
+            webhook.url,
+            statusOf(webhook),
+            webhook.open,
+            webhook.dead,
+          ],
+        });
       }),
     );
 
@@ -50,21 +41,19 @@ export function addWebhooksCommands(program: Command, run: RunWithServices): voi
       run(async (services) => {
         const { WebhookDeliveriesService } = await import('./webhook-deliveries.service.js');
         const dead = await services.get(WebhookDeliveriesService).listDead(limit, webhook);
-        if (json) printJson(dead);
-        else if (dead.length === 0) print('No dead deliveries.');
-        else {
-          await printTable(
-            ['ID', 'Webhook', 'Type', 'Tries', 'Last try', 'Error'],
-            dead.map((delivery) => [
-              delivery.id,
-              delivery.webhookId,
-              delivery.type,
-              delivery.attempts,
-              delivery.lastAttemptAt?.toISOString().slice(0, 19).replace('T', ' ') ?? null,
-              delivery.error?.slice(0, 80) ?? null,
-            ]),
-          );
-        }
+        await printList(dead, {
+          json,
+          none: 'No dead deliveries.',
+          head: ['ID', 'Webhook', 'Type', 'Tries', 'Last try', 'Error'],
+          row: (delivery) => [
+            delivery.id,
+            delivery.webhookId,
+            delivery.type,
+            delivery.attempts,
+            delivery.lastAttemptAt?.toISOString().slice(0, 19).replace('T', ' ') ?? null,
+            delivery.error?.slice(0, 80) ?? null,
+          ],
+        });
       }),
     );
 

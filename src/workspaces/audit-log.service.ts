@@ -15,7 +15,7 @@ export interface AuditEntry {
   /** The pattern of a route, or the name of a command. */
   route: string;
   targetId?: string | null;
-  /** Of HTTP; what a command has done is 200. */
+  /** Of HTTP, 0 when nobody was there to hear it; what a command has done is 200. */
   status: number;
   requestId?: string;
 }

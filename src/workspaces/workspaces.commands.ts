@@ -1,12 +1,5 @@
 import { type Command, InvalidArgumentError } from 'commander';
-import {
-  print,
-  printAside,
-  printJson,
-  printTable,
-  type RunWithServices,
-  wholeNumber,
-} from '../platform/command-line.js';
+import { print, printAside, printList, type RunWithServices, wholeNumber } from '../platform/command-line.js';
 import { keyRoles, type KeyRole } from './api-key.entity.js';
 
 interface NewKeyOptions {
@@ -29,11 +22,12 @@ export function addWorkspacesCommands(program: Command, run: RunWithServices): v
           import('./workspaces.dto.js'),
         ]);
         const rows = (await services.get(WorkspacesService).list({ limit })).slice(0, limit);
-        if (json) return printJson(rows.map(toWorkspaceResponse));
-        await printTable(
-          ['Id', 'Name', 'Created'],
-          rows.map(({ id, name, createdAt }) => [id, name, createdAt.toISOString()]),
-        );
+        await printList(rows.map(toWorkspaceResponse), {
+          json,
+          none: 'No workspaces. Make one: flotilla workspace:create NAME',
+          head: ['Id', 'Name', 'Created'],
+          row: ({ id, name, createdAt }) => [id, name, createdAt],
+        });
       }),
     );
 
@@ -66,10 +60,11 @@ export function addWorkspacesCommands(program: Command, run: RunWithServices): v
         ]);
         const rows = await services.get(ApiKeysService).list(uuid(workspace), { limit });
         const keys = rows.slice(0, limit).map(toApiKeyResponse);
-        if (json) return printJson(keys);
-        await printTable(
-          ['Id', 'Key', 'Name', 'Role', 'Expires', 'Last used', 'Addresses'],
-          keys.map((key) => [
+        await printList(keys, {
+          json,
+          none: `No keys. Make one: flotilla api-key:create ${workspace} NAME`,
+          head: ['Id', 'Key', 'Name', 'Role', 'Expires', 'Last used', 'Addresses'],
+          row: (key) => [
             key.id,
             `${key.prefix}…`,
             key.name,
@@ -77,8 +72,8 @@ export function addWorkspacesCommands(program: Command, run: RunWithServices): v
             key.expiresAt,
             key.lastUsedAt,
             key.allowedIps?.join('\n') ?? 'any',
-          ]),
-        );
+          ],
+        });
       }),
     );
 

@@ -563,6 +563,25 @@ describe('secrets and texts', () => {
       const { items } = (await workspace.call('GET', '/messages?direction=incoming')).body;
       return items.some(({ text }: { text: string }) => text === incoming);
     });
+    const caption = 'Heron-5528-caption';
+    const file = Buffer.from('Lynx-9043 is in the file');
+    const media = {
+      data: file.toString('base64'),
+      mimetype: 'text/plain',
+      filename: 'Tapir-3317.txt',
+      caption,
+    };
+    await workspace.send({ to: phone, type: 'document', media });
+    const { body: webhook } = await workspace.call('POST', '/webhooks', {
+      url: 'https://flotilla.invalid/hook',
+      events: ['message.*'],
+    });
+    await workspace.call('POST', `/webhooks/${webhook.id}/test`);
+    const wanted = { name: 'shows a code', environment: 'sandbox' };
+    const { body: unlinked } = await workspace.call('POST', '/accounts', wanted);
+    await workspace.call('POST', `/accounts/${unlinked.id}/connect`);
+    await workspace.untilStatus(unlinked.id, 'qr');
+    const { qr } = (await workspace.call('GET', `/accounts/${unlinked.id}/qr`)).body;
     // What goes wrong is logged with more than what goes well.
     await workspace.send({ to: phone, text: `${outgoing}\u0000` });
     await workspace.call('POST', '/messages', `{"text": "${outgoing}`);
@@ -576,6 +595,11 @@ describe('secrets and texts', () => {
       outgoing,
       incoming,
       'Okapi-1199',
+      caption,
+      media.data,
+      'Lynx-9043',
+      webhook.secret,
+      qr,
       workspace.key,
       metricsToken,
       ...['ADMIN_API_KEY', 'INTERNAL_API_KEY', 'APP_KEY', 'EMBEDDED_PASSWORD'].map((name) => env[name]!),

@@ -43,6 +43,8 @@ export function configureHttp(
 ): void {
   hardenServer(app.getHttpServer(), timeouts);
   app.disable('x-powered-by');
+  // What the API answers is not kept by anybody (`no-store`); files have a tag of their own.
+  app.disable('etag');
   app.set('query parser', 'simple');
   app.set('trust proxy', trustedProxies);
   app.use((request: IdentifiedRequest, response: Response, next: NextFunction) => {
