@@ -1,3 +1,4 @@
+import { ApiPropertyOptional } from '@nestjs/swagger';
 import { IsIn, IsOptional, IsString, IsUUID, Length } from 'class-validator';
 import { LogPageQuery } from '../platform/http/pagination.js';
 import { IsTime } from '../platform/http/time.js';
@@ -21,6 +22,12 @@ export class ListLogsQuery extends LogPageQuery {
   @IsOptional()
   @IsUUID()
   accountId?: string;
+
+  /** Only of this workspace. */
+  @ApiPropertyOptional({ format: 'uuid' })
+  @IsOptional()
+  @IsUUID()
+  declare workspaceId?: string;
 
   /** `audit`: who changed what through the API, and who was refused; an id of another thing then finds what was done to it. */
   @IsOptional()

@@ -1891,15 +1891,15 @@ export interface components {
          *     }
          */
         CreateApiKeyDto: {
-            /** @example backend */
-            name: string;
-            /** @enum {string} */
-            role: "owner" | "sender" | "viewer";
             /**
              * Format: date-time
              * @description After this time the key is refused.
              */
             expiresAt?: string;
+            /** @example backend */
+            name: string;
+            /** @enum {string} */
+            role: "owner" | "sender" | "viewer";
             /** @description IP addresses or CIDR ranges that may use the key. */
             allowedIps?: string[];
         };
@@ -2104,7 +2104,7 @@ export interface components {
          *       "cold": {
          *         "open": true,
          *         "reason": "reason",
-         *         "until": "2026-11-25T10:00:00.000Z"
+         *         "until": "until"
          *       }
          *     }
          */
@@ -2128,7 +2128,6 @@ export interface components {
             cold: {
                 open: boolean;
                 reason: string | null;
-                /** Format: date-time */
                 until: string | null;
             };
         };
@@ -2174,7 +2173,7 @@ export interface components {
          *         "cold": {
          *           "open": true,
          *           "reason": "reason",
-         *           "until": "2026-11-25T10:00:00.000Z"
+         *           "until": "until"
          *         }
          *       },
          *       "proxyUrl": "proxyUrl",
@@ -2412,6 +2411,16 @@ export interface components {
             /** @description For `contact`: one, or a list. */
             contact?: components["schemas"]["ContactDto"] | components["schemas"]["ContactDto"][];
             /**
+             * Format: date-time
+             * @description Not before this time.
+             */
+            sendAt?: string;
+            /**
+             * Format: date-time
+             * @description Not after this time: the message expires when it has not been sent by then.
+             */
+            expiresAt?: string;
+            /**
              * Format: uuid
              * @description The account that sends; without it one that is ready, the one that last wrote to this recipient first.
              */
@@ -2450,16 +2459,6 @@ export interface components {
              * @enum {string}
              */
             priority?: "high" | "normal" | "urgent";
-            /**
-             * Format: date-time
-             * @description Not before this time.
-             */
-            sendAt?: string;
-            /**
-             * Format: date-time
-             * @description Not after this time: the message expires when it has not been sent by then.
-             */
-            expiresAt?: string;
             /** @description Yours: comes back with the message and in every event. */
             metadata?: {
                 [key: string]: unknown;
@@ -6184,7 +6183,7 @@ export interface operations {
                      *             "cold": {
                      *               "open": true,
                      *               "reason": "reason",
-                     *               "until": "2026-11-25T10:00:00.000Z"
+                     *               "until": "until"
                      *             }
                      *           },
                      *           "proxyUrl": "proxyUrl",
@@ -6779,17 +6778,17 @@ export interface operations {
     "messages.list": {
         parameters: {
             query?: {
-                /** @description `nextCursor` of the page before. */
-                cursor?: string;
-                /** @description How many items at most, 1 to 200. */
-                limit?: number;
+                /** @description Only messages accepted at or after this time. */
+                since?: string;
                 accountId?: string;
                 status?: "scheduled" | "queued" | "sending" | "sent" | "delivered" | "read" | "played" | "failed" | "unknown" | "cancelled" | "expired" | "received";
                 direction?: "outgoing" | "incoming";
                 campaignId?: string;
                 to?: string;
-                /** @description Only messages accepted at or after this time. */
-                since?: string;
+                /** @description `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description How many items at most, 1 to 200. */
+                limit?: number;
                 /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
@@ -9301,17 +9300,19 @@ export interface operations {
     "logs.listLogs": {
         parameters: {
             query?: {
-                /** @description `nextCursor` of the page before. */
-                cursor?: string;
-                /** @description How many items at most, 1 to 200. */
-                limit?: number;
+                /** @description Only of this workspace. */
+                workspaceId?: string;
+                /** @description Only what was written at this time or later. */
+                since?: string;
                 serverId?: string;
                 instanceId?: string;
                 accountId?: string;
                 /** @description `audit`: who changed what through the API, and who was refused; an id of another thing then finds what was done to it. */
                 type?: "debug" | "info" | "warning" | "error" | "critical" | "audit";
-                /** @description Only what was written at this time or later. */
-                since?: string;
+                /** @description `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description How many items at most, 1 to 200. */
+                limit?: number;
             };
             header?: never;
             path?: never;
@@ -9361,14 +9362,14 @@ export interface operations {
     "logs.listStats": {
         parameters: {
             query?: {
+                /** @description Only samples that were taken at this time or later. */
+                since?: string;
+                serverId?: string;
+                instanceId?: string;
                 /** @description `nextCursor` of the page before. */
                 cursor?: string;
                 /** @description How many items at most, 1 to 200. */
                 limit?: number;
-                serverId?: string;
-                instanceId?: string;
-                /** @description Only samples that were taken at this time or later. */
-                since?: string;
             };
             header?: never;
             path?: never;

@@ -1,8 +1,10 @@
+import { ApiProperty } from '@nestjs/swagger';
 import { isRFC3339, registerDecorator } from 'class-validator';
 
 /** A time as RFC 3339 has it, which both JavaScript and PostgreSQL read: without an offset it would mean another moment on each server. */
 export function IsTime() {
-  return (target: object, propertyName: string) =>
+  return (target: object, propertyName: string) => {
+    ApiProperty({ format: 'date-time' })(target, propertyName);
     registerDecorator({
       name: 'isTime',
       target: target.constructor,
@@ -13,4 +15,5 @@ export function IsTime() {
         defaultMessage: () => 'must be a time with its offset, such as 2026-11-22T10:00:00Z',
       },
     });
+  };
 }
