@@ -2104,7 +2104,7 @@ export interface components {
          *       "cold": {
          *         "open": true,
          *         "reason": "reason",
-         *         "until": "until"
+         *         "until": "2026-11-25T10:00:00.000Z"
          *       }
          *     }
          */
@@ -2128,6 +2128,7 @@ export interface components {
             cold: {
                 open: boolean;
                 reason: string | null;
+                /** Format: date-time */
                 until: string | null;
             };
         };
@@ -2173,7 +2174,7 @@ export interface components {
          *         "cold": {
          *           "open": true,
          *           "reason": "reason",
-         *           "until": "until"
+         *           "until": "2026-11-25T10:00:00.000Z"
          *         }
          *       },
          *       "proxyUrl": "proxyUrl",
@@ -6183,7 +6184,7 @@ export interface operations {
                      *             "cold": {
                      *               "open": true,
                      *               "reason": "reason",
-                     *               "until": "until"
+                     *               "until": "2026-11-25T10:00:00.000Z"
                      *             }
                      *           },
                      *           "proxyUrl": "proxyUrl",

@@ -136,7 +136,7 @@ function completeSchema(schema: Schema): void {
     // The plugin reads an example of digits as a number.
     if (isText && typeof property.example === 'number') property.example = String(property.example);
     if (property.enum) property.enum = [...property.enum].sort();
-    if (/(At|Until)$|^scheduledFor$/.test(name) && isText)
+    if (/(At|Until)$|^(until|scheduledFor)$/.test(name) && isText)
       property.format = 'date-time';
   }
   if (schema.items) completeSchema(schema.items);
