@@ -33,6 +33,12 @@ export class ReferenceGone extends Problem {
   }
 }
 
+export class RouteNotFound extends Problem {
+  constructor(method: string, path: string) {
+    super(404, 'route.not_found', `There is no ${method} ${path}.`);
+  }
+}
+
 /** The request does not have the shape that the contract asks for. */
 export class ValidationFailed extends Problem {
   constructor(errors: FieldError[]) {

@@ -4,7 +4,7 @@ import type { NestExpressApplication } from '@nestjs/platform-express';
 import type { ValidationError } from 'class-validator';
 import { json, type NextFunction, type Request, type RequestHandler, type Response } from 'express';
 import { serveRequest } from '../database/isolation.js';
-import { Problem, ValidationFailed, type FieldError } from '../errors/problem.js';
+import { RouteNotFound, ValidationFailed, type FieldError } from '../errors/problem.js';
 import { ProblemFilter, sendProblem } from '../errors/problem.filter.js';
 import { logContext, type Logger } from '../logging/logger.js';
 import { hardenServer, type HttpTimeouts } from './http-server.js';
@@ -79,11 +79,7 @@ export function validateRequests(app: INestApplication): void {
 
 /** The last word of every HTTP-speaking role: also what lies outside its prefix is answered as a problem. */
 export function answerNotFound(request: IdentifiedRequest, response: Response): void {
-  sendProblem(
-    response,
-    new Problem(404, 'route.not_found', `There is no ${request.method} ${request.path}.`),
-    request.id,
-  );
+  sendProblem(response, new RouteNotFound(request.method, request.path), request.id);
 }
 
 type IdentifiedRequest = Request & { id?: string };

@@ -1,7 +1,7 @@
 import type { OpenAPIObject } from '@nestjs/swagger';
 import { STATUS_CODES } from 'node:http';
 import { problemBody } from '../errors/problem.filter.js';
-import { Problem, ReferenceGone } from '../errors/problem.js';
+import { Problem, ReferenceGone, RouteNotFound } from '../errors/problem.js';
 import { KeyInUrl } from './key-in-url.js';
 import { exampleOf, type Schema } from './openapi-examples.js';
 import { RateLimitExceeded } from './rate-limit.js';
@@ -39,6 +39,12 @@ const everywhere = [
   new Problem(500, 'internal.error', 'Something went wrong on our side. The request id finds it in the log.'),
   new Problem(503, 'service.unavailable', 'PostgreSQL does not answer right now. Try again.'),
 ];
+/** What belongs to no route. */
+const ofNoRoute = [
+  new RouteNotFound('GET', '/api/v1/nothing'),
+  new Problem(408, 'request.timeout', 'The request did not arrive in time.'),
+  new Problem(431, 'request.headers_too_large', 'URL and headers are larger than 16 kB.'),
+];
 const ofKeys = new RateLimitExceeded('This API key has made too many requests.', 12);
 const exampleRequestId = '0f3c7a52-6f0e-4a83-9c55-3f6a1f0c8a11';
 const ofInput = new Problem(400, 'validation.failed', 'text: must not be empty', [
@@ -65,7 +71,7 @@ export function completeDocument(
   for (const schema of Object.values(schemas)) schema.examples ??= [exampleOf(schema, schemas)];
   // HEAD is what GET is, without the body: HTTP says so.
   for (const item of Object.values(document.paths)) delete item.head;
-  const codes = new Map<string, Problem>();
+  const codes = new Map(ofNoRoute.map((problem) => [problem.code, problem]));
   for (const { method, operation } of operationsOf(document)) {
     const facts = factsOf(operation.operationId!);
     describeAccess(operation, facts);
@@ -136,8 +142,7 @@ function completeSchema(schema: Schema): void {
     // The plugin reads an example of digits as a number.
     if (isText && typeof property.example === 'number') property.example = String(property.example);
     if (property.enum) property.enum = [...property.enum].sort();
-    if (/(At|Until)$|^(until|scheduledFor)$/.test(name) && isText)
-      property.format = 'date-time';
+    if (/(At|Until)$|^(until|scheduledFor)$/.test(name) && isText) property.format = 'date-time';
   }
   if (schema.items) completeSchema(schema.items);
   const required = schema.required?.filter((name) => schema.properties?.[name]?.default === undefined);
