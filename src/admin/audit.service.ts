@@ -40,7 +40,8 @@ const loginPath = /^\/admin\/log(in|out)$/;
  */
 @Injectable()
 export class AuditService implements NestInterceptor, OnApplicationShutdown {
-  private readonly writing = new Set<Promise<void>>();
+  /** One after the other, so that the log has the order in which things were done. */
+  private writing: Promise<void> = Promise.resolve();
   /** How many requests are not answered yet. */
   private open = 0;
   private onDrained: () => void = () => undefined;
@@ -57,9 +58,8 @@ export class AuditService implements NestInterceptor, OnApplicationShutdown {
     this.open += 1;
     response.once('close', () => {
       if (this.isAudited(request, response)) {
-        const written = asPlatform(() => this.write(request, response));
-        this.writing.add(written);
-        void written.finally(() => this.writing.delete(written));
+        const entry = entryOf(request, response);
+        this.writing = asPlatform(() => this.writing.then(() => this.write(entry)));
       }
       this.open -= 1;
       if (this.open === 0) this.onDrained();
@@ -123,7 +123,7 @@ export class AuditService implements NestInterceptor, OnApplicationShutdown {
   async onApplicationShutdown(): Promise<void> {
     const drained = new Promise<void>((resolve) => (this.onDrained = resolve));
     if (this.open > 0) await Promise.race([drained, delay(closingMs, undefined, { ref: false })]);
-    await Promise.all(this.writing);
+    await this.writing;
   }
 
   private isAudited(request: AuditedRequest, { statusCode }: Response): boolean {
@@ -147,24 +147,7 @@ export class AuditService implements NestInterceptor, OnApplicationShutdown {
     return true;
   }
 
-  private async write(request: AuditedRequest, response: Response): Promise<void> {
-    const { principal, refusedKey } = request;
-    const key = principal?.kind === 'workspace' ? principal : undefined;
-    const isAdmin =
-      principal?.kind === 'admin' || (loginPath.test(routeOf(request)) && response.statusCode < 400);
-    const actor = key || refusedKey ? 'key' : isAdmin ? 'admin' : 'unknown';
-    const entry: AuditEntry = {
-      actor,
-      keyId: key?.keyId ?? refusedKey?.id,
-      keyPrefix: key?.keyPrefix ?? refusedKey?.prefix,
-      workspaceId: workspaceOf(request),
-      ip: request.ip ?? '',
-      method: request.method,
-      route: routeOf(request),
-      targetId: request.createdId ?? targetOf(request),
-      status: response.headersSent ? response.statusCode : 0,
-      requestId: request.id,
-    };
+  private async write(entry: AuditEntry): Promise<void> {
     try {
       await this.log.write(entry);
     } catch (error) {
@@ -172,6 +155,27 @@ export class AuditService implements NestInterceptor, OnApplicationShutdown {
       this.logger.error({ err: error, entry }, 'an entry of the audit log could not be written');
     }
   }
+}
+
+/** What is written of a request. */
+function entryOf(request: AuditedRequest, response: Response): AuditEntry {
+  const { principal, refusedKey } = request;
+  const key = principal?.kind === 'workspace' ? principal : undefined;
+  const isAdmin =
+    principal?.kind === 'admin' || (loginPath.test(routeOf(request)) && response.statusCode < 400);
+  const actor = key || refusedKey ? 'key' : isAdmin ? 'admin' : 'unknown';
+  return {
+    actor,
+    keyId: key?.keyId ?? refusedKey?.id,
+    keyPrefix: key?.keyPrefix ?? refusedKey?.prefix,
+    workspaceId: workspaceOf(request),
+    ip: request.ip ?? '',
+    method: request.method,
+    route: routeOf(request),
+    targetId: request.createdId ?? targetOf(request),
+    status: response.headersSent ? response.statusCode : 0,
+    requestId: request.id,
+  };
 }
 
 /** Whether what a request does is for owners, or the admin, to do. */

@@ -18,7 +18,7 @@ export class ActionUncertain extends Problem {
 }
 
 const refusals = {
-  edit: 'WhatsApp does not let this message be edited: a quarter of an hour after it was sent it is too late.',
+  edit: 'WhatsApp does not let this message be edited: a quarter of an hour after it was sent, or when it is revoked, it is too late.',
   revoke: 'WhatsApp does not let this message be revoked: about two days after it was sent it is too late.',
   react: 'WhatsApp does not let this account react to this message.',
 };
@@ -26,6 +26,9 @@ const refusals = {
 /** Edits, revokes and reacts through the sessions of this instance, and writes down what came of it. */
 @Injectable()
 export class MessageActor {
+  /** What is being done to a message: two edits at once would each wait for a text that the other one has replaced. */
+  private readonly turns = new Map<string, Promise<void>>();
+
   constructor(
     private readonly sessions: AccountSessions,
     private readonly received: ReceivedService,
@@ -34,7 +37,19 @@ export class MessageActor {
   /**
    * @throws AccountNotDrivenHere, SessionNotReady (nothing was done), ActionNotAllowed, ActionUncertain
    */
-  async act(accountId: string, { epoch, target, action }: ActOnMessage): Promise<void> {
+  async act(accountId: string, asked: ActOnMessage): Promise<void> {
+    const key = `${accountId}/${asked.target.whatsappId}`;
+    const before = this.turns.get(key) ?? Promise.resolve();
+    const turn = before.catch(() => undefined).then(() => this.actNow(accountId, asked));
+    this.turns.set(key, turn);
+    try {
+      await turn;
+    } finally {
+      if (this.turns.get(key) === turn) this.turns.delete(key);
+    }
+  }
+
+  private async actNow(accountId: string, { epoch, target, action }: ActOnMessage): Promise<void> {
     const session = this.sessions.readyDriver(accountId, epoch).current;
     let result: PageActionResult;
     try {

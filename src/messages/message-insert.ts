@@ -20,8 +20,8 @@ export interface Accepted {
 
 /** @returns when it is to be sent; null is now. @throws ValidationFailed when it would be too late by then */
 export function sendTimeOf({ sendAt, expiresAt }: SendMessageDto): Date | null {
-  const at = sendAt === undefined || Date.parse(sendAt) <= Date.now() ? null : new Date(sendAt);
-  if (expiresAt !== undefined && Date.parse(expiresAt) <= (at?.getTime() ?? Date.now()))
+  const at = !sendAt || Date.parse(sendAt) <= Date.now() ? null : new Date(sendAt);
+  if (expiresAt && Date.parse(expiresAt) <= (at?.getTime() ?? Date.now()))
     throw new ValidationFailed([{ path: 'expiresAt', message: 'must be later than now and than sendAt' }]);
   return at;
 }
@@ -65,7 +65,7 @@ export async function insertMessage(
       whatsappIdOf(id),
       wanted.metadata ?? {},
       sendAt,
-      wanted.expiresAt === undefined ? null : new Date(wanted.expiresAt),
+      wanted.expiresAt ? new Date(wanted.expiresAt) : null,
       media,
       content,
       wanted.replyTo ?? null,

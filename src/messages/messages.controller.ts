@@ -131,7 +131,16 @@ export class MessagesController {
   @Allow('sender')
   @Post('batch')
   @HttpCode(200)
-  async sendBatch(@WorkspaceId() workspaceId: string, @Body() body: SendBatchDto): Promise<BatchResponse> {
+  async sendBatch(
+    @WorkspaceId() workspaceId: string,
+    @Body() body: SendBatchDto,
+    @Headers('idempotency-key') idempotencyKey: string | undefined,
+  ): Promise<BatchResponse> {
+    // Whoever sends one relies on it.
+    if (idempotencyKey !== undefined)
+      throw new ValidationFailed([
+        { path: 'Idempotency-Key', message: 'is not for batches: send what has one by POST /messages' },
+      ]);
     return { items: await this.messages.acceptBatch(workspaceId, body.messages) };
   }
 

@@ -14,7 +14,6 @@ import {
   IsUUID,
   Matches,
   Max,
-  MaxLength,
   Min,
   registerDecorator,
   ValidateNested,
@@ -44,7 +43,7 @@ import {
 } from './message.entity.js';
 import { parseRecipient } from './recipient.js';
 
-/** WhatsApp's own limit of a text, in characters. */
+/** WhatsApp's own limit of a text, in UTF-16 code units. */
 export const maxTextLength = 65_536;
 const maxMetadataBytes = 16_384;
 const mostContacts = 50;
@@ -94,13 +93,27 @@ function IsSmallJson() {
     });
 }
 
+/** Counted as WhatsApp does: an emoji is two of them, or more. */
+function IsShortEnough(): PropertyDecorator {
+  return (target, propertyName) =>
+    registerDecorator({
+      name: 'isShortEnough',
+      target: target.constructor,
+      propertyName: String(propertyName),
+      validator: {
+        validate: (value: unknown) => typeof value === 'string' && value.length <= maxTextLength,
+        defaultMessage: () => `must be at most ${maxTextLength} characters; most emoji count as two`,
+      },
+    });
+}
+
 function IsMessageText() {
   return applyDecorators(
     ApiProperty({ minLength: 1, maxLength: maxTextLength, pattern: '\\S' }),
     IsString(),
     IsNotEmpty({ message: 'must not be empty' }),
     Matches(/\S/, { message: 'must not be blank' }),
-    MaxLength(maxTextLength, { message: `must be at most ${maxTextLength} characters` }),
+    IsShortEnough(),
   );
 }
 
@@ -191,12 +204,12 @@ export class SendMessageDto {
   /** Not before this time. */
   @IsOptional()
   @IsTime()
-  sendAt?: string;
+  sendAt?: string | null;
 
   /** Not after this time: the message expires when it has not been sent by then. */
   @IsOptional()
   @IsTime()
-  expiresAt?: string;
+  expiresAt?: string | null;
 
   /** Yours: comes back with the message and in every event. */
   @IsOptional()

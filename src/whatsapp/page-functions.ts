@@ -127,7 +127,7 @@ export interface PageModel {
 
 export interface PageChat {
   id: { _serialized: string; isLid(): boolean; isGroup?(): boolean };
-  groupMetadata?: { isLidAddressingMode?: boolean };
+  groupMetadata?: { isLidAddressingMode?: boolean; participants?: { iAmMember?(): boolean } };
   msgs?: { getModelsArray(): PageModel[] };
 }
 
@@ -347,6 +347,18 @@ export function recentNotices(since: number, limit: number): PageGroupNotice[] {
     .sort((a, b) => Number(a.t) - Number(b.t))
     .slice(-limit)
     .map((model) => flotilla.noticeOf(model));
+}
+
+/** The two ids of the account itself, where the page knows them. */
+export interface OwnIds {
+  /** The digits of the number. */
+  phone: string | null;
+  lid: string | null;
+}
+
+export function readOwnIds(): OwnIds {
+  const { getMaybeMePnUser, getMaybeMeLidUser } = window.require('WAWebUserPrefsMeUser');
+  return { phone: getMaybeMePnUser()?.user ?? null, lid: getMaybeMeLidUser()?._serialized ?? null };
 }
 
 /** Whether this load of the page has what {@link installFlotilla} makes. */

@@ -129,6 +129,9 @@ export function installSending(): void {
         return { outcome: 'not_registered' };
       if (typingMs > 0) await showTyping(chat, typingMs, content.type === 'voice' ? 'recording' : 'typing');
     }
+    const isOutside = chatId.endsWith('@g.us') && chat.groupMetadata?.participants?.iAmMember?.() === false;
+    if (!message && !isRunning && isOutside)
+      return { outcome: 'no_chat', detail: 'the account is not in this group any more' };
     const deadline = Date.now() + timeoutMs;
     if (!message) {
       let timer;

@@ -22,6 +22,8 @@ import {
   type PageSendResult,
   type PageTarget,
   reconnectSocket,
+  type OwnIds,
+  readOwnIds,
 } from './page-functions.js';
 import { PageMessages } from './page-messages.js';
 import { expectFile, forgetFile, installSending, sendMessage } from './page-send.js';
@@ -338,6 +340,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   private async becomeReady(client: Client): Promise<void> {
     if (this.ended) return;
     this.follow(this.page);
+    let own: OwnIds;
     try {
       // A page that was reloaded becomes ready again, and has lost what was installed in it.
       this.bridge ??= await withDeadline(
@@ -347,18 +350,14 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
       await withDeadline(this.page.evaluate(installFlotilla), answerMs);
       await withDeadline(this.page.evaluate(installSending), answerMs);
       await withDeadline(this.page.evaluate(installEvents, gatherMs), answerMs);
+      own = await withDeadline(this.page.evaluate(readOwnIds), answerMs);
     } catch (error) {
       await this.close('crashed', `the page was lost while it became ready: ${String(error)}`);
       return;
     }
     if (this.ended || this.ready) return;
-    const wid = (client.info as { wid?: { _serialized?: string; user?: string } } | undefined)?.wid;
-    const isLid = wid?._serialized?.endsWith('@lid') ?? false;
     this.enter('ready');
-    this.emit('ready', {
-      phoneNumber: isLid ? null : (wid?.user ?? null),
-      lid: isLid ? wid!._serialized! : null,
-    });
+    this.emit('ready', { phoneNumber: own.phone ?? client.info?.wid?.user ?? null, lid: own.lid });
   }
 
   private tell(event: PageEvent): void {

@@ -71,7 +71,6 @@ export function validateRequests(app: INestApplication): void {
       whitelist: true,
       forbidNonWhitelisted: true,
       transform: true,
-      stopAtFirstError: true,
       exceptionFactory: (errors) => new ValidationFailed(errors.flatMap((error) => fieldErrors(error))),
     }),
   );
@@ -139,9 +138,13 @@ function checkBody(request: Request, _response: Response, next: NextFunction): v
 /** What class-validator found, as the paths and messages of a problem. */
 export function fieldErrors(error: ValidationError, parent = ''): FieldError[] {
   const path = parent ? `${parent}.${error.property}` : error.property;
-  const own = Object.entries(error.constraints ?? {}).map(([rule, message]) => ({
-    path,
-    message: rule === 'whitelistValidation' ? `unknown field ${error.property}` : message,
-  }));
+  // Rules stand in the order in which decorators run, the nearest first: what is written on top, what it has to be at all, is
+  // last, and says most.
+  const own = Object.entries(error.constraints ?? {})
+    .slice(-1)
+    .map(([rule, message]) => ({
+      path,
+      message: rule === 'whitelistValidation' ? `unknown field ${error.property}` : message,
+    }));
   return [...own, ...(error.children ?? []).flatMap((child) => fieldErrors(child, path))];
 }

@@ -11,9 +11,15 @@ export function IsTime() {
       propertyName,
       validator: {
         validate: (value: unknown) =>
-          typeof value === 'string' && isRFC3339(value) && !Number.isNaN(Date.parse(value)),
+          typeof value === 'string' && isRFC3339(value) && !Number.isNaN(Date.parse(value)) && hasDay(value),
         defaultMessage: () => 'must be a time with its offset, such as 2026-11-22T10:00:00Z',
       },
     });
   };
+}
+
+/** Whether the month has that day: JavaScript takes the 30th of February for the 2nd of March. */
+function hasDay(time: string): boolean {
+  const day = time.slice(0, 10);
+  return new Date(`${day}T00:00:00Z`).toISOString().slice(0, 10) === day;
 }

@@ -188,7 +188,7 @@ export class Messages {
   /** The server refused a message. */
   refused(id) {
     for (const [key, entry] of this.#pending) {
-      if (!key.endsWith(`_${id}`)) continue;
+      if (MsgKey.fromString(key).id !== id) continue;
       this.#settle(key, -1);
       entry.resolve({ messageSendResult: 'ERROR_UNKNOWN' });
     }
