@@ -54,6 +54,14 @@ describe('bad input is refused with a status and a code, and nothing is written'
     ],
     ['a priority that is null', { to, text: 'x', priority: null }, 400, 'validation.failed', 'priority'],
     ['an unknown priority', { to, text: 'x', priority: 'campaign' }, 400, 'validation.failed', 'priority'],
+    [
+      'a day that is none',
+      { to, text: 'x', sendAt: '2027-02-30T10:00:00Z' },
+      400,
+      'validation.failed',
+      'sendAt',
+    ],
+    ['more emoji than WhatsApp takes', { to, text: '🙂'.repeat(40_000) }, 400, 'validation.failed', 'text'],
     ['a time that is none', { to, text: 'x', sendAt: 'tomorrow' }, 400, 'validation.failed', 'sendAt'],
     ['an account id that is none', { accountId: 'x', to, text: 'x' }, 400, 'validation.failed', 'accountId'],
     [
@@ -240,6 +248,57 @@ describe('bad input is refused with a status and a code, and nothing is written'
       status: 400,
     });
   });
+
+  it('null times of a message are none', async () => {
+    const { status, body } = await workspace.send({
+      accountId,
+      to,
+      text: 'x',
+      sendAt: null,
+      expiresAt: null,
+    });
+    expect([status, body.status, body.scheduledFor]).toEqual([202, 'queued', null]);
+    const batch = { messages: [{ accountId, to, text: 'x', expiresAt: null }] };
+    const answer = await workspace.call('POST', '/messages/batch', batch);
+    const [{ message }] = answer.body.items;
+    for (const { id } of [body, message]) {
+      expect((await workspace.call('GET', `/messages/${id}`)).body.status).toBe('queued');
+      expect((await workspace.call('DELETE', `/messages/${id}`)).status).toBe(200);
+    }
+  });
+
+  it('an Idempotency-Key of a batch, which would not be kept', async () => {
+    const response = await fetch(`${flotilla.stack.urls.api}/api/v1/messages/batch`, {
+      method: 'POST',
+      headers: {
+        authorization: `Bearer ${workspace.key}`,
+        'content-type': 'application/json',
+        'idempotency-key': 'batch-1',
+      },
+      body: JSON.stringify({ messages: [{ accountId, to, text: 'x' }] }),
+    });
+    expect(response.status).toBe(400);
+    expect(await response.json()).toMatchObject({ errors: [{ path: 'Idempotency-Key' }] });
+  });
+
+  it.each([
+    ['GET', '/messages?limit=abc', undefined, 'limit must be an integer number'],
+    ['POST', '/accounts', { name: 'x', labels: 'a' }, 'labels must be an array'],
+    [
+      'POST',
+      '/webhooks',
+      { url: 'https://flotilla.invalid', events: 'message.*' },
+      'events must be an array',
+    ],
+    ['POST', '/messages/batch', { messages: 'x' }, 'messages must be an array'],
+  ])(
+    '%s %s with something of another type, and says which it should be',
+    async (method, path, body, text) => {
+      const answer = await workspace.call(method, path, body);
+      expect(answer.status).toBe(400);
+      expect(answer.body.errors).toEqual([{ path: expect.any(String), message: text }]);
+    },
+  );
 
   it('a route that does not exist', async () => {
     for (const url of [`${flotilla.stack.urls.api}/nothing`, `${flotilla.stack.urls.api}/api/v1/nothing`]) {

@@ -140,6 +140,9 @@ describe('a message from REST to read', () => {
       type: 'text',
       accountId: account.id,
     });
+    expect((await workspace.account(account.id)).lid).toBe(
+      `1${[...account.phoneNumber].reverse().join('')}@lid`,
+    );
     expect((await workspace.call('GET', `/accounts/${account.id}/numbers/+${phone}`)).body).toEqual({
       phone,
       registered: true,

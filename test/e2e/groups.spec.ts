@@ -265,6 +265,36 @@ describe('what WhatsApp refuses', () => {
   });
 });
 
+describe('a message to a group', () => {
+  const sendTo = async (id: string) => {
+    const { body } = await workspace.send({ accountId: account.id, to: id, text: 'is anybody there?' });
+    return eventually('its end', async () => {
+      const { body: message } = await workspace.call('GET', `/messages/${body.id}`);
+      return ['failed', 'unknown', 'read'].includes(message.status) && message;
+    });
+  };
+
+  it('that the account is not in any more fails at once, and one that WhatsApp refuses as well', async () => {
+    const owner = await flotilla.newPhone();
+    const left = await joined(owner);
+    expect((await call('POST', `/${left}/leave`)).status).toBe(204);
+    expect(await sendTo(left)).toMatchObject({
+      status: 'failed',
+      attempts: 1,
+      error: { code: 'recipient.no_chat', message: expect.stringContaining('not in this group') },
+    });
+    const { id: own } = await created(owner);
+    await flotilla.sandbox('PUT', '/faults', { phone: account.phoneNumber, refuseRate: 1 });
+    expect(await sendTo(own)).toMatchObject({
+      status: 'failed',
+      attempts: 1,
+      error: { code: 'whatsapp.refused' },
+    });
+    await flotilla.sandbox('DELETE', '/faults');
+    expect(await sendTo(own)).toMatchObject({ status: 'read' });
+  });
+});
+
 describe('what happens in a group', () => {
   it('while the account is away is told once, when it is back', async () => {
     const [owner, other] = [await flotilla.newPhone(), await flotilla.newPhone()];

@@ -88,6 +88,14 @@ describe('PATCH /messages/:id', () => {
     expect(events[0]!.data).toEqual({ ...answer.body, previousText: 'Your parcel comes today' });
   });
 
+  it('makes edits that come at once one after the other', async () => {
+    const { id } = await sent('edited often');
+    const texts = Array.from({ length: 6 }, (_, number) => `edit ${number}`);
+    const answers = await Promise.all(texts.map((text) => edit(id, text)));
+    expect(answers.map(({ status }) => status)).toEqual(texts.map(() => 200));
+    expect(texts).toContain((await workspace.call('GET', `/messages/${id}`)).body.text);
+  });
+
   it('edits what waits, before it is sent', async () => {
     const sendAt = new Date(Date.now() + 3_600_000).toISOString();
     const { body } = await workspace.send({ accountId: account.id, to: phone, text: 'early', sendAt });

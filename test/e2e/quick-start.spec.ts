@@ -94,10 +94,11 @@ describe('docs/reads.md', () => {
     const lines = [...variables, field, 'set -e', ...blocks].join('\n');
     const { code, output } = await run('bash', [
       '-c',
-      lines.replaceAll('curl -s', 'curl -sS --fail-with-body'),
+      lines.replace(/curl -s(?= )/g, 'curl -sS --fail-with-body'),
     ]);
     expect(code, output).toBe(0);
     expect(output).toContain(`"phone":"${phone}","registered":true`);
+    expect(output).not.toContain('no picture');
     expect(output).toContain('"text":"hello"');
     expect(output).toContain('"description":"Mondays"');
     expect(output).toContain('https://chat.whatsapp.com/');

@@ -2415,12 +2415,12 @@ export interface components {
              * Format: date-time
              * @description Not before this time.
              */
-            sendAt?: string;
+            sendAt?: string | null;
             /**
              * Format: date-time
              * @description Not after this time: the message expires when it has not been sent by then.
              */
-            expiresAt?: string;
+            expiresAt?: string | null;
             /**
              * Format: uuid
              * @description The account that sends; without it one that is ready, the one that last wrote to this recipient first.
