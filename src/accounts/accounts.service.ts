@@ -27,7 +27,11 @@ export class NoQr extends Problem {
     super(
       409,
       'account.no_qr',
-      `There is no QR code now: the account is ${account.status}. POST /accounts/${account.id}/connect asks for one.`,
+      `There is no QR code now: the account is ${account.status}. ${
+        account.status === 'ready'
+          ? 'It is linked: log it out first to link it anew.'
+          : `POST /accounts/${account.id}/connect asks for one.`
+      }`,
     );
   }
 }

@@ -280,9 +280,8 @@ export class MediaService {
 function assertSendable({ mimetype, size }: Pick<Media, 'mimetype' | 'size'>, type: string): void {
   const { kind, maxBytes } = sendable[type]!;
   if (kind !== null && kindOf(mimetype) !== kind) {
-    throw new MediaTypeMismatch(
-      `${mimetype} cannot be sent as ${type}. Send it as ${kindOf(mimetype)} or as document.`,
-    );
+    const others = [...new Set([kindOf(mimetype), 'document'])].join(' or ');
+    throw new MediaTypeMismatch(`${mimetype} cannot be sent as ${type}. Send it as ${others}.`);
   }
   if (size > maxBytes) throw new MediaTooLarge(maxBytes, `What is sent as ${type}`);
 }

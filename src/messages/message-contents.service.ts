@@ -25,7 +25,7 @@ export class ContentMismatch extends Problem {
     super(
       422,
       'message.content_mismatch',
-      `A message of type ${type} has no ${errors.map(({ path }) => path).join(', ')}. Leave it out, or name the type that has it.`,
+      `A message of type ${type} has no ${errors.map(({ path }) => path).join(', ')}. Leave it out, or name the type that has it; the text below a picture, video or document is media.caption.`,
       errors,
     );
   }

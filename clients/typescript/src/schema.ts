@@ -4440,7 +4440,7 @@ export interface components {
             };
         };
         /**
-         * @description `message.content_mismatch`: A message of type … has no …. Leave it out, or name the type that has it.
+         * @description `message.content_mismatch`: A message of type … has no …. Leave it out, or name the type that has it; the text below a picture, video or document is media.caption.
          *
          *     `media.url_unavailable`: The media could not be downloaded: …
          *
