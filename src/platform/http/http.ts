@@ -135,16 +135,18 @@ function checkBody(request: Request, _response: Response, next: NextFunction): v
   next();
 }
 
+/** The rules of class-validator that say what something has to be at all: a list before what is in it. */
+const typeRules = ['isArray', 'isObject', 'isString', 'isInt', 'isNumber', 'isBoolean'];
+
 /** What class-validator found, as the paths and messages of a problem. */
 export function fieldErrors(error: ValidationError, parent = ''): FieldError[] {
   const path = parent ? `${parent}.${error.property}` : error.property;
-  // Rules stand in the order in which decorators run, the nearest first: what is written on top, what it has to be at all, is
-  // last, and says most.
-  const own = Object.entries(error.constraints ?? {})
-    .slice(-1)
-    .map(([rule, message]) => ({
-      path,
-      message: rule === 'whitelistValidation' ? `unknown field ${error.property}` : message,
-    }));
+  const broken = Object.entries(error.constraints ?? {});
+  // What is no text cannot be too long.
+  const wrongType = typeRules.find((rule) => error.constraints?.[rule] !== undefined);
+  const first = broken.find(([rule]) => rule === wrongType) ?? broken[0];
+  const own = first
+    ? [{ path, message: first[0] === 'whitelistValidation' ? `unknown field ${error.property}` : first[1] }]
+    : [];
   return [...own, ...(error.children ?? []).flatMap((child) => fieldErrors(child, path))];
 }
