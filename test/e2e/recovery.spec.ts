@@ -102,14 +102,18 @@ describe('kill -9', () => {
     const { afterMs } = await flotilla.stack.waitUntilRunning(name, { notPid: pid });
     expect(afterMs).toBeLessThan(3_000);
     await accepting;
-    await eventually('ready after a restart', async () => {
-      const { body } = await workspace.call('GET', `/accounts/${accounts[0]!.id}/events`);
-      const statuses = body.items.map(({ data }: { data: { status?: string } }) => data.status);
-      return (
-        statuses.indexOf('ready') < statuses.indexOf('starting') &&
-        statuses.lastIndexOf('ready') !== statuses.indexOf('ready')
-      );
-    });
+    await eventually(
+      'ready after a restart',
+      async () => {
+        const { body } = await workspace.call('GET', `/accounts/${accounts[0]!.id}/events`);
+        const statuses = body.items.map(({ data }: { data: { status?: string } }) => data.status);
+        const isReadyAgain =
+          statuses.indexOf('ready') < statuses.indexOf('starting') &&
+          statuses.lastIndexOf('ready') !== statuses.indexOf('ready');
+        return isReadyAgain || Promise.reject(new Error(statuses.join(', ')));
+      },
+      60_000,
+    );
     await expectComplete('kill instance', 200);
     expect(await qrEvents()).toBe(qrsBefore);
     expect((await flotilla.sandbox('GET', '/stats')).conflicts).toBe(0);
