@@ -17,6 +17,9 @@ export class ActionUncertain extends Problem {
   }
 }
 
+/** Whose turn has not come by then is told so, before its caller has gone. */
+const longestWaitMs = 15_000;
+
 const refusals = {
   edit: 'WhatsApp does not let this message be edited: a quarter of an hour after it was sent, or when it is revoked, it is too late.',
   revoke: 'WhatsApp does not let this message be revoked: about two days after it was sent it is too late.',
@@ -40,7 +43,13 @@ export class MessageActor {
   async act(accountId: string, asked: ActOnMessage): Promise<void> {
     const key = `${accountId}/${asked.target.whatsappId}`;
     const before = this.turns.get(key) ?? Promise.resolve();
-    const turn = before.catch(() => undefined).then(() => this.actNow(accountId, asked));
+    const deadline = performance.now() + longestWaitMs;
+    const turn = before
+      .catch(() => undefined)
+      .then(() => {
+        if (performance.now() > deadline) throw new ActionUncertain('others come before it');
+        return this.actNow(accountId, asked);
+      });
     this.turns.set(key, turn);
     try {
       await turn;

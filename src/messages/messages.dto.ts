@@ -1,4 +1,3 @@
-import { applyDecorators } from '@nestjs/common';
 import { ApiExtraModels, ApiProperty, ApiPropertyOptional, getSchemaPath } from '@nestjs/swagger';
 import { Transform, Type } from 'class-transformer';
 import {
@@ -7,20 +6,17 @@ import {
   IsArray,
   IsIn,
   IsInt,
-  IsNotEmpty,
   IsObject,
   IsOptional,
-  IsString,
   IsUUID,
-  Matches,
   Max,
   Min,
-  registerDecorator,
   ValidateNested,
 } from 'class-validator';
 import { Optional } from '../platform/http/optional.js';
 import { PageQuery, ScopedQuery } from '../platform/http/pagination.js';
 import { IsTime } from '../platform/http/time.js';
+import { IsEmoji, IsMessageText, IsRecipient, IsSmallJson } from './message-rules.js';
 import { type MessageType, messageTypes } from './message-types.js';
 import {
   ContactDto,
@@ -41,81 +37,9 @@ import {
   priorities,
   type Priority,
 } from './message.entity.js';
-import { parseRecipient } from './recipient.js';
 
-/** WhatsApp's own limit of a text, in UTF-16 code units. */
-export const maxTextLength = 65_536;
-const maxMetadataBytes = 16_384;
 const mostContacts = 50;
 const mostMentions = 256;
-/** One emoji as people see it: with its skin tone, its joined parts, or as a flag or keycap. */
-const emoji = new RegExp('^(\\p{RGI_Emoji}|\\p{Extended_Pictographic})$', 'v');
-
-function IsRecipient(options?: { each: boolean }) {
-  return (target: object, propertyName: string) =>
-    registerDecorator({
-      name: 'isRecipient',
-      target: target.constructor,
-      propertyName,
-      options,
-      validator: {
-        validate: (value: unknown) => typeof value === 'string' && parseRecipient(value) !== null,
-        defaultMessage: () =>
-          'must be a phone number with country code, such as +6281234567890, or a chat id that ends in @c.us, @lid or @g.us',
-      },
-    });
-}
-
-function IsEmoji() {
-  return (target: object, propertyName: string) =>
-    registerDecorator({
-      name: 'isEmoji',
-      target: target.constructor,
-      propertyName,
-      validator: {
-        validate: (value: unknown) =>
-          value === '' || (typeof value === 'string' && value.length <= 40 && emoji.test(value)),
-        defaultMessage: () => 'must be one emoji, or empty to take the reaction back',
-      },
-    });
-}
-
-function IsSmallJson() {
-  return (target: object, propertyName: string) =>
-    registerDecorator({
-      name: 'isSmallJson',
-      target: target.constructor,
-      propertyName,
-      validator: {
-        validate: (value: unknown) => Buffer.byteLength(JSON.stringify(value) ?? '') <= maxMetadataBytes,
-        defaultMessage: () => `must be at most ${maxMetadataBytes} bytes of JSON`,
-      },
-    });
-}
-
-/** Counted as WhatsApp does: an emoji is two of them, or more. */
-function IsShortEnough(): PropertyDecorator {
-  return (target, propertyName) =>
-    registerDecorator({
-      name: 'isShortEnough',
-      target: target.constructor,
-      propertyName: String(propertyName),
-      validator: {
-        validate: (value: unknown) => typeof value === 'string' && value.length <= maxTextLength,
-        defaultMessage: () => `must be at most ${maxTextLength} characters; most emoji count as two`,
-      },
-    });
-}
-
-function IsMessageText() {
-  return applyDecorators(
-    ApiProperty({ minLength: 1, maxLength: maxTextLength, pattern: '\\S' }),
-    IsString(),
-    IsNotEmpty({ message: 'must not be empty' }),
-    Matches(/\S/, { message: 'must not be blank' }),
-    IsShortEnough(),
-  );
-}
 
 @ApiExtraModels(ContactDto)
 export class SendMessageDto {

@@ -12,21 +12,23 @@ import { claimProfile } from './browser-profile.js';
 import { actOn, type PageAction, type PageActionResult } from './page-actions.js';
 import { installEvents } from './page-events.js';
 import {
-  announceSynced,
-  connectionState,
-  hasFlotilla,
   installFlotilla,
-  logOut,
   type PageEvent,
   type PageSend,
   type PageSendResult,
   type PageTarget,
-  reconnectSocket,
-  type OwnIds,
-  readOwnIds,
 } from './page-functions.js';
 import { PageMessages } from './page-messages.js';
 import { expectFile, forgetFile, installSending, sendMessage } from './page-send.js';
+import {
+  announceSynced,
+  connectionState,
+  hasFlotilla,
+  logOut,
+  type OwnIds,
+  readOwnIds,
+  reconnectSocket,
+} from './page-state.js';
 import {
   type CloseReason,
   NotOwned,

@@ -265,7 +265,7 @@ describe('docs/webhooks.md', () => {
   it('has a receiver that works as it stands', async () => {
     const docs = await readFile(join(project, 'docs/webhooks.md'), 'utf8');
     const code = /```js receiver\n([\s\S]*?)```/.exec(docs)![1]!;
-    expect(code.trim().split('\n').length).toBeLessThanOrEqual(15);
+    expect(code.trim().split('\n').length).toBeLessThanOrEqual(10);
     const port = await findFreePorts(1);
     const { id, secret } = await newWebhook({ url: `http://127.0.0.1:${port}/` });
     child = spawn(process.execPath, ['--input-type=module', '-e', code], {

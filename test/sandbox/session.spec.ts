@@ -156,7 +156,7 @@ describe('dialogs of WhatsApp Web', { timeout: 60_000 }, () => {
         text,
         buttons,
       );
-      const { lookForDialog } = await import('../../src/whatsapp/page-functions.js');
+      const { lookForDialog } = await import('../../src/whatsapp/page-state.js');
       return (await page.evaluate(lookForDialog, true))?.pressed;
     };
     expect(await press('Log out of this device?', ['Cancel', 'Log out', 'OK'])).toBeNull();

@@ -1,0 +1,78 @@
+import { applyDecorators } from '@nestjs/common';
+import { ApiProperty } from '@nestjs/swagger';
+import { IsNotEmpty, IsString, Matches, registerDecorator } from 'class-validator';
+import { parseRecipient } from './recipient.js';
+
+/* What WhatsApp takes in the fields of a message, as rules of class-validator. */
+
+/** WhatsApp's own limit of a text, in UTF-16 code units. */
+const maxTextLength = 65_536;
+const maxMetadataBytes = 16_384;
+/** One emoji as people see it: with its skin tone, its joined parts, or as a flag or keycap. */
+const emoji = new RegExp('^(\\p{RGI_Emoji}|\\p{Extended_Pictographic})$', 'v');
+
+export function IsRecipient(options?: { each: boolean }) {
+  return (target: object, propertyName: string) =>
+    registerDecorator({
+      name: 'isRecipient',
+      target: target.constructor,
+      propertyName,
+      options,
+      validator: {
+        validate: (value: unknown) => typeof value === 'string' && parseRecipient(value) !== null,
+        defaultMessage: () =>
+          'must be a phone number with country code, such as +6281234567890, or a chat id that ends in @c.us, @lid or @g.us',
+      },
+    });
+}
+
+export function IsEmoji() {
+  return (target: object, propertyName: string) =>
+    registerDecorator({
+      name: 'isEmoji',
+      target: target.constructor,
+      propertyName,
+      validator: {
+        validate: (value: unknown) =>
+          value === '' || (typeof value === 'string' && value.length <= 40 && emoji.test(value)),
+        defaultMessage: () => 'must be one emoji, or empty to take the reaction back',
+      },
+    });
+}
+
+export function IsSmallJson() {
+  return (target: object, propertyName: string) =>
+    registerDecorator({
+      name: 'isSmallJson',
+      target: target.constructor,
+      propertyName,
+      validator: {
+        validate: (value: unknown) => Buffer.byteLength(JSON.stringify(value) ?? '') <= maxMetadataBytes,
+        defaultMessage: () => `must be at most ${maxMetadataBytes} bytes of JSON`,
+      },
+    });
+}
+
+/** Counted as WhatsApp does: an emoji is two of them, or more. */
+function IsShortEnough(): PropertyDecorator {
+  return (target, propertyName) =>
+    registerDecorator({
+      name: 'isShortEnough',
+      target: target.constructor,
+      propertyName: String(propertyName),
+      validator: {
+        validate: (value: unknown) => typeof value === 'string' && value.length <= maxTextLength,
+        defaultMessage: () => `must be at most ${maxTextLength} characters; most emoji count as two`,
+      },
+    });
+}
+
+export function IsMessageText() {
+  return applyDecorators(
+    ApiProperty({ minLength: 1, maxLength: maxTextLength, pattern: '\\S' }),
+    IsString(),
+    IsNotEmpty({ message: 'must not be empty' }),
+    Matches(/\S/, { message: 'must not be blank' }),
+    IsShortEnough(),
+  );
+}
