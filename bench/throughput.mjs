@@ -2,10 +2,13 @@
  * The whole pipeline, from REST POST to ack 1, against a bare whatsapp-web.js loop, over four accounts each, on the same
  * sandbox, in alternating rounds of one run.
  */
+import pg from 'pg';
 import { launchOptions } from '../dist/src/whatsapp/browser-launch.js';
 import { call, cpuTimes, eventually, median, startBareClients, startFleet } from './fleet.mjs';
 
 const accountCount = 4;
+/** Messages of each account before anything is measured. */
+const warmUp = 200;
 
 /** @param {{ messages: number, rounds: number, log: (text: string) => void }} options */
 export async function run({ messages, rounds, log }) {
@@ -22,8 +25,10 @@ export async function run({ messages, rounds, log }) {
   });
   try {
     const { phone } = (await call('POST', `${sandboxUrl}/phones`, {})).body;
-    await bareLoop(bare.clients, phone, 50);
-    await pipeline(fleet, phone, 50);
+    // Until the programs of both have been compiled, and PostgreSQL knows its tables, as it does after its first minute.
+    await bareLoop(bare.clients, phone, warmUp);
+    await pipeline(fleet, phone, warmUp);
+    await analyze(fleet.stack.env.DATABASE_URL);
     const bareRates = [];
     const pipelineRates = [];
     const cost = { bare: {}, pipeline: {} };
@@ -76,6 +81,14 @@ export async function run({ messages, rounds, log }) {
 async function configuredBrowser(stack) {
   const { stdout } = await stack.cli('config:show', '--json');
   return JSON.parse(stdout).sessions.chromiumPath;
+}
+
+/** @param {string} databaseUrl */
+async function analyze(databaseUrl) {
+  const database = new pg.Client(databaseUrl);
+  await database.connect();
+  await database.query('analyze messages, events, accounts');
+  await database.end();
 }
 
 /** @param {any[]} clients @param {string} phone @param {number} count */

@@ -42,8 +42,10 @@ export class WebhookFanOut {
     const [place] = await this.database.query(
       `select exists (select from webhooks where is_enabled) as is_wanted,
          c.moved_at < now() - ${idleMs} * interval '1 millisecond' as is_behind,
-         exists (select from events e where (e.transaction_id, e.id) > (c.transaction_id, c.event_id)
-           and e.transaction_id < pg_snapshot_xmin(pg_current_snapshot())) as has_more
+         -- As the first entry of its index: asked whether one exists, PostgreSQL may read the whole log up to it.
+         (select true from events e where (e.transaction_id, e.id) > (c.transaction_id, c.event_id)
+           and e.transaction_id < pg_snapshot_xmin(pg_current_snapshot())
+           order by e.transaction_id, e.id limit 1) as has_more
        from webhook_cursor c`,
     );
     if (!place?.has_more || place.is_wanted) return place?.has_more ?? false;
