@@ -58,6 +58,8 @@ export class ActionNotAllowed extends Problem {
 
 /** Longer than it takes until a download's turn has come, the download, and what is around it. */
 const downloadTimeoutMs = 200_000;
+/** The same of an action: until its turn has come 15 s, in the page 25 s. */
+const actionTimeoutMs = 45_000;
 /** What has a text that WhatsApp lets be edited. */
 const editable = new Set(['text', 'image', 'video', 'document']);
 const once = (what: string) => `can be ${what} once it is sent`;
@@ -163,7 +165,7 @@ export class MessageActionsService {
   /** Lets the instance of the account do it, which writes what came of it. */
   private act(message: Message, action: MessageAction): Promise<void> {
     const ask: Omit<ActOnMessage, 'epoch'> = { target: targetOf(message), action };
-    return this.accounts.askSession(message.workspaceId, message.accountId, 'actions', ask);
+    return this.accounts.askSession(message.workspaceId, message.accountId, 'actions', ask, actionTimeoutMs);
   }
 }
 

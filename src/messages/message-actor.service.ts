@@ -17,7 +17,7 @@ export class ActionUncertain extends Problem {
   }
 }
 
-/** Whose turn has not come by then is told so, before its caller has gone. */
+/** Whose turn comes later than this is refused: it might not end before its caller has given up. */
 const longestWaitMs = 15_000;
 
 const refusals = {

@@ -1,0 +1,64 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { AccountSessions } from '../../src/accounts/account-sessions.service.js';
+import type { ActOnMessage } from '../../src/messages/message-actions.service.js';
+import { ActionUncertain, MessageActor } from '../../src/messages/message-actor.service.js';
+import type { ReceivedService } from '../../src/messages/received.service.js';
+
+/* A page takes as long as it likes here, so that no test has to wait for a quarter of a minute. */
+
+beforeEach(() => void vi.useFakeTimers());
+afterEach(() => void vi.useRealTimers());
+
+/** @param takesMs how long the page takes for each */
+function actorOn(takesMs: number[]) {
+  const begun: string[] = [];
+  const session = {
+    act: async (_target: unknown, { text }: { text: string }) => {
+      begun.push(text);
+      await new Promise((resolve) => setTimeout(resolve, takesMs[begun.length - 1]));
+      return { outcome: 'done', at: 1 };
+    },
+  };
+  const sessions = { readyDriver: () => ({ current: session }) } as unknown as AccountSessions;
+  const received = { writeChanges: async () => undefined } as unknown as ReceivedService;
+  const actor = new MessageActor(sessions, received);
+  const edit = (text: string, whatsappId = 'one') =>
+    actor
+      .act('account', {
+        epoch: 1,
+        target: { whatsappId },
+        action: { kind: 'edit', text },
+      } as unknown as ActOnMessage)
+      .then(
+        () => 'done',
+        (error: unknown) => error,
+      );
+  return { edit, begun };
+}
+
+describe('edits of one message', () => {
+  it('take turns, and those of another one wait for none', async () => {
+    const { edit, begun } = actorOn([5_000, 100, 100]);
+    const answers = [edit('first'), edit('second'), edit('other', 'two')];
+    await vi.advanceTimersByTimeAsync(4_000);
+    expect(begun).toEqual(['first', 'other']);
+    await vi.advanceTimersByTimeAsync(2_000);
+    expect(await Promise.all(answers)).toEqual(['done', 'done', 'done']);
+    expect(begun).toEqual(['first', 'other', 'second']);
+  });
+
+  it('are refused, and not begun, when their turn comes too late; a later one has its turn', async () => {
+    const { edit, begun } = actorOn([16_000, 100]);
+    const answers = [edit('first'), edit('second'), edit('third')];
+    await vi.advanceTimersByTimeAsync(16_000);
+    expect(await Promise.all(answers)).toEqual([
+      'done',
+      expect.any(ActionUncertain),
+      expect.any(ActionUncertain),
+    ]);
+    const later = edit('later');
+    await vi.advanceTimersByTimeAsync(100);
+    expect(await later).toBe('done');
+    expect(begun).toEqual(['first', 'later']);
+  });
+});
