@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
-import { constants } from 'node:fs';
-import { copyFile, lstat, mkdir, mkdtemp, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { createReadStream, createWriteStream } from 'node:fs';
+import { lstat, mkdir, mkdtemp, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -240,7 +240,7 @@ async function copyProfile(from: string, to: string, isRunning: boolean): Promis
     const startedAt = Date.now();
     const before = await list(from);
     for (const [path, seen] of before) {
-      if (!isSame(seen, copied.get(path))) await copyOne(path, from, to);
+      if (!isSame(seen, copied.get(path))) await copyOne(path, seen, from, to);
     }
     const after = await list(from);
     const kept = [...before].filter(([path, seen]) => isSame(seen, after.get(path)));
@@ -254,10 +254,15 @@ async function copyProfile(from: string, to: string, isRunning: boolean): Promis
   throw new ProfileBusy(`The browser wrote to its profile during each of ${copyPasses} attempts to copy it.`);
 }
 
-async function copyOne(path: string, from: string, to: string): Promise<void> {
+/**
+ * Copies a file up to the size at which it was seen, so that one that grows has an end. Not with Node's own copyFile: when the
+ * browser truncates the file meanwhile, that one never ends, on a thread that it never gives back.
+ */
+async function copyOne(path: string, { size }: SeenFile, from: string, to: string): Promise<void> {
   await mkdir(dirname(join(to, path)), { recursive: true });
-  // Where the file system can, the copy shares the blocks. A file that is gone is missing in the listing afterwards too.
-  await copyFile(join(from, path), join(to, path), constants.COPYFILE_FICLONE).catch(unlessMissing);
+  const source = createReadStream(join(from, path), { end: Math.max(Number(size) - 1, 0) });
+  // A file that is gone is missing in the listing afterwards too.
+  await pipeline(source, createWriteStream(join(to, path), { mode: 0o600 })).catch(unlessMissing);
 }
 
 function isSame(seen: SeenFile, other: SeenFile | undefined): boolean {

@@ -10,6 +10,7 @@ import {
   rm,
   stat,
   symlink,
+  truncate,
   writeFile,
 } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -336,6 +337,19 @@ describe('packing while the browser writes', () => {
       () => appendFileSync(path, 'A'),
       () => expect(pack()).rejects.toThrow(ProfileBusy),
     );
+    expect(await leftovers()).toEqual([]);
+  });
+
+  it('comes to an end when a file of it is truncated while it is copied', async () => {
+    const path = join(profile, 'Local State');
+    for (let round = 0; round < 3; round += 1) {
+      await write(profile, { 'Local State': Buffer.alloc(50_000_000, 'A') });
+      const packing = packProfile(profile, true, unlimited);
+      await untilCopying();
+      await truncate(path, 10);
+      const { digest } = await packing;
+      expect(digest).toBe(await profileDigest(profile));
+    }
     expect(await leftovers()).toEqual([]);
   });
 
