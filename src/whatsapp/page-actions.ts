@@ -54,11 +54,26 @@ export async function actOn(
   const { chat, message } = found;
   const may = window.require('WAWebMsgActionCapability');
 
+  const ownReaction = async (): Promise<{ reactionText?: string; timestamp: number } | undefined> => {
+    const { Reactions } = window.require('WAWebCollections');
+    const held = await Reactions.find(message.id._serialized).catch(() => null);
+    const senders: { msgKey: { fromMe: boolean }; reactionText?: string; timestamp: number }[] =
+      held?.reactions.serialize().flatMap((group: { senders: object[] }) => group.senders) ?? [];
+    return senders.find(({ msgKey }) => msgKey.fromMe);
+  };
+
   const act = async (): Promise<PageActionResult> => {
     if (action.kind === 'react') {
       if (message.type === 'revoked') return { outcome: 'not_allowed' };
+      const before = await ownReaction();
       await window.require('WAWebSendReactionMsgAction').sendReactionToMsg(message, action.emoji);
-    } else if (action.kind === 'edit' && flotilla.textOf(message) !== action.text) {
+      const now = await ownReaction();
+      // The page tells of it with the time that it shows. By another clock, what it tells a moment later of one reaction could
+      // be taken for newer than the next.
+      const at = now && now.reactionText === action.emoji ? now.timestamp : Date.now();
+      return { outcome: 'done', at: Math.max(at, (before?.timestamp ?? 0) + 1) };
+    }
+    if (action.kind === 'edit' && flotilla.textOf(message) !== action.text) {
       if (!may.canEditText(message) && !may.canEditCaption(message)) return { outcome: 'not_allowed' };
       const preview = await flotilla.previewOf(action.text);
       await window.WWebJS.editMessage(message, action.text, { ...preview, mentionedJidList: [] });

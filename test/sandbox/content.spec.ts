@@ -166,6 +166,34 @@ describe('media that is sent', { timeout: 30_000 }, () => {
   });
 });
 
+describe('a reaction of ours', { timeout: 30_000 }, () => {
+  it('is done at the time at which the page tells of it, and each later than the one before, whatever the clock shows', async () => {
+    const { page } = session as unknown as { page: import('puppeteer').Page };
+    await send({ type: 'text', text: 'react' });
+    const target = { chatId: `${friend}@c.us`, whatsappId: idOf(count), fromMe: true, author: null };
+    const done: number[] = [];
+    // As after a clock has been set back: what WhatsApp has is later than now.
+    await page.evaluate('window.realNow = Date.now; Date.now = () => window.realNow() - 60_000');
+    try {
+      for (const emoji of ['👍', '🎉', '']) {
+        const result = await session.act(target, { kind: 'react', emoji });
+        done.push(result.outcome === 'done' ? result.at : 0);
+      }
+    } finally {
+      await page.evaluate('Date.now = window.realNow');
+    }
+    const told = await until('what the page tells', () => {
+      const ours = changes.filter(
+        ({ kind, whatsappId }) => kind === 'reaction' && whatsappId === idOf(count),
+      );
+      return ours.length === 3 && ours;
+    });
+    expect(told.slice(0, 2).map(({ at }) => at)).toEqual(done.slice(0, 2));
+    expect(done).toEqual([...done].sort((one, other) => one - other));
+    expect(new Set(done).size).toBe(3);
+  });
+});
+
 describe('what is no media', { timeout: 30_000 }, () => {
   it('arrives as location, contact and poll', async () => {
     await send({ type: 'location', latitude: -6.1754, longitude: 106.8272, description: 'Monas\nJakarta' });
