@@ -350,6 +350,12 @@ function claiming(instance: string): string {
     next_attempt_at = now() + ${claimMs} * interval '1 millisecond'`;
 }
 
+/**
+ * Asked of the status, not of the stage, so that no index on what waits fits: where statistics say that nothing waits,
+ * PostgreSQL would look for the one id among all that does.
+ */
+const isWaiting = `m.status = 'queued'`;
+
 const claimColumns = `m.id, coalesce(m.expires_at <= now(), false) as "isExpired", m.priority, m.account_id as "accountId", m.chat_id as "chatId", m.type, m.text,
   m.media, m.content, (select jsonb_build_object('chatId', q.chat_id, 'whatsappId', q.whatsapp_id, 'direction', q.direction,
     'sender', q.sender, 'content', q.content) from messages q where q.id = m.reply_to::uuid) as quoted, m.whatsapp_id as "whatsappId", m.attempts as attempt, a.epoch,
@@ -358,7 +364,7 @@ const claimColumns = `m.id, coalesce(m.expires_at <= now(), false) as "isExpired
 /** $1 the account, $2 the epoch under which it is driven, $3 the priorities in their order, $4 the instance */
 const claimHead = `update messages m set ${claiming('$4')}
   from accounts a
-  where m.id = (select head.id from ${laneHead('$1', '$3')} head) and m.stage = 'queued' and m.next_attempt_at <= now()
+  where m.id = (select head.id from ${laneHead('$1', '$3')} head) and ${isWaiting} and m.next_attempt_at <= now()
     and ${driven('$1', '$2')}
     and not exists (select from messages s where s.account_id = $1 and s.stage = 'sending')
   returning ${claimColumns}`;
@@ -376,7 +382,7 @@ const finishAndClaim = `with finished as (
   claimed as (
     update messages m set ${claiming('$8')}
     from head, accounts a
-    where m.id = head.id and head.priority = any($7::smallint[]) and m.stage = 'queued' and ${driven('$2', '$9')}
+    where m.id = head.id and head.priority = any($7::smallint[]) and ${isWaiting} and ${driven('$2', '$9')}
       and not exists (select from messages s where s.account_id = $2 and s.stage = 'sending' and s.id <> $1)
       -- The finished one first: the index allows one message of an account that is being sent.
       and (select count(*) from finished) >= 0
