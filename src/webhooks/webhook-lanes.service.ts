@@ -35,6 +35,12 @@ export const headDue = `coalesce((select greatest(head.next_attempt_at, now()) f
   where head.webhook_id = l.webhook_id and head.lane_id = l.lane_id and head.status in ('pending', 'failed')
   order by head.transaction_id, head.event_id limit 1), 'infinity')`;
 
+/**
+ * SQL: whether a delivery that is named by its id is still to be made. In other words than those of the index on what waits:
+ * where statistics say that nothing waits, PostgreSQL would look for the one id among all that does.
+ */
+const isOpen = `status not in ('delivered', 'dead')`;
+
 /** A lane that this worker runs, and what it needs to know of the endpoint. */
 export interface ClaimedLane extends WebhookLane {
   claim: string;
@@ -196,7 +202,7 @@ export class WebhookLanes {
            from webhooks where id = $1) over
          where webhooks.id = over.id
            and exists (select from webhook_lanes where webhook_id = $1 and lane_id = $3 and claim = $4)
-           and exists (select from webhook_deliveries where id = $5 and status in ('pending', 'failed') and attempts = $6)
+           and exists (select from webhook_deliveries where id = $5 and ${isOpen} and attempts = $6)
          returning is_enabled`,
         [lane.webhookId, outcome.statusCode, lane.laneId, lane.claim, id, attempts],
       );
@@ -205,7 +211,7 @@ export class WebhookLanes {
         `update webhook_deliveries set status = $2, attempts = attempts + 1, last_attempt_at = now(),
            next_attempt_at = now() + $3 * interval '1 millisecond', status_code = $4, duration_ms = $5, error = $6,
            response_excerpt = $7
-         where id = $1 and status in ('pending', 'failed') and attempts = $8`,
+         where id = $1 and ${isOpen} and attempts = $8`,
         [
           id,
           waitMs === null ? 'dead' : 'failed',

@@ -556,6 +556,53 @@ describe('a person', () => {
     expect(await system.webhooks.get(workspaceId, id)).toMatchObject({ isEnabled: true, failingSince: null });
   });
 
+  it('writes a failure without a look at what else waits, also when PostgreSQL has no statistics of that', async () => {
+    const { id } = await create();
+    receiver.answer = () => undefined;
+    await system.emit(workspaceId, { accountId });
+    await got(1);
+    const [delivery] = await listed(id);
+    const waiting = 5_000;
+    const add = (status: string) =>
+      system.database.query(
+        `insert into webhook_deliveries (id, workspace_id, webhook_id, transaction_id, event_id, type, status)
+         select gen_random_uuid(), $1, $2, '1', -row_number() over () - (select count(*) from webhook_deliveries), 'x', $3
+         from generate_series(1, ${waiting})`,
+        [workspaceId, id, status],
+      );
+    await system.database.query(`update webhook_deliveries set status = 'delivered'`);
+    await add('delivered');
+    await system.database.query('vacuum analyze webhook_deliveries');
+    await add('pending');
+    await system.database.query(`update webhook_deliveries set status = 'pending' where id = $1`, [
+      delivery!.id,
+    ]);
+    const reads = (updated: number) =>
+      eventually('the statistics', async () => {
+        const [row] = await system.database.query(
+          `select i.idx_tup_read::int as entries, t.n_tup_upd::int as updated
+           from pg_stat_user_indexes i join pg_stat_user_tables t using (relid)
+           where i.indexrelname = 'webhook_deliveries_lane'`,
+        );
+        return row.updated >= updated && (row as { entries: number; updated: number });
+      });
+    const before = await reads(2);
+    const [{ claim }] = await system.database.query('select claim from webhook_lanes where webhook_id = $1', [
+      id,
+    ]);
+    const lane = { webhookId: id, laneId: accountId, workspaceId, url: '', secret: Buffer.alloc(0) };
+    const failure = await system.worker
+      .get(WebhookLanes)
+      .recordFailure(
+        { ...lane, previousSecret: null, claim },
+        { id: delivery!.id, attempts: 0 },
+        { statusCode: 500, durationMs: 1, error: 'full', excerpt: null, retryAfterMs: 0 },
+      );
+    expect(failure).not.toBeNull();
+    const after = await reads(before.updated + 1);
+    expect(after.entries - before.entries).toBeLessThan(waiting);
+  });
+
   it('makes twenty at the most, also when asking for many at once', async () => {
     const outcomes = await Promise.allSettled(
       Array.from({ length: 25 }, () => create({ events: ['none.such'] })),
