@@ -48,6 +48,9 @@ export function servedPriorities({ servedQueues }: Pick<JobContext, 'servedQueue
     .filter((priority) => priority !== undefined);
 }
 
+/** How many of a priority are looked at for one that has not expired. */
+const nearEnough = 100;
+
 /**
  * SQL for the head of the lane of the account that `account` names: the oldest queued message of the first priority in
  * `order` (a smallint[]) that has any; priorities that are not in it stay where they are. One index look-up a priority,
@@ -55,12 +58,17 @@ export function servedPriorities({ servedQueues }: Pick<JobContext, 'servedQueue
  *
  * A priority of which a paced account may not send yet has no head; while it may not write to cold contacts, or may not
  * reply, the head is the first of the others. Of the two looks at an index one is taken.
+ *
+ * Behind many that have expired nothing is seen until they have been written off: a campaign that is too late would be read
+ * whole at every look.
  */
 export function laneHead(account: string, order: string): string {
-  const firstWhere = (condition: string) => `(select m.id, m.priority, m.next_attempt_at from messages m
-      where m.account_id = ${account} and m.stage = 'queued' and m.priority = wanted.priority
-        and (m.expires_at is null or m.expires_at > now()) and ${condition}
-      order by m.seq limit 1)`;
+  const firstWhere = (condition: string) => `(select near.id, near.priority, near.next_attempt_at
+      from (select m.id, m.priority, m.next_attempt_at, m.seq, m.expires_at from messages m
+        where m.account_id = ${account} and m.stage = 'queued' and m.priority = wanted.priority and ${condition}
+        order by m.seq limit ${nearEnough}) near
+      where near.expires_at is null or near.expires_at > now()
+      order by near.seq limit 1)`;
   return `(select first.id, first.priority, first.next_attempt_at
     from unnest(${order}::smallint[]) with ordinality as wanted (priority, place)
     left join lateral (select p.next_send_at[wanted.priority + 1] <= now() as is_due,

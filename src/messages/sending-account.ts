@@ -46,21 +46,26 @@ async function accountOfAnswered(
   return answered.account_id as string;
 }
 
+/** How much of what waits is counted of each account: with more than that all have enough to do. */
+const countedBacklog = 100;
+
 /**
- * A ready account of the workspace: the one that last wrote to this recipient, else the one with the least to send. What
- * waits is counted in the order of its index, which keeps PostgreSQL from looking for it in the table.
+ * A ready account of the workspace: the one that last wrote to this recipient, else one with the least to send. What waits is
+ * counted only where nobody has written, and in the order of its index, which keeps PostgreSQL from looking for it in the table.
  */
 async function chooseAccount(run: RunSql, workspaceId: string, address: string): Promise<string> {
   const [row] = await run(
-    `select a.id from accounts a
-     left join lateral (select max(latest.id::text) as id from (
-       select m.id, m.account_id from messages m
-       where m.workspace_id = $1 and m.recipient = $2 and m.direction = 'outgoing' order by m.id desc limit 20) latest
-       where latest.account_id = a.id) wrote on true
-     left join lateral (select count(*) as waiting from (
-       select from messages q where q.account_id = a.id and q.stage = 'queued' order by q.priority desc, q.seq limit 1000) queued) backlog on true
-     where a.workspace_id = $1 and a.status = 'ready'
-     order by wrote.id desc nulls last, backlog.waiting, a.id limit 1`,
+    `(select a.id from (
+         select m.id, m.account_id from messages m
+         where m.workspace_id = $1 and m.recipient = $2 and m.direction = 'outgoing' order by m.id desc limit 20) latest
+       join accounts a on a.id = latest.account_id and a.status = 'ready' order by latest.id desc limit 1)
+     union all
+     (select a.id from accounts a
+       cross join lateral (select count(*) as waiting from (
+         select from messages q where q.account_id = a.id and q.stage = 'queued'
+         order by q.priority desc, q.seq limit ${countedBacklog}) queued) backlog
+       where a.workspace_id = $1 and a.status = 'ready' order by backlog.waiting, random() limit 1)
+     limit 1`,
     [workspaceId, address],
   );
   if (!row) throw new NoAccountReady();
