@@ -119,7 +119,8 @@ export class MessageSender implements OnApplicationBootstrap {
   /**
    * @returns WhatsApp's ack, 1 or higher
    * @throws AccountNotDrivenHere, SessionNotReady (nothing was done), RecipientNotRegistered, RefusedByWhatsApp (nothing
-   * more can be done), or anything else: then the outcome is uncertain, and asking again tells
+   * more can be done), MediaStorageUnavailable (this try sent nothing), or anything else: then the outcome is uncertain, and
+   * asking again tells
    */
   async send(message: Claim): Promise<{ ack: number }> {
     const { accountId } = message;

@@ -411,15 +411,18 @@ describe('a reservation', () => {
     expect((await sendingOf(id)).budget).toMatchObject({ cold: { used: 0 }, replies: { used: 1 } });
   });
 
-  it('is undone when the instance did nothing', async () => {
-    const id = await newAccount();
-    const before = await sendingOf(id);
-    problem = 'account.session_not_ready';
-    const message = await accept(id, cold);
-    await sendNext(id);
-    expect(await statusOf(message)).toBe('queued');
-    expect(await sendingOf(id)).toEqual(before);
-  });
+  it.each(['account.session_not_ready', 'media.storage_unavailable'])(
+    'is undone when the instance did nothing: %s',
+    async (code) => {
+      const id = await newAccount();
+      const before = await sendingOf(id);
+      problem = code;
+      const message = await accept(id, cold);
+      await sendNext(id);
+      expect(await statusOf(message)).toBe('queued');
+      expect(await sendingOf(id)).toEqual(before);
+    },
+  );
 
   it('gives its budget back when the number has no WhatsApp, but the next one waits: numbers are not tried in a row', async () => {
     const id = await newAccount();

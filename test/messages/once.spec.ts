@@ -13,6 +13,7 @@ import { LanesService } from '../../src/messages/lanes.service.js';
 import type { SendMessageDto } from '../../src/messages/messages.dto.js';
 import { toMessageResponse } from '../../src/messages/messages.dto.js';
 import { strictOrder } from '../../src/messages/message-rows.js';
+import { MessageFiles } from '../../src/messages/message-files.service.js';
 import { MessageSender } from '../../src/messages/message-sender.service.js';
 import { MessagesService } from '../../src/messages/messages.service.js';
 import { ReceivedService } from '../../src/messages/received.service.js';
@@ -83,8 +84,8 @@ async function become(id: string, status: string, more = ''): Promise<void> {
 
 const policy = queuePolicies['whatsapp-normal'];
 const claim = () => sending.claim(accountId, 0, strictOrder);
-const runLane = () =>
-  sending.run(accountId, {
+const runLane = (by = sending) =>
+  by.run(accountId, {
     epoch: 0,
     order: strictOrder,
     most: 1,
@@ -330,6 +331,95 @@ describe('a message of which nobody can tell', () => {
     expect(again.scheduledFor!.getTime()).toBeGreaterThan(Date.now() + 50_000);
     await become(id, 'sending', ', resends = 5');
     expect(await exhaust(id)).toBe('unknown');
+  });
+});
+
+describe('a storage that is away', () => {
+  const media = { mediaId: uuidv7(), mimetype: 'image/png', size: 1, filename: null };
+  const session = (send: (asked: PageSend) => Promise<object>) => {
+    const restart = vi.fn();
+    const sessions = {
+      readyDriver: () => ({ current: { send, ready: true } }),
+      driver: () => ({ restart }),
+    };
+    return { restart, sessions: sessions as never };
+  };
+  const comes = (id: string) =>
+    database.query(`update messages set next_attempt_at = now() where id = $1`, [id]);
+
+  it('leaves a message that was never tried queued, however long it takes; what is more urgent goes on', async () => {
+    const away = {
+      require: () => undefined,
+      send: ({ text }: Claim) =>
+        text === 'urgent'
+          ? Promise.resolve({ ack: 1 })
+          : Promise.reject(new MediaStorageUnavailable(new Error('away'))),
+    } as unknown as MessageSender;
+    const patient = new SendingService(database, away, new PacingReservations(database), config, silent);
+    const id = await accept('its caption');
+    const [behind, urgent] = [await accept('behind it'), await accept('urgent', { priority: 'urgent' })];
+    await become(urgent, 'scheduled', `, scheduled_for = 'infinity'`);
+    const pauses: number[] = [];
+    for (let tries = 0; tries < policy.attempts + 2; tries += 1) {
+      await comes(id);
+      await runLane(patient);
+      const { status, attempts, nextAttemptAt } = await messages.get(workspaceId, id);
+      expect({ status, attempts }).toEqual({ status: 'queued', attempts: 0 });
+      pauses.push(nextAttemptAt.getTime() - Date.now());
+    }
+    expect(pauses[0]).toBeLessThanOrEqual(600);
+    expect(pauses.at(-1)).toBeGreaterThan(20_000);
+    await become(urgent, 'queued');
+    await runLane(patient);
+    expect((await messages.get(workspaceId, urgent)).status).toBe('sent');
+    expect(await claim()).toBeNull();
+    expect((await messages.get(workspaceId, behind)).status).toBe('queued');
+    // It certainly did not leave, so that it can be taken back.
+    expect((await messages.cancel(workspaceId, id)).status).toBe('cancelled');
+  });
+
+  it('does not make a message wait for ever that may have left: its lane waits for that one', async () => {
+    const { sessions } = session(async () => ({ outcome: 'absent' }));
+    const sender = new MessageSender(
+      sessions,
+      {} as never,
+      { copyOf: () => Promise.reject(new MediaStorageUnavailable(new Error('away'))) } as never,
+      config,
+      silent,
+    );
+    const patient = new SendingService(
+      database,
+      Object.assign(sender, { require: () => undefined }),
+      new PacingReservations(database),
+      config,
+      silent,
+    );
+    const id = await accept('its caption');
+    await become(id, 'sending', `, type = 'image', media = '${JSON.stringify(media)}', attempts = 1`);
+    for (let attempts = 2; attempts < policy.attempts; attempts += 1) {
+      await comes(id);
+      await runLane(patient);
+      expect(await messages.get(workspaceId, id)).toMatchObject({ status: 'sending', attempts });
+    }
+    await comes(id);
+    await runLane(patient);
+    expect(await messages.get(workspaceId, id)).toMatchObject({
+      status: 'unknown',
+      errorCode: 'media.storage_unavailable',
+    });
+  });
+
+  it('restarts no browser when the file cannot be written on this machine', async () => {
+    const files = context.get(MediaService);
+    const { id: mediaId } = await files.take(workspaceId, { data: Buffer.from('a file').toString('base64') });
+    const { restart, sessions } = session(async () => ({ outcome: 'absent' }));
+    // Its directory was not made.
+    const nowhere = new MessageFiles(files, { ...config, varDir: '/nowhere' });
+    const sender = new MessageSender(sessions, {} as never, nowhere, config, silent);
+    const claimed = { attempt: 2, media: { ...media, mediaId }, type: 'image', chatId: 'a@c.us' };
+    const sending = sender.send({ ...claimed, whatsappId: 'X', isExpired: false } as unknown as Claim);
+    await expect(sending).rejects.toMatchObject({ code: 'media.storage_unavailable' });
+    expect(restart).not.toHaveBeenCalled();
   });
 });
 
