@@ -40,6 +40,17 @@ export class MessageExpired extends Problem {
   }
 }
 
+/** Of a message that was tried often enough: WhatsApp Web does not know it, and another try might be the end of its instance too. */
+export class SendInterrupted extends Problem {
+  constructor() {
+    super(
+      500,
+      'send.interrupted',
+      'Its last try was cut short by the end of its instance, and WhatsApp Web does not know the message.',
+    );
+  }
+}
+
 export class NoChat extends Problem {
   constructor(chatId: string, reason: string) {
     super(422, 'recipient.no_chat', `WhatsApp opens no chat ${chatId} for this account: ${reason}`);
@@ -167,11 +178,12 @@ export class MessageSender implements OnApplicationBootstrap {
         throw error;
       }
     };
+    const looksOnly = message.isExpired || message.isLastLook === true;
     // What may have arrived is looked for before its file is fetched: the storage may be down, or have it no more.
     const looksFirst = !isFirst && message.media !== null;
-    let result = await ask(looksFirst || message.isExpired);
-    if (result.outcome === 'absent' && !message.isExpired) result = await ask(false);
-    if (result.outcome === 'absent') throw new MessageExpired();
+    let result = await ask(looksFirst || looksOnly);
+    if (result.outcome === 'absent' && !looksOnly) result = await ask(false);
+    if (result.outcome === 'absent') throw message.isExpired ? new MessageExpired() : new SendInterrupted();
     if (result.outcome === 'not_registered') throw new RecipientNotRegistered(message.chatId);
     if (result.outcome === 'not_ready') throw new SessionNotReady(accountId);
     if (result.outcome === 'no_quoted') throw new QuotedNotFound();

@@ -37,6 +37,8 @@ export interface Claim extends Manner {
   epoch: number;
   /** A try is uncertain, and it is too late for another: it is only looked for. */
   isExpired: boolean;
+  /** It was tried as often as it may be, and its last try had no end: it is only looked for. */
+  isLastLook?: boolean;
   /** Whether its account is paced: then the message is counted before it leaves. */
   isPaced: boolean;
 }
@@ -192,7 +194,9 @@ export class SendingService implements BeforeApplicationShutdown {
   ): Promise<SendOutcome> {
     const renewal = setInterval(() => this.renew(claim), renewClaimMs);
     try {
-      const problem = await this.tryToSend(claim);
+      // Nothing ended its last try: its instance may die of it, and every account of that one with it.
+      const isLastLook = policy.attempts > 0 && claim.attempt > policy.attempts;
+      const problem = await this.tryToSend({ ...claim, isLastLook });
       // Should PostgreSQL not take this, the message is taken over, and found to have been sent.
       if (!problem) return await this.finish(claim, { status: 'sent' }, order, goOn());
       const tries = this.countFruitless(problem, claim);
@@ -345,7 +349,8 @@ export class SendingService implements BeforeApplicationShutdown {
 
   /**
    * Nobody can tell what became of it: `unknown`, and its lane goes on. Where the workspace's policy says so it is sent
-   * again later instead, under its one id, at most {@link mostResends} times.
+   * again later instead, under its one id, at most {@link mostResends} times; one of which instances may die waits for a
+   * person.
    */
   private async giveUp(claim: Claim, problem: Problem): Promise<void> {
     const [resent] = await this.database.query(
@@ -353,9 +358,9 @@ export class SendingService implements BeforeApplicationShutdown {
          resends = m.resends + 1, attempts = 1
        from workspaces w
        where m.id = $1 and m.status = 'sending' and w.id = m.workspace_id and w.unknown_policy = 'resend'
-         and m.resends < ${mostResends} and (m.expires_at is null or m.expires_at > now())
+         and m.resends < ${mostResends} and (m.expires_at is null or m.expires_at > now()) and $2 <> 'send.interrupted'
        returning m.id`,
-      [claim.id],
+      [claim.id, problem.code],
     );
     if (resent.length > 0) return;
     await this.database.query(

@@ -423,6 +423,32 @@ describe('a storage that is away', () => {
   });
 });
 
+describe('a message whose instance dies of each try', () => {
+  it.each([
+    ['absent', { status: 'unknown', errorCode: 'send.interrupted' }],
+    ['known', { status: 'sent', errorCode: null }],
+  ] as const)('is only looked for when it was tried often enough (%s)', async (outcome, end) => {
+    const looks: boolean[] = [];
+    const send = async ({ lookOnly }: PageSend) => {
+      looks.push(lookOnly);
+      return { outcome, ack: 1 };
+    };
+    const sessions = { readyDriver: () => ({ current: { send, ready: true } }) } as never;
+    const sender = new MessageSender(sessions, {} as never, {} as never, config, silent);
+    const survivor = new SendingService(database, sender, new PacingReservations(database), config, silent);
+    await database.query(`update workspaces set unknown_policy = 'resend' where id = $1`, [workspaceId]);
+    const [id, behind] = [await accept('deadly'), await accept('behind it')];
+    for (let attempt = 1; attempt <= policy.attempts; attempt += 1) {
+      expect(await claim()).toMatchObject({ id, attempt });
+      await database.query('update messages set next_attempt_at = now() where id = $1', [id]);
+    }
+    await runLane(survivor);
+    expect(looks).toEqual([true]);
+    expect(await messages.get(workspaceId, id)).toMatchObject(end);
+    expect((await claim())?.id).toBe(behind);
+  });
+});
+
 describe('a page that hangs', () => {
   it('keeps no worker waiting, and what it says in the end is written', async () => {
     let answer = (_: { ack: number }): void => undefined;
