@@ -67,6 +67,13 @@ export class QuotedNotFound extends Problem {
   }
 }
 
+/** WhatsApp Web says itself that it could not: this try sent nothing, and a new browser would say the same. */
+export class NotSent extends Problem {
+  constructor(detail: string) {
+    super(422, 'whatsapp.not_sent', `WhatsApp Web could not send the message: ${detail.slice(0, 500)}`);
+  }
+}
+
 export class PendingInPage extends Problem {
   constructor() {
     super(504, 'whatsapp.pending', 'WhatsApp Web has the message and sends it as soon as it is connected.');
@@ -130,8 +137,8 @@ export class MessageSender implements OnApplicationBootstrap {
   /**
    * @returns WhatsApp's ack, 1 or higher
    * @throws AccountNotDrivenHere, SessionNotReady (nothing was done), RecipientNotRegistered, RefusedByWhatsApp (nothing
-   * more can be done), MediaStorageUnavailable (this try sent nothing), or anything else: then the outcome is uncertain, and
-   * asking again tells
+   * more can be done), NotSent, MediaStorageUnavailable (this try sent nothing), or anything else: then the outcome is
+   * uncertain, and asking again tells
    */
   async send(message: Claim): Promise<{ ack: number }> {
     const { accountId } = message;
@@ -187,6 +194,7 @@ export class MessageSender implements OnApplicationBootstrap {
     if (result.outcome === 'not_registered') throw new RecipientNotRegistered(message.chatId);
     if (result.outcome === 'not_ready') throw new SessionNotReady(accountId);
     if (result.outcome === 'no_quoted') throw new QuotedNotFound();
+    if (result.outcome === 'not_sent') throw new NotSent(result.detail);
     if (result.outcome === 'no_chat') throw new NoChat(message.chatId, result.detail);
     if (result.outcome === 'pending' || result.outcome === 'timed_out') {
       this.revive(accountId, session, message.attempt);

@@ -88,7 +88,12 @@ const provesNothing = new Set([
 /** Those of them after which WhatsApp has nothing of the message. */
 const neverLeft = new Set(['recipient.not_registered', ...provesNothing]);
 /** Answers that may be another one later, of a try that did not come to send anything. */
-const sentNothing = new Set(['media.storage_unavailable']);
+const sentNothing = new Set(['media.storage_unavailable', 'whatsapp.not_sent']);
+/**
+ * After so many tries, some 8 s, what WhatsApp Web cannot send has `failed`. A connection that blinked is back by then, and no
+ * more of them, since what follows of its priority waits meanwhile.
+ */
+const mostNotSent = 5;
 /** Of how many messages it is known how often they were put back. */
 const rememberedMessages = 1_000;
 /** How soon a message is tried again whose session was not there. */
@@ -200,15 +205,18 @@ export class SendingService implements BeforeApplicationShutdown {
       // Should PostgreSQL not take this, the message is taken over, and found to have been sent.
       if (!problem) return await this.finish(claim, { status: 'sent' }, order, goOn());
       const tries = this.countFruitless(problem, claim);
-      if (isPermanent(problem, claim)) {
-        if (claim.isPaced && neverLeft.has(problem.code)) await this.pacing.release(claim, 'not_sent');
+      const isNotSent = problem.code === 'whatsapp.not_sent' && tries > 0;
+      if (isPermanent(problem, claim) || (isNotSent && tries >= mostNotSent)) {
+        if (claim.isPaced && (isNotSent || neverLeft.has(problem.code)))
+          await this.pacing.release(claim, 'not_sent');
         const status = problem.code === 'message.expired' ? 'expired' : 'failed';
         const end = { status, code: problem.code, message: problem.message } as const;
         return await this.finish(claim, end, order, goOn());
       }
       this.logger.warn({ err: problem, code: problem.code, attempt: claim.attempt }, 'not sent yet');
-      if (notHere.has(problem.code)) await this.putBack(claim, notHereMs);
-      else if (tries > 0) await this.putBack(claim, jitteredBackoff(tries, policy));
+      if (notHere.has(problem.code)) await this.putBack(claim, 'not_tried', notHereMs);
+      else if (tries > 0)
+        await this.putBack(claim, isNotSent ? 'not_sent' : 'not_tried', jitteredBackoff(tries, policy));
       else if (policy.attempts > 0 && claim.attempt >= policy.attempts) await this.giveUp(claim, problem);
       else await this.keepForAnotherTry(claim, policy);
       return { kind: 'postponed' };
@@ -325,12 +333,12 @@ export class SendingService implements BeforeApplicationShutdown {
   }
 
   /**
-   * Nothing was done: the try does not count. A message of whose earlier try nobody knows the outcome stays `sending`, since
+   * Nothing was sent: the try does not count. A message of whose earlier try nobody knows the outcome stays `sending`, since
    * it may have left already and must not be cancelled or overtaken by others of its lane. Any other one is `queued` again
    * and holds back only what follows of its own priority.
    */
-  private async putBack(claim: Claim, waitMs: number): Promise<void> {
-    if (claim.isPaced && claim.attempt === 1) await this.pacing.release(claim, 'not_tried');
+  private async putBack(claim: Claim, outcome: 'not_tried' | 'not_sent', waitMs: number): Promise<void> {
+    if (claim.isPaced && claim.attempt === 1) await this.pacing.release(claim, outcome);
     await this.database.query(
       `update messages set attempts = attempts - 1, next_attempt_at = now() + $2::int * interval '1 millisecond',
          status = case when attempts > 1 then 'sending' else 'queued' end

@@ -436,6 +436,20 @@ describe('a reservation', () => {
     expect(lane.open).toBe(true);
   });
 
+  it('gives its budget back whenever WhatsApp Web cannot send it, and the next try waits as any message does', async () => {
+    const id = await newAccount();
+    problem = 'whatsapp.not_sent';
+    const message = await accept(id, cold);
+    for (let tries = 1; tries <= 5; tries += 1) {
+      await database.query('update messages set next_attempt_at = now() where id = $1', [message]);
+      expect(await sendNext(id)).toBe(message);
+      expect(await sendNext(id)).toBeNull();
+      expect((await sendingOf(id)).budget!.cold.used).toBe(0);
+      await later(id, '1 hour');
+    }
+    expect(await statusOf(message)).toBe('failed');
+  });
+
   it('says how to send: typing, and a number check before the first message to a cold contact', async () => {
     const id = await newAccount({ typing: true });
     await hears(id, friend);

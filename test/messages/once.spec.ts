@@ -449,6 +449,70 @@ describe('a message whose instance dies of each try', () => {
   });
 });
 
+describe('a page that cannot send a message', () => {
+  const restart = vi.fn();
+  const reconnect = vi.fn();
+  /** A session whose page fails with each message but the urgent ones. */
+  const failing = () => {
+    const send = async ({ content, lookOnly }: PageSend) => {
+      if ('text' in content && content.text === 'urgent') return { outcome: 'known', ack: 1 };
+      return lookOnly ? { outcome: 'absent' } : { outcome: 'not_sent', detail: 'Error: No LID for user' };
+    };
+    const sessions = {
+      readyDriver: () => ({ current: { send, ready: true, reconnect } }),
+      driver: () => ({ restart }),
+    };
+    const sender = new MessageSender(sessions as never, {} as never, {} as never, config, silent);
+    return new SendingService(database, sender, new PacingReservations(database), config, silent);
+  };
+  const comes = (id: string) =>
+    database.query(`update messages set next_attempt_at = now() where id = $1`, [id]);
+  const found = async (id: string) => {
+    const { status, errorCode, attempts } = await messages.get(workspaceId, id);
+    return { status, errorCode, attempts };
+  };
+  afterEach(() => {
+    expect(restart).not.toHaveBeenCalled();
+    expect(reconnect).not.toHaveBeenCalled();
+  });
+
+  it('makes it failed after five tries, says why, and holds back nothing that is more urgent', async () => {
+    const fails = failing();
+    const [id, behind] = [await accept('cannot be sent'), await accept('behind it')];
+    for (let tries = 1; tries < 5; tries += 1) {
+      await comes(id);
+      await runLane(fails);
+      expect(await found(id)).toEqual({ status: 'queued', errorCode: null, attempts: 0 });
+    }
+    const urgent = await accept('urgent', { priority: 'urgent' });
+    await runLane(fails);
+    expect((await found(urgent)).status).toBe('sent');
+    expect(await claim()).toBeNull();
+    await comes(id);
+    await runLane(fails);
+    expect(await messages.get(workspaceId, id)).toMatchObject({
+      status: 'failed',
+      errorCode: 'whatsapp.not_sent',
+      errorMessage: 'WhatsApp Web could not send the message: Error: No LID for user',
+    });
+    expect((await claim())?.id).toBe(behind);
+  });
+
+  it('does not tell what became of an earlier try: then nobody can', async () => {
+    const fails = failing();
+    const id = await accept('may have left');
+    await become(id, 'sending', ', attempts = 1');
+    for (let attempts = 2; attempts < policy.attempts; attempts += 1) {
+      await comes(id);
+      await runLane(fails);
+      expect(await found(id)).toEqual({ status: 'sending', errorCode: null, attempts });
+    }
+    await comes(id);
+    await runLane(fails);
+    expect(await found(id)).toMatchObject({ status: 'unknown', errorCode: 'whatsapp.not_sent' });
+  });
+});
+
 describe('a page that hangs', () => {
   it('keeps no worker waiting, and what it says in the end is written', async () => {
     let answer = (_: { ack: number }): void => undefined;
