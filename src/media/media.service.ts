@@ -142,7 +142,8 @@ export class MediaService {
 
   /**
    * Writes the bytes of a media to a new file; when it fails nothing is left.
-   * @throws MediaNotFound, MediaBlobMissing, MediaStorageUnavailable, and an Error when `path` exists
+   * @throws MediaNotFound, MediaBlobMissing, MediaStorageUnavailable; and an Error when `path` exists or cannot be written, or
+   * the bytes break off
    */
   async copyTo(media: Media | string, path: string): Promise<void> {
     const source = await this.open(media);

@@ -2,9 +2,11 @@ import { randomUUID } from 'node:crypto';
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Inject, Injectable, type OnModuleInit } from '@nestjs/common';
+import { MediaStorageUnavailable } from '../media/media-storage.js';
 import { MediaService } from '../media/media.service.js';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
+import { Problem } from '../platform/errors/problem.js';
 import type { OutgoingFile } from '../whatsapp/outgoing-content.js';
 import type { MessageMedia } from './content.dto.js';
 
@@ -40,7 +42,12 @@ export class MessageFiles implements OnModuleInit {
     { mediaId, mimetype, size, filename }: MessageMedia,
   ): Promise<OutgoingFile> {
     const path = this.newPath();
-    await this.media.copyTo(mediaId!, path);
+    try {
+      await this.media.copyTo(mediaId!, path);
+    } catch (error) {
+      // A stream that breaks, a disk that is full, a database that does not answer: nothing of it is the page's fault.
+      throw error instanceof Problem ? error : new MediaStorageUnavailable(error);
+    }
     return { path, mimetype, size: size!, filename: filename ?? messageId };
   }
 

@@ -40,6 +40,17 @@ export class MessageExpired extends Problem {
   }
 }
 
+/** Of a message that was tried often enough: WhatsApp Web does not know it, and another try might be the end of its instance too. */
+export class SendInterrupted extends Problem {
+  constructor() {
+    super(
+      500,
+      'send.interrupted',
+      'Its last try was cut short by the end of its instance, and WhatsApp Web does not know the message.',
+    );
+  }
+}
+
 export class NoChat extends Problem {
   constructor(chatId: string, reason: string) {
     super(422, 'recipient.no_chat', `WhatsApp opens no chat ${chatId} for this account: ${reason}`);
@@ -53,6 +64,13 @@ export class QuotedNotFound extends Problem {
       'message.quoted_not_found',
       'WhatsApp Web does not have the message that this one answers any more. Send it again without replyTo.',
     );
+  }
+}
+
+/** WhatsApp Web says itself that it could not: this try sent nothing, and a new browser would say the same. */
+export class NotSent extends Problem {
+  constructor(detail: string) {
+    super(422, 'whatsapp.not_sent', `WhatsApp Web could not send the message: ${detail.slice(0, 500)}`);
   }
 }
 
@@ -119,7 +137,8 @@ export class MessageSender implements OnApplicationBootstrap {
   /**
    * @returns WhatsApp's ack, 1 or higher
    * @throws AccountNotDrivenHere, SessionNotReady (nothing was done), RecipientNotRegistered, RefusedByWhatsApp (nothing
-   * more can be done), or anything else: then the outcome is uncertain, and asking again tells
+   * more can be done), NotSent, MediaStorageUnavailable (this try sent nothing), or anything else: then the outcome is
+   * uncertain, and asking again tells
    */
   async send(message: Claim): Promise<{ ack: number }> {
     const { accountId } = message;
@@ -166,14 +185,16 @@ export class MessageSender implements OnApplicationBootstrap {
         throw error;
       }
     };
+    const looksOnly = message.isExpired || message.isLastLook === true;
     // What may have arrived is looked for before its file is fetched: the storage may be down, or have it no more.
     const looksFirst = !isFirst && message.media !== null;
-    let result = await ask(looksFirst || message.isExpired);
-    if (result.outcome === 'absent' && !message.isExpired) result = await ask(false);
-    if (result.outcome === 'absent') throw new MessageExpired();
+    let result = await ask(looksFirst || looksOnly);
+    if (result.outcome === 'absent' && !looksOnly) result = await ask(false);
+    if (result.outcome === 'absent') throw message.isExpired ? new MessageExpired() : new SendInterrupted();
     if (result.outcome === 'not_registered') throw new RecipientNotRegistered(message.chatId);
     if (result.outcome === 'not_ready') throw new SessionNotReady(accountId);
     if (result.outcome === 'no_quoted') throw new QuotedNotFound();
+    if (result.outcome === 'not_sent') throw new NotSent(result.detail);
     if (result.outcome === 'no_chat') throw new NoChat(message.chatId, result.detail);
     if (result.outcome === 'pending' || result.outcome === 'timed_out') {
       this.revive(accountId, session, message.attempt);

@@ -10,6 +10,7 @@ import { prepared } from '../platform/database/prepared.js';
 import { Problem } from '../platform/errors/problem.js';
 import { logContext, type Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
+import { backoffAfter } from '../queues/queue-policies.js';
 import { CampaignShare } from './campaign-share.js';
 import type { LaneHead, LaneResult, LaneRun } from './lane-run.js';
 import type { MessageType } from './message-types.js';
@@ -36,6 +37,8 @@ export interface Claim extends Manner {
   epoch: number;
   /** A try is uncertain, and it is too late for another: it is only looked for. */
   isExpired: boolean;
+  /** It was tried as often as it may be, and its last try had no end: it is only looked for. */
+  isLastLook?: boolean;
   /** Whether its account is paced: then the message is counted before it leaves. */
   isPaced: boolean;
 }
@@ -84,6 +87,17 @@ const provesNothing = new Set([
 ]);
 /** Those of them after which WhatsApp has nothing of the message. */
 const neverLeft = new Set(['recipient.not_registered', ...provesNothing]);
+/** Answers that may be another one later, of a try that did not come to send anything. */
+const sentNothing = new Set(['media.storage_unavailable', 'whatsapp.not_sent']);
+/**
+ * After so many tries, some 8 s, what WhatsApp Web cannot send has `failed`. A connection that blinked is back by then, and no
+ * more of them, since what follows of its priority waits meanwhile.
+ */
+const mostNotSent = 5;
+/** Of how many messages it is known how often they were put back. */
+const rememberedMessages = 1_000;
+/** How soon a message is tried again whose session was not there. */
+const notHereMs = 400;
 
 /**
  * Sends the messages of a lane, one after the other, in the instance that owns its account. The claim is a compare-and-set
@@ -95,6 +109,8 @@ export class SendingService implements BeforeApplicationShutdown {
   private readonly campaigns: CampaignShare;
   /** Sends that go on without a worker that waits for them. */
   private readonly unhurried = new Set<Promise<void>>();
+  /** The tries that sent nothing, by message, the latest last. What this process does not know is only tried sooner. */
+  private readonly fruitless = new Map<string, { code: string; tries: number }>();
 
   constructor(
     @InjectDataSource() private readonly database: DataSource,
@@ -183,17 +199,24 @@ export class SendingService implements BeforeApplicationShutdown {
   ): Promise<SendOutcome> {
     const renewal = setInterval(() => this.renew(claim), renewClaimMs);
     try {
-      const problem = await this.tryToSend(claim);
+      // Nothing ended its last try: its instance may die of it, and every account of that one with it.
+      const isLastLook = policy.attempts > 0 && claim.attempt > policy.attempts;
+      const problem = await this.tryToSend({ ...claim, isLastLook });
       // Should PostgreSQL not take this, the message is taken over, and found to have been sent.
       if (!problem) return await this.finish(claim, { status: 'sent' }, order, goOn());
-      if (isPermanent(problem, claim)) {
-        if (claim.isPaced && neverLeft.has(problem.code)) await this.pacing.release(claim, 'not_sent');
+      const tries = this.countFruitless(problem, claim);
+      const isNotSent = problem.code === 'whatsapp.not_sent' && tries > 0;
+      if (isPermanent(problem, claim) || (isNotSent && tries >= mostNotSent)) {
+        if (claim.isPaced && (isNotSent || neverLeft.has(problem.code)))
+          await this.pacing.release(claim, 'not_sent');
         const status = problem.code === 'message.expired' ? 'expired' : 'failed';
         const end = { status, code: problem.code, message: problem.message } as const;
         return await this.finish(claim, end, order, goOn());
       }
       this.logger.warn({ err: problem, code: problem.code, attempt: claim.attempt }, 'not sent yet');
-      if (notHere.has(problem.code)) await this.putBack(claim);
+      if (notHere.has(problem.code)) await this.putBack(claim, 'not_tried', notHereMs);
+      else if (tries > 0)
+        await this.putBack(claim, isNotSent ? 'not_sent' : 'not_tried', jitteredBackoff(tries, policy));
       else if (policy.attempts > 0 && claim.attempt >= policy.attempts) await this.giveUp(claim, problem);
       else await this.keepForAnotherTry(claim, policy);
       return { kind: 'postponed' };
@@ -266,6 +289,7 @@ export class SendingService implements BeforeApplicationShutdown {
     order: readonly number[],
     goOn: readonly number[],
   ): Promise<SendOutcome> {
+    this.fruitless.delete(claim.id);
     try {
       const [row] = await prepared<Partial<Claim> & { headId: string; headPriority: number }>(
         this.database,
@@ -294,33 +318,47 @@ export class SendingService implements BeforeApplicationShutdown {
   }
 
   /**
-   * The session did nothing: the try does not count. A message of whose earlier try nobody knows the outcome stays
-   * `sending`, since it may have left already and must not be cancelled or overtaken by others of its lane.
+   * How often in a row, and for the same reason, nothing of a message came to be sent; 0 when it may have left. After an
+   * uncertain try this one counts as any other, or the message would hold its lane for as long as the reason lasts.
    */
-  private async putBack(claim: Claim): Promise<void> {
-    if (claim.isPaced && claim.attempt === 1) await this.pacing.release(claim, 'not_tried');
+  private countFruitless({ code }: Problem, { id, attempt }: Claim): number {
+    if (attempt > 1 || !sentNothing.has(code)) return 0;
+    const before = this.fruitless.get(id);
+    const tries = before?.code === code ? before.tries + 1 : 1;
+    this.fruitless.delete(id);
+    this.fruitless.set(id, { code, tries });
+    const [oldest] = this.fruitless.keys();
+    if (this.fruitless.size > rememberedMessages) this.fruitless.delete(oldest!);
+    return tries;
+  }
+
+  /**
+   * Nothing was sent: the try does not count. A message of whose earlier try nobody knows the outcome stays `sending`, since
+   * it may have left already and must not be cancelled or overtaken by others of its lane. Any other one is `queued` again
+   * and holds back only what follows of its own priority.
+   */
+  private async putBack(claim: Claim, outcome: 'not_tried' | 'not_sent', waitMs: number): Promise<void> {
+    if (claim.isPaced && claim.attempt === 1) await this.pacing.release(claim, outcome);
     await this.database.query(
-      `update messages set attempts = attempts - 1, next_attempt_at = now() + interval '400 milliseconds',
+      `update messages set attempts = attempts - 1, next_attempt_at = now() + $2::int * interval '1 millisecond',
          status = case when attempts > 1 then 'sending' else 'queued' end
        where id = $1 and status = 'sending'`,
-      [claim.id],
+      [claim.id, waitMs],
     );
   }
 
-  private async keepForAnotherTry(claim: Claim, { backoffMs: waits }: LaneRun['policy']): Promise<void> {
-    const backoffMs = waits[Math.min(claim.attempt, waits.length) - 1]!;
-    // What failed together is not to be tried together.
-    const jittered = Math.round(backoffMs * (1 - backoffJitter + 2 * backoffJitter * Math.random()));
+  private async keepForAnotherTry(claim: Claim, policy: LaneRun['policy']): Promise<void> {
     await this.database.query(
       `update messages set next_attempt_at = now() + $2::int * interval '1 millisecond'
        where id = $1 and status = 'sending'`,
-      [claim.id, jittered],
+      [claim.id, jitteredBackoff(claim.attempt, policy)],
     );
   }
 
   /**
    * Nobody can tell what became of it: `unknown`, and its lane goes on. Where the workspace's policy says so it is sent
-   * again later instead, under its one id, at most {@link mostResends} times.
+   * again later instead, under its one id, at most {@link mostResends} times; one of which instances may die waits for a
+   * person.
    */
   private async giveUp(claim: Claim, problem: Problem): Promise<void> {
     const [resent] = await this.database.query(
@@ -328,9 +366,9 @@ export class SendingService implements BeforeApplicationShutdown {
          resends = m.resends + 1, attempts = 1
        from workspaces w
        where m.id = $1 and m.status = 'sending' and w.id = m.workspace_id and w.unknown_policy = 'resend'
-         and m.resends < ${mostResends} and (m.expires_at is null or m.expires_at > now())
+         and m.resends < ${mostResends} and (m.expires_at is null or m.expires_at > now()) and $2 <> 'send.interrupted'
        returning m.id`,
-      [claim.id],
+      [claim.id, problem.code],
     );
     if (resent.length > 0) return;
     await this.database.query(
@@ -391,6 +429,11 @@ const finishAndClaim = `with finished as (
 
 function isPermanent({ code }: Problem, { attempt }: Claim): boolean {
   return permanent.has(code) && (!provesNothing.has(code) || attempt === 1);
+}
+
+/** The wait after the given try. What failed together is not to be tried together. */
+function jitteredBackoff(attempt: number, policy: LaneRun['policy']): number {
+  return Math.round(backoffAfter(attempt, policy) * (1 - backoffJitter + 2 * backoffJitter * Math.random()));
 }
 
 function isUniqueViolation(error: unknown): boolean {

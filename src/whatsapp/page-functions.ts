@@ -13,6 +13,8 @@ export type PageSendResult =
   | { outcome: 'no_chat'; detail: string }
   /** The message that it answers is not there any more: nothing was sent. */
   | { outcome: 'no_quoted' }
+  /** The page failed before it had the message: this try sent nothing. */
+  | { outcome: 'not_sent'; detail: string }
   /** The page has the message and will send it by itself, as WhatsApp Web does when it is connected again. */
   | { outcome: 'pending' }
   /** The page was loaded anew and is not ready yet: nothing was done. */

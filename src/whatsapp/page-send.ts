@@ -103,6 +103,20 @@ export function installSending(): void {
     return undefined;
   };
 
+  /**
+   * What a failure in the page comes to.
+   * @throws it, when the message may be on its way all the same, or there is no connection: then everything fails, whatever
+   * the message, and the connection is to be made anew
+   */
+  const notSent = (whatsappId: string, failure: unknown): PageSendResult => {
+    // Under whichever chat: WhatsApp Web may have moved it to another address of the same person meanwhile.
+    const models: PageModel[] = window.require('WAWebCollections').Msg.getModelsArray();
+    const isHeld = models.some(({ id }) => id.fromMe && id.id === whatsappId);
+    const isConnected = window.require('WAWebSocketModel').Socket.state === 'CONNECTED';
+    if (isHeld || running.has(whatsappId) || !isConnected) throw failure;
+    return { outcome: 'not_sent', detail: String(failure) };
+  };
+
   flotilla.send = async (send) => {
     const { chatId, content, whatsappId, thorough, lookOnly, timeoutMs, typingMs, checkNumber } = send;
     let chat: PageChat | undefined;
@@ -115,8 +129,8 @@ export function installSending(): void {
     if (!chat) {
       if (!chatId.endsWith('@c.us') && !chatId.endsWith('@lid'))
         return { outcome: 'no_chat', detail: String(failure) };
-      if (await flotilla.isRegistered(chatId)) throw failure;
-      return { outcome: 'not_registered' };
+      if (!(await flotilla.isRegistered(chatId))) return { outcome: 'not_registered' };
+      return notSent(whatsappId, failure);
     }
 
     const key = flotilla.keyOf(chat, whatsappId)._serialized;
@@ -135,6 +149,7 @@ export function installSending(): void {
     const deadline = Date.now() + timeoutMs;
     if (!message) {
       let timer;
+      let hasFailed = false;
       const timeout = new Promise<undefined>((resolve) => {
         timer = setTimeout(() => resolve(undefined), timeoutMs);
       });
@@ -148,10 +163,14 @@ export function installSending(): void {
       try {
         const ended = await Promise.race([sending, timeout]);
         if (ended === 'no_quoted') return { outcome: 'no_quoted' };
+      } catch (error) {
+        hasFailed = true;
+        failure = error;
       } finally {
         clearTimeout(timer);
       }
-      message = await flotilla.find(key, false);
+      message = await flotilla.find(key, hasFailed);
+      if (!message && hasFailed) return notSent(whatsappId, failure);
     }
     // A message that is known but has no ack yet is on its way: WhatsApp sends it again by itself after a reconnect.
     while (message && (message.ack ?? 0) === 0 && Date.now() < deadline) {

@@ -411,15 +411,18 @@ describe('a reservation', () => {
     expect((await sendingOf(id)).budget).toMatchObject({ cold: { used: 0 }, replies: { used: 1 } });
   });
 
-  it('is undone when the instance did nothing', async () => {
-    const id = await newAccount();
-    const before = await sendingOf(id);
-    problem = 'account.session_not_ready';
-    const message = await accept(id, cold);
-    await sendNext(id);
-    expect(await statusOf(message)).toBe('queued');
-    expect(await sendingOf(id)).toEqual(before);
-  });
+  it.each(['account.session_not_ready', 'media.storage_unavailable'])(
+    'is undone when the instance did nothing: %s',
+    async (code) => {
+      const id = await newAccount();
+      const before = await sendingOf(id);
+      problem = code;
+      const message = await accept(id, cold);
+      await sendNext(id);
+      expect(await statusOf(message)).toBe('queued');
+      expect(await sendingOf(id)).toEqual(before);
+    },
+  );
 
   it('gives its budget back when the number has no WhatsApp, but the next one waits: numbers are not tried in a row', async () => {
     const id = await newAccount();
@@ -431,6 +434,20 @@ describe('a reservation', () => {
     expect(budget!.cold.used).toBe(0);
     expect(nextSendAt).not.toBeNull();
     expect(lane.open).toBe(true);
+  });
+
+  it('gives its budget back whenever WhatsApp Web cannot send it, and the next try waits as any message does', async () => {
+    const id = await newAccount();
+    problem = 'whatsapp.not_sent';
+    const message = await accept(id, cold);
+    for (let tries = 1; tries <= 5; tries += 1) {
+      await database.query('update messages set next_attempt_at = now() where id = $1', [message]);
+      expect(await sendNext(id)).toBe(message);
+      expect(await sendNext(id)).toBeNull();
+      expect((await sendingOf(id)).budget!.cold.used).toBe(0);
+      await later(id, '1 hour');
+    }
+    expect(await statusOf(message)).toBe('failed');
   });
 
   it('says how to send: typing, and a number check before the first message to a cold contact', async () => {

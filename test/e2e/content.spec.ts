@@ -42,6 +42,9 @@ async function sent(message: object): Promise<Message> {
   return until(body.id, ({ status }) => status === 'read');
 }
 
+/** How many files WhatsApp's server has. */
+const uploaded = () => readdirSync(join(flotilla.stack.varDir, 'sandbox', 'media')).length;
+
 /** What the recipient's phone has of a message. */
 async function arrived({ whatsappId }: Message): Promise<Message> {
   const { items } = await flotilla.sandbox('GET', `/phones/${phone}/inbox`);
@@ -159,12 +162,28 @@ describe('media', () => {
     expect((await download(again.body.media.mediaId)).equals(bytes)).toBe(true);
   });
 
+  it('of which WhatsApp Web can make nothing has failed, says why, and is no reason for a new browser', async () => {
+    const starts = async () =>
+      (await workspace.call('GET', `/accounts/${account.id}/events?limit=200`)).body.items.length;
+    const before = await starts();
+    // Its beginning is a picture's, and no more of it.
+    const media = { data: base64(files.png.subarray(0, 40)), mimetype: 'image/png' };
+    const { body } = await workspace.send({ accountId: account.id, to: phone, type: 'sticker', media });
+    const message = await until(body.id, ({ status }) => status === 'failed', 60_000);
+    expect(message.error).toMatchObject({
+      code: 'whatsapp.not_sent',
+      message: expect.stringContaining('decoded'),
+    });
+    expect(await starts()).toBe(before);
+  });
+
   it('whose upload fails is sent when uploads work again, once', async () => {
     await flotilla.sandbox('PUT', '/faults', { uploadFailRate: 1 });
     const media = { data: base64(files.pdf), mimetype: 'application/pdf', filename: 'invoice.pdf' };
+    const before = uploaded();
     const { body } = await workspace.send({ accountId: account.id, to: phone, type: 'document', media });
-    // The first has failed by then.
-    await until(body.id, ({ attempts }) => attempts >= 2);
+    // Each try encrypts it anew: the first has failed by then.
+    await eventually('a second upload', async () => expect(uploaded()).toBeGreaterThan(before + 1));
     await flotilla.sandbox('DELETE', '/faults');
     const message = await until(body.id, ({ status }) => status === 'read', 60_000);
     const lines = (await flotilla.ledger()).filter((line) => line.whatsappId === message.whatsappId);
@@ -219,7 +238,6 @@ describe('media', () => {
 
   it('survives the death of its instance in the middle of an upload: sent once', async () => {
     await flotilla.sandbox('PUT', '/faults', { uploadDelayMs: 30_000 });
-    const uploaded = () => readdirSync(join(flotilla.stack.varDir, 'sandbox', 'media')).length;
     const before = uploaded();
     const media = { data: base64(files.mp4), mimetype: 'video/mp4', caption: 'once' };
     const { body } = await workspace.send({ accountId: account.id, to: phone, type: 'video', media });

@@ -13,6 +13,7 @@ import { LanesService } from '../../src/messages/lanes.service.js';
 import type { SendMessageDto } from '../../src/messages/messages.dto.js';
 import { toMessageResponse } from '../../src/messages/messages.dto.js';
 import { strictOrder } from '../../src/messages/message-rows.js';
+import { MessageFiles } from '../../src/messages/message-files.service.js';
 import { MessageSender } from '../../src/messages/message-sender.service.js';
 import { MessagesService } from '../../src/messages/messages.service.js';
 import { ReceivedService } from '../../src/messages/received.service.js';
@@ -83,8 +84,8 @@ async function become(id: string, status: string, more = ''): Promise<void> {
 
 const policy = queuePolicies['whatsapp-normal'];
 const claim = () => sending.claim(accountId, 0, strictOrder);
-const runLane = () =>
-  sending.run(accountId, {
+const runLane = (by = sending) =>
+  by.run(accountId, {
     epoch: 0,
     order: strictOrder,
     most: 1,
@@ -330,6 +331,185 @@ describe('a message of which nobody can tell', () => {
     expect(again.scheduledFor!.getTime()).toBeGreaterThan(Date.now() + 50_000);
     await become(id, 'sending', ', resends = 5');
     expect(await exhaust(id)).toBe('unknown');
+  });
+});
+
+describe('a storage that is away', () => {
+  const media = { mediaId: uuidv7(), mimetype: 'image/png', size: 1, filename: null };
+  const session = (send: (asked: PageSend) => Promise<object>) => {
+    const restart = vi.fn();
+    const sessions = {
+      readyDriver: () => ({ current: { send, ready: true } }),
+      driver: () => ({ restart }),
+    };
+    return { restart, sessions: sessions as never };
+  };
+  const comes = (id: string) =>
+    database.query(`update messages set next_attempt_at = now() where id = $1`, [id]);
+
+  it('leaves a message that was never tried queued, however long it takes; what is more urgent goes on', async () => {
+    const away = {
+      require: () => undefined,
+      send: ({ text }: Claim) =>
+        text === 'urgent'
+          ? Promise.resolve({ ack: 1 })
+          : Promise.reject(new MediaStorageUnavailable(new Error('away'))),
+    } as unknown as MessageSender;
+    const patient = new SendingService(database, away, new PacingReservations(database), config, silent);
+    const id = await accept('its caption');
+    const [behind, urgent] = [await accept('behind it'), await accept('urgent', { priority: 'urgent' })];
+    await become(urgent, 'scheduled', `, scheduled_for = 'infinity'`);
+    const pauses: number[] = [];
+    for (let tries = 0; tries < policy.attempts + 2; tries += 1) {
+      await comes(id);
+      await runLane(patient);
+      const { status, attempts, nextAttemptAt } = await messages.get(workspaceId, id);
+      expect({ status, attempts }).toEqual({ status: 'queued', attempts: 0 });
+      pauses.push(nextAttemptAt.getTime() - Date.now());
+    }
+    expect(pauses[0]).toBeLessThanOrEqual(600);
+    expect(pauses.at(-1)).toBeGreaterThan(20_000);
+    await become(urgent, 'queued');
+    await runLane(patient);
+    expect((await messages.get(workspaceId, urgent)).status).toBe('sent');
+    expect(await claim()).toBeNull();
+    expect((await messages.get(workspaceId, behind)).status).toBe('queued');
+    // It certainly did not leave, so that it can be taken back.
+    expect((await messages.cancel(workspaceId, id)).status).toBe('cancelled');
+  });
+
+  it('does not make a message wait for ever that may have left: its lane waits for that one', async () => {
+    const { sessions } = session(async () => ({ outcome: 'absent' }));
+    const sender = new MessageSender(
+      sessions,
+      {} as never,
+      { copyOf: () => Promise.reject(new MediaStorageUnavailable(new Error('away'))) } as never,
+      config,
+      silent,
+    );
+    const patient = new SendingService(
+      database,
+      Object.assign(sender, { require: () => undefined }),
+      new PacingReservations(database),
+      config,
+      silent,
+    );
+    const id = await accept('its caption');
+    await become(id, 'sending', `, type = 'image', media = '${JSON.stringify(media)}', attempts = 1`);
+    for (let attempts = 2; attempts < policy.attempts; attempts += 1) {
+      await comes(id);
+      await runLane(patient);
+      expect(await messages.get(workspaceId, id)).toMatchObject({ status: 'sending', attempts });
+    }
+    await comes(id);
+    await runLane(patient);
+    expect(await messages.get(workspaceId, id)).toMatchObject({
+      status: 'unknown',
+      errorCode: 'media.storage_unavailable',
+    });
+  });
+
+  it('restarts no browser when the file cannot be written on this machine', async () => {
+    const files = context.get(MediaService);
+    const { id: mediaId } = await files.take(workspaceId, { data: Buffer.from('a file').toString('base64') });
+    const { restart, sessions } = session(async () => ({ outcome: 'absent' }));
+    // Its directory was not made.
+    const nowhere = new MessageFiles(files, { ...config, varDir: '/nowhere' });
+    const sender = new MessageSender(sessions, {} as never, nowhere, config, silent);
+    const claimed = { attempt: 2, media: { ...media, mediaId }, type: 'image', chatId: 'a@c.us' };
+    const sending = sender.send({ ...claimed, whatsappId: 'X', isExpired: false } as unknown as Claim);
+    await expect(sending).rejects.toMatchObject({ code: 'media.storage_unavailable' });
+    expect(restart).not.toHaveBeenCalled();
+  });
+});
+
+describe('a message whose instance dies of each try', () => {
+  it.each([
+    ['absent', { status: 'unknown', errorCode: 'send.interrupted' }],
+    ['known', { status: 'sent', errorCode: null }],
+  ] as const)('is only looked for when it was tried often enough (%s)', async (outcome, end) => {
+    const looks: boolean[] = [];
+    const send = async ({ lookOnly }: PageSend) => {
+      looks.push(lookOnly);
+      return { outcome, ack: 1 };
+    };
+    const sessions = { readyDriver: () => ({ current: { send, ready: true } }) } as never;
+    const sender = new MessageSender(sessions, {} as never, {} as never, config, silent);
+    const survivor = new SendingService(database, sender, new PacingReservations(database), config, silent);
+    await database.query(`update workspaces set unknown_policy = 'resend' where id = $1`, [workspaceId]);
+    const [id, behind] = [await accept('deadly'), await accept('behind it')];
+    for (let attempt = 1; attempt <= policy.attempts; attempt += 1) {
+      expect(await claim()).toMatchObject({ id, attempt });
+      await database.query('update messages set next_attempt_at = now() where id = $1', [id]);
+    }
+    await runLane(survivor);
+    expect(looks).toEqual([true]);
+    expect(await messages.get(workspaceId, id)).toMatchObject(end);
+    expect((await claim())?.id).toBe(behind);
+  });
+});
+
+describe('a page that cannot send a message', () => {
+  const restart = vi.fn();
+  const reconnect = vi.fn();
+  /** A session whose page fails with each message but the urgent ones. */
+  const failing = () => {
+    const send = async ({ content, lookOnly }: PageSend) => {
+      if ('text' in content && content.text === 'urgent') return { outcome: 'known', ack: 1 };
+      return lookOnly ? { outcome: 'absent' } : { outcome: 'not_sent', detail: 'Error: No LID for user' };
+    };
+    const sessions = {
+      readyDriver: () => ({ current: { send, ready: true, reconnect } }),
+      driver: () => ({ restart }),
+    };
+    const sender = new MessageSender(sessions as never, {} as never, {} as never, config, silent);
+    return new SendingService(database, sender, new PacingReservations(database), config, silent);
+  };
+  const comes = (id: string) =>
+    database.query(`update messages set next_attempt_at = now() where id = $1`, [id]);
+  const found = async (id: string) => {
+    const { status, errorCode, attempts } = await messages.get(workspaceId, id);
+    return { status, errorCode, attempts };
+  };
+  afterEach(() => {
+    expect(restart).not.toHaveBeenCalled();
+    expect(reconnect).not.toHaveBeenCalled();
+  });
+
+  it('makes it failed after five tries, says why, and holds back nothing that is more urgent', async () => {
+    const fails = failing();
+    const [id, behind] = [await accept('cannot be sent'), await accept('behind it')];
+    for (let tries = 1; tries < 5; tries += 1) {
+      await comes(id);
+      await runLane(fails);
+      expect(await found(id)).toEqual({ status: 'queued', errorCode: null, attempts: 0 });
+    }
+    const urgent = await accept('urgent', { priority: 'urgent' });
+    await runLane(fails);
+    expect((await found(urgent)).status).toBe('sent');
+    expect(await claim()).toBeNull();
+    await comes(id);
+    await runLane(fails);
+    expect(await messages.get(workspaceId, id)).toMatchObject({
+      status: 'failed',
+      errorCode: 'whatsapp.not_sent',
+      errorMessage: 'WhatsApp Web could not send the message: Error: No LID for user',
+    });
+    expect((await claim())?.id).toBe(behind);
+  });
+
+  it('does not tell what became of an earlier try: then nobody can', async () => {
+    const fails = failing();
+    const id = await accept('may have left');
+    await become(id, 'sending', ', attempts = 1');
+    for (let attempts = 2; attempts < policy.attempts; attempts += 1) {
+      await comes(id);
+      await runLane(fails);
+      expect(await found(id)).toEqual({ status: 'sending', errorCode: null, attempts });
+    }
+    await comes(id);
+    await runLane(fails);
+    expect(await found(id)).toMatchObject({ status: 'unknown', errorCode: 'whatsapp.not_sent' });
   });
 });
 

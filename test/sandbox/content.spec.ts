@@ -121,6 +121,14 @@ describe('media that is sent', { timeout: 30_000 }, () => {
     expect((await arrived()).media?.mimetype).toBe('image/webp');
   });
 
+  it('of which the page can make nothing is not sent, and the page says why', async () => {
+    // Its beginning is a picture's, and no more of it.
+    const cut = await file('x.png', files.png.subarray(0, 40), 'image/png');
+    const result = await send({ type: 'sticker', caption: null, file: cut });
+    expect(result).toEqual({ outcome: 'not_sent', detail: expect.stringMatching(/\w+/) });
+    await expect(arrived()).rejects.toThrow('did not arrive');
+  });
+
   it('is not sent when its upload fails, and is sent once when it is tried again', async () => {
     await sandbox.call('PUT', '/faults', { uploadFailRate: 1 });
     const content = {
@@ -128,7 +136,7 @@ describe('media that is sent', { timeout: 30_000 }, () => {
       caption: null,
       file: await file('x.png', files.png, 'image/png'),
     } as const;
-    await expect(send(content)).rejects.toThrow('503');
+    expect(await send(content)).toEqual({ outcome: 'not_sent', detail: expect.stringContaining('503') });
     await sandbox.call('DELETE', '/faults');
     expect(await send(content, { whatsappId: idOf(count), thorough: true })).toMatchObject({
       outcome: 'known',

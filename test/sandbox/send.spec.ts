@@ -1,8 +1,12 @@
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { PageSend } from '../../src/whatsapp/page-functions.js';
+import type { Page } from 'puppeteer';
+import type { PageSend, PageWindow } from '../../src/whatsapp/page-functions.js';
+import { connectionState } from '../../src/whatsapp/page-state.js';
 import { WhatsAppSession } from '../../src/whatsapp/whatsapp-session.js';
 import { chromiumPath, SandboxHarness, until } from './sandbox.harness.js';
+
+declare const window: PageWindow;
 
 let sandbox: SandboxHarness;
 let session: WhatsAppSession;
@@ -85,6 +89,61 @@ describe('a send', { timeout: 30_000 }, () => {
     expect(await send({ chatId, checkNumber: true, typingMs: 300 })).toEqual({ outcome: 'not_registered' });
     expect(await typing()).toBe(before);
     expect(await send({ checkNumber: true })).toMatchObject({ outcome: 'known' });
+  });
+});
+
+describe('a failure in the page', { timeout: 30_000 }, () => {
+  /** Has one of the library's functions fail, before or after it did its work. */
+  async function withFailing<Result>(
+    name: 'getChat' | 'sendMessage',
+    when: 'before' | 'after',
+    work: () => Promise<Result>,
+  ): Promise<Result> {
+    const { page } = session as unknown as { page: Page };
+    await page.evaluate(
+      ([name, when]) => {
+        const real = window.WWebJS[name];
+        window.WWebJS[`real_${name}`] = real;
+        window.WWebJS[name] = async (...given: unknown[]) => {
+          if (when === 'after') await real(...given);
+          throw new Error('No LID for user');
+        };
+      },
+      [name, when] as const,
+    );
+    try {
+      return await work();
+    } finally {
+      await page.evaluate((name) => void (window.WWebJS[name] = window.WWebJS[`real_${name}`]), name);
+    }
+  }
+
+  it.each(['getChat', 'sendMessage'] as const)('of %s is told, and nothing was sent', async (name) => {
+    const result = await withFailing(name, 'before', () => send({ thorough: true }));
+    expect(result).toEqual({ outcome: 'not_sent', detail: 'Error: No LID for user' });
+    const id = `3EB0${String(count).padStart(18, '0')}`;
+    expect((await sandbox.ledger()).filter(({ whatsappId }) => whatsappId === id)).toEqual([]);
+    expect(await send({ whatsappId: id, thorough: true })).toMatchObject({ outcome: 'known' });
+  });
+
+  it('that comes when the page has the message says nothing of it: its ack does', async () => {
+    const result = await withFailing('sendMessage', 'after', () => send());
+    expect(result).toMatchObject({ outcome: 'known' });
+  });
+
+  it('that comes without a connection is not the fault of the message', async () => {
+    const { page } = session as unknown as { page: Page };
+    const isConnected = async () => (await page.evaluate(connectionState)).state === 'CONNECTED';
+    await sandbox.call('PUT', '/faults', { offline: true, phone });
+    try {
+      await until('the connection is lost', async () => !(await isConnected()));
+      const sending = withFailing('sendMessage', 'before', () => send());
+      await expect(sending).rejects.toThrow('No LID for user');
+    } finally {
+      await sandbox.call('DELETE', '/faults');
+    }
+    await until('the connection is back', isConnected);
+    expect(await send()).toMatchObject({ outcome: 'known' });
   });
 });
 
