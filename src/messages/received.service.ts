@@ -20,15 +20,16 @@ export interface Ack {
  */
 const moveForward = `update messages m set
     status = (array['sent', 'delivered', 'read', 'played'])[acked.ack], error_code = null, error_message = null,
-    sent_at = coalesce(m.sent_at, now()),
+    failed_at = null, sent_at = coalesce(m.sent_at, now()),
     delivered_at = case when acked.ack >= 2 then coalesce(m.delivered_at, now()) else m.delivered_at end,
     read_at = case when acked.ack >= 3 then coalesce(m.read_at, now()) else m.read_at end
   from (select account_id, whatsapp_id, max(ack) as ack from unnest($1::uuid[], $2::text[], $3::int[])
     as told (account_id, whatsapp_id, ack) group by 1, 2) acked
   where m.account_id = acked.account_id and m.whatsapp_id = acked.whatsapp_id and m.direction = 'outgoing'
     and (m.status = any((array['scheduled', 'queued', 'sending', 'unknown', 'sent', 'delivered', 'read'])[:acked.ack + 3])
-      -- What was given up after an uncertain try did arrive.
-      or m.status in ('failed', 'expired') and m.error_code <> 'whatsapp.refused' and m.attempts > 1)`;
+      -- What was given up after an uncertain try did arrive. A page whose browser died before it had stored a refusal keeps
+      -- the message as pending, and sends it.
+      or m.status in ('failed', 'expired') and (m.attempts > 1 or m.error_code = 'whatsapp.refused'))`;
 
 const refuse = `update messages m set status = 'failed', failed_at = now(), error_code = 'whatsapp.refused',
     error_message = 'WhatsApp refused the message (ack -1).'
@@ -95,12 +96,16 @@ function ofPerson(column: 'reactions' | 'votes', value: string, same: string, is
 export class ReceivedService {
   constructor(@InjectDataSource() private readonly database: DataSource) {}
 
-  /** Writes how far messages got, and which WhatsApp refused. */
+  /**
+   * Writes how far messages got, and which WhatsApp refused. Where both were told of one message the last counts: a page may
+   * send after all what was refused.
+   * @param acks in the order in which they were told
+   */
   async writeAcks(acks: Ack[]): Promise<void> {
-    const [refused, passed] = [
-      acks.filter(({ ack }) => ack < 0),
-      acks.filter(({ ack }) => ack >= 1 && ack <= 4),
-    ];
+    const telling = acks.filter(({ ack }) => ack !== 0 && ack <= 4);
+    const passed = telling.filter(({ ack }) => ack > 0);
+    const lasts = new Map(telling.map((ack) => [`${ack.accountId}/${ack.whatsappId}`, ack]));
+    const refused = [...lasts.values()].filter(({ ack }) => ack < 0);
     const ids = (some: Ack[]) => [
       some.map(({ accountId }) => accountId),
       some.map(({ whatsappId }) => whatsappId),
@@ -186,13 +191,14 @@ export class ReceivedService {
   }
 
   /**
-   * The messages of an account of which a further ack may have come while nobody listened: those of unknown outcome first,
-   * then the latest.
+   * The messages of an account of which a further ack may have come while nobody listened: those of unknown outcome and
+   * those that were refused first, then the latest.
    */
   async awaitingAcks(accountId: string, limit: number): Promise<{ chatId: string; whatsappId: string }[]> {
     return this.database.query(
       `(select m.chat_id as "chatId", m.whatsapp_id as "whatsappId" from failed_jobs f join messages m on m.id = f.message_id
-        where m.account_id = $1 and m.status = 'unknown' and m.id > $3 order by m.id desc limit $2)
+        where m.account_id = $1 and (m.status = 'unknown' or m.status = 'failed' and m.error_code = 'whatsapp.refused')
+          and m.id > $3 order by m.id desc limit $2)
        union all
        (select chat_id, whatsapp_id from messages
         where account_id = $1 and direction = 'outgoing' and id > $3

@@ -213,6 +213,55 @@ describe('acks', () => {
       errorCode: 'whatsapp.refused',
     });
   });
+
+  it('make a refused message that its page sent after all what it is, without an error', async () => {
+    const id = await accept('refused first');
+    const { whatsappId } = await messages.get(workspaceId, id);
+    await claim();
+    await received.writeAcks([{ accountId, whatsappId, ack: -1 }]);
+    await received.writeAcks([{ accountId, whatsappId, ack: 2 }]);
+    expect(await messages.get(workspaceId, id)).toMatchObject({
+      status: 'delivered',
+      errorCode: null,
+      errorMessage: null,
+      failedAt: null,
+    });
+    expect(await database.query('select from failed_jobs where message_id = $1', [id])).toEqual([]);
+    const events: { type: string; failed: string | null }[] = await database.query(
+      `select type, data ->> 'failedAt' is not null as failed from events where account_id = $1 order by id`,
+      [accountId],
+    );
+    expect(events.map(({ type, failed }) => [type, failed])).toEqual([
+      ['message.queued', false],
+      ['message.failed', true],
+      ['message.sent', false],
+      ['message.delivered', false],
+    ]);
+  });
+
+  it('that tell both of one message leave it as the last one says, and one that was delivered stays so', async () => {
+    for (const [told, status] of [
+      [[-1, 1], 'sent'],
+      [[1, -1], 'failed'],
+      [[-1, 2, 1], 'delivered'],
+      [[2, -1], 'delivered'],
+      [[1, -1, 0], 'failed'],
+    ] as const) {
+      const id = await accept('both');
+      const { whatsappId } = await messages.get(workspaceId, id);
+      await claim();
+      await received.writeAcks(told.map((ack) => ({ accountId, whatsappId, ack })));
+      expect([told, await statusOf(id)]).toEqual([told, status]);
+    }
+  });
+
+  it('are asked for of a refused message too: nobody may have listened when its page sent it', async () => {
+    const id = await accept('refused');
+    const { whatsappId } = await messages.get(workspaceId, id);
+    await claim();
+    await received.writeAcks([{ accountId, whatsappId, ack: -1 }]);
+    expect(await received.awaitingAcks(accountId, 10)).toEqual([expect.objectContaining({ whatsappId })]);
+  });
 });
 
 describe('an incoming message', () => {
