@@ -31,13 +31,13 @@ const moveForward = `update messages m set
       -- the message as pending, and sends it.
       or m.status in ('failed', 'expired') and (m.attempts > 1 or m.error_code = 'whatsapp.refused'))`;
 
-const refuse = `update messages m set status = 'failed', failed_at = now(), error_code = 'whatsapp.refused',
+const refuse = `update messages m set status = 'failed', failed_at = now(), sent_at = null, error_code = 'whatsapp.refused',
     error_message = 'WhatsApp refused the message (ack -1).'
   from unnest($1::uuid[], $2::text[]) as refused (account_id, whatsapp_id)
   where m.account_id = refused.account_id and m.whatsapp_id = refused.whatsapp_id and m.direction = 'outgoing'
     and m.status in ('scheduled', 'queued', 'sending', 'unknown', 'sent')`;
 
-/** An ack that has not come after two days is looked up no more. */
+/** An ack that has not come two days after the message was sent, or given up, is looked up no more. */
 const awaitedForMs = 2 * 24 * 3_600_000;
 /** Of messages that are older nobody asks whether a reaction still stands. */
 const reactedForMs = 7 * 24 * 3_600_000;
@@ -198,14 +198,14 @@ export class ReceivedService {
     return this.database.query(
       `(select m.chat_id as "chatId", m.whatsapp_id as "whatsappId" from failed_jobs f join messages m on m.id = f.message_id
         where m.account_id = $1 and (m.status = 'unknown' or m.status = 'failed' and m.error_code = 'whatsapp.refused')
-          and m.id > $3 order by m.id desc limit $2)
+          and f.failed_at > $3 order by f.failed_at desc limit $2)
        union all
        (select chat_id, whatsapp_id from messages
-        where account_id = $1 and direction = 'outgoing' and id > $3
-          and (status in ('sending', 'sent', 'delivered') or (stage in ('queued', 'scheduled') and attempts > 0))
-        order by id desc limit $2)
+        where account_id = $1 and direction = 'outgoing' and (status in ('sent', 'delivered') and sent_at > $3
+          or status = 'sending' or stage in ('queued', 'scheduled') and attempts > 0)
+        order by sent_at desc limit $2)
        limit $2`,
-      [accountId, limit, firstIdOf(new Date(Date.now() - awaitedForMs))],
+      [accountId, limit, new Date(Date.now() - awaitedForMs)],
     );
   }
 }

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import type { INestApplicationContext } from '@nestjs/common';
 import { getDataSourceToken } from '@nestjs/typeorm';
 import type { DataSource } from 'typeorm';
@@ -17,6 +18,8 @@ import { QueueStates } from '../../src/queues/queue-states.service.js';
 import { QueuesService } from '../../src/queues/queues.service.js';
 import { WorkerModule } from '../../src/roles/worker.module.js';
 import { scratchDatabase } from '../scratch-database.js';
+
+const day = 24 * 3_600_000;
 
 let context: INestApplicationContext;
 let drop: () => Promise<void>;
@@ -312,5 +315,51 @@ describe('messages of which nobody can tell', () => {
     await database.query(`update messages set status = 'sent' where account_id = $1`, [accountId]);
     await messaging.drain();
     expect(await outcomes.put()).toBe(0);
+  });
+});
+
+describe('what a page is asked for when its account is ready', () => {
+  const awaited = async () =>
+    (await received.awaitingAcks(accountId, 10)).map(({ whatsappId }) => whatsappId);
+  /** What was accepted three days ago, and waited until now. */
+  async function acceptedLongAgo(): Promise<{ id: string; whatsappId: string }> {
+    const whatsappId = randomUUID();
+    const id = uuidv7({ msecs: Date.now() - 3 * day });
+    await database.query(
+      `insert into messages (id, workspace_id, account_id, direction, type, chat_id, recipient, text, status, whatsapp_id, created_at)
+       values ($1, $2, $3, 'outgoing', 'text', '1@c.us', '1', 'late', 'queued', $4, now() - interval '3 days')`,
+      [id, workspaceId, accountId, whatsappId],
+    );
+    return { id, whatsappId };
+  }
+
+  it('goes by when a message was sent, not by when it was accepted', async () => {
+    const { whatsappId } = await acceptedLongAgo();
+    await claim();
+    expect(await awaited()).toEqual([whatsappId]);
+    await received.writeAcks([{ accountId, whatsappId, ack: 1 }]);
+    expect(await awaited()).toEqual([whatsappId]);
+    await database.query(`update messages set sent_at = now() - interval '49 hours' where whatsapp_id = $1`, [
+      whatsappId,
+    ]);
+    expect(await awaited()).toEqual([]);
+  });
+
+  it('goes by since when nobody can tell what became of one', async () => {
+    const { id, whatsappId } = await acceptedLongAgo();
+    await claim();
+    await database.query(`update messages set status = 'unknown' where id = $1`, [id]);
+    expect(await awaited()).toEqual([whatsappId]);
+    await messages.resend(workspaceId, id);
+    expect(await awaited()).toEqual([whatsappId]);
+  });
+
+  it('goes by the last time: one that was refused after it had been sent was not sent', async () => {
+    const id = await accept('refused after ack 1');
+    const { whatsappId } = await messages.get(workspaceId, id);
+    await claim();
+    await received.writeAcks([{ accountId, whatsappId, ack: 1 }]);
+    await received.writeAcks([{ accountId, whatsappId, ack: -1 }]);
+    expect((await messages.get(workspaceId, id)).sentAt).toBeNull();
   });
 });
