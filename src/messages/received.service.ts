@@ -191,18 +191,17 @@ export class ReceivedService {
   }
 
   /**
-   * The messages of an account of which a further ack may have come while nobody listened: those of unknown outcome and
-   * those that were refused first, then the latest.
+   * The messages of an account of which a further ack may have come while nobody listened: those of unknown outcome, also
+   * those that wait to be sent again, and those that were refused first, then the latest.
    */
   async awaitingAcks(accountId: string, limit: number): Promise<{ chatId: string; whatsappId: string }[]> {
     return this.database.query(
-      `(select m.chat_id as "chatId", m.whatsapp_id as "whatsappId" from failed_jobs f join messages m on m.id = f.message_id
-        where m.account_id = $1 and (m.status = 'unknown' or m.status = 'failed' and m.error_code = 'whatsapp.refused')
-          and f.failed_at > $3 order by f.failed_at desc limit $2)
+      `(select m.chat_id as "chatId", m.whatsapp_id as "whatsappId"
+        from uncertain_messages u join messages m on m.id = u.message_id
+        where u.account_id = $1 and u.since > $3 order by u.since desc limit $2)
        union all
        (select chat_id, whatsapp_id from messages
-        where account_id = $1 and direction = 'outgoing' and (status in ('sent', 'delivered') and sent_at > $3
-          or status = 'sending' or stage in ('queued', 'scheduled') and attempts > 0)
+        where account_id = $1 and direction = 'outgoing' and (status in ('sent', 'delivered') and sent_at > $3 or status = 'sending')
         order by sent_at desc limit $2)
        limit $2`,
       [accountId, limit, new Date(Date.now() - awaitedForMs)],

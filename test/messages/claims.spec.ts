@@ -14,6 +14,7 @@ import { SendingService } from '../../src/messages/sending.service.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import { createContext } from '../../src/platform/start-role.js';
 import { OutcomesService } from '../../src/messages/outcomes.service.js';
+import { FailedJobsService } from '../../src/queues/failed-jobs.service.js';
 import { QueueStates } from '../../src/queues/queue-states.service.js';
 import { QueuesService } from '../../src/queues/queues.service.js';
 import { WorkerModule } from '../../src/roles/worker.module.js';
@@ -315,6 +316,38 @@ describe('messages of which nobody can tell', () => {
     await database.query(`update messages set status = 'sent' where account_id = $1`, [accountId]);
     await messaging.drain();
     expect(await outcomes.put()).toBe(0);
+  });
+
+  it('are asked for however failed jobs are forgotten', async () => {
+    const failedJobs = context.get(FailedJobsService);
+    const ids = [await accept('unknown'), await accept('refused')];
+    const [unknown, refused] = await Promise.all(ids.map((id) => messages.get(workspaceId, id)));
+    await database.query(`update messages set status = 'unknown' where id = $1`, [ids[0]]);
+    await received.writeAcks([{ accountId, whatsappId: refused!.whatsappId, ack: -1 }]);
+    expect(await failedJobs.forget(ids[0]!)).toBe(true);
+    expect(await failedJobs.prune(0)).toBeGreaterThan(0);
+    expect(await context.get(OutcomesService).put()).toBe(1);
+    expect((await received.awaitingAcks(accountId, 10)).map(({ whatsappId }) => whatsappId).sort()).toEqual(
+      [unknown!.whatsappId, refused!.whatsappId].sort(),
+    );
+    await received.writeAcks([{ accountId, whatsappId: unknown!.whatsappId, ack: 3 }]);
+    expect(await received.awaitingAcks(accountId, 10)).toEqual([
+      expect.objectContaining({ whatsappId: refused!.whatsappId }),
+    ]);
+    expect(await context.get(OutcomesService).put()).toBe(0);
+  });
+
+  it('are asked for two days long, and two more once they wait to be sent again', async () => {
+    const id = await accept('unknown');
+    await database.query(`update messages set status = 'unknown' where id = $1`, [id]);
+    await database.query(
+      `update uncertain_messages set since = now() - interval '49 hours' where message_id = $1`,
+      [id],
+    );
+    expect(await context.get(OutcomesService).put()).toBe(0);
+    expect(await received.awaitingAcks(accountId, 10)).toEqual([]);
+    await messages.resend(workspaceId, id);
+    expect(await received.awaitingAcks(accountId, 10)).toHaveLength(1);
   });
 });
 
