@@ -192,7 +192,8 @@ export class ReceivedService {
 
   /**
    * The messages of an account of which a further ack may have come while nobody listened: those of unknown outcome, also
-   * those that wait to be sent again, and those that were refused first, then the latest.
+   * those that wait to be sent again, and those that were refused first, then the latest. What it costs does not depend on
+   * how many wait.
    */
   async awaitingAcks(accountId: string, limit: number): Promise<{ chatId: string; whatsappId: string }[]> {
     return this.database.query(
@@ -200,8 +201,10 @@ export class ReceivedService {
         from uncertain_messages u join messages m on m.id = u.message_id
         where u.account_id = $1 and u.since > $3 order by u.since desc limit $2)
        union all
+       (select chat_id, whatsapp_id from messages where account_id = $1 and stage = 'sending')
+       union all
        (select chat_id, whatsapp_id from messages
-        where account_id = $1 and direction = 'outgoing' and (status in ('sent', 'delivered') and sent_at > $3 or status = 'sending')
+        where account_id = $1 and stage is null and sent_at > $3 and status in ('sent', 'delivered')
         order by sent_at desc limit $2)
        limit $2`,
       [accountId, limit, new Date(Date.now() - awaitedForMs)],
