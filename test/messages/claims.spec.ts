@@ -351,6 +351,67 @@ describe('messages of which nobody can tell', () => {
   });
 });
 
+describe('a send in doubt whose account was unlinked', () => {
+  const become = (status: string, linkedAt: Date | null) =>
+    database.query('update accounts set status = $2, linked_at = $3 where id = $1', [
+      accountId,
+      status,
+      linkedAt,
+    ]);
+  const waitFor = (id: string, seconds: number) =>
+    database.query(`update messages set next_attempt_at = now() + $2 * interval '1 second' where id = $1`, [
+      id,
+      seconds,
+    ]);
+  const sweep = () => context.get(LanesService).sweep();
+
+  it('is unknown, also while it waits for its next try, and whatever its owner has the account do since', async () => {
+    for (const status of ['logged_out', 'starting', 'qr', 'syncing', 'disconnected']) {
+      const id = await accept(status);
+      await become('ready', new Date());
+      expect((await claim())?.id).toBe(id);
+      await waitFor(id, 30);
+      await become(status, null);
+      await sweep();
+      const { status: now, errorCode } = await messages.get(workspaceId, id);
+      expect([status, now, errorCode]).toEqual([status, 'unknown', 'account.logged_out']);
+      await database.query('delete from messages where id = $1', [id]);
+    }
+  });
+
+  it('is unknown when WhatsApp Web asks for a link that was there before', async () => {
+    const id = await accept('unlinked while nobody looked');
+    await become('ready', new Date());
+    await claim();
+    await waitFor(id, 0);
+    await become('qr', new Date());
+    await sweep();
+    expect(await statusOf(id)).toBe('unknown');
+  });
+
+  it('is left to an instance that may still be at it', async () => {
+    const id = await accept('under way');
+    await become('ready', new Date());
+    await claim();
+    await become('logged_out', null);
+    await sweep();
+    expect(await statusOf(id)).toBe('sending');
+    await waitFor(id, 0);
+    await sweep();
+    expect(await statusOf(id)).toBe('unknown');
+  });
+
+  it('waits for its session while that is there', async () => {
+    const id = await accept('in doubt');
+    await become('ready', new Date());
+    await claim();
+    await waitFor(id, 0);
+    await become('disconnected', new Date());
+    await sweep();
+    expect(await statusOf(id)).toBe('sending');
+  });
+});
+
 describe('what a page is asked for when its account is ready', () => {
   const awaited = async () =>
     (await received.awaitingAcks(accountId, 10)).map(({ whatsappId }) => whatsappId);
