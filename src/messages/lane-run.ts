@@ -30,3 +30,6 @@ export interface LaneResult {
   /** Nothing was claimed: another run has the lane, or it is empty by now. */
   isUnclaimed: boolean;
 }
+
+/** How long a claim is its instance's alone. Taking it over from a live one is safe too: the send is joined, or its id is found. */
+export const claimMs = 6_000;

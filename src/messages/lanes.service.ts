@@ -7,12 +7,14 @@ import { CONFIG } from '../platform/config/config.module.js';
 import { prepared } from '../platform/database/prepared.js';
 import { QueueStates } from '../queues/queue-states.service.js';
 import { type JobHint, QueuesService } from '../queues/queues.service.js';
-import type { LaneResult, LaneRun } from './lane-run.js';
+import { claimMs, type LaneResult, type LaneRun } from './lane-run.js';
 import { queueOf } from './message.entity.js';
 import { laneHead, strictOrder } from './message-rows.js';
 
 /** How many heads one sweep puts at the most; the next sweep goes on. */
 const sweepLimit = 20_000;
+/** A claim that was renewed while a sweep began is that much longer than it should be. */
+const clockMarginMs = 1_000;
 /** How many messages one step queues or lets expire. */
 const promotedAtOnce = 5_000;
 
@@ -115,11 +117,15 @@ export class LanesService {
    * @returns how many heads were put; putting one that Redis still has changes nothing
    */
   async sweep(): Promise<number> {
-    // Nobody can tell any more what became of a send whose account has been unlinked.
+    // Nobody can tell any more what became of a send whose account has been unlinked, whatever the account does since. An
+    // instance that is still at it holds its claim for a short time; the longer wait for a next try is not waited for, as
+    // another device would by then be linked, and would send it again.
     await this.database.query(
       `update messages m set status = 'unknown', error_code = 'account.logged_out',
          error_message = 'The account was logged out before the outcome of the send was known.'
-       from accounts a where a.id = m.account_id and m.stage = 'sending' and m.next_attempt_at <= now() and a.status = 'logged_out'`,
+       from accounts a where a.id = m.account_id and m.stage = 'sending'
+         and (a.linked_at is null and a.status <> 'ready' or a.status in ('qr', 'pairing'))
+         and m.next_attempt_at not between now() and now() + ${claimMs + clockMarginMs} * interval '1 millisecond'`,
     );
     const heads: { id: string; priority: number }[] = await this.database.query(
       `select head.id, head.priority from accounts a

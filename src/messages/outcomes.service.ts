@@ -23,8 +23,8 @@ export class OutcomesService {
     const accounts: { id: string }[] = await this.database.query(
       `select a.id from accounts a
        where a.status = 'ready' and a.id in (
-         select m.account_id from failed_jobs f join messages m on m.id = f.message_id
-         where m.status = 'unknown' and f.failed_at > now() - interval '2 days')
+         select u.account_id from uncertain_messages u join messages m on m.id = u.message_id
+         where m.status = 'unknown' and u.since > now() - interval '2 days')
        order by random() limit ${accountsAtOnce}`,
     );
     await this.queues.put(

@@ -20,23 +20,24 @@ export interface Ack {
  */
 const moveForward = `update messages m set
     status = (array['sent', 'delivered', 'read', 'played'])[acked.ack], error_code = null, error_message = null,
-    sent_at = coalesce(m.sent_at, now()),
+    failed_at = null, sent_at = coalesce(m.sent_at, now()),
     delivered_at = case when acked.ack >= 2 then coalesce(m.delivered_at, now()) else m.delivered_at end,
     read_at = case when acked.ack >= 3 then coalesce(m.read_at, now()) else m.read_at end
   from (select account_id, whatsapp_id, max(ack) as ack from unnest($1::uuid[], $2::text[], $3::int[])
     as told (account_id, whatsapp_id, ack) group by 1, 2) acked
   where m.account_id = acked.account_id and m.whatsapp_id = acked.whatsapp_id and m.direction = 'outgoing'
     and (m.status = any((array['scheduled', 'queued', 'sending', 'unknown', 'sent', 'delivered', 'read'])[:acked.ack + 3])
-      -- What was given up after an uncertain try did arrive.
-      or m.status in ('failed', 'expired') and m.error_code <> 'whatsapp.refused' and m.attempts > 1)`;
+      -- What was given up after an uncertain try did arrive. A page whose browser died before it had stored a refusal keeps
+      -- the message as pending, and sends it.
+      or m.status in ('failed', 'expired') and (m.attempts > 1 or m.error_code = 'whatsapp.refused'))`;
 
-const refuse = `update messages m set status = 'failed', failed_at = now(), error_code = 'whatsapp.refused',
+const refuse = `update messages m set status = 'failed', failed_at = now(), sent_at = null, error_code = 'whatsapp.refused',
     error_message = 'WhatsApp refused the message (ack -1).'
   from unnest($1::uuid[], $2::text[]) as refused (account_id, whatsapp_id)
   where m.account_id = refused.account_id and m.whatsapp_id = refused.whatsapp_id and m.direction = 'outgoing'
     and m.status in ('scheduled', 'queued', 'sending', 'unknown', 'sent')`;
 
-/** An ack that has not come after two days is looked up no more. */
+/** An ack that has not come two days after the message was sent, or given up, is looked up no more. */
 const awaitedForMs = 2 * 24 * 3_600_000;
 /** Of messages that are older nobody asks whether a reaction still stands. */
 const reactedForMs = 7 * 24 * 3_600_000;
@@ -95,12 +96,16 @@ function ofPerson(column: 'reactions' | 'votes', value: string, same: string, is
 export class ReceivedService {
   constructor(@InjectDataSource() private readonly database: DataSource) {}
 
-  /** Writes how far messages got, and which WhatsApp refused. */
+  /**
+   * Writes how far messages got, and which WhatsApp refused. Where both were told of one message the last counts: a page may
+   * send after all what was refused.
+   * @param acks in the order in which they were told
+   */
   async writeAcks(acks: Ack[]): Promise<void> {
-    const [refused, passed] = [
-      acks.filter(({ ack }) => ack < 0),
-      acks.filter(({ ack }) => ack >= 1 && ack <= 4),
-    ];
+    const telling = acks.filter(({ ack }) => ack !== 0 && ack <= 4);
+    const passed = telling.filter(({ ack }) => ack > 0);
+    const lasts = new Map(telling.map((ack) => [`${ack.accountId}/${ack.whatsappId}`, ack]));
+    const refused = [...lasts.values()].filter(({ ack }) => ack < 0);
     const ids = (some: Ack[]) => [
       some.map(({ accountId }) => accountId),
       some.map(({ whatsappId }) => whatsappId),
@@ -186,20 +191,23 @@ export class ReceivedService {
   }
 
   /**
-   * The messages of an account of which a further ack may have come while nobody listened: those of unknown outcome first,
-   * then the latest.
+   * The messages of an account of which a further ack may have come while nobody listened: those of unknown outcome, also
+   * those that wait to be sent again, and those that were refused first, then the latest. What it costs does not depend on
+   * how many wait.
    */
   async awaitingAcks(accountId: string, limit: number): Promise<{ chatId: string; whatsappId: string }[]> {
     return this.database.query(
-      `(select m.chat_id as "chatId", m.whatsapp_id as "whatsappId" from failed_jobs f join messages m on m.id = f.message_id
-        where m.account_id = $1 and m.status = 'unknown' and m.id > $3 order by m.id desc limit $2)
+      `(select m.chat_id as "chatId", m.whatsapp_id as "whatsappId"
+        from uncertain_messages u join messages m on m.id = u.message_id
+        where u.account_id = $1 and u.since > $3 order by u.since desc limit $2)
+       union all
+       (select chat_id, whatsapp_id from messages where account_id = $1 and stage = 'sending')
        union all
        (select chat_id, whatsapp_id from messages
-        where account_id = $1 and direction = 'outgoing' and id > $3
-          and (status in ('sending', 'sent', 'delivered') or (stage in ('queued', 'scheduled') and attempts > 0))
-        order by id desc limit $2)
+        where account_id = $1 and stage is null and sent_at > $3 and status in ('sent', 'delivered')
+        order by sent_at desc limit $2)
        limit $2`,
-      [accountId, limit, firstIdOf(new Date(Date.now() - awaitedForMs))],
+      [accountId, limit, new Date(Date.now() - awaitedForMs)],
     );
   }
 }

@@ -12,7 +12,7 @@ import { logContext, type Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import { backoffAfter } from '../queues/queue-policies.js';
 import { CampaignShare } from './campaign-share.js';
-import type { LaneHead, LaneResult, LaneRun } from './lane-run.js';
+import { claimMs, type LaneHead, type LaneResult, type LaneRun } from './lane-run.js';
 import type { MessageType } from './message-types.js';
 import type { MessageMedia } from './content.dto.js';
 import type { Message, MessageContent } from './message.entity.js';
@@ -59,8 +59,6 @@ type SendOutcome =
   /** It is tried again later, and its lane waits for it. */
   | { kind: 'postponed' };
 
-/** How long a claim is its instance's alone. Taking it over from a live one is safe too: the send is joined, or its id is found. */
-const claimMs = 6_000;
 const renewClaimMs = 2_000;
 /** How much longer than asked for a worker waits for a run: its slot is wanted for accounts that do answer. */
 const patienceMs = 750;

@@ -1,6 +1,7 @@
 import type { INestApplicationContext } from '@nestjs/common';
 import { getDataSourceToken } from '@nestjs/typeorm';
-import type { DataSource } from 'typeorm';
+import { Client } from 'pg';
+import type { DataSource, EntityManager } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { PacingReservations } from '../../src/accounts/pacing-reservations.service.js';
@@ -8,6 +9,7 @@ import { LanesService } from '../../src/messages/lanes.service.js';
 import { strictOrder } from '../../src/messages/message-rows.js';
 import type { MessageSender } from '../../src/messages/message-sender.service.js';
 import { MessagesService } from '../../src/messages/messages.service.js';
+import { ReceivedService } from '../../src/messages/received.service.js';
 import { SendingService } from '../../src/messages/sending.service.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import { createContext } from '../../src/platform/start-role.js';
@@ -23,6 +25,7 @@ const rounds = 40;
 
 let context: INestApplicationContext;
 let drop: () => Promise<void>;
+let databaseUrl: string;
 let database: DataSource;
 let messages: MessagesService;
 let sending: SendingService;
@@ -35,6 +38,7 @@ const accountId = uuidv7();
 beforeAll(async () => {
   const scratch = await scratchDatabase();
   drop = scratch.drop;
+  databaseUrl = scratch.config.database.url;
   context = await createContext(WorkerModule, scratch.config, createLogger('test', 'silent'));
   database = context.get<DataSource>(getDataSourceToken());
   messages = context.get(MessagesService);
@@ -96,6 +100,14 @@ async function rowReads(written: number): Promise<{ rows: number; written: numbe
     return rows[0]!.written >= written && rows;
   });
   return row!;
+}
+
+/** How many rows of messages this transaction's connection has read that the statistics have not heard of yet. */
+async function rowsRead(manager: EntityManager): Promise<number> {
+  const [{ rows }] = await manager.query(
+    `select (seq_tup_read + idx_tup_fetch)::int as rows from pg_stat_xact_user_tables where relname = 'messages'`,
+  );
+  return rows;
 }
 
 describe('with a long backlog', () => {
@@ -185,4 +197,46 @@ describe('with a long backlog', () => {
     expect(second.chosen).toBe(accountId);
     expect(second.rows).toBeLessThan(waiting);
   }, 60_000);
+
+  it('what a page is asked for is found without a look at what waits, also before there are statistics of it', async () => {
+    await database.query('delete from messages');
+    await addBacklog(burst);
+    await database.query('vacuum analyze messages');
+    const run = { epoch: 0, order: strictOrder, most: rounds, forMs: 60_000, asUrgentOnly: false };
+    await sending.run(accountId, { ...run, policy: { attempts: 3, backoffMs: [100] } });
+    const doubted = await sending.claim(accountId, 0, strictOrder);
+    await database.query(`update messages set status = 'unknown' where id = $1`, [doubted!.id]);
+    await sending.claim(accountId, 0, strictOrder);
+    await addBacklog(burst);
+    await database.transaction(async (manager) => {
+      const before = await rowsRead(manager);
+      const awaited = await new ReceivedService(manager as unknown as DataSource).awaitingAcks(
+        accountId,
+        500,
+      );
+      expect(awaited.length).toBe(rounds + 2);
+      expect((await rowsRead(manager)) - before).toBeLessThan(5 * rounds);
+    });
+  }, 60_000);
+
+  it('the acks after the first one touch no index', async () => {
+    // Every page has room for the further versions of a row.
+    await database.query('vacuum full messages');
+    const [{ whatsappId }] = await database.query(
+      `select whatsapp_id as "whatsappId" from messages where status = 'sent' limit 1`,
+    );
+    const client = new Client({ connectionString: databaseUrl });
+    await client.connect();
+    try {
+      await client.query('begin');
+      const received = new ReceivedService({ driver: { master: client } } as unknown as DataSource);
+      for (const ack of [2, 3, 4]) await received.writeAcks([{ accountId, whatsappId, ack }]);
+      const { rows } = await client.query(
+        `select n_tup_upd::int as updated, n_tup_hot_upd::int as "heapOnly" from pg_stat_xact_user_tables where relname = 'messages'`,
+      );
+      expect(rows).toEqual([{ updated: 3, heapOnly: 3 }]);
+    } finally {
+      await client.end();
+    }
+  });
 });

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import type { INestApplicationContext } from '@nestjs/common';
 import { getDataSourceToken } from '@nestjs/typeorm';
 import type { DataSource } from 'typeorm';
@@ -13,10 +14,13 @@ import { SendingService } from '../../src/messages/sending.service.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import { createContext } from '../../src/platform/start-role.js';
 import { OutcomesService } from '../../src/messages/outcomes.service.js';
+import { FailedJobsService } from '../../src/queues/failed-jobs.service.js';
 import { QueueStates } from '../../src/queues/queue-states.service.js';
 import { QueuesService } from '../../src/queues/queues.service.js';
 import { WorkerModule } from '../../src/roles/worker.module.js';
 import { scratchDatabase } from '../scratch-database.js';
+
+const day = 24 * 3_600_000;
 
 let context: INestApplicationContext;
 let drop: () => Promise<void>;
@@ -213,6 +217,55 @@ describe('acks', () => {
       errorCode: 'whatsapp.refused',
     });
   });
+
+  it('make a refused message that its page sent after all what it is, without an error', async () => {
+    const id = await accept('refused first');
+    const { whatsappId } = await messages.get(workspaceId, id);
+    await claim();
+    await received.writeAcks([{ accountId, whatsappId, ack: -1 }]);
+    await received.writeAcks([{ accountId, whatsappId, ack: 2 }]);
+    expect(await messages.get(workspaceId, id)).toMatchObject({
+      status: 'delivered',
+      errorCode: null,
+      errorMessage: null,
+      failedAt: null,
+    });
+    expect(await database.query('select from failed_jobs where message_id = $1', [id])).toEqual([]);
+    const events: { type: string; failed: string | null }[] = await database.query(
+      `select type, data ->> 'failedAt' is not null as failed from events where account_id = $1 order by id`,
+      [accountId],
+    );
+    expect(events.map(({ type, failed }) => [type, failed])).toEqual([
+      ['message.queued', false],
+      ['message.failed', true],
+      ['message.sent', false],
+      ['message.delivered', false],
+    ]);
+  });
+
+  it('that tell both of one message leave it as the last one says, and one that was delivered stays so', async () => {
+    for (const [told, status] of [
+      [[-1, 1], 'sent'],
+      [[1, -1], 'failed'],
+      [[-1, 2, 1], 'delivered'],
+      [[2, -1], 'delivered'],
+      [[1, -1, 0], 'failed'],
+    ] as const) {
+      const id = await accept('both');
+      const { whatsappId } = await messages.get(workspaceId, id);
+      await claim();
+      await received.writeAcks(told.map((ack) => ({ accountId, whatsappId, ack })));
+      expect([told, await statusOf(id)]).toEqual([told, status]);
+    }
+  });
+
+  it('are asked for of a refused message too: nobody may have listened when its page sent it', async () => {
+    const id = await accept('refused');
+    const { whatsappId } = await messages.get(workspaceId, id);
+    await claim();
+    await received.writeAcks([{ accountId, whatsappId, ack: -1 }]);
+    expect(await received.awaitingAcks(accountId, 10)).toEqual([expect.objectContaining({ whatsappId })]);
+  });
 });
 
 describe('an incoming message', () => {
@@ -263,5 +316,144 @@ describe('messages of which nobody can tell', () => {
     await database.query(`update messages set status = 'sent' where account_id = $1`, [accountId]);
     await messaging.drain();
     expect(await outcomes.put()).toBe(0);
+  });
+
+  it('are asked for however failed jobs are forgotten', async () => {
+    const failedJobs = context.get(FailedJobsService);
+    const ids = [await accept('unknown'), await accept('refused')];
+    const [unknown, refused] = await Promise.all(ids.map((id) => messages.get(workspaceId, id)));
+    await database.query(`update messages set status = 'unknown' where id = $1`, [ids[0]]);
+    await received.writeAcks([{ accountId, whatsappId: refused!.whatsappId, ack: -1 }]);
+    expect(await failedJobs.forget(ids[0]!)).toBe(true);
+    expect(await failedJobs.prune(0)).toBeGreaterThan(0);
+    expect(await context.get(OutcomesService).put()).toBe(1);
+    expect((await received.awaitingAcks(accountId, 10)).map(({ whatsappId }) => whatsappId).sort()).toEqual(
+      [unknown!.whatsappId, refused!.whatsappId].sort(),
+    );
+    await received.writeAcks([{ accountId, whatsappId: unknown!.whatsappId, ack: 3 }]);
+    expect(await received.awaitingAcks(accountId, 10)).toEqual([
+      expect.objectContaining({ whatsappId: refused!.whatsappId }),
+    ]);
+    expect(await context.get(OutcomesService).put()).toBe(0);
+  });
+
+  it('are asked for two days long, and two more once they wait to be sent again', async () => {
+    const id = await accept('unknown');
+    await database.query(`update messages set status = 'unknown' where id = $1`, [id]);
+    await database.query(
+      `update uncertain_messages set since = now() - interval '49 hours' where message_id = $1`,
+      [id],
+    );
+    expect(await context.get(OutcomesService).put()).toBe(0);
+    expect(await received.awaitingAcks(accountId, 10)).toEqual([]);
+    await messages.resend(workspaceId, id);
+    expect(await received.awaitingAcks(accountId, 10)).toHaveLength(1);
+  });
+});
+
+describe('a send in doubt whose account was unlinked', () => {
+  const become = (status: string, linkedAt: Date | null) =>
+    database.query('update accounts set status = $2, linked_at = $3 where id = $1', [
+      accountId,
+      status,
+      linkedAt,
+    ]);
+  const waitFor = (id: string, seconds: number) =>
+    database.query(`update messages set next_attempt_at = now() + $2 * interval '1 second' where id = $1`, [
+      id,
+      seconds,
+    ]);
+  const sweep = () => context.get(LanesService).sweep();
+
+  it('is unknown, also while it waits for its next try, and whatever its owner has the account do since', async () => {
+    for (const status of ['logged_out', 'starting', 'qr', 'syncing', 'disconnected']) {
+      const id = await accept(status);
+      await become('ready', new Date());
+      expect((await claim())?.id).toBe(id);
+      await waitFor(id, 30);
+      await become(status, null);
+      await sweep();
+      const { status: now, errorCode } = await messages.get(workspaceId, id);
+      expect([status, now, errorCode]).toEqual([status, 'unknown', 'account.logged_out']);
+      await database.query('delete from messages where id = $1', [id]);
+    }
+  });
+
+  it('is unknown when WhatsApp Web asks for a link that was there before', async () => {
+    const id = await accept('unlinked while nobody looked');
+    await become('ready', new Date());
+    await claim();
+    await waitFor(id, 0);
+    await become('qr', new Date());
+    await sweep();
+    expect(await statusOf(id)).toBe('unknown');
+  });
+
+  it('is left to an instance that may still be at it', async () => {
+    const id = await accept('under way');
+    await become('ready', new Date());
+    await claim();
+    await become('logged_out', null);
+    await sweep();
+    expect(await statusOf(id)).toBe('sending');
+    await waitFor(id, 0);
+    await sweep();
+    expect(await statusOf(id)).toBe('unknown');
+  });
+
+  it('waits for its session while that is there', async () => {
+    const id = await accept('in doubt');
+    await become('ready', new Date());
+    await claim();
+    await waitFor(id, 0);
+    await become('disconnected', new Date());
+    await sweep();
+    expect(await statusOf(id)).toBe('sending');
+  });
+});
+
+describe('what a page is asked for when its account is ready', () => {
+  const awaited = async () =>
+    (await received.awaitingAcks(accountId, 10)).map(({ whatsappId }) => whatsappId);
+  /** What was accepted three days ago, and waited until now. */
+  async function acceptedLongAgo(): Promise<{ id: string; whatsappId: string }> {
+    const whatsappId = randomUUID();
+    const id = uuidv7({ msecs: Date.now() - 3 * day });
+    await database.query(
+      `insert into messages (id, workspace_id, account_id, direction, type, chat_id, recipient, text, status, whatsapp_id, created_at)
+       values ($1, $2, $3, 'outgoing', 'text', '1@c.us', '1', 'late', 'queued', $4, now() - interval '3 days')`,
+      [id, workspaceId, accountId, whatsappId],
+    );
+    return { id, whatsappId };
+  }
+
+  it('goes by when a message was sent, not by when it was accepted', async () => {
+    const { whatsappId } = await acceptedLongAgo();
+    await claim();
+    expect(await awaited()).toEqual([whatsappId]);
+    await received.writeAcks([{ accountId, whatsappId, ack: 1 }]);
+    expect(await awaited()).toEqual([whatsappId]);
+    await database.query(`update messages set sent_at = now() - interval '49 hours' where whatsapp_id = $1`, [
+      whatsappId,
+    ]);
+    expect(await awaited()).toEqual([]);
+  });
+
+  it('goes by since when nobody can tell what became of one', async () => {
+    const { id, whatsappId } = await acceptedLongAgo();
+    await claim();
+    await database.query(`update messages set status = 'unknown' where id = $1`, [id]);
+    expect(await awaited()).toEqual([whatsappId]);
+    await messages.resend(workspaceId, id);
+    expect(await awaited()).toEqual([whatsappId]);
+  });
+
+  it('goes by the last time: one that was refused after it had been sent was not sent', async () => {
+    const id = await accept('refused after ack 1');
+    const { whatsappId } = await messages.get(workspaceId, id);
+    await claim();
+    await received.writeAcks([{ accountId, whatsappId, ack: 1 }]);
+    await received.writeAcks([{ accountId, whatsappId, ack: -1 }]);
+    expect((await messages.get(workspaceId, id)).sentAt).toBeNull();
   });
 });
