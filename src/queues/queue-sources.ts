@@ -92,6 +92,15 @@ export class QueueSources {
     );
   }
 
+  /** Tells those who wait for jobs that a queue has some, as BullMQ does when one is added. */
+  announce({ name, worker }: Source): void {
+    this.redis
+      .zadd(worker.toKey('marker'), 0, '0')
+      .catch((error: unknown) =>
+        this.logger.debug({ err: error, queue: name }, 'a wait for jobs is not cut short'),
+      );
+  }
+
   renew(job: Job, token: string): void {
     job.extendLock(token, lockMs).catch((error: unknown) => {
       // Another worker may take the job now. That is safe: a message is claimed in PostgreSQL, and sent under one id.

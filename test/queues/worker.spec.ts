@@ -175,6 +175,46 @@ describe('a worker', () => {
   });
 });
 
+describe('jobs that take long', () => {
+  /** Lets the jobs of messaging hang until they are told to finish, the oldest first. */
+  async function hangMessaging(): Promise<(() => void)[]> {
+    await context.close();
+    ({ context, worker, database } = await workerContext(withConcurrency(8), [recorder]));
+    queues = context.get(QueuesService);
+    await queues.assertReady();
+    const hanging: (() => void)[] = [];
+    recorder.does = (job) =>
+      job.id!.startsWith('m') ? new Promise<void>((resolve) => hanging.push(resolve)) : Promise.resolve();
+    await put('messaging', ...Array.from({ length: 10 }, (_, number) => `m${number}`));
+    return hanging;
+  }
+
+  it('of messaging leave slots to sends, although their queue comes first', async () => {
+    const hanging = await hangMessaging();
+    // What comes after a job has ended is not to wait until the worker looks again by itself.
+    const working = work({ sleepMs: 20_000 });
+    await eventually('a quarter of the slots is theirs', () => Promise.resolve(hanging.length === 2), 5_000);
+    await put('whatsapp-campaign', 'c');
+    await eventually('a send is run', () => Promise.resolve(recorder.seen.includes('c')), 5_000);
+    expect(hanging).toHaveLength(2);
+    hanging[0]!();
+    await eventually('the next one has its slot', () => Promise.resolve(hanging.length === 3), 5_000);
+    worker.stop();
+    for (const finish of hanging) finish();
+    await working;
+    expect(recorder.seen).toEqual(['m0', 'm1', 'c', 'm2']);
+  });
+
+  it('of messaging get all slots of a worker that serves nothing else', async () => {
+    const hanging = await hangMessaging();
+    const working = work({ queues: ['messaging', 'campaign-stats'] });
+    await eventually('all slots are theirs', () => Promise.resolve(hanging.length === 8));
+    worker.stop();
+    for (const finish of hanging) finish();
+    await working;
+  });
+});
+
 describe('a job that fails', () => {
   it('is tried again after its waits, and recorded once when its tries are used up', async () => {
     await put('messaging', 'm');
