@@ -1,6 +1,7 @@
 import { type Job, Worker } from 'bullmq';
 import type { Redis } from 'ioredis';
 import type { Logger } from '../platform/logging/logger.js';
+import { blockingRedis } from '../platform/queues/redis.js';
 import type { QueueProcessor } from './job-runner.js';
 import { isLaneQueue, type QueueName } from './queue-policies.js';
 
@@ -26,12 +27,14 @@ export class QueueSources {
   /** When the first of the jobs that wait for their next try is due, in milliseconds since 1970. */
   private nextDueAt = Infinity;
 
+  /** @param longestWaitMs how long jobs are waited for at the most, in milliseconds */
   constructor(
     queues: { name: QueueName; processor: QueueProcessor }[],
+    longestWaitMs: number,
     private readonly redis: Redis,
     private readonly logger: Logger,
   ) {
-    this.waitingConnection = redis.duplicate();
+    this.waitingConnection = blockingRedis(redis, longestWaitMs);
     this.waitingConnection.on('error', (error) =>
       logger.debug({ err: error }, 'the waiting connection broke; reconnecting'),
     );

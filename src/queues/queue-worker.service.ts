@@ -107,12 +107,13 @@ export class QueueWorker implements OnModuleDestroy {
   }
 
   private async workToTheEnd(): Promise<StopReason> {
-    const { queues } = this.options;
+    const { queues, sleepMs } = this.options;
     this.sources = new QueueSources(
       queues.flatMap((name) => {
         const processor = this.processorOf(name);
         return processor ? [{ name, processor }] : [];
       }),
+      sleepMs,
       this.redis,
       this.logger,
     );

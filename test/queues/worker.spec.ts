@@ -1,7 +1,8 @@
 import type { INestApplicationContext } from '@nestjs/common';
-import type { Job } from 'bullmq';
+import { type Job, Queue } from 'bullmq';
 import type { DataSource } from 'typeorm';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { tcpProxy } from '../../setup/tcp-proxy.mjs';
 import { FailedJobsService } from '../../src/queues/failed-jobs.service.js';
 import type { JobContext, QueueProcessor } from '../../src/queues/job-runner.js';
 import type { QueueName } from '../../src/queues/queue-policies.js';
@@ -302,6 +303,33 @@ describe('a job that runs past its time', () => {
     expect(job!.exception).toMatch(/^job\.timed_out: /);
     expect(recorder.seen).not.toContain('never taken');
     expect(await queues.counts('messaging')).toMatchObject({ waiting: 1, delayed: 0 });
+  });
+});
+
+describe('a network that drops packets', () => {
+  it('keeps a worker from its jobs for some seconds only', { timeout: 60_000 }, async () => {
+    await context.close();
+    const cable = await tcpProxy(system.config.redis.url);
+    try {
+      ({ context, worker, database } = await workerContext(
+        { ...withConcurrency(1), redis: { url: cable.url } },
+        [recorder],
+      ));
+      const working = work({ sleepMs: 1_000 });
+      const queue = new Queue('whatsapp-urgent', { connection: system.redis });
+      await queue.add('u', {}, { jobId: 'before' });
+      await eventually('it works', () => Promise.resolve(recorder.seen.includes('before')));
+      // Both connections of the worker are open and silent from now on, the one that waits for jobs too.
+      cable.drop();
+      await queue.add('u', {}, { jobId: 'meanwhile' });
+      await eventually('it works again', () => Promise.resolve(recorder.seen.includes('meanwhile')), 20_000);
+      worker.stop();
+      expect(await working).toBe('signal');
+      await queue.close();
+    } finally {
+      await context.close();
+      await cable.close();
+    }
   });
 });
 
