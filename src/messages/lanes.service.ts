@@ -1,15 +1,14 @@
-import { Inject, Injectable } from '@nestjs/common';
+import { Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
-import { InstanceClient } from '../instances/instance-client.js';
-import type { Config } from '../platform/config/config.js';
-import { CONFIG } from '../platform/config/config.module.js';
+import { InstanceAnswerLost, InstanceClient, InstanceUnreachable } from '../instances/instance-client.js';
 import { prepared } from '../platform/database/prepared.js';
 import { QueueStates } from '../queues/queue-states.service.js';
 import { type JobHint, QueuesService } from '../queues/queues.service.js';
 import { claimMs, type LaneResult, type LaneRun } from './lane-run.js';
 import { queueOf } from './message.entity.js';
 import { laneHead, strictOrder } from './message-rows.js';
+import { SilentInstances } from './silent-instances.js';
 
 /** How many heads one sweep puts at the most; the next sweep goes on. */
 const sweepLimit = 20_000;
@@ -17,6 +16,10 @@ const sweepLimit = 20_000;
 const clockMarginMs = 1_000;
 /** How many messages one step queues or lets expire. */
 const promotedAtOnce = 5_000;
+/** How much longer than a run its answer may take: an instance claims, and answers within a second of the run's time. */
+const answerMs = 3_000;
+/** A call that failed sooner has kept no slot from others. */
+const shortMs = 1_000;
 
 /** The lane of a message, and who drives its account. */
 export interface Lane {
@@ -38,12 +41,13 @@ export function headOf(messageId: string, priority: number): JobHint {
  */
 @Injectable()
 export class LanesService {
+  private readonly silent = new SilentInstances();
+
   constructor(
     @InjectDataSource() private readonly database: DataSource,
     private readonly queues: QueuesService,
     private readonly states: QueueStates,
     private readonly instances: InstanceClient,
-    @Inject(CONFIG) private readonly config: Config,
   ) {}
 
   /** The lane that a message belongs to; null when the message is gone, or nobody owns its account. */
@@ -58,18 +62,33 @@ export class LanesService {
   }
 
   /**
-   * Has the instance that owns a lane's account send what is first in it, and what follows as far as the run allows.
+   * Has the instance that owns a lane's account send what is first in it, and what follows as far as the run allows. One that
+   * does not answer is given up soon: a send that it is at goes on without anybody who waits for it.
    * @throws InstanceUnreachable, AccountNotDrivenHere, SessionNotReady: nothing was done. Anything else: the sweep finds what
    * was left behind.
    */
   async run({ accountId, instanceUrl, epoch }: Lane, run: Omit<LaneRun, 'epoch'>): Promise<LaneResult> {
-    return this.instances.call<LaneResult>(
-      instanceUrl,
-      'POST',
-      `/internal/accounts/${accountId}/lane`,
-      { ...run, epoch } satisfies LaneRun,
-      run.forMs + this.config.sendTimeoutMs + 2_000,
-    );
+    if (!this.silent.mayCall(instanceUrl)) {
+      throw new InstanceUnreachable(instanceUrl, 'it did not answer the call before');
+    }
+    const calledAt = performance.now();
+    try {
+      const result = await this.instances.call<LaneResult>(
+        instanceUrl,
+        'POST',
+        `/internal/accounts/${accountId}/lane`,
+        { ...run, epoch } satisfies LaneRun,
+        run.forMs + answerMs,
+      );
+      this.silent.noteAnswer(instanceUrl);
+      return result;
+    } catch (error) {
+      const isNoAnswer = error instanceof InstanceAnswerLost || error instanceof InstanceUnreachable;
+      if (isNoAnswer && performance.now() - calledAt > shortMs)
+        this.silent.noteSilence(instanceUrl, calledAt);
+      else this.silent.noteAnswer(instanceUrl);
+      throw error;
+    }
   }
 
   /** Puts the heads of lanes, but for those of which a message is being sent: then its completion will. */

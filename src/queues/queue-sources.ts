@@ -1,6 +1,7 @@
 import { type Job, Worker } from 'bullmq';
 import type { Redis } from 'ioredis';
 import type { Logger } from '../platform/logging/logger.js';
+import { blockingRedis } from '../platform/queues/redis.js';
 import type { QueueProcessor } from './job-runner.js';
 import { isLaneQueue, type QueueName } from './queue-policies.js';
 
@@ -26,12 +27,14 @@ export class QueueSources {
   /** When the first of the jobs that wait for their next try is due, in milliseconds since 1970. */
   private nextDueAt = Infinity;
 
+  /** @param longestWaitMs how long jobs are waited for at the most, in milliseconds */
   constructor(
     queues: { name: QueueName; processor: QueueProcessor }[],
+    longestWaitMs: number,
     private readonly redis: Redis,
     private readonly logger: Logger,
   ) {
-    this.waitingConnection = redis.duplicate();
+    this.waitingConnection = blockingRedis(redis, longestWaitMs);
     this.waitingConnection.on('error', (error) =>
       logger.debug({ err: error }, 'the waiting connection broke; reconnecting'),
     );
@@ -90,6 +93,15 @@ export class QueueSources {
       ...sources.map(({ worker }) => worker.toKey('marker')),
       wait / 1000,
     );
+  }
+
+  /** Tells those who wait for jobs that a queue has some, as BullMQ does when one is added. */
+  announce({ name, worker }: Source): void {
+    this.redis
+      .zadd(worker.toKey('marker'), 0, '0')
+      .catch((error: unknown) =>
+        this.logger.debug({ err: error, queue: name }, 'a wait for jobs is not cut short'),
+      );
   }
 
   renew(job: Job, token: string): void {

@@ -9,7 +9,7 @@ import { LOGGER } from '../platform/logging/logging.module.js';
 import { REDIS } from '../platform/queues/redis.js';
 import { CampaignTurn } from './campaign-turn.js';
 import { type JobContext, JobRunner, QUEUE_PROCESSORS, type QueueProcessor } from './job-runner.js';
-import { queuePolicies, unfilledQueues, type QueueName } from './queue-policies.js';
+import { isLaneQueue, queuePolicies, unfilledQueues, type QueueName } from './queue-policies.js';
 import { QueueSources, type Source } from './queue-sources.js';
 import { QueueStates, type WorkerOrders } from './queue-states.service.js';
 import { defaultWorkerOptions, type StopReason, type WorkerOptions } from './worker-options.js';
@@ -25,10 +25,15 @@ const lostAfterMs = 60_000;
 const retryMs = 200;
 /** How long the other jobs of a worker may go on when one of them ran past its time. */
 const replaceGraceMs = 30_000;
+/** Queues whose jobs may wait long for an answer. Those of webhooks do so in slots of their own: beside sends they end at once. */
+const patientQueues: ReadonlySet<string> = new Set<QueueName>(['messaging', 'campaign-stats']);
+/** Beside sends they have so much of the slots, and one at the least: a send finds a slot however long they take. */
+const patientShare = 0.25;
 
 /**
  * Laravel's `queue:work` on BullMQ: one loop takes jobs in strict queue order, so that a job of a later queue starts
- * only when every earlier queue is empty, and up to `WORKER_CONCURRENCY` of them run at the same time.
+ * only when every earlier queue is empty or has its share of the slots, and up to `WORKER_CONCURRENCY` of them run at the
+ * same time.
  */
 @Injectable()
 export class QueueWorker implements OnModuleDestroy {
@@ -36,6 +41,8 @@ export class QueueWorker implements OnModuleDestroy {
   private report: WorkerReport = silentReport;
   private sources: QueueSources | null = null;
   private readonly running = new Map<Job, Promise<void>>();
+  /** Queues that have jobs for which there is no slot before another of their kind has ended. */
+  private heldBack: ReadonlySet<QueueName> = new Set();
   private resting = 0;
   private taken = 0;
   private processed = 0;
@@ -100,12 +107,13 @@ export class QueueWorker implements OnModuleDestroy {
   }
 
   private async workToTheEnd(): Promise<StopReason> {
-    const { queues } = this.options;
+    const { queues, sleepMs } = this.options;
     this.sources = new QueueSources(
       queues.flatMap((name) => {
         const processor = this.processorOf(name);
         return processor ? [{ name, processor }] : [];
       }),
+      sleepMs,
       this.redis,
       this.logger,
     );
@@ -197,13 +205,20 @@ export class QueueWorker implements OnModuleDestroy {
     return this.options.once ? 1 : this.config.worker.concurrency;
   }
 
+  /** How many more jobs of a queue may run, as far as others need the slots. */
+  private share(queue: QueueName): number {
+    if (!patientQueues.has(queue) || !this.options.queues.some(isLaneQueue)) return Infinity;
+    const most = Math.max(1, Math.floor(this.slots() * patientShare));
+    return most - [...this.running.keys()].filter(({ queueName }) => patientQueues.has(queueName)).length;
+  }
+
   private served(): Source[] {
     return this.sources!.all.filter(({ name }) => !this.orders.paused.has(name));
   }
 
   /**
    * Takes jobs of the first queue that has any, as many as there are slots for, and of that queue alone: before the next
-   * ones it looks at the more urgent queues again.
+   * ones it looks at the more urgent queues again. A queue that has its share of the slots counts as empty.
    * @returns whether there was a job
    */
   private async takeNext(): Promise<boolean> {
@@ -214,11 +229,17 @@ export class QueueWorker implements OnModuleDestroy {
       served.map(({ name }) => name),
       waiting,
     );
+    const isWaiting = (name: QueueName) => (waiting.get(name) ?? 0) > 0;
+    this.heldBack = new Set(order.filter((name) => isWaiting(name) && this.share(name) <= 0));
     for (const name of order) {
-      const count = waiting.get(name) ?? 0;
-      if (count === 0) continue;
+      if (!isWaiting(name) || this.heldBack.has(name)) continue;
       const source = served.find((candidate) => candidate.name === name)!;
-      const wanted = Math.min(count, this.freeSlots(), this.campaigns.most(name, waiting));
+      const wanted = Math.min(
+        waiting.get(name)!,
+        this.freeSlots(),
+        this.share(name),
+        this.campaigns.most(name, waiting),
+      );
       const jobs = await Promise.all(
         Array.from({ length: wanted }, () => source.worker.getNextJob(this.token, { block: false })),
       );
@@ -243,7 +264,8 @@ export class QueueWorker implements OnModuleDestroy {
     }
   }
 
-  private async runJob(job: Job, { name, processor }: Source): Promise<void> {
+  private async runJob(job: Job, source: Source): Promise<void> {
+    const { name, processor } = source;
     const started = performance.now();
     this.report.processing(job, name);
     const outcome = await this.runner.run(job, name, processor, this.contextOf(name), this.token);
@@ -251,6 +273,8 @@ export class QueueWorker implements OnModuleDestroy {
     if (outcome.kind === 'processed') this.processed += 1;
     else if (outcome.kind !== 'released') this.failed += 1;
     this.running.delete(job);
+    // The loop may wait for a job to be put, and there has been one all the while.
+    if (this.heldBack.size > 0 && patientQueues.has(name)) this.sources?.announce(source);
     // What hangs in it cannot be ended, so its process has to be.
     if (outcome.kind === 'timed_out') this.notice('timeout');
     this.rest();

@@ -1,7 +1,8 @@
 import type { INestApplicationContext } from '@nestjs/common';
-import type { Job } from 'bullmq';
+import { type Job, Queue } from 'bullmq';
 import type { DataSource } from 'typeorm';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { tcpProxy } from '../../setup/tcp-proxy.mjs';
 import { FailedJobsService } from '../../src/queues/failed-jobs.service.js';
 import type { JobContext, QueueProcessor } from '../../src/queues/job-runner.js';
 import type { QueueName } from '../../src/queues/queue-policies.js';
@@ -175,6 +176,46 @@ describe('a worker', () => {
   });
 });
 
+describe('jobs that take long', () => {
+  /** Lets the jobs of messaging hang until they are told to finish, the oldest first. */
+  async function hangMessaging(): Promise<(() => void)[]> {
+    await context.close();
+    ({ context, worker, database } = await workerContext(withConcurrency(8), [recorder]));
+    queues = context.get(QueuesService);
+    await queues.assertReady();
+    const hanging: (() => void)[] = [];
+    recorder.does = (job) =>
+      job.id!.startsWith('m') ? new Promise<void>((resolve) => hanging.push(resolve)) : Promise.resolve();
+    await put('messaging', ...Array.from({ length: 10 }, (_, number) => `m${number}`));
+    return hanging;
+  }
+
+  it('of messaging leave slots to sends, although their queue comes first', async () => {
+    const hanging = await hangMessaging();
+    // What comes after a job has ended is not to wait until the worker looks again by itself.
+    const working = work({ sleepMs: 20_000 });
+    await eventually('a quarter of the slots is theirs', () => Promise.resolve(hanging.length === 2), 5_000);
+    await put('whatsapp-campaign', 'c');
+    await eventually('a send is run', () => Promise.resolve(recorder.seen.includes('c')), 5_000);
+    expect(hanging).toHaveLength(2);
+    hanging[0]!();
+    await eventually('the next one has its slot', () => Promise.resolve(hanging.length === 3), 5_000);
+    worker.stop();
+    for (const finish of hanging) finish();
+    await working;
+    expect(recorder.seen).toEqual(['m0', 'm1', 'c', 'm2']);
+  });
+
+  it('of messaging get all slots of a worker that serves nothing else', async () => {
+    const hanging = await hangMessaging();
+    const working = work({ queues: ['messaging', 'campaign-stats'] });
+    await eventually('all slots are theirs', () => Promise.resolve(hanging.length === 8));
+    worker.stop();
+    for (const finish of hanging) finish();
+    await working;
+  });
+});
+
 describe('a job that fails', () => {
   it('is tried again after its waits, and recorded once when its tries are used up', async () => {
     await put('messaging', 'm');
@@ -262,6 +303,33 @@ describe('a job that runs past its time', () => {
     expect(job!.exception).toMatch(/^job\.timed_out: /);
     expect(recorder.seen).not.toContain('never taken');
     expect(await queues.counts('messaging')).toMatchObject({ waiting: 1, delayed: 0 });
+  });
+});
+
+describe('a network that drops packets', () => {
+  it('keeps a worker from its jobs for some seconds only', { timeout: 60_000 }, async () => {
+    await context.close();
+    const cable = await tcpProxy(system.config.redis.url);
+    try {
+      ({ context, worker, database } = await workerContext(
+        { ...withConcurrency(1), redis: { url: cable.url } },
+        [recorder],
+      ));
+      const working = work({ sleepMs: 1_000 });
+      const queue = new Queue('whatsapp-urgent', { connection: system.redis });
+      await queue.add('u', {}, { jobId: 'before' });
+      await eventually('it works', () => Promise.resolve(recorder.seen.includes('before')));
+      // Both connections of the worker are open and silent from now on, the one that waits for jobs too.
+      cable.drop();
+      await queue.add('u', {}, { jobId: 'meanwhile' });
+      await eventually('it works again', () => Promise.resolve(recorder.seen.includes('meanwhile')), 20_000);
+      worker.stop();
+      expect(await working).toBe('signal');
+      await queue.close();
+    } finally {
+      await context.close();
+      await cable.close();
+    }
   });
 });
 

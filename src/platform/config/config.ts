@@ -132,7 +132,6 @@ const environmentSchema = z
     SESSION_SNAPSHOT_MAX_MB: z.coerce.number().int().min(1).max(900).default(256),
     ACCOUNT_MEMORY_BUDGET_MB: z.coerce.number().int().min(64).max(100_000).default(800),
     QR_TIMEOUT_MS: milliseconds(300_000),
-    SEND_TIMEOUT_MS: milliseconds(20_000),
     ACK_TIMEOUT_MS: milliseconds(10_000),
 
     SANDBOX_HOST: z.string().min(1).default('127.0.0.1'),
@@ -179,10 +178,6 @@ const environmentSchema = z
     path: ['INSTANCE_LEASE_MS'],
     error:
       'must be at least twice INSTANCE_RENEW_MS plus INSTANCE_STOP_MARGIN_MS, or one late renewal stops everything',
-  })
-  .refine((env) => env.ACK_TIMEOUT_MS <= env.SEND_TIMEOUT_MS, {
-    path: ['ACK_TIMEOUT_MS'],
-    error: 'must not be longer than SEND_TIMEOUT_MS, which is for the whole send',
   })
   .refine((env) => env.INSTANCE_TAKEOVER_MARGIN_MS > env.INSTANCE_RENEW_MS, {
     path: ['INSTANCE_TAKEOVER_MARGIN_MS'],
@@ -400,8 +395,6 @@ function toConfig(env: Environment, envFile: string | null, varDir: string, serv
               forcePathStyle: env.MEDIA_S3_FORCE_PATH_STYLE ?? env.MEDIA_S3_ENDPOINT !== undefined,
             },
     },
-    /** How long a send may take in all. */
-    sendTimeoutMs: env.SEND_TIMEOUT_MS,
     /** How long a message that WhatsApp Web has may be without ack 1 before its connection is taken for dead. */
     ackTimeoutMs: env.ACK_TIMEOUT_MS,
     sandbox: {
