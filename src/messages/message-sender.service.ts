@@ -127,11 +127,14 @@ export class MessageSender implements OnApplicationBootstrap {
     this.sessions.readyDriver(accountId, epoch);
   }
 
-  /**
-   * Whether a message was sent by this instance a short while ago: then its ack 1 says nothing new.
-   */
+  /** Whether a message was sent by this instance a short while ago: then its ack 1 says nothing new. */
   hasJustSent(whatsappId: string): boolean {
     return this.sent.has(whatsappId);
+  }
+
+  /** That a message was refused after all: if it is sent later, its ack 1 is news. */
+  forget(whatsappId: string): void {
+    this.sent.delete(whatsappId);
   }
 
   /**

@@ -45,6 +45,7 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
     this.sessions.on('ack', (account, { whatsappId, ack }) => {
       // The answer to the send said so already.
       if (ack === 1 && this.sender.hasJustSent(whatsappId)) return;
+      if (ack < 0) this.sender.forget(whatsappId);
       this.acks.push({ accountId: account.id, whatsappId, ack });
       this.behind.schedule();
     });

@@ -13,13 +13,14 @@ import { longestCaption } from '../../src/messages/content.dto.js';
 import type { MediaDownloader } from '../../src/messages/media-downloader.service.js';
 import { type ActOnMessage, MessageActionsService } from '../../src/messages/message-actions.service.js';
 import { strictOrder } from '../../src/messages/message-rows.js';
-import type { MessageSender } from '../../src/messages/message-sender.service.js';
+import { MessageSender } from '../../src/messages/message-sender.service.js';
 import { toMessageResponse } from '../../src/messages/messages.dto.js';
 import { MessagesService } from '../../src/messages/messages.service.js';
 import type { OutcomeFinder } from '../../src/messages/outcome-finder.service.js';
 import { ReceivedService } from '../../src/messages/received.service.js';
-import { SendingService } from '../../src/messages/sending.service.js';
+import { type Claim, SendingService } from '../../src/messages/sending.service.js';
 import { SessionListener } from '../../src/messages/session.listener.js';
+import { CONFIG } from '../../src/platform/config/config.module.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import { createContext } from '../../src/platform/start-role.js';
 import { WorkerModule } from '../../src/roles/worker.module.js';
@@ -317,6 +318,40 @@ it('is written although that of another account cannot be', async () => {
     await expect(listener.beforeApplicationShutdown()).rejects.toThrow(broken);
   }
 }, 30_000);
+
+it('is sent after all when WhatsApp says so after it refused it, also of a message sent by this instance', async () => {
+  const sessions = new EventEmitter();
+  const { id, whatsappId } = await sent('refused at first');
+  const session = { ready: true, send: async () => ({ outcome: 'sent', ack: 1 }) };
+  const sender = new MessageSender(
+    { readyDriver: () => ({ current: session }) } as unknown as AccountSessions,
+    {} as never,
+    {} as never,
+    context.get(CONFIG),
+    createLogger('test', 'silent'),
+  );
+  await sender.send({ accountId, whatsappId, chatId: friend, type: 'text', attempt: 1 } as unknown as Claim);
+  const listener = new SessionListener(
+    sessions as unknown as AccountSessions,
+    received,
+    sender,
+    {} as OutcomeFinder,
+    {} as MediaDownloader,
+    createLogger('test', 'silent'),
+  );
+  listener.onModuleInit();
+  try {
+    for (const [ack, status] of [
+      [-1, 'failed'],
+      [1, 'sent'],
+    ]) {
+      sessions.emit('ack', { id: accountId }, { whatsappId, ack });
+      await vi.waitFor(async () => expect((await show(id)).status).toBe(status), { timeout: 5_000 });
+    }
+  } finally {
+    await listener.beforeApplicationShutdown();
+  }
+});
 
 describe('a message that waits', () => {
   it.each([undefined, new Date(now + 3_600_000).toISOString()])(
