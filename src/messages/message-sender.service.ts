@@ -88,6 +88,10 @@ export class SendFailed extends Problem {
 }
 
 const rememberedSends = 1_000;
+/** How many different messages, one after the other, WhatsApp Web fails with before it is taken to be broken itself. */
+const brokenAfter = 2;
+/** How soon the browser of such a page is restarted again: what the messages are to blame for, no browser heals. */
+const healEveryMs = 10 * 60_000;
 /** The slowest connection of which an upload is waited for, in bytes a second, and the longest that one is. */
 const slowestUpload = 256 * 1024;
 const longestUploadMs = 5 * 60_000;
@@ -103,6 +107,8 @@ export class MessageSender implements OnApplicationBootstrap {
   private readonly meter = new SendMeter();
   private readonly sent = new Set<string>();
   private readonly running = new Map<string, Promise<{ ack: number }>>();
+  /** By account: what WhatsApp Web failed with since it sent one last, and when it was restarted for that. */
+  private readonly failures = new Map<string, { whatsappIds: Set<string>; healedAt: number }>();
 
   constructor(
     private readonly sessions: AccountSessions,
@@ -154,6 +160,7 @@ export class MessageSender implements OnApplicationBootstrap {
       sending.then(
         () => {
           this.remember(message.whatsappId);
+          this.failures.get(accountId)?.whatsappIds.clear();
           this.meter.count('ok', performance.now() - started);
         },
         () => this.meter.count('failed', performance.now() - started),
@@ -197,7 +204,10 @@ export class MessageSender implements OnApplicationBootstrap {
     if (result.outcome === 'not_registered') throw new RecipientNotRegistered(message.chatId);
     if (result.outcome === 'not_ready') throw new SessionNotReady(accountId);
     if (result.outcome === 'no_quoted') throw new QuotedNotFound();
-    if (result.outcome === 'not_sent') throw new NotSent(result.detail);
+    if (result.outcome === 'not_sent') {
+      this.heal(accountId, session, message.whatsappId);
+      throw new NotSent(result.detail);
+    }
     if (result.outcome === 'no_chat') throw new NoChat(message.chatId, result.detail);
     if (result.outcome === 'pending' || result.outcome === 'timed_out') {
       this.revive(accountId, session, message.attempt);
@@ -233,6 +243,22 @@ export class MessageSender implements OnApplicationBootstrap {
     } finally {
       if (file) await this.files.remove(file);
     }
+  }
+
+  /**
+   * Restarts the browser of a page that is connected, but fails with one message after the other: not before a second one,
+   * since it may be the first that cannot be sent.
+   */
+  private heal(accountId: string, session: WhatsAppSession, whatsappId: string): void {
+    const failures = this.failures.get(accountId) ?? { whatsappIds: new Set(), healedAt: -Infinity };
+    this.failures.set(accountId, failures);
+    failures.whatsappIds.add(whatsappId);
+    const now = performance.now();
+    if (failures.whatsappIds.size < brokenAfter || now < failures.healedAt + healEveryMs) return;
+    failures.whatsappIds.clear();
+    failures.healedAt = now;
+    this.logger.warn({ accountId }, 'WhatsApp Web fails with one message after the other: it is restarted');
+    if (session.ready) this.sessions.driver(accountId).restart('not_sent');
   }
 
   /**

@@ -475,6 +475,37 @@ describe('a page that cannot send a message', () => {
     expect(restart).not.toHaveBeenCalled();
     expect(reconnect).not.toHaveBeenCalled();
   });
+  const toItsEnd = async (fails: SendingService, id: string, tries: number) => {
+    for (let number = 0; number < tries; number += 1) {
+      await comes(id);
+      await runLane(fails);
+    }
+    expect((await found(id)).status).toBe('failed');
+  };
+
+  it('has its browser restarted when the next message fails too, and not again so soon', async () => {
+    const fails = failing();
+    const ids = [await accept('one'), await accept('two'), await accept('three'), await accept('four')];
+    await toItsEnd(fails, ids[0]!, 5);
+    expect(restart).not.toHaveBeenCalled();
+    await comes(ids[1]!);
+    await runLane(fails);
+    expect(restart.mock.calls).toEqual([['not_sent']]);
+    await toItsEnd(fails, ids[1]!, 4);
+    await accept('urgent', { priority: 'urgent' });
+    await runLane(fails);
+    for (const id of ids.slice(2)) await toItsEnd(fails, id, 5);
+    expect(restart).toHaveBeenCalledOnce();
+    restart.mockClear();
+  });
+
+  it('keeps its browser when it sends others meanwhile', async () => {
+    const fails = failing();
+    await toItsEnd(fails, await accept('one'), 5);
+    await accept('urgent', { priority: 'urgent' });
+    await runLane(fails);
+    await toItsEnd(fails, await accept('two'), 5);
+  });
 
   it('makes it failed after five tries, says why, and holds back nothing that is more urgent', async () => {
     const fails = failing();
