@@ -119,7 +119,9 @@ export class OwnAccounts {
         ...(seen.status === 'logged_out' ? { instanceId: null, linkedAt: null } : {}),
         ...(seen.phoneNumber ? { phoneNumber: seen.phoneNumber } : {}),
         ...(seen.lid ? { lid: seen.lid } : {}),
-        ...(seen.connected ? { lastConnectedAt: new Date(), linkedAt: account.linkedAt ?? new Date() } : {}),
+        ...(seen.connected
+          ? { lastConnectedAt: new Date(), linkedAt: () => 'coalesce(linked_at, now())' }
+          : {}),
       })
       .where({ ...this.own, id: account.id, epoch: account.epoch })
       .andWhere(this.isThisLife, this.life)

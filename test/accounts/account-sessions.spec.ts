@@ -275,6 +275,20 @@ describe('an instance', () => {
     expect(started).toHaveLength(2);
   });
 
+  it('remembers when an account was linked, however often its browser is started anew since', async () => {
+    const id = await addAccount(null);
+    const sessions = await startInstance();
+    await until('ready', async () => (await statusOf(id)).status === 'ready');
+    const times = async () => {
+      const [row] = await sql.query('select linked_at, last_connected_at from accounts where id = $1', [id]);
+      return row as { linked_at: Date; last_connected_at: Date };
+    };
+    const first = await times();
+    sessions.driver(id).restart();
+    await until('ready again', async () => (await times()).last_connected_at > first.last_connected_at);
+    expect((await times()).linked_at).toEqual(first.linked_at);
+  });
+
   it('leaves a conflict to a person', async () => {
     const id = await addAccount(null);
     await startInstance();
