@@ -205,7 +205,7 @@ export class MessageSender implements OnApplicationBootstrap {
     if (result.outcome === 'not_ready') throw new SessionNotReady(accountId);
     if (result.outcome === 'no_quoted') throw new QuotedNotFound();
     if (result.outcome === 'not_sent') {
-      this.heal(accountId, session, message.whatsappId);
+      this.heal(accountId, session, message);
       throw new NotSent(result.detail);
     }
     if (result.outcome === 'no_chat') throw new NoChat(message.chatId, result.detail);
@@ -247,17 +247,18 @@ export class MessageSender implements OnApplicationBootstrap {
 
   /**
    * Restarts the browser of a page that is connected, but fails with one message after the other: not before a second one,
-   * since it may be the first that cannot be sent.
+   * since it may be the first that cannot be sent. What may have left already holds its lane, so that no second one comes.
    */
-  private heal(accountId: string, session: WhatsAppSession, whatsappId: string): void {
+  private heal(accountId: string, session: WhatsAppSession, { whatsappId, attempt }: Claim): void {
     const failures = this.failures.get(accountId) ?? { whatsappIds: new Set(), healedAt: -Infinity };
     this.failures.set(accountId, failures);
     failures.whatsappIds.add(whatsappId);
     const now = performance.now();
-    if (failures.whatsappIds.size < brokenAfter || now < failures.healedAt + healEveryMs) return;
+    if (attempt === 1 && failures.whatsappIds.size < brokenAfter) return;
+    if (now < failures.healedAt + healEveryMs) return;
     failures.whatsappIds.clear();
     failures.healedAt = now;
-    this.logger.warn({ accountId }, 'WhatsApp Web fails with one message after the other: it is restarted');
+    this.logger.warn({ accountId, attempt }, 'WhatsApp Web is connected and fails: it is restarted');
     if (session.ready) this.sessions.driver(accountId).restart('not_sent');
   }
 

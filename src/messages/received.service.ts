@@ -191,17 +191,20 @@ export class ReceivedService {
   }
 
   /**
-   * The messages of an account of which a further ack may have come while nobody listened: those of unknown outcome, also
-   * those that wait to be sent again, and those that were refused first, then the latest. What it costs does not depend on
-   * how many wait.
+   * The messages of an account of which a further ack may have come while nobody listened: first those of unknown outcome,
+   * also those that wait to be sent again, and a fifth at the most of those that were refused, then the latest. What it costs
+   * does not depend on how many wait.
    */
   async awaitingAcks(accountId: string, limit: number): Promise<{ chatId: string; whatsappId: string }[]> {
     return this.database.query(
       `(select m.chat_id as "chatId", m.whatsapp_id as "whatsappId"
         from uncertain_messages u join messages m on m.id = u.message_id
-        where u.account_id = $1 and u.since > $3 order by u.since desc limit $2)
+        where u.account_id = $1 and u.since > $3 and m.status <> 'failed' order by u.since desc limit $2)
        union all
        (select chat_id, whatsapp_id from messages where account_id = $1 and stage = 'sending')
+       union all
+       (select m.chat_id, m.whatsapp_id from uncertain_messages u join messages m on m.id = u.message_id
+        where u.account_id = $1 and u.since > $3 and m.status = 'failed' order by u.since desc limit ceil($2::int / 5.0))
        union all
        (select chat_id, whatsapp_id from messages
         where account_id = $1 and stage is null and sent_at > $3 and status in ('sent', 'delivered')

@@ -37,6 +37,8 @@ export interface Claim extends Manner {
   epoch: number;
   /** A try is uncertain, and it is too late for another: it is only looked for. */
   isExpired: boolean;
+  /** Nothing ended its last try: its instance may have died of it. */
+  isTakenOver?: boolean;
   /** It was tried as often as it may be, and its last try had no end: it is only looked for. */
   isLastLook?: boolean;
   /** Whether its account is paced: then the message is counted before it leaves. */
@@ -197,8 +199,8 @@ export class SendingService implements BeforeApplicationShutdown {
   ): Promise<SendOutcome> {
     const renewal = setInterval(() => this.renew(claim), renewClaimMs);
     try {
-      // Nothing ended its last try: its instance may die of it, and every account of that one with it.
-      const isLastLook = policy.attempts > 0 && claim.attempt > policy.attempts;
+      // Another try may be the end of this instance, and every account of it with it.
+      const isLastLook = claim.isTakenOver === true && policy.attempts > 0 && claim.attempt > policy.attempts;
       const problem = await this.tryToSend({ ...claim, isLastLook });
       // Should PostgreSQL not take this, the message is taken over, and found to have been sent.
       if (!problem) return await this.finish(claim, { status: 'sent' }, order, goOn());
@@ -269,7 +271,7 @@ export class SendingService implements BeforeApplicationShutdown {
 
   /** A send of which nothing has been heard for too long. */
   private async takeOver(accountId: string, epoch: number): Promise<Claim | null> {
-    const [rows] = await this.database.query(
+    const [[claim]]: [Claim[], number] = await this.database.query(
       `update messages m set attempts = m.attempts + 1, claimed_by = $3,
          next_attempt_at = now() + ${claimMs} * interval '1 millisecond'
        from accounts a
@@ -277,7 +279,7 @@ export class SendingService implements BeforeApplicationShutdown {
        returning ${claimColumns}`,
       [accountId, epoch, this.config.instance.id],
     );
-    return rows[0] ?? null;
+    return claim ? { ...claim, isTakenOver: true } : null;
   }
 
   /** Writes the end of a send, and names or claims the lane's next message, in one statement. */

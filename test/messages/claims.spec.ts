@@ -337,6 +337,21 @@ describe('messages of which nobody can tell', () => {
     expect(await context.get(OutcomesService).put()).toBe(0);
   });
 
+  it('are asked for however many were refused since, and so are those that were sent', async () => {
+    const [unknown, sent] = [await accept('unknown'), await accept('sent')];
+    await database.query(`update messages set status = 'unknown' where id = $1`, [unknown]);
+    await database.query(`update messages set status = 'sent', sent_at = now() where id = $1`, [sent]);
+    for (let count = 0; count < 10; count += 1) {
+      const { whatsappId } = await messages.get(workspaceId, await accept('refused'));
+      await received.writeAcks([{ accountId, whatsappId, ack: -1 }]);
+    }
+    const awaited = (await received.awaitingAcks(accountId, 10)).map(({ whatsappId }) => whatsappId);
+    for (const id of [unknown, sent])
+      expect(awaited).toContain((await messages.get(workspaceId, id)).whatsappId);
+    expect(awaited).toHaveLength(4);
+    await database.query(`update messages set status = 'sent' where id = $1`, [unknown]);
+  });
+
   it('are asked for two days long, and two more once they wait to be sent again', async () => {
     const id = await accept('unknown');
     await database.query(`update messages set status = 'unknown' where id = $1`, [id]);

@@ -449,6 +449,20 @@ describe('a message whose instance dies of each try', () => {
   });
 });
 
+it('a message that is sent again is sent, also by a worker that tries only once', async () => {
+  const send = async ({ lookOnly }: PageSend) =>
+    lookOnly ? { outcome: 'absent' } : { outcome: 'known', ack: 1 };
+  const sessions = { readyDriver: () => ({ current: { send, ready: true } }) } as never;
+  const sender = new MessageSender(sessions, {} as never, {} as never, config, silent);
+  const once = new SendingService(database, sender, new PacingReservations(database), config, silent);
+  const id = await accept('again');
+  await become(id, 'unknown', ', attempts = 1');
+  await messages.resend(workspaceId, id);
+  const run = { epoch: 0, order: strictOrder, most: 1, forMs: 1_000, asUrgentOnly: false };
+  await once.run(accountId, { ...run, policy: { ...policy, attempts: 1 } });
+  expect(await messages.get(workspaceId, id)).toMatchObject({ status: 'sent', errorCode: null });
+});
+
 describe('a page that cannot send a message', () => {
   const restart = vi.fn();
   const reconnect = vi.fn();
@@ -541,6 +555,9 @@ describe('a page that cannot send a message', () => {
     await comes(id);
     await runLane(fails);
     expect(await found(id)).toMatchObject({ status: 'unknown', errorCode: 'whatsapp.not_sent' });
+    // Its lane waits for it, so that there is no second message which would say whether the page is broken.
+    expect(restart.mock.calls).toEqual([['not_sent']]);
+    restart.mockClear();
   });
 });
 
