@@ -12,6 +12,8 @@ import { isLaneQueue, queueNames, type QueueName, toQueueName } from '../queues/
 import type { QueueBacklog } from './backlog.dto.js';
 
 const large = 1_000_000_000;
+/** Of `webhooks`, Redis holds hints only, which are put again within a second: what waits is in PostgreSQL. */
+const clearable: readonly QueueName[] = queueNames.filter((name) => name !== 'webhooks');
 
 /** `queue:monitor`, `queue:clear`. */
 export function addBacklogCommands(program: Command, run: RunWithServices): void {
@@ -76,7 +78,7 @@ Examples:
 Messages that are being sent go on, and those that may have been sent already stay. Cancelled messages stay in the ledger, and
 cannot be sent again.
 
-Queues: ${queueNames.join(', ')}
+Queues: ${clearable.join(', ')}
 
 Examples:
   flotilla queue:clear whatsapp-campaign
@@ -85,8 +87,12 @@ Examples:
     .action((argument: string | undefined, options: { queue?: string; force?: boolean }) =>
       run(async (services) => {
         const name = argument ?? options.queue;
-        if (!name) throw new Error(`Name the queue to clear: ${queueNames.join(', ')}.`);
+        if (!name) throw new Error(`Name the queue to clear: ${clearable.join(', ')}.`);
         const queue = toQueueName(name);
+        if (!clearable.includes(queue))
+          throw new Error(
+            `What waits in ${queue} cannot be cleared. flotilla queue:pause ${queue} holds it back; a webhook that is deleted takes what waits for it along.`,
+          );
         if (!options.force && !(await confirm(`Everything that waits in ${queue} is lost. Clear it?`))) {
           print('Nothing was cleared.');
           return;

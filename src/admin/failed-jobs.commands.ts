@@ -40,9 +40,9 @@ export function addFailedJobsCommands(program: Command, run: RunWithServices): v
     );
 
   program
-    .command('queue:retry <ids...>')
-    .description('try failed jobs again, by id, or all of them')
-    .option('--queue <name>', 'with all: only those of this queue', toQueue)
+    .command('queue:retry [ids...]')
+    .description('try failed jobs again, by id, all of a queue, or all of them')
+    .option('--queue <name>', 'all of this queue', toQueue)
     .addHelpText(
       'after',
       `
@@ -51,14 +51,17 @@ it once even if the first one did arrive.
 
 Examples:
   flotilla queue:retry 019a1b2c-3d4e-7f00-8000-0123456789ab
-  flotilla queue:retry all --queue=whatsapp-high`,
+  flotilla queue:retry --queue=whatsapp-high
+  flotilla queue:retry all`,
     )
     .action((ids: string[], { queue }: { queue?: QueueName }) =>
       run(async (services) => {
         const { RetryingService } = await import('./retrying.service.js');
         const retrying = services.get(RetryingService);
-        const isAll = ids.length === 1 && ids[0] === 'all';
-        if (queue && !isAll) throw new Error('--queue goes with all: flotilla queue:retry all --queue=NAME.');
+        const isAll = ids.length === 0 ? queue !== undefined : ids.length === 1 && ids[0] === 'all';
+        if (ids.length === 0 && !queue) throw new Error('Name what to try again: ids, --queue=NAME, or all.');
+        if (queue && !isAll)
+          throw new Error('Give either ids or --queue: flotilla queue:retry --queue=NAME.');
         let found = 0;
         for await (const id of isAll ? retrying.ids(queue) : ids) {
           found += 1;

@@ -112,7 +112,10 @@ export class LanesService {
     const due: { account_id: string }[] = await this.database.query(
       `with due as (select id from messages where stage = 'scheduled' and scheduled_for <= now()
          order by scheduled_for limit ${promotedAtOnce} for update skip locked),
-       promoted as (update messages m set status = 'queued', next_attempt_at = now() from due where m.id = due.id
+       promoted as (update messages m set status = 'queued', next_attempt_at = now(),
+           -- The time of a resend is nobody's sendAt.
+           scheduled_for = case when m.attempts > 0 then null else m.scheduled_for end
+         from due where m.id = due.id
          returning m.account_id)
        select distinct account_id from promoted`,
     );

@@ -247,7 +247,7 @@ export class MessagesController {
 
   /** Sends a message again that failed or whose outcome is unknown; an unknown one under its WhatsApp id, so that it arrives once. */
   @Allow('sender')
-  @Fails(MessageNotFound, MessageNotResendable, MessageLimitReached)
+  @Fails(MessageNotFound, MessageNotResendable)
   @Post(':id/resend')
   @HttpCode(202)
   async resend(

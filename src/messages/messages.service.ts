@@ -326,8 +326,11 @@ export class MessagesService {
 
 /** A message as the answer to its acceptance showed it. */
 function asAccepted(message: Message): Message {
+  // Where the policy says so, an uncertain message is scheduled to be sent again.
+  const scheduledFor = message.status === 'scheduled' && message.attempts > 0 ? null : message.scheduledFor;
   return Object.assign(message, {
-    status: message.scheduledFor === null ? 'queued' : 'scheduled',
+    status: scheduledFor === null ? 'queued' : 'scheduled',
+    scheduledFor,
     attempts: 0,
     whatsappId: whatsappIdOf(message.id),
     errorCode: null,

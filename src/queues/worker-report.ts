@@ -35,7 +35,7 @@ export function textReport(print: Print): WorkerReport {
   };
 }
 
-/** One JSON object a line, with the fields of Laravel's. */
+/** One JSON object a line, with the fields of Laravel's, but for its `uuid` and `connection`. */
 export function jsonReport(print: Print): WorkerReport {
   const entry = (job: Job, queue: QueueName, status: string, more: object) =>
     print(
@@ -55,6 +55,8 @@ export function jsonReport(print: Print): WorkerReport {
     ended: (job, queue, { kind, error, retryInMs }, ms) =>
       entry(job, queue, statuses[kind], {
         result: kind === 'processed' ? 'deleted' : kind === 'released' ? 'released' : 'failed',
+        // In seconds, as Laravel has it.
+        duration: Math.round(ms * 1_000) / 1_000_000,
         durationMs: Math.round(ms * 100) / 100,
         ...(error && { exception: error.name, message: firstLine(error) }),
         ...(retryInMs !== undefined && { retryInMs }),

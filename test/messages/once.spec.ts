@@ -323,12 +323,25 @@ describe('a message of which nobody can tell', () => {
 
   it('is sent again later under its id where that is the policy, a bounded number of times', async () => {
     await database.query(`update workspaces set unknown_policy = 'resend' where id = $1`, [workspaceId]);
-    const id = await accept('resent');
-    const { whatsappId } = await messages.get(workspaceId, id);
+    const wanted = {
+      accountId,
+      to: '+6281234567890',
+      type: 'text',
+      text: 'resent',
+      priority: 'normal',
+    } as const;
+    const accepted = { ...(await messages.accept(workspaceId, wanted, 'resent')) };
+    const { id, whatsappId } = accepted;
+    const repeated = () => messages.accept(workspaceId, wanted, 'resent');
     expect(await exhaust(id)).toBe('scheduled');
+    expect(await repeated()).toMatchObject({ status: 'queued', scheduledFor: null });
     const again = await messages.get(workspaceId, id);
     expect(again).toMatchObject({ whatsappId, resends: 1 });
     expect(again.scheduledFor!.getTime()).toBeGreaterThan(Date.now() + 50_000);
+    await database.query('update messages set scheduled_for = now() where id = $1', [id]);
+    while (await lanes.promote());
+    expect(await messages.get(workspaceId, id)).toMatchObject({ status: 'queued', scheduledFor: null });
+    expect(await repeated()).toMatchObject({ status: 'queued', scheduledFor: null });
     await become(id, 'sending', ', resends = 5');
     expect(await exhaust(id)).toBe('unknown');
   });

@@ -137,6 +137,7 @@ describe('queue:work', () => {
       timestamp: expect.any(String),
     });
     expect(done).toMatchObject({ status: 'success', result: 'deleted', durationMs: expect.any(Number) });
+    expect(done).toMatchObject({ duration: expect.any(Number) });
     expect((await flotilla('queue:work', '--once', '--quiet')).stdout).toBe('');
     const supervised = { ...system.env, SUPERVISOR_ENABLED: '1', LOG_LEVEL: 'warn' };
     expect((await runCli(['queue:work', '--once'], supervised)).stdout).toBe('');
@@ -156,6 +157,7 @@ describe('queue:work', () => {
     const worker = await startWorker();
     const running = await flotilla('queue:status');
     expect([running.code, running.stdout]).toEqual([0, expect.stringContaining(`${worker.pid}`)]);
+    expect(running.stdout).not.toContain('No worker serves');
     worker.signal('SIGUSR2');
     await eventually('it is paused', async () => (await flotilla('queue:status')).code === 1);
     const queue = await put('whatsapp-normal', 'message-1');
@@ -169,6 +171,16 @@ describe('queue:work', () => {
     await eventually('it is done', async () => (await queue.getWaitingCount()) === 0);
     worker.signal('SIGTERM');
     expect((await worker.ended).code).toBe(0);
+  });
+
+  it('is named by queue:status when it leaves queues to nobody', async () => {
+    const worker = await startWorker(['--queue=messaging,whatsapp-urgent,whatsapp-high,whatsapp-normal']);
+    const { code, stdout } = await flotilla('queue:status');
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/No worker serves: .*webhooks/);
+    expect(stdout).toContain('whatsapp-campaign');
+    worker.signal('SIGTERM');
+    await worker.ended;
   });
 
   it('ends with 12 when it has more memory than it may', async () => {
@@ -307,7 +319,8 @@ describe('failed jobs', () => {
       before,
     );
     expect(await statuses()).toEqual({ queued: 1, failed: 2 });
-    await flotilla('queue:retry', 'all', '--queue=whatsapp-campaign');
+    expect((await flotilla('queue:retry')).stderr).toContain('Name what to try again');
+    await flotilla('queue:retry', '--queue=whatsapp-campaign');
     expect(await statuses()).toEqual({ queued: 2, failed: 1 });
     await flotilla('queue:retry', 'all');
     expect(await statuses()).toEqual({ queued: 3 });
@@ -378,6 +391,12 @@ describe('queue:clear', () => {
     const queue = await put('messaging', 'ack-1', 'ack-2');
     expect((await flotilla('queue:clear', 'messaging', '--force')).stdout).toContain('2 jobs removed');
     expect(await queue.getWaitingCount()).toBe(0);
+  });
+
+  it('does not say that it cleared what is put again from PostgreSQL', async () => {
+    const { code, stdout, stderr } = await flotilla('queue:clear', 'webhooks', '--force');
+    expect([code, stdout]).toEqual([1, '']);
+    expect(stderr).toContain('queue:pause webhooks');
   });
 
   it('wants a name', async () => {
