@@ -13,8 +13,11 @@ export interface ByteRange {
 export interface MediaStorage {
   /** Keeps a file, wholly or not at all; it may be moved away. @throws MediaStorageUnavailable */
   put(key: string, file: SpooledFile): Promise<void>;
-  /** @throws MediaBlobMissing, MediaStorageUnavailable */
-  open(key: string, range?: ByteRange): Promise<Readable>;
+  /**
+   * @param answerWithinMs for somebody who holds others up: how long a storage elsewhere may take to begin, and to go on
+   * @throws MediaBlobMissing, MediaStorageUnavailable
+   */
+  open(key: string, range?: ByteRange, answerWithinMs?: number): Promise<Readable>;
   /** How many bytes it has; null when it is not there. @throws MediaStorageUnavailable */
   size(key: string): Promise<number | null>;
   /** Removes it; one that is not there is as good. @throws MediaStorageUnavailable */

@@ -134,19 +134,20 @@ export class MediaService {
    * The bytes of a media, or of a part of it. Whoever asks has seen to it that they may.
    * @throws MediaNotFound, MediaBlobMissing, MediaStorageUnavailable
    */
-  async open(media: Media | string, range?: ByteRange): Promise<Readable> {
+  async open(media: Media | string, range?: ByteRange, answerWithinMs?: number): Promise<Readable> {
     const row = typeof media === 'string' ? await this.media.findOneBy({ id: media }) : media;
     if (!row) throw new MediaNotFound(String(media));
-    return this.storage.open(blobKey(row), range);
+    return this.storage.open(blobKey(row), range, answerWithinMs);
   }
 
   /**
    * Writes the bytes of a media to a new file; when it fails nothing is left.
+   * @param answerWithinMs how long the storage may take to begin, and to go on
    * @throws MediaNotFound, MediaBlobMissing, MediaStorageUnavailable; and an Error when `path` exists or cannot be written, or
    * the bytes break off
    */
-  async copyTo(media: Media | string, path: string): Promise<void> {
-    const source = await this.open(media);
+  async copyTo(media: Media | string, path: string, answerWithinMs?: number): Promise<void> {
+    const source = await this.open(media, undefined, answerWithinMs);
     try {
       await pipeline(source, createWriteStream(path, { flags: 'wx', mode: 0o600 }));
     } catch (error) {

@@ -45,17 +45,25 @@ export class S3Storage implements MediaStorage {
       headers: { 'content-length': String(file.size), 'content-type': 'application/octet-stream' },
       contentHash: file.sha256,
       body: () => createReadStream(file.path),
-      timeoutMs: answerMs + Math.ceil((file.size / slowestBytesPerSecond) * 1_000),
+      signal: AbortSignal.timeout(answerMs + Math.ceil((file.size / slowestBytesPerSecond) * 1_000)),
     });
     await expectStatus(answer, [200]);
     await answer.body.dump();
   }
 
-  async open(key: string, range?: ByteRange): Promise<Readable> {
+  async open(key: string, range?: ByteRange, answerWithinMs = answerMs * attempts): Promise<Readable> {
     const headers: Record<string, string> = range ? { range: `bytes=${range.start}-${range.end}` } : {};
-    const answer = await this.call('GET', key, { headers });
-    if (!(await isFound(answer, [range ? 206 : 200]))) throw new MediaBlobMissing(key);
-    return answer.body;
+    const patience = new AbortController();
+    const timer = setTimeout(() => patience.abort(), answerWithinMs);
+    try {
+      const bodyTimeout = Math.min(answerWithinMs, answerMs);
+      const answer = await this.call('GET', key, { headers, signal: patience.signal, bodyTimeout });
+      if (!(await isFound(answer, [range ? 206 : 200]))) throw new MediaBlobMissing(key);
+      return answer.body;
+    } finally {
+      // What has begun takes as long as it goes on.
+      clearTimeout(timer);
+    }
   }
 
   async size(key: string): Promise<number | null> {
@@ -91,7 +99,7 @@ export class S3Storage implements MediaStorage {
     }
   }
 
-  /** Calls the bucket; what may pass by itself is tried again, with the body from its beginning, and all within `timeoutMs`. */
+  /** Calls the bucket; what may pass by itself is tried again, with the body from its beginning, until the signal. */
   private async call(
     method: 'GET' | 'HEAD' | 'PUT' | 'DELETE',
     key: string,
@@ -100,14 +108,21 @@ export class S3Storage implements MediaStorage {
       headers?: Record<string, string>;
       contentHash?: string;
       body?: () => Readable;
-      timeoutMs?: number;
+      signal?: AbortSignal;
+      bodyTimeout?: number;
     } = {},
   ): Promise<Dispatcher.ResponseData> {
-    const { query = {}, headers = {}, contentHash = hashOfNothing, body, timeoutMs } = options;
+    const {
+      query = {},
+      headers = {},
+      contentHash = hashOfNothing,
+      body,
+      signal,
+      bodyTimeout = answerMs,
+    } = options;
     const url = new URL(this.bucketUrl);
     url.pathname = `${url.pathname.replace(/\/$/, '')}/${key}`;
     for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value);
-    const signal = timeoutMs === undefined ? undefined : AbortSignal.timeout(timeoutMs);
     for (let attempt = 1; ; attempt += 1) {
       const source = body?.();
       try {
@@ -115,8 +130,9 @@ export class S3Storage implements MediaStorage {
           method,
           headers: await this.sign(method, url, { ...headers, 'x-amz-content-sha256': contentHash }),
           body: source,
-          headersTimeout: timeoutMs ?? answerMs,
-          bodyTimeout: answerMs,
+          // An upload is answered when it is whole.
+          headersTimeout: body ? 0 : answerMs,
+          bodyTimeout,
           signal,
         });
         if (attempt === attempts || (answer.statusCode < 500 && answer.statusCode !== 429)) return answer;

@@ -10,10 +10,33 @@ import { Problem } from '../platform/errors/problem.js';
 import type { OutgoingFile } from '../whatsapp/outgoing-content.js';
 import type { MessageMedia } from './content.dto.js';
 
+/** How long a storage may take to begin to give a file, and to go on: everything of the account waits for it. */
+const answerWithinMs = 5_000;
+/** How often a file cannot be read before it is taken to be broken, each time after another file could. */
+const brokenAfter = 5;
+/** Of how many files it is known that they could not be read. */
+const rememberedFiles = 1_000;
+
+/** One file cannot be read, while the storage gives others: it will not pass by waiting. */
+export class MediaUnreadable extends Problem {
+  constructor(cause: unknown) {
+    super(
+      500,
+      'media.unreadable',
+      'Its file cannot be read, while the storage of media gives other files. Upload it again, and send a new message.',
+    );
+    this.cause = cause;
+  }
+}
+
 /** The files that this instance hands to its browsers and gets from them, for a moment each. */
 @Injectable()
 export class MessageFiles implements OnModuleInit {
   private readonly dir: string;
+  /** How many files could be copied so far: when that grows, the storage is there. */
+  private copied = 0;
+  /** By media: how often it could not be read although others could since the time before. */
+  private readonly unread = new Map<string, { times: number; copiedBefore: number }>();
 
   constructor(
     private readonly media: MediaService,
@@ -35,7 +58,7 @@ export class MessageFiles implements OnModuleInit {
 
   /**
    * Copies the media of a message from the storage, for a browser of this machine.
-   * @throws MediaNotFound, MediaBlobMissing, MediaStorageUnavailable
+   * @throws MediaNotFound, MediaBlobMissing, MediaStorageUnavailable, MediaUnreadable
    */
   async copyOf(
     messageId: string,
@@ -43,12 +66,32 @@ export class MessageFiles implements OnModuleInit {
   ): Promise<OutgoingFile> {
     const path = this.newPath();
     try {
-      await this.media.copyTo(mediaId!, path);
+      await this.media.copyTo(mediaId!, path, answerWithinMs);
     } catch (error) {
       // A stream that breaks, a disk that is full, a database that does not answer: nothing of it is the page's fault.
-      throw error instanceof Problem ? error : new MediaStorageUnavailable(error);
+      const problem = error instanceof Problem ? error : new MediaStorageUnavailable(error);
+      if (problem instanceof MediaStorageUnavailable && this.isBroken(mediaId!))
+        throw new MediaUnreadable(error);
+      throw problem;
     }
+    this.copied += 1;
+    this.unread.delete(mediaId!);
     return { path, mimetype, size: size!, filename: filename ?? messageId };
+  }
+
+  /**
+   * Notes that a file could not be read. An outage is waited for however long it takes; of one file that alone cannot be read,
+   * everything of its priority would wait for ever.
+   */
+  private isBroken(mediaId: string): boolean {
+    const before = this.unread.get(mediaId);
+    const isAlone = before !== undefined && this.copied > before.copiedBefore;
+    const times = (before?.times ?? 0) + (isAlone ? 1 : 0);
+    this.unread.delete(mediaId);
+    this.unread.set(mediaId, { times, copiedBefore: this.copied });
+    const [oldest] = this.unread.keys();
+    if (this.unread.size > rememberedFiles) this.unread.delete(oldest!);
+    return times >= brokenAfter;
   }
 
   async remove({ path }: Pick<OutgoingFile, 'path'>): Promise<void> {

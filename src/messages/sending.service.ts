@@ -75,6 +75,7 @@ const permanent = new Set([
   'message.quoted_not_found',
   'media.not_found',
   'media.blob_missing',
+  'media.unreadable',
   'whatsapp.refused',
   'message.expired',
 ]);
@@ -84,6 +85,7 @@ const provesNothing = new Set([
   'message.quoted_not_found',
   'media.not_found',
   'media.blob_missing',
+  'media.unreadable',
 ]);
 /** Those of them after which WhatsApp has nothing of the message. */
 const neverLeft = new Set(['recipient.not_registered', ...provesNothing]);

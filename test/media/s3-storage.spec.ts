@@ -172,6 +172,29 @@ describe('a bucket that is long, or fails', () => {
     expect(calls).toBe(3);
   });
 
+  it('and does not begin to give a file is given up as soon as is asked for', async () => {
+    const hanging = await storageAt(() => undefined);
+    const askedAt = performance.now();
+    await expect(hanging.open('ab/c', undefined, 200)).rejects.toMatchObject({
+      code: 'media.storage_unavailable',
+    });
+    expect(performance.now() - askedAt).toBeLessThan(5_000);
+  });
+
+  it('and is slow gives the whole file all the same', async () => {
+    const slow = await storageAt((_request, response) => {
+      response.writeHead(200, { 'content-length': '10' });
+      let left = 10;
+      const drip = setInterval(() => {
+        response.write('.');
+        left -= 1;
+        if (left === 0) clearInterval(drip);
+      }, 100);
+      response.on('close', () => clearInterval(drip));
+    });
+    expect(await buffer(await slow.open('ab/c', undefined, 500))).toHaveLength(10);
+  });
+
   it('in the middle of a file fails whoever reads it', async () => {
     const cut = await storageAt((_request, response) => {
       response.writeHead(200, { 'content-length': '100' }).write('half', () => response.destroy());

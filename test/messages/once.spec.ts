@@ -422,6 +422,47 @@ describe('a storage that is away', () => {
     });
   });
 
+  it('is not what keeps a file from being read while it gives others: that message ends, and what follows is sent', async () => {
+    const copies: string[] = [];
+    const store = {
+      copyTo: async (mediaId: string) => {
+        if (mediaId === media.mediaId) throw new MediaStorageUnavailable(new Error('AccessDenied'));
+        copies.push(mediaId);
+      },
+    };
+    const files = new MessageFiles(store as never, config);
+    const { restart, sessions } = session(async ({ content }) =>
+      'file' in content || 'text' in content ? { outcome: 'known', ack: 1 } : { outcome: 'absent' },
+    );
+    const sender = Object.assign(new MessageSender(sessions, {} as never, files, config, silent), {
+      require: () => undefined,
+    });
+    const patient = new SendingService(database, sender, new PacingReservations(database), config, silent);
+    const [id, behind] = [await accept('unreadable'), await accept('behind it')];
+    await become(id, 'queued', `, type = 'image', media = '${JSON.stringify(media)}'`);
+    const tries = async (count: number) => {
+      for (let tries = 0; tries < count; tries += 1) {
+        await comes(id);
+        await runLane(patient);
+      }
+    };
+    await tries(10);
+    expect((await messages.get(workspaceId, id)).status).toBe('queued');
+    for (let times = 0; times < 5; times += 1) {
+      await files.copyOf('another', { ...media, mediaId: uuidv7(), sha256: null, error: null });
+      await tries(1);
+    }
+    expect(copies).toHaveLength(5);
+    expect(await messages.get(workspaceId, id)).toMatchObject({
+      status: 'failed',
+      errorCode: 'media.unreadable',
+    });
+    expect(restart).not.toHaveBeenCalled();
+    expect((await messages.get(workspaceId, behind)).status).toBe('queued');
+    await runLane(patient);
+    expect((await messages.get(workspaceId, behind)).status).toBe('sent');
+  });
+
   it('restarts no browser when the file cannot be written on this machine', async () => {
     const files = context.get(MediaService);
     const { id: mediaId } = await files.take(workspaceId, { data: Buffer.from('a file').toString('base64') });
