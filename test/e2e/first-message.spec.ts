@@ -112,6 +112,15 @@ describe('a message from REST to read', () => {
     expect(['delivered', 'read']).toContain(answer.body.status);
   });
 
+  it('answers with what the message is by then, when it has not got that far in time', async () => {
+    const answer = await workspace.call('POST', '/messages?wait=sent&timeoutMs=500', {
+      to: await flotilla.newPhone(),
+      text: 'for tomorrow',
+      sendAt: new Date(Date.now() + 86_400_000).toISOString(),
+    });
+    expect([answer.status, answer.body.status]).toEqual([202, 'scheduled']);
+  });
+
   it('fails a message to a number without WhatsApp, with the reason', async () => {
     const answer = await workspace.call('POST', '/messages', { to: '+6281100000001', text: 'nobody there' });
     const message = await eventually('failed', async () => {

@@ -105,6 +105,21 @@ describe('an Idempotency-Key', () => {
     expect((await messages.get(workspaceId, first.id)).status).toBe('delivered');
   });
 
+  it('is remembered for a day at the least, and not for ever', async () => {
+    const aged = async (key: string, age: string) => {
+      const { id } = await messages.accept(workspaceId, wanted(key), key);
+      await database.query(
+        'update idempotency_keys set created_at = now() - $3::interval where workspace_id = $1 and key = $2',
+        [workspaceId, key, age],
+      );
+      return id;
+    };
+    const [young, old] = [await aged('young', '25 hours'), await aged('old', '49 hours')];
+    await messages.forgetIdempotencyKeys();
+    expect((await messages.accept(workspaceId, wanted('young'), 'young')).id).toBe(young);
+    expect((await messages.accept(workspaceId, wanted('old'), 'old')).id).not.toBe(old);
+  });
+
   it('is refused for another request', async () => {
     await messages.accept(workspaceId, wanted('once'), 'key');
     await expect(messages.accept(workspaceId, wanted('other'), 'key')).rejects.toMatchObject({

@@ -276,6 +276,14 @@ describe('the limits of a workspace', () => {
     );
   });
 
+  it('stand beside what becomes of messages of unknown outcome: held, unless the admin says otherwise', async () => {
+    const set = (unknownPolicy: string) => api.call('PATCH', `/workspaces/${workspaceId}`, { unknownPolicy });
+    expect((await api.call('PATCH', `/workspaces/${workspaceId}`, {})).body.unknownPolicy).toBe('hold');
+    expect((await set('resend')).body.unknownPolicy).toBe('resend');
+    expect((await set('guess')).body.code).toBe('validation.failed');
+    expect((await set('hold')).body.unknownPolicy).toBe('hold');
+  });
+
   it('are not undone by who changes something else at the same moment', async () => {
     for (let round = 1; round <= 10; round += 1) {
       await Promise.all([
