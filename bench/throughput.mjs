@@ -1,6 +1,6 @@
 /**
- * The whole pipeline, from REST POST to ack 1, against a bare whatsapp-web.js loop, over four accounts each, on the same
- * sandbox, in alternating rounds of one run.
+ * The whole pipeline, from REST POST to ack 1, message by message and in batches, against a bare whatsapp-web.js loop, over
+ * four accounts each, on the same sandbox, in alternating rounds of one run.
  */
 import pg from 'pg';
 import { launchOptions } from '../dist/src/whatsapp/browser-launch.js';
@@ -9,6 +9,8 @@ import { call, cpuTimes, eventually, median, startBareClients, startFleet } from
 const accountCount = 4;
 /** Messages of each account before anything is measured. */
 const warmUp = 200;
+/** Messages of a request to POST /messages/batch. */
+const batchSize = 100;
 
 /** @param {{ messages: number, rounds: number, log: (text: string) => void }} options */
 export async function run({ messages, rounds, log }) {
@@ -27,11 +29,13 @@ export async function run({ messages, rounds, log }) {
     const { phone } = (await call('POST', `${sandboxUrl}/phones`, {})).body;
     // Until the programs of both have been compiled, and PostgreSQL knows its tables, as it does after its first minute.
     await bareLoop(bare.clients, phone, warmUp);
-    await pipeline(fleet, phone, warmUp);
+    await pipeline(fleet, phone, warmUp, sendOneByOne);
+    await pipeline(fleet, phone, warmUp, sendInBatches);
     await analyze(fleet.stack.env.DATABASE_URL);
     const bareRates = [];
     const pipelineRates = [];
-    const cost = { bare: {}, pipeline: {} };
+    const batchRates = [];
+    const cost = { bare: {}, pipeline: {}, batches: {} };
     const measured = async (kind, work) => {
       const before = await cpuTimes(fleet.stack, bare.folder);
       const rate = await work();
@@ -44,19 +48,23 @@ export async function run({ messages, rounds, log }) {
     };
     for (let round = 1; round <= rounds; round += 1) {
       bareRates.push(await measured('bare', () => bareLoop(bare.clients, phone, messages)));
-      pipelineRates.push(await measured('pipeline', () => pipeline(fleet, phone, messages)));
-      log(
-        `round ${round}: bare ${bareRates.at(-1).toFixed(0)}/s, pipeline ${pipelineRates.at(-1).toFixed(0)}/s`,
+      pipelineRates.push(await measured('pipeline', () => pipeline(fleet, phone, messages, sendOneByOne)));
+      batchRates.push(await measured('batches', () => pipeline(fleet, phone, messages, sendInBatches)));
+      const [bareRate, one, batches] = [bareRates, pipelineRates, batchRates].map((rates) =>
+        rates.at(-1).toFixed(0),
       );
+      log(`round ${round}: bare ${bareRate}/s, pipeline ${one}/s, in batches ${batches}/s`);
     }
     const { duplicates, conflicts } = (await call('GET', `${sandboxUrl}/stats`)).body;
-    const [a, b] = [median(bareRates), median(pipelineRates)];
+    const [a, b, c] = [bareRates, pipelineRates, batchRates].map(median);
     return {
       messagesPerAccount: messages,
       accounts: accountCount,
       bareRates,
       pipelineRates,
+      batchRates,
       ratio: b / a,
+      batchRatio: c / a,
       cpuMsPerMessage: cost,
       duplicates,
       conflicts,
@@ -64,7 +72,9 @@ export async function run({ messages, rounds, log }) {
         { what: 'a: bare whatsapp-web.js loop, messages/s', value: a.toFixed(0) },
         { what: 'b: REST POST to ack 1, messages/s', value: b.toFixed(0) },
         { what: 'b/a', value: (b / a).toFixed(2), target: '>= 0.8' },
-        ...['bare', 'pipeline'].map((kind) => ({
+        { what: `c: batches of ${batchSize} to ack 1, messages/s`, value: c.toFixed(0) },
+        { what: 'c/a', value: (c / a).toFixed(2) },
+        ...['bare', 'pipeline', 'batches'].map((kind) => ({
           what: `${kind}: processor ms per message`,
           value: describe(cost[kind]),
         })),
@@ -104,23 +114,23 @@ async function bareLoop(clients, phone, count) {
   return (count * clients.length * 1000) / (performance.now() - started);
 }
 
-/** @param {Awaited<ReturnType<typeof startFleet>>} fleet @param {string} phone @param {number} count */
-async function pipeline({ stack, api, key, accounts }, phone, count) {
+/** @typedef {Awaited<ReturnType<typeof startFleet>>} Fleet */
+
+/**
+ * @param {Fleet} fleet @param {string} phone @param {number} count of each account
+ * @param {(fleet: Fleet, messages: object[]) => Promise<void>} send the messages of one account
+ */
+async function pipeline(fleet, phone, count, send) {
+  const { stack, api, key, accounts } = fleet;
   const accepted = async () => (await call('GET', `${stack.urls.sandbox}/stats`)).body.accepted;
   const before = await accepted();
   const started = performance.now();
   const since = new Date().toISOString();
   await Promise.all(
-    accounts.map(async ({ id }, index) => {
-      for (let number = 0; number < count; number += 1) {
-        const { status, body } = await call(
-          'POST',
-          `${api}/messages`,
-          { accountId: id, to: phone, text: `pipeline ${index} ${number}` },
-          key,
-        );
-        if (status !== 202) throw new Error(`POST /messages answered ${status}: ${JSON.stringify(body)}`);
-      }
+    accounts.map(({ id }, index) => {
+      const text = (number) => `pipeline ${index} ${number}`;
+      const message = (_, number) => ({ accountId: id, to: phone, text: text(number) });
+      return send(fleet, Array.from({ length: count }, message));
     }),
   );
   await eventually(
@@ -140,6 +150,24 @@ async function pipeline({ stack, api, key, accounts }, phone, count) {
     });
   }
   return (count * accounts.length * 1000) / (performance.now() - started);
+}
+
+/** @param {Fleet} fleet @param {object[]} messages */
+async function sendOneByOne({ api, key }, messages) {
+  for (const message of messages) {
+    const { status, body } = await call('POST', `${api}/messages`, message, key);
+    if (status !== 202) throw new Error(`POST /messages answered ${status}: ${JSON.stringify(body)}`);
+  }
+}
+
+/** @param {Fleet} fleet @param {object[]} messages */
+async function sendInBatches({ api, key }, messages) {
+  for (let start = 0; start < messages.length; start += batchSize) {
+    const batch = { messages: messages.slice(start, start + batchSize) };
+    const { status, body } = await call('POST', `${api}/messages/batch`, batch, key);
+    if (status !== 200 || body.items.some((item) => item.status !== 202))
+      throw new Error(`POST /messages/batch answered ${status}: ${JSON.stringify(body).slice(0, 500)}`);
+  }
 }
 
 /** @param {Record<string, number>} cost */

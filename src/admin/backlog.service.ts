@@ -53,19 +53,20 @@ export class BacklogService {
 
   /**
    * Each part from the index that is made for it alone, without reading rows. The oldest of a priority is the oldest of the
-   * first ones of its lanes.
+   * first ones of its lanes; it waits since it was accepted, or was to be sent, or is sent again.
    */
   private async readLanes(): Promise<Map<QueueName, JobCounts>> {
     const rows: ({ priority: number } & JobCounts)[] = await this.database.query(
       `select wanted.priority, coalesce(queued.count, 0)::int as waiting, coalesce(scheduled.count, 0)::int as delayed,
          coalesce(sending.count, 0)::int as active,
-         greatest(0, round(extract(epoch from now() - oldest.created_at)))::int as "oldestSeconds"
+         greatest(0, round(extract(epoch from now() - oldest.due_since)))::int as "oldestSeconds"
        from generate_series(0, ${priorities.length - 1}) as wanted (priority)
        left join (select priority, count(*) from messages where stage = 'queued' group by priority) queued using (priority)
        left join (select priority, count(*) from messages where stage = 'scheduled' group by priority) scheduled using (priority)
        left join (select priority, count(*) from messages where stage = 'sending' group by priority) sending using (priority)
-       left join lateral (select min(first.created_at) as created_at from accounts a
-         cross join lateral (select m.created_at from messages m
+       left join lateral (select min(first.due_since) as due_since from accounts a
+         cross join lateral (select case when m.resends > 0 then m.next_attempt_at
+             else greatest(m.created_at, m.scheduled_for) end as due_since from messages m
            where m.account_id = a.id and m.stage = 'queued' and m.priority = wanted.priority order by m.seq limit 1) first
        ) oldest on queued.count > 0`,
     );

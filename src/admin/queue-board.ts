@@ -65,10 +65,10 @@ export class QueueBoard {
 class BoardQueue extends BullMQAdapter {
   constructor(
     private readonly queueName: QueueName,
-    queue: Queue,
+    private readonly jobs: Queue,
     private readonly states: QueueStates,
   ) {
-    super(queue, {
+    super(jobs, {
       description: isLaneQueue(queueName)
         ? 'The next message of each account only. The backlog is in PostgreSQL: flotilla queue:monitor, GET /api/v1/admin/queues.'
         : 'Jobs that failed for good are in PostgreSQL: flotilla queue:failed.',
@@ -87,5 +87,14 @@ class BoardQueue extends BullMQAdapter {
 
   override async resume(): Promise<void> {
     await this.states.resume(this.queueName);
+  }
+
+  /** BullMQ pauses a queue before it removes all of it, and leaves it so when it is refused; here nobody would resume it. */
+  override async obliterate(options?: { force?: boolean }): Promise<void> {
+    try {
+      await super.obliterate(options);
+    } finally {
+      await this.jobs.resume();
+    }
   }
 }

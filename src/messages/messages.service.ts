@@ -6,7 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { DataSource, type EntityManager, LessThan, MoreThanOrEqual, Repository } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { isColdSql } from '../accounts/pacing-rows.js';
-import { prepared, type RunSql } from '../platform/database/prepared.js';
+import { prepared, preparedIn, type RunSql } from '../platform/database/prepared.js';
 import { Problem } from '../platform/errors/problem.js';
 import { given } from '../platform/database/given.js';
 import type { Logger } from '../platform/logging/logger.js';
@@ -75,6 +75,8 @@ const longestWaitPauseMs = 1_000;
 /** The ledger as its owners see it: accepting, reading, cancelling. Sending is `sending.service.ts`. */
 @Injectable()
 export class MessagesService {
+  private readonly runOnPool: RunSql = (text, values) => prepared(this.database, text, values);
+
   constructor(
     @InjectRepository(Message) private readonly messages: Repository<Message>,
     @InjectDataSource() private readonly database: DataSource,
@@ -95,8 +97,7 @@ export class MessagesService {
     const grant = await this.limits.takeMessage(workspaceId);
     try {
       const content = await this.contents.prepare(workspaceId, wanted);
-      const run: RunSql = (text, values) => prepared(this.database, text, values);
-      const accepted = await insertMessage(this.database, run, workspaceId, wanted, content);
+      const accepted = await insertMessage(this.database, this.runOnPool, workspaceId, wanted, content);
       this.kick(accepted);
       return accepted.message;
     } catch (error) {
@@ -238,9 +239,8 @@ export class MessagesService {
   private async acceptOnce(workspaceId: string, wanted: SendMessageDto, key: string): Promise<Message> {
     // The same request may name its fields in another order.
     const hash = createHash('sha256').update(stringify(wanted)).digest();
-    const run: RunSql = (text, values) => this.database.query(text, values);
-    const known = await this.idempotent(run, workspaceId, key, hash);
-    if (known !== null) return asAccepted(await this.get(workspaceId, known));
+    const known = await this.idempotent(this.runOnPool, workspaceId, key, hash);
+    if (known !== null) return asAccepted(await this.get(workspaceId, known), wanted);
     const grant = await this.limits.takeMessage(workspaceId);
     let accepted: Accepted | null = null;
     let messageId = uuidv7();
@@ -267,7 +267,7 @@ export class MessagesService {
     } finally {
       if (!accepted) await this.limits.giveBack(grant, 1);
     }
-    if (!accepted) return asAccepted(await this.get(workspaceId, messageId));
+    if (!accepted) return asAccepted(await this.get(workspaceId, messageId), wanted);
     this.kick(accepted);
     return accepted.message;
   }
@@ -324,13 +324,15 @@ export class MessagesService {
   }
 }
 
-/** A message as the answer to its acceptance showed it. */
-function asAccepted(message: Message): Message {
+/** A message as the answer to its acceptance showed it. @param wanted what was accepted */
+function asAccepted(message: Message, { text, media }: SendMessageDto): Message {
   // Where the policy says so, an uncertain message is scheduled to be sent again.
   const scheduledFor = message.status === 'scheduled' && message.attempts > 0 ? null : message.scheduledFor;
   return Object.assign(message, {
     status: scheduledFor === null ? 'queued' : 'scheduled',
     scheduledFor,
+    text: media?.caption ?? text ?? null,
+    editedAt: null,
     attempts: 0,
     whatsappId: whatsappIdOf(message.id),
     errorCode: null,
@@ -346,5 +348,5 @@ function asAccepted(message: Message): Message {
 }
 
 function runIn(manager: EntityManager): RunSql {
-  return (text, values) => manager.query(text, values);
+  return (text, values) => preparedIn(manager, text, values);
 }

@@ -12,6 +12,8 @@ import { servedPriorities } from './message-rows.js';
 
 /** How long a job may go on with its lane before it gives its slot back. */
 const longestJobMs = 5_000;
+/** Nor longer than so much of the time after which it would be failed: its last send has to end within the rest. */
+const shareOfTimeout = 0.5;
 /** How long a lane is left to its instance: so late does a lane notice that others wait for its slot. */
 const longestRunMs = 250;
 const longestRun = 25;
@@ -53,26 +55,27 @@ export class SendMessageProcessor implements QueueProcessor<Remainder> {
   }
 
   private async runLane(lane: Lane, context: JobContext): Promise<Remainder> {
-    const until = Date.now() + longestJobMs;
+    const { isCounted, policy } = context;
+    const until = Date.now() + Math.min(longestJobMs, policy.timeoutMs * shareOfTimeout);
     let sent = 0;
     for (;;) {
       this.turns.note(lane);
-      const turn = this.turns.length(lane.workspaceId);
+      const turn = isCounted ? 1 : this.turns.length(lane.workspaceId);
       // A queue may have been paused meanwhile.
       const order = servedPriorities(context);
       if (order.length === 0) return { kind: 'none' };
-      const isAlone = context.hasSpareSlot();
+      const isAlone = !isCounted && context.hasSpareSlot();
       const result = await this.lanes.run(lane, {
         order,
         most: isAlone ? longestRun : Math.max(1, turn - sent),
         forMs: longestRunMs,
         asUrgentOnly: !isAlone,
-        policy: context.policy,
+        policy,
       });
       sent += result.ended;
       if (result.isUnclaimed) return { kind: 'unclaimed', accountId: lane.accountId };
       if (!result.head) return { kind: 'none' };
-      const mayGoOn = Date.now() < until && (context.hasSpareSlot() || sent < turn);
+      const mayGoOn = Date.now() < until && ((!isCounted && context.hasSpareSlot()) || sent < turn);
       if (!mayGoOn) return { kind: 'head', head: result.head };
     }
   }

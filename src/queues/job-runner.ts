@@ -11,6 +11,8 @@ import { backoffAfter, isLaneQueue, type QueueName, type QueuePolicy } from './q
 export interface JobContext {
   /** Whether a further job would start at once: then nobody waits for this one to end. */
   hasSpareSlot(): boolean;
+  /** The worker may run so many jobs only: each is to stand for as little as it can. */
+  isCounted: boolean;
   /** The queues that the worker serves now, the most important first, without those that are paused. */
   servedQueues(): readonly QueueName[];
   /** How the job is tried: that of its queue, but for what the worker was told. */

@@ -293,9 +293,9 @@ export class QueueWorker implements OnModuleDestroy {
   private contextOf(queue: QueueName): JobContext {
     return {
       hasSpareSlot: () =>
-        // A slot that is free for a moment only is the next job's. With a limit of jobs each stands for as little as it
-        // can, so that the limit means something.
-        this.isWaitingForJobs && this.noticed.size === 0 && !this.isPaused && this.options.maxJobs === 0,
+        // A slot that is free for a moment only is the next job's.
+        this.isWaitingForJobs && this.noticed.size === 0 && !this.isPaused,
+      isCounted: this.options.once || this.options.maxJobs > 0,
       servedQueues: () => this.options.queues.filter((name) => !this.orders.paused.has(name)),
       policy: { ...queuePolicies[queue], ...this.options.policy },
     };

@@ -579,6 +579,18 @@ describe('with many messages waiting', () => {
     expect(row).toEqual({ isCold: true, contacts: 0, isNew: true });
   });
 
+  it('another number that is linked may write to nobody either when the budget is 0', async () => {
+    const id = await newAccount({ dailyBudget: { cold: 0, replies: 0 } });
+    await database.query(`update accounts set phone_number = '62811' where id = $1`, [id]);
+    await hears(id, friend);
+    for (const to of [cold, friend]) await accept(id, to);
+    await database.query(`update accounts set phone_number = '62822' where id = $1`, [id]);
+    expect(await claimNext(id)).toBeNull();
+    expect((await sendingOf(id)).cold).toMatchObject({ open: false, reason: 'no_budget' });
+    await accounts.update(workspaceId, id, { pacing: null });
+    expect(await claimNext(id)).not.toBeNull();
+  });
+
   it('a reply is found without a look at the cold ones before it', async () => {
     const id = await newAccount({ dailyBudget: { cold: 0 } });
     await hears(id, friend);

@@ -1,4 +1,4 @@
-import { Queue } from 'bullmq';
+import { Queue, Worker } from 'bullmq';
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { queueNames } from '../../src/queues/queue-policies.js';
@@ -149,6 +149,42 @@ describe('Bull Board', () => {
     expect(await pausedAt()).toEqual(expect.any(String));
     await flotilla.call('POST', '/admin/queues/whatsapp-campaign/resume');
     expect(await pausedAt()).toBeNull();
+  });
+
+  it('leaves no queue paused that it was not allowed to obliterate', async () => {
+    // Nothing serves this one: its job is active for as long as it is here.
+    const name = 'campaign-stats';
+    const redis = new Redis(flotilla.stack.env.REDIS_URL!, { maxRetriesPerRequest: null });
+    const queue = new Queue(name, { connection: redis });
+    const worker = new Worker(name, null, { connection: redis, autorun: false });
+    try {
+      await queue.add('probe', { id: 'probe' }, { jobId: 'probe-1' });
+      expect(await worker.getNextJob('token')).toMatchObject({ id: 'probe-1' });
+      const headers = {
+        cookie: await cookie(),
+        origin: flotilla.stack.urls.api,
+        'content-type': 'application/json',
+      };
+      const put = async (action: string, body = {}) =>
+        (
+          await get(`/admin/queues/api/queues/${name}/${action}`, headers, {
+            method: 'PUT',
+            body: JSON.stringify(body),
+          })
+        ).status;
+      expect(await put('pause')).toBe(200);
+      expect(await put('obliterate')).toBe(409);
+      expect(await put('resume')).toBe(200);
+      expect(await queue.isPaused()).toBe(false);
+      await put('pause');
+      expect(await put('obliterate', { force: true })).toBe(200);
+      await put('resume');
+      expect([await queue.isPaused(), await queue.getActiveCount()]).toEqual([false, 0]);
+    } finally {
+      await worker.close();
+      await queue.close();
+      redis.disconnect();
+    }
   });
 });
 

@@ -99,6 +99,7 @@ describe('an Idempotency-Key', () => {
     const first = toMessageResponse(await messages.accept(workspaceId, wanted('once'), 'key'));
     await claim();
     await received.writeAcks([{ accountId, whatsappId: first.whatsappId, ack: 2 }]);
+    await database.query(`update messages set text = 'edited', edited_at = now() where id = $1`, [first.id]);
     const { to, ...rest } = wanted('once');
     const second = toMessageResponse(await messages.accept(workspaceId, { ...rest, to }, 'key'));
     expect(second).toEqual(first);

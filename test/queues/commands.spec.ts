@@ -197,6 +197,21 @@ describe('queue:work', () => {
     expect((await worker.ended).code).toBe(0);
   });
 
+  it('rests after each job with --rest', async () => {
+    await put('whatsapp-normal', 'message-1', 'message-2');
+    const { stdout } = await runCli(['queue:work', '--rest=2', '--max-jobs=2', '--json'], {
+      ...system.env,
+      WORKER_CONCURRENCY: '1',
+    });
+    const lines = stdout
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { status: string; timestamp: string });
+    expect(lines.map(({ status }) => status)).toEqual(['starting', 'success', 'starting', 'success']);
+    const [, done, next] = lines.map(({ timestamp }) => Date.parse(timestamp));
+    expect(next! - done!).toBeGreaterThan(1_950);
+  });
+
   it('ends with 1 when a job runs past its time, and the message stays', async () => {
     // An instance that takes the call and never answers.
     const deaf: Server = createServer(() => undefined);
@@ -435,6 +450,14 @@ describe('queue:monitor', () => {
     expect([table.code, table.stdout]).toEqual([1, expect.stringContaining('ALERT')]);
     expect((await flotilla('queue:monitor', '--max=3', '--fail')).code).toBe(0);
     expect((await flotilla('queue:monitor', '--max-wait=60', '--fail')).code).toBe(1);
+    // Each waits since it was due.
+    for (const change of [
+      `scheduled_for = now()`,
+      `scheduled_for = null, resends = 1, next_attempt_at = now()`,
+    ]) {
+      await database.query(`update messages set ${change} where status = 'queued'`);
+      expect((await flotilla('queue:monitor', '--max-wait=60', '--fail')).code).toBe(0);
+    }
   });
 });
 

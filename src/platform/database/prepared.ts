@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
-import type { Pool } from 'pg';
-import type { DataSource } from 'typeorm';
+import type { Pool, PoolClient } from 'pg';
+import type { DataSource, EntityManager } from 'typeorm';
 
 /** Runs one statement: on the pool, or inside a transaction. @returns its rows */
 export type RunSql = (text: string, values: unknown[]) => Promise<Record<string, unknown>[]>;
@@ -17,11 +17,25 @@ export async function prepared<Row extends object>(
   text: string,
   values: unknown[],
 ): Promise<Row[]> {
+  const pool = (database.driver as unknown as { master: Pool }).master;
+  return (await pool.query<Row>(named(text, values))).rows;
+}
+
+/** As {@link prepared}, inside a transaction. */
+export async function preparedIn<Row extends object>(
+  manager: EntityManager,
+  text: string,
+  values: unknown[],
+): Promise<Row[]> {
+  const client = (await manager.queryRunner!.connect()) as PoolClient;
+  return (await client.query<Row>(named(text, values))).rows;
+}
+
+function named(text: string, values: unknown[]): { name: string; text: string; values: unknown[] } {
   let name = names.get(text);
   if (name === undefined) {
     name = createHash('sha1').update(text).digest('hex').slice(0, 20);
     names.set(text, name);
   }
-  const pool = (database.driver as unknown as { master: Pool }).master;
-  return (await pool.query<Row>({ name, text, values })).rows;
+  return { name, text, values };
 }

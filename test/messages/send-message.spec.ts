@@ -1,0 +1,57 @@
+import type { Job } from 'bullmq';
+import { setTimeout as delay } from 'node:timers/promises';
+import { expect, it } from 'vitest';
+import type { LaneRun } from '../../src/messages/lane-run.js';
+import type { LanesService } from '../../src/messages/lanes.service.js';
+import { SendMessageProcessor } from '../../src/messages/send-message.processor.js';
+import { createLogger } from '../../src/platform/logging/logger.js';
+import type { JobContext } from '../../src/queues/job-runner.js';
+import { queueNames, queuePolicies } from '../../src/queues/queue-policies.js';
+import type { QueuesService } from '../../src/queues/queues.service.js';
+
+/** Lanes that always have more to send; what they were asked for. */
+function endlessLanes() {
+  const orders: LaneRun[] = [];
+  const lanes = {
+    find: (id: string) => Promise.resolve({ accountId: id, workspaceId: id.split(' ')[0] }),
+    run: async (_lane: unknown, order: LaneRun) => {
+      orders.push(order);
+      await delay(20);
+      return { ended: 1, head: { id: 'next', priority: 1 }, isUnclaimed: false };
+    },
+  } as unknown as LanesService;
+  return {
+    orders,
+    processor: new SendMessageProcessor(lanes, {} as QueuesService, createLogger('t', 'silent')),
+  };
+}
+
+function context(changes: Partial<JobContext>): JobContext {
+  return {
+    hasSpareSlot: () => true,
+    isCounted: false,
+    servedQueues: () => queueNames,
+    policy: queuePolicies['whatsapp-normal'],
+    ...changes,
+  };
+}
+
+const job = (id: string) => ({ data: { id } }) as Job<{ id: string }>;
+
+it('a job with slots to spare ends well before it would be failed', async () => {
+  const { orders, processor } = endlessLanes();
+  const started = performance.now();
+  const policy = { ...queuePolicies['whatsapp-normal'], timeoutMs: 400 };
+  expect(await processor.process(job('small 0'), context({ policy }))).toMatchObject({ kind: 'head' });
+  expect(performance.now() - started).toBeLessThan(400);
+  expect(orders.length).toBeGreaterThan(1);
+});
+
+it('a job that is counted is one message, also of a workspace whose turn is longer', async () => {
+  const { orders, processor } = endlessLanes();
+  const counted = context({ isCounted: true });
+  for (let lane = 0; lane < 20; lane += 1) await processor.process(job(`large ${lane}`), counted);
+  orders.length = 0;
+  expect(await processor.process(job('small 0'), counted)).toMatchObject({ kind: 'head' });
+  expect(orders.map(({ most }) => most)).toEqual([1]);
+});
