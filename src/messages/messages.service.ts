@@ -209,7 +209,8 @@ export class MessagesService {
   }
 
   /**
-   * Waits until a message has got as far as asked, or can get no further, or the time is over.
+   * Waits until a message has got as far as asked, or can get no further, or the time is over. It has been accepted, so that
+   * while PostgreSQL does not answer, it goes on waiting: whoever is told of an error would send it once more.
    * @param gone ends the waiting: nobody is there to be told
    */
   async waitFor(
@@ -226,7 +227,12 @@ export class MessagesService {
       if (gone?.aborted) break;
       // Most are sent at once; who waits for a phone that is off is to cost little.
       pause = Math.min(pause * 1.25, longestWaitPauseMs);
-      current = await this.get(message.workspaceId, message.id);
+      try {
+        current = await this.get(message.workspaceId, message.id);
+      } catch (error) {
+        if (error instanceof MessageNotFound) throw error;
+        this.logger.warn({ err: error, messageId: message.id }, 'how far a message has got is not known now');
+      }
     }
     return { message: current, isReached: reached[goal].includes(current.status) };
   }

@@ -120,6 +120,8 @@ export class ReceivedService {
    * media has been seen to.
    */
   async storeIncoming(account: Account, messages: Incoming[]): Promise<void> {
+    // First: an answer may be on its way as soon as the message is told of, and is not to count as one to a stranger.
+    await this.rememberContacts(account.id, messages);
     const rows = messages.map(toRow).filter((row) => row !== null);
     if (rows.length > 0)
       await this.database.query(
@@ -136,7 +138,6 @@ export class ReceivedService {
          on conflict (account_id, whatsapp_id) do nothing`,
         [account.id, JSON.stringify(rows)],
       );
-    await this.rememberContacts(account.id, messages);
   }
 
   /** Remembers who has written to an account: what waits for them is cold no more. */

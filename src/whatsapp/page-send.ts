@@ -117,6 +117,15 @@ export function installSending(): void {
     return { outcome: 'not_sent', detail: String(failure) };
   };
 
+  /** What a send comes to when its recipient cannot be written to, or nobody says; undefined when it can. */
+  const withoutRecipient = async ({ chatId, whatsappId }: PageSend): Promise<PageSendResult | undefined> => {
+    try {
+      return (await flotilla.isRegistered(chatId)) ? undefined : { outcome: 'not_registered' };
+    } catch (error) {
+      return notSent(whatsappId, error);
+    }
+  };
+
   flotilla.send = async (send) => {
     const { chatId, content, whatsappId, thorough, lookOnly, timeoutMs, typingMs, checkNumber } = send;
     let chat: PageChat | undefined;
@@ -129,8 +138,7 @@ export function installSending(): void {
     if (!chat) {
       if (!chatId.endsWith('@c.us') && !chatId.endsWith('@lid'))
         return { outcome: 'no_chat', detail: String(failure) };
-      if (!(await flotilla.isRegistered(chatId))) return { outcome: 'not_registered' };
-      return notSent(whatsappId, failure);
+      return (await withoutRecipient(send)) ?? notSent(whatsappId, failure);
     }
 
     const key = flotilla.keyOf(chat, whatsappId)._serialized;
@@ -139,8 +147,8 @@ export function installSending(): void {
     if (!message && !isRunning) {
       if (lookOnly) return { outcome: 'absent' };
       // A hidden number cannot be asked for; whoever has one wrote from it.
-      if (checkNumber && chatId.endsWith('@c.us') && !(await flotilla.isRegistered(chatId)))
-        return { outcome: 'not_registered' };
+      const unreachable = checkNumber && chatId.endsWith('@c.us') ? await withoutRecipient(send) : undefined;
+      if (unreachable) return unreachable;
       if (typingMs > 0) await showTyping(chat, typingMs, content.type === 'voice' ? 'recording' : 'typing');
     }
     const isOutside = chatId.endsWith('@g.us') && chat.groupMetadata?.participants?.iAmMember?.() === false;

@@ -19,6 +19,7 @@ import { queuePolicies } from '../../src/queues/queue-policies.js';
 import { WorkerModule } from '../../src/roles/worker.module.js';
 import type { PacingDto } from '../../src/workspaces/pacing.dto.js';
 import { WorkspacesService } from '../../src/workspaces/workspaces.service.js';
+import { eventually } from '../e2e/flotilla.js';
 import { scratchDatabase } from '../scratch-database.js';
 
 let context: INestApplicationContext;
@@ -550,6 +551,33 @@ describe('a refusal', () => {
     expect((await sendingOf(id)).cold).toMatchObject({ open: false, reason: 'refused' });
     expect(await eventsOf(id)).toHaveLength(1);
   });
+});
+
+it('who has written is known before the message is told of, so that an answer at once is a reply', async () => {
+  const id = await newAccount();
+  const other = database.createQueryRunner();
+  await other.startTransaction();
+  let storing: Promise<void> | undefined;
+  try {
+    // The same message, being stored by somebody else: it has to be waited for.
+    await other.query(
+      `insert into messages (id, workspace_id, account_id, direction, type, chat_id, recipient, sender, text, status, whatsapp_id)
+       values ($1, $2, $3, 'incoming', 'text', '1@c.us', '', '1', 'hi', 'received', 'question')`,
+      [uuidv7(), workspaceId, id],
+    );
+    const chatId = `${friend}@c.us`;
+    storing = received.storeIncoming({ id } as Parameters<ReceivedService['storeIncoming']>[0], [
+      { whatsappId: 'question', chatId, alias: null, from: chatId, type: 'chat', text: 'hi' },
+    ]);
+    await eventually('the contact is known', async () => {
+      const answer = await accept(id, friend);
+      return !(await messages.get(workspaceId, answer)).isCold;
+    });
+  } finally {
+    await other.rollbackTransaction();
+    await other.release();
+    await storing;
+  }
 });
 
 describe('with many messages waiting', () => {

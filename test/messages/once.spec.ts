@@ -250,6 +250,23 @@ describe('media', () => {
   });
 });
 
+describe('waiting for a message', () => {
+  it('goes on while PostgreSQL does not answer: the message has been accepted', async () => {
+    const accepted = await messages.accept(workspaceId, wanted('awaited'));
+    const reading = vi.spyOn(messages, 'get').mockRejectedValue(new Error('Connection terminated'));
+    try {
+      expect(await messages.waitFor(accepted, 'sent', 200)).toEqual({ message: accepted, isReached: false });
+      expect(reading).toHaveBeenCalled();
+      const waiting = messages.waitFor(accepted, 'sent', 10_000);
+      reading.mockRestore();
+      await database.query(`update messages set status = 'sent' where id = $1`, [accepted.id]);
+      expect(await waiting).toMatchObject({ message: { status: 'sent' }, isReached: true });
+    } finally {
+      reading.mockRestore();
+    }
+  });
+});
+
 describe('sending again', () => {
   it('a failed message takes a new WhatsApp id', async () => {
     const id = await accept('refused');

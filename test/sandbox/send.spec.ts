@@ -118,6 +118,27 @@ describe('a failure in the page', { timeout: 30_000 }, () => {
     }
   }
 
+  it('of the check of a number is told, and nothing was sent', async () => {
+    const { page } = session as unknown as { page: Page };
+    const real = await page.evaluateHandle(() => {
+      const job = window.require('WAWebQueryExistsJob');
+      const query = job.queryWidExists;
+      job.queryWidExists = () => Promise.reject(new Error('no answer'));
+      return query;
+    });
+    try {
+      expect(await send({ checkNumber: true })).toEqual({ outcome: 'not_sent', detail: 'Error: no answer' });
+      const unknown = { chatId: '628129999999999@c.us' };
+      const result = await withFailing('getChat', 'before', () => send(unknown));
+      expect(result).toEqual({ outcome: 'not_sent', detail: 'Error: no answer' });
+    } finally {
+      await page.evaluate((query) => {
+        window.require('WAWebQueryExistsJob').queryWidExists = query;
+      }, real);
+    }
+    expect(await send({ checkNumber: true })).toMatchObject({ outcome: 'known' });
+  });
+
   it.each(['getChat', 'sendMessage'] as const)('of %s is told, and nothing was sent', async (name) => {
     const result = await withFailing(name, 'before', () => send({ thorough: true }));
     expect(result).toEqual({ outcome: 'not_sent', detail: 'Error: No LID for user' });
