@@ -41,9 +41,9 @@ const job = (id: string) => ({ data: { id } }) as Job<{ id: string }>;
 it('a job with slots to spare ends well before it would be failed', async () => {
   const { orders, processor } = endlessLanes();
   const started = performance.now();
-  const policy = { ...queuePolicies['whatsapp-normal'], timeoutMs: 400 };
+  const policy = { ...queuePolicies['whatsapp-normal'], timeoutMs: 4_000 };
   expect(await processor.process(job('small 0'), context({ policy }))).toMatchObject({ kind: 'head' });
-  expect(performance.now() - started).toBeLessThan(400);
+  expect(performance.now() - started).toBeLessThan(4_000);
   expect(orders.length).toBeGreaterThan(1);
 });
 
