@@ -3,8 +3,8 @@ import { v7 as uuidv7 } from 'uuid';
 import type { AccountResponse } from '../accounts/accounts.dto.js';
 import type { BatchItemResponse, MessageResponse } from '../messages/messages.dto.js';
 import type { Config } from '../platform/config/config.js';
-import { NO_FAULTS, type Faults } from '../sandbox/sandbox.faults.js';
-import type { LedgerEntry } from '../sandbox/sandbox.ledger.js';
+import { NO_FAULTS, type Faults } from '../sandbox/network/faults.js';
+import type { LedgerEntry } from '../sandbox/journal/ledger.js';
 import { DemoClient, DemoFailed, Refused, Unreachable } from './demo.client.js';
 import {
   groups,

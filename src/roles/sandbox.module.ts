@@ -1,8 +1,8 @@
 import { DynamicModule, Module } from '@nestjs/common';
 import type { Config } from '../platform/config/config.js';
 import type { Logger } from '../platform/logging/logger.js';
-import * as controllers from '../sandbox/sandbox.controller.js';
-import { SandboxGroupsController } from '../sandbox/sandbox.groups.controller.js';
+import * as controllers from '../sandbox/control/sandbox.controller.js';
+import { SandboxGroupsController } from '../sandbox/control/groups.controller.js';
 import { SandboxModule } from '../sandbox/sandbox.module.js';
 
 /** The simulated WhatsApp Web and its control API. */

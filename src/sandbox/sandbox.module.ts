@@ -5,7 +5,7 @@ import {
   type OnApplicationBootstrap,
   type OnApplicationShutdown,
 } from '@nestjs/common';
-import { type SandboxOptions, SandboxServer } from './sandbox.server.js';
+import { type SandboxOptions, SandboxServer } from './wire/server.js';
 
 /** Runs the sandbox's server for as long as the application lives. */
 @Module({})

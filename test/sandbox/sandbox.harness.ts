@@ -6,11 +6,11 @@ import { ValidationPipe } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import type { INestApplication } from '@nestjs/common';
 import wwebjs, { type Client as ClientType, type Message } from 'whatsapp-web.js';
-import { SandboxController, SandboxPhonesController } from '../../src/sandbox/sandbox.controller.js';
-import { SandboxGroupsController } from '../../src/sandbox/sandbox.groups.controller.js';
-import type { LedgerEntry } from '../../src/sandbox/sandbox.ledger.js';
+import { SandboxController, SandboxPhonesController } from '../../src/sandbox/control/sandbox.controller.js';
+import { SandboxGroupsController } from '../../src/sandbox/control/groups.controller.js';
+import type { LedgerEntry } from '../../src/sandbox/journal/ledger.js';
 import { SandboxModule } from '../../src/sandbox/sandbox.module.js';
-import { SandboxServer } from '../../src/sandbox/sandbox.server.js';
+import { SandboxServer } from '../../src/sandbox/wire/server.js';
 
 export const chromiumPath = process.env['CHROMIUM_PATH'] ?? '/usr/bin/chromium-headless-shell';
 const WAIT_MS = 20_000;

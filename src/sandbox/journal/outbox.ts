@@ -1,8 +1,8 @@
 import { join } from 'node:path';
-import type { Action } from './sandbox.actions.js';
-import type { Content } from './sandbox.content.js';
-import type { GroupState } from './sandbox.group-deeds.js';
-import { Journal } from './sandbox.journal.js';
+import type { Action } from '../network/message-actions.js';
+import type { Content } from '../network/content.js';
+import type { GroupState } from '../network/group-actions.js';
+import { Journal } from './journal.js';
 
 /** A message for a linked browser: one that its phone received, or one that its owner wrote elsewhere. */
 export interface MessageEvent {

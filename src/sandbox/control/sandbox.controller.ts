@@ -15,7 +15,7 @@ import {
   StreamableFile,
 } from '@nestjs/common';
 import { Readable } from 'node:stream';
-import { given } from '../platform/database/given.js';
+import { given } from '../../platform/database/given.js';
 import {
   ChangePhoneDto,
   CreatePhoneDto,
@@ -29,14 +29,14 @@ import {
   ScanDto,
   UnlinkDto,
 } from './sandbox.dto.js';
-import { toContent, VoteDto, WriteMessageDto } from './sandbox.messages.dto.js';
-import { NO_FAULTS, type Faults } from './sandbox.faults.js';
-import type { InboxEntry, LedgerEntry } from './sandbox.ledger.js';
-import type { MediaPointer } from './sandbox.media.js';
-import type { SandboxStats } from './sandbox.network.js';
-import { isGroupId } from './sandbox.groups.js';
-import { digitsOf, type Phone, type PhoneContact } from './sandbox.phones.js';
-import { SandboxServer } from './sandbox.server.js';
+import { toContent, VoteDto, WriteMessageDto } from './messages.dto.js';
+import { NO_FAULTS, type Faults } from '../network/faults.js';
+import type { InboxEntry, LedgerEntry } from '../journal/ledger.js';
+import type { MediaPointer } from '../network/media.js';
+import type { SandboxStats } from '../network/network.js';
+import { isGroupId } from '../network/groups.js';
+import { digitsOf, type Phone, type PhoneContact } from '../network/phones.js';
+import { SandboxServer } from '../wire/server.js';
 
 interface Page<T> {
   items: T[];

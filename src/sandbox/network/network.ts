@@ -1,18 +1,18 @@
 import { mkdir } from 'node:fs/promises';
 import { NotFoundException } from '@nestjs/common';
-import { Companions } from './sandbox.companions.js';
-import { Delivery } from './sandbox.delivery.js';
-import { FaultBoard, type Faults } from './sandbox.faults.js';
-import { GroupDeeds } from './sandbox.group-deeds.js';
-import { GroupBook } from './sandbox.groups.js';
-import { InFlight } from './sandbox.in-flight.js';
-import { Ledger, type LedgerEntry } from './sandbox.ledger.js';
-import type { SandboxLogger } from './sandbox.logger.js';
-import { MediaVault } from './sandbox.media.js';
-import { Outbox } from './sandbox.outbox.js';
-import { Pairing } from './sandbox.pairing.js';
-import { type Credential, type Phone, PhoneBook } from './sandbox.phones.js';
-import { Pictures } from './sandbox.pictures.js';
+import { Companions } from '../wire/companions.js';
+import { Delivery } from './delivery.js';
+import { FaultBoard, type Faults } from './faults.js';
+import { GroupDeeds } from './group-actions.js';
+import { GroupBook } from './groups.js';
+import { InFlight } from '../wire/in-flight.js';
+import { Ledger, type LedgerEntry } from '../journal/ledger.js';
+import type { SandboxLogger } from '../logger.js';
+import { MediaVault } from './media.js';
+import { Outbox } from '../journal/outbox.js';
+import { Pairing } from '../wire/pairing.js';
+import { type Credential, type Phone, PhoneBook } from './phones.js';
+import { Pictures } from './pictures.js';
 
 /** Counters of the sandbox. */
 export interface SandboxStats {

@@ -1,9 +1,9 @@
-import { type Action, ACTIONS } from './sandbox.actions.js';
-import type { SandboxConnection } from './sandbox.connection.js';
-import type { GroupDeed, GroupResult } from './sandbox.group-deeds.js';
-import { isGroupId } from './sandbox.groups.js';
-import type { SandboxNetwork } from './sandbox.network.js';
-import { type Credential, lidOf } from './sandbox.phones.js';
+import { type Action, ACTIONS } from '../network/message-actions.js';
+import type { SandboxConnection } from './connection.js';
+import type { GroupDeed, GroupResult } from '../network/group-actions.js';
+import { isGroupId } from '../network/groups.js';
+import type { SandboxNetwork } from '../network/network.js';
+import { type Credential, lidOf } from '../network/phones.js';
 
 /** What a page asks; which of the rest is given depends on `q`. */
 export interface Question {

@@ -8,7 +8,7 @@ import {
   MaxLength,
   ValidateIf,
 } from 'class-validator';
-import { Optional } from '../platform/http/optional.js';
+import { Optional } from '../../platform/http/optional.js';
 
 /** A group that a phone's owner makes. */
 export class CreateGroupDto {

@@ -11,8 +11,8 @@ import {
   Min,
   ValidateIf,
 } from 'class-validator';
-import { Optional } from '../platform/http/optional.js';
-import { type Dialog, DIALOGS, type Faults } from './sandbox.faults.js';
+import { Optional } from '../../platform/http/optional.js';
+import { type Dialog, DIALOGS, type Faults } from '../network/faults.js';
 
 const TEN_MINUTES_MS = 600_000;
 const TEN_DAYS_MS = 864_000_000;

@@ -1,8 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { SandboxConnection } from './sandbox.connection.js';
-import type { SandboxLogger } from './sandbox.logger.js';
-import type { Outbox, QueuedEvent } from './sandbox.outbox.js';
-import type { Credential } from './sandbox.phones.js';
+import type { SandboxConnection } from './connection.js';
+import type { SandboxLogger } from '../logger.js';
+import type { Outbox, QueuedEvent } from '../journal/outbox.js';
+import type { Credential } from '../network/phones.js';
 
 const CONFLICT_CHECK_MS = 1000;
 const SECOND_PING_AFTER_MS = 250;

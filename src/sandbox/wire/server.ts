@@ -6,11 +6,11 @@ import { extname } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type WebSocket, WebSocketServer } from 'ws';
-import { loadCertificate, spkiOf } from './sandbox.certificate.js';
-import { SandboxConnection } from './sandbox.connection.js';
-import { MEDIA_PATH } from './sandbox.media.js';
-import type { SandboxLogger } from './sandbox.logger.js';
-import { SandboxNetwork } from './sandbox.network.js';
+import { loadCertificate, spkiOf } from './certificate.js';
+import { SandboxConnection } from './connection.js';
+import { MEDIA_PATH } from '../network/media.js';
+import type { SandboxLogger } from '../logger.js';
+import { SandboxNetwork } from '../network/network.js';
 
 /** Where the sandbox listens and keeps its files. */
 export interface SandboxOptions {
@@ -26,7 +26,7 @@ interface Asset {
   body: Buffer;
 }
 
-const PAGE = new URL('./page/', import.meta.url);
+const PAGE = new URL('../page/', import.meta.url);
 const TYPES: Record<string, string> = {
   '.html': 'text/html; charset=utf-8',
   '.js': 'text/javascript; charset=utf-8',

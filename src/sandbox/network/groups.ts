@@ -1,7 +1,7 @@
 import { randomBytes, randomInt } from 'node:crypto';
 import { join } from 'node:path';
 import { BadRequestException, NotFoundException } from '@nestjs/common';
-import { Journal } from './sandbox.journal.js';
+import { Journal } from '../journal/journal.js';
 
 /** Somebody in a group. Who made it is its superadmin. */
 export interface Member {

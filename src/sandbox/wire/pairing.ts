@@ -1,8 +1,8 @@
 import { createHmac, randomBytes, randomInt } from 'node:crypto';
 import { BadRequestException, ConflictException } from '@nestjs/common';
-import type { SandboxConnection } from './sandbox.connection.js';
-import type { FaultBoard } from './sandbox.faults.js';
-import { digitsOf, type Phone, type PhoneBook } from './sandbox.phones.js';
+import type { SandboxConnection } from './connection.js';
+import type { FaultBoard } from '../network/faults.js';
+import { digitsOf, type Phone, type PhoneBook } from '../network/phones.js';
 
 /** The public half of what a browser made up for itself. */
 export interface CompanionKeys {

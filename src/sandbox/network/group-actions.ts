@@ -1,14 +1,8 @@
 import { randomBytes } from 'node:crypto';
-import type { Companions } from './sandbox.companions.js';
-import {
-  type Group,
-  type GroupBook,
-  type GroupSettings,
-  MAX_MEMBERS,
-  type Member,
-} from './sandbox.groups.js';
-import type { GroupEvent, Outbox } from './sandbox.outbox.js';
-import { lidOf, type PhoneBook } from './sandbox.phones.js';
+import type { Companions } from '../wire/companions.js';
+import { type Group, type GroupBook, type GroupSettings, MAX_MEMBERS, type Member } from './groups.js';
+import type { GroupEvent, Outbox } from '../journal/outbox.js';
+import { lidOf, type PhoneBook } from './phones.js';
 
 /** What somebody does to a group, on a phone or in a linked browser. */
 export type GroupDeed =

@@ -1,13 +1,13 @@
 import { randomBytes } from 'node:crypto';
 import { ConflictException, NotFoundException } from '@nestjs/common';
-import type { Companions } from './sandbox.companions.js';
-import type { FaultBoard } from './sandbox.faults.js';
-import { type Action, isAction } from './sandbox.actions.js';
-import { type Content, contentOf, typeForPage } from './sandbox.content.js';
-import { type Group, type GroupBook, isGroupId } from './sandbox.groups.js';
-import type { Ledger, LedgerEntry, Submission } from './sandbox.ledger.js';
-import type { AckEvent, CompanionEvent, MessageEvent, Outbox } from './sandbox.outbox.js';
-import type { PhoneBook } from './sandbox.phones.js';
+import type { Companions } from '../wire/companions.js';
+import type { FaultBoard } from './faults.js';
+import { type Action, isAction } from './message-actions.js';
+import { type Content, contentOf, typeForPage } from './content.js';
+import { type Group, type GroupBook, isGroupId } from './groups.js';
+import type { Ledger, LedgerEntry, Submission } from '../journal/ledger.js';
+import type { AckEvent, CompanionEvent, MessageEvent, Outbox } from '../journal/outbox.js';
+import type { PhoneBook } from './phones.js';
 
 interface Dispatch {
   credential: string;

@@ -1,16 +1,16 @@
 import { Body, ConflictException, Controller, Get, HttpCode, Param, Patch, Post } from '@nestjs/common';
-import { given } from '../platform/database/given.js';
-import type { GroupDeed, GroupResult } from './sandbox.group-deeds.js';
+import { given } from '../../platform/database/given.js';
+import type { GroupDeed, GroupResult } from '../network/group-actions.js';
 import {
   ChangeGroupDto,
   ChangeMembersDto,
   CreateGroupDto,
   GroupMemberDto,
   JoinGroupDto,
-} from './sandbox.groups.dto.js';
-import type { Group } from './sandbox.groups.js';
-import { digitsOf } from './sandbox.phones.js';
-import { SandboxServer } from './sandbox.server.js';
+} from './groups.dto.js';
+import type { Group } from '../network/groups.js';
+import { digitsOf } from '../network/phones.js';
+import { SandboxServer } from '../wire/server.js';
 
 /** The simulated groups, in the hands of the owners of the phones. */
 @Controller('groups')

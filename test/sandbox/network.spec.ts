@@ -2,10 +2,10 @@ import { appendFile, mkdtemp, readdir, readFile, rm, truncate, writeFile } from 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { certificateSpki } from '../../src/sandbox/sandbox.certificate.js';
-import { Journal } from '../../src/sandbox/sandbox.journal.js';
-import { SandboxNetwork } from '../../src/sandbox/sandbox.network.js';
-import { digitsOf } from '../../src/sandbox/sandbox.phones.js';
+import { certificateSpki } from '../../src/sandbox/wire/certificate.js';
+import { Journal } from '../../src/sandbox/journal/journal.js';
+import { SandboxNetwork } from '../../src/sandbox/network/network.js';
+import { digitsOf } from '../../src/sandbox/network/phones.js';
 
 const silent = { debug() {}, info() {}, warn() {}, error() {} };
 let dir: string;

@@ -12,10 +12,10 @@ import {
   MaxLength,
   ValidateNested,
 } from 'class-validator';
-import { Optional } from '../platform/http/optional.js';
-import type { Content } from './sandbox.content.js';
-import type { MediaVault } from './sandbox.media.js';
-import { digitsOf } from './sandbox.phones.js';
+import { Optional } from '../../platform/http/optional.js';
+import type { Content } from '../network/content.js';
+import type { MediaVault } from '../network/media.js';
+import { digitsOf } from '../network/phones.js';
 
 const TYPES = [
   'text',

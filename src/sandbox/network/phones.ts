@@ -2,7 +2,7 @@ import { randomBytes, randomInt } from 'node:crypto';
 import { join } from 'node:path';
 import { BadRequestException, NotFoundException } from '@nestjs/common';
 import { parsePhoneNumberFromString } from 'libphonenumber-js';
-import { Journal } from './sandbox.journal.js';
+import { Journal } from '../journal/journal.js';
 
 /** A simulated phone: a registered WhatsApp number and its owner. */
 export interface Phone {

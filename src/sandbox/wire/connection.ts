@@ -1,14 +1,14 @@
 import { randomBytes, timingSafeEqual } from 'node:crypto';
 import { once } from 'node:events';
 import { type RawData, WebSocket } from 'ws';
-import { type Content, type SubmittedContent, typeOfPage } from './sandbox.content.js';
-import type { Dialog } from './sandbox.faults.js';
-import type { MediaPointer } from './sandbox.media.js';
-import type { SandboxNetwork } from './sandbox.network.js';
-import type { QueuedEvent } from './sandbox.outbox.js';
-import { proofOf } from './sandbox.pairing.js';
-import { type Credential, lidOf } from './sandbox.phones.js';
-import { answerTo, MAX_TEXT_LENGTH, type Question } from './sandbox.questions.js';
+import { type Content, type SubmittedContent, typeOfPage } from '../network/content.js';
+import type { Dialog } from '../network/faults.js';
+import type { MediaPointer } from '../network/media.js';
+import type { SandboxNetwork } from '../network/network.js';
+import type { QueuedEvent } from '../journal/outbox.js';
+import { proofOf } from './pairing.js';
+import { type Credential, lidOf } from '../network/phones.js';
+import { answerTo, MAX_TEXT_LENGTH, type Question } from './questions.js';
 
 /** What a browser sends. */
 type BrowserFrame =

@@ -2,9 +2,9 @@ import { createReadStream } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ServiceUnavailableException } from '@nestjs/common';
-import { ChangeLog, type Changes, isAction } from './sandbox.actions.js';
-import { type Content, contentOf } from './sandbox.content.js';
-import { Journal } from './sandbox.journal.js';
+import { ChangeLog, type Changes, isAction } from '../network/message-actions.js';
+import { type Content, contentOf } from '../network/content.js';
+import { Journal } from './journal.js';
 
 /**
  * One message that the simulated WhatsApp accepted, or one action on a message: then `type` says which, `whatsappId` is the
