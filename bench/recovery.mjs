@@ -8,7 +8,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import whatsapp from 'whatsapp-web.js';
-import { launchOptions } from '../dist/src/whatsapp/browser-launch.js';
+import { launchOptions } from '../dist/src/whatsapp/browser/launch.js';
 import { isAlive } from '../setup/processes.mjs';
 import {
   bareOptions,

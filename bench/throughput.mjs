@@ -3,7 +3,7 @@
  * four accounts each, on the same sandbox, in alternating rounds of one run.
  */
 import pg from 'pg';
-import { launchOptions } from '../dist/src/whatsapp/browser-launch.js';
+import { launchOptions } from '../dist/src/whatsapp/browser/launch.js';
 import { call, cpuTimes, eventually, median, startBareClients, startFleet } from './fleet.mjs';
 
 const accountCount = 4;

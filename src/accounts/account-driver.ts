@@ -1,9 +1,9 @@
 import { EventEmitter } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from '../platform/logging/logger.js';
-import { deleteProfile, profileDir } from '../whatsapp/browser-profile.js';
-import type { Network } from '../whatsapp/browser-launch.js';
-import type { PageChange, PageGroupNotice, PageMessage } from '../whatsapp/page-functions.js';
+import { deleteProfile, profileDir } from '../whatsapp/browser/profile.js';
+import type { Network } from '../whatsapp/browser/launch.js';
+import type { PageChange, PageGroupNotice, PageMessage } from '../whatsapp/in-page/page-functions.js';
 import type { CloseReason, SessionOptions, StopOptions } from '../whatsapp/session-events.js';
 import type { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
 import type { Account, AccountStatus } from './account.entity.js';

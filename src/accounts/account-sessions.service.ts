@@ -10,11 +10,11 @@ import { type Config, projectRoot } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
-import type { PageChange, PageGroupNotice, PageMessage } from '../whatsapp/page-functions.js';
-import { BrowserGuardian } from '../whatsapp/browser-guardian.js';
-import { endBrowsersOn } from '../whatsapp/browser-processes.js';
-import { profileDir } from '../whatsapp/browser-profile.js';
-import { pruneCaches } from '../whatsapp/profile-archive.js';
+import type { PageChange, PageGroupNotice, PageMessage } from '../whatsapp/in-page/page-functions.js';
+import { BrowserGuardian } from '../whatsapp/browser/guardian.js';
+import { endBrowsersOn } from '../whatsapp/browser/processes.js';
+import { profileDir } from '../whatsapp/browser/profile.js';
+import { pruneCaches } from '../whatsapp/browser/archive.js';
 import type { SessionOptions } from '../whatsapp/session-events.js';
 import type { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
 import { AccountDriver } from './account-driver.js';
@@ -87,7 +87,7 @@ export class AccountSessions
     this.guardian = new BrowserGuardian({
       sessionsDir: config.sessions.dir,
       // Read where it is kept: this program is one file.
-      script: join(projectRoot, 'src/whatsapp/browser-guardian.sh'),
+      script: join(projectRoot, 'src/whatsapp/browser/guardian.sh'),
       onWarning: (message, error) => logger.warn({ err: error }, message),
     });
   }

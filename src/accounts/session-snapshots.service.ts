@@ -8,7 +8,7 @@ import { decrypt, DecryptionFailed, encrypt, encryptionKeys } from '../platform/
 import { Problem } from '../platform/errors/problem.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
-import { claimProfile, profileDir } from '../whatsapp/browser-profile.js';
+import { claimProfile, profileDir } from '../whatsapp/browser/profile.js';
 import {
   markProfile,
   packProfile,
@@ -18,7 +18,7 @@ import {
   recoverProfile,
   removeProfileCopies,
   unpackProfile,
-} from '../whatsapp/profile-archive.js';
+} from '../whatsapp/browser/archive.js';
 import type { Account } from './account.entity.js';
 
 /** What of an account its snapshots need. */

@@ -1,8 +1,8 @@
 import { Injectable } from '@nestjs/common';
 import { personOf } from '../messages/incoming.js';
-import { type PageChats, Refused } from '../whatsapp/page-chats.js';
-import type { PagePerson } from '../whatsapp/page-functions.js';
-import type { AddedMember, PageGroup } from '../whatsapp/page-groups.js';
+import { type PageChats, Refused } from '../whatsapp/session-chats.js';
+import type { PagePerson } from '../whatsapp/in-page/page-functions.js';
+import type { AddedMember, PageGroup } from '../whatsapp/in-page/page-groups.js';
 import type {
   GroupResponse,
   InviteResponse,

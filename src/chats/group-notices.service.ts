@@ -1,7 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
-import type { PageGroupNotice } from '../whatsapp/page-functions.js';
+import type { PageGroupNotice } from '../whatsapp/in-page/page-functions.js';
 import { clean, personOf } from '../messages/incoming.js';
 import { iso } from './persons.js';
 

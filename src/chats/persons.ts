@@ -1,6 +1,6 @@
 import type { Person } from '../messages/content.dto.js';
 import { personOf } from '../messages/incoming.js';
-import type { PagePerson } from '../whatsapp/page-functions.js';
+import type { PagePerson } from '../whatsapp/in-page/page-functions.js';
 
 /** The person of a chat; of a group, nobody. */
 export function chatPersonOf(chat: PagePerson): Person {

@@ -1,6 +1,6 @@
 import { v7 as uuidv7 } from 'uuid';
 import { isMediaType, typeOf } from './message-types.js';
-import type { PageMessage, PagePerson } from '../whatsapp/page-functions.js';
+import type { PageMessage, PagePerson } from '../whatsapp/in-page/page-functions.js';
 import type { MessageMedia, Person } from './content.dto.js';
 import type { MessageContent } from './message.entity.js';
 import { fromVcard } from './vcard.js';

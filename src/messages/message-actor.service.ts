@@ -2,8 +2,8 @@ import { Injectable } from '@nestjs/common';
 import { AccountSessions } from '../accounts/account-sessions.service.js';
 import { SessionNotReady } from '../accounts/account-errors.js';
 import { Problem } from '../platform/errors/problem.js';
-import type { PageChange } from '../whatsapp/page-functions.js';
-import type { PageActionResult } from '../whatsapp/page-actions.js';
+import type { PageChange } from '../whatsapp/in-page/page-functions.js';
+import type { PageActionResult } from '../whatsapp/in-page/page-actions.js';
 import { ActionNotAllowed, type ActOnMessage } from './message-actions.service.js';
 import { ReceivedService } from './received.service.js';
 

@@ -7,7 +7,7 @@ import { CONFIG } from '../platform/config/config.module.js';
 import { Problem } from '../platform/errors/problem.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
-import type { PageSendResult } from '../whatsapp/page-functions.js';
+import type { PageSendResult } from '../whatsapp/in-page/page-functions.js';
 import type { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
 import { MessageFiles } from './message-files.service.js';
 import { targetOf } from './message-rows.js';

@@ -3,7 +3,7 @@ import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
 import type { Account } from '../accounts/account.entity.js';
 import { prepared } from '../platform/database/prepared.js';
-import type { PageChange } from '../whatsapp/page-functions.js';
+import type { PageChange } from '../whatsapp/in-page/page-functions.js';
 import { type Incoming, personOf, storable, toRow } from './incoming.js';
 import type { Message } from './message.entity.js';
 

@@ -5,7 +5,7 @@ import { WriteBehind } from '../accounts/write-behind.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import type { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
-import type { PageChange, PageMessage } from '../whatsapp/page-functions.js';
+import type { PageChange, PageMessage } from '../whatsapp/in-page/page-functions.js';
 import { addressesOf } from './incoming.js';
 import { MediaDownloader } from './media-downloader.service.js';
 import { targetOf } from './message-rows.js';

@@ -1,6 +1,6 @@
 import type { Page } from 'puppeteer';
 import { within } from './deadlines.js';
-import { lookForDialog } from './page-state.js';
+import { lookForDialog } from './in-page/page-state.js';
 
 /** How long the page is waited for each time that it is looked at. */
 export const probeLimitMs = 2_000;

@@ -1,5 +1,5 @@
-import type { Network } from './browser-launch.js';
-import type { PageChange, PageGroupNotice, PageMessage } from './page-functions.js';
+import type { Network } from './browser/launch.js';
+import type { PageChange, PageGroupNotice, PageMessage } from './in-page/page-functions.js';
 
 /** Why a session ended by itself. */
 export type CloseReason =

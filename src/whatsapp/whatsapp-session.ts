@@ -2,24 +2,24 @@ import { EventEmitter, once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Browser, LaunchOptions, Page } from 'puppeteer';
 import whatsapp, { type Client } from 'whatsapp-web.js';
-import { launchOptions } from './browser-launch.js';
+import { launchOptions } from './browser/launch.js';
 import { within, withDeadline } from './deadlines.js';
 import { DialogWatch, dialogTextLength, probeLimitMs } from './dialog-watch.js';
-import { browsersEnded, groupEnded, memoryOf } from './browser-processes.js';
-import { PageBridge } from './page-bridge.js';
-import { PageChats } from './page-chats.js';
-import { claimProfile } from './browser-profile.js';
-import { actOn, type PageAction, type PageActionResult } from './page-actions.js';
-import { installEvents } from './page-events.js';
+import { browsersEnded, groupEnded, memoryOf } from './browser/processes.js';
+import { PageBridge } from './bridge.js';
+import { PageChats } from './session-chats.js';
+import { claimProfile } from './browser/profile.js';
+import { actOn, type PageAction, type PageActionResult } from './in-page/page-actions.js';
+import { installEvents } from './in-page/page-events.js';
 import {
   installFlotilla,
   type PageEvent,
   type PageSend,
   type PageSendResult,
   type PageTarget,
-} from './page-functions.js';
-import { PageMessages } from './page-messages.js';
-import { expectFile, forgetFile, installSending, sendMessage } from './page-send.js';
+} from './in-page/page-functions.js';
+import { PageMessages } from './session-messages.js';
+import { expectFile, forgetFile, installSending, sendMessage } from './in-page/page-send.js';
 import {
   announceSynced,
   connectionState,
@@ -28,7 +28,7 @@ import {
   type OwnIds,
   readOwnIds,
   reconnectSocket,
-} from './page-state.js';
+} from './in-page/page-state.js';
 import {
   type CloseReason,
   NotOwned,

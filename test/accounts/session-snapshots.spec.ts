@@ -13,7 +13,7 @@ import {
 import type { Config } from '../../src/platform/config/config.js';
 import { dataSourceOptions } from '../../src/platform/database/data-source.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
-import { ProfileTooLarge, profileEpoch } from '../../src/whatsapp/profile-archive.js';
+import { ProfileTooLarge, profileEpoch } from '../../src/whatsapp/browser/archive.js';
 import { eventually } from '../e2e/flotilla.js';
 import { scratchDatabase } from '../scratch-database.js';
 

@@ -7,7 +7,7 @@ import type { AccountSessions } from '../../src/accounts/account-sessions.servic
 import { GroupNotices } from '../../src/chats/group-notices.service.js';
 import { GroupsListener } from '../../src/chats/groups.listener.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
-import type { PageGroupNotice } from '../../src/whatsapp/page-functions.js';
+import type { PageGroupNotice } from '../../src/whatsapp/in-page/page-functions.js';
 import { eventually } from '../e2e/flotilla.js';
 import { scratchDatabase } from '../scratch-database.js';
 

@@ -24,7 +24,7 @@ import { createContext } from '../../src/platform/start-role.js';
 import { QueuesService } from '../../src/queues/queues.service.js';
 import { queuePolicies } from '../../src/queues/queue-policies.js';
 import { WorkerModule } from '../../src/roles/worker.module.js';
-import type { PageSend } from '../../src/whatsapp/page-functions.js';
+import type { PageSend } from '../../src/whatsapp/in-page/page-functions.js';
 import { scratchDatabase } from '../scratch-database.js';
 
 let context: INestApplicationContext;

@@ -2,7 +2,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { OutgoingContent, OutgoingMediaType } from '../../src/whatsapp/outgoing-content.js';
-import type { PageChange, PageMessage, PageSend } from '../../src/whatsapp/page-functions.js';
+import type { PageChange, PageMessage, PageSend } from '../../src/whatsapp/in-page/page-functions.js';
 import { WhatsAppSession } from '../../src/whatsapp/whatsapp-session.js';
 import { files, sha256 } from './media-files.js';
 import { chromiumPath, SandboxHarness, until } from './sandbox.harness.js';

@@ -1,8 +1,8 @@
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Page } from 'puppeteer';
-import type { PageSend, PageWindow } from '../../src/whatsapp/page-functions.js';
-import { connectionState } from '../../src/whatsapp/page-state.js';
+import type { PageSend, PageWindow } from '../../src/whatsapp/in-page/page-functions.js';
+import { connectionState } from '../../src/whatsapp/in-page/page-state.js';
 import { WhatsAppSession } from '../../src/whatsapp/whatsapp-session.js';
 import { chromiumPath, SandboxHarness, until } from './sandbox.harness.js';
 

@@ -2,8 +2,8 @@ import { chmod, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { browsersOn } from '../../src/whatsapp/browser-processes.js';
-import { claimProfile } from '../../src/whatsapp/browser-profile.js';
+import { browsersOn } from '../../src/whatsapp/browser/processes.js';
+import { claimProfile } from '../../src/whatsapp/browser/profile.js';
 import { NotOwned, type SessionOptions } from '../../src/whatsapp/session-events.js';
 import { WhatsAppSession } from '../../src/whatsapp/whatsapp-session.js';
 import { chromiumPath, SandboxHarness, until } from './sandbox.harness.js';
@@ -156,7 +156,7 @@ describe('dialogs of WhatsApp Web', { timeout: 60_000 }, () => {
         text,
         buttons,
       );
-      const { lookForDialog } = await import('../../src/whatsapp/page-state.js');
+      const { lookForDialog } = await import('../../src/whatsapp/in-page/page-state.js');
       return (await page.evaluate(lookForDialog, true))?.pressed;
     };
     expect(await press('Log out of this device?', ['Cancel', 'Log out', 'OK'])).toBeNull();

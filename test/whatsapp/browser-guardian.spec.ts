@@ -6,8 +6,8 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ModuleKind, ScriptTarget, transpileModule } from 'typescript';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { profileDir } from '../../src/whatsapp/browser-profile.js';
-import { browsersOn, endBrowsersOn } from '../../src/whatsapp/browser-processes.js';
+import { profileDir } from '../../src/whatsapp/browser/profile.js';
+import { browsersOn, endBrowsersOn } from '../../src/whatsapp/browser/processes.js';
 
 const chromium = process.env.CHROMIUM_PATH ?? '/usr/bin/chromium-headless-shell';
 const source = join(import.meta.dirname, '../../src/whatsapp');

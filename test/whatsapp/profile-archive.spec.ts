@@ -38,7 +38,7 @@ import {
   pruneCaches,
   recoverProfile,
   unpackProfile,
-} from '../../src/whatsapp/profile-archive.js';
+} from '../../src/whatsapp/browser/archive.js';
 
 const unlimited = 2 ** 30;
 let root: string;

@@ -6,8 +6,8 @@ import { join } from 'node:path';
 import puppeteer, { type Browser, type Page } from 'puppeteer';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { loadConfig } from '../../src/platform/config/config.js';
-import { launchOptions } from '../../src/whatsapp/browser-launch.js';
-import { packProfile, unpackProfile } from '../../src/whatsapp/profile-archive.js';
+import { launchOptions } from '../../src/whatsapp/browser/launch.js';
+import { packProfile, unpackProfile } from '../../src/whatsapp/browser/archive.js';
 import { eventually } from '../e2e/flotilla.js';
 
 /** Credentials in local storage and IndexedDB, then records without end: more than a busy WhatsApp Web ever writes. */

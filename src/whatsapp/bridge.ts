@@ -1,5 +1,5 @@
 import type { CDPSession, Page } from 'puppeteer';
-import type { PageEvent } from './page-functions.js';
+import type { PageEvent } from './in-page/page-functions.js';
 
 /**
  * The short way to a page and back, for what every message needs. Puppeteer's own `evaluate` and exposed functions do the

@@ -1,7 +1,7 @@
 import type { Page } from 'puppeteer';
 import whatsapp, { type Client, type GroupChat } from 'whatsapp-web.js';
 import { withDeadline } from './deadlines.js';
-import type { PagePerson } from './page-functions.js';
+import type { PagePerson } from './in-page/page-functions.js';
 import {
   type AddedMember,
   createGroup,
@@ -11,7 +11,7 @@ import {
   type PageGroup,
   type PageGroupItem,
   readGroup,
-} from './page-groups.js';
+} from './in-page/page-groups.js';
 import {
   aliasesOf,
   findChat,
@@ -26,7 +26,7 @@ import {
   readHistory,
   readPicture,
   showState,
-} from './page-reads.js';
+} from './in-page/page-reads.js';
 
 /** How long the page may take for one answer. */
 const answerMs = 15_000;

@@ -1,8 +1,8 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import type { Page } from 'puppeteer';
 import { within, withDeadline } from './deadlines.js';
-import { reactionsTo, recentChanges } from './page-actions.js';
-import { recentIncoming } from './page-events.js';
+import { reactionsTo, recentChanges } from './in-page/page-actions.js';
+import { recentIncoming } from './in-page/page-events.js';
 import {
   acksOf,
   type PageChange,
@@ -10,8 +10,8 @@ import {
   type PageMessage,
   type PageTarget,
   recentNotices,
-} from './page-functions.js';
-import { fetchMedia, forgetMedia, type PageFetchResult, readMedia } from './page-media.js';
+} from './in-page/page-functions.js';
+import { fetchMedia, forgetMedia, type PageFetchResult, readMedia } from './in-page/page-media.js';
 
 /** How long the page may take for an answer. */
 const answerMs = 15_000;

@@ -1,6 +1,6 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { endBrowsersOn } from './browser-processes.js';
+import { endBrowsersOn } from './processes.js';
 
 /** What a browser leaves in its profile to keep others out; a killed one does not remove it. */
 const lockFiles = ['SingletonLock', 'SingletonSocket', 'SingletonCookie'];

@@ -1,4 +1,4 @@
-import type { OutgoingContent } from './outgoing-content.js';
+import type { OutgoingContent } from '../outgoing-content.js';
 
 /*
  * Functions that run inside the WhatsApp Web page. Puppeteer sends their source text, so each may use nothing from

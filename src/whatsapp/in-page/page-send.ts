@@ -1,4 +1,4 @@
-import type { OutgoingContent } from './outgoing-content.js';
+import type { OutgoingContent } from '../outgoing-content.js';
 import type {
   PageChat,
   PageFileInput,
