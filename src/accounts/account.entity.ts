@@ -1,5 +1,5 @@
 import type { PlacementFilters } from '../instances/simple-load-balancer.js';
-import type { PacingDto } from '../workspaces/pacing.dto.js';
+import type { PacingDto } from '../workspaces/pacing-settings.dto.js';
 import { Column, CreateDateColumn, Entity, PrimaryColumn, UpdateDateColumn } from 'typeorm';
 
 export const environments = ['live', 'sandbox'] as const;

@@ -40,7 +40,7 @@ import { AccountsService, NoPairingCode, NoQr, NotASandboxAccount } from './acco
 import { NoRoom, SessionNotPortable } from './assignments.service.js';
 import { SandboxBroken, SandboxRefused, SandboxUnreachable } from './sandbox-client.js';
 import { ConnectionLogsService } from './connection-logs.service.js';
-import { ColdNotPaused, PacingService } from './pacing.service.js';
+import { ColdNotPaused, PacingService } from '../pacing/pacing.service.js';
 
 @Controller('accounts')
 export class AccountsController {

@@ -15,7 +15,7 @@ import { Type } from 'class-transformer';
 import { PlacementFiltersDto } from '../instances/load-balancing.dto.js';
 import { Optional } from '../platform/http/optional.js';
 import { PageQuery } from '../platform/http/pagination.js';
-import { PacingDto } from '../workspaces/pacing.dto.js';
+import { PacingDto } from '../workspaces/pacing-settings.dto.js';
 import {
   type Account,
   type AccountStatus,
@@ -25,7 +25,7 @@ import {
   environments,
   type LinkMethod,
 } from './account.entity.js';
-import { SendingResponse } from './pacing.dto.js';
+import { SendingResponse } from '../pacing/pacing.dto.js';
 
 const proxyRule = { protocols: ['http', 'https', 'socks5'], require_tld: false, require_protocol: true };
 

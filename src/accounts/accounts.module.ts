@@ -6,8 +6,8 @@ import { Account } from './account.entity.js';
 import { AccountsService } from './accounts.service.js';
 import { AssignmentsService } from './assignments.service.js';
 import { ConnectionLogsService } from './connection-logs.service.js';
-import { PacingReservations } from './pacing-reservations.service.js';
-import { PacingService } from './pacing.service.js';
+import { PacingReservations } from '../pacing/pacing-reservations.js';
+import { PacingService } from '../pacing/pacing.service.js';
 import { SandboxClient } from './sandbox-client.js';
 
 @Module({

@@ -19,7 +19,7 @@ import type {
 import { LimitsService } from '../workspaces/limits.service.js';
 import { WorkspacesService } from '../workspaces/workspaces.service.js';
 import { AssignmentsService } from './assignments.service.js';
-import { PacingService } from './pacing.service.js';
+import { PacingService } from '../pacing/pacing.service.js';
 import { SandboxClient } from './sandbox-client.js';
 
 export class NoQr extends Problem {

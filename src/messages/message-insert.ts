@@ -1,7 +1,7 @@
 import type { DataSource } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { AccountNotFound } from '../accounts/account-errors.js';
-import { isColdSql } from '../accounts/pacing-rows.js';
+import { isColdSql } from '../pacing/pacing-rows.js';
 import type { RunSql } from '../platform/database/prepared.js';
 import { ValidationFailed } from '../platform/errors/problem.js';
 import type { PreparedContent } from './message-contents.service.js';

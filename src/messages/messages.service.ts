@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { DataSource, type EntityManager, LessThan, MoreThanOrEqual, Repository } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
-import { isColdSql } from '../accounts/pacing-rows.js';
+import { isColdSql } from '../pacing/pacing-rows.js';
 import { prepared, preparedIn, type RunSql } from '../platform/database/prepared.js';
 import { Problem } from '../platform/errors/problem.js';
 import { given } from '../platform/database/given.js';

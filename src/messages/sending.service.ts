@@ -3,7 +3,7 @@ import { type BeforeApplicationShutdown, Inject, Injectable } from '@nestjs/comm
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
 import { notHere } from '../accounts/account-errors.js';
-import { type Manner, PacingReservations } from '../accounts/pacing-reservations.service.js';
+import { type Manner, PacingReservations } from '../pacing/pacing-reservations.js';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import { prepared } from '../platform/database/prepared.js';

@@ -8,7 +8,7 @@ import { GroupActor } from '../chats/group-actor.service.js';
 import { GroupNotices } from '../chats/group-notices.service.js';
 import { GroupsListener } from '../chats/groups.listener.js';
 import { PageActor } from '../chats/page-actor.service.js';
-import { PacingReservations } from '../accounts/pacing-reservations.service.js';
+import { PacingReservations } from '../pacing/pacing-reservations.js';
 import { SandboxClient } from '../accounts/sandbox-client.js';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { InstancesModule } from '../instances/instances.module.js';

@@ -1,7 +1,7 @@
 import { Module } from '@nestjs/common';
 import { AccountsModule } from '../accounts/accounts.module.js';
 import { FleetTask } from '../accounts/fleet.task.js';
-import { PacingTask } from '../accounts/pacing.task.js';
+import { PacingTask } from '../pacing/pacing.task.js';
 import { EventsModule } from '../events/events.module.js';
 import { InstancesModule } from '../instances/instances.module.js';
 import { MediaModule } from '../media/media.module.js';

@@ -6,7 +6,7 @@ import {
   UpdateDateColumn,
   type ValueTransformer,
 } from 'typeorm';
-import type { PacingDto } from './pacing.dto.js';
+import type { PacingDto } from './pacing-settings.dto.js';
 
 export const unknownPolicies = ['hold', 'resend'] as const;
 export type UnknownPolicy = (typeof unknownPolicies)[number];

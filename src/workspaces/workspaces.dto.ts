@@ -12,7 +12,7 @@ import {
 } from 'class-validator';
 import { Optional } from '../platform/http/optional.js';
 import type { Limits, Usage } from './limits.service.js';
-import { PacingDto } from './pacing.dto.js';
+import { PacingDto } from './pacing-settings.dto.js';
 import { unknownPolicies, type UnknownPolicy, type Workspace } from './workspace.entity.js';
 
 export class CreateWorkspaceDto {

@@ -8,7 +8,7 @@ import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Account } from '../../src/accounts/account.entity.js';
 import type { AccountSessions } from '../../src/accounts/account-sessions.service.js';
-import { PacingReservations } from '../../src/accounts/pacing-reservations.service.js';
+import { PacingReservations } from '../../src/pacing/pacing-reservations.js';
 import { longestCaption } from '../../src/messages/content.dto.js';
 import type { MediaDownloader } from '../../src/messages/media-downloader.service.js';
 import { type ActOnMessage, MessageActionsService } from '../../src/messages/message-actions.service.js';

@@ -13,7 +13,7 @@ import {
   typingMsFor,
   underNewSettings,
   warmUpDay,
-} from '../../src/accounts/pacing.js';
+} from '../../src/pacing/pacing.js';
 import { priorities, type Priority } from '../../src/queues/priorities.js';
 
 const dayMs = 86_400_000;

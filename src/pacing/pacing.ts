@@ -1,6 +1,6 @@
 import { type Priority, priorities } from '../queues/priorities.js';
-import type { PacingDto } from '../workspaces/pacing.dto.js';
-import type { Environment } from './account.entity.js';
+import type { PacingDto } from '../workspaces/pacing-settings.dto.js';
+import type { Environment } from '../accounts/account.entity.js';
 
 /** The settings in force for one account: nothing is left open. */
 export interface PacingSettings {

@@ -1,5 +1,5 @@
-import type { PacingDto } from '../workspaces/pacing.dto.js';
-import type { Environment } from './account.entity.js';
+import type { PacingDto } from '../workspaces/pacing-settings.dto.js';
+import type { Environment } from '../accounts/account.entity.js';
 import { closedUntil, effectivePacing, type PacingSettings, type PacingState } from './pacing.js';
 
 /**
