@@ -4,7 +4,7 @@
  */
 import 'reflect-metadata';
 import { Module } from '@nestjs/common';
-import { OPEN_SESSION } from '../dist/src/accounts/account-sessions.service.js';
+import { OPEN_SESSION } from '../dist/src/sessions/account-sessions.js';
 import { listen, startRole } from '../dist/src/platform/start-role.js';
 import { httpOptionsOf } from '../dist/src/roles/instance.http.js';
 import { InstanceModule } from '../dist/src/roles/instance.module.js';

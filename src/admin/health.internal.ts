@@ -1,5 +1,5 @@
 import { Controller, Get } from '@nestjs/common';
-import { AccountSessions } from '../accounts/account-sessions.service.js';
+import { AccountSessions } from '../sessions/account-sessions.js';
 
 /** Whether an instance lives, and what it drives. */
 @Controller('health')

@@ -1,5 +1,5 @@
 import { Injectable } from '@nestjs/common';
-import { AccountSessions } from '../accounts/account-sessions.service.js';
+import { AccountSessions } from '../sessions/account-sessions.js';
 import { personOf } from '../messages/incoming.js';
 import { typeOf } from '../messages/message-types.js';
 import { Problem } from '../platform/errors/problem.js';

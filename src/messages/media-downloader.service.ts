@@ -5,7 +5,7 @@ import {
   Injectable,
   type OnApplicationBootstrap,
 } from '@nestjs/common';
-import { AccountSessions } from '../accounts/account-sessions.service.js';
+import { AccountSessions } from '../sessions/account-sessions.js';
 import { MediaService } from '../media/media.service.js';
 import { MediaTooLarge } from '../media/media-spool.js';
 import type { Config } from '../platform/config/config.js';

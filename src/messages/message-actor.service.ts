@@ -1,5 +1,5 @@
 import { Injectable } from '@nestjs/common';
-import { AccountSessions } from '../accounts/account-sessions.service.js';
+import { AccountSessions } from '../sessions/account-sessions.js';
 import { SessionNotReady } from '../accounts/account-errors.js';
 import { Problem } from '../platform/errors/problem.js';
 import type { PageChange } from '../whatsapp/in-page/page-functions.js';

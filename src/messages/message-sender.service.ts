@@ -1,6 +1,6 @@
 import { Inject, Injectable, type OnApplicationBootstrap } from '@nestjs/common';
 import { SendMeter, StatsSampler } from '../instances/stats-sampler.js';
-import { AccountSessions } from '../accounts/account-sessions.service.js';
+import { AccountSessions } from '../sessions/account-sessions.js';
 import { SessionNotReady } from '../accounts/account-errors.js';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';

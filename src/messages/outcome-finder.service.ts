@@ -1,5 +1,5 @@
 import { Injectable } from '@nestjs/common';
-import { AccountSessions } from '../accounts/account-sessions.service.js';
+import { AccountSessions } from '../sessions/account-sessions.js';
 import { type Ack, ReceivedService } from './received.service.js';
 
 /** How many messages of an account are looked up at the most, the latest ones. */

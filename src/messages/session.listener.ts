@@ -1,7 +1,7 @@
 import { Inject, Injectable, type BeforeApplicationShutdown, type OnModuleInit } from '@nestjs/common';
 import type { Account } from '../accounts/account.entity.js';
-import { AccountSessions } from '../accounts/account-sessions.service.js';
-import { WriteBehind } from '../accounts/write-behind.js';
+import { AccountSessions } from '../sessions/account-sessions.js';
+import { WriteBehind } from '../sessions/write-behind.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import type { WhatsAppSession } from '../whatsapp/whatsapp-session.js';

@@ -1,7 +1,7 @@
 import { Test } from '@nestjs/testing';
 import { v7 as uuidv7 } from 'uuid';
 import { describe, expect, it } from 'vitest';
-import { AccountSessions } from '../../src/accounts/account-sessions.service.js';
+import { AccountSessions } from '../../src/sessions/account-sessions.js';
 import { InternalChatsController } from '../../src/chats/chats.internal.js';
 import { GroupActor } from '../../src/chats/group-actor.service.js';
 import { NumberChecks } from '../../src/chats/number-checks.js';

@@ -7,7 +7,7 @@ import type { DataSource } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Account } from '../../src/accounts/account.entity.js';
-import type { AccountSessions } from '../../src/accounts/account-sessions.service.js';
+import type { AccountSessions } from '../../src/sessions/account-sessions.js';
 import { PacingReservations } from '../../src/pacing/pacing-reservations.js';
 import { longestCaption } from '../../src/messages/content.dto.js';
 import type { MediaDownloader } from '../../src/messages/media-downloader.service.js';

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import type { DataSource } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
-import type { AccountSessions } from '../../src/accounts/account-sessions.service.js';
+import type { AccountSessions } from '../../src/sessions/account-sessions.js';
 import { MediaModule } from '../../src/media/media.module.js';
 import { MediaService } from '../../src/media/media.service.js';
 import { MediaDownloader } from '../../src/messages/media-downloader.service.js';

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import type { AccountSessions } from '../../src/accounts/account-sessions.service.js';
+import type { AccountSessions } from '../../src/sessions/account-sessions.js';
 import type { ActOnMessage } from '../../src/messages/message-actions.service.js';
 import { ActionUncertain, MessageActor } from '../../src/messages/message-actor.service.js';
 import type { ReceivedService } from '../../src/messages/received.service.js';

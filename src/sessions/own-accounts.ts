@@ -5,7 +5,7 @@ import { InstanceLease } from '../instances/instance-lease.service.js';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import type { AccountObservation } from './account-driver.js';
-import { Account, type AccountStatus } from './account.entity.js';
+import { Account, type AccountStatus } from '../accounts/account.entity.js';
 
 /**
  * The rows of the accounts of this instance: which it is to drive, which it holds, and what it says of them. Whatever it

@@ -19,7 +19,7 @@ import {
   removeProfileCopies,
   unpackProfile,
 } from '../whatsapp/browser/archive.js';
-import type { Account } from './account.entity.js';
+import type { Account } from '../accounts/account.entity.js';
 
 /** What of an account its snapshots need. */
 export type SnapshotAccount = Pick<Account, 'id' | 'epoch'>;

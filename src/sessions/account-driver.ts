@@ -6,8 +6,8 @@ import type { Network } from '../whatsapp/browser/launch.js';
 import type { PageChange, PageGroupNotice, PageMessage } from '../whatsapp/in-page/page-functions.js';
 import type { CloseReason, SessionOptions, StopOptions } from '../whatsapp/session-events.js';
 import type { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
-import type { Account, AccountStatus } from './account.entity.js';
-import type { SessionSnapshots, SnapshotSchedule } from './session-snapshots.service.js';
+import type { Account, AccountStatus } from '../accounts/account.entity.js';
+import type { SessionSnapshots, SnapshotSchedule } from './session-snapshots.js';
 
 /** What a driver says of its account; it is written to the account's row under the driver's epoch. */
 export interface AccountObservation {

@@ -9,7 +9,7 @@ import {
   SessionSnapshots,
   SnapshotSchedule,
   SnapshotUnusable,
-} from '../../src/accounts/session-snapshots.service.js';
+} from '../../src/sessions/session-snapshots.js';
 import type { Config } from '../../src/platform/config/config.js';
 import { dataSourceOptions } from '../../src/platform/database/data-source.js';
 import { createLogger } from '../../src/platform/logging/logger.js';

@@ -2,7 +2,7 @@ import { Controller, Get, HttpCode, Param, ParseUUIDPipe, Post, Res, UseGuards }
 import type { Response } from 'express';
 import { InternalGuard } from '../platform/http/internal.guard.js';
 import { Problem } from '../platform/errors/problem.js';
-import { AccountSessions } from './account-sessions.service.js';
+import { AccountSessions } from './account-sessions.js';
 
 /** What the API asks of the instance that drives an account. */
 @UseGuards(InternalGuard)

@@ -18,11 +18,11 @@ import { pruneCaches } from '../whatsapp/browser/archive.js';
 import type { SessionOptions } from '../whatsapp/session-events.js';
 import type { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
 import { AccountDriver } from './account-driver.js';
-import { AccountNotDrivenHere, SessionNotReady } from './account-errors.js';
-import { type Account, drivenStatuses } from './account.entity.js';
-import { OwnAccounts } from './own-accounts.service.js';
-import { SessionSnapshots } from './session-snapshots.service.js';
-import { SandboxClient } from './sandbox-client.js';
+import { AccountNotDrivenHere, SessionNotReady } from '../accounts/account-errors.js';
+import { type Account, drivenStatuses } from '../accounts/account.entity.js';
+import { OwnAccounts } from './own-accounts.js';
+import { SessionSnapshots } from './session-snapshots.js';
+import { SandboxClient } from '../accounts/sandbox-client.js';
 
 /** Covers a notification that was lost. */
 const pollMs = 2_000;
