@@ -107,7 +107,7 @@ Examples:
 type Services = Parameters<Parameters<RunWithServices>[0]>[0];
 
 async function cancel(services: Services, queue: QueueName): Promise<number> {
-  const { ClearingService } = await import('../messages/clearing.service.js');
+  const { ClearingService } = await import('../sending/clearing.service.js');
   let told = 0;
   return services
     .get(ClearingService)

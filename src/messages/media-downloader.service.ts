@@ -16,7 +16,7 @@ import { LOGGER } from '../platform/logging/logging.module.js';
 import type { MessageMedia } from './content.dto.js';
 import { DownloadsBusy, MediaGone, MediaNotDownloaded } from './media-problems.js';
 import { toMessageMedia } from './message-contents.service.js';
-import { MessageFiles } from './message-files.service.js';
+import { MessageFiles } from '../sending/message-files.js';
 import { targetOf } from './message-rows.js';
 import { type MessageWithMedia, ReceivedMediaService } from './received-media.service.js';
 

@@ -10,7 +10,7 @@ import { addressesOf } from './incoming.js';
 import { MediaDownloader } from './media-downloader.service.js';
 import { targetOf } from './message-rows.js';
 import { OutcomeFinder } from './outcome-finder.service.js';
-import { MessageSender } from './message-sender.service.js';
+import { MessageSender } from '../sending/message-sender.js';
 import { type Ack, ReceivedService } from './received.service.js';
 
 /** How much is looked up again when a session becomes ready. */

@@ -7,7 +7,7 @@ import { withDeadline } from '../platform/deadline.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import { REDIS } from '../platform/queues/redis.js';
-import { CampaignTurn } from './campaign-turn.js';
+import { CampaignTurn } from './worker-campaign-share.js';
 import { type JobContext, JobRunner, QUEUE_PROCESSORS, type QueueProcessor } from './job-runner.js';
 import { isLaneQueue, queuePolicies, unfilledQueues, type QueueName } from './queue-policies.js';
 import { QueueSources, type Source } from './queue-sources.js';

@@ -6,7 +6,7 @@ import { EventsModule } from '../events/events.module.js';
 import { InstancesModule } from '../instances/instances.module.js';
 import { MediaModule } from '../media/media.module.js';
 import { MediaTask } from '../media/media.task.js';
-import { DueTask, LanesTask } from '../messages/lanes.task.js';
+import { DueTask, LanesTask } from '../sending/lanes.task.js';
 import { OutcomesTask } from '../messages/outcomes.task.js';
 import { MessagesModule } from '../messages/messages.module.js';
 import { ReceivedMediaTask } from '../messages/received-media.task.js';

@@ -1,7 +1,7 @@
 import { Module } from '@nestjs/common';
 import { FindOutcomesProcessor } from '../messages/find-outcomes.processor.js';
 import { MessagesModule } from '../messages/messages.module.js';
-import { SendMessageProcessor } from '../messages/send-message.processor.js';
+import { SendMessageProcessor } from '../sending/lanes.processor.js';
 import { DatabaseModule } from '../platform/database/database.module.js';
 import { JobRunner, QUEUE_PROCESSORS } from '../queues/job-runner.js';
 import { QueueWorker } from '../queues/queue-worker.service.js';

@@ -11,7 +11,7 @@ import type { AccountSessions } from '../../src/sessions/account-sessions.js';
 import { MediaModule } from '../../src/media/media.module.js';
 import { MediaService } from '../../src/media/media.service.js';
 import { MediaDownloader } from '../../src/messages/media-downloader.service.js';
-import { MessageFiles } from '../../src/messages/message-files.service.js';
+import { MessageFiles } from '../../src/sending/message-files.js';
 import type { MessageTarget } from '../../src/messages/message-rows.js';
 import { ReceivedMediaService } from '../../src/messages/received-media.service.js';
 import { ReceivedService } from '../../src/messages/received.service.js';

@@ -6,8 +6,8 @@ import { prepared } from '../platform/database/prepared.js';
 import { QueueStates } from '../queues/queue-states.service.js';
 import { type JobHint, QueuesService } from '../queues/queues.service.js';
 import { claimMs, type LaneResult, type LaneRun } from './lane-run.js';
-import { queueOf } from './message.entity.js';
-import { laneHead, strictOrder } from './message-rows.js';
+import { queueOf } from '../messages/message.entity.js';
+import { laneHead, strictOrder } from '../messages/message-rows.js';
 import { SilentInstances } from './silent-instances.js';
 
 /** How many heads one sweep puts at the most; the next sweep goes on. */

@@ -8,7 +8,7 @@ import { QueuesService } from '../queues/queues.service.js';
 import type { LaneHead } from './lane-run.js';
 import { LaneTurns } from './lane-turns.js';
 import { headOf, type Lane, LanesService } from './lanes.service.js';
-import { servedPriorities } from './message-rows.js';
+import { servedPriorities } from '../messages/message-rows.js';
 
 /** How long a job may go on with its lane before it gives its slot back. */
 const longestJobMs = 5_000;

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { CampaignShare } from '../../src/messages/campaign-share.js';
+import { CampaignShare } from '../../src/sending/lane-campaign-share.js';
 import { strictOrder } from '../../src/messages/message-rows.js';
 
 const [urgent, high, normal, campaign] = strictOrder as [number, number, number, number];

@@ -9,11 +9,11 @@ import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import type { PageSendResult } from '../whatsapp/in-page/page-functions.js';
 import type { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
-import { MessageFiles } from './message-files.service.js';
-import { targetOf } from './message-rows.js';
-import { outgoingContentOf } from './outgoing.js';
-import { parseRecipient } from './recipient.js';
-import type { Claim } from './sending.service.js';
+import { MessageFiles } from './message-files.js';
+import { targetOf } from '../messages/message-rows.js';
+import { outgoingContentOf } from './to-outgoing-content.js';
+import { parseRecipient } from '../messages/recipient.js';
+import type { Claim } from './lane-runner.js';
 
 export class RecipientNotRegistered extends Problem {
   constructor(chatId: string) {

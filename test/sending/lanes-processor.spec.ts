@@ -1,9 +1,9 @@
 import type { Job } from 'bullmq';
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect, it } from 'vitest';
-import type { LaneRun } from '../../src/messages/lane-run.js';
-import type { LanesService } from '../../src/messages/lanes.service.js';
-import { SendMessageProcessor } from '../../src/messages/send-message.processor.js';
+import type { LaneRun } from '../../src/sending/lane-run.js';
+import type { LanesService } from '../../src/sending/lanes.service.js';
+import { SendMessageProcessor } from '../../src/sending/lanes.processor.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import type { JobContext } from '../../src/queues/job-runner.js';
 import { queueNames, queuePolicies } from '../../src/queues/queue-policies.js';

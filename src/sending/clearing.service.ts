@@ -1,7 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
-import { priorities, queueOf } from './message.entity.js';
+import { priorities, queueOf } from '../messages/message.entity.js';
 import type { LaneQueueName } from '../queues/queue-policies.js';
 
 /** How many messages one statement cancels: short enough that nobody waits for it. */

@@ -1,8 +1,8 @@
-import { isMediaType } from './message-types.js';
+import { isMediaType } from '../messages/message-types.js';
 import type { OutgoingContent, OutgoingFile } from '../whatsapp/outgoing-content.js';
-import { pollSecretOf } from './message.entity.js';
-import type { Claim } from './sending.service.js';
-import { toVcard } from './vcard.js';
+import { pollSecretOf } from '../messages/message.entity.js';
+import type { Claim } from './lane-runner.js';
+import { toVcard } from '../messages/vcard.js';
 
 /** What a session is to send for a message of the ledger. @param file the copy of its media on this machine */
 export function outgoingContentOf(

@@ -11,13 +11,13 @@ import { Problem } from '../platform/errors/problem.js';
 import { logContext, type Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import { backoffAfter } from '../queues/queue-policies.js';
-import { CampaignShare } from './campaign-share.js';
+import { CampaignShare } from './lane-campaign-share.js';
 import { claimMs, type LaneHead, type LaneResult, type LaneRun } from './lane-run.js';
-import type { MessageType } from './message-types.js';
-import type { MessageMedia } from './content.dto.js';
-import type { Message, MessageContent } from './message.entity.js';
-import { laneHead } from './message-rows.js';
-import { MessageSender, SendFailed } from './message-sender.service.js';
+import type { MessageType } from '../messages/message-types.js';
+import type { MessageMedia } from '../messages/content.dto.js';
+import type { Message, MessageContent } from '../messages/message.entity.js';
+import { laneHead } from '../messages/message-rows.js';
+import { MessageSender, SendFailed } from './message-sender.js';
 
 /** A message that this instance is sending. */
 export interface Claim extends Manner {

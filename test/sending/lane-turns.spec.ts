@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { LaneTurns } from '../../src/messages/lane-turns.js';
+import { LaneTurns } from '../../src/sending/lane-turns.js';
 
 const lane = (accountId: string, workspaceId: string) => ({ accountId, workspaceId });
 

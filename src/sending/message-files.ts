@@ -8,7 +8,7 @@ import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import { Problem } from '../platform/errors/problem.js';
 import type { OutgoingFile } from '../whatsapp/outgoing-content.js';
-import type { MessageMedia } from './content.dto.js';
+import type { MessageMedia } from '../messages/content.dto.js';
 
 /** How long a storage may take to begin to give a file, and to go on: everything of the account waits for it. */
 const answerWithinMs = 5_000;

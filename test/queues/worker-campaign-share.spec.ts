@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { CampaignTurn } from '../../src/queues/campaign-turn.js';
+import { CampaignTurn } from '../../src/queues/worker-campaign-share.js';
 import type { QueueName } from '../../src/queues/queue-policies.js';
 
 const lanes: QueueName[] = ['whatsapp-urgent', 'whatsapp-high', 'whatsapp-normal', 'whatsapp-campaign'];
