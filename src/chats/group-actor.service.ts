@@ -1,5 +1,5 @@
 import { Injectable } from '@nestjs/common';
-import { personOf } from '../messages/incoming.js';
+import { personOf } from '../receiving/incoming.js';
 import { type PageChats, Refused } from '../whatsapp/session-chats.js';
 import type { PagePerson } from '../whatsapp/in-page/page-functions.js';
 import type { AddedMember, PageGroup } from '../whatsapp/in-page/page-groups.js';

@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
 import type { PageGroupNotice } from '../whatsapp/in-page/page-functions.js';
-import { clean, personOf } from '../messages/incoming.js';
+import { clean, personOf } from '../receiving/incoming.js';
 import { iso } from './persons.js';
 
 /** WhatsApp's words for what happens to participants, and ours. */

@@ -11,7 +11,7 @@ import { MessageActionsService } from './message-actions.service.js';
 import { Message } from './message.entity.js';
 import { MessageContents } from './message-contents.service.js';
 import { ReceivedMediaService } from './received-media.service.js';
-import { OutcomesService } from './outcomes.service.js';
+import { OutcomesService } from '../receiving/outcomes.service.js';
 import { MessagesService } from './messages.service.js';
 
 @Module({

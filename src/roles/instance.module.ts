@@ -13,20 +13,20 @@ import { SandboxClient } from '../accounts/sandbox-client.js';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { InstancesModule } from '../instances/instances.module.js';
 import { MediaModule } from '../media/media.module.js';
-import { MediaDownloader } from '../messages/media-downloader.service.js';
+import { MediaDownloader } from '../receiving/media-downloader.js';
 import { MessageFiles } from '../sending/message-files.js';
 import { ReceivedMediaService } from '../messages/received-media.service.js';
 import { InternalMessagesController } from '../sending/sending.internal.js';
-import { MessageActor } from '../messages/message-actor.service.js';
+import { MessageActor } from '../receiving/action-runner.js';
 import { MessageSender } from '../sending/message-sender.js';
 import { SendingService } from '../sending/lane-runner.js';
-import { OutcomeFinder } from '../messages/outcome-finder.service.js';
-import { ReceivedService } from '../messages/received.service.js';
+import { OutcomeFinder } from '../receiving/outcome-finder.js';
+import { ReceivedService } from '../receiving/updates.service.js';
 import { InstanceLease } from '../instances/instance-lease.service.js';
 import { OwnAccounts } from '../sessions/own-accounts.js';
 import { SessionSnapshots } from '../sessions/session-snapshots.js';
 import { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
-import { SessionListener } from '../messages/session.listener.js';
+import { SessionListener } from '../receiving/session.listener.js';
 import { DatabaseModule } from '../platform/database/database.module.js';
 
 /** What an instance drives, and what the other programs may ask of it. */

@@ -1,5 +1,5 @@
 import { Module } from '@nestjs/common';
-import { FindOutcomesProcessor } from '../messages/find-outcomes.processor.js';
+import { FindOutcomesProcessor } from '../receiving/outcomes.processor.js';
 import { MessagesModule } from '../messages/messages.module.js';
 import { SendMessageProcessor } from '../sending/lanes.processor.js';
 import { DatabaseModule } from '../platform/database/database.module.js';

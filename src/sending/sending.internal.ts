@@ -1,10 +1,10 @@
 import { Body, Controller, HttpCode, Param, ParseUUIDPipe, Post, UseGuards } from '@nestjs/common';
 import { InternalGuard } from '../platform/http/internal.guard.js';
 import type { LaneResult, LaneRun } from './lane-run.js';
-import { MediaDownloader } from '../messages/media-downloader.service.js';
+import { MediaDownloader } from '../receiving/media-downloader.js';
 import type { ActOnMessage, DownloadMedia } from '../messages/message-actions.service.js';
-import { MessageActor } from '../messages/message-actor.service.js';
-import { OutcomeFinder } from '../messages/outcome-finder.service.js';
+import { MessageActor } from '../receiving/action-runner.js';
+import { OutcomeFinder } from '../receiving/outcome-finder.js';
 import { SendingService } from './lane-runner.js';
 
 /** What workers and the API ask of the instance that owns an account. */

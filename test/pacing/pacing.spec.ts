@@ -9,7 +9,7 @@ import { PacingService } from '../../src/pacing/pacing.service.js';
 import { LanesService } from '../../src/sending/lanes.service.js';
 import { laneHead, strictOrder } from '../../src/messages/message-rows.js';
 import { MessagesService } from '../../src/messages/messages.service.js';
-import { ReceivedService } from '../../src/messages/received.service.js';
+import { ReceivedService } from '../../src/receiving/updates.service.js';
 import type { MessageSender } from '../../src/sending/message-sender.js';
 import { type Claim, SendingService } from '../../src/sending/lane-runner.js';
 import { Problem } from '../../src/platform/errors/problem.js';

@@ -9,7 +9,7 @@ import { LanesService } from '../../src/sending/lanes.service.js';
 import { strictOrder } from '../../src/messages/message-rows.js';
 import type { MessageSender } from '../../src/sending/message-sender.js';
 import { MessagesService } from '../../src/messages/messages.service.js';
-import { ReceivedService } from '../../src/messages/received.service.js';
+import { ReceivedService } from '../../src/receiving/updates.service.js';
 import { SendingService } from '../../src/sending/lane-runner.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import { createContext } from '../../src/platform/start-role.js';

@@ -16,7 +16,7 @@ import { strictOrder } from '../../src/messages/message-rows.js';
 import { MessageFiles } from '../../src/sending/message-files.js';
 import { MessageSender } from '../../src/sending/message-sender.js';
 import { MessagesService } from '../../src/messages/messages.service.js';
-import { ReceivedService } from '../../src/messages/received.service.js';
+import { ReceivedService } from '../../src/receiving/updates.service.js';
 import { type Claim, SendingService } from '../../src/sending/lane-runner.js';
 import type { Config } from '../../src/platform/config/config.js';
 import { createLogger } from '../../src/platform/logging/logger.js';

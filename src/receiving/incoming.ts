@@ -1,9 +1,9 @@
 import { v7 as uuidv7 } from 'uuid';
-import { isMediaType, typeOf } from './message-types.js';
+import { isMediaType, typeOf } from '../messages/message-types.js';
 import type { PageMessage, PagePerson } from '../whatsapp/in-page/page-functions.js';
-import type { MessageMedia, Person } from './content.dto.js';
-import type { MessageContent } from './message.entity.js';
-import { fromVcard } from './vcard.js';
+import type { MessageMedia, Person } from '../messages/content.dto.js';
+import type { MessageContent } from '../messages/message.entity.js';
+import { fromVcard } from '../messages/vcard.js';
 
 /** A message that an account received; what is left out, it does not have. */
 export type Incoming = Pick<PageMessage, 'whatsappId' | 'chatId' | 'from' | 'type' | 'text'> &

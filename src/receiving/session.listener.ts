@@ -7,11 +7,11 @@ import { LOGGER } from '../platform/logging/logging.module.js';
 import type { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
 import type { PageChange, PageMessage } from '../whatsapp/in-page/page-functions.js';
 import { addressesOf } from './incoming.js';
-import { MediaDownloader } from './media-downloader.service.js';
-import { targetOf } from './message-rows.js';
-import { OutcomeFinder } from './outcome-finder.service.js';
+import { MediaDownloader } from './media-downloader.js';
+import { targetOf } from '../messages/message-rows.js';
+import { OutcomeFinder } from './outcome-finder.js';
 import { MessageSender } from '../sending/message-sender.js';
-import { type Ack, ReceivedService } from './received.service.js';
+import { type Ack, ReceivedService } from './updates.service.js';
 
 /** How much is looked up again when a session becomes ready. */
 const catchUpLimit = 500;

@@ -10,11 +10,11 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } 
 import type { AccountSessions } from '../../src/sessions/account-sessions.js';
 import { MediaModule } from '../../src/media/media.module.js';
 import { MediaService } from '../../src/media/media.service.js';
-import { MediaDownloader } from '../../src/messages/media-downloader.service.js';
+import { MediaDownloader } from '../../src/receiving/media-downloader.js';
 import { MessageFiles } from '../../src/sending/message-files.js';
 import type { MessageTarget } from '../../src/messages/message-rows.js';
 import { ReceivedMediaService } from '../../src/messages/received-media.service.js';
-import { ReceivedService } from '../../src/messages/received.service.js';
+import { ReceivedService } from '../../src/receiving/updates.service.js';
 import type { Config } from '../../src/platform/config/config.js';
 import { DatabaseModule } from '../../src/platform/database/database.module.js';
 import { createLogger } from '../../src/platform/logging/logger.js';

@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { AccountSessions } from '../../src/sessions/account-sessions.js';
 import type { ActOnMessage } from '../../src/messages/message-actions.service.js';
-import { ActionUncertain, MessageActor } from '../../src/messages/message-actor.service.js';
-import type { ReceivedService } from '../../src/messages/received.service.js';
+import { ActionUncertain, MessageActor } from '../../src/receiving/action-runner.js';
+import type { ReceivedService } from '../../src/receiving/updates.service.js';
 
 /* A page takes as long as it likes here, so that no test has to wait for a quarter of a minute. */
 

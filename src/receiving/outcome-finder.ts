@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { AccountSessions } from '../sessions/account-sessions.js';
-import { type Ack, ReceivedService } from './received.service.js';
+import { type Ack, ReceivedService } from './updates.service.js';
 
 /** How many messages of an account are looked up at the most, the latest ones. */
 const askedAtOnce = 500;

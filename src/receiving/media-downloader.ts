@@ -13,12 +13,12 @@ import { CONFIG } from '../platform/config/config.module.js';
 import { Problem } from '../platform/errors/problem.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
-import type { MessageMedia } from './content.dto.js';
-import { DownloadsBusy, MediaGone, MediaNotDownloaded } from './media-problems.js';
-import { toMessageMedia } from './message-contents.service.js';
+import type { MessageMedia } from '../messages/content.dto.js';
+import { DownloadsBusy, MediaGone, MediaNotDownloaded } from '../messages/media-problems.js';
+import { toMessageMedia } from '../messages/message-contents.service.js';
 import { MessageFiles } from '../sending/message-files.js';
-import { targetOf } from './message-rows.js';
-import { type MessageWithMedia, ReceivedMediaService } from './received-media.service.js';
+import { targetOf } from '../messages/message-rows.js';
+import { type MessageWithMedia, ReceivedMediaService } from '../messages/received-media.service.js';
 
 /** A download that runs; it rejects with why it failed. */
 interface Running {

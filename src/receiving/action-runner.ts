@@ -4,8 +4,8 @@ import { SessionNotReady } from '../accounts/account-errors.js';
 import { Problem } from '../platform/errors/problem.js';
 import type { PageChange } from '../whatsapp/in-page/page-functions.js';
 import type { PageActionResult } from '../whatsapp/in-page/page-actions.js';
-import { ActionNotAllowed, type ActOnMessage } from './message-actions.service.js';
-import { ReceivedService } from './received.service.js';
+import { ActionNotAllowed, type ActOnMessage } from '../messages/message-actions.service.js';
+import { ReceivedService } from './updates.service.js';
 
 export class ActionUncertain extends Problem {
   constructor(reason: string) {

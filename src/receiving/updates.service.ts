@@ -5,7 +5,7 @@ import type { Account } from '../accounts/account.entity.js';
 import { prepared } from '../platform/database/prepared.js';
 import type { PageChange } from '../whatsapp/in-page/page-functions.js';
 import { type Incoming, personOf, storable, toRow } from './incoming.js';
-import type { Message } from './message.entity.js';
+import type { Message } from '../messages/message.entity.js';
 
 /** WhatsApp's ack of a message that an account sent: −1 error, 1 server, 2 device, 3 read, 4 played. */
 export interface Ack {
