@@ -4,12 +4,12 @@ import { AccountNotFound } from '../accounts/account-errors.js';
 import { isColdSql } from '../pacing/pacing-rows.js';
 import type { RunSql } from '../platform/database/prepared.js';
 import { ValidationFailed } from '../platform/errors/problem.js';
-import type { PreparedContent } from './message-contents.service.js';
+import type { PreparedContent } from './content-preparation.js';
 import { toMessage } from './message-rows.js';
 import { type Message, priorities, whatsappIdOf } from './message.entity.js';
 import type { SendMessageDto } from './messages.dto.js';
 import { parseRecipient } from './recipient.js';
-import { accountFor } from './sending-account.js';
+import { accountFor } from './account-choice.js';
 
 /** A message that has been accepted. */
 export interface Accepted {

@@ -44,7 +44,7 @@ import {
   toMessageResponse,
 } from './messages.dto.js';
 import { MediaGone, MediaNotDownloaded } from './media-problems.js';
-import { ContentMismatch } from './message-contents.service.js';
+import { ContentMismatch } from './content-preparation.js';
 import {
   IdempotencyInProgress,
   IdempotencyMismatch,
@@ -53,7 +53,7 @@ import {
   MessageNotResendable,
   MessagesService,
 } from './messages.service.js';
-import { NoAccountReady } from './sending-account.js';
+import { NoAccountReady } from './account-choice.js';
 
 /** What may happen when something is done to a message that WhatsApp already has. */
 const ofActions = [

@@ -9,8 +9,8 @@ import { ClearingService } from '../sending/clearing.service.js';
 import { LanesService } from '../sending/lanes.service.js';
 import { MessageActionsService } from './message-actions.service.js';
 import { Message } from './message.entity.js';
-import { MessageContents } from './message-contents.service.js';
-import { ReceivedMediaService } from './received-media.service.js';
+import { MessageContents } from './content-preparation.js';
+import { ReceivedMediaService } from './incoming-media.service.js';
 import { OutcomesService } from '../receiving/outcomes.service.js';
 import { MessagesService } from './messages.service.js';
 

@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import type { ScheduledTask } from '../platform/scheduling/scheduler.service.js';
-import { ReceivedMediaService } from '../messages/received-media.service.js';
+import { ReceivedMediaService } from '../messages/incoming-media.service.js';
 
 /** Publishes incoming messages whose media does not come. */
 @Injectable()

@@ -15,10 +15,10 @@ import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import type { MessageMedia } from '../messages/content.dto.js';
 import { DownloadsBusy, MediaGone, MediaNotDownloaded } from '../messages/media-problems.js';
-import { toMessageMedia } from '../messages/message-contents.service.js';
+import { toMessageMedia } from '../messages/content-preparation.js';
 import { MessageFiles } from '../sending/message-files.js';
 import { targetOf } from '../messages/message-rows.js';
-import { type MessageWithMedia, ReceivedMediaService } from '../messages/received-media.service.js';
+import { type MessageWithMedia, ReceivedMediaService } from '../messages/incoming-media.service.js';
 
 /** A download that runs; it rejects with why it failed. */
 interface Running {

@@ -15,7 +15,7 @@ import { InstancesModule } from '../instances/instances.module.js';
 import { MediaModule } from '../media/media.module.js';
 import { MediaDownloader } from '../receiving/media-downloader.js';
 import { MessageFiles } from '../sending/message-files.js';
-import { ReceivedMediaService } from '../messages/received-media.service.js';
+import { ReceivedMediaService } from '../messages/incoming-media.service.js';
 import { InternalMessagesController } from '../sending/sending.internal.js';
 import { MessageActor } from '../receiving/action-runner.js';
 import { MessageSender } from '../sending/message-sender.js';

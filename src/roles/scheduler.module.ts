@@ -10,7 +10,7 @@ import { DueTask, LanesTask } from '../sending/lanes.task.js';
 import { OutcomesTask } from '../receiving/outcomes.task.js';
 import { MessagesModule } from '../messages/messages.module.js';
 import { ReceivedMediaTask } from '../receiving/incoming-media.task.js';
-import { PruningTask } from '../messages/pruning.task.js';
+import { PruningTask } from '../messages/idempotency.task.js';
 import { DatabaseModule } from '../platform/database/database.module.js';
 import { FailedJobsTask } from '../queues/failed-jobs.task.js';
 import { SCHEDULED_TASKS, SchedulerService } from '../platform/scheduling/scheduler.service.js';

@@ -13,7 +13,7 @@ import { MediaService } from '../../src/media/media.service.js';
 import { MediaDownloader } from '../../src/receiving/media-downloader.js';
 import { MessageFiles } from '../../src/sending/message-files.js';
 import type { MessageTarget } from '../../src/messages/message-rows.js';
-import { ReceivedMediaService } from '../../src/messages/received-media.service.js';
+import { ReceivedMediaService } from '../../src/messages/incoming-media.service.js';
 import { ReceivedService } from '../../src/receiving/updates.service.js';
 import type { Config } from '../../src/platform/config/config.js';
 import { DatabaseModule } from '../../src/platform/database/database.module.js';

@@ -8,7 +8,7 @@ import { MediaNotFound, MediaService, type MediaSource } from '../media/media.se
 import type { RunSql } from '../platform/database/prepared.js';
 import { type Grant, MessageLimitReached } from '../workspaces/limits.service.js';
 import { sendTimeOf } from './message-insert.js';
-import { accountFor } from './sending-account.js';
+import { accountFor } from './account-choice.js';
 import type { Media } from '../media/media.entity.js';
 import { type FieldError, Problem, ValidationFailed } from '../platform/errors/problem.js';
 import { fieldErrors } from '../platform/http/http.js';
