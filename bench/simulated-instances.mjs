@@ -20,7 +20,7 @@ import { Account } from '../dist/src/accounts/account.entity.js';
 import { SandboxClient } from '../dist/src/accounts/sandbox-client.js';
 import { OwnAccounts } from '../dist/src/sessions/own-accounts.js';
 import { SessionSnapshots } from '../dist/src/sessions/session-snapshots.js';
-import { InstanceLease } from '../dist/src/instances/instance-lease.service.js';
+import { InstanceLease } from '../dist/src/instances/instance-lease.js';
 import { Server } from '../dist/src/instances/server.entity.js';
 import { ServersService } from '../dist/src/instances/servers.service.js';
 import { dataSourceOptions } from '../dist/src/platform/database/data-source.js';

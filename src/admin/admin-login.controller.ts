@@ -5,7 +5,7 @@ import type { Request, Response } from 'express';
 import { hashKey } from '../workspaces/api-keys.service.js';
 import { Allow } from '../workspaces/auth.guard.js';
 import { AuthenticationService, InvalidKey } from '../workspaces/authentication.service.js';
-import { RateLimits } from '../workspaces/rate-limits.service.js';
+import { RateLimits } from '../workspaces/rate-limits.js';
 import { loginPage, loginPageHeaders, pageAfterLogin } from './admin-login.page.js';
 import { AdminSession } from './admin-session.js';
 import { ForeignOrigin } from './admin.guard.js';

@@ -8,7 +8,7 @@ import {
   AuthenticationService,
   InvalidKey,
 } from '../workspaces/authentication.service.js';
-import { RateLimits } from '../workspaces/rate-limits.service.js';
+import { RateLimits } from '../workspaces/rate-limits.js';
 import { loginFor } from './admin-login.page.js';
 import { AdminSession } from './admin-session.js';
 

@@ -15,7 +15,7 @@ import type { AuditLogResponse, ListLogsQuery } from '../instances/logs.dto.js';
 import { asPlatform } from '../platform/database/isolation.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
-import { type AuditEntry, AuditLog } from '../workspaces/audit-log.service.js';
+import { type AuditEntry, AuditLog } from '../workspaces/audit-log.js';
 import type { AuthenticatedRequest } from '../workspaces/auth.guard.js';
 
 type AuditedRequest = AuthenticatedRequest & {

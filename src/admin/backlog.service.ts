@@ -4,7 +4,7 @@ import { DataSource } from 'typeorm';
 import { priorities, queueOf } from '../messages/message.entity.js';
 import { FailedJobsService } from '../queues/failed-jobs.service.js';
 import { isLaneQueue, type QueueName, queueNames } from '../queues/queue-policies.js';
-import { QueueStates } from '../queues/queue-states.service.js';
+import { QueueStates } from '../queues/queue-states.js';
 import { type JobCounts, QueuesService } from '../queues/queues.service.js';
 import { WebhookDeliveriesService } from '../webhooks/webhook-deliveries.service.js';
 import type { QueueBacklog } from './backlog.dto.js';

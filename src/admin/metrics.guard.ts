@@ -5,7 +5,7 @@ import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import { hashKey } from '../workspaces/api-keys.service.js';
 import { AuthenticationService } from '../workspaces/authentication.service.js';
-import { RateLimits } from '../workspaces/rate-limits.service.js';
+import { RateLimits } from '../workspaces/rate-limits.js';
 import { AdminGuard } from './admin.guard.js';
 import { AdminSession } from './admin-session.js';
 

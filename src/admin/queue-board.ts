@@ -8,7 +8,7 @@ import { Problem } from '../platform/errors/problem.js';
 import { sendProblem } from '../platform/errors/problem.filter.js';
 import { pageHeaders } from '../platform/http/security-headers.js';
 import { isLaneQueue, type QueueName, queueNames } from '../queues/queue-policies.js';
-import { QueueStates } from '../queues/queue-states.service.js';
+import { QueueStates } from '../queues/queue-states.js';
 import { QueuesService, RedisUnreachable } from '../queues/queues.service.js';
 import { AdminGuard } from './admin.guard.js';
 

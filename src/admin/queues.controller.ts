@@ -2,7 +2,7 @@ import { Controller, Get, HttpCode, Param, Post } from '@nestjs/common';
 import { ApiParam } from '@nestjs/swagger';
 import { Fails } from '../platform/http/documentation.js';
 import { QueueNotFound, toQueueName } from '../queues/queue-policies.js';
-import { type QueueState, QueueStates } from '../queues/queue-states.service.js';
+import { type QueueState, QueueStates } from '../queues/queue-states.js';
 import { Allow } from '../workspaces/auth.guard.js';
 import { QueuesResponse, QueueStateResponse } from './backlog.dto.js';
 import { BacklogService } from './backlog.service.js';

@@ -35,7 +35,7 @@ import {
   ofPages,
   PictureTooLarge,
   TooManyNumberChecks,
-} from './page-errors.js';
+} from './chat-errors.js';
 import { sendPicture } from './pictures.js';
 
 /** Chats and people, read from the WhatsApp of an account at this moment: the account has to be ready. */

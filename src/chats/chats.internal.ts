@@ -1,7 +1,7 @@
 import { Body, Controller, HttpCode, Param, ParseUUIDPipe, Post, UseGuards } from '@nestjs/common';
 import { InternalGuard } from '../platform/http/internal.guard.js';
-import type { PageCall } from './page-calls.js';
-import { PageActor } from './page-actor.service.js';
+import type { PageCall } from './session-calls.js';
+import { PageActor } from './session-answerer.js';
 
 /** What the API asks of the page of an account. */
 @UseGuards(InternalGuard)

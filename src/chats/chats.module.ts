@@ -1,6 +1,6 @@
 import { Module } from '@nestjs/common';
 import { AccountsModule } from '../accounts/accounts.module.js';
-import { AccountPage } from './account-page.service.js';
+import { AccountPage } from './session-caller.js';
 import { ChatsService } from './chats.service.js';
 import { GroupsService } from './groups.service.js';
 

@@ -5,7 +5,7 @@ import { DataSource } from 'typeorm';
 import { AccountsService } from '../accounts/accounts.service.js';
 import { parsePhoneNumber } from '../platform/http/phone-number.js';
 import type { Page } from '../platform/http/pagination.js';
-import { AccountPage, pageAfter } from './account-page.service.js';
+import { AccountPage, pageAfter } from './session-caller.js';
 import type {
   ChatResponse,
   ContactResponse,
@@ -15,7 +15,7 @@ import type {
   ShowStateDto,
   UpdateChatDto,
 } from './chats.dto.js';
-import { NumberInvalid } from './page-errors.js';
+import { NumberInvalid } from './chat-errors.js';
 
 const pictureTypes = new Set(['image/jpeg', 'image/png', 'image/webp']);
 

@@ -40,7 +40,7 @@ import {
   NotInGroup,
   ofPages,
   PictureTooLarge,
-} from './page-errors.js';
+} from './chat-errors.js';
 import { sendPicture } from './pictures.js';
 
 const ofChanges = [

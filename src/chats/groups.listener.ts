@@ -6,7 +6,7 @@ import { keptDays } from '../events/events.service.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import type { PageGroupNotice } from '../whatsapp/in-page/page-functions.js';
-import { GroupNotices } from './group-notices.service.js';
+import { GroupNotices } from './group-notices.js';
 
 /** How many notices are looked up again when a session becomes ready. */
 const catchUpLimit = 500;

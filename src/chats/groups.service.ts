@@ -1,7 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { parseRecipient } from '../messages/recipient.js';
 import type { Page } from '../platform/http/pagination.js';
-import { AccountPage, pageAfter } from './account-page.service.js';
+import { AccountPage, pageAfter } from './session-caller.js';
 import type { PageListQuery } from './chats.dto.js';
 import type {
   CreatedGroupResponse,
@@ -12,7 +12,7 @@ import type {
   ParticipantsResponse,
   UpdateGroupDto,
 } from './groups.dto.js';
-import type { Participant, ParticipantChange } from './page-calls.js';
+import type { Participant, ParticipantChange } from './session-calls.js';
 
 /** The groups of an account, as its WhatsApp has them. Everything here throws as {@link AccountPage.call} does. */
 @Injectable()

@@ -1,5 +1,5 @@
 import type { NumberResponse } from './chats.dto.js';
-import { TooManyNumberChecks } from './page-errors.js';
+import { TooManyNumberChecks } from './chat-errors.js';
 
 /** How long an answer is good for. */
 const rememberedMs = 600_000;

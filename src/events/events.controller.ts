@@ -5,10 +5,10 @@ import type { Response } from 'express';
 import { Fails } from '../platform/http/documentation.js';
 import { Allow, Caller, MayLink, WorkspaceIdOrAll } from '../workspaces/auth.guard.js';
 import type { Principal } from '../workspaces/authentication.service.js';
-import { EventStream } from './event-stream.service.js';
+import { EventStream } from './event-stream.js';
 import { EventResponse, StreamEventsQuery } from './events.dto.js';
 import { InvalidEventCursor } from './events.service.js';
-import { OpenStreams, TooManyStreams } from './open-streams.service.js';
+import { OpenStreams, TooManyStreams } from './open-streams.js';
 
 /** How much may wait for a slow reader before it is cut off; it resumes with `Last-Event-ID`. */
 const maxBufferedBytes = 4 * 1024 * 1024;

@@ -1,6 +1,6 @@
 import { Module } from '@nestjs/common';
 import { WorkspacesModule } from '../workspaces/workspaces.module.js';
-import { EventStream } from './event-stream.service.js';
+import { EventStream } from './event-stream.js';
 import { EventsService } from './events.service.js';
 
 @Module({

@@ -1,4 +1,4 @@
-import { StorageLimitReached } from './media-keeper.service.js';
+import { StorageLimitReached } from './media-keeper.js';
 import { MediaEmpty, MediaTooLarge } from './media-spool.js';
 import { MediaStorageUnavailable } from './media-storage.js';
 import { MediaTypeMismatch, MediaTypeRefused } from './media-type.js';

@@ -7,7 +7,7 @@ import { CONFIG } from '../platform/config/config.module.js';
 import { asPlatform } from '../platform/database/isolation.js';
 import { DiskStorage } from './disk-storage.js';
 import { MediaBlobsService } from './media-blobs.service.js';
-import { MediaKeeper } from './media-keeper.service.js';
+import { MediaKeeper } from './media-keeper.js';
 import { MEDIA_STORAGE } from './media-storage.js';
 import { MediaSpool } from './media-spool.js';
 import { Media } from './media.entity.js';

@@ -11,7 +11,7 @@ import { CONFIG } from '../platform/config/config.module.js';
 import { given } from '../platform/database/given.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
 import { publicFetch } from '../platform/http/public-fetch.js';
-import { MediaKeeper } from './media-keeper.service.js';
+import { MediaKeeper } from './media-keeper.js';
 import { cleanName } from './media-name.js';
 import { type ByteRange, blobKey, MEDIA_STORAGE, type MediaStorage } from './media-storage.js';
 import {

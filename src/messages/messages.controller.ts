@@ -17,7 +17,7 @@ import type { Response } from 'express';
 import { AccountNotFound, ofSessions } from '../accounts/account-errors.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
 import { ofFiles } from '../media/media-failures.js';
-import { StorageLimitReached } from '../media/media-keeper.service.js';
+import { StorageLimitReached } from '../media/media-keeper.js';
 import { MediaEmpty, MediaTooLarge } from '../media/media-spool.js';
 import { MediaStorageUnavailable } from '../media/media-storage.js';
 import { MediaNotFound, MediaUnavailable } from '../media/media.service.js';

@@ -13,7 +13,7 @@ export function addQueuesCommands(program: Command, run: RunWithServices): void 
     )
     .action((name: string) =>
       run(async (services) => {
-        const { QueueStates } = await import('./queue-states.service.js');
+        const { QueueStates } = await import('./queue-states.js');
         await services.get(QueueStates).pause(toQueueName(name));
         print(
           `The queue ${name} is paused: workers leave it alone from a second on. Resume it with queue:resume ${name}.`,
@@ -31,7 +31,7 @@ export function addQueuesCommands(program: Command, run: RunWithServices): void 
     )
     .action((name: string) =>
       run(async (services) => {
-        const { QueueStates } = await import('./queue-states.service.js');
+        const { QueueStates } = await import('./queue-states.js');
         await services.get(QueueStates).resume(toQueueName(name));
         print(`The queue ${name} is served.`);
       }),
@@ -46,7 +46,7 @@ export function addQueuesCommands(program: Command, run: RunWithServices): void 
     )
     .action(() =>
       run(async (services) => {
-        const { QueueStates } = await import('./queue-states.service.js');
+        const { QueueStates } = await import('./queue-states.js');
         await services.get(QueueStates).requestRestart();
         print('Every worker ends after its present jobs, and is started anew by what supervises it.');
       }),
@@ -60,7 +60,7 @@ export function addQueuesCommands(program: Command, run: RunWithServices): void 
     .action(({ json }: { json?: boolean }) =>
       run(async (services) => {
         const [{ QueueStates }, { WorkersService }] = await Promise.all([
-          import('./queue-states.service.js'),
+          import('./queue-states.js'),
           import('./workers.service.js'),
         ]);
         const [workers, paused] = await Promise.all([

@@ -6,7 +6,7 @@ import { REDIS } from '../platform/queues/redis.js';
 import { RedisModule } from '../platform/queues/redis.module.js';
 import { FailedJobsService } from './failed-jobs.service.js';
 import { queueNames } from './queue-policies.js';
-import { QueueStates } from './queue-states.service.js';
+import { QueueStates } from './queue-states.js';
 import { QUEUES, QueuesService } from './queues.service.js';
 import { WorkersService } from './workers.service.js';
 

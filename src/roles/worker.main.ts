@@ -3,7 +3,7 @@ import type { Config } from '../platform/config/config.js';
 import { withDeadline } from '../platform/deadline.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { createContext, startRole } from '../platform/start-role.js';
-import { QueueWorker } from '../queues/queue-worker.service.js';
+import { QueueWorker } from '../queues/queue-worker.js';
 import { defaultWorkerOptions, exitCodes, type WorkerOptions } from '../queues/worker-options.js';
 import { silentReport, type WorkerReport } from '../queues/worker-report.js';
 import { WorkerModule } from './worker.module.js';

@@ -4,9 +4,9 @@ import { MessagesModule } from '../messages/messages.module.js';
 import { SendMessageProcessor } from '../sending/lanes.processor.js';
 import { DatabaseModule } from '../platform/database/database.module.js';
 import { JobRunner, QUEUE_PROCESSORS } from '../queues/job-runner.js';
-import { QueueWorker } from '../queues/queue-worker.service.js';
+import { QueueWorker } from '../queues/queue-worker.js';
 import { DeliverWebhooksProcessor } from '../webhooks/deliver-webhooks.processor.js';
-import { WebhookRunner } from '../webhooks/webhook-runner.service.js';
+import { WebhookRunner } from '../webhooks/webhook-runner.js';
 import { WebhooksModule } from '../webhooks/webhooks.module.js';
 
 /** What a worker consumes. */

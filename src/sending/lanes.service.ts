@@ -3,7 +3,7 @@ import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
 import { InstanceAnswerLost, InstanceClient, InstanceUnreachable } from '../instances/instance-client.js';
 import { prepared } from '../platform/database/prepared.js';
-import { QueueStates } from '../queues/queue-states.service.js';
+import { QueueStates } from '../queues/queue-states.js';
 import { type JobHint, QueuesService } from '../queues/queues.service.js';
 import { claimMs, type LaneResult, type LaneRun } from './lane-run.js';
 import { queueOf } from '../messages/message.entity.js';

@@ -3,7 +3,7 @@ import { EventEmitter } from 'node:events';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import pLimit, { type LimitFunction } from 'p-limit';
-import { InstanceLease } from '../instances/instance-lease.service.js';
+import { InstanceLease } from '../instances/instance-lease.js';
 import { MachineCpu } from '../instances/stats-sampler.js';
 import { ServersService } from '../instances/servers.service.js';
 import { type Config, projectRoot } from '../platform/config/config.js';

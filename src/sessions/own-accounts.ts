@@ -1,7 +1,7 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { InjectRepository } from '@nestjs/typeorm';
 import { In, Not, Repository } from 'typeorm';
-import { InstanceLease } from '../instances/instance-lease.service.js';
+import { InstanceLease } from '../instances/instance-lease.js';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import type { AccountObservation } from './account-driver.js';

@@ -1,8 +1,8 @@
 import { Injectable } from '@nestjs/common';
 import type { Job } from 'bullmq';
 import type { JobContext, QueueProcessor } from '../queues/job-runner.js';
-import type { WebhookLane } from './webhook-lanes.service.js';
-import { WebhookRunner } from './webhook-runner.service.js';
+import type { WebhookLane } from './webhook-sequences.js';
+import { WebhookRunner } from './webhook-runner.js';
 
 /**
  * One hint in, and the lane is run in slots that are not the worker's: beside sends the job ends at once, lest an endpoint

@@ -7,8 +7,8 @@ import { parseCursor } from '../events/events.service.js';
 import { Problem } from '../platform/errors/problem.js';
 import { QueuesService } from '../queues/queues.service.js';
 import { WebhookDelivery, type DeliveryStatus } from './webhook-delivery.entity.js';
-import { wakeLanes } from './webhook-fan-out.service.js';
-import { headDue, hintOf, laneColumns, type WebhookLane } from './webhook-lanes.service.js';
+import { wakeLanes } from './webhook-fan-out.js';
+import { headDue, hintOf, laneColumns, type WebhookLane } from './webhook-sequences.js';
 
 const day = 24 * 3_600_000;
 /** What has arrived is kept for a week, everything else as long as the events themselves. */

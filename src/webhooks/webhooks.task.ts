@@ -1,8 +1,8 @@
 import { Injectable } from '@nestjs/common';
 import type { ScheduledTask } from '../platform/scheduling/scheduler.service.js';
 import { WebhookDeliveriesService } from './webhook-deliveries.service.js';
-import { WebhookFanOut } from './webhook-fan-out.service.js';
-import { WebhookLanes } from './webhook-lanes.service.js';
+import { WebhookFanOut } from './webhook-fan-out.js';
+import { WebhookLanes } from './webhook-sequences.js';
 
 /** Makes deliveries of what happens: also how late they may be. */
 @Injectable()

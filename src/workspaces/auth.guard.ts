@@ -19,7 +19,7 @@ import {
   type KnownKey,
   type Principal,
 } from './authentication.service.js';
-import { RateLimits } from './rate-limits.service.js';
+import { RateLimits } from './rate-limits.js';
 import { WorkspacesService } from './workspaces.service.js';
 
 export type Access = 'public' | 'admin' | KeyRole;

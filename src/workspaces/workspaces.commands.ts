@@ -144,7 +144,7 @@ async function audit(
   workspaceId: string,
   targetId: string,
 ): Promise<void> {
-  const { AuditLog } = await import('./audit-log.service.js');
+  const { AuditLog } = await import('./audit-log.js');
   const done = { actor: 'admin', ip: 'cli', method: 'CLI', status: 200 } as const;
   await services.get(AuditLog).write({ ...done, route, workspaceId, targetId });
 }

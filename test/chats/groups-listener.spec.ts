@@ -4,7 +4,7 @@ import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Account } from '../../src/accounts/account.entity.js';
 import type { AccountSessions } from '../../src/sessions/account-sessions.js';
-import { GroupNotices } from '../../src/chats/group-notices.service.js';
+import { GroupNotices } from '../../src/chats/group-notices.js';
 import { GroupsListener } from '../../src/chats/groups.listener.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import type { PageGroupNotice } from '../../src/whatsapp/in-page/page-functions.js';

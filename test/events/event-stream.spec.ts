@@ -2,7 +2,7 @@ import { getDataSourceToken } from '@nestjs/typeorm';
 import type { DataSource } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { expect, it, vi } from 'vitest';
-import { EventStream } from '../../src/events/event-stream.service.js';
+import { EventStream } from '../../src/events/event-stream.js';
 import { EventsModule } from '../../src/events/events.module.js';
 import { EventsService } from '../../src/events/events.service.js';
 import { DatabaseModule } from '../../src/platform/database/database.module.js';

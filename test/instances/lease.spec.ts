@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Client } from 'pg';
 import pino from 'pino';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
-import { InstanceAlreadyRuns, InstanceLease } from '../../src/instances/instance-lease.service.js';
+import { InstanceAlreadyRuns, InstanceLease } from '../../src/instances/instance-lease.js';
 import { processIdentity } from '../../src/instances/process-identity.js';
 import type { Config } from '../../src/platform/config/config.js';
 import { scratchDatabase } from '../scratch-database.js';

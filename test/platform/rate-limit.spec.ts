@@ -3,7 +3,7 @@ import { loadConfig } from '../../src/platform/config/config.js';
 import { Problem } from '../../src/platform/errors/problem.js';
 import { networkOf, RateLimit } from '../../src/platform/http/rate-limit.js';
 import { hashKey } from '../../src/workspaces/api-keys.service.js';
-import { RateLimits } from '../../src/workspaces/rate-limits.service.js';
+import { RateLimits } from '../../src/workspaces/rate-limits.js';
 
 describe('whom an address stands for', () => {
   it.each([

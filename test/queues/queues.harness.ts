@@ -9,7 +9,7 @@ import { DatabaseModule } from '../../src/platform/database/database.module.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import { createContext } from '../../src/platform/start-role.js';
 import { JobRunner, QUEUE_PROCESSORS, type QueueProcessor } from '../../src/queues/job-runner.js';
-import { QueueWorker } from '../../src/queues/queue-worker.service.js';
+import { QueueWorker } from '../../src/queues/queue-worker.js';
 import { QueuesModule } from '../../src/queues/queues.module.js';
 import { scratchDatabase } from '../scratch-database.js';
 

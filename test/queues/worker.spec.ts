@@ -6,8 +6,8 @@ import { tcpProxy } from '../../setup/tcp-proxy.mjs';
 import { FailedJobsService } from '../../src/queues/failed-jobs.service.js';
 import type { JobContext, QueueProcessor } from '../../src/queues/job-runner.js';
 import type { QueueName } from '../../src/queues/queue-policies.js';
-import { QueueStates } from '../../src/queues/queue-states.service.js';
-import type { QueueWorker } from '../../src/queues/queue-worker.service.js';
+import { QueueStates } from '../../src/queues/queue-states.js';
+import type { QueueWorker } from '../../src/queues/queue-worker.js';
 import { QueuesService } from '../../src/queues/queues.service.js';
 import {
   defaultWorkerOptions,

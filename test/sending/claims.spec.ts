@@ -15,7 +15,7 @@ import { createLogger } from '../../src/platform/logging/logger.js';
 import { createContext } from '../../src/platform/start-role.js';
 import { OutcomesService } from '../../src/receiving/outcomes.service.js';
 import { FailedJobsService } from '../../src/queues/failed-jobs.service.js';
-import { QueueStates } from '../../src/queues/queue-states.service.js';
+import { QueueStates } from '../../src/queues/queue-states.js';
 import { QueuesService } from '../../src/queues/queues.service.js';
 import { WorkerModule } from '../../src/roles/worker.module.js';
 import { scratchDatabase } from '../scratch-database.js';

@@ -11,7 +11,7 @@ import { LanesService } from '../../src/sending/lanes.service.js';
 import { MessagesService } from '../../src/messages/messages.service.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import { createContext } from '../../src/platform/start-role.js';
-import { QueueWorker } from '../../src/queues/queue-worker.service.js';
+import { QueueWorker } from '../../src/queues/queue-worker.js';
 import { QueuesService } from '../../src/queues/queues.service.js';
 import { defaultWorkerOptions, type StopReason } from '../../src/queues/worker-options.js';
 import { WorkerModule } from '../../src/roles/worker.module.js';

@@ -10,7 +10,7 @@ import { Account } from '../../src/accounts/account.entity.js';
 import { SandboxClient } from '../../src/accounts/sandbox-client.js';
 import { OwnAccounts } from '../../src/sessions/own-accounts.js';
 import { SessionSnapshots } from '../../src/sessions/session-snapshots.js';
-import { InstanceLease } from '../../src/instances/instance-lease.service.js';
+import { InstanceLease } from '../../src/instances/instance-lease.js';
 import { InstancesModule } from '../../src/instances/instances.module.js';
 import type { Config } from '../../src/platform/config/config.js';
 import { DatabaseModule } from '../../src/platform/database/database.module.js';

@@ -4,7 +4,7 @@ import { v4 as uuidv4 } from 'uuid';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { QueuesService } from '../../src/queues/queues.service.js';
 import type { CreateWebhookDto } from '../../src/webhooks/webhooks.dto.js';
-import { WebhookLanes } from '../../src/webhooks/webhook-lanes.service.js';
+import { WebhookLanes } from '../../src/webhooks/webhook-sequences.js';
 import { eventually } from '../e2e/flotilla.js';
 import { Receiver, WebhookSystem } from './webhooks.harness.js';
 

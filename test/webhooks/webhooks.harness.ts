@@ -9,7 +9,7 @@ import { DatabaseModule } from '../../src/platform/database/database.module.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import { SCHEDULED_TASKS, SchedulerService } from '../../src/platform/scheduling/scheduler.service.js';
 import { createContext } from '../../src/platform/start-role.js';
-import { QueueWorker } from '../../src/queues/queue-worker.service.js';
+import { QueueWorker } from '../../src/queues/queue-worker.js';
 import { defaultWorkerOptions } from '../../src/queues/worker-options.js';
 import { WorkerModule } from '../../src/roles/worker.module.js';
 import { WebhookDeliveriesService } from '../../src/webhooks/webhook-deliveries.service.js';

@@ -6,9 +6,15 @@ import { Problem } from '../platform/errors/problem.js';
 import type { PageChats } from '../whatsapp/session-chats.js';
 import type { PageCursor, PageHistoryItem } from '../whatsapp/in-page/page-reads.js';
 import type { HistoryMessage, NumberResponse } from './chats.dto.js';
-import { GroupActor } from './group-actor.service.js';
+import { GroupActor } from './group-operations.js';
 import { NumberChecks } from './number-checks.js';
-import { type Listed, type PageCall, pageCallMs, type PageCallName, type PageCalls } from './page-calls.js';
+import {
+  type Listed,
+  type PageCall,
+  pageCallMs,
+  type PageCallName,
+  type PageCalls,
+} from './session-calls.js';
 import {
   CannotPin,
   ChatNotFound,
@@ -17,8 +23,8 @@ import {
   NoPicture,
   PageSilent,
   PictureTooLarge,
-} from './page-errors.js';
-import { chatPersonOf, iso } from './persons.js';
+} from './chat-errors.js';
+import { chatPersonOf, iso } from './chat-persons.js';
 
 /** WhatsApp's own pictures have some 100 kB. */
 const pictureBytes = 1024 * 1024;

@@ -10,9 +10,9 @@ import type {
   ParticipantStatus,
   UpdateGroupDto,
 } from './groups.dto.js';
-import type { Participant, ParticipantChange } from './page-calls.js';
-import { GroupNotFound, GroupRefused, InviteInvalid, NotGroupAdmin, NotInGroup } from './page-errors.js';
-import { iso } from './persons.js';
+import type { Participant, ParticipantChange } from './session-calls.js';
+import { GroupNotFound, GroupRefused, InviteInvalid, NotGroupAdmin, NotInGroup } from './chat-errors.js';
+import { iso } from './chat-persons.js';
 
 /** WhatsApp's codes of adding somebody. */
 const addStatuses: Record<number, ParticipantStatus> = {

@@ -6,14 +6,14 @@ import {
   ServerResponse,
   toServerResponse,
   UpdateServerDto,
-} from '../instances/servers.dto.js';
+} from './servers.dto.js';
 import {
   ServerExists,
   ServerHasAccounts,
   ServerHasLiveInstances,
   ServerNotFound,
   ServersService,
-} from '../instances/servers.service.js';
+} from './servers.service.js';
 import { Fails, Paged } from '../platform/http/documentation.js';
 import { type Page, toPage } from '../platform/http/pagination.js';
 import { Allow } from '../workspaces/auth.guard.js';

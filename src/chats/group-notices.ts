@@ -3,7 +3,7 @@ import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
 import type { PageGroupNotice } from '../whatsapp/in-page/page-functions.js';
 import { clean, personOf } from '../receiving/incoming.js';
-import { iso } from './persons.js';
+import { iso } from './chat-persons.js';
 
 /** WhatsApp's words for what happens to participants, and ours. */
 const participantChanges: Record<string, string> = {

@@ -1,6 +1,6 @@
 import { Body, Controller, Get, Put } from '@nestjs/common';
-import { LoadBalancingDto, LoadBalancingResponse } from '../instances/load-balancing.dto.js';
-import { LoadBalancingService } from '../instances/load-balancing.service.js';
+import { LoadBalancingDto, LoadBalancingResponse } from './load-balancing.dto.js';
+import { LoadBalancingService } from './load-balancing.service.js';
 import { Allow } from '../workspaces/auth.guard.js';
 
 /** How accounts are placed on instances. */

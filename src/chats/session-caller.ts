@@ -2,7 +2,13 @@ import { Injectable } from '@nestjs/common';
 import { AccountsService } from '../accounts/accounts.service.js';
 import { ValidationFailed } from '../platform/errors/problem.js';
 import type { Page } from '../platform/http/pagination.js';
-import { type ListCursor, type Listed, pageCallMs, type PageCallName, type PageCalls } from './page-calls.js';
+import {
+  type ListCursor,
+  type Listed,
+  pageCallMs,
+  type PageCallName,
+  type PageCalls,
+} from './session-calls.js';
 
 /** Longer than the instance takes, so that it is the one to say what came of it. */
 const instanceTimeoutMs = pageCallMs + 15_000;

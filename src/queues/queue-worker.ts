@@ -11,7 +11,7 @@ import { CampaignTurn } from './worker-campaign-share.js';
 import { type JobContext, JobRunner, QUEUE_PROCESSORS, type QueueProcessor } from './job-runner.js';
 import { isLaneQueue, queuePolicies, unfilledQueues, type QueueName } from './queue-policies.js';
 import { QueueSources, type Source } from './queue-sources.js';
-import { QueueStates, type WorkerOrders } from './queue-states.service.js';
+import { QueueStates, type WorkerOrders } from './queue-states.js';
 import { defaultWorkerOptions, type StopReason, type WorkerOptions } from './worker-options.js';
 import { silentReport, type WorkerReport } from './worker-report.js';
 import { WorkersService, type WorkerStatus } from './workers.service.js';

@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
 import { QueuesService } from '../queues/queues.service.js';
-import { hintOf, laneColumns, type WebhookLane } from './webhook-lanes.service.js';
+import { hintOf, laneColumns, type WebhookLane } from './webhook-sequences.js';
 
 /** Short enough that nobody notices: readers of the log stop at the oldest transaction that runs. */
 const batchSize = 1_000;

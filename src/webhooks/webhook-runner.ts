@@ -4,7 +4,7 @@ import { CONFIG } from '../platform/config/config.module.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import { attempt } from './webhook-attempt.js';
-import { type ClaimedLane, lanesAtOnce, type WebhookLane, WebhookLanes } from './webhook-lanes.service.js';
+import { type ClaimedLane, lanesAtOnce, type WebhookLane, WebhookLanes } from './webhook-sequences.js';
 import { WebhookSecrets } from './webhook-secrets.js';
 
 /** How many endpoints this process waits for at once; it costs a connection each, and no slot of a send. */
