@@ -49,10 +49,10 @@ export class SessionNotReady extends Problem {
 }
 
 /** Codes by which an instance says that it did nothing, since it does not have the session. */
-export const notHere = new Set(['account.session_not_ready', 'account.not_driven_here']);
+export const nothingDoneCodes = new Set(['account.session_not_ready', 'account.not_driven_here']);
 
 /** What may happen when the session of an account is asked, through the instance that drives it. */
-export const ofSessions = [
+export const sessionProblems = [
   AccountNotFound,
   AccountNotReady,
   InstanceNotFound,

@@ -34,7 +34,7 @@ import {
   toAccountResponse,
   UpdateAccountDto,
 } from './accounts.dto.js';
-import { AccountNotFound, ofSessions } from './account-errors.js';
+import { AccountNotFound, sessionProblems } from './account-errors.js';
 import type { Account } from './account.entity.js';
 import { AccountsService, NoPairingCode, NoQr, NotASandboxAccount } from './accounts.service.js';
 import { NoRoom, SessionNotPortable } from './assignments.service.js';
@@ -174,7 +174,7 @@ export class AccountsController {
 
   /** Closes the account's browser and starts it again. */
   @Allow('owner')
-  @Fails(...ofSessions)
+  @Fails(...sessionProblems)
   @Post(':id/restart')
   @HttpCode(202)
   async restart(
@@ -211,7 +211,7 @@ export class AccountsController {
 
   /** Unlinks the account at WhatsApp; connecting it again needs a new QR code. */
   @Allow('owner')
-  @Fails(...ofSessions)
+  @Fails(...sessionProblems)
   @Post(':id/logout')
   @HttpCode(202)
   async logout(
@@ -260,7 +260,7 @@ export class AccountsController {
 
   /** A PNG of what the account's browser shows. */
   @Allow('owner')
-  @Fails(...ofSessions)
+  @Fails(...sessionProblems)
   @ApiOkResponse({ content: { 'image/png': { schema: { type: 'string', format: 'binary' } } } })
   @Get(':id/screenshot')
   async screenshot(

@@ -90,7 +90,7 @@ export class AssignmentsService {
     const accounts = await this.read(manager, 'a.id = any($1)', [accountIds]);
     const placed = accounts.map((account) => ({
       account,
-      instance: moveTo(balancer, account, {
+      instance: pickInstance(balancer, account, {
         ...account,
         preferred: account.instanceId ?? account.pinnedInstanceId,
       }),
@@ -133,7 +133,7 @@ export class AssignmentsService {
       const balancer = await this.instances.balancer(manager);
       const placed = (await this.read(manager, 'a.id = any($1)', [ids])).map((account) => ({
         account,
-        instance: moveTo(balancer, account, { ...account, except: instanceId }),
+        instance: pickInstance(balancer, account, { ...account, except: instanceId }),
       }));
       const stays = ({ account, instance }: (typeof placed)[number]) =>
         instance === null && account.onServer !== null;
@@ -168,7 +168,7 @@ export class AssignmentsService {
     if (target && account.onServer !== null && account.onServer !== target.serverId) {
       throw new SessionNotPortable(account.onServer);
     }
-    const chosen = moveTo(balancer, account, {
+    const chosen = pickInstance(balancer, account, {
       ...account,
       preferred: instanceId,
       except: account.instanceId,
@@ -238,7 +238,7 @@ export class AssignmentsService {
       for (const account of await this.read(manager, 'a.id = any($1)', [ids])) {
         if (moved.length === free) break;
         const { moveTo: preferred, instanceId: except } = account;
-        const instance = moveTo(balancer, account, { ...account, preferred, except });
+        const instance = pickInstance(balancer, account, { ...account, preferred, except });
         if (instance) moved.push({ account, instance });
         else stuck.push(account.id);
       }
@@ -350,7 +350,7 @@ export class AssignmentsService {
   }
 }
 
-function moveTo(
+function pickInstance(
   balancer: SimpleLoadBalancer,
   { instanceId, serverId }: Unplaced,
   request: PlacementRequest,
@@ -379,7 +379,7 @@ function evenOut(balancer: SimpleLoadBalancer, accounts: Unplaced[]): Move[] {
     if (!move) return moves;
     const { account, to } = move;
     const from = account.instanceId!;
-    moveTo(balancer, account, { ...account, preferred: to.id });
+    pickInstance(balancer, account, { ...account, preferred: to.id });
     onInstance.set(
       from,
       onInstance.get(from)!.filter((other) => other !== account),

@@ -1,4 +1,4 @@
-import { ofSessions } from '../accounts/account-errors.js';
+import { sessionProblems } from '../accounts/account-errors.js';
 import { Problem } from '../platform/errors/problem.js';
 
 export class ChatNotFound extends Problem {
@@ -121,4 +121,4 @@ export class NumberInvalid extends Problem {
 }
 
 /** What may happen when the page of an account is asked. */
-export const ofPages = [...ofSessions, PageSilent];
+export const chatProblems = [...sessionProblems, PageSilent];

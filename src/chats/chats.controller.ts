@@ -32,7 +32,7 @@ import {
   ContactNotFound,
   NoPicture,
   NumberInvalid,
-  ofPages,
+  chatProblems,
   PictureTooLarge,
   TooManyNumberChecks,
 } from './chat-errors.js';
@@ -45,7 +45,7 @@ export class ChatsController {
 
   /** Whether a phone number, in any usual notation, has WhatsApp. The answer is up to ten minutes old. */
   @Allow('viewer')
-  @Fails(...ofPages, NumberInvalid, TooManyNumberChecks)
+  @Fails(...chatProblems, NumberInvalid, TooManyNumberChecks)
   @Get('numbers/:phone')
   async number(
     @WorkspaceId() workspaceId: string,
@@ -57,7 +57,7 @@ export class ChatsController {
 
   /** The chats, the latest first. A chat that moves to the top between two pages is on neither or on the first. */
   @Allow('viewer')
-  @Fails(...ofPages)
+  @Fails(...chatProblems)
   @Paged(ChatResponse)
   @Get('chats')
   async list(
@@ -70,7 +70,7 @@ export class ChatsController {
 
   /** Archives, pins or mutes a chat, on all devices of the account. */
   @Allow('sender')
-  @Fails(...ofPages, ChatNotFound, CannotPin)
+  @Fails(...chatProblems, ChatNotFound, CannotPin)
   @Patch('chats/:chatId')
   @HttpCode(204)
   async update(
@@ -84,7 +84,7 @@ export class ChatsController {
 
   /** Marks a chat as read, which whoever wrote the messages sees. */
   @Allow('sender')
-  @Fails(...ofPages, ChatNotFound)
+  @Fails(...chatProblems, ChatNotFound)
   @Post('chats/:chatId/read')
   @HttpCode(204)
   async markRead(
@@ -97,7 +97,7 @@ export class ChatsController {
 
   /** Shows the other side "typing…" or "recording…", for 25 seconds unless it is stopped. */
   @Allow('sender')
-  @Fails(...ofPages, ChatNotFound)
+  @Fails(...chatProblems, ChatNotFound)
   @Post('chats/:chatId/state')
   @HttpCode(204)
   async showState(
@@ -111,7 +111,7 @@ export class ChatsController {
 
   /** A chat's messages as WhatsApp has them, the newest first. */
   @Allow('viewer')
-  @Fails(...ofPages, ChatNotFound)
+  @Fails(...chatProblems, ChatNotFound)
   @Paged(HistoryMessage)
   @Get('chats/:chatId/messages')
   async history(
@@ -125,7 +125,7 @@ export class ChatsController {
 
   /** The people whom the account's WhatsApp knows, in the order of their ids. */
   @Allow('viewer')
-  @Fails(...ofPages)
+  @Fails(...chatProblems)
   @Paged(ContactResponse)
   @Get('contacts')
   async contacts(
@@ -138,7 +138,7 @@ export class ChatsController {
 
   /** The profile picture of a person. Of somebody whom the account does not know, this counts as asking for the number. */
   @Allow('viewer')
-  @Fails(...ofPages, ContactNotFound, new NoPicture(false), PictureTooLarge, TooManyNumberChecks)
+  @Fails(...chatProblems, ContactNotFound, new NoPicture(false), PictureTooLarge, TooManyNumberChecks)
   @Get('contacts/:contactId/picture')
   @ApiProduces('image/jpeg', 'image/png', 'image/webp')
   @ApiOkResponse({ schema: { type: 'string', format: 'binary' } })

@@ -1,17 +1,17 @@
 import { Body, Controller, HttpCode, Param, ParseUUIDPipe, Post, UseGuards } from '@nestjs/common';
 import { InternalGuard } from '../platform/http/internal.guard.js';
-import type { PageCall } from './session-calls.js';
-import { PageActor } from './session-answerer.js';
+import type { SessionCall } from './session-calls.js';
+import { SessionAnswerer } from './session-answerer.js';
 
 /** What the API asks of the page of an account. */
 @UseGuards(InternalGuard)
 @Controller('internal/accounts/:id')
 export class InternalChatsController {
-  constructor(private readonly pages: PageActor) {}
+  constructor(private readonly pages: SessionAnswerer) {}
 
   @Post('page')
   @HttpCode(200)
-  async page(@Param('id', ParseUUIDPipe) id: string, @Body() body: PageCall): Promise<unknown> {
+  async page(@Param('id', ParseUUIDPipe) id: string, @Body() body: SessionCall): Promise<unknown> {
     return this.pages.answer(id, body);
   }
 }

@@ -1,12 +1,12 @@
 import { Module } from '@nestjs/common';
 import { AccountsModule } from '../accounts/accounts.module.js';
-import { AccountPage } from './session-caller.js';
+import { SessionCaller } from './session-caller.js';
 import { ChatsService } from './chats.service.js';
 import { GroupsService } from './groups.service.js';
 
 @Module({
   imports: [AccountsModule],
-  providers: [AccountPage, ChatsService, GroupsService],
+  providers: [SessionCaller, ChatsService, GroupsService],
   exports: [ChatsService, GroupsService],
 })
 export class ChatsModule {}

@@ -5,7 +5,7 @@ import { DataSource } from 'typeorm';
 import { AccountsService } from '../accounts/accounts.service.js';
 import { parsePhoneNumber } from '../platform/http/phone-number.js';
 import type { Page } from '../platform/http/pagination.js';
-import { AccountPage, pageAfter } from './session-caller.js';
+import { SessionCaller, pageAfter } from './session-caller.js';
 import type {
   ChatResponse,
   ContactResponse,
@@ -26,7 +26,7 @@ const pictureTypes = new Set(['image/jpeg', 'image/png', 'image/webp']);
 @Injectable()
 export class ChatsService {
   constructor(
-    private readonly page: AccountPage,
+    private readonly page: SessionCaller,
     private readonly accounts: AccountsService,
     @InjectDataSource() private readonly database: DataSource,
   ) {}

@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { personOf } from '../receiving/incoming.js';
-import { type PageChats, Refused } from '../whatsapp/session-chats.js';
+import { type SessionChats, Refused } from '../whatsapp/session-chats.js';
 import type { PagePerson } from '../whatsapp/in-page/page-functions.js';
 import type { AddedMember, PageGroup } from '../whatsapp/in-page/page-groups.js';
 import type {
@@ -30,15 +30,15 @@ const voidInvite = new Set([401, 403, 404, 406, 410]);
 
 /** Reads and administers groups through the page of an account. Rights are looked at in the page before it is asked to act. */
 @Injectable()
-export class GroupActor {
+export class GroupOperations {
   /** @throws GroupNotFound */
-  async read(chats: PageChats, groupId: string, withInvite: boolean): Promise<GroupResponse> {
+  async read(chats: SessionChats, groupId: string, withInvite: boolean): Promise<GroupResponse> {
     return toGroupResponse(await this.find(chats, groupId, withInvite));
   }
 
   /** @throws GroupRefused when there is no new group; whatever else is thrown, there may be one */
   async create(
-    chats: PageChats,
+    chats: SessionChats,
     subject: string,
     participants: Participant[],
   ): Promise<{ group: GroupResponse; results: ParticipantResult[] }> {
@@ -53,7 +53,7 @@ export class GroupActor {
   }
 
   /** @throws GroupNotFound, NotInGroup, NotGroupAdmin, GroupRefused */
-  async update(chats: PageChats, groupId: string, changes: UpdateGroupDto): Promise<GroupResponse> {
+  async update(chats: SessionChats, groupId: string, changes: UpdateGroupDto): Promise<GroupResponse> {
     const { isAdmin, infoAdminsOnly } = await this.member(chats, groupId);
     const { subject, description, ...settings } = changes;
     const changesInfo = subject !== undefined || description !== undefined;
@@ -65,7 +65,7 @@ export class GroupActor {
 
   /** @throws GroupNotFound, NotInGroup, NotGroupAdmin, GroupRefused */
   async changeParticipants(
-    chats: PageChats,
+    chats: SessionChats,
     groupId: string,
     change: ParticipantChange,
     participants: Participant[],
@@ -97,7 +97,7 @@ export class GroupActor {
   }
 
   /** @throws GroupNotFound, NotInGroup, NotGroupAdmin, GroupRefused */
-  async invite(chats: PageChats, groupId: string, reset: boolean): Promise<InviteResponse> {
+  async invite(chats: SessionChats, groupId: string, reset: boolean): Promise<InviteResponse> {
     const group = await this.member(chats, groupId, !reset);
     if (!group.isAdmin) throw new NotGroupAdmin();
     const code = reset ? await chats.resetInvite(groupId) : group.inviteCode;
@@ -106,7 +106,7 @@ export class GroupActor {
   }
 
   /** @throws InviteInvalid, GroupRefused */
-  async join(chats: PageChats, code: string): Promise<GroupResponse> {
+  async join(chats: SessionChats, code: string): Promise<GroupResponse> {
     const joined = await chats.join(code);
     if (!(joined instanceof Refused)) return toGroupResponse(await chats.newGroup(joined));
     if (voidInvite.has(joined.status)) throw new InviteInvalid();
@@ -114,24 +114,24 @@ export class GroupActor {
   }
 
   /** @throws GroupNotFound, NotInGroup, GroupRefused */
-  async leave(chats: PageChats, groupId: string): Promise<void> {
+  async leave(chats: SessionChats, groupId: string): Promise<void> {
     await this.member(chats, groupId);
     if (!(await chats.leave(groupId))) throw new GroupRefused('leave the group');
   }
 
-  private async member(chats: PageChats, groupId: string, withInvite = false): Promise<PageGroup> {
+  private async member(chats: SessionChats, groupId: string, withInvite = false): Promise<PageGroup> {
     const group = await this.find(chats, groupId, withInvite);
     if (!group.isMember) throw new NotInGroup(groupId);
     return group;
   }
 
-  private async find(chats: PageChats, groupId: string, withInvite = false): Promise<PageGroup> {
+  private async find(chats: SessionChats, groupId: string, withInvite = false): Promise<PageGroup> {
     const group = await chats.group(groupId, withInvite);
     if (!group) throw new GroupNotFound(groupId);
     return group;
   }
 
-  private async personsOf(chats: PageChats, participants: Participant[]): Promise<KnownParticipant[]> {
+  private async personsOf(chats: SessionChats, participants: Participant[]): Promise<KnownParticipant[]> {
     const known = await chats.aliases(participants.map(({ chatId }) => chatId));
     return participants.map(({ given }, i) => {
       const person = known[i]!;

@@ -38,13 +38,13 @@ import {
   NoPicture,
   NotGroupAdmin,
   NotInGroup,
-  ofPages,
+  chatProblems,
   PictureTooLarge,
 } from './chat-errors.js';
 import { sendPicture } from './pictures.js';
 
 const ofChanges = [
-  ...ofPages,
+  ...chatProblems,
   GroupNotFound,
   NotInGroup,
   NotGroupAdmin,
@@ -61,7 +61,7 @@ export class GroupsController {
 
   /** The groups that the account is in, in the order of their ids. */
   @Allow('viewer')
-  @Fails(...ofPages)
+  @Fails(...chatProblems)
   @Paged(GroupSummary)
   @Get()
   async list(
@@ -74,7 +74,7 @@ export class GroupsController {
 
   /** Makes a group. Who cannot be added is not in it; `results` says why. */
   @Allow('owner')
-  @Fails(...ofPages, new GroupRefused('make the group'))
+  @Fails(...chatProblems, new GroupRefused('make the group'))
   @Post()
   async create(
     @WorkspaceId() workspaceId: string,
@@ -86,7 +86,7 @@ export class GroupsController {
 
   /** Joins a group by an invite; the account may be in it already. */
   @Allow('owner')
-  @Fails(...ofPages, InviteInvalid, new GroupRefused('let the account into the group'))
+  @Fails(...chatProblems, InviteInvalid, new GroupRefused('let the account into the group'))
   @Post('join')
   @HttpCode(200)
   async join(
@@ -99,7 +99,7 @@ export class GroupsController {
 
   /** A group with its participants. The invite is shown to owners' keys alone. */
   @Allow('viewer')
-  @Fails(...ofPages, GroupNotFound)
+  @Fails(...chatProblems, GroupNotFound)
   @Get(':groupId')
   async get(
     @WorkspaceId() workspaceId: string,
@@ -206,7 +206,7 @@ export class GroupsController {
 
   /** Leaves a group. */
   @Allow('owner')
-  @Fails(...ofPages, GroupNotFound, NotInGroup, new GroupRefused('leave the group'))
+  @Fails(...chatProblems, GroupNotFound, NotInGroup, new GroupRefused('leave the group'))
   @Post(':groupId/leave')
   @HttpCode(204)
   async leave(
@@ -219,7 +219,7 @@ export class GroupsController {
 
   /** The picture of a group. */
   @Allow('viewer')
-  @Fails(...ofPages, GroupNotFound, new NoPicture(true), PictureTooLarge)
+  @Fails(...chatProblems, GroupNotFound, new NoPicture(true), PictureTooLarge)
   @Get(':groupId/picture')
   @ApiProduces('image/jpeg', 'image/png', 'image/webp')
   @ApiOkResponse({ schema: { type: 'string', format: 'binary' } })

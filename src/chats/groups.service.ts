@@ -1,7 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { parseRecipient } from '../messages/recipient.js';
 import type { Page } from '../platform/http/pagination.js';
-import { AccountPage, pageAfter } from './session-caller.js';
+import { SessionCaller, pageAfter } from './session-caller.js';
 import type { PageListQuery } from './chats.dto.js';
 import type {
   CreatedGroupResponse,
@@ -14,10 +14,10 @@ import type {
 } from './groups.dto.js';
 import type { Participant, ParticipantChange } from './session-calls.js';
 
-/** The groups of an account, as its WhatsApp has them. Everything here throws as {@link AccountPage.call} does. */
+/** The groups of an account, as its WhatsApp has them. Everything here throws as {@link SessionCaller.call} does. */
 @Injectable()
 export class GroupsService {
-  constructor(private readonly page: AccountPage) {}
+  constructor(private readonly page: SessionCaller) {}
 
   /** In the order of their ids. */
   list(

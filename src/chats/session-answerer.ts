@@ -3,17 +3,17 @@ import { AccountSessions } from '../sessions/account-sessions.js';
 import { personOf } from '../receiving/incoming.js';
 import { typeOf } from '../messages/message-types.js';
 import { Problem } from '../platform/errors/problem.js';
-import type { PageChats } from '../whatsapp/session-chats.js';
+import type { SessionChats } from '../whatsapp/session-chats.js';
 import type { PageCursor, PageHistoryItem } from '../whatsapp/in-page/page-reads.js';
 import type { HistoryMessage, NumberResponse } from './chats.dto.js';
-import { GroupActor } from './group-operations.js';
+import { GroupOperations } from './group-operations.js';
 import { NumberChecks } from './number-checks.js';
 import {
   type Listed,
-  type PageCall,
-  pageCallMs,
-  type PageCallName,
-  type PageCalls,
+  type SessionCall,
+  sessionCallMs,
+  type SessionCallName,
+  type SessionCalls,
 } from './session-calls.js';
 import {
   CannotPin,
@@ -35,22 +35,22 @@ const maxCursorTime = 999_999_999_999;
 const outgoingStatuses = ['sending', 'sent', 'delivered', 'read', 'played'] as const;
 
 type Handlers = {
-  [Name in PageCallName]: (
-    chats: PageChats,
-    ask: PageCalls[Name]['ask'],
+  [Name in SessionCallName]: (
+    chats: SessionChats,
+    ask: SessionCalls[Name]['ask'],
     accountId: string,
-  ) => Promise<PageCalls[Name]['answer']>;
+  ) => Promise<SessionCalls[Name]['answer']>;
 };
 
 /** Reads and changes what the API asks for, through the pages of this instance. */
 @Injectable()
-export class PageActor {
+export class SessionAnswerer {
   private readonly numberChecks = new NumberChecks();
   private readonly handlers: Handlers;
 
   constructor(
     private readonly sessions: AccountSessions,
-    groups: GroupActor,
+    groups: GroupOperations,
   ) {
     this.handlers = {
       number: (chats, { phone }, accountId) => this.number(chats, accountId, phone),
@@ -103,11 +103,11 @@ export class PageActor {
    * @throws AccountNotDrivenHere, SessionNotReady (nothing was done), PageSilent when the page gave no answer, and what each
    * call is documented with
    */
-  async answer(accountId: string, { epoch, call, ask }: PageCall): Promise<unknown> {
-    const chats = this.sessions.readyDriver(accountId, epoch).current.chats(pageCallMs);
+  async answer(accountId: string, { epoch, call, ask }: SessionCall): Promise<unknown> {
+    const chats = this.sessions.readyDriver(accountId, epoch).current.chats(sessionCallMs);
     const handler = this.handlers[call] as (
-      chats: PageChats,
-      ask: PageCall['ask'],
+      chats: SessionChats,
+      ask: SessionCall['ask'],
       accountId: string,
     ) => Promise<unknown>;
     try {
@@ -119,7 +119,7 @@ export class PageActor {
     }
   }
 
-  private async number(chats: PageChats, accountId: string, phone: string): Promise<NumberResponse> {
+  private async number(chats: SessionChats, accountId: string, phone: string): Promise<NumberResponse> {
     const known = this.numberChecks.known(accountId, phone);
     if (known) return known;
     this.countCheck(accountId);
@@ -140,14 +140,14 @@ export class PageActor {
       this.numberChecks.count(accountId);
   }
 
-  private async find(chats: PageChats, chatId: string): Promise<string> {
+  private async find(chats: SessionChats, chatId: string): Promise<string> {
     const held = await chats.find(chatId);
     if (held === null) throw new ChatNotFound(chatId);
     return held;
   }
 
   private async picture(
-    chats: PageChats,
+    chats: SessionChats,
     accountId: string,
     id: string,
     isGroup: boolean,
@@ -170,7 +170,7 @@ export class PageActor {
   }
 
   /** Whether WhatsApp knows a person whom the page does not. @throws TooManyNumberChecks */
-  private async exists(chats: PageChats, accountId: string, chatId: string): Promise<boolean> {
+  private async exists(chats: SessionChats, accountId: string, chatId: string): Promise<boolean> {
     const phone = /^(\d+)@c\.us$/.exec(chatId)?.[1];
     if (phone !== undefined) return (await this.number(chats, accountId, phone)).registered;
     this.countCheck(accountId);

@@ -5,26 +5,26 @@ import type { Page } from '../platform/http/pagination.js';
 import {
   type ListCursor,
   type Listed,
-  pageCallMs,
-  type PageCallName,
-  type PageCalls,
+  sessionCallMs,
+  type SessionCallName,
+  type SessionCalls,
 } from './session-calls.js';
 
 /** Longer than the instance takes, so that it is the one to say what came of it. */
-const instanceTimeoutMs = pageCallMs + 15_000;
+const instanceTimeoutMs = sessionCallMs + 15_000;
 
 /** Asks the WhatsApp Web page of an account, through the instance that drives it. */
 @Injectable()
-export class AccountPage {
+export class SessionCaller {
   constructor(private readonly accounts: AccountsService) {}
 
   /** @throws as {@link AccountsService.askSession}; PageSilent, or what the call is documented with */
-  call<Name extends PageCallName>(
+  call<Name extends SessionCallName>(
     workspaceId: string,
     accountId: string,
     call: Name,
-    ask: PageCalls[Name]['ask'],
-  ): Promise<PageCalls[Name]['answer']> {
+    ask: SessionCalls[Name]['ask'],
+  ): Promise<SessionCalls[Name]['answer']> {
     return this.accounts.askSession(workspaceId, accountId, 'page', { call, ask }, instanceTimeoutMs);
   }
 }
@@ -32,7 +32,7 @@ export class AccountPage {
 /**
  * A page of a list.
  * @param cursor the `nextCursor` of the page before
- * @throws ValidationFailed, and as {@link AccountPage.call}
+ * @throws ValidationFailed, and as {@link SessionCaller.call}
  */
 export async function pageAfter<Item>(
   cursor: string | undefined,

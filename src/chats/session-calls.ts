@@ -15,7 +15,7 @@ import type {
 } from './groups.dto.js';
 
 /** How long the instance has for one call, all its steps together: enough to add twenty people to a group. */
-export const pageCallMs = 60_000;
+export const sessionCallMs = 60_000;
 
 /** Where a page of a list goes on; `t` is in seconds, of lists that go by time. */
 export interface ListCursor {
@@ -38,7 +38,7 @@ interface List {
  * What the API asks of the page of an account, through the instance that drives it, and what comes back. Both sides are ours,
  * so it is typed and not validated.
  */
-export interface PageCalls {
+export interface SessionCalls {
   number: { ask: { phone: string }; answer: NumberResponse };
   chats: { ask: List; answer: Listed<ChatResponse> };
   contacts: { ask: List; answer: Listed<ContactResponse> };
@@ -71,9 +71,9 @@ export interface Participant {
   chatId: string;
 }
 
-export type PageCallName = keyof PageCalls;
+export type SessionCallName = keyof SessionCalls;
 
 /** One call on its way to an instance. */
-export type PageCall = {
-  [Name in PageCallName]: { epoch: number; call: Name; ask: PageCalls[Name]['ask'] };
-}[PageCallName];
+export type SessionCall = {
+  [Name in SessionCallName]: { epoch: number; call: Name; ask: SessionCalls[Name]['ask'] };
+}[SessionCallName];

@@ -8,7 +8,7 @@ import { MediaNotFound, MediaService, type MediaSource } from '../media/media.se
 import type { RunSql } from '../platform/database/prepared.js';
 import { type Grant, MessageLimitReached } from '../workspaces/limits.service.js';
 import { sendTimeOf } from './message-insert.js';
-import { accountFor } from './account-choice.js';
+import { chooseAccountFor } from './account-choice.js';
 import type { Media } from '../media/media.entity.js';
 import { type FieldError, Problem, ValidationFailed } from '../platform/errors/problem.js';
 import { fieldErrors } from '../platform/http/http.js';
@@ -64,7 +64,7 @@ const preparedAtOnce = 8;
 
 /** Makes what a request asks to be sent into what the ledger keeps. */
 @Injectable()
-export class MessageContents {
+export class ContentPreparation {
   constructor(
     private readonly media: MediaService,
     @InjectDataSource() private readonly database: DataSource,
@@ -147,7 +147,7 @@ export class MessageContents {
   private async checkRest(workspaceId: string, wanted: SendMessageDto): Promise<void> {
     sendTimeOf(wanted);
     const run: RunSql = (text, values) => this.database.query(text, values);
-    const accountId = await accountFor(run, workspaceId, wanted);
+    const accountId = await chooseAccountFor(run, workspaceId, wanted);
     const found = await run('select from accounts where id = $1 and workspace_id = $2', [
       accountId,
       workspaceId,

@@ -6,7 +6,7 @@ import { MessagesService } from './messages.service.js';
 
 /** Forgets what is kept for a time only: idempotency keys, old events, logs and statistics. */
 @Injectable()
-export class PruningTask implements ScheduledTask {
+export class IdempotencyTask implements ScheduledTask {
   readonly name = 'pruning';
   readonly everyMs = 3_600_000;
 

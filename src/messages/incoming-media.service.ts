@@ -25,7 +25,7 @@ function columns(media: string): string {
 
 /** Which media of incoming messages is still to be downloaded, and what became of it. To settle a message publishes it. */
 @Injectable()
-export class ReceivedMediaService {
+export class IncomingMediaService {
   constructor(@InjectDataSource() private readonly database: DataSource) {}
 
   /**

@@ -8,7 +8,7 @@ import { longestCaption } from './content.dto.js';
 import type { Message } from './message.entity.js';
 import { type MessageTarget, targetOf } from './message-rows.js';
 import { MessageAlreadySending, MessagesService } from './messages.service.js';
-import { ReceivedMediaService } from './incoming-media.service.js';
+import { IncomingMediaService } from './incoming-media.service.js';
 
 /** What can be done to a message after it was sent; an empty emoji takes a reaction back. */
 export type MessageAction =
@@ -71,7 +71,7 @@ export class MessageActionsService {
     @InjectDataSource() private readonly database: DataSource,
     private readonly messages: MessagesService,
     private readonly accounts: AccountsService,
-    private readonly received: ReceivedMediaService,
+    private readonly received: IncomingMediaService,
   ) {}
 
   /**

@@ -9,7 +9,7 @@ import { toMessage } from './message-rows.js';
 import { type Message, priorities, whatsappIdOf } from './message.entity.js';
 import type { SendMessageDto } from './messages.dto.js';
 import { parseRecipient } from './recipient.js';
-import { accountFor } from './account-choice.js';
+import { chooseAccountFor } from './account-choice.js';
 
 /** A message that has been accepted. */
 export interface Accepted {
@@ -41,7 +41,7 @@ export async function insertMessage(
 ): Promise<Accepted> {
   const recipient = parseRecipient(wanted.to)!;
   const sendAt = sendTimeOf(wanted);
-  const accountId = await accountFor(run, workspaceId, wanted);
+  const accountId = await chooseAccountFor(run, workspaceId, wanted);
   // The most urgent one that waits, as the first entry of its index: asked whether there is one, PostgreSQL expects to
   // find it soon among many and reads the whole table.
   const [row] = await run(

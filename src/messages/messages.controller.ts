@@ -14,7 +14,7 @@ import {
 } from '@nestjs/common';
 import { ApiAcceptedResponse, ApiHeader, ApiOkResponse } from '@nestjs/swagger';
 import type { Response } from 'express';
-import { AccountNotFound, ofSessions } from '../accounts/account-errors.js';
+import { AccountNotFound, sessionProblems } from '../accounts/account-errors.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
 import { ofFiles } from '../media/media-failures.js';
 import { StorageLimitReached } from '../media/media-keeper.js';
@@ -59,7 +59,7 @@ import { NoAccountReady } from './account-choice.js';
 const ofActions = [
   MessageNotFound,
   MessageAlreadySending,
-  ...ofSessions,
+  ...sessionProblems,
   new Problem(504, 'whatsapp.no_answer', 'WhatsApp Web did not say that it is done. Asking again is safe.'),
 ];
 
@@ -228,7 +228,7 @@ export class MessagesController {
   @Fails(
     MessageNotFound,
     MessageHasNoMedia,
-    ...ofSessions,
+    ...sessionProblems,
     MediaGone,
     MediaNotDownloaded,
     MediaTooLarge,

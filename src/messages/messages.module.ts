@@ -9,8 +9,8 @@ import { ClearingService } from '../sending/clearing.service.js';
 import { LanesService } from '../sending/lanes.service.js';
 import { MessageActionsService } from './message-actions.service.js';
 import { Message } from './message.entity.js';
-import { MessageContents } from './content-preparation.js';
-import { ReceivedMediaService } from './incoming-media.service.js';
+import { ContentPreparation } from './content-preparation.js';
+import { IncomingMediaService } from './incoming-media.service.js';
 import { OutcomesService } from '../receiving/outcomes.service.js';
 import { MessagesService } from './messages.service.js';
 
@@ -25,8 +25,8 @@ import { MessagesService } from './messages.service.js';
   ],
   providers: [
     MessagesService,
-    MessageContents,
-    ReceivedMediaService,
+    ContentPreparation,
+    IncomingMediaService,
     MessageActionsService,
     LanesService,
     OutcomesService,
@@ -34,7 +34,7 @@ import { MessagesService } from './messages.service.js';
   ],
   exports: [
     MessagesService,
-    ReceivedMediaService,
+    IncomingMediaService,
     MessageActionsService,
     LanesService,
     OutcomesService,

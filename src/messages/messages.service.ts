@@ -14,7 +14,7 @@ import { LOGGER } from '../platform/logging/logging.module.js';
 import { QueuesService } from '../queues/queues.service.js';
 import { type Grant, LimitsService, MessageLimitReached } from '../workspaces/limits.service.js';
 import { headOf } from '../sending/lanes.service.js';
-import { MessageContents, type Prepared } from './content-preparation.js';
+import { ContentPreparation, type Prepared } from './content-preparation.js';
 import { type Accepted, insertMessage } from './message-insert.js';
 import { Message, whatsappIdOf } from './message.entity.js';
 import {
@@ -81,7 +81,7 @@ export class MessagesService {
     @InjectRepository(Message) private readonly messages: Repository<Message>,
     @InjectDataSource() private readonly database: DataSource,
     private readonly queues: QueuesService,
-    private readonly contents: MessageContents,
+    private readonly contents: ContentPreparation,
     private readonly limits: LimitsService,
     @Inject(LOGGER) private readonly logger: Logger,
   ) {}

@@ -25,7 +25,7 @@ export interface PacedMessage {
 }
 
 /** How the message is to be sent. */
-export interface Manner {
+export interface PacedSendOptions {
   /** Shows the recipient "typing…" for that long first; on the first attempt only. */
   typingMs?: number;
   /** Asks WhatsApp first whether the number is registered: for somebody who was never written to. */
@@ -51,7 +51,7 @@ export class PacingReservations {
    * another worker, is not counted twice.
    * @returns how to send it; nothing special when its account is not paced any more
    */
-  async reserve({ id, accountId, priority, chatId, text }: PacedMessage): Promise<Manner> {
+  async reserve({ id, accountId, priority, chatId, text }: PacedMessage): Promise<PacedSendOptions> {
     return this.database.transaction(async (manager) => {
       // Its recipient may have written while it waited. The message before the account, as whoever writes an ack locks them.
       await manager.query(

@@ -94,7 +94,7 @@ export class JobRunner {
       return this.fail(job, queue, policy, asError(error), token);
     }
     // After a FLUSHALL the job is gone: what it stood for is done all the same.
-    await this.leave(job, () => job.moveToCompleted(null, token, false));
+    await this.settleJob(job, () => job.moveToCompleted(null, token, false));
     await this.follow(job, queue, processor, result);
     return { kind: 'processed' };
   }
@@ -133,7 +133,7 @@ export class JobRunner {
       );
       job.opts.attempts = Number.MAX_SAFE_INTEGER;
       job.opts.backoff = { type: 'fixed', delay: retryInMs };
-      await this.leave(job, () => job.moveToFailed(error, token, false));
+      await this.settleJob(job, () => job.moveToFailed(error, token, false));
       return { kind: 'released', error, retryInMs };
     }
     this.logger.error({ err: error, job: job.id, queue }, 'job failed');
@@ -156,11 +156,11 @@ export class JobRunner {
     }
     job.opts.attempts = 0;
     job.opts.removeOnFail = true;
-    await this.leave(job, () => job.moveToFailed(error, token, false));
+    await this.settleJob(job, () => job.moveToFailed(error, token, false));
     return { kind: isTimeout ? 'timed_out' : 'failed', error };
   }
 
-  private async leave(job: Job, move: () => Promise<unknown>): Promise<void> {
+  private async settleJob(job: Job, move: () => Promise<unknown>): Promise<void> {
     try {
       await move();
     } catch (error) {

@@ -7,7 +7,7 @@ import { withDeadline } from '../platform/deadline.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import { REDIS } from '../platform/queues/redis.js';
-import { CampaignTurn } from './worker-campaign-share.js';
+import { WorkerCampaignShare } from './worker-campaign-share.js';
 import { type JobContext, JobRunner, QUEUE_PROCESSORS, type QueueProcessor } from './job-runner.js';
 import { isLaneQueue, queuePolicies, unfilledQueues, type QueueName } from './queue-policies.js';
 import { QueueSources, type Source } from './queue-sources.js';
@@ -57,7 +57,7 @@ export class QueueWorker implements OnModuleDestroy {
   private silentSince: number | null = null;
   private wakeLoop: (() => void) | null = null;
   private working: Promise<StopReason> | null = null;
-  private readonly campaigns: CampaignTurn;
+  private readonly campaigns: WorkerCampaignShare;
   private readonly token: string;
 
   constructor(
@@ -70,7 +70,7 @@ export class QueueWorker implements OnModuleDestroy {
     private readonly workers: WorkersService,
   ) {
     this.token = `${config.worker.name}:${process.pid}`;
-    this.campaigns = new CampaignTurn(config.worker.campaignShare);
+    this.campaigns = new WorkerCampaignShare(config.worker.campaignShare);
   }
 
   /** Consumes queues until something speaks for an end, lets the running jobs finish, and tells why it ended. */
@@ -90,7 +90,7 @@ export class QueueWorker implements OnModuleDestroy {
   pause(): void {
     this.isPaused = true;
     this.logger.info('worker paused');
-    void this.sign();
+    void this.writeSignOfLife();
   }
 
   continue(): void {
@@ -98,7 +98,7 @@ export class QueueWorker implements OnModuleDestroy {
     this.isPaused = false;
     this.logger.info('worker continues');
     this.wakeLoop?.();
-    void this.sign();
+    void this.writeSignOfLife();
   }
 
   async onModuleDestroy(): Promise<void> {
@@ -119,7 +119,7 @@ export class QueueWorker implements OnModuleDestroy {
     );
     await this.sources.open();
     this.orders = await this.states.orders();
-    await this.sign();
+    await this.writeSignOfLife();
     const renewal = setInterval(() => this.renewLocks(), renewMs);
     const looking = this.keepLooking(this.orders.restartRequested);
     this.logger.info({ queues, concurrency: this.config.worker.concurrency }, 'worker consumes');
@@ -307,7 +307,7 @@ export class QueueWorker implements OnModuleDestroy {
       ...this.running.values(),
       ...this.sources!.all.map(({ processor }) => processor.stop?.()),
     ]);
-    await this.sign('stopping');
+    await this.writeSignOfLife('stopping');
     if (reason !== 'timeout') {
       await finished;
       return;
@@ -339,7 +339,7 @@ export class QueueWorker implements OnModuleDestroy {
         this.orders = await this.states.orders();
         if (this.orders.restartRequested !== restartKnown) this.notice('restart');
         looks += 1;
-        if (looks % looksPerSign === 0) await this.sign();
+        if (looks % looksPerSign === 0) await this.writeSignOfLife();
         this.heardOf(this.redis.status === 'ready');
       } catch (error) {
         this.logger.debug({ err: error }, 'PostgreSQL does not answer the worker');
@@ -360,7 +360,7 @@ export class QueueWorker implements OnModuleDestroy {
     }
   }
 
-  private async sign(status: WorkerStatus = this.isPaused ? 'paused' : 'running'): Promise<void> {
+  private async writeSignOfLife(status: WorkerStatus = this.isPaused ? 'paused' : 'running'): Promise<void> {
     try {
       await this.workers.write({
         name: this.config.worker.name,

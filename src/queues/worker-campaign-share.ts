@@ -8,7 +8,7 @@ const ahead: ReadonlySet<QueueName> = new Set<QueueName>(['whatsapp-high', 'what
  * Keeps campaigns from starving in a worker's queues: of `1 / share` jobs one is a campaign's, although high or normal ones
  * wait all the time. It counts and never draws lots, and urgent jobs are behind nobody.
  */
-export class CampaignTurn {
+export class WorkerCampaignShare {
   private readonly every: number;
   /** High and normal jobs since the last one of a campaign, while one was waiting. */
   private others = 0;

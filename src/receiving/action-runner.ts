@@ -5,7 +5,7 @@ import { Problem } from '../platform/errors/problem.js';
 import type { PageChange } from '../whatsapp/in-page/page-functions.js';
 import type { PageActionResult } from '../whatsapp/in-page/page-actions.js';
 import { ActionNotAllowed, type ActOnMessage } from '../messages/message-actions.service.js';
-import { ReceivedService } from './updates.service.js';
+import { UpdatesService } from './updates.service.js';
 
 export class ActionUncertain extends Problem {
   constructor(reason: string) {
@@ -28,13 +28,13 @@ const refusals = {
 
 /** Edits, revokes and reacts through the sessions of this instance, and writes down what came of it. */
 @Injectable()
-export class MessageActor {
+export class ActionRunner {
   /** What is being done to a message: two edits at once would each wait for a text that the other one has replaced. */
   private readonly turns = new Map<string, Promise<void>>();
 
   constructor(
     private readonly sessions: AccountSessions,
-    private readonly received: ReceivedService,
+    private readonly received: UpdatesService,
   ) {}
 
   /**

@@ -1,14 +1,14 @@
 import { Injectable } from '@nestjs/common';
 import type { ScheduledTask } from '../platform/scheduling/scheduler.service.js';
-import { ReceivedMediaService } from '../messages/incoming-media.service.js';
+import { IncomingMediaService } from '../messages/incoming-media.service.js';
 
 /** Publishes incoming messages whose media does not come. */
 @Injectable()
-export class ReceivedMediaTask implements ScheduledTask {
+export class IncomingMediaTask implements ScheduledTask {
   readonly name = 'received-media';
   readonly everyMs = 30_000;
 
-  constructor(private readonly received: ReceivedMediaService) {}
+  constructor(private readonly received: IncomingMediaService) {}
 
   run(): Promise<number> {
     return this.received.giveUpLate();

@@ -18,7 +18,7 @@ import { DownloadsBusy, MediaGone, MediaNotDownloaded } from '../messages/media-
 import { toMessageMedia } from '../messages/content-preparation.js';
 import { MessageFiles } from '../sending/message-files.js';
 import { targetOf } from '../messages/message-rows.js';
-import { type MessageWithMedia, ReceivedMediaService } from '../messages/incoming-media.service.js';
+import { type MessageWithMedia, IncomingMediaService } from '../messages/incoming-media.service.js';
 
 /** A download that runs; it rejects with why it failed. */
 interface Running {
@@ -63,7 +63,7 @@ export class MediaDownloader implements OnApplicationBootstrap, BeforeApplicatio
 
   constructor(
     private readonly sessions: AccountSessions,
-    private readonly received: ReceivedMediaService,
+    private readonly received: IncomingMediaService,
     private readonly media: MediaService,
     private readonly files: MessageFiles,
     @Inject(CONFIG) private readonly config: Config,

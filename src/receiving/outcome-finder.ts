@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { AccountSessions } from '../sessions/account-sessions.js';
-import { type Ack, ReceivedService } from './updates.service.js';
+import { type Ack, UpdatesService } from './updates.service.js';
 
 /** How many messages of an account are looked up at the most, the latest ones. */
 const askedAtOnce = 500;
@@ -10,7 +10,7 @@ const askedAtOnce = 500;
 export class OutcomeFinder {
   constructor(
     private readonly sessions: AccountSessions,
-    private readonly received: ReceivedService,
+    private readonly received: UpdatesService,
   ) {}
 
   /** @throws AccountNotDrivenHere, SessionNotReady */

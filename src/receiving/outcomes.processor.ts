@@ -5,7 +5,7 @@ import { OutcomesService } from './outcomes.service.js';
 
 /** One account in, and what became of its unknown messages is asked for. */
 @Injectable()
-export class FindOutcomesProcessor implements QueueProcessor<void> {
+export class OutcomesProcessor implements QueueProcessor<void> {
   readonly queues = ['messaging'] as const;
 
   constructor(private readonly outcomes: OutcomesService) {}

@@ -11,7 +11,7 @@ import { MediaDownloader } from './media-downloader.js';
 import { targetOf } from '../messages/message-rows.js';
 import { OutcomeFinder } from './outcome-finder.js';
 import { MessageSender } from '../sending/message-sender.js';
-import { type Ack, ReceivedService } from './updates.service.js';
+import { type Ack, UpdatesService } from './updates.service.js';
 
 /** How much is looked up again when a session becomes ready. */
 const catchUpLimit = 500;
@@ -28,7 +28,7 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
 
   constructor(
     private readonly sessions: AccountSessions,
-    private readonly received: ReceivedService,
+    private readonly received: UpdatesService,
     private readonly sender: MessageSender,
     private readonly outcomes: OutcomeFinder,
     private readonly media: MediaDownloader,

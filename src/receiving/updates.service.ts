@@ -93,7 +93,7 @@ function ofPerson(column: 'reactions' | 'votes', value: string, same: string, is
 
 /** Writes what WhatsApp told an instance. Everything here may be written twice: the second time changes nothing. */
 @Injectable()
-export class ReceivedService {
+export class UpdatesService {
   constructor(@InjectDataSource() private readonly database: DataSource) {}
 
   /**

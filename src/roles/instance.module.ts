@@ -1,13 +1,13 @@
 import { Module } from '@nestjs/common';
 import { AccountSessions, OPEN_SESSION, type OpenSession } from '../sessions/account-sessions.js';
-import { InternalAccountsController } from '../sessions/sessions.internal.js';
+import { InternalSessionsController } from '../sessions/sessions.internal.js';
 import { InternalHealthController } from '../admin/health.internal.js';
 import { Account } from '../accounts/account.entity.js';
 import { InternalChatsController } from '../chats/chats.internal.js';
-import { GroupActor } from '../chats/group-operations.js';
+import { GroupOperations } from '../chats/group-operations.js';
 import { GroupNotices } from '../chats/group-notices.js';
 import { GroupsListener } from '../chats/groups.listener.js';
-import { PageActor } from '../chats/session-answerer.js';
+import { SessionAnswerer } from '../chats/session-answerer.js';
 import { PacingReservations } from '../pacing/pacing-reservations.js';
 import { SandboxClient } from '../accounts/sandbox-client.js';
 import { TypeOrmModule } from '@nestjs/typeorm';
@@ -15,13 +15,13 @@ import { InstancesModule } from '../instances/instances.module.js';
 import { MediaModule } from '../media/media.module.js';
 import { MediaDownloader } from '../receiving/media-downloader.js';
 import { MessageFiles } from '../sending/message-files.js';
-import { ReceivedMediaService } from '../messages/incoming-media.service.js';
-import { InternalMessagesController } from '../sending/sending.internal.js';
-import { MessageActor } from '../receiving/action-runner.js';
+import { IncomingMediaService } from '../messages/incoming-media.service.js';
+import { InternalSendingController } from '../sending/sending.internal.js';
+import { ActionRunner } from '../receiving/action-runner.js';
 import { MessageSender } from '../sending/message-sender.js';
-import { SendingService } from '../sending/lane-runner.js';
+import { LaneRunner } from '../sending/lane-runner.js';
 import { OutcomeFinder } from '../receiving/outcome-finder.js';
-import { ReceivedService } from '../receiving/updates.service.js';
+import { UpdatesService } from '../receiving/updates.service.js';
 import { InstanceLease } from '../instances/instance-lease.js';
 import { OwnAccounts } from '../sessions/own-accounts.js';
 import { SessionSnapshots } from '../sessions/session-snapshots.js';
@@ -34,8 +34,8 @@ import { DatabaseModule } from '../platform/database/database.module.js';
   imports: [DatabaseModule, InstancesModule, MediaModule, TypeOrmModule.forFeature([Account])],
   controllers: [
     InternalHealthController,
-    InternalAccountsController,
-    InternalMessagesController,
+    InternalSessionsController,
+    InternalSendingController,
     InternalChatsController,
   ],
   providers: [
@@ -48,15 +48,15 @@ import { DatabaseModule } from '../platform/database/database.module.js';
     PacingReservations,
     MessageFiles,
     MessageSender,
-    SendingService,
-    MessageActor,
-    ReceivedService,
-    ReceivedMediaService,
+    LaneRunner,
+    ActionRunner,
+    UpdatesService,
+    IncomingMediaService,
     MediaDownloader,
     OutcomeFinder,
     SessionListener,
-    GroupActor,
-    PageActor,
+    GroupOperations,
+    SessionAnswerer,
     GroupNotices,
     GroupsListener,
   ],

@@ -9,8 +9,8 @@ import { MediaTask } from '../media/media.task.js';
 import { DueTask, LanesTask } from '../sending/lanes.task.js';
 import { OutcomesTask } from '../receiving/outcomes.task.js';
 import { MessagesModule } from '../messages/messages.module.js';
-import { ReceivedMediaTask } from '../receiving/incoming-media.task.js';
-import { PruningTask } from '../messages/idempotency.task.js';
+import { IncomingMediaTask } from '../receiving/incoming-media.task.js';
+import { IdempotencyTask } from '../messages/idempotency.task.js';
 import { DatabaseModule } from '../platform/database/database.module.js';
 import { FailedJobsTask } from '../queues/failed-jobs.task.js';
 import { SCHEDULED_TASKS, SchedulerService } from '../platform/scheduling/scheduler.service.js';
@@ -21,10 +21,10 @@ const tasks = [
   LanesTask,
   DueTask,
   OutcomesTask,
-  ReceivedMediaTask,
+  IncomingMediaTask,
   FleetTask,
   PacingTask,
-  PruningTask,
+  IdempotencyTask,
   FailedJobsTask,
   WebhookFanOutTask,
   WebhookLanesTask,

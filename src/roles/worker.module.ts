@@ -1,7 +1,7 @@
 import { Module } from '@nestjs/common';
-import { FindOutcomesProcessor } from '../receiving/outcomes.processor.js';
+import { OutcomesProcessor } from '../receiving/outcomes.processor.js';
 import { MessagesModule } from '../messages/messages.module.js';
-import { SendMessageProcessor } from '../sending/lanes.processor.js';
+import { LanesProcessor } from '../sending/lanes.processor.js';
 import { DatabaseModule } from '../platform/database/database.module.js';
 import { JobRunner, QUEUE_PROCESSORS } from '../queues/job-runner.js';
 import { QueueWorker } from '../queues/queue-worker.js';
@@ -13,13 +13,13 @@ import { WebhooksModule } from '../webhooks/webhooks.module.js';
 @Module({
   imports: [DatabaseModule, MessagesModule, WebhooksModule],
   providers: [
-    SendMessageProcessor,
-    FindOutcomesProcessor,
+    LanesProcessor,
+    OutcomesProcessor,
     WebhookRunner,
     DeliverWebhooksProcessor,
     {
       provide: QUEUE_PROCESSORS,
-      inject: [SendMessageProcessor, FindOutcomesProcessor, DeliverWebhooksProcessor],
+      inject: [LanesProcessor, OutcomesProcessor, DeliverWebhooksProcessor],
       useFactory: (...processors: unknown[]) => processors,
     },
     JobRunner,

@@ -7,7 +7,7 @@ const urgent = strictOrder[0]!;
  * Keeps campaigns from starving: within a lane, one of `1 / share` messages may be a campaign's although a high or a normal
  * one waits. Urgent ones are behind nobody.
  */
-export class CampaignShare {
+export class LaneCampaignShare {
   /** By account: messages of other priorities since the last one of a campaign. */
   private readonly others = new Map<string, number>();
 

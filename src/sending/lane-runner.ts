@@ -2,8 +2,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { type BeforeApplicationShutdown, Inject, Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
-import { notHere } from '../accounts/account-errors.js';
-import { type Manner, PacingReservations } from '../pacing/pacing-reservations.js';
+import { nothingDoneCodes } from '../accounts/account-errors.js';
+import { type PacedSendOptions, PacingReservations } from '../pacing/pacing-reservations.js';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import { prepared } from '../platform/database/prepared.js';
@@ -11,7 +11,7 @@ import { Problem } from '../platform/errors/problem.js';
 import { logContext, type Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import { backoffAfter } from '../queues/queue-policies.js';
-import { CampaignShare } from './lane-campaign-share.js';
+import { LaneCampaignShare } from './lane-campaign-share.js';
 import { claimMs, type LaneHead, type LaneResult, type LaneRun } from './lane-run.js';
 import type { MessageType } from '../messages/message-types.js';
 import type { MessageMedia } from '../messages/content.dto.js';
@@ -20,7 +20,7 @@ import { laneHead } from '../messages/message-rows.js';
 import { MessageSender, SendFailed } from './message-sender.js';
 
 /** A message that this instance is sending. */
-export interface Claim extends Manner {
+export interface Claim extends PacedSendOptions {
   id: string;
   accountId: string;
   chatId: string;
@@ -107,12 +107,12 @@ const notHereMs = 400;
  * has one WhatsApp id, so trying again is never sending twice.
  */
 @Injectable()
-export class SendingService implements BeforeApplicationShutdown {
-  private readonly campaigns: CampaignShare;
+export class LaneRunner implements BeforeApplicationShutdown {
+  private readonly campaigns: LaneCampaignShare;
   /** Sends that go on without a worker that waits for them. */
-  private readonly unhurried = new Set<Promise<void>>();
+  private readonly backgroundSends = new Set<Promise<void>>();
   /** The tries that sent nothing, by message, the latest last. What this process does not know is only tried sooner. */
-  private readonly fruitless = new Map<string, { code: string; tries: number }>();
+  private readonly unsentTries = new Map<string, { code: string; tries: number }>();
 
   constructor(
     @InjectDataSource() private readonly database: DataSource,
@@ -121,7 +121,7 @@ export class SendingService implements BeforeApplicationShutdown {
     @Inject(CONFIG) private readonly config: Config,
     @Inject(LOGGER) private readonly logger: Logger,
   ) {
-    this.campaigns = new CampaignShare(config.worker.campaignShare);
+    this.campaigns = new LaneCampaignShare(config.worker.campaignShare);
   }
 
   /**
@@ -144,14 +144,14 @@ export class SendingService implements BeforeApplicationShutdown {
       .catch((error: unknown) =>
         this.logger.warn({ err: error, accountId }, 'a lane was left behind; it is taken over'),
       )
-      .then(() => void this.unhurried.delete(unhurried));
-    this.unhurried.add(unhurried);
+      .then(() => void this.backgroundSends.delete(unhurried));
+    this.backgroundSends.add(unhurried);
     return { ended: 0, head: null, isUnclaimed: false };
   }
 
   /** Resolves when every send that nobody waits for has come to an end. */
   async settled(): Promise<void> {
-    await Promise.all(this.unhurried);
+    await Promise.all(this.backgroundSends);
   }
 
   /** Sessions have been closed by now, so these sends have an outcome, which is still to be written. */
@@ -206,7 +206,7 @@ export class SendingService implements BeforeApplicationShutdown {
       const problem = await this.tryToSend({ ...claim, isLastLook });
       // Should PostgreSQL not take this, the message is taken over, and found to have been sent.
       if (!problem) return await this.finish(claim, { status: 'sent' }, order, goOn());
-      const tries = this.countFruitless(problem, claim);
+      const tries = this.countUnsentTry(problem, claim);
       const isNotSent = problem.code === 'whatsapp.not_sent' && tries > 0;
       if (isPermanent(problem, claim) || (isNotSent && tries >= mostNotSent)) {
         if (claim.isPaced && (isNotSent || neverLeft.has(problem.code)))
@@ -216,7 +216,7 @@ export class SendingService implements BeforeApplicationShutdown {
         return await this.finish(claim, end, order, goOn());
       }
       this.logger.warn({ err: problem, code: problem.code, attempt: claim.attempt }, 'not sent yet');
-      if (notHere.has(problem.code)) await this.putBack(claim, 'not_tried', notHereMs);
+      if (nothingDoneCodes.has(problem.code)) await this.putBack(claim, 'not_tried', notHereMs);
       else if (tries > 0)
         await this.putBack(claim, isNotSent ? 'not_sent' : 'not_tried', jitteredBackoff(tries, policy));
       else if (policy.attempts > 0 && claim.attempt >= policy.attempts) await this.giveUp(claim, problem);
@@ -291,7 +291,7 @@ export class SendingService implements BeforeApplicationShutdown {
     order: readonly number[],
     goOn: readonly number[],
   ): Promise<SendOutcome> {
-    this.fruitless.delete(claim.id);
+    this.unsentTries.delete(claim.id);
     try {
       const [row] = await prepared<Partial<Claim> & { headId: string; headPriority: number }>(
         this.database,
@@ -323,14 +323,14 @@ export class SendingService implements BeforeApplicationShutdown {
    * How often in a row, and for the same reason, nothing of a message came to be sent; 0 when it may have left. After an
    * uncertain try this one counts as any other, or the message would hold its lane for as long as the reason lasts.
    */
-  private countFruitless({ code }: Problem, { id, attempt }: Claim): number {
+  private countUnsentTry({ code }: Problem, { id, attempt }: Claim): number {
     if (attempt > 1 || !sentNothing.has(code)) return 0;
-    const before = this.fruitless.get(id);
+    const before = this.unsentTries.get(id);
     const tries = before?.code === code ? before.tries + 1 : 1;
-    this.fruitless.delete(id);
-    this.fruitless.set(id, { code, tries });
-    const [oldest] = this.fruitless.keys();
-    if (this.fruitless.size > rememberedMessages) this.fruitless.delete(oldest!);
+    this.unsentTries.delete(id);
+    this.unsentTries.set(id, { code, tries });
+    const [oldest] = this.unsentTries.keys();
+    if (this.unsentTries.size > rememberedMessages) this.unsentTries.delete(oldest!);
     return tries;
   }
 

@@ -28,7 +28,7 @@ type Remainder =
  * of its queue, as every lane's does.
  */
 @Injectable()
-export class SendMessageProcessor implements QueueProcessor<Remainder> {
+export class LanesProcessor implements QueueProcessor<Remainder> {
   readonly queues = ['whatsapp-urgent', 'whatsapp-high', 'whatsapp-normal', 'whatsapp-campaign'] as const;
   private readonly turns = new LaneTurns();
 

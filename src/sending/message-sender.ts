@@ -11,7 +11,7 @@ import type { PageSendResult } from '../whatsapp/in-page/page-functions.js';
 import type { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
 import { MessageFiles } from './message-files.js';
 import { targetOf } from '../messages/message-rows.js';
-import { outgoingContentOf } from './to-outgoing-content.js';
+import { toOutgoingContent } from './to-outgoing-content.js';
 import { parseRecipient } from '../messages/recipient.js';
 import type { Claim } from './lane-runner.js';
 
@@ -230,7 +230,7 @@ export class MessageSender implements OnApplicationBootstrap {
     try {
       return await session.send({
         chatId,
-        content: outgoingContentOf(message, file),
+        content: toOutgoingContent(message, file),
         quoted: quoted && targetOf(quoted),
         mentions: content?.mentions?.map((person) => parseRecipient(person)!.chatId) ?? [],
         whatsappId,

@@ -3,17 +3,17 @@ import { InternalGuard } from '../platform/http/internal.guard.js';
 import type { LaneResult, LaneRun } from './lane-run.js';
 import { MediaDownloader } from '../receiving/media-downloader.js';
 import type { ActOnMessage, DownloadMedia } from '../messages/message-actions.service.js';
-import { MessageActor } from '../receiving/action-runner.js';
+import { ActionRunner } from '../receiving/action-runner.js';
 import { OutcomeFinder } from '../receiving/outcome-finder.js';
-import { SendingService } from './lane-runner.js';
+import { LaneRunner } from './lane-runner.js';
 
 /** What workers and the API ask of the instance that owns an account. */
 @UseGuards(InternalGuard)
 @Controller('internal/accounts/:id')
-export class InternalMessagesController {
+export class InternalSendingController {
   constructor(
-    private readonly sending: SendingService,
-    private readonly actor: MessageActor,
+    private readonly sending: LaneRunner,
+    private readonly actor: ActionRunner,
     private readonly outcomes: OutcomeFinder,
     private readonly media: MediaDownloader,
   ) {}

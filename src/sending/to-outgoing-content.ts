@@ -5,7 +5,7 @@ import type { Claim } from './lane-runner.js';
 import { toVcard } from '../messages/vcard.js';
 
 /** What a session is to send for a message of the ledger. @param file the copy of its media on this machine */
-export function outgoingContentOf(
+export function toOutgoingContent(
   { id, type, text, content }: Pick<Claim, 'id' | 'type' | 'text' | 'content'>,
   file: OutgoingFile | null,
 ): OutgoingContent {

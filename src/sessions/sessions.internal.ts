@@ -7,7 +7,7 @@ import { AccountSessions } from './account-sessions.js';
 /** What the API asks of the instance that drives an account. */
 @UseGuards(InternalGuard)
 @Controller('internal/accounts/:id')
-export class InternalAccountsController {
+export class InternalSessionsController {
   constructor(private readonly sessions: AccountSessions) {}
 
   @Post('restart')

@@ -4,7 +4,7 @@ import { CONFIG } from '../platform/config/config.module.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import { attempt } from './webhook-attempt.js';
-import { type ClaimedLane, lanesAtOnce, type WebhookLane, WebhookLanes } from './webhook-sequences.js';
+import { type ClaimedLane, lanesAtOnce, type WebhookLane, WebhookSequences } from './webhook-sequences.js';
 import { WebhookSecrets } from './webhook-secrets.js';
 
 /** How many endpoints this process waits for at once; it costs a connection each, and no slot of a send. */
@@ -29,7 +29,7 @@ export class WebhookRunner {
   private isStopping = false;
 
   constructor(
-    private readonly lanes: WebhookLanes,
+    private readonly lanes: WebhookSequences,
     private readonly secrets: WebhookSecrets,
     @Inject(CONFIG) private readonly config: Config,
     @Inject(LOGGER) private readonly logger: Logger,

@@ -79,7 +79,7 @@ export function hintOf({ webhookId, laneId, workspaceId }: WebhookLane): JobHint
  * dies leaves it to the next.
  */
 @Injectable()
-export class WebhookLanes {
+export class WebhookSequences {
   constructor(
     @InjectDataSource() private readonly database: DataSource,
     private readonly queues: QueuesService,

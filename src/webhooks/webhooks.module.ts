@@ -4,12 +4,12 @@ import { QueuesModule } from '../queues/queues.module.js';
 import { WebhookDeliveriesService } from './webhook-deliveries.service.js';
 import { WebhookDelivery } from './webhook-delivery.entity.js';
 import { WebhookFanOut } from './webhook-fan-out.js';
-import { WebhookLanes } from './webhook-sequences.js';
+import { WebhookSequences } from './webhook-sequences.js';
 import { WebhookSecrets } from './webhook-secrets.js';
 import { Webhook } from './webhook.entity.js';
 import { WebhooksService } from './webhooks.service.js';
 
-const services = [WebhooksService, WebhookDeliveriesService, WebhookFanOut, WebhookLanes, WebhookSecrets];
+const services = [WebhooksService, WebhookDeliveriesService, WebhookFanOut, WebhookSequences, WebhookSecrets];
 
 @Module({
   imports: [TypeOrmModule.forFeature([Webhook, WebhookDelivery]), QueuesModule],

@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common';
 import type { ScheduledTask } from '../platform/scheduling/scheduler.service.js';
 import { WebhookDeliveriesService } from './webhook-deliveries.service.js';
 import { WebhookFanOut } from './webhook-fan-out.js';
-import { WebhookLanes } from './webhook-sequences.js';
+import { WebhookSequences } from './webhook-sequences.js';
 
 /** Makes deliveries of what happens: also how late they may be. */
 @Injectable()
@@ -23,7 +23,7 @@ export class WebhookLanesTask implements ScheduledTask {
   readonly name = 'webhook-lanes';
   readonly everyMs = 1_000;
 
-  constructor(private readonly lanes: WebhookLanes) {}
+  constructor(private readonly lanes: WebhookSequences) {}
 
   run(): Promise<number> {
     return this.lanes.sweep();

@@ -62,7 +62,7 @@ export class Refused {
  * Chats, people and groups of a session that is ready. Whatever the page does not answer in time throws; ids are WhatsApp's
  * own (`…@c.us`, `…@lid`, `…@g.us`).
  */
-export class PageChats {
+export class SessionChats {
   /**
    * @param finishing lets a change finish when the session is stopped meanwhile
    * @param deadline when all that is asked through this object has to be done: milliseconds of `performance.now()`

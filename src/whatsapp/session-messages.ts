@@ -19,7 +19,7 @@ const answerMs = 15_000;
 const pieceBytes = 3 * 512 * 1024;
 
 /** What the page of a session that is ready holds of messages. Whatever it does not answer in time throws. */
-export class PageMessages {
+export class SessionMessages {
   constructor(private readonly page: Page) {}
 
   /**

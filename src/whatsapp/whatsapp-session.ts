@@ -7,7 +7,7 @@ import { within, withDeadline } from './deadlines.js';
 import { DialogWatch, dialogTextLength, probeLimitMs } from './dialog-watch.js';
 import { browsersEnded, groupEnded, memoryOf } from './browser/processes.js';
 import { PageBridge } from './bridge.js';
-import { PageChats } from './session-chats.js';
+import { SessionChats } from './session-chats.js';
 import { claimProfile } from './browser/profile.js';
 import { actOn, type PageAction, type PageActionResult } from './in-page/page-actions.js';
 import { installEvents } from './in-page/page-events.js';
@@ -18,7 +18,7 @@ import {
   type PageSendResult,
   type PageTarget,
 } from './in-page/page-functions.js';
-import { PageMessages } from './session-messages.js';
+import { SessionMessages } from './session-messages.js';
 import { expectFile, forgetFile, installSending, sendMessage } from './in-page/page-send.js';
 import {
   announceSynced,
@@ -247,8 +247,8 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   }
 
   /** What the page holds of messages. @throws when the browser is not running */
-  get messages(): PageMessages {
-    return new PageMessages(this.page);
+  get messages(): SessionMessages {
+    return new SessionMessages(this.page);
   }
 
   /**
@@ -256,9 +256,9 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
    * @param withinMs how long all that is asked through it may take together
    * @throws when the browser is not running
    */
-  chats(withinMs: number): PageChats {
+  chats(withinMs: number): SessionChats {
     const finishing = <Result>(work: Promise<Result>, limitMs: number) => this.finishing(work, limitMs);
-    return new PageChats(this.client!, this.page, finishing, performance.now() + withinMs);
+    return new SessionChats(this.client!, this.page, finishing, performance.now() + withinMs);
   }
 
   /** A PNG of what the page shows. */

@@ -3,9 +3,9 @@ import { v7 as uuidv7 } from 'uuid';
 import { describe, expect, it } from 'vitest';
 import { AccountSessions } from '../../src/sessions/account-sessions.js';
 import { InternalChatsController } from '../../src/chats/chats.internal.js';
-import { GroupActor } from '../../src/chats/group-operations.js';
+import { GroupOperations } from '../../src/chats/group-operations.js';
 import { NumberChecks } from '../../src/chats/number-checks.js';
-import { PageActor } from '../../src/chats/session-answerer.js';
+import { SessionAnswerer } from '../../src/chats/session-answerer.js';
 import { TooManyNumberChecks } from '../../src/chats/chat-errors.js';
 import { InstanceClient } from '../../src/instances/instance-client.js';
 import { loadConfig } from '../../src/platform/config/config.js';
@@ -55,7 +55,7 @@ describe('an instance that drives a live account', () => {
     };
     const module = await Test.createTestingModule({
       controllers: [InternalChatsController],
-      providers: [PageActor, GroupActor, { provide: AccountSessions, useValue: sessions }],
+      providers: [SessionAnswerer, GroupOperations, { provide: AccountSessions, useValue: sessions }],
     })
       .overrideGuard(InternalGuard)
       .useValue({ canActivate: () => true })

@@ -17,8 +17,8 @@ import { MessageSender } from '../../src/sending/message-sender.js';
 import { toMessageResponse } from '../../src/messages/messages.dto.js';
 import { MessagesService } from '../../src/messages/messages.service.js';
 import type { OutcomeFinder } from '../../src/receiving/outcome-finder.js';
-import { ReceivedService } from '../../src/receiving/updates.service.js';
-import { type Claim, SendingService } from '../../src/sending/lane-runner.js';
+import { UpdatesService } from '../../src/receiving/updates.service.js';
+import { type Claim, LaneRunner } from '../../src/sending/lane-runner.js';
 import { SessionListener } from '../../src/receiving/session.listener.js';
 import { CONFIG } from '../../src/platform/config/config.module.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
@@ -34,8 +34,8 @@ let drop: () => Promise<void>;
 let database: DataSource;
 let messages: MessagesService;
 let actions: MessageActionsService;
-let sending: SendingService;
-let received: ReceivedService;
+let sending: LaneRunner;
+let received: UpdatesService;
 /** Claiming needs no session. */
 const neverSends = {} as MessageSender;
 let workspaceId: string;
@@ -55,14 +55,14 @@ beforeAll(async () => {
   database = context.get<DataSource>(getDataSourceToken());
   messages = context.get(MessagesService);
   actions = context.get(MessageActionsService);
-  sending = new SendingService(
+  sending = new LaneRunner(
     database,
     neverSends,
     new PacingReservations(database),
     scratch.config,
     createLogger('test', 'silent'),
   );
-  received = new ReceivedService(database);
+  received = new UpdatesService(database);
   instance = createServer((request, response) => {
     let text = '';
     request.on('data', (chunk) => (text += chunk));
@@ -121,7 +121,7 @@ async function sent(text: string): Promise<{ id: string; whatsappId: string }> {
 
 /** A message that the account received. */
 async function incoming(whatsappId = 'THEIRS', from = friend, chatId = from): Promise<string> {
-  const account = { id: accountId } as Parameters<ReceivedService['storeIncoming']>[0];
+  const account = { id: accountId } as Parameters<UpdatesService['storeIncoming']>[0];
   await received.storeIncoming(account, [{ whatsappId, chatId, from, type: 'chat', text: 'theirs' }]);
   const [{ id }] = await database.query(
     'select id from messages where account_id = $1 and whatsapp_id = $2',
@@ -254,7 +254,7 @@ describe('what became of a message', () => {
   });
 
   it('is not told of a message that nobody has been told of, since its media is awaited: that tells it all', async () => {
-    const account = { id: accountId } as Parameters<ReceivedService['storeIncoming']>[0];
+    const account = { id: accountId } as Parameters<UpdatesService['storeIncoming']>[0];
     const media = { mimetype: 'image/png', size: 1, filename: null };
     const whatsappId = 'AWAITED';
     await received.storeIncoming(account, [
@@ -578,7 +578,7 @@ describe('the migration', () => {
   });
 
   it('and so of every kind of content', async () => {
-    const account = { id: accountId } as Parameters<ReceivedService['storeIncoming']>[0];
+    const account = { id: accountId } as Parameters<UpdatesService['storeIncoming']>[0];
     const base = { chatId: '120363000000000000@g.us', from: '77@lid', fromAlias: '62877@c.us', text: '' };
     await received.storeIncoming(account, [
       {

@@ -9,9 +9,9 @@ import { PacingService } from '../../src/pacing/pacing.service.js';
 import { LanesService } from '../../src/sending/lanes.service.js';
 import { laneHead, strictOrder } from '../../src/messages/message-rows.js';
 import { MessagesService } from '../../src/messages/messages.service.js';
-import { ReceivedService } from '../../src/receiving/updates.service.js';
+import { UpdatesService } from '../../src/receiving/updates.service.js';
 import type { MessageSender } from '../../src/sending/message-sender.js';
-import { type Claim, SendingService } from '../../src/sending/lane-runner.js';
+import { type Claim, LaneRunner } from '../../src/sending/lane-runner.js';
 import { Problem } from '../../src/platform/errors/problem.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import { createContext } from '../../src/platform/start-role.js';
@@ -30,8 +30,8 @@ let workspaces: WorkspacesService;
 let pacing: PacingService;
 let reservations: PacingReservations;
 let messages: MessagesService;
-let sending: SendingService;
-let received: ReceivedService;
+let sending: LaneRunner;
+let received: UpdatesService;
 let workspaceId: string;
 
 /** A session: what it is asked to send, and what comes of it. */
@@ -59,14 +59,14 @@ beforeAll(async () => {
   pacing = context.get(PacingService);
   reservations = context.get(PacingReservations);
   messages = context.get(MessagesService);
-  sending = new SendingService(
+  sending = new LaneRunner(
     database,
     sender,
     reservations,
     scratch.config,
     createLogger('test', 'silent'),
   );
-  received = new ReceivedService(database);
+  received = new UpdatesService(database);
 });
 afterAll(async () => {
   await context?.close();
@@ -109,7 +109,7 @@ async function accept(accountId: string, to: string, priority: 'urgent' | 'high'
 async function hears(accountId: string, from: string, alias: string | null = null): Promise<void> {
   const { id } = await accounts.get(workspaceId, accountId);
   const chatId = from.includes('@') ? from : `${from}@c.us`;
-  await received.storeIncoming({ id } as Parameters<ReceivedService['storeIncoming']>[0], [
+  await received.storeIncoming({ id } as Parameters<UpdatesService['storeIncoming']>[0], [
     { whatsappId: uuidv7(), chatId, alias, from: chatId, type: 'chat', text: 'hi' },
   ]);
 }
@@ -566,7 +566,7 @@ it('who has written is known before the message is told of, so that an answer at
       [uuidv7(), workspaceId, id],
     );
     const chatId = `${friend}@c.us`;
-    storing = received.storeIncoming({ id } as Parameters<ReceivedService['storeIncoming']>[0], [
+    storing = received.storeIncoming({ id } as Parameters<UpdatesService['storeIncoming']>[0], [
       { whatsappId: 'question', chatId, alias: null, from: chatId, type: 'chat', text: 'hi' },
     ]);
     await eventually('the contact is known', async () => {

@@ -1,13 +1,13 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { CampaignTurn } from '../../src/queues/worker-campaign-share.js';
+import { WorkerCampaignShare } from '../../src/queues/worker-campaign-share.js';
 import type { QueueName } from '../../src/queues/queue-policies.js';
 
 const lanes: QueueName[] = ['whatsapp-urgent', 'whatsapp-high', 'whatsapp-normal', 'whatsapp-campaign'];
 
 /** Takes what a worker with `slots` would, `steps` times. */
 function take(
-  turn: CampaignTurn,
+  turn: WorkerCampaignShare,
   queues: readonly QueueName[],
   waiting: Map<QueueName, number>,
   slots: number,
@@ -26,7 +26,7 @@ it.each([
   [0.1, 7],
   [0.5, 32],
 ])('share %d of what is taken is of campaigns, with %d slots', (share, slots) => {
-  const turn = new CampaignTurn(share);
+  const turn = new WorkerCampaignShare(share);
   const waiting = new Map<QueueName, number>([
     ['whatsapp-normal', 1_000],
     ['whatsapp-campaign', 1_000],
@@ -47,7 +47,7 @@ it('is never before urgent, never when the share is 0, and keeps the order of al
       fc.shuffledSubarray([...lanes, 'messaging' as const]),
       fc.array(fc.array(fc.integer({ min: 0, max: 3 }), { minLength: 5, maxLength: 5 }), { maxLength: 60 }),
       (share, queues, rounds) => {
-        const turn = new CampaignTurn(share);
+        const turn = new WorkerCampaignShare(share);
         for (const counts of rounds) {
           const waiting = new Map(queues.map((queue, index) => [queue, counts[index]!]));
           const order = turn.order(queues, waiting);

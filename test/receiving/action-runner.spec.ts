@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { AccountSessions } from '../../src/sessions/account-sessions.js';
 import type { ActOnMessage } from '../../src/messages/message-actions.service.js';
-import { ActionUncertain, MessageActor } from '../../src/receiving/action-runner.js';
-import type { ReceivedService } from '../../src/receiving/updates.service.js';
+import { ActionUncertain, ActionRunner } from '../../src/receiving/action-runner.js';
+import type { UpdatesService } from '../../src/receiving/updates.service.js';
 
 /* A page takes as long as it likes here, so that no test has to wait for a quarter of a minute. */
 
@@ -20,8 +20,8 @@ function actorOn(takesMs: number[]) {
     },
   };
   const sessions = { readyDriver: () => ({ current: session }) } as unknown as AccountSessions;
-  const received = { writeChanges: async () => undefined } as unknown as ReceivedService;
-  const actor = new MessageActor(sessions, received);
+  const received = { writeChanges: async () => undefined } as unknown as UpdatesService;
+  const actor = new ActionRunner(sessions, received);
   const edit = (text: string, whatsappId = 'one') =>
     actor
       .act('account', {

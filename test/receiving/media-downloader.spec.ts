@@ -13,8 +13,8 @@ import { MediaService } from '../../src/media/media.service.js';
 import { MediaDownloader } from '../../src/receiving/media-downloader.js';
 import { MessageFiles } from '../../src/sending/message-files.js';
 import type { MessageTarget } from '../../src/messages/message-rows.js';
-import { ReceivedMediaService } from '../../src/messages/incoming-media.service.js';
-import { ReceivedService } from '../../src/receiving/updates.service.js';
+import { IncomingMediaService } from '../../src/messages/incoming-media.service.js';
+import { UpdatesService } from '../../src/receiving/updates.service.js';
 import type { Config } from '../../src/platform/config/config.js';
 import { DatabaseModule } from '../../src/platform/database/database.module.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
@@ -29,7 +29,7 @@ let database: DataSource;
 let config: Config;
 let dir: string;
 let media: MediaService;
-let received: ReceivedMediaService;
+let received: IncomingMediaService;
 let downloader: MediaDownloader;
 let workspaceId: string;
 /** What the page would do: writes a file, or fails. By WhatsApp id; what is not in it is written at once. */
@@ -47,7 +47,7 @@ beforeAll(async () => {
   context = await createContext({ module: class {}, imports: [DatabaseModule, MediaModule] }, config, silent);
   database = context.get<DataSource>(getDataSourceToken());
   media = context.get(MediaService);
-  received = new ReceivedMediaService(database);
+  received = new IncomingMediaService(database);
   await database.query(`insert into servers (id, name, max_capacity) values ('one', 'one', 100)`);
   await database.query(
     `insert into instances (id, server_id, url, status, lease_expires_at, max_accounts)
@@ -98,9 +98,9 @@ async function newAccount(): Promise<string> {
 
 /** A message with media that came in. @returns its id */
 async function incoming(accountId: string, whatsappId: string): Promise<string> {
-  const account = { id: accountId } as Parameters<ReceivedService['storeIncoming']>[0];
+  const account = { id: accountId } as Parameters<UpdatesService['storeIncoming']>[0];
   const file = { mimetype: 'application/octet-stream', size: 20, filename: whatsappId };
-  await new ReceivedService(database).storeIncoming(account, [
+  await new UpdatesService(database).storeIncoming(account, [
     { whatsappId, chatId: '628@c.us', from: '628@c.us', type: 'document', text: '', media: file },
   ]);
   const [{ id }] = await database.query('select id from messages where whatsapp_id = $1', [whatsappId]);

@@ -9,8 +9,8 @@ import { LanesService } from '../../src/sending/lanes.service.js';
 import { strictOrder } from '../../src/messages/message-rows.js';
 import type { MessageSender } from '../../src/sending/message-sender.js';
 import { MessagesService } from '../../src/messages/messages.service.js';
-import { ReceivedService } from '../../src/receiving/updates.service.js';
-import { SendingService } from '../../src/sending/lane-runner.js';
+import { UpdatesService } from '../../src/receiving/updates.service.js';
+import { LaneRunner } from '../../src/sending/lane-runner.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import { createContext } from '../../src/platform/start-role.js';
 import { WorkerModule } from '../../src/roles/worker.module.js';
@@ -28,7 +28,7 @@ let drop: () => Promise<void>;
 let databaseUrl: string;
 let database: DataSource;
 let messages: MessagesService;
-let sending: SendingService;
+let sending: LaneRunner;
 let lanes: LanesService;
 /** Has every message sent at once: what counts here is the ledger. */
 const sendsAtOnce = { require: () => undefined, send: async () => ({ ack: 1 }) } as unknown as MessageSender;
@@ -42,7 +42,7 @@ beforeAll(async () => {
   context = await createContext(WorkerModule, scratch.config, createLogger('test', 'silent'));
   database = context.get<DataSource>(getDataSourceToken());
   messages = context.get(MessagesService);
-  sending = new SendingService(
+  sending = new LaneRunner(
     database,
     sendsAtOnce,
     new PacingReservations(database),
@@ -201,7 +201,7 @@ describe('with a long backlog', () => {
     await sending.claim(accountId, 0, strictOrder);
     await addBacklog(burst);
     const before = await rowReads(0);
-    const awaited = await new ReceivedService(database).awaitingAcks(accountId, 500);
+    const awaited = await new UpdatesService(database).awaitingAcks(accountId, 500);
     expect(awaited.length).toBe(rounds + 2);
     const after = await rowReads(before.written);
     expect(after.rows - before.rows).toBeLessThan(10 * rounds);
@@ -217,7 +217,7 @@ describe('with a long backlog', () => {
     await client.connect();
     try {
       await client.query('begin');
-      const received = new ReceivedService({ driver: { master: client } } as unknown as DataSource);
+      const received = new UpdatesService({ driver: { master: client } } as unknown as DataSource);
       for (const ack of [2, 3, 4]) await received.writeAcks([{ accountId, whatsappId, ack }]);
       const { rows } = await client.query(
         `select n_tup_upd::int as updated, n_tup_hot_upd::int as "heapOnly" from pg_stat_xact_user_tables where relname = 'messages'`,

@@ -9,8 +9,8 @@ import { LanesService } from '../../src/sending/lanes.service.js';
 import type { MessageSender } from '../../src/sending/message-sender.js';
 import { strictOrder } from '../../src/messages/message-rows.js';
 import { MessagesService } from '../../src/messages/messages.service.js';
-import { ReceivedService } from '../../src/receiving/updates.service.js';
-import { SendingService } from '../../src/sending/lane-runner.js';
+import { UpdatesService } from '../../src/receiving/updates.service.js';
+import { LaneRunner } from '../../src/sending/lane-runner.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import { createContext } from '../../src/platform/start-role.js';
 import { OutcomesService } from '../../src/receiving/outcomes.service.js';
@@ -26,8 +26,8 @@ let context: INestApplicationContext;
 let drop: () => Promise<void>;
 let database: DataSource;
 let messages: MessagesService;
-let sending: SendingService;
-let received: ReceivedService;
+let sending: LaneRunner;
+let received: UpdatesService;
 /** Claiming needs no session. */
 const neverSends = {} as MessageSender;
 let workspaceId: string;
@@ -39,14 +39,14 @@ beforeAll(async () => {
   context = await createContext(WorkerModule, scratch.config, createLogger('test', 'silent'));
   database = context.get<DataSource>(getDataSourceToken());
   messages = context.get(MessagesService);
-  sending = new SendingService(
+  sending = new LaneRunner(
     database,
     neverSends,
     new PacingReservations(database),
     scratch.config,
     createLogger('test', 'silent'),
   );
-  received = new ReceivedService(database);
+  received = new UpdatesService(database);
 });
 afterAll(async () => {
   await context?.close();
@@ -270,7 +270,7 @@ describe('acks', () => {
 
 describe('an incoming message', () => {
   it('is stored once, however often it comes', async () => {
-    const account = { id: accountId } as Parameters<ReceivedService['storeIncoming']>[0];
+    const account = { id: accountId } as Parameters<UpdatesService['storeIncoming']>[0];
     const incoming = { whatsappId: 'ABC', chatId: '6281@c.us', from: '6281@c.us', type: 'chat', text: 'hi' };
     await received.storeIncoming(account, [incoming, incoming]);
     await received.storeIncoming(account, [incoming]);

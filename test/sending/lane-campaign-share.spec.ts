@@ -1,13 +1,13 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { CampaignShare } from '../../src/sending/lane-campaign-share.js';
+import { LaneCampaignShare } from '../../src/sending/lane-campaign-share.js';
 import { strictOrder } from '../../src/messages/message-rows.js';
 
 const [urgent, high, normal, campaign] = strictOrder as [number, number, number, number];
 
 describe('the share of campaigns within a lane', () => {
   it('is one of 20 messages at 0.05, and in strict order otherwise', () => {
-    const campaigns = new CampaignShare(0.05);
+    const campaigns = new LaneCampaignShare(0.05);
     const sent: number[] = [];
     for (let number = 0; number < 400; number += 1) {
       // Something of every priority but urgent waits all the time.
@@ -27,7 +27,7 @@ describe('the share of campaigns within a lane', () => {
         fc.subarray([...strictOrder]),
         fc.array(fc.constantFrom(...strictOrder), { maxLength: 60 }),
         (share, served, history) => {
-          const campaigns = new CampaignShare(share);
+          const campaigns = new LaneCampaignShare(share);
           history.forEach((priority) => campaigns.note('a', priority));
           const order = campaigns.order('a', served);
           expect([...order].sort()).toEqual([...served].sort());
@@ -41,7 +41,7 @@ describe('the share of campaigns within a lane', () => {
   });
 
   it('is none at 0', () => {
-    const campaigns = new CampaignShare(0);
+    const campaigns = new LaneCampaignShare(0);
     for (let number = 0; number < 1000; number += 1) campaigns.note('a', normal);
     expect(campaigns.order('a', strictOrder)).toEqual(strictOrder);
   });

@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import type { LaneRun } from '../../src/sending/lane-run.js';
 import type { LanesService } from '../../src/sending/lanes.service.js';
-import { SendMessageProcessor } from '../../src/sending/lanes.processor.js';
+import { LanesProcessor } from '../../src/sending/lanes.processor.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import type { JobContext } from '../../src/queues/job-runner.js';
 import { queueNames, queuePolicies } from '../../src/queues/queue-policies.js';
@@ -22,7 +22,7 @@ function endlessLanes() {
   } as unknown as LanesService;
   return {
     orders,
-    processor: new SendMessageProcessor(lanes, {} as QueuesService, createLogger('t', 'silent')),
+    processor: new LanesProcessor(lanes, {} as QueuesService, createLogger('t', 'silent')),
   };
 }
 

@@ -16,8 +16,8 @@ import { strictOrder } from '../../src/messages/message-rows.js';
 import { MessageFiles } from '../../src/sending/message-files.js';
 import { MessageSender } from '../../src/sending/message-sender.js';
 import { MessagesService } from '../../src/messages/messages.service.js';
-import { ReceivedService } from '../../src/receiving/updates.service.js';
-import { type Claim, SendingService } from '../../src/sending/lane-runner.js';
+import { UpdatesService } from '../../src/receiving/updates.service.js';
+import { type Claim, LaneRunner } from '../../src/sending/lane-runner.js';
 import type { Config } from '../../src/platform/config/config.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import { createContext } from '../../src/platform/start-role.js';
@@ -33,8 +33,8 @@ let config: Config;
 let drop: () => Promise<void>;
 let database: DataSource;
 let messages: MessagesService;
-let sending: SendingService;
-let received: ReceivedService;
+let sending: LaneRunner;
+let received: UpdatesService;
 let lanes: LanesService;
 let workspaceId: string;
 let accountId: string;
@@ -51,9 +51,9 @@ beforeAll(async () => {
   context = await createContext(WorkerModule, config, silent);
   database = context.get<DataSource>(getDataSourceToken());
   messages = context.get(MessagesService);
-  sending = new SendingService(database, losesPages, new PacingReservations(database), config, silent);
+  sending = new LaneRunner(database, losesPages, new PacingReservations(database), config, silent);
   lanes = context.get(LanesService);
-  received = new ReceivedService(database);
+  received = new UpdatesService(database);
 });
 afterAll(async () => {
   await context?.close();
@@ -401,7 +401,7 @@ describe('a storage that is away', () => {
           ? Promise.resolve({ ack: 1 })
           : Promise.reject(new MediaStorageUnavailable(new Error('away'))),
     } as unknown as MessageSender;
-    const patient = new SendingService(database, away, new PacingReservations(database), config, silent);
+    const patient = new LaneRunner(database, away, new PacingReservations(database), config, silent);
     const id = await accept('its caption');
     const [behind, urgent] = [await accept('behind it'), await accept('urgent', { priority: 'urgent' })];
     await become(urgent, 'scheduled', `, scheduled_for = 'infinity'`);
@@ -433,7 +433,7 @@ describe('a storage that is away', () => {
       config,
       silent,
     );
-    const patient = new SendingService(
+    const patient = new LaneRunner(
       database,
       Object.assign(sender, { require: () => undefined }),
       new PacingReservations(database),
@@ -470,7 +470,7 @@ describe('a storage that is away', () => {
     const sender = Object.assign(new MessageSender(sessions, {} as never, files, config, silent), {
       require: () => undefined,
     });
-    const patient = new SendingService(database, sender, new PacingReservations(database), config, silent);
+    const patient = new LaneRunner(database, sender, new PacingReservations(database), config, silent);
     const [id, behind] = [await accept('unreadable'), await accept('behind it')];
     await become(id, 'queued', `, type = 'image', media = '${JSON.stringify(media)}'`);
     const tries = async (count: number) => {
@@ -522,7 +522,7 @@ describe('a message whose instance dies of each try', () => {
     };
     const sessions = { readyDriver: () => ({ current: { send, ready: true } }) } as never;
     const sender = new MessageSender(sessions, {} as never, {} as never, config, silent);
-    const survivor = new SendingService(database, sender, new PacingReservations(database), config, silent);
+    const survivor = new LaneRunner(database, sender, new PacingReservations(database), config, silent);
     await database.query(`update workspaces set unknown_policy = 'resend' where id = $1`, [workspaceId]);
     const [id, behind] = [await accept('deadly'), await accept('behind it')];
     for (let attempt = 1; attempt <= policy.attempts; attempt += 1) {
@@ -541,7 +541,7 @@ it('a message that is sent again is sent, also by a worker that tries only once'
     lookOnly ? { outcome: 'absent' } : { outcome: 'known', ack: 1 };
   const sessions = { readyDriver: () => ({ current: { send, ready: true } }) } as never;
   const sender = new MessageSender(sessions, {} as never, {} as never, config, silent);
-  const once = new SendingService(database, sender, new PacingReservations(database), config, silent);
+  const once = new LaneRunner(database, sender, new PacingReservations(database), config, silent);
   const id = await accept('again');
   await become(id, 'unknown', ', attempts = 1');
   await messages.resend(workspaceId, id);
@@ -564,7 +564,7 @@ describe('a page that cannot send a message', () => {
       driver: () => ({ restart }),
     };
     const sender = new MessageSender(sessions as never, {} as never, {} as never, config, silent);
-    return new SendingService(database, sender, new PacingReservations(database), config, silent);
+    return new LaneRunner(database, sender, new PacingReservations(database), config, silent);
   };
   const comes = (id: string) =>
     database.query(`update messages set next_attempt_at = now() where id = $1`, [id]);
@@ -576,7 +576,7 @@ describe('a page that cannot send a message', () => {
     expect(restart).not.toHaveBeenCalled();
     expect(reconnect).not.toHaveBeenCalled();
   });
-  const toItsEnd = async (fails: SendingService, id: string, tries: number) => {
+  const toItsEnd = async (fails: LaneRunner, id: string, tries: number) => {
     for (let number = 0; number < tries; number += 1) {
       await comes(id);
       await runLane(fails);
@@ -655,7 +655,7 @@ describe('a page that hangs', () => {
       require: () => undefined,
       send: () => new Promise<{ ack: number }>((resolve) => (answer = resolve)),
     } as unknown as MessageSender;
-    const patient = new SendingService(database, hangs, new PacingReservations(database), config, silent);
+    const patient = new LaneRunner(database, hangs, new PacingReservations(database), config, silent);
     const [id, behind] = [await accept('hangs'), await accept('behind it')];
     const run = { epoch: 0, order: strictOrder, most: 25, forMs: 50, asUrgentOnly: false, policy };
     expect(await patient.run(accountId, run)).toEqual({ ended: 0, head: null, isUnclaimed: false });

@@ -4,7 +4,7 @@ import { v4 as uuidv4 } from 'uuid';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { QueuesService } from '../../src/queues/queues.service.js';
 import type { CreateWebhookDto } from '../../src/webhooks/webhooks.dto.js';
-import { WebhookLanes } from '../../src/webhooks/webhook-sequences.js';
+import { WebhookSequences } from '../../src/webhooks/webhook-sequences.js';
 import { eventually } from '../e2e/flotilla.js';
 import { Receiver, WebhookSystem } from './webhooks.harness.js';
 
@@ -540,7 +540,7 @@ describe('a person', () => {
     const [{ claim }] = await system.database.query('select claim from webhook_lanes where webhook_id = $1', [
       id,
     ]);
-    const lanes = system.worker.get(WebhookLanes);
+    const lanes = system.worker.get(WebhookSequences);
     const lane = { webhookId: id, laneId: accountId, workspaceId, url: '', secret: Buffer.alloc(0) };
     const late = (claimed: string, attempts: number) =>
       lanes.recordFailure(
@@ -592,7 +592,7 @@ describe('a person', () => {
         );
         return rows as number;
       };
-      const lanes = new WebhookLanes(manager as unknown as DataSource, system.worker.get(QueuesService));
+      const lanes = new WebhookSequences(manager as unknown as DataSource, system.worker.get(QueuesService));
       const before = await rowsRead();
       const failure = await lanes.recordFailure(
         { ...lane, previousSecret: null, claim },

@@ -1,6 +1,6 @@
 import { Body, ConflictException, Controller, Get, HttpCode, Param, Patch, Post } from '@nestjs/common';
 import { given } from '../../platform/database/given.js';
-import type { GroupDeed, GroupResult } from '../network/group-actions.js';
+import type { GroupAction, GroupResult } from '../network/group-actions.js';
 import {
   ChangeGroupDto,
   ChangeMembersDto,
@@ -74,8 +74,8 @@ export class SandboxGroupsController {
     return this.do(digitsOf(phone), { kind: 'leave', group: id });
   }
 
-  private async do(by: string, deed: GroupDeed): Promise<GroupResult> {
-    const result = await this.sandbox.network.groupDeeds.do(by, deed);
+  private async do(by: string, deed: GroupAction): Promise<GroupResult> {
+    const result = await this.sandbox.network.groupActions.apply(by, deed);
     if (result.status !== 200)
       throw new ConflictException(`WhatsApp refuses to let ${by} do that (${result.status}).`);
     return result;

@@ -5,7 +5,7 @@ import type { GroupEvent, Outbox } from '../journal/outbox.js';
 import { lidOf, type PhoneBook } from './phones.js';
 
 /** What somebody does to a group, on a phone or in a linked browser. */
-export type GroupDeed =
+export type GroupAction =
   | { kind: 'create'; subject: string; phones: string[]; settings?: Partial<GroupSettings> }
   | { kind: 'add' | 'remove' | 'promote' | 'demote'; group: string; phones: string[] }
   | { kind: 'set'; group: string; settings: Partial<GroupSettings> }
@@ -29,7 +29,7 @@ export type GroupState = Omit<Group, 'invite' | 'members'> & {
 const MAX_SUBJECT_LENGTH = 100;
 
 /** WhatsApp's rules for groups, and telling everybody in a group what became of it. */
-export class GroupDeeds {
+export class GroupActions {
   constructor(
     private readonly phones: PhoneBook,
     private readonly groups: GroupBook,
@@ -50,7 +50,7 @@ export class GroupDeeds {
   }
 
   /** Does something to a group in the name of a phone's owner. */
-  async do(by: string, deed: GroupDeed): Promise<GroupResult> {
+  async apply(by: string, deed: GroupAction): Promise<GroupResult> {
     if (deed.kind === 'create') return this.create(by, deed);
     if ('code' in deed) return this.follow(by, deed);
     const group = this.groups.find(deed.group);
@@ -79,7 +79,7 @@ export class GroupDeeds {
 
   private async create(
     by: string,
-    { subject, phones, settings }: Extract<GroupDeed, { kind: 'create' }>,
+    { subject, phones, settings }: Extract<GroupAction, { kind: 'create' }>,
   ): Promise<GroupResult> {
     if (subject === '' || subject.length > MAX_SUBJECT_LENGTH) return { status: 406 };
     const checked = phones.map((phone) => ({ phone, status: this.statusFor(phone) }));
@@ -158,7 +158,7 @@ export class GroupDeeds {
 
   private async follow(
     by: string,
-    { kind, code }: Extract<GroupDeed, { code: string }>,
+    { kind, code }: Extract<GroupAction, { code: string }>,
   ): Promise<GroupResult> {
     const group = this.groups.findByInvite(code);
     if (!group) return { status: 410 };

@@ -3,7 +3,7 @@ import { NotFoundException } from '@nestjs/common';
 import { Companions } from '../wire/companions.js';
 import { Delivery } from './delivery.js';
 import { FaultBoard, type Faults } from './faults.js';
-import { GroupDeeds } from './group-actions.js';
+import { GroupActions } from './group-actions.js';
 import { GroupBook } from './groups.js';
 import { InFlight } from '../wire/in-flight.js';
 import { Ledger, type LedgerEntry } from '../journal/ledger.js';
@@ -48,7 +48,7 @@ export class SandboxNetwork {
   readonly pairing: Pairing;
   readonly companions: Companions;
   readonly delivery: Delivery;
-  readonly groupDeeds: GroupDeeds;
+  readonly groupActions: GroupActions;
   /** How often browsers showed each, by WhatsApp's words. */
   chatStates: Record<string, number> = { ...NO_CHAT_STATES };
   unheard = 0;
@@ -67,7 +67,7 @@ export class SandboxNetwork {
     this.pairing = new Pairing(phones, this.faults);
     this.companions = new Companions(outbox, logger);
     this.delivery = new Delivery(phones, groups, ledger, outbox, this.companions, this.faults);
-    this.groupDeeds = new GroupDeeds(phones, groups, outbox, this.companions);
+    this.groupActions = new GroupActions(phones, groups, outbox, this.companions);
   }
 
   /** Restores everything from `dir`, as a previous process left it, killed or not. */

@@ -111,7 +111,7 @@ export class SandboxConnection {
       dialog,
       groups: this.network.groups
         .list(credential.phone)
-        .map((group) => this.network.groupDeeds.stateOf(group)),
+        .map((group) => this.network.groupActions.stateOf(group)),
       contacts: this.network.phones.contactsOf(credential.phone),
     });
     this.events.push(...list);

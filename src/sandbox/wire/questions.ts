@@ -1,6 +1,6 @@
 import { type Action, ACTIONS } from '../network/message-actions.js';
 import type { SandboxConnection } from './connection.js';
-import type { GroupDeed, GroupResult } from '../network/group-actions.js';
+import type { GroupAction, GroupResult } from '../network/group-actions.js';
 import { isGroupId } from '../network/groups.js';
 import type { SandboxNetwork } from '../network/network.js';
 import { type Credential, lidOf } from '../network/phones.js';
@@ -10,13 +10,13 @@ export interface Question {
   q: string;
   phone?: string;
   secret?: string;
-  deed?: Deed;
-  group?: GroupDeed;
+  deed?: MessageActionQuestion;
+  group?: GroupAction;
   of?: string;
 }
 
 /** What a page does to a message: its own (`fromMe`) or one of the other party. */
-interface Deed {
+interface MessageActionQuestion {
   action: Action;
   chat: string;
   fromMe: boolean;
@@ -69,13 +69,13 @@ export async function answerTo(
 }
 
 async function doToGroup(
-  { faults, groupDeeds }: SandboxNetwork,
+  { faults, groupActions: groupDeeds }: SandboxNetwork,
   { phone }: Credential,
-  deed: GroupDeed,
+  deed: GroupAction,
 ): Promise<GroupResult> {
   const { groupRefusal } = faults.of(phone);
-  const reads: GroupDeed['kind'][] = ['query', 'invite', 'look'];
-  if (groupRefusal === null || reads.includes(deed.kind)) return groupDeeds.do(phone, deed);
+  const reads: GroupAction['kind'][] = ['query', 'invite', 'look'];
+  if (groupRefusal === null || reads.includes(deed.kind)) return groupDeeds.apply(phone, deed);
   if (deed.kind !== 'add') return { status: groupRefusal };
   // Of those who are to be added WhatsApp refuses each for itself.
   return { status: 200, members: deed.phones.map((other) => ({ phone: other, status: groupRefusal })) };
@@ -85,7 +85,7 @@ async function doToGroup(
 async function act(
   { delivery }: SandboxNetwork,
   { phone }: Credential,
-  { action, chat, fromMe, author: writer, id, text }: Deed,
+  { action, chat, fromMe, author: writer, id, text }: MessageActionQuestion,
 ): Promise<{ at: number }> {
   if (!ACTIONS.includes(action) || !delivery.mayWrite(phone, chat) || text.length > MAX_TEXT_LENGTH)
     throw new Error(`WhatsApp refuses this ${action}.`);
