@@ -4,22 +4,22 @@
  */
 import 'reflect-metadata';
 import { Module } from '@nestjs/common';
-import { OPEN_SESSION } from '../dist/src/sessions/account-sessions.js';
+import { SessionsModule } from '../dist/src/sessions/sessions.module.js';
 import { listen, startRole } from '../dist/src/platform/start-role.js';
 import { httpOptionsOf } from '../dist/src/roles/instance.http.js';
 import { InstanceModule } from '../dist/src/roles/instance.module.js';
 import { SimulatedSession } from './simulated-session.mjs';
 
-class SendingInstance {}
+class SendingInstance extends InstanceModule {}
 const of = (/** @type {string} */ what) => Reflect.getMetadata(what, InstanceModule);
 Module({
-  imports: of('imports'),
-  controllers: of('controllers'),
-  providers: of('providers').map((provider) =>
-    provider.provide === OPEN_SESSION
-      ? { provide: OPEN_SESSION, useValue: (options) => new SimulatedSession(options) }
-      : provider,
+  imports: of('imports').map((imported) =>
+    imported.module === SessionsModule
+      ? SessionsModule.using((options) => new SimulatedSession(options))
+      : imported,
   ),
+  controllers: of('controllers'),
+  providers: of('providers'),
 })(SendingInstance);
 
 process.on('disconnect', () => process.exit(1));

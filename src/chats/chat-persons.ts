@@ -1,5 +1,5 @@
 import type { Person } from '../messages/content.dto.js';
-import { personOf } from '../receiving/incoming.js';
+import { personOf } from '../messages/persons.js';
 import type { PagePerson } from '../whatsapp/in-page/page-functions.js';
 
 /** The person of a chat; of a group, nobody. */

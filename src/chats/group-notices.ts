@@ -2,7 +2,8 @@ import { Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
 import type { PageGroupNotice } from '../whatsapp/in-page/page-functions.js';
-import { clean, personOf } from '../receiving/incoming.js';
+import { personOf } from '../messages/persons.js';
+import { clean } from '../messages/storable-text.js';
 import { iso } from './chat-persons.js';
 
 /** WhatsApp's words for what happens to participants, and ours. */

@@ -1,5 +1,5 @@
 import { Injectable } from '@nestjs/common';
-import { personOf } from '../receiving/incoming.js';
+import { personOf } from '../messages/persons.js';
 import { type SessionChats, Refused } from '../whatsapp/session-chats.js';
 import type { PagePerson } from '../whatsapp/in-page/page-functions.js';
 import type { AddedMember, PageGroup } from '../whatsapp/in-page/page-groups.js';

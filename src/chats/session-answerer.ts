@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { AccountSessions } from '../sessions/account-sessions.js';
-import { personOf } from '../receiving/incoming.js';
+import { personOf } from '../messages/persons.js';
 import { typeOf } from '../messages/message-types.js';
 import { Problem } from '../platform/errors/problem.js';
 import type { SessionChats } from '../whatsapp/session-chats.js';

@@ -17,7 +17,11 @@ export class NoAccountReady extends Problem {
  * The account that is to send a message. One that the request names is taken as it is, whether or not there is such a one.
  * @throws ValidationFailed, NoAccountReady
  */
-export async function chooseAccountFor(run: RunSql, workspaceId: string, wanted: SendMessageDto): Promise<string> {
+export async function chooseAccountFor(
+  run: RunSql,
+  workspaceId: string,
+  wanted: SendMessageDto,
+): Promise<string> {
   const recipient = parseRecipient(wanted.to)!;
   if (wanted.replyTo !== undefined) return accountOfAnswered(run, workspaceId, wanted, recipient.chatId);
   return wanted.accountId ?? (await chooseAccount(run, workspaceId, recipient.address));

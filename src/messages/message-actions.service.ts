@@ -6,7 +6,8 @@ import { AccountsService } from '../accounts/accounts.service.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
 import { longestCaption } from './content.dto.js';
 import type { Message } from './message.entity.js';
-import { type MessageTarget, targetOf } from './message-rows.js';
+import type { MessageTarget } from '../whatsapp/message-target.js';
+import { targetOf } from './message-rows.js';
 import { MessageAlreadySending, MessagesService } from './messages.service.js';
 import { IncomingMediaService } from './incoming-media.service.js';
 
@@ -71,7 +72,7 @@ export class MessageActionsService {
     @InjectDataSource() private readonly database: DataSource,
     private readonly messages: MessagesService,
     private readonly accounts: AccountsService,
-    private readonly received: IncomingMediaService,
+    private readonly incomingMedia: IncomingMediaService,
   ) {}
 
   /**
@@ -145,7 +146,7 @@ export class MessageActionsService {
   async downloadMedia(workspaceId: string, id: string): Promise<Message> {
     const message = await this.messages.get(workspaceId, id);
     if (message.direction !== 'incoming' || message.media === null) throw new MessageHasNoMedia();
-    if (await this.received.isThere(id)) return message;
+    if (await this.incomingMedia.isThere(id)) return message;
     const ask: Omit<DownloadMedia, 'epoch'> = { messageId: id };
     await this.accounts.askSession(workspaceId, message.accountId, 'media', ask, downloadTimeoutMs);
     return this.messages.get(workspaceId, id);

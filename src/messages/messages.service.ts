@@ -13,7 +13,7 @@ import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import { QueuesService } from '../queues/queues.service.js';
 import { type Grant, LimitsService, MessageLimitReached } from '../workspaces/limits.service.js';
-import { headOf } from '../sending/lanes.service.js';
+import { headJob } from './head-job.js';
 import { ContentPreparation, type Prepared } from './content-preparation.js';
 import { type Accepted, insertMessage } from './message-insert.js';
 import { Message, whatsappIdOf } from './message.entity.js';
@@ -325,7 +325,7 @@ export class MessagesService {
   private kick({ message, isHead }: Accepted): void {
     if (!isHead) return;
     this.queues
-      .put([headOf(message.id, message.priority)])
+      .put([headJob(message.id, message.priority)])
       .catch((error: unknown) => this.logger.warn({ err: error }, 'a queue was not told; the sweep will'));
   }
 }

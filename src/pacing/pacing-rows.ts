@@ -1,5 +1,4 @@
 import type { PacingDto } from '../workspaces/pacing-settings.dto.js';
-import type { Environment } from '../accounts/account.entity.js';
 import { closedUntil, effectivePacing, type PacingSettings, type PacingState } from './pacing.js';
 
 /**
@@ -14,7 +13,7 @@ export function isColdSql(account: string, chatId: string): string {
 }
 
 /** What is read of an account `a`, its workspace `w` and its row `p` of `account_pacing`, if it has one. */
-export const pacingColumns = `a.id as "accountId", a.environment, a.pacing as own, w.pacing as workspace, now() as now,
+export const pacingColumns = `a.id as "accountId", a.environment = 'live' as "isLive", a.pacing as own, w.pacing as workspace, now() as now,
   p.account_id is not null as "isPaced", p.day::text, p.cold_sent as "coldSent", p.replies_sent as "repliesSent",
   p.burst_sent as "burstSent", p.last_sent_at as "lastSentAt", p.next_send_at as "nextSendAt",
   p.warm_up_from::text as "warmUpFrom", p.cold_pause_reason as "coldPauseReason",
@@ -22,7 +21,7 @@ export const pacingColumns = `a.id as "accountId", a.environment, a.pacing as ow
 
 export interface PacingRow {
   accountId: string;
-  environment: Environment;
+  isLive: boolean;
   own: PacingDto | null;
   workspace: PacingDto | null;
   now: Date;
@@ -40,8 +39,8 @@ export interface PacingRow {
   coldPausedUntil: Date | null;
 }
 
-export function settingsOf({ environment, workspace, own }: PacingRow): PacingSettings {
-  return effectivePacing(environment, workspace, own);
+export function settingsOf({ isLive, workspace, own }: PacingRow): PacingSettings {
+  return effectivePacing(isLive, workspace, own);
 }
 
 /** The state in a row of an account that is paced. */

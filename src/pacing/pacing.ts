@@ -1,6 +1,5 @@
 import { type Priority, priorities } from '../queues/priorities.js';
 import type { PacingDto } from '../workspaces/pacing-settings.dto.js';
-import type { Environment } from '../accounts/account.entity.js';
 
 /** The settings in force for one account: nothing is left open. */
 export interface PacingSettings {
@@ -61,11 +60,11 @@ const dayMs = 86_400_000;
 
 /** The settings of an account: its own, then its workspace's, then the defaults, field by field. */
 export function effectivePacing(
-  environment: Environment,
+  isLive: boolean,
   workspace: PacingDto | null,
   own: PacingDto | null,
 ): PacingSettings {
-  const layers = [{ ...defaults, enabled: environment === 'live' }, workspace ?? {}, own ?? {}];
+  const layers = [{ ...defaults, enabled: isLive }, workspace ?? {}, own ?? {}];
   const group = <Name extends 'gapSeconds' | 'burst' | 'dailyBudget' | 'warmUp' | 'coldPause'>(name: Name) =>
     Object.assign({}, ...layers.map((layer) => withoutUndefined(layer[name]))) as PacingSettings[Name];
   return {

@@ -34,7 +34,7 @@ export class ActionRunner {
 
   constructor(
     private readonly sessions: AccountSessions,
-    private readonly received: UpdatesService,
+    private readonly updates: UpdatesService,
   ) {}
 
   /**
@@ -77,7 +77,7 @@ export class ActionRunner {
         throw new ActionUncertain('it took too long');
       case 'done':
         // The page tells of it too; whichever comes second changes nothing.
-        await this.received.writeChanges(accountId, [changeBy(target.whatsappId, action, result.at)]);
+        await this.updates.writeChanges(accountId, [changeBy(target.whatsappId, action, result.at)]);
     }
   }
 }

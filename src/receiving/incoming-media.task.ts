@@ -8,9 +8,9 @@ export class IncomingMediaTask implements ScheduledTask {
   readonly name = 'received-media';
   readonly everyMs = 30_000;
 
-  constructor(private readonly received: IncomingMediaService) {}
+  constructor(private readonly media: IncomingMediaService) {}
 
   run(): Promise<number> {
-    return this.received.giveUpLate();
+    return this.media.giveUpLate();
   }
 }

@@ -63,7 +63,7 @@ export class MediaDownloader implements OnApplicationBootstrap, BeforeApplicatio
 
   constructor(
     private readonly sessions: AccountSessions,
-    private readonly received: IncomingMediaService,
+    private readonly incomingMedia: IncomingMediaService,
     private readonly media: MediaService,
     private readonly files: MessageFiles,
     @Inject(CONFIG) private readonly config: Config,
@@ -130,7 +130,7 @@ export class MediaDownloader implements OnApplicationBootstrap, BeforeApplicatio
         asked.settle(this.start(messageId, accountId, this.downloadAsked(accountId, messageId)));
       }
       if (this.room === 0) continue;
-      const due = await this.received.claim(this.config.instance.id, this.room, this.busy);
+      const due = await this.incomingMedia.claim(this.config.instance.id, this.room, this.busy);
       for (const message of due)
         // What became of it has been written by then; who asks for the same meanwhile is told.
         this.start(message.id, message.accountId, this.downloadDue(message)).catch(() => undefined);
@@ -156,7 +156,7 @@ export class MediaDownloader implements OnApplicationBootstrap, BeforeApplicatio
 
   /** Looked up when its turn has come: it may be there by then. */
   private async downloadAsked(accountId: string, messageId: string): Promise<void> {
-    const message = await this.received.find(accountId, messageId);
+    const message = await this.incomingMedia.find(accountId, messageId);
     if (message && message.media.mediaId === null) await this.fetch(message);
   }
 
@@ -176,8 +176,8 @@ export class MediaDownloader implements OnApplicationBootstrap, BeforeApplicatio
     try {
       if (error instanceof Problem && final.has(error.code)) {
         const { code } = error;
-        await this.received.settle(id, { ...message.media, error: { code, message: error.message } });
-      } else await this.received.postpone(id, backoffMs[Math.min(attempt, backoffMs.length) - 1]!);
+        await this.incomingMedia.settle(id, { ...message.media, error: { code, message: error.message } });
+      } else await this.incomingMedia.postpone(id, backoffMs[Math.min(attempt, backoffMs.length) - 1]!);
     } catch (unwritten) {
       // Its claim ends by itself, and it is tried again.
       this.logger.warn({ err: unwritten, messageId: id }, 'what became of a download was not written');
@@ -195,7 +195,7 @@ export class MediaDownloader implements OnApplicationBootstrap, BeforeApplicatio
         filename,
       });
       const media: MessageMedia = toMessageMedia(stored);
-      await this.received.settle(message.id, media);
+      await this.incomingMedia.settle(message.id, media);
     } finally {
       await this.files.remove({ path });
     }

@@ -10,18 +10,18 @@ const askedAtOnce = 500;
 export class OutcomeFinder {
   constructor(
     private readonly sessions: AccountSessions,
-    private readonly received: UpdatesService,
+    private readonly updates: UpdatesService,
   ) {}
 
   /** @throws AccountNotDrivenHere, SessionNotReady */
   async read(accountId: string): Promise<Ack[]> {
     const session = this.sessions.readyDriver(accountId).current;
-    const acks = await session.messages.acksOf(await this.received.awaitingAcks(accountId, askedAtOnce));
+    const acks = await session.messages.acksOf(await this.updates.awaitingAcks(accountId, askedAtOnce));
     return acks.map((ack) => ({ accountId, ...ack }));
   }
 
   /** Reads and writes them. @throws AccountNotDrivenHere, SessionNotReady */
   async find(accountId: string): Promise<void> {
-    await this.received.writeAcks(await this.read(accountId));
+    await this.updates.writeAcks(await this.read(accountId));
   }
 }

@@ -6,11 +6,12 @@ import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import type { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
 import type { PageChange, PageMessage } from '../whatsapp/in-page/page-functions.js';
-import { addressesOf } from './incoming.js';
+import { addressesOf } from '../messages/persons.js';
 import { MediaDownloader } from './media-downloader.js';
 import { targetOf } from '../messages/message-rows.js';
 import { OutcomeFinder } from './outcome-finder.js';
 import { MessageSender } from '../sending/message-sender.js';
+import { IncomingService } from './incoming.service.js';
 import { type Ack, UpdatesService } from './updates.service.js';
 
 /** How much is looked up again when a session becomes ready. */
@@ -28,7 +29,8 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
 
   constructor(
     private readonly sessions: AccountSessions,
-    private readonly received: UpdatesService,
+    private readonly incomingMessages: IncomingService,
+    private readonly updates: UpdatesService,
     private readonly sender: MessageSender,
     private readonly outcomes: OutcomeFinder,
     private readonly media: MediaDownloader,
@@ -97,7 +99,7 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
       this.incoming.push(...missed.map((message) => ({ account, message })));
     }
     // Also who wrote before the account was linked, as far as WhatsApp Web has it.
-    await this.received.rememberContacts(account.id, held);
+    await this.incomingMessages.rememberContacts(account.id, held);
   }
 
   private async readChanges(account: Account, session: WhatsAppSession, since: number): Promise<void> {
@@ -107,7 +109,7 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
 
   /** Reactions that were taken back meanwhile leave nothing that could be read: they are missed where they were known. */
   private async readReactions(account: Account, session: WhatsAppSession): Promise<void> {
-    const known = await this.received.reactedTo(account.id, catchUpLimit);
+    const known = await this.updates.reactedTo(account.id, catchUpLimit);
     if (known.length === 0) return;
     const at = Date.now();
     const standing = new Map(
@@ -138,7 +140,7 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
     const { acks, incoming, changes } = this;
     [this.acks, this.incoming, this.changes] = [[], [], []];
     try {
-      await this.received.writeAcks(acks);
+      await this.updates.writeAcks(acks);
     } catch (error) {
       failures.set('acks', error);
       this.acks.unshift(...acks);
@@ -148,7 +150,7 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
       byAccount.set(account, [...(byAccount.get(account) ?? []), message]);
     for (const [account, messages] of byAccount) {
       try {
-        await this.received.storeIncoming(account, messages);
+        await this.incomingMessages.storeIncoming(account, messages);
         if (messages.some(({ media }) => media !== null)) this.media.look();
       } catch (error) {
         failures.set(account.id, error);
@@ -159,7 +161,7 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
     const left: typeof changes = [];
     for (const { account, change } of changes) {
       try {
-        if (!failures.has(account.id)) await this.received.writeChanges(account.id, [change]);
+        if (!failures.has(account.id)) await this.updates.writeChanges(account.id, [change]);
       } catch (error) {
         failures.set(account.id, error);
       }

@@ -1,10 +1,10 @@
 import { Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
-import type { Account } from '../accounts/account.entity.js';
 import { prepared } from '../platform/database/prepared.js';
 import type { PageChange } from '../whatsapp/in-page/page-functions.js';
-import { type Incoming, personOf, storable, toRow } from './incoming.js';
+import { personOf } from '../messages/persons.js';
+import { storable } from '../messages/storable-text.js';
 import type { Message } from '../messages/message.entity.js';
 
 /** WhatsApp's ack of a message that an account sent: −1 error, 1 server, 2 device, 3 read, 4 played. */
@@ -113,47 +113,6 @@ export class UpdatesService {
     if (passed.length > 0)
       await prepared(this.database, moveForward, [...ids(passed), passed.map(({ ack }) => ack)]);
     if (refused.length > 0) await this.database.query(refuse, ids(refused));
-  }
-
-  /**
-   * Stores incoming messages, each once however often it comes, and who wrote them. One with media is published when its
-   * media has been seen to.
-   */
-  async storeIncoming(account: Account, messages: Incoming[]): Promise<void> {
-    // First: an answer may be on its way as soon as the message is told of, and is not to count as one to a stranger.
-    await this.rememberContacts(account.id, messages);
-    const rows = messages.map(toRow).filter((row) => row !== null);
-    if (rows.length > 0)
-      await this.database.query(
-        `insert into messages (id, workspace_id, account_id, direction, type, chat_id, recipient, sender, text, status,
-           whatsapp_id, media, content, media_due_at, reply_to)
-         select received.id, a.workspace_id, a.id, 'incoming', received.type, received."chatId", coalesce(a.phone_number, ''),
-           received.sender, received.text, 'received', received."whatsappId", received.media, received.content,
-           case when received."hasFile" then now() end,
-           (select q.id from messages q where q.account_id = a.id and q.whatsapp_id = received.content ->> 'quotedWhatsappId')
-         from accounts a, jsonb_to_recordset($2::jsonb) as received
-           (id uuid, type text, "chatId" text, sender text, text text, "whatsappId" text, media jsonb, content jsonb,
-             "hasFile" boolean)
-         where a.id = $1 order by received.id
-         on conflict (account_id, whatsapp_id) do nothing`,
-        [account.id, JSON.stringify(rows)],
-      );
-  }
-
-  /** Remembers who has written to an account: what waits for them is cold no more. */
-  async rememberContacts(accountId: string, chats: Pick<Incoming, 'chatId' | 'alias'>[]): Promise<void> {
-    const ids = new Set(chats.flatMap(({ chatId, alias }) => (alias ? [chatId, alias] : [chatId])));
-    if (ids.size === 0) return;
-    await prepared(
-      this.database,
-      `with heard as (
-         insert into contacts (account_id, chat_id)
-         select a.id, known.chat_id from accounts a, unnest($2::text[]) as known (chat_id) where a.id = $1
-         on conflict do nothing returning account_id, chat_id)
-       update messages m set is_cold = false from heard
-       where m.account_id = heard.account_id and m.chat_id = heard.chat_id and m.is_cold and m.stage is not null`,
-      [accountId, [...ids].sort()],
-    );
   }
 
   /** Writes what became of messages after they were sent: each change is told once, however often it comes. */

@@ -11,7 +11,7 @@ import { BacklogService } from '../admin/backlog.service.js';
 import { HealthController } from '../admin/health.controller.js';
 import { HealthService } from '../admin/health.service.js';
 import { LoadBalancingController } from '../instances/load-balancing.controller.js';
-import { LogsController } from '../instances/logs.controller.js';
+import { LogsController } from '../admin/logs.controller.js';
 import { MetricsController } from '../admin/metrics.controller.js';
 import { MetricsGuard } from '../admin/metrics.guard.js';
 import { MetricsService } from '../admin/metrics.service.js';
@@ -29,6 +29,7 @@ import { MediaController } from '../media/media.controller.js';
 import { MediaModule } from '../media/media.module.js';
 import { MessagesController } from '../messages/messages.controller.js';
 import { MessagesModule } from '../messages/messages.module.js';
+import { SendingModule } from '../sending/sending.module.js';
 import { DatabaseModule } from '../platform/database/database.module.js';
 import { ApiKeysController, OwnApiKeysController } from '../workspaces/api-keys.controller.js';
 import { AuthGuard } from '../workspaces/auth.guard.js';
@@ -46,6 +47,7 @@ import { WorkspacesModule } from '../workspaces/workspaces.module.js';
     InstancesModule,
     AccountsModule,
     MessagesModule,
+    SendingModule,
     WebhooksModule,
     MediaModule,
     ChatsModule,

@@ -4,12 +4,13 @@ import { KeyRotationService } from '../admin/key-rotation.service.js';
 import { RetryingService } from '../admin/retrying.service.js';
 import { MediaModule } from '../media/media.module.js';
 import { MessagesModule } from '../messages/messages.module.js';
+import { SendingModule } from '../sending/sending.module.js';
 import { CommandDatabaseModule } from '../platform/database/command-database.module.js';
 import { WebhooksModule } from '../webhooks/webhooks.module.js';
 
 /** What commands use. */
 @Module({
-  imports: [CommandDatabaseModule, MessagesModule, WebhooksModule, MediaModule],
+  imports: [CommandDatabaseModule, MessagesModule, SendingModule, WebhooksModule, MediaModule],
   providers: [BacklogService, RetryingService, KeyRotationService],
 })
 export class CliModule {}

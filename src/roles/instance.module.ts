@@ -1,56 +1,55 @@
-import { Module } from '@nestjs/common';
-import { AccountSessions, OPEN_SESSION, type OpenSession } from '../sessions/account-sessions.js';
-import { InternalSessionsController } from '../sessions/sessions.internal.js';
+import { Module, type OnApplicationBootstrap } from '@nestjs/common';
 import { InternalHealthController } from '../admin/health.internal.js';
-import { Account } from '../accounts/account.entity.js';
 import { InternalChatsController } from '../chats/chats.internal.js';
-import { GroupOperations } from '../chats/group-operations.js';
 import { GroupNotices } from '../chats/group-notices.js';
+import { GroupOperations } from '../chats/group-operations.js';
 import { GroupsListener } from '../chats/groups.listener.js';
 import { SessionAnswerer } from '../chats/session-answerer.js';
-import { PacingReservations } from '../pacing/pacing-reservations.js';
-import { SandboxClient } from '../accounts/sandbox-client.js';
-import { TypeOrmModule } from '@nestjs/typeorm';
 import { InstancesModule } from '../instances/instances.module.js';
+import { StatsSampler } from '../instances/stats-sampler.js';
 import { MediaModule } from '../media/media.module.js';
-import { MediaDownloader } from '../receiving/media-downloader.js';
-import { MessageFiles } from '../sending/message-files.js';
 import { IncomingMediaService } from '../messages/incoming-media.service.js';
-import { InternalSendingController } from '../sending/sending.internal.js';
-import { ActionRunner } from '../receiving/action-runner.js';
-import { MessageSender } from '../sending/message-sender.js';
-import { LaneRunner } from '../sending/lane-runner.js';
-import { OutcomeFinder } from '../receiving/outcome-finder.js';
-import { UpdatesService } from '../receiving/updates.service.js';
-import { InstanceLease } from '../instances/instance-lease.js';
-import { OwnAccounts } from '../sessions/own-accounts.js';
-import { SessionSnapshots } from '../sessions/session-snapshots.js';
-import { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
-import { SessionListener } from '../receiving/session.listener.js';
+import { PacingReservations } from '../pacing/pacing-reservations.js';
 import { DatabaseModule } from '../platform/database/database.module.js';
+import { ActionRunner } from '../receiving/action-runner.js';
+import { IncomingService } from '../receiving/incoming.service.js';
+import { MediaDownloader } from '../receiving/media-downloader.js';
+import { OutcomeFinder } from '../receiving/outcome-finder.js';
+import { InternalReceivingController } from '../receiving/receiving.internal.js';
+import { SessionListener } from '../receiving/session.listener.js';
+import { UpdatesService } from '../receiving/updates.service.js';
+import { LaneRunner } from '../sending/lane-runner.js';
+import { MessageFiles } from '../sending/message-files.js';
+import { MessageSender } from '../sending/message-sender.js';
+import { InternalSendingController } from '../sending/sending.internal.js';
+import { AccountSessions } from '../sessions/account-sessions.js';
+import { InternalSessionsController } from '../sessions/sessions.internal.js';
+import { SessionsModule } from '../sessions/sessions.module.js';
+import { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
 
 /** What an instance drives, and what the other programs may ask of it. */
 @Module({
-  imports: [DatabaseModule, InstancesModule, MediaModule, TypeOrmModule.forFeature([Account])],
+  imports: [
+    DatabaseModule,
+    InstancesModule,
+    MediaModule,
+    SessionsModule.using((options) => new WhatsAppSession(options)),
+  ],
   controllers: [
     InternalHealthController,
     InternalSessionsController,
     InternalSendingController,
+    InternalReceivingController,
     InternalChatsController,
   ],
   providers: [
-    InstanceLease,
-    OwnAccounts,
-    SessionSnapshots,
-    SandboxClient,
-    { provide: OPEN_SESSION, useValue: ((options) => new WhatsAppSession(options)) satisfies OpenSession },
-    AccountSessions,
     PacingReservations,
     MessageFiles,
     MessageSender,
     LaneRunner,
     ActionRunner,
     UpdatesService,
+    IncomingService,
     IncomingMediaService,
     MediaDownloader,
     OutcomeFinder,
@@ -61,4 +60,20 @@ import { DatabaseModule } from '../platform/database/database.module.js';
     GroupsListener,
   ],
 })
-export class InstanceModule {}
+export class InstanceModule implements OnApplicationBootstrap {
+  constructor(
+    private readonly sampler: StatsSampler,
+    private readonly sessions: AccountSessions,
+    private readonly sender: MessageSender,
+  ) {}
+
+  /** Starts the statistics of this instance. */
+  onApplicationBootstrap(): void {
+    this.sampler.start(() => ({
+      accounts: this.sessions.counts.total,
+      connected: this.sessions.counts.ready,
+      memoryBytes: this.sessions.memoryBytes,
+      sends: this.sender.meter.read(),
+    }));
+  }
+}

@@ -10,6 +10,10 @@ import { DueTask, LanesTask } from '../sending/lanes.task.js';
 import { OutcomesTask } from '../receiving/outcomes.task.js';
 import { MessagesModule } from '../messages/messages.module.js';
 import { IncomingMediaTask } from '../receiving/incoming-media.task.js';
+import { EventsTask } from '../events/events.task.js';
+import { StatsTask } from '../instances/stats.task.js';
+import { ReceivingModule } from '../receiving/receiving.module.js';
+import { SendingModule } from '../sending/sending.module.js';
 import { IdempotencyTask } from '../messages/idempotency.task.js';
 import { DatabaseModule } from '../platform/database/database.module.js';
 import { FailedJobsTask } from '../queues/failed-jobs.task.js';
@@ -25,6 +29,8 @@ const tasks = [
   FleetTask,
   PacingTask,
   IdempotencyTask,
+  EventsTask,
+  StatsTask,
   FailedJobsTask,
   WebhookFanOutTask,
   WebhookLanesTask,
@@ -38,6 +44,8 @@ const tasks = [
     DatabaseModule,
     InstancesModule,
     MessagesModule,
+    SendingModule,
+    ReceivingModule,
     AccountsModule,
     EventsModule,
     WebhooksModule,

@@ -1,6 +1,7 @@
 import { Module } from '@nestjs/common';
 import { OutcomesProcessor } from '../receiving/outcomes.processor.js';
-import { MessagesModule } from '../messages/messages.module.js';
+import { ReceivingModule } from '../receiving/receiving.module.js';
+import { SendingModule } from '../sending/sending.module.js';
 import { LanesProcessor } from '../sending/lanes.processor.js';
 import { DatabaseModule } from '../platform/database/database.module.js';
 import { JobRunner, QUEUE_PROCESSORS } from '../queues/job-runner.js';
@@ -11,7 +12,7 @@ import { WebhooksModule } from '../webhooks/webhooks.module.js';
 
 /** What a worker consumes. */
 @Module({
-  imports: [DatabaseModule, MessagesModule, WebhooksModule],
+  imports: [DatabaseModule, SendingModule, ReceivingModule, WebhooksModule],
   providers: [
     LanesProcessor,
     OutcomesProcessor,

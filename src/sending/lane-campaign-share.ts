@@ -1,4 +1,4 @@
-import { strictOrder } from '../messages/message-rows.js';
+import { strictOrder } from './lane-order.js';
 
 const campaign = 0;
 const urgent = strictOrder[0]!;

@@ -16,7 +16,7 @@ import { claimMs, type LaneHead, type LaneResult, type LaneRun } from './lane-ru
 import type { MessageType } from '../messages/message-types.js';
 import type { MessageMedia } from '../messages/content.dto.js';
 import type { Message, MessageContent } from '../messages/message.entity.js';
-import { laneHead } from '../messages/message-rows.js';
+import { laneHead } from './lane-order.js';
 import { MessageSender, SendFailed } from './message-sender.js';
 
 /** A message that this instance is sending. */

@@ -7,8 +7,9 @@ import type { JobContext, QueueProcessor } from '../queues/job-runner.js';
 import { QueuesService } from '../queues/queues.service.js';
 import type { LaneHead } from './lane-run.js';
 import { LaneTurns } from './lane-turns.js';
-import { headOf, type Lane, LanesService } from './lanes.service.js';
-import { servedPriorities } from '../messages/message-rows.js';
+import { headJob } from '../messages/head-job.js';
+import { type Lane, LanesService } from './lanes.service.js';
+import { servedPriorities } from './lane-order.js';
 
 /** How long a job may go on with its lane before it gives its slot back. */
 const longestJobMs = 5_000;
@@ -83,7 +84,7 @@ export class LanesProcessor implements QueueProcessor<Remainder> {
   /** The job is out of Redis by now, so what is put may have the same id. */
   async completed(remainder: Remainder): Promise<void> {
     if (remainder.kind === 'head') {
-      await this.queuesService.put([headOf(remainder.head.id, remainder.head.priority)]);
+      await this.queuesService.put([headJob(remainder.head.id, remainder.head.priority)]);
     } else if (remainder.kind === 'unclaimed') {
       // The send that kept the lane busy may have ended while this job still stood for the next head.
       await this.lanes.feed([remainder.accountId]);

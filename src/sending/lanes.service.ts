@@ -4,10 +4,11 @@ import { DataSource } from 'typeorm';
 import { InstanceAnswerLost, InstanceClient, InstanceUnreachable } from '../instances/instance-client.js';
 import { prepared } from '../platform/database/prepared.js';
 import { QueueStates } from '../queues/queue-states.js';
-import { type JobHint, QueuesService } from '../queues/queues.service.js';
+import { QueuesService } from '../queues/queues.service.js';
 import { claimMs, type LaneResult, type LaneRun } from './lane-run.js';
+import { headJob } from '../messages/head-job.js';
 import { queueOf } from '../messages/message.entity.js';
-import { laneHead, strictOrder } from '../messages/message-rows.js';
+import { laneHead, strictOrder } from './lane-order.js';
 import { SilentInstances } from './silent-instances.js';
 
 /** How many heads one sweep puts at the most; the next sweep goes on. */
@@ -27,11 +28,6 @@ export interface Lane {
   workspaceId: string;
   epoch: number;
   instanceUrl: string;
-}
-
-/** The job that says: this message is the first of its account's lane. */
-export function headOf(messageId: string, priority: number): JobHint {
-  return { queue: queueOf(priority), id: `message-${messageId}`, data: { id: messageId } };
 }
 
 /**
@@ -100,7 +96,7 @@ export class LanesService {
          and not exists (select from messages where account_id = a.id and stage = 'sending')`,
       [accountIds, await this.servedPriorities()],
     );
-    await this.queues.put(heads.map(({ id, priority }) => headOf(id, priority)));
+    await this.queues.put(heads.map(({ id, priority }) => headJob(id, priority)));
   }
 
   /**
@@ -161,7 +157,7 @@ export class LanesService {
        limit ${sweepLimit}`,
       [await this.servedPriorities()],
     );
-    await this.queues.put(heads.map(({ id, priority }) => headOf(id, priority)));
+    await this.queues.put(heads.map(({ id, priority }) => headJob(id, priority)));
     return heads.length;
   }
 

@@ -1,5 +1,5 @@
-import { Inject, Injectable, type OnApplicationBootstrap } from '@nestjs/common';
-import { SendMeter, StatsSampler } from '../instances/stats-sampler.js';
+import { Inject, Injectable } from '@nestjs/common';
+import { SendMeter } from '../instances/stats-sampler.js';
 import { AccountSessions } from '../sessions/account-sessions.js';
 import { SessionNotReady } from '../accounts/account-errors.js';
 import type { Config } from '../platform/config/config.js';
@@ -103,8 +103,9 @@ function uploadMsOf(bytes: number): number {
 
 /** Sends through the sessions of this instance. The same message asked for twice is sent once: the calls are joined. */
 @Injectable()
-export class MessageSender implements OnApplicationBootstrap {
-  private readonly meter = new SendMeter();
+export class MessageSender {
+  /** Counts the sends for the statistics of this instance. */
+  readonly meter = new SendMeter();
   private readonly sent = new Set<string>();
   private readonly running = new Map<string, Promise<{ ack: number }>>();
   /** By account: what WhatsApp Web failed with since it sent one last, and when it was restarted for that. */
@@ -112,21 +113,10 @@ export class MessageSender implements OnApplicationBootstrap {
 
   constructor(
     private readonly sessions: AccountSessions,
-    private readonly sampler: StatsSampler,
     private readonly files: MessageFiles,
     @Inject(CONFIG) private readonly config: Config,
     @Inject(LOGGER) private readonly logger: Logger,
   ) {}
-
-  /** From now on the statistics of this instance are written. */
-  onApplicationBootstrap(): void {
-    this.sampler.start(() => ({
-      accounts: this.sessions.counts.total,
-      connected: this.sessions.counts.ready,
-      memoryBytes: this.sessions.memoryBytes,
-      sends: this.meter.read(),
-    }));
-  }
 
   /** @throws AccountNotDrivenHere, SessionNotReady */
   require(accountId: string, epoch: number): void {

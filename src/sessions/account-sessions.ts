@@ -86,8 +86,8 @@ export class AccountSessions
     this.startSlots = pLimit(config.sessions.startConcurrency);
     this.guardian = new BrowserGuardian({
       sessionsDir: config.sessions.dir,
-      // Read where it is kept: this program is one file.
-      script: join(projectRoot, 'src/whatsapp/browser/guardian.sh'),
+      // The build puts it there; this program itself is one file, dist/instance.mjs.
+      script: join(projectRoot, 'dist/src/whatsapp/browser/guardian.sh'),
       onWarning: (message, error) => logger.warn({ err: error }, message),
     });
   }

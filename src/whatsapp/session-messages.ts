@@ -1,3 +1,4 @@
+import type { MessageTarget } from './message-target.js';
 import { type FileHandle, open } from 'node:fs/promises';
 import type { Page } from 'puppeteer';
 import { within, withDeadline } from './deadlines.js';
@@ -8,7 +9,6 @@ import {
   type PageChange,
   type PageGroupNotice,
   type PageMessage,
-  type PageTarget,
   recentNotices,
 } from './in-page/page-functions.js';
 import { fetchMedia, forgetMedia, type PageFetchResult, readMedia } from './in-page/page-media.js';
@@ -29,7 +29,7 @@ export class SessionMessages {
    * @throws when the page was lost or does not answer
    */
   async downloadMedia(
-    target: PageTarget,
+    target: MessageTarget,
     path: string,
     maxBytes: number,
     timeoutMs: number,
@@ -62,7 +62,7 @@ export class SessionMessages {
   }
 
   /** Who reacts to messages now, of those that the page knows. */
-  async reactionsTo(targets: PageTarget[]): ReturnType<typeof reactionsTo> {
+  async reactionsTo(targets: MessageTarget[]): ReturnType<typeof reactionsTo> {
     return withDeadline(this.page.evaluate(reactionsTo, targets), answerMs);
   }
 

@@ -1,3 +1,4 @@
+import type { MessageTarget } from './message-target.js';
 import { EventEmitter, once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Browser, LaunchOptions, Page } from 'puppeteer';
@@ -16,7 +17,6 @@ import {
   type PageEvent,
   type PageSend,
   type PageSendResult,
-  type PageTarget,
 } from './in-page/page-functions.js';
 import { SessionMessages } from './session-messages.js';
 import { expectFile, forgetFile, installSending, sendMessage } from './in-page/page-send.js';
@@ -226,7 +226,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
    * @throws when the page was lost, does not answer or WhatsApp refuses: whether it was done is uncertain, and doing it
    * again is safe
    */
-  async act(target: PageTarget, action: PageAction): Promise<PageActionResult> {
+  async act(target: MessageTarget, action: PageAction): Promise<PageActionResult> {
     return this.finishing(this.page.evaluate(actOn, target, action, actionMs), actionMs + answerMs);
   }
 

@@ -12,11 +12,12 @@ import { PacingReservations } from '../../src/pacing/pacing-reservations.js';
 import { longestCaption } from '../../src/messages/content.dto.js';
 import type { MediaDownloader } from '../../src/receiving/media-downloader.js';
 import { type ActOnMessage, MessageActionsService } from '../../src/messages/message-actions.service.js';
-import { strictOrder } from '../../src/messages/message-rows.js';
+import { strictOrder } from '../../src/sending/lane-order.js';
 import { MessageSender } from '../../src/sending/message-sender.js';
 import { toMessageResponse } from '../../src/messages/messages.dto.js';
 import { MessagesService } from '../../src/messages/messages.service.js';
 import type { OutcomeFinder } from '../../src/receiving/outcome-finder.js';
+import { IncomingService } from '../../src/receiving/incoming.service.js';
 import { UpdatesService } from '../../src/receiving/updates.service.js';
 import { type Claim, LaneRunner } from '../../src/sending/lane-runner.js';
 import { SessionListener } from '../../src/receiving/session.listener.js';
@@ -35,7 +36,8 @@ let database: DataSource;
 let messages: MessagesService;
 let actions: MessageActionsService;
 let sending: LaneRunner;
-let received: UpdatesService;
+let updates: UpdatesService;
+let incomingService: IncomingService;
 /** Claiming needs no session. */
 const neverSends = {} as MessageSender;
 let workspaceId: string;
@@ -62,7 +64,8 @@ beforeAll(async () => {
     scratch.config,
     createLogger('test', 'silent'),
   );
-  received = new UpdatesService(database);
+  updates = new UpdatesService(database);
+  incomingService = new IncomingService(database);
   instance = createServer((request, response) => {
     let text = '';
     request.on('data', (chunk) => (text += chunk));
@@ -115,14 +118,14 @@ async function sent(text: string): Promise<{ id: string; whatsappId: string }> {
   const id = await accept(text);
   await claim();
   const { whatsappId } = await messages.get(workspaceId, id);
-  await received.writeAcks([{ accountId, whatsappId, ack: 1 }]);
+  await updates.writeAcks([{ accountId, whatsappId, ack: 1 }]);
   return { id, whatsappId };
 }
 
 /** A message that the account received. */
 async function incoming(whatsappId = 'THEIRS', from = friend, chatId = from): Promise<string> {
-  const account = { id: accountId } as Parameters<UpdatesService['storeIncoming']>[0];
-  await received.storeIncoming(account, [{ whatsappId, chatId, from, type: 'chat', text: 'theirs' }]);
+  const account = { id: accountId };
+  await incomingService.storeIncoming(account, [{ whatsappId, chatId, from, type: 'chat', text: 'theirs' }]);
   const [{ id }] = await database.query(
     'select id from messages where account_id = $1 and whatsapp_id = $2',
     [accountId, whatsappId],
@@ -154,8 +157,8 @@ describe('what became of a message', () => {
       { kind: 'reaction', whatsappId, at: now, from: null, emoji: '🎉' },
       { kind: 'revoked', whatsappId, at: now },
     ];
-    await received.writeChanges(accountId, [...changes, ...changes]);
-    await received.writeChanges(accountId, changes);
+    await updates.writeChanges(accountId, [...changes, ...changes]);
+    await updates.writeChanges(accountId, changes);
     const at = new Date(now).toISOString();
     expect(await show(id)).toMatchObject({
       status: 'sent',
@@ -195,11 +198,11 @@ describe('what became of a message', () => {
       emoji,
       at,
     });
-    await received.writeChanges(accountId, [edit('three', now - 1), edit('two', now - 2)]);
-    await received.writeChanges(accountId, [react('👍', now - 3), react('', now - 1), react('👍', now - 3)]);
+    await updates.writeChanges(accountId, [edit('three', now - 1), edit('two', now - 2)]);
+    await updates.writeChanges(accountId, [react('👍', now - 3), react('', now - 1), react('👍', now - 3)]);
     expect(await show(id)).toMatchObject({ text: 'three', reactions: [] });
     expect((await told()).map(({ data }) => data.reaction?.emoji ?? data.text)).toEqual(['three', '👍', '']);
-    await received.writeChanges(accountId, [react('❤️', now)]);
+    await updates.writeChanges(accountId, [react('❤️', now)]);
     expect((await show(id)).reactions).toMatchObject([{ emoji: '❤️' }]);
   });
 
@@ -212,14 +215,14 @@ describe('what became of a message', () => {
       emoji: '',
       at: now,
     };
-    await received.writeChanges(accountId, [taken, { kind: 'revoked', whatsappId: 'NOBODYS', at: now }]);
+    await updates.writeChanges(accountId, [taken, { kind: 'revoked', whatsappId: 'NOBODYS', at: now }]);
     expect(await told()).toEqual([]);
   });
 
   it('can be nonsense that a stranger sent: what cannot be stored is left out', async () => {
     const id = await incoming();
     const whatsappId = 'THEIRS';
-    await received.writeChanges(accountId, [
+    await updates.writeChanges(accountId, [
       { kind: 'edited', whatsappId, at: 9e15, text: 'a\u0000b\ud800' },
       {
         kind: 'reaction',
@@ -244,23 +247,23 @@ describe('what became of a message', () => {
       emoji,
       at,
     });
-    await received.writeChanges(accountId, [react('👍', now - 3, '77@lid', null)]);
-    await received.writeChanges(accountId, [react('👍', now - 2, friend, '77@lid')]);
-    await received.writeChanges(accountId, [react('❤️', now - 1, friend, '77@lid')]);
+    await updates.writeChanges(accountId, [react('👍', now - 3, '77@lid', null)]);
+    await updates.writeChanges(accountId, [react('👍', now - 2, friend, '77@lid')]);
+    await updates.writeChanges(accountId, [react('❤️', now - 1, friend, '77@lid')]);
     expect((await show(id)).reactions).toMatchObject([{ from: '6281234567890', lid: '77@lid', emoji: '❤️' }]);
-    await received.writeChanges(accountId, [react('', now, '77@lid', null)]);
+    await updates.writeChanges(accountId, [react('', now, '77@lid', null)]);
     expect((await show(id)).reactions).toEqual([]);
     expect((await told()).map(({ data }) => data.reaction.emoji)).toEqual(['👍', '❤️', '']);
   });
 
   it('is not told of a message that nobody has been told of, since its media is awaited: that tells it all', async () => {
-    const account = { id: accountId } as Parameters<UpdatesService['storeIncoming']>[0];
+    const account = { id: accountId };
     const media = { mimetype: 'image/png', size: 1, filename: null };
     const whatsappId = 'AWAITED';
-    await received.storeIncoming(account, [
+    await incomingService.storeIncoming(account, [
       { whatsappId, chatId: friend, from: friend, type: 'image', text: 'befor', media },
     ]);
-    await received.writeChanges(accountId, [
+    await updates.writeChanges(accountId, [
       { kind: 'edited', whatsappId, at: now - 1, text: 'before' },
       { kind: 'reaction', whatsappId, at: now, from: null, emoji: '👍' },
     ]);
@@ -275,18 +278,18 @@ describe('what became of a message', () => {
 
   it('of another account is left alone, though the WhatsApp id is the same', async () => {
     const id = await incoming();
-    await received.writeChanges(uuidv7(), [{ kind: 'revoked', whatsappId: 'THEIRS', at: now }]);
+    await updates.writeChanges(uuidv7(), [{ kind: 'revoked', whatsappId: 'THEIRS', at: now }]);
     expect((await show(id)).revokedAt).toBeNull();
   });
 });
 
 it('is written although that of another account cannot be', async () => {
   const broken = uuidv7();
-  const parts = Object.create(received, {
+  const parts = Object.create(incomingService, {
     storeIncoming: {
       value: async (account: Account, found: PageMessage[]) => {
         if (account.id === broken) throw new Error('This account cannot be written.');
-        await received.storeIncoming(account, found);
+        await incomingService.storeIncoming(account, found);
       },
     },
   });
@@ -294,6 +297,7 @@ it('is written although that of another account cannot be', async () => {
   const listener = new SessionListener(
     sessions as unknown as AccountSessions,
     parts,
+    updates,
     { hasJustSent: () => false } as unknown as MessageSender,
     {} as OutcomeFinder,
     {} as MediaDownloader,
@@ -326,14 +330,14 @@ it('is sent after all when WhatsApp says so after it refused it, also of a messa
   const sender = new MessageSender(
     { readyDriver: () => ({ current: session }) } as unknown as AccountSessions,
     {} as never,
-    {} as never,
     context.get(CONFIG),
     createLogger('test', 'silent'),
   );
   await sender.send({ accountId, whatsappId, chatId: friend, type: 'text', attempt: 1 } as unknown as Claim);
   const listener = new SessionListener(
     sessions as unknown as AccountSessions,
-    received,
+    incomingService,
+    updates,
     sender,
     {} as OutcomeFinder,
     {} as MediaDownloader,
@@ -409,7 +413,7 @@ describe('a message that is being sent', () => {
         actions.edit(workspaceId, id, 'after').catch((error: { code: string }) => error.code),
       ]);
       expect(claimed?.text).toBe(edit === 'message.already_sending' ? 'before' : 'after');
-      await received.writeAcks([{ accountId, whatsappId: claimed!.whatsappId, ack: 1 }]);
+      await updates.writeAcks([{ accountId, whatsappId: claimed!.whatsappId, ack: 1 }]);
     }
   });
 });
@@ -447,7 +451,7 @@ describe('a message that was sent', () => {
 
   it('and has been revoked is not changed any more', async () => {
     const { id, whatsappId } = await sent('gone');
-    await received.writeChanges(accountId, [{ kind: 'revoked', whatsappId, at: now }]);
+    await updates.writeChanges(accountId, [{ kind: 'revoked', whatsappId, at: now }]);
     expect(await actions.revoke(workspaceId, id)).toMatchObject({ status: 'sent' });
     await expect(actions.edit(workspaceId, id, 'x')).rejects.toEqual(refusal('message.cannot_edit'));
     await expect(actions.react(workspaceId, id, '👍')).rejects.toEqual(refusal('message.cannot_react'));
@@ -541,8 +545,8 @@ describe('a poll', () => {
 
   it('has the last vote of each person, whatever the order in which votes come', async () => {
     const id = await incoming('POLL');
-    await received.writeChanges(accountId, [vote(['A'], now - 3_000), vote(['B'], now - 1_000)]);
-    await received.writeChanges(accountId, [
+    await updates.writeChanges(accountId, [vote(['A'], now - 3_000), vote(['B'], now - 1_000)]);
+    await updates.writeChanges(accountId, [
       vote(['C'], now - 2_000),
       vote(['B'], now),
       vote(['A'], now, '6287@c.us'),
@@ -557,8 +561,8 @@ describe('a poll', () => {
       },
       { from: '6287', phone: '6287', lid: null, options: ['A'], at: expect.any(String) },
     ]);
-    await received.writeChanges(accountId, [vote([], now + 1)]);
-    await received.writeChanges(accountId, [vote(['A'], now - 500)]);
+    await updates.writeChanges(accountId, [vote([], now + 1)]);
+    await updates.writeChanges(accountId, [vote(['A'], now - 500)]);
     expect((await show(id)).votes.map(({ from }) => from)).toEqual(['6287']);
     const votes = (await told()).filter(({ type }) => type === 'message.poll_vote');
     expect(votes.map(({ data }) => data.vote.options)).toEqual([['A'], ['B'], ['A'], []]);
@@ -568,7 +572,7 @@ describe('a poll', () => {
 describe('the migration', () => {
   it('writes events of the shape that the API answers', async () => {
     const { id, whatsappId } = await sent('one');
-    await received.writeChanges(accountId, [
+    await updates.writeChanges(accountId, [
       { kind: 'reaction', whatsappId, at: now, from: { chatId: friend, alias: null }, emoji: '👍' },
     ]);
     const [{ data }] = await database.query(`select message_json(m) as data from messages m where id = $1`, [
@@ -578,9 +582,9 @@ describe('the migration', () => {
   });
 
   it('and so of every kind of content', async () => {
-    const account = { id: accountId } as Parameters<UpdatesService['storeIncoming']>[0];
+    const account = { id: accountId };
     const base = { chatId: '120363000000000000@g.us', from: '77@lid', fromAlias: '62877@c.us', text: '' };
-    await received.storeIncoming(account, [
+    await incomingService.storeIncoming(account, [
       {
         ...base,
         whatsappId: 'PLACE',

@@ -19,7 +19,7 @@ import { priorities, type Priority } from '../../src/queues/priorities.js';
 const dayMs = 86_400_000;
 const noon = Date.parse('2026-03-01T12:00:00Z');
 
-const live = effectivePacing('live', null, null);
+const live = effectivePacing(true, null, null);
 
 const seconds = fc.double({ min: 0, max: 86_400, noNaN: true });
 /** Settings as their DTO lets them through, with longer gaps for what is less urgent. */
@@ -79,12 +79,12 @@ function sendAll(messages: Message[], used: PacingSettings, from = noon): Sent[]
 describe('the settings of an account', () => {
   it('are the defaults, on for live accounts and off for sandbox ones', () => {
     expect(live.enabled).toBe(true);
-    expect(effectivePacing('sandbox', null, null)).toEqual({ ...live, enabled: false });
+    expect(effectivePacing(false, null, null)).toEqual({ ...live, enabled: false });
   });
 
   it('are its own over its workspace’s over the defaults, each field for itself', () => {
     const mixed = effectivePacing(
-      'sandbox',
+      false,
       { enabled: true, gapSeconds: { normal: 3, high: 1 }, coldPause: { afterRefusals: 4 } },
       { gapSeconds: { normal: 7, urgent: undefined }, jitter: 0, typing: undefined },
     );
@@ -114,7 +114,7 @@ describe('the settings of an account', () => {
     );
     fc.assert(
       fc.property(layer, layer, (workspace, own) => {
-        const merged = effectivePacing('live', workspace, own);
+        const merged = effectivePacing(true, workspace, own);
         for (const priority of priorities) {
           expect(merged.gapSeconds[priority]).toBe(
             own?.gapSeconds?.[priority] ?? workspace?.gapSeconds?.[priority] ?? live.gapSeconds[priority],

@@ -7,8 +7,9 @@ import { AccountsService } from '../../src/accounts/accounts.service.js';
 import { PacingReservations } from '../../src/pacing/pacing-reservations.js';
 import { PacingService } from '../../src/pacing/pacing.service.js';
 import { LanesService } from '../../src/sending/lanes.service.js';
-import { laneHead, strictOrder } from '../../src/messages/message-rows.js';
+import { laneHead, strictOrder } from '../../src/sending/lane-order.js';
 import { MessagesService } from '../../src/messages/messages.service.js';
+import { IncomingService } from '../../src/receiving/incoming.service.js';
 import { UpdatesService } from '../../src/receiving/updates.service.js';
 import type { MessageSender } from '../../src/sending/message-sender.js';
 import { type Claim, LaneRunner } from '../../src/sending/lane-runner.js';
@@ -31,7 +32,8 @@ let pacing: PacingService;
 let reservations: PacingReservations;
 let messages: MessagesService;
 let sending: LaneRunner;
-let received: UpdatesService;
+let updates: UpdatesService;
+let incomingService: IncomingService;
 let workspaceId: string;
 
 /** A session: what it is asked to send, and what comes of it. */
@@ -59,14 +61,9 @@ beforeAll(async () => {
   pacing = context.get(PacingService);
   reservations = context.get(PacingReservations);
   messages = context.get(MessagesService);
-  sending = new LaneRunner(
-    database,
-    sender,
-    reservations,
-    scratch.config,
-    createLogger('test', 'silent'),
-  );
-  received = new UpdatesService(database);
+  sending = new LaneRunner(database, sender, reservations, scratch.config, createLogger('test', 'silent'));
+  updates = new UpdatesService(database);
+  incomingService = new IncomingService(database);
 });
 afterAll(async () => {
   await context?.close();
@@ -109,7 +106,7 @@ async function accept(accountId: string, to: string, priority: 'urgent' | 'high'
 async function hears(accountId: string, from: string, alias: string | null = null): Promise<void> {
   const { id } = await accounts.get(workspaceId, accountId);
   const chatId = from.includes('@') ? from : `${from}@c.us`;
-  await received.storeIncoming({ id } as Parameters<UpdatesService['storeIncoming']>[0], [
+  await incomingService.storeIncoming({ id }, [
     { whatsappId: uuidv7(), chatId, alias, from: chatId, type: 'chat', text: 'hi' },
   ]);
 }
@@ -140,7 +137,7 @@ async function sendTo(accountId: string, to: string): Promise<string | null> {
 /** WhatsApp refuses, in an ack that comes after the send, what was sent last. */
 async function refuseLast(): Promise<void> {
   const { accountId, whatsappId } = asked.at(-1)!;
-  await received.writeAcks([{ accountId, whatsappId, ack: -1 }]);
+  await updates.writeAcks([{ accountId, whatsappId, ack: -1 }]);
 }
 
 /** Time goes by: every time in the row of the account is so much earlier. Nothing is told of it. */
@@ -566,7 +563,7 @@ it('who has written is known before the message is told of, so that an answer at
       [uuidv7(), workspaceId, id],
     );
     const chatId = `${friend}@c.us`;
-    storing = received.storeIncoming({ id } as Parameters<UpdatesService['storeIncoming']>[0], [
+    storing = incomingService.storeIncoming({ id }, [
       { whatsappId: 'question', chatId, alias: null, from: chatId, type: 'chat', text: 'hi' },
     ]);
     await eventually('the contact is known', async () => {

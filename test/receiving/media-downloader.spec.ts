@@ -12,9 +12,9 @@ import { MediaModule } from '../../src/media/media.module.js';
 import { MediaService } from '../../src/media/media.service.js';
 import { MediaDownloader } from '../../src/receiving/media-downloader.js';
 import { MessageFiles } from '../../src/sending/message-files.js';
-import type { MessageTarget } from '../../src/messages/message-rows.js';
+import type { MessageTarget } from '../../src/whatsapp/message-target.js';
 import { IncomingMediaService } from '../../src/messages/incoming-media.service.js';
-import { UpdatesService } from '../../src/receiving/updates.service.js';
+import { IncomingService } from '../../src/receiving/incoming.service.js';
 import type { Config } from '../../src/platform/config/config.js';
 import { DatabaseModule } from '../../src/platform/database/database.module.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
@@ -98,9 +98,9 @@ async function newAccount(): Promise<string> {
 
 /** A message with media that came in. @returns its id */
 async function incoming(accountId: string, whatsappId: string): Promise<string> {
-  const account = { id: accountId } as Parameters<UpdatesService['storeIncoming']>[0];
+  const account = { id: accountId };
   const file = { mimetype: 'application/octet-stream', size: 20, filename: whatsappId };
-  await new UpdatesService(database).storeIncoming(account, [
+  await new IncomingService(database).storeIncoming(account, [
     { whatsappId, chatId: '628@c.us', from: '628@c.us', type: 'document', text: '', media: file },
   ]);
   const [{ id }] = await database.query('select id from messages where whatsapp_id = $1', [whatsappId]);

@@ -6,7 +6,7 @@ import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { PacingReservations } from '../../src/pacing/pacing-reservations.js';
 import { LanesService } from '../../src/sending/lanes.service.js';
-import { strictOrder } from '../../src/messages/message-rows.js';
+import { strictOrder } from '../../src/sending/lane-order.js';
 import type { MessageSender } from '../../src/sending/message-sender.js';
 import { MessagesService } from '../../src/messages/messages.service.js';
 import { UpdatesService } from '../../src/receiving/updates.service.js';

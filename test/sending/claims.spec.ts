@@ -7,8 +7,9 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { PacingReservations } from '../../src/pacing/pacing-reservations.js';
 import { LanesService } from '../../src/sending/lanes.service.js';
 import type { MessageSender } from '../../src/sending/message-sender.js';
-import { strictOrder } from '../../src/messages/message-rows.js';
+import { strictOrder } from '../../src/sending/lane-order.js';
 import { MessagesService } from '../../src/messages/messages.service.js';
+import { IncomingService } from '../../src/receiving/incoming.service.js';
 import { UpdatesService } from '../../src/receiving/updates.service.js';
 import { LaneRunner } from '../../src/sending/lane-runner.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
@@ -27,7 +28,8 @@ let drop: () => Promise<void>;
 let database: DataSource;
 let messages: MessagesService;
 let sending: LaneRunner;
-let received: UpdatesService;
+let updates: UpdatesService;
+let incomingService: IncomingService;
 /** Claiming needs no session. */
 const neverSends = {} as MessageSender;
 let workspaceId: string;
@@ -46,7 +48,8 @@ beforeAll(async () => {
     scratch.config,
     createLogger('test', 'silent'),
   );
-  received = new UpdatesService(database);
+  updates = new UpdatesService(database);
+  incomingService = new IncomingService(database);
 });
 afterAll(async () => {
   await context?.close();
@@ -98,7 +101,7 @@ describe('claiming', () => {
     expect(claimed?.id).toBe(urgent);
     expect(await claim()).toBeNull();
     for (const next of [first, second]) {
-      await received.writeAcks([
+      await updates.writeAcks([
         { accountId, whatsappId: (await messages.get(workspaceId, urgent)).whatsappId, ack: 1 },
       ]);
       await database.query(
@@ -191,9 +194,9 @@ describe('acks', () => {
     const { whatsappId } = await messages.get(workspaceId, id);
     await claim();
     const ack = (value: number) => ({ accountId, whatsappId, ack: value });
-    await received.writeAcks([ack(3), ack(1), ack(2)]);
+    await updates.writeAcks([ack(3), ack(1), ack(2)]);
     expect(await statusOf(id)).toBe('read');
-    await received.writeAcks([ack(1), ack(2), ack(-1)]);
+    await updates.writeAcks([ack(1), ack(2), ack(-1)]);
     expect(await statusOf(id)).toBe('read');
     const events: { type: string }[] = await database.query(
       'select type from events where account_id = $1 order by id',
@@ -211,7 +214,7 @@ describe('acks', () => {
     const id = await accept('refused');
     const { whatsappId } = await messages.get(workspaceId, id);
     await claim();
-    await received.writeAcks([{ accountId, whatsappId, ack: -1 }]);
+    await updates.writeAcks([{ accountId, whatsappId, ack: -1 }]);
     expect(await messages.get(workspaceId, id)).toMatchObject({
       status: 'failed',
       errorCode: 'whatsapp.refused',
@@ -222,8 +225,8 @@ describe('acks', () => {
     const id = await accept('refused first');
     const { whatsappId } = await messages.get(workspaceId, id);
     await claim();
-    await received.writeAcks([{ accountId, whatsappId, ack: -1 }]);
-    await received.writeAcks([{ accountId, whatsappId, ack: 2 }]);
+    await updates.writeAcks([{ accountId, whatsappId, ack: -1 }]);
+    await updates.writeAcks([{ accountId, whatsappId, ack: 2 }]);
     expect(await messages.get(workspaceId, id)).toMatchObject({
       status: 'delivered',
       errorCode: null,
@@ -254,7 +257,7 @@ describe('acks', () => {
       const id = await accept('both');
       const { whatsappId } = await messages.get(workspaceId, id);
       await claim();
-      await received.writeAcks(told.map((ack) => ({ accountId, whatsappId, ack })));
+      await updates.writeAcks(told.map((ack) => ({ accountId, whatsappId, ack })));
       expect([told, await statusOf(id)]).toEqual([told, status]);
     }
   });
@@ -263,17 +266,17 @@ describe('acks', () => {
     const id = await accept('refused');
     const { whatsappId } = await messages.get(workspaceId, id);
     await claim();
-    await received.writeAcks([{ accountId, whatsappId, ack: -1 }]);
-    expect(await received.awaitingAcks(accountId, 10)).toEqual([expect.objectContaining({ whatsappId })]);
+    await updates.writeAcks([{ accountId, whatsappId, ack: -1 }]);
+    expect(await updates.awaitingAcks(accountId, 10)).toEqual([expect.objectContaining({ whatsappId })]);
   });
 });
 
 describe('an incoming message', () => {
   it('is stored once, however often it comes', async () => {
-    const account = { id: accountId } as Parameters<UpdatesService['storeIncoming']>[0];
+    const account = { id: accountId };
     const incoming = { whatsappId: 'ABC', chatId: '6281@c.us', from: '6281@c.us', type: 'chat', text: 'hi' };
-    await received.storeIncoming(account, [incoming, incoming]);
-    await received.storeIncoming(account, [incoming]);
+    await incomingService.storeIncoming(account, [incoming, incoming]);
+    await incomingService.storeIncoming(account, [incoming]);
     const stored: object[] = await database.query(
       'select type, sender, status from messages where account_id = $1',
       [accountId],
@@ -323,15 +326,15 @@ describe('messages of which nobody can tell', () => {
     const ids = [await accept('unknown'), await accept('refused')];
     const [unknown, refused] = await Promise.all(ids.map((id) => messages.get(workspaceId, id)));
     await database.query(`update messages set status = 'unknown' where id = $1`, [ids[0]]);
-    await received.writeAcks([{ accountId, whatsappId: refused!.whatsappId, ack: -1 }]);
+    await updates.writeAcks([{ accountId, whatsappId: refused!.whatsappId, ack: -1 }]);
     expect(await failedJobs.forget(ids[0]!)).toBe(true);
     expect(await failedJobs.prune(0)).toBeGreaterThan(0);
     expect(await context.get(OutcomesService).put()).toBe(1);
-    expect((await received.awaitingAcks(accountId, 10)).map(({ whatsappId }) => whatsappId).sort()).toEqual(
+    expect((await updates.awaitingAcks(accountId, 10)).map(({ whatsappId }) => whatsappId).sort()).toEqual(
       [unknown!.whatsappId, refused!.whatsappId].sort(),
     );
-    await received.writeAcks([{ accountId, whatsappId: unknown!.whatsappId, ack: 3 }]);
-    expect(await received.awaitingAcks(accountId, 10)).toEqual([
+    await updates.writeAcks([{ accountId, whatsappId: unknown!.whatsappId, ack: 3 }]);
+    expect(await updates.awaitingAcks(accountId, 10)).toEqual([
       expect.objectContaining({ whatsappId: refused!.whatsappId }),
     ]);
     expect(await context.get(OutcomesService).put()).toBe(0);
@@ -343,9 +346,9 @@ describe('messages of which nobody can tell', () => {
     await database.query(`update messages set status = 'sent', sent_at = now() where id = $1`, [sent]);
     for (let count = 0; count < 10; count += 1) {
       const { whatsappId } = await messages.get(workspaceId, await accept('refused'));
-      await received.writeAcks([{ accountId, whatsappId, ack: -1 }]);
+      await updates.writeAcks([{ accountId, whatsappId, ack: -1 }]);
     }
-    const awaited = (await received.awaitingAcks(accountId, 10)).map(({ whatsappId }) => whatsappId);
+    const awaited = (await updates.awaitingAcks(accountId, 10)).map(({ whatsappId }) => whatsappId);
     for (const id of [unknown, sent])
       expect(awaited).toContain((await messages.get(workspaceId, id)).whatsappId);
     expect(awaited).toHaveLength(4);
@@ -360,9 +363,9 @@ describe('messages of which nobody can tell', () => {
       [id],
     );
     expect(await context.get(OutcomesService).put()).toBe(0);
-    expect(await received.awaitingAcks(accountId, 10)).toEqual([]);
+    expect(await updates.awaitingAcks(accountId, 10)).toEqual([]);
     await messages.resend(workspaceId, id);
-    expect(await received.awaitingAcks(accountId, 10)).toHaveLength(1);
+    expect(await updates.awaitingAcks(accountId, 10)).toHaveLength(1);
   });
 });
 
@@ -428,8 +431,7 @@ describe('a send in doubt whose account was unlinked', () => {
 });
 
 describe('what a page is asked for when its account is ready', () => {
-  const awaited = async () =>
-    (await received.awaitingAcks(accountId, 10)).map(({ whatsappId }) => whatsappId);
+  const awaited = async () => (await updates.awaitingAcks(accountId, 10)).map(({ whatsappId }) => whatsappId);
   /** What was accepted three days ago, and waited until now. */
   async function acceptedLongAgo(): Promise<{ id: string; whatsappId: string }> {
     const whatsappId = randomUUID();
@@ -446,7 +448,7 @@ describe('what a page is asked for when its account is ready', () => {
     const { whatsappId } = await acceptedLongAgo();
     await claim();
     expect(await awaited()).toEqual([whatsappId]);
-    await received.writeAcks([{ accountId, whatsappId, ack: 1 }]);
+    await updates.writeAcks([{ accountId, whatsappId, ack: 1 }]);
     expect(await awaited()).toEqual([whatsappId]);
     await database.query(`update messages set sent_at = now() - interval '49 hours' where whatsapp_id = $1`, [
       whatsappId,
@@ -467,8 +469,8 @@ describe('what a page is asked for when its account is ready', () => {
     const id = await accept('refused after ack 1');
     const { whatsappId } = await messages.get(workspaceId, id);
     await claim();
-    await received.writeAcks([{ accountId, whatsappId, ack: 1 }]);
-    await received.writeAcks([{ accountId, whatsappId, ack: -1 }]);
+    await updates.writeAcks([{ accountId, whatsappId, ack: 1 }]);
+    await updates.writeAcks([{ accountId, whatsappId, ack: -1 }]);
     expect((await messages.get(workspaceId, id)).sentAt).toBeNull();
   });
 });

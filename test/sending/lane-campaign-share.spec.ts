@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { LaneCampaignShare } from '../../src/sending/lane-campaign-share.js';
-import { strictOrder } from '../../src/messages/message-rows.js';
+import { strictOrder } from '../../src/sending/lane-order.js';
 
 const [urgent, high, normal, campaign] = strictOrder as [number, number, number, number];
 

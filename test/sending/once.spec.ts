@@ -12,7 +12,7 @@ import { MediaStorageUnavailable } from '../../src/media/media-storage.js';
 import { LanesService } from '../../src/sending/lanes.service.js';
 import type { SendMessageDto } from '../../src/messages/messages.dto.js';
 import { toMessageResponse } from '../../src/messages/messages.dto.js';
-import { strictOrder } from '../../src/messages/message-rows.js';
+import { strictOrder } from '../../src/sending/lane-order.js';
 import { MessageFiles } from '../../src/sending/message-files.js';
 import { MessageSender } from '../../src/sending/message-sender.js';
 import { MessagesService } from '../../src/messages/messages.service.js';
@@ -428,7 +428,6 @@ describe('a storage that is away', () => {
     const { sessions } = session(async () => ({ outcome: 'absent' }));
     const sender = new MessageSender(
       sessions,
-      {} as never,
       { copyOf: () => Promise.reject(new MediaStorageUnavailable(new Error('away'))) } as never,
       config,
       silent,
@@ -467,7 +466,7 @@ describe('a storage that is away', () => {
     const { restart, sessions } = session(async ({ content }) =>
       'file' in content || 'text' in content ? { outcome: 'known', ack: 1 } : { outcome: 'absent' },
     );
-    const sender = Object.assign(new MessageSender(sessions, {} as never, files, config, silent), {
+    const sender = Object.assign(new MessageSender(sessions, files, config, silent), {
       require: () => undefined,
     });
     const patient = new LaneRunner(database, sender, new PacingReservations(database), config, silent);
@@ -502,7 +501,7 @@ describe('a storage that is away', () => {
     const { restart, sessions } = session(async () => ({ outcome: 'absent' }));
     // Its directory was not made.
     const nowhere = new MessageFiles(files, { ...config, varDir: '/nowhere' });
-    const sender = new MessageSender(sessions, {} as never, nowhere, config, silent);
+    const sender = new MessageSender(sessions, nowhere, config, silent);
     const claimed = { attempt: 2, media: { ...media, mediaId }, type: 'image', chatId: 'a@c.us' };
     const sending = sender.send({ ...claimed, whatsappId: 'X', isExpired: false } as unknown as Claim);
     await expect(sending).rejects.toMatchObject({ code: 'media.storage_unavailable' });
@@ -521,7 +520,7 @@ describe('a message whose instance dies of each try', () => {
       return { outcome, ack: 1 };
     };
     const sessions = { readyDriver: () => ({ current: { send, ready: true } }) } as never;
-    const sender = new MessageSender(sessions, {} as never, {} as never, config, silent);
+    const sender = new MessageSender(sessions, {} as never, config, silent);
     const survivor = new LaneRunner(database, sender, new PacingReservations(database), config, silent);
     await database.query(`update workspaces set unknown_policy = 'resend' where id = $1`, [workspaceId]);
     const [id, behind] = [await accept('deadly'), await accept('behind it')];
@@ -540,7 +539,7 @@ it('a message that is sent again is sent, also by a worker that tries only once'
   const send = async ({ lookOnly }: PageSend) =>
     lookOnly ? { outcome: 'absent' } : { outcome: 'known', ack: 1 };
   const sessions = { readyDriver: () => ({ current: { send, ready: true } }) } as never;
-  const sender = new MessageSender(sessions, {} as never, {} as never, config, silent);
+  const sender = new MessageSender(sessions, {} as never, config, silent);
   const once = new LaneRunner(database, sender, new PacingReservations(database), config, silent);
   const id = await accept('again');
   await become(id, 'unknown', ', attempts = 1');
@@ -563,7 +562,7 @@ describe('a page that cannot send a message', () => {
       readyDriver: () => ({ current: { send, ready: true, reconnect } }),
       driver: () => ({ restart }),
     };
-    const sender = new MessageSender(sessions as never, {} as never, {} as never, config, silent);
+    const sender = new MessageSender(sessions as never, {} as never, config, silent);
     return new LaneRunner(database, sender, new PacingReservations(database), config, silent);
   };
   const comes = (id: string) =>
@@ -722,7 +721,6 @@ describe('an uncertain try', () => {
       const restart = vi.fn();
       const sender = new MessageSender(
         { readyDriver: () => ({ current: { send, ready: true } }), driver: () => ({ restart }) } as never,
-        {} as never,
         { copyOf: () => Promise.reject(new MediaStorageUnavailable(new Error('down'))) } as never,
         config,
         silent,

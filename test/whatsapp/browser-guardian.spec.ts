@@ -10,7 +10,7 @@ import { profileDir } from '../../src/whatsapp/browser/profile.js';
 import { browsersOn, endBrowsersOn } from '../../src/whatsapp/browser/processes.js';
 
 const chromium = process.env.CHROMIUM_PATH ?? '/usr/bin/chromium-headless-shell';
-const source = join(import.meta.dirname, '../../src/whatsapp');
+const source = join(import.meta.dirname, '../../src/whatsapp/browser');
 
 /**
  * An instance as a guardian sees it: extends its deadline by `ms` every 200 ms, and starts one browser that is watched
@@ -20,10 +20,10 @@ const instance = `
   const [project, dir, sessions, ms, chromium] = process.argv.slice(1);
   const { createRequire } = await import('node:module');
   const puppeteer = createRequire(project)('puppeteer');
-  const { BrowserGuardian } = await import(dir + '/browser-guardian.js');
+  const { BrowserGuardian } = await import(dir + '/guardian.js');
   const guardian = new BrowserGuardian({
     sessionsDir: sessions,
-    script: dir + '/browser-guardian.sh',
+    script: dir + '/guardian.sh',
     onWarning: (message) => console.log('warning ' + message),
   });
   const extend = () => guardian.extend(performance.now() + Number(ms));
@@ -59,12 +59,12 @@ let output: string;
 beforeEach(async () => {
   dir = await mkdtemp(join(tmpdir(), 'flotilla guardian-'));
   sessions = join(dir, 'the sessions');
-  const compiled = transpileModule(await readFile(join(source, 'browser-guardian.ts'), 'utf8'), {
+  const compiled = transpileModule(await readFile(join(source, 'guardian.ts'), 'utf8'), {
     compilerOptions: { module: ModuleKind.ESNext, target: ScriptTarget.ES2022 },
   });
   await writeFile(join(dir, 'package.json'), '{"type":"module"}');
-  await writeFile(join(dir, 'browser-guardian.js'), compiled.outputText);
-  await cp(join(source, 'browser-guardian.sh'), join(dir, 'browser-guardian.sh'));
+  await writeFile(join(dir, 'guardian.js'), compiled.outputText);
+  await cp(join(source, 'guardian.sh'), join(dir, 'guardian.sh'));
 });
 
 afterEach(async () => {

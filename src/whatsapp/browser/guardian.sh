@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 #
-# The dead man's switch of one instance; browser-guardian.ts starts it. Standard input says whose browsers are guarded,
+# The dead man's switch of one instance; guardian.ts starts it. Standard input says whose browsers are guarded,
 # and until when they may live, in hundredths of a second of /proc/uptime:
 #
 #   watch <account id>
@@ -10,7 +10,7 @@
 # When that time comes and no later one was said, or at the end of input (the instance has died), it kills those browsers:
 # every process group with `--user-data-dir=<sessions directory>/session-<account id>`, and nothing else.
 #
-# Usage: browser-guardian.sh <sessions directory>. Exit code: 0 when there was nothing to kill, 3 after it killed.
+# Usage: guardian.sh <sessions directory>. Exit code: 0 when there was nothing to kill, 3 after it killed.
 {
   # Whoever ends the instance must not end what watches over it. The braces make bash read all of this before it starts.
   trap '' TERM INT HUP

@@ -7,7 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 export interface BrowserGuardianOptions {
   /** The directory of the profiles; see `profileDir`. */
   sessionsDir: string;
-  /** Where browser-guardian.sh is. */
+  /** Where guardian.sh is. */
   script: string;
   onWarning: (message: string, error: unknown) => void;
 }
@@ -19,7 +19,7 @@ const closeMs = 2_000;
 /**
  * Ends this process's browsers when this process no longer can: they are processes of their own, which stay connected to
  * WhatsApp while this one is stopped, hangs or is dead, and another instance takes their accounts over meanwhile. A small
- * helper outside of this process (browser-guardian.sh) knows until when they may live, and kills them then.
+ * helper outside of this process (guardian.sh) knows until when they may live, and kills them then.
  *
  * The helper ends once it has killed; the next {@link extend} or {@link watch} starts another one.
  */

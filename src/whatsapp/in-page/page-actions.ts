@@ -1,11 +1,5 @@
-import type {
-  PageChange,
-  PageModel,
-  PagePerson,
-  PageTarget,
-  PageWindow,
-  PollModel,
-} from './page-functions.js';
+import type { MessageTarget } from '../message-target.js';
+import type { PageChange, PageModel, PagePerson, PageWindow, PollModel } from './page-functions.js';
 
 /*
  * What is done to messages that were sent, and read of them, inside the WhatsApp Web page: see page-functions.ts for the
@@ -43,7 +37,7 @@ interface PageVoteRow {
 
 /** Does something to a message as WhatsApp Web's own menu would. Doing it twice is doing it once. */
 export async function actOn(
-  target: PageTarget,
+  target: MessageTarget,
   action: PageAction,
   timeoutMs: number,
 ): Promise<PageActionResult> {
@@ -161,7 +155,7 @@ export async function recentChanges(since: number, limit: number): Promise<PageC
  * taken back while nobody listened leaves no trace but its absence.
  */
 export async function reactionsTo(
-  targets: PageTarget[],
+  targets: MessageTarget[],
 ): Promise<{ whatsappId: string; from: (PagePerson | null)[] }[]> {
   const { flotilla } = window;
   if (!flotilla) return [];

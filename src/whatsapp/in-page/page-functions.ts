@@ -1,3 +1,4 @@
+import type { MessageTarget } from '../message-target.js';
 import type { OutgoingContent } from '../outgoing-content.js';
 
 /*
@@ -22,15 +23,6 @@ export type PageSendResult =
   /** It was only looked for, and the page does not know it. */
   | { outcome: 'absent' }
   | { outcome: 'timed_out' };
-
-/** Which message of the page is meant. */
-export interface PageTarget {
-  chatId: string;
-  whatsappId: string;
-  fromMe: boolean;
-  /** The chat id of whoever wrote it, for one that came from a group. */
-  author: string | null;
-}
 
 /** An incoming message, reduced to what is stored. */
 export interface PageMessage {
@@ -94,7 +86,7 @@ export interface PageSend {
   chatId: string;
   content: OutgoingContent;
   /** The message that it answers. */
-  quoted: PageTarget | null;
+  quoted: MessageTarget | null;
   /** The chat ids of whom it mentions. */
   mentions: string[];
   /** The id that it gets, or has already. */
@@ -184,7 +176,7 @@ export interface PageFlotilla {
   /** The status with which the server said no, 0 when it has none; null when the error is something else. */
   refusalOf(error: unknown): number | null;
   find(key: string, thorough: boolean): Promise<PageModel | undefined>;
-  locate(target: PageTarget): Promise<{ chat: PageChat; message: PageModel } | null>;
+  locate(target: MessageTarget): Promise<{ chat: PageChat; message: PageModel } | null>;
   previewOf(text: string): Promise<object>;
   /** The text of a message, of media its caption. */
   textOf(message: PageModel): string;

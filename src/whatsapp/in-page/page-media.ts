@@ -1,4 +1,5 @@
-import type { PageTarget, PageWindow } from './page-functions.js';
+import type { MessageTarget } from '../message-target.js';
+import type { PageWindow } from './page-functions.js';
 
 /*
  * Reading media that came with a message, inside the WhatsApp Web page: see page-functions.ts for the rules that such
@@ -41,7 +42,7 @@ declare const FileReader: new () => {
 
 /** Downloads and decrypts the media of a message, as the library does, and keeps it to be read. */
 export async function fetchMedia(
-  target: PageTarget,
+  target: MessageTarget,
   maxBytes: number,
   timeoutMs: number,
 ): Promise<PageFetchResult> {

@@ -1,7 +1,9 @@
 import { v7 as uuidv7 } from 'uuid';
 import { isMediaType, typeOf } from '../messages/message-types.js';
-import type { PageMessage, PagePerson } from '../whatsapp/in-page/page-functions.js';
-import type { MessageMedia, Person } from '../messages/content.dto.js';
+import type { PageMessage } from '../whatsapp/in-page/page-functions.js';
+import type { MessageMedia } from '../messages/content.dto.js';
+import { addressOf, personOf } from '../messages/persons.js';
+import { clean } from '../messages/storable-text.js';
 import type { MessageContent } from '../messages/message.entity.js';
 import { fromVcard } from '../messages/vcard.js';
 
@@ -70,36 +72,4 @@ const noFile: MessageMedia = {
 function locationOf({ latitude, longitude, description }: NonNullable<Incoming['location']>) {
   const [name = null, ...address] = description?.split('\n') ?? [];
   return { latitude, longitude, name, address: address.length > 0 ? address.join('\n') : null };
-}
-
-/** A person as the contract shows one. */
-export function personOf({ chatId, alias }: PagePerson): Person {
-  const ids = [chatId, alias ?? ''];
-  const phone = ids.find((id) => id.endsWith('@c.us'));
-  return {
-    phone: phone === undefined ? null : addressOf(phone),
-    lid: ids.find((id) => id.endsWith('@lid')) ?? null,
-  };
-}
-
-/** What a person may be called where only one name is kept. */
-export function addressesOf({ chatId, alias }: PagePerson): string[] {
-  return alias === null ? [addressOf(chatId)] : [addressOf(chatId), addressOf(alias)];
-}
-
-/** A phone number's digits, or the chat id of what is none. */
-export function addressOf(chatId: string): string {
-  return chatId.endsWith('@c.us') ? chatId.slice(0, -'@c.us'.length) : chatId;
-}
-
-/** A text as PostgreSQL can store it; what a stranger sends must not keep the others out. */
-export function storable(text: string): string {
-  return text.replaceAll('\u0000', '').toWellFormed();
-}
-
-/** The same of every text in something. */
-export function clean<Value>(value: Value): Value {
-  return JSON.parse(JSON.stringify(value), (_key, inner: unknown) =>
-    typeof inner === 'string' ? storable(inner) : inner,
-  ) as Value;
 }

@@ -1,11 +1,17 @@
 import { Controller, Get, Query } from '@nestjs/common';
-import { AuditLogResponse, ListLogsQuery, ListStatsQuery, LogResponse, StatsResponse } from './logs.dto.js';
-import { LogsService } from './logs.service.js';
-import { StatsService, toStatsResponse } from './stats.service.js';
+import {
+  AuditLogResponse,
+  ListLogsQuery,
+  ListStatsQuery,
+  LogResponse,
+  StatsResponse,
+} from '../instances/logs.dto.js';
+import { LogsService } from '../instances/logs.service.js';
+import { StatsService, toStatsResponse } from '../instances/stats.service.js';
 import { Paged } from '../platform/http/documentation.js';
 import { type Page, toPage } from '../platform/http/pagination.js';
 import { Allow } from '../workspaces/auth.guard.js';
-import { AuditService } from '../admin/audit.service.js';
+import { AuditService } from './audit.service.js';
 
 /** What happened in the fleet, and how it did. */
 @Allow('admin')
