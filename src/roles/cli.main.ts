@@ -69,7 +69,7 @@ program
   )
   .option('--messages <count>', 'how many messages, 12 to 20000', wholeNumber(12, 20_000), 60)
   .action(async ({ messages }: { messages: number }) => {
-    const { runDemo } = await import('../admin/demo.js');
+    const { runDemo } = await import('../../demo/demo.js');
     await runDemo(await readConfig(), messages);
   });
 

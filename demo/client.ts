@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { Flotilla, FlotillaError, type FlotillaEvent } from '../../clients/typescript/src/index.js';
+import { Flotilla, FlotillaError, type FlotillaEvent } from '../clients/typescript/src/index.js';
 
 /** What keeps the demo from going on; `message` says it to the user, with the cure where there is one. */
 export class DemoFailed extends Error {

@@ -1,6 +1,6 @@
-import type { AccountResponse } from '../accounts/accounts.dto.js';
-import type { MessageResponse } from '../messages/messages.dto.js';
-import { table } from './demo.screen.js';
+import type { AccountResponse } from '../src/accounts/accounts.dto.js';
+import type { MessageResponse } from '../src/messages/messages.dto.js';
+import { table } from './screen.js';
 
 /** The rows of the table: how the messages were handed over. */
 export const groups = ['urgent', 'high', 'normal', 'bulk (normal)'] as const;

@@ -1,21 +1,13 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { v7 as uuidv7 } from 'uuid';
-import type { AccountResponse } from '../accounts/accounts.dto.js';
-import type { BatchItemResponse, MessageResponse } from '../messages/messages.dto.js';
-import type { Config } from '../platform/config/config.js';
-import { NO_FAULTS, type Faults } from '../sandbox/network/faults.js';
-import type { LedgerEntry } from '../sandbox/journal/ledger.js';
-import { DemoClient, DemoFailed, Refused, Unreachable } from './demo.client.js';
-import {
-  groups,
-  SendingProgress,
-  planMessages,
-  toBody,
-  summary,
-  type Planned,
-  steps,
-} from './demo.progress.js';
-import { bold, dim, ProgressBars, say } from './demo.screen.js';
+import type { AccountResponse } from '../src/accounts/accounts.dto.js';
+import type { BatchItemResponse, MessageResponse } from '../src/messages/messages.dto.js';
+import type { Config } from '../src/platform/config/config.js';
+import { NO_FAULTS, type Faults } from '../src/sandbox/network/faults.js';
+import type { LedgerEntry } from '../src/sandbox/journal/ledger.js';
+import { DemoClient, DemoFailed, Refused, Unreachable } from './client.js';
+import { groups, SendingProgress, planMessages, toBody, summary, type Planned, steps } from './progress.js';
+import { bold, dim, ProgressBars, say } from './screen.js';
 
 const accountCount = 3;
 const recipientCount = 6;
