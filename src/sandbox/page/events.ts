@@ -1,10 +1,19 @@
-/** Events in the manner of Backbone, which WhatsApp Web's models follow. */
-export class Emitter {
-  // Private, so that no listener ever ends up in a serialised model.
-  #listeners = new Map();
+/** What an emitter tells: the arguments of each event. */
+type EventMap = Record<string, unknown[]>;
 
-  /** Listens to one or several events, separated by spaces. */
-  on(names, listener) {
+interface Listener {
+  (...args: never[]): unknown;
+  /** What `once` was given. */
+  original?: Listener;
+}
+
+/** Events as Backbone has them: WhatsApp Web's models work that way. */
+export class Emitter<Events extends { [Name in keyof Events]: unknown[] } = EventMap> {
+  // Private: no listener ever becomes part of a serialised model.
+  #listeners = new Map<string, Listener[]>();
+
+  /** Listens to one event, or to several with spaces between their names. */
+  on<Name extends keyof Events & string>(names: Name, listener: (...args: Events[Name]) => unknown): this {
     for (const name of names.split(' ')) {
       const listeners = this.#listeners.get(name);
       if (listeners) listeners.push(listener);
@@ -13,7 +22,7 @@ export class Emitter {
     return this;
   }
 
-  off(names, listener) {
+  off<Name extends keyof Events & string>(names: Name, listener?: (...args: Events[Name]) => unknown): this {
     for (const name of names.split(' ')) {
       const left = (this.#listeners.get(name) ?? []).filter(
         (other) => other !== listener && other.original !== listener,
@@ -24,8 +33,8 @@ export class Emitter {
     return this;
   }
 
-  once(name, listener) {
-    const wrapper = (...args) => {
+  once<Name extends keyof Events & string>(name: Name, listener: (...args: Events[Name]) => unknown): this {
+    const wrapper = (...args: Events[Name]): unknown => {
       this.off(name, wrapper);
       return listener(...args);
     };
@@ -33,47 +42,48 @@ export class Emitter {
     return this.on(name, wrapper);
   }
 
-  trigger(name, ...args) {
+  trigger<Name extends keyof Events & string>(name: Name, ...args: Events[Name]): this {
     const listeners = this.#listeners.get(name);
     if (!listeners) return this;
     for (const listener of [...listeners]) {
       try {
-        listener(...args);
+        // `on` has checked that the listener takes the arguments of this event.
+        listener(...(args as unknown[] as never[]));
       } catch (error) {
-        // One listener's mistake must not keep the others from hearing.
+        // The error of one listener must not keep the event from the others.
         console.error(error);
       }
     }
     return this;
   }
 
-  hasListener(name) {
+  hasListener(name: keyof Events & string): boolean {
     return this.#listeners.has(name);
   }
 }
 
 const CHANGE_MS = 50;
 
-/** A bag of attributes that tells about its changes, to its own listeners and to its collection's. */
-export class Model extends Emitter {
-  #collection;
+/** A set of attributes that tells of its changes, to its own listeners and to those of its collection. */
+export class Model<Attributes extends object> extends Emitter {
+  #collection: Emitter | undefined;
   #isChanging = false;
 
-  constructor(attributes) {
+  constructor(attributes: Attributes) {
     super();
     Object.assign(this, attributes);
   }
 
-  joinCollection(collection) {
+  joinCollection(collection: Emitter): void {
     this.#collection = collection;
   }
 
-  set(attributes) {
-    const changes = [];
+  set(attributes: Partial<Attributes>): this {
+    const changes: [name: string, value: unknown, previous: unknown][] = [];
     for (const [name, value] of Object.entries(attributes)) {
-      if (this[name] === value) continue;
-      changes.push([name, value, this[name]]);
-      this[name] = value;
+      if (this[name as keyof this] === value) continue;
+      changes.push([name, value, this[name as keyof this]]);
+      this[name as keyof this] = value as this[keyof this];
     }
     for (const [name, value, previous] of changes) {
       this.#tell(`change:${name}`, this, value, previous);
@@ -82,16 +92,16 @@ export class Model extends Emitter {
     return this;
   }
 
-  serialize() {
+  serialize(): object {
     return { ...this };
   }
 
-  toJSON() {
+  toJSON(): object {
     return this.serialize();
   }
 
-  /** Several changes in a short time are one 'change', as for a page that draws itself; each has its own 'change:name'. */
-  #changed() {
+  /** Changes within a short time make one 'change', as when a page draws itself; each has its own 'change:name'. */
+  #changed(): void {
     if (this.#isChanging) return;
     this.#isChanging = true;
     setTimeout(() => {
@@ -100,31 +110,49 @@ export class Model extends Emitter {
     }, CHANGE_MS);
   }
 
-  #tell(name, ...args) {
+  #tell(name: string, ...args: unknown[]): void {
     this.trigger(name, ...args);
     this.#collection?.trigger(name, ...args);
   }
 }
 
-/** Models by the text form of their id, at most `limit` of them: the oldest that may go make room. */
-export class Collection extends Emitter {
-  models = new Map();
+/**
+ * `Model` as the base of a class whose instances have these attributes: TypeScript does not see that `Object.assign` makes
+ * properties of them. Fields in the class would be properties too early, and in another order.
+ */
+export type ModelWith<Attributes extends object> = new (
+  attributes: Attributes,
+) => Model<Attributes> & Attributes;
 
-  constructor(limit, mayGo = () => true) {
+/** An id, or its text form. */
+export type IdLike = string | { _serialized: string };
+
+interface Member {
+  id: IdLike;
+  joinCollection(collection: Emitter): void;
+}
+
+/** Models by the text form of their id, at most `limit` of them: the oldest that may go make room. */
+export class Collection<M extends Member> extends Emitter {
+  models = new Map<string, M>();
+  declare limit: number;
+  declare mayGo: (model: M) => boolean;
+
+  constructor(limit: number, mayGo: (model: M) => boolean = () => true) {
     super();
     this.limit = limit;
     this.mayGo = mayGo;
   }
 
-  get length() {
+  get length(): number {
     return this.models.size;
   }
 
-  get(id) {
+  get(id: IdLike | undefined): M | undefined {
     return this.models.get(textOf(id));
   }
 
-  add(model) {
+  add(model: M): M {
     this.models.set(textOf(model.id), model);
     model.joinCollection(this);
     this.#makeRoom();
@@ -132,26 +160,26 @@ export class Collection extends Emitter {
     return model;
   }
 
-  /** Holds at most so many from now on. */
-  setLimit(limit) {
+  /** Holds at most this many from now on. */
+  setLimit(limit: number): void {
     this.limit = limit;
     this.#makeRoom();
   }
 
-  remove(model) {
+  remove(model: M): void {
     if (this.models.delete(textOf(model.id))) this.trigger('remove', model);
   }
 
-  getModelsArray() {
+  getModelsArray(): M[] {
     return [...this.models.values()];
   }
 
-  filter(test) {
+  filter(test: (model: M) => unknown): M[] {
     return this.getModelsArray().filter(test);
   }
 
-  #makeRoom() {
-    // Those that have to stay are few and are passed over; the newest one always stays.
+  #makeRoom(): void {
+    // Few have to stay: they are passed over. The newest one always stays.
     let toRemove = this.models.size - this.limit;
     for (const [id, model] of this.models) {
       if (toRemove <= 0) return;
@@ -162,6 +190,6 @@ export class Collection extends Emitter {
   }
 }
 
-function textOf(id) {
+function textOf(id: IdLike | undefined): string {
   return typeof id === 'string' ? id : (id?._serialized ?? String(id));
 }

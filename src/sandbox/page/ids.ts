@@ -2,96 +2,123 @@ const WID = /^(?:([\w.:-]+)@)(c\.us|lid|g\.us|s\.whatsapp\.net|broadcast|newslet
 
 /** The address of a chat or a user. */
 export class Wid {
-  constructor(user, server) {
+  declare readonly server: string;
+  declare readonly user: string;
+  declare readonly _serialized: string;
+
+  constructor(user: string, server: string) {
     this.server = server;
     this.user = user;
     this._serialized = `${user}@${server}`;
   }
 
-  isUser() {
+  isUser(): boolean {
     return this.server === 'c.us' || this.server === 'lid';
   }
 
-  isRegularUser() {
+  isRegularUser(): boolean {
     return this.isUser();
   }
 
-  isLid() {
+  isLid(): boolean {
     return this.server === 'lid';
   }
 
-  isGroup() {
+  isGroup(): boolean {
     return this.server === 'g.us';
   }
 
-  isStatus() {
+  isStatus(): boolean {
     return this._serialized === 'status@broadcast';
   }
 
-  isBroadcast() {
+  isBroadcast(): boolean {
     return this.server === 'broadcast';
   }
 
-  isNewsletter() {
+  isNewsletter(): boolean {
     return this.server === 'newsletter';
   }
 
-  isBot() {
+  isBot(): boolean {
     return false;
   }
 
-  equals(other) {
+  equals(other: { _serialized?: string } | undefined): boolean {
     return this._serialized === other?._serialized;
   }
 
-  toJid() {
+  toJid(): string {
     return this.toString().replace('@c.us', '@s.whatsapp.net');
   }
 
-  toString() {
+  toString(): string {
     return this._serialized;
   }
 }
 
+/** An address, as text or as an object like one of this page. */
+export type WidLike = string | { _serialized: string };
+
 /** Reads an address, given as text or as anything that looks like an address. */
-export function createWid(input) {
+export function createWid(input: WidLike | undefined): Wid {
   if (input instanceof Wid) return input;
   const text = typeof input === 'string' ? input : input?._serialized;
   const match = WID.exec(text ?? '');
   if (!match) throw new Error(`wid error: invalid wid ${text}`);
-  const server = match[2] === 's.whatsapp.net' ? 'c.us' : match[2];
-  return new Wid(match[1], server);
+  // A match has both groups.
+  const server = match[2] === 's.whatsapp.net' ? 'c.us' : match[2]!;
+  return new Wid(match[1]!, server);
 }
 
-export function widOfPhone(phone) {
+export function widOfPhone(phone: string): Wid {
   return new Wid(phone, 'c.us');
 }
 
 /** The anonymous address of a number; the simulation derives one from the other. */
-export function lidOfPhone(phone) {
+export function lidOfPhone(phone: string): Wid {
   return new Wid(`1${[...phone].reverse().join('')}`, 'lid');
 }
 
 /** The number behind an address of a user. */
-export function phoneOfWid(wid) {
+export function phoneOfWid(wid: Wid): string {
   return wid.isLid() ? [...wid.user.slice(1)].reverse().join('') : wid.user;
 }
 
 /** The number behind whatever names a user. */
-export function addressOfUser(user) {
+export function addressOfUser(user: WidLike): string {
   return phoneOfWid(createWid(user));
 }
 
 /** The wire's name of a chat: a number's digits, or the whole address of a group. */
-export function addressOf(wid) {
+export function addressOf(wid: Wid): string {
   return wid.isGroup() ? wid._serialized : phoneOfWid(wid);
+}
+
+/** The parts of a key: of a new message (`from`, `to`, `selfDir`) or of a known one (`fromMe`, `remote`). */
+interface KeyParts {
+  from?: Wid;
+  to?: Wid;
+  id: string;
+  /** In a group: who wrote the message. */
+  participant?: Wid | '' | undefined;
+  selfDir?: 'in' | 'out';
+  fromMe?: boolean;
+  remote?: Wid;
 }
 
 /** The key of a message. `newId` may be replaced from outside to fix the id of the next message. */
 export class MsgKey {
-  constructor({ from, to, id, participant, selfDir, fromMe, remote }) {
+  declare readonly fromMe: boolean;
+  declare readonly remote: Wid;
+  declare readonly id: string;
+  declare readonly participant?: Wid;
+  declare readonly _serialized: string;
+
+  constructor({ from, to, id, participant, selfDir, fromMe, remote }: KeyParts) {
     this.fromMe = fromMe ?? selfDir === 'out';
-    this.remote = remote ?? (this.fromMe ? to : from);
+    // whatsapp-web.js gives `from` and `to` where it gives no `remote`.
+    this.remote = remote ?? (this.fromMe ? to! : from!);
     this.id = id;
     if (participant) this.participant = participant;
     this._serialized = [this.fromMe, this.remote, id, participant]
@@ -99,44 +126,49 @@ export class MsgKey {
       .join('_');
   }
 
-  equals(other) {
+  equals(other: { _serialized?: string } | undefined): boolean {
     return this._serialized === other?._serialized;
   }
 
-  toString() {
+  toString(): string {
     return this._serialized;
   }
 
   /** The key of a message that the server tells of; in a group it names who wrote it. */
-  static ofEvent(remote, { fromMe, id, author }, me) {
-    const participant = remote.isGroup() ? lidOfPhone(fromMe ? me.user : author) : undefined;
+  static ofEvent(
+    remote: Wid,
+    { fromMe, id, author }: { fromMe: boolean; id: string; author?: string | undefined },
+    me: Wid,
+  ): MsgKey {
+    const participant = remote.isGroup() ? lidOfPhone(fromMe ? me.user : author!) : undefined;
     return new MsgKey({ fromMe, remote, id, participant });
   }
 
-  static async newId() {
+  static async newId(): Promise<string> {
     const bytes = crypto.getRandomValues(new Uint8Array(9));
     return `3EB0${hex(bytes).toUpperCase()}`;
   }
 
-  static fromString(text) {
+  static fromString(text: string): MsgKey {
     const [fromMe, remote, id, participant] = text.split('_');
     return new MsgKey({
       fromMe: fromMe === 'true',
       remote: createWid(remote),
-      id,
+      // Every key has an id, behind the address of the chat.
+      id: id!,
       participant: participant && createWid(participant),
     });
   }
 }
 
-function hex(bytes) {
+function hex(bytes: Uint8Array): string {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
-export function encodeB64(bytes) {
+export function encodeB64(bytes: ArrayBuffer | Uint8Array<ArrayBuffer>): string {
   return btoa(String.fromCharCode(...new Uint8Array(bytes)));
 }
 
-export function decodeB64(text) {
+export function decodeB64(text: string): Uint8Array<ArrayBuffer> {
   return Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
 }

@@ -1,60 +1,99 @@
-import { Collection, Model } from './events.js';
-import { attributesOf } from './content.js';
-import { createWid, lidOfPhone, MsgKey, phoneOfWid, widOfPhone } from './ids.js';
+import { Collection, type IdLike, Model, type ModelWith } from './events.js';
+import { attributesOf, type ContentAttributes } from './content.js';
+import type { GroupMetadata } from './groups.js';
+import { createWid, lidOfPhone, MsgKey, phoneOfWid, type Wid, widOfPhone, type WidLike } from './ids.js';
+import type { Media } from './media.js';
+import type { MessageRow, Notice } from './store.js';
+import type { MediaPointer, SubmittedContent } from '../wire-types.js';
 
-/** How much is kept in memory; what is older is on disk. */
+/** How many are kept in memory; older ones are on disk. */
 export const MESSAGES_IN_MEMORY = 2000;
 const CHATS_IN_MEMORY = 5000;
 
-/** A message. Its `row` is what is stored of it. */
-export class Msg extends Model {
-  #row;
+/** What WhatsApp Web shows of a message. */
+interface MsgAttributes extends ContentAttributes {
+  id: MsgKey;
+  body: string;
+  type: string;
+  t: number;
+  ack: number;
+  from: Wid | undefined;
+  to: Wid | undefined;
+  self: 'in' | 'out';
+  isNewMsg: boolean;
+  star: boolean;
+  broadcast: boolean;
+  isForwarded: boolean;
+  mentionedJidList: Wid[];
+  groupMentions: never[];
+  /** In a group: who wrote it. */
+  author?: Wid;
+  /** Of a line about a group: what was done, and to whom. */
+  subtype?: string;
+  recipients?: string[];
+  notifyName?: string;
+  latestEditSenderTimestampMs?: number;
+  protocolMessageKey?: MsgKey;
+  revokeTimestamp?: number;
+  hasReaction?: boolean;
+}
 
-  constructor(attributes, row, media) {
+/** The account that this browser is linked to; undefined before it is linked. */
+export interface Account {
+  me: Wid | undefined;
+}
+
+/** A message. Its `row` is what is stored of it. */
+export class Msg extends (Model as ModelWith<MsgAttributes>) {
+  #row: MessageRow;
+  declare readonly downloadMedia: () => Promise<void>;
+
+  constructor(attributes: MsgAttributes, row: MessageRow, media: Media) {
     super(attributes);
     this.#row = row;
-    // Methods are no attributes.
+    // Not enumerable, because a method is no attribute.
     Object.defineProperty(this, 'downloadMedia', { value: () => this.#download(media), enumerable: false });
   }
 
-  get row() {
+  get row(): MessageRow {
     return this.#row;
   }
 
-  get isEphemeral() {
+  get isEphemeral(): boolean {
     return false;
   }
 
-  get isStatusV3() {
+  get isStatusV3(): boolean {
     return false;
   }
 
-  /** Gets the media from the server, where it may not be any more. */
-  async #download(media) {
+  /** Gets the media from the server, which may not have it any more. */
+  async #download(media: Media): Promise<void> {
     try {
-      await media.download(this);
-      this.mediaData.mediaStage = 'RESOLVED';
+      // Only messages with media are downloaded.
+      await media.download(this as MediaPointer);
+      this.mediaData!.mediaStage = 'RESOLVED';
     } catch (error) {
-      this.mediaData.mediaStage = 'ERROR_MISSING';
+      this.mediaData!.mediaStage = 'ERROR_MISSING';
       throw error;
     }
   }
 
   /** Whether it is only a line about the chat, such as "… left". */
-  get isNotification() {
+  get isNotification(): boolean {
     return this.type === 'gp2';
   }
 
-  unsafe() {
+  unsafe(): this {
     return this;
   }
 
-  canReply() {
+  canReply(): boolean {
     return true;
   }
 
   /** What a reply to this message carries along. */
-  msgContextInfo() {
+  msgContextInfo(): object {
     return {
       quotedStanzaID: this.id.id,
       quotedParticipant: this.from,
@@ -63,11 +102,30 @@ export class Msg extends Model {
   }
 }
 
-export class Chat extends Model {
-  #messages;
-  #earlier = [];
+interface ChatAttributes {
+  id: Wid;
+  name: string;
+  formattedTitle: string;
+  /** The time of its last message, in seconds since 1970. */
+  t: number;
+  /** -1 when its owner has marked it as unread. */
+  unreadCount: number;
+  archive: boolean;
+  /** When it was pinned, in milliseconds since 1970. */
+  pin: number | undefined;
+  isLocked: boolean;
+  isReadOnly: boolean;
+  lastReceivedKey: MsgKey | undefined;
+}
 
-  constructor(wid, name, messages) {
+export class Chat extends (Model as ModelWith<ChatAttributes>) {
+  #messages: Collection<Msg>;
+  #earlier: Msg[] = [];
+  declare readonly mute: Mute;
+  /** Of a group. */
+  declare readonly groupMetadata?: GroupMetadata;
+
+  constructor(wid: Wid, name: string, messages: Collection<Msg>) {
     super({
       id: wid,
       name,
@@ -85,52 +143,68 @@ export class Chat extends Model {
   }
 
   /** The messages of this chat that are in memory. */
-  get msgs() {
+  get msgs(): { getModelsArray(): Msg[] } {
     const chat = this.id._serialized;
     const inMemory = () => this.#messages.filter((msg) => msg.id.remote._serialized === chat);
     return { getModelsArray: () => [...this.#earlier, ...inMemory()] };
   }
 
   /** Takes in messages that are older than those in memory. */
-  addEarlier(msgs) {
+  addEarlier(msgs: Msg[]): void {
     this.#earlier = [...msgs, ...this.#earlier];
   }
 
-  iAmAdmin() {
+  iAmAdmin(): boolean {
     return this.groupMetadata?.participants.iAmAdmin() ?? false;
   }
 
-  serialize() {
+  override serialize(): object {
     return {
       ...this,
       muteExpiration: this.mute.expiration,
-      // Only whether there are any is asked for; the last one is found by its key.
+      // whatsapp-web.js asks only whether there are any; it finds the last one by its key.
       msgs: this.lastReceivedKey ? [this.lastReceivedKey._serialized] : [],
     };
   }
 }
 
 class Mute {
+  /** Until when, in seconds since 1970; 0 when it is not muted, -1 for ever. */
   expiration = 0;
-  #chat;
+  #chat: Chat;
 
-  constructor(chat) {
+  constructor(chat: Chat) {
     this.#chat = chat;
   }
 
-  async mute({ expiration }) {
+  async mute({ expiration }: { expiration: number }): Promise<void> {
     this.expiration = expiration;
     this.#chat.trigger('change:mute', this.#chat);
   }
 
-  async unmute() {
+  async unmute(): Promise<void> {
     await this.mute({ expiration: 0 });
   }
 }
 
-export class Contact extends Model {
+interface ContactAttributes {
+  id: Wid;
+  phoneNumber: Wid | undefined;
+  lid: Wid | undefined;
+  pushname: string | undefined;
+  type: 'in';
+  isBusiness: boolean;
+  isEnterprise: boolean;
+  isContactBlocked: boolean;
+  labels: never[];
+  /** 1 in the address book of the phone's owner, under this name. */
+  isAddressBookContact?: 0 | 1;
+  name?: string | undefined;
+}
+
+export class Contact extends (Model as ModelWith<ContactAttributes>) {
   /** @param isKnown whether the number behind a LID is known */
-  constructor(wid, name, isKnown = true) {
+  constructor(wid: Wid, name: string | undefined, isKnown = true) {
     const phone = phoneOfWid(wid);
     const isUser = wid.isUser();
     super({
@@ -147,9 +221,24 @@ export class Contact extends Model {
   }
 }
 
-/** A message as it is stored: small, and without anything that follows from the rest. */
-export function rowOf(key, { body, type, t, ack, order, name, content, notice }) {
-  const row = { id: key._serialized, o: order, b: body, y: type, t, a: ack };
+/** What a row is made from, besides the key of the message. */
+interface RowParts {
+  body: string;
+  type: string;
+  t: number;
+  ack: number;
+  order: number;
+  name?: string;
+  content?: SubmittedContent | undefined;
+  notice?: Notice;
+}
+
+/** The row of a message. */
+export function rowOf(
+  key: MsgKey,
+  { body, type, t, ack, order, name, content, notice }: RowParts,
+): MessageRow {
+  const row: MessageRow = { id: key._serialized, o: order, b: body, y: type, t, a: ack };
   if (key.fromMe && ack === 0) row.p = 1;
   if (name) row.n = name;
   if (content) row.x = content;
@@ -158,9 +247,9 @@ export function rowOf(key, { body, type, t, ack, order, name, content, notice })
 }
 
 /** The model of a stored message. */
-export function msgOfRow(row, me, isNewMsg, media) {
+export function msgOfRow(row: MessageRow, me: Wid | undefined, isNewMsg: boolean, media: Media): Msg {
   const id = MsgKey.fromString(row.id);
-  const attributes = {
+  const attributes: MsgAttributes = {
     id,
     body: row.b,
     type: row.y,
@@ -186,20 +275,56 @@ export function msgOfRow(row, me, isNewMsg, media) {
   return new Msg(attributes, row, media);
 }
 
-/** The chat that the wire calls `address`: somebody who hides the number has one under the LID alone. */
-export function chatWidOf(collections, address) {
+/** The chat that the wire calls `address`. Whoever hides the number may have a chat under the LID alone. */
+export function chatWidOf(collections: Collections, address: string): Wid {
   if (address.includes('@')) return createWid(address);
   const [pn, lid] = [widOfPhone(address), lidOfPhone(address)];
   return collections.Chat.get(lid) && !collections.Chat.get(pn) ? lid : pn;
 }
 
+interface MsgCollection extends Collection<Msg> {
+  modelClass: typeof Msg;
+  getMessagesById(ids: IdLike[]): Promise<{ messages: Msg[] }>;
+  search(query: string): Promise<{ messages: Msg[] }>;
+}
+
+interface ChatCollection extends Collection<Chat> {
+  find(id: WidLike): Promise<Chat>;
+}
+
+interface ContactCollection extends Collection<Contact> {
+  find(id: WidLike): Promise<Contact>;
+  gadd(id: WidLike): Contact;
+}
+
+/** A collection that holds nothing: what it finds comes from elsewhere, if at all. */
+interface EmptyCollection<M extends GroupMetadata> extends Collection<M> {
+  find(id: IdLike): Promise<unknown>;
+  update(id: IdLike): Promise<unknown>;
+}
+
+/** What is known of a registered number. */
+export interface KnownNumber {
+  name: string | undefined;
+  isBusiness?: boolean;
+  hidden?: boolean;
+}
+
+export type Collections = ReturnType<typeof createCollections>;
+
 /** All collections of the page, as `WAWebCollections` has them. */
-export function createCollections(exists, isKnown) {
+export function createCollections(
+  exists: (phone: string, isByLid: boolean) => Promise<KnownNumber | null>,
+  isKnown: (phone: string) => boolean,
+) {
   // A message that waits for ack 1 must be found until it has it.
-  const Msgs = new Collection(MESSAGES_IN_MEMORY, (msg) => msg.ack !== 0 || !msg.id.fromMe);
-  const Chats = new Collection(CHATS_IN_MEMORY);
-  const Contacts = new Collection(CHATS_IN_MEMORY);
-  // As the page shows them: whatsapp-web.js looks at the third one to see whether one more may be pinned.
+  const Msgs = new Collection<Msg>(
+    MESSAGES_IN_MEMORY,
+    (msg) => msg.ack !== 0 || !msg.id.fromMe,
+  ) as MsgCollection;
+  const Chats = new Collection<Chat>(CHATS_IN_MEMORY) as ChatCollection;
+  const Contacts = new Collection<Contact>(CHATS_IN_MEMORY) as ContactCollection;
+  // In the order of the real page: whatsapp-web.js looks at the third chat to see whether one more may be pinned.
   Chats.getModelsArray = () => [...Chats.models.values()].sort((a, b) => (b.pin ?? 0) - (a.pin ?? 0));
   Msgs.modelClass = Msg;
 
@@ -212,13 +337,13 @@ export function createCollections(exists, isKnown) {
     return Contacts.get(wid) ?? Contacts.add(contactOf(wid, found?.name, found?.isBusiness));
   };
   Contacts.gadd = (id) => Contacts.get(id) ?? Contacts.add(contactOf(createWid(id), undefined));
-  const contactOf = (wid, name, isBusiness = false) => {
+  const contactOf = (wid: Wid, name: string | undefined, isBusiness = false): Contact => {
     const contact = new Contact(wid, name, !wid.isUser() || isKnown(phoneOfWid(wid)));
     return contact.set({ isBusiness });
   };
 
-  const empty = () => {
-    const collection = new Collection(1);
+  const empty = <M extends GroupMetadata = never>() => {
+    const collection = new Collection<M>(1) as EmptyCollection<M>;
     collection.find = async () => undefined;
     collection.update = async () => undefined;
     return collection;
@@ -235,8 +360,8 @@ export function createCollections(exists, isKnown) {
     Presence: empty(),
     Call: empty(),
     BusinessProfile: empty(),
-    GroupMetadata: empty(),
-    WAWebGroupMetadataCollection: empty(),
+    GroupMetadata: empty<GroupMetadata>(),
+    WAWebGroupMetadataCollection: empty<GroupMetadata>(),
     WAWebNewsletterCollection: empty(),
     NewsletterMetadataCollection: empty(),
     WAWebNewsletterMetadataCollection: empty(),

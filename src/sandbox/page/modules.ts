@@ -1,14 +1,65 @@
-import { addressOf, createWid, encodeB64, lidOfPhone, MsgKey, phoneOfWid, Wid, widOfPhone } from './ids.js';
+import type { Actions } from './actions.js';
+import type { OutgoingMessage } from './content.js';
+import type { Emitter } from './events.js';
+import type { AddCall, GroupProperty, Groups, NewGroup } from './groups.js';
+import {
+  addressOf,
+  createWid,
+  encodeB64,
+  lidOfPhone,
+  MsgKey,
+  phoneOfWid,
+  Wid,
+  widOfPhone,
+  type WidLike,
+} from './ids.js';
+import type { Link } from './link.js';
+import type { Media } from './media.js';
+import type { Messages } from './messages.js';
+import type { Account, Chat, Collections, Contact, Msg } from './models.js';
+import type { Keys } from './store.js';
 
 const LINK = /\bhttps?:\/\/[^\s<>"']+/gi;
 
+/** What the modules are made from. */
+interface ModulesOptions {
+  app: {
+    account: Account;
+    keys: Keys;
+    link: Link;
+    offlineProgress: number;
+    requestPairingCode(phone: string): Promise<string>;
+    refreshQr(): Promise<true>;
+  };
+  socket: Emitter;
+  cmd: Emitter;
+  conn: Emitter;
+  collections: Collections;
+  messages: Messages;
+  groups: Groups;
+  actions: Actions;
+  media: Media;
+}
+
+export type Modules = ReturnType<typeof createModules>;
+
 /** Everything that whatsapp-web.js asks `window.require` for in the flows that the sandbox has. */
-export function createModules({ app, socket, cmd, conn, collections, messages, groups, actions, media }) {
+export function createModules({
+  app,
+  socket,
+  cmd,
+  conn,
+  collections,
+  messages,
+  groups,
+  actions,
+  media,
+}: ModulesOptions) {
   const pn = () => app.account.me;
   const lid = () => app.account.me && lidOfPhone(app.account.me.user);
-  const isMe = (contact) => Boolean(pn()) && phoneOfWid(contact.id) === pn().user;
-  const nothing = async () => undefined;
-  const chatState = (state) => async (wid) => {
+  const isMe = (contact: Contact) => Boolean(pn()) && phoneOfWid(contact.id) === pn()!.user;
+  const nothing: (...args: unknown[]) => Promise<void> = async () => undefined;
+  const chatState = (state: string) => async (wid: Wid) => {
     app.link.send({ t: 'chatstate', to: addressOf(wid), state });
   };
 
@@ -25,7 +76,7 @@ export function createModules({ app, socket, cmd, conn, collections, messages, g
       setPairingType() {},
       initializeAltDeviceLinking: nothing,
       initializeQRLinking: nothing,
-      startAltLinkingFlow: (phone) => app.requestPairingCode(phone),
+      startAltLinkingFlow: (phone: string) => app.requestPairingCode(phone),
     },
     WAWebLaunchSocketUtils: { refreshQR: () => app.refreshQr() },
     WABase64: { encodeB64 },
@@ -61,31 +112,32 @@ export function createModules({ app, socket, cmd, conn, collections, messages, g
       createWidFromWidLike: createWid,
       createUserWidOrThrow: createWid,
       asUserWidOrThrow: createWid,
-      isWidlike: (value) => value instanceof Wid || typeof value?._serialized === 'string',
+      isWidlike: (value: Partial<Wid> | undefined) =>
+        value instanceof Wid || typeof value?._serialized === 'string',
     },
     WAWebMsgKey: MsgKey,
     WAWebLidMigrationUtils: {
-      toPn: (wid) => {
+      toPn: (wid: Wid) => {
         if (!wid.isLid()) return wid;
         return messages.isKnown(phoneOfWid(wid)) ? widOfPhone(phoneOfWid(wid)) : undefined;
       },
-      toLid: (wid) => (wid.isLid() ? wid : lidOfPhone(wid.user)),
+      toLid: (wid: Wid) => (wid.isLid() ? wid : lidOfPhone(wid.user)),
     },
     WAWebApiContact: {
-      getCurrentLid: (wid) => (messages.isKnown(wid.user) ? lidOfPhone(wid.user) : undefined),
-      getPhoneNumber: (wid) => {
+      getCurrentLid: (wid: Wid) => (messages.isKnown(wid.user) ? lidOfPhone(wid.user) : undefined),
+      getPhoneNumber: (wid: Wid) => {
         const phone = phoneOfWid(wid);
         return messages.isKnown(phone) ? widOfPhone(phone) : undefined;
       },
-      getAlternateUserWid: (wid) => {
+      getAlternateUserWid: (wid: Wid) => {
         if (!wid.isUser()) return undefined;
         if (!wid.isLid()) return lidOfPhone(wid.user);
         return messages.isKnown(phoneOfWid(wid)) ? widOfPhone(phoneOfWid(wid)) : undefined;
       },
     },
-    WAWebPhoneUtils: { formattedPhoneNumber: (id) => `+${String(id).split('@')[0]}` },
+    WAWebPhoneUtils: { formattedPhoneNumber: (id: unknown) => `+${String(id).split('@')[0]}` },
     WAWebQueryExistsJob: {
-      queryWidExists: async (wid) => {
+      queryWidExists: async (wid: Wid) => {
         const found = wid.isUser() ? await messages.exists(phoneOfWid(wid), wid.isLid()) : null;
         return found ? { wid, biz: Boolean(found.isBusiness) } : null;
       },
@@ -93,15 +145,17 @@ export function createModules({ app, socket, cmd, conn, collections, messages, g
 
     // Chats, contacts, messages
     WAWebCollections: collections,
-    WAWebFindChatAction: { findOrCreateLatestChat: (wid) => messages.findOrCreateChat(createWid(wid)) },
-    WAWebChatGetters: {
-      getIsNewsletter: (chat) => chat.id.isNewsletter(),
-      getIsBroadcast: (chat) => chat.id.isBroadcast(),
-      getIsGroup: (chat) => chat.id.isGroup(),
-      getIsUser: (chat) => chat.id.isUser(),
+    WAWebFindChatAction: {
+      findOrCreateLatestChat: (wid: WidLike) => messages.findOrCreateChat(createWid(wid)),
     },
-    WAWebUpdateUnreadChatAction: { sendSeen: ({ chat }) => messages.sendSeen(chat) },
-    WAWebChatLoadMessages: { loadEarlierMsgs: ({ chat }) => messages.loadEarlier(chat) },
+    WAWebChatGetters: {
+      getIsNewsletter: (chat: Chat) => chat.id.isNewsletter(),
+      getIsBroadcast: (chat: Chat) => chat.id.isBroadcast(),
+      getIsGroup: (chat: Chat) => chat.id.isGroup(),
+      getIsUser: (chat: Chat) => chat.id.isUser(),
+    },
+    WAWebUpdateUnreadChatAction: { sendSeen: ({ chat }: { chat: Chat }) => messages.sendSeen(chat) },
+    WAWebChatLoadMessages: { loadEarlierMsgs: ({ chat }: { chat: Chat }) => messages.loadEarlier(chat) },
     WAWebChatStateBridge: {
       sendChatStateComposing: chatState('composing'),
       sendChatStateRecording: chatState('recording'),
@@ -110,68 +164,80 @@ export function createModules({ app, socket, cmd, conn, collections, messages, g
     WAWebPresenceChatAction: { sendPresenceAvailable: nothing, sendPresenceUnavailable: nothing },
     WAWebContactGetters: {
       getIsMe: isMe,
-      getIsUser: (contact) => contact.id.isUser(),
-      getIsGroup: (contact) => contact.id.isGroup(),
-      getIsWAContact: (contact) => contact.id.isUser(),
-      getUserid: (contact) => phoneOfWid(contact.id),
+      getIsUser: (contact: Contact) => contact.id.isUser(),
+      getIsGroup: (contact: Contact) => contact.id.isGroup(),
+      getIsWAContact: (contact: Contact) => contact.id.isUser(),
+      getUserid: (contact: Contact) => phoneOfWid(contact.id),
       getVerifiedName: () => undefined,
       getVerifiedLevel: () => undefined,
       getStatusMute: () => false,
-      getName: (contact) => contact.name,
-      getShortName: (contact) => contact.name?.split(' ')[0],
-      getPushname: (contact) => contact.pushname,
+      getName: (contact: Contact) => contact.name,
+      getShortName: (contact: Contact) => contact.name?.split(' ')[0],
+      getPushname: (contact: Contact) => contact.pushname,
       getIsEnterprise: () => false,
     },
-    WAWebFrontendContactGetters: { getIsMyContact: (contact) => contact.isAddressBookContact === 1 },
+    WAWebFrontendContactGetters: { getIsMyContact: (contact: Contact) => contact.isAddressBookContact === 1 },
     WAWebContactProfilePicThumbBridge: {
-      requestProfilePicFromServer: ({ id }) => app.link.ask('picture', { of: addressOf(createWid(id)) }),
+      requestProfilePicFromServer: ({ id }: { id: WidLike }) =>
+        app.link.ask('picture', { of: addressOf(createWid(id)) }),
     },
     WAWebMsgReply: { canReplyMsg: () => true },
     WAWebQuotedMsgModelUtils: {
-      getQuotedMsgObj: (msg) =>
+      getQuotedMsgObj: (msg: Msg) =>
         collections.Msg.getModelsArray().find((other) => other.id.id === msg.quotedStanzaID),
     },
     WAWebGetEphemeralFieldsMsgActionsUtils: { getEphemeralFields: () => ({}) },
-    WAWebSendMsgChatAction: { addAndSendMsgToChat: (chat, message) => messages.addAndSend(chat, message) },
-    WALinkify: { findLink: (text) => findLinks(text)[0], findLinks },
+    WAWebSendMsgChatAction: {
+      addAndSendMsgToChat: (chat: Chat, message: OutgoingMessage) => messages.addAndSend(chat, message),
+    },
+    WALinkify: { findLink: (text: string | undefined) => findLinks(text)[0], findLinks },
     WAWebLinkPreviewChatAction: { getLinkPreview: async () => ({}) },
     WAWebMsgActionCapability: {
-      canSenderRevokeMsg: (msg) => actions.canRevoke(msg),
+      canSenderRevokeMsg: (msg: Msg) => actions.canRevoke(msg),
       canAdminRevokeMsg: () => false,
-      canEditText: (msg) => actions.canEdit(msg),
-      canEditCaption: (msg) => actions.canEditCaption(msg),
+      canEditText: (msg: Msg) => actions.canEdit(msg),
+      canEditCaption: (msg: Msg) => actions.canEditCaption(msg),
     },
-    WAWebSendMessageEditAction: { sendMessageEdit: (msg, text) => actions.edit(msg, text) },
+    WAWebSendMessageEditAction: { sendMessageEdit: (msg: Msg, text: string) => actions.edit(msg, text) },
     WAWebPollsVotesSchema: {
-      getTable: () => ({ equals: (_index, key) => actions.votesOf(key) }),
+      getTable: () => ({ equals: (_index: unknown, key: string) => actions.votesOf(key) }),
     },
     ...media.modules,
-    WAWebSendReactionMsgAction: { sendReactionToMsg: (msg, emoji) => actions.react(msg, emoji) },
+    WAWebSendReactionMsgAction: { sendReactionToMsg: (msg: Msg, emoji: string) => actions.react(msg, emoji) },
 
     // Groups
-    WAWebGroupCreateJob: { createGroup: (settings, participants) => groups.create(settings, participants) },
-    WAWebGroupQueryJob: {
-      queryAndUpdateGroupMetadataById: ({ id }) => groups.query(id),
-      queryGroupInvite: (code) => groups.join(code, 'look'),
-      resetGroupInviteCode: (wid) => groups.invite(wid, 'reset-invite'),
+    WAWebGroupCreateJob: {
+      createGroup: (settings: NewGroup, participants: { phoneNumber: Wid }[]) =>
+        groups.create(settings, participants),
     },
-    WAWebMexFetchGroupInviteCodeJob: { fetchMexGroupInviteCode: (id) => groups.invite(id, 'invite') },
-    WAWebGroupInviteJob: { joinGroupViaInvite: (code) => groups.join(code) },
-    WAWebExitGroupAction: { sendExitGroup: (chat) => groups.leave(chat) },
+    WAWebGroupQueryJob: {
+      queryAndUpdateGroupMetadataById: ({ id }: { id: WidLike }) => groups.query(id),
+      queryGroupInvite: (code: string) => groups.join(code, 'look'),
+      resetGroupInviteCode: (wid: WidLike) => groups.invite(wid, 'reset-invite'),
+    },
+    WAWebMexFetchGroupInviteCodeJob: {
+      fetchMexGroupInviteCode: (id: WidLike) => groups.invite(id, 'invite'),
+    },
+    WAWebGroupInviteJob: { joinGroupViaInvite: (code: string) => groups.join(code) },
+    WAWebExitGroupAction: { sendExitGroup: (chat: Chat) => groups.leave(chat) },
     WAWebGroupModifyInfoJob: {
-      setGroupSubject: (wid, subject) => groups.set(wid, { subject }),
-      setGroupDescription: (wid, description) => groups.set(wid, { description }),
+      setGroupSubject: (wid: Wid, subject: string) => groups.set(wid, { subject }),
+      setGroupDescription: (wid: Wid, description: string) => groups.set(wid, { description }),
     },
     WAWebSetPropertyGroupAction: {
-      setGroupProperty: (chat, property, value) => groups.setProperty(chat, property, value),
+      setGroupProperty: (chat: Chat, property: GroupProperty, value: number) =>
+        groups.setProperty(chat, property, value),
     },
     WAWebModifyParticipantsGroupAction: {
-      removeParticipants: (chat, participants) => groups.change('remove', chat, participants),
-      promoteParticipants: (chat, participants) => groups.change('promote', chat, participants),
-      demoteParticipants: (chat, participants) => groups.change('demote', chat, participants),
+      removeParticipants: (chat: Chat, participants: { id: Wid }[]) =>
+        groups.change('remove', chat, participants),
+      promoteParticipants: (chat: Chat, participants: { id: Wid }[]) =>
+        groups.change('promote', chat, participants),
+      demoteParticipants: (chat: Chat, participants: { id: Wid }[]) =>
+        groups.change('demote', chat, participants),
     },
-    WASmaxGroupsAddParticipantsRPC: { sendAddParticipantsRPC: (call) => groups.add(call) },
-    WAWebWidToJid: { widToGroupJid: (wid) => wid.toJid(), widToUserJid: (wid) => wid.toJid() },
+    WASmaxGroupsAddParticipantsRPC: { sendAddParticipantsRPC: (call: AddCall) => groups.add(call) },
+    WAWebWidToJid: { widToGroupJid: (wid: Wid) => wid.toJid(), widToUserJid: (wid: Wid) => wid.toJid() },
 
     // Places where whatsapp-web.js hooks itself in
     WAWebCallCollection: { calls: new Map(), on() {} },
@@ -183,7 +249,7 @@ export function createModules({ app, socket, cmd, conn, collections, messages, g
   };
 }
 
-function findLinks(text) {
+function findLinks(text: string | undefined): { href: string; value: string }[] {
   // Most messages have no link, and each is looked at several times.
   if (!text?.includes('://')) return [];
   return Array.from(text.matchAll(LINK), ([href]) => ({ href, value: href }));
