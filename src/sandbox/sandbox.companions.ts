@@ -1,8 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { SandboxConnection } from './sandbox.connection.js';
 import type { SandboxLogger } from './sandbox.logger.js';
-import type { Outbox, QueuedEvent } from './sandbox.outbox.js';
+import type { Outbox } from './sandbox.outbox.js';
 import type { Credential } from './sandbox.phones.js';
+import type { QueuedEvent } from './wire-types.js';
 
 const CONFLICT_CHECK_MS = 1000;
 const SECOND_PING_AFTER_MS = 250;

@@ -32,7 +32,7 @@ import {
 import { toContent, VoteDto, WriteMessageDto } from './sandbox.messages.dto.js';
 import { NO_FAULTS, type Faults } from './sandbox.faults.js';
 import type { InboxEntry, LedgerEntry } from './sandbox.ledger.js';
-import type { MediaPointer } from './sandbox.media.js';
+import type { MediaPointer } from './wire-types.js';
 import type { SandboxStats } from './sandbox.network.js';
 import { isGroupId } from './sandbox.groups.js';
 import { digitsOf, type Phone, type PhoneContact } from './sandbox.phones.js';

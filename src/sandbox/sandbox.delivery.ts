@@ -3,11 +3,12 @@ import { ConflictException, NotFoundException } from '@nestjs/common';
 import type { Companions } from './sandbox.companions.js';
 import type { FaultBoard } from './sandbox.faults.js';
 import { type Action, isAction } from './sandbox.actions.js';
-import { type Content, contentOf, typeForPage } from './sandbox.content.js';
+import { contentOf, typeForPage } from './sandbox.content.js';
 import { type Group, type GroupBook, isGroupId } from './sandbox.groups.js';
 import type { Ledger, LedgerEntry, Submission } from './sandbox.ledger.js';
-import type { AckEvent, CompanionEvent, MessageEvent, Outbox } from './sandbox.outbox.js';
+import type { Outbox } from './sandbox.outbox.js';
 import type { PhoneBook } from './sandbox.phones.js';
+import type { AckEvent, CompanionEvent, Content, MessageEvent } from './wire-types.js';
 
 interface Dispatch {
   credential: string;

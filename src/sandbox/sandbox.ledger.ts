@@ -3,8 +3,9 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ServiceUnavailableException } from '@nestjs/common';
 import { ChangeLog, type Changes, isAction } from './sandbox.actions.js';
-import { type Content, contentOf } from './sandbox.content.js';
+import { contentOf } from './sandbox.content.js';
 import { Journal } from './sandbox.journal.js';
+import type { Content } from './wire-types.js';
 
 /**
  * One message that the simulated WhatsApp accepted, or one action on a message: then `type` says which, `whatsappId` is the

@@ -1,30 +1,9 @@
-import { type Action, ACTIONS } from './sandbox.actions.js';
+import { ACTIONS } from './sandbox.actions.js';
 import type { SandboxConnection } from './sandbox.connection.js';
-import type { GroupDeed, GroupResult } from './sandbox.group-deeds.js';
 import { isGroupId } from './sandbox.groups.js';
 import type { SandboxNetwork } from './sandbox.network.js';
 import { type Credential, lidOf } from './sandbox.phones.js';
-
-/** What a page asks; which of the rest is given depends on `q`. */
-export interface Question {
-  q: string;
-  phone?: string;
-  secret?: string;
-  deed?: Deed;
-  group?: GroupDeed;
-  of?: string;
-}
-
-/** What a page does to a message: its own (`fromMe`) or one of the other party. */
-interface Deed {
-  action: Action;
-  chat: string;
-  fromMe: boolean;
-  /** In a group: the number of whoever wrote the message. */
-  author?: string;
-  id: string;
-  text: string;
-}
+import type { ActionDeed, Answer, GroupDeed, GroupResult, Question } from './wire-types.js';
 
 /** The longest text of a message. */
 export const MAX_TEXT_LENGTH = 65_536;
@@ -39,7 +18,7 @@ export async function answerTo(
   network: SandboxNetwork,
   connection: SandboxConnection,
   credential: Credential | undefined,
-): Promise<unknown> {
+): Promise<Answer> {
   switch (question.q) {
     case 'exists': {
       const phone = network.phones.find(question.phone ?? '');
@@ -64,7 +43,8 @@ export async function answerTo(
       if (credential) await network.unlink(credential);
       return true;
     default:
-      throw new Error(`The sandbox does not know the question "${question.q}".`);
+      // A page can send what its types do not allow.
+      throw new Error(`The sandbox does not know the question "${(question as { q: string }).q}".`);
   }
 }
 
@@ -85,7 +65,7 @@ async function doToGroup(
 async function act(
   { delivery }: SandboxNetwork,
   { phone }: Credential,
-  { action, chat, fromMe, author: writer, id, text }: Deed,
+  { action, chat, fromMe, author: writer, id, text }: ActionDeed,
 ): Promise<{ at: number }> {
   if (!ACTIONS.includes(action) || !delivery.mayWrite(phone, chat) || text.length > MAX_TEXT_LENGTH)
     throw new Error(`WhatsApp refuses this ${action}.`);
