@@ -27,7 +27,7 @@ interface Asset {
   body: Buffer;
 }
 
-/** The page as it was built: browsers cannot run its TypeScript, whichever form of this file runs. */
+/** The compiled page, also when this file runs as TypeScript: a browser runs only JavaScript. */
 const PAGE = join(projectRoot, 'dist/src/sandbox/page');
 const TYPES: Record<string, string> = {
   '.html': 'text/html; charset=utf-8',

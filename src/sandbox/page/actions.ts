@@ -152,7 +152,7 @@ export class Actions {
     void this.#tellReactions([this.#reactionOf(row, by)]);
   }
 
-  /** @param text the options that are chosen now, as JSON */
+  /** @param change its text is the options that are chosen now, as JSON */
   #changeVote(row: MessageRow, { by, text, at }: Change): void {
     row.w ??= {};
     if ((row.w[by]?.t ?? 0) >= at) return;

@@ -1,9 +1,9 @@
-/** What an emitter tells: the arguments of each event. */
+/** The arguments of each event. */
 type EventMap = Record<string, unknown[]>;
 
 interface Listener {
   (...args: never[]): unknown;
-  /** What `once` was given. */
+  /** The listener that `once` was given. */
   original?: Listener;
 }
 

@@ -57,10 +57,10 @@ export class Wid {
   }
 }
 
-/** An address, as text or as an object like one of this page. */
+/** An address: text, or an object that has it as text. */
 export type WidLike = string | { _serialized: string };
 
-/** Reads an address, given as text or as anything that looks like an address. */
+/** Reads an address. */
 export function createWid(input: WidLike | undefined): Wid {
   if (input instanceof Wid) return input;
   const text = typeof input === 'string' ? input : input?._serialized;
@@ -80,17 +80,17 @@ export function lidOfPhone(phone: string): Wid {
   return new Wid(`1${[...phone].reverse().join('')}`, 'lid');
 }
 
-/** The number behind an address of a user. */
+/** The number of a user, given by an address. */
 export function phoneOfWid(wid: Wid): string {
   return wid.isLid() ? [...wid.user.slice(1)].reverse().join('') : wid.user;
 }
 
-/** The number behind whatever names a user. */
+/** The number of a user, given by any address. */
 export function addressOfUser(user: WidLike): string {
   return phoneOfWid(createWid(user));
 }
 
-/** The wire's name of a chat: a number's digits, or the whole address of a group. */
+/** The address of a chat on the wire: the digits of a number, or the whole address of a group. */
 export function addressOf(wid: Wid): string {
   return wid.isGroup() ? wid._serialized : phoneOfWid(wid);
 }

@@ -1,13 +1,13 @@
 import type { BrowserFrame, Questions, ServerFrame } from '../wire-types.js';
 import { Emitter } from './events.js';
 
-/** Every frame of the server by its name, and what becomes of the connection. */
+/** Each frame of the server by its name, and the changes of the connection. */
 type LinkEvents = { [Name in ServerFrame['t']]: [frame: Extract<ServerFrame, { t: Name }>] } & {
   connecting: [];
   lost: [];
 };
 
-/** A question without an answer. */
+/** A question that waits for its answer. */
 interface OpenQuestion {
   settle(error: Error | undefined, result?: unknown): void;
   sent: boolean;
@@ -142,7 +142,7 @@ export class Link extends Emitter<LinkEvents> {
   }
 
   #expectReady(): void {
-    // Questions that already wait for the server keep their promise.
+    // Questions that already wait keep the promise that they wait for.
     if (!this.#isReady) return;
     this.#isReady = false;
     this.#ready = new Promise((resolve) => {

@@ -25,7 +25,7 @@ const LOGOUT_REDIRECT_MS = 1000;
 
 declare global {
   interface Window {
-    /** What whatsapp-web.js and Flotilla get the modules of the page with: theirs is an untyped world. */
+    /** Gives whatsapp-web.js and Flotilla the modules of the page. They expect what WhatsApp Web has, which is untyped. */
     require: (name: string) => unknown;
     Debug: { VERSION: string };
   }
@@ -79,7 +79,7 @@ class App {
   dialog = new Dialog();
   socket = new Socket(this);
   cmd = new Emitter();
-  /** What the server says that this page may do and has to do. */
+  /** What this page may do, and what it does to itself. The server sends it. */
   rules: Rules = {
     editWindowMs: 0,
     revokeWindowMs: 0,
@@ -94,7 +94,7 @@ class App {
   #messages: Messages;
   #groups: Groups;
   #credential: Credential | undefined;
-  /** Of the challenge of this connection. */
+  /** The nonce of this connection's challenge. */
   #nonce!: string;
   #wasConnected = false;
   #unknown = new Set<string>();
@@ -150,7 +150,7 @@ class App {
     this.#listen();
   }
 
-  /** Reads what this profile has, and connects. */
+  /** Reads what this profile has stored, and connects. */
   async start(): Promise<void> {
     this.#credential = await this.#store.get('credential');
     this.keys = (await this.#store.get('keys')) ?? (await this.#createKeys());
@@ -161,7 +161,7 @@ class App {
     this.link.connect();
   }
 
-  /** Looks a module up as WhatsApp Web's own `require` does. */
+  /** Finds a module by its name, like the `require` of WhatsApp Web. */
   require(name: string): unknown {
     const module: unknown = this.modules[name as keyof Modules];
     if (module !== undefined) return module;
@@ -172,7 +172,7 @@ class App {
     throw new Error(`The sandbox has no module "${name}"`);
   }
 
-  /** A code that the owner of `phone` can type in to link this browser. */
+  /** Gives a code that the owner of `phone` can enter to link this browser. */
   requestPairingCode(phone: string): Promise<string> {
     return this.link.ask('code', { phone: String(phone), secret: this.keys.advSecret });
   }
@@ -197,7 +197,7 @@ class App {
     link.on('challenge', ({ nonce }) => this.#identify(nonce));
     link.on('ref', ({ ref }) => {
       link.markReady();
-      // The state asks for the first code, so the code comes first.
+      // The code comes first, because the state tells whatsapp-web.js to show it.
       this.conn.set({ ref });
       socket.set({ state: 'UNPAIRED' });
     });
@@ -298,7 +298,7 @@ class App {
     return new Promise<void>((resolve) => {
       const on = socket.on;
       const go = (): void => {
-        // Only the function from below: the method of the class is back then.
+        // Removes the property that is set below, so that `on` is the method of the class again.
         delete (socket as Partial<Socket>).on;
         clearTimeout(timer);
         resolve();

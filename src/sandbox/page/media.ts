@@ -155,7 +155,7 @@ export class Media {
       mediaBlob: new OpaqueData(blob, mimetype),
       size: blob.size,
       isGif: Boolean(asGif),
-      // A small picture of it; the real page draws one.
+      // A small picture of the file. The real page draws it.
       preview: type === 'image' || type === 'video' ? '/9j/4AAQ' : undefined,
       ...(type === 'document' ? { filename: (blob as File).name } : {}),
       ...(type === 'ptt' ? { waveform: new Uint8Array(64) } : {}),

@@ -20,9 +20,9 @@ import {
 } from './models.js';
 import type { MessageRow, Notice, Store } from './store.js';
 
-/** Sends that may wait for the server at the same time. */
+/** How many sends may wait for the server at the same time. */
 const MAX_PENDING = 1000;
-/** Numbers whose registration is remembered. */
+/** How many numbers are remembered as registered. */
 const MAX_KNOWN_NUMBERS = 10_000;
 const EARLIER_AT_ONCE = 50;
 
@@ -221,7 +221,7 @@ export class Messages {
     await this.#store.saveChat({ id, seen, archive, pin, mute: mute.expiration });
   }
 
-  /** Takes in what the server tells, and confirms each event once it is stored. */
+  /** Takes in events, and confirms each one once it is stored. */
   async receive(events: QueuedEvent[]): Promise<void> {
     for (const { n, event } of events) {
       try {
@@ -237,7 +237,7 @@ export class Messages {
     this.#confirming ??= this.#confirm();
   }
 
-  /** The server refused a message. */
+  /** Takes in that the server refused a message. */
   refused(id: string): void {
     for (const [key, entry] of this.#pending) {
       if (MsgKey.fromString(key).id !== id) continue;
@@ -351,7 +351,7 @@ export class Messages {
     this.#store.saveSoon(row);
   }
 
-  /** Takes in the ack of a message; one that is behind the last one changes nothing. */
+  /** Takes in the ack of a message. An ack that is not newer changes nothing. */
   #settle(key: string, ack: number): void {
     const msg = this.#collections.Msg.get(key);
     const isProgress = ack === -1 ? msg?.ack === 0 : ack > (msg?.ack ?? ack);
@@ -375,7 +375,7 @@ export class Messages {
         await this.#store.flushSoon();
         const n = this.#stored;
         this.#stored = [];
-        // Events that came in during the last flush may not be in it.
+        // The last flush may not contain events that came in during it.
         await this.#store.flush();
         this.#link.send({ t: 'got', n });
       }
@@ -414,7 +414,7 @@ export class Messages {
     if (known) return known;
     const phone = phoneOfWid(wid);
     const name = given ?? this.#numbers.get(phone)?.name;
-    // Whoever has a chat under a number is registered with it.
+    // A chat under a number proves that the number is registered.
     if (wid.isUser() && !wid.isLid()) this.meet(phone, name);
     if (!contacts.get(wid)) contacts.add(new Contact(wid, name, this.isKnown(phone)));
     return chats.add(new Chat(wid, name ?? `+${wid.user}`, this.#collections.Msg));

@@ -79,7 +79,7 @@ export class Msg extends (Model as ModelWith<MsgAttributes>) {
     }
   }
 
-  /** Whether it is only a line about the chat, such as "… left". */
+  /** Whether it is only a line about the chat, for example "… left". */
   get isNotification(): boolean {
     return this.type === 'gp2';
   }
@@ -92,7 +92,7 @@ export class Msg extends (Model as ModelWith<MsgAttributes>) {
     return true;
   }
 
-  /** What a reply to this message carries along. */
+  /** What a reply to this message says about it. */
   msgContextInfo(): object {
     return {
       quotedStanzaID: this.id.id,
@@ -122,7 +122,7 @@ export class Chat extends (Model as ModelWith<ChatAttributes>) {
   #messages: Collection<Msg>;
   #earlier: Msg[] = [];
   declare readonly mute: Mute;
-  /** Of a group. */
+  /** Only groups have it. */
   declare readonly groupMetadata?: GroupMetadata;
 
   constructor(wid: Wid, name: string, messages: Collection<Msg>) {
@@ -221,7 +221,7 @@ export class Contact extends (Model as ModelWith<ContactAttributes>) {
   }
 }
 
-/** What a row is made from, besides the key of the message. */
+/** The content of a row, without the key of the message. */
 interface RowParts {
   body: string;
   type: string;
@@ -317,7 +317,7 @@ export function createCollections(
   exists: (phone: string, isByLid: boolean) => Promise<KnownNumber | null>,
   isKnown: (phone: string) => boolean,
 ) {
-  // A message that waits for ack 1 must be found until it has it.
+  // A message stays in memory until it has ack 1.
   const Msgs = new Collection<Msg>(
     MESSAGES_IN_MEMORY,
     (msg) => msg.ack !== 0 || !msg.id.fromMe,
@@ -333,7 +333,7 @@ export function createCollections(
     const known = Contacts.get(wid);
     if (known) return known;
     const found = wid.isUser() ? await exists(phoneOfWid(wid), wid.isLid()) : null;
-    // WhatsApp knows strangers as contacts too, but without a name.
+    // WhatsApp has a contact for every stranger too, but without a name.
     return Contacts.get(wid) ?? Contacts.add(contactOf(wid, found?.name, found?.isBusiness));
   };
   Contacts.gadd = (id) => Contacts.get(id) ?? Contacts.add(contactOf(createWid(id), undefined));

@@ -21,7 +21,7 @@ import type { Keys } from './store.js';
 
 const LINK = /\bhttps?:\/\/[^\s<>"']+/gi;
 
-/** What the modules are made from. */
+/** The parts of the page that the modules use. */
 interface ModulesOptions {
   app: {
     account: Account;
@@ -250,7 +250,7 @@ export function createModules({
 }
 
 function findLinks(text: string | undefined): { href: string; value: string }[] {
-  // Most messages have no link, and each is looked at several times.
+  // A quick check first: most messages have no link, and whatsapp-web.js looks at each several times.
   if (!text?.includes('://')) return [];
   return Array.from(text.matchAll(LINK), ([href]) => ({ href, value: href }));
 }
