@@ -46,7 +46,13 @@ export function isBuilt(project) {
  */
 export async function build(project, log) {
   const hash = sourceHash(project);
-  for (const command of ['node_modules/@nestjs/cli/bin/nest.js build', 'setup/bundle.mjs']) {
+  // The Nest CLI goes first: it deletes what the others made.
+  const commands = [
+    'node_modules/@nestjs/cli/bin/nest.js build',
+    'node_modules/typescript/bin/tsc -p src/sandbox/page',
+    'setup/bundle.mjs',
+  ];
+  for (const command of commands) {
     const [script = '', ...args] = command.split(' ');
     await run([process.execPath, join(project, script), ...args], {
       cwd: project,

@@ -89,6 +89,32 @@ module.exports = {
       from: { path: '^src/', pathNot: '^src/roles/' },
       to: { path: '\\.(controller|internal|processor|listener|task|commands)\\.ts$' },
     },
+    {
+      name: 'page-imports-only-itself',
+      comment:
+        'The page of the sandbox runs in Chromium: of the server it imports the types of the wire, and nothing else.',
+      severity: 'error',
+      from: { path: '^src/sandbox/page/' },
+      to: { pathNot: '^src/sandbox/(page/|wire-types\\.ts$)' },
+    },
+    {
+      name: 'wire-types-are-types',
+      severity: 'error',
+      from: { path: '^src/' },
+      to: { path: '^src/sandbox/wire-types\\.ts$', dependencyTypesNot: ['type-only'] },
+    },
+    {
+      name: 'wire-types-import-nothing',
+      severity: 'error',
+      from: { path: '^src/sandbox/wire-types\\.ts$' },
+      to: {},
+    },
+    {
+      name: 'nobody-imports-the-page',
+      severity: 'error',
+      from: { path: '^src/', pathNot: '^src/sandbox/page/' },
+      to: { path: '^src/sandbox/page/' },
+    },
     { name: 'no-barrels', severity: 'error', from: {}, to: { path: '^src/.*/index\\.ts$' } },
     {
       name: 'nothing-unresolvable',
@@ -99,7 +125,6 @@ module.exports = {
   ],
   options: {
     doNotFollow: { path: 'node_modules' },
-    exclude: { path: '^src/sandbox/page/' },
     tsPreCompilationDeps: true,
     tsConfig: { fileName: 'tsconfig.json' },
     enhancedResolveOptions: {

@@ -1,6 +1,6 @@
 import { Body, ConflictException, Controller, Get, HttpCode, Param, Patch, Post } from '@nestjs/common';
 import { given } from '../../platform/database/given.js';
-import type { GroupAction, GroupResult } from '../network/group-actions.js';
+import type { GroupAction, GroupResult } from '../wire-types.js';
 import {
   ChangeGroupDto,
   ChangeMembersDto,

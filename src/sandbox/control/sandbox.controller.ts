@@ -32,7 +32,7 @@ import {
 import { toContent, VoteDto, WriteMessageDto } from './messages.dto.js';
 import { NO_FAULTS, type Faults } from '../network/faults.js';
 import type { InboxEntry, LedgerEntry } from '../journal/ledger.js';
-import type { MediaPointer } from '../network/media.js';
+import type { MediaPointer } from '../wire-types.js';
 import type { SandboxStats } from '../network/network.js';
 import { isGroupId } from '../network/groups.js';
 import { digitsOf, type Phone, type PhoneContact } from '../network/phones.js';

@@ -3,8 +3,9 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ServiceUnavailableException } from '@nestjs/common';
 import { ChangeLog, type Changes, isAction } from '../network/message-actions.js';
-import { type Content, contentOf } from '../network/content.js';
+import { contentOf } from '../network/content.js';
 import { Journal } from './journal.js';
+import type { Content } from '../wire-types.js';
 
 /**
  * One message that the simulated WhatsApp accepted, or one action on a message: then `type` says which, `whatsappId` is the

@@ -1,21 +1,5 @@
 import { given } from '../../platform/database/given.js';
-import type { MediaPointer } from './media.js';
-
-/** What a message carries besides its text. */
-export interface Content {
-  /** With the hash of the plain bytes, which a judge compares. */
-  media?: MediaPointer & { sha256: string };
-  location?: { latitude: number; longitude: number; description?: string };
-  contacts?: { name: string; vcard: string }[];
-  poll?: { question: string; options: string[]; multiple: boolean };
-  /** The WhatsApp id of the message that it answers. */
-  replyTo?: string;
-  /** Digits of phone numbers. */
-  mentions?: string[];
-}
-
-/** What a page says that a message carries: of its media the hash is still to be found out. */
-export type SubmittedContent = Omit<Content, 'media'> & { media?: MediaPointer };
+import type { Content } from '../wire-types.js';
 
 /** The ledger speaks our contract's words, the page WhatsApp's. */
 const words: [ours: string, whatsapp: string][] = [

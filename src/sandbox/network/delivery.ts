@@ -3,11 +3,12 @@ import { ConflictException, NotFoundException } from '@nestjs/common';
 import type { Companions } from '../wire/companions.js';
 import type { FaultBoard } from './faults.js';
 import { type Action, isAction } from './message-actions.js';
-import { type Content, contentOf, typeForPage } from './content.js';
+import { contentOf, typeForPage } from './content.js';
 import { type Group, type GroupBook, isGroupId } from './groups.js';
 import type { Ledger, LedgerEntry, Submission } from '../journal/ledger.js';
-import type { AckEvent, CompanionEvent, MessageEvent, Outbox } from '../journal/outbox.js';
+import type { Outbox } from '../journal/outbox.js';
 import type { PhoneBook } from './phones.js';
+import type { AckEvent, CompanionEvent, Content, MessageEvent } from '../wire-types.js';
 
 interface Dispatch {
   credential: string;

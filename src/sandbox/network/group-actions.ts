@@ -1,30 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import type { Companions } from '../wire/companions.js';
 import { type Group, type GroupBook, type GroupSettings, MAX_MEMBERS, type Member } from './groups.js';
-import type { GroupEvent, Outbox } from '../journal/outbox.js';
+import type { Outbox } from '../journal/outbox.js';
 import { lidOf, type PhoneBook } from './phones.js';
-
-/** What somebody does to a group, on a phone or in a linked browser. */
-export type GroupAction =
-  | { kind: 'create'; subject: string; phones: string[]; settings?: Partial<GroupSettings> }
-  | { kind: 'add' | 'remove' | 'promote' | 'demote'; group: string; phones: string[] }
-  | { kind: 'set'; group: string; settings: Partial<GroupSettings> }
-  | { kind: 'leave' | 'invite' | 'reset-invite' | 'query'; group: string }
-  | { kind: 'join' | 'look'; code: string };
-
-/** What it came to. `status` is WhatsApp's: 200, 401 not a member, 403 not an admin, 404 no such group, 410 the invite is void. */
-export interface GroupResult {
-  status: number;
-  group?: GroupState;
-  invite?: string;
-  /** Per phone: 200, 403 wants an invite, 404 not registered or not in the group, 409 in it already, 419 full. */
-  members?: { phone: string; status: number; inviteCode?: string }[];
-}
-
-/** A group as its members' pages know it. Whoever hides a number is known by the LID alone. */
-export type GroupState = Omit<Group, 'invite' | 'members'> & {
-  members: (Member & { lid: string; name: string; hidden: boolean })[];
-};
+import type { GroupAction, GroupEvent, GroupResult, GroupState } from '../wire-types.js';
 
 const MAX_SUBJECT_LENGTH = 100;
 

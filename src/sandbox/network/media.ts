@@ -4,18 +4,7 @@ import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/p
 import type { IncomingMessage } from 'node:http';
 import { join } from 'node:path';
 import { BadRequestException, NotFoundException } from '@nestjs/common';
-
-/** What a message says of its media: where the encrypted bytes lie, and how to read them. */
-export interface MediaPointer {
-  directPath: string;
-  /** All in base64: the key, and the SHA-256 of the encrypted and of the plain bytes. */
-  mediaKey: string;
-  encFilehash: string;
-  filehash: string;
-  mimetype: string;
-  size: number;
-  filename?: string;
-}
+import type { MediaPointer } from '../wire-types.js';
 
 export const MEDIA_PATH = '/v/media/';
 const MAX_MEDIA_BYTES = 128 * 1024 * 1024;

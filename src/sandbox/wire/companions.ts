@@ -1,8 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { SandboxConnection } from './connection.js';
 import type { SandboxLogger } from '../logger.js';
-import type { Outbox, QueuedEvent } from '../journal/outbox.js';
+import type { Outbox } from '../journal/outbox.js';
 import type { Credential } from '../network/phones.js';
+import type { QueuedEvent } from '../wire-types.js';
 
 const CONFLICT_CHECK_MS = 1000;
 const SECOND_PING_AFTER_MS = 250;

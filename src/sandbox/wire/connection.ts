@@ -1,25 +1,13 @@
 import { randomBytes, timingSafeEqual } from 'node:crypto';
 import { once } from 'node:events';
 import { type RawData, WebSocket } from 'ws';
-import { type Content, type SubmittedContent, typeOfPage } from '../network/content.js';
+import { typeOfPage } from '../network/content.js';
 import type { Dialog } from '../network/faults.js';
-import type { MediaPointer } from '../network/media.js';
 import type { SandboxNetwork } from '../network/network.js';
-import type { QueuedEvent } from '../journal/outbox.js';
 import { proofOf } from './pairing.js';
 import { type Credential, lidOf } from '../network/phones.js';
-import { answerTo, MAX_TEXT_LENGTH, type Question } from './questions.js';
-
-/** What a browser sends. */
-type BrowserFrame =
-  | { t: 'register'; noisePublicKey: string; identityPublicKey: string; device: string }
-  | { t: 'stored'; id: string }
-  | { t: 'auth'; id: string; proof: string }
-  | { t: 'send'; id: string; to: string; type: string; text: string; content?: SubmittedContent }
-  | { t: 'chatstate'; to: string; state: string }
-  | { t: 'got'; n: number[] }
-  | ({ t: 'ask'; n: number } & Question)
-  | { t: 'unknown-module'; name: string };
+import { answerTo, MAX_TEXT_LENGTH } from './questions.js';
+import type { BrowserFrame, Content, MediaPointer, QueuedEvent, ServerFrame } from '../wire-types.js';
 
 /** Why a connection is ended for good: the page must not simply connect again. */
 export type Refusal = 'conflict' | 'unlinked';
@@ -64,7 +52,7 @@ export class SandboxConnection {
   }
 
   /** Sends one frame, if the socket is open. */
-  send(frame: object): void {
+  send(frame: ServerFrame): void {
     if (!this.isOpen || this.isSilent) return;
     if (this.socket.bufferedAmount > MAX_UNREAD_BYTES) {
       this.network.logger.warn({}, 'a page stopped reading: its connection is cut');

@@ -1,30 +1,9 @@
-import { type Action, ACTIONS } from '../network/message-actions.js';
+import { ACTIONS } from '../network/message-actions.js';
 import type { SandboxConnection } from './connection.js';
-import type { GroupAction, GroupResult } from '../network/group-actions.js';
 import { isGroupId } from '../network/groups.js';
 import type { SandboxNetwork } from '../network/network.js';
 import { type Credential, lidOf } from '../network/phones.js';
-
-/** What a page asks; which of the rest is given depends on `q`. */
-export interface Question {
-  q: string;
-  phone?: string;
-  secret?: string;
-  deed?: MessageActionQuestion;
-  group?: GroupAction;
-  of?: string;
-}
-
-/** What a page does to a message: its own (`fromMe`) or one of the other party. */
-interface MessageActionQuestion {
-  action: Action;
-  chat: string;
-  fromMe: boolean;
-  /** In a group: the number of whoever wrote the message. */
-  author?: string;
-  id: string;
-  text: string;
-}
+import type { MessageActionQuestion, Answer, GroupAction, GroupResult, Question } from '../wire-types.js';
 
 /** The longest text of a message. */
 export const MAX_TEXT_LENGTH = 65_536;
@@ -39,7 +18,7 @@ export async function answerTo(
   network: SandboxNetwork,
   connection: SandboxConnection,
   credential: Credential | undefined,
-): Promise<unknown> {
+): Promise<Answer> {
   switch (question.q) {
     case 'exists': {
       const phone = network.phones.find(question.phone ?? '');
@@ -64,7 +43,8 @@ export async function answerTo(
       if (credential) await network.unlink(credential);
       return true;
     default:
-      throw new Error(`The sandbox does not know the question "${question.q}".`);
+      // A page can send what its types do not allow.
+      throw new Error(`The sandbox does not know the question "${(question as { q: string }).q}".`);
   }
 }
 
