@@ -35,7 +35,7 @@ Settings are environment variables. The file \`.env\` supplies the variables tha
 const serverName = `## The name of a server
 
 Without \`SERVER_ID\`, a server takes its name from \`RAILWAY_STATIC_URL\`, \`RAILWAY_SERVICE_NAME\` or \`HOSTNAME\`. The
-first one that is set counts. If none is set, Flotilla makes a name once and keeps it in \`server-id\` in \`VAR_DIR\`.
+first variable that is set counts. Without any of them, Flotilla makes a name once and keeps it in \`server-id\` in \`VAR_DIR\`.
 
 The other \`SERVER_…\` variables tell the fleet more about the machine. A variable that is not set leaves the value as an
 operator set it, with \`PATCH /admin/servers/:id\` or SQL. [operations.md](operations.md#servers) explains servers.
