@@ -18,6 +18,7 @@ import { userInfo } from 'node:os';
 import { dirname, join } from 'node:path';
 import { SetupError } from './console.mjs';
 import { query } from './connections.mjs';
+import { parseJson } from './json.mjs';
 import { endProcesses, parentOf, pidsWorkingIn, processName, run, tryRun } from './processes.mjs';
 import { dataUrls } from './settings.mjs';
 import { findRedis, postgresDirectories } from './system-packages.mjs';
@@ -33,7 +34,7 @@ const redisDirectory = (/** @type {Settings} */ { varDir }) => join(varDir, 'red
 /** @param {Settings} settings @returns {State} */
 function readState(settings) {
   try {
-    return JSON.parse(readFileSync(stateFile(settings), 'utf8'));
+    return /** @type {State} */ (parseJson(readFileSync(stateFile(settings), 'utf8')));
   } catch {
     return {};
   }

@@ -148,60 +148,78 @@ export async function waitFor(condition, { timeoutMs, everyMs = 100 }) {
   }
 }
 
-/** @param {number} pid */
-export function isAlive(pid) {
+/**
+ * A file of a process in /proc.
+ *
+ * @param {number} pid
+ * @param {string} file
+ * @returns {string} empty when the process has ended or belongs to another user
+ */
+function readProc(pid, file) {
   try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    return stat.slice(stat.lastIndexOf(')') + 2, stat.lastIndexOf(')') + 3) !== 'Z';
+    return readFileSync(`/proc/${pid}/${file}`, 'utf8');
   } catch {
-    return false;
+    return '';
   }
 }
 
 /**
- * When a process was started, in clock ticks since the machine was: with its pid that names it for ever.
+ * The fields of /proc/PID/stat after the process name: the state is number 0, see proc(5).
  *
  * @param {number} pid
- * @returns {string | undefined} undefined when there is none
  */
-export function processStart(pid) {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
-  } catch {
-    return undefined;
-  }
+function statOf(pid) {
+  const stat = readProc(pid, 'stat');
+  return stat.slice(stat.lastIndexOf(')') + 2).split(' ');
 }
 
 /** @param {number} pid */
-export function processName(pid) {
-  try {
-    return readFileSync(`/proc/${pid}/comm`, 'utf8').trim();
-  } catch {
-    return 'unknown';
-  }
+export function isAlive(pid) {
+  const [state] = statOf(pid);
+  return state !== '' && state !== 'Z';
 }
 
-/** @param {number} pid */
-export function commandLine(pid) {
-  try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').filter(Boolean);
-  } catch {
-    return [];
-  }
-}
+/**
+ * When a process was started, in clock ticks since the machine was. Pid and start time together identify a process.
+ *
+ * @param {number} pid
+ * @returns {string | undefined} undefined when there is no such process
+ */
+export const processStart = (pid) => statOf(pid)[19];
 
 /** @param {number} pid */
-export function parentOf(pid) {
-  try {
-    return Number(/^PPid:\s+(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0);
-  } catch {
-    return 0;
-  }
-}
+export const processName = (pid) => readProc(pid, 'comm').trim() || 'unknown';
 
 /** @param {number} pid */
-export function workingDirectory(pid) {
+export const commandLine = (pid) => readProc(pid, 'cmdline').split('\0').filter(Boolean);
+
+/** @param {number} pid @returns {number} 0 when the process has ended */
+export const parentOf = (pid) => Number(statOf(pid)[1] ?? 0);
+
+/**
+ * The processor time that a process and its ended children have used, in milliseconds.
+ *
+ * @param {number} pid
+ */
+export function cpuTimeOf(pid) {
+  // utime, stime, cutime and cstime, in clock ticks of 10 ms.
+  return statOf(pid)
+    .slice(11, 15)
+    .reduce((sum, ticks) => sum + Number(ticks) * 10, 0);
+}
+
+/** The resident memory of a process, in bytes. @param {number} pid */
+export const memoryOf = (pid) => kilobytes(readProc(pid, 'status'), 'VmRSS');
+
+/** The proportional set size of a process, in bytes: shared memory is divided among its users. @param {number} pid */
+export const proportionalMemoryOf = (pid) => kilobytes(readProc(pid, 'smaps_rollup'), 'Pss');
+
+/** @param {string} text @param {string} field */
+const kilobytes = (text, field) =>
+  Number(new RegExp(`^${field}:\\s+(\\d+) kB`, 'm').exec(text)?.[1] ?? 0) * 1024;
+
+/** @param {number} pid */
+function workingDirectory(pid) {
   try {
     return readlinkSync(`/proc/${pid}/cwd`);
   } catch {
@@ -209,7 +227,7 @@ export function workingDirectory(pid) {
   }
 }
 
-const allPids = () =>
+export const allPids = () =>
   readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .map(Number);
@@ -221,16 +239,12 @@ const allPids = () =>
  * @param {string} value
  */
 export function pidsWithEnvironment(name, value) {
-  return allPids().filter((pid) => {
-    if (pid === process.pid) return false;
-    try {
-      return (
-        readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0').includes(`${name}=${value}`) && isAlive(pid)
-      );
-    } catch {
-      return false; // ended meanwhile, or somebody else's
-    }
-  });
+  return allPids().filter(
+    (pid) =>
+      pid !== process.pid &&
+      readProc(pid, 'environ').split('\0').includes(`${name}=${value}`) &&
+      isAlive(pid),
+  );
 }
 
 /**
