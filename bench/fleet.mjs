@@ -184,10 +184,9 @@ export async function startBareClients({ sandboxUrl, count, puppeteer }) {
     const options = await bareOptions({ sandboxUrl, profile: join(folder, String(number)), puppeteer });
     const client = new whatsapp.Client(options);
     const ready = new Promise((resolve) => client.once('ready', () => resolve(undefined)));
-    const scanned = new Promise((resolve, reject) => {
-      client.once('qr', (qr) => scan(sandboxUrl, qr).then(resolve, reject));
-    });
-    await Promise.all([client.initialize(), scanned, ready]);
+    /** @type {Promise<string>} */
+    const shown = new Promise((resolve) => client.once('qr', (/** @type {string} */ qr) => resolve(qr)));
+    await Promise.all([client.initialize(), shown.then((qr) => scan(sandboxUrl, qr)), ready]);
     clients.push(client);
   }
   return {

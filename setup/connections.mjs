@@ -1,5 +1,5 @@
 /**
- * Checks that PostgreSQL and Redis answer. A failure says how to cure it.
+ * Checks that PostgreSQL and Redis answer. A failure says how to fix it.
  * Used after the npm packages are installed: it connects to PostgreSQL with the `pg` package, as the programs do.
  */
 import { connect as connectTcp, isIP } from 'node:net';

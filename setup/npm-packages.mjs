@@ -42,7 +42,7 @@ function packagesOf(lockFile) {
  * @param {string} log
  */
 export async function installNpmPackages(project, log) {
-  // The npm that runs us, or the one on the PATH.
+  // The npm that runs this script, or else the npm on the PATH.
   const npm = process.env.npm_execpath?.endsWith('.js')
     ? [process.execPath, process.env.npm_execpath]
     : ['npm'];

@@ -1,5 +1,5 @@
 /**
- * Running commands, and looking at running processes through /proc.
+ * Runs commands, and reads running processes from /proc.
  */
 import { spawn } from 'node:child_process';
 import {
@@ -14,10 +14,10 @@ import {
 import { delimiter, join } from 'node:path';
 import { SetupError } from './console.mjs';
 
-/** Commands that `run` has not finished yet. @type {Set<import('node:child_process').ChildProcess>} */
+/** The running commands of `tryRun`. @type {Set<import('node:child_process').ChildProcess>} */
 const running = new Set();
 
-/** Ends what `run` is running; used on Ctrl-C. */
+/** Ends the running commands; used on Ctrl-C. */
 export async function endRunningCommands() {
   for (const child of running) child.kill('SIGTERM');
   await waitFor(() => running.size === 0, { timeoutMs: 30_000 });
@@ -35,7 +35,7 @@ export async function endRunningCommands() {
  */
 
 /**
- * Runs a command to its end and returns its exit code and output (at most the last 256 kB of it).
+ * Runs a command and returns its exit code and the last 256 kB of its output.
  *
  * @param {readonly string[]} command
  * @param {RunOptions} [options]
@@ -57,7 +57,7 @@ export function tryRun([program = '', ...args], { input, log, onLine, ...options
       file?.write(text);
       if (onLine) for (const line of text.split('\n')) if (line.trim()) onLine(line.trim());
     };
-    child.stdout?.setEncoding('utf8').on('data', (text) => {
+    child.stdout?.setEncoding('utf8').on('data', (/** @type {string} */ text) => {
       stdout = (stdout + text).slice(-262_144);
       take(text);
     });
@@ -77,7 +77,7 @@ export function tryRun([program = '', ...args], { input, log, onLine, ...options
 }
 
 /**
- * Like `tryRun`, but a failure is an error that shows the last lines and says what was attempted.
+ * Like `tryRun`, but throws an error with the last lines of output when the command fails.
  *
  * @param {readonly string[]} command
  * @param {RunOptions & { failure: string }} options
@@ -95,7 +95,7 @@ export async function run(command, { failure, ...options }) {
 }
 
 /**
- * The first of these programs that is on the PATH (or in `extra` directories).
+ * Finds the first of these programs on the PATH or in the `extra` directories.
  *
  * @param {readonly string[]} names
  * @param {readonly string[]} [extra]
@@ -180,7 +180,7 @@ export function isAlive(pid) {
 }
 
 /**
- * When a process was started, in clock ticks since the machine was. Pid and start time together identify a process.
+ * The start time of a process in clock ticks since the boot. Pid and start time together identify a process.
  *
  * @param {number} pid
  * @returns {string | undefined} undefined when there is no such process
@@ -233,7 +233,7 @@ export const allPids = () =>
     .map(Number);
 
 /**
- * The processes that were started with this environment variable and value, with their descendants that kept it.
+ * The processes with this environment variable and value. Descendants inherit it.
  *
  * @param {string} name
  * @param {string} value
@@ -248,7 +248,7 @@ export function pidsWithEnvironment(name, value) {
 }
 
 /**
- * The processes that work in this directory, as servers do in their data directory.
+ * The processes with this working directory. Servers work in their data directory.
  *
  * @param {string} directory
  */
@@ -256,10 +256,10 @@ export const pidsWorkingIn = (directory) =>
   allPids().filter((pid) => pid !== process.pid && workingDirectory(pid) === directory && isAlive(pid));
 
 /**
- * Which process listens on a TCP port of this machine.
+ * The process that listens on a TCP port of this machine.
  *
  * @param {number} port
- * @returns {number | undefined} its pid; undefined when nobody does or when it cannot be seen (another user's)
+ * @returns {number | undefined} its pid; undefined without such a process, or when it belongs to another user
  */
 export function pidListeningOn(port) {
   const hex = port.toString(16).toUpperCase().padStart(4, '0');
@@ -293,7 +293,7 @@ export function pidListeningOn(port) {
 }
 
 /**
- * Sends a signal, quietly when the process is gone.
+ * Sends a signal. Does nothing when the process has ended.
  *
  * @param {number} pid
  * @param {NodeJS.Signals} signal
@@ -302,12 +302,12 @@ export function signal(pid, signal) {
   try {
     process.kill(pid, signal);
   } catch {
-    // it ended by itself
+    // It has ended.
   }
 }
 
 /**
- * Ends processes: TERM (or `first`), and KILL for those that are still there after the grace.
+ * Ends processes with TERM (or `first`), and with KILL when they still run after `graceMs`.
  *
  * @param {readonly number[]} pids
  * @param {{ first?: NodeJS.Signals, graceMs?: number }} [options]
@@ -320,7 +320,8 @@ export async function endProcesses(pids, { first = 'SIGTERM', graceMs = 5000 } =
 }
 
 /**
- * A command that the kernel sends TERM when this process dies, by util-linux's setpriv where that can do it.
+ * Wraps a command with setpriv of util-linux, so that the kernel sends TERM to it when this process dies. Returns the command
+ * unchanged where setpriv cannot do that.
  *
  * @param {readonly string[]} command
  */
