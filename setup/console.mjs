@@ -98,6 +98,7 @@ export function sentence(error) {
   if ((code === 'EACCES' || code === 'EPERM') && path) {
     return `No permission for ${path} (${ownerOf(path)}). Make the files yours with: sudo chown -R "$USER" ${process.cwd()}`;
   }
+  if (code?.startsWith('ERR_PARSE_ARGS')) return message;
   if (code === 'EROFS') return `${path} is on a read-only file system. Set VAR_DIR to a writable directory.`;
   return stack ?? message ?? String(error);
 }
