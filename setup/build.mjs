@@ -1,5 +1,5 @@
 /**
- * The compiled programs in dist/, made again only when something that they are made from has changed.
+ * The compiled programs in dist/. They are built again only when a source has changed.
  */
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
@@ -10,7 +10,7 @@ import { run } from './processes.mjs';
 const STAMP = 'dist/.built-from';
 
 /**
- * A hash over everything that the build reads.
+ * A hash over all files that the build reads.
  *
  * @param {string} project
  */
@@ -63,7 +63,7 @@ export async function build(project, log) {
   }
   if (!existsSync(join(project, 'dist/src/roles/api.main.js'))) {
     throw new SetupError(
-      'The build made no dist/src/roles/api.main.js. Check "outDir" and "rootDir" in tsconfig.json.',
+      'The build did not write dist/src/roles/api.main.js. Check "outDir" and "rootDir" in tsconfig.json.',
     );
   }
   writeFileSync(join(project, STAMP), `${hash}\n`);

@@ -1,5 +1,5 @@
 /**
- * `npm start`: everything from a fresh clone to a running system, in the foreground. See README.
+ * `npm start`: provisions and runs the whole system in the foreground, from a fresh clone on. See README.
  */
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -28,7 +28,7 @@ async function main() {
     await step('.env', ({ note }) => {
       const result = ensureEnvFile({ file, example: join(PROJECT, '.env.example') });
       note(
-        { created: 'created, with fresh secrets', completed: 'missing secrets added', unchanged: 'as it is' }[
+        { created: 'created, with new secrets', completed: 'missing secrets added', unchanged: 'unchanged' }[
           result
         ],
       );
@@ -91,7 +91,7 @@ ${dim('Ctrl-C stops everything.')}
 }
 
 /**
- * Waits for the end, and says when a program was started anew.
+ * Waits for the end, and reports programs that were started again.
  *
  * @param {System} running
  */
@@ -108,7 +108,7 @@ async function watch(running) {
     }
   };
   await look();
-  // Asking also wakes supervisord, which otherwise looks for ended programs once a second, in two steps.
+  // A request also wakes supervisord, which otherwise takes up to two seconds to see an ended program.
   const timer = setInterval(() => void look().catch(() => {}), 500);
   const end = await Promise.race([stopSignal, /** @type {NonNullable<System['ended']>} */ (running.ended)]);
   clearInterval(timer);
@@ -131,7 +131,7 @@ onStopSignal(async (signal) => {
     say(
       system
         ? 'Stopped. Nothing is left running; your data stays in place.'
-        : 'Interrupted. Start again with npm start; it goes on from here.',
+        : 'Interrupted. npm start continues from here.',
     );
     if (!system) code = 130;
   } catch (error) {
@@ -145,7 +145,7 @@ try {
   await main();
   if (!interrupted) await system?.stop();
 } catch (error) {
-  // What a signal broke off is no failure; the handler above stops and exits.
+  // After a signal this is no failure: the handler above stops the system and exits.
   if (interrupted) await new Promise(() => {});
   printFailure(error);
   await system?.stop().catch(printFailure);

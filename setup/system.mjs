@@ -1,6 +1,6 @@
 /**
- * A running Flotilla: PostgreSQL and Redis where they are embedded, migrations, and the programs, all under a supervisord of
- * its own. `npm start`, `npm test`, `npm run bench` and the end-to-end tests use this same code.
+ * A running Flotilla: the embedded PostgreSQL and Redis, the migrations, and the programs, under a private supervisord.
+ * `npm start`, `npm test`, `npm run bench` and the end-to-end tests all use this code.
  */
 import { spawn } from 'node:child_process';
 import { mkdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
@@ -31,7 +31,7 @@ import { findSupervisord } from './system-packages.mjs';
 
 const ENOUGH_DISK = 500 * 1024 * 1024;
 
-/** Senders stop before the instances that they send through; the sandbox is the last, as WhatsApp would be. */
+/** The programs that use instances stop before them. The sandbox is last, because it stands for WhatsApp. */
 const STOP_ORDER = [/^(api|scheduler|worker_\d+)$/, /^instance_\d+$/, /./];
 
 /** @typedef {import('./settings.mjs').Settings} Settings */
@@ -53,7 +53,7 @@ export function checkDisk(directory) {
 }
 
 /**
- * Fails when a system runs from this var directory already.
+ * Fails when a system already runs from this var directory.
  *
  * @param {string} varDir
  */
@@ -96,12 +96,12 @@ export class System {
     return this.#supervisord?.pid;
   }
 
-  /** What the programs get as environment. */
+  /** The environment of the programs. */
   get environment() {
     return { ...this.settings.environment, VAR_DIR: this.settings.varDir };
   }
 
-  /** Starts everything; when that fails, stops what had started. */
+  /** Starts everything. Stops everything again on failure. */
   async start() {
     this.#cancelled = false;
     try {
@@ -154,7 +154,7 @@ export class System {
 
   /** @param {string} config */
   async #launch(config) {
-    if (this.#cancelled) throw new SetupError('The start was broken off.');
+    if (this.#cancelled) throw new SetupError('The start was interrupted.');
     writeFileSync(this.paths.config, config, { mode: 0o600 });
     rmSync(this.paths.pidFile, { force: true });
     rmSync(this.paths.socket, { force: true });
@@ -162,9 +162,9 @@ export class System {
     if (!program)
       throw new SetupError('supervisord is not installed. Install the package supervisor and start again.');
 
-    // Should this process be killed, supervisord stops everything in order.
+    // When this process is killed, supervisord stops everything in order.
     const [command = '', ...args] = await tiedToThisProcess([program, '-n', '-c', this.paths.config]);
-    // Its own session: Ctrl-C in the terminal comes to us alone, and we stop things in order.
+    // In a session of its own supervisord gets no Ctrl-C from the terminal: this process stops everything in order.
     const child = spawn(command, args, {
       cwd: this.settings.project,
       env: this.environment,
@@ -319,7 +319,7 @@ export class System {
     if (!ready) {
       const seconds = Math.round((performance.now() - started) / 1000);
       throw new SetupError(
-        `Not everything was ready after ${seconds} s (see above). The logs are in ${this.paths.logDir}.`,
+        `Not all programs were ready after ${seconds} s (see above). The logs are in ${this.paths.logDir}.`,
         { detail: waiting.join('\n') },
       );
     }
@@ -334,7 +334,7 @@ export class System {
   }
 
   /**
-   * Stops the programs, then PostgreSQL and Redis, then supervisord, and sees to it that no process is left.
+   * Stops the programs, then PostgreSQL and Redis, then supervisord. No process is left.
    *
    * @param {{ step?: typeof silently }} [options]
    */
@@ -372,7 +372,7 @@ export class System {
       await Promise.all(
         names.map((name) => this.client.call('stopProcess', `flotilla:${name}`, false).catch(() => {})),
       );
-      // The longest stopwaitsecs, and supervisord's own time to kill.
+      // The longest stopwaitsecs plus the time that supervisord needs to kill.
       await waitFor(
         async () => {
           if (this.#hasEnded()) return true;
@@ -393,10 +393,10 @@ export class System {
     await waitFor(() => this.#hasEnded(), { timeoutMs: 5000 });
   }
 
-  /** Ends what a killed supervisord of this var directory has left behind, programs before data. */
+  /** Ends the processes of a killed supervisord of this var directory, programs before databases. */
   async #endLeftovers() {
     const pids = pidsWithEnvironment('SUPERVISOR_SERVER_URL', `unix://${this.paths.socket}`);
-    // TERM goes to the programs alone: a browser belongs to its instance, and is ended only when that one left it behind.
+    // Programs only get TERM first: an instance ends its browsers. Browsers that are left are ended after that.
     await endProcesses(
       pids.filter((pid) => !pids.includes(parentOf(pid))),
       { graceMs: 80_000 },

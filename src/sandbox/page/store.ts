@@ -206,7 +206,7 @@ export class Store {
   async #drain(): Promise<void> {
     try {
       // Rows that are saved in the same moment go along.
-      await null;
+      await Promise.resolve();
       while (this.#rows.size > 0) {
         const rows = this.#rows;
         this.#rows = new Map();
