@@ -60,5 +60,13 @@ export async function build(project, log) {
       'The build made no dist/src/roles/api.main.js. Check "outDir" and "rootDir" in tsconfig.json.',
     );
   }
-  writeFileSync(join(project, STAMP), `${hash}\n`);
+  writeStamp(project, hash);
 }
+
+/**
+ * Notes what `dist` is built from, so that the next start does not build it again.
+ *
+ * @param {string} project
+ * @param {string} hash
+ */
+export const writeStamp = (project, hash) => writeFileSync(join(project, STAMP), `${hash}\n`);
