@@ -73,7 +73,7 @@ export class Compilers {
         'nest build --watch',
         [
           'node_modules/@nestjs/cli/bin/nest.js',
-          ...['build', '--watch', '--watchAssets', '--preserveWatchOutput'],
+          ...['build', '--watch', '--preserveWatchOutput'],
           ...['--config', relative(project, file)],
         ],
       ],

@@ -114,12 +114,3 @@ export function removeOutdated(project) {
     if (!sourcesOf(path).some((source) => existsSync(join(project, source)))) rmSync(join(dist, path));
   }
 }
-
-/**
- * The files in `dist` that are copies of a source, by path below `dist`.
- *
- * @param {string} project
- * @param {CompiledFiles} files
- */
-export const copiedFiles = (project, files) =>
-  [...files.keys()].filter((path) => existsSync(join(project, path)));

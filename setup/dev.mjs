@@ -4,16 +4,11 @@
  */
 import { readdirSync, statSync, watch } from 'node:fs';
 import { basename, join } from 'node:path';
+import { copyAssets } from './assets.mjs';
 import { sourceHash, writeStamp } from './build.mjs';
 import { Compilers } from './compilers.mjs';
 import { SetupError, bold, dim, green, printFailure, red, say, yellow } from './console.mjs';
-import {
-  changedFiles,
-  concernedPrograms,
-  copiedFiles,
-  readCompiled,
-  removeOutdated,
-} from './dependencies.mjs';
+import { changedFiles, concernedPrograms, readCompiled, removeOutdated } from './dependencies.mjs';
 import { followLogs } from './logs.mjs';
 import { firstFreePort } from './ports.mjs';
 import { run } from './processes.mjs';
@@ -78,7 +73,6 @@ export class Development {
   #stopped = false;
   /** @type {(() => void)[]} */
   #ends = [];
-  #copies = '';
 
   /** @param {import('./system.mjs').System} system */
   constructor(system) {
@@ -86,7 +80,6 @@ export class Development {
     this.project = system.settings.project;
     this.dist = join(this.project, 'dist');
     this.#running = readCompiled(this.dist);
-    this.#copies = this.#stateOfCopies();
     this.#compilers = new Compilers({
       project: this.project,
       varDir: system.settings.varDir,
@@ -113,7 +106,7 @@ export class Development {
       ),
     );
     this.#watchSetup();
-    const timer = setInterval(() => this.#lookAtCopies(), LOOK_EVERY_MS);
+    const timer = setInterval(() => this.#lookAtAssets(), LOOK_EVERY_MS);
     this.#ends.push(() => clearInterval(timer));
     this.#hash = this.#hashOfSources();
     await this.#compilers.start();
@@ -139,21 +132,13 @@ export class Development {
     this.#lastBegan = this.#began;
   }
 
-  /** Copies of sources come without a word of the compilers. */
-  #lookAtCopies() {
-    const copies = this.#stateOfCopies();
-    if (copies === this.#copies || this.#compilers.isBusy || !this.#compilers.hasBuilt || this.#isFirst)
-      return;
-    this.#copies = copies;
+  /** The compilers do not see these. */
+  #lookAtAssets() {
+    if (this.#isFirst || this.#compilers.isBusy || !this.#compilers.hasBuilt) return;
+    if (!copyAssets(this.project)) return;
     this.#began = Date.now();
     this.#hash = this.#hashOfSources();
     void this.#apply();
-  }
-
-  #stateOfCopies() {
-    return copiedFiles(this.project, this.#running)
-      .map((path) => statSync(join(this.dist, path), { throwIfNoEntry: false })?.mtimeMs ?? 0)
-      .join();
   }
 
   /** One at a time; what is built meanwhile comes right after it. */
@@ -190,16 +175,19 @@ export class Development {
       });
     if (changed.some((path) => path.startsWith('migrations/'))) say((await system.migrate()).trim());
     this.#running = files;
-    this.#copies = this.#stateOfCopies();
     this.#lastBegan = began;
     // What was saved while the compilers ran is perhaps not built.
     if (this.#hash && this.#hash === this.#hashOfSources()) writeStamp(project, this.#hash);
 
     const built = Date.now();
-    if (isFirst && changed.length === 0) return say(green('✓ src is watched: save a file to build it.'));
     const rebuilt = `rebuilt in ${seconds(built - saved)}`;
     const names = processesOf(programs, await system.processes());
-    if (names.length === 0) return say(green(`✓ ${rebuilt}; no program is concerned`));
+    if (names.length === 0)
+      return say(
+        green(
+          isFirst ? '✓ src is watched: save a file to build it.' : `✓ ${rebuilt}; no program is concerned`,
+        ),
+      );
     if (this.#stopped) return;
     await system.restart(names, () => this.#stopped || this.#isOutdated);
     if (this.#stopped) return;

@@ -1,15 +1,18 @@
-import { mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { copyAssets } from '../../setup/assets.mjs';
 import { reportedState } from '../../setup/compilers.mjs';
-import {
-  changedFiles,
-  concernedPrograms,
-  copiedFiles,
-  readCompiled,
-  removeOutdated,
-} from '../../setup/dependencies.mjs';
+import { changedFiles, concernedPrograms, readCompiled, removeOutdated } from '../../setup/dependencies.mjs';
 import { inspectedProcess, processesOf } from '../../setup/dev.mjs';
 import { followLogs, formatLogLine } from '../../setup/logs.mjs';
 import { readSettings } from '../../setup/settings.mjs';
@@ -79,7 +82,7 @@ describe('the programs that a change concerns', () => {
 });
 
 describe('dist', () => {
-  it('loses what has no source any more, and knows copies of sources', () => {
+  it('loses what has no source any more', () => {
     write('src/kept.ts');
     write('src/page/index.html');
     for (const path of [
@@ -96,7 +99,33 @@ describe('dist', () => {
     expect(readdirSync(join(directory, 'dist/migrations'))).toEqual([]);
     expect(readdirSync(join(directory, 'dist/src'))).toEqual(['kept.js', 'kept.js.map', 'page']);
     expect(readdirSync(join(directory, 'dist'))).toContain('instance.mjs');
-    expect(copiedFiles(directory, readCompiled(join(directory, 'dist')))).toEqual(['src/page/index.html']);
+  });
+});
+
+describe('assets', () => {
+  const copy = (path: string) => readFileSync(join(directory, 'dist/src', path), 'utf8');
+
+  it('are copied when they are new or different, and when an editor has replaced them', () => {
+    const assets = [{ include: 'page/**/*', exclude: 'page/**/*.ts' }, 'a/guard.sh'];
+    write('nest-cli.json', JSON.stringify({ sourceRoot: 'src', compilerOptions: { assets } }));
+    for (const path of ['page/index.html', 'page/deep/a.css', 'page/main.ts', 'a/guard.sh', 'a/guardXsh'])
+      write(`src/${path}`, '1');
+    expect(copyAssets(directory)).toBe(true);
+    expect(readdirSync(join(directory, 'dist/src'), { recursive: true }).sort()).toEqual([
+      'a',
+      'a/guard.sh',
+      'page',
+      'page/deep',
+      'page/deep/a.css',
+      'page/index.html',
+    ]);
+    expect(copyAssets(directory)).toBe(false);
+
+    rmSync(join(directory, 'src/page/index.html'));
+    expect(copyAssets(directory)).toBe(false);
+    write('src/page/index.html', '2');
+    expect(copyAssets(directory)).toBe(true);
+    expect(copy('page/index.html')).toBe('2');
   });
 });
 
