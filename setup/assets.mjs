@@ -2,8 +2,9 @@
  * The files that `nest build` copies into `dist` as they are, kept up to date by `npm run dev`. The watcher of `nest build`
  * loses a file that an editor or git replaces.
  */
-import { copyFileSync, mkdirSync, readFileSync, readdirSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { filesBelow } from './dependencies.mjs';
 
 /** `*` is part of a name, and `**` is any number of directories. @param {string} glob */
 export const globPattern = (glob) =>
@@ -12,13 +13,13 @@ export const globPattern = (glob) =>
   );
 
 /**
- * The files that nest-cli.json names as assets, below the project.
+ * Whether a path below `src` is an asset, as nest-cli.json has it.
  *
  * @param {string} project
- * @returns {string[]}
+ * @returns {(path: string) => boolean}
  */
-export function assetsOf(project) {
-  const { sourceRoot, compilerOptions } = JSON.parse(readFileSync(join(project, 'nest-cli.json'), 'utf8'));
+export function assetFilter(project) {
+  const { compilerOptions } = JSON.parse(readFileSync(join(project, 'nest-cli.json'), 'utf8'));
   /** @type {(string | { include: string, exclude?: string })[]} */
   const assets = compilerOptions.assets ?? [];
   const patterns = assets.map((asset) => {
@@ -28,29 +29,29 @@ export function assetsOf(project) {
       exclude: exclude === undefined ? undefined : globPattern(exclude),
     };
   });
-  const root = join(project, sourceRoot);
-  return readdirSync(root, { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile())
-    .map((entry) => join(entry.parentPath, entry.name).slice(root.length + 1))
-    .filter((path) => patterns.some(({ include, exclude }) => include.test(path) && !exclude?.test(path)))
-    .map((path) => join(sourceRoot, path));
+  return (path) => patterns.some(({ include, exclude }) => include.test(path) && !exclude?.test(path));
 }
 
 /**
  * Copies the assets that differ from their copies.
  *
  * @param {string} project
+ * @param {(path: string) => boolean} isAsset
  * @returns {boolean} whether there were any
  */
-export function copyAssets(project) {
-  const different = assetsOf(project).filter((path) => {
-    const content = contentOf(join(project, path));
-    // An editor that replaces a file removes it first: it is copied when it is there again.
-    return content && !contentOf(join(project, 'dist', path))?.equals(content);
-  });
+export function copyAssets(project, isAsset) {
+  const source = join(project, 'src');
+  const copies = join(project, 'dist/src');
+  const different = filesBelow(source)
+    .filter(isAsset)
+    .filter((path) => {
+      const content = contentOf(join(source, path));
+      // An editor that replaces a file removes it first: it is copied when it is there again.
+      return content && !contentOf(join(copies, path))?.equals(content);
+    });
   for (const path of different) {
-    mkdirSync(dirname(join(project, 'dist', path)), { recursive: true });
-    copyFileSync(join(project, path), join(project, 'dist', path));
+    mkdirSync(dirname(join(copies, path)), { recursive: true });
+    copyFileSync(join(source, path), join(copies, path));
   }
   return different.length > 0;
 }

@@ -35,6 +35,8 @@ export function reportedState(line) {
 export class Compilers {
   /** @type {Map<string, CompilerState>} */
   #states = new Map();
+  /** What each has said since its last state. @type {Map<string, string[]>} */
+  #lines = new Map();
   /** @type {import('node:child_process').ChildProcess[]} */
   #children = [];
   #stopped = false;
@@ -43,7 +45,7 @@ export class Compilers {
    * @param {object} options
    * @param {string} options.project
    * @param {string} options.varDir
-   * @param {(line: string) => void} options.print what the compilers say about the sources
+   * @param {(text: string) => void} options.print what a compiler says about the sources
    * @param {() => void} options.onStart something is compiled
    * @param {(state: 'built' | 'failed') => void} options.onEnd everything is compiled
    * @param {(name: string) => void} options.onExit a compiler ended by itself
@@ -117,17 +119,26 @@ export class Compilers {
     const plain = stripVTControlCharacters(line).trimEnd();
     const state = reportedState(plain);
     if (state === undefined) {
-      if (plain) this.options.print(colour ? line : plain);
+      this.#lines.set(name, [...(this.#lines.get(name) ?? []), colour ? line : plain]);
       return;
     }
+    this.#printLines(name);
     this.#states.set(name, state);
     if (state === 'busy') return this.options.onStart();
     if (!this.isBusy) this.options.onEnd(this.hasBuilt ? 'built' : 'failed');
   }
 
+  /** In one piece, as another compiler may speak at the same time. @param {string} name */
+  #printLines(name) {
+    const text = (this.#lines.get(name) ?? []).join('\n').trim();
+    this.#lines.delete(name);
+    if (text) this.options.print(`\n${text}\n`);
+  }
+
   /** @param {string} name */
   #exited(name) {
     if (this.#stopped) return;
+    this.#printLines(name);
     this.#states.set(name, 'failed');
     this.options.onExit(name);
   }

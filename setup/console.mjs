@@ -99,6 +99,7 @@ export function sentence(error) {
   if ((code === 'EACCES' || code === 'EPERM') && path) {
     return `No permission for ${path} (${ownerOf(path)}). Give yourself the files with: sudo chown -R "$USER" ${process.cwd()}`;
   }
+  if (code?.startsWith('ERR_PARSE_ARGS')) return message;
   if (code === 'EROFS')
     return `${path} is on a read-only file system. Set VAR_DIR to a directory that can be written.`;
   return stack ?? message ?? String(error);

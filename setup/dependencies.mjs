@@ -17,12 +17,27 @@ const BESIDE =
 /** @param {string} path */
 const isCompared = (path) => /^(src|migrations|clients)\//.test(path) && !path.endsWith('.map');
 
-/** The files below a directory, as relative paths. @param {string} directory */
-function filesBelow(directory) {
-  if (!existsSync(directory)) return [];
-  return readdirSync(directory, { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile())
-    .map((entry) => join(entry.parentPath, entry.name).slice(directory.length + 1));
+/**
+ * The files below a directory, as relative paths; none of a directory that goes away meanwhile.
+ *
+ * @param {string} directory
+ * @returns {string[]}
+ */
+export function filesBelow(directory) {
+  return entriesOf(directory).flatMap((entry) => {
+    if (!entry.isDirectory()) return entry.isFile() ? [entry.name] : [];
+    return filesBelow(join(directory, entry.name)).map((path) => join(entry.name, path));
+  });
+}
+
+/** @param {string} directory */
+function entriesOf(directory) {
+  try {
+    return readdirSync(directory, { withFileTypes: true });
+  } catch (error) {
+    if (/** @type {NodeJS.ErrnoException} */ (error).code === 'ENOENT') return [];
+    throw error;
+  }
 }
 
 /**

@@ -2,13 +2,19 @@
  * `npm run dev`: the system of `npm start`, which is built on change. Only the programs that read a changed file restart,
  * and the logs of all are in the terminal.
  */
-import { readdirSync, statSync, watch } from 'node:fs';
+import { statSync, watch } from 'node:fs';
 import { basename, join } from 'node:path';
-import { copyAssets } from './assets.mjs';
+import { assetFilter, copyAssets } from './assets.mjs';
 import { sourceHash, writeStamp } from './build.mjs';
 import { Compilers } from './compilers.mjs';
 import { SetupError, bold, dim, green, printFailure, red, say, yellow } from './console.mjs';
-import { changedFiles, concernedPrograms, readCompiled, removeOutdated } from './dependencies.mjs';
+import {
+  changedFiles,
+  concernedPrograms,
+  filesBelow,
+  readCompiled,
+  removeOutdated,
+} from './dependencies.mjs';
 import { followLogs } from './logs.mjs';
 import { firstFreePort } from './ports.mjs';
 import { run } from './processes.mjs';
@@ -61,6 +67,7 @@ export class Development {
   /** What the running programs have been started with. */
   #running;
   #compilers;
+  #isAsset;
   /** When the compilers began. */
   #began = Date.now();
   /** When the last build began. */
@@ -79,6 +86,7 @@ export class Development {
     this.system = system;
     this.project = system.settings.project;
     this.dist = join(this.project, 'dist');
+    this.#isAsset = assetFilter(this.project);
     this.#running = readCompiled(this.dist);
     this.#compilers = new Compilers({
       project: this.project,
@@ -135,7 +143,7 @@ export class Development {
   /** The compilers do not see these. */
   #lookAtAssets() {
     if (this.#isFirst || this.#compilers.isBusy || !this.#compilers.hasBuilt) return;
-    if (!copyAssets(this.project)) return;
+    if (!copyAssets(this.project, this.#isAsset)) return;
     this.#began = Date.now();
     this.#hash = this.#hashOfSources();
     void this.#apply();
@@ -146,16 +154,15 @@ export class Development {
     this.#isOutdated = true;
     if (this.#isApplying) return;
     this.#isApplying = true;
-    try {
-      while (this.#isOutdated && !this.#stopped) {
-        this.#isOutdated = false;
+    while (this.#isOutdated && !this.#stopped) {
+      this.#isOutdated = false;
+      try {
         await this.#applyOnce();
+      } catch (error) {
+        if (!this.#stopped) printFailure(error);
       }
-    } catch (error) {
-      if (!this.#stopped) printFailure(error);
-    } finally {
-      this.#isApplying = false;
     }
+    this.#isApplying = false;
   }
 
   async #applyOnce() {
@@ -192,7 +199,7 @@ export class Development {
     await system.restart(names, () => this.#stopped || this.#isOutdated);
     if (this.#stopped) return;
     const done = this.#isOutdated
-      ? 'ready or not, the next build is there'
+      ? 'not ready yet when the next build ended'
       : `${seconds(Date.now() - saved)} after the save`;
     say(`${green(`✓ ${rebuilt}; restarted ${names.join(', ')}`)} ${dim(`(${done})`)}`);
   }
@@ -210,11 +217,8 @@ export class Development {
   /** When the first of the sources was saved that this build is the first to contain. */
   #savedAt() {
     const times = ['src', 'migrations', 'clients/typescript/src']
-      .flatMap((folder) =>
-        readdirSync(join(this.project, folder), { recursive: true, withFileTypes: true })
-          .filter((entry) => entry.isFile())
-          .map((entry) => join(entry.parentPath, entry.name)),
-      )
+      .map((folder) => join(this.project, folder))
+      .flatMap((folder) => filesBelow(folder).map((file) => join(folder, file)))
       .map((file) => statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0)
       .filter((time) => time > this.#lastBegan);
     return Math.min(this.#began, ...times);

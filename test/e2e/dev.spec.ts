@@ -63,8 +63,8 @@ beforeAll(async () => {
   });
   for (const stream of [dev.stdout, dev.stderr])
     stream?.setEncoding('utf8').on('data', (text: string) => (output += text));
-  await printed(/src is watched/, 0, 110_000);
-});
+  await printed(/src is watched/, 0, 170_000);
+}, 180_000);
 afterAll(async () => {
   if (dev && dev.exitCode === null) {
     const ended = new Promise((resolve) => dev.once('exit', resolve));

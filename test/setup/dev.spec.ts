@@ -10,7 +10,7 @@ import {
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { copyAssets } from '../../setup/assets.mjs';
+import { assetFilter, copyAssets } from '../../setup/assets.mjs';
 import { reportedState } from '../../setup/compilers.mjs';
 import { changedFiles, concernedPrograms, readCompiled, removeOutdated } from '../../setup/dependencies.mjs';
 import { inspectedProcess, processesOf } from '../../setup/dev.mjs';
@@ -107,10 +107,11 @@ describe('assets', () => {
 
   it('are copied when they are new or different, and when an editor has replaced them', () => {
     const assets = [{ include: 'page/**/*', exclude: 'page/**/*.ts' }, 'a/guard.sh'];
-    write('nest-cli.json', JSON.stringify({ sourceRoot: 'src', compilerOptions: { assets } }));
+    write('nest-cli.json', JSON.stringify({ compilerOptions: { assets } }));
+    const isAsset = assetFilter(directory);
     for (const path of ['page/index.html', 'page/deep/a.css', 'page/main.ts', 'a/guard.sh', 'a/guardXsh'])
       write(`src/${path}`, '1');
-    expect(copyAssets(directory)).toBe(true);
+    expect(copyAssets(directory, isAsset)).toBe(true);
     expect(readdirSync(join(directory, 'dist/src'), { recursive: true }).sort()).toEqual([
       'a',
       'a/guard.sh',
@@ -119,12 +120,12 @@ describe('assets', () => {
       'page/deep/a.css',
       'page/index.html',
     ]);
-    expect(copyAssets(directory)).toBe(false);
+    expect(copyAssets(directory, isAsset)).toBe(false);
 
     rmSync(join(directory, 'src/page/index.html'));
-    expect(copyAssets(directory)).toBe(false);
+    expect(copyAssets(directory, isAsset)).toBe(false);
     write('src/page/index.html', '2');
-    expect(copyAssets(directory)).toBe(true);
+    expect(copyAssets(directory, isAsset)).toBe(true);
     expect(copy('page/index.html')).toBe('2');
   });
 });
