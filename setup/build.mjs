@@ -66,5 +66,13 @@ export async function build(project, log) {
       'The build did not write dist/src/roles/api.main.js. Check "outDir" and "rootDir" in tsconfig.json.',
     );
   }
-  writeFileSync(join(project, STAMP), `${hash}\n`);
+  writeStamp(project, hash);
 }
+
+/**
+ * Notes what `dist` is built from, so that the next start does not build it again.
+ *
+ * @param {string} project
+ * @param {string} hash
+ */
+export const writeStamp = (project, hash) => writeFileSync(join(project, STAMP), `${hash}\n`);

@@ -3,8 +3,8 @@
  */
 import { closeSync, openSync, readSync, statSync } from 'node:fs';
 
-const colour = process.stdout.isTTY && !process.env.NO_COLOR && process.env.TERM !== 'dumb';
-const paint = (/** @type {number} */ code, /** @type {string} */ text) =>
+export const colour = process.stdout.isTTY && !process.env.NO_COLOR && process.env.TERM !== 'dumb';
+export const paint = (/** @type {number} */ code, /** @type {string} */ text) =>
   colour ? `\u001b[${code}m${text}\u001b[0m` : text;
 
 export const bold = (/** @type {string} */ text) => paint(1, text);

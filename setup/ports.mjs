@@ -124,6 +124,20 @@ function listenError(host, port) {
   });
 }
 
+/**
+ * The first free port on 127.0.0.1 from `first` on.
+ *
+ * @param {number} first
+ */
+export async function firstFreePort(first) {
+  for (let port = first; port < first + 100; port++) {
+    if (!(await listenError('127.0.0.1', port))) return port;
+  }
+  throw new SetupError(
+    `All ports from ${first} to ${first + 99} are in use. Stop some programs and try again.`,
+  );
+}
+
 /** The ports that this process has handed out. @type {Set<number>} */
 const handedOut = new Set();
 

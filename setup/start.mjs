@@ -1,9 +1,11 @@
 /**
  * `npm start`: provisions and runs the whole system in the foreground, from a fresh clone on. See README.
+ * `npm run dev`: the same, which also builds on change; see dev.mjs.
  */
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { SetupError, bold, dim, printFailure, say, step, yellow } from './console.mjs';
+import { Development, inspectedProcess } from './dev.mjs';
 import { ensureEnvFile, secrets } from './env-file.mjs';
 import { endRunningCommands } from './processes.mjs';
 import { provision } from './provision.mjs';
@@ -13,13 +15,23 @@ import { System, checkNotRunning } from './system.mjs';
 
 /** @type {System | undefined} */
 let system;
+/** @type {Development | undefined} */
+let development;
 /** @type {(signal: NodeJS.Signals) => void} */
 let stopRequested = () => {};
 /** @type {Promise<NodeJS.Signals>} */
 const stopSignal = new Promise((resolve) => (stopRequested = resolve));
 
 async function main() {
-  const { values } = parseArgs({ options: { yes: { type: 'boolean', short: 'y', default: false } } });
+  const { values } = parseArgs({
+    options: {
+      yes: { type: 'boolean', short: 'y', default: false },
+      dev: { type: 'boolean', default: false },
+      inspect: { type: 'string' },
+    },
+  });
+  if (values.inspect !== undefined && !values.dev)
+    throw new SetupError('--inspect is for development: npm run dev -- --inspect instance');
   const before = readSettings();
   checkNotRunning(before.varDir);
   await provision(before, values);
@@ -37,9 +49,15 @@ async function main() {
   const settings = readSettings();
   checkSecrets(settings);
 
-  system = new System(settings, { step });
+  const inspected =
+    values.inspect === undefined ? undefined : await inspectedProcess(values.inspect, settings);
+  system = new System(settings, { step, inspected });
   await system.start();
   banner(settings);
+  if (values.dev) {
+    development = new Development(system);
+    await development.start();
+  }
   return watch(system);
 }
 
@@ -102,7 +120,8 @@ async function watch(running) {
     for (const { group, name, pid, statename } of await running.processes()) {
       const program = `${group}:${name}`;
       const before = pids.get(program);
-      if (statename === 'RUNNING' && before && before !== pid)
+      const isSurprise = statename === 'RUNNING' && before && before !== pid;
+      if (isSurprise && !running.restarted.delete(program))
         say(yellow(`! ${program} ended and was started again (pid ${before} → ${pid})`));
       if (statename === 'RUNNING') pids.set(program, pid);
     }
@@ -123,6 +142,7 @@ let interrupted = false;
 onStopSignal(async (signal) => {
   interrupted = true;
   stopRequested(signal);
+  development?.stop();
   say('');
   await endRunningCommands();
   let code = 0;
@@ -143,10 +163,12 @@ onStopSignal(async (signal) => {
 
 try {
   await main();
+  development?.stop();
   if (!interrupted) await system?.stop();
 } catch (error) {
   // After a signal this is no failure: the handler above stops the system and exits.
   if (interrupted) await new Promise(() => {});
+  development?.stop();
   printFailure(error);
   await system?.stop().catch(printFailure);
   process.exit(1);

@@ -140,12 +140,57 @@ export function renderPrograms({
 }
 
 /**
+ * The process that a debugger is for.
+ *
+ * @typedef {object} Inspected
+ * @property {string} program
+ * @property {number} number which of its processes
+ * @property {string} address where the inspector listens
+ */
+
+/**
+ * The programs' configuration with an inspector in one process. That process runs the compiled files and not the bundle,
+ * so that the debugger finds the TypeScript sources.
+ *
+ * @param {string} config
+ * @param {Inspected} inspected
+ */
+export function withInspector(config, { program, number, address }) {
+  const name = `flotilla-${program}`;
+  const command = `command="${process.execPath}" --inspect=${address} --enable-source-maps dist/src/roles/${program}.main.js`;
+  const all = config.split(/^(?=\[)/m);
+  const own = all.find((section) => section.startsWith(`[program:${name}]`)) ?? '';
+  const [, count] = /^numprocs=(\d+)$/m.exec(own) ?? [];
+  const inspect = (/** @type {string} */ section) => section.replace(/^command=.*$/m, () => command);
+  if (count === undefined)
+    return all.map((section) => (section === own ? inspect(section) : section)).join('');
+  // supervisord has one command for all processes of a section: each process gets a section.
+  const single = (/** @type {number} */ n) =>
+    own
+      .replace(`[program:${name}]`, `[program:${name}-${n}]`)
+      .replace(/^numprocs=.*$/m, `numprocs=1\nnumprocs_start=${n}`);
+  const numbers = Array.from({ length: Number(count) }, (_, n) => n);
+  return all
+    .flatMap((section) =>
+      section === own ? numbers.map((n) => (n === number ? inspect(single(n)) : single(n))) : [section],
+    )
+    .join('')
+    .replace(/^programs=.*$/m, (line) =>
+      line.replace(new RegExp(`${name}(?=,|$)`), numbers.map((n) => `${name}-${n}`).join(',')),
+    );
+}
+
+/**
  * The whole configuration of the supervisord of `npm start`.
  *
  * @param {Settings} settings
- * @param {{ data: Record<string, string | number>, dataPrograms: readonly string[], programs: boolean }} options
+ * @param {object} options
+ * @param {Record<string, string | number>} options.data
+ * @param {readonly string[]} options.dataPrograms
+ * @param {boolean} options.programs
+ * @param {Inspected} [options.inspected]
  */
-export function renderSupervisord(settings, { data, dataPrograms, programs }) {
+export function renderSupervisord(settings, { data, dataPrograms, programs, inspected }) {
   const paths = supervisordPaths(settings.varDir);
   const { username: USER, homedir: home } = userInfo();
   const parts = [
@@ -167,18 +212,17 @@ export function renderSupervisord(settings, { data, dataPrograms, programs }) {
     );
   }
   if (programs) {
-    parts.push(
-      renderPrograms({
-        project: settings.project,
-        user: USER,
-        home,
-        logDir: paths.logDir,
-        instances: settings.instances,
-        workers: settings.workers,
-        autostart: false,
-        programs: settings.programs,
-      }),
-    );
+    const config = renderPrograms({
+      project: settings.project,
+      user: USER,
+      home,
+      logDir: paths.logDir,
+      instances: settings.instances,
+      workers: settings.workers,
+      autostart: false,
+      programs: settings.programs,
+    });
+    parts.push(inspected ? withInspector(config, inspected) : config);
   }
   return parts.join('\n');
 }

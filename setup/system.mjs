@@ -80,11 +80,15 @@ export class System {
    * @param {Settings} settings
    * @param {object} [options]
    * @param {boolean} [options.programs] false: only PostgreSQL and Redis
+   * @param {import('./supervisord.mjs').Inspected} [options.inspected] the process that a debugger is for
    * @param {typeof silently} [options.step] how progress is shown
    */
-  constructor(settings, { programs = true, step = silently } = {}) {
+  constructor(settings, { programs = true, inspected, step = silently } = {}) {
     this.settings = settings;
     this.programs = programs;
+    this.inspected = inspected;
+    /** The programs that `restart` has restarted, by full name: their new pid is no surprise. @type {Set<string>} */
+    this.restarted = new Set();
     this.step = step;
     this.paths = supervisordPaths(settings.varDir);
     this.client = new SupervisorClient(this.paths.socket);
@@ -131,7 +135,14 @@ export class System {
       Object.assign(data, prepareRedis(settings));
     }
     await step('supervisord', () =>
-      this.#launch(renderSupervisord(settings, { data, dataPrograms, programs: this.programs })),
+      this.#launch(
+        renderSupervisord(settings, {
+          data,
+          dataPrograms,
+          programs: this.programs,
+          inspected: this.inspected,
+        }),
+      ),
     );
     await step('PostgreSQL and Redis', ({ note }) => this.#connect(note));
     if (!this.programs) return;
@@ -252,8 +263,9 @@ export class System {
     }
   }
 
+  /** @returns {Promise<string>} what the command prints */
   async migrate() {
-    await run([process.execPath, join(this.settings.project, 'dist/src/roles/cli.main.js'), 'migrate'], {
+    return run([process.execPath, join(this.settings.project, 'dist/src/roles/cli.main.js'), 'migrate'], {
       cwd: this.settings.project,
       env: this.environment,
       failure:
@@ -269,14 +281,44 @@ export class System {
   /** @param {(text: string) => void} note */
   async #startPrograms(note) {
     await this.client.call('startProcessGroup', 'flotilla', false);
-    const started = performance.now();
+    const programs = (await this.client.processes()).filter(({ group }) => group === 'flotilla');
+    await this.#untilReady(
+      programs.map(({ name }) => name),
+      note,
+    );
+  }
+
+  /**
+   * Restarts these programs, senders first, and waits until they are ready.
+   *
+   * @param {readonly string[]} names
+   * @param {() => boolean} [isOutdated] true when there is no use in waiting any longer
+   */
+  async restart(names, isOutdated) {
+    for (const name of names) this.restarted.add(`flotilla:${name}`);
+    await this.#stopPrograms(() => {}, names);
+    if (this.#stopping) return;
+    await Promise.all(names.map((name) => this.client.call('startProcess', `flotilla:${name}`, false)));
+    await this.#untilReady(names, () => {}, isOutdated);
+  }
+
+  /** The page that answers 200 when this program is ready. @param {string} name @returns {string[]} */
+  #readyPage(name) {
     const { api, instances, sandbox } = urls(this.settings);
-    const runs = (/** @type {string} */ name) => this.settings.programs.includes(name);
-    const pages = [
-      ...(runs('api') ? [`${api}/health/ready`] : []),
-      ...instances.map((url) => `${url}/health/ready`),
-      ...(runs('sandbox') ? [`${sandbox}/stats`] : []),
-    ];
+    if (name === 'api') return [`${api}/health/ready`];
+    if (name === 'sandbox') return [`${sandbox}/stats`];
+    const [, number] = /^instance_(\d+)$/.exec(name) ?? [];
+    return number === undefined ? [] : [`${instances[Number(number)]}/health/ready`];
+  }
+
+  /**
+   * @param {readonly string[]} names
+   * @param {(text: string) => void} note
+   * @param {() => boolean} [isOutdated]
+   */
+  async #untilReady(names, note, isOutdated = () => false) {
+    const started = performance.now();
+    const pages = names.flatMap((name) => this.#readyPage(name));
     /** @type {Map<string, number>} starts seen of each program */
     const restarts = new Map();
     /** @type {Map<string, string>} */
@@ -286,11 +328,14 @@ export class System {
 
     const ready = await waitFor(
       async () => {
+        if (isOutdated()) return true;
         if (this.#hasEnded())
           throw new SetupError('supervisord ended while it was starting the programs.', {
             detail: this.#complaint,
           });
-        const programs = (await this.client.processes()).filter(({ group }) => group === 'flotilla');
+        const programs = (await this.client.processes()).filter(
+          ({ group, name }) => group === 'flotilla' && names.includes(name),
+        );
         for (const program of programs) {
           if (program.statename === 'BACKOFF' && before.get(program.name) !== 'BACKOFF') {
             restarts.set(program.name, (restarts.get(program.name) ?? 0) + 1);
@@ -361,11 +406,17 @@ export class System {
     }
   }
 
-  /** @param {(text: string) => void} note */
-  async #stopPrograms(note) {
+  /**
+   * @param {(text: string) => void} note
+   * @param {readonly string[]} [only] all unless given
+   */
+  async #stopPrograms(note, only) {
     const alive = async () =>
       (await this.client.processes()).filter(
-        ({ group, statename }) => group === 'flotilla' && !/^(STOPPED|EXITED|FATAL)$/.test(statename),
+        ({ group, name, statename }) =>
+          group === 'flotilla' &&
+          (only?.includes(name) ?? true) &&
+          !/^(STOPPED|EXITED|FATAL)$/.test(statename),
       );
     for (const members of STOP_ORDER) {
       const names = (await alive()).map(({ name }) => name).filter((name) => members.test(name));
