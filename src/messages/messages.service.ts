@@ -129,7 +129,7 @@ export class MessagesService {
     });
   }
 
-  /** How many messages a workspace has posted, and had in all. */
+  /** How many messages a workspace posted in the last minute, and had in the last 24 hours. */
   private async usage(
     workspaceId: string,
   ): Promise<Pick<Usage, 'messagesLastMinute' | 'messagesLast24Hours'>> {

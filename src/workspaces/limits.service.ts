@@ -83,7 +83,7 @@ export class LimitsService implements OnModuleDestroy {
     return limits ?? { maxAccounts: null, messagesPerMinute: null, maxStorageBytes: null };
   }
 
-  /** Has somebody count a part of what a workspace uses: each table is counted by its owner. */
+  /** Registers a count of what a workspace uses. The owner of a table counts its rows. */
   onUsage(count: (workspaceId: string) => Promise<Partial<Usage>>): void {
     this.counts.push(count);
   }

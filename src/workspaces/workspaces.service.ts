@@ -68,7 +68,7 @@ export class WorkspacesService {
     this.beforeDelete.push(end);
   }
 
-  /** What refers to no row of a deleted workspace and goes with it, in the transaction of the deletion: the log of its events. */
+  /** Registers what is deleted after the workspace, in the same transaction: rows that no foreign key deletes, such as its events. */
   onDeleted(follow: (manager: EntityManager, workspaceId: string) => Promise<void>): void {
     this.afterDelete.push(follow);
   }

@@ -16,14 +16,12 @@ export interface NamesInFile extends NamesInSql {
   builderTables: Set<string>;
   /** The entity classes that the file declares, and their tables. */
   declared: Map<string, string>;
-  /** SQL with `${…}` at the place of a table. */
-  unreadable: string[];
+  /** What stands in `${…}` at the place of a table. */
+  unreadable: Set<string>;
 }
 
-/** Stands for `${…}` in a template: an identifier that no SQL has. */
+/** Stands for `${…}` in a template, with its number: an identifier that no SQL has. */
 const hole = '§';
-/** As {@link hole}, when the value is a call: that function returns SQL, which is read where it is written. */
-const holeOfCall = '¶';
 
 export function namesInFile(path: string, text: string): NamesInFile {
   const names: NamesInFile = {
@@ -32,19 +30,20 @@ export function namesInFile(path: string, text: string): NamesInFile {
     classes: new Set(),
     builderTables: new Set(),
     declared: new Map(),
-    unreadable: [],
+    unreadable: new Set(),
   };
   const visit = (node: ts.Node): void => {
-    const literal = textOf(node);
+    const values: ts.Expression[] = [];
+    const literal = textOf(node, values);
     if (literal !== null) {
       const found = namesInSql(literal);
-      found.tables.forEach((table) => {
-        if (table === hole) names.unreadable.push(literal.replaceAll(hole, '${…}'));
-        else if (table !== holeOfCall) names.tables.add(table);
-      });
+      for (const table of found.tables) {
+        if (table.startsWith(hole)) names.unreadable.add(values[Number(table.slice(1))]!.getText());
+        else names.tables.add(table);
+      }
       found.functions.forEach((name) => names.functions.add(name));
       // A literal inside `${…}` is a text of its own.
-      forEachHole(node, visit);
+      values.forEach(visit);
       return;
     }
     if (ts.isImportDeclaration(node)) return;
@@ -61,34 +60,21 @@ export function namesInFile(path: string, text: string): NamesInFile {
   return names;
 }
 
-/** The text of a string, a template or a sum of them, with {@link hole} for its values; null for another node. */
-function textOf(node: ts.Node): string | null {
+/**
+ * The text of a string, a template or a sum of them, with a {@link hole} for each value, which is added to `values`; null for
+ * another node.
+ */
+function textOf(node: ts.Node, values: ts.Expression[]): string | null {
+  const holeFor = (value: ts.Expression) => `${hole}${values.push(value) - 1}`;
   if (ts.isStringLiteralLike(node)) return node.text;
-  if (ts.isTemplateExpression(node))
-    return node.templateSpans.reduce(
-      (text, span) => `${text}${holeFor(span.expression)}${span.literal.text}`,
-      node.head.text,
-    );
-  if (ts.isBinaryExpression(node) && node.operatorToken.kind === ts.SyntaxKind.PlusToken) {
-    const left = textOf(node.left);
-    const right = textOf(node.right);
-    if (left === null && right === null) return null;
-    return `${left ?? hole}${right ?? hole}`;
+  if (ts.isTemplateExpression(node)) {
+    const rest = node.templateSpans.map(({ expression, literal }) => `${holeFor(expression)}${literal.text}`);
+    return node.head.text + rest.join('');
   }
-  return null;
-}
-
-function holeFor(value: ts.Expression): string {
-  return ts.isCallExpression(value) ? holeOfCall : hole;
-}
-
-function forEachHole(node: ts.Node, visit: (value: ts.Node) => void): void {
-  if (ts.isTemplateExpression(node)) node.templateSpans.forEach((span) => visit(span.expression));
-  else if (ts.isBinaryExpression(node))
-    for (const side of [node.left, node.right]) {
-      if (textOf(side) === null) visit(side);
-      else forEachHole(side, visit);
-    }
+  if (!ts.isBinaryExpression(node) || node.operatorToken.kind !== ts.SyntaxKind.PlusToken) return null;
+  const [left, right] = [node.left, node.right].map((side) => textOf(side, values) ?? holeFor(side));
+  const isSum = [node.left, node.right].some((side) => !values.includes(side));
+  return isSum ? `${left}${right}` : null;
 }
 
 /** The classes that a node gives to TypeORM: `Repository<Message>`, `InjectRepository(Message)`, `manager.insert(Message, …)`. */
@@ -120,7 +106,7 @@ function entityTable(node: ts.ClassDeclaration): string | null {
   return null;
 }
 
-const tokens = /'(?:[^']|'')*'|--[^\n]*|\/\*[^]*?\*\/|"[^"]+"|[A-Za-z_§¶][\w$§¶]*|::|[(),.;]|[^\s]/g;
+const tokens = /'(?:[^']|'')*'|--[^\n]*|\/\*[^]*?\*\/|"[^"]+"|[A-Za-z_§][\w$§]*|::|[(),.;]|[^\s]/g;
 
 /** Ends what follows `from`. */
 const afterFrom = new Set(
@@ -140,7 +126,7 @@ export function namesInSql(text: string): NamesInSql {
     .map(([word]) => (word.startsWith('"') ? word.slice(1, -1) : word.toLowerCase()))
     .filter((word) => !word.startsWith('--') && !word.startsWith('/*'));
   const names = namesOfWith(words);
-  const isName = (word: string | undefined): word is string => /^[a-z_§¶]/.test(word ?? '');
+  const isName = (word: string | undefined): word is string => /^[a-z_§]/.test(word ?? '');
 
   /** Notes the table at a place where one may stand: not a query in brackets, a function or a name of `with`. */
   const note = (at: number): void => {
@@ -149,6 +135,8 @@ export function namesInSql(text: string): NamesInSql {
     if (words[place + 1] === '.') place += 2;
     const word = words[place];
     if (!isName(word) || names.has(word)) return;
+    // After "lateral" stands a query, never a table: its text is read where it is written.
+    if (word.startsWith(hole) && words[place - 1] === 'lateral') return;
     if (words[place + 1] === '(' && !isColumnList(place)) return;
     if (word === 'rows' && words[place + 1] === 'from') return;
     tables.add(word);
@@ -188,6 +176,9 @@ export function namesInSql(text: string): NamesInSql {
   }
 }
 
+/** Begins a statement, or the brackets around one. */
+const statementWords = new Set(['select', 'insert', 'update', 'delete', 'values', 'with', '(']);
+
 /** Names given by `with a as (…), b (x) as materialized (…)`: `as (` or `as materialized (` follows them, and a statement. */
 function namesOfWith(words: string[]): Set<string> {
   const names = new Set<string>();
@@ -197,12 +188,8 @@ function namesOfWith(words: string[]): Set<string> {
     if (words[open] === 'not') open += 1;
     if (words[open] === 'materialized') open += 1;
     if (words[open] !== '(') return;
-    if (
-      !['select', 'insert', 'update', 'delete', 'values', 'with', '(', hole, holeOfCall].includes(
-        words[open + 1]!,
-      )
-    )
-      return;
+    const first = words[open + 1] ?? '';
+    if (!first.startsWith(hole) && !statementWords.has(first)) return;
     let name = at - 1;
     if (words[name] === ')') while (words[name + 1] !== '(' && name > 0) name -= 1;
     names.add(words[name]!);
@@ -213,12 +200,12 @@ function namesOfWith(words: string[]): Set<string> {
 /** What a text has that is SQL and not a sentence: a word of a statement, with what goes with it. */
 const signs = [
   /(^|[\s(])select\s[^]*\bfrom\b/i,
-  /(^|[\s(])select\s+[\w§¶"'(*$@]/i,
+  /(^|[\s(])select\s+[\w§"'(*$@]/i,
   /\binsert\s+into\s/i,
   /\bdelete\s+from\s/i,
-  /\bupdate\s+(only\s+)?["\w.§¶]+(\s+(as\s+)?\w+)?\s+set\s/i,
-  /\bfrom\s+["\w§¶]+(\s+(as\s+)?\w+)?\s+(where|join|(cross|left) join|(order|group) by)\b/i,
-  /\bjoin\s+["\w§¶]+(\s+(as\s+)?\w+)?\s+(on|using)\b/i,
+  /\bupdate\s+(only\s+)?["\w.§]+(\s+(as\s+)?\w+)?\s+set\s/i,
+  /\bfrom\s+["\w§]+(\s+(as\s+)?\w+)?\s+(where|join|(cross|left) join|(order|group) by)\b/i,
+  /\bjoin\s+["\w§]+(\s+(as\s+)?\w+)?\s+(on|using)\b/i,
   /\b(lock\s+table|truncate)\s/i,
 ];
 
