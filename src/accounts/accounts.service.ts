@@ -16,7 +16,7 @@ import type {
   ListAccountsQuery,
   UpdateAccountDto,
 } from './accounts.dto.js';
-import { LimitsService } from '../workspaces/limits.service.js';
+import { AccountLimitReached, LimitsService } from '../workspaces/limits.service.js';
 import { WorkspacesService } from '../workspaces/workspaces.service.js';
 import { AssignmentsService } from './assignments.service.js';
 import { PacingService } from '../pacing/pacing.service.js';
@@ -73,9 +73,10 @@ export class AccountsService {
     private readonly instanceClient: InstanceClient,
     private readonly sandbox: SandboxClient,
     private readonly pacing: PacingService,
-    private readonly limits: LimitsService,
+    limits: LimitsService,
     workspaces: WorkspacesService,
   ) {
+    limits.onUsage(async (workspaceId) => ({ accounts: await this.accounts.countBy({ workspaceId }) }));
     workspaces.onDelete((workspaceId) => this.deleteAll(workspaceId));
   }
 
@@ -84,7 +85,7 @@ export class AccountsService {
     if (wanted.instanceId !== undefined) await this.instances.get(wanted.instanceId);
     const id = uuidv7();
     await this.database.transaction(async (manager) => {
-      await this.limits.assertRoomForAccount(manager, workspaceId);
+      await assertRoom(manager, workspaceId);
       await manager.insert(Account, {
         id,
         workspaceId,
@@ -327,4 +328,20 @@ async function lockAccount(manager: EntityManager, workspaceId: string, id: stri
   });
   if (!account) throw new AccountNotFound(id);
   return account;
+}
+
+/**
+ * Lets a transaction create an account only if the workspace may have one more; others that create one wait for its end.
+ * @throws AccountLimitReached
+ */
+async function assertRoom(manager: EntityManager, workspaceId: string): Promise<void> {
+  const [workspace] = await manager.query('select max_accounts from workspaces where id = $1', [workspaceId]);
+  const limit: number | null = workspace?.max_accounts ?? null;
+  if (limit === null) return;
+  await manager.query('select pg_advisory_xact_lock(hashtextextended($1, 0))', [`accounts ${workspaceId}`]);
+  const [{ count }] = await manager.query(
+    'select count(*)::int as count from accounts where workspace_id = $1',
+    [workspaceId],
+  );
+  if (count >= limit) throw new AccountLimitReached(limit);
 }

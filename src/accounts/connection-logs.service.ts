@@ -12,6 +12,8 @@ const types: Record<string, string> = {
   released: 'account.released',
 };
 
+const prunedAtOnce = 10_000;
+
 /** What happened to the connections of accounts. PostgreSQL writes it, in the transaction of each change. */
 @Injectable()
 export class ConnectionLogsService {
@@ -44,5 +46,16 @@ export class ConnectionLogsService {
       type: types[row.event] ?? 'account.status',
       createdAt: row.createdAt.toISOString(),
     }));
+  }
+
+  /** Forgets entries after thirty days, in short transactions. */
+  async prune(): Promise<void> {
+    let deleted: number;
+    do {
+      [, deleted] = await this.database.query(
+        `with oldest as (select id from connection_logs order by id limit ${prunedAtOnce})
+         delete from connection_logs l using oldest where l.id = oldest.id and l.created_at < now() - interval '30 days'`,
+      );
+    } while (deleted === prunedAtOnce);
   }
 }

@@ -2,6 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
 import { Problem } from '../platform/errors/problem.js';
+import { WorkspacesService } from '../workspaces/workspaces.service.js';
 
 /** A public change, as it was when it happened. */
 export interface PublicEvent {
@@ -44,7 +45,14 @@ export class InvalidEventCursor extends Problem {
  */
 @Injectable()
 export class EventsService {
-  constructor(@InjectDataSource() private readonly database: DataSource) {}
+  constructor(
+    @InjectDataSource() private readonly database: DataSource,
+    workspaces: WorkspacesService,
+  ) {
+    workspaces.onDeleted((manager, workspaceId) =>
+      manager.query('delete from events where workspace_id = $1', [workspaceId]),
+    );
+  }
 
   /** The place after everything that may be read now. */
   async end(): Promise<string> {

@@ -4,12 +4,12 @@ import { type EntityManager, type FindOptionsWhere, MoreThan, Repository } from 
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import { Problem } from '../platform/errors/problem.js';
+import { accountsOf, readCandidates, readServers } from './account-counts.js';
 import { Instance, type InstanceStatus } from './instance.entity.js';
 import {
   type Candidate,
   type InstanceLoad,
   type PlacementFilters,
-  type ServerLoad,
   SimpleLoadBalancer,
   spreadOf,
   type Strategy,
@@ -134,8 +134,8 @@ export class InstancesService {
   private async withLoad(which: FindOptionsWhere<Instance>, limit?: number): Promise<InstanceWithLoad[]> {
     const query = this.instances
       .createQueryBuilder('instance')
-      .addSelect(`(${countOf('reserved')})`, 'reserved')
-      .addSelect(`(${countOf('connected')})`, 'connected')
+      .addSelect(`(${accountsOf('instance.id', 'reserved')})`, 'reserved')
+      .addSelect(`(${accountsOf('instance.id', 'connected')})`, 'connected')
       .addSelect(
         `case when instance.lease_expires_at <= now() then 'down'
            when instance.status = 'active' and instance.is_draining then 'draining' else instance.status end`,
@@ -151,31 +151,4 @@ export class InstancesService {
       return Object.assign(instance, { state, reserved, connected });
     });
   }
-}
-
-/** SQL for how many accounts an instance is to drive, or does drive. */
-function countOf(what: 'reserved' | 'connected'): string {
-  return `select count(*)::int from accounts a where a.instance_id = instance.id and a.desired_state = 'connected'
-    ${what === 'connected' ? `and a.status = 'ready'` : ''}`;
-}
-
-/** The instances that take accounts. */
-function readCandidates(manager: EntityManager): Promise<Candidate[]> {
-  return manager.query(
-    `select i.id, i.server_id as "serverId", i.max_accounts as "maxAccounts", i.turn,
-       coalesce(l.reserved, 0) as reserved, coalesce(l.connected, 0) as connected
-     from instances i join servers s on s.id = i.server_id left join instance_loads l on l.instance_id = i.id
-     where i.status = 'active' and not i.is_draining and i.lease_expires_at > now() and s.is_enabled and s.is_healthy
-     order by i.id`,
-  );
-}
-
-function readServers(manager: EntityManager): Promise<ServerLoad[]> {
-  return manager.query(
-    `select s.id, s.environment, s.location, s.tags, s.priority, s.weight, s.response_time_ms as "responseTimeMs",
-       s.max_capacity as "maxCapacity", coalesce(sum(l.reserved), 0)::int + coalesce(max(p.reserved), 0) as reserved
-     from servers s left join instances i on i.server_id = s.id left join instance_loads l on l.instance_id = i.id
-     left join pinned_loads p on p.server_id = s.id
-     group by s.id`,
-  );
 }

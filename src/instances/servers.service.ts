@@ -7,6 +7,7 @@ import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import { Problem } from '../platform/errors/problem.js';
 import { given } from '../platform/database/given.js';
+import { accountsByServer, accountsOnServer } from './account-counts.js';
 import type { InstanceStatus } from './instance.entity.js';
 import { placementLock } from './instances.service.js';
 import { Server } from './server.entity.js';
@@ -158,8 +159,7 @@ export class ServersService {
       // Nothing may be placed here between the look and the deletion.
       await manager.query('select pg_advisory_xact_lock($1)', [placementLock]);
       const [found]: { accounts: number; lives: string[] }[] = await manager.query(
-        `select (select count(*)::int from accounts a left join instances i on i.id = a.instance_id
-             where coalesce(i.server_id, a.pinned_server_id) = s.id) as accounts,
+        `select (${accountsOnServer('s.id')}) as accounts,
            array(select i.id from instances i where i.server_id = s.id and i.lease_expires_at > now() order by i.id) as lives
          from servers s where s.id = $1 for update of s`,
         [id],
@@ -229,12 +229,7 @@ export class ServersService {
              when i.is_draining and i.status = 'active' then 'draining' else i.status end) order by i.id)
            from instances i where i.server_id = s.id), '[]') as instances,
          sends.avg, sends.p95, sends.p99
-       from servers s left join (
-         select coalesce(i.server_id, a.pinned_server_id) as server_id,
-           count(*) filter (where a.desired_state = 'connected')::int as reserved,
-           count(*) filter (where a.status = 'ready')::int as connected
-         from accounts a left join instances i on i.id = a.instance_id group by 1
-       ) load on load.server_id = s.id
+       from servers s left join (${accountsByServer}) load on load.server_id = s.id
        left join lateral (
          select sum(average_response_time_ms * messages_per_minute)
              / nullif(sum(messages_per_minute) filter (where average_response_time_ms is not null), 0) as avg,

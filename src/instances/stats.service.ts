@@ -6,7 +6,6 @@ import type { ListStatsQuery, StatsResponse } from './logs.dto.js';
 /** What is kept for thirty days, and the column that tells its age. */
 const kept = {
   server_stats: 'at',
-  connection_logs: 'created_at',
   server_logs: 'created_at',
   audit_log: 'created_at',
 };

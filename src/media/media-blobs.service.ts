@@ -5,6 +5,7 @@ import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
+import { isInUse } from './media-in-use.js';
 import { blobIdOf, blobKey, MEDIA_STORAGE, type MediaStorage } from './media-storage.js';
 
 interface Blob {
@@ -51,7 +52,7 @@ export class MediaBlobsService {
       const [, count]: [unknown, number] = await this.database.query(
         `delete from media where id in (
            select m.id from media m where m.last_used_at < now() - $1 * interval '1 millisecond'
-             and not exists (select from messages w where w.media ->> 'mediaId' = m.id::text and w.media is not null and w.stage is not null)
+             and not ${isInUse('m.id::text')}
            order by m.last_used_at limit ${atOnce} for update skip locked)
          and last_used_at < now() - $1 * interval '1 millisecond'`,
         [olderThanMs],

@@ -33,7 +33,11 @@ export class MediaKeeper {
     @InjectDataSource() private readonly database: DataSource,
     @Inject(MEDIA_STORAGE) private readonly storage: MediaStorage,
     private readonly limits: LimitsService,
-  ) {}
+  ) {
+    limits.onUsage(async (workspaceId) => ({
+      storageBytes: await storedBytes(database.manager, workspaceId),
+    }));
+  }
 
   /**
    * Keeps a file. The same one under the same name is the same media; its bytes lie in the storage once, and again when the
@@ -142,9 +146,13 @@ async function assertRoom(
   limit: number,
 ): Promise<void> {
   await manager.query('select pg_advisory_xact_lock(hashtextextended($1, 0))', [`media of ${workspaceId}`]);
-  const [{ used }] = await manager.query(
-    'select coalesce(sum(size), 0)::bigint as used from media where workspace_id = $1',
+  if ((await storedBytes(manager, workspaceId)) + size > limit) throw new StorageLimitReached(limit);
+}
+
+async function storedBytes(manager: EntityManager, workspaceId: string): Promise<number> {
+  const [{ bytes }] = await manager.query(
+    'select coalesce(sum(size), 0)::bigint as bytes from media where workspace_id = $1',
     [workspaceId],
   );
-  if (Number(used) + size > limit) throw new StorageLimitReached(limit);
+  return Number(bytes);
 }

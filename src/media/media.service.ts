@@ -11,6 +11,7 @@ import { CONFIG } from '../platform/config/config.module.js';
 import { given } from '../platform/database/given.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
 import { publicFetch } from '../platform/http/public-fetch.js';
+import { isInUse } from './media-in-use.js';
 import { MediaKeeper } from './media-keeper.js';
 import { cleanName } from './media-name.js';
 import { type ByteRange, blobKey, MEDIA_STORAGE, type MediaStorage } from './media-storage.js';
@@ -219,11 +220,8 @@ export class MediaService {
       });
       if (!found) throw new MediaNotFound(id);
       // Asked with the row locked: a message that is inserted now waits, and finds it gone.
-      const needed: unknown[] = await manager.query(
-        `select from messages where media ->> 'mediaId' = $1 and media is not null and stage is not null limit 1`,
-        [id],
-      );
-      if (needed.length > 0) throw new MediaInUse();
+      const [{ needed }] = await manager.query(`select ${isInUse('$1')} as needed`, [id]);
+      if (needed) throw new MediaInUse();
       await manager.delete(Media, { id });
     });
   }

@@ -12,7 +12,7 @@ import { given } from '../platform/database/given.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import { QueuesService } from '../queues/queues.service.js';
-import { type Grant, LimitsService, MessageLimitReached } from '../workspaces/limits.service.js';
+import { type Grant, LimitsService, MessageLimitReached, type Usage } from '../workspaces/limits.service.js';
 import { headJob } from './head-job.js';
 import { ContentPreparation, type Prepared } from './content-preparation.js';
 import { type Accepted, insertMessage } from './message-insert.js';
@@ -84,7 +84,9 @@ export class MessagesService {
     private readonly contents: ContentPreparation,
     private readonly limits: LimitsService,
     @Inject(LOGGER) private readonly logger: Logger,
-  ) {}
+  ) {
+    limits.onUsage((workspaceId) => this.usage(workspaceId));
+  }
 
   /**
    * Accepts a message: from now on it is sent once, whatever dies. Works while Redis is down.
@@ -125,6 +127,20 @@ export class MessagesService {
       const { status, code, message, errors } = outcome;
       return { index, status, error: { code, detail: message, errors } };
     });
+  }
+
+  /** How many messages a workspace posted in the last minute, and had in the last 24 hours. */
+  private async usage(
+    workspaceId: string,
+  ): Promise<Pick<Usage, 'messagesLastMinute' | 'messagesLast24Hours'>> {
+    const [counts] = await this.database.query(
+      `select (select count(*)::int from messages where workspace_id = $1 and id >= $2 and direction = 'outgoing'
+           and created_at > now() - interval '1 minute') as "messagesLastMinute",
+         (select count(*)::int from messages where workspace_id = $1 and id >= $3
+           and created_at > now() - interval '1 day') as "messagesLast24Hours"`,
+      [workspaceId, firstIdAt(-2 * 60_000), firstIdAt(-25 * 3_600_000)],
+    );
+    return counts;
   }
 
   /** @throws MessageNotFound, also for a message of another workspace */
@@ -355,4 +371,9 @@ function asAccepted(message: Message, { text, media }: SendMessageDto): Message 
 
 function runIn(manager: EntityManager): RunSql {
   return (text, values) => preparedIn(manager, text, values);
+}
+
+/** The smallest id that something made then can have: indexes are in the order of ids. */
+function firstIdAt(ms: number): string {
+  return uuidv7({ msecs: Date.now() + ms, seq: 0, random: new Uint8Array(16) });
 }

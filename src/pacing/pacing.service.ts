@@ -7,7 +7,6 @@ import { newPacingState, underNewSettings } from './pacing.js';
 import { type SendingResponse, toSendingResponse } from './pacing.dto.js';
 import {
   columnsOf,
-  isColdSql,
   pacingColumns,
   type PacingRow,
   settingsOf,
@@ -27,13 +26,10 @@ export class ColdNotPaused extends Problem {
 
 /** Before the first message. */
 const firstId = '00000000-0000-0000-0000-000000000000';
-/** How many messages are marked at once, and how often in one call at the most; the next call goes on. */
-const markLimit = 5_000;
-const marksAtOnce = 20;
 
 /**
  * Which accounts are paced, and how. A row of `account_pacing` exists exactly for those that are: the claim of a message
- * looks there when its account may send again. What a single message changes is `pacing-reservations.service.ts`.
+ * looks there when its account may send again. What a single message changes is `sending/pacing-reservations.ts`.
  */
 @Injectable()
 export class PacingService {
@@ -87,26 +83,6 @@ export class PacingService {
       `update account_pacing set cold_paused_until = null, cold_pause_reason = null, refusals = 0
        where cold_paused_until <= now()`,
     );
-  }
-
-  /**
-   * Tells of the messages that waited when pacing was turned on which are cold. Until then they count as neither: they are
-   * sent while both kinds are, and counted as what they are. One that is being written to at that moment is passed over.
-   */
-  async markWaiting(): Promise<void> {
-    for (let round = 0; round < marksAtOnce; round += 1) {
-      const [, marked] = await this.database.query(
-        `with lane as (select account_id, marking_after from account_pacing where marking_after is not null limit 1),
-         batch as (select m.id, m.account_id, m.chat_id from messages m
-           where m.account_id = (select account_id from lane) and m.id > (select marking_after from lane)
-           order by m.id limit ${markLimit} for no key update of m skip locked),
-         marked as (update messages m set is_cold = ${isColdSql('batch.account_id', 'batch.chat_id')}
-           from batch where m.id = batch.id and m.stage is not null and m.is_cold is null)
-         update account_pacing p set marking_after = (select id from batch order by id desc limit 1)
-         from lane where p.account_id = lane.account_id`,
-      );
-      if (marked === 0) return;
-    }
   }
 
   private read(manager: EntityManager, accountIds: string[]): Promise<PacingRow[]> {

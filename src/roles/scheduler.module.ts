@@ -1,7 +1,8 @@
 import { Module } from '@nestjs/common';
 import { AccountsModule } from '../accounts/accounts.module.js';
+import { ConnectionLogsTask } from '../accounts/connection-logs.task.js';
 import { FleetTask } from '../accounts/fleet.task.js';
-import { PacingTask } from '../pacing/pacing.task.js';
+import { PacingTask } from '../sending/pacing.task.js';
 import { EventsModule } from '../events/events.module.js';
 import { InstancesModule } from '../instances/instances.module.js';
 import { MediaModule } from '../media/media.module.js';
@@ -31,6 +32,7 @@ const tasks = [
   IdempotencyTask,
   EventsTask,
   StatsTask,
+  ConnectionLogsTask,
   FailedJobsTask,
   WebhookFanOutTask,
   WebhookLanesTask,

@@ -3,7 +3,6 @@ import { type BeforeApplicationShutdown, Inject, Injectable } from '@nestjs/comm
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
 import { nothingDoneCodes } from '../accounts/account-errors.js';
-import { type PacedSendOptions, PacingReservations } from '../pacing/pacing-reservations.js';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import { prepared } from '../platform/database/prepared.js';
@@ -18,6 +17,7 @@ import type { MessageMedia } from '../messages/content.dto.js';
 import type { Message, MessageContent } from '../messages/message.entity.js';
 import { laneHead } from './lane-order.js';
 import { MessageSender, SendFailed } from './message-sender.js';
+import { type PacedSendOptions, PacingReservations } from './pacing-reservations.js';
 
 /** A message that this instance is sending. */
 export interface Claim extends PacedSendOptions {

@@ -1,7 +1,6 @@
 import { Inject, Injectable, type OnModuleDestroy } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
-import { DataSource, type EntityManager } from 'typeorm';
-import { v7 as uuidv7 } from 'uuid';
+import { DataSource } from 'typeorm';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import { prepared } from '../platform/database/prepared.js';
@@ -55,10 +54,11 @@ export class MessageLimitReached extends Problem {
   }
 }
 
-/** What workspaces may use, and what they use; storage is counted where media is stored. A workspace without limits costs no query. */
+/** What workspaces may use, and what they use, which the owners of the tables count. A workspace without limits costs no query. */
 @Injectable()
 export class LimitsService implements OnModuleDestroy {
   private readonly cache: ReadCache<Limits>;
+  private readonly counts: ((workspaceId: string) => Promise<Partial<Usage>>)[] = [];
 
   constructor(
     @InjectDataSource() private readonly database: DataSource,
@@ -83,36 +83,16 @@ export class LimitsService implements OnModuleDestroy {
     return limits ?? { maxAccounts: null, messagesPerMinute: null, maxStorageBytes: null };
   }
 
-  /** How much of what it may use a workspace uses. */
-  async usage(workspaceId: string): Promise<Usage> {
-    const [row] = await this.database.query(
-      `select (select count(*)::int from accounts where workspace_id = $1) as accounts,
-         (select count(*)::int from messages where workspace_id = $1 and id >= $2 and direction = 'outgoing'
-           and created_at > now() - interval '1 minute') as "messagesLastMinute",
-         (select count(*)::int from messages where workspace_id = $1 and id >= $3
-           and created_at > now() - interval '1 day') as "messagesLast24Hours",
-         (select coalesce(sum(size), 0)::bigint from media where workspace_id = $1) as "storageBytes"`,
-      [workspaceId, firstIdAt(-2 * 60_000), firstIdAt(-25 * 3_600_000)],
-    );
-    return { ...row, storageBytes: Number(row.storageBytes) };
+  /** Registers a count of what a workspace uses. The owner of a table counts its rows. */
+  onUsage(count: (workspaceId: string) => Promise<Partial<Usage>>): void {
+    this.counts.push(count);
   }
 
-  /**
-   * Lets a transaction create an account only if the workspace may have one more; others that create one wait for its end.
-   * @throws AccountLimitReached
-   */
-  async assertRoomForAccount(manager: EntityManager, workspaceId: string): Promise<void> {
-    const [workspace] = await manager.query('select max_accounts from workspaces where id = $1', [
-      workspaceId,
-    ]);
-    const limit: number | null = workspace?.max_accounts ?? null;
-    if (limit === null) return;
-    await manager.query('select pg_advisory_xact_lock(hashtextextended($1, 0))', [`accounts ${workspaceId}`]);
-    const [{ count }] = await manager.query(
-      'select count(*)::int as count from accounts where workspace_id = $1',
-      [workspaceId],
-    );
-    if (count >= limit) throw new AccountLimitReached(limit);
+  /** How much of what it may use a workspace uses. */
+  async usage(workspaceId: string): Promise<Usage> {
+    const usage = {};
+    for (const count of this.counts) Object.assign(usage, await count(workspaceId));
+    return usage as Usage;
   }
 
   /**
@@ -165,8 +145,3 @@ const take = `insert into message_rates as r (workspace_id, minute, accepted, gr
   on conflict (workspace_id) do update set minute = greatest(r.minute, excluded.minute),
     granted = ${granted(used)}, accepted = ${used} + ${granted(used)}
   returning granted, minute`;
-
-/** The smallest id that something made then can have: indexes are in the order of ids. */
-function firstIdAt(ms: number): string {
-  return uuidv7({ msecs: Date.now() + ms, seq: 0, random: new Uint8Array(16) });
-}

@@ -18,6 +18,7 @@ export class WorkspaceNotFound extends Problem {
 @Injectable()
 export class WorkspacesService {
   private readonly beforeDelete: ((workspaceId: string) => Promise<void>)[] = [];
+  private readonly afterDelete: ((manager: EntityManager, workspaceId: string) => Promise<void>)[] = [];
   private readonly afterPacing: ((manager: EntityManager, workspaceId: string) => Promise<void>)[] = [];
 
   constructor(@InjectRepository(Workspace) private readonly workspaces: Repository<Workspace>) {}
@@ -67,6 +68,11 @@ export class WorkspacesService {
     this.beforeDelete.push(end);
   }
 
+  /** Registers what is deleted after the workspace, in the same transaction: rows that no foreign key deletes, such as its events. */
+  onDeleted(follow: (manager: EntityManager, workspaceId: string) => Promise<void>): void {
+    this.afterDelete.push(follow);
+  }
+
   /**
    * Deletes a workspace with its keys, accounts, messages and events.
    * @throws WorkspaceNotFound
@@ -77,7 +83,7 @@ export class WorkspacesService {
     await this.workspaces.manager.transaction(async (manager) => {
       const { affected } = await manager.delete(Workspace, { id });
       if (!affected) throw new WorkspaceNotFound(id);
-      await manager.query('delete from events where workspace_id = $1', [id]);
+      for (const follow of this.afterDelete) await follow(manager, id);
     });
   }
 }

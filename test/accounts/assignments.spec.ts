@@ -6,6 +6,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { AccountsModule } from '../../src/accounts/accounts.module.js';
 import { AccountsService } from '../../src/accounts/accounts.service.js';
 import { AssignmentsService } from '../../src/accounts/assignments.service.js';
+import { ConnectionLogsService } from '../../src/accounts/connection-logs.service.js';
 import { InstancesService } from '../../src/instances/instances.service.js';
 import { DatabaseModule } from '../../src/platform/database/database.module.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
@@ -393,4 +394,21 @@ describe('moving', () => {
     expect(await loads()).toEqual([3, 3, 3]);
     expect(await assignments.rebalance(false)).toEqual([]);
   });
+});
+
+it('the log of connections forgets entries after thirty days', async () => {
+  const accountId = uuidv7();
+  for (const age of ['31 days', '29 days']) {
+    await database.query(
+      `insert into connection_logs (workspace_id, account_id, epoch, event_type, created_at)
+       values ($1, $2, 0, 'x', now() - $3::interval)`,
+      [workspaceId, accountId, age],
+    );
+  }
+  await context.get(ConnectionLogsService).prune();
+  const kept = await database.query(
+    `select created_at > now() - interval '30 days' as "isYoung" from connection_logs where account_id = $1`,
+    [accountId],
+  );
+  expect(kept).toEqual([{ isYoung: true }]);
 });

@@ -27,7 +27,7 @@ afterAll(async () => {
   await database?.destroy();
   await drop?.();
 });
-beforeEach(() => database.query('truncate servers, server_logs, connection_logs, server_stats cascade'));
+beforeEach(() => database.query('truncate servers, server_logs, server_stats cascade'));
 
 /** A server of which the environment says nothing but its name. */
 const server = { id: 'server-1' } as Config['server'];
@@ -158,16 +158,10 @@ it('forgets samples and logs after thirty days', async () => {
       `insert into server_logs (log_type, message, created_at) values ('info', 'x', now() - $1::interval)`,
       [age],
     );
-    await database.query(
-      `insert into connection_logs (workspace_id, account_id, epoch, event_type, created_at)
-       values (gen_random_uuid(), gen_random_uuid(), 0, 'x', now() - $1::interval)`,
-      [age],
-    );
   }
   await new StatsService(database).prune();
   const [counts] = await database.query(
-    `select (select count(*)::int from server_stats) as stats, (select count(*)::int from server_logs) as logs,
-       (select count(*)::int from connection_logs) as connections`,
+    `select (select count(*)::int from server_stats) as stats, (select count(*)::int from server_logs) as logs`,
   );
-  expect(counts).toEqual({ stats: 1, logs: 1, connections: 1 });
+  expect(counts).toEqual({ stats: 1, logs: 1 });
 });

@@ -8,7 +8,7 @@ import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Account } from '../../src/accounts/account.entity.js';
 import type { AccountSessions } from '../../src/sessions/account-sessions.js';
-import { PacingReservations } from '../../src/pacing/pacing-reservations.js';
+import { PacingReservations } from '../../src/sending/pacing-reservations.js';
 import { longestCaption } from '../../src/messages/content.dto.js';
 import type { MediaDownloader } from '../../src/receiving/media-downloader.js';
 import { type ActOnMessage, MessageActionsService } from '../../src/messages/message-actions.service.js';

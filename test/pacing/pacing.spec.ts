@@ -4,7 +4,7 @@ import type { DataSource } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { AccountsService } from '../../src/accounts/accounts.service.js';
-import { PacingReservations } from '../../src/pacing/pacing-reservations.js';
+import { PacingReservations } from '../../src/sending/pacing-reservations.js';
 import { PacingService } from '../../src/pacing/pacing.service.js';
 import { LanesService } from '../../src/sending/lanes.service.js';
 import { laneHead, strictOrder } from '../../src/sending/lane-order.js';
@@ -585,7 +585,7 @@ describe('with many messages waiting', () => {
     const reply = await accept(id, friend);
     await accounts.update(workspaceId, id, { pacing: { enabled: true, dailyBudget: { cold: 0 } } });
     expect(await claimNext(id)).toBeNull();
-    await pacing.markWaiting();
+    await reservations.markWaiting();
     expect((await messages.get(workspaceId, stranger)).isCold).toBe(true);
     expect(await sendNext(id)).toBe(reply);
   });

@@ -4,7 +4,7 @@ import { getDataSourceToken } from '@nestjs/typeorm';
 import type { DataSource } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { PacingReservations } from '../../src/pacing/pacing-reservations.js';
+import { PacingReservations } from '../../src/sending/pacing-reservations.js';
 import { LanesService } from '../../src/sending/lanes.service.js';
 import type { MessageSender } from '../../src/sending/message-sender.js';
 import { strictOrder } from '../../src/sending/lane-order.js';

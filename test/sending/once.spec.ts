@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net';
 import type { DataSource } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
-import { PacingReservations } from '../../src/pacing/pacing-reservations.js';
+import { PacingReservations } from '../../src/sending/pacing-reservations.js';
 import { MediaService } from '../../src/media/media.service.js';
 import { MediaStorageUnavailable } from '../../src/media/media-storage.js';
 import { LanesService } from '../../src/sending/lanes.service.js';

@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource, type EntityManager } from 'typeorm';
 import { priorities } from '../queues/priorities.js';
-import { afterSend, type PacingSettings, type PacingState, typingMsFor } from './pacing.js';
+import { afterSend, type PacingSettings, type PacingState, typingMsFor } from '../pacing/pacing.js';
 import {
   columnsOf,
   isColdSql,
@@ -11,7 +11,7 @@ import {
   settingsOf,
   stateColumns,
   stateOf,
-} from './pacing-rows.js';
+} from '../pacing/pacing-rows.js';
 
 /** A message that a paced account is about to send. */
 export interface PacedMessage {
@@ -31,6 +31,10 @@ export interface PacedSendOptions {
   /** Asks WhatsApp first whether the number is registered: for somebody who was never written to. */
   checkNumber?: boolean;
 }
+
+/** How many messages are marked at once, and how often in one call at the most; the next call goes on. */
+const markLimit = 5_000;
+const marksAtOnce = 20;
 
 interface Reservable extends PacingRow {
   isCold: boolean;
@@ -114,6 +118,26 @@ export class PacingReservations {
       const state = outcome === 'not_tried' ? before : { ...stateOf(row), day, sent, warmUpFrom };
       await write(manager, accountId, state, settingsOf(row), row.now.getTime(), null);
     });
+  }
+
+  /**
+   * Tells of the messages that waited when pacing was turned on which are cold. Until then they count as neither: they are
+   * sent while both kinds are, and counted as what they are. One that is being written to at that moment is passed over.
+   */
+  async markWaiting(): Promise<void> {
+    for (let round = 0; round < marksAtOnce; round += 1) {
+      const [, marked] = await this.database.query(
+        `with lane as (select account_id, marking_after from account_pacing where marking_after is not null limit 1),
+         batch as (select m.id, m.account_id, m.chat_id from messages m
+           where m.account_id = (select account_id from lane) and m.id > (select marking_after from lane)
+           order by m.id limit ${markLimit} for no key update of m skip locked),
+         marked as (update messages m set is_cold = ${isColdSql('batch.account_id', 'batch.chat_id')}
+           from batch where m.id = batch.id and m.stage is not null and m.is_cold is null)
+         update account_pacing p set marking_after = (select id from batch order by id desc limit 1)
+         from lane where p.account_id = lane.account_id`,
+      );
+      if (marked === 0) return;
+    }
   }
 }
 

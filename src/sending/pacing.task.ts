@@ -1,6 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import type { ScheduledTask } from '../platform/scheduling/scheduler.service.js';
-import { PacingService } from './pacing.service.js';
+import { PacingService } from '../pacing/pacing.service.js';
+import { PacingReservations } from './pacing-reservations.js';
 
 /** Ends cool-downs, and tells of messages that waited when pacing was turned on which go to cold contacts. */
 @Injectable()
@@ -8,10 +9,13 @@ export class PacingTask implements ScheduledTask {
   readonly name = 'pacing';
   readonly everyMs = 1_000;
 
-  constructor(private readonly pacing: PacingService) {}
+  constructor(
+    private readonly pacing: PacingService,
+    private readonly reservations: PacingReservations,
+  ) {}
 
   async run(): Promise<void> {
     await this.pacing.endCoolDowns();
-    await this.pacing.markWaiting();
+    await this.reservations.markWaiting();
   }
 }
