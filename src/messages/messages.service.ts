@@ -2,7 +2,6 @@ import { Inject, Injectable } from '@nestjs/common';
 import { InjectDataSource, InjectRepository } from '@nestjs/typeorm';
 import stringify from 'safe-stable-stringify';
 import { createHash } from 'node:crypto';
-import { setTimeout as delay } from 'node:timers/promises';
 import { DataSource, type EntityManager, LessThan, MoreThanOrEqual, Repository } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { isColdSql } from '../pacing/pacing-rows.js';
@@ -11,6 +10,7 @@ import { Problem } from '../platform/errors/problem.js';
 import { given } from '../platform/database/given.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
+import { poll } from '../platform/poll.js';
 import { QueuesService } from '../queues/queues.service.js';
 import { type Grant, LimitsService, MessageLimitReached } from '../workspaces/limits.service.js';
 import { headJob } from './head-job.js';
@@ -219,21 +219,25 @@ export class MessagesService {
     timeoutMs: number,
     gone?: AbortSignal,
   ): Promise<{ message: Message; isReached: boolean }> {
-    const deadline = Date.now() + timeoutMs;
     let current = message;
-    let pause = firstWaitPauseMs;
-    while (!reached[goal].includes(current.status) && !final.has(current.status) && Date.now() < deadline) {
-      await delay(Math.min(pause, deadline - Date.now()));
-      if (gone?.aborted) break;
-      // Most are sent at once; who waits for a phone that is off is to cost little.
-      pause = Math.min(pause * 1.25, longestWaitPauseMs);
+    const read = async () => {
       try {
         current = await this.get(message.workspaceId, message.id);
       } catch (error) {
         if (error instanceof MessageNotFound) throw error;
         this.logger.warn({ err: error, messageId: message.id }, 'how far a message has got is not known now');
       }
-    }
+    };
+    const isOver = async (asked: number) => {
+      if (asked > 0) await read();
+      return reached[goal].includes(current.status) || final.has(current.status);
+    };
+    await poll(isOver, {
+      // Most are sent at once; a wait for a phone that is off costs little.
+      pauseMs: (asked) => Math.min(firstWaitPauseMs * 1.25 ** (asked - 1), longestWaitPauseMs),
+      limitMs: timeoutMs,
+      signal: gone,
+    });
     return { message: current, isReached: reached[goal].includes(current.status) };
   }
 

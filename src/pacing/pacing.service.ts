@@ -1,6 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource, type EntityManager } from 'typeorm';
+import { firstId } from '../platform/database/ids.js';
 import { Problem } from '../platform/errors/problem.js';
 import { WorkspacesService } from '../workspaces/workspaces.service.js';
 import { newPacingState, underNewSettings } from './pacing.js';
@@ -25,8 +26,6 @@ export class ColdNotPaused extends Problem {
   }
 }
 
-/** Before the first message. */
-const firstId = '00000000-0000-0000-0000-000000000000';
 /** How many messages are marked at once, and how often in one call at the most; the next call goes on. */
 const markLimit = 5_000;
 const marksAtOnce = 20;

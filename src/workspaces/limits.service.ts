@@ -1,9 +1,9 @@
 import { Inject, Injectable, type OnModuleDestroy } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource, type EntityManager } from 'typeorm';
-import { v7 as uuidv7 } from 'uuid';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
+import { firstIdAt } from '../platform/database/ids.js';
 import { prepared } from '../platform/database/prepared.js';
 import { ReadCache } from '../platform/database/read-cache.js';
 import { Problem } from '../platform/errors/problem.js';
@@ -85,6 +85,7 @@ export class LimitsService implements OnModuleDestroy {
 
   /** How much of what it may use a workspace uses. */
   async usage(workspaceId: string): Promise<Usage> {
+    const now = Date.now();
     const [row] = await this.database.query(
       `select (select count(*)::int from accounts where workspace_id = $1) as accounts,
          (select count(*)::int from messages where workspace_id = $1 and id >= $2 and direction = 'outgoing'
@@ -92,7 +93,7 @@ export class LimitsService implements OnModuleDestroy {
          (select count(*)::int from messages where workspace_id = $1 and id >= $3
            and created_at > now() - interval '1 day') as "messagesLast24Hours",
          (select coalesce(sum(size), 0)::bigint from media where workspace_id = $1) as "storageBytes"`,
-      [workspaceId, firstIdAt(-2 * 60_000), firstIdAt(-25 * 3_600_000)],
+      [workspaceId, firstIdAt(now - 2 * 60_000), firstIdAt(now - 25 * 3_600_000)],
     );
     return { ...row, storageBytes: Number(row.storageBytes) };
   }
@@ -165,8 +166,3 @@ const take = `insert into message_rates as r (workspace_id, minute, accepted, gr
   on conflict (workspace_id) do update set minute = greatest(r.minute, excluded.minute),
     granted = ${granted(used)}, accepted = ${used} + ${granted(used)}
   returning granted, minute`;
-
-/** The smallest id that something made then can have: indexes are in the order of ids. */
-function firstIdAt(ms: number): string {
-  return uuidv7({ msecs: Date.now() + ms, seq: 0, random: new Uint8Array(16) });
-}
