@@ -9,6 +9,7 @@ import {
 import { InjectDataSource } from '@nestjs/typeorm';
 import type { NextFunction, Response } from 'express';
 import { setTimeout as delay } from 'node:timers/promises';
+import { LRUCache } from 'lru-cache';
 import { type Observable, tap } from 'rxjs';
 import { DataSource } from 'typeorm';
 import type { AuditLogResponse, ListLogsQuery } from '../instances/logs.dto.js';
@@ -25,7 +26,7 @@ type AuditedRequest = AuthenticatedRequest & {
 };
 
 const reading = new Set(['GET', 'HEAD', 'OPTIONS']);
-/** One that is refused again and again is written once in this time. */
+/** A request that is refused again and again is written once in this time. */
 const refusalEveryMs = 60_000;
 const refusalsKept = 1_000;
 /** How long a connection that was closed may take to say so. */
@@ -45,7 +46,8 @@ export class AuditService implements NestInterceptor, OnApplicationShutdown {
   /** How many requests are not answered yet. */
   private open = 0;
   private onDrained: () => void = () => undefined;
-  private readonly refusals = new Map<string, number>();
+  /** Refusals that have been written a short while ago. */
+  private readonly refusals = new LRUCache<string, true>({ max: refusalsKept, ttl: refusalEveryMs });
 
   constructor(
     @InjectDataSource() private readonly database: DataSource,
@@ -140,10 +142,8 @@ export class AuditService implements NestInterceptor, OnApplicationShutdown {
     const { principal, refusedKey, ip, method } = request;
     const who = refusedKey?.id ?? (principal?.kind === 'workspace' ? principal.keyId : 'admin');
     const what = `${who} ${statusCode} ${ip} ${method} ${routeOf(request)}`;
-    const now = Date.now();
-    if ((this.refusals.get(what) ?? 0) > now) return false;
-    if (this.refusals.size >= refusalsKept) this.refusals.clear();
-    this.refusals.set(what, now + refusalEveryMs);
+    if (this.refusals.has(what)) return false;
+    this.refusals.set(what, true);
     return true;
   }
 

@@ -1,3 +1,4 @@
+import { LRUCache } from 'lru-cache';
 import type { NumberResponse } from './chats.dto.js';
 import { TooManyNumberChecks } from './chat-errors.js';
 
@@ -13,15 +14,19 @@ const minuteMs = 60_000;
  * thousands is taken for a harvester, and banned.
  */
 export class NumberChecks {
-  private readonly answers = new Map<string, { answer: NumberResponse; until: number }>();
+  private readonly answers: LRUCache<string, NumberResponse>;
   private readonly asked = new Map<string, number[]>();
 
-  constructor(private readonly now: () => number = Date.now) {}
+  /** @param now the time in milliseconds, more than 0 */
+  constructor(private readonly now: () => number = Date.now) {
+    const options = { max: rememberedAtMost, ttl: rememberedMs, ttlResolution: 0 };
+    this.answers = new LRUCache({ ...options, perf: { now } });
+  }
 
   /** What is known of a number by an account, or undefined. */
   known(accountId: string, phone: string): NumberResponse | undefined {
-    const found = this.answers.get(`${accountId} ${phone}`);
-    return found && found.until > this.now() ? found.answer : undefined;
+    // The oldest answer is the first to go, however often it was read.
+    return this.answers.peek(`${accountId} ${phone}`);
   }
 
   /** Counts a question that WhatsApp is about to be asked. @throws TooManyNumberChecks */
@@ -33,11 +38,6 @@ export class NumberChecks {
   }
 
   remember(accountId: string, answer: NumberResponse): void {
-    const key = `${accountId} ${answer.phone}`;
-    // The oldest stands first, so that it is the one to go.
-    this.answers.delete(key);
-    this.answers.set(key, { answer, until: this.now() + rememberedMs });
-    const [oldest] = this.answers.keys();
-    if (this.answers.size > rememberedAtMost) this.answers.delete(oldest!);
+    this.answers.set(`${accountId} ${answer.phone}`, answer);
   }
 }

@@ -7,6 +7,7 @@ import { CONFIG } from '../platform/config/config.module.js';
 import { ImpatientClient } from '../platform/database/impatient-client.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
+import { poll } from '../platform/poll.js';
 import { processIdentity, stillRuns } from './process-identity.js';
 
 /** Another live process has the same instance id. */
@@ -33,6 +34,8 @@ export interface InstanceLeaseEvents {
 /** How long one attempt to speak with PostgreSQL may take, and the pause after one that failed. */
 const attemptMs = 2_000;
 const retryMs = 300;
+/** How often the lease of a predecessor that cannot be seen from here is looked at. */
+const lookAgainMs = 500;
 const goodbyeMs = 500;
 /** How often the clock is compared with the end of the lease. */
 const watchMs = 100;
@@ -89,7 +92,7 @@ export class InstanceLease extends EventEmitter<InstanceLeaseEvents> {
   async acquire(): Promise<number> {
     const { id, leaseMs, takeoverMarginMs } = this.config.instance;
     let seen: string | null = null;
-    for (;;) {
+    const register = async (): Promise<number | null> => {
       const askedAt = now();
       const outcome = await this.tryToRegister();
       if ('rank' in outcome) {
@@ -108,8 +111,10 @@ export class InstanceLease extends EventEmitter<InstanceLeaseEvents> {
         );
       }
       seen = outcome.leaseExpiresAt;
-      await delay(500);
-    }
+      return null;
+    };
+    // Without a limit it asks until there is a place.
+    return (await poll(register, { pauseMs: lookAgainMs }))!;
   }
 
   /** Says that this instance takes accounts from now on. */

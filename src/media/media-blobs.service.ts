@@ -3,6 +3,7 @@ import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
+import { firstId } from '../platform/database/ids.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import { isInUse } from './media-in-use.js';
@@ -150,6 +151,3 @@ export class MediaBlobsService {
 function keyOf({ id, sha256 }: Blob): string {
   return blobKey({ sha256: sha256.toString('hex'), blobId: id });
 }
-
-/** Smaller than any id. */
-const firstId = '00000000-0000-0000-0000-000000000000';

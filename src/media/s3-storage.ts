@@ -4,6 +4,7 @@ import type { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Dispatcher, request } from 'undici';
+import { backoffAfter, type Jitter } from '../platform/backoff.js';
 import type { Config } from '../platform/config/config.js';
 import {
   type ByteRange,
@@ -20,7 +21,8 @@ const answerMs = 30_000;
 /** A transfer that is slower than this is given up. */
 const slowestBytesPerSecond = 200_000;
 const attempts = 3;
-const firstPauseMs = 200;
+const pausesMs = [200, 800];
+const pauseJitter: Jitter = [0.5, 1.5];
 /** Of an answer that is an error. */
 const longestError = 4_096;
 
@@ -142,7 +144,7 @@ export class S3Storage implements MediaStorage {
       } finally {
         source?.destroy();
       }
-      await delay(firstPauseMs * 4 ** (attempt - 1) * (0.5 + Math.random()));
+      await delay(backoffAfter(attempt, pausesMs, pauseJitter));
     }
   }
 

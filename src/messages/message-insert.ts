@@ -3,10 +3,10 @@ import { v7 as uuidv7 } from 'uuid';
 import { AccountNotFound } from '../accounts/account-errors.js';
 import { isColdSql } from '../pacing/pacing-rows.js';
 import type { RunSql } from '../platform/database/prepared.js';
+import { toEntity } from '../platform/database/typeorm-internals.js';
 import { ValidationFailed } from '../platform/errors/problem.js';
 import type { PreparedContent } from './content-preparation.js';
-import { toMessage } from './message-rows.js';
-import { type Message, priorities, whatsappIdOf } from './message.entity.js';
+import { Message, priorities, whatsappIdOf } from './message.entity.js';
 import type { SendMessageDto } from './messages.dto.js';
 import { parseRecipient } from './recipient.js';
 import { chooseAccountFor } from './account-choice.js';
@@ -72,5 +72,5 @@ export async function insertMessage(
     ],
   );
   if (!row) throw new AccountNotFound(accountId);
-  return { message: toMessage(database, row), isHead: row.is_head === true };
+  return { message: toEntity(database, Message, row), isHead: row.is_head === true };
 }

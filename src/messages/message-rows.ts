@@ -1,15 +1,5 @@
-import type { DataSource } from 'typeorm';
 import type { MessageTarget } from '../whatsapp/message-target.js';
-import { Message } from './message.entity.js';
-
-/** A row of `messages` as raw SQL returns it, made into the entity. */
-export function toMessage(sql: DataSource, row: Record<string, unknown>): Message {
-  const message = new Message();
-  for (const column of sql.getMetadata(Message).columns) {
-    column.setEntityValue(message, row[column.databaseName] ?? null);
-  }
-  return message;
-}
+import type { Message } from './message.entity.js';
 
 /** Where WhatsApp Web finds a message. */
 export function targetOf({

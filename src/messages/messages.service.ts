@@ -2,15 +2,16 @@ import { Inject, Injectable } from '@nestjs/common';
 import { InjectDataSource, InjectRepository } from '@nestjs/typeorm';
 import stringify from 'safe-stable-stringify';
 import { createHash } from 'node:crypto';
-import { setTimeout as delay } from 'node:timers/promises';
 import { DataSource, type EntityManager, LessThan, MoreThanOrEqual, Repository } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { isColdSql } from '../pacing/pacing-rows.js';
+import { firstIdAt } from '../platform/database/ids.js';
 import { prepared, preparedIn, type RunSql } from '../platform/database/prepared.js';
 import { Problem } from '../platform/errors/problem.js';
 import { given } from '../platform/database/given.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
+import { poll } from '../platform/poll.js';
 import { QueuesService } from '../queues/queues.service.js';
 import { type Grant, LimitsService, MessageLimitReached, type Usage } from '../workspaces/limits.service.js';
 import { headJob } from './head-job.js';
@@ -133,12 +134,13 @@ export class MessagesService {
   private async usage(
     workspaceId: string,
   ): Promise<Pick<Usage, 'messagesLastMinute' | 'messagesLast24Hours'>> {
+    const now = Date.now();
     const [counts] = await this.database.query(
       `select (select count(*)::int from messages where workspace_id = $1 and id >= $2 and direction = 'outgoing'
            and created_at > now() - interval '1 minute') as "messagesLastMinute",
          (select count(*)::int from messages where workspace_id = $1 and id >= $3
            and created_at > now() - interval '1 day') as "messagesLast24Hours"`,
-      [workspaceId, firstIdAt(-2 * 60_000), firstIdAt(-25 * 3_600_000)],
+      [workspaceId, firstIdAt(now - 2 * 60_000), firstIdAt(now - 25 * 3_600_000)],
     );
     return counts;
   }
@@ -235,21 +237,25 @@ export class MessagesService {
     timeoutMs: number,
     gone?: AbortSignal,
   ): Promise<{ message: Message; isReached: boolean }> {
-    const deadline = Date.now() + timeoutMs;
     let current = message;
-    let pause = firstWaitPauseMs;
-    while (!reached[goal].includes(current.status) && !final.has(current.status) && Date.now() < deadline) {
-      await delay(Math.min(pause, deadline - Date.now()));
-      if (gone?.aborted) break;
-      // Most are sent at once; who waits for a phone that is off is to cost little.
-      pause = Math.min(pause * 1.25, longestWaitPauseMs);
+    const read = async () => {
       try {
         current = await this.get(message.workspaceId, message.id);
       } catch (error) {
         if (error instanceof MessageNotFound) throw error;
         this.logger.warn({ err: error, messageId: message.id }, 'how far a message has got is not known now');
       }
-    }
+    };
+    const isOver = async (asked: number) => {
+      if (asked > 0) await read();
+      return reached[goal].includes(current.status) || final.has(current.status);
+    };
+    await poll(isOver, {
+      // Most are sent at once; a wait for a phone that is off costs little.
+      pauseMs: (asked) => Math.min(firstWaitPauseMs * 1.25 ** (asked - 1), longestWaitPauseMs),
+      limitMs: timeoutMs,
+      signal: gone,
+    });
     return { message: current, isReached: reached[goal].includes(current.status) };
   }
 
@@ -371,9 +377,4 @@ function asAccepted(message: Message, { text, media }: SendMessageDto): Message 
 
 function runIn(manager: EntityManager): RunSql {
   return (text, values) => preparedIn(manager, text, values);
-}
-
-/** The smallest id that something made then can have: indexes are in the order of ids. */
-function firstIdAt(ms: number): string {
-  return uuidv7({ msecs: Date.now() + ms, seq: 0, random: new Uint8Array(16) });
 }

@@ -1,6 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource, type EntityManager } from 'typeorm';
+import { firstId } from '../platform/database/ids.js';
 import { Problem } from '../platform/errors/problem.js';
 import { WorkspacesService } from '../workspaces/workspaces.service.js';
 import { newPacingState, underNewSettings } from './pacing.js';
@@ -24,8 +25,6 @@ export class ColdNotPaused extends Problem {
   }
 }
 
-/** Before the first message. */
-const firstId = '00000000-0000-0000-0000-000000000000';
 
 /**
  * Which accounts are paced, and how. A row of `account_pacing` exists exactly for those that are: the claim of a message

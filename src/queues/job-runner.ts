@@ -1,11 +1,12 @@
 import { Injectable, Inject } from '@nestjs/common';
 import type { Job } from 'bullmq';
+import { backoffAfter } from '../platform/backoff.js';
 import { withDeadline } from '../platform/deadline.js';
 import { Problem } from '../platform/errors/problem.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import { FailedJobsService } from './failed-jobs.service.js';
-import { backoffAfter, isLaneQueue, type QueueName, type QueuePolicy } from './queue-policies.js';
+import { isLaneQueue, type QueueName, type QueuePolicy } from './queue-policies.js';
 
 /** What a job may know of the worker that runs it. */
 export interface JobContext {
@@ -126,7 +127,7 @@ export class JobRunner {
       error instanceof JobTriedTooOften ||
       (policy.attempts > 0 && job.attemptsStarted >= policy.attempts);
     if (!isLaneQueue(queue) && !isOver) {
-      const retryInMs = backoffAfter(job.attemptsStarted, policy);
+      const retryInMs = backoffAfter(job.attemptsStarted, policy.backoffMs);
       this.logger.warn(
         { err: error, job: job.id, queue, attempt: job.attemptsStarted, retryInMs },
         'job is tried again',

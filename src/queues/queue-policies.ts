@@ -62,8 +62,3 @@ export function toQueueName(name: string): QueueName {
   if (isQueueName(name)) return name;
   throw new QueueNotFound(name);
 }
-
-/** The wait after the given try (1 for the first), in milliseconds. */
-export function backoffAfter(attempt: number, { backoffMs }: Pick<QueuePolicy, 'backoffMs'>): number {
-  return backoffMs[Math.min(attempt, backoffMs.length) - 1] ?? 0;
-}

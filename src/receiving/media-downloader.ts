@@ -8,6 +8,7 @@ import {
 import { AccountSessions } from '../sessions/account-sessions.js';
 import { MediaService } from '../media/media.service.js';
 import { MediaTooLarge } from '../media/media-spool.js';
+import { backoffAfter } from '../platform/backoff.js';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import { Problem } from '../platform/errors/problem.js';
@@ -177,7 +178,7 @@ export class MediaDownloader implements OnApplicationBootstrap, BeforeApplicatio
       if (error instanceof Problem && final.has(error.code)) {
         const { code } = error;
         await this.incomingMedia.settle(id, { ...message.media, error: { code, message: error.message } });
-      } else await this.incomingMedia.postpone(id, backoffMs[Math.min(attempt, backoffMs.length) - 1]!);
+      } else await this.incomingMedia.postpone(id, backoffAfter(attempt, backoffMs));
     } catch (unwritten) {
       // Its claim ends by itself, and it is tried again.
       this.logger.warn({ err: unwritten, messageId: id }, 'what became of a download was not written');

@@ -1,6 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
+import { firstIdAt } from '../platform/database/ids.js';
 import { prepared } from '../platform/database/prepared.js';
 import type { PageChange } from '../whatsapp/in-page/page-functions.js';
 import { personOf } from '../messages/persons.js';
@@ -41,12 +42,6 @@ const refuse = `update messages m set status = 'failed', failed_at = now(), sent
 const awaitedForMs = 2 * 24 * 3_600_000;
 /** Of messages that are older nobody asks whether a reaction still stands. */
 const reactedForMs = 7 * 24 * 3_600_000;
-
-/** The smallest version 7 UUID of a time: ids are ordered by it, so that an index on them is one on time. */
-function firstIdOf(time: Date): string {
-  const hex = time.getTime().toString(16).padStart(12, '0');
-  return `${hex.slice(0, 8)}-${hex.slice(8)}-7000-8000-000000000000`;
-}
 
 /** Longer than any emoji that WhatsApp's programs make. */
 const emojiLength = 40;
@@ -146,7 +141,7 @@ export class UpdatesService {
     return this.database.query(
       `select chat_id as "chatId", whatsapp_id as "whatsappId", direction, sender, content, reactions from messages
        where account_id = $1 and reactions <> '[]' and revoked_at is null and id > $3 order by id desc limit $2`,
-      [accountId, limit, firstIdOf(new Date(Date.now() - reactedForMs))],
+      [accountId, limit, firstIdAt(Date.now() - reactedForMs)],
     );
   }
 

@@ -2,6 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
 import { priorities, queueOf } from '../messages/message.entity.js';
+import { firstId } from '../platform/database/ids.js';
 import type { LaneQueueName } from '../queues/queue-policies.js';
 
 /** How many messages one statement cancels: short enough that nobody waits for it. */
@@ -78,6 +79,3 @@ export class ClearingService {
     }
   }
 }
-
-/** Smaller than any id. */
-const firstId = '00000000-0000-0000-0000-000000000000';

@@ -1,15 +1,16 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { type BeforeApplicationShutdown, Inject, Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
+import { LRUCache } from 'lru-cache';
 import { DataSource } from 'typeorm';
 import { nothingDoneCodes } from '../accounts/account-errors.js';
+import { backoffAfter, type Jitter } from '../platform/backoff.js';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import { prepared } from '../platform/database/prepared.js';
 import { Problem } from '../platform/errors/problem.js';
 import { logContext, type Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
-import { backoffAfter } from '../queues/queue-policies.js';
 import { LaneCampaignShare } from './lane-campaign-share.js';
 import { claimMs, type LaneHead, type LaneResult, type LaneRun } from './lane-run.js';
 import type { MessageType } from '../messages/message-types.js';
@@ -64,7 +65,7 @@ type SendOutcome =
 const renewClaimMs = 2_000;
 /** How much longer than asked for a worker waits for a run: its slot is wanted for accounts that do answer. */
 const patienceMs = 750;
-const backoffJitter = 0.2;
+const backoffJitter: Jitter = [0.8, 1.2];
 /** When, and how often, a message of unknown outcome is sent again where that is the policy. */
 const resendAfterMs = 60_000;
 const mostResends = 5;
@@ -111,8 +112,10 @@ export class LaneRunner implements BeforeApplicationShutdown {
   private readonly campaigns: LaneCampaignShare;
   /** Sends that go on without a worker that waits for them. */
   private readonly backgroundSends = new Set<Promise<void>>();
-  /** The tries that sent nothing, by message, the latest last. What this process does not know is only tried sooner. */
-  private readonly unsentTries = new Map<string, { code: string; tries: number }>();
+  /** The tries that sent nothing, by message. A message that this process does not know is only tried sooner. */
+  private readonly unsentTries = new LRUCache<string, { code: string; tries: number }>({
+    max: rememberedMessages,
+  });
 
   constructor(
     @InjectDataSource() private readonly database: DataSource,
@@ -218,7 +221,11 @@ export class LaneRunner implements BeforeApplicationShutdown {
       this.logger.warn({ err: problem, code: problem.code, attempt: claim.attempt }, 'not sent yet');
       if (nothingDoneCodes.has(problem.code)) await this.putBack(claim, 'not_tried', notHereMs);
       else if (tries > 0)
-        await this.putBack(claim, isNotSent ? 'not_sent' : 'not_tried', jitteredBackoff(tries, policy));
+        await this.putBack(
+          claim,
+          isNotSent ? 'not_sent' : 'not_tried',
+          backoffAfter(tries, policy.backoffMs, backoffJitter),
+        );
       else if (policy.attempts > 0 && claim.attempt >= policy.attempts) await this.giveUp(claim, problem);
       else await this.keepForAnotherTry(claim, policy);
       return { kind: 'postponed' };
@@ -327,10 +334,7 @@ export class LaneRunner implements BeforeApplicationShutdown {
     if (attempt > 1 || !sentNothing.has(code)) return 0;
     const before = this.unsentTries.get(id);
     const tries = before?.code === code ? before.tries + 1 : 1;
-    this.unsentTries.delete(id);
     this.unsentTries.set(id, { code, tries });
-    const [oldest] = this.unsentTries.keys();
-    if (this.unsentTries.size > rememberedMessages) this.unsentTries.delete(oldest!);
     return tries;
   }
 
@@ -353,7 +357,7 @@ export class LaneRunner implements BeforeApplicationShutdown {
     await this.database.query(
       `update messages set next_attempt_at = now() + $2::int * interval '1 millisecond'
        where id = $1 and status = 'sending'`,
-      [claim.id, jitteredBackoff(claim.attempt, policy)],
+      [claim.id, backoffAfter(claim.attempt, policy.backoffMs, backoffJitter)],
     );
   }
 
@@ -431,11 +435,6 @@ const finishAndClaim = `with finished as (
 
 function isPermanent({ code }: Problem, { attempt }: Claim): boolean {
   return permanent.has(code) && (!provesNothing.has(code) || attempt === 1);
-}
-
-/** The wait after the given try. What failed together is not to be tried together. */
-function jitteredBackoff(attempt: number, policy: LaneRun['policy']): number {
-  return Math.round(backoffAfter(attempt, policy) * (1 - backoffJitter + 2 * backoffJitter * Math.random()));
 }
 
 function isUniqueViolation(error: unknown): boolean {

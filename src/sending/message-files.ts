@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Inject, Injectable, type OnModuleInit } from '@nestjs/common';
+import { LRUCache } from 'lru-cache';
 import { MediaStorageUnavailable } from '../media/media-storage.js';
 import { MediaService } from '../media/media.service.js';
 import type { Config } from '../platform/config/config.js';
@@ -36,7 +37,9 @@ export class MessageFiles implements OnModuleInit {
   /** How many files could be copied so far: when that grows, the storage is there. */
   private copied = 0;
   /** By media: how often it could not be read although others could since the time before. */
-  private readonly unread = new Map<string, { times: number; copiedBefore: number }>();
+  private readonly unread = new LRUCache<string, { times: number; copiedBefore: number }>({
+    max: rememberedFiles,
+  });
 
   constructor(
     private readonly media: MediaService,
@@ -87,10 +90,7 @@ export class MessageFiles implements OnModuleInit {
     const before = this.unread.get(mediaId);
     const isAlone = before !== undefined && this.copied > before.copiedBefore;
     const times = (before?.times ?? 0) + (isAlone ? 1 : 0);
-    this.unread.delete(mediaId);
     this.unread.set(mediaId, { times, copiedBefore: this.copied });
-    const [oldest] = this.unread.keys();
-    if (this.unread.size > rememberedFiles) this.unread.delete(oldest!);
     return times >= brokenAfter;
   }
 

@@ -1,4 +1,5 @@
 import { Inject, Injectable } from '@nestjs/common';
+import { LRUCache } from 'lru-cache';
 import { SendMeter } from '../instances/stats-sampler.js';
 import { AccountSessions } from '../sessions/account-sessions.js';
 import { SessionNotReady } from '../accounts/account-errors.js';
@@ -106,7 +107,8 @@ function uploadMsOf(bytes: number): number {
 export class MessageSender {
   /** Counts the sends for the statistics of this instance. */
   readonly meter = new SendMeter();
-  private readonly sent = new Set<string>();
+  /** The WhatsApp ids of the latest sends. */
+  private readonly sent = new LRUCache<string, true>({ max: rememberedSends });
   private readonly running = new Map<string, Promise<{ ack: number }>>();
   /** By account: what WhatsApp Web failed with since it sent one last, and when it was restarted for that. */
   private readonly failures = new Map<string, { whatsappIds: Set<string>; healedAt: number }>();
@@ -149,7 +151,7 @@ export class MessageSender {
       sending = this.sendNow(accountId, driver.current, message).finally(() => this.running.delete(key));
       sending.then(
         () => {
-          this.remember(message.whatsappId);
+          this.sent.set(message.whatsappId, true);
           this.failures.get(accountId)?.whatsappIds.clear();
           this.meter.count('ok', performance.now() - started);
         },
@@ -158,15 +160,6 @@ export class MessageSender {
       this.running.set(key, sending);
     }
     return sending;
-  }
-
-  private remember(whatsappId: string): void {
-    this.sent.add(whatsappId);
-    if (this.sent.size <= rememberedSends) return;
-    for (const oldest of this.sent) {
-      this.sent.delete(oldest);
-      return;
-    }
   }
 
   private async sendNow(

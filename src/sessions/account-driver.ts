@@ -1,6 +1,7 @@
 import { EventEmitter } from 'node:events';
-import { setTimeout as delay } from 'node:timers/promises';
+import { backoffAfter, type Jitter } from '../platform/backoff.js';
 import type { Logger } from '../platform/logging/logger.js';
+import { pause } from '../platform/pause.js';
 import { deleteProfile, profileDir } from '../whatsapp/browser/profile.js';
 import type { Network } from '../whatsapp/browser/launch.js';
 import type { PageChange, PageGroupNotice, PageMessage } from '../whatsapp/in-page/page-functions.js';
@@ -56,8 +57,9 @@ interface SessionEnd {
   detail: string;
 }
 
-const firstBackoffMs = 1_000;
-const maxBackoffMs = 60_000;
+/** Equal jitter (AWS Architecture Blog, "Exponential Backoff And Jitter"). */
+const backoffMs = [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000];
+const backoffJitter: Jitter = [0.5, 1];
 
 /** Keeps one account connected: starts its session, follows it, and starts it again with growing pauses when it breaks. */
 export class AccountDriver extends EventEmitter<AccountDriverEvents> {
@@ -330,13 +332,11 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
     }
   }
 
-  /** Exponential backoff with full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter"). */
   private async pause(): Promise<void> {
-    const ceiling = Math.min(maxBackoffMs, firstBackoffMs * 2 ** this.failures);
     this.failures += 1;
     this.pauseEnd = new AbortController();
-    await delay(ceiling / 2 + Math.random() * (ceiling / 2), undefined, {
+    await pause(backoffAfter(this.failures, backoffMs, backoffJitter), {
       signal: AbortSignal.any([this.stopped.signal, this.pauseEnd.signal]),
-    }).catch(() => undefined);
+    });
   }
 }

@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import type { Readable } from 'node:stream';
+import { type Jitter, jittered } from '../platform/backoff.js';
 import { withDeadline } from '../platform/deadline.js';
 import { Problem } from '../platform/errors/problem.js';
 import { publicFetch } from '../platform/http/public-fetch.js';
@@ -26,7 +27,7 @@ export const retryWaitsMs: readonly number[] = [
   10 * hour,
 ];
 /** Endpoints that came down together are not to be called together: up to so much longer. */
-const jitter = 0.1;
+const jitter: Jitter = [1, 1.1];
 /** An endpoint may ask for patience, but not for ever. */
 const longestRetryAfterMs = 2 * hour;
 
@@ -109,7 +110,7 @@ export async function attempt(
 export function waitAfter(attempts: number, retryAfterMs = 0): number | null {
   const wait = retryWaitsMs[attempts - 1];
   if (wait === undefined) return null;
-  return Math.round(Math.max(wait, retryAfterMs) * (1 + Math.random() * jitter));
+  return jittered(Math.max(wait, retryAfterMs), jitter);
 }
 
 function failureOf(status: number): string {

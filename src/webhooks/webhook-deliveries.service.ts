@@ -1,8 +1,8 @@
 import { Injectable } from '@nestjs/common';
 import { InjectDataSource, InjectRepository } from '@nestjs/typeorm';
 import { DataSource, LessThan, Repository } from 'typeorm';
-import { v7 as uuidv7 } from 'uuid';
 import { given } from '../platform/database/given.js';
+import { firstIdAt } from '../platform/database/ids.js';
 import { parseCursor } from '../events/events.service.js';
 import { Problem } from '../platform/errors/problem.js';
 import { QueuesService } from '../queues/queues.service.js';
@@ -191,8 +191,7 @@ export class WebhookDeliveriesService {
   }
 
   private async pruneOlder(condition: string, ms: number): Promise<void> {
-    // Ids of version 7 grow with time.
-    const before = uuidv7({ msecs: Date.now() - ms });
+    const before = firstIdAt(Date.now() - ms);
     let deleted: number;
     do {
       [, deleted] = await this.database.query(

@@ -1,5 +1,6 @@
 import { Inject, Injectable } from '@nestjs/common';
 import type { Response } from 'express';
+import { LRUCache } from 'lru-cache';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import { Problem } from '../platform/errors/problem.js';
@@ -17,8 +18,13 @@ export class RateLimits {
   private readonly requests: RateLimit;
   private readonly failures: RateLimit;
   private readonly logins: RateLimit;
-  /** Which keys were right from which address, until when. */
-  private readonly trusted = new Map<string, number>();
+  /** Which keys were right from which address. */
+  private readonly trusted = new LRUCache<string, true>({
+    max: trustedAtMost,
+    ttl: trustedForMs,
+    // Looked up at each call, so that tests can move the clock.
+    perf: { now: () => Date.now() },
+  });
 
   constructor(@Inject(CONFIG) { http }: Config) {
     this.requests = new RateLimit('key', http.rateLimitPerKey, 'This API key has made too many requests.');
@@ -54,11 +60,12 @@ export class RateLimits {
   ): Promise<Found> {
     const network = networkOf(ip);
     const pair = hash && `${network} ${hash.toString('base64')}`;
-    const isTrusted = pair !== undefined && (this.trusted.get(pair) ?? 0) > Date.now();
+    const isTrusted = pair !== undefined && this.trusted.has(pair);
     if (!isTrusted) await this.failures.assertLeft(network);
     try {
       const found = await check();
-      if (pair !== undefined) this.trust(pair);
+      // Set again with each use, so that a key in use stays trusted.
+      if (pair !== undefined) this.trusted.set(pair, true);
       return found;
     } catch (error) {
       if (error instanceof Problem && error.status === 401) {
@@ -67,12 +74,5 @@ export class RateLimits {
       }
       throw error;
     }
-  }
-
-  private trust(pair: string): void {
-    // Anew with each use, so that who is at work stays trusted; the first one of the map was used the longest time ago.
-    this.trusted.delete(pair);
-    this.trusted.set(pair, Date.now() + trustedForMs);
-    if (this.trusted.size > trustedAtMost) this.trusted.delete(this.trusted.keys().next().value!);
   }
 }

@@ -4,7 +4,7 @@ import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { ModuleKind, ScriptTarget, transpileModule } from 'typescript';
+import { build } from 'esbuild';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { profileDir } from '../../src/whatsapp/browser/profile.js';
 import { browsersOn, endBrowsersOn } from '../../src/whatsapp/browser/processes.js';
@@ -59,11 +59,14 @@ let output: string;
 beforeEach(async () => {
   dir = await mkdtemp(join(tmpdir(), 'flotilla guardian-'));
   sessions = join(dir, 'the sessions');
-  const compiled = transpileModule(await readFile(join(source, 'guardian.ts'), 'utf8'), {
-    compilerOptions: { module: ModuleKind.ESNext, target: ScriptTarget.ES2022 },
+  await build({
+    entryPoints: [join(source, 'guardian.ts')],
+    outfile: join(dir, 'guardian.js'),
+    bundle: true,
+    platform: 'node',
+    format: 'esm',
   });
   await writeFile(join(dir, 'package.json'), '{"type":"module"}');
-  await writeFile(join(dir, 'guardian.js'), compiled.outputText);
   await cp(join(source, 'guardian.sh'), join(dir, 'guardian.sh'));
 });
 

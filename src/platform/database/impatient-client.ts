@@ -1,4 +1,5 @@
 import { Client, type ClientConfig } from 'pg';
+import { destroyConnection, isQueryTimeout } from './pg-internals.js';
 
 /** How long an answer of PostgreSQL may take. The longest statement, a large session snapshot, takes a fraction of it. */
 export const queryTimeoutMs = 20_000;
@@ -30,7 +31,7 @@ export class ImpatientClient extends Client {
     const outcome: unknown = (Client.prototype.query as (...all: unknown[]) => unknown).apply(this, args);
     if (outcome instanceof Promise) {
       outcome.catch((error: unknown) => {
-        if (error instanceof Error && error.message === 'Query read timeout') this.giveUp();
+        if (isQueryTimeout(error)) this.giveUp();
       });
     }
     return outcome;
@@ -38,6 +39,6 @@ export class ImpatientClient extends Client {
 
   /** Ends the connection without waiting for the other side. */
   giveUp(): void {
-    (this as unknown as { connection: { stream: { destroy(): void } } }).connection.stream.destroy();
+    destroyConnection(this);
   }
 }

@@ -1,8 +1,8 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import type { Config } from '../config/config.js';
 import type { Logger } from '../logging/logger.js';
-import { asPlatform } from './isolation.js';
+import { pause } from '../pause.js';
 import { ImpatientClient } from './impatient-client.js';
+import { asPlatform } from './isolation.js';
 
 const attemptMs = 3_000;
 const heartbeatMs = 10_000;
@@ -46,7 +46,7 @@ export class Notifications {
       } catch (error) {
         this.logger.warn({ err: error, channels: this.channels }, 'cannot hear of changes; trying again');
       }
-      await pause(pauseMs, this.stopped.signal);
+      await pause(pauseMs, { signal: this.stopped.signal, ref: false });
     }
   }
 
@@ -70,14 +70,10 @@ export class Notifications {
       this.handlers.missed();
       while (!until.aborted) {
         await connection.query('select 1');
-        await pause(heartbeatMs, until);
+        await pause(heartbeatMs, { signal: until, ref: false });
       }
     } finally {
       connection.giveUp();
     }
   }
-}
-
-async function pause(ms: number, until: AbortSignal): Promise<void> {
-  await delay(ms, undefined, { signal: until, ref: false }).catch(() => undefined);
 }

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
-import type { Pool, PoolClient } from 'pg';
 import type { DataSource, EntityManager } from 'typeorm';
+import { clientOf, poolOf } from './typeorm-internals.js';
 
 /** Runs one statement: on the pool, or inside a transaction. @returns its rows */
 export type RunSql = (text: string, values: unknown[]) => Promise<Record<string, unknown>[]>;
@@ -17,8 +17,7 @@ export async function prepared<Row extends object>(
   text: string,
   values: unknown[],
 ): Promise<Row[]> {
-  const pool = (database.driver as unknown as { master: Pool }).master;
-  return (await pool.query<Row>(named(text, values))).rows;
+  return (await poolOf(database).query<Row>(named(text, values))).rows;
 }
 
 /** As {@link prepared}, inside a transaction. */
@@ -27,7 +26,7 @@ export async function preparedIn<Row extends object>(
   text: string,
   values: unknown[],
 ): Promise<Row[]> {
-  const client = (await manager.queryRunner!.connect()) as PoolClient;
+  const client = await clientOf(manager);
   return (await client.query<Row>(named(text, values))).rows;
 }
 

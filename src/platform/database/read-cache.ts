@@ -1,3 +1,4 @@
+import { LRUCache } from 'lru-cache';
 import type { Config } from '../config/config.js';
 import type { Logger } from '../logging/logger.js';
 import { Notifications } from './notifications.js';
@@ -10,8 +11,8 @@ const keptMs = 2_000;
 const keptAtMost = 10_000;
 
 /** What was read of the database, until a channel tells that it has changed. */
-export class ReadCache<Value> {
-  private readonly kept = new Map<string, { value: Value; until: number }>();
+export class ReadCache<Value extends object> {
+  private readonly kept = new LRUCache<string, Value>({ max: keptAtMost, ttl: keptMs });
   /** Grows whenever something has changed: what was read before then is not kept. */
   private changes = 0;
   private readonly followers: ((changed: string | null) => void)[] = [];
@@ -47,21 +48,19 @@ export class ReadCache<Value> {
   /** What is kept under an id, or else what `read` finds; null is not kept. */
   async get(id: string, read: () => Promise<Value | null>): Promise<Value | null> {
     const known = this.kept.get(id);
-    if (known && known.until > Date.now()) return known.value;
-    this.kept.delete(id);
+    if (known) return known;
     this.start();
     const { changes } = this;
     const value = await read();
     if (value === null) return null;
-    if (this.kept.size >= keptAtMost) this.kept.clear();
-    if (changes === this.changes) this.kept.set(id, { value, until: Date.now() + keptMs });
+    if (changes === this.changes) this.kept.set(id, value);
     return value;
   }
 
   private forget(changed: string | null): void {
     this.changes += 1;
     if (changed === null) this.kept.clear();
-    else for (const [id, { value }] of this.kept) if (this.concerns(changed, id, value)) this.kept.delete(id);
+    else for (const [id, value] of this.kept) if (this.concerns(changed, id, value)) this.kept.delete(id);
     for (const follow of this.followers) follow(changed);
   }
 }

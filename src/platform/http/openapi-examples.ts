@@ -1,3 +1,5 @@
+import { sample } from 'openapi-sampler';
+
 /** As much of a JSON Schema as the plugin makes. */
 export interface Schema {
   $ref?: string;
@@ -21,40 +23,43 @@ export interface Schema {
   maxItems?: number;
 }
 
-/** Deeper than any answer. */
-const deepest = 8;
-
 /**
  * An example that a schema allows: what its fields say of themselves, and something likely where they say nothing. Of
- * what may be left out, only fields that have an example of their own are shown.
+ * fields that are not required, only those that have an example of their own are shown.
+ * @param schemas what references of the schema refer to
+ * @param name the name of the field or parameter that the schema describes
  */
-export function exampleOf(schema: Schema, schemas: Record<string, Schema>, name = '', depth = 0): unknown {
-  if (schema.example !== undefined) return schema.example;
-  if (schema.examples?.length) return schema.examples[0];
-  if (schema.default !== undefined) return schema.default;
-  if (schema.const !== undefined) return schema.const;
-  if (schema.enum?.length) return schema.enum[0];
-  if (depth > deepest) return null;
-  if (schema.$ref) {
-    const target = schemas[schema.$ref.slice(schema.$ref.lastIndexOf('/') + 1)];
-    return target ? exampleOf(target, schemas, name, depth + 1) : null;
-  }
-  if (schema.allOf) {
-    return Object.assign({}, ...schema.allOf.map((part) => exampleOf(part, schemas, name, depth + 1)));
-  }
-  const choice = schema.oneOf ?? schema.anyOf;
-  if (choice?.length) return exampleOf(choice[0]!, schemas, name, depth + 1);
+export function exampleOf(schema: Schema, schemas: Record<string, Schema>, name = ''): unknown {
+  const all = Object.fromEntries(Object.entries(schemas).map(([key, one]) => [key, withExamples(one)]));
+  const options = { skipNonRequired: true, quiet: true };
+  return sample(withExamples(schema, name) as object, options, { components: { schemas: all } });
+}
+
+/** A copy in which every value has an example, and every field that is to be shown is required. */
+function withExamples(schema: Schema, name = ''): Schema {
+  const { example, examples, enum: values, minimum = 1, format, properties, items } = schema;
+  const said = [example, examples?.[0], schema.default, schema.const, values?.[0]];
+  const given = said.find((value) => value !== undefined);
+  if (given !== undefined) return { example: given };
+  if (schema.$ref !== undefined) return schema;
   const type = Array.isArray(schema.type) ? schema.type.find((one) => one !== 'null') : schema.type;
-  if (type === 'array') return schema.items ? [exampleOf(schema.items, schemas, name, depth + 1)] : [];
-  if (type === 'number' || type === 'integer') return Math.max(schema.minimum ?? 1, 1);
-  if (type === 'boolean') return true;
-  if (type === 'string') return likelyText(schema.format, name);
-  const shown = Object.entries(schema.properties ?? {}).filter(
-    ([key, property]) => schema.required?.includes(key) || property.example !== undefined,
-  );
-  return Object.fromEntries(
-    shown.map(([key, property]) => [key, exampleOf(property, schemas, key, depth + 1)]),
-  );
+  if (type === 'number' || type === 'integer') return { example: Math.max(minimum, 1) };
+  if (type === 'string') return { example: likelyText(format, name) };
+  const parts = (some?: Schema[]) => some?.map((part) => withExamples(part, name));
+  const fields = Object.entries(properties ?? {});
+  const isShown = ([key, field]: [string, Schema]) =>
+    field.example !== undefined || schema.required?.includes(key);
+  return {
+    ...schema,
+    type,
+    additionalProperties: false,
+    required: fields.filter(isShown).map(([key]) => key),
+    properties: Object.fromEntries(fields.map(([key, field]) => [key, withExamples(field, key)])),
+    items: items && withExamples(items, name),
+    allOf: parts(schema.allOf),
+    anyOf: parts(schema.anyOf),
+    oneOf: parts(schema.oneOf),
+  };
 }
 
 const likely: Record<string, string> = {

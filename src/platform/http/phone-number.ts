@@ -1,8 +1,11 @@
 import { parsePhoneNumberFromString } from 'libphonenumber-js/max';
+import { LRUCache } from 'lru-cache';
 
 /** A number is read when its request is checked and again when it is used: the second time it is known. */
-const known = new Map<string, string | null>();
-const knownAtMost = 10_000;
+const known = new LRUCache<string, { digits: string | null }>({
+  max: 10_000,
+  memoMethod: (text) => ({ digits: parse(text.trim()) }),
+});
 /** Longer than any number in any notation. */
 const longest = 40;
 
@@ -12,12 +15,7 @@ const longest = 40;
  */
 export function parsePhoneNumber(text: string): string | null {
   if (text.length > longest) return null;
-  const seen = known.get(text);
-  if (seen !== undefined) return seen;
-  const number = parse(text.trim());
-  if (known.size >= knownAtMost) known.clear();
-  known.set(text, number);
-  return number;
+  return known.memo(text).digits;
 }
 
 function parse(text: string): string | null {

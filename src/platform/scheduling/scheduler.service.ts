@@ -1,10 +1,10 @@
 import { Inject, Injectable, type OnApplicationBootstrap, type OnModuleDestroy } from '@nestjs/common';
-import { setTimeout as delay } from 'node:timers/promises';
 import type { Config } from '../config/config.js';
 import { CONFIG } from '../config/config.module.js';
 import { ImpatientClient } from '../database/impatient-client.js';
 import type { Logger } from '../logging/logger.js';
 import { LOGGER } from '../logging/logging.module.js';
+import { pause } from '../pause.js';
 
 /** Something that the leading scheduler does again and again. Doing it twice at once must be harmless. */
 export interface ScheduledTask {
@@ -53,7 +53,7 @@ export class SchedulerService implements OnApplicationBootstrap, OnModuleDestroy
       } catch (error) {
         this.logger.warn({ err: error }, 'cannot lead now; trying again');
       }
-      await this.pause(candidacyMs, this.stopped.signal);
+      await pause(candidacyMs, { signal: this.stopped.signal });
     }
   }
 
@@ -92,11 +92,7 @@ export class SchedulerService implements OnApplicationBootstrap, OnModuleDestroy
       } catch (error) {
         this.logger.error({ err: error, task: task.name }, 'a task failed; it runs again');
       }
-      await this.pause(Math.max(20, task.everyMs - (Date.now() - started)), until);
+      await pause(Math.max(20, task.everyMs - (Date.now() - started)), { signal: until });
     }
-  }
-
-  private async pause(ms: number, until: AbortSignal): Promise<void> {
-    await delay(ms, undefined, { signal: until }).catch(() => undefined);
   }
 }

@@ -7,6 +7,7 @@ import { pipeline } from 'node:stream/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { createGunzip, createGzip } from 'node:zlib';
 import { create, extract } from 'tar';
+import { backoffAfter } from '../../platform/backoff.js';
 
 /** The browser wrote to its profile through every attempt to copy it; the next attempt may find it quiet. */
 export class ProfileBusy extends Error {
@@ -75,7 +76,7 @@ const replacedSuffix = '.replaced';
 
 const copyPasses = 5;
 /** Before the second pass; doubled before each further one. */
-const pauseMs = 100;
+const pausesMs = [100, 200, 400, 800];
 /** The kernel's clock for files ticks every 10 ms at worst: two writes within one tick leave the same time. */
 const timestampTickMs = 20;
 /**
@@ -236,7 +237,7 @@ function digestOf(listing: Listing): string {
 async function copyProfile(from: string, to: string, isRunning: boolean): Promise<Listing> {
   let copied: Listing = new Map();
   for (let pass = 0; pass < copyPasses; pass += 1) {
-    if (pass > 0) await delay(pauseMs * 2 ** (pass - 1));
+    if (pass > 0) await delay(backoffAfter(pass, pausesMs));
     const startedAt = Date.now();
     const before = await list(from);
     for (const [path, seen] of before) {

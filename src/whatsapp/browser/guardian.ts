@@ -1,8 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { uptime } from '../../platform/proc.js';
 
 export interface BrowserGuardianOptions {
   /** The directory of the profiles; see `profileDir`. */
@@ -122,10 +122,10 @@ export class BrowserGuardian {
 }
 
 /**
- * A moment of `performance.now()` as hundredths of a second of /proc/uptime, a clock that both processes can read. It is
+ * A moment of `performance.now()` as hundredths of a second of the machine's uptime, a clock that both processes can read. It is
  * read before the other one: if this process is stopped in between, the result is too early, never too late.
  */
 function uptimeAt(moment: number): number {
-  const uptime = Number(readFileSync('/proc/uptime', 'utf8').split(' ')[0]);
-  return Math.max(0, Math.floor(uptime * 100 + (moment - performance.now()) / 10));
+  const seconds = uptime();
+  return Math.max(0, Math.floor(seconds * 100 + (moment - performance.now()) / 10));
 }

@@ -1,32 +1,26 @@
-import { readFileSync } from 'node:fs';
-import { readdir, readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
+import { poll } from '../../platform/poll.js';
+import {
+  argumentsOf,
+  type ProcessStatus,
+  processStatus,
+  proportionalSetSize,
+  runningPids,
+  runningProcesses,
+} from '../../platform/proc.js';
 
-/** A process as Linux shows it in /proc. */
-interface ProcessStatus {
-  pid: number;
-  /** `Z` is a zombie: it has ended, and its parent has not asked how. */
-  state: string;
-  parent: number;
-  /** The process group; puppeteer makes each browser the leader of its own. */
-  group: number;
-}
-
-const pollMs = 20;
-const pageBytes = 4_096;
+const pauseMs = 20;
 
 /**
  * The processes that were started with this very profile: a browser, and the shell script that Debian starts it from.
- * Their helpers are in the same process group.
+ * Their helpers are in the same process group: puppeteer makes each browser the leader of its own.
  */
 export async function browsersOn(profileDir: string): Promise<ProcessStatus[]> {
   const argument = `--user-data-dir=${resolve(profileDir)}`;
   const found = await Promise.all(
-    (await runningPids()).map(async (pid) => {
-      const commandLine = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
-      return commandLine.split('\0').includes(argument) ? statusOf(pid) : null;
-    }),
+    (await runningPids()).map(async (pid) =>
+      (await argumentsOf(pid)).includes(argument) ? processStatus(pid) : null,
+    ),
   );
   return found.filter((status) => status !== null);
 }
@@ -36,7 +30,7 @@ export async function browsersOn(profileDir: string): Promise<ProcessStatus[]> {
  * @returns whether it is, within `limitMs`
  */
 export function endBrowsersOn(profileDir: string, limitMs: number): Promise<boolean> {
-  return within(limitMs, async () => {
+  const end = async () => {
     const browsers = await browsersOn(profileDir);
     for (const { pid, group } of browsers) {
       // The helpers too. 0 and 1 would mean something else.
@@ -44,22 +38,24 @@ export function endBrowsersOn(profileDir: string, limitMs: number): Promise<bool
       kill(pid);
     }
     return browsers.length === 0;
-  });
+  };
+  return poll(end, { pauseMs, limitMs });
 }
 
 /** Waits until nothing runs with this profile. @returns whether that came within `limitMs` */
 export function browsersEnded(profileDir: string, limitMs: number): Promise<boolean> {
-  return within(limitMs, async () => (await browsersOn(profileDir)).length === 0);
+  return poll(async () => (await browsersOn(profileDir)).length === 0, { pauseMs, limitMs });
 }
 
 /** Waits until no process of a group is left. @returns whether that came within `limitMs` */
 export function groupEnded(group: number, limitMs: number): Promise<boolean> {
-  return within(limitMs, async () => {
+  const hasEnded = async () => {
     if (!isRunning(-group)) return true;
     // A helper that nobody waits for stays in its group as a zombie: it runs no more.
     const members = (await runningProcesses()).filter((status) => status.group === group);
     return members.every(({ state }) => state === 'Z');
-  });
+  };
+  return poll(hasEnded, { pauseMs, limitMs });
 }
 
 /**
@@ -75,50 +71,6 @@ export async function memoryOf(group: number): Promise<number> {
   }
   const sizes = await Promise.all([...members].map(proportionalSetSize));
   return sizes.reduce((sum, size) => sum + size, 0);
-}
-
-async function proportionalSetSize(pid: number): Promise<number> {
-  try {
-    const rollup = await readFile(`/proc/${pid}/smaps_rollup`, 'utf8');
-    return Number(/^Pss:\s+(\d+) kB/m.exec(rollup)?.[1] ?? 0) * 1_024;
-  } catch {
-    // Chromium's sandbox hides its renderers from other processes of the same user: what they do not share is close.
-    const statm = await readFile(`/proc/${pid}/statm`, 'utf8').catch(() => '0 0 0');
-    const [, resident = 0, shared = 0] = statm.split(' ').map(Number);
-    return (resident - shared) * pageBytes;
-  }
-}
-
-async function runningProcesses(): Promise<ProcessStatus[]> {
-  return (await runningPids()).map(statusOf).filter((status) => status !== null);
-}
-
-async function runningPids(): Promise<number[]> {
-  return (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
-}
-
-/** Read at once, in some 20 µs: a file of /proc that needs no disk and no lock costs more to wait for than to read. */
-function statusOf(pid: number): ProcessStatus | null {
-  let stat: string;
-  try {
-    stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-  } catch {
-    // It has ended.
-    return null;
-  }
-  // After the name, which may hold anything: state, parent, process group.
-  const [state = '', parent, group] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  return { pid, state, parent: Number(parent), group: Number(group) };
-}
-
-/** Asks again and again. @returns whether the answer was yes within `limitMs` */
-async function within(limitMs: number, ask: () => Promise<boolean>): Promise<boolean> {
-  const deadline = performance.now() + limitMs;
-  while (!(await ask())) {
-    if (performance.now() > deadline) return false;
-    await delay(pollMs);
-  }
-  return true;
 }
 
 function kill(target: number): void {

@@ -1,0 +1,12 @@
+/** Smaller than any id: a walk over all ids begins after it. */
+export const firstId = '00000000-0000-0000-0000-000000000000';
+
+/**
+ * The smallest version 7 UUID of a time. Ids are ordered by the time at which they were made, so that an index on ids is
+ * an index on time.
+ * @param time in milliseconds since 1970
+ */
+export function firstIdAt(time: number): string {
+  const hex = Math.max(0, Math.floor(time)).toString(16).padStart(12, '0');
+  return `${hex.slice(0, 8)}-${hex.slice(8)}-7000-8000-000000000000`;
+}
