@@ -1,5 +1,5 @@
 import type { MessageTarget } from '../message-target.js';
-import type { PageChange, PageModel, PagePerson, PageWindow, PollModel } from './page-functions.js';
+import type { PageChange, PagePerson, PageWindow } from './page-functions.js';
 
 /*
  * What is done to messages that were sent, and read of them, inside the WhatsApp Web page: see page-functions.ts for the
@@ -28,13 +28,6 @@ export type PageActionResult =
 
 declare const window: PageWindow;
 
-/** A vote as it lies in WhatsApp Web's table. */
-interface PageVoteRow {
-  sender: string | { _serialized: string };
-  selectedOptionLocalIds: ArrayLike<number>;
-  senderTimestampMs: number;
-}
-
 /** Does something to a message as WhatsApp Web's own menu would. Doing it twice is doing it once. */
 export async function actOn(
   target: MessageTarget,
@@ -51,8 +44,7 @@ export async function actOn(
   const ownReaction = async (): Promise<{ reactionText?: string; timestamp: number } | undefined> => {
     const { Reactions } = window.require('WAWebCollections');
     const held = await Reactions.find(message.id._serialized).catch(() => null);
-    const senders: { msgKey: { fromMe: boolean }; reactionText?: string; timestamp: number }[] =
-      held?.reactions.serialize().flatMap((group: { senders: object[] }) => group.senders) ?? [];
+    const senders = held?.reactions.serialize().flatMap((group) => group.senders) ?? [];
     return senders.find(({ msgKey }) => msgKey.fromMe);
   };
 
@@ -118,8 +110,7 @@ export async function recentChanges(since: number, limit: number): Promise<PageC
   const { getMaybeMePnUser, getMaybeMeLidUser } = window.require('WAWebUserPrefsMeUser');
   const own = [getMaybeMePnUser(), getMaybeMeLidUser()].map((wid) => wid?._serialized);
   const changes: PageChange[] = [];
-  const models: PageModel[] = Msg.getModelsArray();
-  const changed = models.filter(
+  const changed = Msg.getModelsArray().filter(
     ({ type, latestEditSenderTimestampMs, hasReaction }) =>
       type === 'revoked' || type === 'poll_creation' || latestEditSenderTimestampMs || hasReaction,
   );
@@ -130,11 +121,11 @@ export async function recentChanges(since: number, limit: number): Promise<PageC
       changes.push({ kind: 'edited', whatsappId: id.id, text: flotilla.textOf(model), at: editedAt });
     if (type === 'poll_creation') {
       const table = window.require('WAWebPollsVotesSchema').getTable();
-      const votes: PageVoteRow[] = await table.equals(['parentMsgKey'], id._serialized).catch(() => []);
+      const votes = await table.equals(['parentMsgKey'], id._serialized).catch(() => []);
       for (const { sender, selectedOptionLocalIds, senderTimestampMs } of votes) {
         const voter = typeof sender === 'string' ? sender : sender._serialized;
         const from = own.includes(voter) ? null : flotilla.personOf(voter);
-        const options = flotilla.optionsOf(model as PollModel, new Uint8Array(selectedOptionLocalIds));
+        const options = flotilla.optionsOf(model, new Uint8Array(selectedOptionLocalIds));
         changes.push({ kind: 'vote', whatsappId: id.id, from, options, at: senderTimestampMs });
       }
     }
@@ -167,9 +158,7 @@ export async function reactionsTo(
     const held = await Reactions.find(found.message.id._serialized).catch(() => null);
     // Not to know is not to know that there are none.
     if (!held) continue;
-    const senders: { msgKey: { fromMe: boolean }; senderUserJid: string }[] = held.reactions
-      .serialize()
-      .flatMap((group: { senders: object[] }) => group.senders);
+    const senders = held.reactions.serialize().flatMap((group) => group.senders);
     const from = senders.map(({ msgKey, senderUserJid }) =>
       msgKey.fromMe ? null : flotilla.personOf(senderUserJid),
     );

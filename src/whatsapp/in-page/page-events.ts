@@ -1,4 +1,5 @@
-import type { PageEvent, PageFlotilla, PageMessage, PageModel, PageWindow } from './page-functions.js';
+import type { PageEvent, PageFlotilla, PageMessage, PageWindow } from './page-functions.js';
+import type { PageWidLike } from './page-modules.js';
 
 /*
  * What the WhatsApp Web page tells of messages: see page-functions.ts for the rules that such functions follow.
@@ -14,8 +15,7 @@ export function installEvents(gatherMs: number): void {
   const flotilla: PageFlotilla = window.flotilla!;
   if (flotilla.messageOf) return;
 
-  const serialized = (wid: unknown) =>
-    (wid as { _serialized?: string } | undefined)?._serialized ?? String(wid);
+  const serialized = (wid: PageWidLike | undefined) => wid?._serialized ?? String(wid);
 
   flotilla.messageOf = (model) => {
     const { id, from, to, author, type, body, t, directPath, mimetype, size, filename } = model;
@@ -28,7 +28,7 @@ export function installEvents(gatherMs: number): void {
     const isShown = !['vcard', 'multi_vcard', 'location', 'live_location', 'poll_creation'].includes(
       type ?? '',
     );
-    const cards = (model.vcardList ?? []).map(({ vcard }: { vcard: string }) => String(vcard));
+    const cards = (model.vcardList ?? []).map(({ vcard }) => String(vcard));
     return {
       whatsappId: id.id,
       chatId,
@@ -59,12 +59,12 @@ export function installEvents(gatherMs: number): void {
         type === 'poll_creation'
           ? {
               question: String(model.pollName ?? ''),
-              options: (model.pollOptions ?? []).map(({ name }: { name: string }) => String(name)),
+              options: (model.pollOptions ?? []).map(({ name }) => String(name)),
               multiple: model.pollSelectableOptionsCount !== 1,
             }
           : null,
       quoted: typeof quoted === 'string' && quoted !== '' ? quoted : null,
-      mentions: (model.mentionedJidList ?? []).map((wid: unknown) => {
+      mentions: (model.mentionedJidList ?? []).map((wid) => {
         const mentioned = serialized(wid);
         return (mentioned.endsWith('@lid') && flotilla.aliasOf(mentioned)) || mentioned;
       }),
@@ -130,8 +130,7 @@ export function recentIncoming(limit: number): PageMessage[] {
   const { flotilla } = window;
   if (!flotilla?.messageOf) return [];
   const { Msg } = window.require('WAWebCollections');
-  const models: PageModel[] = Msg.getModelsArray();
-  return models
+  return Msg.getModelsArray()
     .filter((model) => !model.id.fromMe && model.type !== 'revoked' && model.type !== 'gp2')
     .slice(-limit)
     .map(flotilla.messageOf);

@@ -1,5 +1,6 @@
 import type { MessageTarget } from '../message-target.js';
 import type { OutgoingContent } from '../outgoing-content.js';
+import type { PageLibrary, PageModules, PageWid, PageWidLike } from './page-modules.js';
 
 /*
  * Functions that run inside the WhatsApp Web page. Puppeteer sends their source text, so each may use nothing from
@@ -104,7 +105,12 @@ export interface PageSend {
 }
 
 export interface PageModel {
-  id: { id: string; fromMe: boolean; _serialized: string };
+  id: { id: string; fromMe: boolean; _serialized: string; remote: PageWidLike };
+  from?: PageWidLike;
+  to?: PageWidLike;
+  author?: PageWidLike;
+  /** Seconds since 1970. */
+  t?: number;
   ack?: number;
   type?: string;
   body?: string;
@@ -112,6 +118,22 @@ export interface PageModel {
   caption?: string;
   /** Of media: where WhatsApp has it. */
   directPath?: string;
+  mimetype?: string;
+  size?: number;
+  filename?: string;
+  quotedStanzaID?: string;
+  mentionedJidList?: PageWidLike[];
+  vcardList?: { vcard: string }[];
+  lat?: number;
+  lng?: number;
+  loc?: string;
+  pollName?: string;
+  pollOptions?: PollModel['pollOptions'];
+  pollSelectableOptionsCount?: number;
+  /** Of a notice about a group. */
+  subtype?: string;
+  recipients?: PageWidLike[];
+  isNotification?: boolean;
   latestEditSenderTimestampMs?: number;
   /** Of a revoked message: the one that it stands for. */
   protocolMessageKey?: { id: string };
@@ -120,9 +142,36 @@ export interface PageModel {
 }
 
 export interface PageChat {
-  id: { _serialized: string; isLid(): boolean; isGroup?(): boolean };
-  groupMetadata?: { isLidAddressingMode?: boolean; participants?: { iAmMember?(): boolean } };
+  id: PageWid;
+  formattedTitle?: string;
+  name?: string;
+  /** Seconds since 1970. */
+  t?: number;
+  unreadCount?: number;
+  archive?: boolean;
+  pin?: number;
+  mute?: { expiration?: number };
+  groupMetadata?: PageGroupMetadata;
   msgs?: { getModelsArray(): PageModel[] };
+}
+
+interface PageGroupMetadata {
+  isLidAddressingMode?: boolean;
+  participants?: {
+    length: number;
+    iAmMember?(): boolean;
+    iAmAdmin?(): boolean;
+    getModelsArray(): { id: PageWidLike; isAdmin?: boolean; isSuperAdmin?: boolean }[];
+  };
+  size?: number;
+  subject?: string;
+  desc?: string;
+  owner?: PageWidLike;
+  /** Seconds since 1970. */
+  creation?: number;
+  announce?: boolean;
+  restrict?: boolean;
+  memberAddMode?: string;
 }
 
 /** A reaction as the library hands it over. */
@@ -149,11 +198,11 @@ export interface PollModel {
 }
 
 export interface PageWindow {
-  require(name: string): any; // eslint-disable-line @typescript-eslint/no-explicit-any -- WhatsApp's modules have no types
-  WWebJS: any; // eslint-disable-line @typescript-eslint/no-explicit-any -- nor has the injected library
+  require<Name extends keyof PageModules>(name: Name): PageModules[Name];
+  WWebJS: PageLibrary;
   onAppStateHasSyncedEvent?: () => void;
   onMessageAckEvent: (message: PageModel, ack: number) => void;
-  onAddMessageEvent: (message: PageModel & Record<string, any>) => void; // eslint-disable-line @typescript-eslint/no-explicit-any
+  onAddMessageEvent: (message: PageModel) => void;
   onChangeMessageEvent: () => void;
   onChangeMessageTypeEvent: (message: PageModel) => void;
   onEditMessageEvent: (message: PageModel, text: string) => void;
@@ -189,7 +238,7 @@ export interface PageFlotilla {
   /** Media that was fetched and is read in pieces. */
   fetched: Map<string, Blob>;
   send?(send: PageSend): Promise<PageSendResult>;
-  messageOf?(model: PageModel & Record<string, any>): PageMessage; // eslint-disable-line @typescript-eslint/no-explicit-any
+  messageOf?(model: PageModel): PageMessage;
 }
 
 /** An `<input type="file">` that the browser was given a file for. */
@@ -245,9 +294,9 @@ export function installFlotilla(): void {
       at: revokeTimestamp ? revokeTimestamp * 1000 : Date.now(),
     }),
     noticeOf: (message) => {
-      const { id, author, recipients, subtype, body, t } = message as PageModel & Record<string, any>; // eslint-disable-line @typescript-eslint/no-explicit-any
-      const person = (wid: { _serialized?: string }) => flotilla.personOf(wid._serialized ?? String(wid));
-      const remote = (id as Record<string, any>)['remote']; // eslint-disable-line @typescript-eslint/no-explicit-any
+      const { id, author, recipients, subtype, body, t } = message;
+      const person = (wid: PageWidLike) => flotilla.personOf(wid._serialized ?? String(wid));
+      const { remote } = id;
       return {
         kind: 'group',
         noticeId: id.id,
@@ -260,9 +309,7 @@ export function installFlotilla(): void {
       };
     },
     locate: async ({ chatId, whatsappId, fromMe, author }) => {
-      const chat: PageChat | null = await window.WWebJS.getChat(chatId, { getAsModel: false }).catch(
-        () => null,
-      );
+      const chat = await window.WWebJS.getChat(chatId, { getAsModel: false }).catch(() => null);
       if (!chat) return null;
       // The page may know the chat under another address than the one that the message came with.
       const held = chat.msgs?.getModelsArray().find(({ id }) => id.id === whatsappId && id.fromMe === fromMe);
@@ -325,8 +372,9 @@ export async function acksOf(
 export function recentNotices(since: number, limit: number): PageGroupNotice[] {
   const { flotilla } = window;
   if (!flotilla) return [];
-  const models: (PageModel & { t?: number })[] = window.require('WAWebCollections').Msg.getModelsArray();
-  return models
+  return window
+    .require('WAWebCollections')
+    .Msg.getModelsArray()
     .filter(({ type, t }) => type === 'gp2' && Number(t) >= since)
     .sort((a, b) => Number(a.t) - Number(b.t))
     .slice(-limit)

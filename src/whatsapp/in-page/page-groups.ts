@@ -1,11 +1,10 @@
 import type { PagePerson, PageWindow } from './page-functions.js';
+import type { PageNewGroup, PageWid, PageWidLike } from './page-modules.js';
 import type { PageCursor } from './page-reads.js';
 
 /*
  * Groups inside the WhatsApp Web page: see page-functions.ts for the rules that such functions follow.
  */
-
-/* eslint-disable @typescript-eslint/no-explicit-any -- WhatsApp's modules have no types */
 
 export interface PageGroupItem {
   id: string;
@@ -45,17 +44,17 @@ declare const window: PageWindow;
 /** The groups that the account is in, in the order of their ids, as far as the page knows them without asking. */
 export function listGroups(limit: number, after: PageCursor | null): PageGroupItem[] {
   const { Chat } = window.require('WAWebCollections');
-  return (Chat.getModelsArray() as any[])
-    .map((chat) => ({ chat, id: chat.id._serialized as string }))
+  return Chat.getModelsArray()
+    .map((chat) => ({ chat, id: chat.id._serialized }))
     .filter(({ chat, id }) => id.endsWith('@g.us') && chat.groupMetadata && (!after || id > after.id))
-    .filter(({ chat }) => chat.groupMetadata.participants?.iAmMember?.() !== false)
+    .filter(({ chat }) => chat.groupMetadata!.participants?.iAmMember?.() !== false)
     .sort((a, b) => (a.id < b.id ? -1 : 1))
     .slice(0, limit + 1)
     .map(({ chat, id }) => ({
       id,
       subject: chat.formattedTitle ?? chat.name ?? '',
-      participantCount: Number(chat.groupMetadata.participants?.length ?? chat.groupMetadata.size ?? 0),
-      isAdmin: chat.groupMetadata.participants?.iAmAdmin?.() === true,
+      participantCount: Number(chat.groupMetadata!.participants?.length ?? chat.groupMetadata!.size ?? 0),
+      isAdmin: chat.groupMetadata!.participants?.iAmAdmin?.() === true,
     }));
 }
 
@@ -74,8 +73,8 @@ export async function readGroup(groupId: string, withInvite: boolean): Promise<P
     .queryAndUpdateGroupMetadataById({ id: groupId })
     .catch(unlessOutside);
   const { groupMetadata } = chat;
-  const { participants } = groupMetadata;
-  const person = (wid: any) => personOf((wid?._serialized ?? String(wid)) as string);
+  const participants = groupMetadata.participants!;
+  const person = (wid: PageWidLike) => personOf(wid?._serialized ?? String(wid));
   const isMember = participants.iAmMember?.() !== false;
   const isAdmin = isMember && participants.iAmAdmin?.() === true;
   const invite =
@@ -97,8 +96,8 @@ export async function readGroup(groupId: string, withInvite: boolean): Promise<P
     announcementsOnly: groupMetadata.announce === true,
     infoAdminsOnly: groupMetadata.restrict === true,
     addAdminsOnly: groupMetadata.memberAddMode === 'admin_add',
-    inviteCode: invite?.code ?? (typeof invite === 'string' ? invite : null),
-    participants: (participants.getModelsArray() as any[]).map(({ id, isAdmin: admin, isSuperAdmin }) => ({
+    inviteCode: typeof invite === 'string' ? invite : (invite?.code ?? null),
+    participants: participants.getModelsArray().map(({ id, isAdmin: admin, isSuperAdmin }) => ({
       ...person(id),
       isAdmin: Boolean(admin || isSuperAdmin),
       isSuperAdmin: Boolean(isSuperAdmin),
@@ -123,13 +122,13 @@ export async function createGroup(
   const { createWid } = window.require('WAWebWidFactory');
   const { queryWidExists } = window.require('WAWebQueryExistsJob');
   const members: AddedMember[] = [];
-  const wids: { phoneNumber: unknown }[] = [];
+  const wids: { phoneNumber: PageWid }[] = [];
   for (const id of participants) {
     const wid = createWid(id);
     if ((await queryWidExists(wid))?.wid) wids.push({ phoneNumber: wid });
     else members.push({ id, code: 404 });
   }
-  let made: { wid: any; participants: { wid: any; error?: string | number; type?: string }[] };
+  let made: PageNewGroup;
   try {
     made = await window.require('WAWebGroupCreateJob').createGroup(
       {

@@ -1,5 +1,5 @@
 import type { MessageTarget } from '../message-target.js';
-import type { PageWindow } from './page-functions.js';
+import type { PageModel, PageWindow } from './page-functions.js';
 
 /*
  * Reading media that came with a message, inside the WhatsApp Web page: see page-functions.ts for the rules that such
@@ -21,14 +21,13 @@ export type PageFetchResult =
   | { outcome: 'not_ready' };
 
 /** A message with media, as the page has it. */
-interface MediaModel {
-  directPath?: string;
+interface MediaModel extends PageModel {
   mediaData?: { mediaStage: string };
-  mimetype?: string;
-  filename?: string;
-  size?: number;
+  encFilehash?: unknown;
+  filehash?: unknown;
+  mediaKey?: unknown;
+  mediaKeyTimestamp?: unknown;
   downloadMedia(options: object): Promise<unknown>;
-  [field: string]: unknown;
 }
 
 declare const window: PageWindow;
@@ -50,7 +49,7 @@ export async function fetchMedia(
   if (!flotilla) return { outcome: 'not_ready' };
   const found = await flotilla.locate(target);
   if (!found) return { outcome: 'not_found' };
-  const message = found.message as unknown as MediaModel;
+  const message = found.message as MediaModel;
   if (!message.directPath) return { outcome: 'gone', detail: 'WhatsApp Web has no address of the media' };
   const size = Number(message.size ?? 0);
   if (size > maxBytes) return { outcome: 'too_large', size };

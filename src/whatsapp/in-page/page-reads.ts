@@ -1,11 +1,10 @@
-import type { PageChat, PageModel, PagePerson, PageWindow } from './page-functions.js';
+import type { PageModel, PagePerson, PageWindow } from './page-functions.js';
+import type { PageWidLike } from './page-modules.js';
 
 /*
  * What is read of chats and people inside the WhatsApp Web page: see page-functions.ts for the rules that such
  * functions follow. Only what is asked for is made into an answer: a page may hold thousands of chats.
  */
-
-/* eslint-disable @typescript-eslint/no-explicit-any -- WhatsApp's modules have no types */
 
 /** Where a page of a list goes on: after the item with this id, and with this time where the list goes by time. */
 export interface PageCursor {
@@ -76,8 +75,8 @@ declare const window: PageWindow;
 export function listChats(limit: number, after: PageCursor | null): PageChatItem[] {
   const { Chat } = window.require('WAWebCollections');
   const now = Date.now() / 1000;
-  return (Chat.getModelsArray() as any[])
-    .map((chat) => ({ chat, t: Number(chat.t ?? 0), id: chat.id._serialized as string }))
+  return Chat.getModelsArray()
+    .map((chat) => ({ chat, t: Number(chat.t ?? 0), id: chat.id._serialized }))
     .filter(({ id }) => /@(c\.us|lid|g\.us)$/.test(id))
     .filter(({ t, id }) => !after || t < after.t || (t === after.t && id < after.id))
     .sort((a, b) => b.t - a.t || (a.id < b.id ? 1 : -1))
@@ -105,8 +104,8 @@ export function listContacts(limit: number, after: PageCursor | null): PageConta
   const getters = window.require('WAWebContactGetters');
   const { getIsMyContact } = window.require('WAWebFrontendContactGetters');
   const { aliasOf } = window.flotilla!;
-  return (Contact.getModelsArray() as any[])
-    .map((contact) => ({ contact, id: contact.id._serialized as string }))
+  return Contact.getModelsArray()
+    .map((contact) => ({ contact, id: contact.id._serialized }))
     .filter(({ id }) => /@(c\.us|lid)$/.test(id) && (!after || id > after.id))
     .filter(({ contact }) => !getters.getIsMe(contact))
     .sort((a, b) => (a.id < b.id ? -1 : 1))
@@ -138,7 +137,7 @@ export function listContacts(limit: number, after: PageCursor | null): PageConta
 export function findChat(chatId: string): string | null {
   const { Chat } = window.require('WAWebCollections');
   const alias = window.flotilla!.aliasOf(chatId);
-  return (Chat.get(chatId) ?? (alias && Chat.get(alias)))?.id._serialized ?? null;
+  return (Chat.get(chatId) ?? (alias ? Chat.get(alias) : null))?.id._serialized ?? null;
 }
 
 /** The other ids of persons, where the page knows them. */
@@ -167,27 +166,24 @@ export async function readHistory(
   before: PageCursor | null,
   rounds: number,
 ): Promise<PageHistory> {
-  const chat: PageChat & Record<string, any> = window.require('WAWebCollections').Chat.get(chatId);
-  type Held = PageModel & Record<string, any>;
-  const idOf = (wid: any) => (wid?._serialized ?? String(wid)) as string;
-  const held = new Map<string, Held>();
-  const hold = (models: Held[]) => {
-    for (const model of models) if (!model['isNotification']) held.set(model.id._serialized, model);
+  const chat = window.require('WAWebCollections').Chat.get(chatId)!;
+  const idOf = (wid: PageWidLike | undefined) => wid?._serialized ?? String(wid);
+  const held = new Map<string, PageModel>();
+  const hold = (models: PageModel[]) => {
+    for (const model of models) if (!model.isNotification) held.set(model.id._serialized, model);
   };
   const wanted = () => {
-    const ordered = [...held.values()].sort((a, b) => a['t'] - b['t']);
+    const ordered = [...held.values()].sort((a, b) => a.t! - b.t!);
     const place = before ? ordered.findIndex(({ id }) => id._serialized === before.id) : ordered.length;
     if (place >= 0) return ordered.slice(0, place);
     // The message of the place is not there, or not any more: what is older than it still is.
-    return ordered.filter(({ t }) => t < before!.t);
+    return ordered.filter(({ t }) => t! < before!.t);
   };
   // Within one second the page's own order is the order.
   hold(chat.msgs!.getModelsArray());
   let isAtStart = false;
   for (let round = 0; round < rounds && wanted().length <= limit; round += 1) {
-    const earlier: Held[] | undefined = await window
-      .require('WAWebChatLoadMessages')
-      .loadEarlierMsgs({ chat });
+    const earlier = await window.require('WAWebChatLoadMessages').loadEarlierMsgs({ chat });
     isAtStart = !earlier || earlier.length === 0;
     if (!earlier || isAtStart) break;
     const later = [...held.values()];
@@ -203,12 +199,12 @@ export async function readHistory(
       key: model.id._serialized,
       whatsappId: model.id.id,
       fromMe: model.id.fromMe,
-      sender: window.flotilla!.personOf(idOf(model['author'] ?? model['from'])),
+      sender: window.flotilla!.personOf(idOf(model.author ?? model.from)),
       type: String(model.type),
-      text: (model.type === 'chat' ? model.body : model['caption']) ?? null,
+      text: (model.type === 'chat' ? model.body : model.caption) ?? null,
       ack: model.ack ?? 0,
-      t: Number(model['t']),
-      quotedWhatsappId: model['quotedStanzaID'] ?? null,
+      t: Number(model.t),
+      quotedWhatsappId: model.quotedStanzaID ?? null,
       editedAt: model.latestEditSenderTimestampMs ?? null,
     }));
   return { items, isComplete: isAtStart || found.length > limit };
@@ -239,7 +235,7 @@ export async function readPicture(
   const response = await fetch(found.eurl);
   if (response.status === 404) return { outcome: 'none' };
   if (!response.ok || !response.body) throw new Error(`the picture could not be fetched: ${response.status}`);
-  const reader = response.body.getReader();
+  const reader = (response.body as ReadableStream<Uint8Array>).getReader();
   let binary = '';
   for (;;) {
     const { done, value } = await reader.read();

@@ -3,7 +3,6 @@ import type {
   PageChat,
   PageFileInput,
   PageFlotilla,
-  PageModel,
   PageSend,
   PageSendResult,
   PageWindow,
@@ -110,7 +109,7 @@ export function installSending(): void {
    */
   const notSent = (whatsappId: string, failure: unknown): PageSendResult => {
     // Under whichever chat: WhatsApp Web may have moved it to another address of the same person meanwhile.
-    const models: PageModel[] = window.require('WAWebCollections').Msg.getModelsArray();
+    const models = window.require('WAWebCollections').Msg.getModelsArray();
     const isHeld = models.some(({ id }) => id.fromMe && id.id === whatsappId);
     const isConnected = window.require('WAWebSocketModel').Socket.state === 'CONNECTED';
     if (isHeld || running.has(whatsappId) || !isConnected) throw failure;
@@ -142,7 +141,7 @@ export function installSending(): void {
     }
 
     const key = flotilla.keyOf(chat, whatsappId)._serialized;
-    let message: PageModel | undefined = await flotilla.find(key, thorough);
+    let message = await flotilla.find(key, thorough);
     const isRunning = running.has(whatsappId);
     if (!message && !isRunning) {
       if (lookOnly) return { outcome: 'absent' };
