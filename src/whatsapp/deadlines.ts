@@ -1,11 +1,11 @@
 import * as platform from '../platform/deadline.js';
 
-/** @throws when `work` takes longer than `ms` */
+/** @throws if `work` takes longer than `ms`; the work itself goes on */
 export function withDeadline<Result>(work: Promise<Result>, ms: number): Promise<Result> {
   return platform.withDeadline(work, ms, () => new Error(`The page did not answer within ${ms} ms.`));
 }
 
-/** What `work` comes to within `ms`, else undefined. */
+/** The result of `work`, or undefined if it takes longer than `ms`; the work itself goes on. */
 export async function within<Result>(
   work: Promise<Result> | undefined,
   ms: number,

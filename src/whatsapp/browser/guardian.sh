@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
 #
-# The dead man's switch of one instance; guardian.ts starts it. Standard input says whose browsers are guarded,
-# and until when they may live, in hundredths of a second of /proc/uptime:
+# The dead man's switch of one instance. guardian.ts starts it. Standard input names the guarded accounts and the deadline of
+# their browsers, in hundredths of a second of /proc/uptime:
 #
 #   watch <account id>
 #   unwatch <account id>
 #   until <hundredths>
 #
-# When that time comes and no later one was said, or at the end of input (the instance has died), it kills those browsers:
+# It kills those browsers when the last deadline is over, or at the end of input, because then the instance has died. It kills
 # every process group with `--user-data-dir=<sessions directory>/session-<account id>`, and nothing else.
 #
-# Usage: guardian.sh <sessions directory>. Exit code: 0 when there was nothing to kill, 3 after it killed.
+# Usage: guardian.sh <sessions directory>. Exit code: 0 if there was nothing to kill, 3 if it killed.
 {
-  # Whoever ends the instance must not end what watches over it. The braces make bash read all of this before it starts.
+  # A signal that ends the instance must not end its guardian. The braces make bash read the whole script before it starts.
   trap '' TERM INT HUP
   profile="--user-data-dir=$1/session-"
   declare -A doomed
@@ -32,21 +32,21 @@
     patience=(-t "$seconds")
   done
 
-  # A process that was killed takes a moment to go, and one that was being started may come: looked for again until
-  # none is left. Never for long: by then the accounts may belong to another instance of this server.
+  # A killed process takes a moment to end, and a starting browser may still appear, so look again until none is left. But not
+  # for long, because another instance of this server may soon own the accounts.
   code=0
   for ((round = 0; round < 10 && ${#doomed[@]} > 0; round++)); do
     found=0
-    # grep finds the few that come into question; looking into each process here would take a core for as long.
+    # grep preselects the few possible processes. Reading every process in bash would use a whole core during this time.
     for file in $(grep -lsF -- "$profile" /proc/[0-9]*/cmdline); do
       process=${file%/cmdline}
       mapfile -d '' arguments <"$file" || continue
       for argument in "${arguments[@]}"; do
         account=${argument#"$profile"}
-        # An argument that does not begin with the profile is left whole by that.
+        # If the argument does not begin with the profile, the expansion above leaves it whole.
         [[ $account != "$argument" && -n $account && ${doomed[$account]} ]] || continue
         read -r status <"$process/stat"
-        # After the name, which may hold anything: state, parent, process group.
+        # After the name, which may contain any characters: state, parent, process group.
         read -r _ _ group _ <<<"${status##*) }"
         ((group > 1)) && kill -KILL -- "-$group"
         kill -KILL "${process##*/}"

@@ -2,14 +2,15 @@ import type { PageEvent, PageFlotilla, PageMessage, PageWindow } from './page-fu
 import type { PageWidLike } from './page-modules.js';
 
 /*
- * What the WhatsApp Web page tells of messages: see page-functions.ts for the rules that such functions follow.
+ * The events that the WhatsApp Web page reports. See page-functions.ts for the rules of such functions.
  */
 
 declare const window: PageWindow;
 
 /**
- * Takes over the events that we need from the library's listeners and tells them in batches over one binding, once a page
- * load. The library makes a round trip of each, and of events that nobody here listens to: more work than the send itself.
+ * Replaces the library's listeners and reports the needed events in batches over one binding, once per page load. The library
+ * makes a round trip for each event, even for unused events, and that costs more than the send itself.
+ * @param gatherMs how long to collect events for a batch
  */
 export function installEvents(gatherMs: number): void {
   const flotilla: PageFlotilla = window.flotilla!;
@@ -24,7 +25,7 @@ export function installEvents(gatherMs: number): void {
     const isMedia = typeof directPath === 'string' && directPath !== '';
     const quoted = model.quotedStanzaID;
     const number = (value: unknown) => (Number.isFinite(Number(value)) ? Number(value) : null);
-    // Their bodies are no text: a card, or a small picture of the place.
+    // The bodies of these types are not text but, for example, a card or a small picture of the place.
     const isShown = !['vcard', 'multi_vcard', 'location', 'live_location', 'poll_creation'].includes(
       type ?? '',
     );
@@ -83,7 +84,7 @@ export function installEvents(gatherMs: number): void {
     if (message.id.fromMe) tell({ kind: 'ack', whatsappId: message.id.id, ack });
   };
   window.onAddMessageEvent = (message) => {
-    // What was revoked before it came here leaves a mark, which is no message.
+    // A message that was revoked before it arrived leaves a mark, which is not a message.
     if (message.type === 'revoked') return tell(flotilla.revocationOf(message));
     if (message.type === 'gp2') return tell(flotilla.noticeOf(message));
     if (!message.id.fromMe) tell({ kind: 'message', message: flotilla.messageOf!(message) });
@@ -93,7 +94,7 @@ export function installEvents(gatherMs: number): void {
   };
   window.onEditMessageEvent = (message) => {
     const { id, type, directPath, latestEditSenderTimestampMs: at } = message;
-    // A revoked message loses its text too, and the body of media is a small picture, which may come late.
+    // A revoked message loses its text too. The body of media is a small picture, which may arrive late.
     if (type === 'revoked' || (directPath && !at)) return;
     tell({ kind: 'edited', whatsappId: id.id, text: flotilla.textOf(message), at: at ?? Date.now() });
   };
@@ -110,7 +111,7 @@ export function installEvents(gatherMs: number): void {
   };
   window.onPollVoteEvent = (votes) => {
     for (const vote of votes) {
-      // A vote can be read only by whoever has its poll.
+      // Only a page that has the poll can read its votes.
       if (!vote.parentMessage) continue;
       tell({
         kind: 'vote',
@@ -125,7 +126,7 @@ export function installEvents(gatherMs: number): void {
   window.onChatUnreadCountEvent = () => undefined;
 }
 
-/** The latest incoming messages that the page holds: those that came while nobody listened are among them. */
+/** The latest incoming messages that the page holds, including those that arrived while nothing listened. */
 export function recentIncoming(limit: number): PageMessage[] {
   const { flotilla } = window;
   if (!flotilla?.messageOf) return [];

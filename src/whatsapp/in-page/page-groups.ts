@@ -3,7 +3,7 @@ import type { PageNewGroup, PageWid, PageWidLike } from './page-modules.js';
 import type { PageCursor } from './page-reads.js';
 
 /*
- * Groups inside the WhatsApp Web page: see page-functions.ts for the rules that such functions follow.
+ * Groups inside the WhatsApp Web page. See page-functions.ts for the rules of such functions.
  */
 
 export interface PageGroupItem {
@@ -22,18 +22,18 @@ export interface PageGroup extends PageGroupItem {
   announcementsOnly: boolean;
   infoAdminsOnly: boolean;
   addAdminsOnly: boolean;
-  /** For admins. */
+  /** Null if this account is not an admin. */
   inviteCode: string | null;
   participants: (PagePerson & { isAdmin: boolean; isSuperAdmin: boolean })[];
 }
 
-/** What became of adding one person to a group: WhatsApp's own code. */
+/** The result of adding one person to a group: WhatsApp's own code. */
 export interface AddedMember {
   id: string;
   code: number;
 }
 
-/** WhatsApp said no, and nothing was done. `status` is WhatsApp's own, 0 where it gives none. */
+/** WhatsApp refused, and nothing was done. `status` is WhatsApp's own status, 0 if it gives none. */
 export interface PageRefusal {
   outcome: 'refused';
   status: number;
@@ -41,7 +41,7 @@ export interface PageRefusal {
 
 declare const window: PageWindow;
 
-/** The groups that the account is in, in the order of their ids, as far as the page knows them without asking. */
+/** The account's groups that the page knows without asking WhatsApp, in the order of their ids. */
 export function listGroups(limit: number, after: PageCursor | null): PageGroupItem[] {
   const { Chat } = window.require('WAWebCollections');
   return Chat.getModelsArray()
@@ -58,12 +58,12 @@ export function listGroups(limit: number, after: PageCursor | null): PageGroupIt
     }));
 }
 
-/** A group, asked of WhatsApp anew; null when the account has no chat of it. */
+/** Asks WhatsApp for a group. Null if the account has no chat of the group. */
 export async function readGroup(groupId: string, withInvite: boolean): Promise<PageGroup | null> {
   const chat = window.require('WAWebCollections').Chat.get(groupId);
   if (!chat?.groupMetadata) return null;
   const { personOf, refusalOf } = window.flotilla!;
-  // WhatsApp tells nothing to those who are not in it any more. Whatever else it refuses says nothing of the group.
+  // WhatsApp refuses to answer an account that has left the group. Any other error says nothing about the group.
   const unlessOutside = (error: Error) => {
     if (![401, 403, 404].includes(refusalOf(error) ?? 0)) throw error;
     return null;
@@ -105,14 +105,14 @@ export async function readGroup(groupId: string, withInvite: boolean): Promise<P
   };
 }
 
-/** Whether the page has learned of a group, which it does a moment after the group was made or joined. */
+/** Whether the page knows a group. It learns of a new group a moment after the account made or joined it. */
 export function hasGroup(groupId: string): boolean {
   return Boolean(window.require('WAWebCollections').Chat.get(groupId)?.groupMetadata);
 }
 
 /**
- * Makes a group. The library's own call does the same, but takes a connection that was lost for a refusal: then the group may
- * exist, and this throws.
+ * Makes a group. The library's own call does the same, but treats a lost connection as a refusal, although the group may
+ * exist then. In that case this function throws.
  * @param participants chat ids of numbers
  */
 export async function createGroup(
@@ -156,7 +156,7 @@ export async function createGroup(
   return { outcome: 'made', groupId: made.wid._serialized, members };
 }
 
-/** Joins a group by the code of an invite; an account that is in it stays in it. */
+/** Joins a group with the code of an invite. If the account is in the group already, nothing changes. */
 export async function joinGroup(code: string): Promise<{ outcome: 'joined'; groupId: string } | PageRefusal> {
   try {
     const { gid } = await window.require('WAWebGroupInviteJob').joinGroupViaInvite(code);

@@ -2,24 +2,24 @@ import type { PageModel, PagePerson, PageWindow } from './page-functions.js';
 import type { PageWidLike } from './page-modules.js';
 
 /*
- * What is read of chats and people inside the WhatsApp Web page: see page-functions.ts for the rules that such
- * functions follow. Only what is asked for is made into an answer: a page may hold thousands of chats.
+ * Reads chats and people inside the WhatsApp Web page. See page-functions.ts for the rules of such functions. These functions
+ * build an answer only from the items asked for, because a page may hold thousands of chats.
  */
 
-/** Where a page of a list goes on: after the item with this id, and with this time where the list goes by time. */
+/** Where the next page of a list starts: after the item with this id and, if time orders the list, with this time. */
 export interface PageCursor {
   t: number;
   id: string;
 }
 
-/** A person is known under `id`, and where `alias` is not null under that too. */
+/** A chat. A person has the id `id` and, if `alias` is not null, that id too. */
 export interface PageChatItem {
   id: string;
   alias: string | null;
   name: string | null;
   isGroup: boolean;
   unreadCount: number;
-  /** Seconds since 1970; 0 when nothing was ever written. */
+  /** The time of the last message, in seconds since 1970; 0 if there is no message. */
   t: number;
   archived: boolean;
   pinned: boolean;
@@ -37,11 +37,11 @@ export interface PageContactItem {
 }
 
 export interface PageHistoryItem {
-  /** The whole key, by which the page finds the message again. */
+  /** The complete key, with which the page finds the message. */
   key: string;
   whatsappId: string;
   fromMe: boolean;
-  /** Who wrote it. */
+  /** The author. */
   sender: PagePerson;
   type: string;
   text: string | null;
@@ -54,24 +54,24 @@ export interface PageHistoryItem {
 }
 
 export interface PageHistory {
-  /** One more than asked for when there are more. */
+  /** One item more than the limit if there are more. */
   items: PageHistoryItem[];
-  /** False when older ones may be there that were not fetched yet. */
+  /** False if there may be older messages that the page has not fetched yet. */
   isComplete: boolean;
 }
 
 export type PagePicture =
   | { outcome: 'found'; base64: string }
-  /** It has none, or does not show it to this account. */
+  /** There is no picture, or this account may not see it. */
   | { outcome: 'none' }
   | { outcome: 'not_found' }
-  /** Somebody whom the page does not know, so that only WhatsApp could say whether there is such a person. */
+  /** The page does not know the person. Only WhatsApp could say whether the person exists. */
   | { outcome: 'stranger' }
   | { outcome: 'too_large' };
 
 declare const window: PageWindow;
 
-/** The chats, the latest first. `limit + 1` items at most: the last one tells that there are more. */
+/** The chats, latest first. At most `limit + 1` items: the extra item says that there are more. */
 export function listChats(limit: number, after: PageCursor | null): PageChatItem[] {
   const { Chat } = window.require('WAWebCollections');
   const now = Date.now() / 1000;
@@ -88,7 +88,7 @@ export function listChats(limit: number, after: PageCursor | null): PageChatItem
         alias: window.flotilla!.aliasOf(id),
         name: chat.formattedTitle ?? chat.name ?? null,
         isGroup: id.endsWith('@g.us'),
-        // Marked as unread by hand is −1.
+        // −1 means: the user marked the chat as unread.
         unreadCount: Math.abs(Number(chat.unreadCount ?? 0)),
         t,
         archived: chat.archive === true,
@@ -98,7 +98,7 @@ export function listChats(limit: number, after: PageCursor | null): PageChatItem
     });
 }
 
-/** The people that the page knows, in the order of their ids; who is known by number and LID is one person. */
+/** The people that the page knows, in the order of their ids. A person with a number and a LID appears once. */
 export function listContacts(limit: number, after: PageCursor | null): PageContactItem[] {
   const { Contact, Blocklist } = window.require('WAWebCollections');
   const getters = window.require('WAWebContactGetters');
@@ -131,7 +131,7 @@ export function listContacts(limit: number, after: PageCursor | null): PageConta
 }
 
 /**
- * The id under which the page has a chat; null when it has none. Unlike the library's own look-up it makes none.
+ * The id under which the page has a chat; null if it has no such chat. Unlike the library's own look-up, this makes no chat.
  * @param chatId either id of a person, or a group's
  */
 export function findChat(chatId: string): string | null {
@@ -140,14 +140,14 @@ export function findChat(chatId: string): string | null {
   return (Chat.get(chatId) ?? (alias ? Chat.get(alias) : null))?.id._serialized ?? null;
 }
 
-/** The other ids of persons, where the page knows them. */
+/** The persons with their other ids, if the page knows those. */
 export function aliasesOf(chatIds: string[]): PagePerson[] {
   return chatIds.map((id) => window.flotilla!.personOf(id));
 }
 
 /**
  * Asks WhatsApp for a person by number or LID.
- * @returns the ids under which WhatsApp has the person, which need not be the one that was asked for; null when it has none
+ * @returns the ids under which WhatsApp has the person, which may differ from `chatId`; null if there is no such person
  */
 export async function findPerson(chatId: string): Promise<PagePerson | null> {
   const wid = window.require('WAWebWidFactory').createWid(chatId);
@@ -156,9 +156,9 @@ export async function findPerson(chatId: string): Promise<PagePerson | null> {
 }
 
 /**
- * A chat's messages before a place, the newest first, at most `limit + 1`. What the page does not hold it fetches from its
- * storage and the phone, in at most `rounds` steps.
- * @param chatId as {@link findChat} gives it
+ * The messages of a chat before a cursor, newest first, at most `limit + 1`. The page fetches missing messages from its
+ * storage and from the phone, in at most `rounds` steps.
+ * @param chatId as {@link findChat} returns it
  */
 export async function readHistory(
   chatId: string,
@@ -176,10 +176,10 @@ export async function readHistory(
     const ordered = [...held.values()].sort((a, b) => a.t! - b.t!);
     const place = before ? ordered.findIndex(({ id }) => id._serialized === before.id) : ordered.length;
     if (place >= 0) return ordered.slice(0, place);
-    // The message of the place is not there, or not any more: what is older than it still is.
+    // The page does not have the message of the cursor. Older messages may still be there.
     return ordered.filter(({ t }) => t! < before!.t);
   };
-  // Within one second the page's own order is the order.
+  // Messages of the same second stay in the page's own order.
   hold(chat.msgs!.getModelsArray());
   let isAtStart = false;
   for (let round = 0; round < rounds && wanted().length <= limit; round += 1) {
@@ -212,7 +212,7 @@ export async function readHistory(
 
 /**
  * The profile picture of a person or a group, in full size.
- * @param mayBeStranger whether WhatsApp is asked for the picture of somebody whom the page does not know
+ * @param mayBeStranger whether to ask WhatsApp for the picture of a person whom the page does not know
  */
 export async function readPicture(
   id: string,
@@ -227,7 +227,7 @@ export async function readPicture(
     .require('WAWebContactProfilePicThumbBridge')
     .requestProfilePicFromServer(Chat.get(wid) ?? { id: wid })
     .catch((error: Error) => {
-      // It is shown to this account no more than one that does not exist.
+      // This account may not see the picture, or there is none: for the caller both are the same.
       if (![401, 403, 404].includes(window.flotilla!.refusalOf(error) ?? 0)) throw error;
       return null;
     });
@@ -249,7 +249,7 @@ export async function readPicture(
   }
 }
 
-/** Shows the other side what this one is about to do. */
+/** Shows the chat partner that this account types or records, or has stopped. */
 export async function showState(chatId: string, state: 'typing' | 'recording' | 'stop'): Promise<void> {
   await window.WWebJS.sendChatstate(state, chatId);
 }

@@ -9,25 +9,25 @@ import type {
 } from './page-functions.js';
 
 /*
- * Sending, inside the WhatsApp Web page: see page-functions.ts for the rules that such functions follow.
+ * Sending, inside the WhatsApp Web page. See page-functions.ts for the rules of such functions.
  */
 
 declare const window: PageWindow;
 declare const document: { createElement(name: 'input'): PageFileInput & { type: string } };
 declare const File: new (parts: unknown[], name: string, options: { type: string }) => object;
 
-/** Adds `send` to what is shared, once a page load. */
+/** Adds `send` to `window.flotilla`, once per page load. */
 export function installSending(): void {
   const flotilla: PageFlotilla = window.flotilla!;
   if (flotilla.send) return;
-  /** Sends that run, by WhatsApp id: an attempt whose caller has given up may still be at its upload. */
+  /** Running sends by WhatsApp id. An attempt may still upload after its caller has given up. */
   const running = new Map<string, Promise<'no_quoted' | undefined>>();
 
-  // The library makes its files of base64 text; ours come from the disk.
+  // The library makes files from base64 text. Our files come from the disk.
   const toFile = window.WWebJS.mediaInfoToFile;
   window.WWebJS.mediaInfoToFile = (media: { file?: object }) => media.file ?? toFile(media);
 
-  /** A typing indicator delays no message: it is not waited for, and one that fails is missed by nobody. */
+  /** Ignores the answers and the errors of the typing indicator, because they must not delay or fail a message. */
   const showTyping = async (chat: PageChat, ms: number, state: 'typing' | 'recording') => {
     const show = (shown: string) => {
       window.WWebJS.sendChatstate(shown, chat.id._serialized).catch(() => undefined);
@@ -43,8 +43,8 @@ export function installSending(): void {
   ): Promise<Record<string, unknown>> => {
     const { mimetype, filename } = content.file;
     const given = flotilla.files.get(whatsappId)?.files?.[0];
-    if (!given) throw new Error('The page was not given the file.');
-    // Read now: the file on the disk is removed after this attempt, and WhatsApp Web may want it later.
+    if (!given) throw new Error('The page did not receive the file.');
+    // Read it now: the file on the disk is removed after this attempt, but WhatsApp Web may need the bytes later.
     const bytes = await given.arrayBuffer();
     const media = { mimetype, filename, file: new File([bytes], filename, { type: mimetype }) };
     if (content.type === 'sticker')
@@ -58,7 +58,7 @@ export function installSending(): void {
     };
   };
 
-  /** What the library's sendMessage is told: the text, and its options. */
+  /** The arguments for the library's sendMessage: the text and the options. */
   const toLibrary = async ({ content, whatsappId }: PageSend): Promise<[string, Record<string, unknown>]> => {
     switch (content.type) {
       case 'text':
@@ -69,7 +69,7 @@ export function installSending(): void {
       }
       case 'contact': {
         const [first] = content.cards;
-        // As the library does it for contacts that the account has; these may be strangers to it.
+        // The library does the same, but only for contacts of the account. These persons may be strangers to the account.
         const cards = content.cards.map(({ name, vcard }) => ({ displayName: name, vcard }));
         return content.cards.length === 1
           ? ['', { extraOptions: { type: 'vcard', body: first!.vcard, vcardFormattedName: first!.name } }]
@@ -95,7 +95,7 @@ export function installSending(): void {
       ...options,
       ...(answered ? { quotedMessageId: answered.message.id._serialized } : {}),
       ...(mentions.length > 0 ? { mentionedJidList: mentions } : {}),
-      // The last word on the message: its id was made before the first attempt.
+      // These override the library's own values. The id was made before the first attempt.
       extraOptions: { ...(extraOptions as object), id: flotilla.keyOf(chat, whatsappId) },
       waitUntilMsgSent: true,
     });
@@ -103,12 +103,12 @@ export function installSending(): void {
   };
 
   /**
-   * What a failure in the page comes to.
-   * @throws it, when the message may be on its way all the same, or there is no connection: then everything fails, whatever
-   * the message, and the connection is to be made anew
+   * The result of a failure in the page.
+   * @throws the failure, if the message may be on its way nevertheless; or if there is no connection, because then every
+   * message fails and the page must reconnect
    */
   const notSent = (whatsappId: string, failure: unknown): PageSendResult => {
-    // Under whichever chat: WhatsApp Web may have moved it to another address of the same person meanwhile.
+    // Looks in all chats, because WhatsApp Web may have moved the message to another id of the same person.
     const models = window.require('WAWebCollections').Msg.getModelsArray();
     const isHeld = models.some(({ id }) => id.fromMe && id.id === whatsappId);
     const isConnected = window.require('WAWebSocketModel').Socket.state === 'CONNECTED';
@@ -116,7 +116,7 @@ export function installSending(): void {
     return { outcome: 'not_sent', detail: String(failure) };
   };
 
-  /** What a send comes to when its recipient cannot be written to, or nobody says; undefined when it can. */
+  /** The result of a send whose recipient is not registered or could not be checked; undefined if it is registered. */
   const withoutRecipient = async ({ chatId, whatsappId }: PageSend): Promise<PageSendResult | undefined> => {
     try {
       return (await flotilla.isRegistered(chatId)) ? undefined : { outcome: 'not_registered' };
@@ -145,14 +145,14 @@ export function installSending(): void {
     const isRunning = running.has(whatsappId);
     if (!message && !isRunning) {
       if (lookOnly) return { outcome: 'absent' };
-      // A hidden number cannot be asked for; whoever has one wrote from it.
+      // WhatsApp cannot check a hidden number. The account only knows it because the person wrote from it.
       const unreachable = checkNumber && chatId.endsWith('@c.us') ? await withoutRecipient(send) : undefined;
       if (unreachable) return unreachable;
       if (typingMs > 0) await showTyping(chat, typingMs, content.type === 'voice' ? 'recording' : 'typing');
     }
     const isOutside = chatId.endsWith('@g.us') && chat.groupMetadata?.participants?.iAmMember?.() === false;
     if (!message && !isRunning && isOutside)
-      return { outcome: 'no_chat', detail: 'the account is not in this group any more' };
+      return { outcome: 'no_chat', detail: 'the account is no longer in this group' };
     const deadline = Date.now() + timeoutMs;
     if (!message) {
       let timer;
@@ -164,7 +164,7 @@ export function installSending(): void {
       if (!sending) {
         sending = begin(chat, send).finally(() => running.delete(whatsappId));
         running.set(whatsappId, sending);
-        // It may fail after nobody waits for it any more: the next attempt sees what became of it.
+        // It may fail when no caller waits for it any more. The next attempt finds out the result.
         sending.catch(() => undefined);
       }
       try {
@@ -179,7 +179,7 @@ export function installSending(): void {
       message = await flotilla.find(key, hasFailed);
       if (!message && hasFailed) return notSent(whatsappId, failure);
     }
-    // A message that is known but has no ack yet is on its way: WhatsApp sends it again by itself after a reconnect.
+    // A known message without an ack is on its way: WhatsApp Web resends it by itself after a reconnect.
     while (message && (message.ack ?? 0) === 0 && Date.now() < deadline) {
       await new Promise((resolve) => setTimeout(resolve, 50));
       message = await flotilla.find(key, false);
@@ -190,13 +190,13 @@ export function installSending(): void {
   };
 }
 
-/** Sends a message under a given id, unless the page knows that id already: then it says how far that message got. */
+/** Sends a message under the given id. If the page already knows the id, it only reports the ack of that message. */
 export function sendMessage(send: PageSend): Promise<PageSendResult> {
   if (!window.flotilla?.send) return Promise.resolve({ outcome: 'not_ready' });
   return window.flotilla.send(send);
 }
 
-/** Makes the input that takes the file of a message. */
+/** Makes the input that receives the file of a message. Null if the page is not ready. */
 export function expectFile(whatsappId: string): PageFileInput | null {
   const { flotilla } = window;
   if (!flotilla?.send) return null;
@@ -206,7 +206,7 @@ export function expectFile(whatsappId: string): PageFileInput | null {
   return input;
 }
 
-/** Lets go of the file of a message. */
+/** Releases the file of a message. */
 export async function forgetFile(whatsappId: string): Promise<void> {
   window.flotilla?.files.delete(whatsappId);
 }
