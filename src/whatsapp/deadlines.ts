@@ -6,16 +6,16 @@ export function withDeadline<Result>(work: Promise<Result>, ms: number): Promise
 }
 
 /** The result of `work`, or undefined if it takes longer than `ms`; the work itself goes on. */
-export async function within<Result>(
+export async function resultWithin<Result>(
   work: Promise<Result> | undefined,
   ms: number,
 ): Promise<Result | undefined> {
   let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<undefined>((resolve) => {
+  const timeout = new Promise<undefined>((resolve) => {
     timer = setTimeout(() => resolve(undefined), ms).unref();
   });
   try {
-    return await Promise.race([work, late]);
+    return await Promise.race([work, timeout]);
   } finally {
     clearTimeout(timer);
   }

@@ -32,10 +32,10 @@ import {
 const answerMs = 15_000;
 /** The library adds members one by one, with pauses like those of a person: between these two times. */
 const addPauseMs: [number, number] = [250, 500];
-const addMs = 2_000;
+const addMemberMs = 2_000;
 const groupPollMs = 100;
 /** How many steps into the past of a chat to load. A step has about fifty messages. */
-const historyRounds = 40;
+const maxHistorySteps = 40;
 
 /** Changes of a chat. A missing field stays as it is. */
 export interface ChatChanges {
@@ -64,13 +64,13 @@ export class Refused {
  */
 export class SessionChats {
   /**
-   * @param finishing runs a change so that it may finish when the session stops during it
+   * @param track runs a change so that it may finish when the session stops during it
    * @param deadline for all calls of this object together: milliseconds of `performance.now()`
    */
   constructor(
     private readonly client: Client,
     private readonly page: Page,
-    private readonly finishing: <Result>(work: Promise<Result>, limitMs: number) => Promise<Result>,
+    private readonly track: <Result>(work: Promise<Result>, limitMs: number) => Promise<Result>,
     private readonly deadline: number,
   ) {}
 
@@ -96,7 +96,7 @@ export class SessionChats {
 
   /** Waits until the page knows a new group, which the account has just made or joined, and reads it. */
   async newGroup(groupId: string): Promise<PageGroup> {
-    const timeout = Math.min(answerMs, this.leftMs());
+    const timeout = Math.min(answerMs, this.remainingMs());
     try {
       await this.page.waitForFunction(hasGroup, { timeout, polling: groupPollMs }, groupId);
     } catch (error) {
@@ -125,7 +125,7 @@ export class SessionChats {
 
   /** Newest first. One item more than `limit` if there are more. @param chatId as {@link find} returns it */
   history(chatId: string, limit: number, before: PageCursor | null): Promise<PageHistory> {
-    return this.read(() => this.page.evaluate(readHistory, chatId, limit, before, historyRounds));
+    return this.read(() => this.page.evaluate(readHistory, chatId, limit, before, maxHistorySteps));
   }
 
   /** @param mayBeStranger whether to ask WhatsApp for the picture of a person whom the page does not know */
@@ -162,14 +162,14 @@ export class SessionChats {
   ): Promise<{ groupId: string; members: AddedMember[] } | Refused> {
     const made = await this.change(
       () => this.page.evaluate(createGroup, subject, participants),
-      answerMs + participants.length * addMs,
+      answerMs + participants.length * addMemberMs,
     );
     return made.outcome === 'made' ? made : new Refused(made.status);
   }
 
   /** Makes the changes one after the other. @returns false as soon as WhatsApp refuses a change; the rest is not made */
   async changeGroup(groupId: string, changes: GroupChanges): Promise<boolean> {
-    const group = this.handle(groupId);
+    const group = this.libraryGroup(groupId);
     const { subject, description, announcementsOnly, infoAdminsOnly, addAdminsOnly } = changes;
     const steps = [
       subject === undefined ? null : () => group.setSubject(subject),
@@ -187,12 +187,12 @@ export class SessionChats {
   /** Adds people one by one. @returns null if the account is not allowed to */
   async addMembers(groupId: string, participants: string[]): Promise<AddedMember[] | null> {
     const add = () =>
-      this.handle(groupId).addParticipants(participants, {
+      this.libraryGroup(groupId).addParticipants(participants, {
         sleep: addPauseMs,
         autoSendInviteV4: false,
         comment: '',
       });
-    const added = await this.change(add, answerMs + participants.length * addMs);
+    const added = await this.change(add, answerMs + participants.length * addMemberMs);
     if (typeof added === 'string') return null;
     return Object.entries(added as unknown as Record<string, { code: number }>).map(([id, { code }]) => ({
       id,
@@ -206,20 +206,20 @@ export class SessionChats {
     change: 'remove' | 'promote' | 'demote',
     participants: string[],
   ): Promise<boolean> {
-    const group = this.handle(groupId);
+    const group = this.libraryGroup(groupId);
     const changes = {
       remove: () => group.removeParticipants(participants),
       promote: () => group.promoteParticipants(participants),
       demote: () => group.demoteParticipants(participants),
     };
-    return !((await unlessRefused(this.change(changes[change]))) instanceof Refused);
+    return !((await catchRefusal(this.change(changes[change]))) instanceof Refused);
   }
 
   /** Makes the old invite links invalid. @returns the new code */
   async resetInvite(groupId: string): Promise<string | Refused> {
     // The library's types say that this returns nothing, but it returns the code.
-    const reset = () => this.handle(groupId).revokeInvite() as Promise<unknown> as Promise<string>;
-    return unlessRefused(this.change(reset));
+    const reset = () => this.libraryGroup(groupId).revokeInvite() as Promise<unknown> as Promise<string>;
+    return catchRefusal(this.change(reset));
   }
 
   /** @returns the id of the group */
@@ -230,32 +230,32 @@ export class SessionChats {
 
   /** @returns false if WhatsApp refuses */
   async leave(groupId: string): Promise<boolean> {
-    return !((await unlessRefused(this.change(() => this.handle(groupId).leave()))) instanceof Refused);
+    return !((await catchRefusal(this.change(() => this.libraryGroup(groupId).leave()))) instanceof Refused);
   }
 
   /** The library's object for a group, without reading the whole group first. */
-  private handle(groupId: string): GroupChat {
-    const { GroupChat: Handle } = whatsapp as unknown as {
+  private libraryGroup(groupId: string): GroupChat {
+    const { GroupChat: LibraryGroup } = whatsapp as unknown as {
       GroupChat: new (client: Client, data: object) => GroupChat;
     };
-    return new Handle(this.client, { id: { _serialized: groupId }, groupMetadata: {} });
+    return new LibraryGroup(this.client, { id: { _serialized: groupId }, groupMetadata: {} });
   }
 
   private async read<Result>(ask: () => Promise<Result>): Promise<Result> {
-    const limitMs = Math.min(answerMs, this.leftMs());
+    const limitMs = Math.min(answerMs, this.remainingMs());
     return withDeadline(ask(), limitMs);
   }
 
-  private async change<Result>(make: () => Promise<Result>, mostMs = answerMs): Promise<Result> {
-    const limitMs = Math.min(mostMs, this.leftMs());
-    return this.finishing(make(), limitMs);
+  private async change<Result>(make: () => Promise<Result>, maxMs = answerMs): Promise<Result> {
+    const limitMs = Math.min(maxMs, this.remainingMs());
+    return this.track(make(), limitMs);
   }
 
   /** @throws if no time is left, so that no step starts without a caller that waits for it */
-  private leftMs(): number {
-    const leftMs = this.deadline - performance.now();
-    if (leftMs <= 0) throw new Error('the previous steps used all the time of the call');
-    return leftMs;
+  private remainingMs(): number {
+    const remainingMs = this.deadline - performance.now();
+    if (remainingMs <= 0) throw new Error('the previous steps used all the time of the call');
+    return remainingMs;
   }
 }
 
@@ -263,7 +263,7 @@ export class SessionChats {
  * Turns a refusal by WhatsApp's server into a {@link Refused}, because it is not a failure of the page. The status is unknown:
  * puppeteer passes on only the name of an error.
  */
-async function unlessRefused<Result>(work: Promise<Result>): Promise<Result | Refused> {
+async function catchRefusal<Result>(work: Promise<Result>): Promise<Result | Refused> {
   try {
     return await work;
   } catch (error) {

@@ -1,7 +1,7 @@
 import type { MessageTarget } from './message-target.js';
 import { type FileHandle, open } from 'node:fs/promises';
 import type { Page } from 'puppeteer';
-import { within, withDeadline } from './deadlines.js';
+import { resultWithin, withDeadline } from './deadlines.js';
 import { reactionsTo, recentChanges } from './in-page/page-actions.js';
 import { recentIncoming } from './in-page/page-events.js';
 import {
@@ -48,7 +48,7 @@ export class SessionMessages {
       }
     } finally {
       await file?.close();
-      await within(
+      await resultWithin(
         this.page.evaluate(forgetMedia, target.whatsappId).catch(() => undefined),
         answerMs,
       );

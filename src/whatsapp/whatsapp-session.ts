@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Browser, LaunchOptions, Page } from 'puppeteer';
 import whatsapp, { type Client } from 'whatsapp-web.js';
 import { launchOptions } from './browser/launch.js';
-import { within, withDeadline } from './deadlines.js';
+import { resultWithin, withDeadline } from './deadlines.js';
 import { DialogWatch, dialogTextLength, probeLimitMs } from './dialog-watch.js';
 import { browsersEnded, groupEnded, memoryOf } from './browser/processes.js';
 import { PageBridge } from './bridge.js';
@@ -48,7 +48,7 @@ const gatherMs = 20;
 const answerMs = 15_000;
 /** How long WhatsApp may take for an edit, a revocation or a reaction. */
 const actionMs = 10_000;
-const longestTypingMs = 10_000;
+const maxTypingMs = 10_000;
 /** A killed browser is gone after about 20 ms, unless the machine is overloaded. */
 const killMs = 1_000;
 const finishSendsMs = 10_000;
@@ -67,13 +67,13 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   private phaseSince = 0;
   private isAuthenticated = false;
   /** How many probes found that the page has synced although the library has not noticed. */
-  private syncedUnheard = 0;
+  private unnoticedSyncs = 0;
   private bridge: PageBridge | null = null;
   private isFollowed = false;
   private qrsShown = 0;
   private starting: Promise<void> | null = null;
   private confirmedLogout: (() => void) | null = null;
-  private readonly sends = new Set<Promise<unknown>>();
+  private readonly operations = new Set<Promise<unknown>>();
   private readonly dialogs: DialogWatch;
 
   constructor(private readonly options: SessionOptions) {
@@ -150,11 +150,11 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
    */
   async stop(options: StopOptions = {}): Promise<void> {
     this.ending.abort();
-    await within(Promise.allSettled(this.sends), options.finishSendsMs ?? finishSendsMs);
+    await resultWithin(Promise.allSettled(this.operations), options.finishSendsMs ?? finishSendsMs);
     this.client?.removeAllListeners();
     await this.endBrowser(options.closeMs ?? closeMs);
     // A start without a browser yet notices that the session has ended.
-    await within(
+    await resultWithin(
       this.starting?.catch(() => undefined),
       killMs,
     );
@@ -164,12 +164,12 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   private async endBrowser(limitMs: number): Promise<void> {
     if (!this.client) return;
     const { browser } = this;
-    if (browser) hearPipes(browser);
+    if (browser) ignorePipeErrors(browser);
     if (browser && limitMs > 0) {
       const closed = browser
         .close()
         .catch((error: unknown) => this.options.onWarning('the browser did not close', error));
-      await within(closed, limitMs);
+      await resultWithin(closed, limitMs);
     }
     this.killing.abort();
     const group = browser?.process()?.pid;
@@ -199,16 +199,16 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
    * Sends a message under its WhatsApp id. If WhatsApp Web already knows the id, only reports the ack of that message.
    * @throws if the page is lost or does not answer: the outcome is unknown
    */
-  async send(asked: PageSend): Promise<PageSendResult> {
-    const typingMs = Math.min(asked.typingMs, longestTypingMs);
-    const send = { ...asked, typingMs };
+  async send(request: PageSend): Promise<PageSendResult> {
+    const typingMs = Math.min(request.typingMs, maxTypingMs);
+    const send = { ...request, typingMs };
     const { bridge } = this;
     if (!bridge) return { outcome: 'not_ready' };
     const sending =
       'file' in send.content
         ? this.sendFile(bridge, send, send.content.file.path)
         : bridge.call(sendMessage, send);
-    return this.finishing(sending, send.timeoutMs + typingMs + answerMs);
+    return this.track(sending, send.timeoutMs + typingMs + answerMs);
   }
 
   private async sendFile(bridge: PageBridge, send: PageSend, path: string): Promise<PageSendResult> {
@@ -226,17 +226,17 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
    * @throws if the page is lost or does not answer, or WhatsApp refuses: the outcome is unknown, and a retry is safe
    */
   async act(target: MessageTarget, action: PageAction): Promise<PageActionResult> {
-    return this.finishing(this.page.evaluate(actOn, target, action, actionMs), actionMs + answerMs);
+    return this.track(this.page.evaluate(actOn, target, action, actionMs), actionMs + answerMs);
   }
 
   /** Runs an operation that may finish when the session stops during it. */
-  private async finishing<Result>(work: Promise<Result>, limitMs: number): Promise<Result> {
-    const sending = withDeadline(work, limitMs);
-    this.sends.add(sending);
+  private async track<Result>(work: Promise<Result>, limitMs: number): Promise<Result> {
+    const operation = withDeadline(work, limitMs);
+    this.operations.add(operation);
     try {
-      return await sending;
+      return await operation;
     } finally {
-      this.sends.delete(sending);
+      this.operations.delete(operation);
     }
   }
 
@@ -252,12 +252,12 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
 
   /**
    * Chats, people and groups.
-   * @param withinMs how long all calls of the returned object may take together
+   * @param limitMs how long all calls of the returned object may take together
    * @throws if the browser is not running
    */
-  chats(withinMs: number): SessionChats {
-    const finishing = <Result>(work: Promise<Result>, limitMs: number) => this.finishing(work, limitMs);
-    return new SessionChats(this.client!, this.page, finishing, performance.now() + withinMs);
+  chats(limitMs: number): SessionChats {
+    const track = <Result>(work: Promise<Result>, ms: number) => this.track(work, ms);
+    return new SessionChats(this.client!, this.page, track, performance.now() + limitMs);
   }
 
   /** A PNG of the page. */
@@ -311,7 +311,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     if (this.isFollowed) return;
     this.isFollowed = true;
     if (this.phase === 'launching') this.enter('loading');
-    hearPipes(this.browser!);
+    ignorePipeErrors(this.browser!);
     this.browser!.once('disconnected', () => void this.close('crashed', 'the browser ended'));
     // If the renderer dies, the browser keeps running with a page that does not answer.
     page.once('error', (error) => void this.close('crashed', String(error)));
@@ -328,13 +328,13 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
 
   /** If the page has reloaded by itself, the session cannot send until the page is ready again. */
   private async checkAfterNavigation(page: Page): Promise<void> {
-    const isInstalled = await within(
+    const isInstalled = await resultWithin(
       page.evaluate(hasFlotilla).catch(() => false),
       answerMs,
     );
     if (isInstalled || !this.ready) return;
     this.isAuthenticated = false;
-    this.syncedUnheard = 0;
+    this.unnoticedSyncs = 0;
     this.enter('loading');
   }
 
@@ -345,7 +345,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     try {
       // A reloaded page becomes ready again, but has lost the installed functions.
       this.bridge ??= await withDeadline(
-        PageBridge.open(this.page, (event) => this.tell(event)),
+        PageBridge.open(this.page, (event) => this.emitPageEvent(event)),
         answerMs,
       );
       await withDeadline(this.page.evaluate(installFlotilla), answerMs);
@@ -361,7 +361,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     this.emit('ready', { phoneNumber: own.phone ?? client.info?.wid?.user ?? null, lid: own.lid });
   }
 
-  private tell(event: PageEvent): void {
+  private emitPageEvent(event: PageEvent): void {
     if (event.kind === 'ack') this.emit('ack', event);
     else if (event.kind === 'message') this.emit('message', event.message);
     else if (event.kind === 'group') this.emit('group', event);
@@ -375,7 +375,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
       if (page) this.follow(page);
       const shown = this.phase === 'ready' ? '' : await this.probe(page);
       if (page) await this.dialogs.lookAt(page, this.phase === 'ready');
-      const late = this.lateness(shown);
+      const late = this.missedDeadline(shown);
       if (late && !this.ended) await this.close(...late);
       await delay(probeMs, undefined, { ref: false });
     }
@@ -391,7 +391,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   /** Checks the state of the page, and notifies the library if it missed the end of syncing. @returns the state, for a log */
   private async probe(page: Page | undefined): Promise<string> {
     if (!page) return 'there is no page yet';
-    const seen = await within(
+    const seen = await resultWithin(
       page.evaluate(connectionState).catch(() => null),
       probeLimitMs,
     );
@@ -400,24 +400,24 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     // The session may have become ready during the probe.
     if (this.ended || this.ready) return seen.state;
     if (seen.state === 'CONNECTED' || seen.state === 'PAIRING') this.enter('syncing');
-    if (seen.hasSynced && !this.isAuthenticated && ++this.syncedUnheard === 4)
+    if (seen.hasSynced && !this.isAuthenticated && ++this.unnoticedSyncs === 4)
       page.evaluate(announceSynced).catch(() => undefined);
     const dialog = this.dialogs.open === null ? '' : `, under the dialog "${this.dialogs.open}"`;
     return `the page's state is ${seen.state}, ${seen.hasSynced ? 'synced' : 'not synced'}${dialog}`;
   }
 
   /** The reason to close the session if the present phase has missed its deadline; otherwise null. */
-  private lateness(shown: string): [CloseReason, string] | null {
+  private missedDeadline(shown: string): [CloseReason, string] | null {
     const { launchMs, loadMs, syncMs } = this.options.deadlines;
-    const isLate = (ms: number) => performance.now() - this.phaseSince > ms;
-    if (this.phase === 'launching' && isLate(launchMs))
+    const isOver = (ms: number) => performance.now() - this.phaseSince > ms;
+    if (this.phase === 'launching' && isOver(launchMs))
       return ['launch_timeout', `the browser did not start within ${launchMs} ms`];
-    if (this.phase === 'loading' && isLate(loadMs))
+    if (this.phase === 'loading' && isOver(loadMs))
       return [
         'load_timeout',
         `WhatsApp Web showed no QR code and no linked account within ${loadMs} ms: ${shown}`,
       ];
-    if (this.phase === 'syncing' && isLate(syncMs))
+    if (this.phase === 'syncing' && isOver(syncMs))
       return ['sync_timeout', `not ready within ${syncMs} ms: ${shown}`];
     return null;
   }
@@ -433,7 +433,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
  * Ignores the errors of the pipes to a browser. Puppeteer stops listening when it closes its connection. If the browser is
  * killed with unread data, its pipe then breaks (ECONNRESET), and an unhandled error ends this process.
  */
-function hearPipes(browser: Browser): void {
+function ignorePipeErrors(browser: Browser): void {
   for (const pipe of browser.process()?.stdio ?? []) pipe?.on('error', () => undefined);
 }
 

@@ -400,9 +400,9 @@ async function whileDoing(write: () => void, read: () => Promise<void>): Promise
 }
 
 /**
- * Writes like LevelDB: it appends records to a log. A compaction moves the records to a table, starts a new log, names both in a
- * new manifest, points CURRENT to it, and deletes the old files. A record holds its number, which reveals gaps, and optionally
- * the name of a file that was written before the record.
+ * Writes like LevelDB: it appends records to a log. A compaction moves the records to a table, starts a new log, names both
+ * in a new manifest, points CURRENT to it, and deletes the old files. A record holds its number, which reveals gaps, and
+ * optionally the name of a file that was written before the record.
  */
 class FakeLevelDb {
   written = 0;

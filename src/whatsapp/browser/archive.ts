@@ -68,7 +68,7 @@ const localNames = /^(Singleton.*|DevToolsActivePort|flotilla\.json.*|.*\.log)$/
 
 const markerName = 'flotilla.json';
 
-/** Suffixes of directories beside a profile: an unpacked or copied profile, and a replaced one. A crash may leave them behind. */
+/** Suffixes of directories beside a profile: unpacked, copied or replaced profiles. A crash may leave them behind. */
 const unpackingSuffix = '.unpacking-';
 const packingSuffix = '.packing-';
 const replacedSuffix = '.replaced';
@@ -121,7 +121,7 @@ export async function unpackProfile(archive: Buffer, dir: string, epoch: number)
     // After a power cut, a profile in its place must be complete, because its mark says that it is the newest.
     await syncTree(unpacked);
     await removeTree(dir + replacedSuffix);
-    await rename(dir, dir + replacedSuffix).catch(unlessMissing);
+    await rename(dir, dir + replacedSuffix).catch(ignoreMissing);
     await rename(unpacked, dir);
     await syncPath(dirname(dir));
     await removeTree(dir + replacedSuffix);
@@ -135,7 +135,7 @@ export async function unpackProfile(archive: Buffer, dir: string, epoch: number)
  * may run with the profile.
  */
 export async function recoverProfile(dir: string): Promise<void> {
-  const siblings = await readdir(dirname(dir)).catch(unlessMissing);
+  const siblings = await readdir(dirname(dir)).catch(ignoreMissing);
   const name = basename(dir);
   if (siblings?.includes(name + replacedSuffix) && !siblings.includes(name))
     await rename(dir + replacedSuffix, dir);
@@ -144,7 +144,7 @@ export async function recoverProfile(dir: string): Promise<void> {
 
 /** Deletes the copies of a profile beside it. They hold credentials, and a crash may have left them behind. */
 export async function removeProfileCopies(dir: string): Promise<void> {
-  const siblings = (await readdir(dirname(dir)).catch(unlessMissing)) ?? [];
+  const siblings = (await readdir(dirname(dir)).catch(ignoreMissing)) ?? [];
   const suffixes = [unpackingSuffix, packingSuffix, replacedSuffix];
   const copies = siblings.filter((name) =>
     suffixes.some((suffix) => name.startsWith(basename(dir) + suffix)),
@@ -157,7 +157,7 @@ export async function removeProfileCopies(dir: string): Promise<void> {
  * @returns null if there is no profile: no directory, or only caches in it
  */
 export async function profileDigest(dir: string): Promise<string | null> {
-  const listing = await list(dir);
+  const listing = await listFiles(dir);
   return listing.size > 0 ? digestOf(listing) : null;
 }
 
@@ -178,7 +178,7 @@ export async function markProfile(dir: string, epoch: number): Promise<void> {
 
 /** The epoch under which this server last drove the profile; null if the profile has no readable mark. */
 export async function profileEpoch(dir: string): Promise<number | null> {
-  const text = await readFile(join(dir, markerName), 'utf8').catch(unlessMissing);
+  const text = await readFile(join(dir, markerName), 'utf8').catch(ignoreMissing);
   try {
     const { epoch } = JSON.parse(text ?? '{}') as { epoch?: unknown };
     return typeof epoch === 'number' && Number.isSafeInteger(epoch) ? epoch : null;
@@ -189,7 +189,7 @@ export async function profileEpoch(dir: string): Promise<number | null> {
 
 /** Deletes the caches of a profile; credentials stay. No browser may run with the profile. */
 export async function pruneCaches(dir: string): Promise<void> {
-  const names = (await readdir(dir).catch(unlessMissing)) ?? [];
+  const names = (await readdir(dir).catch(ignoreMissing)) ?? [];
   for (const name of names) {
     if (cacheNames.test(name)) await removeTree(join(dir, name));
     else if (profileFolder.test(name)) await pruneCaches(join(dir, name));
@@ -197,24 +197,24 @@ export async function pruneCaches(dir: string): Promise<void> {
 }
 
 /** Whether archives exclude a path. Only its first names decide, because a site may store files under any name. */
-function isLeftOut(path: string): boolean {
+function isExcluded(path: string): boolean {
   const [first = '', second = ''] = path.split('/');
   if (profileFolder.test(first)) return cacheNames.test(second);
   return cacheNames.test(first) || (localNames.test(first) && second === '');
 }
 
-async function list(dir: string): Promise<Listing> {
+async function listFiles(dir: string): Promise<Listing> {
   const files: [string, SeenFile][] = [];
   const visit = async (folder: string): Promise<void> => {
     // A directory that disappears during the listing counts as missing.
-    const entries = (await readdir(join(dir, folder), { withFileTypes: true }).catch(unlessMissing)) ?? [];
+    const entries = (await readdir(join(dir, folder), { withFileTypes: true }).catch(ignoreMissing)) ?? [];
     for (const entry of entries) {
       const path = folder === '' ? entry.name : `${folder}/${entry.name}`;
-      if (isLeftOut(path)) continue;
+      if (isExcluded(path)) continue;
       if (entry.isDirectory()) await visit(path);
       // Links, sockets and pipes hold no data.
       if (!entry.isFile()) continue;
-      const seen = await lstat(join(dir, path), { bigint: true }).catch(unlessMissing);
+      const seen = await lstat(join(dir, path), { bigint: true }).catch(ignoreMissing);
       if (seen) files.push([path, { size: seen.size, mtimeNs: seen.mtimeNs, ino: seen.ino }]);
     }
   };
@@ -238,11 +238,11 @@ async function copyProfile(from: string, to: string, isRunning: boolean): Promis
   for (let pass = 0; pass < copyPasses; pass += 1) {
     if (pass > 0) await delay(pauseMs * 2 ** (pass - 1));
     const startedAt = Date.now();
-    const before = await list(from);
+    const before = await listFiles(from);
     for (const [path, seen] of before) {
       if (!isSame(seen, copied.get(path))) await copyOne(path, seen, from, to);
     }
-    const after = await list(from);
+    const after = await listFiles(from);
     const kept = [...before].filter(([path, seen]) => isSame(seen, after.get(path)));
     const trusted = isRunning ? kept.filter(([, seen]) => !isFresh(seen, startedAt)) : kept;
     copied = new Map(trusted);
@@ -255,14 +255,14 @@ async function copyProfile(from: string, to: string, isRunning: boolean): Promis
 }
 
 /**
- * Copies a file up to the size seen first, so that copying a growing file ends. Does not use Node's own copyFile: if the browser
- * truncates the file meanwhile, copyFile never ends and blocks a thread of the pool for ever.
+ * Copies a file up to the size seen first, so that copying a growing file ends. Does not use Node's own copyFile: if the
+ * browser truncates the file meanwhile, copyFile never ends and blocks a thread of the pool for ever.
  */
 async function copyOne(path: string, { size }: SeenFile, from: string, to: string): Promise<void> {
   await mkdir(dirname(join(to, path)), { recursive: true });
   const source = createReadStream(join(from, path), { end: Math.max(Number(size) - 1, 0) });
   // If the file is gone, the next listing does not have it either.
-  await pipeline(source, createWriteStream(join(to, path), { mode: 0o600 })).catch(unlessMissing);
+  await pipeline(source, createWriteStream(join(to, path), { mode: 0o600 })).catch(ignoreMissing);
 }
 
 function isSame(seen: SeenFile, other: SeenFile | undefined): boolean {
@@ -354,6 +354,6 @@ async function removeTree(path: string): Promise<void> {
   await rm(path, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
 }
 
-function unlessMissing(error: NodeJS.ErrnoException): undefined {
+function ignoreMissing(error: NodeJS.ErrnoException): undefined {
   if (error.code !== 'ENOENT') throw error;
 }

@@ -15,13 +15,13 @@
   # A signal that ends the instance must not end its guardian. The braces make bash read the whole script before it starts.
   trap '' TERM INT HUP
   profile="--user-data-dir=$1/session-"
-  declare -A doomed
-  until='' patience=()
+  declare -A guarded
+  until='' timeout=()
 
-  while read -r "${patience[@]}" verb value; do
+  while read -r "${timeout[@]}" verb value; do
     case $verb in
-      watch) doomed[$value]=1 ;;
-      unwatch) unset "doomed[$value]" ;;
+      watch) guarded[$value]=1 ;;
+      unwatch) unset "guarded[$value]" ;;
       until) until=$value ;;
     esac
     [[ $until ]] || continue
@@ -29,13 +29,13 @@
     left=$((until - 10#${uptime/./}))
     ((left > 0)) || break
     printf -v seconds '%d.%02d' $((left / 100)) $((left % 100))
-    patience=(-t "$seconds")
+    timeout=(-t "$seconds")
   done
 
   # A killed process takes a moment to end, and a starting browser may still appear, so look again until none is left. But not
   # for long, because another instance of this server may soon own the accounts.
   code=0
-  for ((round = 0; round < 10 && ${#doomed[@]} > 0; round++)); do
+  for ((round = 0; round < 10 && ${#guarded[@]} > 0; round++)); do
     found=0
     # grep preselects the few possible processes. Reading every process in bash would use a whole core during this time.
     for file in $(grep -lsF -- "$profile" /proc/[0-9]*/cmdline); do
@@ -44,7 +44,7 @@
       for argument in "${arguments[@]}"; do
         account=${argument#"$profile"}
         # If the argument does not begin with the profile, the expansion above leaves it whole.
-        [[ $account != "$argument" && -n $account && ${doomed[$account]} ]] || continue
+        [[ $account != "$argument" && -n $account && ${guarded[$account]} ]] || continue
         read -r status <"$process/stat"
         # After the name, which may contain any characters: state, parent, process group.
         read -r _ _ group _ <<<"${status##*) }"

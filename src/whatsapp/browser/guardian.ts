@@ -27,7 +27,7 @@ export class BrowserGuardian {
   private readonly accounts = new Set<string>();
   private helper: ChildProcess | null = null;
   /** Writes run one after the other, so that only one of them restarts a dead helper. */
-  private telling: Promise<void> = Promise.resolve();
+  private pendingWrites: Promise<void> = Promise.resolve();
   /** In milliseconds of `performance.now()`; null before the first {@link extend}. */
   private deadline: number | null = null;
   private isClosed = false;
@@ -40,23 +40,23 @@ export class BrowserGuardian {
    */
   async watch(accountId: string): Promise<void> {
     this.accounts.add(accountId);
-    await this.tell(`watch ${accountId}`);
+    await this.enqueue(`watch ${accountId}`);
   }
 
   /** Stops guarding an account whose browser is gone. From now on another instance of this server may run the account. */
   unwatch(accountId: string): void {
-    if (this.accounts.delete(accountId)) void this.tell(`unwatch ${accountId}`);
+    if (this.accounts.delete(accountId)) void this.enqueue(`unwatch ${accountId}`);
   }
 
   /** Sets the deadline of the browsers, in milliseconds of `performance.now()`. The next call replaces it. */
   extend(deadline: number): void {
     this.deadline = deadline;
-    void this.tell(`until ${uptimeAt(deadline)}`);
+    void this.enqueue(`until ${uptimeAt(deadline)}`);
   }
 
   /** Ends the helper without killing anything. The caller must end the browsers itself from now on. */
   async close(): Promise<void> {
-    await this.tell([...this.accounts].map((id) => `unwatch ${id}`).join('\n'));
+    await this.enqueue([...this.accounts].map((id) => `unwatch ${id}`).join('\n'));
     this.accounts.clear();
     this.isClosed = true;
     const { helper } = this;
@@ -67,12 +67,12 @@ export class BrowserGuardian {
   }
 
   /** Writes a change to the helper. If the helper has ended, starts a new one, once, and writes everything to it. */
-  private tell(change: string): Promise<void> {
-    this.telling = this.telling.then(() => this.tellNow(change));
-    return this.telling;
+  private enqueue(change: string): Promise<void> {
+    this.pendingWrites = this.pendingWrites.then(() => this.writeNow(change));
+    return this.pendingWrites;
   }
 
-  private async tellNow(change: string): Promise<void> {
+  private async writeNow(change: string): Promise<void> {
     if (this.deadline === null || this.isClosed) return;
     try {
       if (this.helper && (await this.write(change))) return;

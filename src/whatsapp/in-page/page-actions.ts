@@ -39,7 +39,7 @@ export async function actOn(
   const found = await flotilla.locate(target);
   if (!found) return { outcome: 'not_found' };
   const { chat, message } = found;
-  const may = window.require('WAWebMsgActionCapability');
+  const capability = window.require('WAWebMsgActionCapability');
 
   const ownReaction = async (): Promise<{ reactionText?: string; timestamp: number } | undefined> => {
     const { Reactions } = window.require('WAWebCollections');
@@ -60,11 +60,12 @@ export async function actOn(
       return { outcome: 'done', at: Math.max(at, (before?.timestamp ?? 0) + 1) };
     }
     if (action.kind === 'edit' && flotilla.textOf(message) !== action.text) {
-      if (!may.canEditText(message) && !may.canEditCaption(message)) return { outcome: 'not_allowed' };
+      if (!capability.canEditText(message) && !capability.canEditCaption(message))
+        return { outcome: 'not_allowed' };
       const preview = await flotilla.previewOf(action.text);
       await window.WWebJS.editMessage(message, action.text, { ...preview, mentionedJidList: [] });
     } else if (action.kind === 'revoke' && message.type !== 'revoked') {
-      if (!may.canSenderRevokeMsg(message) && !may.canAdminRevokeMsg(message))
+      if (!capability.canSenderRevokeMsg(message) && !capability.canAdminRevokeMsg(message))
         return { outcome: 'not_allowed' };
       await window
         .require('WAWebCmd')
@@ -151,7 +152,7 @@ export async function reactionsTo(
   const { flotilla } = window;
   if (!flotilla) return [];
   const { Reactions } = window.require('WAWebCollections');
-  const standing: { whatsappId: string; from: (PagePerson | null)[] }[] = [];
+  const present: { whatsappId: string; from: (PagePerson | null)[] }[] = [];
   for (const target of targets) {
     const found = await flotilla.locate(target);
     if (!found) continue;
@@ -162,7 +163,7 @@ export async function reactionsTo(
     const from = senders.map(({ msgKey, senderUserJid }) =>
       msgKey.fromMe ? null : flotilla.personOf(senderUserJid),
     );
-    standing.push({ whatsappId: target.whatsappId, from });
+    present.push({ whatsappId: target.whatsappId, from });
   }
-  return standing;
+  return present;
 }

@@ -73,7 +73,7 @@ export function installEvents(gatherMs: number): void {
   };
 
   let events: PageEvent[] = [];
-  const tell = (event: PageEvent) => {
+  const report = (event: PageEvent) => {
     if (events.push(event) > 1) return;
     setTimeout(() => {
       window.flotillaEmit(JSON.stringify(events));
@@ -81,26 +81,26 @@ export function installEvents(gatherMs: number): void {
     }, gatherMs);
   };
   window.onMessageAckEvent = (message, ack) => {
-    if (message.id.fromMe) tell({ kind: 'ack', whatsappId: message.id.id, ack });
+    if (message.id.fromMe) report({ kind: 'ack', whatsappId: message.id.id, ack });
   };
   window.onAddMessageEvent = (message) => {
     // A message that was revoked before it arrived leaves a mark, which is not a message.
-    if (message.type === 'revoked') return tell(flotilla.revocationOf(message));
-    if (message.type === 'gp2') return tell(flotilla.noticeOf(message));
-    if (!message.id.fromMe) tell({ kind: 'message', message: flotilla.messageOf!(message) });
+    if (message.type === 'revoked') return report(flotilla.revocationOf(message));
+    if (message.type === 'gp2') return report(flotilla.noticeOf(message));
+    if (!message.id.fromMe) report({ kind: 'message', message: flotilla.messageOf!(message) });
   };
   window.onChangeMessageTypeEvent = (message) => {
-    if (message.type === 'revoked') tell(flotilla.revocationOf(message));
+    if (message.type === 'revoked') report(flotilla.revocationOf(message));
   };
   window.onEditMessageEvent = (message) => {
     const { id, type, directPath, latestEditSenderTimestampMs: at } = message;
     // A revoked message loses its text too. The body of media is a small picture, which may arrive late.
     if (type === 'revoked' || (directPath && !at)) return;
-    tell({ kind: 'edited', whatsappId: id.id, text: flotilla.textOf(message), at: at ?? Date.now() });
+    report({ kind: 'edited', whatsappId: id.id, text: flotilla.textOf(message), at: at ?? Date.now() });
   };
   window.onReaction = (reactions) => {
     for (const { id, reactionParentKey, reactionText, reactionTimestamp, senderUserJid } of reactions) {
-      tell({
+      report({
         kind: 'reaction',
         whatsappId: reactionParentKey.id,
         from: id.fromMe ? null : flotilla.personOf(senderUserJid),
@@ -113,7 +113,7 @@ export function installEvents(gatherMs: number): void {
     for (const vote of votes) {
       // Only a page that has the poll can read its votes.
       if (!vote.parentMessage) continue;
-      tell({
+      report({
         kind: 'vote',
         whatsappId: vote.parentMsgKey.id,
         from: vote.id?.fromMe ? null : flotilla.personOf(vote.senderUserJid),

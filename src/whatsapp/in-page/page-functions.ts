@@ -281,8 +281,8 @@ export function installFlotilla(): void {
       const link = window.require('WALinkify').findLink(text);
       if (!link) return {};
       const preview = window.require('WAWebLinkPreviewChatAction').getLinkPreview(link);
-      const late = new Promise<null>((resolve) => setTimeout(() => resolve(null), 3_000));
-      const found = await Promise.race([preview, late]).catch(() => null);
+      const timeout = new Promise<null>((resolve) => setTimeout(() => resolve(null), 3_000));
+      const found = await Promise.race([preview, timeout]).catch(() => null);
       return found?.data ? { ...found.data, preview: true, subtype: 'url' } : {};
     },
     optionsOf: ({ pollOptions = [] }, localIds) =>

@@ -64,14 +64,14 @@ export async function readGroup(groupId: string, withInvite: boolean): Promise<P
   if (!chat?.groupMetadata) return null;
   const { personOf, refusalOf } = window.flotilla!;
   // WhatsApp refuses to answer an account that has left the group. Any other error says nothing about the group.
-  const unlessOutside = (error: Error) => {
+  const nullIfOutside = (error: Error) => {
     if (![401, 403, 404].includes(refusalOf(error) ?? 0)) throw error;
     return null;
   };
   await window
     .require('WAWebGroupQueryJob')
     .queryAndUpdateGroupMetadataById({ id: groupId })
-    .catch(unlessOutside);
+    .catch(nullIfOutside);
   const { groupMetadata } = chat;
   const participants = groupMetadata.participants!;
   const person = (wid: PageWidLike) => personOf(wid?._serialized ?? String(wid));
@@ -82,7 +82,7 @@ export async function readGroup(groupId: string, withInvite: boolean): Promise<P
       ? await window
           .require('WAWebMexFetchGroupInviteCodeJob')
           .fetchMexGroupInviteCode(groupId)
-          .catch(unlessOutside)
+          .catch(nullIfOutside)
       : null;
   return {
     id: groupId,

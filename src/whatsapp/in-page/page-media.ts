@@ -56,7 +56,7 @@ export async function fetchMedia(
 
   const stop = new AbortController();
   let timer;
-  const late = new Promise<never>((_resolve, reject) => {
+  const timeout = new Promise<never>((_resolve, reject) => {
     timer = setTimeout(() => {
       stop.abort();
       reject(new Error(`WhatsApp Web did not download the media within ${timeoutMs} ms`));
@@ -80,7 +80,7 @@ export async function fetchMedia(
     });
   };
   try {
-    const bytes = await Promise.race([download(), late]);
+    const bytes = await Promise.race([download(), timeout]);
     if (bytes.byteLength > maxBytes) return { outcome: 'too_large', size: bytes.byteLength };
     flotilla.fetched.set(target.whatsappId, new Blob([bytes]));
     return {

@@ -157,41 +157,41 @@ export async function findPerson(chatId: string): Promise<PagePerson | null> {
 
 /**
  * The messages of a chat before a cursor, newest first, at most `limit + 1`. The page fetches missing messages from its
- * storage and from the phone, in at most `rounds` steps.
+ * storage and from the phone, in at most `maxSteps` steps.
  * @param chatId as {@link findChat} returns it
  */
 export async function readHistory(
   chatId: string,
   limit: number,
   before: PageCursor | null,
-  rounds: number,
+  maxSteps: number,
 ): Promise<PageHistory> {
   const chat = window.require('WAWebCollections').Chat.get(chatId)!;
   const idOf = (wid: PageWidLike | undefined) => wid?._serialized ?? String(wid);
-  const held = new Map<string, PageModel>();
-  const hold = (models: PageModel[]) => {
-    for (const model of models) if (!model.isNotification) held.set(model.id._serialized, model);
+  const messages = new Map<string, PageModel>();
+  const addAll = (models: PageModel[]) => {
+    for (const model of models) if (!model.isNotification) messages.set(model.id._serialized, model);
   };
-  const wanted = () => {
-    const ordered = [...held.values()].sort((a, b) => a.t! - b.t!);
-    const place = before ? ordered.findIndex(({ id }) => id._serialized === before.id) : ordered.length;
-    if (place >= 0) return ordered.slice(0, place);
+  const beforeCursor = () => {
+    const ordered = [...messages.values()].sort((a, b) => a.t! - b.t!);
+    const index = before ? ordered.findIndex(({ id }) => id._serialized === before.id) : ordered.length;
+    if (index >= 0) return ordered.slice(0, index);
     // The page does not have the message of the cursor. Older messages may still be there.
     return ordered.filter(({ t }) => t! < before!.t);
   };
   // Messages of the same second stay in the page's own order.
-  hold(chat.msgs!.getModelsArray());
+  addAll(chat.msgs!.getModelsArray());
   let isAtStart = false;
-  for (let round = 0; round < rounds && wanted().length <= limit; round += 1) {
+  for (let step = 0; step < maxSteps && beforeCursor().length <= limit; step += 1) {
     const earlier = await window.require('WAWebChatLoadMessages').loadEarlierMsgs({ chat });
     isAtStart = !earlier || earlier.length === 0;
     if (!earlier || isAtStart) break;
-    const later = [...held.values()];
-    held.clear();
-    hold(earlier);
-    hold(later);
+    const later = [...messages.values()];
+    messages.clear();
+    addAll(earlier);
+    addAll(later);
   }
-  const found = wanted();
+  const found = beforeCursor();
   const items = found
     .slice(-limit - 1)
     .reverse()

@@ -42,10 +42,10 @@ export function installSending(): void {
     whatsappId: string,
   ): Promise<Record<string, unknown>> => {
     const { mimetype, filename } = content.file;
-    const given = flotilla.files.get(whatsappId)?.files?.[0];
-    if (!given) throw new Error('The page did not receive the file.');
+    const file = flotilla.files.get(whatsappId)?.files?.[0];
+    if (!file) throw new Error('The page did not receive the file.');
     // Read it now: the file on the disk is removed after this attempt, but WhatsApp Web may need the bytes later.
-    const bytes = await given.arrayBuffer();
+    const bytes = await file.arrayBuffer();
     const media = { mimetype, filename, file: new File([bytes], filename, { type: mimetype }) };
     if (content.type === 'sticker')
       return { media: await window.WWebJS.toStickerData(media), sendMediaAsSticker: true };
@@ -59,7 +59,10 @@ export function installSending(): void {
   };
 
   /** The arguments for the library's sendMessage: the text and the options. */
-  const toLibrary = async ({ content, whatsappId }: PageSend): Promise<[string, Record<string, unknown>]> => {
+  const libraryArguments = async ({
+    content,
+    whatsappId,
+  }: PageSend): Promise<[string, Record<string, unknown>]> => {
     switch (content.type) {
       case 'text':
         return [content.text, { ...(await flotilla.previewOf(content.text)) }];
@@ -86,11 +89,11 @@ export function installSending(): void {
     }
   };
 
-  const begin = async (chat: PageChat, send: PageSend): Promise<'no_quoted' | undefined> => {
+  const startSend = async (chat: PageChat, send: PageSend): Promise<'no_quoted' | undefined> => {
     const { quoted, mentions, whatsappId } = send;
     const answered = quoted && (await flotilla.locate(quoted));
     if (quoted && !answered) return 'no_quoted';
-    const [text, { extraOptions, ...options }] = await toLibrary(send);
+    const [text, { extraOptions, ...options }] = await libraryArguments(send);
     await window.WWebJS.sendMessage(chat, text, {
       ...options,
       ...(answered ? { quotedMessageId: answered.message.id._serialized } : {}),
@@ -117,7 +120,7 @@ export function installSending(): void {
   };
 
   /** The result of a send whose recipient is not registered or could not be checked; undefined if it is registered. */
-  const withoutRecipient = async ({ chatId, whatsappId }: PageSend): Promise<PageSendResult | undefined> => {
+  const recipientFailure = async ({ chatId, whatsappId }: PageSend): Promise<PageSendResult | undefined> => {
     try {
       return (await flotilla.isRegistered(chatId)) ? undefined : { outcome: 'not_registered' };
     } catch (error) {
@@ -137,7 +140,7 @@ export function installSending(): void {
     if (!chat) {
       if (!chatId.endsWith('@c.us') && !chatId.endsWith('@lid'))
         return { outcome: 'no_chat', detail: String(failure) };
-      return (await withoutRecipient(send)) ?? notSent(whatsappId, failure);
+      return (await recipientFailure(send)) ?? notSent(whatsappId, failure);
     }
 
     const key = flotilla.keyOf(chat, whatsappId)._serialized;
@@ -146,7 +149,7 @@ export function installSending(): void {
     if (!message && !isRunning) {
       if (lookOnly) return { outcome: 'absent' };
       // WhatsApp cannot check a hidden number. The account only knows it because the person wrote from it.
-      const unreachable = checkNumber && chatId.endsWith('@c.us') ? await withoutRecipient(send) : undefined;
+      const unreachable = checkNumber && chatId.endsWith('@c.us') ? await recipientFailure(send) : undefined;
       if (unreachable) return unreachable;
       if (typingMs > 0) await showTyping(chat, typingMs, content.type === 'voice' ? 'recording' : 'typing');
     }
@@ -162,7 +165,7 @@ export function installSending(): void {
       });
       let sending = running.get(whatsappId);
       if (!sending) {
-        sending = begin(chat, send).finally(() => running.delete(whatsappId));
+        sending = startSend(chat, send).finally(() => running.delete(whatsappId));
         running.set(whatsappId, sending);
         // It may fail when no caller waits for it any more. The next attempt finds out the result.
         sending.catch(() => undefined);

@@ -61,10 +61,10 @@ export function lookForDialog(mayPress: boolean): { text: string; pressed: strin
   const isConflict = find(/^use here$/i) !== undefined;
   const asksForMore =
     /\blog(ged)?[ -]?out\b|\bunlink|\bdelete|\bremove|\b(phone|your|new) number\b|\breset\b/i.test(text);
-  const away = find(/^(not now|maybe later|later|skip|dismiss|close)$/i);
+  const closeButton = find(/^(not now|maybe later|later|skip|dismiss|close)$/i);
   // These buttons agree to the text of the dialog.
-  const onward = asksForMore ? undefined : find(/^(continue|ok|okay|got it|done)$/i);
-  const button = isConflict ? undefined : (onward ?? away);
+  const agreeButton = asksForMore ? undefined : find(/^(continue|ok|okay|got it|done)$/i);
+  const button = isConflict ? undefined : (agreeButton ?? closeButton);
   if (!mayPress || !button) return { text, pressed: null };
   button.click();
   return { text, pressed: labelOf(button) };
