@@ -64,7 +64,7 @@ module.exports = {
       to: {
         path: '^src/whatsapp/|node_modules/(whatsapp-web\\.js|puppeteer)',
         // Types of what the page says are no browser.
-        pathNot: '^src/whatsapp/(message-target|in-page/page-functions|outgoing-content)\\.ts$',
+        pathNot: '^src/whatsapp/(message-target|in-page/page-(functions|modules)|outgoing-content)\\.ts$',
         reachable: true,
       },
     },

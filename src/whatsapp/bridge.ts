@@ -2,13 +2,13 @@ import type { CDPSession, Page } from 'puppeteer';
 import type { PageEvent } from './in-page/page-functions.js';
 
 /**
- * The short way to a page and back, for what every message needs. Puppeteer's own `evaluate` and exposed functions do the
- * same with more messages each.
+ * A fast way to call a page and to receive its events, for the calls that every message needs. Puppeteer's `evaluate` and
+ * exposed functions do the same with more DevTools messages per call.
  */
 export class PageBridge {
   private constructor(private readonly devtools: CDPSession) {}
 
-  /** Lets the page tell its events, one way: unlike an exposed function a binding waits for no answer. */
+  /** Receives the events of the page. Unlike an exposed function, a binding does not wait for an answer. */
   static async open(page: Page, onEvent: (event: PageEvent) => void): Promise<PageBridge> {
     const devtools = await page.createCDPSession();
     devtools.on('Runtime.bindingCalled', ({ name, payload }) => {
@@ -21,8 +21,8 @@ export class PageBridge {
   }
 
   /**
-   * Runs one of the functions of page-functions.ts in the page: one message there, and one back when it has ended.
-   * @throws what the function threw, or when the page went away meanwhile
+   * Runs a function of `in-page` in the page, with one DevTools message in each direction.
+   * @throws the error of the function, or an error if the page is lost during the call
    */
   async call<Argument, Answer>(
     pageFunction: (argument: Argument) => Promise<Answer>,
@@ -38,9 +38,9 @@ export class PageBridge {
   }
 
   /**
-   * Gives the page a file of this machine, which it can read as if a person had chosen it: no byte of it goes through here.
-   * @param expectFile runs in the page, and returns the `<input type="file">` that takes it
-   * @returns whether the page took it
+   * Gives the page a file of this machine, as if a person had chosen it. The bytes do not pass through this process.
+   * @param expectFile runs in the page, and returns the `<input type="file">` for the file
+   * @returns whether the page took the file
    */
   async giveFile(expectFile: (name: string) => unknown, name: string, path: string): Promise<boolean> {
     const { result, exceptionDetails } = await this.devtools.send('Runtime.evaluate', {

@@ -1,21 +1,21 @@
 import * as platform from '../platform/deadline.js';
 
-/** @throws when `work` takes longer than `ms` */
+/** @throws if `work` takes longer than `ms`; the work itself goes on */
 export function withDeadline<Result>(work: Promise<Result>, ms: number): Promise<Result> {
   return platform.withDeadline(work, ms, () => new Error(`The page did not answer within ${ms} ms.`));
 }
 
-/** What `work` comes to within `ms`, else undefined. */
-export async function within<Result>(
+/** The result of `work`, or undefined if it takes longer than `ms`; the work itself goes on. */
+export async function resultWithin<Result>(
   work: Promise<Result> | undefined,
   ms: number,
 ): Promise<Result | undefined> {
   let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<undefined>((resolve) => {
+  const timeout = new Promise<undefined>((resolve) => {
     timer = setTimeout(() => resolve(undefined), ms).unref();
   });
   try {
-    return await Promise.race([work, late]);
+    return await Promise.race([work, timeout]);
   } finally {
     clearTimeout(timer);
   }

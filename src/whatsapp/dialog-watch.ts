@@ -1,50 +1,50 @@
 import type { Page } from 'puppeteer';
-import { within } from './deadlines.js';
+import { resultWithin } from './deadlines.js';
 import { lookForDialog } from './in-page/page-state.js';
 
-/** How long the page is waited for each time that it is looked at. */
+/** How long the page may take to answer a probe. */
 export const probeLimitMs = 2_000;
-/** How much of a dialog is told. */
+/** The maximum length of a dialog's text in events and logs. */
 export const dialogTextLength = 200;
-/** Between two looks: while it starts or one is open, while a person has to answer one, and while it is ready. */
-const lookMs = { starting: 1_000, unanswered: 5_000, ready: 30_000 };
-const tries = 3;
+/** Between two looks: at a start or while a dialog is open, while a person must answer, and in a ready session. */
+const lookIntervalsMs = { starting: 1_000, unanswered: 5_000, ready: 30_000 };
+const maxTries = 3;
 
 export interface DialogWatchOptions {
-  /** A dialog stays open that a person has to answer: its text. Null when it is gone. */
+  /** Receives the text of an open dialog that a person must answer, and null when the dialog is gone. */
   onOpen: (text: string | null) => void;
   onWarning: (message: string, error: unknown) => void;
 }
 
-/** Presses away the dialogs that WhatsApp Web shows, each a few times, and then tells that a person has to answer. */
+/** Closes the dialogs of WhatsApp Web. After a few tries it reports that a person must answer. */
 export class DialogWatch {
-  /** The text of the dialog that stays open. */
+  /** The text of the dialog that a person must answer. */
   open: string | null = null;
   private nextLook = 0;
-  private seen = 0;
+  private timesSeen = 0;
 
   constructor(private readonly options: DialogWatchOptions) {}
 
-  /** Looks when it is time to. */
+  /** Looks for a dialog, if the next look is due. */
   async lookAt(page: Page, isReady: boolean): Promise<void> {
     if (performance.now() < this.nextLook) return;
-    const mayPress = this.seen < tries;
-    const dialog = await within(
+    const mayPress = this.timesSeen < maxTries;
+    const dialog = await resultWithin(
       page.evaluate(lookForDialog, mayPress).catch(() => undefined),
       probeLimitMs,
     );
-    this.nextLook = performance.now() + lookMs[isReady ? 'ready' : 'starting'];
-    // A page that does not answer, or is just being loaded, shows neither a dialog nor none.
+    this.nextLook = performance.now() + lookIntervalsMs[isReady ? 'ready' : 'starting'];
+    // If the page does not answer or is loading, it is unknown whether there is a dialog.
     if (dialog === undefined) return;
     if (dialog === null) {
       if (this.open !== null) this.options.onOpen(null);
       this.open = null;
-      this.seen = 0;
+      this.timesSeen = 0;
       return;
     }
     const text = dialog.text.slice(0, dialogTextLength);
-    this.nextLook = performance.now() + lookMs[mayPress ? 'starting' : 'unanswered'];
-    this.seen += 1;
+    this.nextLook = performance.now() + lookIntervalsMs[mayPress ? 'starting' : 'unanswered'];
+    this.timesSeen += 1;
     if (dialog.pressed !== null)
       this.options.onWarning(`pressed "${dialog.pressed}" in a dialog of WhatsApp Web: ${text}`, null);
     if (mayPress || this.open !== null) return;

@@ -1,8 +1,8 @@
-/** How WhatsApp Web finds a message. */
+/** What WhatsApp Web needs to find a message. */
 export interface MessageTarget {
   chatId: string;
   whatsappId: string;
   fromMe: boolean;
-  /** The chat id of the person who wrote it, for a message from a group. */
+  /** For a message in a group: the chat id of its author. */
   author: string | null;
 }

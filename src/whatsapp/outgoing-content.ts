@@ -1,4 +1,4 @@
-/** A file on this machine that is to be sent. */
+/** A file on this machine to send. */
 export interface OutgoingFile {
   path: string;
   mimetype: string;
@@ -7,7 +7,7 @@ export interface OutgoingFile {
   size: number;
 }
 
-/** What a message says, in the words of the contract. */
+/** The content of a message, with the names of the public API. */
 export type OutgoingContent =
   | { type: 'text'; text: string }
   | { type: OutgoingMediaType; caption: string | null; file: OutgoingFile }
@@ -18,7 +18,7 @@ export type OutgoingContent =
       question: string;
       options: string[];
       multiple: boolean;
-      /** 32 bytes from which the keys of the votes are derived: the same at every attempt, or some votes could not be read. */
+      /** 32 bytes, from which the keys of the votes derive. Every attempt must use the same, or some votes are unreadable. */
       secret: number[];
     };
 

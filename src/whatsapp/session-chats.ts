@@ -28,23 +28,23 @@ import {
   showState,
 } from './in-page/page-reads.js';
 
-/** How long the page may take for one answer. */
+/** How long the page may take to answer. */
 const answerMs = 15_000;
-/** Members are added one by one, with pauses as a person would make them. */
+/** The library adds members one by one, with pauses like those of a person: between these two times. */
 const addPauseMs: [number, number] = [250, 500];
-const addMs = 2_000;
+const addMemberMs = 2_000;
 const groupPollMs = 100;
-/** Steps into the past of a chat, of some fifty messages each. */
-const historyRounds = 40;
+/** How many steps into the past of a chat to load. A step has about fifty messages. */
+const maxHistorySteps = 40;
 
-/** What a chat is to be. */
+/** Changes of a chat. A missing field stays as it is. */
 export interface ChatChanges {
   archived?: boolean;
   pinned?: boolean;
   muted?: boolean;
 }
 
-/** What a group is to be. */
+/** Changes of a group. A missing field stays as it is. */
 export interface GroupChanges {
   subject?: string;
   description?: string;
@@ -53,97 +53,97 @@ export interface GroupChanges {
   addAdminsOnly?: boolean;
 }
 
-/** WhatsApp said no, with a status of its own where it gives one. */
+/** WhatsApp refused. `status` is WhatsApp's own status, 0 if it gives none. */
 export class Refused {
   constructor(readonly status: number) {}
 }
 
 /**
- * Chats, people and groups of a session that is ready. Whatever the page does not answer in time throws; ids are WhatsApp's
- * own (`…@c.us`, `…@lid`, `…@g.us`).
+ * Chats, people and groups of a ready session. Every method throws if the page does not answer in time. Ids are WhatsApp's own
+ * (`…@c.us`, `…@lid`, `…@g.us`).
  */
 export class SessionChats {
   /**
-   * @param finishing lets a change finish when the session is stopped meanwhile
-   * @param deadline when all that is asked through this object has to be done: milliseconds of `performance.now()`
+   * @param track runs a change so that it may finish when the session stops during it
+   * @param deadline for all calls of this object together: milliseconds of `performance.now()`
    */
   constructor(
     private readonly client: Client,
     private readonly page: Page,
-    private readonly finishing: <Result>(work: Promise<Result>, limitMs: number) => Promise<Result>,
+    private readonly track: <Result>(work: Promise<Result>, limitMs: number) => Promise<Result>,
     private readonly deadline: number,
   ) {}
 
-  /** The latest first; one more than `limit` when there are more. */
+  /** Latest first. One item more than `limit` if there are more. */
   chats(limit: number, after: PageCursor | null): Promise<PageChatItem[]> {
     return this.read(() => this.page.evaluate(listChats, limit, after));
   }
 
-  /** In the order of their ids; one more than `limit` when there are more. */
+  /** In the order of their ids. One item more than `limit` if there are more. */
   contacts(limit: number, after: PageCursor | null): Promise<PageContactItem[]> {
     return this.read(() => this.page.evaluate(listContacts, limit, after));
   }
 
-  /** In the order of their ids; one more than `limit` when there are more. */
+  /** In the order of their ids. One item more than `limit` if there are more. */
   groups(limit: number, after: PageCursor | null): Promise<PageGroupItem[]> {
     return this.read(() => this.page.evaluate(listGroups, limit, after));
   }
 
-  /** Null when the account has no such group. */
+  /** Null if the account has no such group. */
   group(groupId: string, withInvite = false): Promise<PageGroup | null> {
     return this.read(() => this.page.evaluate(readGroup, groupId, withInvite));
   }
 
-  /** Waits until the page has a group that was made or joined just now, and reads it. */
+  /** Waits until the page knows a new group, which the account has just made or joined, and reads it. */
   async newGroup(groupId: string): Promise<PageGroup> {
-    const timeout = Math.min(answerMs, this.leftMs());
+    const timeout = Math.min(answerMs, this.remainingMs());
     try {
       await this.page.waitForFunction(hasGroup, { timeout, polling: groupPollMs }, groupId);
     } catch (error) {
       if ((error as Error).name !== 'TimeoutError') throw error;
-      throw new Error(`the account is in the group ${groupId}, which WhatsApp Web does not show yet`, {
+      throw new Error(`WhatsApp Web does not show the group ${groupId} yet, although the account is in it`, {
         cause: error,
       });
     }
     return (await this.group(groupId, true))!;
   }
 
-  /** The id under which the page has a chat, or null. */
+  /** The id under which the page has a chat; null if it has no such chat. */
   find(chatId: string): Promise<string | null> {
     return this.read(() => this.page.evaluate(findChat, chatId));
   }
 
-  /** Ids with the other ids of the same persons. */
+  /** The persons with their other ids. */
   aliases(chatIds: string[]): Promise<PagePerson[]> {
     return this.read(() => this.page.evaluate(aliasesOf, chatIds));
   }
 
-  /** Whom WhatsApp has under a number or LID, which it is asked; null when nobody. */
+  /** Asks WhatsApp for the person with a number or LID; null if there is no such person. */
   person(chatId: string): Promise<PagePerson | null> {
     return this.read(() => this.page.evaluate(findPerson, chatId));
   }
 
-  /** The newest first; one more than `limit` when there are more. @param chatId as {@link find} gives it */
+  /** Newest first. One item more than `limit` if there are more. @param chatId as {@link find} returns it */
   history(chatId: string, limit: number, before: PageCursor | null): Promise<PageHistory> {
-    return this.read(() => this.page.evaluate(readHistory, chatId, limit, before, historyRounds));
+    return this.read(() => this.page.evaluate(readHistory, chatId, limit, before, maxHistorySteps));
   }
 
-  /** @param mayBeStranger whether WhatsApp is asked for the picture of somebody whom the page does not know */
+  /** @param mayBeStranger whether to ask WhatsApp for the picture of a person whom the page does not know */
   picture(id: string, maxBytes: number, mayBeStranger: boolean): Promise<PagePicture> {
     return this.read(() => this.page.evaluate(readPicture, id, maxBytes, mayBeStranger));
   }
 
-  /** Marks a chat as read up to its end: its writers see that. */
+  /** Marks all messages of a chat as read. Their senders see that. */
   async markRead(chatId: string): Promise<void> {
     await this.change(() => this.client.sendSeen(chatId));
   }
 
-  /** Shows the other side that somebody types or records; WhatsApp takes it back after 25 s by itself. */
+  /** Shows the chat partner that the account types or records. WhatsApp ends that by itself after 25 s. */
   async show(chatId: string, state: 'typing' | 'recording' | 'stop'): Promise<void> {
     await this.read(() => this.page.evaluate(showState, chatId, state));
   }
 
-  /** @returns false when WhatsApp lets no more chats be pinned; the other changes are made */
+  /** @returns false if WhatsApp allows no more pinned chats; the other changes are made */
   async changeChat(chatId: string, { archived, pinned, muted }: ChatChanges): Promise<boolean> {
     const { client } = this;
     return this.change(async () => {
@@ -155,21 +155,21 @@ export class SessionChats {
     });
   }
 
-  /** @returns the new group, and what became of each who was to be in it */
+  /** @returns the new group, and the result for each participant */
   async createGroup(
     subject: string,
     participants: string[],
   ): Promise<{ groupId: string; members: AddedMember[] } | Refused> {
     const made = await this.change(
       () => this.page.evaluate(createGroup, subject, participants),
-      answerMs + participants.length * addMs,
+      answerMs + participants.length * addMemberMs,
     );
     return made.outcome === 'made' ? made : new Refused(made.status);
   }
 
-  /** Makes the changes one after the other. @returns false as soon as WhatsApp refuses one */
+  /** Makes the changes one after the other. @returns false as soon as WhatsApp refuses a change; the rest is not made */
   async changeGroup(groupId: string, changes: GroupChanges): Promise<boolean> {
-    const group = this.handle(groupId);
+    const group = this.libraryGroup(groupId);
     const { subject, description, announcementsOnly, infoAdminsOnly, addAdminsOnly } = changes;
     const steps = [
       subject === undefined ? null : () => group.setSubject(subject),
@@ -184,15 +184,15 @@ export class SessionChats {
     });
   }
 
-  /** Adds people one by one. @returns null when the account may not */
+  /** Adds people one by one. @returns null if the account is not allowed to */
   async addMembers(groupId: string, participants: string[]): Promise<AddedMember[] | null> {
     const add = () =>
-      this.handle(groupId).addParticipants(participants, {
+      this.libraryGroup(groupId).addParticipants(participants, {
         sleep: addPauseMs,
         autoSendInviteV4: false,
         comment: '',
       });
-    const added = await this.change(add, answerMs + participants.length * addMs);
+    const added = await this.change(add, answerMs + participants.length * addMemberMs);
     if (typeof added === 'string') return null;
     return Object.entries(added as unknown as Record<string, { code: number }>).map(([id, { code }]) => ({
       id,
@@ -200,26 +200,26 @@ export class SessionChats {
     }));
   }
 
-  /** Does it to those of the participants who are in the group. @returns false when WhatsApp refuses */
+  /** Changes those of the participants who are in the group. @returns false if WhatsApp refuses */
   async changeMembers(
     groupId: string,
     change: 'remove' | 'promote' | 'demote',
     participants: string[],
   ): Promise<boolean> {
-    const group = this.handle(groupId);
+    const group = this.libraryGroup(groupId);
     const changes = {
       remove: () => group.removeParticipants(participants),
       promote: () => group.promoteParticipants(participants),
       demote: () => group.demoteParticipants(participants),
     };
-    return !((await unlessRefused(this.change(changes[change]))) instanceof Refused);
+    return !((await catchRefusal(this.change(changes[change]))) instanceof Refused);
   }
 
-  /** Makes the invite links that are out useless. @returns the new code */
+  /** Makes the old invite links invalid. @returns the new code */
   async resetInvite(groupId: string): Promise<string | Refused> {
-    // The library says that it gives nothing, and gives the code.
-    const reset = () => this.handle(groupId).revokeInvite() as Promise<unknown> as Promise<string>;
-    return unlessRefused(this.change(reset));
+    // The library's types say that this returns nothing, but it returns the code.
+    const reset = () => this.libraryGroup(groupId).revokeInvite() as Promise<unknown> as Promise<string>;
+    return catchRefusal(this.change(reset));
   }
 
   /** @returns the id of the group */
@@ -228,39 +228,42 @@ export class SessionChats {
     return joined.outcome === 'joined' ? joined.groupId : new Refused(joined.status);
   }
 
-  /** @returns false when WhatsApp refuses */
+  /** @returns false if WhatsApp refuses */
   async leave(groupId: string): Promise<boolean> {
-    return !((await unlessRefused(this.change(() => this.handle(groupId).leave()))) instanceof Refused);
+    return !((await catchRefusal(this.change(() => this.libraryGroup(groupId).leave()))) instanceof Refused);
   }
 
-  /** The library's own hand on a group, without reading the whole group first. */
-  private handle(groupId: string): GroupChat {
-    const { GroupChat: Handle } = whatsapp as unknown as {
+  /** The library's object for a group, without reading the whole group first. */
+  private libraryGroup(groupId: string): GroupChat {
+    const { GroupChat: LibraryGroup } = whatsapp as unknown as {
       GroupChat: new (client: Client, data: object) => GroupChat;
     };
-    return new Handle(this.client, { id: { _serialized: groupId }, groupMetadata: {} });
+    return new LibraryGroup(this.client, { id: { _serialized: groupId }, groupMetadata: {} });
   }
 
   private async read<Result>(ask: () => Promise<Result>): Promise<Result> {
-    const limitMs = Math.min(answerMs, this.leftMs());
+    const limitMs = Math.min(answerMs, this.remainingMs());
     return withDeadline(ask(), limitMs);
   }
 
-  private async change<Result>(make: () => Promise<Result>, mostMs = answerMs): Promise<Result> {
-    const limitMs = Math.min(mostMs, this.leftMs());
-    return this.finishing(make(), limitMs);
+  private async change<Result>(make: () => Promise<Result>, maxMs = answerMs): Promise<Result> {
+    const limitMs = Math.min(maxMs, this.remainingMs());
+    return this.track(make(), limitMs);
   }
 
-  /** @throws when no time is left, so that nothing is begun that nobody waits for any more */
-  private leftMs(): number {
-    const leftMs = this.deadline - performance.now();
-    if (leftMs <= 0) throw new Error('the steps before took all the time that there was');
-    return leftMs;
+  /** @throws if no time is left, so that no step starts without a caller that waits for it */
+  private remainingMs(): number {
+    const remainingMs = this.deadline - performance.now();
+    if (remainingMs <= 0) throw new Error('the previous steps used all the time of the call');
+    return remainingMs;
   }
 }
 
-/** What it came to, or that the server said no, which is no fault of the page. Puppeteer hands over an error's name alone. */
-async function unlessRefused<Result>(work: Promise<Result>): Promise<Result | Refused> {
+/**
+ * Turns a refusal by WhatsApp's server into a {@link Refused}, because it is not a failure of the page. The status is unknown:
+ * puppeteer passes on only the name of an error.
+ */
+async function catchRefusal<Result>(work: Promise<Result>): Promise<Result | Refused> {
   try {
     return await work;
   } catch (error) {

@@ -1,55 +1,55 @@
 import type { Network } from './browser/launch.js';
 import type { PageChange, PageGroupNotice, PageMessage } from './in-page/page-functions.js';
 
-/** Why a session ended by itself. */
+/** Why a session ended without a call of `stop`. */
 export type CloseReason =
   'logged_out' | 'conflict' | 'unpaired' | 'crashed' | 'launch_timeout' | 'load_timeout' | 'sync_timeout';
 
-/** How long each phase of a start may take, in milliseconds. None runs while a person is to scan or type a code. */
+/** How long each phase of a start may take, in milliseconds. No deadline runs while a person must scan or type a code. */
 export interface PhaseDeadlines {
-  /** From the start of the browser until it can be driven; late: `launch_timeout`. */
+  /** From the start of the browser until puppeteer can drive it. If exceeded: `launch_timeout`. */
   launchMs: number;
-  /** Until WhatsApp Web shows a QR code, gives a pairing code or is connected; late: `load_timeout`. */
+  /** Then until WhatsApp Web shows a QR code, gives a pairing code or is connected. If exceeded: `load_timeout`. */
   loadMs: number;
-  /** From there, or from the scan, until `ready`; late: `sync_timeout`. */
+  /** From the connection, or from the scan, until `ready`. If exceeded: `sync_timeout`. */
   syncMs: number;
 }
 
 /** How long a session may take to stop, in milliseconds. */
 export interface StopOptions {
-  /** For sends that run; 10 s unless told. */
+  /** For running sends. Default: 10 s. */
   finishSendsMs?: number;
-  /** For the browser to close by itself; 5 s unless told, and 0 kills it at once. */
+  /** For the browser to close by itself. Default: 5 s. 0 kills it at once. */
   closeMs?: number;
 }
 
-/** The lease of this instance does not hold: nothing was started. */
+/** The lease of this instance is not valid. Nothing was started. */
 export class NotOwned extends Error {
   override name = 'NotOwned';
 
   constructor(accountId: string) {
-    super(`This instance may not start account ${accountId}: its lease does not hold.`);
+    super(`This instance may not start account ${accountId}, because the instance has no valid lease.`);
   }
 }
 
 export interface SessionEvents {
-  /** A QR code to be scanned; it is good for `expiresInMs`. */
+  /** A QR code to scan. It is valid for `expiresInMs`. */
   qr: [qr: string, expiresInMs: number];
-  /** A pairing code to be typed into the phone. */
+  /** A pairing code to type into the phone. It is valid for `expiresInMs`. */
   code: [code: string, expiresInMs: number];
-  /** The account is linked and WhatsApp hands over what happened meanwhile. */
+  /** The account is linked, and the page receives the messages since its last connection. */
   syncing: [];
   ready: [who: { phoneNumber: string | null; lid: string | null }];
-  /** A dialog of WhatsApp Web stays open that a person has to answer: its text. Null when it is gone. */
+  /** The text of an open dialog of WhatsApp Web that a person must answer. Null when the dialog is gone. */
   action_required: [text: string | null];
   /** WhatsApp's ack of a message: −1 error, 1 server, 2 device, 3 read, 4 played. */
   ack: [ack: { whatsappId: string; ack: number }];
   message: [message: PageMessage];
-  /** A message was edited, revoked or reacted to, by whomever. */
+  /** Somebody, or this account itself, edited or revoked a message, reacted to it or voted in it. */
   change: [change: PageChange];
-  /** Somebody did something to a group. */
+  /** Somebody changed a group. */
   group: [notice: PageGroupNotice];
-  /** The session has ended without being asked to; its browser is gone. */
+  /** The session has ended without a call of `stop`. Its browser is gone. */
   closed: [reason: CloseReason, detail: string];
 }
 
@@ -59,10 +59,10 @@ export interface SessionOptions {
   profileDir: string;
   chromiumPath: string;
   network: Network;
-  /** Links by pairing code with this phone number instead of by QR code. */
+  /** If not null, the account links with a pairing code for this phone number instead of a QR code. */
   pairWithPhoneNumber: string | null;
   deadlines: PhaseDeadlines;
-  /** Whether this instance owns the account now. Asked at the last moment before the browser is started. */
+  /** Whether this instance owns the account now. The session asks at the last moment before it starts the browser. */
   canStart: () => boolean;
   onWarning: (message: string, error: unknown) => void;
 }

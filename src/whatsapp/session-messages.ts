@@ -1,7 +1,7 @@
 import type { MessageTarget } from './message-target.js';
 import { type FileHandle, open } from 'node:fs/promises';
 import type { Page } from 'puppeteer';
-import { within, withDeadline } from './deadlines.js';
+import { resultWithin, withDeadline } from './deadlines.js';
 import { reactionsTo, recentChanges } from './in-page/page-actions.js';
 import { recentIncoming } from './in-page/page-events.js';
 import {
@@ -13,20 +13,20 @@ import {
 } from './in-page/page-functions.js';
 import { fetchMedia, forgetMedia, type PageFetchResult, readMedia } from './in-page/page-media.js';
 
-/** How long the page may take for an answer. */
+/** How long the page may take to answer. */
 const answerMs = 15_000;
-/** How much of a file is read from the page at a time; a multiple of 3, as base64 wants it. */
+/** How much of a file to read from the page at a time. A multiple of 3, so that base64 needs no padding. */
 const pieceBytes = 3 * 512 * 1024;
 
-/** What the page of a session that is ready holds of messages. Whatever it does not answer in time throws. */
+/** Reads the messages that the page of a ready session holds. Every method throws if the page does not answer in time. */
 export class SessionMessages {
   constructor(private readonly page: Page) {}
 
   /**
    * Downloads the media of a message into a file.
-   * @param maxBytes nothing larger is downloaded
-   * @param timeoutMs how long WhatsApp may take until the page has all of it
-   * @throws when the page was lost or does not answer
+   * @param maxBytes the limit of the size
+   * @param timeoutMs how long the page may take to download all of it
+   * @throws if the page is lost or does not answer
    */
   async downloadMedia(
     target: MessageTarget,
@@ -48,7 +48,7 @@ export class SessionMessages {
       }
     } finally {
       await file?.close();
-      await within(
+      await resultWithin(
         this.page.evaluate(forgetMedia, target.whatsappId).catch(() => undefined),
         answerMs,
       );
@@ -56,22 +56,22 @@ export class SessionMessages {
     return fetched;
   }
 
-  /** What became of the messages that the page holds, since a time (milliseconds since 1970). */
+  /** Changes of the messages that the page holds. @param since milliseconds since 1970 */
   async recentChanges(since: number, limit: number): Promise<PageChange[]> {
     return withDeadline(this.page.evaluate(recentChanges, since, limit), answerMs);
   }
 
-  /** Who reacts to messages now, of those that the page knows. */
+  /** The present reactions to those of the messages that the page knows. */
   async reactionsTo(targets: MessageTarget[]): ReturnType<typeof reactionsTo> {
     return withDeadline(this.page.evaluate(reactionsTo, targets), answerMs);
   }
 
-  /** What was done to groups since a time (seconds since 1970), of what the page holds. */
+  /** The group notices that the page holds. @param since seconds since 1970 */
   async recentNotices(since: number, limit: number): Promise<PageGroupNotice[]> {
     return withDeadline(this.page.evaluate(recentNotices, since, limit), answerMs);
   }
 
-  /** The present acks of messages that this account sent, as far as the page knows them. */
+  /** The present acks of messages that this account sent. The result omits messages that the page does not know. */
   async acksOf(
     messages: { chatId: string; whatsappId: string }[],
   ): Promise<{ whatsappId: string; ack: number }[]> {

@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Browser, LaunchOptions, Page } from 'puppeteer';
 import whatsapp, { type Client } from 'whatsapp-web.js';
 import { launchOptions } from './browser/launch.js';
-import { within, withDeadline } from './deadlines.js';
+import { resultWithin, withDeadline } from './deadlines.js';
 import { DialogWatch, dialogTextLength, probeLimitMs } from './dialog-watch.js';
 import { browsersEnded, groupEnded, memoryOf } from './browser/processes.js';
 import { PageBridge } from './bridge.js';
@@ -42,19 +42,19 @@ const firstQrLifetimeMs = 60_000;
 const qrLifetimeMs = 20_000;
 const pairingCodeLifetimeMs = 180_000;
 const probeMs = 250;
-/** How long the page gathers acks and incoming messages before it tells them together. */
+/** How long the page gathers events before it reports them together. */
 const gatherMs = 20;
 /** How long a page may take for a short answer. */
 const answerMs = 15_000;
 /** How long WhatsApp may take for an edit, a revocation or a reaction. */
 const actionMs = 10_000;
-const longestTypingMs = 10_000;
-/** A killed browser is gone in some 20 ms, on a machine that has time for it. */
+const maxTypingMs = 10_000;
+/** A killed browser is gone after about 20 ms, unless the machine is overloaded. */
 const killMs = 1_000;
 const finishSendsMs = 10_000;
 const closeMs = 5_000;
 const logoutMs = 10_000;
-/** Where a session stands. In `linking` a person is expected to scan or type. */
+/** The phases of a session. In `linking` a person must scan or type a code. */
 type Phase = 'launching' | 'loading' | 'linking' | 'syncing' | 'ready';
 
 /** One account in one browser: whatsapp-web.js behind plain calls and plain events. */
@@ -66,14 +66,14 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   private phase: Phase = 'launching';
   private phaseSince = 0;
   private isAuthenticated = false;
-  /** How often the page was seen to have synced although the library did not hear of it. */
-  private syncedUnheard = 0;
+  /** How many probes found that the page has synced although the library has not noticed. */
+  private unnoticedSyncs = 0;
   private bridge: PageBridge | null = null;
   private isFollowed = false;
   private qrsShown = 0;
   private starting: Promise<void> | null = null;
   private confirmedLogout: (() => void) | null = null;
-  private readonly sends = new Set<Promise<unknown>>();
+  private readonly operations = new Set<Promise<unknown>>();
   private readonly dialogs: DialogWatch;
 
   constructor(private readonly options: SessionOptions) {
@@ -95,9 +95,9 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   }
 
   /**
-   * Starts the browser, loads WhatsApp, and returns once it shows a QR code, asks for a code or restores the session, or
-   * the session has ended. What follows, and a phase that is late, is told by events.
-   * @throws NotOwned; or anything else when the browser or the page does not start
+   * Starts the browser and loads WhatsApp Web. Returns when the page shows a QR code, asks for a code or restores the
+   * session, or when the session has ended. Events report everything after that, and every missed deadline.
+   * @throws NotOwned, or any other error if the browser or the page does not start
    */
   async start(): Promise<void> {
     this.starting = this.launch();
@@ -109,7 +109,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     const { accountId, chromiumPath, profileDir, network, deadlines, pairWithPhoneNumber } = this.options;
     await claimProfile(profileDir);
     if (this.ended) return;
-    // The deadlines of the phases are kept here, so those of puppeteer and of the library must not come first.
+    // This class watches the deadlines of the phases, so the timeouts of puppeteer and of the library must not come first.
     const puppeteer: LaunchOptions = {
       ...launchOptions(chromiumPath, profileDir, network),
       timeout: 0,
@@ -122,7 +122,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
       takeoverOnConflict: false,
       ...(pairWithPhoneNumber ? { pairWithPhoneNumber: { phoneNumber: pairWithPhoneNumber } } : {}),
     });
-    // It reads the page's HTML for a cache that is not used, and rejects unheard when the browser ends meanwhile.
+    // It reads the page's HTML for an unused cache, and causes an unhandled rejection if the browser ends during that.
     Object.assign(client, { initWebVersionCache: async () => undefined });
     this.listen(client);
     if (!this.options.canStart()) {
@@ -135,7 +135,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     try {
       await Promise.race([client.initialize(), aborted(this.ending.signal)]);
     } catch (error) {
-      // Ended meanwhile: that made it fail, and whoever ended it closes the browser.
+      // The session was ended during the start, which made the start fail. The caller that ended it closes the browser.
       if (this.ended) return;
       this.ending.abort();
       client.removeAllListeners();
@@ -145,50 +145,50 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   }
 
   /**
-   * Lets running sends finish, closes the browser, and kills its process group when it does not close in time.
-   * Credentials stay. Takes no longer than the two limits and about a second; may be called again with shorter ones.
+   * Lets running sends finish, closes the browser, and kills its process group if it does not close in time. Credentials
+   * stay. Takes at most the sum of the two limits and about a second. A second call with shorter limits is allowed.
    */
   async stop(options: StopOptions = {}): Promise<void> {
     this.ending.abort();
-    await within(Promise.allSettled(this.sends), options.finishSendsMs ?? finishSendsMs);
+    await resultWithin(Promise.allSettled(this.operations), options.finishSendsMs ?? finishSendsMs);
     this.client?.removeAllListeners();
     await this.endBrowser(options.closeMs ?? closeMs);
-    // A start that had not come to its browser yet sees that the session has ended.
-    await within(
+    // A start without a browser yet notices that the session has ended.
+    await resultWithin(
       this.starting?.catch(() => undefined),
       killMs,
     );
   }
 
-  /** Closes the browser within `limitMs`, and kills it then; one that is still being launched is killed at once. */
+  /** Closes the browser within `limitMs`, then kills it. Kills a browser that is still being launched at once. */
   private async endBrowser(limitMs: number): Promise<void> {
     if (!this.client) return;
     const { browser } = this;
-    if (browser) hearPipes(browser);
+    if (browser) ignorePipeErrors(browser);
     if (browser && limitMs > 0) {
       const closed = browser
         .close()
         .catch((error: unknown) => this.options.onWarning('the browser did not close', error));
-      await within(closed, limitMs);
+      await resultWithin(closed, limitMs);
     }
     this.killing.abort();
     const group = browser?.process()?.pid;
-    // Only puppeteer knows the process that it is launching.
+    // While puppeteer launches the browser, only puppeteer knows the process.
     const ended = group ? groupEnded(group, killMs) : browsersEnded(this.options.profileDir, killMs);
-    if (!(await ended)) this.options.onWarning('the browser was killed and is not gone yet', null);
+    if (!(await ended)) this.options.onWarning('the browser was killed but is still running', null);
   }
 
   /**
    * Unlinks the account at WhatsApp and closes the browser.
-   * @returns whether WhatsApp confirmed the logout; only then may the credentials be deleted
+   * @returns whether WhatsApp confirmed the logout; the caller may delete the credentials only if it did
    */
   async logout(): Promise<boolean> {
     const confirmed = new Promise<boolean>((resolve) => {
       this.confirmedLogout = () => resolve(true);
     });
     this.page.evaluate(logOut).catch((error: unknown) => {
-      // The page navigates away while it logs out: the confirmation decides.
-      this.options.onWarning('the page went away during logout', error);
+      // The page navigates away while it logs out. Only the confirmation decides.
+      this.options.onWarning('the page was lost during logout', error);
     });
     const result = await Promise.race([confirmed, delay(logoutMs, false, { ref: false })]);
     await this.stop();
@@ -196,19 +196,19 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   }
 
   /**
-   * Sends a message under its WhatsApp id, or tells how far that id got when WhatsApp knows it already.
-   * @throws when the page was lost or does not answer: the outcome is uncertain
+   * Sends a message under its WhatsApp id. If WhatsApp Web already knows the id, only reports the ack of that message.
+   * @throws if the page is lost or does not answer: the outcome is unknown
    */
-  async send(asked: PageSend): Promise<PageSendResult> {
-    const typingMs = Math.min(asked.typingMs, longestTypingMs);
-    const send = { ...asked, typingMs };
+  async send(request: PageSend): Promise<PageSendResult> {
+    const typingMs = Math.min(request.typingMs, maxTypingMs);
+    const send = { ...request, typingMs };
     const { bridge } = this;
     if (!bridge) return { outcome: 'not_ready' };
     const sending =
       'file' in send.content
         ? this.sendFile(bridge, send, send.content.file.path)
         : bridge.call(sendMessage, send);
-    return this.finishing(sending, send.timeoutMs + typingMs + answerMs);
+    return this.track(sending, send.timeoutMs + typingMs + answerMs);
   }
 
   private async sendFile(bridge: PageBridge, send: PageSend, path: string): Promise<PageSendResult> {
@@ -222,51 +222,50 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   }
 
   /**
-   * Edits or revokes a message that was sent, or reacts to one.
-   * @throws when the page was lost, does not answer or WhatsApp refuses: whether it was done is uncertain, and doing it
-   * again is safe
+   * Edits or revokes a sent message, or reacts to a message.
+   * @throws if the page is lost or does not answer, or WhatsApp refuses: the outcome is unknown, and a retry is safe
    */
   async act(target: MessageTarget, action: PageAction): Promise<PageActionResult> {
-    return this.finishing(this.page.evaluate(actOn, target, action, actionMs), actionMs + answerMs);
+    return this.track(this.page.evaluate(actOn, target, action, actionMs), actionMs + answerMs);
   }
 
-  /** What is under way when the session is stopped, and may finish. */
-  private async finishing<Result>(work: Promise<Result>, limitMs: number): Promise<Result> {
-    const sending = withDeadline(work, limitMs);
-    this.sends.add(sending);
+  /** Runs an operation that may finish when the session stops during it. */
+  private async track<Result>(work: Promise<Result>, limitMs: number): Promise<Result> {
+    const operation = withDeadline(work, limitMs);
+    this.operations.add(operation);
     try {
-      return await sending;
+      return await operation;
     } finally {
-      this.sends.delete(sending);
+      this.operations.delete(operation);
     }
   }
 
-  /** Makes the connection to WhatsApp anew; the page stays as it is. */
+  /** Reconnects to WhatsApp without reloading the page. */
   async reconnect(): Promise<void> {
     await withDeadline(this.page.evaluate(reconnectSocket), answerMs);
   }
 
-  /** What the page holds of messages. @throws when the browser is not running */
+  /** Reads the messages that the page holds. @throws if the browser is not running */
   get messages(): SessionMessages {
     return new SessionMessages(this.page);
   }
 
   /**
    * Chats, people and groups.
-   * @param withinMs how long all that is asked through it may take together
-   * @throws when the browser is not running
+   * @param limitMs how long all calls of the returned object may take together
+   * @throws if the browser is not running
    */
-  chats(withinMs: number): SessionChats {
-    const finishing = <Result>(work: Promise<Result>, limitMs: number) => this.finishing(work, limitMs);
-    return new SessionChats(this.client!, this.page, finishing, performance.now() + withinMs);
+  chats(limitMs: number): SessionChats {
+    const track = <Result>(work: Promise<Result>, ms: number) => this.track(work, ms);
+    return new SessionChats(this.client!, this.page, track, performance.now() + limitMs);
   }
 
-  /** A PNG of what the page shows. */
+  /** A PNG of the page. */
   async screenshot(): Promise<Uint8Array> {
     return withDeadline(this.page.screenshot({ type: 'png' }), answerMs);
   }
 
-  /** The memory of all processes of the browser in bytes (proportional set size); 0 without one. Takes some 10 ms. */
+  /** The memory of all processes of the browser in bytes (proportional set size); 0 without a browser. Takes about 10 ms. */
   async memoryBytes(): Promise<number> {
     const group = this.browser?.process()?.pid;
     return group === undefined ? 0 : memoryOf(group);
@@ -307,19 +306,19 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     });
   }
 
-  /** Hears what becomes of the browser, from when it runs; on a busy machine its page may be ready as soon. */
+  /** Listens to the browser as soon as it runs. On a busy machine its page may be ready by then. */
   private follow(page: Page): void {
     if (this.isFollowed) return;
     this.isFollowed = true;
     if (this.phase === 'launching') this.enter('loading');
-    hearPipes(this.browser!);
+    ignorePipeErrors(this.browser!);
     this.browser!.once('disconnected', () => void this.close('crashed', 'the browser ended'));
-    // A renderer that dies leaves its browser running, with a page that answers nothing.
+    // If the renderer dies, the browser keeps running with a page that does not answer.
     page.once('error', (error) => void this.close('crashed', String(error)));
     page.on('framenavigated', (frame) => {
       if (!frame.parentFrame()) void this.checkAfterNavigation(page);
     });
-    // They stop the whole page. To leave it is the page's own wish; nothing else is agreed to.
+    // A JavaScript dialog blocks the whole page. Accept only the page's own wish to navigate away.
     page.on('dialog', (dialog) => {
       this.options.onWarning(`dismissed a dialog: ${dialog.message().slice(0, dialogTextLength)}`, null);
       const answered = dialog.type() === 'beforeunload' ? dialog.accept() : dialog.dismiss();
@@ -327,15 +326,15 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     });
   }
 
-  /** When the page has loaded anew, by itself, nothing can be sent until it is ready again. */
+  /** If the page has reloaded by itself, the session cannot send until the page is ready again. */
   private async checkAfterNavigation(page: Page): Promise<void> {
-    const isInstalled = await within(
+    const isInstalled = await resultWithin(
       page.evaluate(hasFlotilla).catch(() => false),
       answerMs,
     );
     if (isInstalled || !this.ready) return;
     this.isAuthenticated = false;
-    this.syncedUnheard = 0;
+    this.unnoticedSyncs = 0;
     this.enter('loading');
   }
 
@@ -344,9 +343,9 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     this.follow(this.page);
     let own: OwnIds;
     try {
-      // A page that was reloaded becomes ready again, and has lost what was installed in it.
+      // A reloaded page becomes ready again, but has lost the installed functions.
       this.bridge ??= await withDeadline(
-        PageBridge.open(this.page, (event) => this.tell(event)),
+        PageBridge.open(this.page, (event) => this.emitPageEvent(event)),
         answerMs,
       );
       await withDeadline(this.page.evaluate(installFlotilla), answerMs);
@@ -362,21 +361,21 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     this.emit('ready', { phoneNumber: own.phone ?? client.info?.wid?.user ?? null, lid: own.lid });
   }
 
-  private tell(event: PageEvent): void {
+  private emitPageEvent(event: PageEvent): void {
     if (event.kind === 'ack') this.emit('ack', event);
     else if (event.kind === 'message') this.emit('message', event.message);
     else if (event.kind === 'group') this.emit('group', event);
     else this.emit('change', event);
   }
 
-  /** Follows the browser and its page from the launch to the end, and gives up when a phase of the start is late. */
+  /** Watches the browser and its page from the launch to the end. Closes the session if a phase misses its deadline. */
   private async watch(client: Client): Promise<void> {
     while (!this.ended) {
       const page = client.pupPage as Page | undefined;
       if (page) this.follow(page);
       const shown = this.phase === 'ready' ? '' : await this.probe(page);
       if (page) await this.dialogs.lookAt(page, this.phase === 'ready');
-      const late = this.lateness(shown);
+      const late = this.missedDeadline(shown);
       if (late && !this.ended) await this.close(...late);
       await delay(probeMs, undefined, { ref: false });
     }
@@ -389,33 +388,36 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     if (phase === 'syncing') this.emit('syncing');
   }
 
-  /** Sees how far the page is, and nudges the library when it missed the end of syncing. @returns what the page shows */
+  /** Checks the state of the page, and notifies the library if it missed the end of syncing. @returns the state, for a log */
   private async probe(page: Page | undefined): Promise<string> {
     if (!page) return 'there is no page yet';
-    const seen = await within(
+    const seen = await resultWithin(
       page.evaluate(connectionState).catch(() => null),
       probeLimitMs,
     );
     if (seen === undefined) return 'the page does not answer';
     if (seen === null) return 'the page is not WhatsApp Web';
-    // The page may have become ready while it was asked.
+    // The session may have become ready during the probe.
     if (this.ended || this.ready) return seen.state;
     if (seen.state === 'CONNECTED' || seen.state === 'PAIRING') this.enter('syncing');
-    if (seen.hasSynced && !this.isAuthenticated && ++this.syncedUnheard === 4)
+    if (seen.hasSynced && !this.isAuthenticated && ++this.unnoticedSyncs === 4)
       page.evaluate(announceSynced).catch(() => undefined);
     const dialog = this.dialogs.open === null ? '' : `, under the dialog "${this.dialogs.open}"`;
     return `the page's state is ${seen.state}, ${seen.hasSynced ? 'synced' : 'not synced'}${dialog}`;
   }
 
-  /** Why the session is to be closed when the present phase takes too long; null as long as it does not. */
-  private lateness(shown: string): [CloseReason, string] | null {
+  /** The reason to close the session if the present phase has missed its deadline; otherwise null. */
+  private missedDeadline(shown: string): [CloseReason, string] | null {
     const { launchMs, loadMs, syncMs } = this.options.deadlines;
-    const isLate = (ms: number) => performance.now() - this.phaseSince > ms;
-    if (this.phase === 'launching' && isLate(launchMs))
+    const isOver = (ms: number) => performance.now() - this.phaseSince > ms;
+    if (this.phase === 'launching' && isOver(launchMs))
       return ['launch_timeout', `the browser did not start within ${launchMs} ms`];
-    if (this.phase === 'loading' && isLate(loadMs))
-      return ['load_timeout', `neither linked nor a QR code within ${loadMs} ms: ${shown}`];
-    if (this.phase === 'syncing' && isLate(syncMs))
+    if (this.phase === 'loading' && isOver(loadMs))
+      return [
+        'load_timeout',
+        `WhatsApp Web showed no QR code and no linked account within ${loadMs} ms: ${shown}`,
+      ];
+    if (this.phase === 'syncing' && isOver(syncMs))
       return ['sync_timeout', `not ready within ${syncMs} ms: ${shown}`];
     return null;
   }
@@ -428,10 +430,10 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
 }
 
 /**
- * Hears the errors of the pipes to a browser. Puppeteer does not, once it has closed its connection; the pipe of a
- * browser that is killed with unread data then breaks (ECONNRESET), and an error that nobody hears ends this process.
+ * Ignores the errors of the pipes to a browser. Puppeteer stops listening when it closes its connection. If the browser is
+ * killed with unread data, its pipe then breaks (ECONNRESET), and an unhandled error ends this process.
  */
-function hearPipes(browser: Browser): void {
+function ignorePipeErrors(browser: Browser): void {
   for (const pipe of browser.process()?.stdio ?? []) pipe?.on('error', () => undefined);
 }
 

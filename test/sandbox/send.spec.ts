@@ -6,7 +6,10 @@ import { connectionState } from '../../src/whatsapp/in-page/page-state.js';
 import { WhatsAppSession } from '../../src/whatsapp/whatsapp-session.js';
 import { chromiumPath, SandboxHarness, until } from './sandbox.harness.js';
 
-declare const window: PageWindow;
+/** The page, with the functions of the library by their names, so that a test can replace them. */
+declare const window: Omit<PageWindow, 'WWebJS'> & {
+  WWebJS: Record<string, (...given: unknown[]) => Promise<unknown>>;
+};
 
 let sandbox: SandboxHarness;
 let session: WhatsAppSession;
@@ -102,7 +105,7 @@ describe('a failure in the page', { timeout: 30_000 }, () => {
     const { page } = session as unknown as { page: Page };
     await page.evaluate(
       ([name, when]) => {
-        const real = window.WWebJS[name];
+        const real = window.WWebJS[name]!;
         window.WWebJS[`real_${name}`] = real;
         window.WWebJS[name] = async (...given: unknown[]) => {
           if (when === 'after') await real(...given);
@@ -114,7 +117,7 @@ describe('a failure in the page', { timeout: 30_000 }, () => {
     try {
       return await work();
     } finally {
-      await page.evaluate((name) => void (window.WWebJS[name] = window.WWebJS[`real_${name}`]), name);
+      await page.evaluate((name) => void (window.WWebJS[name] = window.WWebJS[`real_${name}`]!), name);
     }
   }
 

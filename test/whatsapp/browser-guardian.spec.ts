@@ -13,8 +13,8 @@ const chromium = process.env.CHROMIUM_PATH ?? '/usr/bin/chromium-headless-shell'
 const source = join(import.meta.dirname, '../../src/whatsapp/browser');
 
 /**
- * An instance as a guardian sees it: extends its deadline by `ms` every 200 ms, and starts one browser that is watched
- * and one that is not. Its browsers are reached over sockets: only the guardian ends them when it dies.
+ * An instance as a guardian sees it. It extends its deadline by `ms` every 200 ms, and starts a watched browser and an
+ * unwatched browser. It controls them over sockets, so only the guardian ends them when the instance dies.
  */
 const instance = `
   const [project, dir, sessions, ms, chromium] = process.argv.slice(1);
@@ -76,7 +76,7 @@ afterEach(async () => {
   await rm(dir, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
 });
 
-/** Starts an instance whose browsers may live for `ms` after its last sign of life. */
+/** Starts an instance whose browsers may live for `ms` after its last extension. */
 async function start(ms: number): Promise<void> {
   const project = createRequire(import.meta.url).resolve('../../package.json');
   output = '';
@@ -95,32 +95,32 @@ async function said(words: string): Promise<void> {
 
 const isUp = async (account: string) => (await browsersOn(profileDir(sessions, account))).length > 0;
 
-/** The processes of the helper: nobody else has the directory of these sessions as an argument of bash. */
+/** The helper processes: no other bash process has the directory of these sessions as an argument. */
 async function guardians(): Promise<string[]> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));
   const lines = await Promise.all(
-    // A process that is gone by now is not one of them.
+    // A process that has ended by now does not count.
     pids.map((pid) => readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')),
   );
   return lines.filter((line) => line.startsWith('bash\0') && line.includes(sessions));
 }
 
-/** How long after now the watched browser is gone, in milliseconds. */
+/** Waits until the watched browser is gone. @returns how long that took, in milliseconds */
 async function goneAfter(): Promise<number> {
   const started = performance.now();
   await expect.poll(() => isUp('watched'), { timeout: 15_000, interval: 20 }).toBe(false);
   return performance.now() - started;
 }
 
-// The deadlines are seconds, far from what a crowded machine makes a process wait for its turn.
-it('leaves the browsers alone as long as their instance is heard of', async () => {
+// The deadlines are seconds: much longer than a process waits for its turn on a busy machine.
+it('does not touch the browsers while their instance extends the deadline', async () => {
   await start(4_000);
   await delay(5_000);
   expect(await isUp('watched')).toBe(true);
   expect(output).not.toContain('warning');
 });
 
-it('kills the browsers of a stopped instance at the deadline, no others, and guards again when it goes on', async () => {
+it('kills only the browsers of a stopped instance at the deadline, and guards again when the instance continues', async () => {
   await start(4_000);
   child.kill('SIGSTOP');
   const gone = await goneAfter();
@@ -129,7 +129,7 @@ it('kills the browsers of a stopped instance at the deadline, no others, and gua
   expect(await isUp('other')).toBe(true);
 
   child.kill('SIGCONT');
-  await said('it was not heard of in time');
+  await said('the deadline was not extended in time');
   child.kill('SIGUSR2');
   await said('again');
   expect(await isUp('watched')).toBe(true);
@@ -138,14 +138,14 @@ it('kills the browsers of a stopped instance at the deadline, no others, and gua
   expect(await isUp('other')).toBe(true);
 });
 
-it('kills the browsers of a dead instance at once, though its whole process group was killed', async () => {
+it('kills the browsers of a dead instance at once, even if its whole process group was killed', async () => {
   await start(60_000);
   process.kill(-child.pid!, 'SIGKILL');
   expect(await goneAfter()).toBeLessThan(8_000);
   expect(await isUp('other')).toBe(true);
 });
 
-it('kills nothing when it is closed, and is gone', async () => {
+it('kills nothing and ends when it is closed', async () => {
   await start(60_000);
   expect(await guardians()).toHaveLength(1);
   child.kill('SIGTERM');

@@ -59,7 +59,7 @@ async function write(dir: string, files: Files): Promise<void> {
   }
 }
 
-/** The files of a directory with their contents as hex, without Flotilla's mark. */
+/** The files of a directory with their contents as hex, without the mark of Flotilla. */
 async function contentsOf(dir: string): Promise<Record<string, string>> {
   const entries = await readdir(dir, { recursive: true, withFileTypes: true });
   const paths = entries
@@ -81,14 +81,14 @@ async function pack(dir = profile): Promise<Buffer> {
   return (await packProfile(dir, true, unlimited)).archive;
 }
 
-/** What lies beside the profiles: copies that were left behind. */
+/** Copies that were left behind beside the profiles. */
 async function leftovers(): Promise<string[]> {
   return (await readdir(root)).filter((name) => name.includes('.'));
 }
 
 /**
- * Waits until the profile has been listed and its first file is being copied. It looks with each turn of the event loop, and
- * files are copied by this thread: what the caller does at once, it does within the copying, however busy the machine is.
+ * Waits until the profile is listed and its first file is being copied. It checks in each turn of the event loop, and this
+ * thread copies the files. So a synchronous action of the caller happens during the copying, however busy the machine is.
  */
 async function untilCopying(): Promise<void> {
   for (;;) {
@@ -105,7 +105,7 @@ const credentials: Files = {
   'Default/Network/Cookies': 'cookies',
   'Default/IndexedDB/https_web.whatsapp.com_0.indexeddb.leveldb/000003.log': 'keys',
   'Default/IndexedDB/https_web.whatsapp.com_0.indexeddb.leveldb/CURRENT': 'MANIFEST-000001',
-  // Named like caches, but stored by the site.
+  // These have names of caches, but the site stored them.
   'Default/IndexedDB/https_web.whatsapp.com_0.indexeddb.blob/1/00/Cache': 'a blob',
   'Default/File System/000/t/Service Worker/blob_storage': 'a file',
   'Default/Local Storage/leveldb/000003.log': 'token',
@@ -139,7 +139,7 @@ const ofThisMachine: Files = {
 };
 
 describe('packing and unpacking', () => {
-  it('keeps every file that is no cache, byte for byte', async () => {
+  it('keeps every file outside the caches, byte for byte', async () => {
     const name = fc.oneof(
       fc.constantFrom('Default', 'IndexedDB', 'Cache', 'GPUCache', 'Service Worker', '000003.log', 'CURRENT'),
       fc.stringMatching(/^[A-Za-z0-9 @_.é-]{1,120}$/).filter((text) => !/^\.{1,2}$/.test(text)),
@@ -170,7 +170,7 @@ describe('packing and unpacking', () => {
     );
   });
 
-  it('leaves out caches, locks and its own mark; credentials never', async () => {
+  it('excludes caches, locks and its own mark, but no credentials', async () => {
     await write(profile, { ...credentials, ...caches, ...ofThisMachine });
     await symlink('/etc/passwd', join(profile, 'Default/link'));
     await unpackProfile(await pack(), join(root, 'other'), 4);
@@ -200,7 +200,7 @@ describe('packing and unpacking', () => {
 });
 
 describe('the digest of a profile', () => {
-  it('changes with its files, not with caches or the mark, and is that of the archive', async () => {
+  it('changes with its files, not with caches or the mark, and equals the digest of the archive', async () => {
     await write(profile, credentials);
     const digest = await profileDigest(profile);
     expect((await packProfile(profile, true, unlimited)).digest).toBe(digest);
@@ -211,7 +211,7 @@ describe('the digest of a profile', () => {
     expect(await profileDigest(profile)).not.toBe(digest);
   });
 
-  it('is null when there is nothing to keep', async () => {
+  it('is null if there is nothing to keep', async () => {
     expect(await profileDigest(profile)).toBeNull();
     await write(profile, caches);
     await markProfile(profile, 3);
@@ -220,7 +220,7 @@ describe('the digest of a profile', () => {
 });
 
 describe('the mark of a profile', () => {
-  it('tells the epoch, or null when it cannot be read', async () => {
+  it('gives the epoch, or null if it is unreadable', async () => {
     expect(await profileEpoch(profile)).toBeNull();
     await markProfile(profile, 7);
     await markProfile(profile, 8);
@@ -234,7 +234,7 @@ describe('the mark of a profile', () => {
 });
 
 describe('restoring over an older profile', () => {
-  it('replaces it whole', async () => {
+  it('replaces the whole profile', async () => {
     await write(profile, credentials);
     const archive = await pack();
     await write(profile, { 'Default/only-here': 'x', 'Default/Cookies': 'older' });
@@ -243,7 +243,7 @@ describe('restoring over an older profile', () => {
     expect(await leftovers()).toEqual([]);
   });
 
-  it('leaves it as it is when the archive is damaged', async () => {
+  it('does not change the profile if the archive is damaged', async () => {
     await write(profile, credentials);
     await markProfile(profile, 1);
     const archive = await pack();
@@ -264,16 +264,16 @@ describe('restoring over an older profile', () => {
     }
   });
 
-  it('refuses paths that lead out of the profile', async () => {
+  it('refuses paths outside the profile', async () => {
     for (const path of ['/tmp/flotilla-hostile', '../hostile', 'Default/../../hostile', '..']) {
       const archive = tarOf([{ path: 'Default/Cookies' }, { path }]);
-      await expect(unpackProfile(archive, profile, 2), path).rejects.toThrow(/leads out of the profile/);
+      await expect(unpackProfile(archive, profile, 2), path).rejects.toThrow(/a path outside the profile/);
       expect(await readdir(root), path).toEqual([]);
       expect(existsSync('/tmp/flotilla-hostile')).toBe(false);
     }
   });
 
-  it('drops links and what would be written through them', async () => {
+  it('drops links, so that no file is written through them', async () => {
     await write(root, { 'outside/secret': 'secret' });
     const archive = tarOf([
       { path: 'Default/Cookies' },
@@ -291,7 +291,7 @@ describe('after a crash', () => {
   const older = { 'Default/Cookies': 'older' };
   const newer = { 'Default/Cookies': 'newer' };
 
-  it('puts a profile back that was being replaced, and deletes copies', async () => {
+  it('restores a profile whose replacement did not finish, and deletes copies', async () => {
     await write(`${profile}.replaced`, older);
     await write(`${profile}.unpacking-abc123`, newer);
     await write(`${profile}.packing-abc123`, newer);
@@ -301,7 +301,7 @@ describe('after a crash', () => {
     expect((await readdir(root)).sort()).toEqual(['session-1', 'session-12']);
   });
 
-  it('keeps the new profile when it was in its place already', async () => {
+  it('keeps the new profile if it was already in its place', async () => {
     await write(`${profile}.replaced`, older);
     await write(profile, newer);
     await recoverProfile(profile);
@@ -309,17 +309,17 @@ describe('after a crash', () => {
     expect(await readdir(root)).toEqual(['session-1']);
   });
 
-  it('has nothing to do where there is nothing', async () => {
+  it('does nothing if there is no profile', async () => {
     await recoverProfile(join(root, 'none', 'session-1'));
     expect(await readdir(root)).toEqual([]);
   });
 });
 
 describe('packing while the browser writes', () => {
-  it('copies a LevelDB as it was at one moment, with all that was written before', async () => {
+  it('copies a LevelDB as it was at one moment, with everything written before', async () => {
     const database = new FakeLevelDb(join(profile, 'Default/IndexedDB/x.leveldb'));
     await database.open();
-    // Something to copy for a while.
+    // Enough data that copying takes a while.
     for (let file = 0; file < 40; file += 1)
       await write(profile, { [`Default/IndexedDB/x.blob/${file}`]: Buffer.alloc(200_000, file) });
     const writing = database.writeUntilStopped();
@@ -328,7 +328,7 @@ describe('packing while the browser writes', () => {
         const before = database.written;
         const packing = pack();
         await untilCopying();
-        // One kind a round: a compaction would hide that a blob is missing.
+        // Only one kind per round, because a compaction would hide a missing blob.
         database.compactions = round % 2 ? 3 : 0;
         database.blobs = round % 2 ? 0 : 1;
         await unpackProfile(await packing, join(root, `copy-${round}`), 1);
@@ -342,7 +342,7 @@ describe('packing while the browser writes', () => {
     }
   });
 
-  it('gives up on a profile that never holds still, and leaves nothing behind', async () => {
+  it('gives up on a profile that changes all the time, and leaves nothing behind', async () => {
     const path = join(profile, 'Default/Cookies');
     await write(profile, { 'Default/Cookies': '' });
     await whileDoing(
@@ -352,7 +352,7 @@ describe('packing while the browser writes', () => {
     expect(await leftovers()).toEqual([]);
   });
 
-  it('comes to an end when a file of it is truncated while it is copied', async () => {
+  it('ends although a file is truncated while it is copied', async () => {
     const path = join(profile, 'Local State');
     for (let round = 0; round < 3; round += 1) {
       await write(profile, { 'Local State': Buffer.alloc(50_000_000, 'A') });
@@ -365,8 +365,8 @@ describe('packing while the browser writes', () => {
     expect(await leftovers()).toEqual([]);
   });
 
-  it('does not trust a file whose time cannot tell two writes apart', async () => {
-    // As with a kernel whose clock ticks every 16 ms: writes of the same size within one tick look the same.
+  it('does not trust a file if two writes may have left the same time', async () => {
+    // Like a kernel whose clock ticks every 16 ms: two writes of the same size within one tick look equal.
     await write(profile, { 'Default/Cookies': 'AAAA' });
     const file = openSync(join(profile, 'Default/Cookies'), 'r+');
     const writeWithinTick = () => {
@@ -382,7 +382,7 @@ describe('packing while the browser writes', () => {
   });
 });
 
-/** Writes in each turn of the event loop, so that a disk that stalls holds up the reader as well as the writer. */
+/** Writes in each turn of the event loop, so that a stalled disk delays both the reader and the writer. */
 async function whileDoing(write: () => void, read: () => Promise<void>): Promise<void> {
   let isRead = false;
   const writing = (async () => {
@@ -400,9 +400,9 @@ async function whileDoing(write: () => void, read: () => Promise<void>): Promise
 }
 
 /**
- * Writes as LevelDB does: records are appended to a log; a compaction moves them to a table, begins a new log, names both
- * in a new manifest, points CURRENT to it, and deletes the old files. A record is its number, so that a gap shows, and the
- * name of a file that was written before it, if it has one.
+ * Writes like LevelDB: it appends records to a log. A compaction moves the records to a table, starts a new log, names both
+ * in a new manifest, points CURRENT to it, and deletes the old files. A record holds its number, which reveals gaps, and
+ * optionally the name of a file that was written before the record.
  */
 class FakeLevelDb {
   written = 0;
@@ -447,7 +447,7 @@ class FakeLevelDb {
     await writing;
   }
 
-  /** @returns how many records there are. @throws when one of them is missing, or a file of the manifest is */
+  /** @returns how many records there are. @throws if a record or a file of the manifest is missing */
   async read(): Promise<number> {
     const manifest = JSON.parse(await this.content(await this.content('CURRENT'))) as Manifest;
     const parts = await Promise.all([...manifest.tables, manifest.log].map((name) => this.content(name)));
@@ -505,7 +505,7 @@ function flipped(bytes: Buffer, at: number): Buffer {
   return copy;
 }
 
-/** A gzipped tar as nobody with good intentions makes it; each file holds the word `hostile`. */
+/** A gzipped tar of an attacker. Each file holds the word `hostile`. */
 function tarOf(
   entries: { path: string; type?: 'File' | 'SymbolicLink' | 'Link'; linkpath?: string }[],
 ): Buffer {

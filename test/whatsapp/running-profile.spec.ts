@@ -10,7 +10,7 @@ import { launchOptions } from '../../src/whatsapp/browser/launch.js';
 import { packProfile, unpackProfile } from '../../src/whatsapp/browser/archive.js';
 import { eventually } from '../e2e/flotilla.js';
 
-/** Credentials in local storage and IndexedDB, then records without end: more than a busy WhatsApp Web ever writes. */
+/** Writes credentials to local storage and IndexedDB, then endless records: more than a busy WhatsApp Web ever writes. */
 const page = `<!doctype html><title>profile</title><script>
   const open = () => new Promise((resolve, reject) => {
     const request = indexedDB.open('wawc', 1);
@@ -56,7 +56,7 @@ const page = `<!doctype html><title>profile</title><script>
   };
 </script>`;
 
-/** Two browsers, and some seconds in which Chromium holds local storage back. */
+/** For two browsers, and the seconds during which Chromium delays its writes of local storage. */
 const timeoutMs = 60_000;
 
 let root: string;
@@ -87,7 +87,7 @@ async function openPage(profile: string): Promise<Page> {
   return tab!;
 }
 
-/** Chromium writes local storage down some seconds after the page did. */
+/** Chromium writes local storage to the disk some seconds after the page wrote it. */
 async function localStorageIsWritten(profile: string): Promise<boolean> {
   const dir = join(profile, 'Default/Local Storage/leveldb');
   const logs = (await readdir(dir)).filter((name) => name.endsWith('.log'));
@@ -96,7 +96,7 @@ async function localStorageIsWritten(profile: string): Promise<boolean> {
 }
 
 it(
-  'a profile that is packed while its browser writes opens elsewhere with all that was written before',
+  'a profile packed while its browser writes opens elsewhere with everything written before',
   async () => {
     const first = await openPage(join(root, 'first'));
     await first.evaluate('link()');

@@ -9,35 +9,35 @@ import { createGunzip, createGzip } from 'node:zlib';
 import { create, extract } from 'tar';
 import { backoffAfter } from '../../platform/backoff.js';
 
-/** The browser wrote to its profile through every attempt to copy it; the next attempt may find it quiet. */
+/** The browser wrote to its profile during every attempt to copy it. A later attempt may succeed. */
 export class ProfileBusy extends Error {
   override name = 'ProfileBusy';
 }
 
-/** The archive would be larger than it may be. */
+/** The archive would be larger than the limit. */
 export class ProfileTooLarge extends Error {
   override name = 'ProfileTooLarge';
 }
 
-/** An archive that is cut off, is none, or holds paths that lead out of the profile. */
+/** The archive is truncated, is not an archive, or holds paths outside the profile. */
 export class ProfileArchiveDamaged extends Error {
   override name = 'ProfileArchiveDamaged';
 }
 
-/** A file as it was seen: another value of any of these is another content. */
+/** A file at one moment. If any of these values differs, the content may differ. */
 interface SeenFile {
   size: bigint;
   mtimeNs: bigint;
   ino: bigint;
 }
 
-/** The files of a profile by their relative paths, without caches, sorted. */
+/** The files of a profile without caches, by their relative paths, sorted. */
 type Listing = ReadonlyMap<string, SeenFile>;
 
 /**
- * What the browser makes again when it is gone, by name in the user data directory and in the profile folders of it.
- * `Service Worker` holds downloaded scripts and a database of them: one without the other is a worker that cannot start,
- * without both the page registers it anew. whatsapp-web.js's own RemoteAuth leaves it out too.
+ * Files that the browser makes again if they are missing: names in the user data directory and in its profile folders.
+ * `Service Worker` holds downloaded scripts and their database. With only one of them the worker cannot start; without both
+ * the page registers the worker again. RemoteAuth of whatsapp-web.js excludes this folder too.
  */
 const cacheNames = new RegExp(
   `^(${[
@@ -64,12 +64,12 @@ const cacheNames = new RegExp(
 );
 const profileFolder = /^(Default|Profile \d+)$/;
 
-/** What belongs to the running browser and to this machine. */
+/** Files that belong to the running browser or to this machine. */
 const localNames = /^(Singleton.*|DevToolsActivePort|flotilla\.json.*|.*\.log)$/;
 
 const markerName = 'flotilla.json';
 
-/** Beside a profile: what is being unpacked or copied, and what a restored one replaces. A crash may leave them behind. */
+/** Suffixes of directories beside a profile: unpacked, copied or replaced profiles. A crash may leave them behind. */
 const unpackingSuffix = '.unpacking-';
 const packingSuffix = '.packing-';
 const replacedSuffix = '.replaced';
@@ -77,20 +77,20 @@ const replacedSuffix = '.replaced';
 const copyPasses = 5;
 /** Before the second pass; doubled before each further one. */
 const pausesMs = [100, 200, 400, 800];
-/** The kernel's clock for files ticks every 10 ms at worst: two writes within one tick leave the same time. */
+/** The kernel's clock for files ticks every 10 ms at worst. Two writes within one tick have the same time. */
 const timestampTickMs = 20;
 /**
- * LevelDB has compressed already: of a profile with 34 MB of IndexedDB the fastest level leaves 25.9 MB, the default one
- * 25.4 MB after half as much time again.
+ * LevelDB already compresses its data. The fastest level reduces a profile with 34 MB of IndexedDB to 25.9 MB. The default
+ * level reduces it to 25.4 MB, but takes 1.5 times as long.
  */
 const compressionLevel = 1;
 
 /**
- * Packs a profile into a gzipped tar, without caches. A browser may run with it: what is packed is the profile as it was
- * at one moment, or its databases as they would be after a crash at that moment.
- * @param isRunning whether a browser may be writing to it
- * @param maxBytes of the archive
- * @returns the archive, and the digest of what is in it, comparable to {@link profileDigest}
+ * Packs a profile into a gzipped tar, without caches. A browser may run with the profile: the archive holds the profile of one
+ * moment, or its databases as they would be after a crash at that moment.
+ * @param isRunning whether a browser may be writing to the profile
+ * @param maxBytes the limit for the archive
+ * @returns the archive, and the digest of its files, comparable to {@link profileDigest}
  * @throws ProfileBusy, ProfileTooLarge
  */
 export async function packProfile(
@@ -98,7 +98,7 @@ export async function packProfile(
   isRunning: boolean,
   maxBytes: number,
 ): Promise<{ archive: Buffer; digest: string }> {
-  // Copied first: copying takes a fraction of the time of compressing, in which the browser must hold still.
+  // Copy first: the browser must not write meanwhile, and copying takes a fraction of the time of compressing.
   const copy = await mkdtemp(dir + packingSuffix);
   try {
     const listing = await copyProfile(dir, copy, isRunning);
@@ -109,8 +109,8 @@ export async function packProfile(
 }
 
 /**
- * Puts the profile of an archive in the place of `dir`, with the mark of `epoch`, all at once: until it is complete and on
- * the disk, a profile that is there stays untouched. No browser may run with it.
+ * Replaces `dir` with the profile of an archive and marks it with `epoch`, atomically: until the new profile is complete and on
+ * the disk, an existing profile stays untouched. No browser may run with the profile.
  * @throws ProfileArchiveDamaged
  */
 export async function unpackProfile(archive: Buffer, dir: string, epoch: number): Promise<void> {
@@ -119,10 +119,10 @@ export async function unpackProfile(archive: Buffer, dir: string, epoch: number)
   try {
     await extractTo(unpacked, archive);
     await markProfile(unpacked, epoch);
-    // A profile that is in its place after a power cut must have its content too: its mark says that it is the newest.
+    // After a power cut, a profile in its place must be complete, because its mark says that it is the newest.
     await syncTree(unpacked);
     await removeTree(dir + replacedSuffix);
-    await rename(dir, dir + replacedSuffix).catch(unlessMissing);
+    await rename(dir, dir + replacedSuffix).catch(ignoreMissing);
     await rename(unpacked, dir);
     await syncPath(dirname(dir));
     await removeTree(dir + replacedSuffix);
@@ -132,20 +132,20 @@ export async function unpackProfile(archive: Buffer, dir: string, epoch: number)
 }
 
 /**
- * Undoes what a crash left half done beside a profile: a profile that was being replaced is put back, copies are deleted.
- * No browser may run with it.
+ * Cleans up beside a profile after a crash: restores a profile whose replacement did not finish, and deletes copies. No browser
+ * may run with the profile.
  */
 export async function recoverProfile(dir: string): Promise<void> {
-  const siblings = await readdir(dirname(dir)).catch(unlessMissing);
+  const siblings = await readdir(dirname(dir)).catch(ignoreMissing);
   const name = basename(dir);
   if (siblings?.includes(name + replacedSuffix) && !siblings.includes(name))
     await rename(dir + replacedSuffix, dir);
   await removeProfileCopies(dir);
 }
 
-/** Deletes what lies beside a profile: copies of its credentials, which a crash may have left. */
+/** Deletes the copies of a profile beside it. They hold credentials, and a crash may have left them behind. */
 export async function removeProfileCopies(dir: string): Promise<void> {
-  const siblings = (await readdir(dirname(dir)).catch(unlessMissing)) ?? [];
+  const siblings = (await readdir(dirname(dir)).catch(ignoreMissing)) ?? [];
   const suffixes = [unpackingSuffix, packingSuffix, replacedSuffix];
   const copies = siblings.filter((name) =>
     suffixes.some((suffix) => name.startsWith(basename(dir) + suffix)),
@@ -154,15 +154,15 @@ export async function removeProfileCopies(dir: string): Promise<void> {
 }
 
 /**
- * Tells by names, sizes and times of its files whether a profile has changed, caches aside.
- * @returns null when there is no profile: no directory, or nothing but caches in it
+ * A digest of the names, sizes and times of a profile's files, without caches. It changes when the profile changes.
+ * @returns null if there is no profile: no directory, or only caches in it
  */
 export async function profileDigest(dir: string): Promise<string | null> {
-  const listing = await list(dir);
+  const listing = await listFiles(dir);
   return listing.size > 0 ? digestOf(listing) : null;
 }
 
-/** Writes down in the profile, at once or not at all, that it is driven here under this epoch of its assignment. */
+/** Writes the epoch of its assignment to the profile, atomically: this server drives the profile under this epoch. */
 export async function markProfile(dir: string, epoch: number): Promise<void> {
   await mkdir(dir, { recursive: true, mode: 0o700 });
   const path = join(dir, markerName);
@@ -177,9 +177,9 @@ export async function markProfile(dir: string, epoch: number): Promise<void> {
   await syncPath(dir);
 }
 
-/** Under which epoch a profile was last driven here; null when it has no mark that can be read. */
+/** The epoch under which this server last drove the profile; null if the profile has no readable mark. */
 export async function profileEpoch(dir: string): Promise<number | null> {
-  const text = await readFile(join(dir, markerName), 'utf8').catch(unlessMissing);
+  const text = await readFile(join(dir, markerName), 'utf8').catch(ignoreMissing);
   try {
     const { epoch } = JSON.parse(text ?? '{}') as { epoch?: unknown };
     return typeof epoch === 'number' && Number.isSafeInteger(epoch) ? epoch : null;
@@ -188,34 +188,34 @@ export async function profileEpoch(dir: string): Promise<number | null> {
   }
 }
 
-/** Deletes the caches of a profile; credentials stay. No browser may run with it. */
+/** Deletes the caches of a profile; credentials stay. No browser may run with the profile. */
 export async function pruneCaches(dir: string): Promise<void> {
-  const names = (await readdir(dir).catch(unlessMissing)) ?? [];
+  const names = (await readdir(dir).catch(ignoreMissing)) ?? [];
   for (const name of names) {
     if (cacheNames.test(name)) await removeTree(join(dir, name));
     else if (profileFolder.test(name)) await pruneCaches(join(dir, name));
   }
 }
 
-/** Whether a path is left out of archives. Only the first names decide: what a site stored may be called anything. */
-function isLeftOut(path: string): boolean {
+/** Whether archives exclude a path. Only its first names decide, because a site may store files under any name. */
+function isExcluded(path: string): boolean {
   const [first = '', second = ''] = path.split('/');
   if (profileFolder.test(first)) return cacheNames.test(second);
   return cacheNames.test(first) || (localNames.test(first) && second === '');
 }
 
-async function list(dir: string): Promise<Listing> {
+async function listFiles(dir: string): Promise<Listing> {
   const files: [string, SeenFile][] = [];
   const visit = async (folder: string): Promise<void> => {
-    // What vanishes while it is listed is not there.
-    const entries = (await readdir(join(dir, folder), { withFileTypes: true }).catch(unlessMissing)) ?? [];
+    // A directory that disappears during the listing counts as missing.
+    const entries = (await readdir(join(dir, folder), { withFileTypes: true }).catch(ignoreMissing)) ?? [];
     for (const entry of entries) {
       const path = folder === '' ? entry.name : `${folder}/${entry.name}`;
-      if (isLeftOut(path)) continue;
+      if (isExcluded(path)) continue;
       if (entry.isDirectory()) await visit(path);
       // Links, sockets and pipes hold no data.
       if (!entry.isFile()) continue;
-      const seen = await lstat(join(dir, path), { bigint: true }).catch(unlessMissing);
+      const seen = await lstat(join(dir, path), { bigint: true }).catch(ignoreMissing);
       if (seen) files.push([path, { size: seen.size, mtimeNs: seen.mtimeNs, ino: seen.ino }]);
     }
   };
@@ -230,20 +230,20 @@ function digestOf(listing: Listing): string {
 }
 
 /**
- * Copies a profile so that all copies are of one moment. Each pass copies what changed since the one before, so that the
- * passes get shorter, until one saw no change from its beginning to its end.
- * @returns what was copied, as it was at that moment
+ * Copies a profile so that all copied files belong to one moment. Each pass copies the files that changed since the previous
+ * pass, so the passes get shorter, until a pass sees no change from its beginning to its end.
+ * @returns the listing of the copied files at that moment
  */
 async function copyProfile(from: string, to: string, isRunning: boolean): Promise<Listing> {
   let copied: Listing = new Map();
   for (let pass = 0; pass < copyPasses; pass += 1) {
     if (pass > 0) await delay(backoffAfter(pass, pausesMs));
     const startedAt = Date.now();
-    const before = await list(from);
+    const before = await listFiles(from);
     for (const [path, seen] of before) {
       if (!isSame(seen, copied.get(path))) await copyOne(path, seen, from, to);
     }
-    const after = await list(from);
+    const after = await listFiles(from);
     const kept = [...before].filter(([path, seen]) => isSame(seen, after.get(path)));
     const trusted = isRunning ? kept.filter(([, seen]) => !isFresh(seen, startedAt)) : kept;
     copied = new Map(trusted);
@@ -256,29 +256,29 @@ async function copyProfile(from: string, to: string, isRunning: boolean): Promis
 }
 
 /**
- * Copies a file up to the size at which it was seen, so that one that grows has an end. Not with Node's own copyFile: when the
- * browser truncates the file meanwhile, that one never ends, on a thread that it never gives back.
+ * Copies a file up to the size seen first, so that copying a growing file ends. Does not use Node's own copyFile: if the
+ * browser truncates the file meanwhile, copyFile never ends and blocks a thread of the pool for ever.
  */
 async function copyOne(path: string, { size }: SeenFile, from: string, to: string): Promise<void> {
   await mkdir(dirname(join(to, path)), { recursive: true });
   const source = createReadStream(join(from, path), { end: Math.max(Number(size) - 1, 0) });
-  // A file that is gone is missing in the listing afterwards too.
-  await pipeline(source, createWriteStream(join(to, path), { mode: 0o600 })).catch(unlessMissing);
+  // If the file is gone, the next listing does not have it either.
+  await pipeline(source, createWriteStream(join(to, path), { mode: 0o600 })).catch(ignoreMissing);
 }
 
 function isSame(seen: SeenFile, other: SeenFile | undefined): boolean {
   return seen.size === other?.size && seen.mtimeNs === other.mtimeNs && seen.ino === other.ino;
 }
 
-/** Whether a file may have been written again after it was copied without a difference in its time. */
+/** Whether a later write to a copied file may have left the same modification time. */
 function isFresh({ mtimeNs }: SeenFile, startedAt: number): boolean {
   const mtime = Number(mtimeNs / 1_000_000n);
   return mtime >= startedAt - timestampTickMs && mtime <= Date.now() + timestampTickMs;
 }
 
 /**
- * Whether it is the log of a LevelDB, to which records are appended only: LevelDB drops one that is cut off at the end, as
- * after a crash, so that any beginning of it is a state that the database had.
+ * Whether a file is the log of a LevelDB, which only grows by appended records. LevelDB drops a truncated last record, as after
+ * a crash, so every prefix of the log is a state that the database had.
  */
 function isGrowingLog(path: string, listing: Listing): boolean {
   return /\/\d+\.log$/.test(path) && listing.has(`${dirname(path)}/CURRENT`);
@@ -291,7 +291,7 @@ function hasGrown(before: SeenFile, after: SeenFile | undefined): boolean {
 async function compress(dir: string, listing: Listing, maxBytes: number): Promise<Buffer> {
   const paths = [...listing.keys()].map((path) => `./${path}`);
   const tarball = create({ cwd: dir, portable: true, noDirRecurse: true, strict: true }, paths);
-  // Not with the library's own gzip: that one compresses on the main thread.
+  // Not the library's own gzip, which compresses on the main thread.
   const gzip = createGzip({ level: compressionLevel });
   const chunks: Buffer[] = [];
   let bytes = 0;
@@ -302,11 +302,11 @@ async function compress(dir: string, listing: Listing, maxBytes: number): Promis
       chunks.push(chunk);
     }
   });
-  // A pipeline that is left early rejects with one of several errors, or with none.
+  // A pipeline whose consumer stops early rejects with one of several errors, or does not reject.
   await packing.catch((error: unknown) => {
     if (bytes <= maxBytes) throw error;
   });
-  if (bytes > maxBytes) throw new ProfileTooLarge(`The profile is larger than ${maxBytes} bytes, packed.`);
+  if (bytes > maxBytes) throw new ProfileTooLarge(`The packed profile is larger than ${maxBytes} bytes.`);
   return Buffer.concat(chunks);
 }
 
@@ -333,7 +333,7 @@ async function extractTo(dir: string, archive: Buffer): Promise<void> {
     throw new ProfileArchiveDamaged('The archive of the profile is damaged.', { cause: error });
   }
   if (outside.length > 0)
-    throw new ProfileArchiveDamaged(`The archive holds a path that leads out of the profile: ${outside[0]}`);
+    throw new ProfileArchiveDamaged(`The archive holds a path outside the profile: ${outside[0]}`);
 }
 
 async function syncTree(dir: string): Promise<void> {
@@ -355,6 +355,6 @@ async function removeTree(path: string): Promise<void> {
   await rm(path, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
 }
 
-function unlessMissing(error: NodeJS.ErrnoException): undefined {
+function ignoreMissing(error: NodeJS.ErrnoException): undefined {
   if (error.code !== 'ENOENT') throw error;
 }

@@ -12,51 +12,51 @@ export interface BrowserGuardianOptions {
   onWarning: (message: string, error: unknown) => void;
 }
 
-/** What the helper exits with when it has killed browsers. */
+/** The helper's exit code after it has killed browsers. */
 const killedCode = 3;
 const closeMs = 2_000;
 
 /**
- * Ends this process's browsers when this process no longer can: they are processes of their own, which stay connected to
- * WhatsApp while this one is stopped, hangs or is dead, and another instance takes their accounts over meanwhile. A small
- * helper outside of this process (guardian.sh) knows until when they may live, and kills them then.
+ * Ends the browsers of this process when this process no longer can. Browsers are separate processes: they stay connected to
+ * WhatsApp while this process is stopped, hangs or is dead, and during that time another instance takes over their accounts.
+ * A small helper outside this process (guardian.sh) knows the deadline of the browsers, and kills them at the deadline.
  *
- * The helper ends once it has killed; the next {@link extend} or {@link watch} starts another one.
+ * The helper ends after it has killed. The next {@link extend} or {@link watch} starts a new helper.
  */
 export class BrowserGuardian {
   private readonly accounts = new Set<string>();
   private helper: ChildProcess | null = null;
-  /** One word after the other: of two that find the helper dead only one may start another. */
-  private telling: Promise<void> = Promise.resolve();
-  /** In milliseconds of `performance.now()`; null until there is one. */
+  /** Writes run one after the other, so that only one of them restarts a dead helper. */
+  private pendingWrites: Promise<void> = Promise.resolve();
+  /** In milliseconds of `performance.now()`; null before the first {@link extend}. */
   private deadline: number | null = null;
   private isClosed = false;
 
   constructor(private readonly options: BrowserGuardianOptions) {}
 
   /**
-   * Guards the browser of an account. Resolves when the helper has been told: launch the browser after that. Without a
-   * deadline, so before the first {@link extend}, there is nothing to tell yet.
+   * Guards the browser of an account. Resolves when the helper has the account: launch the browser after that. Before the
+   * first {@link extend} there is no deadline, so the helper gets nothing yet.
    */
   async watch(accountId: string): Promise<void> {
     this.accounts.add(accountId);
-    await this.tell(`watch ${accountId}`);
+    await this.enqueue(`watch ${accountId}`);
   }
 
-  /** Guards it no longer: its browser is gone. From now on another instance of this server may run it. */
+  /** Stops guarding an account whose browser is gone. From now on another instance of this server may run the account. */
   unwatch(accountId: string): void {
-    if (this.accounts.delete(accountId)) void this.tell(`unwatch ${accountId}`);
+    if (this.accounts.delete(accountId)) void this.enqueue(`unwatch ${accountId}`);
   }
 
-  /** Sets when the browsers must be gone unless this is called again: milliseconds of `performance.now()`. */
+  /** Sets the deadline of the browsers, in milliseconds of `performance.now()`. The next call replaces it. */
   extend(deadline: number): void {
     this.deadline = deadline;
-    void this.tell(`until ${uptimeAt(deadline)}`);
+    void this.enqueue(`until ${uptimeAt(deadline)}`);
   }
 
-  /** Ends the helper. It kills nothing: the browsers are the caller's again. */
+  /** Ends the helper without killing anything. The caller must end the browsers itself from now on. */
   async close(): Promise<void> {
-    await this.tell([...this.accounts].map((id) => `unwatch ${id}`).join('\n'));
+    await this.enqueue([...this.accounts].map((id) => `unwatch ${id}`).join('\n'));
     this.accounts.clear();
     this.isClosed = true;
     const { helper } = this;
@@ -66,13 +66,13 @@ export class BrowserGuardian {
     await Promise.race([ended, delay(closeMs, undefined, { ref: false })]);
   }
 
-  /** Tells the helper what has changed; one that has ended meanwhile is replaced, once, and told everything. */
-  private tell(change: string): Promise<void> {
-    this.telling = this.telling.then(() => this.tellNow(change));
-    return this.telling;
+  /** Writes a change to the helper. If the helper has ended, starts a new one, once, and writes everything to it. */
+  private enqueue(change: string): Promise<void> {
+    this.pendingWrites = this.pendingWrites.then(() => this.writeNow(change));
+    return this.pendingWrites;
   }
 
-  private async tellNow(change: string): Promise<void> {
+  private async writeNow(change: string): Promise<void> {
     if (this.deadline === null || this.isClosed) return;
     try {
       if (this.helper && (await this.write(change))) return;
@@ -80,7 +80,7 @@ export class BrowserGuardian {
       const all = [`until ${uptimeAt(this.deadline)}`, ...[...this.accounts].map((id) => `watch ${id}`)];
       await this.write(all.join('\n'));
     } catch (error) {
-      this.options.onWarning('the browser guardian could not be told', error);
+      this.options.onWarning('could not write to the browser guardian', error);
     }
   }
 
@@ -96,7 +96,7 @@ export class BrowserGuardian {
   private start(): ChildProcess {
     const { sessionsDir, script, onWarning } = this.options;
     const helper = spawn('bash', [script, resolve(sessionsDir)], {
-      // A session of its own: what stops or kills this process's group does not reach it.
+      // The helper gets its own session, so that a signal to the process group of this process does not reach it.
       detached: true,
       stdio: ['pipe', 'ignore', 'ignore'],
       cwd: '/',
@@ -109,12 +109,15 @@ export class BrowserGuardian {
     helper.once('error', (error) => gone('the browser guardian does not start', error));
     helper.once('exit', (code, signal) =>
       code === killedCode
-        ? gone('the browser guardian killed the browsers of this instance: it was not heard of in time', null)
+        ? gone(
+            'the browser guardian killed the browsers of this instance: the deadline was not extended in time',
+            null,
+          )
         : gone('the browser guardian ended', { code, signal }),
     );
-    // The callback of each write tells.
+    // The callback of each write gets the error too.
     helper.stdin?.on('error', () => undefined);
-    // It may outlive this process, and this process need not live for it.
+    // The helper may outlive this process, and must not keep this process alive.
     helper.unref();
     (helper.stdin as Socket | null)?.unref();
     return helper;

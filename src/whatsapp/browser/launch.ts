@@ -1,10 +1,10 @@
 import type { LaunchOptions } from 'puppeteer';
 
-/** Where an account's browser finds WhatsApp: the real one, or the sandbox in its place. */
+/** Where an account's browser finds WhatsApp: the real WhatsApp (`live`) or the sandbox. */
 export type Network =
   { kind: 'live'; proxyUrl: string | null } | { kind: 'sandbox'; host: string; port: number; spki: string };
 
-/** Fewer processes and no traffic of the browser's own: what a session needs is one page. */
+/** Fewer processes, and no traffic of the browser itself. A session needs only one page. */
 const leanArgs = [
   '--disable-gpu',
   '--disable-dev-shm-usage',
@@ -20,23 +20,23 @@ const leanArgs = [
   '--no-pings',
   '--mute-audio',
   '--metrics-recording-only',
-  // Dialogs of WhatsApp Web are told apart by the English labels of their buttons.
+  // Flotilla recognises the dialogs of WhatsApp Web by the English labels of their buttons.
   '--accept-lang=en-US',
-  // Else they grow with the disk; 50 MB hold WhatsApp Web.
+  // Without limits the caches grow with the free space of the disk. WhatsApp Web fits in 50 MB.
   '--disk-cache-size=52428800',
   '--media-cache-size=52428800',
   '--renderer-process-limit=1',
-  // One renderer and one network thread inside the browser process instead of processes of their own.
+  // One renderer. The GPU and network code run as threads of the browser process, not as separate processes.
   '--in-process-gpu',
   '--enable-features=NetworkServiceInProcess2',
   '--disable-features=Translate,BackForwardCache,AcceptCHFrame,MediaRouter,OptimizationHints,IsolateOrigins,site-per-process',
   '--disable-site-isolation-trials',
 ];
 
-/** How a browser is started for one account. */
+/** The options to start a browser for one account. */
 export function launchOptions(executablePath: string, userDataDir: string, network: Network): LaunchOptions {
   const args = [...leanArgs];
-  // Chromium refuses its own sandbox to root; an operator who wants it runs Flotilla as a user of its own.
+  // Chromium refuses to use its own sandbox as root. To use that sandbox, run Flotilla as an ordinary user.
   if (process.getuid?.() === 0) args.push('--no-sandbox');
   if (network.kind === 'sandbox') {
     args.push(
@@ -50,9 +50,9 @@ export function launchOptions(executablePath: string, userDataDir: string, netwo
     executablePath,
     userDataDir,
     args,
-    // The headless shell has one mode; the full browser's old mode is gone.
+    // The headless shell has only this mode. The full browser no longer has the old headless mode.
     headless: executablePath.includes('headless-shell') ? 'shell' : true,
-    // With a pipe the browser ends by itself when this process is killed; with a socket it would live on, still linked.
+    // With a pipe, the browser ends by itself if this process is killed. With a socket it would keep running, still linked.
     pipe: true,
     handleSIGINT: false,
     handleSIGTERM: false,

@@ -12,7 +12,7 @@ import {
 const pauseMs = 20;
 
 /**
- * The processes that were started with this very profile: a browser, and the shell script that Debian starts it from.
+ * The processes that were started with exactly this profile: a browser, and the shell script that Debian starts it from.
  * Their helpers are in the same process group: puppeteer makes each browser the leader of its own.
  */
 export async function browsersOn(profileDir: string): Promise<ProcessStatus[]> {
@@ -26,14 +26,14 @@ export async function browsersOn(profileDir: string): Promise<ProcessStatus[]> {
 }
 
 /**
- * Kills whatever runs with this profile and waits until it is gone.
- * @returns whether it is, within `limitMs`
+ * Kills all browsers of this profile and waits until they are gone.
+ * @returns whether they were gone within `limitMs`
  */
 export function endBrowsersOn(profileDir: string, limitMs: number): Promise<boolean> {
   const end = async () => {
     const browsers = await browsersOn(profileDir);
     for (const { pid, group } of browsers) {
-      // The helpers too. 0 and 1 would mean something else.
+      // The group includes the helpers. `kill` gives 0 and -1 other meanings.
       if (group > 1) kill(-group);
       kill(pid);
     }
@@ -42,16 +42,16 @@ export function endBrowsersOn(profileDir: string, limitMs: number): Promise<bool
   return poll(end, { pauseMs, limitMs });
 }
 
-/** Waits until nothing runs with this profile. @returns whether that came within `limitMs` */
+/** Waits until no browser runs with this profile. @returns whether that happened within `limitMs` */
 export function browsersEnded(profileDir: string, limitMs: number): Promise<boolean> {
   return poll(async () => (await browsersOn(profileDir)).length === 0, { pauseMs, limitMs });
 }
 
-/** Waits until no process of a group is left. @returns whether that came within `limitMs` */
+/** Waits until no process of a group is left. @returns whether that happened within `limitMs` */
 export function groupEnded(group: number, limitMs: number): Promise<boolean> {
   const hasEnded = async () => {
     if (!isRunning(-group)) return true;
-    // A helper that nobody waits for stays in its group as a zombie: it runs no more.
+    // A helper without a waiting parent stays in its group as a zombie. It has ended.
     const members = (await runningProcesses()).filter((status) => status.group === group);
     return members.every(({ state }) => state === 'Z');
   };
@@ -60,7 +60,7 @@ export function groupEnded(group: number, limitMs: number): Promise<boolean> {
 
 /**
  * The memory of a browser in bytes: the proportional set size (memory shared by n processes counts 1/n in each) of the
- * process group `group` and of everything that descends from it.
+ * process group `group` and of all its descendants.
  */
 export async function memoryOf(group: number): Promise<number> {
   const running = await runningProcesses();

@@ -1,41 +1,34 @@
 import type { MessageTarget } from '../message-target.js';
-import type { PageChange, PageModel, PagePerson, PageWindow, PollModel } from './page-functions.js';
+import type { PageChange, PagePerson, PageWindow } from './page-functions.js';
 
 /*
- * What is done to messages that were sent, and read of them, inside the WhatsApp Web page: see page-functions.ts for the
- * rules that such functions follow.
+ * Changes sent messages and reads their changes, inside the WhatsApp Web page. See page-functions.ts for the rules of such
+ * functions.
  */
 
-/** What is to be done to a message. */
+/** A change of a message to make. */
 export type PageAction =
   | { kind: 'edit'; text: string }
   | { kind: 'revoke' }
-  /** An empty emoji takes the reaction back. */
+  /** An empty emoji removes the reaction. */
   | { kind: 'react'; emoji: string };
 
-/** What it came to. */
+/** The result of an action. */
 export type PageActionResult =
-  /** WhatsApp has it, since `at` (milliseconds since 1970). */
+  /** WhatsApp has had the change since `at` (milliseconds since 1970). */
   | { outcome: 'done'; at: number }
   /** The page does not have the message. */
   | { outcome: 'not_found' }
-  /** WhatsApp does not allow it: too late, or not with such a message. */
+  /** WhatsApp does not allow it: it is too late, or impossible for such a message. */
   | { outcome: 'not_allowed' }
-  /** The page was loaded anew and is not ready yet: nothing was done. */
+  /** The page was reloaded and is not ready yet. Nothing was done. */
   | { outcome: 'not_ready' }
-  /** Whether it was done is not known. */
+  /** It is unknown whether the change was made. */
   | { outcome: 'timed_out' };
 
 declare const window: PageWindow;
 
-/** A vote as it lies in WhatsApp Web's table. */
-interface PageVoteRow {
-  sender: string | { _serialized: string };
-  selectedOptionLocalIds: ArrayLike<number>;
-  senderTimestampMs: number;
-}
-
-/** Does something to a message as WhatsApp Web's own menu would. Doing it twice is doing it once. */
+/** Changes a message as WhatsApp Web's own menu does. A second call with the same action changes nothing more. */
 export async function actOn(
   target: MessageTarget,
   action: PageAction,
@@ -46,13 +39,12 @@ export async function actOn(
   const found = await flotilla.locate(target);
   if (!found) return { outcome: 'not_found' };
   const { chat, message } = found;
-  const may = window.require('WAWebMsgActionCapability');
+  const capability = window.require('WAWebMsgActionCapability');
 
   const ownReaction = async (): Promise<{ reactionText?: string; timestamp: number } | undefined> => {
     const { Reactions } = window.require('WAWebCollections');
     const held = await Reactions.find(message.id._serialized).catch(() => null);
-    const senders: { msgKey: { fromMe: boolean }; reactionText?: string; timestamp: number }[] =
-      held?.reactions.serialize().flatMap((group: { senders: object[] }) => group.senders) ?? [];
+    const senders = held?.reactions.serialize().flatMap((group) => group.senders) ?? [];
     return senders.find(({ msgKey }) => msgKey.fromMe);
   };
 
@@ -62,17 +54,18 @@ export async function actOn(
       const before = await ownReaction();
       await window.require('WAWebSendReactionMsgAction').sendReactionToMsg(message, action.emoji);
       const now = await ownReaction();
-      // The page tells of it with the time that it shows. By another clock, what it tells a moment later of one reaction could
-      // be taken for newer than the next.
+      // The page's own event for this reaction carries this time. With a time from another clock, the event could seem newer
+      // than the next reaction.
       const at = now && now.reactionText === action.emoji ? now.timestamp : Date.now();
       return { outcome: 'done', at: Math.max(at, (before?.timestamp ?? 0) + 1) };
     }
     if (action.kind === 'edit' && flotilla.textOf(message) !== action.text) {
-      if (!may.canEditText(message) && !may.canEditCaption(message)) return { outcome: 'not_allowed' };
+      if (!capability.canEditText(message) && !capability.canEditCaption(message))
+        return { outcome: 'not_allowed' };
       const preview = await flotilla.previewOf(action.text);
       await window.WWebJS.editMessage(message, action.text, { ...preview, mentionedJidList: [] });
     } else if (action.kind === 'revoke' && message.type !== 'revoked') {
-      if (!may.canSenderRevokeMsg(message) && !may.canAdminRevokeMsg(message))
+      if (!capability.canSenderRevokeMsg(message) && !capability.canAdminRevokeMsg(message))
         return { outcome: 'not_allowed' };
       await window
         .require('WAWebCmd')
@@ -89,13 +82,13 @@ export async function actOn(
     const deadline = Date.now() + timeoutMs;
     const result = await Promise.race([act(), timeout]);
     if (result.outcome !== 'done' || action.kind === 'react') return result;
-    // WhatsApp Web answers some calls before it has done anything: what the message shows is what counts.
+    // WhatsApp Web answers some calls before it has done anything, so only the message itself shows the result.
     for (;;) {
       const now = (await flotilla.find(message.id._serialized, true)) ?? message;
       if (action.kind === 'revoke' && now.type === 'revoked')
         return { outcome: 'done', at: flotilla.revocationOf(now).at };
       const editedAt = now.latestEditSenderTimestampMs;
-      // It may strip the text of white space.
+      // WhatsApp Web may remove white space around the text.
       if (action.kind === 'edit' && flotilla.textOf(now).trim() === action.text.trim())
         return { outcome: 'done', at: editedAt ?? result.at };
       if (Date.now() >= deadline) return { outcome: 'timed_out' };
@@ -107,9 +100,9 @@ export async function actOn(
 }
 
 /**
- * What became of messages since a time (milliseconds since 1970), of those that the page holds: changes that came while
- * nobody listened are among them.
- * @param limit how many changed messages are looked at, the latest ones
+ * Changes of the messages that the page holds, including changes that arrived while nothing listened.
+ * @param since milliseconds since 1970
+ * @param limit how many changed messages to look at, the latest
  */
 export async function recentChanges(since: number, limit: number): Promise<PageChange[]> {
   const { flotilla } = window;
@@ -118,8 +111,7 @@ export async function recentChanges(since: number, limit: number): Promise<PageC
   const { getMaybeMePnUser, getMaybeMeLidUser } = window.require('WAWebUserPrefsMeUser');
   const own = [getMaybeMePnUser(), getMaybeMeLidUser()].map((wid) => wid?._serialized);
   const changes: PageChange[] = [];
-  const models: PageModel[] = Msg.getModelsArray();
-  const changed = models.filter(
+  const changed = Msg.getModelsArray().filter(
     ({ type, latestEditSenderTimestampMs, hasReaction }) =>
       type === 'revoked' || type === 'poll_creation' || latestEditSenderTimestampMs || hasReaction,
   );
@@ -130,11 +122,11 @@ export async function recentChanges(since: number, limit: number): Promise<PageC
       changes.push({ kind: 'edited', whatsappId: id.id, text: flotilla.textOf(model), at: editedAt });
     if (type === 'poll_creation') {
       const table = window.require('WAWebPollsVotesSchema').getTable();
-      const votes: PageVoteRow[] = await table.equals(['parentMsgKey'], id._serialized).catch(() => []);
+      const votes = await table.equals(['parentMsgKey'], id._serialized).catch(() => []);
       for (const { sender, selectedOptionLocalIds, senderTimestampMs } of votes) {
         const voter = typeof sender === 'string' ? sender : sender._serialized;
         const from = own.includes(voter) ? null : flotilla.personOf(voter);
-        const options = flotilla.optionsOf(model as PollModel, new Uint8Array(selectedOptionLocalIds));
+        const options = flotilla.optionsOf(model, new Uint8Array(selectedOptionLocalIds));
         changes.push({ kind: 'vote', whatsappId: id.id, from, options, at: senderTimestampMs });
       }
     }
@@ -151,8 +143,8 @@ export async function recentChanges(since: number, limit: number): Promise<PageC
 }
 
 /**
- * Who reacts to messages now, by their chat ids; messages that the page does not know are left out. A reaction that was
- * taken back while nobody listened leaves no trace but its absence.
+ * The present reactions to messages. The result omits messages that the page does not know. If a person removed a reaction
+ * while nothing listened, only its absence here shows that.
  */
 export async function reactionsTo(
   targets: MessageTarget[],
@@ -160,20 +152,18 @@ export async function reactionsTo(
   const { flotilla } = window;
   if (!flotilla) return [];
   const { Reactions } = window.require('WAWebCollections');
-  const standing: { whatsappId: string; from: (PagePerson | null)[] }[] = [];
+  const present: { whatsappId: string; from: (PagePerson | null)[] }[] = [];
   for (const target of targets) {
     const found = await flotilla.locate(target);
     if (!found) continue;
     const held = await Reactions.find(found.message.id._serialized).catch(() => null);
-    // Not to know is not to know that there are none.
+    // Without an answer it is unknown whether there are reactions.
     if (!held) continue;
-    const senders: { msgKey: { fromMe: boolean }; senderUserJid: string }[] = held.reactions
-      .serialize()
-      .flatMap((group: { senders: object[] }) => group.senders);
+    const senders = held.reactions.serialize().flatMap((group) => group.senders);
     const from = senders.map(({ msgKey, senderUserJid }) =>
       msgKey.fromMe ? null : flotilla.personOf(senderUserJid),
     );
-    standing.push({ whatsappId: target.whatsappId, from });
+    present.push({ whatsappId: target.whatsappId, from });
   }
-  return standing;
+  return present;
 }

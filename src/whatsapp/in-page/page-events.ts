@@ -1,21 +1,22 @@
-import type { PageEvent, PageFlotilla, PageMessage, PageModel, PageWindow } from './page-functions.js';
+import type { PageEvent, PageFlotilla, PageMessage, PageWindow } from './page-functions.js';
+import type { PageWidLike } from './page-modules.js';
 
 /*
- * What the WhatsApp Web page tells of messages: see page-functions.ts for the rules that such functions follow.
+ * The events that the WhatsApp Web page reports. See page-functions.ts for the rules of such functions.
  */
 
 declare const window: PageWindow;
 
 /**
- * Takes over the events that we need from the library's listeners and tells them in batches over one binding, once a page
- * load. The library makes a round trip of each, and of events that nobody here listens to: more work than the send itself.
+ * Replaces the library's listeners and reports the needed events in batches over one binding, once per page load. The library
+ * makes a round trip for each event, even for unused events, and that costs more than the send itself.
+ * @param gatherMs how long to collect events for a batch
  */
 export function installEvents(gatherMs: number): void {
   const flotilla: PageFlotilla = window.flotilla!;
   if (flotilla.messageOf) return;
 
-  const serialized = (wid: unknown) =>
-    (wid as { _serialized?: string } | undefined)?._serialized ?? String(wid);
+  const serialized = (wid: PageWidLike | undefined) => wid?._serialized ?? String(wid);
 
   flotilla.messageOf = (model) => {
     const { id, from, to, author, type, body, t, directPath, mimetype, size, filename } = model;
@@ -24,11 +25,11 @@ export function installEvents(gatherMs: number): void {
     const isMedia = typeof directPath === 'string' && directPath !== '';
     const quoted = model.quotedStanzaID;
     const number = (value: unknown) => (Number.isFinite(Number(value)) ? Number(value) : null);
-    // Their bodies are no text: a card, or a small picture of the place.
+    // The bodies of these types are not text but, for example, a card or a small picture of the place.
     const isShown = !['vcard', 'multi_vcard', 'location', 'live_location', 'poll_creation'].includes(
       type ?? '',
     );
-    const cards = (model.vcardList ?? []).map(({ vcard }: { vcard: string }) => String(vcard));
+    const cards = (model.vcardList ?? []).map(({ vcard }) => String(vcard));
     return {
       whatsappId: id.id,
       chatId,
@@ -59,12 +60,12 @@ export function installEvents(gatherMs: number): void {
         type === 'poll_creation'
           ? {
               question: String(model.pollName ?? ''),
-              options: (model.pollOptions ?? []).map(({ name }: { name: string }) => String(name)),
+              options: (model.pollOptions ?? []).map(({ name }) => String(name)),
               multiple: model.pollSelectableOptionsCount !== 1,
             }
           : null,
       quoted: typeof quoted === 'string' && quoted !== '' ? quoted : null,
-      mentions: (model.mentionedJidList ?? []).map((wid: unknown) => {
+      mentions: (model.mentionedJidList ?? []).map((wid) => {
         const mentioned = serialized(wid);
         return (mentioned.endsWith('@lid') && flotilla.aliasOf(mentioned)) || mentioned;
       }),
@@ -72,7 +73,7 @@ export function installEvents(gatherMs: number): void {
   };
 
   let events: PageEvent[] = [];
-  const tell = (event: PageEvent) => {
+  const report = (event: PageEvent) => {
     if (events.push(event) > 1) return;
     setTimeout(() => {
       window.flotillaEmit(JSON.stringify(events));
@@ -80,26 +81,26 @@ export function installEvents(gatherMs: number): void {
     }, gatherMs);
   };
   window.onMessageAckEvent = (message, ack) => {
-    if (message.id.fromMe) tell({ kind: 'ack', whatsappId: message.id.id, ack });
+    if (message.id.fromMe) report({ kind: 'ack', whatsappId: message.id.id, ack });
   };
   window.onAddMessageEvent = (message) => {
-    // What was revoked before it came here leaves a mark, which is no message.
-    if (message.type === 'revoked') return tell(flotilla.revocationOf(message));
-    if (message.type === 'gp2') return tell(flotilla.noticeOf(message));
-    if (!message.id.fromMe) tell({ kind: 'message', message: flotilla.messageOf!(message) });
+    // A message that was revoked before it arrived leaves a mark, which is not a message.
+    if (message.type === 'revoked') return report(flotilla.revocationOf(message));
+    if (message.type === 'gp2') return report(flotilla.noticeOf(message));
+    if (!message.id.fromMe) report({ kind: 'message', message: flotilla.messageOf!(message) });
   };
   window.onChangeMessageTypeEvent = (message) => {
-    if (message.type === 'revoked') tell(flotilla.revocationOf(message));
+    if (message.type === 'revoked') report(flotilla.revocationOf(message));
   };
   window.onEditMessageEvent = (message) => {
     const { id, type, directPath, latestEditSenderTimestampMs: at } = message;
-    // A revoked message loses its text too, and the body of media is a small picture, which may come late.
+    // A revoked message loses its text too. The body of media is a small picture, which may arrive late.
     if (type === 'revoked' || (directPath && !at)) return;
-    tell({ kind: 'edited', whatsappId: id.id, text: flotilla.textOf(message), at: at ?? Date.now() });
+    report({ kind: 'edited', whatsappId: id.id, text: flotilla.textOf(message), at: at ?? Date.now() });
   };
   window.onReaction = (reactions) => {
     for (const { id, reactionParentKey, reactionText, reactionTimestamp, senderUserJid } of reactions) {
-      tell({
+      report({
         kind: 'reaction',
         whatsappId: reactionParentKey.id,
         from: id.fromMe ? null : flotilla.personOf(senderUserJid),
@@ -110,9 +111,9 @@ export function installEvents(gatherMs: number): void {
   };
   window.onPollVoteEvent = (votes) => {
     for (const vote of votes) {
-      // A vote can be read only by whoever has its poll.
+      // Only a page that has the poll can read its votes.
       if (!vote.parentMessage) continue;
-      tell({
+      report({
         kind: 'vote',
         whatsappId: vote.parentMsgKey.id,
         from: vote.id?.fromMe ? null : flotilla.personOf(vote.senderUserJid),
@@ -125,13 +126,12 @@ export function installEvents(gatherMs: number): void {
   window.onChatUnreadCountEvent = () => undefined;
 }
 
-/** The latest incoming messages that the page holds: those that came while nobody listened are among them. */
+/** The latest incoming messages that the page holds, including those that arrived while nothing listened. */
 export function recentIncoming(limit: number): PageMessage[] {
   const { flotilla } = window;
   if (!flotilla?.messageOf) return [];
   const { Msg } = window.require('WAWebCollections');
-  const models: PageModel[] = Msg.getModelsArray();
-  return models
+  return Msg.getModelsArray()
     .filter((model) => !model.id.fromMe && model.type !== 'revoked' && model.type !== 'gp2')
     .slice(-limit)
     .map(flotilla.messageOf);

@@ -1,42 +1,43 @@
 import type { MessageTarget } from '../message-target.js';
 import type { OutgoingContent } from '../outgoing-content.js';
+import type { PageLibrary, PageModules, PageWid, PageWidLike } from './page-modules.js';
 
 /*
- * Functions that run inside the WhatsApp Web page. Puppeteer sends their source text, so each may use nothing from
- * outside itself; what they share lies in `window.flotilla`, which `installFlotilla` makes.
+ * Functions that run inside the WhatsApp Web page. Puppeteer sends their source text, so a function may use nothing from
+ * outside itself. What the functions share is in `window.flotilla`, which `installFlotilla` makes.
  */
 
-/** What an attempt to send came to, as the page tells it. */
+/** The result of an attempt to send. */
 export type PageSendResult =
   | { outcome: 'known'; ack: number; whatsappId: string }
   | { outcome: 'not_registered' }
-  /** There is no such group, or the account is not in it: nothing was sent. */
+  /** There is no such group, or the account is not in it. Nothing was sent. */
   | { outcome: 'no_chat'; detail: string }
-  /** The message that it answers is not there any more: nothing was sent. */
+  /** The quoted message no longer exists. Nothing was sent. */
   | { outcome: 'no_quoted' }
-  /** The page failed before it had the message: this try sent nothing. */
+  /** The page failed before it had the message. This attempt sent nothing. */
   | { outcome: 'not_sent'; detail: string }
-  /** The page has the message and will send it by itself, as WhatsApp Web does when it is connected again. */
+  /** The page has the message. WhatsApp Web sends it by itself after it reconnects. */
   | { outcome: 'pending' }
-  /** The page was loaded anew and is not ready yet: nothing was done. */
+  /** The page was reloaded and is not ready yet. Nothing was done. */
   | { outcome: 'not_ready' }
-  /** It was only looked for, and the page does not know it. */
+  /** The caller only looked for the message (`lookOnly`), and the page does not know it. */
   | { outcome: 'absent' }
   | { outcome: 'timed_out' };
 
-/** An incoming message, reduced to what is stored. */
+/** An incoming message, reduced to the fields that Flotilla stores. */
 export interface PageMessage {
   whatsappId: string;
   chatId: string;
-  /** The other chat id of the same person, who has a phone number and a hidden one, where the page knows it. */
+  /** The other chat id of the same person, if the page knows it: a person has a phone number and a hidden number (LID). */
   alias: string | null;
-  /** Whoever wrote it: in a group somebody else than the chat. */
+  /** The sender. In a group this is a person, not the chat. */
   from: string;
   fromAlias: string | null;
   to: string;
-  /** In WhatsApp's words. */
+  /** WhatsApp's own name of the type. */
   type: string;
-  /** Of media its caption. */
+  /** For media: the caption. */
   text: string;
   /** Seconds since 1970. */
   timestamp: number;
@@ -44,88 +45,138 @@ export interface PageMessage {
   location: { latitude: number; longitude: number; description: string | null } | null;
   vcards: string[];
   poll: { question: string; options: string[]; multiple: boolean } | null;
-  /** The WhatsApp id of the message that it answers. */
+  /** The WhatsApp id of the quoted message. */
   quoted: string | null;
-  /** Chat ids, with the phone number where the page knows it. */
+  /** Chat ids: the one with the phone number, if the page knows it. */
   mentions: string[];
 }
 
-/** A person: a chat id and, where the page knows it, the other one of the same person. */
+/** A person: a chat id and, if the page knows it, the person's other chat id. */
 export interface PagePerson {
   chatId: string;
   alias: string | null;
 }
 
-/** What became of a message after it was sent. `at` is when, in milliseconds since 1970, by the clock of whoever did it. */
+/** A change of a sent message. `at` is its time in milliseconds since 1970, by the clock of the person who made it. */
 export type PageChange = { whatsappId: string; at: number } & (
   | { kind: 'edited'; text: string }
   | { kind: 'revoked' }
-  /** `from` is null for this account itself; an empty emoji takes the reaction back. */
+  /** `from` is null for this account itself. An empty emoji removes the reaction. */
   | { kind: 'reaction'; from: PagePerson | null; emoji: string }
-  /** All options that somebody has chosen by now; none takes the vote back. */
+  /** All options that the person has chosen now. An empty list withdraws the vote. */
   | { kind: 'vote'; from: PagePerson | null; options: string[] }
 );
 
-/** What somebody did to a group, as its chat shows it. */
+/** A change of a group, as its chat shows it. */
 export interface PageGroupNotice {
   kind: 'group';
   noticeId: string;
   chatId: string;
-  /** WhatsApp's own word: `add`, `remove`, `leave`, `subject`, … */
+  /** WhatsApp's own name: `add`, `remove`, `leave`, `subject`, … */
   change: string;
   by: PagePerson | null;
   whom: PagePerson[];
-  /** The new subject and the like. */
+  /** For example the new subject. */
   text: string;
-  /** Seconds since 1970; null where the page has none. */
+  /** Seconds since 1970; null if the page has no time. */
   timestamp: number | null;
 }
 
-/** A message to be sent. */
+/** A message to send. */
 export interface PageSend {
   chatId: string;
   content: OutgoingContent;
-  /** The message that it answers. */
+  /** The message that this message quotes. */
   quoted: MessageTarget | null;
-  /** The chat ids of whom it mentions. */
+  /** The chat ids of the mentioned persons. */
   mentions: string[];
-  /** The id that it gets, or has already. */
+  /** The id that the message gets, or already has after an earlier attempt. */
   whatsappId: string;
-  /** Looks for that id in the page's storage too; for every attempt but the first. */
+  /** Looks for that id in the page's storage too. True for every attempt after the first. */
   thorough: boolean;
-  /** Only looks: what is not there is not sent. */
+  /** Only looks for the message, and never sends it. */
   lookOnly: boolean;
-  /** How long an ack is waited for. */
+  /** How long to wait for an ack. */
   timeoutMs: number;
-  /** Shows the recipient "typing…" for that long before the send; 0 does not. */
+  /** How long to show "typing…" to the recipient before the send. 0 shows nothing. */
   typingMs: number;
-  /** Asks WhatsApp whether the number is registered, and sends nothing when it is not. */
+  /** Asks WhatsApp whether the number is registered, and sends nothing if it is not. */
   checkNumber: boolean;
 }
 
+/** A message as the page holds it. */
 export interface PageModel {
-  id: { id: string; fromMe: boolean; _serialized: string };
+  id: { id: string; fromMe: boolean; _serialized: string; remote: PageWidLike };
+  from?: PageWidLike;
+  to?: PageWidLike;
+  author?: PageWidLike;
+  /** Seconds since 1970. */
+  t?: number;
   ack?: number;
   type?: string;
   body?: string;
-  /** Of media: the text below it, where its body is a small picture of it. */
+  /** For media: the text below it. The body of media is a small preview picture. */
   caption?: string;
-  /** Of media: where WhatsApp has it. */
+  /** For media: where WhatsApp stores it. */
   directPath?: string;
+  mimetype?: string;
+  size?: number;
+  filename?: string;
+  quotedStanzaID?: string;
+  mentionedJidList?: PageWidLike[];
+  vcardList?: { vcard: string }[];
+  lat?: number;
+  lng?: number;
+  loc?: string;
+  pollName?: string;
+  pollOptions?: PollModel['pollOptions'];
+  pollSelectableOptionsCount?: number;
+  /** For a notice about a group: what was done. */
+  subtype?: string;
+  recipients?: PageWidLike[];
+  isNotification?: boolean;
   latestEditSenderTimestampMs?: number;
-  /** Of a revoked message: the one that it stands for. */
+  /** For a revoked message: the original message. */
   protocolMessageKey?: { id: string };
   revokeTimestamp?: number;
   hasReaction?: boolean;
 }
 
+/** A chat as the page holds it. */
 export interface PageChat {
-  id: { _serialized: string; isLid(): boolean; isGroup?(): boolean };
-  groupMetadata?: { isLidAddressingMode?: boolean; participants?: { iAmMember?(): boolean } };
+  id: PageWid;
+  formattedTitle?: string;
+  name?: string;
+  /** Seconds since 1970. */
+  t?: number;
+  unreadCount?: number;
+  archive?: boolean;
+  pin?: number;
+  mute?: { expiration?: number };
+  groupMetadata?: PageGroupMetadata;
   msgs?: { getModelsArray(): PageModel[] };
 }
 
-/** A reaction as the library hands it over. */
+interface PageGroupMetadata {
+  isLidAddressingMode?: boolean;
+  participants?: {
+    length: number;
+    iAmMember?(): boolean;
+    iAmAdmin?(): boolean;
+    getModelsArray(): { id: PageWidLike; isAdmin?: boolean; isSuperAdmin?: boolean }[];
+  };
+  size?: number;
+  subject?: string;
+  desc?: string;
+  owner?: PageWidLike;
+  /** Seconds since 1970. */
+  creation?: number;
+  announce?: boolean;
+  restrict?: boolean;
+  memberAddMode?: string;
+}
+
+/** A reaction as the library passes it to its listener. */
 interface PageReaction {
   id: { fromMe: boolean };
   reactionParentKey: { id: string };
@@ -134,7 +185,7 @@ interface PageReaction {
   senderUserJid: string;
 }
 
-/** What somebody chose in a poll, as the library hands it over. */
+/** A vote in a poll, as the library passes it to its listener. */
 interface PageVote {
   id?: { fromMe: boolean };
   parentMsgKey: { id: string };
@@ -149,55 +200,55 @@ export interface PollModel {
 }
 
 export interface PageWindow {
-  require(name: string): any; // eslint-disable-line @typescript-eslint/no-explicit-any -- WhatsApp's modules have no types
-  WWebJS: any; // eslint-disable-line @typescript-eslint/no-explicit-any -- nor has the injected library
+  require<Name extends keyof PageModules>(name: Name): PageModules[Name];
+  WWebJS: PageLibrary;
   onAppStateHasSyncedEvent?: () => void;
   onMessageAckEvent: (message: PageModel, ack: number) => void;
-  onAddMessageEvent: (message: PageModel & Record<string, any>) => void; // eslint-disable-line @typescript-eslint/no-explicit-any
+  onAddMessageEvent: (message: PageModel) => void;
   onChangeMessageEvent: () => void;
   onChangeMessageTypeEvent: (message: PageModel) => void;
   onEditMessageEvent: (message: PageModel, text: string) => void;
   onReaction: (reactions: PageReaction[]) => void;
   onPollVoteEvent: (votes: PageVote[]) => void;
   onChatUnreadCountEvent: () => void;
-  /** The binding that hands a batch of {@link PageEvent}s to the instance, as JSON. */
+  /** The binding that passes a batch of {@link PageEvent}s to the instance, as JSON. */
   flotillaEmit: (events: string) => void;
   flotilla?: PageFlotilla;
 }
 
-/** What the functions of this folder share inside the page. */
+/** What the functions of this folder share inside the page: `window.flotilla`. */
 export interface PageFlotilla {
-  /** The key of a message of this account, exactly as the library's sendMessage makes it. */
+  /** The key of a message from this account, exactly as the library's sendMessage makes it. */
   keyOf(chat: PageChat, id: string): { _serialized: string };
-  /** The other chat id of a person, who has a phone number and a hidden one. */
+  /** The other chat id of a person, who has a phone number and a hidden number (LID). Null if the page does not know it. */
   aliasOf(chatId: string): string | null;
   personOf(chatId: string): PagePerson;
   isRegistered(chatId: string): Promise<boolean>;
-  /** The status with which the server said no, 0 when it has none; null when the error is something else. */
+  /** The status of WhatsApp's refusal, 0 if it has no status. Null if the error is not a refusal. */
   refusalOf(error: unknown): number | null;
   find(key: string, thorough: boolean): Promise<PageModel | undefined>;
   locate(target: MessageTarget): Promise<{ chat: PageChat; message: PageModel } | null>;
   previewOf(text: string): Promise<object>;
-  /** The text of a message, of media its caption. */
+  /** The text of a message; for media, the caption. */
   textOf(message: PageModel): string;
   revocationOf(message: PageModel): PageChange;
   noticeOf(message: PageModel): PageGroupNotice;
-  /** The names of the options of a poll that were chosen. */
+  /** The names of the chosen options of a poll. */
   optionsOf(poll: PollModel, localIds: ArrayLike<number>): string[];
-  /** Files that were handed to the page for a message that is to be sent, by its WhatsApp id. */
+  /** Files that the page received for messages to send, by WhatsApp id. */
   files: Map<string, PageFileInput>;
-  /** Media that was fetched and is read in pieces. */
+  /** Downloaded media, which the instance reads in pieces, by WhatsApp id. */
   fetched: Map<string, Blob>;
   send?(send: PageSend): Promise<PageSendResult>;
-  messageOf?(model: PageModel & Record<string, any>): PageMessage; // eslint-disable-line @typescript-eslint/no-explicit-any
+  messageOf?(model: PageModel): PageMessage;
 }
 
-/** An `<input type="file">` that the browser was given a file for. */
+/** An `<input type="file">` that receives a file from the browser. */
 export interface PageFileInput {
   files: ArrayLike<Blob> | null;
 }
 
-/** What the page tells the instance of messages. */
+/** What the page reports to the instance. */
 export type PageEvent =
   | { kind: 'ack'; whatsappId: string; ack: number }
   | { kind: 'message'; message: PageMessage }
@@ -206,7 +257,7 @@ export type PageEvent =
 
 declare const window: PageWindow;
 
-/** Makes `window.flotilla`, once a page load, when the library has attached its listeners. */
+/** Makes `window.flotilla`, once per page load, after the library has attached its listeners. */
 export function installFlotilla(): void {
   if (window.flotilla) return;
   const MsgKey = window.require('WAWebMsgKey');
@@ -225,13 +276,13 @@ export function installFlotilla(): void {
       const { name, status, statusCode } = error as Record<string, unknown>;
       return name === 'ServerStatusCodeError' ? Number(status ?? statusCode) || 0 : null;
     },
-    // What the library's own link preview adds, within a time of its own: a slow site delays no message long.
+    // Adds what the library's own link preview adds, but with a timeout, so that a slow site delays a message only briefly.
     previewOf: async (text) => {
       const link = window.require('WALinkify').findLink(text);
       if (!link) return {};
       const preview = window.require('WAWebLinkPreviewChatAction').getLinkPreview(link);
-      const late = new Promise<null>((resolve) => setTimeout(() => resolve(null), 3_000));
-      const found = await Promise.race([preview, late]).catch(() => null);
+      const timeout = new Promise<null>((resolve) => setTimeout(() => resolve(null), 3_000));
+      const found = await Promise.race([preview, timeout]).catch(() => null);
       return found?.data ? { ...found.data, preview: true, subtype: 'url' } : {};
     },
     optionsOf: ({ pollOptions = [] }, localIds) =>
@@ -245,9 +296,9 @@ export function installFlotilla(): void {
       at: revokeTimestamp ? revokeTimestamp * 1000 : Date.now(),
     }),
     noticeOf: (message) => {
-      const { id, author, recipients, subtype, body, t } = message as PageModel & Record<string, any>; // eslint-disable-line @typescript-eslint/no-explicit-any
-      const person = (wid: { _serialized?: string }) => flotilla.personOf(wid._serialized ?? String(wid));
-      const remote = (id as Record<string, any>)['remote']; // eslint-disable-line @typescript-eslint/no-explicit-any
+      const { id, author, recipients, subtype, body, t } = message;
+      const person = (wid: PageWidLike) => flotilla.personOf(wid._serialized ?? String(wid));
+      const { remote } = id;
       return {
         kind: 'group',
         noticeId: id.id,
@@ -260,11 +311,9 @@ export function installFlotilla(): void {
       };
     },
     locate: async ({ chatId, whatsappId, fromMe, author }) => {
-      const chat: PageChat | null = await window.WWebJS.getChat(chatId, { getAsModel: false }).catch(
-        () => null,
-      );
+      const chat = await window.WWebJS.getChat(chatId, { getAsModel: false }).catch(() => null);
       if (!chat) return null;
-      // The page may know the chat under another address than the one that the message came with.
+      // The page may know the chat under another id than the message.
       const held = chat.msgs?.getModelsArray().find(({ id }) => id.id === whatsappId && id.fromMe === fromMe);
       if (held) return { chat, message: held };
       const participant = author && window.require('WAWebWidFactory').createWid(author);
@@ -286,12 +335,12 @@ export function installFlotilla(): void {
         const { getCurrentLid, getPhoneNumber } = window.require('WAWebApiContact');
         return (chatId.endsWith('@lid') ? getPhoneNumber(wid) : getCurrentLid(wid))?._serialized ?? null;
       } catch {
-        // A message without its sender's other id is better than no message.
+        // A message without the other id of its sender is better than no message.
         return null;
       }
     },
     personOf: (chatId) => ({ chatId, alias: flotilla.aliasOf(chatId) }),
-    // In a group it names the participant too.
+    // In a group the key contains the participant too.
     keyOf: (chat, id) => {
       const { getMaybeMeLidUser, getMaybeMePnUser } = window.require('WAWebUserPrefsMeUser');
       const isGroup = typeof chat.id.isGroup === 'function' && chat.id.isGroup();
@@ -300,14 +349,14 @@ export function installFlotilla(): void {
       const participant = isGroup ? window.require('WAWebWidFactory').asUserWidOrThrow(from) : undefined;
       return new MsgKey({ from, to: chat.id, id, participant, selfDir: 'out' });
     },
-    // A page that was reloaded has its older messages in storage only.
+    // A reloaded page has its older messages only in its storage.
     find: async (key, thorough) =>
       Msg.get(key) ?? (thorough ? (await Msg.getMessagesById([key]))?.messages?.[0] : undefined),
   };
   window.flotilla = flotilla;
 }
 
-/** How far messages got that this account sent, by their ids; those the page does not know are left out. */
+/** The acks of messages that this account sent. The result omits messages that the page does not know. */
 export async function acksOf(
   messages: { chatId: string; whatsappId: string }[],
 ): Promise<{ whatsappId: string; ack: number }[]> {
@@ -321,12 +370,16 @@ export async function acksOf(
   return found;
 }
 
-/** What was done to groups since a time (seconds since 1970), of what the page holds, oldest first. */
+/**
+ * The latest group notices that the page holds, oldest first.
+ * @param since seconds since 1970
+ */
 export function recentNotices(since: number, limit: number): PageGroupNotice[] {
   const { flotilla } = window;
   if (!flotilla) return [];
-  const models: (PageModel & { t?: number })[] = window.require('WAWebCollections').Msg.getModelsArray();
-  return models
+  return window
+    .require('WAWebCollections')
+    .Msg.getModelsArray()
     .filter(({ type, t }) => type === 'gp2' && Number(t) >= since)
     .sort((a, b) => Number(a.t) - Number(b.t))
     .slice(-limit)

@@ -1,11 +1,10 @@
 import type { PagePerson, PageWindow } from './page-functions.js';
+import type { PageNewGroup, PageWid, PageWidLike } from './page-modules.js';
 import type { PageCursor } from './page-reads.js';
 
 /*
- * Groups inside the WhatsApp Web page: see page-functions.ts for the rules that such functions follow.
+ * Groups inside the WhatsApp Web page. See page-functions.ts for the rules of such functions.
  */
-
-/* eslint-disable @typescript-eslint/no-explicit-any -- WhatsApp's modules have no types */
 
 export interface PageGroupItem {
   id: string;
@@ -23,18 +22,18 @@ export interface PageGroup extends PageGroupItem {
   announcementsOnly: boolean;
   infoAdminsOnly: boolean;
   addAdminsOnly: boolean;
-  /** For admins. */
+  /** Null if this account is not an admin. */
   inviteCode: string | null;
   participants: (PagePerson & { isAdmin: boolean; isSuperAdmin: boolean })[];
 }
 
-/** What became of adding one person to a group: WhatsApp's own code. */
+/** The result of adding one person to a group: WhatsApp's own code. */
 export interface AddedMember {
   id: string;
   code: number;
 }
 
-/** WhatsApp said no, and nothing was done. `status` is WhatsApp's own, 0 where it gives none. */
+/** WhatsApp refused, and nothing was done. `status` is WhatsApp's own status, 0 if it gives none. */
 export interface PageRefusal {
   outcome: 'refused';
   status: number;
@@ -42,40 +41,40 @@ export interface PageRefusal {
 
 declare const window: PageWindow;
 
-/** The groups that the account is in, in the order of their ids, as far as the page knows them without asking. */
+/** The account's groups that the page knows without asking WhatsApp, in the order of their ids. */
 export function listGroups(limit: number, after: PageCursor | null): PageGroupItem[] {
   const { Chat } = window.require('WAWebCollections');
-  return (Chat.getModelsArray() as any[])
-    .map((chat) => ({ chat, id: chat.id._serialized as string }))
+  return Chat.getModelsArray()
+    .map((chat) => ({ chat, id: chat.id._serialized }))
     .filter(({ chat, id }) => id.endsWith('@g.us') && chat.groupMetadata && (!after || id > after.id))
-    .filter(({ chat }) => chat.groupMetadata.participants?.iAmMember?.() !== false)
+    .filter(({ chat }) => chat.groupMetadata!.participants?.iAmMember?.() !== false)
     .sort((a, b) => (a.id < b.id ? -1 : 1))
     .slice(0, limit + 1)
     .map(({ chat, id }) => ({
       id,
       subject: chat.formattedTitle ?? chat.name ?? '',
-      participantCount: Number(chat.groupMetadata.participants?.length ?? chat.groupMetadata.size ?? 0),
-      isAdmin: chat.groupMetadata.participants?.iAmAdmin?.() === true,
+      participantCount: Number(chat.groupMetadata!.participants?.length ?? chat.groupMetadata!.size ?? 0),
+      isAdmin: chat.groupMetadata!.participants?.iAmAdmin?.() === true,
     }));
 }
 
-/** A group, asked of WhatsApp anew; null when the account has no chat of it. */
+/** Asks WhatsApp for a group. Null if the account has no chat of the group. */
 export async function readGroup(groupId: string, withInvite: boolean): Promise<PageGroup | null> {
   const chat = window.require('WAWebCollections').Chat.get(groupId);
   if (!chat?.groupMetadata) return null;
   const { personOf, refusalOf } = window.flotilla!;
-  // WhatsApp tells nothing to those who are not in it any more. Whatever else it refuses says nothing of the group.
-  const unlessOutside = (error: Error) => {
+  // WhatsApp refuses to answer an account that has left the group. Any other error says nothing about the group.
+  const nullIfOutside = (error: Error) => {
     if (![401, 403, 404].includes(refusalOf(error) ?? 0)) throw error;
     return null;
   };
   await window
     .require('WAWebGroupQueryJob')
     .queryAndUpdateGroupMetadataById({ id: groupId })
-    .catch(unlessOutside);
+    .catch(nullIfOutside);
   const { groupMetadata } = chat;
-  const { participants } = groupMetadata;
-  const person = (wid: any) => personOf((wid?._serialized ?? String(wid)) as string);
+  const participants = groupMetadata.participants!;
+  const person = (wid: PageWidLike) => personOf(wid?._serialized ?? String(wid));
   const isMember = participants.iAmMember?.() !== false;
   const isAdmin = isMember && participants.iAmAdmin?.() === true;
   const invite =
@@ -83,7 +82,7 @@ export async function readGroup(groupId: string, withInvite: boolean): Promise<P
       ? await window
           .require('WAWebMexFetchGroupInviteCodeJob')
           .fetchMexGroupInviteCode(groupId)
-          .catch(unlessOutside)
+          .catch(nullIfOutside)
       : null;
   return {
     id: groupId,
@@ -97,8 +96,8 @@ export async function readGroup(groupId: string, withInvite: boolean): Promise<P
     announcementsOnly: groupMetadata.announce === true,
     infoAdminsOnly: groupMetadata.restrict === true,
     addAdminsOnly: groupMetadata.memberAddMode === 'admin_add',
-    inviteCode: invite?.code ?? (typeof invite === 'string' ? invite : null),
-    participants: (participants.getModelsArray() as any[]).map(({ id, isAdmin: admin, isSuperAdmin }) => ({
+    inviteCode: typeof invite === 'string' ? invite : (invite?.code ?? null),
+    participants: participants.getModelsArray().map(({ id, isAdmin: admin, isSuperAdmin }) => ({
       ...person(id),
       isAdmin: Boolean(admin || isSuperAdmin),
       isSuperAdmin: Boolean(isSuperAdmin),
@@ -106,14 +105,14 @@ export async function readGroup(groupId: string, withInvite: boolean): Promise<P
   };
 }
 
-/** Whether the page has learned of a group, which it does a moment after the group was made or joined. */
+/** Whether the page knows a group. It learns of a new group a moment after the account made or joined it. */
 export function hasGroup(groupId: string): boolean {
   return Boolean(window.require('WAWebCollections').Chat.get(groupId)?.groupMetadata);
 }
 
 /**
- * Makes a group. The library's own call does the same, but takes a connection that was lost for a refusal: then the group may
- * exist, and this throws.
+ * Makes a group. The library's own call does the same, but treats a lost connection as a refusal, although the group may
+ * exist then. In that case this function throws.
  * @param participants chat ids of numbers
  */
 export async function createGroup(
@@ -123,13 +122,13 @@ export async function createGroup(
   const { createWid } = window.require('WAWebWidFactory');
   const { queryWidExists } = window.require('WAWebQueryExistsJob');
   const members: AddedMember[] = [];
-  const wids: { phoneNumber: unknown }[] = [];
+  const wids: { phoneNumber: PageWid }[] = [];
   for (const id of participants) {
     const wid = createWid(id);
     if ((await queryWidExists(wid))?.wid) wids.push({ phoneNumber: wid });
     else members.push({ id, code: 404 });
   }
-  let made: { wid: any; participants: { wid: any; error?: string | number; type?: string }[] };
+  let made: PageNewGroup;
   try {
     made = await window.require('WAWebGroupCreateJob').createGroup(
       {
@@ -157,7 +156,7 @@ export async function createGroup(
   return { outcome: 'made', groupId: made.wid._serialized, members };
 }
 
-/** Joins a group by the code of an invite; an account that is in it stays in it. */
+/** Joins a group with the code of an invite. If the account is in the group already, nothing changes. */
 export async function joinGroup(code: string): Promise<{ outcome: 'joined'; groupId: string } | PageRefusal> {
   try {
     const { gid } = await window.require('WAWebGroupInviteJob').joinGroupViaInvite(code);

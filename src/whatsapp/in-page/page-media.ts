@@ -1,34 +1,32 @@
 import type { MessageTarget } from '../message-target.js';
-import type { PageWindow } from './page-functions.js';
+import type { PageModel, PageWindow } from './page-functions.js';
 
 /*
- * Reading media that came with a message, inside the WhatsApp Web page: see page-functions.ts for the rules that such
- * functions follow.
+ * Downloads media inside the WhatsApp Web page. See page-functions.ts for the rules of such functions.
  */
 
-/** What fetching the media of a message came to. */
+/** The result of downloading the media of a message. */
 export type PageFetchResult =
-  /** It can be read in pieces now. */
+  /** The caller can read it in pieces now. */
   | { outcome: 'fetched'; size: number; mimetype: string; filename: string | null }
   /** The page does not have the message. */
   | { outcome: 'not_found' }
-  /** It is larger than asked for. */
+  /** It is larger than the limit. `size` is in bytes. */
   | { outcome: 'too_large'; size: number }
-  /** WhatsApp does not have it any more. */
+  /** WhatsApp no longer has it. */
   | { outcome: 'gone'; detail: string }
-  /** It may work later. */
+  /** A retry may succeed. */
   | { outcome: 'failed'; detail: string }
   | { outcome: 'not_ready' };
 
-/** A message with media, as the page has it. */
-interface MediaModel {
-  directPath?: string;
+/** A message with media, as the page holds it. */
+interface MediaModel extends PageModel {
   mediaData?: { mediaStage: string };
-  mimetype?: string;
-  filename?: string;
-  size?: number;
+  encFilehash?: unknown;
+  filehash?: unknown;
+  mediaKey?: unknown;
+  mediaKeyTimestamp?: unknown;
   downloadMedia(options: object): Promise<unknown>;
-  [field: string]: unknown;
 }
 
 declare const window: PageWindow;
@@ -40,7 +38,7 @@ declare const FileReader: new () => {
   readAsDataURL(blob: Blob): void;
 };
 
-/** Downloads and decrypts the media of a message, as the library does, and keeps it to be read. */
+/** Downloads and decrypts the media of a message, as the library does, and keeps it for {@link readMedia}. */
 export async function fetchMedia(
   target: MessageTarget,
   maxBytes: number,
@@ -50,22 +48,23 @@ export async function fetchMedia(
   if (!flotilla) return { outcome: 'not_ready' };
   const found = await flotilla.locate(target);
   if (!found) return { outcome: 'not_found' };
-  const message = found.message as unknown as MediaModel;
-  if (!message.directPath) return { outcome: 'gone', detail: 'WhatsApp Web has no address of the media' };
+  const message = found.message as MediaModel;
+  if (!message.directPath)
+    return { outcome: 'gone', detail: 'WhatsApp Web has no download address for the media' };
   const size = Number(message.size ?? 0);
   if (size > maxBytes) return { outcome: 'too_large', size };
 
   const stop = new AbortController();
   let timer;
-  const late = new Promise<never>((_resolve, reject) => {
+  const timeout = new Promise<never>((_resolve, reject) => {
     timer = setTimeout(() => {
       stop.abort();
-      reject(new Error(`WhatsApp Web did not have the media within ${timeoutMs} ms`));
+      reject(new Error(`WhatsApp Web did not download the media within ${timeoutMs} ms`));
     }, timeoutMs);
   });
   const quiet = { addAnnotations: () => quiet, addPoint: () => quiet };
   const download = async (): Promise<ArrayBuffer> => {
-    // A picture that is too old is asked for again, from the phone that sent it.
+    // For old media, WhatsApp Web asks the phone of the sender to upload it again.
     if (message.mediaData && message.mediaData.mediaStage !== 'RESOLVED')
       await message.downloadMedia({ downloadEvenIfExpensive: true, rmrReason: 1 });
     const { directPath, encFilehash, filehash, mediaKey, mediaKeyTimestamp, type } = message;
@@ -81,7 +80,7 @@ export async function fetchMedia(
     });
   };
   try {
-    const bytes = await Promise.race([download(), late]);
+    const bytes = await Promise.race([download(), timeout]);
     if (bytes.byteLength > maxBytes) return { outcome: 'too_large', size: bytes.byteLength };
     flotilla.fetched.set(target.whatsappId, new Blob([bytes]));
     return {
@@ -98,7 +97,7 @@ export async function fetchMedia(
   }
 }
 
-/** A piece of what was fetched, as base64; null when it is not there any more: the page was loaded anew. */
+/** A piece of the downloaded media, as base64; null if it is gone because the page was reloaded. */
 export async function readMedia(whatsappId: string, offset: number, length: number): Promise<string | null> {
   const blob = window.flotilla?.fetched.get(whatsappId);
   if (!blob) return null;
@@ -112,7 +111,7 @@ export async function readMedia(whatsappId: string, offset: number, length: numb
   return reader.result.slice(reader.result.indexOf(',') + 1);
 }
 
-/** Forgets what was fetched. */
+/** Releases the downloaded media. */
 export function forgetMedia(whatsappId: string): void {
   window.flotilla?.fetched.delete(whatsappId);
 }

@@ -1,26 +1,25 @@
-import type { PageChat, PageModel, PagePerson, PageWindow } from './page-functions.js';
+import type { PageModel, PagePerson, PageWindow } from './page-functions.js';
+import type { PageWidLike } from './page-modules.js';
 
 /*
- * What is read of chats and people inside the WhatsApp Web page: see page-functions.ts for the rules that such
- * functions follow. Only what is asked for is made into an answer: a page may hold thousands of chats.
+ * Reads chats and people inside the WhatsApp Web page. See page-functions.ts for the rules of such functions. These functions
+ * build an answer only from the items asked for, because a page may hold thousands of chats.
  */
 
-/* eslint-disable @typescript-eslint/no-explicit-any -- WhatsApp's modules have no types */
-
-/** Where a page of a list goes on: after the item with this id, and with this time where the list goes by time. */
+/** Where the next page of a list starts: after the item with this id and, if time orders the list, with this time. */
 export interface PageCursor {
   t: number;
   id: string;
 }
 
-/** A person is known under `id`, and where `alias` is not null under that too. */
+/** A chat. A person has the id `id` and, if `alias` is not null, that id too. */
 export interface PageChatItem {
   id: string;
   alias: string | null;
   name: string | null;
   isGroup: boolean;
   unreadCount: number;
-  /** Seconds since 1970; 0 when nothing was ever written. */
+  /** The time of the last message, in seconds since 1970; 0 if there is no message. */
   t: number;
   archived: boolean;
   pinned: boolean;
@@ -38,11 +37,11 @@ export interface PageContactItem {
 }
 
 export interface PageHistoryItem {
-  /** The whole key, by which the page finds the message again. */
+  /** The complete key, with which the page finds the message. */
   key: string;
   whatsappId: string;
   fromMe: boolean;
-  /** Who wrote it. */
+  /** The author. */
   sender: PagePerson;
   type: string;
   text: string | null;
@@ -55,29 +54,29 @@ export interface PageHistoryItem {
 }
 
 export interface PageHistory {
-  /** One more than asked for when there are more. */
+  /** One item more than the limit if there are more. */
   items: PageHistoryItem[];
-  /** False when older ones may be there that were not fetched yet. */
+  /** False if there may be older messages that the page has not fetched yet. */
   isComplete: boolean;
 }
 
 export type PagePicture =
   | { outcome: 'found'; base64: string }
-  /** It has none, or does not show it to this account. */
+  /** There is no picture, or this account may not see it. */
   | { outcome: 'none' }
   | { outcome: 'not_found' }
-  /** Somebody whom the page does not know, so that only WhatsApp could say whether there is such a person. */
+  /** The page does not know the person. Only WhatsApp could say whether the person exists. */
   | { outcome: 'stranger' }
   | { outcome: 'too_large' };
 
 declare const window: PageWindow;
 
-/** The chats, the latest first. `limit + 1` items at most: the last one tells that there are more. */
+/** The chats, latest first. At most `limit + 1` items: the extra item says that there are more. */
 export function listChats(limit: number, after: PageCursor | null): PageChatItem[] {
   const { Chat } = window.require('WAWebCollections');
   const now = Date.now() / 1000;
-  return (Chat.getModelsArray() as any[])
-    .map((chat) => ({ chat, t: Number(chat.t ?? 0), id: chat.id._serialized as string }))
+  return Chat.getModelsArray()
+    .map((chat) => ({ chat, t: Number(chat.t ?? 0), id: chat.id._serialized }))
     .filter(({ id }) => /@(c\.us|lid|g\.us)$/.test(id))
     .filter(({ t, id }) => !after || t < after.t || (t === after.t && id < after.id))
     .sort((a, b) => b.t - a.t || (a.id < b.id ? 1 : -1))
@@ -89,7 +88,7 @@ export function listChats(limit: number, after: PageCursor | null): PageChatItem
         alias: window.flotilla!.aliasOf(id),
         name: chat.formattedTitle ?? chat.name ?? null,
         isGroup: id.endsWith('@g.us'),
-        // Marked as unread by hand is −1.
+        // −1 means: the user marked the chat as unread.
         unreadCount: Math.abs(Number(chat.unreadCount ?? 0)),
         t,
         archived: chat.archive === true,
@@ -99,14 +98,14 @@ export function listChats(limit: number, after: PageCursor | null): PageChatItem
     });
 }
 
-/** The people that the page knows, in the order of their ids; who is known by number and LID is one person. */
+/** The people that the page knows, in the order of their ids. A person with a number and a LID appears once. */
 export function listContacts(limit: number, after: PageCursor | null): PageContactItem[] {
   const { Contact, Blocklist } = window.require('WAWebCollections');
   const getters = window.require('WAWebContactGetters');
   const { getIsMyContact } = window.require('WAWebFrontendContactGetters');
   const { aliasOf } = window.flotilla!;
-  return (Contact.getModelsArray() as any[])
-    .map((contact) => ({ contact, id: contact.id._serialized as string }))
+  return Contact.getModelsArray()
+    .map((contact) => ({ contact, id: contact.id._serialized }))
     .filter(({ id }) => /@(c\.us|lid)$/.test(id) && (!after || id > after.id))
     .filter(({ contact }) => !getters.getIsMe(contact))
     .sort((a, b) => (a.id < b.id ? -1 : 1))
@@ -132,23 +131,23 @@ export function listContacts(limit: number, after: PageCursor | null): PageConta
 }
 
 /**
- * The id under which the page has a chat; null when it has none. Unlike the library's own look-up it makes none.
+ * The id under which the page has a chat; null if it has no such chat. Unlike the library's own look-up, this makes no chat.
  * @param chatId either id of a person, or a group's
  */
 export function findChat(chatId: string): string | null {
   const { Chat } = window.require('WAWebCollections');
   const alias = window.flotilla!.aliasOf(chatId);
-  return (Chat.get(chatId) ?? (alias && Chat.get(alias)))?.id._serialized ?? null;
+  return (Chat.get(chatId) ?? (alias ? Chat.get(alias) : null))?.id._serialized ?? null;
 }
 
-/** The other ids of persons, where the page knows them. */
+/** The persons with their other ids, if the page knows those. */
 export function aliasesOf(chatIds: string[]): PagePerson[] {
   return chatIds.map((id) => window.flotilla!.personOf(id));
 }
 
 /**
  * Asks WhatsApp for a person by number or LID.
- * @returns the ids under which WhatsApp has the person, which need not be the one that was asked for; null when it has none
+ * @returns the ids under which WhatsApp has the person, which may differ from `chatId`; null if there is no such person
  */
 export async function findPerson(chatId: string): Promise<PagePerson | null> {
   const wid = window.require('WAWebWidFactory').createWid(chatId);
@@ -157,45 +156,42 @@ export async function findPerson(chatId: string): Promise<PagePerson | null> {
 }
 
 /**
- * A chat's messages before a place, the newest first, at most `limit + 1`. What the page does not hold it fetches from its
- * storage and the phone, in at most `rounds` steps.
- * @param chatId as {@link findChat} gives it
+ * The messages of a chat before a cursor, newest first, at most `limit + 1`. The page fetches missing messages from its
+ * storage and from the phone, in at most `maxSteps` steps.
+ * @param chatId as {@link findChat} returns it
  */
 export async function readHistory(
   chatId: string,
   limit: number,
   before: PageCursor | null,
-  rounds: number,
+  maxSteps: number,
 ): Promise<PageHistory> {
-  const chat: PageChat & Record<string, any> = window.require('WAWebCollections').Chat.get(chatId);
-  type Held = PageModel & Record<string, any>;
-  const idOf = (wid: any) => (wid?._serialized ?? String(wid)) as string;
-  const held = new Map<string, Held>();
-  const hold = (models: Held[]) => {
-    for (const model of models) if (!model['isNotification']) held.set(model.id._serialized, model);
+  const chat = window.require('WAWebCollections').Chat.get(chatId)!;
+  const idOf = (wid: PageWidLike | undefined) => wid?._serialized ?? String(wid);
+  const messages = new Map<string, PageModel>();
+  const addAll = (models: PageModel[]) => {
+    for (const model of models) if (!model.isNotification) messages.set(model.id._serialized, model);
   };
-  const wanted = () => {
-    const ordered = [...held.values()].sort((a, b) => a['t'] - b['t']);
-    const place = before ? ordered.findIndex(({ id }) => id._serialized === before.id) : ordered.length;
-    if (place >= 0) return ordered.slice(0, place);
-    // The message of the place is not there, or not any more: what is older than it still is.
-    return ordered.filter(({ t }) => t < before!.t);
+  const beforeCursor = () => {
+    const ordered = [...messages.values()].sort((a, b) => a.t! - b.t!);
+    const index = before ? ordered.findIndex(({ id }) => id._serialized === before.id) : ordered.length;
+    if (index >= 0) return ordered.slice(0, index);
+    // The page does not have the message of the cursor. Older messages may still be there.
+    return ordered.filter(({ t }) => t! < before!.t);
   };
-  // Within one second the page's own order is the order.
-  hold(chat.msgs!.getModelsArray());
+  // Messages of the same second stay in the page's own order.
+  addAll(chat.msgs!.getModelsArray());
   let isAtStart = false;
-  for (let round = 0; round < rounds && wanted().length <= limit; round += 1) {
-    const earlier: Held[] | undefined = await window
-      .require('WAWebChatLoadMessages')
-      .loadEarlierMsgs({ chat });
+  for (let step = 0; step < maxSteps && beforeCursor().length <= limit; step += 1) {
+    const earlier = await window.require('WAWebChatLoadMessages').loadEarlierMsgs({ chat });
     isAtStart = !earlier || earlier.length === 0;
     if (!earlier || isAtStart) break;
-    const later = [...held.values()];
-    held.clear();
-    hold(earlier);
-    hold(later);
+    const later = [...messages.values()];
+    messages.clear();
+    addAll(earlier);
+    addAll(later);
   }
-  const found = wanted();
+  const found = beforeCursor();
   const items = found
     .slice(-limit - 1)
     .reverse()
@@ -203,12 +199,12 @@ export async function readHistory(
       key: model.id._serialized,
       whatsappId: model.id.id,
       fromMe: model.id.fromMe,
-      sender: window.flotilla!.personOf(idOf(model['author'] ?? model['from'])),
+      sender: window.flotilla!.personOf(idOf(model.author ?? model.from)),
       type: String(model.type),
-      text: (model.type === 'chat' ? model.body : model['caption']) ?? null,
+      text: (model.type === 'chat' ? model.body : model.caption) ?? null,
       ack: model.ack ?? 0,
-      t: Number(model['t']),
-      quotedWhatsappId: model['quotedStanzaID'] ?? null,
+      t: Number(model.t),
+      quotedWhatsappId: model.quotedStanzaID ?? null,
       editedAt: model.latestEditSenderTimestampMs ?? null,
     }));
   return { items, isComplete: isAtStart || found.length > limit };
@@ -216,7 +212,7 @@ export async function readHistory(
 
 /**
  * The profile picture of a person or a group, in full size.
- * @param mayBeStranger whether WhatsApp is asked for the picture of somebody whom the page does not know
+ * @param mayBeStranger whether to ask WhatsApp for the picture of a person whom the page does not know
  */
 export async function readPicture(
   id: string,
@@ -231,7 +227,7 @@ export async function readPicture(
     .require('WAWebContactProfilePicThumbBridge')
     .requestProfilePicFromServer(Chat.get(wid) ?? { id: wid })
     .catch((error: Error) => {
-      // It is shown to this account no more than one that does not exist.
+      // This account may not see the picture, or there is none: for the caller both are the same.
       if (![401, 403, 404].includes(window.flotilla!.refusalOf(error) ?? 0)) throw error;
       return null;
     });
@@ -239,7 +235,7 @@ export async function readPicture(
   const response = await fetch(found.eurl);
   if (response.status === 404) return { outcome: 'none' };
   if (!response.ok || !response.body) throw new Error(`the picture could not be fetched: ${response.status}`);
-  const reader = response.body.getReader();
+  const reader = (response.body as ReadableStream<Uint8Array>).getReader();
   let binary = '';
   for (;;) {
     const { done, value } = await reader.read();
@@ -253,7 +249,7 @@ export async function readPicture(
   }
 }
 
-/** Shows the other side what this one is about to do. */
+/** Shows the chat partner that this account types or records, or has stopped. */
 export async function showState(chatId: string, state: 'typing' | 'recording' | 'stop'): Promise<void> {
   await window.WWebJS.sendChatstate(state, chatId);
 }

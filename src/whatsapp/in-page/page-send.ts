@@ -3,32 +3,31 @@ import type {
   PageChat,
   PageFileInput,
   PageFlotilla,
-  PageModel,
   PageSend,
   PageSendResult,
   PageWindow,
 } from './page-functions.js';
 
 /*
- * Sending, inside the WhatsApp Web page: see page-functions.ts for the rules that such functions follow.
+ * Sending, inside the WhatsApp Web page. See page-functions.ts for the rules of such functions.
  */
 
 declare const window: PageWindow;
 declare const document: { createElement(name: 'input'): PageFileInput & { type: string } };
 declare const File: new (parts: unknown[], name: string, options: { type: string }) => object;
 
-/** Adds `send` to what is shared, once a page load. */
+/** Adds `send` to `window.flotilla`, once per page load. */
 export function installSending(): void {
   const flotilla: PageFlotilla = window.flotilla!;
   if (flotilla.send) return;
-  /** Sends that run, by WhatsApp id: an attempt whose caller has given up may still be at its upload. */
+  /** Running sends by WhatsApp id. An attempt may still upload after its caller has given up. */
   const running = new Map<string, Promise<'no_quoted' | undefined>>();
 
-  // The library makes its files of base64 text; ours come from the disk.
+  // The library makes files from base64 text. Our files come from the disk.
   const toFile = window.WWebJS.mediaInfoToFile;
   window.WWebJS.mediaInfoToFile = (media: { file?: object }) => media.file ?? toFile(media);
 
-  /** A typing indicator delays no message: it is not waited for, and one that fails is missed by nobody. */
+  /** Ignores the answers and the errors of the typing indicator, because they must not delay or fail a message. */
   const showTyping = async (chat: PageChat, ms: number, state: 'typing' | 'recording') => {
     const show = (shown: string) => {
       window.WWebJS.sendChatstate(shown, chat.id._serialized).catch(() => undefined);
@@ -43,10 +42,10 @@ export function installSending(): void {
     whatsappId: string,
   ): Promise<Record<string, unknown>> => {
     const { mimetype, filename } = content.file;
-    const given = flotilla.files.get(whatsappId)?.files?.[0];
-    if (!given) throw new Error('The page was not given the file.');
-    // Read now: the file on the disk is removed after this attempt, and WhatsApp Web may want it later.
-    const bytes = await given.arrayBuffer();
+    const file = flotilla.files.get(whatsappId)?.files?.[0];
+    if (!file) throw new Error('The page did not receive the file.');
+    // Read it now: the file on the disk is removed after this attempt, but WhatsApp Web may need the bytes later.
+    const bytes = await file.arrayBuffer();
     const media = { mimetype, filename, file: new File([bytes], filename, { type: mimetype }) };
     if (content.type === 'sticker')
       return { media: await window.WWebJS.toStickerData(media), sendMediaAsSticker: true };
@@ -59,8 +58,11 @@ export function installSending(): void {
     };
   };
 
-  /** What the library's sendMessage is told: the text, and its options. */
-  const toLibrary = async ({ content, whatsappId }: PageSend): Promise<[string, Record<string, unknown>]> => {
+  /** The arguments for the library's sendMessage: the text and the options. */
+  const libraryArguments = async ({
+    content,
+    whatsappId,
+  }: PageSend): Promise<[string, Record<string, unknown>]> => {
     switch (content.type) {
       case 'text':
         return [content.text, { ...(await flotilla.previewOf(content.text)) }];
@@ -70,7 +72,7 @@ export function installSending(): void {
       }
       case 'contact': {
         const [first] = content.cards;
-        // As the library does it for contacts that the account has; these may be strangers to it.
+        // The library does the same, but only for contacts of the account. These persons may be strangers to the account.
         const cards = content.cards.map(({ name, vcard }) => ({ displayName: name, vcard }));
         return content.cards.length === 1
           ? ['', { extraOptions: { type: 'vcard', body: first!.vcard, vcardFormattedName: first!.name } }]
@@ -87,16 +89,16 @@ export function installSending(): void {
     }
   };
 
-  const begin = async (chat: PageChat, send: PageSend): Promise<'no_quoted' | undefined> => {
+  const startSend = async (chat: PageChat, send: PageSend): Promise<'no_quoted' | undefined> => {
     const { quoted, mentions, whatsappId } = send;
     const answered = quoted && (await flotilla.locate(quoted));
     if (quoted && !answered) return 'no_quoted';
-    const [text, { extraOptions, ...options }] = await toLibrary(send);
+    const [text, { extraOptions, ...options }] = await libraryArguments(send);
     await window.WWebJS.sendMessage(chat, text, {
       ...options,
       ...(answered ? { quotedMessageId: answered.message.id._serialized } : {}),
       ...(mentions.length > 0 ? { mentionedJidList: mentions } : {}),
-      // The last word on the message: its id was made before the first attempt.
+      // These override the library's own values. The id was made before the first attempt.
       extraOptions: { ...(extraOptions as object), id: flotilla.keyOf(chat, whatsappId) },
       waitUntilMsgSent: true,
     });
@@ -104,21 +106,21 @@ export function installSending(): void {
   };
 
   /**
-   * What a failure in the page comes to.
-   * @throws it, when the message may be on its way all the same, or there is no connection: then everything fails, whatever
-   * the message, and the connection is to be made anew
+   * The result of a failure in the page.
+   * @throws the failure, if the message may be on its way nevertheless; or if there is no connection, because then every
+   * message fails and the page must reconnect
    */
   const notSent = (whatsappId: string, failure: unknown): PageSendResult => {
-    // Under whichever chat: WhatsApp Web may have moved it to another address of the same person meanwhile.
-    const models: PageModel[] = window.require('WAWebCollections').Msg.getModelsArray();
+    // Looks in all chats, because WhatsApp Web may have moved the message to another id of the same person.
+    const models = window.require('WAWebCollections').Msg.getModelsArray();
     const isHeld = models.some(({ id }) => id.fromMe && id.id === whatsappId);
     const isConnected = window.require('WAWebSocketModel').Socket.state === 'CONNECTED';
     if (isHeld || running.has(whatsappId) || !isConnected) throw failure;
     return { outcome: 'not_sent', detail: String(failure) };
   };
 
-  /** What a send comes to when its recipient cannot be written to, or nobody says; undefined when it can. */
-  const withoutRecipient = async ({ chatId, whatsappId }: PageSend): Promise<PageSendResult | undefined> => {
+  /** The result of a send whose recipient is not registered or could not be checked; undefined if it is registered. */
+  const recipientFailure = async ({ chatId, whatsappId }: PageSend): Promise<PageSendResult | undefined> => {
     try {
       return (await flotilla.isRegistered(chatId)) ? undefined : { outcome: 'not_registered' };
     } catch (error) {
@@ -138,22 +140,22 @@ export function installSending(): void {
     if (!chat) {
       if (!chatId.endsWith('@c.us') && !chatId.endsWith('@lid'))
         return { outcome: 'no_chat', detail: String(failure) };
-      return (await withoutRecipient(send)) ?? notSent(whatsappId, failure);
+      return (await recipientFailure(send)) ?? notSent(whatsappId, failure);
     }
 
     const key = flotilla.keyOf(chat, whatsappId)._serialized;
-    let message: PageModel | undefined = await flotilla.find(key, thorough);
+    let message = await flotilla.find(key, thorough);
     const isRunning = running.has(whatsappId);
     if (!message && !isRunning) {
       if (lookOnly) return { outcome: 'absent' };
-      // A hidden number cannot be asked for; whoever has one wrote from it.
-      const unreachable = checkNumber && chatId.endsWith('@c.us') ? await withoutRecipient(send) : undefined;
+      // WhatsApp cannot check a hidden number. The account only knows it because the person wrote from it.
+      const unreachable = checkNumber && chatId.endsWith('@c.us') ? await recipientFailure(send) : undefined;
       if (unreachable) return unreachable;
       if (typingMs > 0) await showTyping(chat, typingMs, content.type === 'voice' ? 'recording' : 'typing');
     }
     const isOutside = chatId.endsWith('@g.us') && chat.groupMetadata?.participants?.iAmMember?.() === false;
     if (!message && !isRunning && isOutside)
-      return { outcome: 'no_chat', detail: 'the account is not in this group any more' };
+      return { outcome: 'no_chat', detail: 'the account is no longer in this group' };
     const deadline = Date.now() + timeoutMs;
     if (!message) {
       let timer;
@@ -163,9 +165,9 @@ export function installSending(): void {
       });
       let sending = running.get(whatsappId);
       if (!sending) {
-        sending = begin(chat, send).finally(() => running.delete(whatsappId));
+        sending = startSend(chat, send).finally(() => running.delete(whatsappId));
         running.set(whatsappId, sending);
-        // It may fail after nobody waits for it any more: the next attempt sees what became of it.
+        // It may fail when no caller waits for it any more. The next attempt finds out the result.
         sending.catch(() => undefined);
       }
       try {
@@ -180,7 +182,7 @@ export function installSending(): void {
       message = await flotilla.find(key, hasFailed);
       if (!message && hasFailed) return notSent(whatsappId, failure);
     }
-    // A message that is known but has no ack yet is on its way: WhatsApp sends it again by itself after a reconnect.
+    // A known message without an ack is on its way: WhatsApp Web resends it by itself after a reconnect.
     while (message && (message.ack ?? 0) === 0 && Date.now() < deadline) {
       await new Promise((resolve) => setTimeout(resolve, 50));
       message = await flotilla.find(key, false);
@@ -191,13 +193,13 @@ export function installSending(): void {
   };
 }
 
-/** Sends a message under a given id, unless the page knows that id already: then it says how far that message got. */
+/** Sends a message under the given id. If the page already knows the id, it only reports the ack of that message. */
 export function sendMessage(send: PageSend): Promise<PageSendResult> {
   if (!window.flotilla?.send) return Promise.resolve({ outcome: 'not_ready' });
   return window.flotilla.send(send);
 }
 
-/** Makes the input that takes the file of a message. */
+/** Makes the input that receives the file of a message. Null if the page is not ready. */
 export function expectFile(whatsappId: string): PageFileInput | null {
   const { flotilla } = window;
   if (!flotilla?.send) return null;
@@ -207,7 +209,7 @@ export function expectFile(whatsappId: string): PageFileInput | null {
   return input;
 }
 
-/** Lets go of the file of a message. */
+/** Releases the file of a message. */
 export async function forgetFile(whatsappId: string): Promise<void> {
   window.flotilla?.files.delete(whatsappId);
 }

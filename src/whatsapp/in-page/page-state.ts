@@ -1,11 +1,10 @@
 import type { PageWindow } from './page-functions.js';
 
 /*
- * What the WhatsApp Web page says of itself, and what is done to it as a whole: see page-functions.ts for the rules that such
- * functions follow.
+ * The state of the WhatsApp Web page, and actions on the whole page. See page-functions.ts for the rules of such functions.
  */
 
-/** What is used of an element of the page. */
+/** The used members of an element of the page. */
 interface PageElement {
   innerText: string;
   click(): void;
@@ -17,7 +16,7 @@ interface PageElement {
 declare const window: PageWindow;
 declare const document: PageElement;
 
-/** The two ids of the account itself, where the page knows them. */
+/** The two ids of the account itself; null if the page does not know them. */
 export interface OwnIds {
   /** The digits of the number. */
   phone: string | null;
@@ -29,20 +28,21 @@ export function readOwnIds(): OwnIds {
   return { phone: getMaybeMePnUser()?.user ?? null, lid: getMaybeMeLidUser()?._serialized ?? null };
 }
 
-/** Whether this load of the page has what `installFlotilla` makes. */
+/** Whether `installFlotilla` has run since the page was loaded. */
 export function hasFlotilla(): boolean {
   return window.flotilla !== undefined;
 }
 
-/** Where the page's connection stands. */
+/** The state of the page's connection. */
 export function connectionState(): { state: string; hasSynced: boolean } {
   const { Socket } = window.require('WAWebSocketModel');
   return { state: Socket.state, hasSynced: Socket.hasSynced === true };
 }
 
 /**
- * Looks for a dialog that WhatsApp Web shows ("what's new" and the like), and presses it away when that agrees to nothing.
- * @returns its text, and the label of what was pressed; null when there is none
+ * Looks for a dialog of WhatsApp Web, for example "what's new". Presses a button that closes the dialog, if that agrees to
+ * nothing.
+ * @returns the text of the dialog and the label of the pressed button; null if there is no dialog
  */
 export function lookForDialog(mayPress: boolean): { text: string; pressed: string | null } | null {
   const isShown = (element: PageElement) => element.getClientRects().length > 0;
@@ -57,25 +57,25 @@ export function lookForDialog(mayPress: boolean): { text: string; pressed: strin
   const buttons = [...dialog.querySelectorAll('button, [role="button"]')].filter(isShown);
   const find = (labels: RegExp) => buttons.find((button) => labels.test(labelOf(button)));
 
-  // "Use here" takes the account from another browser, and to close that dialog gives it up: neither is ours to do.
+  // "Use here" takes the account from another browser. To close that dialog gives the account up. A person must decide.
   const isConflict = find(/^use here$/i) !== undefined;
   const asksForMore =
     /\blog(ged)?[ -]?out\b|\bunlink|\bdelete|\bremove|\b(phone|your|new) number\b|\breset\b/i.test(text);
-  const away = find(/^(not now|maybe later|later|skip|dismiss|close)$/i);
-  // These agree to whatever the dialog says.
-  const onward = asksForMore ? undefined : find(/^(continue|ok|okay|got it|done)$/i);
-  const button = isConflict ? undefined : (onward ?? away);
+  const closeButton = find(/^(not now|maybe later|later|skip|dismiss|close)$/i);
+  // These buttons agree to the text of the dialog.
+  const agreeButton = asksForMore ? undefined : find(/^(continue|ok|okay|got it|done)$/i);
+  const button = isConflict ? undefined : (agreeButton ?? closeButton);
   if (!mayPress || !button) return { text, pressed: null };
   button.click();
   return { text, pressed: labelOf(button) };
 }
 
-/** Tells the library what it may have missed: it waits for a change of `hasSynced` that can come before it listens. */
+/** Tells the library that the page has synced: it waits for a change of `hasSynced`, which can happen before it listens. */
 export function announceSynced(): void {
   window.onAppStateHasSyncedEvent?.();
 }
 
-/** Makes the page's connection anew; it sends again, under the same ids, what has no ack yet. */
+/** Reconnects the page. WhatsApp Web then resends every message without an ack, under the same id. */
 export function reconnectSocket(): void {
   window.require('WAWebSocketModel').Socket.reconnect();
 }

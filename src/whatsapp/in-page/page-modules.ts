@@ -1,0 +1,162 @@
+import type { PageChat, PageModel } from './page-functions.js';
+
+/*
+ * The parts of WhatsApp Web's own modules and of the injected library that the functions of this folder use. Neither has
+ * types. `unknown` stands where the functions check or convert a value themselves.
+ */
+
+/** WhatsApp Web's object for the id of a person or a chat. */
+export interface PageWid {
+  _serialized: string;
+  user: string;
+  server: string;
+  isLid(): boolean;
+  isUser(): boolean;
+  isGroup?(): boolean;
+}
+
+/** An id as a {@link PageWid} or as plain text, which has no `_serialized`. */
+export interface PageWidLike {
+  _serialized?: string;
+}
+
+/** A collection of WhatsApp Web: what the page holds in memory. */
+interface PageCollection<Model> {
+  get(id: PageWid | string): Model | undefined;
+  getModelsArray(): Model[];
+}
+
+interface PageMessageCollection extends PageCollection<PageModel> {
+  /** Looks in the storage too. */
+  getMessagesById(keys: string[]): Promise<{ messages?: PageModel[] } | undefined>;
+}
+
+export interface PageContact {
+  id: PageWid;
+  phoneNumber?: PageWid;
+  isBusiness?: boolean;
+  isContactBlocked?: boolean;
+}
+
+interface PageReactionSender {
+  msgKey: { fromMe: boolean };
+  senderUserJid: string;
+  reactionText?: string;
+  /** Milliseconds since 1970. */
+  timestamp: number;
+}
+
+interface PageReactions {
+  reactions: { serialize(): { senders: PageReactionSender[] }[] };
+}
+
+/** A vote in WhatsApp Web's table of votes. */
+interface PageVoteRow {
+  sender: string | PageWid;
+  selectedOptionLocalIds: ArrayLike<number>;
+  senderTimestampMs: number;
+}
+
+interface PageMessageKey {
+  fromMe?: boolean;
+  from?: PageWid | undefined;
+  to?: PageWid;
+  remote?: PageWid;
+  id: string;
+  participant?: PageWid | undefined;
+  selfDir?: 'out';
+}
+
+interface PageGroupSettings {
+  addressingModeOverride: 'lid';
+  memberAddMode: boolean;
+  membershipApprovalMode: boolean;
+  announce: boolean;
+  restrict: boolean;
+  ephemeralDuration: number;
+  parentGroupId: undefined;
+  title: string;
+}
+
+export interface PageNewGroup {
+  wid: PageWid;
+  participants: { wid: PageWid; error?: string | number; type?: string }[];
+}
+
+/** By the names that `window.require` takes. */
+export interface PageModules {
+  WALinkify: { findLink(text: string): object | null | undefined };
+  WAWebApiContact: {
+    getCurrentLid(wid: PageWid): PageWid | undefined;
+    getPhoneNumber(wid: PageWid): PageWid | undefined;
+  };
+  WAWebChatLoadMessages: { loadEarlierMsgs(options: { chat: PageChat }): Promise<PageModel[] | undefined> };
+  WAWebCmd: {
+    Cmd: {
+      sendRevokeMsgs(
+        chat: PageChat,
+        messages: { list: PageModel[]; type: 'message' },
+        options: { clearMedia: boolean },
+      ): Promise<unknown>;
+    };
+  };
+  WAWebCollections: {
+    Blocklist: PageCollection<object>;
+    Chat: PageCollection<PageChat>;
+    Contact: PageCollection<PageContact>;
+    Msg: PageMessageCollection;
+    Reactions: { find(key: string): Promise<PageReactions | null | undefined> };
+  };
+  WAWebContactGetters: {
+    getIsMe(contact: PageContact): boolean;
+    getName(contact: PageContact): string | null | undefined;
+    getPushname(contact: PageContact): string | null | undefined;
+  };
+  WAWebContactProfilePicThumbBridge: {
+    requestProfilePicFromServer(of: PageChat | { id: PageWid }): Promise<{ eurl?: string } | null>;
+  };
+  WAWebDownloadManager: {
+    downloadManager: { downloadAndMaybeDecrypt(options: object): Promise<ArrayBuffer> };
+  };
+  WAWebFrontendContactGetters: { getIsMyContact(contact: PageContact): unknown };
+  WAWebGroupCreateJob: {
+    createGroup(settings: PageGroupSettings, participants: { phoneNumber: PageWid }[]): Promise<PageNewGroup>;
+  };
+  WAWebGroupInviteJob: { joinGroupViaInvite(code: string): Promise<{ gid: PageWid }> };
+  WAWebGroupQueryJob: { queryAndUpdateGroupMetadataById(group: { id: string }): Promise<unknown> };
+  WAWebLinkPreviewChatAction: { getLinkPreview(link: object): Promise<{ data?: object } | null> };
+  WAWebMexFetchGroupInviteCodeJob: {
+    fetchMexGroupInviteCode(groupId: string): Promise<string | { code?: string } | null>;
+  };
+  WAWebMsgActionCapability: {
+    canEditText(message: PageModel): boolean;
+    canEditCaption(message: PageModel): boolean;
+    canSenderRevokeMsg(message: PageModel): boolean;
+    canAdminRevokeMsg(message: PageModel): boolean;
+  };
+  WAWebMsgKey: new (key: PageMessageKey) => { _serialized: string };
+  WAWebPollsVotesSchema: {
+    getTable(): { equals(index: ['parentMsgKey'], key: string): Promise<PageVoteRow[]> };
+  };
+  WAWebQueryExistsJob: { queryWidExists(wid: PageWid): Promise<{ wid?: PageWid } | null | undefined> };
+  WAWebSendReactionMsgAction: { sendReactionToMsg(message: PageModel, emoji: string): Promise<unknown> };
+  WAWebSocketModel: {
+    Socket: { state: string; hasSynced?: boolean; reconnect(): void; logout(): Promise<void> };
+  };
+  WAWebUserPrefsMeUser: {
+    getMaybeMeLidUser(): PageWid | undefined;
+    getMaybeMePnUser(): PageWid | undefined;
+  };
+  WAWebWidFactory: { createWid(id: string): PageWid; asUserWidOrThrow(wid: PageWid | undefined): PageWid };
+}
+
+/** The library in the page: `window.WWebJS` of whatsapp-web.js. */
+export interface PageLibrary {
+  /** @throws when there is no such chat */
+  getChat(chatId: string, options: { getAsModel: false }): Promise<PageChat | undefined>;
+  sendMessage(chat: PageChat, text: string, options: object): Promise<unknown>;
+  editMessage(message: PageModel, text: string, options: object): Promise<unknown>;
+  sendChatstate(state: string, chatId: string): Promise<unknown>;
+  toStickerData(media: object): Promise<object>;
+  mediaInfoToFile(media: { file?: object }): object;
+}
