@@ -5,7 +5,7 @@ import { AccountSessions } from '../../src/sessions/account-sessions.js';
 import { InternalChatsController } from '../../src/chats/chats.internal.js';
 import { GroupOperations } from '../../src/chats/group-operations.js';
 import { NumberChecks } from '../../src/chats/number-checks.js';
-import { SessionAnswerer } from '../../src/chats/session-answerer.js';
+import { CallDispatcher } from '../../src/chats/call-dispatcher.js';
 import { TooManyNumberChecks } from '../../src/chats/chat-errors.js';
 import { InstanceClient } from '../../src/instances/instance-client.js';
 import { loadConfig } from '../../src/platform/config/config.js';
@@ -55,7 +55,7 @@ describe('an instance that drives a live account', () => {
     };
     const module = await Test.createTestingModule({
       controllers: [InternalChatsController],
-      providers: [SessionAnswerer, GroupOperations, { provide: AccountSessions, useValue: sessions }],
+      providers: [CallDispatcher, GroupOperations, { provide: AccountSessions, useValue: sessions }],
     })
       .overrideGuard(InternalGuard)
       .useValue({ canActivate: () => true })
