@@ -68,9 +68,9 @@ describe('a rotation of APP_KEY', () => {
     );
     await service().rotate();
     const [row] = await database.query('select secret, previous_secret from webhooks where id = $1', [id]);
-    const anew = encryptionKey(newKey, 'webhook-secrets');
-    expect(decrypt(anew, row.secret, id).toString()).toBe('now');
-    expect(decrypt(anew, row.previous_secret, id).toString()).toBe('before');
+    const current = encryptionKey(newKey, 'webhook-secrets');
+    expect(decrypt(current, row.secret, id).toString()).toBe('now');
+    expect(decrypt(current, row.previous_secret, id).toString()).toBe('before');
   });
 
   it('has everything encrypted with the new one, also what is large, and can then forget the old one', async () => {
@@ -113,11 +113,11 @@ describe('a rotation of APP_KEY', () => {
     const lost = await snapshot(lostKey, Buffer.from('lost'));
     const first = await runCli(['key:rotate'], env);
     expect(first.code).toBe(1);
-    expect(first.stdout).toContain('session_snapshots.data: 1 encrypted anew, 1 left.');
+    expect(first.stdout).toContain('session_snapshots.data: 1 re-encrypted, 1 left.');
     expect(first.stderr).toContain(lost);
     expect((await read(mine, present)).toString()).toBe('mine');
     const second = await runCli(['key:rotate'], { ...env, APP_PREVIOUS_KEYS: `${oldKey},${lostKey}` });
-    expect([second.code, second.stdout]).toEqual([0, expect.stringContaining('1 encrypted anew, 0 left.')]);
+    expect([second.code, second.stdout]).toEqual([0, expect.stringContaining('1 re-encrypted, 0 left.')]);
   }, 60_000);
 
   it('goes on where it was broken off', async () => {
