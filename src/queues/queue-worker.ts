@@ -51,7 +51,7 @@ export class QueueWorker implements OnModuleDestroy {
   private isWaitingForJobs = false;
   private control: WorkerControl = { restartRequested: null, paused: new Set() };
   private readonly startedAt = new Date();
-  /** The reasons to stop that the loop has not handled yet. */
+  /** The reasons to stop. The loop ends when there is one. */
   private readonly stopReasons = new Set<StopReason>();
   private disconnectedSince: number | null = null;
   private wakeLoop: (() => void) | null = null;

@@ -6,7 +6,7 @@ import { addMediaCommands } from '../media/media.commands.js';
 import { print, type RunWithServices, wholeNumber } from '../platform/command-line.js';
 import type { Config } from '../platform/config/config.js';
 import { withDeadline } from '../platform/deadline.js';
-import { addQueueWorkCommand, type WorkerSettings } from '../queues/queue-work.commands.js';
+import { addWorkerCommands, type WorkerSettings } from '../queues/worker.commands.js';
 import { addQueuesCommands } from '../queues/queues.commands.js';
 import type { WorkerOptions } from '../queues/worker-options.js';
 import { addWorkspacesCommands } from '../workspaces/workspaces.commands.js';
@@ -53,7 +53,7 @@ program
     else await writeFile(output, document);
   });
 
-addQueueWorkCommand(program, work);
+addWorkerCommands(program, work);
 addQueuesCommands(program, runWithServices);
 addFailedJobsCommands(program, runWithServices);
 addBacklogCommands(program, runWithServices);

@@ -263,7 +263,7 @@ describe('a job that fails', () => {
     });
     worker.stop();
     await working;
-    expect(job!.exception).toMatch(/^job\.tried_too_often: .*begun 3 times/);
+    expect(job!.exception).toMatch(/^job\.tried_too_often: .*started 3 times/);
     expect(recorder.seen).toEqual([]);
   });
 

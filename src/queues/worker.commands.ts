@@ -31,7 +31,7 @@ interface Flags {
 const day = 86_400;
 
 /** `flotilla queue:work`, with the options of Laravel's command. */
-export function addQueueWorkCommand(
+export function addWorkerCommands(
   program: Command,
   run: (options: WorkerOptions, settings: WorkerSettings) => Promise<void>,
 ): void {
