@@ -21,7 +21,7 @@ export class LoginDto {
   next?: string;
 }
 
-/** The admin's way in with a browser. */
+/** Logs the admin in with a browser. */
 @ApiExcludeController()
 @Allow('public')
 @Controller('admin')
@@ -52,13 +52,13 @@ export class AdminLoginController {
     await this.limits.countLogin(ip, response);
     const hash = hashKey(key);
     try {
-      await this.limits.guess(ip, hash, () => {
+      await this.limits.limitGuesses(ip, hash, () => {
         if (!this.authentication.isAdmin(hash)) throw new InvalidKey();
       });
     } catch (error) {
       if (!(error instanceof InvalidKey)) throw error;
-      const sentence = 'This is not the admin key of this Flotilla.';
-      response.status(401).set(loginPageHeaders).send(loginPage(page, sentence));
+      const message = 'This is not the admin key of this Flotilla.';
+      response.status(401).set(loginPageHeaders).send(loginPage(page, message));
       return;
     }
     response.set('Set-Cookie', this.session.begin(request)).redirect(303, page);

@@ -1,13 +1,13 @@
-/** The pages that a browser may want to be at after its login; the first one unless it says. Nowhere else is it sent. */
+/** The pages that a browser may open after its login. The first is the default. A login never redirects to another page. */
 const pages = ['/admin/queues', '/docs', '/metrics', '/admin'];
 
-/** Where a browser goes after a login. @param wanted what it asked for, from anywhere */
+/** The page that a browser opens after its login. @param wanted the requested page, which is untrusted input */
 export function pageAfterLogin(wanted: unknown): string {
   return pages.find((page) => page === wanted) ?? pages[0]!;
 }
 
-/** Where a browser logs in that asked for a page of ours. */
-export function loginFor(wanted: string): string {
+/** The login page for a browser that asked for one of our pages without a login. @param wanted the requested URL */
+export function loginUrlFor(wanted: string): string {
   const path = wanted.split('?', 1)[0]!;
   const page = pages.find((page) => path === page || path.startsWith(`${page}/`));
   return page === undefined || page === pages[0]
@@ -15,7 +15,7 @@ export function loginFor(wanted: string): string {
     : `/admin/login?next=${encodeURIComponent(page)}`;
 }
 
-/** What the page may load and who may show it in a frame: nothing and nobody. */
+/** The page may load nothing, and no other page may show it in a frame. */
 export const loginPageHeaders = {
   'Content-Type': 'text/html; charset=utf-8',
   'Content-Security-Policy':
@@ -23,7 +23,7 @@ export const loginPageHeaders = {
   'Cache-Control': 'no-store',
 };
 
-/** The form that asks for the admin key. @param next one of our pages @param error a sentence of ours, shown above the form */
+/** The form that asks for the admin key. @param next one of our pages @param error a trusted text, shown above the form */
 export function loginPage(next: string, error = ''): string {
   return `<!doctype html>
 <html lang="en">

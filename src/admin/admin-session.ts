@@ -9,8 +9,8 @@ const cookieName = 'flotilla_admin';
 const validForMs = 12 * 3_600_000;
 
 /**
- * The admin's login in a browser: a cookie that says until when it is valid, signed with a key of its own from `APP_KEY`.
- * Nothing is stored; another `ADMIN_API_KEY` or `APP_KEY` ends every login.
+ * The admin's login in a browser: a cookie with its expiry time, signed with a separate key derived from `APP_KEY`.
+ * The server stores nothing. A change of `ADMIN_API_KEY` or `APP_KEY` ends every login.
  */
 @Injectable()
 export class AdminSession {
@@ -31,7 +31,7 @@ export class AdminSession {
     return this.cookie(request, '', 0);
   }
 
-  /** Whether a request comes from somebody who has logged in. */
+  /** Whether the sender of a request is logged in. */
   isLoggedIn(request: Request): boolean {
     const sent = new RegExp(`(?:^|;\\s*)${cookieName}=(\\d{1,15})\\.([\\w-]+)`).exec(
       request.headers.cookie ?? '',
@@ -43,8 +43,8 @@ export class AdminSession {
   }
 
   /**
-   * Whether a request was made by a page of ours. Browsers say so themselves; the older ones name the page's origin, which
-   * is ours when its host is the one that was asked.
+   * Whether one of our pages made a request. New browsers say so in `Sec-Fetch-Site`. Older browsers send the origin of the
+   * page: it is ours if its host is the host of the request.
    */
   isSameOrigin({ headers }: Request): boolean {
     const site = headers['sec-fetch-site'];
@@ -52,10 +52,10 @@ export class AdminSession {
     return headers.origin !== undefined && headers.origin.replace(/^https?:\/\//, '') === headers.host;
   }
 
-  /** Whether a browser says that a page of somebody else made it send this; what is no browser says nothing. */
+  /** Whether a browser says that a page of another origin made this request. Programs other than browsers say nothing. */
   isForeign(request: Request): boolean {
     const { 'sec-fetch-site': site, origin } = request.headers;
-    // "none" is the user's own doing: an address that was typed, a bookmark.
+    // "none" means that the user made the request: a typed address or a bookmark.
     if (site === 'none') return false;
     return (site !== undefined || origin !== undefined) && !this.isSameOrigin(request);
   }
@@ -71,7 +71,7 @@ export class AdminSession {
       `Max-Age=${maxAgeSeconds}`,
       'HttpOnly',
       'SameSite=Strict',
-      // Behind a proxy only that one knows, see TRUSTED_PROXIES.
+      // Behind a proxy, only the proxy knows whether the connection is secure, see TRUSTED_PROXIES.
       ...(request.secure ? ['Secure'] : []),
     ].join('; ');
   }

@@ -13,7 +13,7 @@ import { Fails, Paged } from '../platform/http/documentation.js';
 import { type Page, toPage } from '../platform/http/pagination.js';
 import { Allow } from '../workspaces/auth.guard.js';
 
-/** What an operator looks at. */
+/** The fleet, for operators. */
 @Allow('admin')
 @Controller('admin')
 export class AdminController {
@@ -29,7 +29,7 @@ export class AdminController {
     return toPage(await this.instances.list(query), query.limit, toInstanceResponse);
   }
 
-  /** Wants the accounts of an instance elsewhere: nothing more is placed on it, and what can move does, a few at a time. */
+  /** Drains an instance: it gets no more accounts, and its accounts move to other instances, a few at a time, where there is room. */
   @Fails(InstanceNotFound)
   @Post('instances/:id/drain')
   @HttpCode(200)
@@ -37,7 +37,7 @@ export class AdminController {
     return toInstanceResponse(await this.instances.setDraining(id, true));
   }
 
-  /** Lets an instance take accounts again. */
+  /** Ends the draining of an instance: it may take accounts again. */
   @Fails(InstanceNotFound)
   @Post('instances/:id/activate')
   @HttpCode(200)
@@ -45,14 +45,14 @@ export class AdminController {
     return toInstanceResponse(await this.instances.setDraining(id, false));
   }
 
-  /** Moves accounts until the load is even; with `dryRun` only tells what it would move. */
+  /** Moves accounts until the load is even. With `dryRun` it moves nothing and lists the moves. */
   @Post('rebalance')
   @HttpCode(200)
   async rebalance(@Body() { dryRun }: RebalanceDto = new RebalanceDto()): Promise<RebalanceResponse> {
     return { moves: await this.assignments.rebalance(dryRun) };
   }
 
-  /** How evenly the accounts lie on the instances. */
+  /** Shows how evenly the accounts are distributed over the instances. */
   @Get('distribution')
   async distribution(): Promise<DistributionResponse> {
     return this.instances.distribution();

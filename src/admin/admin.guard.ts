@@ -9,21 +9,21 @@ import {
   InvalidKey,
 } from '../workspaces/authentication.service.js';
 import { RateLimits } from '../workspaces/rate-limits.js';
-import { loginFor } from './admin-login.page.js';
+import { loginUrlFor } from './admin-login.page.js';
 import { AdminSession } from './admin-session.js';
 
-/** A page of somebody else has a browser that is logged in ask us. */
+/** A page of another origin made a logged-in browser send this request. */
 export class ForeignOrigin extends Problem {
   constructor() {
     super(
       403,
       'auth.foreign_origin',
-      'A page of another origin may change nothing here. Behind a proxy, have it pass the Host header on.',
+      'Only pages of this origin may change something here. If there is a proxy, configure it to pass on the Host header.',
     );
   }
 }
 
-/** Lets the admin in: by key, or by the login of a browser, which may change something from our own pages only. */
+/** Lets the admin in by key, or by the login of a browser. A logged-in browser may change something only from our own pages. */
 @Injectable()
 export class AdminGuard implements CanActivate {
   constructor(
@@ -43,8 +43,8 @@ export class AdminGuard implements CanActivate {
     request.principal = { kind: 'admin' };
   }
 
-  /** Whether a key, which is given by its hash, opens what is behind this guard. */
-  protected isRight(hash: Buffer): boolean {
+  /** Whether this guard accepts the key with this hash. */
+  protected isAccepted(hash: Buffer): boolean {
     return this.authentication.isAdmin(hash);
   }
 
@@ -52,24 +52,27 @@ export class AdminGuard implements CanActivate {
     const hash = keyHashOf(request);
     if (hash === undefined && this.session.isLoggedIn(request)) {
       if (['GET', 'HEAD'].includes(request.method) || this.session.isSameOrigin(request)) return;
-      // Whose login it was that somebody tried to use is for the audit log.
+      // The audit log names the admin, whose login the foreign page tried to use.
       request.principal = { kind: 'admin' };
       throw new ForeignOrigin();
     }
-    await this.limits.guess(request.ip ?? '', hash, () => {
+    await this.limits.limitGuesses(request.ip ?? '', hash, () => {
       if (hash === undefined)
-        throw new AuthenticationRequired('This needs the admin key, or a login at /admin/login.');
-      if (!this.isRight(hash)) throw new InvalidKey('This is not the admin key.');
+        throw new AuthenticationRequired(
+          'This route needs the admin key. Send the key, or log in at /admin/login.',
+        );
+      if (!this.isAccepted(hash))
+        throw new InvalidKey('This is not the admin key. Send ADMIN_API_KEY of the .env file.');
     });
   }
 
-  /** The same for what is not a route of Nest's; a browser that is not logged in is sent to the form. */
+  /** The guard as Express middleware, for routes outside of Nest. It redirects a browser without a login to the login page. */
   readonly middleware = (request: Request, response: Response, next: NextFunction): void => {
     this.assertAdmin(request).then(
       () => next(),
       (error: unknown) => {
         if (error instanceof AuthenticationRequired && request.accepts(['json', 'html']) === 'html') {
-          response.redirect(302, loginFor(request.originalUrl));
+          response.redirect(302, loginUrlFor(request.originalUrl));
         } else if (error instanceof Problem) sendProblem(response, error, (request as { id?: string }).id);
         else next(error);
       },

@@ -21,30 +21,34 @@ import type { AuthenticatedRequest } from '../workspaces/auth.guard.js';
 
 type AuditedRequest = AuthenticatedRequest & {
   id?: string;
-  /** The id of what the request has made. */
+  /** The id of the object that the request has created. */
   createdId?: string;
 };
 
-const reading = new Set(['GET', 'HEAD', 'OPTIONS']);
-/** A request that is refused again and again is written once in this time. */
+const safeMethods = new Set(['GET', 'HEAD', 'OPTIONS']);
+/** One that is refused again and again is written once in this time. */
 const refusalEveryMs = 60_000;
 const refusalsKept = 1_000;
-/** How long a connection that was closed may take to say so. */
-const closingMs = 1_000;
-/** Logins by another page of this server; all else that is public changes nothing that is audited. */
+/** The maximum time between the cut of a connection and its close event. */
+const closeTimeoutMs = 1_000;
+/** The logins of browsers. No other public route changes something that is audited. */
 const loginPath = /^\/admin\/log(in|out)$/;
 
 /**
- * Who changed what, and who was refused: every request that changes something and that owners or the admin may make, logins,
- * and calls with a key that exists but may not do this, or not now, or not from there. Sending messages is neither, and costs
- * nothing here. No bodies and no secrets: the route's pattern, ids, and what came of it.
+ * Records who changed what, and who was refused:
+ * - every changing request to a route for owners or the admin;
+ * - logins;
+ * - calls with an existing key that may not do this, may not be used now, or may not be used from that address.
+ *
+ * Requests that send messages are not recorded and cost nothing here. An entry has the pattern of the route, ids and the
+ * status. It has no bodies and no secrets.
  */
 @Injectable()
 export class AuditService implements NestInterceptor, OnApplicationShutdown {
-  /** One after the other, so that the log has the order in which things were done. */
+  /** Entries are written one after the other, so that the log keeps the order of the requests. */
   private writing: Promise<void> = Promise.resolve();
-  /** How many requests are not answered yet. */
-  private open = 0;
+  /** The number of requests without an answer. */
+  private openRequests = 0;
   private onDrained: () => void = () => undefined;
   /** Refusals that have been written a short while ago. */
   private readonly refusals = new LRUCache<string, true>({ max: refusalsKept, ttl: refusalEveryMs });
@@ -55,24 +59,24 @@ export class AuditService implements NestInterceptor, OnApplicationShutdown {
     @Inject(LOGGER) private readonly logger: Logger,
   ) {}
 
-  /** Express middleware in front of everything, so that no route can be forgotten. */
+  /** Express middleware in front of all routes, so that none can be forgotten. */
   readonly watch = (request: AuditedRequest, response: Response, next: NextFunction): void => {
-    this.open += 1;
+    this.openRequests += 1;
     response.once('close', () => {
       if (this.isAudited(request, response)) {
         const entry = entryOf(request, response);
         this.writing = asPlatform(() => this.writing.then(() => this.write(entry)));
       }
-      this.open -= 1;
-      if (this.open === 0) this.onDrained();
+      this.openRequests -= 1;
+      if (this.openRequests === 0) this.onDrained();
     });
     next();
   };
 
-  /** Sees the id of what a request makes: only its answer has it. */
+  /** Reads the id of a created object from the answer, because only the answer has it. */
   intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
     const request = context.switchToHttp().getRequest<AuditedRequest>();
-    // A key that takes the place of another is not what the entry is about.
+    // The entry of a rotation is about the old key, not about the new one.
     if (request.method !== 'POST' || !isForOwners(request) || routeOf(request).endsWith('/rotate'))
       return next.handle();
     return next.handle().pipe(
@@ -121,10 +125,14 @@ export class AuditService implements NestInterceptor, OnApplicationShutdown {
     }));
   }
 
-  /** Not before: the server answers what it has begun until then, and cuts off the rest, which hears of it a moment later. */
+  /**
+   * Waits for the last entries. An earlier hook would be too early: until now the server answers running requests, then it
+   * cuts the other connections, and their close events follow a moment later.
+   */
   async onApplicationShutdown(): Promise<void> {
     const drained = new Promise<void>((resolve) => (this.onDrained = resolve));
-    if (this.open > 0) await Promise.race([drained, delay(closingMs, undefined, { ref: false })]);
+    if (this.openRequests > 0)
+      await Promise.race([drained, delay(closeTimeoutMs, undefined, { ref: false })]);
     await this.writing;
   }
 
@@ -132,12 +140,12 @@ export class AuditService implements NestInterceptor, OnApplicationShutdown {
     const { principal, refusedKey } = request;
     const isRefused = refusedKey !== undefined || (statusCode === 403 && principal !== undefined);
     if (isRefused) return this.isNewRefusal(request, statusCode);
-    if (reading.has(request.method)) return false;
+    if (safeMethods.has(request.method)) return false;
     if (loginPath.test(routeOf(request))) return true;
     return principal !== undefined && isForOwners(request);
   }
 
-  /** A client that does not give up would fill the log. */
+  /** Repeated refusals are recorded only now and then. Otherwise a client that does not give up would fill the log. */
   private isNewRefusal(request: AuditedRequest, statusCode: number): boolean {
     const { principal, refusedKey, ip, method } = request;
     const who = refusedKey?.id ?? (principal?.kind === 'workspace' ? principal.keyId : 'admin');
@@ -151,13 +159,13 @@ export class AuditService implements NestInterceptor, OnApplicationShutdown {
     try {
       await this.log.write(entry);
     } catch (error) {
-      // The log of the process is what is left then.
-      this.logger.error({ err: error, entry }, 'an entry of the audit log could not be written');
+      // The log of the process keeps the entry instead.
+      this.logger.error({ err: error, entry }, 'could not write an audit entry');
     }
   }
 }
 
-/** What is written of a request. */
+/** The audit entry of a request. */
 function entryOf(request: AuditedRequest, response: Response): AuditEntry {
   const { principal, refusedKey } = request;
   const key = principal?.kind === 'workspace' ? principal : undefined;
@@ -178,21 +186,21 @@ function entryOf(request: AuditedRequest, response: Response): AuditEntry {
   };
 }
 
-/** Whether what a request does is for owners, or the admin, to do. */
+/** Whether only owners or the admin may make a request. */
 function isForOwners({ access, principal }: AuditedRequest): boolean {
-  // Pages of the admin are public to the guard and have one of their own, which says that it is the admin.
+  // The admin's pages are public for AuthGuard. AdminGuard protects them and sets the principal.
   return access === 'owner' || access === 'admin' || (access !== 'sender' && principal?.kind === 'admin');
 }
 
-/** The pattern of the route that was called: never what somebody has typed. */
+/** The pattern of the called route. It never holds the path that the caller sent. */
 function routeOf({ route, baseUrl, originalUrl }: AuditedRequest): string {
   const pattern = (route as { path?: unknown } | undefined)?.path;
   if (typeof pattern === 'string') return `${baseUrl}${pattern}`.slice(0, 300);
-  // What is mounted as a whole, as the queue dashboard is.
+  // An application that is mounted as a whole, such as the queue dashboard, has no route patterns.
   return `/${originalUrl.split(/[/?]/).slice(1, 3).join('/')}/*`.slice(0, 300);
 }
 
-/** What the request is about: the last id of its path. */
+/** The object of the request: the last id of its path. */
 function targetOf({ params }: AuditedRequest): string | null {
   const last = Object.values(params ?? {})
     .filter((value) => typeof value === 'string')
@@ -200,7 +208,7 @@ function targetOf({ params }: AuditedRequest): string | null {
   return last === undefined ? null : last.slice(0, 200);
 }
 
-/** The workspace that it is about: the one it acts in, or the one that an admin's path names. */
+/** The workspace of the request: the workspace that it acts in, or the workspace in the path of an admin's request. */
 function workspaceOf(request: AuditedRequest): string | null {
   const { workspaceId, refusedKey, principal, params, createdId } = request;
   if (workspaceId) return workspaceId;

@@ -11,24 +11,24 @@ import {
 import { isLaneQueue, queueNames, type QueueName, toQueueName } from '../queues/queue-policies.js';
 import type { QueueBacklog } from './backlog.dto.js';
 
-const large = 1_000_000_000;
-/** Of `webhooks`, Redis holds hints only, which are put again within a second: what waits is in PostgreSQL. */
+const maxCount = 1_000_000_000;
+/** Redis holds only hints of `webhooks`, and the sweep puts them again within a second. The deliveries wait in PostgreSQL. */
 const clearable: readonly QueueName[] = queueNames.filter((name) => name !== 'webhooks');
 
 /** `queue:monitor`, `queue:clear`. */
 export function addBacklogCommands(program: Command, run: RunWithServices): void {
   program
     .command('queue:monitor [queues]')
-    .description('show how much waits in queues, and which are too long')
-    .option('--max <count>', 'ALERT when more wait', wholeNumber(0, large), 1_000)
-    .option('--max-wait <seconds>', 'ALERT too when the oldest has waited longer', wholeNumber(0, large))
-    .option('--fail', 'exit with 1 when there is an ALERT')
-    .option('--json', 'as JSON')
+    .description('show the length of queues, and which queues are too long')
+    .option('--max <count>', 'ALERT if more jobs wait', wholeNumber(0, maxCount), 1_000)
+    .option('--max-wait <seconds>', 'ALERT if the oldest job has waited longer', wholeNumber(0, maxCount))
+    .option('--fail', 'exit with code 1 if there is an ALERT')
+    .option('--json', 'print JSON')
     .addHelpText(
       'after',
       `
-Queues are separated by commas; all of them unless named. The exit code is 0 also when there is an ALERT, as it is in Laravel, unless
---fail is given.
+Separate queues with commas. The default is all queues. As in Laravel, the exit code is 0 even if there is an ALERT, unless you
+give --fail.
 
 Examples:
   flotilla queue:monitor
@@ -69,14 +69,16 @@ Examples:
 
   program
     .command('queue:clear [queue]')
-    .description('cancel every message that waits in a queue; of another queue, remove its jobs')
+    .description(
+      'cancel all waiting messages of a whatsapp- queue, or remove all waiting jobs of another queue',
+    )
     .option('--queue <name>', 'the queue, as in Laravel')
-    .option('--force', 'do not ask')
+    .option('--force', 'do not ask for confirmation')
     .addHelpText(
       'after',
       `
-Messages that are being sent go on, and those that may have been sent already stay. Cancelled messages stay in the ledger, and
-cannot be sent again.
+Messages that are being sent, and messages that may have been sent, are not cancelled. Cancelled messages stay in the ledger.
+You cannot send them again.
 
 Queues: ${clearable.join(', ')}
 
@@ -91,9 +93,10 @@ Examples:
         const queue = toQueueName(name);
         if (!clearable.includes(queue))
           throw new Error(
-            `What waits in ${queue} cannot be cleared. flotilla queue:pause ${queue} holds it back; a webhook that is deleted takes what waits for it along.`,
+            `You cannot clear the queue ${queue}. Pause it with flotilla queue:pause ${queue}, or delete a webhook: that deletes its deliveries.`,
           );
-        if (!options.force && !(await confirm(`Everything that waits in ${queue} is lost. Clear it?`))) {
+        const question = `This removes everything that waits in ${queue}. Continue?`;
+        if (!options.force && !(await confirm(question))) {
           print('Nothing was cleared.');
           return;
         }
@@ -108,12 +111,12 @@ type Services = Parameters<Parameters<RunWithServices>[0]>[0];
 
 async function cancel(services: Services, queue: QueueName): Promise<number> {
   const { ClearingService } = await import('../sending/clearing.service.js');
-  let told = 0;
+  let reported = 0;
   return services
     .get(ClearingService)
     .clear(queue as Extract<QueueName, `whatsapp-${string}`>, (cancelled) => {
-      if (cancelled - told < 10_000) return;
-      told = cancelled;
+      if (cancelled - reported < 10_000) return;
+      reported = cancelled;
       printAside(`${cancelled} cancelled so far`);
     });
 }

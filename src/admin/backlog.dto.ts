@@ -1,36 +1,36 @@
 import type { QueueName } from '../queues/queue-policies.js';
 
 /**
- * One queue. The `whatsapp-` ones and `webhooks` are counted in PostgreSQL, since Redis holds their heads only; the others are in Redis, and
- * what it would say is null while it does not answer.
+ * One queue. PostgreSQL counts the `whatsapp-` queues and `webhooks`, because Redis holds only their heads. Redis counts the other
+ * queues; their counts are null while Redis does not answer.
  */
 export class QueueBacklog {
   name!: QueueName;
-  /** What is due and waits. */
+  /** Jobs or messages that are due and wait. */
   waiting!: number | null;
-  /** What waits for its time. */
+  /** Jobs or messages that are not due yet. */
   delayed!: number | null;
-  /** What is being done. */
+  /** Jobs that are running, or messages that are being sent. */
   active!: number | null;
-  /** Failed jobs, messages that failed or of which nobody can tell, and dead deliveries of webhooks, until they are retried or forgotten. */
+  /** Failed jobs, messages that are `failed` or `unknown`, and dead webhook deliveries, until they are retried or forgotten. */
   failed!: number;
-  /** How long the oldest that is due has waited, in seconds. */
+  /** How long the oldest due job or message has waited, in seconds. */
   oldestSeconds!: number | null;
-  /** Everything that is still to be done. */
+  /** The sum of `waiting`, `delayed` and `active`. */
   backlog!: number | null;
-  /** Since when its jobs are left alone; null when they are not. */
+  /** When the queue was paused. Null if it is not paused. */
   pausedAt!: string | null;
 }
 
 export class QueuesResponse {
   items!: QueueBacklog[];
-  /** There is one page. */
+  /** Always null, because there is only one page. */
   nextCursor!: string | null;
 }
 
-/** Whether a queue is served. */
+/** Whether a queue is paused. */
 export class QueueStateResponse {
   name!: QueueName;
-  /** Since when it is paused; null when it is served. */
+  /** When the queue was paused. Null if it is not paused. */
   pausedAt!: string | null;
 }

@@ -9,7 +9,7 @@ import { type JobCounts, QueuesService } from '../queues/queues.service.js';
 import { WebhookDeliveriesService } from '../webhooks/webhook-deliveries.service.js';
 import type { QueueBacklog } from './backlog.dto.js';
 
-/** Reads how much there is to do. */
+/** Reads the backlog of every queue. */
 @Injectable()
 export class BacklogService {
   constructor(
@@ -20,10 +20,10 @@ export class BacklogService {
     private readonly webhooks: WebhookDeliveriesService,
   ) {}
 
-  /** Every queue, in the order in which workers serve them. With a million messages waiting it takes some 0.2 s. */
+  /** Every queue, in the order in which workers serve them. With a million waiting messages it takes about 0.2 s. */
   async read(): Promise<QueueBacklog[]> {
-    // What Redis holds of the others are hints.
-    const ordinary: readonly QueueName[] = queueNames.filter(
+    // Redis holds only hints of the other queues.
+    const redisQueues: readonly QueueName[] = queueNames.filter(
       (name) => !isLaneQueue(name) && name !== 'webhooks',
     );
     const [inDatabase, webhooks, paused, failed, ...counts] = await Promise.all([
@@ -31,13 +31,13 @@ export class BacklogService {
       this.webhooks.backlog(),
       this.states.pausedSince(),
       this.failedJobs.count(),
-      ...ordinary.map((name) => this.queues.counts(name)),
+      ...redisQueues.map((name) => this.queues.counts(name)),
     ]);
     inDatabase.set('webhooks', webhooks);
     return queueNames.map((name) => {
-      const known = ordinary.includes(name)
-        ? counts[ordinary.indexOf(name)]!
-        : (inDatabase.get(name) ?? nothing);
+      const known = redisQueues.includes(name)
+        ? counts[redisQueues.indexOf(name)]!
+        : (inDatabase.get(name) ?? noJobs);
       return {
         name,
         waiting: known?.waiting ?? null,
@@ -52,8 +52,8 @@ export class BacklogService {
   }
 
   /**
-   * Each part from the index that is made for it alone, without reading rows. The oldest of a priority is the oldest of the
-   * first ones of its lanes; it waits since it was accepted, or was to be sent, or is sent again.
+   * Reads each part from its own index, without reading rows. The oldest message of a priority is the oldest of the first
+   * messages of its lanes. It has waited since it was accepted, since its scheduled time, or since it was put up for a resend.
    */
   private async readLanes(): Promise<Map<QueueName, JobCounts>> {
     const rows: ({ priority: number } & JobCounts)[] = await this.database.query(
@@ -79,4 +79,4 @@ export class BacklogService {
   }
 }
 
-const nothing: JobCounts = { waiting: 0, delayed: 0, active: 0, oldestSeconds: 0 };
+const noJobs: JobCounts = { waiting: 0, delayed: 0, active: 0, oldestSeconds: 0 };

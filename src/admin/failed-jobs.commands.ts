@@ -3,7 +3,7 @@ import { print, printAside, printList, type RunWithServices, wholeNumber } from 
 import { queueNames, type QueueName, toQueueName } from '../queues/queue-policies.js';
 
 const hourMs = 3_600_000;
-const longestHours = 24 * 365 * 10;
+const maxHours = 24 * 365 * 10;
 
 /** `queue:failed`, `queue:retry`, `queue:forget`, `queue:flush`, `queue:prune-failed`. */
 export function addFailedJobsCommands(program: Command, run: RunWithServices): void {
@@ -11,11 +11,11 @@ export function addFailedJobsCommands(program: Command, run: RunWithServices): v
     .command('queue:failed')
     .description('list the failed jobs, newest first')
     .option('--queue <name>', 'only of this queue', toQueue)
-    .option('--limit <count>', 'how many at the most', wholeNumber(1, 10_000), 50)
-    .option('--json', 'as JSON')
+    .option('--limit <count>', 'maximum number of failed jobs', wholeNumber(1, 10_000), 50)
+    .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nAmong them are the messages that failed, or of which nobody can tell whether they were sent.\n\nExamples:\n  flotilla queue:failed\n  flotilla queue:failed --queue=whatsapp-campaign --json',
+      '\nThe list includes the messages that are failed or unknown.\n\nExamples:\n  flotilla queue:failed\n  flotilla queue:failed --queue=whatsapp-campaign --json',
     )
     .action(({ queue, limit, json }: { queue?: QueueName; limit: number; json?: boolean }) =>
       run(async (services) => {
@@ -35,19 +35,19 @@ export function addFailedJobsCommands(program: Command, run: RunWithServices): v
             wrap(job.exception.split('\n', 1)[0]!),
           ],
         });
-        if (jobs.length > limit) printAside(`There are more. --limit ${limit * 10} shows more of them.`);
+        if (jobs.length > limit) printAside(`There are more. To show more of them: --limit ${limit * 10}.`);
       }),
     );
 
   program
     .command('queue:retry [ids...]')
-    .description('try failed jobs again, by id, all of a queue, or all of them')
-    .option('--queue <name>', 'all of this queue', toQueue)
+    .description('retry failed jobs: by id, all of a queue, or all')
+    .option('--queue <name>', 'all failed jobs of this queue', toQueue)
     .addHelpText(
       'after',
       `
-A message that failed is sent again under a new WhatsApp id. One of which nobody can tell keeps its own, so that its recipient sees
-it once even if the first one did arrive.
+A failed message is sent again under a new WhatsApp id. An unknown message keeps its WhatsApp id, so that the recipient sees the
+message once even if the first try arrived.
 
 Examples:
   flotilla queue:retry 019a1b2c-3d4e-7f00-8000-0123456789ab
@@ -59,7 +59,7 @@ Examples:
         const { RetryingService } = await import('./retrying.service.js');
         const retrying = services.get(RetryingService);
         const isAll = ids.length === 0 ? queue !== undefined : ids.length === 1 && ids[0] === 'all';
-        if (ids.length === 0 && !queue) throw new Error('Name what to try again: ids, --queue=NAME, or all.');
+        if (ids.length === 0 && !queue) throw new Error('Name what to retry: ids, --queue=NAME, or all.');
         if (queue && !isAll)
           throw new Error('Give either ids or --queue: flotilla queue:retry --queue=NAME.');
         let found = 0;
@@ -67,7 +67,7 @@ Examples:
           found += 1;
           try {
             const outcome = await retrying.retry(id);
-            print(`${id}  ${outcome === 'queued' ? 'queued again' : 'not needed any more: forgotten'}`);
+            print(`${id}  ${outcome === 'queued' ? 'queued again' : 'no longer needed: forgotten'}`);
           } catch (error) {
             printAside(`${id}  ${(error as Error).message}`);
             process.exitCode = 1;
@@ -79,7 +79,7 @@ Examples:
 
   program
     .command('queue:forget <id>')
-    .description('forget one failed job; what became of its message stays in the ledger')
+    .description('forget one failed job; its message stays in the ledger')
     .addHelpText('after', '\nExample:\n  flotilla queue:forget 019a1b2c-3d4e-7f00-8000-0123456789ab')
     .action((id: string) =>
       run(async (services) => {
@@ -92,14 +92,19 @@ Examples:
   program
     .command('queue:flush')
     .description('forget all failed jobs')
-    .option('--hours <count>', 'only those that failed longer ago', wholeNumber(0, longestHours), 0)
+    .option(
+      '--hours <count>',
+      'only jobs that failed more than this many hours ago',
+      wholeNumber(0, maxHours),
+      0,
+    )
     .addHelpText('after', '\nExamples:\n  flotilla queue:flush\n  flotilla queue:flush --hours=48')
     .action(({ hours }: { hours: number }) => prune(run, hours));
 
   program
     .command('queue:prune-failed')
-    .description('forget the failed jobs that are old; the scheduler forgets those of thirty days by itself')
-    .option('--hours <count>', 'how old', wholeNumber(0, longestHours), 24)
+    .description('forget old failed jobs; the scheduler forgets them after thirty days')
+    .option('--hours <count>', 'minimum age in hours', wholeNumber(0, maxHours), 24)
     .addHelpText('after', '\nExample:\n  flotilla queue:prune-failed --hours=72')
     .action(({ hours }: { hours: number }) => prune(run, hours));
 }
@@ -120,7 +125,7 @@ function toQueue(name: string): QueueName {
   }
 }
 
-/** Lines of at most 60 characters, four of them. */
+/** At most four lines of at most 60 characters. */
 function wrap(text: string): string {
   return (text.match(/.{1,60}(\s|$)|.{1,60}/g) ?? []).slice(0, 4).join('\n');
 }

@@ -5,21 +5,21 @@ import { Allow } from '../workspaces/auth.guard.js';
 import { DetailedHealthResponse, HealthResponse, LiveResponse, ReadyResponse } from './health.dto.js';
 import { HealthService, NotReady } from './health.service.js';
 
-/** Whether the API lives and can work; open to everybody, so it tells nothing of any tenant. */
+/** Whether the API is alive and ready. These routes are public, so they reveal nothing about a workspace. */
 @Allow('public')
 @Controller()
 export class HealthController {
   constructor(private readonly health: HealthService) {}
 
-  /** Where somebody who has just started looks first. */
+  /** New users open this address first. */
   @ApiExcludeEndpoint()
   @Get()
   @Redirect('/docs')
   root(): void {
-    // The redirect is all.
+    // The decorator redirects.
   }
 
-  /** The seeds' health check. */
+  /** A short health check: the number of connected accounts and the uptime. */
   @Get('health')
   async summary(): Promise<HealthResponse> {
     const { connected } = await this.health.accounts();
@@ -31,13 +31,13 @@ export class HealthController {
     };
   }
 
-  /** The process runs. */
+  /** The process is alive. */
   @Get('health/live')
   live(): LiveResponse {
     return { status: 'ok' };
   }
 
-  /** The process can work: 503 with the reason when not. Redis is not needed to accept messages. */
+  /** The process can accept messages. If it cannot, the answer is 503 with the reason. Redis is not needed for that. */
   @Fails(NotReady)
   @Get('health/ready')
   async ready(): Promise<ReadyResponse> {
@@ -45,7 +45,7 @@ export class HealthController {
     return { status: 'ok', redis: this.health.redisStatus() };
   }
 
-  /** The seeds' health check of a server, with its accounts, its memory and how fast it answers. */
+  /** A detailed health check: accounts, memory and response times. */
   @Get('api/health')
   async detailed(): Promise<DetailedHealthResponse> {
     const { heapUsed, heapTotal, rss } = process.memoryUsage();

@@ -1,10 +1,10 @@
 export class HealthResponse {
   /** @example ok */
   status!: string;
-  /** Accounts that are ready. */
+  /** The number of accounts that are `ready`. */
   activeConnections!: number;
   timestamp!: string;
-  /** Of this process, in seconds. */
+  /** Uptime of this process, in seconds. */
   uptime!: number;
 }
 
@@ -16,7 +16,7 @@ export class LiveResponse {
 export class ReadyResponse {
   /** @example ok */
   status!: string;
-  /** `ok` or `unreachable`; messages are accepted either way. */
+  /** `ok` or `unreachable`. Flotilla accepts messages in both cases. */
   redis!: string;
 }
 
@@ -24,12 +24,12 @@ export class DetailedHealthResponse {
   /** @example healthy */
   status!: string;
   timestamp!: string;
-  /** Of this process, in seconds. */
+  /** Uptime of this process, in seconds. */
   uptime!: number;
   version!: string;
   accounts!: { total: number; connected: number; connecting: number };
-  /** In bytes. */
+  /** Memory of this process, in bytes. */
   memory!: { heapUsed: number; heapTotal: number; rss: number };
-  /** Milliseconds, over the latest requests. */
+  /** Response times of the latest requests, in milliseconds. */
   performance!: { avgResponseTime: number; p95ResponseTime: number; p99ResponseTime: number };
 }

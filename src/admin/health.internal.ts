@@ -1,7 +1,7 @@
 import { Controller, Get } from '@nestjs/common';
 import { AccountSessions } from '../sessions/account-sessions.js';
 
-/** Whether an instance lives, and what it drives. */
+/** Whether an instance is alive, and how many accounts it drives. */
 @Controller('health')
 export class InternalHealthController {
   constructor(private readonly sessions: AccountSessions) {}

@@ -8,11 +8,11 @@ import { CONFIG } from '../platform/config/config.module.js';
 import { Problem } from '../platform/errors/problem.js';
 import { REDIS } from '../platform/queues/redis.js';
 
-/** How many of the latest requests the response times are taken from. */
+/** The response times are taken from this number of latest requests. */
 const sampleSize = 1_000;
 const databaseTimeoutMs = 3_000;
-/** How old the counts of accounts may be: anybody may ask for them, as often as they like. */
-const countedForMs = 1_000;
+/** The maximum age of the counts of accounts. A cache is needed because everybody may ask for them at any rate. */
+const countsCacheMs = 1_000;
 
 interface AccountCounts {
   total: number;
@@ -22,16 +22,20 @@ interface AccountCounts {
 
 export class NotReady extends Problem {
   constructor(reason: string) {
-    super(503, 'service.not_ready', `PostgreSQL cannot be used: ${reason}. Has "./flotilla migrate" run?`);
+    super(
+      503,
+      'service.not_ready',
+      `PostgreSQL cannot be used: ${reason}. Check that PostgreSQL is running, and run "./flotilla migrate".`,
+    );
   }
 }
 
-/** What the health routes tell. */
+/** The data of the health routes. */
 @Injectable()
 export class HealthService {
   private readonly samples: number[] = [];
   private next = 0;
-  private counted: { at: number; counts: Promise<AccountCounts> } | null = null;
+  private cached: { at: number; counts: Promise<AccountCounts> } | null = null;
 
   constructor(
     @InjectDataSource() private readonly database: DataSource,
@@ -43,7 +47,7 @@ export class HealthService {
     return this.config.version;
   }
 
-  /** Express middleware that measures how long requests take. */
+  /** Express middleware that measures response times. */
   readonly measure = (_request: Request, response: Response, next: NextFunction): void => {
     const started = performance.now();
     response.once('finish', () => {
@@ -53,16 +57,16 @@ export class HealthService {
     next();
   };
 
-  /** The accounts of all workspaces, as they were a second ago at the most. */
+  /** The number of accounts of all workspaces. It is at most a second old. */
   accounts(): Promise<AccountCounts> {
     const now = performance.now();
-    if (!this.counted || now - this.counted.at > countedForMs)
-      this.counted = { at: now, counts: this.countAccounts() };
-    return this.counted.counts;
+    if (!this.cached || now - this.cached.at > countsCacheMs)
+      this.cached = { at: now, counts: this.countAccounts() };
+    return this.cached.counts;
   }
 
   private async countAccounts(): Promise<AccountCounts> {
-    const [row] = await this.database.query(
+    const [row]: [AccountCounts] = await this.database.query(
       `select count(*)::int as total, count(*) filter (where status = 'ready')::int as connected,
          count(*) filter (where status in ('starting', 'qr', 'pairing', 'syncing', 'reconnecting'))::int as connecting
        from accounts`,
@@ -70,7 +74,7 @@ export class HealthService {
     return row;
   }
 
-  /** @throws NotReady naming what is missing */
+  /** @throws NotReady with the reason */
   async assertReady(): Promise<void> {
     const timeout = AbortSignal.timeout(databaseTimeoutMs);
     const late = new Promise<never>((_resolve, reject) =>
@@ -90,7 +94,7 @@ export class HealthService {
     return this.redis.status === 'ready' ? 'ok' : 'unreachable';
   }
 
-  /** Milliseconds over the latest requests of this process. */
+  /** Response times of the latest requests of this process, in milliseconds. */
   responseTimes(): { avgResponseTime: number; p95ResponseTime: number; p99ResponseTime: number } {
     const sorted = [...this.samples].sort((a, b) => a - b);
     const at = (share: number) =>

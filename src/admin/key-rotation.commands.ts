@@ -7,29 +7,29 @@ const progressEveryMs = 1_000;
 export function addKeyRotationCommands(program: Command, run: RunWithServices): void {
   program
     .command('key:rotate')
-    .description('encrypt anew, with APP_KEY, what the keys in APP_PREVIOUS_KEYS have encrypted')
+    .description('re-encrypt, with APP_KEY, the values that are encrypted with APP_PREVIOUS_KEYS')
     .addHelpText(
       'after',
-      '\nIt can be broken off and run again. The exit code is 1 while anything is left that APP_KEY does not open.',
+      '\nYou can interrupt this command and run it again. The exit code is 1 if values are left that APP_KEY cannot decrypt.',
     )
     .action(() =>
       run(async (services) => {
         const { KeyRotationService } = await import('./key-rotation.service.js');
-        let toldAt = Date.now();
-        const outcomes = await services.get(KeyRotationService).rotate((table, done, of) => {
-          if (Date.now() - toldAt < progressEveryMs) return;
-          toldAt = Date.now();
-          printAside(`${table}: ${done} of ${of}`);
+        let reportedAt = Date.now();
+        const outcomes = await services.get(KeyRotationService).rotate((table, done, total) => {
+          if (Date.now() - reportedAt < progressEveryMs) return;
+          reportedAt = Date.now();
+          printAside(`${table}: ${done} of ${total}`);
         });
         for (const { table, column, rotated, failed, left } of outcomes) {
-          print(`${table}.${column}: ${rotated} encrypted anew, ${left} left.`);
+          print(`${table}.${column}: ${rotated} re-encrypted, ${left} left.`);
           if (failed.length > 0)
             printAside(
-              `No key opens these of ${table}; add theirs to APP_PREVIOUS_KEYS: ${failed.join(', ')}`,
+              `No key decrypts these values of ${table}. Add their keys to APP_PREVIOUS_KEYS: ${failed.join(', ')}`,
             );
         }
         if (outcomes.some(({ left }) => left > 0)) process.exitCode = 1;
-        else print('Nothing needs APP_PREVIOUS_KEYS any more.');
+        else print('APP_PREVIOUS_KEYS is no longer needed.');
       }),
     );
 }

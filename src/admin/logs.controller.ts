@@ -13,7 +13,7 @@ import { type Page, toPage } from '../platform/http/pagination.js';
 import { Allow } from '../workspaces/auth.guard.js';
 import { AuditService } from './audit.service.js';
 
-/** What happened in the fleet, and how it did. */
+/** The logs and the statistics of the fleet. */
 @Allow('admin')
 @Controller('admin')
 export class LogsController {
@@ -23,7 +23,7 @@ export class LogsController {
     private readonly stats: StatsService,
   ) {}
 
-  /** The log of servers, instances and assignments; with `type=audit` of who changed what through the API. Newest first. */
+  /** Lists the log of servers, instances and assignments, newest first. With `type=audit`, lists who changed what through the API. */
   @Paged(LogResponse, AuditLogResponse)
   @Get('logs')
   async listLogs(@Query() query: ListLogsQuery): Promise<Page<LogResponse | AuditLogResponse>> {
@@ -31,7 +31,7 @@ export class LogsController {
     return toPage(await this.logs.list(query), query.limit, (entry) => entry);
   }
 
-  /** The samples of the instances, one each minute, newest first. */
+  /** Lists the samples of the instances, newest first. Each instance writes one sample per minute. */
   @Paged(StatsResponse)
   @Get('stats')
   async listStats(@Query() query: ListStatsQuery): Promise<Page<StatsResponse>> {

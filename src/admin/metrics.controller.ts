@@ -4,14 +4,14 @@ import { Allow } from '../workspaces/auth.guard.js';
 import { MetricsGuard } from './metrics.guard.js';
 import { MetricsService } from './metrics.service.js';
 
-/** What Prometheus reads. The guard of its own also lets a browser in that is logged in, and who shows `METRICS_TOKEN`. */
+/** The metrics for Prometheus. Its own guard accepts `METRICS_TOKEN`, the admin key and a logged-in browser. */
 @Allow('public')
 @UseGuards(MetricsGuard)
 @Controller('metrics')
 export class MetricsController {
   constructor(private readonly metrics: MetricsService) {}
 
-  /** Figures in the text format of Prometheus; needs `METRICS_TOKEN` or the admin key. */
+  /** Metrics in the text format of Prometheus. They need `METRICS_TOKEN` or the admin key. */
   @Get()
   @ApiProduces('text/plain')
   @Header('Content-Type', 'text/plain; version=0.0.4; charset=utf-8')

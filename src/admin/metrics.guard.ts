@@ -9,7 +9,7 @@ import { RateLimits } from '../workspaces/rate-limits.js';
 import { AdminGuard } from './admin.guard.js';
 import { AdminSession } from './admin-session.js';
 
-/** Lets in who watches, by `METRICS_TOKEN`, so that a monitoring system need not know the admin key; and the admin. */
+/** Accepts `METRICS_TOKEN`, so that a monitoring system needs no admin key. It also accepts the admin. */
 @Injectable()
 export class MetricsGuard extends AdminGuard {
   private readonly token: Buffer | undefined;
@@ -24,13 +24,13 @@ export class MetricsGuard extends AdminGuard {
     if (metricsToken !== undefined) this.token = hashKey(metricsToken);
   }
 
-  /** Who has only the token is not the admin: nothing is said of who it is. */
+  /** Sets no principal, because a caller with the token is not the admin. */
   override async canActivate(context: ExecutionContext): Promise<boolean> {
     await this.assertKeyOrLogin(context.switchToHttp().getRequest<Request>());
     return true;
   }
 
-  protected override isRight(hash: Buffer): boolean {
-    return (this.token !== undefined && timingSafeEqual(hash, this.token)) || super.isRight(hash);
+  protected override isAccepted(hash: Buffer): boolean {
+    return (this.token !== undefined && timingSafeEqual(hash, this.token)) || super.isAccepted(hash);
   }
 }

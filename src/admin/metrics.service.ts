@@ -10,10 +10,10 @@ import { WorkersService } from '../queues/workers.service.js';
 import { WebhookDeliveriesService } from '../webhooks/webhook-deliveries.service.js';
 import { BacklogService } from './backlog.service.js';
 
-/** How old figures of the database may be: several scrapers cost no more than one. */
+/** The maximum age of figures from the database, so that several scrapers cost no more than one. */
 const cacheMs = 5_000;
 
-/** The figures of this Flotilla, and of this process, for Prometheus. */
+/** The metrics of this Flotilla and of this process, for Prometheus. */
 @Injectable()
 export class MetricsService {
   private readonly registry = new Registry();
@@ -39,43 +39,47 @@ export class MetricsService {
     collectDefaultMetrics({ register: this.registry });
     this.requests = new Histogram({
       name: 'flotilla_http_request_duration_seconds',
-      help: 'How long requests to this process took.',
+      help: 'Duration of requests to this process.',
       labelNames: ['method', 'route', 'status'],
       buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
       registers: [this.registry],
     });
     this.isDatabaseUp = this.gauge(
       'database_up',
-      'Whether PostgreSQL answered; without it the figures below are missing.',
+      'Whether PostgreSQL answered. If not, the metrics below are missing.',
     );
     this.jobs = this.gauge(
       'queue_jobs',
-      'What is to be done: waiting (due), delayed (not yet due), active.',
+      'Jobs or messages of a queue: waiting (due), delayed (not yet due), active.',
       'queue',
       'state',
     );
-    this.oldest = this.gauge('queue_oldest_seconds', 'How long the oldest that is due has waited.', 'queue');
+    this.oldest = this.gauge(
+      'queue_oldest_seconds',
+      'How long the oldest due job or message has waited.',
+      'queue',
+    );
     this.paused = this.gauge('queue_paused', 'Whether a queue is paused.', 'queue');
     this.failed = this.gauge(
       'failed_jobs',
       'Failed jobs and messages, until they are retried or forgotten.',
       'queue',
     );
-    this.workers = this.gauge('workers', 'Workers that live, on all servers.', 'status');
+    this.workers = this.gauge('workers', 'Workers that are alive, on all servers.', 'status');
     this.accounts = this.gauge('accounts', 'Accounts by status.', 'status');
     this.deliveries = this.gauge(
       'webhook_deliveries',
-      'Deliveries of webhooks that have not arrived: pending, failed (tried again), dead.',
+      'Webhook deliveries that have not arrived: pending, failed (to be retried), dead.',
       'status',
     );
     this.attempts = this.gauge(
       'webhook_attempts',
-      'Attempts to deliver, ever, by the webhooks that there are: delivered, failed. It sinks when a webhook is deleted.',
+      'All delivery attempts of the existing webhooks: delivered, failed. It decreases when a webhook is deleted.',
       'outcome',
     );
   }
 
-  /** Express middleware that measures requests by their route: paths have ids in them, and are without end. */
+  /** Express middleware that measures requests by route. Paths hold ids, so their number has no limit. */
   readonly measure = (request: Request, response: Response, next: NextFunction): void => {
     const end = this.requests.startTimer({ method: request.method });
     response.once('finish', () => {
@@ -88,7 +92,7 @@ export class MetricsService {
     next();
   };
 
-  /** Everything in the text format. PostgreSQL and Redis may be away. */
+  /** All metrics in the text format. It works without PostgreSQL and without Redis. */
   async read(): Promise<string> {
     if (!this.collected || Date.now() - this.collected.at > cacheMs) {
       this.collected = { at: Date.now(), done: this.collect() };
@@ -136,10 +140,10 @@ export class MetricsService {
       this.attempts.set({ outcome: 'failed' }, webhooks.attemptsFailed);
       this.isDatabaseUp.set(1);
     } catch (error) {
-      // Old figures would look like new ones.
+      // Without the reset, old figures would look current.
       gauges.forEach((gauge) => gauge.reset());
       this.isDatabaseUp.set(0);
-      this.logger.warn({ err: error }, 'the figures of the database are missing from the metrics');
+      this.logger.warn({ err: error }, 'could not collect metrics from PostgreSQL');
     }
   }
 

@@ -12,12 +12,12 @@ import { QueueStates } from '../queues/queue-states.js';
 import { QueuesService, RedisUnreachable } from '../queues/queues.service.js';
 import { AdminGuard } from './admin.guard.js';
 
-/** Where the board is. */
+/** The path of the board. */
 export const boardPath = '/admin/queues';
 
-const answerMs = 8_000;
+const timeoutMs = 8_000;
 
-/** Bull Board shows what Redis holds of the queues. */
+/** Bull Board: shows the jobs that Redis holds. */
 @Injectable()
 export class QueueBoard {
   constructor(
@@ -26,7 +26,7 @@ export class QueueBoard {
     private readonly states: QueueStates,
   ) {}
 
-  /** What serves {@link boardPath}, the outermost first. */
+  /** The request handlers of {@link boardPath}, the outermost first. */
   handlers(): RequestHandler[] {
     const server = new ExpressAdapter();
     server.setBasePath(boardPath);
@@ -35,11 +35,11 @@ export class QueueBoard {
       serverAdapter: server,
       options: { uiConfig: { boardTitle: 'Flotilla', hideDocsLink: true, showWorkers: false } },
     });
-    // Its own scripts and styles, and nothing of others: not the fonts either that its page asks for.
+    // The headers allow only its own scripts and styles, so the external fonts of its page do not load.
     return [this.guard.middleware, pageHeaders, this.withRedis, server.getRouter() as RequestHandler];
   }
 
-  /** What asks Redis is refused while that is away, and given up when it takes too long. */
+  /** Refuses API calls while Redis is not connected, and ends calls that take too long. */
   private readonly withRedis = (
     request: Request & { id?: string },
     response: Response,
@@ -52,7 +52,7 @@ export class QueueBoard {
     const refuse = (problem: Problem) => {
       if (!response.headersSent) sendProblem(response, problem, request.id);
     };
-    const timer = setTimeout(() => refuse(new RedisUnreachable()), answerMs);
+    const timer = setTimeout(() => refuse(new RedisUnreachable()), timeoutMs);
     response.once('close', () => clearTimeout(timer));
     this.queues.assertReady().then(
       () => next(),
@@ -61,7 +61,7 @@ export class QueueBoard {
   };
 }
 
-/** A queue on the board: paused and resumed as everywhere else, and without what its jobs carry but their id. */
+/** A queue on the board. It pauses and resumes as everywhere else, and shows only the ids of its jobs, not their data. */
 class BoardQueue extends BullMQAdapter {
   constructor(
     private readonly queueName: QueueName,
@@ -70,8 +70,8 @@ class BoardQueue extends BullMQAdapter {
   ) {
     super(jobs, {
       description: isLaneQueue(queueName)
-        ? 'The next message of each account only. The backlog is in PostgreSQL: flotilla queue:monitor, GET /api/v1/admin/queues.'
-        : 'Jobs that failed for good are in PostgreSQL: flotilla queue:failed.',
+        ? 'Only the next message of each account. The backlog is in PostgreSQL: flotilla queue:monitor, GET /api/v1/admin/queues.'
+        : 'Failed jobs are in PostgreSQL: flotilla queue:failed.',
     });
     this.setFormatter('data', (data: { id?: unknown } | undefined) => ({ id: data?.id }));
     this.setFormatter('returnValue', () => undefined);
@@ -89,7 +89,10 @@ class BoardQueue extends BullMQAdapter {
     await this.states.resume(this.queueName);
   }
 
-  /** BullMQ pauses a queue before it removes all of it, and leaves it so when it is refused; here nobody would resume it. */
+  /**
+   * BullMQ pauses a queue before it obliterates it, and leaves the queue paused if that is refused. Flotilla never resumes this
+   * pause of BullMQ, so it must end here.
+   */
   override async obliterate(options?: { force?: boolean }): Promise<void> {
     try {
       await super.obliterate(options);

@@ -7,7 +7,7 @@ import { Allow } from '../workspaces/auth.guard.js';
 import { QueuesResponse, QueueStateResponse } from './backlog.dto.js';
 import { BacklogService } from './backlog.service.js';
 
-/** The queues as an operator looks after them. */
+/** The queues, for operators. */
 @Allow('admin')
 @Controller('admin/queues')
 export class QueuesController {
@@ -16,13 +16,13 @@ export class QueuesController {
     private readonly states: QueueStates,
   ) {}
 
-  /** The queues, in the order in which workers serve them, and how much there is to do in each. */
+  /** Lists the queues with their backlog, in the order in which workers serve them. */
   @Get()
   async list(): Promise<QueuesResponse> {
     return { items: await this.backlog.read(), nextCursor: null };
   }
 
-  /** Has workers leave a queue alone, and send none of its messages. */
+  /** Pauses a queue: workers take no jobs of it and send none of its messages. */
   @Fails(QueueNotFound)
   @ApiParam({ name: 'name', example: 'whatsapp-campaign' })
   @Post(':name/pause')
@@ -31,7 +31,7 @@ export class QueuesController {
     return toResponse(await this.states.pause(toQueueName(name)));
   }
 
-  /** Has workers serve a queue again. */
+  /** Resumes a paused queue. */
   @Fails(QueueNotFound)
   @ApiParam({ name: 'name', example: 'whatsapp-campaign' })
   @Post(':name/resume')

@@ -4,12 +4,12 @@ import { type FailedJob, FailedJobsService } from '../queues/failed-jobs.service
 import { isLaneQueue, type QueueName } from '../queues/queue-policies.js';
 import { QueuesService, RedisUnreachable } from '../queues/queues.service.js';
 
-/** What became of a failed job that was to be tried again. `obsolete`: its message needs it no more. */
-export type Retried = 'queued' | 'obsolete';
+/** The outcome of a retry. `obsolete` means that its message no longer needs the job. */
+export type RetryOutcome = 'queued' | 'obsolete';
 
-const listedAtOnce = 500;
+const pageSize = 500;
 
-/** Tries failed jobs again. */
+/** Retries failed jobs. */
 @Injectable()
 export class RetryingService {
   constructor(
@@ -19,11 +19,11 @@ export class RetryingService {
   ) {}
 
   /**
-   * Sends a message again (under a new WhatsApp id when it failed, under its own when nobody can tell), or puts another job
-   * into its queue; then the failed job is forgotten.
-   * @throws FailedJobNotFound, RedisUnreachable: it stays as it was
+   * Sends a message again, or puts another job back into its queue, and forgets the failed job. A `failed` message gets a new
+   * WhatsApp id, an `unknown` message keeps its own.
+   * @throws FailedJobNotFound, RedisUnreachable. In both cases nothing has changed.
    */
-  async retry(id: string): Promise<Retried> {
+  async retry(id: string): Promise<RetryOutcome> {
     const job = await this.failedJobs.get(id);
     if (isLaneQueue(job.queue)) return this.resend(job);
     await this.queues.assertReady();
@@ -35,19 +35,19 @@ export class RetryingService {
     return 'queued';
   }
 
-  /** The ids of all jobs that have failed by now, newest first, read in pages; those that fail meanwhile are not in it. */
+  /** The ids of all failed jobs, newest first, read in pages. Jobs that fail during the iteration are left out. */
   async *ids(queue?: QueueName): AsyncGenerator<string> {
     for (let after: FailedJob | undefined; ;) {
-      const page = await this.failedJobs.list(listedAtOnce, { queue, after });
+      const page = await this.failedJobs.list(pageSize, { queue, after });
       for (const { id } of page) yield id;
       after = page.at(-1);
-      if (page.length < listedAtOnce) return;
+      if (page.length < pageSize) return;
     }
   }
 
-  private async resend({ id, messageId, workspaceId }: FailedJob): Promise<Retried> {
+  private async resend({ id, messageId, workspaceId }: FailedJob): Promise<RetryOutcome> {
     try {
-      // A trigger forgets the failed job with it.
+      // A trigger forgets the failed job in the same transaction.
       await this.messages.resend(workspaceId!, messageId!);
       return 'queued';
     } catch (error) {

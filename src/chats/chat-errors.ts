@@ -3,48 +3,60 @@ import { Problem } from '../platform/errors/problem.js';
 
 export class ChatNotFound extends Problem {
   constructor(chatId: string) {
-    super(404, 'chat.not_found', `The account has no chat ${chatId}: GET …/chats lists them.`);
+    super(404, 'chat.not_found', `The account has no chat ${chatId}. GET …/chats lists its chats.`);
   }
 }
 
 export class ContactNotFound extends Problem {
   constructor(contactId: string) {
-    super(404, 'contact.not_found', `${contactId} is nobody that WhatsApp knows: GET …/contacts lists them.`);
+    super(
+      404,
+      'contact.not_found',
+      `WhatsApp does not know ${contactId}. GET …/contacts lists the contacts of the account.`,
+    );
   }
 }
 
-/** It has none, or shows it to others only. */
+/** The contact or group has no picture, or hides it from this account. */
 export class NoPicture extends Problem {
   constructor(isGroup: boolean) {
     super(
       404,
       isGroup ? 'group.no_picture' : 'contact.no_picture',
-      `${isGroup ? 'The group' : 'The contact'} has no picture, or does not show it to this account.`,
+      `${isGroup ? 'The group' : 'The contact'} has no picture, or hides it from this account.`,
     );
   }
 }
 
 export class PictureTooLarge extends Problem {
   constructor(bytes: number) {
-    super(502, 'contact.picture_too_large', `WhatsApp's picture has more than ${bytes} bytes.`);
+    super(
+      502,
+      'contact.picture_too_large',
+      `The picture from WhatsApp is larger than the limit of ${bytes} bytes. Flotilla cannot return it.`,
+    );
   }
 }
 
 export class CannotPin extends Problem {
   constructor() {
-    super(409, 'chat.cannot_pin', 'WhatsApp lets only three chats be pinned. Unpin another one first.');
+    super(409, 'chat.cannot_pin', 'WhatsApp allows only three pinned chats. Unpin another chat first.');
   }
 }
 
 export class GroupNotFound extends Problem {
   constructor(groupId: string) {
-    super(404, 'group.not_found', `The account has no group ${groupId}: GET …/groups lists them.`);
+    super(404, 'group.not_found', `The account has no group ${groupId}. GET …/groups lists its groups.`);
   }
 }
 
 export class NotInGroup extends Problem {
   constructor(groupId: string) {
-    super(409, 'group.not_member', `The account is not in the group ${groupId} any more.`);
+    super(
+      409,
+      'group.not_member',
+      `The account is no longer in the group ${groupId}. Let an admin of the group add the account again.`,
+    );
   }
 }
 
@@ -53,25 +65,25 @@ export class NotGroupAdmin extends Problem {
     super(
       409,
       'group.not_admin',
-      'The account is not an admin of this group. Let one of its admins promote the account first.',
+      'The account is not an admin of this group. Let an admin of the group promote the account first.',
     );
   }
 }
 
 export class GroupRefused extends Problem {
-  /** @param status WhatsApp's own, where it gives one */
+  /** @param status the status from WhatsApp, or 0 if it gave none */
   constructor(what: string, status = 0) {
     super(
       409,
       'group.refused',
-      `WhatsApp refused to ${what}${reasonOf(status)}. Try later, or on the phone.`,
+      `WhatsApp refused to ${what}${reasonOf(status)}. Try again later, or use the phone.`,
     );
   }
 }
 
 function reasonOf(status: number): string {
   if (status === 419) return ': the group is full';
-  if (status === 429) return ': this account asks too much of it';
+  if (status === 429) return ': this account has made too many requests';
   return status === 0 ? '' : ` (status ${status})`;
 }
 
@@ -80,19 +92,19 @@ export class InviteInvalid extends Problem {
     super(
       404,
       'group.invite_invalid',
-      'This invite leads to no group: it was reset, or the account was removed from the group. Ask for a new one.',
+      'This invite is not valid: it was reset, or the account was removed from the group. Ask for a new invite.',
     );
   }
 }
 
-/** The page gave no answer, or none that says what came of it: of a change nobody can tell whether it was made. */
+/** The page gave no answer, or an answer without an outcome. The outcome of a change is then unknown. */
 export class PageSilent extends Problem {
   constructor(cause: unknown) {
     const reason = cause instanceof Error ? cause.message : String(cause);
     super(
       504,
       'whatsapp.no_answer',
-      `WhatsApp Web did not answer (${reason}). A read may be repeated; of a change, look whether it was made first.`,
+      `WhatsApp Web did not answer (${reason}). You may repeat a read. Before you repeat a change, check whether it was made.`,
     );
     this.cause = cause;
   }
@@ -103,7 +115,7 @@ export class TooManyNumberChecks extends Problem {
     super(
       429,
       'account.too_many_number_checks',
-      `A live account asks WhatsApp for at most ${perMinute} new numbers a minute, lest it be taken for a harvester. Try again in a minute.`,
+      `A live account may check at most ${perMinute} new numbers per minute, because WhatsApp bans accounts that check many. Try again in a minute.`,
       undefined,
       60,
     );
@@ -115,10 +127,10 @@ export class NumberInvalid extends Problem {
     super(
       422,
       'number.invalid',
-      'This is no phone number. Write it with its country code, such as +6281234567890.',
+      'This is not a phone number. Write it with its country code, for example +6281234567890.',
     );
   }
 }
 
-/** What may happen when the page of an account is asked. */
+/** The problems of every call to the page of an account. */
 export const chatProblems = [...sessionProblems, PageSilent];

@@ -2,7 +2,7 @@ import type { PipeTransform } from '@nestjs/common';
 import { parseRecipient } from '../messages/recipient.js';
 import { ValidationFailed } from '../platform/errors/problem.js';
 
-/** A phone number in any usual notation, or the chat id of a person: becomes the chat id. */
+/** Turns a phone number in any usual notation, or the chat id of a person, into the chat id. */
 export class ContactIdPipe implements PipeTransform<string, string> {
   transform(value: string): string {
     const chatId = parseRecipient(value)?.chatId;
@@ -17,7 +17,7 @@ export class ContactIdPipe implements PipeTransform<string, string> {
   }
 }
 
-/** The same, or the id of a group. */
+/** Turns a phone number, the chat id of a person or the id of a group into the chat id. */
 export class ChatIdPipe implements PipeTransform<string, string> {
   transform(value: string): string {
     const chatId = parseRecipient(value)?.chatId;
@@ -32,7 +32,7 @@ export class ChatIdPipe implements PipeTransform<string, string> {
   }
 }
 
-/** The id of a group. */
+/** Accepts the id of a group. */
 export class GroupIdPipe implements PipeTransform<string, string> {
   transform(value: string): string {
     const chatId = parseRecipient(value)?.chatId;

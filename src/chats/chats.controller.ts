@@ -38,12 +38,12 @@ import {
 } from './chat-errors.js';
 import { sendPicture } from './pictures.js';
 
-/** Chats and people, read from the WhatsApp of an account at this moment: the account has to be ready. */
+/** Chats and contacts. Each call reads them from the WhatsApp of the account, so the account must be ready. */
 @Controller('accounts/:id')
 export class ChatsController {
   constructor(private readonly chats: ChatsService) {}
 
-  /** Whether a phone number, in any usual notation, has WhatsApp. The answer is up to ten minutes old. */
+  /** Checks whether a phone number, in any usual notation, has WhatsApp. The answer may be up to ten minutes old. */
   @Allow('viewer')
   @Fails(...chatProblems, NumberInvalid, TooManyNumberChecks)
   @Get('numbers/:phone')
@@ -55,7 +55,7 @@ export class ChatsController {
     return this.chats.number(workspaceId, id, phone);
   }
 
-  /** The chats, the latest first. A chat that moves to the top between two pages is on neither or on the first. */
+  /** Lists the chats, the latest first. If a chat moves to the top between two pages, the next page does not show it. */
   @Allow('viewer')
   @Fails(...chatProblems)
   @Paged(ChatResponse)
@@ -82,7 +82,7 @@ export class ChatsController {
     await this.chats.update(workspaceId, id, chatId, body);
   }
 
-  /** Marks a chat as read, which whoever wrote the messages sees. */
+  /** Marks a chat as read. The senders of its messages see that. */
   @Allow('sender')
   @Fails(...chatProblems, ChatNotFound)
   @Post('chats/:chatId/read')
@@ -95,7 +95,7 @@ export class ChatsController {
     await this.chats.markRead(workspaceId, id, chatId);
   }
 
-  /** Shows the other side "typing…" or "recording…", for 25 seconds unless it is stopped. */
+  /** Shows "typing…" or "recording…" in a chat, for 25 seconds or until you stop it. */
   @Allow('sender')
   @Fails(...chatProblems, ChatNotFound)
   @Post('chats/:chatId/state')
@@ -109,7 +109,7 @@ export class ChatsController {
     await this.chats.showState(workspaceId, id, chatId, body);
   }
 
-  /** A chat's messages as WhatsApp has them, the newest first. */
+  /** Lists the messages of a chat from WhatsApp, the newest first. */
   @Allow('viewer')
   @Fails(...chatProblems, ChatNotFound)
   @Paged(HistoryMessage)
@@ -123,7 +123,7 @@ export class ChatsController {
     return this.chats.history(workspaceId, id, chatId, query);
   }
 
-  /** The people whom the account's WhatsApp knows, in the order of their ids. */
+  /** Lists the contacts of the account's WhatsApp, in the order of their ids. */
   @Allow('viewer')
   @Fails(...chatProblems)
   @Paged(ContactResponse)
@@ -136,7 +136,7 @@ export class ChatsController {
     return this.chats.contacts(workspaceId, id, query);
   }
 
-  /** The profile picture of a person. Of somebody whom the account does not know, this counts as asking for the number. */
+  /** Reads the profile picture of a person. If the account does not know the person, this counts as a number check. */
   @Allow('viewer')
   @Fails(...chatProblems, ContactNotFound, new NoPicture(false), PictureTooLarge, TooManyNumberChecks)
   @Get('contacts/:contactId/picture')

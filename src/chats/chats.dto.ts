@@ -3,7 +3,7 @@ import { Person } from '../messages/content.dto.js';
 import { Optional } from '../platform/http/optional.js';
 import { LimitedQuery } from '../platform/http/pagination.js';
 
-/** How lists that WhatsApp's page holds are paged. */
+/** Paging of lists that are read from WhatsApp Web. */
 export class PageListQuery extends LimitedQuery {
   /** `nextCursor` of the page before. */
   @IsOptional()
@@ -16,7 +16,7 @@ export class NumberResponse {
   phone!: string;
   registered!: boolean;
   /**
-   * What `to` of a message takes; null when the number has no WhatsApp.
+   * Use it as `to` of a message. Null if the number has no WhatsApp.
    * @example 6281234567890@c.us
    */
   chatId!: string | null;
@@ -26,7 +26,7 @@ export class NumberResponse {
 export class ChatResponse extends Person {
   /** @example 6281234567890@c.us */
   id!: string;
-  /** The group's subject, or the person's name as this account sees it. */
+  /** The subject of the group, or the name of the person as this account sees it. */
   name!: string | null;
   isGroup!: boolean;
   unreadCount!: number;
@@ -38,52 +38,52 @@ export class ChatResponse extends Person {
 
 export class ContactResponse extends Person {
   id!: string;
-  /** From the address book of the account's phone. */
+  /** The name in the address book of the account's phone. */
   name!: string | null;
-  /** How they call themselves. */
+  /** The name that the person has set in WhatsApp. */
   pushname!: string | null;
   isBusiness!: boolean;
-  /** Whether they are in the address book of the account's phone. */
+  /** Whether the person is in the address book of the account's phone. */
   isMyContact!: boolean;
   isBlocked!: boolean;
 }
 
 export class HistoryMessage {
-  /** The message's id here, where it is one of `/messages`; older ones are only in WhatsApp. */
+  /** The id of the message in `/messages`. Null if only WhatsApp has the message, as with old messages. */
   id!: string | null;
   whatsappId!: string;
   chatId!: string;
   direction!: 'outgoing' | 'incoming';
-  /** As of a message of `/messages`; `revoked` when it was deleted, `unsupported` when there is no word for it here. */
+  /** A type of `/messages`, `revoked` if the message was deleted, or `unsupported` if Flotilla does not know its type. */
   type!: string;
-  /** Who wrote it. */
+  /** The author. */
   from!: Person;
   text!: string | null;
   status!: 'sending' | 'sent' | 'delivered' | 'read' | 'played' | 'failed' | 'received';
-  /** The WhatsApp id of the message that it answers. */
+  /** The WhatsApp id of the message that this message answers. */
   replyToWhatsappId!: string | null;
   createdAt!: string;
   editedAt!: string | null;
 }
 
-/** What a chat is to be; what is left out stays. */
+/** Changes of a chat. Fields that are left out stay as they are. */
 export class UpdateChatDto {
   @Optional()
   @IsBoolean()
   archived?: boolean;
 
-  /** WhatsApp lets three chats be pinned. */
+  /** WhatsApp allows three pinned chats. */
   @Optional()
   @IsBoolean()
   pinned?: boolean;
 
-  /** For ever, until it is false again. */
+  /** A muted chat stays muted until you set this to false. */
   @Optional()
   @IsBoolean()
   muted?: boolean;
 }
 
-/** What the other side is shown. */
+/** The state that the other side sees. */
 export class ShowStateDto {
   @IsIn(['typing', 'recording', 'stop'])
   state: 'typing' | 'recording' | 'stop' = 'typing';

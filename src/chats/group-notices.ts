@@ -6,7 +6,7 @@ import { personOf } from '../messages/persons.js';
 import { clean } from '../messages/storable-text.js';
 import { iso } from './chat-persons.js';
 
-/** WhatsApp's words for what happens to participants, and ours. */
+/** Maps WhatsApp's words for changes of participants to ours. */
 const participantChanges: Record<string, string> = {
   add: 'joined',
   invite: 'joined',
@@ -17,7 +17,7 @@ const participantChanges: Record<string, string> = {
   demote: 'demoted',
 };
 
-/** What can be changed of a group, as WhatsApp calls it, and as `PATCH …/groups/:groupId` does. */
+/** Maps WhatsApp's words for changes of a group to the fields of `PATCH …/groups/:groupId`. */
 const groupChanges: Record<string, string> = {
   create: 'created',
   announce: 'announcementsOnly',
@@ -25,22 +25,22 @@ const groupChanges: Record<string, string> = {
   member_add_mode: 'addAdminsOnly',
 };
 
-/** Longer than any id of WhatsApp's, and short enough for an index. */
-const longestId = 200;
+/** Longer than any id of WhatsApp, and short enough for an index. */
+const maxIdLength = 200;
 
-/** Writes what was done to groups into the log of events. */
+/** Writes the changes of groups into the log of events. */
 @Injectable()
 export class GroupNotices {
   constructor(@InjectDataSource() private readonly database: DataSource) {}
 
   /**
-   * `group.participants` and `group.updated`; a notice that is told again changes nothing, as long as the log has its event.
-   * One without a time or a usable id is left out: nobody could say whether it was told.
+   * Writes the events `group.participants` and `group.updated`. A repeated notice changes nothing while the log has its event.
+   * A notice without a time or a usable id is left out, because a repetition of it could not be recognised.
    */
   async write(accountId: string, notices: PageGroupNotice[]): Promise<void> {
-    const told = notices.filter(isTellable);
-    if (told.length === 0) return;
-    const events = told.map((notice) => {
+    const writable = notices.filter(isWritable);
+    if (writable.length === 0) return;
+    const events = writable.map((notice) => {
       const participants = participantChanges[notice.change];
       const data = {
         accountId,
@@ -66,9 +66,9 @@ export class GroupNotices {
   }
 }
 
-/** What PostgreSQL cannot take must not keep the others of its batch out. */
-function isTellable(notice: PageGroupNotice): notice is PageGroupNotice & { timestamp: number } {
+/** Without this check, a notice that PostgreSQL refuses would make its whole batch fail. */
+function isWritable(notice: PageGroupNotice): notice is PageGroupNotice & { timestamp: number } {
   const { noticeId, chatId, timestamp } = notice;
   const hasTime = timestamp !== null && !Number.isNaN(new Date(timestamp * 1000).getTime());
-  return hasTime && [noticeId, chatId].every((id) => id.length > 0 && id.length <= longestId);
+  return hasTime && [noticeId, chatId].every((id) => id.length > 0 && id.length <= maxIdLength);
 }

@@ -14,7 +14,7 @@ import type { Participant, ParticipantChange } from './session-calls.js';
 import { GroupNotFound, GroupRefused, InviteInvalid, NotGroupAdmin, NotInGroup } from './chat-errors.js';
 import { iso } from './chat-persons.js';
 
-/** WhatsApp's codes of adding somebody. */
+/** WhatsApp's codes for the result of adding a participant. */
 const addStatuses: Record<number, ParticipantStatus> = {
   200: 'done',
   403: 'needs_invite',
@@ -25,10 +25,10 @@ const addStatuses: Record<number, ParticipantStatus> = {
   419: 'group_full',
 };
 
-/** WhatsApp's codes for an invite that leads nowhere. */
-const voidInvite = new Set([401, 403, 404, 406, 410]);
+/** WhatsApp's codes for an invalid invite. */
+const invalidInviteCodes = new Set([401, 403, 404, 406, 410]);
 
-/** Reads and administers groups through the page of an account. Rights are looked at in the page before it is asked to act. */
+/** Reads and administers groups through the page of an account. It checks the rights of the account in the page before a change. */
 @Injectable()
 export class GroupOperations {
   /** @throws GroupNotFound */
@@ -36,7 +36,7 @@ export class GroupOperations {
     return toGroupResponse(await this.find(chats, groupId, withInvite));
   }
 
-  /** @throws GroupRefused when there is no new group; whatever else is thrown, there may be one */
+  /** @throws GroupRefused if the group was not created. After any other error, the group may exist. */
   async create(
     chats: SessionChats,
     subject: string,
@@ -46,10 +46,10 @@ export class GroupOperations {
     const created = await chats.createGroup(subject, numbersOf(persons));
     if (created instanceof Refused) throw new GroupRefused('make the group', created.status);
     const group = await chats.newGroup(created.groupId);
-    // WhatsApp has told more of them by now.
+    // By now WhatsApp has sent more ids of the participants.
     const known = await this.personsOf(chats, participants);
     const codes = codesOf(created.members);
-    return { group: toGroupResponse(group), results: known.map((person) => added(person, codes)) };
+    return { group: toGroupResponse(group), results: known.map((person) => addResultOf(person, codes)) };
   }
 
   /** @throws GroupNotFound, NotInGroup, NotGroupAdmin, GroupRefused */
@@ -80,7 +80,7 @@ export class GroupOperations {
       const codes = codesOf(members);
       const known = await this.personsOf(chats, participants);
       return known.map((person) =>
-        memberOf(before, person) ? resultOf(person, 'already_member') : added(person, codes),
+        memberOf(before, person) ? resultOf(person, 'already_member') : addResultOf(person, codes),
       );
     }
     const inside = persons.filter((person) => memberOf(before, person));
@@ -109,7 +109,7 @@ export class GroupOperations {
   async join(chats: SessionChats, code: string): Promise<GroupResponse> {
     const joined = await chats.join(code);
     if (!(joined instanceof Refused)) return toGroupResponse(await chats.newGroup(joined));
-    if (voidInvite.has(joined.status)) throw new InviteInvalid();
+    if (invalidInviteCodes.has(joined.status)) throw new InviteInvalid();
     throw new GroupRefused('let the account into the group', joined.status);
   }
 
@@ -141,9 +141,10 @@ export class GroupOperations {
   }
 }
 
-/** A participant with what the page knows. Only a number can be added to a group: one that is hidden is null. */
+/** A participant with the ids that the page knows. */
 interface KnownParticipant extends PagePerson {
   given: string;
+  /** The chat id with the number; null if the number is hidden. Only a number can be added to a group. */
   numberId: string | null;
 }
 
@@ -159,7 +160,7 @@ function memberOf(
   );
 }
 
-/** Each number once: a person may have been named by number and by LID. */
+/** The numbers without duplicates: the caller may have named a person by number and by LID. */
 function numbersOf(persons: KnownParticipant[]): string[] {
   return [...new Set(persons.map(({ numberId }) => numberId).filter((id) => id !== null))];
 }
@@ -168,8 +169,8 @@ function codesOf(members: AddedMember[]): Map<string, number> {
   return new Map(members.map(({ id, code }) => [id, code]));
 }
 
-function added(person: KnownParticipant, codes: Map<string, number>): ParticipantResult {
-  // Somebody whose number is hidden cannot be added by anybody, and can follow an invite.
+function addResultOf(person: KnownParticipant, codes: Map<string, number>): ParticipantResult {
+  // A person with a hidden number cannot be added, but can join with an invite.
   if (person.numberId === null) return resultOf(person, 'needs_invite');
   const code = codes.get(person.numberId);
   return resultOf(person, (code !== undefined && addStatuses[code]) || 'failed');

@@ -43,7 +43,7 @@ import {
 } from './chat-errors.js';
 import { sendPicture } from './pictures.js';
 
-const ofChanges = [
+const changeProblems = [
   ...chatProblems,
   GroupNotFound,
   NotInGroup,
@@ -51,7 +51,7 @@ const ofChanges = [
   new GroupRefused('change the group'),
 ];
 
-/** The groups of an account. Viewers read, owners administer. */
+/** The groups of an account. Viewers may read them, owners may administer them. */
 @Controller('accounts/:id/groups')
 export class GroupsController {
   constructor(
@@ -59,7 +59,7 @@ export class GroupsController {
     private readonly chats: ChatsService,
   ) {}
 
-  /** The groups that the account is in, in the order of their ids. */
+  /** Lists the groups of the account, in the order of their ids. */
   @Allow('viewer')
   @Fails(...chatProblems)
   @Paged(GroupSummary)
@@ -72,7 +72,7 @@ export class GroupsController {
     return this.groups.list(workspaceId, id, query);
   }
 
-  /** Makes a group. Who cannot be added is not in it; `results` says why. */
+  /** Creates a group. If a participant cannot be added, `results` gives the reason. */
   @Allow('owner')
   @Fails(...chatProblems, new GroupRefused('make the group'))
   @Post()
@@ -84,7 +84,7 @@ export class GroupsController {
     return this.groups.create(workspaceId, id, body);
   }
 
-  /** Joins a group by an invite; the account may be in it already. */
+  /** Joins a group by an invite. It also succeeds if the account is already in the group. */
   @Allow('owner')
   @Fails(...chatProblems, InviteInvalid, new GroupRefused('let the account into the group'))
   @Post('join')
@@ -97,7 +97,7 @@ export class GroupsController {
     return this.groups.join(workspaceId, id, code);
   }
 
-  /** A group with its participants. The invite is shown to owners' keys alone. */
+  /** Reads a group with its participants. Only keys with the role `owner` see the invite code. */
   @Allow('viewer')
   @Fails(...chatProblems, GroupNotFound)
   @Get(':groupId')
@@ -110,9 +110,9 @@ export class GroupsController {
     return this.groups.get(workspaceId, id, groupId, isOwner);
   }
 
-  /** Changes subject, description and settings; what is left out stays. */
+  /** Changes the subject, the description and the settings. Fields that are left out stay as they are. */
   @Allow('owner')
-  @Fails(...ofChanges)
+  @Fails(...changeProblems)
   @Patch(':groupId')
   async update(
     @WorkspaceId() workspaceId: string,
@@ -123,9 +123,9 @@ export class GroupsController {
     return this.groups.update(workspaceId, id, groupId, body);
   }
 
-  /** Adds participants. Each has a result of its own. */
+  /** Adds participants. The answer has a result for each. */
   @Allow('owner')
-  @Fails(...ofChanges)
+  @Fails(...changeProblems)
   @Post(':groupId/participants')
   @HttpCode(200)
   async add(
@@ -139,7 +139,7 @@ export class GroupsController {
 
   /** Removes participants. Each has a result of its own. */
   @Allow('owner')
-  @Fails(...ofChanges)
+  @Fails(...changeProblems)
   @Delete(':groupId/participants')
   @HttpCode(200)
   async remove(
@@ -153,7 +153,7 @@ export class GroupsController {
 
   /** Makes participants admins. */
   @Allow('owner')
-  @Fails(...ofChanges)
+  @Fails(...changeProblems)
   @Post(':groupId/participants/promote')
   @HttpCode(200)
   async promote(
@@ -165,9 +165,9 @@ export class GroupsController {
     return this.groups.changeParticipants(workspaceId, id, groupId, 'promote', participants);
   }
 
-  /** Takes admins' rights back. */
+  /** Makes admins normal participants. */
   @Allow('owner')
-  @Fails(...ofChanges)
+  @Fails(...changeProblems)
   @Post(':groupId/participants/demote')
   @HttpCode(200)
   async demote(
@@ -179,9 +179,9 @@ export class GroupsController {
     return this.groups.changeParticipants(workspaceId, id, groupId, 'demote', participants);
   }
 
-  /** The invite: whoever has it can join. Only for owners' keys, and where the account is an admin. */
+  /** Reads the invite. Everybody who has it can join the group. The account must be an admin of the group. */
   @Allow('owner')
-  @Fails(...ofChanges)
+  @Fails(...changeProblems)
   @Get(':groupId/invite')
   async invite(
     @WorkspaceId() workspaceId: string,
@@ -191,9 +191,9 @@ export class GroupsController {
     return this.groups.invite(workspaceId, id, groupId, false);
   }
 
-  /** Makes the invite useless; the answer is the new one. */
+  /** Revokes the invite. The answer is the new invite. */
   @Allow('owner')
-  @Fails(...ofChanges)
+  @Fails(...changeProblems)
   @Delete(':groupId/invite')
   @HttpCode(200)
   async resetInvite(
@@ -217,7 +217,7 @@ export class GroupsController {
     await this.groups.leave(workspaceId, id, groupId);
   }
 
-  /** The picture of a group. */
+  /** Reads the picture of a group. */
   @Allow('viewer')
   @Fails(...chatProblems, GroupNotFound, new NoPicture(true), PictureTooLarge)
   @Get(':groupId/picture')

@@ -13,8 +13,8 @@ import { parseRecipient } from '../messages/recipient.js';
 import { Optional } from '../platform/http/optional.js';
 import { Person } from '../messages/content.dto.js';
 
-/** One call adds so many at most: WhatsApp is asked for each, with a pause between. */
-const addedAtOnce = 20;
+/** The maximum of one call. It is small because each participant takes one request to WhatsApp, with a pause between them. */
+const maxParticipants = 20;
 
 /** A phone number in any usual notation, or the chat id of a person. */
 function IsPerson(): PropertyDecorator {
@@ -43,7 +43,7 @@ export class ParticipantsDto {
    */
   @IsArray()
   @ArrayMinSize(1)
-  @ArrayMaxSize(addedAtOnce)
+  @ArrayMaxSize(maxParticipants)
   @IsPerson()
   participants!: string[];
 }
@@ -56,7 +56,7 @@ export class CreateGroupDto extends ParticipantsDto {
   subject!: string;
 }
 
-/** What a group is to be; what is left out stays. */
+/** Changes of a group. Fields that are left out stay as they are. */
 export class UpdateGroupDto {
   @Optional()
   @IsString()
@@ -64,23 +64,23 @@ export class UpdateGroupDto {
   @Matches(/\S/, { message: 'must not be blank' })
   subject?: string;
 
-  /** An empty one removes it. */
+  /** An empty text removes the description. */
   @Optional()
   @IsString()
   @MaxLength(2048)
   description?: string;
 
-  /** Only admins write. */
+  /** Whether only admins may write messages. */
   @Optional()
   @IsBoolean()
   announcementsOnly?: boolean;
 
-  /** Only admins change subject, description and picture. */
+  /** Whether only admins may change the subject, the description and the picture. */
   @Optional()
   @IsBoolean()
   infoAdminsOnly?: boolean;
 
-  /** Only admins add participants. */
+  /** Whether only admins may add participants. */
   @Optional()
   @IsBoolean()
   addAdminsOnly?: boolean;
@@ -88,7 +88,7 @@ export class UpdateGroupDto {
 
 export class JoinGroupDto {
   /**
-   * The code, or the whole link.
+   * The code of the invite, or its whole link.
    * @example https://chat.whatsapp.com/AbCdEfGhIjKlMnOpQrStUv
    */
   @IsString()
@@ -103,18 +103,18 @@ export class GroupSummary {
   id!: string;
   subject!: string;
   participantCount!: number;
-  /** Whether the account is one of its admins. */
+  /** Whether the account is an admin of the group. */
   isAdmin!: boolean;
 }
 
 export class GroupParticipant extends Person {
   isAdmin!: boolean;
-  /** Who made the group. */
+  /** Whether the participant created the group. */
   isSuperAdmin!: boolean;
 }
 
 export class GroupResponse extends GroupSummary {
-  /** False once the account has left or was removed: the rest is as it was then. */
+  /** False if the account left the group or was removed. Then the other fields show the state at that time. */
   isMember!: boolean;
   description!: string | null;
   owner!: Person | null;
@@ -122,7 +122,7 @@ export class GroupResponse extends GroupSummary {
   announcementsOnly!: boolean;
   infoAdminsOnly!: boolean;
   addAdminsOnly!: boolean;
-  /** For admins alone; else null. */
+  /** Null if the account is not an admin of the group, or if your key may not see the code. */
   inviteCode!: string | null;
   participants!: GroupParticipant[];
 }
@@ -139,13 +139,13 @@ export const participantStatuses = [
 ] as const;
 export type ParticipantStatus = (typeof participantStatuses)[number];
 
-/** What became of one participant. */
+/** The result for one participant. */
 export class ParticipantResult extends Person {
-  /** As it was asked for. */
+  /** The participant as named in the request. */
   participant!: string;
   /**
-   * `needs_invite`: the person lets nobody add them; send the invite link. `not_member`: there is nobody to remove, promote or
-   * demote.
+   * `needs_invite`: the account may not add this person; send the invite link instead. `not_member`: the person is not in the
+   * group, so there is nothing to remove, promote or demote.
    */
   status!: ParticipantStatus;
 }
@@ -155,7 +155,7 @@ export class ParticipantsResponse {
 }
 
 export class CreatedGroupResponse extends GroupResponse {
-  /** What became of each participant that was asked for. */
+  /** The result for each participant of the request. */
   results!: ParticipantResult[];
 }
 

@@ -8,28 +8,31 @@ import { LOGGER } from '../platform/logging/logging.module.js';
 import type { PageGroupNotice } from '../whatsapp/in-page/page-functions.js';
 import { GroupNotices } from './group-notices.js';
 
-/** How many notices are looked up again when a session becomes ready. */
+/** The maximum number of notices that are read again when a session becomes ready. */
 const catchUpLimit = 500;
-/** A phone's clock and ours may differ by this much. */
+/** The maximum difference between the clock of a phone and ours. */
 const clockSkewMs = 60_000;
-/** Of what is older the log has forgotten whether it was told: a day less than it keeps, for clocks that differ. */
-const toldForMs = (keptDays - 1) * 24 * 3_600_000;
+/**
+ * Older notices are not read again: their events may have been pruned, so that they would be written twice. A day less than
+ * the retention of events, because clocks differ.
+ */
+const catchUpMs = (keptDays - 1) * 24 * 3_600_000;
 
-/** Writes down what is done to the groups of this instance's accounts. */
+/** Writes the changes of the groups of this instance's accounts into the log of events. */
 @Injectable()
 export class GroupsListener implements OnModuleInit, BeforeApplicationShutdown {
   private notices: { accountId: string; notice: PageGroupNotice }[] = [];
-  /** Accounts whose page is being read: what they tell meanwhile waits, since what is read comes before it. */
+  /** Accounts whose page is being read. Their new notices wait, because the notices from the page are older. */
   private readonly reading = new Map<string, Promise<void>>();
-  private readonly behind: WriteBehind;
+  private readonly writeBehind: WriteBehind;
   private stopping = false;
 
   constructor(
     private readonly sessions: AccountSessions,
-    private readonly written: GroupNotices,
+    private readonly log: GroupNotices,
     @Inject(LOGGER) logger: Logger,
   ) {
-    this.behind = new WriteBehind(
+    this.writeBehind = new WriteBehind(
       () => this.write(),
       () => ({ notices: this.notices.filter(({ accountId }) => this.mayWrite(accountId)).length }),
       logger,
@@ -39,14 +42,14 @@ export class GroupsListener implements OnModuleInit, BeforeApplicationShutdown {
   onModuleInit(): void {
     this.sessions.on('group', ({ id: accountId }, notice) => {
       this.notices.push({ accountId, notice });
-      this.behind.schedule();
+      this.writeBehind.schedule();
     });
     this.sessions.on('ready', (account) => {
-      const reading = this.behind
+      const reading = this.writeBehind
         .catchUp(account.id, () => this.catchUp(account))
         .finally(() => {
           if (this.reading.get(account.id) === reading) this.reading.delete(account.id);
-          this.behind.schedule();
+          this.writeBehind.schedule();
         });
       this.reading.set(account.id, reading);
     });
@@ -54,14 +57,14 @@ export class GroupsListener implements OnModuleInit, BeforeApplicationShutdown {
 
   async beforeApplicationShutdown(): Promise<void> {
     this.stopping = true;
-    await this.behind.stop();
+    await this.writeBehind.stop();
   }
 
-  /** Reads what the page learned before anybody listened. What was told already changes nothing. */
+  /** Reads the notices that the page got before this listener was ready. A notice that was already written changes nothing. */
   private async catchUp(account: Account): Promise<void> {
     const linkedAt = account.linkedAt ?? account.lastConnectedAt;
     if (linkedAt === null) return;
-    const since = Math.max(linkedAt.getTime() - clockSkewMs, Date.now() - toldForMs);
+    const since = Math.max(linkedAt.getTime() - clockSkewMs, Date.now() - catchUpMs);
     const { messages } = this.sessions.readyDriver(account.id).current;
     const read = await messages.recentNotices(Math.floor(since / 1000), catchUpLimit);
     this.notices = [...read.map((notice) => ({ accountId: account.id, notice })), ...this.notices];
@@ -71,7 +74,7 @@ export class GroupsListener implements OnModuleInit, BeforeApplicationShutdown {
     return this.stopping || !this.reading.has(accountId);
   }
 
-  /** Writes each account's in their order; one account's that could not be written keep nobody else's out. */
+  /** Writes the notices of each account in their order. If one account fails, the notices of the others are written all the same. */
   private async write(): Promise<void> {
     const failures: unknown[] = [];
     for (const id of new Set(this.notices.map(({ accountId }) => accountId))) {
@@ -79,7 +82,7 @@ export class GroupsListener implements OnModuleInit, BeforeApplicationShutdown {
       const own = this.notices.filter(({ accountId }) => accountId === id);
       this.notices = this.notices.filter(({ accountId }) => accountId !== id);
       try {
-        await this.written.write(
+        await this.log.write(
           id,
           own.map(({ notice }) => notice),
         );

@@ -1,7 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { parseRecipient } from '../messages/recipient.js';
 import type { Page } from '../platform/http/pagination.js';
-import { SessionCaller, pageAfter } from './session-caller.js';
+import { RemoteSession, pageAfter } from './remote-session.js';
 import type { PageListQuery } from './chats.dto.js';
 import type {
   CreatedGroupResponse,
@@ -14,32 +14,34 @@ import type {
 } from './groups.dto.js';
 import type { Participant, ParticipantChange } from './session-calls.js';
 
-/** The groups of an account, as its WhatsApp has them. Everything here throws as {@link SessionCaller.call} does. */
+/** The groups of an account's WhatsApp. Every call throws as {@link RemoteSession.call} does. */
 @Injectable()
 export class GroupsService {
-  constructor(private readonly page: SessionCaller) {}
+  constructor(private readonly session: RemoteSession) {}
 
-  /** In the order of their ids. */
+  /** The groups, in the order of their ids. */
   list(
     workspaceId: string,
     accountId: string,
     { limit, cursor }: PageListQuery,
   ): Promise<Page<GroupSummary>> {
-    return pageAfter(cursor, (after) => this.page.call(workspaceId, accountId, 'groups', { limit, after }));
+    return pageAfter(cursor, (after) =>
+      this.session.call(workspaceId, accountId, 'groups', { limit, after }),
+    );
   }
 
-  /** @param withInvite whether the invite is asked for, which only owners may see @throws GroupNotFound */
+  /** @param withInvite whether to read the invite, which only owners may see @throws GroupNotFound */
   get(workspaceId: string, accountId: string, groupId: string, withInvite: boolean): Promise<GroupResponse> {
-    return this.page.call(workspaceId, accountId, 'group', { groupId, withInvite });
+    return this.session.call(workspaceId, accountId, 'group', { groupId, withInvite });
   }
 
-  /** Makes a group; who could not be added is told with the answer. @throws GroupRefused */
+  /** Creates a group. The answer names the participants that could not be added. @throws GroupRefused */
   async create(
     workspaceId: string,
     accountId: string,
     { subject, participants }: CreateGroupDto,
   ): Promise<CreatedGroupResponse> {
-    const { group, results } = await this.page.call(workspaceId, accountId, 'createGroup', {
+    const { group, results } = await this.session.call(workspaceId, accountId, 'createGroup', {
       subject: subject.trim(),
       participants: participantsOf(participants),
     });
@@ -54,7 +56,7 @@ export class GroupsService {
     { subject, ...rest }: UpdateGroupDto,
   ): Promise<GroupResponse> {
     const changes = subject === undefined ? rest : { subject: subject.trim(), ...rest };
-    return this.page.call(workspaceId, accountId, 'updateGroup', { groupId, changes });
+    return this.session.call(workspaceId, accountId, 'updateGroup', { groupId, changes });
   }
 
   /** @throws GroupNotFound, NotInGroup, NotGroupAdmin, GroupRefused */
@@ -66,22 +68,22 @@ export class GroupsService {
     participants: string[],
   ): Promise<ParticipantsResponse> {
     const ask = { groupId, change, participants: participantsOf(participants) };
-    return { items: await this.page.call(workspaceId, accountId, 'changeParticipants', ask) };
+    return { items: await this.session.call(workspaceId, accountId, 'changeParticipants', ask) };
   }
 
-  /** The invite, or a new one in its place. @throws GroupNotFound, NotInGroup, NotGroupAdmin, GroupRefused */
+  /** Reads the invite, or resets it. @throws GroupNotFound, NotInGroup, NotGroupAdmin, GroupRefused */
   invite(workspaceId: string, accountId: string, groupId: string, reset: boolean): Promise<InviteResponse> {
-    return this.page.call(workspaceId, accountId, 'invite', { groupId, reset });
+    return this.session.call(workspaceId, accountId, 'invite', { groupId, reset });
   }
 
   /** @param code the code of an invite, or its link @throws InviteInvalid, GroupRefused */
   join(workspaceId: string, accountId: string, code: string): Promise<GroupResponse> {
-    return this.page.call(workspaceId, accountId, 'join', { code: code.split('/').at(-1)! });
+    return this.session.call(workspaceId, accountId, 'join', { code: code.split('/').at(-1)! });
   }
 
   /** @throws GroupNotFound, NotInGroup, GroupRefused */
   leave(workspaceId: string, accountId: string, groupId: string): Promise<void> {
-    return this.page.call(workspaceId, accountId, 'leave', { groupId });
+    return this.session.call(workspaceId, accountId, 'leave', { groupId });
   }
 }
 

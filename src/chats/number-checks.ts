@@ -2,16 +2,16 @@ import { LRUCache } from 'lru-cache';
 import type { NumberResponse } from './chats.dto.js';
 import { TooManyNumberChecks } from './chat-errors.js';
 
-/** How long an answer is good for. */
+/** How long an answer is cached. */
 const rememberedMs = 600_000;
 const rememberedAtMost = 20_000;
-/** Of a live account; answers from memory are not counted. */
+/** The limit of a live account. Answers from the cache do not count. */
 const perMinute = 30;
 const minuteMs = 60_000;
 
 /**
- * Remembers for a while which numbers have WhatsApp, and lets a live account ask for new ones only so often: who asks for
- * thousands is taken for a harvester, and banned.
+ * Caches which numbers have WhatsApp, and limits how often a live account asks for new numbers. WhatsApp takes an account that
+ * asks for thousands of numbers for a harvester, and bans it.
  */
 export class NumberChecks {
   private readonly answers: LRUCache<string, NumberResponse>;
@@ -23,13 +23,13 @@ export class NumberChecks {
     this.answers = new LRUCache({ ...options, perf: { now } });
   }
 
-  /** What is known of a number by an account, or undefined. */
+  /** The cached answer for a number of an account, or undefined. */
   known(accountId: string, phone: string): NumberResponse | undefined {
     // The oldest answer is the first to go, however often it was read.
     return this.answers.peek(`${accountId} ${phone}`);
   }
 
-  /** Counts a question that WhatsApp is about to be asked. @throws TooManyNumberChecks */
+  /** Counts a question to WhatsApp, before it is asked. @throws TooManyNumberChecks */
   count(accountId: string): void {
     const since = this.now() - minuteMs;
     const recent = (this.asked.get(accountId) ?? []).filter((at) => at > since);

@@ -14,17 +14,17 @@ import type {
   UpdateGroupDto,
 } from './groups.dto.js';
 
-/** How long the instance has for one call, all its steps together: enough to add twenty people to a group. */
+/** The timeout of one call in the instance, with all its steps. It is enough to add twenty people to a group. */
 export const sessionCallMs = 60_000;
 
-/** Where a page of a list goes on; `t` is in seconds, of lists that go by time. */
+/** The last item of a page of a list. `t` is its time in seconds, or 0 in lists that are ordered by id. */
 export interface ListCursor {
   t: number;
   id: string;
 }
 
-/** A list as the instance answers it: an item more than `limit` was there when there is a next place. */
-export interface Listed<Item> {
+/** A page of a list from the instance. `next` is null on the last page. */
+export interface ListPage<Item> {
   items: Item[];
   next: ListCursor | null;
 }
@@ -35,19 +35,19 @@ interface List {
 }
 
 /**
- * What the API asks of the page of an account, through the instance that drives it, and what comes back. Both sides are ours,
- * so it is typed and not validated.
+ * The calls of the API to the page of an account, with their arguments (`ask`) and answers. The API side is
+ * `remote-session.ts`, the instance side is `call-dispatcher.ts`. Both sides are ours, so the calls are typed and not validated.
  */
 export interface SessionCalls {
   number: { ask: { phone: string }; answer: NumberResponse };
-  chats: { ask: List; answer: Listed<ChatResponse> };
-  contacts: { ask: List; answer: Listed<ContactResponse> };
-  history: { ask: List & { chatId: string }; answer: Listed<Omit<HistoryMessage, 'id'>> };
+  chats: { ask: List; answer: ListPage<ChatResponse> };
+  contacts: { ask: List; answer: ListPage<ContactResponse> };
+  history: { ask: List & { chatId: string }; answer: ListPage<Omit<HistoryMessage, 'id'>> };
   picture: { ask: { id: string; isGroup: boolean }; answer: { base64: string } };
   markRead: { ask: { chatId: string }; answer: void };
   showState: { ask: { chatId: string } & ShowStateDto; answer: void };
   updateChat: { ask: { chatId: string; changes: UpdateChatDto }; answer: void };
-  groups: { ask: List; answer: Listed<GroupSummary> };
+  groups: { ask: List; answer: ListPage<GroupSummary> };
   group: { ask: { groupId: string; withInvite: boolean }; answer: GroupResponse };
   createGroup: {
     ask: { subject: string; participants: Participant[] };
@@ -65,7 +65,7 @@ export interface SessionCalls {
 
 export type ParticipantChange = 'add' | 'remove' | 'promote' | 'demote';
 
-/** A participant as asked for, and as WhatsApp knows one. */
+/** A participant: the text of the request, and the chat id. */
 export interface Participant {
   given: string;
   chatId: string;

@@ -13,13 +13,13 @@ export class FailedJobNotFound extends Problem {
 }
 
 export interface FailedJob {
-  /** That of the message when it stands for one. */
+  /** The id of the message when the job stands for a message. */
   id: string;
   queue: QueueName;
   jobId: string;
   name: string;
   data: Record<string, unknown>;
-  /** What went wrong; begins with the error's code where it has one. */
+  /** What went wrong. It begins with the code of the error, if the error has a code. */
   exception: string;
   attempts: number;
   failedAt: Date;
@@ -27,22 +27,22 @@ export interface FailedJob {
   workspaceId: string | null;
 }
 
-/** Where a list of failed jobs goes on. */
+/** The last failed job of the page before. */
 export type FailedJobsCursor = Pick<FailedJob, 'id' | 'failedAt'>;
 
-const deletedAtOnce = 5_000;
+const deleteBatchSize = 5_000;
 const columns = `id, queue, job_id as "jobId", name, data, exception, attempts, failed_at as "failedAt",
   message_id as "messageId", workspace_id as "workspaceId"`;
 
 /**
- * The jobs that used up their tries or their time, and the messages that failed or of which nobody can tell: triggers of the
- * migration write the latter, in the transaction of the change itself.
+ * The jobs that used up their tries or their time, and the messages that are `failed` or `unknown`. Triggers of the migration
+ * write the messages, in the transaction that changes their status.
  */
 @Injectable()
 export class FailedJobsService {
   constructor(@InjectDataSource() private readonly database: DataSource) {}
 
-  /** Records a job that will not be tried again; a job that failed before has its record replaced. */
+  /** Records a job that will not be retried. It replaces the record of an earlier failure of the same job. */
   async record(job: Pick<FailedJob, 'queue' | 'jobId' | 'name' | 'data' | 'exception' | 'attempts'>) {
     const { queue, jobId, name, data, exception, attempts } = job;
     if (isLaneQueue(queue)) {
@@ -79,14 +79,14 @@ export class FailedJobsService {
 
   /** @throws FailedJobNotFound */
   async get(id: string): Promise<FailedJob> {
-    const [job] = isUUID(id)
+    const [job]: FailedJob[] = isUUID(id)
       ? await this.database.query(`select ${columns} from failed_jobs where id = $1`, [id])
       : [];
     if (!job) throw new FailedJobNotFound(id);
     return job;
   }
 
-  /** How many jobs of each queue have failed. */
+  /** The number of failed jobs of each queue. */
   async count(): Promise<Map<string, number>> {
     const rows: { queue: string; failed: number }[] = await this.database.query(
       'select queue, count(*)::int as failed from failed_jobs group by queue',
@@ -94,33 +94,36 @@ export class FailedJobsService {
     return new Map(rows.map(({ queue, failed }) => [queue, failed]));
   }
 
-  /** Forgets a failed job; what became of its message stays in the ledger. @returns whether there was one */
+  /** Forgets a failed job. The ledger keeps the status of its message. @returns whether the failed job existed */
   async forget(id: string): Promise<boolean> {
     if (!isUUID(id)) return false;
-    const [, deleted] = await this.database.query('delete from failed_jobs where id = $1', [id]);
+    const [, deleted]: [unknown, number] = await this.database.query(
+      'delete from failed_jobs where id = $1',
+      [id],
+    );
     return deleted > 0;
   }
 
-  /** Forgets the failed jobs that are older, in bounded steps. @returns how many */
+  /** Forgets the failed jobs that are older than this, in batches. @returns how many it forgot */
   async prune(olderThanMs: number): Promise<number> {
-    // One moment for all steps: jobs that fail meanwhile stay.
-    const [{ until }] = await this.database.query(
+    // All batches use the same time, so that jobs that fail during the pruning stay.
+    const [{ until }]: [{ until: string }] = await this.database.query(
       `select (now() - $1 * interval '1 millisecond')::text as until`,
       [olderThanMs],
     );
     for (let total = 0; ;) {
-      const [, deleted] = await this.database.query(
-        `delete from failed_jobs where id in (select id from failed_jobs where failed_at <= $1 limit ${deletedAtOnce})`,
+      const [, deleted]: [unknown, number] = await this.database.query(
+        `delete from failed_jobs where id in (select id from failed_jobs where failed_at <= $1 limit ${deleteBatchSize})`,
         [until],
       );
       total += deleted;
-      if (deleted < deletedAtOnce) return total;
+      if (deleted < deleteBatchSize) return total;
     }
   }
 
   /**
-   * Forgets jobs that ran past their time whose message has moved on since: another worker took the lane over. (A message
-   * that failed itself is seen to by its trigger.)
+   * Forgets jobs that timed out and whose message has moved on since, because another worker took over the lane. (A trigger
+   * takes care of messages that failed themselves.)
    */
   async forgetSettled(): Promise<void> {
     await this.database.query(

@@ -2,9 +2,9 @@ import { Injectable } from '@nestjs/common';
 import type { ScheduledTask } from '../platform/scheduling/scheduler.service.js';
 import { FailedJobsService } from './failed-jobs.service.js';
 
-const keptMs = 30 * 24 * 3_600_000;
+const retentionMs = 30 * 24 * 3_600_000;
 
-/** Forgets failed jobs that nobody has looked after for thirty days, and those whose message has moved on. */
+/** Forgets failed jobs after thirty days, and failed jobs whose message has moved on. */
 @Injectable()
 export class FailedJobsTask implements ScheduledTask {
   readonly name = 'failed-jobs';
@@ -14,6 +14,6 @@ export class FailedJobsTask implements ScheduledTask {
 
   async run(): Promise<void> {
     await this.failedJobs.forgetSettled();
-    await this.failedJobs.prune(keptMs);
+    await this.failedJobs.prune(retentionMs);
   }
 }

@@ -8,26 +8,26 @@ import { LOGGER } from '../platform/logging/logging.module.js';
 import { FailedJobsService } from './failed-jobs.service.js';
 import { isLaneQueue, type QueueName, type QueuePolicy } from './queue-policies.js';
 
-/** What a job may know of the worker that runs it. */
+/** What a job may know about the worker that runs it. */
 export interface JobContext {
-  /** Whether a further job would start at once: then nobody waits for this one to end. */
-  hasSpareSlot(): boolean;
-  /** The worker may run so many jobs only: each is to stand for as little as it can. */
-  isCounted: boolean;
-  /** The queues that the worker serves now, the most important first, without those that are paused. */
+  /** Whether the worker would start another job at once. Then no job waits for a slot, and this one may go on. */
+  hasIdleSlot(): boolean;
+  /** Whether the number of jobs of the worker is limited (`--once`, `--max-jobs`). Then each job does as little as possible. */
+  hasJobLimit: boolean;
+  /** The queues that the worker serves now, the most important first, without the paused ones. */
   servedQueues(): readonly QueueName[];
-  /** How the job is tried: that of its queue, but for what the worker was told. */
+  /** The policy of the queue, with the options of the worker applied. */
   policy: QueuePolicy;
 }
 
-/** What consumes one or more queues. A role module lists its processors; a queue has at most one. */
+/** Consumes one or more queues. A role module lists its processors. A queue has at most one processor. */
 export interface QueueProcessor<Result = unknown> {
   readonly queues: readonly QueueName[];
-  /** Does the work of one job; an error makes the job fail, or be tried again. */
+  /** Does the work of one job. After an error the job is retried, or it fails. */
   process(job: Job, context: JobContext): Promise<Result>;
-  /** Called once the job has left its queue, so that a job of the same id can be put again. */
+  /** Called after the job has left its queue, so that a job with the same id can be put again. */
   completed?(result: Result): Promise<void>;
-  /** Called when the worker takes no more jobs: begins nothing more, and lets end what goes on beside the jobs, in bounded time. */
+  /** Called when the worker takes no more jobs. It starts nothing new, and waits a bounded time for work beside the jobs. */
   stop?(): Promise<void>;
 }
 
@@ -39,7 +39,7 @@ export class JobTimedOut extends Problem {
     super(
       504,
       'job.timed_out',
-      `It took longer than ${ms / 1000} s. Its worker is replaced; give it more time with --timeout.`,
+      `The job took longer than ${ms / 1000} s. Its worker ends and is replaced. To allow more time, set --timeout.`,
     );
   }
 }
@@ -49,20 +49,20 @@ export class JobTriedTooOften extends Problem {
     super(
       500,
       'job.tried_too_often',
-      `It was begun ${attempts} times and never ended: its worker may have died of it. "flotilla queue:retry" tries it anew.`,
+      `The job started ${attempts} times and never ended. It may have crashed its worker. To retry it: "flotilla queue:retry".`,
     );
   }
 }
 
-/** What became of a job. `released`: it is tried again later. */
+/** The outcome of a job. `released` means that it is retried later. */
 export interface JobOutcome {
   kind: 'processed' | 'released' | 'failed' | 'timed_out';
   error?: Error;
-  /** When it is tried again, in milliseconds from now. */
+  /** The time until the next try, in milliseconds. */
   retryInMs?: number;
 }
 
-/** Runs one job to its end: done, tried again later, or failed for good. */
+/** Runs one job until it is done, released for a retry, or failed. */
 @Injectable()
 export class JobRunner {
   constructor(
@@ -70,7 +70,7 @@ export class JobRunner {
     @Inject(LOGGER) private readonly logger: Logger,
   ) {}
 
-  /** @param token under which the worker holds the job's lock */
+  /** @param token the token with which the worker holds the lock of the job */
   async run(
     job: Job,
     queue: QueueName,
@@ -82,7 +82,7 @@ export class JobRunner {
     const { timeoutMs } = policy;
     let result: unknown;
     try {
-      // A crash raises the number of starts alone: a job that kills its worker is not tried for ever.
+      // A crash raises only the number of starts. This check ends the retries of a job that crashes its worker.
       if (!isLaneQueue(queue) && policy.attempts > 0 && job.attemptsStarted > policy.attempts) {
         throw new JobTriedTooOften(job.attemptsStarted - 1);
       }
@@ -94,13 +94,13 @@ export class JobRunner {
     } catch (error) {
       return this.fail(job, queue, policy, asError(error), token);
     }
-    // After a FLUSHALL the job is gone: what it stood for is done all the same.
+    // After a FLUSHALL the job is no longer in Redis. Its work is done all the same.
     await this.settleJob(job, () => job.moveToCompleted(null, token, false));
-    await this.follow(job, queue, processor, result);
+    await this.afterCompletion(job, queue, processor, result);
     return { kind: 'processed' };
   }
 
-  private async follow(
+  private async afterCompletion(
     job: Job,
     queue: QueueName,
     processor: QueueProcessor,
@@ -109,8 +109,8 @@ export class JobRunner {
     try {
       await processor.completed?.(result);
     } catch (error) {
-      // The job is done. What should have followed it is in PostgreSQL, and found there.
-      this.logger.warn({ err: error, job: job.id, queue }, 'what follows a job was not put');
+      // The job is done. PostgreSQL holds the follow-up work, and the sweep finds it there.
+      this.logger.warn({ err: error, job: job.id, queue }, 'follow-up job not put');
     }
   }
 
@@ -130,7 +130,7 @@ export class JobRunner {
       const retryInMs = backoffAfter(job.attemptsStarted, policy.backoffMs);
       this.logger.warn(
         { err: error, job: job.id, queue, attempt: job.attemptsStarted, retryInMs },
-        'job is tried again',
+        'job failed; retrying',
       );
       job.opts.attempts = Number.MAX_SAFE_INTEGER;
       job.opts.backoff = { type: 'fixed', delay: retryInMs };
@@ -138,20 +138,20 @@ export class JobRunner {
       return { kind: 'released', error, retryInMs };
     }
     this.logger.error({ err: error, job: job.id, queue }, 'job failed');
-    // The job of a lane is a hint: its message stays, and the sweep puts it again.
+    // The job of a lane is only a hint. Its message stays in PostgreSQL, and the sweep puts the job again.
     if (!isLaneQueue(queue) || isTimeout) {
       try {
         await this.failedJobs.record({
           queue,
           jobId: job.id!,
           name: job.name,
-          data: job.data,
+          data: job.data as Record<string, unknown>,
           exception: describe(error),
           attempts: job.attemptsStarted,
         });
       } catch (cause) {
-        // It stays in its queue, is taken again when its lock ends, and is recorded then.
-        this.logger.error({ err: cause, job: job.id, queue }, 'a failed job could not be recorded');
+        // The job stays in its queue. A worker takes it again when its lock ends, and records it then.
+        this.logger.error({ err: cause, job: job.id, queue }, 'could not record the failed job');
         return { kind: isTimeout ? 'timed_out' : 'failed', error };
       }
     }
@@ -172,7 +172,7 @@ export class JobRunner {
 
 function describe(error: Error): string {
   const code = error instanceof Problem ? `${error.code}: ` : '';
-  // Long enough for what failed and where; an error may carry a whole document.
+  // Long enough for the message and the stack. The message of an error may hold a whole document.
   return `${code}${error.stack ?? error.message}`.replaceAll('\u0000', '').slice(0, 8_000);
 }
 

@@ -1,15 +1,15 @@
 import { Problem } from '../platform/errors/problem.js';
 
-/** How the work of one queue is tried. Times are milliseconds. */
+/** How jobs of one queue are retried. Times are milliseconds. */
 export interface QueuePolicy {
   /**
-   * After so many tries a job has failed; 0 is without end. Of a message it is the tries of unknown outcome, after which
-   * nobody can tell, and it becomes `unknown`.
+   * After this number of tries a job has failed. 0 means no limit. For a message, only tries with an unknown outcome count:
+   * after this number of them the message becomes `unknown`.
    */
   attempts: number;
-  /** The wait before the second, third, … try; the last one repeats. */
+  /** The wait before the second, third, … try. The last wait repeats. */
   backoffMs: readonly number[];
-  /** How long one try may take. */
+  /** The maximum duration of one try. */
   timeoutMs: number;
 }
 
@@ -20,8 +20,8 @@ const sends = {
 } as const;
 
 /**
- * The queues, in the order in which a worker serves them unless it is told another. A job of the `whatsapp-` ones is only a
- * hint that an account has something to send: PostgreSQL holds the message, its attempts and its times.
+ * The queues, in the order in which a worker serves them by default. A job of a `whatsapp-` queue is only a hint that an
+ * account has something to send: PostgreSQL holds the message, its attempts and its times.
  */
 export const queuePolicies = {
   messaging: { attempts: 3, backoffMs: [5_000, 15_000, 45_000], timeoutMs: 120_000 },
@@ -30,17 +30,17 @@ export const queuePolicies = {
   'whatsapp-high': sends,
   'whatsapp-normal': sends,
   'whatsapp-campaign': sends,
-  // A hint, as those of lanes are: each delivery has its attempts in PostgreSQL (webhook-attempt.ts).
+  // These jobs are hints too: PostgreSQL holds the attempts of each delivery (webhook-attempt.ts).
   webhooks: { attempts: 0, backoffMs: [1_000, 5_000, 15_000], timeoutMs: 90_000 },
 } as const satisfies Record<string, QueuePolicy>;
 
 export type QueueName = keyof typeof queuePolicies;
-/** A queue of heads: what it is about is a message in PostgreSQL. */
+/** A queue of the heads of lanes. Each job stands for a message in PostgreSQL. */
 export type LaneQueueName = Extract<QueueName, `whatsapp-${string}`>;
 
 export const queueNames = Object.keys(queuePolicies) as QueueName[];
 
-/** Known by name, and nobody puts anything in them before there are campaigns: a worker accepts them and has nothing to do there. */
+/** Queues that stay empty until there are campaigns. A worker accepts their names and does nothing for them. */
 export const unfilledQueues: ReadonlySet<QueueName> = new Set<QueueName>(['campaign-stats']);
 
 export class QueueNotFound extends Problem {
@@ -57,7 +57,7 @@ export function isLaneQueue(name: QueueName): name is LaneQueueName {
   return name.startsWith('whatsapp-');
 }
 
-/** @throws QueueNotFound naming those that there are */
+/** @throws QueueNotFound with the names of the queues */
 export function toQueueName(name: string): QueueName {
   if (isQueueName(name)) return name;
   throw new QueueNotFound(name);

@@ -5,43 +5,43 @@ import { blockingRedis } from '../platform/queues/redis.js';
 import type { QueueProcessor } from './job-runner.js';
 import { isLaneQueue, type QueueName } from './queue-policies.js';
 
-/** A job whose worker died is taken again after this; a live worker renews well before. */
+/** After this time another worker takes the job of a dead worker. A live worker renews the lock well before. */
 const lockMs = 5_000;
 const stalledCheckMs = 2_500;
-const shortestWaitMs = 10;
-/** BullMQ keeps the time of a delayed job in the upper bits of its score. */
+const minWaitMs = 10;
+/** BullMQ stores the time of a delayed job in the upper bits of its score. */
 const scoresPerMs = 0x1000;
 
-/** One queue as a worker reads it. */
+/** One queue that a worker reads. */
 export interface Source {
   name: QueueName;
   worker: Worker;
   processor: QueueProcessor;
 }
 
-/** The queues of one worker in Redis, taken from by hand, in order across queues. */
+/** The queues of one worker in Redis. The worker takes their jobs by hand, to keep the order across queues. */
 export class QueueSources {
   readonly all: Source[];
-  /** A connection of its own, since it blocks. */
-  private readonly waitingConnection: Redis;
-  /** When the first of the jobs that wait for their next try is due, in milliseconds since 1970. */
+  /** A separate connection, because its command blocks. */
+  private readonly blockingConnection: Redis;
+  /** When the first retry is due, in milliseconds since 1970. */
   private nextDueAt = Infinity;
 
-  /** @param longestWaitMs how long jobs are waited for at the most, in milliseconds */
+  /** @param maxWaitMs the maximum time that {@link waitForJobs} waits, in milliseconds */
   constructor(
     queues: { name: QueueName; processor: QueueProcessor }[],
-    longestWaitMs: number,
+    maxWaitMs: number,
     private readonly redis: Redis,
     private readonly logger: Logger,
   ) {
-    this.waitingConnection = blockingRedis(redis, longestWaitMs);
-    this.waitingConnection.on('error', (error) =>
-      logger.debug({ err: error }, 'the waiting connection broke; reconnecting'),
+    this.blockingConnection = blockingRedis(redis, maxWaitMs);
+    this.blockingConnection.on('error', (error) =>
+      logger.debug({ err: error }, 'blocking connection to Redis lost; reconnecting'),
     );
     this.all = queues.map(({ name, processor }) => ({ name, processor, worker: this.newWorker(name) }));
   }
 
-  /** From now on jobs of dead workers come back. */
+  /** Starts the check that returns the jobs of dead workers to their queues. */
   async open(): Promise<void> {
     for (const { worker } of this.all) await worker.startStalledCheckTimer();
   }
@@ -52,17 +52,17 @@ export class QueueSources {
     await Promise.all(this.all.map(({ worker }) => worker.close()));
   }
 
-  /** Ends a wait for jobs. There is none after it. */
+  /** Ends the current wait for jobs. The worker cannot wait again after that. */
   interrupt(): void {
-    this.waitingConnection.disconnect();
+    this.blockingConnection.disconnect();
   }
 
   /** How many jobs of each of these queues could be taken now. */
-  async waiting(sources: Source[]): Promise<Map<QueueName, number>> {
+  async countWaiting(sources: Source[]): Promise<Map<QueueName, number>> {
     const questions = this.redis.pipeline();
     for (const { name, worker } of sources) {
       questions.llen(worker.toKey('wait'));
-      // The heads of lanes have no priority of BullMQ's, and wait in PostgreSQL.
+      // Heads of lanes use no BullMQ priority and no delay: their times are in PostgreSQL.
       if (isLaneQueue(name)) continue;
       questions.zcard(worker.toKey('prioritized'));
       questions.zrange(worker.toKey('delayed'), 0, 0, 'WITHSCORES');
@@ -84,40 +84,40 @@ export class QueueSources {
   }
 
   /**
-   * Blocks on the markers that BullMQ sets when a job is added to a queue, as its own workers do, on all of them at once.
-   * @param ms the longest wait, in milliseconds: covers a marker that was lost
+   * Blocks on the markers that BullMQ sets when a job is added to a queue. The workers of BullMQ do the same, for one queue.
+   * @param ms the maximum wait, in milliseconds. It covers a lost marker.
    */
-  async untilJobsArrive(sources: Source[], ms: number): Promise<void> {
-    const wait = Math.max(shortestWaitMs, Math.min(ms, this.nextDueAt - Date.now()));
-    await this.waitingConnection.bzpopmin(
+  async waitForJobs(sources: Source[], ms: number): Promise<void> {
+    const wait = Math.max(minWaitMs, Math.min(ms, this.nextDueAt - Date.now()));
+    await this.blockingConnection.bzpopmin(
       ...sources.map(({ worker }) => worker.toKey('marker')),
       wait / 1000,
     );
   }
 
-  /** Tells those who wait for jobs that a queue has some, as BullMQ does when one is added. */
+  /** Tells waiting workers that a queue has jobs, as BullMQ does when a job is added. */
   announce({ name, worker }: Source): void {
     this.redis
       .zadd(worker.toKey('marker'), 0, '0')
       .catch((error: unknown) =>
-        this.logger.debug({ err: error, queue: name }, 'a wait for jobs is not cut short'),
+        this.logger.debug({ err: error, queue: name }, 'could not set the marker of the queue'),
       );
   }
 
-  renew(job: Job, token: string): void {
+  renewLock(job: Job, token: string): void {
     job.extendLock(token, lockMs).catch((error: unknown) => {
-      // Another worker may take the job now. That is safe: a message is claimed in PostgreSQL, and sent under one id.
-      this.logger.debug({ err: error, job: job.id }, 'the lock of a job was lost');
+      // Another worker may take the job now. That is safe: PostgreSQL holds the claim of a message, and it has one WhatsApp id.
+      this.logger.debug({ err: error, job: job.id }, 'lost the lock of a job');
     });
   }
 
   private newWorker(name: QueueName): Worker {
-    // No processor function: jobs are taken by hand.
+    // Without a processor function BullMQ takes no jobs by itself.
     const worker = new Worker(name, undefined, {
       connection: this.redis,
       lockDuration: lockMs,
       stalledInterval: stalledCheckMs,
-      // How often a job is begun is counted where it is run, and a message counts its own attempts.
+      // The job runner counts the starts of a job, and a message counts its own attempts.
       maxStalledCount: Number.MAX_SAFE_INTEGER,
       removeOnComplete: { count: 0 },
       removeOnFail: { count: 0 },

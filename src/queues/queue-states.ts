@@ -3,9 +3,9 @@ import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
 import type { QueueName } from './queue-policies.js';
 
-/** What operators want of the workers. */
-export interface WorkerOrders {
-  /** When all workers were last asked to start anew, as text that only changes with the next request; null when never. */
+/** The requests of operators to the workers. */
+export interface WorkerControl {
+  /** The time of the last restart request, as text that changes with each request. Null if there was no request. */
   restartRequested: string | null;
   paused: ReadonlySet<string>;
 }
@@ -15,14 +15,17 @@ export interface QueueState {
   pausedAt: Date | null;
 }
 
-/** Pauses queues and has workers start anew. It is written in PostgreSQL, so that a flushed Redis resumes nothing. */
+/** Pauses queues and restarts workers. PostgreSQL holds this state, so that a flush of Redis resumes nothing. */
 @Injectable()
 export class QueueStates {
   constructor(@InjectDataSource() private readonly database: DataSource) {}
 
-  /** Workers take no more jobs of this queue, and send none of its messages, from a second later. Twice changes nothing. */
+  /**
+   * Pauses a queue: within a second, workers take no more of its jobs and send none of its messages. Pausing a paused queue
+   * changes nothing.
+   */
   async pause(name: QueueName): Promise<QueueState> {
-    const [row] = await this.database.query(
+    const [row]: [{ paused_at: Date }] = await this.database.query(
       `insert into queues (name, paused_at) values ($1, now())
        on conflict (name) do update set paused_at = coalesce(queues.paused_at, now()) returning paused_at`,
       [name],
@@ -35,7 +38,7 @@ export class QueueStates {
     return { name, pausedAt: null };
   }
 
-  /** Since when queues are paused; those that are served are not in it. */
+  /** The paused queues and the time of each pause. */
   async pausedSince(): Promise<Map<string, Date>> {
     const rows: { name: string; paused_at: Date }[] = await this.database.query(
       'select name, paused_at from queues where paused_at is not null',
@@ -43,7 +46,7 @@ export class QueueStates {
     return new Map(rows.map(({ name, paused_at: pausedAt }) => [name, pausedAt]));
   }
 
-  /** Every worker ends after its present jobs, and is started anew by what supervises it. */
+  /** Asks every worker to end after its running jobs. Its supervisor restarts it. */
   async requestRestart(): Promise<void> {
     await this.database.query(
       `insert into worker_restarts (requested_at) values (clock_timestamp())
@@ -51,8 +54,8 @@ export class QueueStates {
     );
   }
 
-  async orders(): Promise<WorkerOrders> {
-    const [row] = await this.database.query(
+  async readControl(): Promise<WorkerControl> {
+    const [row]: [{ restart: string | null; paused: string[] }] = await this.database.query(
       `select (select requested_at::text from worker_restarts) as restart,
          array(select name from queues where paused_at is not null) as paused`,
     );

@@ -11,29 +11,28 @@ import { WorkerCampaignShare } from './worker-campaign-share.js';
 import { type JobContext, JobRunner, QUEUE_PROCESSORS, type QueueProcessor } from './job-runner.js';
 import { isLaneQueue, queuePolicies, unfilledQueues, type QueueName } from './queue-policies.js';
 import { QueueSources, type Source } from './queue-sources.js';
-import { QueueStates, type WorkerOrders } from './queue-states.js';
+import { QueueStates, type WorkerControl } from './queue-states.js';
 import { defaultWorkerOptions, type StopReason, type WorkerOptions } from './worker-options.js';
 import { silentReport, type WorkerReport } from './worker-report.js';
 import { WorkersService, type WorkerStatus } from './workers.service.js';
 
 const renewMs = 1_500;
-/** How often a worker looks for orders and at itself; every fifth time it gives a sign of life. */
-const lookMs = 1_000;
-const looksPerSign = 5;
-/** A worker that hears nothing of PostgreSQL or Redis for so long gives up: a new process may reach them. */
-const lostAfterMs = 60_000;
+/** How often a worker reads the requests of operators and checks its memory. Every fifth poll writes a heartbeat. */
+const pollMs = 1_000;
+const pollsPerHeartbeat = 5;
+/** A worker that cannot reach PostgreSQL or Redis for this time ends: a new process may reach them. */
+const connectionTimeoutMs = 60_000;
 const retryMs = 200;
-/** How long the other jobs of a worker may go on when one of them ran past its time. */
+/** After a job has timed out, the other jobs of its worker may run this long. */
 const replaceGraceMs = 30_000;
-/** Queues whose jobs may wait long for an answer. Those of webhooks do so in slots of their own: beside sends they end at once. */
-const patientQueues: ReadonlySet<string> = new Set<QueueName>(['messaging', 'campaign-stats']);
-/** Beside sends they have so much of the slots, and one at the least: a send finds a slot however long they take. */
-const patientShare = 0.25;
+/** Queues whose jobs may wait long for an answer. Jobs of `webhooks` wait in slots of their own; beside sends they end at once. */
+const slowQueues: ReadonlySet<string> = new Set<QueueName>(['messaging', 'campaign-stats']);
+/** The share of the slots for jobs of slow queues beside sends, at least one slot. The other slots stay free for sends. */
+const slowShare = 0.25;
 
 /**
- * Laravel's `queue:work` on BullMQ: one loop takes jobs in strict queue order, so that a job of a later queue starts
- * only when every earlier queue is empty or has its share of the slots, and up to `WORKER_CONCURRENCY` of them run at the
- * same time.
+ * Laravel's `queue:work` on BullMQ. One loop takes jobs in strict queue order: a job of a later queue starts only when every
+ * earlier queue is empty or has used up its share of the slots. Up to `WORKER_CONCURRENCY` jobs run at the same time.
  */
 @Injectable()
 export class QueueWorker implements OnModuleDestroy {
@@ -41,22 +40,22 @@ export class QueueWorker implements OnModuleDestroy {
   private report: WorkerReport = silentReport;
   private sources: QueueSources | null = null;
   private readonly running = new Map<Job, Promise<void>>();
-  /** Queues that have jobs for which there is no slot before another of their kind has ended. */
-  private heldBack: ReadonlySet<QueueName> = new Set();
+  /** Slow queues with waiting jobs that have used up their share of the slots. */
+  private queuesAtShare: ReadonlySet<QueueName> = new Set();
   private resting = 0;
   private taken = 0;
   private processed = 0;
   private failed = 0;
   private isPaused = false;
-  /** Every queue was found empty while there were slots. */
+  /** Slots are free and every queue is empty. */
   private isWaitingForJobs = false;
-  private orders: WorkerOrders = { restartRequested: null, paused: new Set() };
+  private control: WorkerControl = { restartRequested: null, paused: new Set() };
   private readonly startedAt = new Date();
-  /** What speaks for an end, as far as it is noticed beside the loop. */
-  private readonly noticed = new Set<StopReason>();
-  private silentSince: number | null = null;
+  /** The reasons to stop. The loop ends when there is one. */
+  private readonly stopReasons = new Set<StopReason>();
+  private disconnectedSince: number | null = null;
   private wakeLoop: (() => void) | null = null;
-  private working: Promise<StopReason> | null = null;
+  private stopped: Promise<StopReason> | null = null;
   private readonly campaigns: WorkerCampaignShare;
   private readonly token: string;
 
@@ -73,40 +72,40 @@ export class QueueWorker implements OnModuleDestroy {
     this.campaigns = new WorkerCampaignShare(config.worker.campaignShare);
   }
 
-  /** Consumes queues until something speaks for an end, lets the running jobs finish, and tells why it ended. */
+  /** Consumes queues until there is a reason to stop, then lets the running jobs finish. @returns the reason */
   work(options: WorkerOptions, report: WorkerReport = silentReport): Promise<StopReason> {
     this.options = options;
     this.report = report;
-    this.working = this.workToTheEnd();
-    return this.working;
+    this.stopped = this.runUntilStopped();
+    return this.stopped;
   }
 
-  /** Takes no more jobs, and ends when the running ones have. */
+  /** Takes no more jobs, and ends after the running jobs. */
   stop(): void {
-    this.notice('signal');
+    this.requestStop('signal');
   }
 
-  /** Takes no jobs until it continues; the running ones go on. */
+  /** Takes no jobs until {@link continue} is called. The running jobs go on. */
   pause(): void {
     this.isPaused = true;
     this.logger.info('worker paused');
-    void this.writeSignOfLife();
+    void this.writeHeartbeat();
   }
 
   continue(): void {
     if (!this.isPaused) return;
     this.isPaused = false;
-    this.logger.info('worker continues');
+    this.logger.info('worker resumed');
     this.wakeLoop?.();
-    void this.writeSignOfLife();
+    void this.writeHeartbeat();
   }
 
   async onModuleDestroy(): Promise<void> {
     this.stop();
-    await this.working;
+    await this.stopped;
   }
 
-  private async workToTheEnd(): Promise<StopReason> {
+  private async runUntilStopped(): Promise<StopReason> {
     const { queues, sleepMs } = this.options;
     this.sources = new QueueSources(
       queues.flatMap((name) => {
@@ -118,20 +117,22 @@ export class QueueWorker implements OnModuleDestroy {
       this.logger,
     );
     await this.sources.open();
-    this.orders = await this.states.orders();
-    await this.writeSignOfLife();
+    this.control = await this.states.readControl();
+    await this.writeHeartbeat();
     const renewal = setInterval(() => this.renewLocks(), renewMs);
-    const looking = this.keepLooking(this.orders.restartRequested);
-    this.logger.info({ queues, concurrency: this.config.worker.concurrency }, 'worker consumes');
+    const polling = this.startPolling(this.control.restartRequested);
+    this.logger.info({ queues, concurrency: this.config.worker.concurrency }, 'worker started');
     const reason = await this.consume();
-    this.logger.info({ reason, running: this.running.size }, 'worker ends');
-    await this.letJobsFinish(reason);
+    this.logger.info({ reason, running: this.running.size }, 'worker stopping');
+    await this.finishJobs(reason);
     clearInterval(renewal);
-    looking.stop();
+    polling.stop();
     await this.sources.close();
     await this.workers
       .remove(this.config.worker.name)
-      .catch((error: unknown) => this.logger.debug({ err: error }, 'the worker is still listed'));
+      .catch((error: unknown) =>
+        this.logger.debug({ err: error }, 'could not remove the worker from the list'),
+      );
     return reason;
   }
 
@@ -152,37 +153,37 @@ export class QueueWorker implements OnModuleDestroy {
     let waits = 0;
     for (;;) {
       const timeLeft = maxTimeMs === 0 ? Infinity : maxTimeMs - (performance.now() - startedAt);
-      if (isEmpty) this.notice('empty');
-      if (timeLeft <= 0) this.notice('max_time');
-      if (this.jobsLeft() <= 0) this.notice('max_jobs');
-      const reason = stopOrder.find((candidate) => this.noticed.has(candidate));
+      if (isEmpty) this.requestStop('empty');
+      if (timeLeft <= 0) this.requestStop('max_time');
+      if (this.jobsLeft() <= 0) this.requestStop('max_jobs');
+      const reason = stopPriority.find((candidate) => this.stopReasons.has(candidate));
       if (reason) return reason;
       try {
-        if (this.isPaused || this.freeSlots() <= 0) await this.woken(Math.min(lookMs, timeLeft));
+        if (this.isPaused || this.freeSlots() <= 0) await this.waitForWakeUp(Math.min(pollMs, timeLeft));
         else if (await this.takeNext()) waits = 0;
         else if ((stopWhenEmpty && this.running.size === 0) || (once && waits > 0)) isEmpty = true;
         else {
           waits += 1;
-          await this.untilJobsArrive(Math.min(sleepMs, timeLeft));
+          await this.waitForJobs(Math.min(sleepMs, timeLeft));
         }
       } catch (error) {
-        if (this.noticed.size > 0) continue;
-        this.logger.warn({ err: error }, 'could not take a job; trying again');
-        await this.woken(retryMs);
+        if (this.stopReasons.size > 0) continue;
+        this.logger.warn({ err: error }, 'could not take a job; retrying');
+        await this.waitForWakeUp(retryMs);
       }
     }
   }
 
-  /** Remembers a reason to end, and has the loop see it at once. */
-  private notice(reason: StopReason): void {
-    this.noticed.add(reason);
+  /** Records a reason to stop, and wakes the loop. */
+  private requestStop(reason: StopReason): void {
+    this.stopReasons.add(reason);
     this.wakeLoop?.();
     this.sources?.interrupt();
-    // Without Redis no command ends: what it holds are hints, which the sweep puts again.
+    // Without Redis no command would end. The lost commands are only about hints, which the sweep puts again.
     if (this.redis.status !== 'ready') this.redis.disconnect();
   }
 
-  private woken(ms: number): Promise<void> {
+  private waitForWakeUp(ms: number): Promise<void> {
     return new Promise((resolve) => {
       const timer = setTimeout(resolve, ms);
       this.wakeLoop = () => {
@@ -205,40 +206,40 @@ export class QueueWorker implements OnModuleDestroy {
     return this.options.once ? 1 : this.config.worker.concurrency;
   }
 
-  /** How many more jobs of a queue may run, as far as others need the slots. */
-  private share(queue: QueueName): number {
-    if (!patientQueues.has(queue) || !this.options.queues.some(isLaneQueue)) return Infinity;
-    const most = Math.max(1, Math.floor(this.slots() * patientShare));
-    return most - [...this.running.keys()].filter(({ queueName }) => patientQueues.has(queueName)).length;
+  /** How many more jobs of a queue may start within its share of the slots. */
+  private remainingShare(queue: QueueName): number {
+    if (!slowQueues.has(queue) || !this.options.queues.some(isLaneQueue)) return Infinity;
+    const max = Math.max(1, Math.floor(this.slots() * slowShare));
+    return max - [...this.running.keys()].filter(({ queueName }) => slowQueues.has(queueName)).length;
   }
 
-  private served(): Source[] {
-    return this.sources!.all.filter(({ name }) => !this.orders.paused.has(name));
+  private servedSources(): Source[] {
+    return this.sources!.all.filter(({ name }) => !this.control.paused.has(name));
   }
 
   /**
-   * Takes jobs of the first queue that has any, as many as there are slots for, and of that queue alone: before the next
-   * ones it looks at the more urgent queues again. A queue that has its share of the slots counts as empty.
+   * Takes jobs of the first queue that has jobs, at most one for each free slot. It takes jobs of this queue only, because it
+   * must check the more urgent queues again before it takes more. A queue that has used up its share counts as empty.
    * @returns whether there was a job
    */
   private async takeNext(): Promise<boolean> {
-    const served = this.served();
+    const served = this.servedSources();
     if (served.length === 0) return false;
-    const waiting = await this.sources!.waiting(served);
+    const waiting = await this.sources!.countWaiting(served);
     const order = this.campaigns.order(
       served.map(({ name }) => name),
       waiting,
     );
     const isWaiting = (name: QueueName) => (waiting.get(name) ?? 0) > 0;
-    this.heldBack = new Set(order.filter((name) => isWaiting(name) && this.share(name) <= 0));
+    this.queuesAtShare = new Set(order.filter((name) => isWaiting(name) && this.remainingShare(name) <= 0));
     for (const name of order) {
-      if (!isWaiting(name) || this.heldBack.has(name)) continue;
+      if (!isWaiting(name) || this.queuesAtShare.has(name)) continue;
       const source = served.find((candidate) => candidate.name === name)!;
       const wanted = Math.min(
         waiting.get(name)!,
         this.freeSlots(),
-        this.share(name),
-        this.campaigns.most(name, waiting),
+        this.remainingShare(name),
+        this.campaigns.maxBatch(name, waiting),
       );
       const jobs = await Promise.all(
         Array.from({ length: wanted }, () => source.worker.getNextJob(this.token, { block: false })),
@@ -246,19 +247,19 @@ export class QueueWorker implements OnModuleDestroy {
       const taken = jobs.filter((job): job is Job => Boolean(job));
       for (const job of taken) this.running.set(job, this.runJob(job, source));
       this.taken += taken.length;
-      this.campaigns.note(name, taken.length, waiting);
-      // None from a queue that has some: another worker was faster, and the later ones are served.
+      this.campaigns.record(name, taken.length, waiting);
+      // Without a job, another worker was faster: try the next queue.
       if (taken.length > 0) return true;
     }
     return false;
   }
 
-  private async untilJobsArrive(ms: number): Promise<void> {
-    const served = this.served();
+  private async waitForJobs(ms: number): Promise<void> {
+    const served = this.servedSources();
     this.isWaitingForJobs = true;
     try {
-      if (served.length === 0) await this.woken(ms);
-      else await this.sources!.untilJobsArrive(served, ms);
+      if (served.length === 0) await this.waitForWakeUp(ms);
+      else await this.sources!.waitForJobs(served, ms);
     } finally {
       this.isWaitingForJobs = false;
     }
@@ -273,10 +274,10 @@ export class QueueWorker implements OnModuleDestroy {
     if (outcome.kind === 'processed') this.processed += 1;
     else if (outcome.kind !== 'released') this.failed += 1;
     this.running.delete(job);
-    // The loop may wait for a job to be put, and there has been one all the while.
-    if (this.heldBack.size > 0 && patientQueues.has(name)) this.sources?.announce(source);
-    // What hangs in it cannot be ended, so its process has to be.
-    if (outcome.kind === 'timed_out') this.notice('timeout');
+    // The loop may wait for a new job although this queue had a job all the time. Now there is a slot for it.
+    if (this.queuesAtShare.size > 0 && slowQueues.has(name)) this.sources?.announce(source);
+    // A job that hangs cannot be cancelled, so its process must end.
+    if (outcome.kind === 'timed_out') this.requestStop('timeout');
     this.rest();
     this.wakeLoop?.();
   }
@@ -292,22 +293,22 @@ export class QueueWorker implements OnModuleDestroy {
 
   private contextOf(queue: QueueName): JobContext {
     return {
-      hasSpareSlot: () =>
-        // A slot that is free for a moment only is the next job's.
-        this.isWaitingForJobs && this.noticed.size === 0 && !this.isPaused,
-      isCounted: this.options.once || this.options.maxJobs > 0,
-      servedQueues: () => this.options.queues.filter((name) => !this.orders.paused.has(name)),
+      hasIdleSlot: () =>
+        // A free slot is not enough: the next waiting job may take it in a moment.
+        this.isWaitingForJobs && this.stopReasons.size === 0 && !this.isPaused,
+      hasJobLimit: this.options.once || this.options.maxJobs > 0,
+      servedQueues: () => this.options.queues.filter((name) => !this.control.paused.has(name)),
       policy: { ...queuePolicies[queue], ...this.options.policy },
     };
   }
 
-  private async letJobsFinish(reason: StopReason): Promise<void> {
-    // Each ends in time: the runner gives up on one that does not.
+  private async finishJobs(reason: StopReason): Promise<void> {
+    // Each job ends: the runner fails a job that exceeds its timeout.
     const finished = Promise.all([
       ...this.running.values(),
       ...this.sources!.all.map(({ processor }) => processor.stop?.()),
     ]);
-    await this.writeSignOfLife('stopping');
+    await this.writeHeartbeat('stopping');
     if (reason !== 'timeout') {
       await finished;
       return;
@@ -317,50 +318,54 @@ export class QueueWorker implements OnModuleDestroy {
     } catch (error) {
       this.logger.error(
         { err: error, running: this.running.size },
-        'jobs are left behind; others take them over',
+        'jobs did not finish; other workers take over',
       );
     }
   }
 
   private renewLocks(): void {
-    for (const job of this.running.keys()) this.sources?.renew(job, this.token);
+    for (const job of this.running.keys()) this.sources?.renewLock(job, this.token);
   }
 
-  /** Looks for orders once a second, one look at a time. */
-  private keepLooking(restartKnown: string | null): { stop(): void } {
-    let looks = 0;
-    let isLooking = false;
-    const look = async () => {
-      if (isLooking) return;
-      isLooking = true;
+  /**
+   * Polls the requests of operators once a second. A slow poll delays the next one.
+   * @param knownRestart the restart request that this process has answered by starting
+   */
+  private startPolling(knownRestart: string | null): { stop(): void } {
+    let polls = 0;
+    let isPolling = false;
+    const poll = async () => {
+      if (isPolling) return;
+      isPolling = true;
       const { maxMemoryBytes } = this.options;
-      if (maxMemoryBytes > 0 && process.memoryUsage.rss() > maxMemoryBytes) this.notice('memory');
+      if (maxMemoryBytes > 0 && process.memoryUsage.rss() > maxMemoryBytes) this.requestStop('memory');
       try {
-        this.orders = await this.states.orders();
-        if (this.orders.restartRequested !== restartKnown) this.notice('restart');
-        looks += 1;
-        if (looks % looksPerSign === 0) await this.writeSignOfLife();
-        this.heardOf(this.redis.status === 'ready');
+        this.control = await this.states.readControl();
+        if (this.control.restartRequested !== knownRestart) this.requestStop('restart');
+        polls += 1;
+        if (polls % pollsPerHeartbeat === 0) await this.writeHeartbeat();
+        this.recordConnections(this.redis.status === 'ready');
       } catch (error) {
         this.logger.debug({ err: error }, 'PostgreSQL does not answer the worker');
-        this.heardOf(false);
+        this.recordConnections(false);
       }
-      isLooking = false;
+      isPolling = false;
     };
-    const timer = setInterval(() => void look(), lookMs);
+    const timer = setInterval(() => void poll(), pollMs);
     return { stop: () => clearInterval(timer) };
   }
 
-  private heardOf(everybody: boolean): void {
-    if (everybody) this.silentSince = null;
-    else this.silentSince ??= performance.now();
-    if (this.silentSince !== null && performance.now() - this.silentSince > lostAfterMs) {
+  /** @param areUp whether both PostgreSQL and Redis answer */
+  private recordConnections(areUp: boolean): void {
+    if (areUp) this.disconnectedSince = null;
+    else this.disconnectedSince ??= performance.now();
+    if (this.disconnectedSince !== null && performance.now() - this.disconnectedSince > connectionTimeoutMs) {
       this.logger.error('PostgreSQL or Redis has not answered for a minute');
-      this.notice('lost_connection');
+      this.requestStop('lost_connection');
     }
   }
 
-  private async writeSignOfLife(status: WorkerStatus = this.isPaused ? 'paused' : 'running'): Promise<void> {
+  private async writeHeartbeat(status: WorkerStatus = this.isPaused ? 'paused' : 'running'): Promise<void> {
     try {
       await this.workers.write({
         name: this.config.worker.name,
@@ -373,13 +378,13 @@ export class QueueWorker implements OnModuleDestroy {
         failed: this.failed,
       });
     } catch (error) {
-      this.logger.debug({ err: error }, 'the sign of life was not written; the next one will be');
+      this.logger.debug({ err: error }, 'could not write the heartbeat; the next one will follow');
     }
   }
 }
 
-/** What a worker looks at first when several things speak for its end. */
-const stopOrder: readonly StopReason[] = [
+/** If there are several reasons to stop, the worker reports the first of this list. */
+const stopPriority: readonly StopReason[] = [
   'lost_connection',
   'signal',
   'timeout',

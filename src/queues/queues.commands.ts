@@ -6,7 +6,7 @@ import { queueNames, toQueueName, unfilledQueues } from './queue-policies.js';
 export function addQueuesCommands(program: Command, run: RunWithServices): void {
   program
     .command('queue:pause <queue>')
-    .description('leave a queue alone: workers take no jobs of it and send none of its messages')
+    .description('pause a queue: workers take no jobs of it and send none of its messages')
     .addHelpText(
       'after',
       `\nQueues: ${queueNames.join(', ')}\n\nExample:\n  flotilla queue:pause whatsapp-campaign`,
@@ -16,7 +16,7 @@ export function addQueuesCommands(program: Command, run: RunWithServices): void 
         const { QueueStates } = await import('./queue-states.js');
         await services.get(QueueStates).pause(toQueueName(name));
         print(
-          `The queue ${name} is paused: workers leave it alone from a second on. Resume it with queue:resume ${name}.`,
+          `The queue ${name} is paused. Workers stop serving it within a second. To resume it: queue:resume ${name}.`,
         );
       }),
     );
@@ -24,7 +24,7 @@ export function addQueuesCommands(program: Command, run: RunWithServices): void 
   program
     .command('queue:resume <queue>')
     .alias('queue:continue')
-    .description('serve a paused queue again')
+    .description('resume a paused queue')
     .addHelpText(
       'after',
       `\nQueues: ${queueNames.join(', ')}\n\nExample:\n  flotilla queue:resume whatsapp-campaign`,
@@ -33,13 +33,13 @@ export function addQueuesCommands(program: Command, run: RunWithServices): void 
       run(async (services) => {
         const { QueueStates } = await import('./queue-states.js');
         await services.get(QueueStates).resume(toQueueName(name));
-        print(`The queue ${name} is served.`);
+        print(`The queue ${name} is not paused.`);
       }),
     );
 
   program
     .command('queue:restart')
-    .description('have every worker end after its present jobs; supervisord starts it anew')
+    .description('restart every worker after its running jobs')
     .addHelpText(
       'after',
       '\nExample, after an update:\n  npm run build && flotilla migrate && flotilla queue:restart',
@@ -48,14 +48,14 @@ export function addQueuesCommands(program: Command, run: RunWithServices): void 
       run(async (services) => {
         const { QueueStates } = await import('./queue-states.js');
         await services.get(QueueStates).requestRestart();
-        print('Every worker ends after its present jobs, and is started anew by what supervises it.');
+        print('Every worker ends after its running jobs. Its supervisor starts it again.');
       }),
     );
 
   program
     .command('queue:status')
-    .description('show the workers: exit code 0 running, 1 all paused, 2 none')
-    .option('--json', 'as JSON')
+    .description('show the workers; exit code 0: running, 1: all paused, 2: no worker is running')
+    .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  flotilla queue:status || echo "the queues are not served"')
     .action(({ json }: { json?: boolean }) =>
       run(async (services) => {
@@ -80,13 +80,15 @@ export function addQueuesCommands(program: Command, run: RunWithServices): void 
         }
         print(
           status === 'inactive'
-            ? 'No worker runs. Start one with flotilla queue:work, or look at flotilla ctl status.'
+            ? 'No worker is running. Start a worker: flotilla queue:work. Or check supervisord: flotilla ctl status.'
             : `The queues are ${status === 'paused' ? 'paused' : 'served'}.`,
         );
         if (paused.size > 0) print(`Paused queues: ${[...paused.keys()].join(', ')}.`);
         if (workers.length === 0) return;
         if (unserved.length > 0)
-          print(`No worker serves: ${unserved.join(', ')}. Name them in --queue of flotilla queue:work.`);
+          print(
+            `No worker serves: ${unserved.join(', ')}. Add these queues to --queue of flotilla queue:work.`,
+          );
         await printTable(
           ['Worker', 'Pid', 'Status', 'Jobs', 'Done', 'Failed', 'Memory', 'Since', 'Queues'],
           workers.map((worker) => [

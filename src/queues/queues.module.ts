@@ -25,7 +25,7 @@ import { WorkersService } from './workers.service.js';
       provide: QUEUES,
       inject: queueNames.map((name) => getQueueToken(name)),
       useFactory: (...queues: Queue[]) => {
-        // They share one connection, which says itself that Redis is away; without a listener each would print it.
+        // The queues share one connection, which logs its own errors. Without a listener, each queue would print them too.
         for (const queue of queues) queue.on('error', () => undefined);
         return new Map(queueNames.map((name, index) => [name, queues[index]]));
       },

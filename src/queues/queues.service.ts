@@ -7,12 +7,12 @@ import { Problem } from '../platform/errors/problem.js';
 import { REDIS } from '../platform/queues/redis.js';
 import type { QueueName } from './queue-policies.js';
 
-/** A job to be added: its id makes adding it twice the same as adding it once. */
+/** A job to add. Because it has a fixed id, adding it twice is the same as adding it once. */
 export interface JobHint {
   queue: QueueName;
   id: string;
   data: Record<string, unknown>;
-  /** That of the queue unless given. */
+  /** The name of the queue by default. */
   name?: string;
 }
 
@@ -21,7 +21,7 @@ export interface JobCounts {
   waiting: number;
   delayed: number;
   active: number;
-  /** How long the first of those that wait has done so, in seconds. */
+  /** How long the first waiting job has waited, in seconds. */
   oldestSeconds: number;
 }
 
@@ -30,17 +30,17 @@ export class RedisUnreachable extends Problem {
     super(
       503,
       'redis.unreachable',
-      'Redis does not answer, and this needs it. Look at REDIS_URL and whether it runs, then try again.',
+      'Redis does not answer. Check that Redis is running and that REDIS_URL is right, then try again.',
     );
   }
 }
 
-const answerMs = 1_000;
+const timeoutMs = 1_000;
 
 /** Injection token of the BullMQ queues by name. */
 export const QUEUES = Symbol('QUEUES');
 
-/** Puts jobs into the queues. Redis only holds hints, so a put that fails is not an error: the sweep puts again. */
+/** Puts jobs into the queues. Redis only holds hints, so a failed put is not an error: the sweep puts the job again. */
 @Injectable()
 export class QueuesService {
   constructor(
@@ -48,20 +48,20 @@ export class QueuesService {
     @Inject(REDIS) private readonly redis: Redis,
   ) {}
 
-  /** The BullMQ queue of that name. */
+  /** The BullMQ queue with this name. */
   queue(name: QueueName): Queue {
     return this.queues.get(name)!;
   }
 
   /**
-   * Puts hints into their queues, one round trip a queue.
-   * @returns whether Redis took them; when it did not, the sweep will find the work in PostgreSQL
+   * Puts hints into their queues, with one round trip per queue.
+   * @returns whether Redis took them. If not, the sweep finds the work in PostgreSQL.
    */
   async put(hints: JobHint[]): Promise<boolean> {
-    // While Redis is away nothing is put, so that nothing piles up in this process.
+    // Without a connection the commands would pile up in this process.
     if (this.redis.status !== 'ready') return false;
-    for (const [queue, ofQueue] of groupBy(hints)) {
-      const jobs = ofQueue.map(({ id, data, name = queue }) => ({
+    for (const [queue, group] of groupByQueue(hints)) {
+      const jobs = group.map(({ id, data, name = queue }) => ({
         name,
         data,
         opts: { jobId: id, removeOnComplete: true, removeOnFail: true },
@@ -73,7 +73,7 @@ export class QueuesService {
     return true;
   }
 
-  /** What Redis holds of a queue; null when it does not answer within a second. */
+  /** What Redis holds of a queue. Null if Redis does not answer within a second. */
   async counts(name: QueueName): Promise<JobCounts | null> {
     return this.ask(async () => {
       const queue = this.queue(name);
@@ -87,8 +87,8 @@ export class QueuesService {
   }
 
   /**
-   * Removes the jobs of a queue that wait, also those for their next try.
-   * @returns how many there were
+   * Removes the waiting jobs of a queue and the jobs that wait for a retry.
+   * @returns the number of these jobs
    * @throws RedisUnreachable
    */
   async clear(name: QueueName): Promise<number> {
@@ -98,29 +98,29 @@ export class QueuesService {
     return counts.waiting + counts.delayed;
   }
 
-  /** Waits until Redis can be asked. @throws RedisUnreachable when that takes longer than a second */
+  /** Waits until Redis is connected. @throws RedisUnreachable after a second */
   async assertReady(): Promise<void> {
     if (this.redis.status === 'ready') return;
     try {
-      await once(this.redis, 'ready', { signal: AbortSignal.timeout(answerMs) });
+      await once(this.redis, 'ready', { signal: AbortSignal.timeout(timeoutMs) });
     } catch {
-      // An error of the connection, or no answer in time: the connection itself logs which.
+      // The connection failed, or Redis did not answer in time. The connection logs which.
       throw new RedisUnreachable();
     }
   }
 
-  /** Nothing is asked of a Redis that is away: it would pile up in this process. */
+  /** Asks Redis only when it is connected: without a connection the commands would pile up in this process. */
   private async ask<Answer>(question: () => Promise<Answer>): Promise<Answer | null> {
     try {
       await this.assertReady();
-      return await withDeadline(question(), answerMs, () => new RedisUnreachable());
+      return await withDeadline(question(), timeoutMs, () => new RedisUnreachable());
     } catch {
       return null;
     }
   }
 }
 
-function groupBy(hints: JobHint[]): Map<QueueName, JobHint[]> {
+function groupByQueue(hints: JobHint[]): Map<QueueName, JobHint[]> {
   const groups = new Map<QueueName, JobHint[]>();
   for (const hint of hints) {
     const group = groups.get(hint.queue);

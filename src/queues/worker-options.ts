@@ -1,23 +1,23 @@
 import { queueNames, type QueueName, type QueuePolicy } from './queue-policies.js';
 
-/** How a worker works. Times are milliseconds; 0 of a limit is none. */
+/** Options of a worker. Times are milliseconds. A limit of 0 means no limit. */
 export interface WorkerOptions {
   /** The most important first. */
   queues: readonly QueueName[];
-  /** Takes one job and ends; without a job it ends after `sleepMs`. */
+  /** The worker runs one job and ends. If no job arrives within `sleepMs`, it ends too. */
   once: boolean;
-  /** Ends when nothing is waiting any more. */
+  /** The worker ends when its queues are empty. */
   stopWhenEmpty: boolean;
-  /** Ends after so many jobs. */
+  /** The worker ends after this number of jobs. */
   maxJobs: number;
   maxTimeMs: number;
-  /** Ends when its process has more memory. */
+  /** The worker ends when its process uses more memory. */
   maxMemoryBytes: number;
-  /** How long empty queues are waited for before they are looked at again; a new job is taken at once all the same. */
+  /** The time after which the worker checks empty queues again. A new job starts at once all the same. */
   sleepMs: number;
   /** How long a slot rests after a job. */
   restMs: number;
-  /** What holds instead of the policy of each queue. */
+  /** Overrides the policy of each queue. */
   policy: Partial<QueuePolicy>;
 }
 
@@ -33,11 +33,11 @@ export const defaultWorkerOptions: WorkerOptions = {
   policy: {},
 };
 
-/** Why a worker ended. */
+/** Why a worker ends. */
 export type StopReason =
   'lost_connection' | 'signal' | 'timeout' | 'memory' | 'restart' | 'empty' | 'max_time' | 'max_jobs';
 
-/** As Laravel's: what supervises a worker starts it anew after any of them. */
+/** The exit codes of Laravel's workers. The supervisor restarts a worker after each of them. */
 export const exitCodes: Record<StopReason, number> = {
   lost_connection: 1,
   timeout: 1,

@@ -2,7 +2,7 @@ import type { Job } from 'bullmq';
 import type { JobOutcome } from './job-runner.js';
 import type { QueueName } from './queue-policies.js';
 
-/** What somebody who runs a worker by hand sees of it. */
+/** Shows the jobs of a worker that was started by hand. */
 export interface WorkerReport {
   processing(job: Job, queue: QueueName): void;
   ended(job: Job, queue: QueueName, outcome: JobOutcome, ms: number): void;
@@ -19,7 +19,7 @@ const labels = {
   timed_out: 'Failed:    ',
 };
 
-/** Lines as Laravel prints them. */
+/** Prints lines in the format of Laravel. */
 export function textReport(print: Print): WorkerReport {
   const line = (job: Job, label: string, more = '') =>
     print(
@@ -29,13 +29,13 @@ export function textReport(print: Print): WorkerReport {
     processing: (job) => line(job, 'Processing:'),
     ended: (job, _queue, { kind, error, retryInMs }, ms) => {
       const took = ` (${ms < 1_000 ? `${Math.round(ms)} ms` : `${(ms / 1_000).toFixed(2)} s`})`;
-      const again = retryInMs === undefined ? '' : `; again in ${retryInMs / 1_000} s`;
-      line(job, labels[kind], `${took}${error ? `: ${firstLine(error)}` : ''}${again}`);
+      const retry = retryInMs === undefined ? '' : `; retry in ${retryInMs / 1_000} s`;
+      line(job, labels[kind], `${took}${error ? `: ${firstLine(error)}` : ''}${retry}`);
     },
   };
 }
 
-/** One JSON object a line, with the fields of Laravel's, but for its `uuid` and `connection`. */
+/** Prints one JSON object per line, with the fields of Laravel except `uuid` and `connection`. */
 export function jsonReport(print: Print): WorkerReport {
   const entry = (job: Job, queue: QueueName, status: string, more: object) =>
     print(
@@ -55,7 +55,7 @@ export function jsonReport(print: Print): WorkerReport {
     ended: (job, queue, { kind, error, retryInMs }, ms) =>
       entry(job, queue, statuses[kind], {
         result: kind === 'processed' ? 'deleted' : kind === 'released' ? 'released' : 'failed',
-        // In seconds, as Laravel has it.
+        // In seconds, as in Laravel.
         duration: Math.round(ms * 1_000) / 1_000_000,
         durationMs: Math.round(ms * 100) / 100,
         ...(error && { exception: error.name, message: firstLine(error) }),

@@ -7,32 +7,32 @@ import type { QueueName } from './queue-policies.js';
 
 export type WorkerStatus = 'running' | 'paused' | 'stopping';
 
-/** What a worker says of itself. */
-export interface WorkerReading {
+/** What a worker reports about itself. */
+export interface WorkerHeartbeat {
   name: string;
   startedAt: Date;
   queues: readonly QueueName[];
   status: WorkerStatus;
-  /** How many jobs it is at. */
+  /** How many jobs it runs now. */
   running: number;
-  /** How many it may be at. */
+  /** How many jobs it may run at the same time. */
   concurrency: number;
   processed: number;
   failed: number;
 }
 
-export interface WorkerRow extends WorkerReading {
+export interface WorkerRow extends WorkerHeartbeat {
   serverId: string;
   pid: number;
   memoryBytes: number;
   seenAt: Date;
 }
 
-/** A worker that has said nothing for so long is not counted; it writes every five seconds. */
-const aliveForMs = 15_000;
-const forgottenAfterMs = 60_000;
+/** A worker is alive if its last heartbeat is not older than this. Workers write a heartbeat every five seconds. */
+const heartbeatTimeoutMs = 15_000;
+const pruneAfterMs = 60_000;
 
-/** The workers of all servers, as they write themselves into PostgreSQL. */
+/** The workers of all servers. Each worker writes its heartbeats into PostgreSQL. */
 @Injectable()
 export class WorkersService {
   constructor(
@@ -40,11 +40,11 @@ export class WorkersService {
     @Inject(CONFIG) private readonly config: Config,
   ) {}
 
-  /** Writes this process's sign of life, and forgets those of whom there has been none for a minute. */
-  async write(worker: WorkerReading): Promise<void> {
+  /** Writes a heartbeat of this process, and removes the workers whose last heartbeat is older than a minute. */
+  async write(worker: WorkerHeartbeat): Promise<void> {
     await this.database.query(
       `with forgotten as (
-         delete from workers where name <> $1 and seen_at < now() - ${forgottenAfterMs} * interval '1 millisecond')
+         delete from workers where name <> $1 and seen_at < now() - ${pruneAfterMs} * interval '1 millisecond')
        insert into workers (name, server_id, pid, queues, status, running, concurrency, processed, failed, memory_bytes,
          started_at, seen_at)
        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, now())
@@ -68,18 +68,18 @@ export class WorkersService {
     );
   }
 
-  /** A worker that ends in good order is no longer listed. */
+  /** Removes a worker that ends in good order. */
   async remove(name: string): Promise<void> {
     await this.database.query('delete from workers where name = $1 and pid = $2', [name, process.pid]);
   }
 
-  /** The workers that live, by name. */
+  /** The workers that are alive, sorted by name. */
   async listAlive(): Promise<WorkerRow[]> {
     const rows: (Omit<WorkerRow, 'processed' | 'failed' | 'memoryBytes'> & Record<string, unknown>)[] =
       await this.database.query(
         `select name, server_id as "serverId", pid, queues, status, running, concurrency, processed, failed,
            memory_bytes as "memoryBytes", started_at as "startedAt", seen_at as "seenAt"
-         from workers where seen_at > now() - ${aliveForMs} * interval '1 millisecond' order by name`,
+         from workers where seen_at > now() - ${heartbeatTimeoutMs} * interval '1 millisecond' order by name`,
       );
     return rows.map((row) => ({
       ...row,

@@ -15,9 +15,9 @@ import { AuthenticationRequired, InvalidKey } from '../workspaces/authentication
 import { WorkspaceNotFound } from '../workspaces/workspaces.service.js';
 import { ApiModule } from './api.module.js';
 
-/** Where the API is. */
+/** The path of the API. */
 export const apiPath = '/api/v1';
-/** What lies outside of it. */
+/** The routes outside of the API path. */
 const unprefixed = [
   '/',
   'health',
@@ -29,26 +29,27 @@ const unprefixed = [
   'admin/logout',
 ];
 
-const description = `Runs a fleet of WhatsApp accounts: accepts messages, sends each once, and tells what became of it.
+const description = `Runs a fleet of WhatsApp accounts: accepts messages, sends each message once, and reports its status.
 
-**Keys.** \`Authorization: Bearer KEY\` or \`X-Api-Key: KEY\`. A workspace's key is an \`owner\`, a \`sender\` (sends and reads) or a
-\`viewer\` (reads); each may do what the next one may. The admin key may do everything, and names the workspace that it
-acts in with \`?workspaceId=\`. What belongs to another workspace does not exist: 404.
+**Keys.** Send \`Authorization: Bearer KEY\` or \`X-Api-Key: KEY\`. A key of a workspace has a role: \`owner\` may do everything in the
+workspace, \`sender\` may send and read, \`viewer\` may only read. The admin key may do everything. It names the workspace that it
+acts in with \`?workspaceId=\`. A key cannot see the objects of another workspace: the answer is 404.
 
-**Lists** answer \`{items, nextCursor}\`, newest first. Pass \`nextCursor\` on as \`cursor\` until it is null; \`limit\` is 50 unless
-given, and 200 at most.
+**Lists** answer \`{items, nextCursor}\`, newest first. To read the next page, pass \`nextCursor\` as \`cursor\`. The last page has the
+\`nextCursor\` null. \`limit\` is 50 by default and at most 200.
 
-**Errors** are \`application/problem+json\` (RFC 9457). \`code\` is stable; each operation lists its own. \`X-Request-Id\` comes with
-every answer, and is yours when you send one.
+**Errors** are \`application/problem+json\` (RFC 9457). \`code\` is stable, and each operation lists its codes. Every answer has an
+\`X-Request-Id\`. If you send an \`X-Request-Id\`, the answer has yours.
 
-**Twice is once.** Send an \`Idempotency-Key\` with \`POST /api/v1/messages\`, and repeat the call as often as you like.`;
+**Safe retries.** Send an \`Idempotency-Key\` with \`POST /api/v1/messages\`. Then you can repeat the call as often as you like: the
+message is accepted once.`;
 
-/** Puts the routes where the contract has them. */
+/** Prefixes the routes with the path of the API. */
 export function prefixRoutes(app: INestApplication): void {
   app.setGlobalPrefix(apiPath, { exclude: unprefixed });
 }
 
-/** The OpenAPI document of the API, from its code. */
+/** Makes the OpenAPI document of the API from its code. */
 export function describeApi(app: INestApplication): OpenAPIObject {
   const outline = new DocumentBuilder()
     .setOpenAPIVersion('3.1.0')
@@ -56,7 +57,7 @@ export function describeApi(app: INestApplication): OpenAPIObject {
     .setDescription(description)
     .setVersion(version)
     .setLicense('MIT', 'https://opensource.org/license/mit')
-    .addServer('/', 'where this document comes from')
+    .addServer('/', 'the server of this document')
     .addBearerAuth({ type: 'http', scheme: 'bearer', description: 'An API key.' }, 'bearer')
     .addApiKey(
       { type: 'apiKey', in: 'header', name: 'X-Api-Key', description: 'The same API key.' },
@@ -73,7 +74,7 @@ export function describeApi(app: INestApplication): OpenAPIObject {
         in: 'query',
         required: false,
         description:
-          'For the admin key, which has to say in which workspace it acts. Other keys have one of their own.',
+          'Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace.',
         schema: { type: 'string', format: 'uuid' },
       },
     },
@@ -83,13 +84,13 @@ export function describeApi(app: INestApplication): OpenAPIObject {
   document.webhooks = webhooksDocument;
   completeDocument(document, (id) => {
     const handler = handlers.get(id);
-    if (!handler) throw new Error(`No handler belongs to the operation ${id}.`);
+    if (!handler) throw new Error(`The operation ${id} has no handler.`);
     return factsOf(handler);
   });
   return document;
 }
 
-/** Serves the document at `/openapi.json`, and Swagger UI, from files of this machine, at `/docs`. */
+/** Serves the document at `/openapi.json`, and Swagger UI at `/docs`. All files come from this machine. */
 export function serveDocument(app: INestApplication): void {
   SwaggerModule.setup('docs', app, () => describeApi(app), {
     jsonDocumentUrl: 'openapi.json',
@@ -99,18 +100,18 @@ export function serveDocument(app: INestApplication): void {
 }
 
 /**
- * The same document without a running API: nothing is connected to, and no service is made.
- * @returns as it is kept in docs/openapi.json
+ * Makes the same document without a running API: it opens no connection and creates no service.
+ * @returns the content of docs/openapi.json
  */
 export async function generateDocument(): Promise<string> {
-  // In preview the settings are handed to nobody.
+  // In preview mode Nest creates no provider, so nothing reads the empty settings.
   const root = RootModule.of(ApiModule, {} as Config, createLogger('openapi', 'silent'));
   const app = await NestFactory.create(root, { preview: true, logger: false, abortOnError: false });
   prefixRoutes(app);
   return `${JSON.stringify(describeApi(app), null, 2)}\n`;
 }
 
-/** Guards of their own, behind which only the admin comes. */
+/** The guards of routes that only the admin may call. */
 const adminGuards: unknown[] = [AdminGuard, MetricsGuard];
 
 interface Handler {

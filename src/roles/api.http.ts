@@ -13,24 +13,24 @@ import type { ConfigureApp } from '../platform/start-role.js';
 import { AuthGuard } from '../workspaces/auth.guard.js';
 import { apiPath, prefixRoutes, serveDocument } from './api.document.js';
 
-/** Where the documentation is. */
+/** The paths of the documentation. */
 const docsPaths = ['/docs', '/docs-json', '/docs-yaml', '/openapi.json'];
-/** Outside of the API there are forms and buttons only. */
+/** Enough outside of the API, where there are only forms and buttons. */
 const smallBodyLimit = '4kb';
 const bodies = [
-  // A thousand messages, and a small file in base64.
+  // Enough for a thousand messages, or a small file in base64.
   { path: `${apiPath}/messages`, limit: '8mb' },
   { path: apiPath, limit: bodyLimit },
   { path: '/', limit: smallBodyLimit },
 ];
 
-/** What stands in front of the API's routes beside what every role has. */
+/** The middleware in front of the API's routes, beside the middleware of every role. */
 export function httpOptionsOf({ http: { corsOrigins, trustedProxies } }: Config): HttpOptions {
   return {
     trustedProxies,
     bodies,
     beforeBody: (app) => [
-      // These see every request, also one that is refused right behind them.
+      // These come first, so that they also see requests that the next ones refuse.
       app.get(AuditService).watch,
       app.get(HealthService).measure,
       app.get(MetricsService).measure,
@@ -41,7 +41,7 @@ export function httpOptionsOf({ http: { corsOrigins, trustedProxies } }: Config)
   };
 }
 
-/** The API's pages, and where its routes are. */
+/** Adds the pages of the API and the prefix of its routes. */
 export function configureApi({ http: { docsAccess } }: Config): ConfigureApp {
   return (app) => {
     app.use('/admin/login', urlencoded({ extended: false, limit: smallBodyLimit }));

@@ -38,7 +38,7 @@ import { WebhooksController } from '../webhooks/webhooks.controller.js';
 import { WebhooksModule } from '../webhooks/webhooks.module.js';
 import { WorkspacesModule } from '../workspaces/workspaces.module.js';
 
-/** What the API serves. Every route is closed unless it says otherwise. */
+/** The routes and services of the API. A route without `@Allow` is for the admin only. */
 @Module({
   imports: [
     DatabaseModule,

@@ -6,7 +6,7 @@ import { addMediaCommands } from '../media/media.commands.js';
 import { print, type RunWithServices, wholeNumber } from '../platform/command-line.js';
 import type { Config } from '../platform/config/config.js';
 import { withDeadline } from '../platform/deadline.js';
-import { addQueueWorkCommand, type WorkerSettings } from '../queues/queue-work.commands.js';
+import { addWorkerCommands, type WorkerSettings } from '../queues/worker.commands.js';
 import { addQueuesCommands } from '../queues/queues.commands.js';
 import type { WorkerOptions } from '../queues/worker-options.js';
 import { addWorkspacesCommands } from '../workspaces/workspaces.commands.js';
@@ -14,10 +14,10 @@ import { addWebhooksCommands } from '../webhooks/webhooks.commands.js';
 
 const closeMs = 2_000;
 
-/* Each command loads what it needs when it runs, so that --help is there at once. */
+/* Each command loads its services when it runs, so that --help is fast. */
 const program = new Command('flotilla')
   .description('Operates Flotilla: migrations, queues, accounts.')
-  .showHelpAfterError('(--help after the command says what it takes)');
+  .showHelpAfterError('(add --help to see the options of the command)');
 
 program
   .command('migrate')
@@ -30,9 +30,9 @@ program
 
 program
   .command('config:show')
-  .description('print the effective settings; secrets are masked')
-  .option('--json', 'as JSON (the default, for scripts to say so)')
-  .option('--reveal', 'show the secrets too')
+  .description('print the effective settings, with masked secrets')
+  .option('--json', 'print JSON (the default)')
+  .option('--reveal', 'do not mask the secrets')
   .action(async ({ reveal }: { reveal?: boolean }) => {
     const { maskConfig } = await import('../platform/config/config.js');
     const config = await readConfig();
@@ -41,8 +41,8 @@ program
 
 program
   .command('openapi:generate')
-  .description('write the OpenAPI document from the code, as docs/openapi.json has it')
-  .option('--output <file>', 'where to; - is the standard output', 'docs/openapi.json')
+  .description('generate the OpenAPI document from the code')
+  .option('--output <file>', 'the file to write; - is the standard output', 'docs/openapi.json')
   .action(async ({ output }: { output: string }) => {
     const [{ generateDocument }, { writeFile }] = await Promise.all([
       import('./api.document.js'),
@@ -53,7 +53,7 @@ program
     else await writeFile(output, document);
   });
 
-addQueueWorkCommand(program, work);
+addWorkerCommands(program, work);
 addQueuesCommands(program, runWithServices);
 addFailedJobsCommands(program, runWithServices);
 addBacklogCommands(program, runWithServices);
@@ -65,9 +65,9 @@ addMediaCommands(program, runWithServices);
 program
   .command('demo')
   .description(
-    'show the running system at work: link three sandbox accounts, send, and check that all arrived once',
+    'check the running system: link three sandbox accounts, send messages, and check that each arrived once',
   )
-  .option('--messages <count>', 'how many messages, 12 to 20000', wholeNumber(12, 20_000), 60)
+  .option('--messages <count>', 'number of messages, 12 to 20000', wholeNumber(12, 20_000), 60)
   .action(async ({ messages }: { messages: number }) => {
     const { runDemo } = await import('../../demo/demo.js');
     await runDemo(await readConfig(), messages);
@@ -88,14 +88,16 @@ async function work(options: WorkerOptions, settings: WorkerSettings): Promise<v
   const { jsonReport, silentReport, textReport } = reports;
   const config = await readConfig();
   const { output, verbose, name = `cli_${process.pid}` } = settings;
-  // Under supervisord the log is all that there is to read.
+  // Under supervisord the worker prints no jobs, so its log is the only output.
   const isLogged = verbose || process.env.SUPERVISOR_ENABLED !== undefined;
   const logger = createLogger('worker', isLogged ? config.logLevel : 'error', {
     toStderr: output !== 'none' || !isLogged,
     secrets: secretsOf(config),
   });
   if (output === 'text') {
-    print(`Processing jobs from ${options.queues.join(', ')}. Ctrl-C ends it after the present ones.`);
+    print(
+      `Processing jobs from ${options.queues.join(', ')}. Ctrl-C ends the worker after its running jobs.`,
+    );
   }
   const report = output === 'text' ? textReport(print) : output === 'json' ? jsonReport(print) : silentReport;
   const named = { ...config, worker: { ...config.worker, name: `${config.server.id}.${name}` } };
@@ -108,7 +110,7 @@ async function work(options: WorkerOptions, settings: WorkerSettings): Promise<v
   process.exit();
 }
 
-/** Runs a command with the services of {@link CliModule}, and ends it in good time whatever does not answer. */
+/** Runs a command with the services of {@link CliModule}, and ends in bounded time even if a connection does not close. */
 async function runWithServices(...[command]: Parameters<RunWithServices>): Promise<void> {
   const [{ createContext }, { createLogger }, { CliModule }] = await Promise.all([
     import('../platform/start-role.js'),
@@ -136,9 +138,9 @@ function complain(error: unknown): void {
 }
 
 const away =
-  '\nIs PostgreSQL running, and is DATABASE_URL right? flotilla config:show says what is in force.';
-const old = '\nThe schema is older than this version: run flotilla migrate.';
-/** What helps, by the codes of Node and PostgreSQL. */
+  '\nIs PostgreSQL running, and is DATABASE_URL right? To see the effective settings: flotilla config:show.';
+const old = '\nThe database schema is older than this version. Update it: run flotilla migrate.';
+/** The cures, by the error codes of Node and PostgreSQL. */
 const cures: Record<string, string> = {
   ECONNREFUSED: away,
   ENOTFOUND: away,

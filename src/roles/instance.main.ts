@@ -3,10 +3,11 @@ import { httpOptionsOf } from './instance.http.js';
 import { InstanceModule } from './instance.module.js';
 
 void startRole('instance', async (config, logger) => {
-  // whatsapp-web.js awaits inside event handlers that nobody awaits: an account whose page goes away at that moment must
-  // not take the others of this process with it. Its driver notices and starts it again.
+  // whatsapp-web.js awaits inside event handlers whose promises it does not await. If the page of an account closes at that
+  // moment, the rejection must not end this process with its other accounts. The driver of the account notices the closed
+  // page and restarts it.
   process.on('unhandledRejection', (reason) =>
-    logger.error({ err: reason }, 'an unhandled rejection in a session'),
+    logger.error({ err: reason }, 'unhandled rejection in a session'),
   );
   await listen(InstanceModule, config, logger, config.instance, undefined, httpOptionsOf(config));
 });

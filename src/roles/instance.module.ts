@@ -4,7 +4,7 @@ import { InternalChatsController } from '../chats/chats.internal.js';
 import { GroupNotices } from '../chats/group-notices.js';
 import { GroupOperations } from '../chats/group-operations.js';
 import { GroupsListener } from '../chats/groups.listener.js';
-import { SessionAnswerer } from '../chats/session-answerer.js';
+import { CallDispatcher } from '../chats/call-dispatcher.js';
 import { InstancesModule } from '../instances/instances.module.js';
 import { StatsSampler } from '../instances/stats-sampler.js';
 import { MediaModule } from '../media/media.module.js';
@@ -27,7 +27,7 @@ import { InternalSessionsController } from '../sessions/sessions.internal.js';
 import { SessionsModule } from '../sessions/sessions.module.js';
 import { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
 
-/** What an instance drives, and what the other programs may ask of it. */
+/** The accounts that an instance drives, and its internal HTTP for the other programs. */
 @Module({
   imports: [
     DatabaseModule,
@@ -55,7 +55,7 @@ import { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
     OutcomeFinder,
     SessionListener,
     GroupOperations,
-    SessionAnswerer,
+    CallDispatcher,
     GroupNotices,
     GroupsListener,
   ],
@@ -67,7 +67,7 @@ export class InstanceModule implements OnApplicationBootstrap {
     private readonly sender: MessageSender,
   ) {}
 
-  /** Starts the statistics of this instance. */
+  /** Starts the statistics sampler of this instance. */
   onApplicationBootstrap(): void {
     this.sampler.start(() => ({
       accounts: this.sessions.counts.total,

@@ -10,7 +10,8 @@ import { SandboxRoleModule } from './sandbox.module.js';
 
 void startRole('sandbox', (config, logger) => {
   const adminKey = hashKey(config.adminApiKey);
-  // On this machine it is everybody's, as it holds nothing real. From elsewhere only ours: with it one can fill a disk.
+  // From this machine everybody may control the sandbox, because it holds nothing real. From elsewhere only our programs and
+  // the admin may, because a caller can fill the disk.
   const mayControl = (request: Request): boolean =>
     /^(::ffff:)?127\.|^::1$/.test(request.socket.remoteAddress ?? '') ||
     timingSafeEqual(hashKey(keyOf(request) ?? ''), adminKey);
@@ -22,7 +23,7 @@ void startRole('sandbox', (config, logger) => {
     logger,
     { host: config.sandbox.host, port: config.sandbox.controlPort },
     validateRequests,
-    // A picture that is too large for Flotilla, in base64, is the largest.
+    // The largest body is a picture in base64 that is too large for Flotilla.
     {
       beforeBody: () => [beforeBody],
       seeBody,

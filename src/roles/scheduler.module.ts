@@ -40,7 +40,7 @@ const tasks = [
   MediaTask,
 ];
 
-/** What the leading scheduler does again and again. */
+/** The scheduled tasks. Only the leading scheduler runs them. */
 @Module({
   imports: [
     DatabaseModule,

@@ -11,8 +11,8 @@ import { WorkerModule } from './worker.module.js';
 const closeMs = 5_000;
 
 /**
- * Consumes queues until something speaks for an end: a signal to stop (SIGTERM, SIGINT, SIGQUIT) has the running jobs
- * finish, SIGUSR2 pauses, SIGCONT continues.
+ * Consumes queues until there is a reason to stop. SIGTERM, SIGINT and SIGQUIT end the worker after its running jobs, SIGUSR2
+ * pauses it, SIGCONT resumes it.
  * @returns the exit code
  */
 export async function runWorker(
@@ -30,7 +30,7 @@ export async function runWorker(
   try {
     await withDeadline(context.close(), closeMs, () => new Error(`not within ${closeMs} ms`));
   } catch (error) {
-    logger.warn({ err: error }, 'connections did not close; the process ends all the same');
+    logger.warn({ err: error }, 'connections did not close; ending the process');
   }
   return exitCodes[reason];
 }

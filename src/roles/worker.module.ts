@@ -10,7 +10,7 @@ import { DeliverWebhooksProcessor } from '../webhooks/deliver-webhooks.processor
 import { WebhookRunner } from '../webhooks/webhook-runner.js';
 import { WebhooksModule } from '../webhooks/webhooks.module.js';
 
-/** What a worker consumes. */
+/** The processors of a worker. */
 @Module({
   imports: [DatabaseModule, SendingModule, ReceivingModule, WebhooksModule],
   providers: [

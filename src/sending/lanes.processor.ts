@@ -56,16 +56,16 @@ export class LanesProcessor implements QueueProcessor<Remainder> {
   }
 
   private async runLane(lane: Lane, context: JobContext): Promise<Remainder> {
-    const { isCounted, policy } = context;
+    const { hasJobLimit, policy } = context;
     const until = Date.now() + Math.min(longestJobMs, policy.timeoutMs * shareOfTimeout);
     let sent = 0;
     for (;;) {
       this.turns.note(lane);
-      const turn = isCounted ? 1 : this.turns.length(lane.workspaceId);
+      const turn = hasJobLimit ? 1 : this.turns.length(lane.workspaceId);
       // A queue may have been paused meanwhile.
       const order = servedPriorities(context);
       if (order.length === 0) return { kind: 'none' };
-      const isAlone = !isCounted && context.hasSpareSlot();
+      const isAlone = !hasJobLimit && context.hasIdleSlot();
       const result = await this.lanes.run(lane, {
         order,
         most: isAlone ? longestRun : Math.max(1, turn - sent),
@@ -76,7 +76,7 @@ export class LanesProcessor implements QueueProcessor<Remainder> {
       sent += result.ended;
       if (result.isUnclaimed) return { kind: 'unclaimed', accountId: lane.accountId };
       if (!result.head) return { kind: 'none' };
-      const mayGoOn = Date.now() < until && ((!isCounted && context.hasSpareSlot()) || sent < turn);
+      const mayGoOn = Date.now() < until && ((!hasJobLimit && context.hasIdleSlot()) || sent < turn);
       if (!mayGoOn) return { kind: 'head', head: result.head };
     }
   }

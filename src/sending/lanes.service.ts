@@ -163,7 +163,7 @@ export class LanesService {
 
   /** Of a lane whose first message is in a paused queue, the head is the first of the others. */
   private async servedPriorities(): Promise<number[]> {
-    const { paused } = await this.states.orders();
+    const { paused } = await this.states.readControl();
     return strictOrder.filter((priority) => !paused.has(queueOf(priority)));
   }
 }

@@ -1,10 +1,10 @@
 import { Column, CreateDateColumn, Entity, PrimaryColumn } from 'typeorm';
 
-/** What a workspace's key may do; each role may do what the next one may. */
+/** The roles of keys. Each role may do everything that the roles after it may do. */
 export const keyRoles = ['owner', 'sender', 'viewer'] as const;
 export type KeyRole = (typeof keyRoles)[number];
 
-/** A key of a workspace. Only its hash is kept: the key itself is shown once, when it is made. */
+/** A key of a workspace. Flotilla stores only its hash. The key itself is shown once, when it is created. */
 @Entity('api_keys')
 export class ApiKey {
   @PrimaryColumn('uuid')
@@ -19,7 +19,7 @@ export class ApiKey {
   @Column('text')
   role!: KeyRole;
 
-  /** The key's first characters, by which a person recognises it. */
+  /** The first characters of the key, so that a person recognises it. */
   @Column('text')
   prefix!: string;
 
@@ -29,14 +29,14 @@ export class ApiKey {
   @Column('timestamptz', { name: 'expires_at', nullable: true })
   expiresAt!: Date | null;
 
-  /** Addresses or CIDR ranges that may use the key; null means any. */
+  /** Addresses or CIDR ranges that may use the key. Null means any address. */
   @Column('text', { name: 'allowed_ips', array: true, nullable: true })
   allowedIps!: string[] | null;
 
   @Column('timestamptz', { name: 'last_used_at', nullable: true })
   lastUsedAt!: Date | null;
 
-  /** The key that took its place when it was rotated. */
+  /** The id of the new key if this key was rotated. */
   @Column('uuid', { name: 'replaced_by', nullable: true })
   replacedBy!: string | null;
 

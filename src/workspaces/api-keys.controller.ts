@@ -26,7 +26,7 @@ import { WorkspaceNotFound } from './workspaces.service.js';
 export class ApiKeysController {
   constructor(private readonly keys: ApiKeysService) {}
 
-  /** Makes an API key; `key` is shown in this answer only. */
+  /** Creates an API key. Only this answer shows `key`. */
   @Fails(WorkspaceNotFound)
   @Post()
   async create(
@@ -47,7 +47,7 @@ export class ApiKeysController {
     return toPage(await this.keys.list(id, query), query.limit, toApiKeyResponse);
   }
 
-  /** Makes a key that takes the place of this one, which works until the grace is over. */
+  /** Rotates a key: creates its replacement. The old key works until the grace period ends. */
   @Fails(ApiKeyNotFound, ApiKeyExpired, ApiKeyRotated)
   @Post(':keyId/rotate')
   async rotate(
@@ -70,13 +70,13 @@ export class ApiKeysController {
   }
 }
 
-/** The keys of the workspace that asks, for its owners. */
+/** The keys of the caller's workspace, for its owners. */
 @Allow('owner')
 @Controller('workspace/api-keys')
 export class OwnApiKeysController {
   constructor(private readonly keys: ApiKeysService) {}
 
-  /** Makes an API key for the own workspace; `key` is shown in this answer only. */
+  /** Creates an API key for your workspace. Only this answer shows `key`. */
   @Fails(WorkspaceNotFound)
   @Post()
   async create(
@@ -86,7 +86,7 @@ export class OwnApiKeysController {
     return toCreatedApiKeyResponse(await this.keys.create(workspaceId, body));
   }
 
-  /** Lists the keys of the own workspace, newest first. */
+  /** Lists the keys of your workspace, newest first. */
   @Fails(WorkspaceNotFound)
   @Paged(ApiKeyResponse)
   @Get()
@@ -94,7 +94,7 @@ export class OwnApiKeysController {
     return toPage(await this.keys.list(workspaceId, query), query.limit, toApiKeyResponse);
   }
 
-  /** Makes a key that takes the place of this one, also of the one that asks; the old one works until the grace is over. */
+  /** Rotates a key: creates its replacement. The old key works until the grace period ends. A key may rotate itself. */
   @Fails(ApiKeyNotFound, ApiKeyExpired, ApiKeyRotated)
   @Post(':keyId/rotate')
   async rotate(
@@ -105,7 +105,7 @@ export class OwnApiKeysController {
     return toCreatedApiKeyResponse(await this.keys.rotate(workspaceId, keyId, body));
   }
 
-  /** Deletes another key of the own workspace: it stops working at once. The key that asks cannot delete itself. */
+  /** Deletes another key of your workspace: it stops working at once. A key cannot delete itself. */
   @Fails(ApiKeyNotFound, ApiKeyInUse)
   @Delete(':keyId')
   @HttpCode(204)

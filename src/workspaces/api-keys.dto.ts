@@ -27,7 +27,7 @@ function IsIpRange(options: ValidationOptions) {
       options,
       validator: {
         validate: (value: unknown) => typeof value === 'string' && isAddressOrRange(value),
-        defaultMessage: () => 'each must be an IP address, or a range such as 10.0.0.0/8',
+        defaultMessage: () => 'each must be an IP address, or a CIDR range such as 10.0.0.0/8',
       },
     });
 }
@@ -41,7 +41,7 @@ export class CreateApiKeyDto {
   @IsIn(keyRoles)
   role!: KeyRole;
 
-  /** After this time the key is refused. */
+  /** The time when the key expires. */
   @IsOptional()
   @IsTime()
   expiresAt?: string;
@@ -54,18 +54,18 @@ export class CreateApiKeyDto {
   allowedIps?: string[];
 }
 
-/** The longest time that a rotated key may still work: seven days. */
+/** The maximum grace period of a rotated key: seven days. */
 const maxGraceSeconds = 7 * 86_400;
 
 export class RotateApiKeyDto {
-  /** How long the old key still works; 0: not at all. */
+  /** How long the old key still works, in seconds. 0 means that it stops at once. */
   @Optional()
   @Min(0)
   @Max(maxGraceSeconds)
   @IsInt()
   graceSeconds: number = 0;
 
-  /** After this time the new key is refused; null: never. Unless given, it expires when the old one would have. */
+  /** The time when the new key expires. Null means never. The default is the expiry time of the old key. */
   @ApiProperty({ type: String, required: false, nullable: true })
   @IsOptional()
   @IsTime()
@@ -77,18 +77,18 @@ export class ApiKeyResponse {
   workspaceId!: string;
   name!: string;
   role!: KeyRole;
-  /** Its first characters, by which a person recognises it. @example flk_Xy12Zw */
+  /** The first characters of the key, so that a person recognises it. @example flk_Xy12Zw */
   prefix!: string;
   expiresAt!: string | null;
   allowedIps!: string[] | null;
   lastUsedAt!: string | null;
-  /** The key that took its place when it was rotated. */
+  /** The id of the new key if this key was rotated. */
   replacedBy!: string | null;
   createdAt!: string;
 }
 
 export class CreatedApiKeyResponse extends ApiKeyResponse {
-  /** The key itself: shown here and never again. */
+  /** The key itself. Only this answer shows it. */
   key!: string;
 }
 

@@ -17,7 +17,7 @@ export class ApiKeyNotFound extends Problem {
 
 export class ApiKeyExpired extends Problem {
   constructor({ prefix }: ApiKey) {
-    super(409, 'api_key.expired', `The key ${prefix}… has expired. Make a new one instead of rotating it.`);
+    super(409, 'api_key.expired', `The key ${prefix}… has expired. Create a new key instead.`);
   }
 }
 
@@ -26,7 +26,7 @@ export class ApiKeyRotated extends Problem {
     super(
       409,
       'api_key.rotated',
-      `The key ${prefix}… has been rotated already. If the new key was lost, rotate that one: ${replacedBy}.`,
+      `The key ${prefix}… has already been rotated. If you lost the new key, rotate the new key: ${replacedBy}.`,
     );
   }
 }
@@ -36,12 +36,12 @@ export class ApiKeyInUse extends Problem {
     super(
       409,
       'api_key.in_use',
-      'A key cannot delete itself: nobody could take that back. Rotate it, or delete it with another owner key.',
+      'A key cannot delete itself, because you could lose your last key. Rotate it, or delete it with another owner key.',
     );
   }
 }
 
-/** A key that has just been made: `key` cannot be read again. */
+/** A new key. `key` cannot be read again. */
 export interface NewApiKey {
   row: ApiKey;
   key: string;
@@ -52,7 +52,7 @@ export function hashKey(key: string): Buffer {
   return createHash('sha256').update(key).digest();
 }
 
-/** The API keys of workspaces. Whoever deletes, rotates or changes one is heard by every API process at once. */
+/** The API keys of workspaces. Every API process hears of a deleted, rotated or changed key at once. */
 @Injectable()
 export class ApiKeysService {
   constructor(
@@ -60,7 +60,7 @@ export class ApiKeysService {
     private readonly workspaces: WorkspacesService,
   ) {}
 
-  /** Makes a key for a workspace. @throws WorkspaceNotFound */
+  /** Creates a key for a workspace. @throws WorkspaceNotFound */
   async create(workspaceId: string, wanted: CreateApiKeyDto): Promise<NewApiKey> {
     await this.workspaces.get(workspaceId);
     const made = this.make({
@@ -74,7 +74,7 @@ export class ApiKeysService {
     return made;
   }
 
-  /** Up to `limit + 1` keys of a workspace, newest first; also those that have expired. @throws WorkspaceNotFound */
+  /** Up to `limit + 1` keys of a workspace, newest first, with the expired keys. @throws WorkspaceNotFound */
   async list(workspaceId: string, { limit, cursor }: PageQuery): Promise<ApiKey[]> {
     await this.workspaces.get(workspaceId);
     return this.keys.find({
@@ -85,8 +85,8 @@ export class ApiKeysService {
   }
 
   /**
-   * Makes a key that takes the place of another: of the same name, role and addresses, and that expires when the old one
-   * would have unless `expiresAt` says otherwise. The old one works for `graceSeconds` more.
+   * Creates the replacement of a key, with the same name, role and addresses. It expires at `expiresAt`, or by default when the
+   * old key would have expired. The old key works for another `graceSeconds`.
    * @throws ApiKeyNotFound, ApiKeyExpired, ApiKeyRotated
    */
   async rotate(workspaceId: string, keyId: string, wanted: RotateApiKeyDto): Promise<NewApiKey> {
@@ -100,8 +100,8 @@ export class ApiKeysService {
       const now = Date.now();
       if (old.expiresAt && old.expiresAt.getTime() <= now) throw new ApiKeyExpired(old);
       const { name, role, allowedIps } = old;
-      const until = wanted.expiresAt === undefined ? old.expiresAt : toDate(wanted.expiresAt);
-      const made = this.make({ workspaceId, name, role, allowedIps, expiresAt: until });
+      const expiresAt = wanted.expiresAt === undefined ? old.expiresAt : toDate(wanted.expiresAt);
+      const made = this.make({ workspaceId, name, role, allowedIps, expiresAt });
       await manager.save(made.row);
       const graceUntil = now + wanted.graceSeconds * 1_000;
       await manager.update(
@@ -117,11 +117,11 @@ export class ApiKeysService {
   }
 
   /**
-   * @param by the key that asks for it, if it is one
+   * @param callerKeyId the id of the caller's key; undefined for the admin
    * @throws ApiKeyNotFound, ApiKeyInUse
    */
-  async delete(workspaceId: string, keyId: string, by?: string): Promise<void> {
-    if (keyId === by) throw new ApiKeyInUse();
+  async delete(workspaceId: string, keyId: string, callerKeyId?: string): Promise<void> {
+    if (keyId === callerKeyId) throw new ApiKeyInUse();
     const { affected } = await this.keys.delete({ id: keyId, workspaceId });
     if (!affected) throw new ApiKeyNotFound(keyId);
   }

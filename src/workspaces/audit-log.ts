@@ -2,25 +2,25 @@ import { Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
 
-/** Who did what, and what came of it. No bodies and no secrets. */
+/** An entry says who did what, with which result. It has no bodies and no secrets. */
 export interface AuditEntry {
   actor: 'admin' | 'key' | 'unknown';
   keyId?: string | null;
   keyPrefix?: string | null;
   workspaceId?: string | null;
-  /** Where it came from: an address, or `cli`. */
+  /** The address of the caller, or `cli`. */
   ip: string;
-  /** Of HTTP, or `CLI`. */
+  /** The HTTP method, or `CLI`. */
   method: string;
   /** The pattern of a route, or the name of a command. */
   route: string;
   targetId?: string | null;
-  /** Of HTTP, 0 when nobody was there to hear it; what a command has done is 200. */
+  /** The HTTP status, or 0 if the caller closed the connection before the answer. Always 200 for a command. */
   status: number;
   requestId?: string;
 }
 
-/** The log of who changed what: requests are written by `admin/audit.service.ts`, commands by themselves. */
+/** The log of who changed what. `admin/audit.service.ts` writes the requests, and commands write their own entries. */
 @Injectable()
 export class AuditLog {
   constructor(@InjectDataSource() private readonly database: DataSource) {}

@@ -24,32 +24,32 @@ import { WorkspacesService } from './workspaces.service.js';
 
 export type Access = 'public' | 'admin' | KeyRole;
 
-/** A request, and what the guard has found out about it. */
+/** A request, with the results of the guard. */
 export type AuthenticatedRequest = Request & {
   /** Who may call the route. */
   access?: Access;
   principal?: Principal;
-  /** Of the key that it carries. */
+  /** The hash of the key that it carries. */
   keyHash?: Buffer;
-  /** The key of a caller who was refused although it exists. */
+  /** An existing key that was refused. */
   refusedKey?: KnownKey;
   workspaceId?: string;
 };
 
 const ACCESS = 'flotilla:access';
-/** Bytes that anybody may have us read. */
-const smallBody = 65_536;
+/** The maximum size of a body, in bytes, that is read before the key is checked. */
+const smallBodyBytes = 65_536;
 
-/** Says who may call a route. A route that says nothing is the admin's alone. */
+/** Declares who may call a route. A route without this decorator is for the admin only. */
 export const Allow = (access: Access) => SetMetadata(ACCESS, access);
 
-/** What a route says of who may call it; undefined when it says nothing. */
+/** The declared access of a route; undefined without a declaration. */
 export function accessOf(handler: object, controller: object): Access | undefined {
   return (Reflect.getMetadata(ACCESS, handler) ?? Reflect.getMetadata(ACCESS, controller)) as
     Access | undefined;
 }
 
-/** The workspace that the request acts in: the key's own, or the one an admin names with `?workspaceId=`. */
+/** The workspace that the request acts in: the workspace of the key, or the workspace that an admin names with `?workspaceId=`. */
 export const WorkspaceId = createParamDecorator((_data: unknown, context: ExecutionContext): string => {
   const { workspaceId } = context.switchToHttp().getRequest<AuthenticatedRequest>();
   if (!workspaceId) {
@@ -61,7 +61,7 @@ export const WorkspaceId = createParamDecorator((_data: unknown, context: Execut
   return workspaceId;
 });
 
-/** The same, but of an admin who names none undefined: all of them. */
+/** As {@link WorkspaceId}, but undefined if an admin names no workspace. Then the request is about all workspaces. */
 export const WorkspaceIdOrAll = createParamDecorator(
   (_data: unknown, context: ExecutionContext): string | undefined => {
     const { workspaceId } = context.switchToHttp().getRequest<AuthenticatedRequest>();
@@ -70,20 +70,20 @@ export const WorkspaceIdOrAll = createParamDecorator(
   },
 );
 
-/** Whatever lost the request's context would read as Flotilla itself: rather no answer than one of all workspaces. */
+/** Code that lost the context of the request would read the rows of all workspaces. An error is better than that answer. */
 function assertIsolated(workspaceId: string | undefined): void {
   if (isolatedTo() !== (workspaceId ?? null))
-    throw new Error('The request has lost the workspace that it was isolated to.');
+    throw new Error('The request has lost its isolation to a workspace.');
 }
 
-/** Who makes the request. */
+/** The principal of the request. */
 export const Caller = createParamDecorator((_data: unknown, context: ExecutionContext): Principal => {
   const { principal } = context.switchToHttp().getRequest<AuthenticatedRequest>();
-  if (!principal) throw new Error('Only a route that is not public has a caller.');
+  if (!principal) throw new Error('A public route has no caller.');
   return principal;
 });
 
-/** Whether the caller may link accounts, and so see the codes by which that is done. */
+/** Whether the caller may link accounts, and may see the codes for linking. */
 export const MayLink = createParamDecorator((_data: unknown, context: ExecutionContext): boolean => {
   const { principal } = context.switchToHttp().getRequest<AuthenticatedRequest>();
   return principal?.kind === 'admin' || principal?.role === 'owner';
@@ -94,12 +94,12 @@ export class RoleInsufficient extends Problem {
     super(
       403,
       'auth.insufficient_role',
-      `This needs ${needed === 'admin' ? 'the admin key' : `a key with role ${needed}`}.`,
+      `This key may not call this route. Use ${needed === 'admin' ? 'the admin key' : `a key with the role ${needed}`}.`,
     );
   }
 }
 
-/** Closes every route: public ones say so, the others need a key whose role suffices. */
+/** Closes every route that is not public: the caller needs a key with a sufficient role. */
 @Injectable()
 export class AuthGuard implements CanActivate, OnApplicationBootstrap {
   constructor(
@@ -110,7 +110,7 @@ export class AuthGuard implements CanActivate, OnApplicationBootstrap {
   ) {}
 
   onApplicationBootstrap(): void {
-    // Before there is a stream: what may have gone unheard ends those that there are.
+    // Before the first event stream starts: when listening starts or breaks, every key may have changed, and streams end.
     this.authentication.listen();
   }
 
@@ -134,20 +134,20 @@ export class AuthGuard implements CanActivate, OnApplicationBootstrap {
         throw new RoleInsufficient(needed);
       request.workspaceId = principal.workspaceId;
     }
-    // The admin's own routes are about all workspaces; naming one there is a filter.
+    // Routes for the admin are about all workspaces. There `workspaceId` is only a filter.
     if (needed !== 'admin' && request.workspaceId !== undefined) isolate(request.workspaceId);
     return true;
   }
 
-  /** Refuses a stranger before a large body of his is read; small ones are not worth the question. */
+  /** Refuses an unknown caller before a large body is read. For a small body this early check is not worth its cost. */
   readonly beforeLargeBody = (request: Request, response: Response, next: NextFunction): void => {
-    const isSmall = Number(request.headers['content-length'] ?? 0) <= smallBody;
+    const isSmall = Number(request.headers['content-length'] ?? 0) <= smallBodyBytes;
     if (isSmall && request.headers['transfer-encoding'] === undefined) next();
     else {
       this.identify(request).then(
         () => next(),
         (error: unknown) => {
-          // What a stranger still sends is not waited for.
+          // Closes the connection, so that the server does not read the rest of the body.
           response.set('Connection', 'close');
           next(error);
         },
@@ -160,7 +160,7 @@ export class AuthGuard implements CanActivate, OnApplicationBootstrap {
     const hash = keyHashOf(request);
     const ip = request.ip ?? '';
     try {
-      return await this.limits.guess(ip, hash, () => this.authentication.authenticate(hash, ip));
+      return await this.limits.limitGuesses(ip, hash, () => this.authentication.authenticate(hash, ip));
     } catch (error) {
       if (error instanceof InvalidKey) request.refusedKey = error.key;
       throw error;
@@ -175,7 +175,7 @@ export function keyOf(request: Request): string | undefined {
   return bearer ?? (typeof header === 'string' ? header : undefined);
 }
 
-/** The hash of the API key that a request carries, made once. */
+/** The hash of the API key that a request carries. It is computed once per request. */
 export function keyHashOf(request: AuthenticatedRequest): Buffer | undefined {
   if (request.keyHash) return request.keyHash;
   const key = keyOf(request);

@@ -12,10 +12,10 @@ import { LOGGER } from '../platform/logging/logging.module.js';
 import { ApiKey, type KeyRole } from './api-key.entity.js';
 import { hashKey } from './api-keys.service.js';
 
-/** Which key it is, for a log. */
+/** Identifies a key in a log. */
 export type KnownKey = Pick<ApiKey, 'id' | 'prefix' | 'workspaceId'>;
 
-/** Who makes a request. */
+/** The caller of a request. */
 export type Principal =
   | { kind: 'admin' }
   | {
@@ -34,22 +34,22 @@ export class AuthenticationRequired extends Problem {
 }
 
 export class InvalidKey extends Problem {
-  /** @param key which key it is, when it exists and may not be used now, or from there */
+  /** @param key an existing key that has expired, or that may not be used from the caller's address */
   constructor(
-    detail = 'This API key is not known, has expired, or was deleted.',
+    detail = 'This API key is unknown, has expired, or was deleted. Use another key, or ask an owner for a new key.',
     readonly key?: KnownKey,
   ) {
     super(401, 'auth.invalid_key', detail);
   }
 }
 
-/** A key as it was found, with the question that each request asks of it. */
+/** A key from the database, with the check of its allowed addresses. */
 interface FoundKey {
   key: ApiKey;
   isAllowed: (ip: string) => boolean;
 }
 
-/** Tells who an API key belongs to. */
+/** Finds the principal of an API key. */
 @Injectable()
 export class AuthenticationService implements OnModuleDestroy {
   private readonly cache: ReadCache<FoundKey>;
@@ -68,18 +68,18 @@ export class AuthenticationService implements OnModuleDestroy {
     await this.cache.stop();
   }
 
-  /** Begins to hear of changes, which the first key would do otherwise. */
+  /** Starts listening for changes of keys. Without this call, listening starts with the first key. */
   listen(): void {
     this.cache.start();
   }
 
-  /** Calls `follow` with the id of each key that has been deleted or changed, by whatever process; null: any may have, unheard. */
-  onChange(follow: (keyId: string | null) => void): void {
-    this.cache.onChange(follow);
+  /** Calls the listener with the id of each key that any process has deleted or changed. Null means that every key may have changed. */
+  onChange(listener: (keyId: string | null) => void): void {
+    this.cache.onChange(listener);
   }
 
   /**
-   * @param hash of what the caller sent; undefined when nothing was sent
+   * @param hash the hash of the key that the caller sent; undefined if the caller sent no key
    * @param ip the caller's address
    * @throws AuthenticationRequired, InvalidKey
    */
@@ -90,11 +90,15 @@ export class AuthenticationService implements OnModuleDestroy {
     if (!found) throw new InvalidKey();
     const { id, workspaceId, role, prefix, expiresAt } = found.key;
     if (expiresAt && expiresAt.getTime() <= Date.now()) throw new InvalidKey(undefined, found.key);
-    if (!found.isAllowed(ip)) throw new InvalidKey(`This API key may not be used from ${ip}.`, found.key);
+    if (!found.isAllowed(ip))
+      throw new InvalidKey(
+        `This API key may not be used from ${ip}. Call from an address in its allowedIps, or use another key.`,
+        found.key,
+      );
     return { kind: 'workspace', workspaceId, role, keyId: id, keyPrefix: prefix, expiresAt };
   }
 
-  /** Whether a key, which is given by its hash, is the platform's own. */
+  /** Whether this is the hash of the admin key. */
   isAdmin(hash: Buffer): boolean {
     return timingSafeEqual(hash, this.adminHash);
   }

@@ -10,21 +10,21 @@ import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import { Workspace } from './workspace.entity.js';
 
-/** What a workspace may use; null is no limit. */
+/** The limits of a workspace. Null means no limit. */
 export type Limits = Pick<Workspace, 'maxAccounts' | 'messagesPerMinute' | 'maxStorageBytes'>;
 
-/** What of the messages of a minute was taken. */
+/** The messages that a call took from the limit of a minute. */
 export interface Grant {
   workspaceId: string;
-  /** How many messages. */
+  /** The number of granted messages. */
   count: number;
-  /** How many there are in all; Infinity when there is no limit. */
+  /** The limit of the minute; Infinity if there is no limit. */
   limit: number;
-  /** Of which minute; null when there is no limit. */
+  /** The minute of the limit; null if there is no limit. */
   minute: Date | null;
 }
 
-/** What a workspace uses. */
+/** The usage of a workspace. */
 export interface Usage {
   accounts: number;
   messagesLastMinute: number;
@@ -37,7 +37,7 @@ export class AccountLimitReached extends Problem {
     super(
       409,
       'workspace.account_limit',
-      `This workspace may have ${limit} accounts, and has them. Delete one, or have the admin raise limits.maxAccounts.`,
+      `The workspace has reached its limit of ${limit} accounts. Delete an account, or let the admin raise limits.maxAccounts.`,
     );
   }
 }
@@ -49,7 +49,7 @@ export class MessageLimitReached extends Problem {
     super(
       429,
       'workspace.message_limit',
-      `This workspace may post ${limit} messages a minute, and has. Try again when the minute is over, or have the admin raise limits.messagesPerMinute.`,
+      `The workspace has reached its limit of ${limit} messages per minute. Try again in the next minute, or let the admin raise limits.messagesPerMinute.`,
     );
   }
 }
@@ -72,7 +72,7 @@ export class LimitsService implements OnModuleDestroy {
     await this.cache.stop();
   }
 
-  /** The limits of a workspace; none when there is no such workspace. */
+  /** The limits of a workspace. All are null if the workspace does not exist. */
   async of(workspaceId: string): Promise<Limits> {
     const limits = await this.cache.get(workspaceId, async () => {
       const workspace = await this.database.getRepository(Workspace).findOneBy({ id: workspaceId });
@@ -96,10 +96,10 @@ export class LimitsService implements OnModuleDestroy {
   }
 
   /**
-   * Takes from what a workspace may post in this minute of the clock, before anything is done for it; {@link giveBack} what is
-   * not used. One row counts for all API processes, so the limit is exact; it is locked for the moment of a commit that waits
-   * for no disk, and for workspaces that have a limit only.
-   * @param count how many messages are wanted; not all of them may be granted
+   * Takes messages from the limit of the current minute of the clock, before any other work for them. {@link giveBack} returns
+   * the unused messages. One row counts for all API processes, so the limit is exact. The row exists only for workspaces with a
+   * limit, and its lock is short, because its commit does not wait for the disk.
+   * @param count the number of wanted messages; fewer may be granted
    */
   async takeMessages(workspaceId: string, count: number): Promise<Grant> {
     const { messagesPerMinute: limit } = await this.of(workspaceId);
@@ -112,36 +112,36 @@ export class LimitsService implements OnModuleDestroy {
     return { workspaceId, count: row!.granted, limit, minute: row!.minute };
   }
 
-  /** Takes one message, as {@link takeMessages}. @throws MessageLimitReached */
+  /** Takes one message, as {@link takeMessages} does. @throws MessageLimitReached */
   async takeMessage(workspaceId: string): Promise<Grant> {
     const grant = await this.takeMessages(workspaceId, 1);
     if (grant.count === 0) throw new MessageLimitReached(grant.limit);
     return grant;
   }
 
-  /** Gives back what was taken and not used. Once its minute is over it is nobody's: it was taken from that one. */
+  /** Gives back unused messages. After the end of their minute this does nothing, because they counted for that minute. */
   async giveBack({ workspaceId, minute }: Grant, count: number): Promise<void> {
     if (minute === null || count === 0) return;
     await prepared(
       this.database,
-      `update message_rates set accepted = greatest(accepted - $2::int, 0) ${withoutWaiting}
+      `update message_rates set accepted = greatest(accepted - $2::int, 0) ${asyncCommit}
        where workspace_id = $1 and minute = $3`,
       [workspaceId, count, minute],
     );
   }
 }
 
-/** SQL: what has been taken of the present minute before. */
+/** SQL: the number of messages that were already taken in this minute. */
 const used = 'case when r.minute >= excluded.minute then r.accepted else 0 end';
 
-/** SQL: a crash of the machine may forget this count, and nothing else, so that its commit need not wait for the disk. */
-const withoutWaiting = `from (select set_config('synchronous_commit', 'off', true) as setting) as unsafe`;
+/** SQL: the commit does not wait for the disk. A crash of the machine may lose this count and nothing else. */
+const asyncCommit = `from (select set_config('synchronous_commit', 'off', true) as setting) as unsafe`;
 
 const granted = (before: string) => `least($2::int, greatest($3::int - ${before}, 0))`;
 
-/** Takes up to $2 messages of the limit $3, and says how many, and of which minute. */
+/** Takes up to $2 messages of the limit $3, and returns their number and the minute. */
 const take = `insert into message_rates as r (workspace_id, minute, accepted, granted)
-  select $1::uuid, date_trunc('minute', now()), ${granted('0')}, ${granted('0')} ${withoutWaiting}
+  select $1::uuid, date_trunc('minute', now()), ${granted('0')}, ${granted('0')} ${asyncCommit}
   on conflict (workspace_id) do update set minute = greatest(r.minute, excluded.minute),
     granted = ${granted(used)}, accepted = ${used} + ${granted(used)}
   returning granted, minute`;

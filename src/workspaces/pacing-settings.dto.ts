@@ -2,7 +2,7 @@ import { Type } from 'class-transformer';
 import { IsBoolean, IsInt, IsNumber, IsObject, Max, Min, ValidateNested } from 'class-validator';
 import { Optional } from '../platform/http/optional.js';
 
-// Of the rules of a field the one nearest to it is looked at first, so the type comes last: its message is the clearest.
+// The rule nearest to a field is checked first. The rule for the type stands there, because its message is the clearest.
 
 const IsSeconds = (): PropertyDecorator => (target, name) => {
   Min(0)(target, name as string);
@@ -10,7 +10,7 @@ const IsSeconds = (): PropertyDecorator => (target, name) => {
   IsNumber()(target, name as string);
 };
 
-/** Seconds between two messages of a priority, give or take the jitter. */
+/** Seconds between two messages of a priority, plus or minus the jitter. */
 export class PacingGapsDto {
   @Optional()
   @IsSeconds()
@@ -29,7 +29,7 @@ export class PacingGapsDto {
   campaign?: number;
 }
 
-/** After so many normal and campaign messages without a pause there is one. Urgent and high ones go on. */
+/** After `size` normal and campaign messages in a row, the account pauses. Urgent and high messages do not pause. */
 export class PacingBurstDto {
   @Optional()
   @Min(1)
@@ -42,16 +42,16 @@ export class PacingBurstDto {
   pauseSeconds?: number;
 }
 
-/** How many messages a UTC day may carry. */
+/** The maximum number of messages per UTC day. */
 export class PacingBudgetDto {
-  /** To contacts that have never written to the account; 0 sends none at all. */
+  /** Messages to contacts that have never written to the account. 0 sends no such messages. */
   @Optional()
   @Min(0)
   @Max(1_000_000)
   @IsInt()
   cold?: number;
 
-  /** To contacts that have, and to groups. */
+  /** Messages to contacts that have written to the account, and to groups. */
   @Optional()
   @Min(0)
   @Max(1_000_000)
@@ -59,16 +59,16 @@ export class PacingBudgetDto {
   replies?: number;
 }
 
-/** A new account begins with a part of its budget, which grows every day. */
+/** A new account starts with a part of its budget. The part grows every day. */
 export class PacingWarmUpDto {
-  /** How many days it takes; 0 for a number that is in use already. */
+  /** The number of days until the full budget. Use 0 for a number that is already in use. */
   @Optional()
   @Min(0)
   @Max(365)
   @IsInt()
   days?: number;
 
-  /** The part of the budget, in percent, that the first day has. */
+  /** The part of the budget on the first day, in percent. */
   @Optional()
   @Min(1)
   @Max(100)
@@ -76,16 +76,16 @@ export class PacingWarmUpDto {
   startPercent?: number;
 }
 
-/** When messages to cold contacts stop after WhatsApp has refused some of them. */
+/** Pauses messages to cold contacts after WhatsApp has refused some of them. */
 export class PacingColdPauseDto {
-  /** How many refusals of a day it takes. */
+  /** The number of refusals in a day that starts the pause. */
   @Optional()
   @Min(1)
   @Max(10_000)
   @IsInt()
   afterRefusals?: number;
 
-  /** After this time they go on by themselves. */
+  /** The length of the pause, in minutes. */
   @Optional()
   @Min(1)
   @Max(43_200)
@@ -94,8 +94,8 @@ export class PacingColdPauseDto {
 }
 
 /**
- * How carefully an account sends. What is left out is as the workspace says, and where that says nothing either, as
- * Flotilla's defaults do: on for live accounts, off for sandbox ones.
+ * Account safety: how carefully an account sends. A field that is left out has the value of the workspace. If the workspace has no
+ * value either, Flotilla's default applies. By default pacing is on for live accounts and off for sandbox accounts.
  */
 export class PacingDto {
   @Optional()
@@ -108,7 +108,7 @@ export class PacingDto {
   @IsObject()
   gapSeconds?: PacingGapsDto;
 
-  /** How far a gap or a pause may be from what is set: 0.25 is up to a quarter shorter or longer. */
+  /** The random variation of gaps and pauses. 0.25 means up to a quarter shorter or longer. */
   @Optional()
   @Min(0)
   @Max(1)
@@ -133,12 +133,12 @@ export class PacingDto {
   @IsObject()
   warmUp?: PacingWarmUpDto;
 
-  /** Whether the recipient sees that somebody types before the message comes. */
+  /** Whether the recipient sees "typing…" before a message arrives. */
   @Optional()
   @IsBoolean()
   typing?: boolean;
 
-  /** Whether WhatsApp is asked for a number before the first message to a cold contact. */
+  /** Whether Flotilla checks that a number has WhatsApp before the first message to a cold contact. */
   @Optional()
   @IsBoolean()
   checkNumbers?: boolean;

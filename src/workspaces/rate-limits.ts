@@ -7,12 +7,12 @@ import { Problem } from '../platform/errors/problem.js';
 import { networkOf, RateLimit } from '../platform/http/rate-limit.js';
 import type { Principal } from './authentication.service.js';
 
-/** How long after its last use a key that was right may go on from its address while others guess from there. */
+/** For this time after its last use, a valid key works from its address even while others guess keys from there. */
 const trustedForMs = 3_600_000;
 const trustedAtMost = 10_000;
 const loginsPerMinute = 10;
 
-/** How often keys may be used, and guessed. */
+/** Limits how often keys may be used and guessed. */
 @Injectable()
 export class RateLimits {
   private readonly requests: RateLimit;
@@ -31,12 +31,12 @@ export class RateLimits {
     this.failures = new RateLimit(
       'address',
       http.rateLimitPerAddress,
-      'Your address has made too many requests without a key or with a wrong one.',
+      'Your address has made too many requests without a key or with a wrong key.',
     );
     this.logins = new RateLimit('login', loginsPerMinute, 'There were too many attempts to log in.');
   }
 
-  /** Counts a request of somebody who is known. @throws RateLimitExceeded */
+  /** Counts a request with a valid key. @throws RateLimitExceeded */
   count(principal: Principal, response: Response): Promise<void> {
     return this.requests.take(principal.kind === 'admin' ? 'admin' : principal.keyId, response);
   }
@@ -47,13 +47,13 @@ export class RateLimits {
   }
 
   /**
-   * Tries whether a key is right, which an address may get wrong only so often. A key that has been right from there goes on
-   * whatever others try: behind one proxy or router are many.
-   * @param hash of the key; undefined when none was sent
-   * @param check throws a problem with status 401 when the key is wrong
-   * @throws RateLimitExceeded, and what `check` throws
+   * Checks a key, and limits the wrong keys of an address. A key that was valid from an address still works when the address
+   * has reached its limit, because many callers may share one proxy or router.
+   * @param hash the hash of the key; undefined if the caller sent no key
+   * @param check throws a problem with status 401 if the key is wrong
+   * @throws RateLimitExceeded, and the errors of `check`
    */
-  async guess<Found>(
+  async limitGuesses<Found>(
     ip: string,
     hash: Buffer | undefined,
     check: () => Found | Promise<Found>,

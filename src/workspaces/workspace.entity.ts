@@ -11,7 +11,7 @@ import type { PacingDto } from './pacing-settings.dto.js';
 export const unknownPolicies = ['hold', 'resend'] as const;
 export type UnknownPolicy = (typeof unknownPolicies)[number];
 
-/** PostgreSQL hands a bigint over as text; these are far below where a number is exact no more. */
+/** PostgreSQL sends a bigint as text. These values are small enough for an exact number. */
 const asNumber: ValueTransformer = {
   from: (stored: string | null) => (stored === null ? null : Number(stored)),
   to: (value: number | null) => value,
@@ -26,23 +26,23 @@ export class Workspace {
   @Column('text')
   name!: string;
 
-  /** How carefully its accounts send, where they do not say otherwise. */
+  /** The pacing settings for all accounts that do not have their own. */
   @Column('jsonb', { nullable: true })
   pacing!: PacingDto | null;
 
-  /** What becomes of a message of unknown outcome: a person decides, or it is sent again under its one WhatsApp id. */
+  /** `hold`: an unknown message waits for a person. `resend`: it is sent again under its WhatsApp id. */
   @Column('text', { name: 'unknown_policy', default: 'hold' })
   unknownPolicy!: UnknownPolicy;
 
-  /** How many accounts it may have; null: any number. */
+  /** The maximum number of accounts. Null means no limit. */
   @Column('integer', { name: 'max_accounts', nullable: true })
   maxAccounts!: number | null;
 
-  /** How many messages it may post in a minute of the clock; null: any number. */
+  /** The maximum number of messages per minute of the clock. Null means no limit. */
   @Column('integer', { name: 'messages_per_minute', nullable: true })
   messagesPerMinute!: number | null;
 
-  /** How many bytes of media it may keep; null: any number. */
+  /** The maximum size of its stored media, in bytes. Null means no limit. */
   @Column('bigint', { name: 'max_storage_bytes', nullable: true, transformer: asNumber })
   maxStorageBytes!: number | null;
 

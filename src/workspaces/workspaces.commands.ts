@@ -13,8 +13,8 @@ export function addWorkspacesCommands(program: Command, run: RunWithServices): v
   program
     .command('workspace:list')
     .description('list the workspaces, newest first')
-    .option('--limit <count>', 'how many at most, 1 to 200', wholeNumber(1, 200), 50)
-    .option('--json', 'as JSON')
+    .option('--limit <count>', 'maximum number of workspaces, 1 to 200', wholeNumber(1, 200), 50)
+    .option('--json', 'print JSON')
     .action(({ limit, json }: { limit: number; json?: boolean }) =>
       run(async (services) => {
         const [{ WorkspacesService }, { toWorkspaceResponse }] = await Promise.all([
@@ -24,7 +24,7 @@ export function addWorkspacesCommands(program: Command, run: RunWithServices): v
         const rows = (await services.get(WorkspacesService).list({ limit })).slice(0, limit);
         await printList(rows.map(toWorkspaceResponse), {
           json,
-          none: 'No workspaces. Make one: flotilla workspace:create NAME',
+          none: 'No workspaces. Create one: flotilla workspace:create NAME',
           head: ['Id', 'Name', 'Created'],
           row: ({ id, name, createdAt }) => [id, name, createdAt],
         });
@@ -33,7 +33,7 @@ export function addWorkspacesCommands(program: Command, run: RunWithServices): v
 
   program
     .command('workspace:create <name>')
-    .description('make a workspace; prints its id')
+    .description('create a workspace, and print its id')
     .action((name: string) =>
       run(async (services) => {
         const [{ WorkspacesService }, { CreateWorkspaceDto }] = await Promise.all([
@@ -50,8 +50,8 @@ export function addWorkspacesCommands(program: Command, run: RunWithServices): v
   program
     .command('api-key:list <workspace>')
     .description('list the API keys of a workspace, newest first')
-    .option('--limit <count>', 'how many at most, 1 to 200', wholeNumber(1, 200), 50)
-    .option('--json', 'as JSON')
+    .option('--limit <count>', 'maximum number of keys, 1 to 200', wholeNumber(1, 200), 50)
+    .option('--json', 'print JSON')
     .action((workspace: string, { limit, json }: { limit: number; json?: boolean }) =>
       run(async (services) => {
         const [{ ApiKeysService }, { toApiKeyResponse }] = await Promise.all([
@@ -62,7 +62,7 @@ export function addWorkspacesCommands(program: Command, run: RunWithServices): v
         const keys = rows.slice(0, limit).map(toApiKeyResponse);
         await printList(keys, {
           json,
-          none: `No keys. Make one: flotilla api-key:create ${workspace} NAME`,
+          none: `No keys. Create one: flotilla api-key:create ${workspace} NAME`,
           head: ['Id', 'Key', 'Name', 'Role', 'Expires', 'Last used', 'Addresses'],
           row: (key) => [
             key.id,
@@ -79,10 +79,10 @@ export function addWorkspacesCommands(program: Command, run: RunWithServices): v
 
   program
     .command('api-key:create <workspace> <name>')
-    .description('make an API key; prints it, this once')
+    .description('create an API key, and print it; it is shown only once')
     .option('--role <role>', keyRoles.join(', '), role, 'owner' as KeyRole)
-    .option('--expires <time>', 'after this time it is refused, such as 2027-01-31T12:00:00Z')
-    .option('--ip <range...>', 'addresses or CIDR ranges that may use it')
+    .option('--expires <time>', 'when the key expires, for example 2027-01-31T12:00:00Z')
+    .option('--ip <range...>', 'IP addresses or CIDR ranges that may use the key')
     .action((workspace: string, name: string, options: NewKeyOptions) =>
       run(async (services) => {
         const [{ ApiKeysService }, { CreateApiKeyDto }] = await Promise.all([
@@ -99,8 +99,8 @@ export function addWorkspacesCommands(program: Command, run: RunWithServices): v
 
   program
     .command('api-key:rotate <workspace> <key>')
-    .description('make a key that takes the place of another, which is named by its id; prints it, this once')
-    .option('--grace <seconds>', 'how long the old one still works', wholeNumber(0, 604_800), 0)
+    .description('replace a key, named by its id, and print the new key; it is shown only once')
+    .option('--grace <seconds>', 'how long the old key still works', wholeNumber(0, 604_800), 0)
     .action((workspace: string, keyId: string, { grace }: { grace: number }) =>
       run(async (services) => {
         const { ApiKeysService } = await import('./api-keys.service.js');
@@ -114,7 +114,7 @@ export function addWorkspacesCommands(program: Command, run: RunWithServices): v
 
   program
     .command('api-key:delete <workspace> <key>')
-    .description('delete an API key, which is named by its id: it stops working at once')
+    .description('delete an API key, named by its id; it stops working at once')
     .action((workspace: string, keyId: string) =>
       run(async (services) => {
         const { ApiKeysService } = await import('./api-keys.service.js');
@@ -125,7 +125,7 @@ export function addWorkspacesCommands(program: Command, run: RunWithServices): v
     );
 }
 
-/** What the API would take. @throws Error naming the field that is wrong */
+/** Validates values as the API does. @throws Error with the name of the wrong field */
 async function validated<Dto extends object>(shape: new () => Dto, values: Dto): Promise<Dto> {
   const [{ plainToInstance }, { validate }] = await Promise.all([
     import('class-transformer'),
@@ -137,7 +137,7 @@ async function validated<Dto extends object>(shape: new () => Dto, values: Dto):
   return wanted;
 }
 
-/** Writes down what a command has done, as requests are: who may run it is the admin. */
+/** Writes a command to the audit log, as requests are. The actor is the admin, because only an operator can run commands. */
 async function audit(
   services: Parameters<Parameters<RunWithServices>[0]>[0],
   route: string,
@@ -151,11 +151,11 @@ async function audit(
 
 function role(text: string): KeyRole {
   const found = keyRoles.find((name) => name === text);
-  if (!found) throw new InvalidArgumentError(`It must be one of ${keyRoles.join(', ')}.`);
+  if (!found) throw new InvalidArgumentError(`The role must be one of ${keyRoles.join(', ')}.`);
   return found;
 }
 
 function uuid(text: string): string {
   if (/^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/i.test(text)) return text;
-  throw new Error(`${text} is no id. workspace:list and api-key:list show the ids.`);
+  throw new Error(`${text} is not an id. workspace:list and api-key:list show the ids.`);
 }

@@ -44,14 +44,14 @@ export class WorkspacesController {
     return toPage(await this.workspaces.list(query), query.limit, toWorkspaceResponse);
   }
 
-  /** A workspace with its limits, and what it uses of them. */
+  /** Reads a workspace with its limits and its usage. */
   @Fails(WorkspaceNotFound)
   @Get(':id')
   async get(@Param('id', ParseUUIDPipe) id: string): Promise<WorkspaceUsageResponse> {
     return { ...toWorkspaceResponse(await this.workspaces.get(id)), usage: await this.limits.usage(id) };
   }
 
-  /** Changes what is named; also limits, of which null removes one. */
+  /** Changes a workspace and its limits. Fields that are left out stay as they are. A limit of null removes the limit. */
   @Fails(WorkspaceNotFound)
   @Patch(':id')
   async update(
@@ -61,7 +61,7 @@ export class WorkspacesController {
     return toWorkspaceResponse(await this.workspaces.update(id, body));
   }
 
-  /** Deletes a workspace with everything in it. */
+  /** Deletes a workspace with everything that belongs to it. */
   @Fails(WorkspaceNotFound)
   @Delete(':id')
   @HttpCode(204)
@@ -77,7 +77,7 @@ export class OwnWorkspaceController {
     private readonly limits: LimitsService,
   ) {}
 
-  /** The workspace of the key that asks, with its limits and what it uses. */
+  /** Reads your workspace with its limits and its usage. */
   @Allow('viewer')
   @Get()
   async get(@WorkspaceId() id: string): Promise<WorkspaceUsageResponse> {

@@ -22,23 +22,23 @@ export class CreateWorkspaceDto {
   name!: string;
 }
 
-/** What a workspace may use; null removes a limit, and what is left out stays as it is. */
+/** Changes of the limits of a workspace. Null removes a limit. Fields that are left out stay as they are. */
 export class LimitsDto {
-  /** How many accounts it may have. */
+  /** The maximum number of accounts. */
   @IsOptional()
   @Min(0)
   @Max(1_000_000)
   @IsInt()
   maxAccounts?: number | null;
 
-  /** How many messages it may post in a minute of the clock. */
+  /** The maximum number of messages per minute of the clock. */
   @IsOptional()
   @Min(0)
   @Max(10_000_000)
   @IsInt()
   messagesPerMinute?: number | null;
 
-  /** How many bytes of media it may keep. */
+  /** The maximum size of the stored media, in bytes. */
   @IsOptional()
   @Min(0)
   @Max(Number.MAX_SAFE_INTEGER)
@@ -52,14 +52,14 @@ export class UpdateWorkspaceDto {
   @Length(1, 200)
   name?: string;
 
-  /** How carefully its accounts send, where they do not say otherwise; replaces what was set before, null: the defaults. */
+  /** The pacing settings for all accounts that do not have their own. They replace the old settings as a whole. Null restores the defaults. */
   @IsOptional()
   @ValidateNested()
   @Type(() => PacingDto)
   @IsObject()
   pacing?: PacingDto | null;
 
-  /** What becomes of a message of which nobody can tell whether it was sent: it waits for a person, or is sent again under its one WhatsApp id. */
+  /** What Flotilla does with an `unknown` message. `hold`: the message waits for a person. `resend`: it is sent again under its WhatsApp id. */
   @Optional()
   @IsIn(unknownPolicies)
   unknownPolicy?: UnknownPolicy;
@@ -71,17 +71,17 @@ export class UpdateWorkspaceDto {
   limits?: LimitsDto;
 }
 
-/** What a workspace may use; null is no limit. */
+/** The limits of a workspace. Null means no limit. */
 export class LimitsResponse implements Limits {
   maxAccounts!: number | null;
   messagesPerMinute!: number | null;
   maxStorageBytes!: number | null;
 }
 
-/** What a workspace uses now. */
+/** The current usage of a workspace. */
 export class UsageResponse implements Usage {
   accounts!: number;
-  /** Messages that it posted in the last sixty seconds. */
+  /** The number of messages that the workspace posted in the last sixty seconds. */
   messagesLastMinute!: number;
   messagesLast24Hours!: number;
   storageBytes!: number;

@@ -10,11 +10,11 @@ import type { UpdateWorkspaceDto } from './workspaces.dto.js';
 
 export class WorkspaceNotFound extends Problem {
   constructor(id: string) {
-    super(404, 'workspace.not_found', `There is no workspace ${id}.`);
+    super(404, 'workspace.not_found', `There is no workspace ${id}. GET …/workspaces lists them.`);
   }
 }
 
-/** Tenants. Their keys are `api-keys.service.ts`, what they may use is `limits.service.ts`. */
+/** Workspaces. `api-keys.service.ts` has their keys, `limits.service.ts` their limits. */
 @Injectable()
 export class WorkspacesService {
   private readonly beforeDelete: ((workspaceId: string) => Promise<void>)[] = [];
@@ -46,7 +46,7 @@ export class WorkspacesService {
   /** @throws WorkspaceNotFound */
   async update(id: string, { limits, ...changes }: UpdateWorkspaceDto): Promise<Workspace> {
     return this.workspaces.manager.transaction(async (manager) => {
-      // Only what is named, so that whoever changes something else at the same moment is not undone.
+      // Writes only the given fields, so that it does not undo a change of other fields at the same time.
       const { affected } = await manager.update(
         Workspace,
         { id },
@@ -58,12 +58,12 @@ export class WorkspacesService {
     });
   }
 
-  /** What follows from new pacing settings, in the transaction of the change, for those who know: its accounts send by them. */
+  /** Registers a listener for new pacing settings. It runs in the transaction of the change: the accounts must use the settings. */
   onPacing(follow: (manager: EntityManager, workspaceId: string) => Promise<void>): void {
     this.afterPacing.push(follow);
   }
 
-  /** What else has to end when a workspace is deleted, for those who know: its accounts are linked to phones. */
+  /** Registers a listener that runs before a workspace is deleted: its accounts are linked to phones and must log out. */
   onDelete(end: (workspaceId: string) => Promise<void>): void {
     this.beforeDelete.push(end);
   }

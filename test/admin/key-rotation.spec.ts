@@ -9,7 +9,7 @@ import { decrypt, encrypt, encryptionKey, encryptionKeys } from '../../src/platf
 import { runCli } from '../queues/queues.harness.js';
 import { scratchDatabase } from '../scratch-database.js';
 
-/* APP_KEY is changed under real rows: the copies of sessions. */
+/* APP_KEY changes while there are encrypted rows: the copies of sessions. */
 
 let drop: () => Promise<void>;
 let config: Config;
@@ -59,7 +59,7 @@ const service = () => new KeyRotationService(database, config);
 const present = encryptionKey(newKey, purpose);
 
 describe('a rotation of APP_KEY', () => {
-  it('has the secrets of webhooks encrypted with the new one', async () => {
+  it('re-encrypts the secrets of webhooks with the new key', async () => {
     const id = uuidv7();
     const key = encryptionKey(oldKey, 'webhook-secrets');
     await database.query(
@@ -68,19 +68,19 @@ describe('a rotation of APP_KEY', () => {
     );
     await service().rotate();
     const [row] = await database.query('select secret, previous_secret from webhooks where id = $1', [id]);
-    const anew = encryptionKey(newKey, 'webhook-secrets');
-    expect(decrypt(anew, row.secret, id).toString()).toBe('now');
-    expect(decrypt(anew, row.previous_secret, id).toString()).toBe('before');
+    const current = encryptionKey(newKey, 'webhook-secrets');
+    expect(decrypt(current, row.secret, id).toString()).toBe('now');
+    expect(decrypt(current, row.previous_secret, id).toString()).toBe('before');
   });
 
-  it('has everything encrypted with the new one, also what is large, and can then forget the old one', async () => {
+  it('re-encrypts all values with the new key, also large values, so that the old key is no longer needed', async () => {
     const large = randomBytes(9 * 2 ** 20);
     const ids = [
       await snapshot(oldKey, Buffer.from('one')),
       await snapshot(newKey, Buffer.from('two')),
       await snapshot(oldKey, large),
     ];
-    // Both are read before anything is rotated.
+    // Both values can be read before the rotation.
     expect((await read(ids[0]!, encryptionKeys(config, purpose))).toString()).toBe('one');
     const progress: [string, number, number][] = [];
     const outcome = await service().rotate((...step) => progress.push(step));
@@ -101,7 +101,7 @@ describe('a rotation of APP_KEY', () => {
     expect((await service().rotate())[0]).toMatchObject({ rotated: 0, left: 0 });
   });
 
-  it('is a command, whose exit code says whether something is left', async () => {
+  it('is a command whose exit code is 1 while values are left', async () => {
     const env = {
       ...process.env,
       DATABASE_URL: config.database.url,
@@ -113,14 +113,14 @@ describe('a rotation of APP_KEY', () => {
     const lost = await snapshot(lostKey, Buffer.from('lost'));
     const first = await runCli(['key:rotate'], env);
     expect(first.code).toBe(1);
-    expect(first.stdout).toContain('session_snapshots.data: 1 encrypted anew, 1 left.');
+    expect(first.stdout).toContain('session_snapshots.data: 1 re-encrypted, 1 left.');
     expect(first.stderr).toContain(lost);
     expect((await read(mine, present)).toString()).toBe('mine');
     const second = await runCli(['key:rotate'], { ...env, APP_PREVIOUS_KEYS: `${oldKey},${lostKey}` });
-    expect([second.code, second.stdout]).toEqual([0, expect.stringContaining('1 encrypted anew, 0 left.')]);
+    expect([second.code, second.stdout]).toEqual([0, expect.stringContaining('1 re-encrypted, 0 left.')]);
   }, 60_000);
 
-  it('goes on where it was broken off', async () => {
+  it('resumes after an interruption', async () => {
     const ids = [];
     for (let index = 0; index < 5; index += 1) ids.push(await snapshot(oldKey, Buffer.from(String(index))));
     const broken = service().rotate((_table, done) => {
@@ -131,19 +131,19 @@ describe('a rotation of APP_KEY', () => {
     for (const [index, id] of ids.entries()) expect((await read(id, present)).toString()).toBe(String(index));
   });
 
-  it('says what no key opens, and leaves it as it is', async () => {
+  it('reports the values that no key decrypts, and does not change them', async () => {
     const lost = await snapshot(lostKey, Buffer.from('lost'));
     await snapshot(oldKey, Buffer.from('mine'));
     expect((await service().rotate())[0]).toMatchObject({ rotated: 1, failed: [lost], left: 1 });
     expect((await read(lost, encryptionKey(lostKey, purpose))).toString()).toBe('lost');
   });
 
-  it('does not write over what an instance has written meanwhile', async () => {
+  it('does not overwrite a value that an instance changes at the same time', async () => {
     const first = await snapshot(oldKey, Buffer.from('a'));
     const second = await snapshot(oldKey, Buffer.from('b'));
     const [, last] = [first, second].sort();
     const newer = encrypt(encryptionKey(oldKey, purpose), Buffer.from('newer'), `${last}@9`);
-    // Right before the rotation writes: what it has read is the value of before.
+    // Changes the value after the rotation has read it, and before the rotation writes it.
     const racing: DataSource = Object.create(database, {
       query: {
         value: async (sql: string, values: unknown[]) => {

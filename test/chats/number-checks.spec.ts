@@ -5,7 +5,7 @@ import { AccountSessions } from '../../src/sessions/account-sessions.js';
 import { InternalChatsController } from '../../src/chats/chats.internal.js';
 import { GroupOperations } from '../../src/chats/group-operations.js';
 import { NumberChecks } from '../../src/chats/number-checks.js';
-import { SessionAnswerer } from '../../src/chats/session-answerer.js';
+import { CallDispatcher } from '../../src/chats/call-dispatcher.js';
 import { TooManyNumberChecks } from '../../src/chats/chat-errors.js';
 import { InstanceClient } from '../../src/instances/instance-client.js';
 import { loadConfig } from '../../src/platform/config/config.js';
@@ -16,7 +16,7 @@ import { createLogger } from '../../src/platform/logging/logger.js';
 const answer = (phone: string) => ({ phone, registered: true, chatId: `${phone}@c.us`, lid: null });
 
 describe('number checks', () => {
-  it('are remembered for ten minutes, for each account by itself', () => {
+  it('are cached for ten minutes, separately for each account', () => {
     let now = 1;
     const checks = new NumberChecks(() => now);
     checks.remember('a', answer('6281'));
@@ -27,7 +27,7 @@ describe('number checks', () => {
     expect(checks.known('a', '6281')).toBeUndefined();
   });
 
-  it('forget the oldest answers when there are very many', () => {
+  it('drop the oldest answers when the cache is full', () => {
     const checks = new NumberChecks(() => 1);
     for (let i = 0; i <= 20_000; i += 1) checks.remember('a', answer(String(i)));
     expect(checks.known('a', '0')).toBeUndefined();
@@ -35,7 +35,7 @@ describe('number checks', () => {
     expect(checks.known('a', '20000')).toBeDefined();
   });
 
-  it('are thirty a minute at most, for each account by itself', () => {
+  it('are limited to thirty a minute, separately for each account', () => {
     let now = 0;
     const checks = new NumberChecks(() => now);
     for (let i = 0; i < 30; i += 1) checks.count('a');
@@ -47,7 +47,7 @@ describe('number checks', () => {
 });
 
 describe('an instance that drives a live account', () => {
-  it('checks thirty new numbers a minute, and says to the API when it does so again', async () => {
+  it('checks at most thirty new numbers a minute, and answers with the time of the next check', async () => {
     let asked = 0;
     const chats = { person: (chatId: string) => ((asked += 1), { chatId, alias: null }) };
     const sessions = {
@@ -55,7 +55,7 @@ describe('an instance that drives a live account', () => {
     };
     const module = await Test.createTestingModule({
       controllers: [InternalChatsController],
-      providers: [SessionAnswerer, GroupOperations, { provide: AccountSessions, useValue: sessions }],
+      providers: [CallDispatcher, GroupOperations, { provide: AccountSessions, useValue: sessions }],
     })
       .overrideGuard(InternalGuard)
       .useValue({ canActivate: () => true })
@@ -76,7 +76,7 @@ describe('an instance that drives a live account', () => {
         code: 'account.too_many_number_checks',
         retryAfterSeconds: 60,
       });
-      // What is known costs nothing.
+      // An answer from the cache does not count.
       expect(await check('628123456780')).toMatchObject({ registered: true });
       expect(asked).toBe(30);
     } finally {

@@ -63,9 +63,9 @@ describe('a key that is at work', () => {
     try {
       const limits = new RateLimits(loadConfig({ ...process.env, RATE_LIMIT_PER_IP: '3' }));
       const right = hashKey('right');
-      const use = () => limits.guess('203.0.113.1', right, () => 'known');
+      const use = () => limits.limitGuesses('203.0.113.1', right, () => 'known');
       const wrong = () =>
-        limits.guess('203.0.113.1', hashKey('wrong'), () => {
+        limits.limitGuesses('203.0.113.1', hashKey('wrong'), () => {
           throw new Problem(401, 'auth.invalid_key', 'Wrong.');
         });
       for (const minutes of [0, 45, 45, 45]) {

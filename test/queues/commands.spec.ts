@@ -13,7 +13,7 @@ import { Cli, type Ended, type QueueSystem, queueSystem, runCli } from './queues
 // Each command starts a process of its own.
 vi.setConfig({ testTimeout: 60_000 });
 
-/** The commands as people type them: processes of their own, on a real PostgreSQL and Redis. */
+/** Runs the commands as users do: each in its own process, on a real PostgreSQL and Redis. */
 let system: QueueSystem;
 let database: DataSource;
 let accountId: string;
@@ -45,7 +45,7 @@ function flotilla(...args: string[]): Promise<Ended> {
   return runCli(args, system.env);
 }
 
-/** A worker that goes on until it is stopped. */
+/** A worker that runs until it is stopped. */
 async function startWorker(args: string[] = [], env: NodeJS.ProcessEnv = {}): Promise<Cli> {
   const worker = new Cli(['queue:work', '--name', 'w', ...args], { ...system.env, ...env });
   await eventually('the worker works', async () => {
@@ -55,7 +55,7 @@ async function startWorker(args: string[] = [], env: NodeJS.ProcessEnv = {}): Pr
   return worker;
 }
 
-/** Jobs of messages that are gone: there is nothing to do about them. */
+/** Jobs of messages that no longer exist: they have no work. */
 async function put(name: string, ...ids: string[]): Promise<Queue> {
   const queue = new Queue(name, { connection: system.redis });
   queues.push(queue);
@@ -91,7 +91,7 @@ async function fail(id: string, status: 'failed' | 'unknown', code: string): Pro
 }
 
 describe('queue:work', () => {
-  it('prints what it does, in the order of its queues, and ends with 0 when nothing waits', async () => {
+  it('prints its jobs in the order of its queues, and ends with 0 when nothing waits', async () => {
     await put('whatsapp-campaign', 'message-c');
     await put('whatsapp-urgent', 'message-u');
     const { code, stdout, stderr } = await flotilla(
@@ -119,7 +119,7 @@ describe('queue:work', () => {
     ]);
   });
 
-  it('prints one JSON object a line with --json, nothing with --quiet, and nothing under supervisord', async () => {
+  it('prints one JSON object per line with --json, nothing with --quiet, and nothing under supervisord', async () => {
     await put('whatsapp-high', 'message-1', 'message-2', 'message-3', 'message-4');
     const { code, stdout } = await flotilla('queue:work', '--once', '--json');
     expect(code).toBe(0);
@@ -152,7 +152,7 @@ describe('queue:work', () => {
     expect(await database.query('select name from workers')).toEqual([]);
   });
 
-  it('pauses on SIGUSR2, continues on SIGCONT, and says so to queue:status', async () => {
+  it('pauses on SIGUSR2 and resumes on SIGCONT, and queue:status shows it', async () => {
     expect((await flotilla('queue:status')).code).toBe(2);
     const worker = await startWorker();
     const running = await flotilla('queue:status');
@@ -173,7 +173,7 @@ describe('queue:work', () => {
     expect((await worker.ended).code).toBe(0);
   });
 
-  it('is named by queue:status when it leaves queues to nobody', async () => {
+  it('serves some queues only: queue:status names the other queues', async () => {
     const worker = await startWorker(['--queue=messaging,whatsapp-urgent,whatsapp-high,whatsapp-normal']);
     const { code, stdout } = await flotilla('queue:status');
     expect(code).toBe(0);
@@ -183,7 +183,7 @@ describe('queue:work', () => {
     await worker.ended;
   });
 
-  it('ends with 12 when it has more memory than it may', async () => {
+  it('ends with 12 when it uses more memory than its limit', async () => {
     expect((await flotilla('queue:work', '--memory=10')).code).toBe(12);
   });
 
@@ -212,7 +212,7 @@ describe('queue:work', () => {
     expect(next! - done!).toBeGreaterThan(1_950);
   });
 
-  it('ends with 1 when a job runs past its time, and the message stays', async () => {
+  it('ends with 1 when a job times out, and the message stays', async () => {
     // An instance that takes the call and never answers.
     const deaf: Server = createServer(() => undefined);
     await new Promise<void>((resolve) => deaf.listen(0, '127.0.0.1', resolve));
@@ -241,7 +241,7 @@ describe('queue:work', () => {
         messageId: id,
         exception: expect.stringMatching(/^job\.timed_out: /),
       });
-      // Its record is of use until the message has moved on.
+      // The record is useful until the message has moved on.
       const task = new FailedJobsTask(new FailedJobsService(database));
       await task.run();
       expect((await flotilla('queue:failed')).stdout).toContain(id!);
@@ -272,7 +272,7 @@ describe('queue:work', () => {
 });
 
 describe('queue:pause and queue:resume', () => {
-  it('have workers leave a queue alone, also after Redis was flushed', async () => {
+  it('stop and start the serving of a queue, also after a flush of Redis', async () => {
     expect((await flotilla('queue:pause', 'whatsapp-high')).code).toBe(0);
     await system.redis.flushdb();
     const queue = await put('whatsapp-high', 'message-1');
@@ -290,7 +290,7 @@ describe('queue:pause and queue:resume', () => {
 });
 
 describe('failed jobs', () => {
-  it('are the messages that failed or of which nobody can tell, until those move on', async () => {
+  it('include the messages that are failed or unknown, until they move on', async () => {
     expect((await flotilla('queue:failed')).stdout).toBe('No failed jobs.\n');
     const [refused] = await insertMessages(1, 'sending', 2);
     const [lost] = await insertMessages(1, 'queued', 0);
@@ -317,7 +317,7 @@ describe('failed jobs', () => {
     expect((await flotilla('queue:failed')).stdout).not.toContain(lost!);
   });
 
-  it('shows a page of them, and says that there are more', async () => {
+  it('are shown in pages, with a hint that there are more', async () => {
     for (const id of await insertMessages(3, 'queued')) await fail(id, 'failed', 'x');
     const { stdout, stderr } = await flotilla('queue:failed', '--limit=2');
     expect(stdout.match(/whatsapp-campaign/g)).toHaveLength(2);
@@ -342,7 +342,7 @@ describe('failed jobs', () => {
     expect((await flotilla('queue:retry', 'all')).stdout).toBe('No failed jobs.\n');
   });
 
-  it('of other queues are put into them again', async () => {
+  it('of other queues are put back into their queues', async () => {
     const id = uuidv7();
     await database.query(
       `insert into failed_jobs (id, queue, job_id, name, data, exception, attempts) values ($1, 'messaging', 'ack-1', 'ack', '{"id": 7}', 'x', 3)`,
@@ -355,7 +355,7 @@ describe('failed jobs', () => {
     expect((await flotilla('queue:failed')).stdout).toBe('No failed jobs.\n');
   });
 
-  it('are not lost when Redis is away', async () => {
+  it('are not lost when Redis does not run', async () => {
     const id = uuidv7();
     await database.query(
       `insert into failed_jobs (id, queue, job_id, name, data, exception, attempts) values ($1, 'messaging', 'ack-1', 'ack', '{}', 'x', 3)`,
@@ -386,7 +386,7 @@ describe('failed jobs', () => {
 });
 
 describe('queue:clear', () => {
-  it('cancels what waits in a queue, in steps, and nothing else', async () => {
+  it('cancels the waiting messages of a queue, in batches, and nothing else', async () => {
     await insertMessages(4_500, 'queued');
     await insertMessages(2_500, 'scheduled');
     const [tried] = await insertMessages(1, 'queued');
@@ -402,26 +402,26 @@ describe('queue:clear', () => {
     expect(again.stdout).toBe('Nothing waits in whatsapp-campaign.\n');
   });
 
-  it('removes the jobs of an ordinary queue', async () => {
+  it('removes the jobs of a queue that is not a lane queue', async () => {
     const queue = await put('messaging', 'ack-1', 'ack-2');
     expect((await flotilla('queue:clear', 'messaging', '--force')).stdout).toContain('2 jobs removed');
     expect(await queue.getWaitingCount()).toBe(0);
   });
 
-  it('does not say that it cleared what is put again from PostgreSQL', async () => {
+  it('refuses webhooks, because the sweep would put the jobs again from PostgreSQL', async () => {
     const { code, stdout, stderr } = await flotilla('queue:clear', 'webhooks', '--force');
     expect([code, stdout]).toEqual([1, '']);
     expect(stderr).toContain('queue:pause webhooks');
   });
 
-  it('wants a name', async () => {
+  it('needs the name of a queue', async () => {
     const { code, stderr } = await flotilla('queue:clear', '--force');
     expect([code, stderr]).toEqual([1, expect.stringContaining('Name the queue to clear: messaging')]);
   });
 });
 
 describe('queue:monitor', () => {
-  it('counts in PostgreSQL, and says which queues are too long', async () => {
+  it('counts in PostgreSQL, and marks the queues that are too long', async () => {
     await insertMessages(3, 'queued');
     await insertMessages(2, 'scheduled');
     await database.query(`update messages set created_at = now() - interval '90 seconds'`);
@@ -450,7 +450,7 @@ describe('queue:monitor', () => {
     expect([table.code, table.stdout]).toEqual([1, expect.stringContaining('ALERT')]);
     expect((await flotilla('queue:monitor', '--max=3', '--fail')).code).toBe(0);
     expect((await flotilla('queue:monitor', '--max-wait=60', '--fail')).code).toBe(1);
-    // Each waits since it was due.
+    // Each message has waited since it was due.
     for (const change of [
       `scheduled_for = now()`,
       `scheduled_for = null, resends = 1, next_attempt_at = now()`,
@@ -462,7 +462,7 @@ describe('queue:monitor', () => {
 });
 
 describe('a command', () => {
-  it('says what helps when PostgreSQL is away, or its schema is old', async () => {
+  it('names the cure when PostgreSQL does not run, or its schema is old', async () => {
     const away = await runCli(['queue:failed'], {
       ...system.env,
       DATABASE_URL: 'postgresql://x:y@127.0.0.1:1/x',

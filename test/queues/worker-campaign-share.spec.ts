@@ -15,8 +15,8 @@ function take(
   const order = turn.order(queues, waiting);
   const queue = order.find((name) => (waiting.get(name) ?? 0) > 0);
   if (!queue) return null;
-  const count = Math.min(waiting.get(queue)!, slots, turn.most(queue, waiting));
-  turn.note(queue, count, waiting);
+  const count = Math.min(waiting.get(queue)!, slots, turn.maxBatch(queue, waiting));
+  turn.record(queue, count, waiting);
   return { queue, count };
 }
 

@@ -108,7 +108,7 @@ describe('a worker', () => {
     queues = context.get(QueuesService);
     await queues.assertReady();
     await put('messaging', 'a', 'b', 'c', 'd', 'e');
-    recorder.does = (_job, { isCounted }) => Promise.resolve(expect(isCounted).toBe(true));
+    recorder.does = (_job, { hasJobLimit }) => Promise.resolve(expect(hasJobLimit).toBe(true));
     expect(await work({ maxJobs: 3 })).toBe('max_jobs');
     expect(recorder.seen).toHaveLength(3);
     expect(await context.get(FailedJobsService).count()).toEqual(new Map());
@@ -263,7 +263,7 @@ describe('a job that fails', () => {
     });
     worker.stop();
     await working;
-    expect(job!.exception).toMatch(/^job\.tried_too_often: .*begun 3 times/);
+    expect(job!.exception).toMatch(/^job\.tried_too_often: .*started 3 times/);
     expect(recorder.seen).toEqual([]);
   });
 

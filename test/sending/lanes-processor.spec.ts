@@ -28,8 +28,8 @@ function endlessLanes() {
 
 function context(changes: Partial<JobContext>): JobContext {
   return {
-    hasSpareSlot: () => true,
-    isCounted: false,
+    hasIdleSlot: () => true,
+    hasJobLimit: false,
     servedQueues: () => queueNames,
     policy: queuePolicies['whatsapp-normal'],
     ...changes,
@@ -49,7 +49,7 @@ it('a job with slots to spare ends well before it would be failed', async () => 
 
 it('a job that is counted is one message, also of a workspace whose turn is longer', async () => {
   const { orders, processor } = endlessLanes();
-  const counted = context({ isCounted: true });
+  const counted = context({ hasJobLimit: true });
   for (let lane = 0; lane < 20; lane += 1) await processor.process(job(`large ${lane}`), counted);
   orders.length = 0;
   expect(await processor.process(job('small 0'), counted)).toMatchObject({ kind: 'head' });

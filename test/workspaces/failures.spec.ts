@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { scratchDatabase } from '../scratch-database.js';
 import { type Answer, type Api, startApi } from './api.harness.js';
 
-/* What the API answers when it, or somebody else at the same moment, is to blame. */
+/* The answers of the API to internal errors, and to conflicts with another request at the same moment. */
 
 let drop: () => Promise<void>;
 let api: Api;
@@ -24,7 +24,7 @@ afterAll(async () => {
 
 const root = (path: string): Promise<Response> => fetch(new URL(path, api.url));
 
-/** Does something while a table has another name. */
+/** Runs a function while a table is missing: it is renamed. */
 async function without<Result>(table: string, work: () => Promise<Result>): Promise<Result> {
   await api.database.query(`alter table ${table} rename to elsewhere`);
   try {
@@ -35,7 +35,7 @@ async function without<Result>(table: string, work: () => Promise<Result>): Prom
 }
 
 describe('the API', () => {
-  it('tells nothing of its insides when it fails, but an id that finds them in the log', async () => {
+  it('reveals no internals when it fails, but an id that leads to them in the log', async () => {
     const failed = await without('webhooks', () => api.call('GET', '/webhooks', undefined, key));
     expect(failed).toMatchObject({
       status: 500,
@@ -46,7 +46,7 @@ describe('the API', () => {
     expect((await api.call('GET', '/webhooks', undefined, key)).status).toBe(200);
   });
 
-  it('is not ready while its tables are not there', async () => {
+  it('is not ready while its tables are missing', async () => {
     expect((await root('/health/ready')).status).toBe(200);
     const answer = await without('workspaces', () => root('/health/ready'));
     expect(answer.status).toBe(503);
@@ -54,11 +54,11 @@ describe('the API', () => {
       code: 'service.not_ready',
       detail: expect.stringContaining('flotilla migrate'),
     });
-    // It lives all the same: nobody is to restart it for that.
+    // It is alive all the same, because a restart would not help.
     expect((await without('workspaces', () => root('/health/live'))).status).toBe(200);
   });
 
-  it('says that what a request needs has gone at the same moment', async () => {
+  it('reports a conflict when another request deletes a needed row at the same moment', async () => {
     const wanted = { name: 'short', environment: 'sandbox' };
     const { body: account } = await api.call('POST', '/accounts', wanted, key);
     const other = api.database.createQueryRunner();
@@ -86,7 +86,7 @@ describe('the API', () => {
     }
   }, 60_000);
 
-  it('reads what it is sent in UTF-8 only, and says so', async () => {
+  it('accepts bodies in UTF-8 only, and says so', async () => {
     const answer = await fetch(`${api.url}/webhooks`, {
       method: 'POST',
       headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json; charset=latin-1' },

@@ -12,7 +12,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The seeds' health check.
+         * A short health check: the number of connected accounts and the uptime.
          * @description Needs no key.
          */
         get: operations["health.summary"];
@@ -32,7 +32,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The process runs.
+         * The process is alive.
          * @description Needs no key.
          */
         get: operations["health.live"];
@@ -52,7 +52,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The process can work: 503 with the reason when not. Redis is not needed to accept messages.
+         * The process can accept messages. If it cannot, the answer is 503 with the reason. Redis is not needed for that.
          * @description Needs no key.
          */
         get: operations["health.ready"];
@@ -72,7 +72,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The seeds' health check of a server, with its accounts, its memory and how fast it answers.
+         * A detailed health check: accounts, memory and response times.
          * @description Needs no key.
          */
         get: operations["health.detailed"];
@@ -116,21 +116,21 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * A workspace with its limits, and what it uses of them.
+         * Reads a workspace with its limits and its usage.
          * @description Needs the admin key.
          */
         get: operations["workspaces.get"];
         put?: never;
         post?: never;
         /**
-         * Deletes a workspace with everything in it.
+         * Deletes a workspace with everything that belongs to it.
          * @description Needs the admin key.
          */
         delete: operations["workspaces.delete"];
         options?: never;
         head?: never;
         /**
-         * Changes what is named; also limits, of which null removes one.
+         * Changes a workspace and its limits. Fields that are left out stay as they are. A limit of null removes the limit.
          * @description Needs the admin key.
          */
         patch: operations["workspaces.update"];
@@ -150,7 +150,7 @@ export interface paths {
         get: operations["apiKeys.list"];
         put?: never;
         /**
-         * Makes an API key; `key` is shown in this answer only.
+         * Creates an API key. Only this answer shows `key`.
          * @description Needs the admin key.
          */
         post: operations["apiKeys.create"];
@@ -170,7 +170,7 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Makes a key that takes the place of this one, which works until the grace is over.
+         * Rotates a key: creates its replacement. The old key works until the grace period ends.
          * @description Needs the admin key.
          */
         post: operations["apiKeys.rotate"];
@@ -208,7 +208,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The workspace of the key that asks, with its limits and what it uses.
+         * Reads your workspace with its limits and its usage.
          * @description Needs a key with the role viewer or more, or the admin key.
          */
         get: operations["ownWorkspace.get"];
@@ -228,13 +228,13 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Lists the keys of the own workspace, newest first.
+         * Lists the keys of your workspace, newest first.
          * @description Needs a key with the role owner or more, or the admin key.
          */
         get: operations["ownApiKeys.list"];
         put?: never;
         /**
-         * Makes an API key for the own workspace; `key` is shown in this answer only.
+         * Creates an API key for your workspace. Only this answer shows `key`.
          * @description Needs a key with the role owner or more, or the admin key.
          */
         post: operations["ownApiKeys.create"];
@@ -254,7 +254,7 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Makes a key that takes the place of this one, also of the one that asks; the old one works until the grace is over.
+         * Rotates a key: creates its replacement. The old key works until the grace period ends. A key may rotate itself.
          * @description Needs a key with the role owner or more, or the admin key.
          */
         post: operations["ownApiKeys.rotate"];
@@ -275,7 +275,7 @@ export interface paths {
         put?: never;
         post?: never;
         /**
-         * Deletes another key of the own workspace: it stops working at once. The key that asks cannot delete itself.
+         * Deletes another key of your workspace: it stops working at once. A key cannot delete itself.
          * @description Needs a key with the role owner or more, or the admin key.
          */
         delete: operations["ownApiKeys.delete"];
@@ -765,7 +765,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Whether a phone number, in any usual notation, has WhatsApp. The answer is up to ten minutes old.
+         * Checks whether a phone number, in any usual notation, has WhatsApp. The answer may be up to ten minutes old.
          * @description Needs a key with the role viewer or more, or the admin key.
          */
         get: operations["chats.number"];
@@ -785,7 +785,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The chats, the latest first. A chat that moves to the top between two pages is on neither or on the first.
+         * Lists the chats, the latest first. If a chat moves to the top between two pages, the next page does not show it.
          * @description Needs a key with the role viewer or more, or the admin key.
          */
         get: operations["chats.list"];
@@ -827,7 +827,7 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Marks a chat as read, which whoever wrote the messages sees.
+         * Marks a chat as read. The senders of its messages see that.
          * @description Needs a key with the role sender or more, or the admin key.
          */
         post: operations["chats.markRead"];
@@ -847,7 +847,7 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Shows the other side "typing…" or "recording…", for 25 seconds unless it is stopped.
+         * Shows "typing…" or "recording…" in a chat, for 25 seconds or until you stop it.
          * @description Needs a key with the role sender or more, or the admin key.
          */
         post: operations["chats.showState"];
@@ -865,7 +865,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * A chat's messages as WhatsApp has them, the newest first.
+         * Lists the messages of a chat from WhatsApp, the newest first.
          * @description Needs a key with the role viewer or more, or the admin key.
          */
         get: operations["chats.history"];
@@ -885,7 +885,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The people whom the account's WhatsApp knows, in the order of their ids.
+         * Lists the contacts of the account's WhatsApp, in the order of their ids.
          * @description Needs a key with the role viewer or more, or the admin key.
          */
         get: operations["chats.contacts"];
@@ -905,7 +905,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The profile picture of a person. Of somebody whom the account does not know, this counts as asking for the number.
+         * Reads the profile picture of a person. If the account does not know the person, this counts as a number check.
          * @description Needs a key with the role viewer or more, or the admin key.
          */
         get: operations["chats.picture"];
@@ -925,13 +925,13 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The groups that the account is in, in the order of their ids.
+         * Lists the groups of the account, in the order of their ids.
          * @description Needs a key with the role viewer or more, or the admin key.
          */
         get: operations["groups.list"];
         put?: never;
         /**
-         * Makes a group. Who cannot be added is not in it; `results` says why.
+         * Creates a group. If a participant cannot be added, `results` gives the reason.
          * @description Needs a key with the role owner or more, or the admin key.
          */
         post: operations["groups.create"];
@@ -951,7 +951,7 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Joins a group by an invite; the account may be in it already.
+         * Joins a group by an invite. It also succeeds if the account is already in the group.
          * @description Needs a key with the role owner or more, or the admin key.
          */
         post: operations["groups.join"];
@@ -969,7 +969,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * A group with its participants. The invite is shown to owners' keys alone.
+         * Reads a group with its participants. Only keys with the role `owner` see the invite code.
          * @description Needs a key with the role viewer or more, or the admin key.
          */
         get: operations["groups.get"];
@@ -979,7 +979,7 @@ export interface paths {
         options?: never;
         head?: never;
         /**
-         * Changes subject, description and settings; what is left out stays.
+         * Changes the subject, the description and the settings. Fields that are left out stay as they are.
          * @description Needs a key with the role owner or more, or the admin key.
          */
         patch: operations["groups.update"];
@@ -995,7 +995,7 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Adds participants. Each has a result of its own.
+         * Adds participants. The answer has a result for each.
          * @description Needs a key with the role owner or more, or the admin key.
          */
         post: operations["groups.add"];
@@ -1039,7 +1039,7 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Takes admins' rights back.
+         * Makes admins normal participants.
          * @description Needs a key with the role owner or more, or the admin key.
          */
         post: operations["groups.demote"];
@@ -1057,14 +1057,14 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The invite: whoever has it can join. Only for owners' keys, and where the account is an admin.
+         * Reads the invite. Everybody who has it can join the group. The account must be an admin of the group.
          * @description Needs a key with the role owner or more, or the admin key.
          */
         get: operations["groups.invite"];
         put?: never;
         post?: never;
         /**
-         * Makes the invite useless; the answer is the new one.
+         * Revokes the invite. The answer is the new invite.
          * @description Needs a key with the role owner or more, or the admin key.
          */
         delete: operations["groups.resetInvite"];
@@ -1101,7 +1101,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The picture of a group.
+         * Reads the picture of a group.
          * @description Needs a key with the role viewer or more, or the admin key.
          */
         get: operations["groups.picture"];
@@ -1296,7 +1296,7 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Wants the accounts of an instance elsewhere: nothing more is placed on it, and what can move does, a few at a time.
+         * Drains an instance: it gets no more accounts, and its accounts move to other instances, a few at a time, where there is room.
          * @description Needs the admin key.
          */
         post: operations["admin.drain"];
@@ -1316,7 +1316,7 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Lets an instance take accounts again.
+         * Ends the draining of an instance: it may take accounts again.
          * @description Needs the admin key.
          */
         post: operations["admin.activate"];
@@ -1336,7 +1336,7 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Moves accounts until the load is even; with `dryRun` only tells what it would move.
+         * Moves accounts until the load is even. With `dryRun` it moves nothing and lists the moves.
          * @description Needs the admin key.
          */
         post: operations["admin.rebalance"];
@@ -1354,7 +1354,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * How evenly the accounts lie on the instances.
+         * Shows how evenly the accounts are distributed over the instances.
          * @description Needs the admin key.
          */
         get: operations["admin.distribution"];
@@ -1374,7 +1374,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The queues, in the order in which workers serve them, and how much there is to do in each.
+         * Lists the queues with their backlog, in the order in which workers serve them.
          * @description Needs the admin key.
          */
         get: operations["queues.list"];
@@ -1396,7 +1396,7 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Has workers leave a queue alone, and send none of its messages.
+         * Pauses a queue: workers take no jobs of it and send none of its messages.
          * @description Needs the admin key.
          */
         post: operations["queues.pause"];
@@ -1416,7 +1416,7 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Has workers serve a queue again.
+         * Resumes a paused queue.
          * @description Needs the admin key.
          */
         post: operations["queues.resume"];
@@ -1434,7 +1434,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Figures in the text format of Prometheus; needs `METRICS_TOKEN` or the admin key.
+         * Metrics in the text format of Prometheus. They need `METRICS_TOKEN` or the admin key.
          * @description Needs the admin key.
          */
         get: operations["metrics.read"];
@@ -1526,7 +1526,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The log of servers, instances and assignments; with `type=audit` of who changed what through the API. Newest first.
+         * Lists the log of servers, instances and assignments, newest first. With `type=audit`, lists who changed what through the API.
          * @description Needs the admin key.
          */
         get: operations["logs.listLogs"];
@@ -1546,7 +1546,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The samples of the instances, one each minute, newest first.
+         * Lists the samples of the instances, newest first. Each instance writes one sample per minute.
          * @description Needs the admin key.
          */
         get: operations["logs.listStats"];
@@ -1645,10 +1645,10 @@ export interface components {
         HealthResponse: {
             /** @example ok */
             status: string;
-            /** @description Accounts that are ready. */
+            /** @description The number of accounts that are `ready`. */
             activeConnections: number;
             timestamp: string;
-            /** @description Of this process, in seconds. */
+            /** @description Uptime of this process, in seconds. */
             uptime: number;
         };
         /**
@@ -1669,7 +1669,7 @@ export interface components {
         ReadyResponse: {
             /** @example ok */
             status: string;
-            /** @description `ok` or `unreachable`; messages are accepted either way. */
+            /** @description `ok` or `unreachable`. Flotilla accepts messages in both cases. */
             redis: string;
         };
         /**
@@ -1699,7 +1699,7 @@ export interface components {
             /** @example healthy */
             status: string;
             timestamp: string;
-            /** @description Of this process, in seconds. */
+            /** @description Uptime of this process, in seconds. */
             uptime: number;
             version: string;
             accounts: {
@@ -1741,37 +1741,37 @@ export interface components {
         };
         /** @example {} */
         PacingBudgetDto: {
-            /** @description To contacts that have never written to the account; 0 sends none at all. */
+            /** @description Messages to contacts that have never written to the account. 0 sends no such messages. */
             cold?: number;
-            /** @description To contacts that have, and to groups. */
+            /** @description Messages to contacts that have written to the account, and to groups. */
             replies?: number;
         };
         /** @example {} */
         PacingWarmUpDto: {
-            /** @description How many days it takes; 0 for a number that is in use already. */
+            /** @description The number of days until the full budget. Use 0 for a number that is already in use. */
             days?: number;
-            /** @description The part of the budget, in percent, that the first day has. */
+            /** @description The part of the budget on the first day, in percent. */
             startPercent?: number;
         };
         /** @example {} */
         PacingColdPauseDto: {
-            /** @description How many refusals of a day it takes. */
+            /** @description The number of refusals in a day that starts the pause. */
             afterRefusals?: number;
-            /** @description After this time they go on by themselves. */
+            /** @description The length of the pause, in minutes. */
             coolDownMinutes?: number;
         };
         /** @example {} */
         PacingDto: {
             enabled?: boolean;
             gapSeconds?: components["schemas"]["PacingGapsDto"];
-            /** @description How far a gap or a pause may be from what is set: 0.25 is up to a quarter shorter or longer. */
+            /** @description The random variation of gaps and pauses. 0.25 means up to a quarter shorter or longer. */
             jitter?: number;
             burst?: components["schemas"]["PacingBurstDto"];
             dailyBudget?: components["schemas"]["PacingBudgetDto"];
             warmUp?: components["schemas"]["PacingWarmUpDto"];
-            /** @description Whether the recipient sees that somebody types before the message comes. */
+            /** @description Whether the recipient sees "typing…" before a message arrives. */
             typing?: boolean;
-            /** @description Whether WhatsApp is asked for a number before the first message to a cold contact. */
+            /** @description Whether Flotilla checks that a number has WhatsApp before the first message to a cold contact. */
             checkNumbers?: boolean;
             coldPause?: components["schemas"]["PacingColdPauseDto"];
         };
@@ -1824,7 +1824,7 @@ export interface components {
          */
         UsageResponse: {
             accounts: number;
-            /** @description Messages that it posted in the last sixty seconds. */
+            /** @description The number of messages that the workspace posted in the last sixty seconds. */
             messagesLastMinute: number;
             messagesLast24Hours: number;
             storageBytes: number;
@@ -1865,20 +1865,20 @@ export interface components {
         };
         /** @example {} */
         LimitsDto: {
-            /** @description How many accounts it may have. */
+            /** @description The maximum number of accounts. */
             maxAccounts?: number | null;
-            /** @description How many messages it may post in a minute of the clock. */
+            /** @description The maximum number of messages per minute of the clock. */
             messagesPerMinute?: number | null;
-            /** @description How many bytes of media it may keep. */
+            /** @description The maximum size of the stored media, in bytes. */
             maxStorageBytes?: number | null;
         };
         /** @example {} */
         UpdateWorkspaceDto: {
             name?: string;
-            /** @description How carefully its accounts send, where they do not say otherwise; replaces what was set before, null: the defaults. */
+            /** @description The pacing settings for all accounts that do not have their own. They replace the old settings as a whole. Null restores the defaults. */
             pacing?: components["schemas"]["PacingDto"] | null;
             /**
-             * @description What becomes of a message of which nobody can tell whether it was sent: it waits for a person, or is sent again under its one WhatsApp id.
+             * @description What Flotilla does with an `unknown` message. `hold`: the message waits for a person. `resend`: it is sent again under its WhatsApp id.
              * @enum {string}
              */
             unknownPolicy?: "hold" | "resend";
@@ -1893,7 +1893,7 @@ export interface components {
         CreateApiKeyDto: {
             /**
              * Format: date-time
-             * @description After this time the key is refused.
+             * @description The time when the key expires.
              */
             expiresAt?: string;
             /** @example backend */
@@ -1921,7 +1921,7 @@ export interface components {
          *     }
          */
         CreatedApiKeyResponse: {
-            /** @description The key itself: shown here and never again. */
+            /** @description The key itself. Only this answer shows it. */
             key: string;
             id: string;
             workspaceId: string;
@@ -1929,7 +1929,7 @@ export interface components {
             /** @enum {string} */
             role: "owner" | "sender" | "viewer";
             /**
-             * @description Its first characters, by which a person recognises it.
+             * @description The first characters of the key, so that a person recognises it.
              * @example flk_Xy12Zw
              */
             prefix: string;
@@ -1938,7 +1938,7 @@ export interface components {
             allowedIps: string[] | null;
             /** Format: date-time */
             lastUsedAt: string | null;
-            /** @description The key that took its place when it was rotated. */
+            /** @description The id of the new key if this key was rotated. */
             replacedBy: string | null;
             /** Format: date-time */
             createdAt: string;
@@ -1966,7 +1966,7 @@ export interface components {
             /** @enum {string} */
             role: "owner" | "sender" | "viewer";
             /**
-             * @description Its first characters, by which a person recognises it.
+             * @description The first characters of the key, so that a person recognises it.
              * @example flk_Xy12Zw
              */
             prefix: string;
@@ -1975,7 +1975,7 @@ export interface components {
             allowedIps: string[] | null;
             /** Format: date-time */
             lastUsedAt: string | null;
-            /** @description The key that took its place when it was rotated. */
+            /** @description The id of the new key if this key was rotated. */
             replacedBy: string | null;
             /** Format: date-time */
             createdAt: string;
@@ -1984,11 +1984,11 @@ export interface components {
         RotateApiKeyDto: {
             /**
              * Format: date-time
-             * @description After this time the new key is refused; null: never. Unless given, it expires when the old one would have.
+             * @description The time when the new key expires. Null means never. The default is the expiry time of the old key.
              */
             expiresAt?: string | null;
             /**
-             * @description How long the old key still works; 0: not at all.
+             * @description How long the old key still works, in seconds. 0 means that it stops at once.
              * @default 0
              */
             graceSeconds?: number;
@@ -2912,7 +2912,7 @@ export interface components {
             phone: string;
             registered: boolean;
             /**
-             * @description What `to` of a message takes; null when the number has no WhatsApp.
+             * @description Use it as `to` of a message. Null if the number has no WhatsApp.
              * @example 6281234567890@c.us
              */
             chatId: string | null;
@@ -2945,7 +2945,7 @@ export interface components {
             lid: string | null;
             /** @example 6281234567890@c.us */
             id: string;
-            /** @description The group's subject, or the person's name as this account sees it. */
+            /** @description The subject of the group, or the name of the person as this account sees it. */
             name: string | null;
             isGroup: boolean;
             unreadCount: number;
@@ -2958,9 +2958,9 @@ export interface components {
         /** @example {} */
         UpdateChatDto: {
             archived?: boolean;
-            /** @description WhatsApp lets three chats be pinned. */
+            /** @description WhatsApp allows three pinned chats. */
             pinned?: boolean;
-            /** @description For ever, until it is false again. */
+            /** @description A muted chat stays muted until you set this to false. */
             muted?: boolean;
         };
         /** @example {} */
@@ -2990,20 +2990,20 @@ export interface components {
          *     }
          */
         HistoryMessage: {
-            /** @description The message's id here, where it is one of `/messages`; older ones are only in WhatsApp. */
+            /** @description The id of the message in `/messages`. Null if only WhatsApp has the message, as with old messages. */
             id: string | null;
             whatsappId: string;
             chatId: string;
             /** @enum {string} */
             direction: "incoming" | "outgoing";
-            /** @description As of a message of `/messages`; `revoked` when it was deleted, `unsupported` when there is no word for it here. */
+            /** @description A type of `/messages`, `revoked` if the message was deleted, or `unsupported` if Flotilla does not know its type. */
             type: string;
-            /** @description Who wrote it. */
+            /** @description The author. */
             from: components["schemas"]["Person"];
             text: string | null;
             /** @enum {string} */
             status: "delivered" | "failed" | "played" | "read" | "received" | "sending" | "sent";
-            /** @description The WhatsApp id of the message that it answers. */
+            /** @description The WhatsApp id of the message that this message answers. */
             replyToWhatsappId: string | null;
             /** Format: date-time */
             createdAt: string;
@@ -3034,12 +3034,12 @@ export interface components {
              */
             lid: string | null;
             id: string;
-            /** @description From the address book of the account's phone. */
+            /** @description The name in the address book of the account's phone. */
             name: string | null;
-            /** @description How they call themselves. */
+            /** @description The name that the person has set in WhatsApp. */
             pushname: string | null;
             isBusiness: boolean;
-            /** @description Whether they are in the address book of the account's phone. */
+            /** @description Whether the person is in the address book of the account's phone. */
             isMyContact: boolean;
             isBlocked: boolean;
         };
@@ -3056,7 +3056,7 @@ export interface components {
             id: string;
             subject: string;
             participantCount: number;
-            /** @description Whether the account is one of its admins. */
+            /** @description Whether the account is an admin of the group. */
             isAdmin: boolean;
         };
         /**
@@ -3097,11 +3097,11 @@ export interface components {
              * @example 10987654321826@lid
              */
             lid: string | null;
-            /** @description As it was asked for. */
+            /** @description The participant as named in the request. */
             participant: string;
             /**
-             * @description `needs_invite`: the person lets nobody add them; send the invite link. `not_member`: there is nobody to remove, promote or
-             *     demote.
+             * @description `needs_invite`: the account may not add this person; send the invite link instead. `not_member`: the person is not in the
+             *     group, so there is nothing to remove, promote or demote.
              * @enum {string}
              */
             status: "already_member" | "done" | "failed" | "group_full" | "needs_invite" | "not_member" | "not_registered" | "recently_left";
@@ -3126,7 +3126,7 @@ export interface components {
              */
             lid: string | null;
             isAdmin: boolean;
-            /** @description Who made the group. */
+            /** @description Whether the participant created the group. */
             isSuperAdmin: boolean;
         };
         /**
@@ -3169,11 +3169,11 @@ export interface components {
             id: string;
             subject: string;
             participantCount: number;
-            /** @description Whether the account is one of its admins. */
+            /** @description Whether the account is an admin of the group. */
             isAdmin: boolean;
-            /** @description What became of each participant that was asked for. */
+            /** @description The result for each participant of the request. */
             results: components["schemas"]["ParticipantResult"][];
-            /** @description False once the account has left or was removed: the rest is as it was then. */
+            /** @description False if the account left the group or was removed. Then the other fields show the state at that time. */
             isMember: boolean;
             description: string | null;
             owner: components["schemas"]["Person"] | null;
@@ -3182,7 +3182,7 @@ export interface components {
             announcementsOnly: boolean;
             infoAdminsOnly: boolean;
             addAdminsOnly: boolean;
-            /** @description For admins alone; else null. */
+            /** @description Null if the account is not an admin of the group, or if your key may not see the code. */
             inviteCode: string | null;
             participants: components["schemas"]["GroupParticipant"][];
         };
@@ -3193,7 +3193,7 @@ export interface components {
          */
         JoinGroupDto: {
             /**
-             * @description The code, or the whole link.
+             * @description The code of the invite, or its whole link.
              * @example https://chat.whatsapp.com/AbCdEfGhIjKlMnOpQrStUv
              */
             code: string;
@@ -3230,9 +3230,9 @@ export interface components {
             id: string;
             subject: string;
             participantCount: number;
-            /** @description Whether the account is one of its admins. */
+            /** @description Whether the account is an admin of the group. */
             isAdmin: boolean;
-            /** @description False once the account has left or was removed: the rest is as it was then. */
+            /** @description False if the account left the group or was removed. Then the other fields show the state at that time. */
             isMember: boolean;
             description: string | null;
             owner: components["schemas"]["Person"] | null;
@@ -3241,20 +3241,20 @@ export interface components {
             announcementsOnly: boolean;
             infoAdminsOnly: boolean;
             addAdminsOnly: boolean;
-            /** @description For admins alone; else null. */
+            /** @description Null if the account is not an admin of the group, or if your key may not see the code. */
             inviteCode: string | null;
             participants: components["schemas"]["GroupParticipant"][];
         };
         /** @example {} */
         UpdateGroupDto: {
             subject?: string;
-            /** @description An empty one removes it. */
+            /** @description An empty text removes the description. */
             description?: string;
-            /** @description Only admins write. */
+            /** @description Whether only admins may write messages. */
             announcementsOnly?: boolean;
-            /** @description Only admins change subject, description and picture. */
+            /** @description Whether only admins may change the subject, the description and the picture. */
             infoAdminsOnly?: boolean;
-            /** @description Only admins add participants. */
+            /** @description Whether only admins may add participants. */
             addAdminsOnly?: boolean;
         };
         /**
@@ -3745,21 +3745,21 @@ export interface components {
         QueueBacklog: {
             /** @enum {string} */
             name: "campaign-stats" | "messaging" | "webhooks" | "whatsapp-campaign" | "whatsapp-high" | "whatsapp-normal" | "whatsapp-urgent";
-            /** @description What is due and waits. */
+            /** @description Jobs or messages that are due and wait. */
             waiting: number | null;
-            /** @description What waits for its time. */
+            /** @description Jobs or messages that are not due yet. */
             delayed: number | null;
-            /** @description What is being done. */
+            /** @description Jobs that are running, or messages that are being sent. */
             active: number | null;
-            /** @description Failed jobs, messages that failed or of which nobody can tell, and dead deliveries of webhooks, until they are retried or forgotten. */
+            /** @description Failed jobs, messages that are `failed` or `unknown`, and dead webhook deliveries, until they are retried or forgotten. */
             failed: number;
-            /** @description How long the oldest that is due has waited, in seconds. */
+            /** @description How long the oldest due job or message has waited, in seconds. */
             oldestSeconds: number | null;
-            /** @description Everything that is still to be done. */
+            /** @description The sum of `waiting`, `delayed` and `active`. */
             backlog: number | null;
             /**
              * Format: date-time
-             * @description Since when its jobs are left alone; null when they are not.
+             * @description When the queue was paused. Null if it is not paused.
              */
             pausedAt: string | null;
         };
@@ -3782,7 +3782,7 @@ export interface components {
          */
         QueuesResponse: {
             items: components["schemas"]["QueueBacklog"][];
-            /** @description There is one page. */
+            /** @description Always null, because there is only one page. */
             nextCursor: string | null;
         };
         /**
@@ -3796,7 +3796,7 @@ export interface components {
             name: "campaign-stats" | "messaging" | "webhooks" | "whatsapp-campaign" | "whatsapp-high" | "whatsapp-normal" | "whatsapp-urgent";
             /**
              * Format: date-time
-             * @description Since when it is paused; null when it is served.
+             * @description When the queue was paused. Null if it is not paused.
              */
             pausedAt: string | null;
         };
@@ -4186,11 +4186,11 @@ export interface components {
         /**
          * @description `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
          *
-         *     `group.not_member`: The account is not in the group … any more.
+         *     `group.not_member`: The account is no longer in the group …. Let an admin of the group add the account again.
          *
-         *     `group.not_admin`: The account is not an admin of this group. Let one of its admins promote the account first.
+         *     `group.not_admin`: The account is not an admin of this group. Let an admin of the group promote the account first.
          *
-         *     `group.refused`: WhatsApp refused to change the group. Try later, or on the phone.
+         *     `group.refused`: WhatsApp refused to change the group. Try again later, or use the phone.
          */
         "account.not_ready-group.not_member-group.not_admin-group.refused": {
             headers: {
@@ -4215,7 +4215,7 @@ export interface components {
                 };
             };
         };
-        /** @description `auth.insufficient_role`: This needs the admin key. */
+        /** @description `auth.insufficient_role`: This key may not call this route. Use the admin key. */
         "auth.insufficient_role": {
             headers: {
                 [name: string]: unknown;
@@ -4288,7 +4288,7 @@ export interface components {
         /**
          * @description `auth.required`: Send your API key as "Authorization: Bearer KEY" or "X-Api-Key: KEY".
          *
-         *     `auth.invalid_key`: This API key is not known, has expired, or was deleted.
+         *     `auth.invalid_key`: This API key is unknown, has expired, or was deleted. Use another key, or ask an owner for a new key.
          */
         "auth.required-auth.invalid_key": {
             headers: {
@@ -4301,7 +4301,7 @@ export interface components {
                 };
             };
         };
-        /** @description `contact.picture_too_large`: WhatsApp's picture has more than … bytes. */
+        /** @description `contact.picture_too_large`: The picture from WhatsApp is larger than the limit of … bytes. Flotilla cannot return it. */
         "contact.picture_too_large": {
             headers: {
                 [name: string]: unknown;
@@ -4463,7 +4463,7 @@ export interface components {
                 };
             };
         };
-        /** @description `number.invalid`: This is no phone number. Write it with its country code, such as +6281234567890. */
+        /** @description `number.invalid`: This is not a phone number. Write it with its country code, for example +6281234567890. */
         "number.invalid": {
             headers: {
                 [name: string]: unknown;
@@ -4502,7 +4502,7 @@ export interface components {
         /**
          * @description `rate_limit.exceeded`: This API key has made too many requests. Wait 12 s, as Retry-After says, and try again.
          *
-         *     `account.too_many_number_checks`: A live account asks WhatsApp for at most … new numbers a minute, lest it be taken for a harvester. Try again in a minute.
+         *     `account.too_many_number_checks`: A live account may check at most … new numbers per minute, because WhatsApp bans accounts that check many. Try again in a minute.
          */
         "rate_limit.exceeded-account.too_many_number_checks": {
             headers: {
@@ -4534,7 +4534,7 @@ export interface components {
         /**
          * @description `rate_limit.exceeded`: This API key has made too many requests. Wait 12 s, as Retry-After says, and try again.
          *
-         *     `workspace.message_limit`: This workspace may post … messages a minute, and has. Try again when the minute is over, or have the admin raise limits.messagesPerMinute.
+         *     `workspace.message_limit`: The workspace has reached its limit of … messages per minute. Try again in the next minute, or let the admin raise limits.messagesPerMinute.
          */
         "rate_limit.exceeded-workspace.message_limit": {
             headers: {
@@ -4614,7 +4614,7 @@ export interface components {
          *
          *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
          *
-         *     `chat.cannot_pin`: WhatsApp lets only three chats be pinned. Unpin another one first.
+         *     `chat.cannot_pin`: WhatsApp allows only three pinned chats. Unpin another chat first.
          */
         "request.conflict-account.not_ready-chat.cannot_pin": {
             headers: {
@@ -4632,11 +4632,11 @@ export interface components {
          *
          *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
          *
-         *     `group.not_member`: The account is not in the group … any more.
+         *     `group.not_member`: The account is no longer in the group …. Let an admin of the group add the account again.
          *
-         *     `group.not_admin`: The account is not an admin of this group. Let one of its admins promote the account first.
+         *     `group.not_admin`: The account is not an admin of this group. Let an admin of the group promote the account first.
          *
-         *     `group.refused`: WhatsApp refused to change the group. Try later, or on the phone.
+         *     `group.refused`: WhatsApp refused to change the group. Try again later, or use the phone.
          */
         "request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused": {
             headers: {
@@ -4654,9 +4654,9 @@ export interface components {
          *
          *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
          *
-         *     `group.not_member`: The account is not in the group … any more.
+         *     `group.not_member`: The account is no longer in the group …. Let an admin of the group add the account again.
          *
-         *     `group.refused`: WhatsApp refused to leave the group. Try later, or on the phone.
+         *     `group.refused`: WhatsApp refused to leave the group. Try again later, or use the phone.
          */
         "request.conflict-account.not_ready-group.not_member-group.refused": {
             headers: {
@@ -4674,7 +4674,7 @@ export interface components {
          *
          *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
          *
-         *     `group.refused`: WhatsApp refused to make the group. Try later, or on the phone.
+         *     `group.refused`: WhatsApp refused to make the group. Try again later, or use the phone.
          */
         "request.conflict-account.not_ready-group.refused": {
             headers: {
@@ -4710,9 +4710,9 @@ export interface components {
         /**
          * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
          *
-         *     `api_key.expired`: The key …… has expired. Make a new one instead of rotating it.
+         *     `api_key.expired`: The key …… has expired. Create a new key instead.
          *
-         *     `api_key.rotated`: The key …… has been rotated already. If the new key was lost, rotate that one: ….
+         *     `api_key.rotated`: The key …… has already been rotated. If you lost the new key, rotate the new key: ….
          */
         "request.conflict-api_key.expired-api_key.rotated": {
             headers: {
@@ -4728,7 +4728,7 @@ export interface components {
         /**
          * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
          *
-         *     `api_key.in_use`: A key cannot delete itself: nobody could take that back. Rotate it, or delete it with another owner key.
+         *     `api_key.in_use`: A key cannot delete itself, because you could lose your last key. Rotate it, or delete it with another owner key.
          */
         "request.conflict-api_key.in_use": {
             headers: {
@@ -4950,7 +4950,7 @@ export interface components {
         /**
          * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
          *
-         *     `workspace.account_limit`: This workspace may have … accounts, and has them. Delete one, or have the admin raise limits.maxAccounts.
+         *     `workspace.account_limit`: The workspace has reached its limit of … accounts. Delete an account, or let the admin raise limits.maxAccounts.
          */
         "request.conflict-workspace.account_limit": {
             headers: {
@@ -5130,7 +5130,7 @@ export interface components {
         /**
          * @description `service.unavailable`: PostgreSQL does not answer right now. Try again.
          *
-         *     `service.not_ready`: PostgreSQL cannot be used: …. Has "./flotilla migrate" run?
+         *     `service.not_ready`: PostgreSQL cannot be used: …. Check that PostgreSQL is running, and run "./flotilla migrate".
          */
         "service.unavailable-service.not_ready": {
             headers: {
@@ -5159,7 +5159,7 @@ export interface components {
                 };
             };
         };
-        /** @description `workspace.not_found`: There is no workspace …. */
+        /** @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them. */
         "workspace.not_found": {
             headers: {
                 [name: string]: unknown;
@@ -5172,7 +5172,7 @@ export interface components {
             };
         };
         /**
-         * @description `workspace.not_found`: There is no workspace ….
+         * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
          *
          *     `account.not_found`: This workspace has no account ….
          */
@@ -5188,7 +5188,7 @@ export interface components {
             };
         };
         /**
-         * @description `workspace.not_found`: There is no workspace ….
+         * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
          *
          *     `account.not_found`: This workspace has no account ….
          *
@@ -5206,13 +5206,13 @@ export interface components {
             };
         };
         /**
-         * @description `workspace.not_found`: There is no workspace ….
+         * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
          *
          *     `account.not_found`: This workspace has no account ….
          *
          *     `instance.not_found`: There is no instance ….
          *
-         *     `chat.not_found`: The account has no chat …: GET …/chats lists them.
+         *     `chat.not_found`: The account has no chat …. GET …/chats lists its chats.
          */
         "workspace.not_found-account.not_found-instance.not_found-chat.not_found": {
             headers: {
@@ -5226,15 +5226,15 @@ export interface components {
             };
         };
         /**
-         * @description `workspace.not_found`: There is no workspace ….
+         * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
          *
          *     `account.not_found`: This workspace has no account ….
          *
          *     `instance.not_found`: There is no instance ….
          *
-         *     `contact.not_found`: … is nobody that WhatsApp knows: GET …/contacts lists them.
+         *     `contact.not_found`: WhatsApp does not know …. GET …/contacts lists the contacts of the account.
          *
-         *     `contact.no_picture`: The contact has no picture, or does not show it to this account.
+         *     `contact.no_picture`: The contact has no picture, or hides it from this account.
          */
         "workspace.not_found-account.not_found-instance.not_found-contact.not_found-contact.no_picture": {
             headers: {
@@ -5248,13 +5248,13 @@ export interface components {
             };
         };
         /**
-         * @description `workspace.not_found`: There is no workspace ….
+         * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
          *
          *     `account.not_found`: This workspace has no account ….
          *
          *     `instance.not_found`: There is no instance ….
          *
-         *     `group.invite_invalid`: This invite leads to no group: it was reset, or the account was removed from the group. Ask for a new one.
+         *     `group.invite_invalid`: This invite is not valid: it was reset, or the account was removed from the group. Ask for a new invite.
          */
         "workspace.not_found-account.not_found-instance.not_found-group.invite_invalid": {
             headers: {
@@ -5268,13 +5268,13 @@ export interface components {
             };
         };
         /**
-         * @description `workspace.not_found`: There is no workspace ….
+         * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
          *
          *     `account.not_found`: This workspace has no account ….
          *
          *     `instance.not_found`: There is no instance ….
          *
-         *     `group.not_found`: The account has no group …: GET …/groups lists them.
+         *     `group.not_found`: The account has no group …. GET …/groups lists its groups.
          */
         "workspace.not_found-account.not_found-instance.not_found-group.not_found": {
             headers: {
@@ -5288,15 +5288,15 @@ export interface components {
             };
         };
         /**
-         * @description `workspace.not_found`: There is no workspace ….
+         * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
          *
          *     `account.not_found`: This workspace has no account ….
          *
          *     `instance.not_found`: There is no instance ….
          *
-         *     `group.not_found`: The account has no group …: GET …/groups lists them.
+         *     `group.not_found`: The account has no group …. GET …/groups lists its groups.
          *
-         *     `group.no_picture`: The group has no picture, or does not show it to this account.
+         *     `group.no_picture`: The group has no picture, or hides it from this account.
          */
         "workspace.not_found-account.not_found-instance.not_found-group.not_found-group.no_picture": {
             headers: {
@@ -5310,7 +5310,7 @@ export interface components {
             };
         };
         /**
-         * @description `workspace.not_found`: There is no workspace ….
+         * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
          *
          *     `account.not_found`: This workspace has no account ….
          *
@@ -5330,7 +5330,7 @@ export interface components {
             };
         };
         /**
-         * @description `workspace.not_found`: There is no workspace ….
+         * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
          *
          *     `api_key.not_found`: This workspace has no API key ….
          */
@@ -5346,7 +5346,7 @@ export interface components {
             };
         };
         /**
-         * @description `workspace.not_found`: There is no workspace ….
+         * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
          *
          *     `instance.not_found`: There is no instance ….
          */
@@ -5362,7 +5362,7 @@ export interface components {
             };
         };
         /**
-         * @description `workspace.not_found`: There is no workspace ….
+         * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
          *
          *     `media.not_found`: This workspace has no media …. Upload the file with POST /media.
          */
@@ -5378,7 +5378,7 @@ export interface components {
             };
         };
         /**
-         * @description `workspace.not_found`: There is no workspace ….
+         * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
          *
          *     `message.not_found`: This workspace has no message ….
          */
@@ -5394,7 +5394,7 @@ export interface components {
             };
         };
         /**
-         * @description `workspace.not_found`: There is no workspace ….
+         * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
          *
          *     `message.not_found`: This workspace has no message ….
          *
@@ -5414,7 +5414,7 @@ export interface components {
             };
         };
         /**
-         * @description `workspace.not_found`: There is no workspace ….
+         * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
          *
          *     `webhook.not_found`: There is no webhook … in this workspace.
          */
@@ -5430,7 +5430,7 @@ export interface components {
             };
         };
         /**
-         * @description `workspace.not_found`: There is no workspace ….
+         * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
          *
          *     `webhook.not_found`: There is no webhook … in this workspace.
          *
@@ -5448,7 +5448,7 @@ export interface components {
             };
         };
         /**
-         * @description `workspace.not_found`: There is no workspace ….
+         * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
          *
          *     `webhook.not_found`: There is no webhook … in this workspace.
          *
@@ -5467,7 +5467,7 @@ export interface components {
         };
     };
     parameters: {
-        /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+        /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
         WorkspaceId: string;
     };
     requestBodies: never;
@@ -5922,7 +5922,7 @@ export interface operations {
     "ownWorkspace.get": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -5955,7 +5955,7 @@ export interface operations {
                 cursor?: string;
                 /** @description How many items at most, 1 to 200. */
                 limit?: number;
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6010,7 +6010,7 @@ export interface operations {
     "ownApiKeys.create": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6047,7 +6047,7 @@ export interface operations {
     "ownApiKeys.rotate": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6087,7 +6087,7 @@ export interface operations {
     "ownApiKeys.delete": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6125,7 +6125,7 @@ export interface operations {
                 limit?: number;
                 status?: "created" | "waiting" | "starting" | "qr" | "pairing" | "syncing" | "ready" | "reconnecting" | "disconnected" | "conflict" | "logged_out" | "failed";
                 environment?: "live" | "sandbox";
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6217,7 +6217,7 @@ export interface operations {
     "accounts.create": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6254,7 +6254,7 @@ export interface operations {
     "accounts.get": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6286,7 +6286,7 @@ export interface operations {
     "accounts.delete": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6319,7 +6319,7 @@ export interface operations {
     "accounts.update": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6359,7 +6359,7 @@ export interface operations {
     "accounts.connect": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6399,7 +6399,7 @@ export interface operations {
     "accounts.qr": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6434,7 +6434,7 @@ export interface operations {
     "accounts.pairingCode": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6468,7 +6468,7 @@ export interface operations {
     "accounts.disconnect": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6502,7 +6502,7 @@ export interface operations {
     "accounts.restart": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6537,7 +6537,7 @@ export interface operations {
     "accounts.resumeCold": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6571,7 +6571,7 @@ export interface operations {
     "accounts.migrate": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6611,7 +6611,7 @@ export interface operations {
     "accounts.logout": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6646,7 +6646,7 @@ export interface operations {
     "accounts.sandboxScan": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6691,7 +6691,7 @@ export interface operations {
                 cursor?: string;
                 /** @description How many items at most, 1 to 200. */
                 limit?: number;
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6744,7 +6744,7 @@ export interface operations {
     "accounts.screenshot": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6790,7 +6790,7 @@ export interface operations {
                 cursor?: string;
                 /** @description How many items at most, 1 to 200. */
                 limit?: number;
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6922,7 +6922,7 @@ export interface operations {
                 /** @description Answers when the message has got this far, or when `timeoutMs` is over. */
                 wait?: "sent" | "delivered";
                 timeoutMs?: number;
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: {
@@ -6974,7 +6974,7 @@ export interface operations {
     "messages.sendBatch": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7011,7 +7011,7 @@ export interface operations {
     "messages.get": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7043,7 +7043,7 @@ export interface operations {
     "messages.cancel": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7077,7 +7077,7 @@ export interface operations {
     "messages.edit": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7118,7 +7118,7 @@ export interface operations {
     "messages.revoke": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7153,7 +7153,7 @@ export interface operations {
     "messages.react": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7194,7 +7194,7 @@ export interface operations {
     "messages.downloadMedia": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7231,7 +7231,7 @@ export interface operations {
     "messages.resend": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7271,7 +7271,7 @@ export interface operations {
                 limit?: number;
                 /** @description Only media that came this way. */
                 source?: "upload" | "url" | "data" | "incoming";
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7321,7 +7321,7 @@ export interface operations {
     "media.upload": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7367,7 +7367,7 @@ export interface operations {
     "media.get": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7400,7 +7400,7 @@ export interface operations {
     "media.delete": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7432,7 +7432,7 @@ export interface operations {
     "chats.number": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7473,7 +7473,7 @@ export interface operations {
                 cursor?: string;
                 /** @description How many items at most, 1 to 200. */
                 limit?: number;
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7530,7 +7530,7 @@ export interface operations {
     "chats.update": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7571,7 +7571,7 @@ export interface operations {
     "chats.markRead": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7606,7 +7606,7 @@ export interface operations {
     "chats.showState": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7651,7 +7651,7 @@ export interface operations {
                 cursor?: string;
                 /** @description How many items at most, 1 to 200. */
                 limit?: number;
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7718,7 +7718,7 @@ export interface operations {
                 cursor?: string;
                 /** @description How many items at most, 1 to 200. */
                 limit?: number;
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7773,7 +7773,7 @@ export interface operations {
     "chats.picture": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7816,7 +7816,7 @@ export interface operations {
                 cursor?: string;
                 /** @description How many items at most, 1 to 200. */
                 limit?: number;
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7867,7 +7867,7 @@ export interface operations {
     "groups.create": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7908,7 +7908,7 @@ export interface operations {
     "groups.join": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7949,7 +7949,7 @@ export interface operations {
     "groups.get": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7985,7 +7985,7 @@ export interface operations {
     "groups.update": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8028,7 +8028,7 @@ export interface operations {
     "groups.add": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8071,7 +8071,7 @@ export interface operations {
     "groups.remove": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8114,7 +8114,7 @@ export interface operations {
     "groups.promote": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8157,7 +8157,7 @@ export interface operations {
     "groups.demote": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8200,7 +8200,7 @@ export interface operations {
     "groups.invite": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8237,7 +8237,7 @@ export interface operations {
     "groups.resetInvite": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8274,7 +8274,7 @@ export interface operations {
     "groups.leave": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8309,7 +8309,7 @@ export interface operations {
     "groups.picture": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8350,7 +8350,7 @@ export interface operations {
             query?: {
                 /** @description Only these types, separated by commas; `message.*` means every type that begins with `message.`. */
                 types?: string;
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: {
@@ -8391,7 +8391,7 @@ export interface operations {
                 cursor?: string;
                 /** @description How many items at most, 1 to 200. */
                 limit?: number;
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8452,7 +8452,7 @@ export interface operations {
     "webhooks.create": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8490,7 +8490,7 @@ export interface operations {
     "webhooks.get": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8523,7 +8523,7 @@ export interface operations {
     "webhooks.delete": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8555,7 +8555,7 @@ export interface operations {
     "webhooks.update": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8596,7 +8596,7 @@ export interface operations {
     "webhooks.test": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8636,7 +8636,7 @@ export interface operations {
                 limit?: number;
                 /** @description Only those. */
                 status?: "pending" | "delivered" | "failed" | "dead";
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8696,7 +8696,7 @@ export interface operations {
     "webhooks.redeliver": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8732,7 +8732,7 @@ export interface operations {
     "webhooks.replay": {
         parameters: {
             query?: {
-                /** @description For the admin key, which has to say in which workspace it acts. Other keys have one of their own. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;

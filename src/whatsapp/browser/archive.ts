@@ -75,7 +75,7 @@ const packingSuffix = '.packing-';
 const replacedSuffix = '.replaced';
 
 const copyPasses = 5;
-/** Before the second pass; doubled before each further one. */
+/** The pause before each pass after the first. */
 const pausesMs = [100, 200, 400, 800];
 /** The kernel's clock for files ticks every 10 ms at worst. Two writes within one tick have the same time. */
 const timestampTickMs = 20;

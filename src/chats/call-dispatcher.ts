@@ -9,7 +9,7 @@ import type { HistoryMessage, NumberResponse } from './chats.dto.js';
 import { GroupOperations } from './group-operations.js';
 import { NumberChecks } from './number-checks.js';
 import {
-  type Listed,
+  type ListPage,
   type SessionCall,
   sessionCallMs,
   type SessionCallName,
@@ -26,8 +26,8 @@ import {
 } from './chat-errors.js';
 import { chatPersonOf, iso } from './chat-persons.js';
 
-/** WhatsApp's own pictures have some 100 kB. */
-const pictureBytes = 1024 * 1024;
+/** The maximum size of a picture. WhatsApp's own pictures have about 100 kB. */
+const maxPictureBytes = 1024 * 1024;
 
 /** Later than every message. */
 const maxCursorTime = 999_999_999_999;
@@ -42,9 +42,9 @@ type Handlers = {
   ) => Promise<SessionCalls[Name]['answer']>;
 };
 
-/** Reads and changes what the API asks for, through the pages of this instance. */
+/** The instance side of {@link SessionCalls}: runs the calls of the API in the pages of this instance. */
 @Injectable()
-export class SessionAnswerer {
+export class CallDispatcher {
   private readonly numberChecks = new NumberChecks();
   private readonly handlers: Handlers;
 
@@ -56,7 +56,7 @@ export class SessionAnswerer {
       number: (chats, { phone }, accountId) => this.number(chats, accountId, phone),
       chats: async (chats, { limit, after }) => {
         const found = await chats.chats(limit, after);
-        return listed(found, limit, ({ id, alias, t, ...rest }) => ({
+        return toListPage(found, limit, ({ id, alias, t, ...rest }) => ({
           id,
           ...chatPersonOf({ chatId: id, alias }),
           ...rest,
@@ -65,18 +65,18 @@ export class SessionAnswerer {
       },
       contacts: async (chats, { limit, after }) => {
         const found = (await chats.contacts(limit, after)).map((item) => ({ ...item, t: 0 }));
-        return listed(found, limit, ({ id, alias, t: _t, ...rest }) => ({
+        return toListPage(found, limit, ({ id, alias, t: _t, ...rest }) => ({
           id,
           ...personOf({ chatId: id, alias }),
           ...rest,
         }));
       },
       history: async (chats, { chatId, limit, after }) => {
-        const held = await this.find(chats, chatId);
-        const { items, isComplete } = await chats.history(held, limit, after);
+        const knownId = await this.find(chats, chatId);
+        const { items, isComplete } = await chats.history(knownId, limit, after);
         const found = items.map((item) => ({ ...item, id: item.key }));
-        const page = listed(found, limit, (item) => toHistoryMessage(held, item));
-        return isComplete ? page : { ...page, next: placeAfter(found, after) };
+        const page = toListPage(found, limit, (item) => toHistoryMessage(knownId, item));
+        return isComplete ? page : { ...page, next: cursorAfter(found, after) };
       },
       picture: (chats, { id, isGroup }, accountId) => this.picture(chats, accountId, id, isGroup),
       markRead: async (chats, { chatId }) => chats.markRead(await this.find(chats, chatId)),
@@ -86,7 +86,7 @@ export class SessionAnswerer {
       },
       groups: async (chats, { limit, after }) => {
         const found = (await chats.groups(limit, after)).map((item) => ({ ...item, t: 0 }));
-        return listed(found, limit, ({ t: _t, ...item }) => item);
+        return toListPage(found, limit, ({ t: _t, ...item }) => item);
       },
       group: (chats, { groupId, withInvite }) => groups.read(chats, groupId, withInvite),
       createGroup: (chats, ask) => groups.create(chats, ask.subject, ask.participants),
@@ -100,10 +100,11 @@ export class SessionAnswerer {
   }
 
   /**
-   * @throws AccountNotDrivenHere, SessionNotReady (nothing was done), PageSilent when the page gave no answer, and what each
-   * call is documented with
+   * Runs one call in the page of an account.
+   * @throws AccountNotDrivenHere, SessionNotReady (nothing was done), PageSilent if the page gave no answer, and the documented
+   * errors of each call
    */
-  async answer(accountId: string, { epoch, call, ask }: SessionCall): Promise<unknown> {
+  async dispatch(accountId: string, { epoch, call, ask }: SessionCall): Promise<unknown> {
     const chats = this.sessions.readyDriver(accountId, epoch).current.chats(sessionCallMs);
     const handler = this.handlers[call] as (
       chats: SessionChats,
@@ -113,7 +114,7 @@ export class SessionAnswerer {
     try {
       return await handler(chats, ask, accountId);
     } catch (error) {
-      // An error of the page's code comes as a plain one: these are mistakes of ours, and no silence.
+      // An error of the code in the page arrives as a plain Error. TypeError and RangeError are bugs of ours.
       if (error instanceof Problem || error instanceof TypeError || error instanceof RangeError) throw error;
       throw new PageSilent(error);
     }
@@ -141,9 +142,9 @@ export class SessionAnswerer {
   }
 
   private async find(chats: SessionChats, chatId: string): Promise<string> {
-    const held = await chats.find(chatId);
-    if (held === null) throw new ChatNotFound(chatId);
-    return held;
+    const knownId = await chats.find(chatId);
+    if (knownId === null) throw new ChatNotFound(chatId);
+    return knownId;
   }
 
   private async picture(
@@ -152,24 +153,24 @@ export class SessionAnswerer {
     id: string,
     isGroup: boolean,
   ): Promise<{ base64: string }> {
-    let picture = await chats.picture(id, pictureBytes, false);
-    // Asking for strangers' pictures is asking which numbers there are.
+    let picture = await chats.picture(id, maxPictureBytes, false);
+    // A request for the picture of a stranger also checks a number, so it counts as a number check.
     if (picture.outcome === 'stranger' && (await this.exists(chats, accountId, id)))
-      picture = await chats.picture(id, pictureBytes, true);
+      picture = await chats.picture(id, maxPictureBytes, true);
     switch (picture.outcome) {
       case 'found':
         return { base64: picture.base64 };
       case 'none':
         throw new NoPicture(isGroup);
       case 'too_large':
-        throw new PictureTooLarge(pictureBytes);
+        throw new PictureTooLarge(maxPictureBytes);
       case 'stranger':
       case 'not_found':
         throw isGroup ? new GroupNotFound(id) : new ContactNotFound(id);
     }
   }
 
-  /** Whether WhatsApp knows a person whom the page does not. @throws TooManyNumberChecks */
+  /** Whether WhatsApp knows a person that the page does not know. @throws TooManyNumberChecks */
   private async exists(chats: SessionChats, accountId: string, chatId: string): Promise<boolean> {
     const phone = /^(\d+)@c\.us$/.exec(chatId)?.[1];
     if (phone !== undefined) return (await this.number(chats, accountId, phone)).registered;
@@ -178,12 +179,12 @@ export class SessionAnswerer {
   }
 }
 
-/** A page of a list that was read with one item more than asked for. */
-function listed<Row extends { t: number; id: string }, Item>(
+/** A page of a list. @param rows up to `limit + 1` rows; the extra row shows that there is a next page */
+function toListPage<Row extends { t: number; id: string }, Item>(
   rows: Row[],
   limit: number,
   toItem: (row: Row) => Item,
-): Listed<Item> {
+): ListPage<Item> {
   const shown = rows.slice(0, limit);
   const last = shown.at(-1);
   return {
@@ -192,8 +193,8 @@ function listed<Row extends { t: number; id: string }, Item>(
   };
 }
 
-/** Where a list goes on that may have more than was found: after what was found, else where it was begun. */
-function placeAfter(found: PageCursor[], after: PageCursor | null): PageCursor {
+/** The next cursor of a list that may have more items: after the last found item, or the same cursor if nothing was found. */
+function cursorAfter(found: PageCursor[], after: PageCursor | null): PageCursor {
   const last = found.at(-1);
   return last ? { t: last.t, id: last.id } : (after ?? { t: maxCursorTime, id: '-' });
 }
@@ -205,7 +206,7 @@ function toHistoryMessage(chatId: string, message: PageHistoryItem): Omit<Histor
     whatsappId,
     chatId,
     direction: fromMe ? 'outgoing' : 'incoming',
-    // One that was deleted has no type but that.
+    // A deleted message has only the type `revoked`, which is not a type of the ledger.
     type: typeOf(type) ?? type,
     from: personOf(sender),
     text,

@@ -3,7 +3,7 @@ import { seconds, wholeNumber } from '../platform/command-line.js';
 import { queueNames, type QueueName, type QueuePolicy, toQueueName } from './queue-policies.js';
 import { defaultWorkerOptions, type WorkerOptions } from './worker-options.js';
 
-/** How a worker that somebody started by hand shows itself. */
+/** How a worker that was started by hand shows its work. */
 export interface WorkerSettings {
   name?: string;
   output: 'text' | 'json' | 'none';
@@ -30,8 +30,8 @@ interface Flags {
 
 const day = 86_400;
 
-/** `flotilla queue:work`, with the flags of Laravel's. */
-export function addQueueWorkCommand(
+/** `flotilla queue:work`, with the options of Laravel's command. */
+export function addWorkerCommands(
   program: Command,
   run: (options: WorkerOptions, settings: WorkerSettings) => Promise<void>,
 ): void {
@@ -43,48 +43,46 @@ export function addQueueWorkCommand(
         .argParser(toQueues)
         .default(queueNames, 'all, in the order below'),
     )
-    .option('--once', 'take one job and end; without a job, end after --sleep')
-    .option('--stop-when-empty', 'end when nothing waits any more')
-    .option('--max-jobs <count>', 'end after so many jobs; 0: go on', wholeNumber(0, 1_000_000_000), 0)
-    .option('--max-time <seconds>', 'end after so long; 0: go on', seconds(0, 365 * day), 0)
+    .option('--once', 'run one job and end; if no job arrives within --sleep, end')
+    .option('--stop-when-empty', 'end when the queues are empty')
+    .option(
+      '--max-jobs <count>',
+      'end after this number of jobs; 0: no limit',
+      wholeNumber(0, 1_000_000_000),
+      0,
+    )
+    .option('--max-time <seconds>', 'end after this time; 0: no limit', seconds(0, 365 * day), 0)
     .option(
       '--memory <megabytes>',
-      'end with exit code 12 when it has more; 0: go on',
+      'end with exit code 12 when the worker uses more memory; 0: no limit',
       wholeNumber(0, 1_000_000),
       0,
     )
     .addOption(
-      new Option('--sleep <seconds>', 'look at empty queues again after so long; a new job is seen at once')
+      new Option('--sleep <seconds>', 'check empty queues again after this time; a new job starts at once')
         .argParser(seconds(0.01, 60))
         .default(1_000, '1'),
     )
-    .option('--rest <seconds>', 'rest so long after each job', seconds(0, 3_600), 0)
+    .option('--rest <seconds>', 'pause after each job', seconds(0, 3_600), 0)
     .option(
       '--tries <count>',
-      'try so often; 0: without end (default: as the queue says)',
+      'number of tries of a job; 0: no limit (default: the policy of the queue)',
       wholeNumber(0, 1_000_000),
     )
     .option(
       '--backoff <seconds>',
-      'wait before the second, third, … try: 1,5,10; the last repeats (default: as the queue says)',
+      'wait before the second, third, … try: 1,5,10; the last wait repeats (default: the policy of the queue)',
       toBackoff,
     )
     .option(
       '--timeout <seconds>',
-      'fail a job after so long and end with exit code 1; 0: a day (default: as the queue says)',
+      'fail a job after this time and end with exit code 1; 0: a day (default: the policy of the queue)',
       toTimeout,
     )
-    .option(
-      '--name <name>',
-      'what the worker is called; no two on a server have one name (default: cli_ and its pid)',
-      toName,
-    )
-    .option('--json', 'print what it does as one JSON object a line')
-    .option('-q, --quiet', 'print nothing of what it does')
-    .option(
-      '-v, --verbose',
-      'print what it does although it runs under supervisord, and its log to standard error',
-    )
+    .option('--name <name>', 'name of the worker, unique on its server (default: cli_ and its pid)', toName)
+    .option('--json', 'print each job as JSON, one object per line')
+    .option('-q, --quiet', 'do not print the jobs')
+    .option('-v, --verbose', 'print the jobs also under supervisord, and the log to standard error')
     .addHelpText('after', help)
     .action((flags: Flags) => run(toOptions(flags), toSettings(flags)));
 }
@@ -111,7 +109,7 @@ function toOptions(flags: Flags): WorkerOptions {
 }
 
 function toSettings({ name, json, quiet, verbose = false }: Flags): WorkerSettings {
-  // supervisord keeps what is printed, and nobody reads a line for each job.
+  // supervisord stores all output, and a line for each job would only fill its files.
   const isSupervised = process.env.SUPERVISOR_ENABLED !== undefined;
   const output = quiet ? 'none' : json ? 'json' : isSupervised && !verbose ? 'none' : 'text';
   return { name: name ?? process.env.WORKER_NAME, output, verbose };
@@ -122,7 +120,8 @@ function toQueues(text: string): QueueName[] {
     .split(',')
     .map((name) => name.trim())
     .filter(Boolean);
-  if (names.length === 0) throw new InvalidArgumentError(`Name some of ${queueNames.join(',')}.`);
+  if (names.length === 0)
+    throw new InvalidArgumentError(`Name at least one queue of ${queueNames.join(',')}.`);
   try {
     return [...new Set(names.map(toQueueName))];
   } catch (error) {
@@ -133,8 +132,7 @@ function toQueues(text: string): QueueName[] {
 function toBackoff(text: string): number[] {
   const parse = seconds(0, day);
   const waits = text.split(',').map((part) => part.trim());
-  if (waits.length > 100)
-    throw new InvalidArgumentError('A hundred waits at the most; the last one repeats.');
+  if (waits.length > 100) throw new InvalidArgumentError('Give at most 100 waits. The last wait repeats.');
   return waits.map(parse);
 }
 
@@ -148,14 +146,14 @@ function toName(text: string): string {
 }
 
 const help = `
-Queues, in the order in which they are served unless --queue says otherwise:
+The queues, in their default order:
   ${queueNames.join(',')}
 
-Up to WORKER_CONCURRENCY jobs run at once; with --once, one. A job of a whatsapp- queue stands for an account that has something
-to send; with --once and --max-jobs it is one message.
+Up to WORKER_CONCURRENCY jobs run at the same time; with --once, one job. A job of a whatsapp- queue stands for an account that
+has messages to send. With --once and --max-jobs, it sends one message.
 
-Signals: TERM, INT and QUIT end it after its present jobs, USR2 pauses it, CONT has it continue.
-Exit codes: 0 ended as asked, 1 an error, a job that ran past its time, or no connection for a minute, 12 too much memory.
+Signals: TERM, INT and QUIT end the worker after its running jobs. USR2 pauses the worker, CONT resumes it.
+Exit codes: 0 ended as asked; 1 an error, a job that timed out, or no connection for a minute; 12 too much memory.
 
 Examples:
   flotilla queue:work

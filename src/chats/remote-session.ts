@@ -4,21 +4,21 @@ import { ValidationFailed } from '../platform/errors/problem.js';
 import type { Page } from '../platform/http/pagination.js';
 import {
   type ListCursor,
-  type Listed,
+  type ListPage,
   sessionCallMs,
   type SessionCallName,
   type SessionCalls,
 } from './session-calls.js';
 
-/** Longer than the instance takes, so that it is the one to say what came of it. */
+/** Longer than the timeout of the instance, so that the instance reports the outcome. */
 const instanceTimeoutMs = sessionCallMs + 15_000;
 
-/** Asks the WhatsApp Web page of an account, through the instance that drives it. */
+/** The API side of {@link SessionCalls}: calls the WhatsApp Web page of an account, through the instance that drives it. */
 @Injectable()
-export class SessionCaller {
+export class RemoteSession {
   constructor(private readonly accounts: AccountsService) {}
 
-  /** @throws as {@link AccountsService.askSession}; PageSilent, or what the call is documented with */
+  /** @throws as {@link AccountsService.askSession}; PageSilent, or the documented errors of the call */
   call<Name extends SessionCallName>(
     workspaceId: string,
     accountId: string,
@@ -30,13 +30,13 @@ export class SessionCaller {
 }
 
 /**
- * A page of a list.
+ * Reads a page of a list.
  * @param cursor the `nextCursor` of the page before
- * @throws ValidationFailed, and as {@link SessionCaller.call}
+ * @throws ValidationFailed, and as {@link RemoteSession.call}
  */
 export async function pageAfter<Item>(
   cursor: string | undefined,
-  read: (after: ListCursor | null) => Promise<Listed<Item>>,
+  read: (after: ListCursor | null) => Promise<ListPage<Item>>,
 ): Promise<Page<Item>> {
   const { items, next } = await read(cursor === undefined ? null : parseCursor(cursor));
   return { items, nextCursor: next && Buffer.from(`${next.t}:${next.id}`).toString('base64url') };
