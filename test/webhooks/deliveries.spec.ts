@@ -512,7 +512,7 @@ describe('a person', () => {
     await system.emit(workspaceId, { accountId, from: 2, count: 2 });
     await untilStatus(id, 'failed');
     await system.pass(id, -1);
-    // An earlier one comes at once, though its lane waits for the next attempt of another.
+    // An earlier one comes at once, though its sequence waits for the next attempt of another.
     const [first, failed] = await listed(id);
     await system.deliveries.redeliver(workspaceId, id, first!.id);
     await got(3);
@@ -524,11 +524,11 @@ describe('a person', () => {
     expect(await system.deliveries.retry(last!.id)).toBe(true);
     await eventually('given back', async () => (await system.deliveries.backlog()).active === 0);
     expect((await listed(id))[1]).toMatchObject({ attempts: 1, nextAttemptAt: failed!.nextAttemptAt });
-    const [lane] = await system.database.query(
+    const [row] = await system.database.query<{ next_attempt_at: Date }[]>(
       'select next_attempt_at from webhook_lanes where webhook_id = $1',
       [id],
     );
-    expect(lane.next_attempt_at).toEqual(failed!.nextAttemptAt);
+    expect(row!.next_attempt_at).toEqual(failed!.nextAttemptAt);
   });
 
   it('has what a worker writes too late change nothing', async () => {
@@ -540,11 +540,11 @@ describe('a person', () => {
     const [{ claim }] = await system.database.query('select claim from webhook_lanes where webhook_id = $1', [
       id,
     ]);
-    const lanes = system.worker.get(WebhookSequences);
-    const lane = { webhookId: id, laneId: accountId, workspaceId, url: '', secret: Buffer.alloc(0) };
+    const sequences = system.worker.get(WebhookSequences);
+    const sequence = { webhookId: id, laneId: accountId, workspaceId, url: '', secret: Buffer.alloc(0) };
     const late = (claimed: string, attempts: number) =>
-      lanes.recordFailure(
-        { ...lane, previousSecret: null, claim: claimed },
+      sequences.recordFailure(
+        { ...sequence, previousSecret: null, claim: claimed },
         { id: delivery!.id, attempts },
         { statusCode: 410, durationMs: 1, error: 'late', excerpt: null, retryAfterMs: 0 },
       );
@@ -582,7 +582,7 @@ describe('a person', () => {
     const [{ claim }] = await system.database.query('select claim from webhook_lanes where webhook_id = $1', [
       id,
     ]);
-    const lane = { webhookId: id, laneId: accountId, workspaceId, url: '', secret: Buffer.alloc(0) };
+    const sequence = { webhookId: id, laneId: accountId, workspaceId, url: '', secret: Buffer.alloc(0) };
     // In a transaction, what is counted is what its own connection has read.
     await system.database.transaction(async (manager) => {
       const rowsRead = async () => {
@@ -592,10 +592,13 @@ describe('a person', () => {
         );
         return rows as number;
       };
-      const lanes = new WebhookSequences(manager as unknown as DataSource, system.worker.get(QueuesService));
+      const sequences = new WebhookSequences(
+        manager as unknown as DataSource,
+        system.worker.get(QueuesService),
+      );
       const before = await rowsRead();
-      const failure = await lanes.recordFailure(
-        { ...lane, previousSecret: null, claim },
+      const failure = await sequences.recordFailure(
+        { ...sequence, previousSecret: null, claim },
         { id: delivery!.id, attempts: 0 },
         { statusCode: 500, durationMs: 1, error: 'full', excerpt: null, retryAfterMs: 0 },
       );

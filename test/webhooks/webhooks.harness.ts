@@ -15,7 +15,7 @@ import { WorkerModule } from '../../src/roles/worker.module.js';
 import { WebhookDeliveriesService } from '../../src/webhooks/webhook-deliveries.service.js';
 import { WebhooksModule } from '../../src/webhooks/webhooks.module.js';
 import { WebhooksService } from '../../src/webhooks/webhooks.service.js';
-import { WebhookFanOutTask, WebhookLanesTask } from '../../src/webhooks/webhooks.task.js';
+import { WebhookFanOutTask, WebhookSequencesTask } from '../../src/webhooks/webhooks.task.js';
 import { type QueueSystem, queueSystem } from '../queues/queues.harness.js';
 
 export interface Received {
@@ -89,7 +89,7 @@ export class WebhookSystem {
     const system = await queueSystem(redisNumber);
     const config = { ...system.config, allowedPrivateAddresses: ['127.0.0.0/8'] };
     const silent = createLogger('test', 'silent');
-    const tasks = [WebhookFanOutTask, WebhookLanesTask];
+    const tasks = [WebhookFanOutTask, WebhookSequencesTask];
     const schedulerModule = {
       module: class TestSchedulerModule {},
       imports: [DatabaseModule, WebhooksModule],
