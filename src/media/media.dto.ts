@@ -29,7 +29,7 @@ export class MediaResponse {
   /** `upload`: uploaded. `url`: downloaded from the URL of a message. `data`: in the request of a message. `incoming`: received. */
   source!: MediaOrigin;
   createdAt!: string;
-  /** When a message last used it. Flotilla keeps it for `MEDIA_RETENTION_DAYS` after that. */
+  /** When a message last used it. Flotilla may delete it `MEDIA_RETENTION_DAYS` after that. */
   lastUsedAt!: string;
 }
 

@@ -2895,7 +2895,7 @@ export interface components {
             createdAt: string;
             /**
              * Format: date-time
-             * @description When a message last used it. Flotilla keeps it for `MEDIA_RETENTION_DAYS` after that.
+             * @description When a message last used it. Flotilla may delete it `MEDIA_RETENTION_DAYS` after that.
              */
             lastUsedAt: string;
         };
