@@ -13,6 +13,7 @@ const withoutAny = [
   'clients/**',
   '*.{ts,js}',
   'test/architecture.cjs',
+  'src/{webhooks,media,instances,events}/**',
 ];
 
 export default tseslint.config(

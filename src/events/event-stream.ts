@@ -7,38 +7,38 @@ import pLimit from 'p-limit';
 import { linkingEvents, matchesPattern } from './event-types.js';
 import { compareCursors, EventsService, type PublicEvent } from './events.service.js';
 
-/** How often the log is read while somebody listens; also how late an event may be. */
+/** How often the log is read while a stream is open; also how late an event may be. */
 const pollMs = 150;
 const batchSize = 500;
-/** How many streams read the past at once: after a restart all of them come back together. */
-const catchUpsAtOnce = 4;
-/** A listener that falls this far behind is cut off: it resumes with `Last-Event-ID`. */
+/** How many streams read past events at once: after a restart all streams reconnect together. */
+const maxConcurrentCatchUps = 4;
+/** A listener that is this many events behind is disconnected: it resumes with `Last-Event-ID`. */
 const maxBacklog = 2_000;
 
 interface Listener {
   workspaceId: string | undefined;
-  /** The key by which it was let in. */
+  /** The key that opened the stream; undefined for the admin key. */
   keyId: string | undefined;
   matches: (type: string) => boolean;
-  /** Takes an event as it is on the wire. Returns false when the listener can take no more. */
+  /** Writes an event in its wire format. Returns false if the listener cannot take more. */
   deliver: (text: string) => boolean;
   close: () => void;
-  /** Events that came while the listener was still reading the past. */
+  /** Events that came while the listener still reads past events; null after that. */
   pending: PublicEvent[] | null;
-  /** Resolves when a listener that reads the past can take more. */
+  /** Resolves when a listener that reads past events can take more. */
   drained: () => Promise<void>;
   isClosed: boolean;
 }
 
-/** Follows the event log once for all the streams of this process. */
+/** Reads the event log once for all streams of this process. */
 @Injectable()
 export class EventStream implements OnApplicationShutdown {
   private readonly listeners = new Set<Listener>();
-  /** The same by their workspace: an event concerns the streams of one. */
+  /** The same listeners by workspace; undefined: the listeners of all workspaces. */
   private readonly byWorkspace = new Map<string | undefined, Set<Listener>>();
-  private readonly reads = pLimit(catchUpsAtOnce);
+  private readonly reads = pLimit(maxConcurrentCatchUps);
   private cursor = '';
-  /** Resolves once `cursor` is where the first of those who listen now began: one beginning for all. Null: nobody listens. */
+  /** Resolves when `cursor` is the place where the present listeners begin: the same place for all. Null without listeners. */
   private following: Promise<void> | null = null;
   private timer: NodeJS.Timeout | null = null;
 
@@ -47,14 +47,14 @@ export class EventStream implements OnApplicationShutdown {
     @Inject(LOGGER) private readonly logger: Logger,
     authentication: AuthenticationService,
   ) {
-    // One whose key still works comes back at once, and goes on where it was.
+    // A client whose key still works reconnects at once and resumes where it was.
     authentication.onChange((keyId) => this.end(keyId));
   }
 
   /**
-   * Delivers what happens from now on, or from `after` on, until the returned function is called. Who begins now is first told
-   * the place where that is, so that it resumes there even if nothing has happened before its stream breaks.
-   * `types` are patterns such as `message.*`, none means every type; `withCodes` lets the codes for linking through.
+   * Delivers events from now on, or from `after` on, until the returned function is called. A listener without `after` first
+   * gets the present place in the log, so that it can resume there even if its stream breaks before the first event.
+   * `types` are patterns such as `message.*`; an empty list means every type. `withCodes` includes the codes that link accounts.
    * @throws InvalidEventCursor
    */
   async subscribe(
@@ -91,14 +91,15 @@ export class EventStream implements OnApplicationShutdown {
   }
 
   onApplicationShutdown(): void {
-    for (const listener of [...this.listeners]) this.cutOff(listener);
+    for (const listener of [...this.listeners]) this.disconnect(listener);
     if (this.timer) clearTimeout(this.timer);
   }
 
-  /** Ends the streams of a key that was deleted or changed; null: of every key, since it may have been any. */
+  /** Ends the streams of a key that was deleted or changed; null: of every key, because the key is not known. */
   private end(keyId: string | null): void {
     for (const listener of [...this.listeners]) {
-      if (listener.keyId !== undefined && (keyId === null || listener.keyId === keyId)) this.cutOff(listener);
+      if (listener.keyId !== undefined && (keyId === null || listener.keyId === keyId))
+        this.disconnect(listener);
     }
   }
 
@@ -112,7 +113,7 @@ export class EventStream implements OnApplicationShutdown {
     this.schedule();
   }
 
-  /** Tells a listener what happened after a place in the log, as far as that `isPast`, and then what has waited meanwhile. */
+  /** Delivers the events after a place in the log if `isPast`, and then the events that came meanwhile. */
   private async catchUp(listener: Listener, after: string, isPast: boolean): Promise<void> {
     let cursor = after;
     while (isPast && !listener.isClosed) {
@@ -120,7 +121,7 @@ export class EventStream implements OnApplicationShutdown {
       const batch = await this.reads(() => this.events.readAfter(from, batchSize, listener.workspaceId));
       for (const event of batch) {
         if (listener.isClosed) return;
-        // Who reads the past is waited for; who cannot keep up with the present is cut off.
+        // Past events wait for a slow listener. A listener that is too slow for new events is disconnected.
         if (listener.matches(event.type) && !listener.deliver(toText(event))) await listener.drained();
       }
       cursor = batch.at(-1)?.cursor ?? cursor;
@@ -140,7 +141,7 @@ export class EventStream implements OnApplicationShutdown {
     }
     this.timer = setTimeout(() => {
       this.timer = null;
-      // The first listener has caused it, but it serves them all.
+      // The timer belongs to the request of the first listener, but the poll serves all listeners.
       void asPlatform(() => this.poll()).finally(() => this.schedule());
     }, pollMs);
   }
@@ -154,26 +155,26 @@ export class EventStream implements OnApplicationShutdown {
         this.cursor = batch.at(-1)?.cursor ?? this.cursor;
       } while (batch.length === batchSize);
     } catch (error) {
-      this.logger.warn({ err: error }, 'the event log could not be read; trying again');
+      this.logger.warn({ err: error }, 'the event log cannot be read; trying again');
     }
   }
 
   private publish(event: PublicEvent): void {
-    const concerned = [...(this.byWorkspace.get(event.workspaceId ?? undefined) ?? [])];
-    if (event.workspaceId !== null) concerned.push(...(this.byWorkspace.get(undefined) ?? []));
-    for (const listener of concerned) {
+    const recipients = [...(this.byWorkspace.get(event.workspaceId ?? undefined) ?? [])];
+    if (event.workspaceId !== null) recipients.push(...(this.byWorkspace.get(undefined) ?? []));
+    for (const listener of recipients) {
       if (!listener.pending) this.offer(listener, event);
       else if (listener.pending.length < maxBacklog) listener.pending.push(event);
-      else this.cutOff(listener);
+      else this.disconnect(listener);
     }
   }
 
   private offer(listener: Listener, event: PublicEvent): void {
     if (listener.isClosed || !listener.matches(event.type)) return;
-    if (!listener.deliver(textOf(event))) this.cutOff(listener);
+    if (!listener.deliver(textOf(event))) this.disconnect(listener);
   }
 
-  private cutOff(listener: Listener): void {
+  private disconnect(listener: Listener): void {
     this.remove(listener);
     listener.close();
   }
@@ -194,7 +195,7 @@ export class EventStream implements OnApplicationShutdown {
   }
 }
 
-/** What is written for an event is the same for everybody who gets it. */
+/** The wire format of an event is the same for all listeners. */
 const texts = new WeakMap<PublicEvent, string>();
 
 function textOf(event: PublicEvent): string {

@@ -10,7 +10,7 @@ import { EventResponse, StreamEventsQuery } from './events.dto.js';
 import { InvalidEventCursor } from './events.service.js';
 import { OpenStreams, TooManyStreams } from './open-streams.js';
 
-/** How much may wait for a slow reader before it is cut off; it resumes with `Last-Event-ID`. */
+/** A reader is disconnected if more than this waits for it; it resumes with `Last-Event-ID`. */
 const maxBufferedBytes = 4 * 1024 * 1024;
 
 const exampleEvent = `id: 7421-88
@@ -27,20 +27,20 @@ export class EventsController {
   ) {}
 
   /**
-   * Server-sent events of the workspace. `Last-Event-ID` resumes where a broken stream ended. The admin key without
-   * `?workspaceId=` gets those of every workspace, and those of none: `instance.status`.
+   * Streams the events of the workspace as server-sent events. `Last-Event-ID` resumes where a broken stream ended. The admin
+   * key without `?workspaceId=` gets the events of every workspace, and `instance.status`, which belongs to no workspace.
    */
   @Allow('viewer')
   @ApiHeader({
     name: 'Last-Event-ID',
     description:
-      'The `id` of the last event that arrived: what came after it is told first. `0-0` is before the first of all.',
+      'The `id` of the last event that arrived: the stream begins with the events after it. `0-0` is the beginning of the log.',
     schema: { type: 'string', pattern: '^\\d+-\\d+$' },
     example: '0-0',
   })
   @ApiOkResponse({
     description:
-      'Events as they happen, after an `id` alone that says where the stream begins; a comment every 15 seconds keeps the connection. `data` holds one line of JSON: an `Event`.',
+      'Events as they happen. The first line is an `id` without an event, the place where the stream begins. A comment every 15 seconds keeps the connection open. `data` holds one line of JSON: an `Event`.',
     content: { 'text/event-stream': { schema: { type: 'string' }, example: exampleEvent } },
   })
   @ApiExtraModels(EventResponse)
@@ -62,7 +62,7 @@ export class EventsController {
       unsubscribe();
       response.end();
     };
-    // Of the response: the request of a caller that sends a body closes as soon as that is read.
+    // Not "close" of the request: if a caller sends a body, its request closes as soon as the body is read.
     response.on('close', close);
     response.on('error', close);
     response.set({
@@ -103,7 +103,7 @@ function hasExpired(caller: Principal): boolean {
 async function drained(response: Response): Promise<void> {
   const gone = new AbortController();
   response.once('close', () => gone.abort());
-  // Gone is as good as drained: the stream is closed then.
+  // If the connection closes, the stream is closed too, so there is nothing to wait for.
   if (!response.destroyed) await once(response, 'drain', { signal: gone.signal }).catch(() => undefined);
 }
 

@@ -12,15 +12,15 @@ export class StreamEventsQuery extends ScopedQuery {
   types?: string;
 }
 
-/** One public change. */
+/** One event. */
 export class EventResponse {
-  /** Where it stands in the log: what `Last-Event-ID` takes. @example 7421-88 */
+  /** The place of the event in the log, for `Last-Event-ID`. @example 7421-88 */
   id!: string;
   /** @example message.delivered */
   type!: EventType;
   createdAt!: string;
   workspaceId!: string | null;
   accountId!: string | null;
-  /** The thing as it was when it happened: a message, an account, … */
+  /** The object at the time of the event: a message, an account, … */
   data!: Record<string, unknown>;
 }

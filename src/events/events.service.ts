@@ -4,9 +4,9 @@ import { DataSource } from 'typeorm';
 import { Problem } from '../platform/errors/problem.js';
 import { WorkspacesService } from '../workspaces/workspaces.service.js';
 
-/** A public change, as it was when it happened. */
+/** An event, with its object at the time of the event. */
 export interface PublicEvent {
-  /** Where the event stands in the log: what `Last-Event-ID` takes. */
+  /** The place of the event in the log, for `Last-Event-ID`. */
   cursor: string;
   type: string;
   workspaceId: string | null;
@@ -15,7 +15,7 @@ export interface PublicEvent {
   data: unknown;
 }
 
-/** How long the log remembers. What may happen again after that would be told again. */
+/** How long the log keeps events. A change that is recorded again after that makes a second event. */
 export const keptDays = 30;
 
 interface EventRow {
@@ -33,15 +33,15 @@ export class InvalidEventCursor extends Problem {
     super(
       400,
       'events.invalid_cursor',
-      `${cursor} is not the id of an event: those are two numbers, such as 7421-88.`,
+      `${cursor} is not the id of an event. Send the id of an event as it came: two numbers, such as 7421-88.`,
     );
   }
 }
 
 /**
- * The log of public changes, in the order in which readers may rely on: by transaction, then by row. Transactions do not
- * commit in the order in which they number their rows, so a reader stops before the oldest transaction that still runs:
- * whatever it has passed can get no late neighbour. (The pattern of PostgreSQL's `pg_snapshot_xmin`.)
+ * The log of events. Its order is by transaction, then by row. Transactions do not commit in the order of their row ids, so
+ * a reader stops before the oldest transaction that still runs: no event can appear later before a place that the reader has
+ * passed. (The pattern of PostgreSQL's `pg_snapshot_xmin`.)
  */
 @Injectable()
 export class EventsService {
@@ -54,17 +54,17 @@ export class EventsService {
     );
   }
 
-  /** The place after everything that may be read now. */
+  /** The place after all events that can be read now. */
   async end(): Promise<string> {
-    const [row] = await this.database.query(
+    const [row] = await this.database.query<{ transaction_id: string }[]>(
       `select (pg_snapshot_xmin(pg_current_snapshot())::text::numeric - 1)::text as transaction_id`,
     );
     // No row of an earlier transaction has an id this large, and later transactions compare higher.
-    return `${row.transaction_id}-${maxRowId}`;
+    return `${row!.transaction_id}-${maxRowId}`;
   }
 
   /**
-   * What happened after `cursor`, oldest first, at most `limit`.
+   * The events after `cursor`, oldest first, at most `limit`.
    * @throws InvalidEventCursor
    */
   async readAfter(cursor: string, limit: number, workspaceId?: string): Promise<PublicEvent[]> {
@@ -80,19 +80,19 @@ export class EventsService {
     return rows.map(toEvent);
   }
 
-  /** Forgets events after {@link keptDays}, in short transactions: readers of the log stop at the oldest one that runs. */
+  /** Deletes events after {@link keptDays}, in short transactions: readers of the log stop at the oldest running transaction. */
   async prune(): Promise<void> {
     let deleted: number;
     do {
       [, deleted] = await this.database.query(
-        `with oldest as (select id from events order by id limit ${prunedAtOnce})
+        `with oldest as (select id from events order by id limit ${pruneBatchSize})
          delete from events using oldest where events.id = oldest.id and events.created_at < now() - interval '${keptDays} days'`,
       );
-    } while (deleted === prunedAtOnce);
+    } while (deleted === pruneBatchSize);
   }
 }
 
-const prunedAtOnce = 10_000;
+const pruneBatchSize = 10_000;
 const maxRowId = '9223372036854775807';
 
 /** The two numbers of a cursor. @throws InvalidEventCursor */

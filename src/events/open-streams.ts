@@ -11,17 +11,17 @@ export class TooManyStreams extends Problem {
     super(
       429,
       'events.too_many_streams',
-      `This workspace (or the admin key) has ${limit} streams open already. Close those that nobody reads, read several kinds of events in one, or raise EVENT_STREAMS_PER_WORKSPACE.`,
+      `This workspace (or the admin key) has ${limit} streams open, the limit. Close unused streams, read several event types in one stream, or raise EVENT_STREAMS_PER_WORKSPACE.`,
       undefined,
       60,
     );
   }
 }
 
-/** The streams that are open in this process: how many each workspace has, and one heartbeat for all of them. */
+/** The open streams of this process: how many each workspace has, and one heartbeat for all. */
 @Injectable()
 export class OpenStreams implements OnApplicationShutdown {
-  /** With what looks after each of them. */
+  /** Each stream with its check before a heartbeat. */
   private readonly streams = new Map<Response, () => void>();
   private readonly perCaller = new Map<string, number>();
   private readonly limit: number;
@@ -32,8 +32,8 @@ export class OpenStreams implements OnApplicationShutdown {
   }
 
   /**
-   * Counts a stream, until what it returns is called.
-   * @param caller whose stream it is: the workspace, or the admin
+   * Counts a stream until the returned function is called.
+   * @param caller the owner of the stream: a workspace id, or `admin`
    * @throws TooManyStreams
    */
   enter(caller: string): () => void {
@@ -51,11 +51,11 @@ export class OpenStreams implements OnApplicationShutdown {
   }
 
   /**
-   * Writes a comment to a stream every 15 seconds, so that no proxy takes it for dead, until {@link silence}.
-   * @param look is called before, and may close it
+   * Writes a comment to a stream every 15 seconds, so that no proxy closes it, until {@link silence}.
+   * @param check runs before each comment, and may close the stream
    */
-  keepAlive(stream: Response, look: () => void): void {
-    this.streams.set(stream, look);
+  keepAlive(stream: Response, check: () => void): void {
+    this.streams.set(stream, check);
     this.heartbeat ??= setInterval(() => this.beat(), heartbeatMs);
   }
 
@@ -69,9 +69,9 @@ export class OpenStreams implements OnApplicationShutdown {
   }
 
   private beat(): void {
-    for (const [stream, look] of [...this.streams]) {
-      look();
-      // One that does not read has enough to read already; it is cut off when that becomes too much.
+    for (const [stream, check] of [...this.streams]) {
+      check();
+      // A client that does not read needs no comment: it is disconnected when too much waits for it.
       if (stream.writableLength === 0 && !stream.writableEnded) stream.write(': still here\n\n');
     }
   }

@@ -5,36 +5,36 @@ import { CONFIG } from '../platform/config/config.module.js';
 import { Problem } from '../platform/errors/problem.js';
 import { CallSigner, refusedCodes } from '../platform/http/signed-calls.js';
 
-/** The instance could not be reached at all: what it was asked to do has certainly not begun. */
+/** The instance could not be reached: it has certainly not begun the request. */
 export class InstanceUnreachable extends Problem {
   constructor(url: string, reason: string) {
     super(
       503,
       'instance.unreachable',
-      `The instance at ${url} does not answer (${reason}); it may be restarting. Try again.`,
+      `The instance at ${url} does not answer (${reason}). It may be restarting: try again.`,
     );
   }
 }
 
-/** The instance did not take the call for one of ours: nothing was done. */
+/** The instance did not accept the signature of the call: it has done nothing. */
 export class InstanceRefused extends Problem {
   constructor(url: string, detail: string) {
     super(503, 'instance.refused', `The instance at ${url} refused the call. ${detail}`);
   }
 }
 
-/** The connection broke after the instance had been asked: whether it acted is not known. */
+/** The connection broke after the call was sent: whether the instance has acted is not known. */
 export class InstanceAnswerLost extends Problem {
   constructor(url: string, reason: string) {
     super(
       504,
       'instance.answer_lost',
-      `The instance at ${url} was asked but its answer was lost (${reason}).`,
+      `The connection to the instance at ${url} broke before its answer came (${reason}). It may have acted: check the result before you try again.`,
     );
   }
 }
 
-/** Errors that happen before a request is on the wire. */
+/** Errors that happen before the request is sent. */
 const neverSent = new Set([
   'ECONNREFUSED',
   'ENOTFOUND',
@@ -56,9 +56,9 @@ export class InstanceClient implements OnApplicationShutdown {
 
   /**
    * @param timeoutMs how long the whole answer may take
-   * @returns the parsed JSON body, or undefined when there is none
-   * @throws InstanceUnreachable or InstanceRefused when nothing was done, InstanceAnswerLost when nobody can tell, or the
-   * instance's own Problem
+   * @returns the parsed JSON body; undefined without a body
+   * @throws InstanceUnreachable or InstanceRefused if the instance has done nothing, InstanceAnswerLost if that is not known,
+   * or the Problem that the instance answered
    */
   async call<Answer>(
     url: string,

@@ -10,28 +10,28 @@ import { LOGGER } from '../platform/logging/logging.module.js';
 import { poll } from '../platform/poll.js';
 import { processIdentity, stillRuns } from './process-identity.js';
 
-/** Another live process has the same instance id. */
+/** Another running process has the same instance id. */
 export class InstanceAlreadyRuns extends Error {
   override name = 'InstanceAlreadyRuns';
   constructor(id: string, where: string) {
     super(
-      `Instance ${id} runs already (${where}). Two processes under one id would both drive its accounts: give each server a SERVER_ID of its own, and each instance of a server its INSTANCE_NUMBER.`,
+      `Instance ${id} already runs (${where}). Two processes with one id would both drive its accounts. Give each server its own SERVER_ID, and each instance of a server its own INSTANCE_NUMBER.`,
     );
   }
 }
 
 export interface InstanceLeaseEvents {
-  /** The lease is good (again): accounts may be driven. */
+  /** The lease is valid (again): the process may drive accounts. */
   held: [];
-  /** The lease is about to end: whatever is driven must be closed at once. */
+  /** The lease ends soon: the process must close all sessions at once. */
   lost: [];
-  /** Another process took this instance's id over after its lease had ended: this one must end. */
+  /** Another process has taken this instance id after the lease ended: this process must exit. */
   replaced: [];
-  /** PostgreSQL says that an account of this instance has changed. */
+  /** PostgreSQL notifies that an account of this instance has changed. */
   changed: [];
 }
 
-/** How long one attempt to speak with PostgreSQL may take, and the pause after one that failed. */
+/** The timeout of one connection or query, and the pause after a failed renewal. */
 const attemptMs = 2_000;
 const retryMs = 300;
 /** How often the lease of a predecessor that cannot be seen from here is looked at. */
@@ -39,19 +39,20 @@ const lookAgainMs = 500;
 const goodbyeMs = 500;
 /** How often the clock is compared with the end of the lease. */
 const watchMs = 100;
-/** By how much browsers must be gone before the lease ends. */
+/** How long before the end of the lease all browsers must be gone. */
 const browsersGoneMs = 1_000;
 
 /**
- * This process's right to drive accounts: an instance owns them only while its lease in PostgreSQL is good, and must have
- * stopped before it ends. The end is reckoned from the moment before each renewal was asked for, so it is never later
- * than PostgreSQL's, on the monotonic clock, and on the wall clock too, since the former stands still while a machine sleeps.
+ * This process's right to drive accounts. An instance owns its accounts only while its lease in PostgreSQL is valid, and must
+ * stop before the lease ends. The process counts the lease from the moment before it asks for a renewal, so that its end is
+ * never later than the end in PostgreSQL. It uses the monotonic clock, and also the wall clock, because the monotonic clock
+ * stops while a machine sleeps.
  *
  * C. Gray, D. Cheriton, "Leases: an efficient fault-tolerant mechanism for distributed file cache consistency", 1989.
  */
 @Injectable()
 export class InstanceLease extends EventEmitter<InstanceLeaseEvents> {
-  /** One life of the process: what it writes carries this, so that a predecessor's late writes change nothing. */
+  /** Identifies this run of the process. Every write carries it, so that late writes of a predecessor change nothing. */
   readonly incarnation = randomUUID();
   private endsAt = { monotonic: -Infinity, wall: -Infinity };
   private isHeld = false;
@@ -60,7 +61,7 @@ export class InstanceLease extends EventEmitter<InstanceLeaseEvents> {
   private renewing = false;
   private stopped = false;
 
-  /** What a renewal tells of the process: bytes, and percent of the machine's processors. */
+  /** The load of the process that each renewal reports: bytes, and percent of the machine's processors. */
   measure: () => { memoryBytes: number; cpu: number } = () => ({
     memoryBytes: process.memoryUsage().rss,
     cpu: 0,
@@ -73,20 +74,20 @@ export class InstanceLease extends EventEmitter<InstanceLeaseEvents> {
     super();
   }
 
-  /** Whether accounts may be driven at this moment. */
+  /** Whether the process may drive accounts at this moment. */
   get held(): boolean {
     return this.isHeld && this.remainingMs() > this.config.instance.stopMarginMs;
   }
 
-  /** When every browser must be gone unless the lease is renewed: milliseconds of `performance.now()`. */
+  /** When all browsers must be gone if the lease is not renewed: milliseconds of `performance.now()`. */
   get browsersGoneBy(): number {
     return performance.now() + this.remainingMs() - browsersGoneMs;
   }
 
   /**
-   * Takes the lease of this instance's id. A dead predecessor's is taken at once when that process can be seen to be dead,
-   * otherwise when it has ended.
-   * @returns how many instances of this server started within the last seconds: the place in the order of restoring
+   * Takes the lease of this instance id. If the predecessor is seen to be dead, it takes the lease at once, otherwise when
+   * the predecessor's lease has ended.
+   * @returns how many other instances of this server have started in the last 10 seconds: the place in the order of restoring
    * @throws InstanceAlreadyRuns
    */
   async acquire(): Promise<number> {
@@ -107,7 +108,7 @@ export class InstanceLease extends EventEmitter<InstanceLeaseEvents> {
       if (seen === null) {
         this.logger.warn(
           { instanceId: id, leaseExpiresAt: outcome.leaseExpiresAt, takeoverMarginMs },
-          'the predecessor of this instance cannot be seen from here: waiting for the end of its lease',
+          'cannot tell whether the predecessor of this instance runs; waiting for the end of its lease',
         );
       }
       seen = outcome.leaseExpiresAt;
@@ -117,7 +118,7 @@ export class InstanceLease extends EventEmitter<InstanceLeaseEvents> {
     return (await poll(register, { pauseMs: lookAgainMs }))!;
   }
 
-  /** Says that this instance takes accounts from now on. */
+  /** Marks this instance as active: it takes accounts from now on. */
   async activate(): Promise<void> {
     await this.query(`update instances set status = 'active' where id = $1 and incarnation = $2`, [
       this.config.instance.id,
@@ -125,7 +126,7 @@ export class InstanceLease extends EventEmitter<InstanceLeaseEvents> {
     ]);
   }
 
-  /** Says that this instance has closed everything and ends: its accounts are free for it or others to drive. */
+  /** Gives the lease up, after all sessions are closed: this or another instance may drive the accounts at once. */
   async retire(): Promise<void> {
     this.stop();
     const { id } = this.config.instance;
@@ -138,7 +139,7 @@ export class InstanceLease extends EventEmitter<InstanceLeaseEvents> {
         [id, this.incarnation],
       );
     } catch (error) {
-      this.logger.warn({ err: error }, 'the end of this instance could not be written: its lease runs out');
+      this.logger.warn({ err: error }, 'cannot give the lease up; it ends by itself');
     }
     if (this.connection) await this.forget(this.connection);
   }
@@ -153,7 +154,7 @@ export class InstanceLease extends EventEmitter<InstanceLeaseEvents> {
     return Math.min(this.endsAt.monotonic - performance.now(), this.endsAt.wall - Date.now());
   }
 
-  /** Renews on time, and notices the end of the lease however late the timers run. */
+  /** Renews the lease on time, and detects its end even if the timers run late. */
   private watch(): void {
     this.timers.push(setInterval(() => void this.renew(), this.config.instance.renewMs));
     this.timers.push(
@@ -178,7 +179,7 @@ export class InstanceLease extends EventEmitter<InstanceLeaseEvents> {
     try {
       const askedAt = now();
       const { rows } = await this.query(
-        // One that was given up while it could not be heard is back, and so is its server.
+        // If the scheduler has marked this instance as down, the renewal makes it active again, and its server healthy.
         `with before as (select id, server_id, status, lease_expires_at < now() as "wasOver" from instances
              where id = $1 and incarnation = $2 for update),
            healthy as (update servers set is_healthy = true
@@ -197,15 +198,15 @@ export class InstanceLease extends EventEmitter<InstanceLeaseEvents> {
         this.emit('replaced');
         return;
       }
-      // Over by PostgreSQL's clock although not by ours, as after a pause of the whole machine: others may drive by now.
+      // The lease has ended by PostgreSQL's clock but not by ours, as after a pause of the machine: others may drive the accounts.
       if (before.wasOver) this.lose();
       this.endsAt = after(askedAt, leaseMs);
-      // An answer that took longer than the lease is none.
+      // The renewal took so long that the new lease has ended too.
       if (this.remainingMs() <= this.config.instance.stopMarginMs) return this.lose();
       this.isHeld = true;
       this.emit('held');
     } catch (error) {
-      this.logger.warn({ err: error }, 'the lease could not be renewed; trying again');
+      this.logger.warn({ err: error }, 'cannot renew the lease; trying again');
       if (!this.stopped) setTimeout(() => void this.renew(), retryMs).unref();
     } finally {
       this.renewing = false;
@@ -269,13 +270,13 @@ export class InstanceLease extends EventEmitter<InstanceLeaseEvents> {
     }
   }
 
-  /** Over a connection of its own: a pool that is busy must not cost the lease. A connection that hangs is given up. */
+  /** Uses a connection of its own, because a busy pool must not cost the lease. It abandons a connection that hangs. */
   private async query(text: string, values: unknown[] = []) {
     const connection = (this.connection ??= await this.connect());
     try {
       return await connection.query(text, values);
     } catch (error) {
-      // An SQL error has a code of five characters and leaves the connection good.
+      // An SQL error has a code of five characters, and the connection stays usable.
       const isSqlError = (error as { code?: string }).code?.length === 5;
       if (!isSqlError && this.connection === connection) void this.forget(connection);
       throw error;
@@ -290,7 +291,7 @@ export class InstanceLease extends EventEmitter<InstanceLeaseEvents> {
       query_timeout: attemptMs,
     });
     connection.on('error', (error) => {
-      this.logger.warn({ err: error }, "the lease's connection broke");
+      this.logger.warn({ err: error }, 'the connection of the lease broke');
       void this.forget(connection);
     });
     connection.on('notification', () => this.emit('changed'));
@@ -304,7 +305,7 @@ export class InstanceLease extends EventEmitter<InstanceLeaseEvents> {
     return connection;
   }
 
-  /** Ends a connection, and does not wait for one that hangs. */
+  /** Ends a connection, and does not wait if it hangs. */
   private async forget(connection: ImpatientClient): Promise<void> {
     if (this.connection === connection) this.connection = null;
     await Promise.race([

@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
 
 /**
- * Shards workspaces over instances: each workspace prefers a small fixed set of them, so that an instance that joins or
- * leaves moves few workspaces, and one bad tenant hurts few others.
+ * Shards workspaces over instances: each workspace prefers a small fixed set of instances. So an instance that joins or leaves
+ * moves few workspaces, and a workspace that overloads its instances hurts few others.
  *
  * Rendezvous hashing: D. Thaler, C. Ravishankar, "Using name-based mappings to increase hit rates", 1998. Shuffle shards:
  * C. MacCárthaigh, "Workload isolation using shuffle-sharding", Amazon Builders' Library.
@@ -11,7 +11,7 @@ export class InstanceRouter {
   /** @param shardSize how many instances a workspace may use */
   constructor(private readonly shardSize: number) {}
 
-  /** The workspace's instances out of those that there are, the most preferred first. */
+  /** The instances of the workspace's shard, the most preferred first. */
   shardOf(workspaceId: string, instanceIds: readonly string[]): string[] {
     return instanceIds
       .map((id) => ({ id, score: scoreOf(workspaceId, id) }))

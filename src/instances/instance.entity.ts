@@ -2,7 +2,7 @@ import { Column, Entity, PrimaryColumn } from 'typeorm';
 
 export type InstanceStatus = 'starting' | 'active' | 'draining' | 'down';
 
-/** One whatsapp-web.js process on a server. It owns accounts for as long as it renews its lease. */
+/** One whatsapp-web.js process on a server. It owns accounts while it renews its lease. */
 @Entity('instances')
 export class Instance {
   @PrimaryColumn('text')
@@ -11,7 +11,7 @@ export class Instance {
   @Column('text', { name: 'server_id' })
   serverId!: string;
 
-  /** Where its internal HTTP listens. */
+  /** The address of its internal HTTP. */
   @Column('text')
   url!: string;
 
@@ -21,7 +21,7 @@ export class Instance {
   @Column('text', { nullable: true })
   version!: string | null;
 
-  /** What the process itself last said, or `down` when it was given up. */
+  /** The last status that the process wrote, or `down` after the scheduler gave it up. */
   @Column('text')
   status!: InstanceStatus;
 
@@ -38,14 +38,14 @@ export class Instance {
   @Column('double precision')
   cpu!: number;
 
-  /** An operator wants its accounts elsewhere. */
+  /** Whether an operator wants its accounts on other instances. */
   @Column('boolean', { name: 'is_draining' })
   isDraining!: boolean;
 
   @Column('timestamptz', { name: 'started_at' })
   startedAt!: Date;
 
-  /** When it was stopped in good order; null while it runs, and when it died. */
+  /** When it shut down; null while it runs, and after a crash. */
   @Column('timestamptz', { name: 'stopped_at', nullable: true })
   stoppedAt!: Date | null;
 }

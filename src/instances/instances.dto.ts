@@ -4,7 +4,7 @@ import type { InstanceStatus } from './instance.entity.js';
 import type { InstanceWithLoad } from './instances.service.js';
 
 export class RebalanceDto {
-  /** Only tell what would be moved. */
+  /** True: answers with the moves, and moves nothing. */
   @Optional()
   @IsBoolean()
   dryRun: boolean = false;
@@ -14,10 +14,10 @@ export class RebalanceResponse {
   moves!: { accountId: string; from: string; to: string }[];
 }
 
-/** How evenly the accounts lie on the active instances. */
+/** How evenly the accounts are distributed over the active instances. */
 export class DistributionResponse {
   instances!: { id: string; reserved: number; connected: number; maxAccounts: number }[];
-  /** The load of the fullest less that of the emptiest, each a part of what it may drive, from 0 to 1. */
+  /** The difference between the most and the least accounts of an instance. */
   spread!: number;
   balanced!: boolean;
 }
@@ -31,11 +31,11 @@ export class InstanceResponse {
   status!: InstanceStatus;
   leaseExpiresAt!: string;
   maxAccounts!: number;
-  /** Accounts that it is to drive, connected or not. */
+  /** Accounts that the instance should drive, connected or not. */
   reserved!: number;
-  /** Accounts that are ready on it. */
+  /** Accounts that are ready on the instance. */
   connected!: number;
-  /** The process with its browsers. */
+  /** The memory of the process and its browsers. */
   memoryBytes!: number;
   /** Percent of its machine's processors. */
   cpu!: number;

@@ -17,22 +17,28 @@ import {
 
 export class InstanceNotFound extends Problem {
   constructor(id: string) {
-    super(404, 'instance.not_found', `There is no instance ${id}.`);
+    super(
+      404,
+      'instance.not_found',
+      `There is no instance ${id}. GET /api/v1/admin/instances lists the instances.`,
+    );
   }
 }
 
-/** Serialises placements, so that two at once cannot both take the last place of an instance. */
+/** Serialises placements, so that concurrent placements cannot both take the last place of an instance. */
 export const placementLock = 5_127_730_118;
 
-/** An instance with the number of accounts it is to drive and does drive. */
+/** An instance with its load. */
 export interface InstanceWithLoad extends Instance {
-  /** Its state as an operator sees it: a lease that is over by PostgreSQL's clock makes it `down`. */
+  /** The state that operators see: `down` if the lease has ended by PostgreSQL's clock. */
   state: InstanceStatus;
+  /** Accounts that the instance should drive, connected or not. */
   reserved: number;
+  /** Accounts that are ready on the instance. */
   connected: number;
 }
 
-/** The registry of the processes that drive accounts, as the rest of the fleet sees it. */
+/** The registry of the instances, as the rest of the fleet sees it. */
 @Injectable()
 export class InstancesService {
   constructor(
@@ -41,7 +47,8 @@ export class InstancesService {
   ) {}
 
   /**
-   * @param manager of the caller's transaction: inside of one, a second connection of the pool may never come
+   * @param manager of the caller's transaction, if it has one: it must not wait for a second connection of a pool that may be
+   *   exhausted
    * @throws InstanceNotFound
    */
   async get(id: string, manager: EntityManager = this.instances.manager): Promise<Instance> {
@@ -50,7 +57,7 @@ export class InstancesService {
     return instance;
   }
 
-  /** Instances that were ever seen, with their load, by id: all of them, or up to `limit + 1` after `cursor`. */
+  /** The registered instances with their load, dead ones too, by id: all, or up to `limit + 1` after `cursor`. */
   async list(page?: { limit: number; cursor?: string }): Promise<InstanceWithLoad[]> {
     return this.withLoad(
       page?.cursor === undefined ? {} : { id: MoreThan(page.cursor) },
@@ -65,7 +72,7 @@ export class InstancesService {
     return instance;
   }
 
-  /** How evenly the accounts lie on the instances that take accounts. */
+  /** How evenly the accounts are distributed over the instances that take accounts. */
   async distribution(): Promise<{ instances: InstanceLoad[]; spread: number; balanced: boolean }> {
     const live = (await this.list()).filter(({ state }) => state === 'active');
     const loads = live.map(({ id, reserved, connected, maxAccounts }) => ({
@@ -78,7 +85,8 @@ export class InstancesService {
   }
 
   /**
-   * Wants an instance's accounts elsewhere, or lets it take accounts again. Outlives its restarts.
+   * Marks an instance as draining: its accounts move to other instances. False lets it take accounts again. The mark survives
+   * restarts of the instance.
    * @throws InstanceNotFound
    */
   async setDraining(id: string, isDraining: boolean): Promise<InstanceWithLoad> {
@@ -86,7 +94,7 @@ export class InstancesService {
     return this.getWithLoad(id);
   }
 
-  /** Says that an instance is gone, and its server too when that was the last one that lived. */
+  /** Marks an instance as down, and its server as unhealthy if no other instance of the server is up. */
   async markDown(manager: EntityManager, id: string): Promise<void> {
     await manager.query(
       `with gone as (update instances set status = 'down' where id = $1 returning server_id)
@@ -97,32 +105,31 @@ export class InstancesService {
   }
 
   /**
-   * Takes the placement lock until the transaction ends. Always before any row is locked: two that take them the other way
-   * round would wait for each other.
+   * Takes the placement lock until the transaction ends. Always take it before any row lock: the other order could deadlock.
    */
   async lockPlacement(manager: EntityManager): Promise<void> {
     await manager.query('select pg_advisory_xact_lock($1)', [placementLock]);
   }
 
   /**
-   * Reads the fleet for placing accounts. Runs inside the caller's transaction, which holds the placement lock and must
-   * write what it chooses.
+   * Reads the fleet for a placement of accounts. It runs in the caller's transaction, which holds the placement lock and must
+   * write the chosen places.
    */
   async balancer(manager: EntityManager): Promise<SimpleLoadBalancer> {
-    const [settings] = await manager.query(
-      `select strategy, filters, shard_size as "shardSize" from load_balancing`,
-    );
+    const [settings] = await manager.query<
+      { strategy: Strategy; filters: PlacementFilters; shardSize: number | null }[]
+    >(`select strategy, filters, shard_size as "shardSize" from load_balancing`);
     const { shardSize, shardTolerance } = this.config.router;
-    const { strategy, filters } = settings as { strategy: Strategy; filters: PlacementFilters };
+    const { strategy, filters } = settings!;
     return new SimpleLoadBalancer(await readCandidates(manager), await readServers(manager), {
       strategy,
       filters,
-      shardSize: settings.shardSize ?? shardSize,
+      shardSize: settings!.shardSize ?? shardSize,
       shardTolerance,
     });
   }
 
-  /** Keeps whose turn it is, for the round-robin strategies. */
+  /** Saves the turns of the round-robin strategies. */
   async writeTurns(manager: EntityManager, candidates: Candidate[]): Promise<void> {
     await manager.query(
       `update instances i set turn = t.turn from unnest($1::text[], $2::float8[]) t(id, turn)

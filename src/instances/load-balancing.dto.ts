@@ -15,7 +15,7 @@ import {
 import { Optional } from '../platform/http/optional.js';
 import { type PlacementFilters, strategies, type Strategy } from './simple-load-balancer.js';
 
-/** Which servers accounts may be placed on; what is left out does not matter. */
+/** Which servers may take accounts. A filter that is left out allows every server. */
 export class PlacementFiltersDto implements PlacementFilters {
   /** @example production */
   @Optional()
@@ -29,7 +29,7 @@ export class PlacementFiltersDto implements PlacementFilters {
   @IsString()
   location?: string;
 
-  /** The server must have all of them. */
+  /** The server must have all of these tags. */
   @Optional()
   @ArrayMaxSize(20)
   @Length(1, 100, { each: true })
@@ -37,7 +37,7 @@ export class PlacementFiltersDto implements PlacementFilters {
   @IsArray()
   tags?: string[];
 
-  /** How many places the server must have free. */
+  /** The server must have at least this many free places. */
   @Optional()
   @Min(1)
   @Max(100_000)
@@ -46,14 +46,14 @@ export class PlacementFiltersDto implements PlacementFilters {
 }
 
 export class LoadBalancingDto {
-  /** How an instance is chosen; `least-sessions` is understood too. */
+  /** How Flotilla chooses an instance. Hyphens are accepted too: `least-sessions`. */
   @Transform(({ value }: { value: unknown }) =>
     typeof value === 'string' ? value.replaceAll('-', '_') : value,
   )
   @IsIn(strategies)
   strategy!: Strategy;
 
-  /** How many instances a workspace's accounts are to lie on; null or left out: `ROUTER_SHARD_SIZE`. */
+  /** How many instances the accounts of a workspace should use. Null or left out: `ROUTER_SHARD_SIZE`. */
   @IsOptional()
   @Min(1)
   @Max(1_000)
@@ -70,9 +70,9 @@ export class LoadBalancingDto {
 
 export class LoadBalancingResponse {
   strategy!: Strategy;
-  /** All that there are. */
+  /** All strategies. */
   strategies!: Strategy[];
-  /** What is in force. */
+  /** The value in force. */
   shardSize!: number;
   filters!: PlacementFiltersDto;
   updatedAt!: string;

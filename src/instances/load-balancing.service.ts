@@ -8,13 +8,13 @@ import { type PlacementFilters, strategies, type Strategy } from './simple-load-
 
 interface Settings {
   strategy: Strategy;
-  /** Null: what `ROUTER_SHARD_SIZE` says. */
+  /** Null: `ROUTER_SHARD_SIZE`. */
   shardSize: number | null;
   filters: PlacementFilters;
   updatedAt: Date;
 }
 
-/** How accounts are placed: the operator's choice, the same for all programs. It holds for the next placement. */
+/** The operator's settings of the placement of accounts, the same for all programs. They apply from the next placement on. */
 @Injectable()
 export class LoadBalancingService {
   constructor(
@@ -26,7 +26,7 @@ export class LoadBalancingService {
     return this.toResponse(await read(this.database.manager));
   }
 
-  /** Replaces the settings, and writes into the audit log what they were. */
+  /** Replaces the settings, and writes the old and the new settings to the log. */
   async set({ strategy, shardSize = null, filters = {} }: LoadBalancingDto): Promise<LoadBalancingResponse> {
     return this.database.transaction(async (manager) => {
       const before = await read(manager, 'for update');
@@ -59,8 +59,8 @@ function chosen({ strategy, shardSize, filters }: Settings) {
 }
 
 async function read(manager: EntityManager, lock = ''): Promise<Settings> {
-  const [settings] = await manager.query(
+  const [settings] = await manager.query<Settings[]>(
     `select strategy, shard_size as "shardSize", filters, updated_at as "updatedAt" from load_balancing ${lock}`,
   );
-  return settings as Settings;
+  return settings!;
 }

@@ -5,7 +5,7 @@ import { IsTime } from '../platform/http/time.js';
 
 export const logTypes = ['debug', 'info', 'warning', 'error', 'critical'] as const;
 export type LogType = (typeof logTypes)[number];
-/** What one may ask for: also the log of who changed what, and who was refused. */
+/** The types that a query may name: `audit` is the log of changes and refusals. */
 const listedTypes = [...logTypes, 'audit'] as const;
 
 export class ListLogsQuery extends LogPageQuery {
@@ -23,18 +23,18 @@ export class ListLogsQuery extends LogPageQuery {
   @IsUUID()
   accountId?: string;
 
-  /** Only of this workspace. */
+  /** Only entries of this workspace. */
   @ApiPropertyOptional({ format: 'uuid' })
   @IsOptional()
   @IsUUID()
   declare workspaceId?: string;
 
-  /** `audit`: who changed what through the API, and who was refused; an id of another thing then finds what was done to it. */
+  /** `audit`: who changed what through the API, and who was refused. `serverId`, `instanceId` or `accountId` then names the changed object. */
   @IsOptional()
   @IsIn(listedTypes)
   type?: (typeof listedTypes)[number];
 
-  /** Only what was written at this time or later. */
+  /** Only entries from this time on. */
   @IsOptional()
   @IsTime()
   since?: string;
@@ -49,7 +49,7 @@ export class LogResponse {
   type!: LogType;
   /** @example "Device assignment changed" */
   message!: string;
-  /** What changed, from what, to what, and why. */
+  /** The change: old and new values, and the reason. */
   details!: Record<string, unknown>;
   createdAt!: string;
 }
@@ -64,7 +64,7 @@ export class AuditLogResponse {
   type!: 'audit';
   /** @example "DELETE /api/v1/workspaces/:id/api-keys/:keyId" */
   message!: string;
-  /** Who (`actor`, `keyId`, `keyPrefix`, `ip`), what (`method`, `route`, `targetId`), and what came of it (`status`, `requestId`). */
+  /** Who (`actor`, `keyId`, `keyPrefix`, `ip`), what (`method`, `route`, `targetId`), and the outcome (`status`, `requestId`). */
   details!: Record<string, unknown>;
   createdAt!: string;
 }
@@ -80,13 +80,13 @@ export class ListStatsQuery extends LogPageQuery {
   @IsString()
   instanceId?: string;
 
-  /** Only samples that were taken at this time or later. */
+  /** Only samples from this time on. */
   @IsOptional()
   @IsTime()
   since?: string;
 }
 
-/** How an instance and its machine did in one interval. */
+/** The load of an instance and its machine in one interval. */
 export class StatsResponse {
   at!: string;
   serverId!: string;
@@ -95,16 +95,16 @@ export class StatsResponse {
   cpu!: number;
   /** Percent of the machine's memory. */
   memory!: number;
-  /** The instance with its browsers. */
+  /** The memory of the instance and its browsers. */
   memoryBytes!: number;
-  /** Accounts that it is to drive. */
+  /** Accounts that the instance should drive. */
   accounts!: number;
   /** Accounts that are ready. */
   connected!: number;
   messagesPerMinute!: number;
-  /** Sends that failed, of all that ended, from 0 to 1. */
+  /** The share of failed sends among all sends that ended, from 0 to 1. */
   errorRate!: number;
-  /** Of sends; null when there were none. */
+  /** The mean time of a send; null without sends. */
   averageResponseTimeMs!: number | null;
   p95ResponseTimeMs!: number | null;
   p99ResponseTimeMs!: number | null;

@@ -4,8 +4,8 @@ import { DataSource } from 'typeorm';
 import type { ListLogsQuery, LogResponse } from './logs.dto.js';
 
 /**
- * The audit log: what happened to servers, instances and assignments. Triggers write it in the transaction of each change,
- * so a change by SQL is in it as well.
+ * The log of changes of servers, instances and assignments. Triggers write it in the transaction of each change, so it also
+ * has changes by SQL.
  */
 @Injectable()
 export class LogsService {

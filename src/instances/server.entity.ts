@@ -1,6 +1,6 @@
 import { Column, CreateDateColumn, Entity, PrimaryColumn, UpdateDateColumn } from 'typeorm';
 
-/** A machine that runs instances, named by its `SERVER_ID`. The view `backend_servers` shows it as the seeds do. */
+/** A machine that runs instances, named by its `SERVER_ID`. The view `backend_servers` shows it in the form of the seeds. */
 @Entity('servers')
 export class Server {
   @PrimaryColumn('text')
@@ -9,7 +9,7 @@ export class Server {
   @Column('text')
   name!: string;
 
-  /** Where `/health` answers for the whole machine; null: its instances are asked. */
+  /** The URL whose `/health` answers for the whole machine. Null: a health check asks its instances. */
   @Column('text', { nullable: true })
   url!: string | null;
 
@@ -28,11 +28,11 @@ export class Server {
   @Column('text', { array: true })
   tags!: string[];
 
-  /** How many accounts all of its instances together are to drive at most. */
+  /** How many accounts all instances of the server together may drive. */
   @Column('integer', { name: 'max_capacity' })
   maxCapacity!: number;
 
-  /** Higher comes first. */
+  /** A server with a higher priority comes first. */
   @Column('integer')
   priority!: number;
 
@@ -43,15 +43,15 @@ export class Server {
   @Column('boolean', { name: 'is_enabled' })
   isEnabled!: boolean;
 
-  /** False when no instance of it lives, when a health check failed, or when an operator said so. */
+  /** False if no instance of the server is up, if a health check failed, or if an operator set it. */
   @Column('boolean', { name: 'is_healthy' })
   isHealthy!: boolean;
 
-  /** Health checks that failed since the last that did not. */
+  /** How many health checks have failed since the last success. */
   @Column('integer', { name: 'health_check_failures' })
   healthCheckFailures!: number;
 
-  /** Of the last health check that was answered. */
+  /** The response time of the last health check that was answered. */
   @Column('integer', { name: 'response_time_ms', nullable: true })
   responseTimeMs!: number | null;
 

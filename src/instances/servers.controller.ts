@@ -24,7 +24,7 @@ import { Allow } from '../workspaces/auth.guard.js';
 export class ServersController {
   constructor(private readonly servers: ServersService) {}
 
-  /** Registers a server before its programs run; a server also registers itself when it starts. */
+  /** Registers a server before its programs run. A server also registers itself when it starts. */
   @Fails(ServerExists)
   @Post()
   async create(@Body() body: CreateServerDto): Promise<ServerResponse> {
@@ -45,14 +45,14 @@ export class ServersController {
     return toServerResponse(await this.servers.get(id));
   }
 
-  /** Changes what is named. What a server's own environment sets is set again when it starts. */
+  /** Changes the fields that the request names. When the server starts, the variables of its environment replace them again. */
   @Fails(ServerNotFound)
   @Patch(':id')
   async update(@Param('id') id: string, @Body() body: UpdateServerDto): Promise<ServerResponse> {
     return toServerResponse(await this.servers.update(id, body));
   }
 
-  /** Forgets a server that has no accounts and runs nothing. */
+  /** Deletes a server that has no accounts and no running instances. */
   @Fails(ServerNotFound, ServerHasAccounts, ServerHasLiveInstances)
   @Delete(':id')
   @HttpCode(204)
@@ -60,7 +60,7 @@ export class ServersController {
     await this.servers.delete(id);
   }
 
-  /** Asks the server now, and writes down whether it is healthy. */
+  /** Checks the health of the server now, and records the result. */
   @Fails(ServerNotFound)
   @Post(':id/health-check')
   @HttpCode(200)

@@ -37,11 +37,11 @@ const IsHttpUrl = () =>
     { message: 'must be an http or https URL, such as http://10.0.0.5:3000' },
   );
 
-// Of the rules of a field the one nearest to it is looked at first, so the type comes last: its message is the clearest.
+// class-validator checks the rule nearest to the field first. So the rule of the type stands last: its message is the clearest.
 
-/** What an operator may say of a server. */
+/** The settings of a server that an operator may change. */
 class ServerSettings {
-  /** Where `/health` answers for the whole machine; without it its instances are asked. */
+  /** The URL whose `/health` answers for the whole machine. Without it, a health check asks the instances of the server. */
   @IsOptional()
   @IsHttpUrl()
   url?: string | null;
@@ -78,21 +78,21 @@ class ServerSettings {
   @IsArray()
   tags?: string[];
 
-  /** How many accounts all of its instances together are to drive at most. */
+  /** How many accounts all instances of the server together may drive. */
   @Optional()
   @Min(1)
   @Max(100_000)
   @IsInt()
   maxCapacity?: number;
 
-  /** Higher comes first, where the strategy looks at it. */
+  /** A server with a higher priority comes first, if the strategy uses priorities. */
   @Optional()
   @Min(-1_000)
   @Max(1_000)
   @IsInt()
   priority?: number;
 
-  /** Its share of the turns, where the strategy is weighted. */
+  /** The share of the turns of this server, if the strategy uses weights. */
   @Optional()
   @Min(1)
   @Max(1_000)
@@ -101,7 +101,7 @@ class ServerSettings {
 }
 
 export class CreateServerDto extends ServerSettings {
-  /** The `SERVER_ID` of that machine; made up unless given. */
+  /** The `SERVER_ID` of the machine. If you leave it out, Flotilla makes one. */
   @Optional()
   @IsServerId()
   id?: string;
@@ -118,12 +118,12 @@ export class UpdateServerDto extends ServerSettings {
   @IsString()
   name?: string;
 
-  /** Whether accounts may be placed here. Those that are here move away from a server that is not enabled. */
+  /** Whether the server takes accounts. False: its accounts move to other servers. */
   @Optional()
   @IsBoolean()
   isEnabled?: boolean;
 
-  /** False takes a server for broken: its accounts move away, until a health check succeeds or an instance of it starts. */
+  /** False: its accounts move to other servers, until a health check succeeds or an instance of the server starts. */
   @Optional()
   @IsBoolean()
   isHealthy?: boolean;
@@ -150,16 +150,16 @@ export class ServerResponse {
   weight!: number;
   isEnabled!: boolean;
   isHealthy!: boolean;
-  /** Accounts that its instances are to drive, and those that wait for it. */
+  /** Accounts that its instances should drive, and accounts that wait for this server. */
   reserved!: number;
   /** Accounts that are ready. */
   connected!: number;
-  /** Every instance that was seen on it, the dead ones too. */
+  /** All instances of the server, dead ones too. */
   instances!: { id: string; status: InstanceStatus }[];
-  /** Of sends, over the last five minutes; null when there were none. Percentiles are of its slowest instance. */
+  /** The time of a send in the last five minutes; null without sends. The percentiles are those of the slowest instance. */
   responseTimeMs!: { avg: number | null; p95: number | null; p99: number | null };
   lastHealthCheckAt!: string | null;
-  /** Health checks that failed since the last that did not. */
+  /** How many health checks have failed since the last success. */
   healthCheckFailures!: number;
   createdAt!: string;
   updatedAt!: string;
@@ -167,14 +167,14 @@ export class ServerResponse {
 
 export class HealthCheckResponse {
   isHealthy!: boolean;
-  /** Of the slowest that answered; null when none did. */
+  /** The time of the slowest answer; null without an answer. */
   responseTimeMs!: number | null;
   checkedAt!: string;
-  /** Health checks that failed in a row. */
+  /** How many health checks have failed in a row. */
   failures!: number;
-  /** What was found, in words. */
+  /** The findings in words. */
   detail!: string;
-  /** The live instances that were asked; empty when the server has a URL of its own. */
+  /** The running instances that were asked; empty if the server has a URL of its own. */
   instances!: { id: string; isHealthy: boolean; responseTimeMs: number | null }[];
 }
 

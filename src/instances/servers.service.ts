@@ -20,7 +20,7 @@ import type {
 
 export class ServerNotFound extends Problem {
   constructor(id: string) {
-    super(404, 'server.not_found', `There is no server ${id}. GET /api/v1/admin/servers lists them.`);
+    super(404, 'server.not_found', `There is no server ${id}. GET /api/v1/admin/servers lists the servers.`);
   }
 }
 
@@ -29,7 +29,7 @@ export class ServerExists extends Problem {
     super(
       409,
       'server.exists',
-      `There is a server ${id} already. Change it with PATCH /api/v1/admin/servers/${id}.`,
+      `The server ${id} already exists. Change it with PATCH /api/v1/admin/servers/${id}.`,
     );
   }
 }
@@ -49,16 +49,16 @@ export class ServerHasLiveInstances extends Problem {
     super(
       409,
       'server.has_live_instances',
-      `The server ${id} runs ${instances.join(', ')}. Stop its programs first; it would register itself again.`,
+      `The server ${id} runs ${instances.join(', ')}. Stop its programs first: while they run, the server registers itself again.`,
     );
   }
 }
 
 const healthCheckTimeoutMs = 5_000;
-/** What of an answer to a health check is read before the connection is given up. */
-const healthBodyLimit = 64 * 1024;
+/** A longer answer to a health check is not read, and its connection is closed. */
+const maxHealthBodyBytes = 64 * 1024;
 
-/** A server with what its instances do. */
+/** A server with its load. */
 export interface ServerWithLoad extends Server {
   reserved: number;
   connected: number;
@@ -76,8 +76,8 @@ export class ServersService {
   ) {}
 
   /**
-   * Announces the server of this process. What the environment says wins; what it does not say stays as it is in the row,
-   * as an operator may have set it there. The server is healthy from now on: an instance of it lives.
+   * Registers the server of this process. Variables of the environment replace the row. Fields without a variable stay as they
+   * are, because an operator may have set them. The server is healthy from now on, because an instance of it runs.
    */
   async register(manager: EntityManager = this.database.manager): Promise<void> {
     const { server, instance } = this.config;
@@ -114,14 +114,14 @@ export class ServersService {
    */
   async create(wanted: CreateServerDto): Promise<ServerWithLoad> {
     const id = wanted.id ?? `server-${randomBytes(4).toString('hex')}`;
-    const { raw } = await this.servers
+    const inserted = await this.servers
       .createQueryBuilder()
       .insert()
       .values({ maxCapacity: 50, ...given(wanted), id })
       .orIgnore()
       .returning('id')
       .execute();
-    if ((raw as unknown[]).length === 0) throw new ServerExists(id);
+    if ((inserted.raw as unknown[]).length === 0) throw new ServerExists(id);
     return this.get(id);
   }
 
@@ -151,12 +151,12 @@ export class ServersService {
   }
 
   /**
-   * Forgets a server that is out of use, with its dead instances.
+   * Deletes an unused server and its dead instances.
    * @throws ServerNotFound, ServerHasAccounts, ServerHasLiveInstances
    */
   async delete(id: string): Promise<void> {
     await this.database.transaction(async (manager) => {
-      // Nothing may be placed here between the look and the deletion.
+      // Nothing may be placed on the server between the check and the deletion.
       await manager.query('select pg_advisory_xact_lock($1)', [placementLock]);
       const [found]: { accounts: number; lives: string[] }[] = await manager.query(
         `select (${accountsOnServer('s.id')}) as accounts,
@@ -172,8 +172,8 @@ export class ServersService {
   }
 
   /**
-   * Asks a server, or its live instances when it has no URL, whether it works, and writes down the answer. It works when
-   * an answer below 500 comes within five seconds, of one instance at least.
+   * Checks the health of a server and records the result. It asks the URL of the server, or its running instances if it has no
+   * URL. The server is healthy if at least one of them answers with a status from 200 to 499 within five seconds.
    * @throws ServerNotFound
    */
   async checkHealth(id: string): Promise<HealthCheckResponse> {
@@ -261,7 +261,7 @@ async function probe(url: string): Promise<Answer> {
     const { statusCode, body } = await request(`${url.replace(/\/+$/, '')}/health`, {
       signal: AbortSignal.timeout(healthCheckTimeoutMs),
     });
-    await body.dump({ limit: healthBodyLimit });
+    await body.dump({ limit: maxHealthBodyBytes });
     const isHealthy = statusCode >= 200 && statusCode < 500;
     const responseTimeMs = Math.round(performance.now() - started);
     return { isHealthy, responseTimeMs, detail: `answers ${statusCode}` };
@@ -276,7 +276,7 @@ async function probe(url: string): Promise<Answer> {
 function describe(url: string | null, answers: ({ id: string } & Answer)[]): string {
   if (url !== null) return `${url}/health: ${answers[0]!.detail}`;
   if (answers.length === 0) {
-    return 'It has no url and no live instance, so nothing can be asked. Start its programs, or set its url.';
+    return 'The server has no url and no running instance, so there is nothing to ask. Start its programs, or set its url.';
   }
   return answers.map(({ id, detail }) => `${id}: ${detail}`).join('; ');
 }

@@ -7,16 +7,16 @@ export const strategies = [
   'least_connections',
   'priority_first',
 ] as const;
-/** How the instance for an account is chosen among those that may have it. */
+/** How to choose among the instances that may take an account. */
 export type Strategy = (typeof strategies)[number];
 
-/** Which servers an account may be placed on; what is not given does not matter. */
+/** Which servers may take an account. A filter that is left out allows every server. */
 export interface PlacementFilters {
   environment?: string;
   location?: string;
-  /** All of them. */
+  /** The server must have all of these tags. */
   tags?: string[];
-  /** How many places the server must have free. */
+  /** The server must have at least this many free places. */
   minCapacity?: number;
 }
 
@@ -27,7 +27,7 @@ export interface LoadBalancing {
   shardTolerance: number;
 }
 
-/** What the balancer knows of an instance: `reserved` counts the accounts it is to drive, connected or not. */
+/** The load of an instance. `reserved` counts the accounts that it should drive, connected or not. */
 export interface InstanceLoad {
   id: string;
   reserved: number;
@@ -38,7 +38,7 @@ export interface InstanceLoad {
 /** An instance that may take accounts, with its server. */
 export interface Candidate extends InstanceLoad {
   serverId: string;
-  /** When its next turn is, for the round-robin strategies. */
+  /** The number of its next turn, for the round-robin strategies: the lowest number is next. */
   turn: number;
 }
 
@@ -51,11 +51,11 @@ export interface ServerLoad {
   weight: number;
   responseTimeMs: number | null;
   maxCapacity: number;
-  /** Over all of its instances, the dead ones too. */
+  /** The sum over all instances of the server, dead ones too. */
   reserved: number;
 }
 
-/** Where an account is; its instance may be dead, and then is no candidate, or not chosen yet. */
+/** The place of an account. The instance may be dead, and then is not a candidate. It is null before an instance is chosen. */
 export interface Place {
   instanceId: string | null;
   serverId: string;
@@ -64,25 +64,25 @@ export interface Place {
 /** An account that needs an instance. */
 export interface PlacementRequest {
   workspaceId: string;
-  /** Taken when it lives and has room. */
+  /** The instance that is chosen if it may take the account. */
   preferred?: string | null;
-  /** The only server that it may be on: its session lies there. */
+  /** The only server that may take the account, because its session is there. */
   onServer?: string | null;
-  /** An instance that it is to leave. */
+  /** An instance that the account must leave. */
   except?: string | null;
   filters?: PlacementFilters | null;
 }
 
 /**
- * Chooses instances for accounts out of one reading of the fleet, and counts each choice, so that many can be placed in one
- * transaction. It writes nothing.
+ * Chooses instances for accounts from one reading of the fleet. It counts each choice, so that one transaction can place many
+ * accounts. It writes nothing.
  */
 export class SimpleLoadBalancer {
   private readonly servers: Map<string, ServerLoad>;
   private readonly router: InstanceRouter;
   private readonly shards = new Map<string, ReadonlySet<string>>();
 
-  /** @param candidates live, active instances of healthy, enabled servers; their load is counted up in place */
+  /** @param candidates running, active instances of healthy, enabled servers; each choice changes their load in place */
   constructor(
     readonly candidates: Candidate[],
     servers: ServerLoad[],
@@ -92,7 +92,7 @@ export class SimpleLoadBalancer {
     this.router = new InstanceRouter(settings.shardSize);
   }
 
-  /** Reserves a place. @returns the instance, or null when none that may have the account has room */
+  /** Reserves a place. @returns the instance; null if no instance that may take the account has room */
   next(request: PlacementRequest): Candidate | null {
     const open = this.candidates.filter((candidate) => this.mayTake(candidate, request));
     const chosen = open.find(({ id }) => id === request.preferred) ?? this.best(open, request.workspaceId);
@@ -100,7 +100,7 @@ export class SimpleLoadBalancer {
     return chosen;
   }
 
-  /** Like `next`, for an account that has a place and leaves it when another is found: its own may be the last on its server. */
+  /** Like `next`, for an account that has a place. Its own place counts as free, because it may be the last on its server. */
   move(from: Place, request: PlacementRequest): Candidate | null {
     this.count(from, -1);
     const chosen = this.next(request);
@@ -108,7 +108,7 @@ export class SimpleLoadBalancer {
     return chosen;
   }
 
-  /** Whether an instance could be given this account. */
+  /** Whether an instance may take this account. */
   mayTake(candidate: Candidate, { onServer, except, filters }: PlacementRequest): boolean {
     const server = this.servers.get(candidate.serverId)!;
     return (
@@ -121,7 +121,7 @@ export class SimpleLoadBalancer {
     );
   }
 
-  /** The best by the strategy; one of the workspace's shard when that is hardly worse. */
+  /** The best instance by the strategy, or the best of the workspace's shard if it is within the tolerance. */
   private best(open: Candidate[], workspaceId: string): Candidate | null {
     const first = this.leastOf(open);
     if (!first) return null;
@@ -149,14 +149,14 @@ export class SimpleLoadBalancer {
     return differing >= 0 && ranksA[differing]! < ranksB[differing]!;
   }
 
-  /** What the strategy compares, the most important first; the smaller comes first. */
+  /** The values that the strategy compares, the most important first. Smaller is better. */
   private rank(candidate: Candidate): number[] {
     const server = this.servers.get(candidate.serverId)!;
     switch (this.settings.strategy) {
       case 'least_sessions':
         return [candidate.reserved];
       case 'least_connections':
-        // What is not connected yet counts too when all else is even.
+        // If instances have the same number of connected accounts, the accounts that are not connected yet decide.
         return [candidate.connected, candidate.reserved];
       case 'round_robin':
       case 'weighted_round_robin':
@@ -203,7 +203,7 @@ function meets(server: ServerLoad, { environment, location, tags, minCapacity }:
   );
 }
 
-/** The largest minus the smallest load, and whether that is even: at most 20 % of the mean apart, or one account. */
+/** The largest minus the smallest load. It is balanced if that is at most 20 % of the mean, or one account. */
 export function spreadOf(loads: { reserved: number }[]): { spread: number; balanced: boolean } {
   if (loads.length === 0) return { spread: 0, balanced: true };
   const reserved = loads.map((load) => load.reserved);

@@ -6,27 +6,27 @@ import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import { StatsService } from './stats.service.js';
 
-/** The sends that ended since they were last read. */
+/** The sends that ended since the last reading. */
 export interface SendCounts {
   ok: number;
   failed: number;
-  /** How long each took, successful or not. */
+  /** The time of each send, successful or not. */
   durationsMs: number[];
 }
 
-/** What only the owner of the sessions knows. */
+/** The values of a sample that only the owner of the sessions knows. */
 export interface InstanceReading {
-  /** Accounts that it is to drive. */
+  /** Accounts that the instance should drive. */
   accounts: number;
   /** Accounts that are ready. */
   connected: number;
-  /** Of the process with its browsers. */
+  /** The memory of the process and its browsers. */
   memoryBytes: number;
   sends: SendCounts;
 }
 
-/** More durations than this between two readings are not kept: the latest replace the oldest. */
-const durationsAtMost = 10_000;
+/** How many durations are kept between two readings: above that, the latest replace the oldest. */
+const maxDurations = 10_000;
 
 /** Counts sends between two readings. */
 export class SendMeter {
@@ -34,11 +34,11 @@ export class SendMeter {
 
   count(outcome: 'ok' | 'failed', durationMs: number): void {
     const { ok, failed, durationsMs } = this.counts;
-    durationsMs[(ok + failed) % durationsAtMost] = durationMs;
+    durationsMs[(ok + failed) % maxDurations] = durationMs;
     this.counts[outcome] += 1;
   }
 
-  /** What was counted since the last reading. */
+  /** The counts since the last reading. */
   read(): SendCounts {
     const { counts } = this;
     this.counts = { ok: 0, failed: 0, durationsMs: [] };
@@ -46,11 +46,11 @@ export class SendMeter {
   }
 }
 
-/** How busy the processors of this machine are. */
+/** The load of the processors of this machine. */
 export class MachineCpu {
   private last = totals();
 
-  /** Percent, since it was last asked. */
+  /** The load since the last call, in percent. */
   percent(): number {
     const now = totals();
     const all = now.all - this.last.all;
@@ -66,7 +66,7 @@ function totals(): { all: number; idle: number } {
   return { all, idle: times.reduce((sum, { idle }) => sum + idle, 0) };
 }
 
-/** The first sample comes this soon after the start, so that a new instance is seen at once. */
+/** How soon after the start the first sample comes, so that operators see a new instance early. */
 const firstAfterMs = 5_000;
 
 /** Writes a sample of this instance and its machine every `STATS_INTERVAL_MS`. */
@@ -82,7 +82,7 @@ export class StatsSampler implements OnModuleDestroy {
     @Inject(LOGGER) private readonly logger: Logger,
   ) {}
 
-  /** @param read asked for each sample; the sends that it tells must be those since it was asked before */
+  /** @param read called for each sample; it must return the sends since its last call */
   start(read: () => InstanceReading | Promise<InstanceReading>): void {
     let last = performance.now();
     const sample = async () => {
@@ -90,7 +90,7 @@ export class StatsSampler implements OnModuleDestroy {
       try {
         await this.stats.record(this.toSample(await read(), (now - last) / 60_000));
       } catch (error) {
-        this.logger.warn({ err: error }, 'a sample could not be written; the next one is due as usual');
+        this.logger.warn({ err: error }, 'cannot write a sample; the next sample comes on time');
       }
       last = now;
       if (!this.stopped) this.timer = setTimeout(() => void sample(), this.config.statsIntervalMs).unref();
@@ -125,7 +125,7 @@ export class StatsSampler implements OnModuleDestroy {
   }
 }
 
-/** The smallest duration that at least this share of all does not exceed. */
+/** The smallest duration that at least this share of all durations does not exceed. */
 function percentile(sorted: number[], share: number): number | null {
   const value = sorted[Math.ceil(share * sorted.length) - 1];
   return value === undefined ? null : round(value);

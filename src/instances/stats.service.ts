@@ -3,20 +3,20 @@ import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
 import type { ListStatsQuery, StatsResponse } from './logs.dto.js';
 
-/** What is kept for thirty days, and the column that tells its age. */
-const kept = {
+/** The tables whose rows are kept for thirty days, and the column of their age. */
+const ageColumns = {
   server_stats: 'at',
   server_logs: 'created_at',
   audit_log: 'created_at',
 };
-const prunedAtOnce = 10_000;
+const pruneBatchSize = 10_000;
 
 /** The time series of the instances and their machines. */
 @Injectable()
 export class StatsService {
   constructor(@InjectDataSource() private readonly database: DataSource) {}
 
-  /** Writes down how an instance did since its last sample. */
+  /** Records a sample of an instance. */
   async record(sample: Omit<StatsResponse, 'at'>): Promise<void> {
     await this.database.query(
       `insert into server_stats (server_id, instance_id, cpu, memory, memory_bytes, accounts, connected,
@@ -41,7 +41,7 @@ export class StatsService {
     );
   }
 
-  /** Up to `limit + 1` samples, newest first; `id` is what the cursor takes. */
+  /** Up to `limit + 1` samples, newest first. `id` is the value for `cursor`. */
   async list(query: ListStatsQuery): Promise<(StatsResponse & { id: string })[]> {
     const rows: (Omit<StatsResponse, 'at' | 'memoryBytes'> & {
       id: string;
@@ -66,16 +66,16 @@ export class StatsService {
     }));
   }
 
-  /** Forgets samples and the logs of the fleet after thirty days, in short transactions. */
+  /** Deletes samples and the logs of the fleet after thirty days, in short transactions. */
   async prune(): Promise<void> {
-    for (const [table, age] of Object.entries(kept)) {
+    for (const [table, age] of Object.entries(ageColumns)) {
       let deleted: number;
       do {
         [, deleted] = await this.database.query(
-          `with oldest as (select id from ${table} order by id limit ${prunedAtOnce})
+          `with oldest as (select id from ${table} order by id limit ${pruneBatchSize})
            delete from ${table} t using oldest where t.id = oldest.id and t.${age} < now() - interval '30 days'`,
         );
-      } while (deleted === prunedAtOnce);
+      } while (deleted === pruneBatchSize);
     }
   }
 }

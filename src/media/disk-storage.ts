@@ -9,17 +9,17 @@ import {
 } from './media-storage.js';
 import type { SpooledFile } from './media-spool.js';
 
-/** Lies in the directory: without it another file system is to be mounted there, and files that are not found are not lost. */
+/** A file in the directory. If it is missing, the file system with the media is not mounted, so missing files are not lost. */
 const marker = '.flotilla-media';
 
 /**
- * Media in a directory, which every server of the fleet must share. A file is moved there once it is whole and on the disk,
- * so that a power cut leaves it there or not, but never half.
+ * Media in a directory that all servers of the fleet must share. A file moves there when it is complete and on the disk, so
+ * that a power cut never leaves half of a file.
  */
 export class DiskStorage implements MediaStorage {
   /**
-   * @param dir on the file system of the spool, or files cannot be moved
-   * @param isNew whether nothing has been stored anywhere yet, so that the directory may be begun
+   * @param dir must be on the file system of the spool, because files are moved
+   * @param isNew whether no media is stored yet, so that the directory may be created
    */
   constructor(
     private readonly dir: string,
@@ -29,7 +29,7 @@ export class DiskStorage implements MediaStorage {
   async put(key: string, file: SpooledFile): Promise<void> {
     const target = this.pathOf(key);
     try {
-      if (!(await this.isThere())) await this.begin();
+      if (!(await this.isMounted())) await this.create();
       const created = await mkdir(dirname(target), { recursive: true, mode: 0o700 });
       await rename(file.path, target);
       await syncDirectory(dirname(target));
@@ -72,19 +72,19 @@ export class DiskStorage implements MediaStorage {
         if (found) yield { key: relative(this.dir, path).split(sep).join('/'), writtenAt: found.mtime };
       }
     } catch (error) {
-      // Nothing was ever stored.
+      // Nothing was stored yet.
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
       throw new MediaStorageUnavailable(error);
     }
   }
 
-  /** @throws MediaStorageUnavailable unless it says that a file is not there, of a directory that is */
+  /** @throws MediaStorageUnavailable unless the error says that a file is missing in a mounted directory */
   private async expectNotFound(error: unknown): Promise<void> {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw new MediaStorageUnavailable(error);
-    if (!(await this.isThere())) throw new MediaStorageUnavailable(this.notMounted());
+    if (!(await this.isMounted())) throw new MediaStorageUnavailable(this.notMounted());
   }
 
-  private async isThere(): Promise<boolean> {
+  private async isMounted(): Promise<boolean> {
     return access(this.pathOf(marker)).then(
       () => true,
       (error: NodeJS.ErrnoException) => {
@@ -94,7 +94,7 @@ export class DiskStorage implements MediaStorage {
     );
   }
 
-  private async begin(): Promise<void> {
+  private async create(): Promise<void> {
     if (!(await this.isNew())) throw this.notMounted();
     await mkdir(this.dir, { recursive: true, mode: 0o700 });
     await writeFile(this.pathOf(marker), '', { flush: true });
@@ -104,7 +104,7 @@ export class DiskStorage implements MediaStorage {
 
   private notMounted(): Error {
     return new Error(
-      `${this.pathOf(marker)} is missing: the file system with the media is not mounted. If they are lost, make an empty file of that name.`,
+      `${this.pathOf(marker)} is missing: the file system with the media is not mounted. Mount it. If the media are lost for good, make an empty file of that name.`,
     );
   }
 
@@ -113,7 +113,7 @@ export class DiskStorage implements MediaStorage {
   }
 }
 
-/** Until its directory is on the disk too, a file that was moved into it may be gone after a power cut. */
+/** Writes a directory to the disk: before that, a power cut can undo the move of a file into it. */
 async function syncDirectory(path: string): Promise<void> {
   const directory = await open(path);
   try {

@@ -15,22 +15,22 @@ interface Blob {
   size: string;
 }
 
-/** What `media:check` finds. */
+/** A finding of `media:check`. */
 export interface StorageFinding {
   problem: 'missing' | 'damaged' | 'stray';
   key: string;
-  /** The media that refer to it. */
+  /** The media that refer to the file. */
   mediaIds: string[];
 }
 
-/** How many rows one statement takes: short enough that nobody waits for it. */
-const atOnce = 500;
-/** A blob that is still not referred to after this time was left by a process that died. Uploads are bounded by far less. */
+/** How many rows one statement takes: few, so that its locks are short. */
+const batchSize = 500;
+/** If no media refers to a blob after this time, its process died. An upload may take much less time than this. */
 const abandonedHours = 24;
 /** How many removals may fail in a row. */
-const mostFailures = 50;
+const maxFailures = 50;
 
-/** Forgets media after its time, removes the bytes that nobody refers to, and looks after what is lost. For the whole fleet. */
+/** Deletes unused media, removes files without media from the storage, and finds lost files. For the whole fleet. */
 @Injectable()
 export class MediaBlobsService {
   constructor(
@@ -41,20 +41,20 @@ export class MediaBlobsService {
   ) {}
 
   /**
-   * Forgets the media that nobody has used for a time and that no waiting message needs.
-   * @param olderThanMs that time; what the settings say unless given
+   * Deletes the media that were not used for a time and that no waiting message needs.
+   * @param olderThanMs this time; null keeps all media; without it, the time of the settings
    * @returns how many media
    */
   async prune(olderThanMs: number | null = this.config.media.retentionMs): Promise<number> {
     if (olderThanMs === null) return 0;
     let total = 0;
-    for (let pruned = atOnce; pruned === atOnce; total += pruned) {
-      // One that is taken for a message at this moment is locked, or has a new time once it is free.
+    for (let pruned = batchSize; pruned === batchSize; total += pruned) {
+      // A media that a message takes at this moment is locked, or has a new `last_used_at` when its lock is free.
       const [, count]: [unknown, number] = await this.database.query(
         `delete from media where id in (
            select m.id from media m where m.last_used_at < now() - $1 * interval '1 millisecond'
              and not ${isInUse('m.id::text')}
-           order by m.last_used_at limit ${atOnce} for update skip locked)
+           order by m.last_used_at limit ${batchSize} for update skip locked)
          and last_used_at < now() - $1 * interval '1 millisecond'`,
         [olderThanMs],
       );
@@ -64,10 +64,10 @@ export class MediaBlobsService {
   }
 
   /**
-   * Removes the bytes that no media refers to any more, and those whose upload died. A parallel upload of the same content is
-   * safe: it has a key of its own. One that cannot be removed is left for the next time.
+   * Removes the blobs without media, and the blobs whose upload died. A concurrent upload of the same content is safe, because
+   * it has a key of its own. If a blob cannot be removed, the next call tries again.
    * @returns how many blobs
-   * @throws MediaStorageUnavailable when so many cannot be removed, one after the other, that the storage must be down
+   * @throws MediaStorageUnavailable if {@link maxFailures} removals fail in a row: the storage must be down
    */
   async removeUnused(): Promise<number> {
     await this.database.query(
@@ -80,7 +80,7 @@ export class MediaBlobsService {
     let failed = 0;
     for (let after = firstId; ;) {
       const blobs: Blob[] = await this.database.query(
-        `select id, sha256, size from media_blobs where state = 'doomed' and id > $1 order by id limit ${atOnce}`,
+        `select id, sha256, size from media_blobs where state = 'doomed' and id > $1 order by id limit ${batchSize}`,
         [after],
       );
       for (const blob of blobs) {
@@ -88,27 +88,30 @@ export class MediaBlobsService {
           await this.storage.delete(keyOf(blob));
         } catch (error) {
           failed += 1;
-          if (failed === mostFailures) throw error;
-          this.logger.warn({ err: error, key: keyOf(blob) }, 'a file of the storage could not be removed');
+          if (failed === maxFailures) throw error;
+          this.logger.warn(
+            { err: error, key: keyOf(blob) },
+            'cannot remove a file from the storage; trying again later',
+          );
           continue;
         }
         failed = 0;
         await this.database.query('delete from media_blobs where id = $1', [blob.id]);
         removed += 1;
       }
-      if (blobs.length < atOnce) return removed;
+      if (blobs.length < batchSize) return removed;
       after = blobs.at(-1)!.id;
     }
   }
 
   /**
-   * Compares the rows with the storage: bytes that are missing or of another length, and files of ours that have belonged to
-   * nothing for a day. What is being stored at this moment is none of them, and files of others are not looked at.
+   * Compares the rows with the storage. It finds files that are missing or have a wrong length, and files without a row that are
+   * older than a day: a younger file may belong to an upload. It ignores files that Flotilla has not named.
    */
   async *check(): AsyncIterable<StorageFinding> {
     for (let after = firstId; ;) {
       const blobs: Blob[] = await this.database.query(
-        `select id, sha256, size from media_blobs where state = 'kept' and id > $1 order by id limit ${atOnce}`,
+        `select id, sha256, size from media_blobs where state = 'kept' and id > $1 order by id limit ${batchSize}`,
         [after],
       );
       for (const blob of blobs) {
@@ -117,7 +120,7 @@ export class MediaBlobsService {
         const rows: { id: string }[] = await this.database.query('select id from media where blob_id = $1', [
           blob.id,
         ]);
-        // Deleted since: its bytes may go before its row.
+        // The media was deleted after the query: the file may go before its row.
         if (rows.length === 0) continue;
         yield {
           problem: size === null ? 'missing' : 'damaged',
@@ -125,7 +128,7 @@ export class MediaBlobsService {
           mediaIds: rows.map(({ id }) => id),
         };
       }
-      if (blobs.length < atOnce) break;
+      if (blobs.length < batchSize) break;
       after = blobs.at(-1)!.id;
     }
     for await (const { key, writtenAt } of this.storage.list()) {
@@ -134,12 +137,12 @@ export class MediaBlobsService {
     }
   }
 
-  /** Removes a file that {@link check} found to belong to nothing; one that is not, or no more, stays. */
+  /** Removes a stray file that {@link check} found, unless it is not stray any more. */
   async removeStray(key: string): Promise<void> {
     if (await this.isStray(key)) await this.storage.delete(key);
   }
 
-  /** Whether a file is named as ours are, and no row knows it. What is named otherwise is somebody else's. */
+  /** Whether a file has a name of Flotilla but no row. Files with other names belong to others. */
   private async isStray(key: string): Promise<boolean> {
     const id = blobIdOf(key);
     if (id === null) return false;

@@ -7,29 +7,34 @@ import type { Media } from './media.entity.js';
 
 export class RangeNotSatisfiable extends Problem {
   constructor(size: number) {
-    super(416, 'media.range_not_satisfiable', `The file has ${size} bytes, and the range lies beyond them.`);
+    super(
+      416,
+      'media.range_not_satisfiable',
+      `The range begins after the end of the file, which has ${size} bytes. Ask for a range within the file, or for the whole file.`,
+    );
   }
 }
 
-/** How long somebody may take in nothing of a file before the connection is closed: it holds a file or a transfer open. */
-const stalledMs = 60_000;
+/** How long a client may read nothing before its connection is closed, because the connection holds a file or a transfer open. */
+const stallTimeoutMs = 60_000;
 
 /**
- * Answers with a file, or the part of it that is asked for. It is always something to save, never something that a browser shows
- * or runs: whoever sent it may mean harm.
- * @param open the bytes; not called when there are none to send
- * @throws RangeNotSatisfiable, and whatever `open` fails with
+ * Answers with a file, or with the requested part of it. A browser must save the file, and never show or run it, because its
+ * sender may be malicious.
+ * @param open opens the bytes; not called if the answer has no body
+ * @param maxStallMs how long the client may read nothing
+ * @throws RangeNotSatisfiable, and the errors of `open`
  */
 export async function sendMedia(
   request: Request,
   response: Response,
   media: Media,
   open: (range?: ByteRange) => Promise<Readable>,
-  longestStallMs = stalledMs,
+  maxStallMs = stallTimeoutMs,
 ): Promise<void> {
   const etag = `"${media.sha256}"`;
   response.attachment(media.filename ?? media.id);
-  // What `attachment` makes of the name's ending, and `set` of a type of text, is not what the bytes say.
+  // `attachment` derives a type from the name, and `set` changes a text type. The type must be that of the bytes.
   response.setHeader('Content-Type', media.mimetype);
   response.set({
     ETag: etag,
@@ -60,16 +65,16 @@ export async function sendMedia(
     for (const name of response.getHeaderNames()) if (name !== 'x-request-id') response.removeHeader(name);
     throw error;
   });
-  response.setTimeout(longestStallMs, () => response.destroy());
+  response.setTimeout(maxStallMs, () => response.destroy());
   try {
     await pipeline(bytes, response);
   } catch (error) {
-    // Who went away needs no answer. Of a storage that fails half-way the missing rest of the connection tells.
+    // A client that disconnected needs no answer. If the storage fails half-way, the client sees that the answer is truncated.
     if ((error as NodeJS.ErrnoException).code !== 'ERR_STREAM_PREMATURE_CLOSE') throw error;
   }
 }
 
-/** The one range that is asked for; several at once are answered with the whole, as they may be. */
+/** The requested range. A request with several ranges gets the whole file, as HTTP allows. */
 function rangeOf(request: Request, size: number, etag: string): ByteRange | 'unsatisfiable' | undefined {
   const condition = request.headers['if-range'];
   if (condition !== undefined && condition !== etag) return undefined;

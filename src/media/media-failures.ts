@@ -3,11 +3,13 @@ import { MediaEmpty, MediaTooLarge } from './media-spool.js';
 import { MediaStorageUnavailable } from './media-storage.js';
 import { MediaTypeMismatch, MediaTypeRefused } from './media-type.js';
 
-/** What may happen when a file is taken in. */
-export const ofFiles = [
+/** The problems that a request with a file may have. */
+export const fileProblems = [
   MediaTooLarge,
   MediaEmpty,
-  new MediaTypeMismatch('Its bytes are no image/png. Send it as what it is, or as a document.'),
+  new MediaTypeMismatch(
+    'The bytes of the file are not image/png. Declare the right type, or leave the type out.',
+  ),
   MediaTypeRefused,
   StorageLimitReached,
   MediaStorageUnavailable,

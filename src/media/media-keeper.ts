@@ -13,19 +13,19 @@ export class StorageLimitReached extends Problem {
     super(
       413,
       'workspace.storage_limit',
-      `This workspace may store ${limit} bytes of media, and this file is more than what is left. Delete media that is no longer needed.`,
+      `The file does not fit: this workspace may store ${limit} bytes of media. Delete media that you no longer need.`,
     );
   }
 }
 
-/** A file as its workspace is to find it. */
+/** How a workspace sees a file. */
 interface Described {
   mimetype: string;
   filename: string | null;
   source: MediaOrigin;
 }
 
-/** Puts files into the storage, and makes them media of a workspace. Locks: the content, then media, then blobs. */
+/** Puts files into the storage, and makes them media of a workspace. Order of locks: the content, then media, then blobs. */
 @Injectable()
 export class MediaKeeper {
   constructor(
@@ -40,8 +40,8 @@ export class MediaKeeper {
   }
 
   /**
-   * Keeps a file. The same one under the same name is the same media; its bytes lie in the storage once, and again when the
-   * storage has lost them.
+   * Keeps a file. The same file under the same name is the same media. The storage has its bytes once; if the storage has lost
+   * them, they are written again.
    * @throws StorageLimitReached, MediaStorageUnavailable
    */
   async keep(workspaceId: string, file: SpooledFile, described: Described): Promise<Media> {
@@ -50,7 +50,7 @@ export class MediaKeeper {
     const known = await this.findSame(workspaceId, file, described);
     if (known) return known;
     const { maxStorageBytes } = await this.limits.of(workspaceId);
-    // What others have stored is written anew all the same, so that nobody can tell by the time it takes.
+    // The bytes are written even if another workspace has stored them, so that the duration does not reveal that.
     const blobId = uuidv7();
     await this.database.query('select write_media_blob($1, $2, $3)', [blobId, content, size]);
     try {
@@ -61,13 +61,13 @@ export class MediaKeeper {
         return this.refer(manager, workspaceId, { ...file, blobId, lost }, described);
       });
     } catch (error) {
-      // If that fails too, the bytes are removed a day later.
+      // If this fails too, the scheduler removes the bytes a day later.
       await this.database.query('select give_up_media_blob($1)', [blobId]).catch(() => undefined);
       throw error;
     }
   }
 
-  /** The media that a workspace has of a file already, provided that the storage has it too: it is in use again. */
+  /** The workspace's media of the same file, if the storage still has the bytes. It counts as used now. */
   private async findSame(
     workspaceId: string,
     file: SpooledFile,
@@ -86,12 +86,13 @@ export class MediaKeeper {
     return used ? this.media.findOneBy({ id: used.id }) : null;
   }
 
-  /** The blob of others with the same content that the storage does not have any more, or not whole. */
+  /** The known blob with the same content, if the storage has lost it or a part of it. */
   private async findLost(file: SpooledFile, written: string): Promise<string | null> {
-    const [{ kept }] = await this.database.query('select kept_media_blob($1) as kept', [
+    const [row] = await this.database.query<{ kept: string | null }[]>('select kept_media_blob($1) as kept', [
       Buffer.from(file.sha256, 'hex'),
     ]);
-    // When there is none the storage is asked all the same: nobody is to tell by the time that there is one.
+    const kept = row!.kept;
+    // Without a known blob the storage is asked all the same, so that the duration does not reveal whether there is one.
     const size = await this.sizeOf(file, kept ?? written);
     return size === file.size ? null : kept;
   }
@@ -100,7 +101,7 @@ export class MediaKeeper {
     return this.storage.size(blobKey({ sha256, blobId }));
   }
 
-  /** The media of bytes that lie in the storage: these, or the same that were there before. */
+  /** The media of a file in the storage. It refers to this blob, or to an earlier blob with the same content. */
   private async refer(
     manager: EntityManager,
     workspaceId: string,
@@ -110,16 +111,18 @@ export class MediaKeeper {
     const content = Buffer.from(file.sha256, 'hex');
     const values = sameValues(workspaceId, file, described);
     await manager.query('select lock_media_content($1)', [content]);
-    // Somebody may have stored the same meanwhile: its row first, then the blob, as whoever deletes it.
+    // A concurrent call may have stored the same file. Lock its row first, then the blob, in the order of a deletion.
     const [[same]]: [{ id: string }[], number] = await manager.query(
       `update media set last_used_at = now() where ${isSame} returning id`,
       values,
     );
-    const [{ kept }] = await manager.query('select keep_media_blob($1, $2) as kept', [
+    const [row] = await manager.query<{ kept: string | null }[]>('select keep_media_blob($1, $2) as kept', [
       file.blobId,
       file.lost,
     ]);
-    if (kept === null) throw new Error(`The blob ${file.blobId} was removed while it was written.`);
+    const kept = row!.kept;
+    if (kept === null)
+      throw new Error(`The blob ${file.blobId} was removed while its file was being stored.`);
     const id = same?.id ?? uuidv7();
     if (!same)
       await manager.query(
@@ -131,14 +134,17 @@ export class MediaKeeper {
   }
 }
 
-/** What makes two files the same media: $1 the workspace, $2 the content, $3 the type, $4 the name */
+/** SQL: two files are the same media. $1 is the workspace, $2 the content, $3 the type, $4 the name. */
 const isSame = `workspace_id = $1 and sha256 = $2 and mimetype = $3 and coalesce(filename, '') = $4`;
 
 function sameValues(workspaceId: string, { sha256 }: SpooledFile, { mimetype, filename }: Described) {
   return [workspaceId, Buffer.from(sha256, 'hex'), mimetype, filename ?? ''];
 }
 
-/** Nobody else of the workspace can use the same room before the transaction ends. @throws StorageLimitReached */
+/**
+ * Checks the limit of the workspace. The lock keeps concurrent uploads of the workspace out until the transaction ends.
+ * @throws StorageLimitReached
+ */
 async function assertRoom(
   manager: EntityManager,
   workspaceId: string,
@@ -150,9 +156,9 @@ async function assertRoom(
 }
 
 async function storedBytes(manager: EntityManager, workspaceId: string): Promise<number> {
-  const [{ bytes }] = await manager.query(
+  const [row] = await manager.query<{ bytes: string }[]>(
     'select coalesce(sum(size), 0)::bigint as bytes from media where workspace_id = $1',
     [workspaceId],
   );
-  return Number(bytes);
+  return Number(row!.bytes);
 }

@@ -10,7 +10,7 @@ import { CONFIG } from '../platform/config/config.module.js';
 import { Problem } from '../platform/errors/problem.js';
 import { MediaStorageUnavailable } from './media-storage.js';
 
-/** A file on this machine's disk that is not in the storage yet. */
+/** A file on the disk of this machine that is not in the storage yet. */
 export interface SpooledFile {
   path: string;
   size: number;
@@ -20,22 +20,22 @@ export interface SpooledFile {
 
 export class MediaTooLarge extends Problem {
   constructor(maxBytes: number, what = 'A file') {
-    super(413, 'media.too_large', `${what} may have at most ${maxBytes} bytes.`);
+    super(413, 'media.too_large', `${what} may have at most ${maxBytes} bytes. Send a smaller file.`);
   }
 }
 
 export class MediaEmpty extends Problem {
   constructor() {
-    super(422, 'media.empty', 'The file is empty. Send one with at least one byte.');
+    super(422, 'media.empty', 'The file is empty. Send a file with at least one byte.');
   }
 }
 
-/** Longer than any upload may take: what is older was left by a process that died. */
+/** Longer than any upload may take: the process of an older file has died. */
 const abandonedMs = 24 * 3_600_000;
-/** What says that the disk cannot take it, whoever sent it. */
+/** Error codes of the disk. The sender of the file is not the cause. */
 const diskErrors = new Set(['ENOSPC', 'EDQUOT', 'EIO', 'EROFS', 'EACCES', 'EMFILE', 'ENFILE', 'ENOENT']);
 
-/** Takes files in by streaming, onto the disk: their hash and their type must be known before they are stored. */
+/** Streams received files to the disk: their hash and type must be known before the storage takes them. */
 @Injectable()
 export class MediaSpool implements OnModuleInit {
   private readonly dir: string;
@@ -49,13 +49,13 @@ export class MediaSpool implements OnModuleInit {
   }
 
   /**
-   * Writes a stream to a file of its own; when it fails nothing is left. {@link drop} the file when it is no longer needed.
-   * @param maxBytes how long it may be
-   * @throws MediaTooLarge, MediaEmpty, MediaStorageUnavailable when the disk does not take it, and whatever the stream fails with
+   * Writes a stream to a new file, and removes the file after an error. {@link drop} the file when it is no longer needed.
+   * @param maxBytes the limit of its length
+   * @throws MediaTooLarge, MediaEmpty, MediaStorageUnavailable if the disk fails, and the errors of the stream
    */
   async receive(source: Readable, maxBytes: number): Promise<SpooledFile> {
     const path = join(this.dir, randomUUID());
-    // It may fail before the pipeline listens; the pipeline is told all the same.
+    // The stream may fail before the pipeline listens. The pipeline gets the error all the same.
     source.on('error', () => undefined);
     const hash = createHash('sha256');
     let size = 0;
@@ -84,12 +84,12 @@ export class MediaSpool implements OnModuleInit {
     }
   }
 
-  /** Removes a file, unless the storage has taken it away. */
+  /** Removes a file, unless the storage has moved it away. */
   async drop({ path }: SpooledFile): Promise<void> {
     await rm(path, { force: true });
   }
 
-  /** Removes what processes of this machine left behind that died over it. @returns how many files */
+  /** Removes the files of processes of this machine that died. @returns how many files */
   async removeAbandoned(): Promise<number> {
     const names = await readdir(this.dir).catch((error: NodeJS.ErrnoException) => {
       if (error.code === 'ENOENT') return [];
@@ -99,7 +99,7 @@ export class MediaSpool implements OnModuleInit {
     for (const name of names) {
       const path = join(this.dir, name);
       const found = await stat(path).catch((error: NodeJS.ErrnoException) => {
-        // Another process was faster, or has stored it.
+        // Another process has removed or stored the file.
         if (error.code === 'ENOENT') return null;
         throw error;
       });

@@ -15,12 +15,12 @@ export class MediaTypeRefused extends Problem {
     super(
       422,
       'media.type_refused',
-      `Programs are not sent: this is ${what}. Send a link to it, or an archive with a password.`,
+      `Flotilla does not send programs, and this is ${what}. Send a link to it, or an archive with a password.`,
     );
   }
 }
 
-/** What a recipient's computer would run. Those that bytes tell, and those that a name tells. */
+/** Files that a recipient's computer would run: by the type of their bytes, and by their name. */
 const programTypes = new Set([
   'application/x-msdownload',
   'application/x-elf',
@@ -35,7 +35,7 @@ const programTypes = new Set([
 const programNames =
   /\.(exe|dll|com|scr|pif|msi|msp|cpl|bat|cmd|ps1|psm1|vbs|vbe|jse?|wsf|wsh|hta|jar|lnk|reg|sh|app|command|apk|xapk|aab|dmg|pkg|deb|rpm|msix|msixbundle|appx|appxbundle)$/i;
 
-/** Containers that say little about what is in them: of these the sender's word counts within its kind. */
+/** Containers whose bytes do not tell their content: for these the declared type counts, within the kind of the container. */
 const containers = new Set([
   'video/mp4',
   'audio/mp4',
@@ -51,14 +51,14 @@ const containers = new Set([
   'application/x-cfb',
   'application/xml',
 ]);
-/** Documents whose bytes begin like text, with a mark of their own. */
+/** Types whose bytes begin as text, with a signature of their own. */
 const textualTypes = /^(text\/|application\/(xml|pdf|rtf|postscript|json))/;
-/** How much of a file is looked at to tell text from other bytes. */
+/** How much of a file is read to tell text from binary data. */
 const headBytes = 65_536;
 
 /**
- * What a file is, by its bytes: what it is called is believed only where bytes do not tell, among documents.
- * @param declared the type as somebody names it; null when nobody does
+ * The type of a file, by its bytes. The declared type counts only if the bytes do not tell, among documents.
+ * @param declared the type that the sender declares; null without one
  */
 export async function mediaTypeOf(path: string, declared: string | null): Promise<string> {
   const { sniffed, isText } = await sniff(path);
@@ -70,12 +70,12 @@ export async function mediaTypeOf(path: string, declared: string | null): Promis
     : sniffed;
 }
 
-/** @throws MediaTypeMismatch when a file is of another kind than it is declared as; between pictures, say, its bytes are right */
+/** @throws MediaTypeMismatch if the declared type is of another kind. Within a kind, between pictures for example, the bytes decide. */
 export function assertAsDeclared(mimetype: string, declared: string | null): void {
   const claimed = readType(declared);
   if (claimed === null || kindOf(claimed) === kindOf(mimetype)) return;
   throw new MediaTypeMismatch(
-    `It is declared as ${claimed}, and its bytes are ${mimetype}. Declare it as that, or leave the type out.`,
+    `The file is declared as ${claimed}, but its bytes are ${mimetype}. Declare the type of the bytes, or leave the type out.`,
   );
 }
 
@@ -87,7 +87,7 @@ export function assertNoProgram(mimetype: string, filename: string | null): void
 
 export function kindOf(mimetype: string): MediaKind {
   const kind = mimetype.slice(0, mimetype.indexOf('/'));
-  // Drawings that are programs of a browser are shown by none of WhatsApp's clients.
+  // An SVG can hold scripts, and no client of WhatsApp shows it as an image.
   if (mimetype.startsWith('image/svg')) return 'document';
   return kind === 'image' || kind === 'video' || kind === 'audio' ? kind : 'document';
 }
@@ -95,7 +95,7 @@ export function kindOf(mimetype: string): MediaKind {
 async function sniff(path: string): Promise<{ sniffed: string | null; isText: boolean }> {
   const isText = await beginsAsText(path);
   const found = (await fileTypeFromFile(path))?.mime ?? null;
-  // Some marks are two letters long, and a text may begin with them.
+  // Some signatures are two letters long, and a text may begin with them.
   return { sniffed: isText && found !== null && !textualTypes.test(found) ? null : found, isText };
 }
 
@@ -103,7 +103,7 @@ async function beginsAsText(path: string): Promise<boolean> {
   const file = await open(path);
   try {
     const { buffer, bytesRead } = await file.read(Buffer.alloc(headBytes), 0, headBytes, 0);
-    // The last character may be cut off: `stream` forgives that, and nothing else.
+    // The last character may be truncated: `stream` allows only that.
     const text = new TextDecoder('utf-8', { fatal: true }).decode(buffer.subarray(0, bytesRead), {
       stream: true,
     });
@@ -122,7 +122,7 @@ function documentType(claimed: string | null, isText: boolean): string {
   return claimed.startsWith('text/') && !isText ? 'application/octet-stream' : claimed;
 }
 
-/** A type as it is written in a header, in lower case; null for what is none, and for the one that says nothing. */
+/** The type of a header, in lower case; null if it is not a type, and for `octet-stream`, which tells nothing. */
 function readType(declared: string | null): string | null {
   const [, type, codecs] =
     /^\s*([\w.+-]{1,60}\/[\w.+-]{1,120})\s*(?:;\s*codecs="?([\w.,-]{1,40})"?)?/i.exec(declared ?? '') ?? [];
@@ -134,9 +134,9 @@ function essence(mimetype: string): string {
   return mimetype.split(';', 1)[0]!;
 }
 
-/** Whether a container may hold what is claimed: sound in a container for films, a format of documents in an archive. */
+/** Whether a container may hold the claimed type: audio or video in a video container, a document in an archive. */
 function isWithin(claimed: string, container: string): boolean {
-  const isFilm = !/^application\/(zip|x-cfb|xml)$/.test(essence(container));
+  const isVideoContainer = !/^application\/(zip|x-cfb|xml)$/.test(essence(container));
   const kind = kindOf(claimed);
-  return isFilm ? kind === 'audio' || kind === 'video' : kind === 'document';
+  return isVideoContainer ? kind === 'audio' || kind === 'video' : kind === 'document';
 }

@@ -5,14 +5,18 @@ import { Problem, ValidationFailed } from '../platform/errors/problem.js';
 import { MediaTooLarge, type SpooledFile } from './media-spool.js';
 import type { FileDescription } from './media.service.js';
 
-/** What of an upload is not its file: boundaries and headers of parts. */
-const formBytes = 16_384;
-/** How long the rest of a refused upload is listened to, so that its sender gets to read the answer. */
+/** Limit of the bytes around the file: boundaries and headers of parts. */
+const maxFormBytes = 16_384;
+/** How long the rest of a refused upload is read, so that its sender gets the answer. */
 const drainMs = 5_000;
 
 export class UploadMalformed extends Problem {
   constructor(why: string) {
-    super(400, 'media.malformed_upload', `This is no whole multipart/form-data: ${why}.`);
+    super(
+      400,
+      'media.malformed_upload',
+      `The multipart/form-data is incomplete or malformed: ${why}. Let an HTTP library build the form.`,
+    );
   }
 }
 
@@ -23,10 +27,10 @@ export class UploadUnsupported extends Problem {
 }
 
 /**
- * Reads the one file of a multipart request, as it comes in. Nothing is left of an upload that fails or breaks off.
- * @param receive takes the bytes of the file
- * @param discard removes them again when the rest of the request is not in order
- * @throws UploadUnsupported, UploadMalformed, ValidationFailed, MediaTooLarge, and whatever `receive` fails with
+ * Streams the single file of a multipart request. After an upload that fails or is interrupted, nothing is left.
+ * @param receive stores the bytes of the file
+ * @param discard removes the stored bytes if the rest of the request is invalid
+ * @throws UploadUnsupported, UploadMalformed, ValidationFailed, MediaTooLarge, and the errors of `receive`
  */
 export async function receiveUpload(
   request: IncomingMessage,
@@ -37,7 +41,8 @@ export async function receiveUpload(
   try {
     if (!/^multipart\/form-data\b/i.test(request.headers['content-type'] ?? ''))
       throw new UploadUnsupported();
-    if (Number(request.headers['content-length']) > maxBytes + formBytes) throw new MediaTooLarge(maxBytes);
+    if (Number(request.headers['content-length']) > maxBytes + maxFormBytes)
+      throw new MediaTooLarge(maxBytes);
     return await read(request, receive, discard);
   } catch (error) {
     drain(request);
@@ -61,7 +66,7 @@ async function read(
     }
     described = { mimetype: mimeType, filename };
     receiving = receive(file);
-    // The rest of the form is of no interest then.
+    // After this error the rest of the form is not read.
     receiving.catch((error: Error) => form.destroy(error));
   });
   form.on('field', (field) => form.destroy(wrongField(field, 'must be a file: its part needs a filename')));
@@ -77,7 +82,7 @@ async function read(
     if (!receiving) throw new ValidationFailed([{ path: 'file', message: 'is missing' }]);
     return { file: await receiving, described };
   } catch (error) {
-    // Its own failure is the one that is reported: it has ended the form.
+    // `error` is the error of `receive` if that failed first, because it destroys the form.
     const file = await receiving?.catch(() => undefined);
     if (file) await discard(file);
     throw error instanceof Problem ? error : new UploadMalformed(reasonOf(error as Error));
@@ -96,9 +101,9 @@ function openForm(request: IncomingMessage): busboy.Busboy {
   }
 }
 
-/** @param ofFile what is wrong when it is the field of the file itself */
+/** @param ofFile the message if the field is `file` */
 function wrongField(field: string, ofFile: string): ValidationFailed {
-  const message = field === 'file' ? ofFile : 'unknown field; there is only "file"';
+  const message = field === 'file' ? ofFile : 'is an unknown field; the only field is "file"';
   return new ValidationFailed([{ path: String(field).slice(0, 100), message }]);
 }
 
@@ -106,7 +111,7 @@ function reasonOf({ message }: Error): string {
   return message.charAt(0).toLowerCase() + message.slice(1);
 }
 
-/** Reads what still comes and throws it away: a connection that is closed on a sender who is still sending shows them no answer. */
+/** Reads the rest and throws it away: if the connection closes while the sender still sends, the sender does not get the answer. */
 function drain(request: IncomingMessage): void {
   request.unpipe();
   request.resume();

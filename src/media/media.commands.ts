@@ -9,36 +9,40 @@ export function addMediaCommands(program: Command, run: RunWithServices): void {
   program
     .command('media:prune')
     .description(
-      'forget media that nobody has used for long; the scheduler does it by itself after MEDIA_RETENTION_DAYS',
+      'delete media that were not used for long; the scheduler does this after MEDIA_RETENTION_DAYS',
     )
-    .option('--days <count>', 'how long; MEDIA_RETENTION_DAYS unless given', wholeNumber(0, 36_500))
+    .option(
+      '--days <count>',
+      'not used for so many days; without it MEDIA_RETENTION_DAYS',
+      wholeNumber(0, 36_500),
+    )
     .addHelpText(
       'after',
-      '\nWhat a message needs that is not sent yet stays. Bytes that nobody refers to any more leave the storage.\n\nExamples:\n  flotilla media:prune\n  flotilla media:prune --days=7',
+      '\nMedia of messages that are not sent yet stay. Files without media are removed from the storage.\n\nExamples:\n  flotilla media:prune\n  flotilla media:prune --days=7',
     )
     .action(({ days }: { days?: number }) =>
       run(async (services) => {
         const { MediaBlobsService } = await import('./media-blobs.service.js');
         const blobs = services.get(MediaBlobsService);
         const pruned = await blobs.prune(days === undefined ? undefined : days * dayMs);
-        print(`${pruned} media forgotten, ${await blobs.removeUnused()} files removed from the storage.`);
+        print(`${pruned} media deleted, ${await blobs.removeUnused()} files removed from the storage.`);
       }),
     );
 
   program
     .command('media:check')
     .description(
-      'compare the media in PostgreSQL with what lies in the storage; exits with 1 when something is wrong',
+      'compare the media in PostgreSQL with the files in the storage; exits with 1 if it finds a problem',
     )
-    .option('--remove-strays', 'remove the files that belong to nothing')
+    .option('--remove-strays', 'remove the stray files')
     .option('--json', 'as JSON')
     .addHelpText(
       'after',
       `
-missing  the row is there and its file is not: upload it again, or restore it from a backup
-damaged  the file has another length than it should
-stray    a file of ours, older than a day, that no row knows: for example after a database was restored from a backup.
-         Files that are not named as ours are left alone; but another Flotilla must have a storage of its own
+missing  the media has a row but no file: upload the file again, or restore it from a backup
+damaged  the file has a wrong length: restore it from a backup
+stray    a file older than a day without a row, for example after the database was restored from a backup.
+         Only files with names of Flotilla count: another Flotilla must have a storage of its own
 
 Examples:
   flotilla media:check
@@ -56,11 +60,11 @@ Examples:
             removed += 1;
           } else found.push(finding);
         }
-        if (removed > 0) printAside(`${removed} stray files are removed.`);
+        if (removed > 0) printAside(`Removed ${removed} stray files.`);
         if (found.length > 0) process.exitCode = 1;
         await printList(found, {
           json,
-          none: 'Every media has its file, and every file its media.',
+          none: 'No problems: every media has its file, and every file has its media.',
           head: ['Problem', 'File', 'Media'],
           row: ({ problem, key, mediaIds }) => [problem, key, mediaIds.join('\n')],
         });

@@ -20,7 +20,7 @@ import { Fails, Paged } from '../platform/http/documentation.js';
 import { type Page, toPage } from '../platform/http/pagination.js';
 import { Allow, WorkspaceId } from '../workspaces/auth.guard.js';
 import { RangeNotSatisfiable, sendMedia } from './media-download.js';
-import { ofFiles } from './media-failures.js';
+import { fileProblems } from './media-failures.js';
 import { MediaBlobMissing, MediaStorageUnavailable } from './media-storage.js';
 import { receiveUpload, UploadMalformed, UploadUnsupported } from './media-upload.js';
 import { ListMediaQuery, MediaResponse, toMediaResponse } from './media.dto.js';
@@ -34,11 +34,11 @@ export class MediaController {
   ) {}
 
   /**
-   * Uploads a file, to be sent with `media: {mediaId}`. Its type is what its bytes say; the same file under the same name is the
-   * same media.
+   * Uploads a file. Send it with `media: {mediaId}`. Its bytes decide its type. The same file under the same name is the same
+   * media.
    */
   @Allow('sender')
-  @Fails(UploadMalformed, UploadUnsupported, ...ofFiles)
+  @Fails(UploadMalformed, UploadUnsupported, ...fileProblems)
   @Post()
   @ApiConsumes('multipart/form-data')
   @ApiBody({
@@ -59,7 +59,7 @@ export class MediaController {
     return toMediaResponse(await this.media.store(workspaceId, file, described, 'upload'));
   }
 
-  /** Lists media, uploaded, downloaded and received, newest first. */
+  /** Lists uploaded, downloaded and received media, newest first. */
   @Allow('viewer')
   @Fails(MediaStorageUnavailable)
   @Paged(MediaResponse)
@@ -71,7 +71,7 @@ export class MediaController {
     return toPage(await this.media.list(workspaceId, query), query.limit, toMediaResponse);
   }
 
-  @ApiOperation({ summary: 'What GET answers, without the file.' })
+  @ApiOperation({ summary: 'The headers of GET, without the file.' })
   @Allow('viewer')
   @Fails(MediaNotFound, RangeNotSatisfiable, MediaBlobMissing, MediaStorageUnavailable)
   @Head(':id')
@@ -84,7 +84,7 @@ export class MediaController {
     await this.get(workspaceId, id, request, response);
   }
 
-  /** The file itself, with its type, as something to save. `Range` asks for a part of it, `If-None-Match` whether it has changed. */
+  /** Downloads the file as an attachment. `Range` requests a part, `If-None-Match` only a changed file. */
   @Allow('viewer')
   @Fails(MediaNotFound, RangeNotSatisfiable, MediaBlobMissing, MediaStorageUnavailable)
   @Get(':id')

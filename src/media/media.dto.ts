@@ -3,7 +3,7 @@ import { PageQuery } from '../platform/http/pagination.js';
 import { type Media, type MediaOrigin, mediaSources } from './media.entity.js';
 
 export class ListMediaQuery extends PageQuery {
-  /** Only media that came this way. */
+  /** Only media from this source. */
   @IsOptional()
   @IsIn(mediaSources)
   source?: MediaOrigin;
@@ -13,23 +13,23 @@ export class MediaResponse {
   /** @example 019a1b2c-3d4e-7f00-8000-0123456789ab */
   mediaId!: string;
   /**
-   * What the file is by its bytes.
+   * The type of the file, by its bytes.
    * @example image/jpeg
    */
   mimetype!: string;
   /**
-   * In bytes.
+   * The length in bytes.
    * @example 48213
    */
   size!: number;
-  /** Of its content, in hexadecimal. */
+  /** The SHA-256 of the content, in hexadecimal. */
   sha256!: string;
   /** @example parcel.jpg */
   filename!: string | null;
-  /** How it came: uploaded, downloaded from a URL of a message, in the body of a message, or received. */
+  /** `upload`: uploaded. `url`: downloaded from the URL of a message. `data`: in the request of a message. `incoming`: received. */
   source!: MediaOrigin;
   createdAt!: string;
-  /** When it was last taken for a message; it is kept for a time after that. */
+  /** When a message last used it. Flotilla may delete it `MEDIA_RETENTION_DAYS` after that. */
   lastUsedAt!: string;
 }
 

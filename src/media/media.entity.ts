@@ -3,14 +3,14 @@ import { Column, CreateDateColumn, Entity, PrimaryColumn } from 'typeorm';
 export const mediaSources = ['upload', 'url', 'data', 'incoming'] as const;
 export type MediaOrigin = (typeof mediaSources)[number];
 
-/** PostgreSQL's bigint comes as text; no file is longer than a number can say. */
+/** The driver returns bigint as text. The length of every file fits in a number. */
 const bytes = { from: Number, to: (value: number) => value };
 const hex = {
   from: (value: Buffer) => value.toString('hex'),
   to: (value: string) => Buffer.from(value, 'hex'),
 };
 
-/** A file of a workspace: sent to it, downloaded for it, or received in a message. */
+/** A file of a workspace: uploaded, downloaded from a URL, or received in a message. */
 @Entity('media')
 export class Media {
   @PrimaryColumn('uuid')
@@ -19,18 +19,18 @@ export class Media {
   @Column('uuid', { name: 'workspace_id' })
   workspaceId!: string;
 
-  /** Its bytes in the storage, which other media of the same content share. */
+  /** The blob in the storage; media with the same content share it. */
   @Column('uuid', { name: 'blob_id' })
   blobId!: string;
 
-  /** Of its content, in hexadecimal. */
+  /** The SHA-256 of the content, in hexadecimal. */
   @Column('bytea', { transformer: hex })
   sha256!: string;
 
   @Column('bigint', { transformer: bytes })
   size!: number;
 
-  /** As its bytes say, not its sender. */
+  /** By the bytes of the file, not by its sender. */
   @Column('text')
   mimetype!: string;
 
@@ -43,7 +43,7 @@ export class Media {
   @CreateDateColumn({ name: 'created_at', type: 'timestamptz' })
   createdAt!: Date;
 
-  /** When it was last taken for a message. */
+  /** When a message last used it. */
   @Column('timestamptz', { name: 'last_used_at' })
   lastUsedAt!: Date;
 }

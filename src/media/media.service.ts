@@ -49,22 +49,22 @@ export class MediaUnavailable extends Problem {
   }
 }
 
-/** What a message's media is made of, as its sender names it. */
+/** The source of a message's media, as the request gives it. */
 export type MediaSource =
   | { mediaId: string }
   | { url: string; mimetype?: string; filename?: string }
   /** `data` is base64. */
   | { data: string; mimetype?: string; filename?: string };
 
-/** What is said of a file by whoever hands it over. */
+/** What the sender of a file says about it. */
 export interface FileDescription {
   mimetype: string | null;
   filename: string | null;
-  /** Nobody vouches for the type: it is no error when the bytes say something else. */
+  /** The type was not declared by the sender: another type of the bytes is not an error. */
   isGuess?: boolean;
 }
 
-/** The media that types of messages take, and how long WhatsApp lets each be; a document may be as long as any media. */
+/** The media of each message type, with WhatsApp's limit of its length. A document has no limit except that of all media. */
 const sendable: Record<string, { kind: MediaKind | null; maxBytes: number }> = {
   image: { kind: 'image', maxBytes: 16 * 2 ** 20 },
   video: { kind: 'video', maxBytes: 64 * 2 ** 20 },
@@ -73,10 +73,10 @@ const sendable: Record<string, { kind: MediaKind | null; maxBytes: number }> = {
   sticker: { kind: 'image', maxBytes: 2 ** 20 },
   document: { kind: null, maxBytes: Infinity },
 };
-/** How much base64 is decoded at once; a multiple of four. */
-const decodedAtOnce = 65_536;
+/** How many characters of base64 are decoded at once; a multiple of four. */
+const base64ChunkLength = 65_536;
 
-/** The files of workspaces: taking them in, giving them out. */
+/** Stores and returns the files of workspaces. */
 @Injectable()
 export class MediaService {
   constructor(
@@ -89,11 +89,11 @@ export class MediaService {
   ) {}
 
   /**
-   * The media of a message that is to be accepted: looked up, decoded, or downloaded now, within a bounded time, so that a
-   * message that was accepted has its media. To be called outside of a transaction.
-   * @param type of the message: what it cannot carry is refused, and nothing of it is kept
+   * The media of a message before the message is accepted: it is looked up, decoded or downloaded within a time limit, so that
+   * every accepted message has its media. Call it outside of a transaction.
+   * @param type the message type; a file that this type cannot carry is refused and not kept
    * @throws MediaNotFound, MediaUnavailable, MediaTooLarge, MediaEmpty, MediaTypeMismatch, MediaTypeRefused,
-   *   StorageLimitReached, MediaStorageUnavailable, ValidationFailed when `data` is no base64
+   *   StorageLimitReached, MediaStorageUnavailable, ValidationFailed if `data` is not base64
    */
   async take(workspaceId: string, source: MediaSource, type = 'document'): Promise<Media> {
     if ('mediaId' in source) {
@@ -132,7 +132,7 @@ export class MediaService {
   }
 
   /**
-   * The bytes of a media, or of a part of it. Whoever asks has seen to it that they may.
+   * The bytes of a media, or of a part of it. The caller must have checked the access.
    * @throws MediaNotFound, MediaBlobMissing, MediaStorageUnavailable
    */
   async open(media: Media | string, range?: ByteRange, answerWithinMs?: number): Promise<Readable> {
@@ -142,10 +142,10 @@ export class MediaService {
   }
 
   /**
-   * Writes the bytes of a media to a new file; when it fails nothing is left.
-   * @param answerWithinMs how long the storage may take to begin, and to go on
-   * @throws MediaNotFound, MediaBlobMissing, MediaStorageUnavailable; and an Error when `path` exists or cannot be written, or
-   * the bytes break off
+   * Writes the bytes of a media to a new file, and removes the file after an error.
+   * @param answerWithinMs the timeout of the storage for the first byte and for each pause
+   * @throws MediaNotFound, MediaBlobMissing, MediaStorageUnavailable; and an Error if `path` exists or cannot be written, or
+   * the stream breaks
    */
   async copyTo(media: Media | string, path: string, answerWithinMs?: number): Promise<void> {
     const source = await this.open(media, undefined, answerWithinMs);
@@ -163,14 +163,14 @@ export class MediaService {
     return this.spool.receive(source, this.config.media.maxBytes);
   }
 
-  /** Removes an upload that is not to be stored. */
+  /** Removes an upload that will not be stored. */
   discard(file: SpooledFile): Promise<void> {
     return this.spool.drop(file);
   }
 
   /**
    * Stores a received file. The same file under the same name is the same media.
-   * @param sentAs the type of message that it is for
+   * @param sentAs the type of the message that will carry it
    * @throws MediaTypeMismatch, MediaTypeRefused, StorageLimitReached, MediaStorageUnavailable
    */
   async store(
@@ -195,10 +195,10 @@ export class MediaService {
   }
 
   /**
-   * Stores the media of a message that was received. It is not refused for what it is.
-   * @param source a stream of it
-   * @param described as its sender does; its type is believed only where its bytes do not tell
-   * @throws MediaTooLarge, MediaEmpty, StorageLimitReached, MediaStorageUnavailable, and whatever the stream fails with
+   * Stores the media of a received message. Its type is no reason to refuse it.
+   * @param source its bytes
+   * @param described the sender's description; its type counts only if the bytes do not tell
+   * @throws MediaTooLarge, MediaEmpty, StorageLimitReached, MediaStorageUnavailable, and the errors of the stream
    */
   async storeIncoming(
     workspaceId: string,
@@ -209,7 +209,7 @@ export class MediaService {
   }
 
   /**
-   * Deletes a media; its bytes go when nobody else has the same ones. Messages that were sent with it keep what they say of it.
+   * Deletes a media. Its file is removed when no other media shares it. Sent messages keep their description of the media.
    * @throws MediaNotFound, MediaInUse
    */
   async delete(workspaceId: string, id: string): Promise<void> {
@@ -219,16 +219,16 @@ export class MediaService {
         lock: { mode: 'pessimistic_write' },
       });
       if (!found) throw new MediaNotFound(id);
-      // Asked with the row locked: a message that is inserted now waits, and finds it gone.
-      const [{ needed }] = await manager.query(`select ${isInUse('$1')} as needed`, [id]);
-      if (needed) throw new MediaInUse();
+      // The row is locked: an insert of a message that needs it waits, and then does not find it.
+      const [row] = await manager.query<{ needed: boolean }[]>(`select ${isInUse('$1')} as needed`, [id]);
+      if (row!.needed) throw new MediaInUse();
       await manager.delete(Media, { id });
     });
   }
 
   /**
-   * Keeps media from being deleted until a transaction ends.
-   * @returns those that are there
+   * Prevents the deletion of media until a transaction ends.
+   * @returns the ids that exist
    */
   async hold(manager: EntityManager, workspaceId: string, ids: string[]): Promise<Set<string>> {
     const held: { id: string }[] = await manager.query(
@@ -259,7 +259,7 @@ export class MediaService {
       if (answer.status !== 200) {
         answer.body.on('error', () => undefined).destroy();
         throw new MediaUnavailable(
-          `its server answered ${answer.status}. It must answer 200; redirects are not followed.`,
+          `its server answered ${answer.status}. It must answer 200: Flotilla does not follow redirects.`,
         );
       }
       const declared = {
@@ -276,29 +276,29 @@ export class MediaService {
   }
 }
 
-/** @throws MediaTypeMismatch, MediaTooLarge when a media cannot be sent as a type of message */
+/** @throws MediaTypeMismatch, MediaTooLarge if a message of this type cannot carry the media */
 function assertSendable({ mimetype, size }: Pick<Media, 'mimetype' | 'size'>, type: string): void {
   const { kind, maxBytes } = sendable[type]!;
   if (kind !== null && kindOf(mimetype) !== kind) {
     const others = [...new Set([kindOf(mimetype), 'document'])].join(' or ');
     throw new MediaTypeMismatch(`${mimetype} cannot be sent as ${type}. Send it as ${others}.`);
   }
-  if (size > maxBytes) throw new MediaTooLarge(maxBytes, `What is sent as ${type}`);
+  if (size > maxBytes) throw new MediaTooLarge(maxBytes, `A file that is sent as ${type}`);
 }
 
 function describe({ mimetype, filename }: { mimetype?: string; filename?: string }): FileDescription {
   return { mimetype: mimetype ?? null, filename: filename ?? null };
 }
 
-/** The bytes of base64, a piece at a time. @throws ValidationFailed */
+/** Decodes base64 in chunks. @throws ValidationFailed */
 function decode(data: string): Readable {
   if (data.length % 4 !== 0 || !/^[A-Za-z0-9+/]*={0,2}$/.test(data)) {
-    throw new ValidationFailed([{ path: 'media.data', message: 'must be base64, as RFC 4648 has it' }]);
+    throw new ValidationFailed([{ path: 'media.data', message: 'must be base64 (RFC 4648)' }]);
   }
   return Readable.from(
     (function* () {
-      for (let from = 0; from < data.length; from += decodedAtOnce)
-        yield Buffer.from(data.slice(from, from + decodedAtOnce), 'base64');
+      for (let from = 0; from < data.length; from += base64ChunkLength)
+        yield Buffer.from(data.slice(from, from + base64ChunkLength), 'base64');
     })(),
     { objectMode: false },
   );

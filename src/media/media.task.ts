@@ -3,7 +3,7 @@ import type { ScheduledTask } from '../platform/scheduling/scheduler.service.js'
 import { MediaBlobsService } from './media-blobs.service.js';
 import { MediaSpool } from './media-spool.js';
 
-/** Forgets media after its time, and removes from the storage what nobody refers to any more. */
+/** Deletes unused media, and removes files without media from the storage and the spool. */
 @Injectable()
 export class MediaTask implements ScheduledTask {
   readonly name = 'media';
@@ -16,7 +16,7 @@ export class MediaTask implements ScheduledTask {
 
   async run(): Promise<void> {
     const failures: unknown[] = [];
-    // One at a time, and each whatever becomes of the others.
+    // One step at a time. A failed step does not stop the next steps.
     for (const step of [
       () => this.blobs.prune(),
       () => this.blobs.removeUnused(),

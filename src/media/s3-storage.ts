@@ -16,23 +16,23 @@ import type { SpooledFile } from './media-spool.js';
 
 type S3Settings = NonNullable<Config['media']['s3']>;
 
-/** How long the answer to a request may take, and each pause of its body. */
-const answerMs = 30_000;
-/** A transfer that is slower than this is given up. */
-const slowestBytesPerSecond = 200_000;
-const attempts = 3;
+/** The timeout of an answer, and of each pause in its body. */
+const answerTimeoutMs = 30_000;
+/** A slower upload is aborted. */
+const minBytesPerSecond = 200_000;
+const maxAttempts = 3;
 const pausesMs = [200, 800];
 const pauseJitter: Jitter = [0.5, 1.5];
-/** Of an answer that is an error. */
-const longestError = 4_096;
+/** How much of the body of an error is used, in characters. */
+const maxErrorLength = 4_096;
 
 /**
- * Media in an S3-compatible bucket. A file is sent as one object in one request, streamed from the disk: its length and hash are
- * known, so the bucket refuses one that arrives damaged, and an upload that breaks off leaves no parts behind. S3 takes 5 GB so.
+ * Media in an S3-compatible bucket. One request streams a file from the disk as one object. Its length and hash are known, so the
+ * bucket refuses a damaged upload, and an interrupted upload leaves no parts behind. S3 takes up to 5 GB this way.
  */
 export class S3Storage implements MediaStorage {
   private readonly bucketUrl: URL;
-  /** The signing keys of the day. */
+  /** The signing keys, which change every day. */
   private readonly signingKeys = new Map<string, ArrayBuffer>();
 
   constructor(private readonly settings: S3Settings) {
@@ -47,23 +47,27 @@ export class S3Storage implements MediaStorage {
       headers: { 'content-length': String(file.size), 'content-type': 'application/octet-stream' },
       contentHash: file.sha256,
       body: () => createReadStream(file.path),
-      signal: AbortSignal.timeout(answerMs + Math.ceil((file.size / slowestBytesPerSecond) * 1_000)),
+      signal: AbortSignal.timeout(answerTimeoutMs + Math.ceil((file.size / minBytesPerSecond) * 1_000)),
     });
     await expectStatus(answer, [200]);
     await answer.body.dump();
   }
 
-  async open(key: string, range?: ByteRange, answerWithinMs = answerMs * attempts): Promise<Readable> {
+  async open(
+    key: string,
+    range?: ByteRange,
+    answerWithinMs = answerTimeoutMs * maxAttempts,
+  ): Promise<Readable> {
     const headers: Record<string, string> = range ? { range: `bytes=${range.start}-${range.end}` } : {};
-    const patience = new AbortController();
-    const timer = setTimeout(() => patience.abort(), answerWithinMs);
+    const deadline = new AbortController();
+    const timer = setTimeout(() => deadline.abort(), answerWithinMs);
     try {
-      const bodyTimeout = Math.min(answerWithinMs, answerMs);
-      const answer = await this.call('GET', key, { headers, signal: patience.signal, bodyTimeout });
+      const bodyTimeout = Math.min(answerWithinMs, answerTimeoutMs);
+      const answer = await this.call('GET', key, { headers, signal: deadline.signal, bodyTimeout });
       if (!(await isFound(answer, [range ? 206 : 200]))) throw new MediaBlobMissing(key);
       return answer.body;
     } finally {
-      // What has begun takes as long as it goes on.
+      // The deadline is for the first byte. After that only pauses are limited.
       clearTimeout(timer);
     }
   }
@@ -72,11 +76,11 @@ export class S3Storage implements MediaStorage {
     const answer = await this.call('HEAD', key);
     await answer.body.dump();
     if (answer.statusCode === 404) {
-      // Such an answer has no body that would say what is not there: the object, or the bucket.
-      const asked = await this.call('GET', key);
-      if (!(await isFound(asked, [200]))) return null;
-      asked.body.destroy();
-      return Number(asked.headers['content-length']);
+      // An answer to HEAD has no body that says whether the object or the bucket is missing.
+      const found = await this.call('GET', key);
+      if (!(await isFound(found, [200]))) return null;
+      found.body.destroy();
+      return Number(found.headers['content-length']);
     }
     await expectStatus(answer, [200]);
     return Number(answer.headers['content-length']);
@@ -101,7 +105,7 @@ export class S3Storage implements MediaStorage {
     }
   }
 
-  /** Calls the bucket; what may pass by itself is tried again, with the body from its beginning, until the signal. */
+  /** Calls the bucket. It retries temporary errors, with the body from its beginning, until the signal aborts. */
   private async call(
     method: 'GET' | 'HEAD' | 'PUT' | 'DELETE',
     key: string,
@@ -120,7 +124,7 @@ export class S3Storage implements MediaStorage {
       contentHash = hashOfNothing,
       body,
       signal,
-      bodyTimeout = answerMs,
+      bodyTimeout = answerTimeoutMs,
     } = options;
     const url = new URL(this.bucketUrl);
     url.pathname = `${url.pathname.replace(/\/$/, '')}/${key}`;
@@ -132,15 +136,15 @@ export class S3Storage implements MediaStorage {
           method,
           headers: await this.sign(method, url, { ...headers, 'x-amz-content-sha256': contentHash }),
           body: source,
-          // An upload is answered when it is whole.
-          headersTimeout: body ? 0 : answerMs,
+          // The bucket answers an upload after its last byte, so `signal` limits its time.
+          headersTimeout: body ? 0 : answerTimeoutMs,
           bodyTimeout,
           signal,
         });
-        if (attempt === attempts || (answer.statusCode < 500 && answer.statusCode !== 429)) return answer;
+        if (attempt === maxAttempts || (answer.statusCode < 500 && answer.statusCode !== 429)) return answer;
         await answer.body.dump();
       } catch (error) {
-        if (attempt === attempts || signal?.aborted) throw new MediaStorageUnavailable(error);
+        if (attempt === maxAttempts || signal?.aborted) throw new MediaStorageUnavailable(error);
       } finally {
         source?.destroy();
       }
@@ -170,19 +174,19 @@ export class S3Storage implements MediaStorage {
 
 const hashOfNothing = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855';
 
-/** @throws MediaStorageUnavailable naming what the bucket says */
+/** @throws MediaStorageUnavailable with the message of the bucket */
 async function expectStatus(answer: Dispatcher.ResponseData, expected: number[]): Promise<void> {
   if (!expected.includes(answer.statusCode))
-    throw refusalOf(answer, (await text(answer.body)).slice(0, longestError));
+    throw refusalOf(answer, (await text(answer.body)).slice(0, maxErrorLength));
 }
 
 /**
- * Whether there is such an object. That the bucket does not exist, or that a proxy knows nothing of it, is no answer to that.
+ * Whether the object exists. A 404 because of a missing bucket, or from a proxy, is an error: it does not tell.
  * @throws MediaStorageUnavailable
  */
 async function isFound(answer: Dispatcher.ResponseData, expected: number[]): Promise<boolean> {
   if (expected.includes(answer.statusCode)) return true;
-  const said = (await text(answer.body)).slice(0, longestError);
+  const said = (await text(answer.body)).slice(0, maxErrorLength);
   if (answer.statusCode === 404 && element(said, 'Code') === 'NoSuchKey') return false;
   throw refusalOf(answer, said);
 }
@@ -195,7 +199,7 @@ function refusalOf({ statusCode }: Dispatcher.ResponseData, said: string): Media
   );
 }
 
-/** The text of the first element of this name. Keys are ours and need no more of XML than that. */
+/** The text of the first element with this name. Flotilla's keys need no full XML parser. */
 function element(xml: string, name: string): string | undefined {
   const found = new RegExp(`<${name}>([^<]*)</${name}>`).exec(xml)?.[1];
   return found?.replace(/&(amp|lt|gt|quot|apos|#34|#39);/g, (_entity, entity: string) => entities[entity]!);

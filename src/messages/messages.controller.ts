@@ -16,7 +16,7 @@ import { ApiAcceptedResponse, ApiHeader, ApiOkResponse } from '@nestjs/swagger';
 import type { Response } from 'express';
 import { AccountNotFound, sessionProblems } from '../accounts/account-errors.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
-import { ofFiles } from '../media/media-failures.js';
+import { fileProblems } from '../media/media-failures.js';
 import { StorageLimitReached } from '../media/media-keeper.js';
 import { MediaEmpty, MediaTooLarge } from '../media/media-spool.js';
 import { MediaStorageUnavailable } from '../media/media-storage.js';
@@ -92,7 +92,7 @@ export class MessagesController {
     ContentMismatch,
     MediaNotFound,
     MediaUnavailable,
-    ...ofFiles,
+    ...fileProblems,
     MessageNotFound,
     IdempotencyInProgress,
     IdempotencyMismatch,

@@ -20,7 +20,7 @@ import { DatabaseModule } from '../platform/database/database.module.js';
 import { FailedJobsTask } from '../queues/failed-jobs.task.js';
 import { SCHEDULED_TASKS, SchedulerService } from '../platform/scheduling/scheduler.service.js';
 import { WebhooksModule } from '../webhooks/webhooks.module.js';
-import { WebhookFanOutTask, WebhookLanesTask, WebhookPruningTask } from '../webhooks/webhooks.task.js';
+import { WebhookFanOutTask, WebhookSequencesTask, WebhookPruningTask } from '../webhooks/webhooks.task.js';
 
 const tasks = [
   LanesTask,
@@ -35,7 +35,7 @@ const tasks = [
   ConnectionLogsTask,
   FailedJobsTask,
   WebhookFanOutTask,
-  WebhookLanesTask,
+  WebhookSequencesTask,
   WebhookPruningTask,
   MediaTask,
 ];

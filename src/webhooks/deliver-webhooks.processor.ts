@@ -1,12 +1,13 @@
 import { Injectable } from '@nestjs/common';
 import type { Job } from 'bullmq';
 import type { JobContext, QueueProcessor } from '../queues/job-runner.js';
-import type { WebhookLane } from './webhook-sequences.js';
+import type { WebhookSequence } from './webhook-sequences.js';
 import { WebhookRunner } from './webhook-runner.js';
 
 /**
- * One hint in, and the lane is run in slots that are not the worker's: beside sends the job ends at once, lest an endpoint
- * that hangs hold one up. A worker of this queue alone has nothing else to do, and its job lasts as long as the lane runs.
+ * Delivers the sequence that a job names, in the slots of {@link WebhookRunner}. In a worker that serves other queues too,
+ * the job ends at once, so that an endpoint that hangs delays no send. In a worker that serves only this queue, the job lasts
+ * as long as the sequence runs.
  */
 @Injectable()
 export class DeliverWebhooksProcessor implements QueueProcessor {
@@ -14,7 +15,7 @@ export class DeliverWebhooksProcessor implements QueueProcessor {
 
   constructor(private readonly runner: WebhookRunner) {}
 
-  async process({ data }: Job<WebhookLane>, context: JobContext): Promise<void> {
+  async process({ data }: Job<WebhookSequence>, context: JobContext): Promise<void> {
     const run = this.runner.begin({
       webhookId: data.webhookId,
       laneId: data.laneId,

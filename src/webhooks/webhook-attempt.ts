@@ -8,13 +8,13 @@ import { signatures } from './webhook-secrets.js';
 
 /** How long an endpoint may take to answer. */
 export const attemptTimeoutMs = 15_000;
-/** How long its answer is listened to once its status is known: nothing depends on it. */
+/** How long Flotilla reads the body of an answer after its status: no outcome depends on the body. */
 const excerptTimeoutMs = 2_000;
 const excerptBytes = 1_024;
-/** More of an answer is not read, even to keep its connection. */
-const longestAnswer = 64 * 1_024;
+/** Flotilla closes the connection of an answer that is longer, and does not read the rest. */
+const maxAnswerBytes = 64 * 1_024;
 
-/** The waits before the second, third, … attempt, over a day and more: those that Standard Webhooks suggests. */
+/** The waits before the second, third, … attempt, more than a day in total. Standard Webhooks suggests them. */
 const minute = 60_000;
 const hour = 60 * minute;
 export const retryWaitsMs: readonly number[] = [
@@ -26,14 +26,14 @@ export const retryWaitsMs: readonly number[] = [
   10 * hour,
   10 * hour,
 ];
-/** Endpoints that came down together are not to be called together: up to so much longer. */
+/** A wait may be longer by up to a tenth, so that endpoints that failed together are not called together. */
 const jitter: Jitter = [1, 1.1];
-/** An endpoint may ask for patience, but not for ever. */
-const longestRetryAfterMs = 2 * hour;
+/** Limit of `Retry-After`, so that an endpoint cannot postpone a delivery for ever. */
+const maxRetryAfterMs = 2 * hour;
 
-/** What an endpoint is told. */
+/** The body of a delivery. */
 export interface Notification {
-  /** The same in every attempt: receivers know by it what they have had. */
+  /** The same in every attempt, so that receivers recognise an event that they already have. */
   id: string;
   type: string;
   createdAt: string;
@@ -42,20 +42,20 @@ export interface Notification {
   data: unknown;
 }
 
-/** What came of one attempt. It has succeeded when `error` is null. */
+/** The outcome of one attempt. The attempt succeeded if `error` is null. */
 export interface AttemptOutcome {
   statusCode: number | null;
   durationMs: number;
   error: string | null;
-  /** The beginning of the answer's body; null when there was none. */
+  /** The beginning of the answer's body; null without a body. */
   excerpt: string | null;
-  /** For how long the endpoint asked to be left alone, in milliseconds. */
+  /** The `Retry-After` of the answer, in milliseconds. */
   retryAfterMs: number;
 }
 
 /**
- * Tells an endpoint once, signed by the Standard Webhooks scheme. Any 2xx is success, whatever follows it: a redirect is not
- * followed, and a body that is cut off, too long or too slow changes nothing.
+ * Posts to an endpoint once, signed by the Standard Webhooks scheme. Any 2xx is success: a body that is truncated, too long
+ * or too slow changes nothing. It does not follow redirects.
  */
 export async function attempt(
   url: string,
@@ -104,8 +104,8 @@ export async function attempt(
 }
 
 /**
- * How long to wait after the given number of attempts, in milliseconds; null when there is no further one.
- * @param retryAfterMs what the endpoint asked for
+ * How long to wait after the given number of attempts, in milliseconds; null after the last attempt.
+ * @param retryAfterMs the wait that the endpoint asked for
  */
 export function waitAfter(attempts: number, retryAfterMs = 0): number | null {
   const wait = retryWaitsMs[attempts - 1];
@@ -115,19 +115,19 @@ export function waitAfter(attempts: number, retryAfterMs = 0): number | null {
 
 function failureOf(status: number): string {
   if (status >= 300 && status < 400)
-    return `webhook.redirected: It answered ${status}. Redirects are not followed: set the URL to where it leads.`;
-  if (status === 410) return 'webhook.gone: It answered 410: it wants no more.';
-  return `webhook.refused: It answered ${status}.`;
+    return `webhook.redirected: The endpoint answered ${status}. Flotilla does not follow redirects: set the URL to the target.`;
+  if (status === 410) return 'webhook.gone: The endpoint answered 410: it wants no more events.';
+  return `webhook.refused: The endpoint answered ${status}. It must answer 2xx.`;
 }
 
 function retryAfter(headers: IncomingHttpHeaders): number {
   const text = headers['retry-after'];
   if (text === undefined) return 0;
   const ms = /^\d+$/.test(text) ? Number(text) * 1_000 : Date.parse(text) - Date.now();
-  return Number.isNaN(ms) ? 0 : Math.min(Math.max(ms, 0), longestRetryAfterMs);
+  return Number.isNaN(ms) ? 0 : Math.min(Math.max(ms, 0), maxRetryAfterMs);
 }
 
-/** The beginning of a body. It is read to its end when that is near, so that the connection can be used again. */
+/** The beginning of a body. A short body is read to its end, so that the connection can be reused. */
 async function excerptOf(body: Readable): Promise<string | null> {
   const chunks: Buffer[] = [];
   const read = async () => {
@@ -135,13 +135,13 @@ async function excerptOf(body: Readable): Promise<string | null> {
     for await (const chunk of body as AsyncIterable<Buffer>) {
       if (length < excerptBytes) chunks.push(chunk);
       length += chunk.length;
-      if (length > longestAnswer) return;
+      if (length > maxAnswerBytes) return;
     }
   };
   try {
     await withDeadline(read(), excerptTimeoutMs, () => new Error('too slow'));
   } catch {
-    // Cut off or too slow: what did come is shown.
+    // The body is truncated or too slow: the excerpt is the part that arrived.
     body.destroy();
   }
   if (chunks.length === 0) return null;

@@ -7,35 +7,51 @@ import { parseCursor } from '../events/events.service.js';
 import { Problem } from '../platform/errors/problem.js';
 import { QueuesService } from '../queues/queues.service.js';
 import { WebhookDelivery, type DeliveryStatus } from './webhook-delivery.entity.js';
-import { wakeLanes } from './webhook-fan-out.js';
-import { headDue, hintOf, laneColumns, type WebhookLane } from './webhook-sequences.js';
+import { wakeSequences } from './webhook-fan-out.js';
+import { headDueAt, hintOf, sequenceColumns, type WebhookSequence } from './webhook-sequences.js';
 
 const day = 24 * 3_600_000;
-/** What has arrived is kept for a week, everything else as long as the events themselves. */
-const deliveredForMs = 7 * day;
-const keptForMs = 30 * day;
-const prunedAtOnce = 5_000;
-/** How many events one replay makes deliveries of. */
-export const replayedAtMost = 10_000;
+/** Arrived deliveries are kept for a week, all others as long as the events themselves. */
+const deliveredRetentionMs = 7 * day;
+const retentionMs = 30 * day;
+const batchSize = 5_000;
+/** How many events one replay delivers. */
+export const maxReplayedEvents = 10_000;
 
 export class DeliveryNotFound extends Problem {
   constructor(id: string) {
     super(
       404,
       'webhook.delivery_not_found',
-      `There is no delivery ${id}. Deliveries are kept for 7 to 30 days.`,
+      `There is no delivery ${id}: the log keeps arrived deliveries for 7 days, all others for 30. To deliver its event again: POST /webhooks/ID/replay.`,
     );
   }
+}
+
+interface DeliveryCounts {
+  pending: number;
+  failed: number;
+  dead: number;
+  attemptsDelivered: number;
+  attemptsFailed: number;
+}
+
+interface Backlog {
+  waiting: number;
+  delayed: number;
+  active: number;
+  dead: number;
+  oldestSeconds: number;
 }
 
 export interface Replay {
   /** How many events are delivered again, or for the first time. */
   count: number;
-  /** Where to go on when there were more than one replay takes: the `after` of the next one; null when that was all. */
+  /** The `after` of the next replay, if there are more events than one replay takes; else null. */
   nextAfter: string | null;
 }
 
-/** The log of deliveries, and what a person may do about it. */
+/** The log of deliveries, and the retries that a person asks for. */
 @Injectable()
 export class WebhookDeliveriesService {
   constructor(
@@ -58,7 +74,8 @@ export class WebhookDeliveriesService {
   }
 
   /**
-   * Has a delivery tried again from its first attempt, at once unless earlier ones of its account wait. Its id stays.
+   * Makes a delivery pending again, with all of its attempts. It is due at once, unless earlier deliveries of its account
+   * wait. Its id stays the same.
    * @throws DeliveryNotFound
    */
   async redeliver(workspaceId: string, webhookId: string, id: string): Promise<WebhookDelivery> {
@@ -68,21 +85,21 @@ export class WebhookDeliveriesService {
     return delivery;
   }
 
-  /** Has one dead delivery tried again, whosever it is. @returns whether there was one */
+  /** Makes one dead delivery of any workspace pending again. @returns whether there was such a delivery */
   async retry(id: string): Promise<boolean> {
     return (await this.reopen(`id = $1 and status = 'dead'`, [id], 1)) > 0;
   }
 
-  /** Has dead deliveries tried again, of one endpoint or of all; in bounded steps. @returns how many */
+  /** Makes the dead deliveries of one endpoint, or of all, pending again, in batches. @returns how many */
   async retryAll(webhookId?: string): Promise<number> {
     for (let total = 0; ;) {
       const count = await this.reopen(
         `status = 'dead' and ($1::uuid is null or webhook_id = $1)`,
         [webhookId ?? null],
-        prunedAtOnce,
+        batchSize,
       );
       total += count;
-      if (count < prunedAtOnce) return total;
+      if (count < batchSize) return total;
     }
   }
 
@@ -96,8 +113,8 @@ export class WebhookDeliveriesService {
   }
 
   /**
-   * Delivers what happened in a time again, as far as the endpoint wants it: the events of `since` up to before `until` that
-   * stand behind `after` in the log, oldest first, at most {@link replayedAtMost}. Those that are on their way stay there.
+   * Delivers past events again, if the endpoint wants them: the events from `since` to before `until` that stand behind
+   * `after` in the log, oldest first, at most {@link maxReplayedEvents}. Deliveries that still wait do not change.
    * @throws InvalidEventCursor
    */
   async replay(
@@ -105,7 +122,7 @@ export class WebhookDeliveriesService {
     { since, until, after, types }: { since: Date; until?: Date; after?: string; types?: string[] },
   ): Promise<Replay> {
     const [transactionId, eventId] = after === undefined ? ['0', '0'] : parseCursor(after);
-    // Before anything is locked: however long this looks, nobody waits for it.
+    // This query may take long, so it runs before any lock: nothing waits for it.
     const wanted: { id: string; cursor: string }[] = await this.database.query(
       `select e.id, e.transaction_id::text || '-' || e.id as cursor
        from webhooks w join events e on e.workspace_id = w.workspace_id
@@ -115,16 +132,16 @@ export class WebhookDeliveriesService {
          and webhook_wants(w, e.type, e.account_id)
          and ($4::text[] is null or exists (select from unnest($4) pattern where pattern = e.type
            or (right(pattern, 1) = '*' and starts_with(e.type, left(pattern, -1)))))
-       order by e.transaction_id, e.id limit ${replayedAtMost + 1}`,
+       order by e.transaction_id, e.id limit ${maxReplayedEvents + 1}`,
       [webhookId, since, until ?? null, types ?? null, transactionId, eventId],
     );
-    const taken = wanted.slice(0, replayedAtMost);
-    const count = taken.length === 0 ? 0 : await this.makeAgain(webhookId, taken);
-    return { count, nextAfter: wanted.length > replayedAtMost ? taken.at(-1)!.cursor : null };
+    const taken = wanted.slice(0, maxReplayedEvents);
+    const count = taken.length === 0 ? 0 : await this.deliverAgain(webhookId, taken);
+    return { count, nextAfter: wanted.length > maxReplayedEvents ? taken.at(-1)!.cursor : null };
   }
 
-  /** Makes deliveries of events, or has those that are over start anew. @returns how many */
-  private async makeAgain(webhookId: string, events: { id: string }[]): Promise<number> {
+  /** Creates deliveries of events, and makes `delivered` and `dead` ones pending again. @returns how many */
+  private async deliverAgain(webhookId: string, events: { id: string }[]): Promise<number> {
     return this.change(
       `insert into webhook_deliveries as d (id, workspace_id, webhook_id, transaction_id, event_id, type, account_id)
        select webhook_delivery_id(), w.workspace_id, w.id, e.transaction_id, e.id, e.type, e.account_id
@@ -137,15 +154,9 @@ export class WebhookDeliveriesService {
     );
   }
 
-  /** How many deliveries there are of each status but `delivered`, and how many attempts have come to what. */
-  async count(): Promise<{
-    pending: number;
-    failed: number;
-    dead: number;
-    attemptsDelivered: number;
-    attemptsFailed: number;
-  }> {
-    const [row] = await this.database.query(
+  /** How many deliveries have each status other than `delivered`, and how many attempts succeeded and failed. */
+  async count(): Promise<DeliveryCounts> {
+    const [row] = await this.database.query<DeliveryCounts[]>(
       `select count(*) filter (where status = 'pending')::int as pending,
          count(*) filter (where status = 'failed')::int as failed,
          (select count(*) from webhook_deliveries where status = 'dead')::int as dead,
@@ -153,22 +164,16 @@ export class WebhookDeliveriesService {
          (select coalesce(sum(failed), 0)::float from webhook_lanes) as "attemptsFailed"
        from webhook_deliveries where status in ('pending', 'failed')`,
     );
-    return row;
+    return row!;
   }
 
   /**
-   * How much there is to do: `waiting` is due, `delayed` waits behind a delivery that is tried again later or for its
-   * endpoint to be enabled, `active` are the lanes that are being run.
+   * The open deliveries: `waiting` counts the due ones. `delayed` counts those that wait for a later attempt of a delivery
+   * before them, or until their endpoint is enabled. `active` counts the sequences that workers run.
    */
-  async backlog(): Promise<{
-    waiting: number;
-    delayed: number;
-    active: number;
-    dead: number;
-    oldestSeconds: number;
-  }> {
-    const [row] = await this.database.query(
-      `with lanes as (
+  async backlog(): Promise<Backlog> {
+    const [row] = await this.database.query<Backlog[]>(
+      `with open_sequences as (
          select l.claimed_until > now() as is_active, w.is_enabled and l.next_attempt_at <= now() as is_due, open.*
          from webhook_lanes l join webhooks w on w.id = l.webhook_id
          join (select webhook_id, lane_id, count(*) as count, min(created_at) as oldest from webhook_deliveries
@@ -178,16 +183,16 @@ export class WebhookDeliveriesService {
          count(*) filter (where is_active)::int as active,
          coalesce(round(extract(epoch from now() - min(oldest) filter (where is_active or is_due))), 0)::int as "oldestSeconds",
          (select count(*) from webhook_deliveries where status = 'dead')::int as dead
-       from lanes`,
+       from open_sequences`,
     );
-    // The one that is being delivered in each active lane does not wait.
-    return { ...row, waiting: Math.max(0, row.waiting - row.active) };
+    // Each active sequence delivers one of these at this moment.
+    return { ...row!, waiting: Math.max(0, row!.waiting - row!.active) };
   }
 
-  /** Forgets old deliveries, in short transactions. */
+  /** Deletes old deliveries, in short transactions. */
   async prune(): Promise<void> {
-    await this.pruneOlder(`status = 'delivered'`, deliveredForMs);
-    await this.pruneOlder('true', keptForMs);
+    await this.pruneOlder(`status = 'delivered'`, deliveredRetentionMs);
+    await this.pruneOlder('true', retentionMs);
   }
 
   private async pruneOlder(condition: string, ms: number): Promise<void> {
@@ -196,13 +201,13 @@ export class WebhookDeliveriesService {
     do {
       [, deleted] = await this.database.query(
         `delete from webhook_deliveries where id in (
-           select id from webhook_deliveries where id < $1 and ${condition} order by id limit ${prunedAtOnce})`,
+           select id from webhook_deliveries where id < $1 and ${condition} order by id limit ${batchSize})`,
         [before],
       );
-    } while (deleted === prunedAtOnce);
+    } while (deleted === batchSize);
   }
 
-  /** Has deliveries start anew. @returns how many */
+  /** Makes deliveries pending again, with all of their attempts. @returns how many */
   private async reopen(condition: string, values: unknown[], limit: number): Promise<number> {
     return this.change(
       `update webhook_deliveries set status = 'pending', attempts = 0, next_attempt_at = null
@@ -213,26 +218,28 @@ export class WebhookDeliveriesService {
   }
 
   /**
-   * Makes deliveries pending by a statement that returns their lanes, never at once with another who does, and puts the lanes
-   * that are due by it into the queue. @returns how many deliveries
+   * Runs a statement that makes deliveries pending and returns their sequences, and queues the sequences that are due then.
+   * The lock on the cursor makes concurrent calls, and the fan-out, wait for each other.
+   * @returns how many deliveries
    */
   private async change(statement: string, values: unknown[]): Promise<number> {
     const { count, due } = await this.database.transaction(async (manager) => {
       await manager.query('select from webhook_cursor for update');
       const woken: { webhook_id: string; lane_id: string; count: number }[] = await manager.query(
-        `with changed as (${statement}), woken as (${wakeLanes('changed')})
+        `with changed as (${statement}), woken as (${wakeSequences('changed')})
          select webhook_id, lane_id, (select count(*) from changed)::int as count from woken`,
         values,
       );
-      // What was made pending may stand before what its lane waits for. Whoever runs a lane looks when giving it back.
-      const [lanes]: [(WebhookLane & { is_due: boolean })[], number] = await manager.query(
-        `update webhook_lanes l set next_attempt_at = ${headDue}
+      // A delivery that is pending again may stand before the present head, so the head of each idle sequence is read again.
+      // A worker that runs a sequence reads the head when it releases the sequence.
+      const [idle]: [(WebhookSequence & { is_due: boolean })[], number] = await manager.query(
+        `update webhook_lanes l set next_attempt_at = ${headDueAt}
          from unnest($1::uuid[], $2::uuid[]) as woken (webhook_id, lane_id)
          where l.webhook_id = woken.webhook_id and l.lane_id = woken.lane_id and l.claim is null
-         returning ${laneColumns('l')}, l.next_attempt_at <= now() as is_due`,
+         returning ${sequenceColumns('l')}, l.next_attempt_at <= now() as is_due`,
         [woken.map(({ webhook_id }) => webhook_id), woken.map(({ lane_id }) => lane_id)],
       );
-      return { count: woken[0]?.count ?? 0, due: lanes.filter(({ is_due }) => is_due) };
+      return { count: woken[0]?.count ?? 0, due: idle.filter(({ is_due }) => is_due) };
     });
     await this.queues.put(due.map(hintOf));
     return count;

@@ -1,10 +1,10 @@
 import { Column, CreateDateColumn, Entity, PrimaryColumn } from 'typeorm';
 
-/** `failed`: it is tried again; `dead`: it is not, unless somebody wants it. */
+/** `failed`: Flotilla tries the delivery again. `dead`: it does not, until a person redelivers it. */
 export const deliveryStatuses = ['pending', 'delivered', 'failed', 'dead'] as const;
 export type DeliveryStatus = (typeof deliveryStatuses)[number];
 
-/** One event on its way to one endpoint, and what became of it. */
+/** The delivery of one event to one endpoint, and its last attempt. */
 @Entity('webhook_deliveries')
 export class WebhookDelivery {
   @PrimaryColumn('uuid')
@@ -16,7 +16,7 @@ export class WebhookDelivery {
   @Column('uuid', { name: 'webhook_id' })
   webhookId!: string;
 
-  /** With `eventId` where the event stands in the log. */
+  /** Together with `eventId`: the place of the event in the log. */
   @Column('text', { name: 'transaction_id' })
   transactionId!: string;
 
@@ -35,7 +35,7 @@ export class WebhookDelivery {
   @Column('integer')
   attempts!: number;
 
-  /** What the endpoint answered last; null when it did not. */
+  /** The status that the endpoint answered last; null without an answer. */
   @Column('integer', { name: 'status_code', nullable: true })
   statusCode!: number | null;
 

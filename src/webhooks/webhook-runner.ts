@@ -4,54 +4,63 @@ import { CONFIG } from '../platform/config/config.module.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import { attempt } from './webhook-attempt.js';
-import { type ClaimedLane, lanesAtOnce, type WebhookLane, WebhookSequences } from './webhook-sequences.js';
+import {
+  type ClaimedSequence,
+  maxConcurrentSequences,
+  type WebhookSequence,
+  WebhookSequences,
+} from './webhook-sequences.js';
 import { WebhookSecrets } from './webhook-secrets.js';
 
-/** How many endpoints this process waits for at once; it costs a connection each, and no slot of a send. */
+/** How many sequences this process runs at once. Each takes a connection, but no slot of a send. */
 const slots = 64;
 /**
- * A workspace may run so many times the lanes for which there is room left: alone it gets 48 slots, two get 27 each, and the
- * next one finds a slot however long the endpoints of the others take.
+ * A workspace may run this many times as many sequences as there are free slots. A single workspace gets 48 slots, two
+ * workspaces get 27 each, and the next workspace finds a slot, however slow the endpoints of the others are.
  */
-const shareOfFree = 3;
-/** How long a lane goes on before others of its endpoint get their turn. With the last attempt it is less than a claim. */
+const maxPerFreeSlot = 3;
+/** How long a sequence runs before another of its endpoint gets its turn. With the last attempt this is less than a claim. */
 const turnMs = 5_000;
-/** How long an endpoint keeps its slot before the next one in the queue gets it. */
-const longestRunMs = 20_000;
+/** How long an endpoint keeps its slot before the next endpoint in the queue gets it. */
+const maxRunMs = 20_000;
 
 /**
- * Runs lanes of endpoints in slots of its own, so that however many endpoints hang no message waits for one. What is lost
- * with the process is in PostgreSQL, and found there when its claims are over.
+ * Runs sequences in slots of its own, so that no message waits for an endpoint that hangs. If the process dies, the sweep
+ * finds its sequences in PostgreSQL when their claims end.
  */
 @Injectable()
 export class WebhookRunner {
-  private readonly running = new Map<string, WebhookLane & { run: Promise<void> }>();
+  private readonly running = new Map<string, WebhookSequence & { run: Promise<void> }>();
   private isStopping = false;
 
   constructor(
-    private readonly lanes: WebhookSequences,
+    private readonly sequences: WebhookSequences,
     private readonly secrets: WebhookSecrets,
     @Inject(CONFIG) private readonly config: Config,
     @Inject(LOGGER) private readonly logger: Logger,
   ) {}
 
   /**
-   * Starts to run a lane unless somebody does, and goes on with others of its endpoint; without a free slot the next sweep
-   * finds it again.
-   * @returns when it has ended, with what followed it
+   * Runs a sequence unless it runs already, and then other due sequences of its endpoint. Without a free slot it does
+   * nothing: the next sweep finds the sequence again.
+   * @returns when all of these sequences have ended
    */
-  async begin(lane: WebhookLane): Promise<void> {
-    const key = `${lane.webhookId} ${lane.laneId}`;
+  async begin(sequence: WebhookSequence): Promise<void> {
+    const key = `${sequence.webhookId} ${sequence.laneId}`;
     if (this.isStopping || this.running.size >= slots || this.running.has(key)) return;
     const others = [...this.running.values()];
-    if (others.filter(({ webhookId }) => webhookId === lane.webhookId).length >= lanesAtOnce) return;
-    const ofWorkspace = others.filter(({ workspaceId }) => workspaceId === lane.workspaceId).length;
-    if (ofWorkspace >= shareOfFree * (slots - others.length)) return;
-    const run = this.runWhileDue(lane).catch((error: unknown) =>
-      // Most often PostgreSQL is away. The claim ends by itself, and the sweep finds the lane.
-      this.logger.warn({ err: error, ...lane }, 'a lane of a webhook was not run to its end'),
+    if (others.filter(({ webhookId }) => webhookId === sequence.webhookId).length >= maxConcurrentSequences)
+      return;
+    const ofWorkspace = others.filter(({ workspaceId }) => workspaceId === sequence.workspaceId).length;
+    if (ofWorkspace >= maxPerFreeSlot * (slots - others.length)) return;
+    const run = this.runWhileDue(sequence).catch((error: unknown) =>
+      // Usually PostgreSQL is down. The claim ends by itself, and the sweep finds the sequence.
+      this.logger.warn(
+        { err: error, ...sequence },
+        'webhook deliveries were interrupted; the sweep continues them',
+      ),
     );
-    this.running.set(key, { ...lane, run });
+    this.running.set(key, { ...sequence, run });
     try {
       await run;
     } finally {
@@ -59,67 +68,69 @@ export class WebhookRunner {
     }
   }
 
-  /** Begins nothing more. @returns when the attempts under way have ended: 17 seconds at the most */
+  /** Starts no more attempts. @returns when the running attempts have ended: after 17 seconds at most */
   async stop(): Promise<void> {
     this.isStopping = true;
     await Promise.all([...this.running.values()].map(({ run }) => run));
   }
 
-  private async runWhileDue(first: WebhookLane): Promise<void> {
+  private async runWhileDue(first: WebhookSequence): Promise<void> {
     const started = performance.now();
-    for (let lane: WebhookLane | null = first; lane && !this.isStopping;) {
-      if (performance.now() - started > longestRunMs) {
-        await this.lanes.put(lane);
+    for (let sequence: WebhookSequence | null = first; sequence && !this.isStopping;) {
+      if (performance.now() - started > maxRunMs) {
+        await this.sequences.put(sequence);
         return;
       }
-      const claimed = await this.lanes.claim(lane);
+      const claimed = await this.sequences.claim(sequence);
       if (!claimed) return;
-      await this.runLane(claimed);
-      lane = await this.lanes.findDue(lane.webhookId);
+      await this.runSequence(claimed);
+      sequence = await this.sequences.findDue(sequence.webhookId);
     }
   }
 
-  private async runLane(lane: ClaimedLane): Promise<void> {
+  private async runSequence(sequence: ClaimedSequence): Promise<void> {
     const started = performance.now();
-    // A process that was halted for longer than its turn finds the lane another's, and tells nobody anything.
+    // If the process was suspended for longer than its turn, another worker may have the sequence: it must not post any more.
     const isOver = () => this.isStopping || performance.now() - started > turnMs;
-    const secrets = this.secretsOf(lane);
+    const secrets = this.secretsOf(sequence);
     const done = { delivered: 0, failed: 0 };
     let known: string | null = null;
     for (let goesOn = true; goesOn && !isOver();) {
-      const { version, deliveries } = await this.lanes.read(lane);
+      const { version, deliveries } = await this.sequences.read(sequence);
       known = version;
       if (deliveries.length === 0) break;
       for (const { id, attempts, notification } of deliveries) {
         if (isOver()) break;
         if (!notification) {
-          await this.lanes.recordForgotten(id);
+          await this.sequences.recordForgotten(id);
           continue;
         }
-        const outcome = await attempt(lane.url, secrets, notification, {
+        const outcome = await attempt(sequence.url, secrets, notification, {
           allowPrivate: this.config.allowedPrivateAddresses,
           version: this.config.version,
         });
         if (outcome.error === null) {
-          await this.lanes.recordSuccess(lane, id, outcome);
+          await this.sequences.recordSuccess(sequence, id, outcome);
           done.delivered += 1;
           continue;
         }
-        const failure = await this.lanes.recordFailure(lane, { id, attempts }, outcome);
+        const failure = await this.sequences.recordFailure(sequence, { id, attempts }, outcome);
         done.failed += 1;
         this.logger.info(
-          { webhookId: lane.webhookId, delivery: id, error: outcome.error, ...failure },
-          failure ? 'not delivered' : 'not delivered, and overtaken meanwhile',
+          { webhookId: sequence.webhookId, delivery: id, error: outcome.error, ...failure },
+          failure
+            ? 'webhook delivery failed'
+            : 'webhook delivery failed, after another worker or a person changed it',
         );
-        // After a dead one the next has its turn, and its own tries.
+        // After a dead delivery the next delivery has its turn, with all of its attempts.
         goesOn = failure !== null && failure.isDead && !failure.isDisabled;
         break;
       }
     }
-    await this.lanes.release(lane, { version: known, ...done });
+    await this.sequences.release(sequence, { version: known, ...done });
   }
 
-  private secretsOf({ webhookId, secret, previousSecret }: ClaimedLane): string[] {
+  private secretsOf({ webhookId, secret, previousSecret }: ClaimedSequence): string[] {
     return [secret, previousSecret].flatMap((encrypted) =>
       encrypted ? [this.secrets.decrypt(webhookId, encrypted)] : [],
     );

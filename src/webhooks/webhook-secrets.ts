@@ -5,24 +5,24 @@ import { CONFIG } from '../platform/config/config.module.js';
 import { decrypt, encrypt, encryptionKeys } from '../platform/encryption.js';
 
 const prefix = 'whsec_';
-/** What the Standard Webhooks specification asks of a key. */
-const shortestBytes = 24;
-const longestBytes = 64;
+/** The limits of a key in the Standard Webhooks specification. */
+const minBytes = 24;
+const maxBytes = 64;
 
 /** A new secret: 32 random bytes. */
 export function newSecret(): string {
   return `${prefix}${randomBytes(32).toString('base64')}`;
 }
 
-/** Whether a secret that somebody brings has the form and the strength that the specification asks for. */
+/** Whether a user's secret has the form and the length that the specification requires. */
 export function isSecret(text: string): boolean {
   if (!/^whsec_[A-Za-z0-9+/]+={0,2}$/.test(text)) return false;
   const { length } = keyOf(text);
-  return length >= shortestBytes && length <= longestBytes;
+  return length >= minBytes && length <= maxBytes;
 }
 
 /**
- * The value of `Webhook-Signature`: one signature a secret, so that a receiver may know either while one replaces the other.
+ * The value of `Webhook-Signature`: one signature for each secret, so that a receiver may know either secret during a change.
  * @param timestamp seconds since 1970
  */
 export function signatures(secrets: string[], id: string, timestamp: number, body: string): string {
@@ -38,10 +38,10 @@ function keyOf(secret: string): Buffer {
   return Buffer.from(secret.slice(prefix.length), 'base64');
 }
 
-/** Keeps the secrets of endpoints: encrypted with `APP_KEY`, each for its own row. */
+/** Encrypts the secrets of endpoints with `APP_KEY`, each for its own row. */
 @Injectable()
 export class WebhookSecrets {
-  /** The first one writes, all of them read. */
+  /** The first key encrypts, all keys decrypt. */
   private readonly keys: Buffer[];
 
   constructor(@Inject(CONFIG) config: Config) {
@@ -52,7 +52,7 @@ export class WebhookSecrets {
     return encrypt(this.keys[0]!, Buffer.from(secret), webhookId);
   }
 
-  /** @throws DecryptionFailed when APP_KEY is not that with which it was written */
+  /** @throws DecryptionFailed if it was encrypted with another APP_KEY */
   decrypt(webhookId: string, encrypted: Buffer): string {
     return decrypt(this.keys, encrypted, webhookId).toString();
   }

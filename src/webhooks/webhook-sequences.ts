@@ -6,66 +6,67 @@ import { prepared } from '../platform/database/prepared.js';
 import { type JobHint, QueuesService } from '../queues/queues.service.js';
 import { type AttemptOutcome, type Notification, waitAfter } from './webhook-attempt.js';
 
-/** How long a lane is one worker's: longer than it runs it, with the last attempt. */
+/** How long a claim of a sequence lasts: longer than a worker's turn with its last attempt. */
 const claimMs = 30_000;
 /**
- * How many lanes of one endpoint run at once: of several workers that begin at the same moment it may be a few more. Of an
- * endpoint that fails it is one: it only gets probed, and holds no slots.
+ * How many sequences of one endpoint run at once. If several workers start at the same moment, it may be a few more. Of a
+ * failing endpoint only one runs, as a probe, so that the endpoint does not hold many slots.
  */
-export const lanesAtOnce = 10;
+export const maxConcurrentSequences = 10;
 const batchSize = 20;
-/** How many heads one sweep puts at the most; the next sweep goes on. */
+/** How many sequences one sweep queues at most; the next sweep goes on. */
 const sweepLimit = 2_000;
-/** An endpoint for which nothing has arrived for so long is disabled. */
+/** Flotilla disables an endpoint if nothing has arrived there for this long. */
 const failingForDays = 5;
 
-/** What one endpoint gets of one account; of events without an account, that of the zero UUID. */
-export interface WebhookLane {
+/** The deliveries of one endpoint for one account. Events without an account belong to the sequence of the zero UUID. */
+export interface WebhookSequence {
   webhookId: string;
+  /** The account, or the zero UUID. The table and the jobs call a sequence a lane. */
   laneId: string;
   workspaceId: string;
 }
 
-/** SQL: the columns of `webhook_lanes` that say which lane it is. */
-export const laneColumns = (table: string) =>
+/** SQL: the columns of `webhook_lanes` that identify a sequence. */
+export const sequenceColumns = (table: string) =>
   `${table}.webhook_id as "webhookId", ${table}.lane_id as "laneId", ${table}.workspace_id as "workspaceId"`;
 
-/** SQL: when the head of the lane `l` is to be tried; infinity when it has none. */
-export const headDue = `coalesce((select greatest(head.next_attempt_at, now()) from webhook_deliveries head
+/** SQL: when the head (the first open delivery) of the sequence `l` is due; infinity without an open delivery. */
+export const headDueAt = `coalesce((select greatest(head.next_attempt_at, now()) from webhook_deliveries head
   where head.webhook_id = l.webhook_id and head.lane_id = l.lane_id and head.status in ('pending', 'failed')
   order by head.transaction_id, head.event_id limit 1), 'infinity')`;
 
 /**
- * SQL: whether a delivery that is named by its id is still to be made. In other words than those of the index on what waits:
- * where statistics say that nothing waits, PostgreSQL would look for the one id among all that does.
+ * SQL: whether a delivery with a given id is still open. It does not repeat the condition of the index on open deliveries:
+ * if the statistics say that no delivery is open, PostgreSQL would use that index and look for the id among all open ones.
  */
 const isOpen = `status not in ('delivered', 'dead')`;
 
-/** A lane that this worker runs, and what it needs to know of the endpoint. */
-export interface ClaimedLane extends WebhookLane {
+/** A sequence that this worker has claimed, and the facts about the endpoint that an attempt needs. */
+export interface ClaimedSequence extends WebhookSequence {
   claim: string;
   url: string;
   secret: Buffer;
-  /** Null, or one that signs too. */
+  /** The secret before a change, which still signs too; null without one. */
   previousSecret: Buffer | null;
 }
 
-/** A delivery whose turn it is. */
+/** A delivery that is due. */
 export interface OpenDelivery {
   id: string;
   attempts: number;
-  /** Null when the log has forgotten the event. */
+  /** Null if the log no longer has the event. */
   notification: Notification | null;
 }
 
-/** What came of a delivery that did not succeed. */
+/** The consequences of a failed attempt. */
 export interface Failure {
   isDead: boolean;
   isDisabled: boolean;
 }
 
-/** The job that says: there is something for this endpoint of this account. */
-export function hintOf({ webhookId, laneId, workspaceId }: WebhookLane): JobHint {
+/** The job that tells a worker to run a sequence. */
+export function hintOf({ webhookId, laneId, workspaceId }: WebhookSequence): JobHint {
   return {
     queue: 'webhooks',
     id: `webhook-${webhookId}-${laneId}`,
@@ -74,9 +75,9 @@ export function hintOf({ webhookId, laneId, workspaceId }: WebhookLane): JobHint
 }
 
 /**
- * A lane is what one endpoint gets of one account, one delivery at a time and in the order of the log: while its head fails, the
- * later ones wait, and other lanes go on. PostgreSQL holds all of it; a worker claims a lane for some seconds, and one that
- * dies leaves it to the next.
+ * A sequence is the deliveries of one endpoint for one account, one at a time, in the order of the log. While its head fails,
+ * the later deliveries wait, and other sequences go on. PostgreSQL holds all of the state: a worker claims a sequence for some
+ * seconds, and if the worker dies, another worker claims the sequence after that.
  */
 @Injectable()
 export class WebhookSequences {
@@ -86,32 +87,35 @@ export class WebhookSequences {
   ) {}
 
   /**
-   * Puts the lanes that are due into the queue, of each endpoint only as many as it may run at once: the first of every
-   * endpoint before the second of any.
-   * @returns how many; putting one that Redis still has changes nothing
+   * Queues the due sequences, for each endpoint at most as many as may run at once. The first sequence of every endpoint
+   * comes before the second of any. A sequence that Redis still has does not change.
+   * @returns how many
    */
   async sweep(): Promise<number> {
-    const due: WebhookLane[] = await this.database.query(
-      `select ${laneColumns('due')} from (
+    const due: WebhookSequence[] = await this.database.query(
+      `select ${sequenceColumns('due')} from (
          select l.webhook_id, l.lane_id, l.workspace_id, l.next_attempt_at, w.failing_since,
            row_number() over (partition by l.webhook_id order by l.next_attempt_at) as place
          from webhook_lanes l join webhooks w on w.id = l.webhook_id
          where l.next_attempt_at <= now() and w.is_enabled) due
-       where place <= case when failing_since is null then ${lanesAtOnce} else 1 end
+       where place <= case when failing_since is null then ${maxConcurrentSequences} else 1 end
        order by place, next_attempt_at limit ${sweepLimit}`,
     );
     await this.queues.put(due.map(hintOf));
     return due.length;
   }
 
-  /** Puts a lane into the queue, behind those that wait there. */
-  async put(lane: WebhookLane): Promise<void> {
-    await this.queues.put([hintOf(lane)]);
+  /** Puts a sequence at the end of the queue. */
+  async put(sequence: WebhookSequence): Promise<void> {
+    await this.queues.put([hintOf(sequence)]);
   }
 
-  /** Makes a lane this worker's; null when it is not due, another's, or its endpoint has enough to do. */
-  async claim({ webhookId, laneId, workspaceId }: WebhookLane): Promise<ClaimedLane | null> {
-    const [lane] = await prepared<Omit<ClaimedLane, keyof WebhookLane>>(
+  /**
+   * Claims a sequence for this worker.
+   * @returns null if it is not due, another worker has it, or enough sequences of its endpoint run
+   */
+  async claim({ webhookId, laneId, workspaceId }: WebhookSequence): Promise<ClaimedSequence | null> {
+    const [claimed] = await prepared<Omit<ClaimedSequence, keyof WebhookSequence>>(
       this.database,
       `update webhook_lanes l set claim = $3, claimed_until = now() + ${claimMs} * interval '1 millisecond',
          next_attempt_at = now() + ${claimMs} * interval '1 millisecond'
@@ -119,31 +123,34 @@ export class WebhookSequences {
        where l.webhook_id = $1 and l.lane_id = $2 and l.next_attempt_at <= now() and w.id = l.webhook_id and w.is_enabled
          and (select count(*) from webhook_lanes other where other.webhook_id = $1 and other.claim is not null
              and other.claimed_until > now())
-           < case when w.failing_since is null then ${lanesAtOnce} else 1 end
+           < case when w.failing_since is null then ${maxConcurrentSequences} else 1 end
        returning l.claim, w.url, w.secret,
          case when w.previous_secret_expires_at > now() then w.previous_secret end as "previousSecret"`,
       [webhookId, laneId, uuidv4()],
     );
-    return lane ? { webhookId, laneId, workspaceId, ...lane } : null;
+    return claimed ? { webhookId, laneId, workspaceId, ...claimed } : null;
   }
 
-  /** A lane of the endpoint that is due and has no slot yet: the one that has waited longest. */
-  async findDue(webhookId: string): Promise<WebhookLane | null> {
-    const [lane] = await prepared<WebhookLane>(
+  /** The sequence of the endpoint that has been due for longest and is not claimed; null without one. */
+  async findDue(webhookId: string): Promise<WebhookSequence | null> {
+    const [sequence] = await prepared<WebhookSequence>(
       this.database,
-      `select ${laneColumns('l')} from webhook_lanes l
+      `select ${sequenceColumns('l')} from webhook_lanes l
        where webhook_id = $1 and next_attempt_at <= now() order by next_attempt_at limit 1`,
       [webhookId],
     );
-    return lane ?? null;
+    return sequence ?? null;
   }
 
   /**
-   * The first deliveries of a lane that are due, and the version of the lane as it was then. A lane may be run before its head
-   * is due (somebody has woken it): then there are none.
+   * The first due deliveries of a sequence, and the version of the sequence at that moment. There are none if a change has
+   * made the sequence due before its head.
    */
-  async read({ webhookId, laneId }: WebhookLane): Promise<{ version: string; deliveries: OpenDelivery[] }> {
-    const rows = await prepared<LaneRow>(
+  async read({
+    webhookId,
+    laneId,
+  }: WebhookSequence): Promise<{ version: string; deliveries: OpenDelivery[] }> {
+    const rows = await prepared<SequenceRow>(
       this.database,
       `select l.version, d.id, d.attempts, d.next_attempt_at > now() as waits, d.transaction_id::text || '-' || d.event_id as event,
          e.type, e.created_at, e.workspace_id, e.account_id, e.data
@@ -155,7 +162,7 @@ export class WebhookSequences {
        where l.webhook_id = $1 and l.lane_id = $2 order by d.transaction_id, d.event_id`,
       [webhookId, laneId],
     );
-    // Its endpoint was deleted meanwhile.
+    // The endpoint was deleted after the claim.
     if (rows.length === 0) return { version: '0', deliveries: [] };
     const end = rows.findIndex(({ id, waits }) => id === null || waits);
     return {
@@ -166,8 +173,8 @@ export class WebhookSequences {
     };
   }
 
-  /** Writes that a delivery has arrived. */
-  async recordSuccess(lane: ClaimedLane, deliveryId: string, outcome: AttemptOutcome): Promise<void> {
+  /** Records that a delivery has arrived. */
+  async recordSuccess(sequence: ClaimedSequence, deliveryId: string, outcome: AttemptOutcome): Promise<void> {
     await prepared(
       this.database,
       `with done as (
@@ -175,18 +182,18 @@ export class WebhookSequences {
            next_attempt_at = null, status_code = $2, duration_ms = $3, error = null, response_excerpt = $4
          where id = $1)
        update webhooks set failing_since = null where id = $5 and failing_since is not null`,
-      [deliveryId, outcome.statusCode, outcome.durationMs, outcome.excerpt, lane.webhookId],
+      [deliveryId, outcome.statusCode, outcome.durationMs, outcome.excerpt, sequence.webhookId],
     );
   }
 
   /**
-   * Writes that a delivery has not arrived, has the lane wait for its next attempt, and disables an endpoint that is gone or
-   * has failed for days: in one transaction, with the events of it. Only as long as the lane is this worker's, and the delivery
-   * as it was when it was tried: what was halted for long, or overtaken by a person who wants it tried anew, changes nothing.
-   * @returns null when it changed nothing
+   * Records a failed attempt and the time of the next one, and disables an endpoint that is gone or has failed for days, in
+   * one transaction with the event of that. It changes nothing if another worker has the sequence by now (this process was
+   * suspended for long), or if the delivery has changed since the attempt began (a person redelivered it).
+   * @returns null if it changed nothing
    */
   async recordFailure(
-    lane: ClaimedLane,
+    sequence: ClaimedSequence,
     { id, attempts }: Pick<OpenDelivery, 'id' | 'attempts'>,
     outcome: AttemptOutcome,
   ): Promise<Failure | null> {
@@ -204,7 +211,7 @@ export class WebhookSequences {
            and exists (select from webhook_lanes where webhook_id = $1 and lane_id = $3 and claim = $4)
            and exists (select from webhook_deliveries where id = $5 and ${isOpen} and attempts = $6)
          returning is_enabled`,
-        [lane.webhookId, outcome.statusCode, lane.laneId, lane.claim, id, attempts],
+        [sequence.webhookId, outcome.statusCode, sequence.laneId, sequence.claim, id, attempts],
       );
       if (!endpoint) return null;
       await manager.query(
@@ -227,35 +234,36 @@ export class WebhookSequences {
     });
   }
 
-  /** Gives up a delivery whose event the log has forgotten. */
+  /** Gives up a delivery whose event is no longer in the log. */
   async recordForgotten(deliveryId: string): Promise<void> {
     await this.database.query(
       `update webhook_deliveries set status = 'dead', next_attempt_at = null,
-         error = 'event.forgotten: The event is older than the log keeps events.' where id = $1`,
+         error = 'event.forgotten: The log no longer has the event.' where id = $1`,
       [deliveryId],
     );
   }
 
   /**
-   * Gives a lane back, to be gone on with when its head is due.
-   * @param version as it was last read, null when it was not. One that has grown since is due at once: this statement need not
-   *   see what was added, and a lane that is run too early costs one look.
+   * Releases a sequence: it is due again when its head is due.
+   * @param version as {@link read} last returned it, null if it was not called. If the version has grown since then, the
+   *   sequence is due at once: this statement may not see a delivery that was added, and running a sequence too early costs
+   *   only one query.
    */
   async release(
-    { webhookId, laneId, claim }: ClaimedLane,
+    { webhookId, laneId, claim }: ClaimedSequence,
     { version, delivered, failed }: { version: string | null; delivered: number; failed: number },
   ): Promise<void> {
     await prepared(
       this.database,
       `update webhook_lanes l set claim = null, claimed_until = null, delivered = delivered + $5, failed = failed + $6,
-         next_attempt_at = case when version = $4::bigint then ${headDue} else now() end
+         next_attempt_at = case when version = $4::bigint then ${headDueAt} else now() end
        where webhook_id = $1 and lane_id = $2 and claim = $3`,
       [webhookId, laneId, claim, version, delivered, failed],
     );
   }
 }
 
-interface LaneRow {
+interface SequenceRow {
   version: string;
   id: string | null;
   attempts: number;
@@ -268,7 +276,7 @@ interface LaneRow {
   data: unknown;
 }
 
-function toNotification(row: LaneRow): Notification | null {
+function toNotification(row: SequenceRow): Notification | null {
   if (row.type === null) return null;
   return {
     id: row.event,

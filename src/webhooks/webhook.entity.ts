@@ -1,9 +1,9 @@
 import { Column, CreateDateColumn, Entity, PrimaryColumn, UpdateDateColumn } from 'typeorm';
 
-/** Why an endpoint gets nothing: its owner wants that, it answered 410, or nothing has arrived for days. */
+/** Why an endpoint is disabled: its owner did it, it answered 410, or nothing has arrived there for days. */
 export type DisabledReason = 'owner' | 'gone' | 'failing';
 
-/** An endpoint of a tenant that is told what happens. */
+/** An endpoint of a workspace, which gets events. */
 @Entity('webhooks')
 export class Webhook {
   @PrimaryColumn('uuid')
@@ -15,22 +15,22 @@ export class Webhook {
   @Column('text')
   url!: string;
 
-  /** Types of events, or their beginning followed by a `*`. */
+  /** Event types, or beginnings of event types followed by `*`. */
   @Column('text', { array: true })
   events!: string[];
 
-  /** Only events of these accounts; null means of every account, and of none. */
+  /** Only events of these accounts. Null: events of every account, and events without an account. */
   @Column('uuid', { name: 'account_ids', array: true, nullable: true })
   accountIds!: string[] | null;
 
   @Column('text', { nullable: true })
   description!: string | null;
 
-  /** Encrypted, as is the previous one: see webhook-secrets.ts. */
+  /** Encrypted, like the previous secret: see webhook-secrets.ts. */
   @Column('bytea')
   secret!: Buffer;
 
-  /** Signs too until its time is over. */
+  /** Also signs until it expires. */
   @Column('bytea', { name: 'previous_secret', nullable: true })
   previousSecret!: Buffer | null;
 
@@ -46,7 +46,7 @@ export class Webhook {
   @Column('timestamptz', { name: 'disabled_at', nullable: true })
   disabledAt!: Date | null;
 
-  /** Since when nothing has arrived that was tried. */
+  /** Since when every attempt has failed; null after a success. */
   @Column('timestamptz', { name: 'failing_since', nullable: true })
   failingSince!: Date | null;
 

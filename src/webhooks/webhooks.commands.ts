@@ -5,9 +5,9 @@ import { print, printAside, printList, type RunWithServices, wholeNumber } from 
 export function addWebhooksCommands(program: Command, run: RunWithServices): void {
   program
     .command('webhook:list')
-    .description('list the webhooks of all workspaces, and how much of each waits')
-    .option('--workspace <id>', 'only of this workspace', toId)
-    .option('--limit <count>', 'how many at the most', wholeNumber(1, 10_000), 200)
+    .description('list the webhooks of all workspaces, and how many deliveries of each wait or are dead')
+    .option('--workspace <id>', 'only the webhooks of this workspace', toId)
+    .option('--limit <count>', 'at most this many', wholeNumber(1, 10_000), 200)
     .option('--json', 'as JSON')
     .addHelpText('after', '\nExample:\n  flotilla webhook:list')
     .action(({ workspace, limit, json }: { workspace?: string; limit: number; json?: boolean }) =>
@@ -32,9 +32,9 @@ export function addWebhooksCommands(program: Command, run: RunWithServices): voi
 
   program
     .command('webhook:failed')
-    .description('list the dead deliveries, newest first')
-    .option('--webhook <id>', 'only of this webhook', toId)
-    .option('--limit <count>', 'how many at the most', wholeNumber(1, 10_000), 50)
+    .description('list the dead deliveries, the newest first')
+    .option('--webhook <id>', 'only the deliveries of this webhook', toId)
+    .option('--limit <count>', 'at most this many', wholeNumber(1, 10_000), 50)
     .option('--json', 'as JSON')
     .addHelpText('after', '\nExample:\n  flotilla webhook:failed --limit 10')
     .action(({ webhook, limit, json }: { webhook?: string; limit: number; json?: boolean }) =>
@@ -59,12 +59,12 @@ export function addWebhooksCommands(program: Command, run: RunWithServices): voi
 
   program
     .command('webhook:retry <ids...>')
-    .description('deliver dead deliveries again, by id, or all of them')
-    .option('--webhook <id>', 'with all: only those of this webhook', toId)
+    .description('try dead deliveries again: by id, or all')
+    .option('--webhook <id>', 'with all: only the deliveries of this webhook', toId)
     .addHelpText(
       'after',
       `
-Each is tried from its first attempt, under the Webhook-Id that it has always had.
+Each delivery starts again with its first attempt, under the same Webhook-Id.
 
 Examples:
   flotilla webhook:retry 019a1b2c-3d4e-7f00-8000-0123456789ab
@@ -76,14 +76,14 @@ Examples:
         const deliveries = services.get(WebhookDeliveriesService);
         if (ids.length === 1 && ids[0] === 'all') {
           const count = await deliveries.retryAll(webhook);
-          print(count === 0 ? 'No dead deliveries.' : `${count} deliveries are tried again.`);
+          print(count === 0 ? 'No dead deliveries.' : `Trying ${count} deliveries again.`);
           return;
         }
-        if (webhook) throw new Error('--webhook goes with all: flotilla webhook:retry all --webhook ID.');
+        if (webhook) throw new Error('--webhook needs "all": flotilla webhook:retry all --webhook ID.');
         for (const id of ids.map(toId)) {
-          if (await deliveries.retry(id)) print(`${id}  tried again`);
+          if (await deliveries.retry(id)) print(`${id}  trying again`);
           else {
-            printAside(`${id}  There is no such dead delivery. "flotilla webhook:failed" lists them.`);
+            printAside(`${id}  is not a dead delivery. "flotilla webhook:failed" lists the dead deliveries.`);
             process.exitCode = 1;
           }
         }

@@ -39,7 +39,7 @@ import {
   WebhooksService,
 } from './webhooks.service.js';
 
-/** Endpoints of the product that are told what happens, by the Standard Webhooks scheme. */
+/** Endpoints that get events by the Standard Webhooks scheme. */
 @Allow('owner')
 @Controller('webhooks')
 export class WebhooksController {
@@ -48,7 +48,7 @@ export class WebhooksController {
     private readonly deliveries: WebhookDeliveriesService,
   ) {}
 
-  /** Makes a webhook, which gets what happens from now on; `secret` is shown in this answer only. */
+  /** Creates a webhook, which gets events from now on. Only this answer shows its `secret`. */
   @Fails(WebhookLimitReached, AccountsNotFound, UrlNotUsable, AddressNotPublic)
   @Post()
   async create(
@@ -65,7 +65,7 @@ export class WebhooksController {
     return toPage(await this.webhooks.list(workspaceId, query), query.limit, toWebhookResponse);
   }
 
-  /** One webhook, and how it does. */
+  /** One webhook, and whether it works. */
   @Fails(WebhookNotFound)
   @Get(':id')
   async get(
@@ -86,7 +86,7 @@ export class WebhooksController {
     return toWebhookWithSecretResponse(await this.webhooks.update(workspaceId, id, body));
   }
 
-  /** Deletes a webhook with everything that is on its way to it. */
+  /** Deletes a webhook and all deliveries that wait for it. */
   @Fails(WebhookNotFound)
   @Delete(':id')
   @HttpCode(204)
@@ -94,7 +94,7 @@ export class WebhooksController {
     await this.webhooks.delete(workspaceId, id);
   }
 
-  /** Posts a `webhook.test` now and tells what came of it, within 15 seconds. */
+  /** Posts a `webhook.test` now, and answers with the outcome within 15 seconds. */
   @Fails(WebhookNotFound)
   @Post(':id/test')
   @HttpCode(200)
@@ -105,7 +105,7 @@ export class WebhooksController {
     return toTestResponse(await this.webhooks.test(workspaceId, id));
   }
 
-  /** Lists what was and is to be delivered, newest first. What arrived is kept for a week, the rest for thirty days. */
+  /** Lists deliveries, newest first. The log keeps arrived deliveries for 7 days, all others for 30. */
   @Fails(WebhookNotFound)
   @Paged(DeliveryResponse)
   @Get(':id/deliveries')
@@ -119,7 +119,7 @@ export class WebhooksController {
     return toPage(rows, query.limit, toDeliveryResponse);
   }
 
-  /** Tries a delivery again, from its first attempt, under its id. */
+  /** Tries a delivery again from its first attempt, under the same id. */
   @Fails(WebhookNotFound, DeliveryNotFound)
   @Post(':id/deliveries/:deliveryId/redeliver')
   @HttpCode(202)
@@ -132,7 +132,7 @@ export class WebhooksController {
     return toDeliveryResponse(await this.deliveries.redeliver(workspaceId, id, deliveryId));
   }
 
-  /** Delivers what happened in a time again, oldest first, at most 10,000 events: each under the id that it has always had. */
+  /** Delivers the events of a period again, oldest first, at most 10,000. Each event keeps its id. */
   @Fails(WebhookNotFound, InvalidEventCursor)
   @Post(':id/replay')
   @HttpCode(202)

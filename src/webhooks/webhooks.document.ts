@@ -10,28 +10,28 @@ const header = (name: string, description: string, example: string) => ({
   example,
 });
 
-/** What Flotilla posts to an endpoint, as OpenAPI 3.1 has it. */
+/** The requests that Flotilla posts to an endpoint, in the form of OpenAPI 3.1. */
 export const webhooksDocument: NonNullable<OpenAPIObject['webhooks']> = {
   event: {
     post: {
       operationId: 'webhook.event',
-      summary: 'What happens is posted to the URL of a webhook.',
+      summary: 'Flotilla posts an event to the URL of a webhook.',
       description: [
-        'Signed by the Standard Webhooks scheme; at least once, in order for each account, 8 times over more than a day.',
+        'Signed by the Standard Webhooks scheme. At least once, in order for each account, with up to 8 attempts over more than a day.',
         ...Object.entries(eventTypes).map(([type, meaning]) => `- \`${type}\`: ${meaning}`),
-        '- `webhook.test`: somebody has called `POST /webhooks/{id}/test`; it is not in the log, and its id is no place there',
+        '- `webhook.test`: somebody has called `POST /webhooks/{id}/test`. This event is not in the log, and its id is not a place in the log.',
       ].join('\n'),
       security: [],
       parameters: [
         header(
           'Webhook-Id',
-          'The same in every attempt: where the event stands in the log, the `id` of the body.',
+          'The place of the event in the log: the `id` of the body. It is the same in every attempt.',
           '7421-88',
         ),
-        header('Webhook-Timestamp', 'When it is posted, in seconds since 1970.', '1795600802'),
+        header('Webhook-Timestamp', 'The time of this attempt, in seconds since 1970.', '1795600802'),
         header(
           'Webhook-Signature',
-          'One or two, with a space between them: `v1,` and base64 of HMAC-SHA256 over `id.timestamp.body`.',
+          'One or two signatures, separated by a space. Each is `v1,` + base64 of HMAC-SHA256 over `id.timestamp.body`.',
           'v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=',
         ),
       ],
@@ -40,9 +40,9 @@ export const webhooksDocument: NonNullable<OpenAPIObject['webhooks']> = {
         content: { 'application/json': { schema: { $ref: '#/components/schemas/EventResponse' } } },
       },
       responses: {
-        '2XX': { description: 'You have it. Nothing of the answer but its status matters.' },
-        '410': { description: 'You want no more: the webhook is disabled.' },
-        default: { description: 'It is tried again later; `Retry-After` is honoured up to two hours.' },
+        '2XX': { description: 'You have the event. Only the status of the answer counts.' },
+        '410': { description: 'You want no more events: Flotilla disables the webhook.' },
+        default: { description: 'Flotilla tries again later. It honours `Retry-After` up to two hours.' },
       },
     },
   },

@@ -37,7 +37,7 @@ function IsSecret() {
 
 export class CreateWebhookDto {
   /**
-   * Where deliveries are posted to: http or https, on the public internet.
+   * Flotilla posts deliveries to this URL: http or https, on the public internet.
    * @example https://example.com/hooks/flotilla
    */
   @IsString()
@@ -45,8 +45,8 @@ export class CreateWebhookDto {
   url!: string;
 
   /**
-   * Types of events, or their beginning: `message.*`, `account.status`, `*`. `account.qr` and `account.pairing_code`, which hold
-   * the code by which an account is linked, come only to whoever names them in full.
+   * Event types, or beginnings of event types followed by `*`: `account.status`, `message.*`, `*`. `account.qr` and
+   * `account.pairing_code` hold a code that links an account: they come only to a webhook that names them in full.
    * @example ["message.*", "account.status"]
    */
   @IsArray()
@@ -55,7 +55,7 @@ export class CreateWebhookDto {
   @IsEventPattern({ each: true })
   events!: string[];
 
-  /** What deliveries are signed with: `whsec_` and 24 to 64 bytes in base64. Left out, one is made. */
+  /** Signs deliveries: `whsec_` followed by 24 to 64 bytes in base64. If you leave it out, Flotilla makes one. */
   @Optional()
   @IsSecret()
   secret?: string;
@@ -66,7 +66,7 @@ export class CreateWebhookDto {
   @Length(0, 500)
   description?: string | null;
 
-  /** Only events of these accounts of the workspace; left out, of every account and of none. */
+  /** Only events of these accounts of the workspace. Left out: events of every account, and events without an account. */
   @IsOptional()
   @IsArray()
   @ArrayMinSize(1)
@@ -77,7 +77,7 @@ export class CreateWebhookDto {
 
 export class UpdateWebhookDto {
   /**
-   * What waits for its next attempt is posted to the new one at once.
+   * Deliveries that wait for their next attempt go to the new URL at once.
    * @example https://example.com/hooks/flotilla
    */
   @Optional()
@@ -98,7 +98,7 @@ export class UpdateWebhookDto {
   @Length(0, 500)
   description?: string | null;
 
-  /** Null: events of every account and of none. */
+  /** Null: events of every account, and events without an account. */
   @IsOptional()
   @IsArray()
   @ArrayMinSize(1)
@@ -106,17 +106,17 @@ export class UpdateWebhookDto {
   @IsUUID(undefined, { each: true })
   accountIds?: string[] | null;
 
-  /** False: nothing is delivered. True: what waited is, and what happens from now on; what happened meanwhile is for a replay. */
+  /** False: Flotilla delivers nothing. True: it delivers what waited and what happens from now on. Use a replay for the events between. */
   @Optional()
   @IsBoolean()
   isEnabled?: boolean;
 
-  /** A new secret of your own. For a day the one before it signs too. */
+  /** A new secret of your own. The old secret also signs for 24 hours. */
   @Optional()
   @IsSecret()
   secret?: string;
 
-  /** True: a new secret is made, and shown in this answer only. For a day the one before it signs too. */
+  /** True: Flotilla makes a new secret, which only this answer shows. The old secret also signs for 24 hours. */
   @Optional()
   @IsBoolean()
   rotateSecret?: boolean;
@@ -129,16 +129,16 @@ export class WebhookResponse {
   url!: string;
   /** @example ["message.*", "account.status"] */
   events!: string[];
-  /** Null: events of every account and of none. */
+  /** Null: events of every account, and events without an account. */
   accountIds!: string[] | null;
   description!: string | null;
   isEnabled!: boolean;
-  /** `owner`: you wanted it; `gone`: it answered 410; `failing`: nothing has arrived for five days. */
+  /** `owner`: you disabled it. `gone`: it answered 410. `failing`: nothing has arrived for five days. */
   disabledReason!: DisabledReason | null;
   disabledAt!: string | null;
-  /** Since when nothing has arrived that was tried; null when the last try succeeded. */
+  /** Since when every attempt has failed; null if the last attempt succeeded. */
   failingSince!: string | null;
-  /** Until when the secret before the present one signs too. */
+  /** Until when the old secret also signs. */
   previousSecretExpiresAt!: string | null;
   createdAt!: string;
   updatedAt!: string;
@@ -146,28 +146,28 @@ export class WebhookResponse {
 
 export class WebhookWithSecretResponse extends WebhookResponse {
   /**
-   * What deliveries are signed with: shown here and never again. Null when it has not changed.
+   * Signs deliveries. Only this answer shows it. Null if it has not changed.
    * @example whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDazVt3Yrvh2s=
    */
   secret!: string | null;
 }
 
 export class WebhookTestResponse {
-  /** What came as `Webhook-Id`. */
+  /** The `Webhook-Id` of the request. */
   eventId!: string;
-  /** Whether it answered 2xx. */
+  /** Whether the endpoint answered 2xx. */
   isDelivered!: boolean;
-  /** What it answered; null when it did not. */
+  /** The status that the endpoint answered; null without an answer. */
   statusCode!: number | null;
   durationMs!: number;
-  /** What went wrong; begins with a code. */
+  /** What went wrong: a code, then a text. Null after a success. */
   error!: string | null;
   /** The beginning of the answer's body. */
   response!: string | null;
 }
 
 export class ListDeliveriesQuery extends PageQuery {
-  /** Only those. */
+  /** Only deliveries with this status. */
   @IsOptional()
   @IsIn(deliveryStatuses)
   status?: DeliveryStatus;
@@ -177,27 +177,27 @@ export class DeliveryResponse {
   id!: string;
   webhookId!: string;
   /**
-   * What comes as `Webhook-Id`, the same in every attempt; where the event stands in the log.
+   * The `Webhook-Id`, the same in every attempt: the place of the event in the log.
    * @example 81723-5512
    */
   eventId!: string;
   /** @example message.sent */
   type!: EventType;
   accountId!: string | null;
-  /** `pending`: its turn has not come; `failed`: it is tried again; `dead`: it is not, until it is redelivered. */
+  /** `pending`: it waits for its first attempt. `failed`: Flotilla tries it again. `dead`: Flotilla does not, until you redeliver it. */
   status!: DeliveryStatus;
-  /** How often it has been tried; 8 times at the most. */
+  /** How many attempts there were, at most 8. */
   attempts!: number;
-  /** What the endpoint answered last; null when it did not. */
+  /** The status that the endpoint answered last; null without an answer. */
   statusCode!: number | null;
   /** How long the last attempt took. */
   durationMs!: number | null;
-  /** What went wrong last; begins with a code. */
+  /** What went wrong in the last attempt: a code, then a text. */
   error!: string | null;
-  /** The beginning of the last answer's body, 1 KB at the most. */
+  /** The beginning of the last answer's body, at most 1 KB. */
   responseExcerpt!: string | null;
   lastAttemptAt!: string | null;
-  /** When it is tried again. */
+  /** The time of the next attempt. */
   nextAttemptAt!: string | null;
   createdAt!: string;
 }
@@ -210,20 +210,20 @@ export class ReplayDto {
   @IsTime()
   since!: string;
 
-  /** Events before this time; left out, up to now. */
+  /** Events before this time. Left out: up to now. */
   @Optional()
   @IsTime()
   until?: string;
 
   /**
-   * Events behind this one in the log: the `nextAfter` of the replay before, whose other fields are given again.
+   * Events behind this event in the log: the `nextAfter` of the replay before. Repeat the other fields of that replay.
    * @example 7421-88
    */
   @Optional()
   @Matches(/^\d{1,19}-\d{1,19}$/, { message: 'must be the id of an event, such as 7421-88' })
   after?: string;
 
-  /** Only these of the types that the webhook takes. @example ["message.received"] */
+  /** Only these types, if the webhook takes them. @example ["message.received"] */
   @IsOptional()
   @IsArray()
   @ArrayMinSize(1)
@@ -235,7 +235,7 @@ export class ReplayDto {
 export class ReplayResponse {
   /** How many events are delivered again, or for the first time. */
   count!: number;
-  /** When there were more than 10,000: the `after` of the next replay. Null when that was all. @example 7421-88 */
+  /** The `after` of the next replay, if there are more than 10,000 events; else null. @example 7421-88 */
   nextAfter!: string | null;
 }
 

@@ -13,14 +13,14 @@ import { newSecret, WebhookSecrets } from './webhook-secrets.js';
 import { Webhook } from './webhook.entity.js';
 import type { CreateWebhookDto, UpdateWebhookDto } from './webhooks.dto.js';
 
-const mostPerWorkspace = 20;
-/** How long the secret before the present one goes on signing too. */
+const maxPerWorkspace = 20;
+/** How long the old secret also signs after a change. */
 const overlapHours = 24;
-const deletedAtOnce = 10_000;
+const deleteBatchSize = 10_000;
 
 export class WebhookNotFound extends Problem {
   constructor(id: string) {
-    super(404, 'webhook.not_found', `There is no webhook ${id} in this workspace.`);
+    super(404, 'webhook.not_found', `This workspace has no webhook ${id}. GET /webhooks lists its webhooks.`);
   }
 }
 
@@ -29,24 +29,28 @@ export class WebhookLimitReached extends Problem {
     super(
       409,
       'webhook.limit_reached',
-      `A workspace has at most ${mostPerWorkspace} webhooks. Delete one, or have one take more events.`,
+      `The workspace has reached its limit of ${maxPerWorkspace} webhooks. Delete a webhook, or let another webhook take more events.`,
     );
   }
 }
 
 export class AccountsNotFound extends Problem {
   constructor(ids: string[]) {
-    super(404, 'account.not_found', `This workspace has no account ${ids.join(', ')}.`);
+    super(
+      404,
+      'account.not_found',
+      `This workspace has no account ${ids.join(', ')}. GET /accounts lists its accounts.`,
+    );
   }
 }
 
-/** An endpoint, and its secret where that is to be shown. */
+/** An endpoint, and its secret if the answer may show it. */
 export interface WithSecret {
   webhook: Webhook;
   secret: string | null;
 }
 
-/** The endpoints of tenants. */
+/** The endpoints of workspaces. */
 @Injectable()
 export class WebhooksService {
   constructor(
@@ -56,8 +60,8 @@ export class WebhooksService {
   ) {}
 
   /**
-   * Makes an endpoint, which is told what happens from now on.
-   * @returns the secret too, which cannot be read again
+   * Creates an endpoint, which gets events from now on.
+   * @returns also the secret, which cannot be read again
    * @throws WebhookLimitReached, AccountsNotFound, UrlNotUsable, AddressNotPublic
    */
   async create(workspaceId: string, wanted: CreateWebhookDto): Promise<WithSecret & { secret: string }> {
@@ -65,11 +69,11 @@ export class WebhooksService {
     const id = uuidv7();
     const secret = wanted.secret ?? newSecret();
     const webhook = await this.webhooks.manager.transaction(async (manager) => {
-      // Two at once would both find room for one more. (The row of the workspace is not a tenant's to lock.)
+      // Without the lock, two concurrent calls could exceed the limit. (A tenant's role may not lock the row of the workspace.)
       await manager.query(`select pg_advisory_xact_lock(hashtextextended('webhooks of ' || $1, 0))`, [
         workspaceId,
       ]);
-      if ((await manager.countBy(Webhook, { workspaceId })) >= mostPerWorkspace)
+      if ((await manager.countBy(Webhook, { workspaceId })) >= maxPerWorkspace)
         throw new WebhookLimitReached();
       await assertAccounts(manager, workspaceId, wanted.accountIds);
       return manager.save(
@@ -97,7 +101,7 @@ export class WebhooksService {
     });
   }
 
-  /** Every endpoint of all workspaces, at most `limit`, newest first, with how much of each waits and is dead. */
+  /** At most `limit` endpoints of all workspaces or of one, newest first, each with its open and its dead deliveries. */
   async listAll(
     limit: number,
     workspaceId?: string,
@@ -125,9 +129,9 @@ export class WebhooksService {
   }
 
   /**
-   * Changes an endpoint. With a new secret the one before it signs too for a day. Enabling one goes on with what waited, at once,
-   * and so does a new URL; what happened while it was disabled is for a replay.
-   * @returns the secret when there is a new one
+   * Changes an endpoint. After a change of the secret, the old secret also signs for a day. Enabling an endpoint, or changing
+   * its URL, makes its waiting deliveries due at once. Events that happened while it was disabled need a replay.
+   * @returns also the secret if it is new
    * @throws WebhookNotFound, AccountsNotFound, UrlNotUsable, AddressNotPublic
    */
   async update(workspaceId: string, id: string, changes: UpdateWebhookDto): Promise<WithSecret> {
@@ -155,18 +159,18 @@ export class WebhooksService {
       if (isResumed) Object.assign(found, { isEnabled, disabledReason: null, disabledAt: null });
       if (isResumed || isMoved) found.failingSince = null;
       const saved = await manager.save(found);
-      // What happened while it was disabled is not for it; a new URL alone leaves nothing out.
+      // The endpoint does not get events that happened while it was disabled. A new URL alone must not skip any event.
       if (isResumed)
         await manager.query('update webhooks set active_from = pg_current_xact_id() where id = $1', [id]);
-      if (isResumed || isMoved) await goOn(manager, id);
+      if (isResumed || isMoved) await makeDue(manager, id);
       return saved;
     });
     return { webhook, secret };
   }
 
-  /** Deletes an endpoint with everything that is on its way to it. @throws WebhookNotFound */
+  /** Deletes an endpoint and all of its deliveries. @throws WebhookNotFound */
   async delete(workspaceId: string, id: string): Promise<void> {
-    // Nothing is added from here on, and what there is goes in steps that are short.
+    // A disabled endpoint gets no new deliveries, so the others can be deleted in short transactions.
     const { affected } = await this.webhooks.update(
       { id, workspaceId },
       { isEnabled: false, disabledReason: 'owner', disabledAt: new Date() },
@@ -176,15 +180,15 @@ export class WebhooksService {
     do {
       [, deleted] = await this.webhooks.query(
         `delete from webhook_deliveries where id in (
-           select id from webhook_deliveries where webhook_id = $1 limit ${deletedAtOnce})`,
+           select id from webhook_deliveries where webhook_id = $1 limit ${deleteBatchSize})`,
         [id],
       );
-    } while (deleted === deletedAtOnce);
+    } while (deleted === deleteBatchSize);
     await this.webhooks.delete({ id, workspaceId });
   }
 
   /**
-   * Tells an endpoint of nothing, now, once, whether it is enabled or not: `webhook.test`. It is not in the log.
+   * Posts a `webhook.test` to an endpoint once, now, even if the endpoint is disabled. This event is not in the log.
    * @throws WebhookNotFound
    */
   async test(workspaceId: string, id: string): Promise<AttemptOutcome & { eventId: string }> {
@@ -214,14 +218,14 @@ export class WebhooksService {
   }
 }
 
-/** Has an endpoint get what waits for its next attempt now. */
-async function goOn(manager: EntityManager, id: string): Promise<void> {
+/** Makes the deliveries of an endpoint that wait for their next attempt due now. */
+async function makeDue(manager: EntityManager, id: string): Promise<void> {
   await manager.query('select from webhook_cursor for update');
   await manager.query(
     `update webhook_deliveries set next_attempt_at = null where webhook_id = $1 and status = 'failed'`,
     [id],
   );
-  // Whoever runs a lane sees by its version that there is something new.
+  // A worker that runs a sequence sees the change by its version.
   await manager.query(
     `update webhook_lanes set version = version + 1, next_attempt_at = case when claim is null then now() else next_attempt_at end
      where webhook_id = $1 and next_attempt_at <> 'infinity'`,

@@ -4,10 +4,11 @@ import { WebhookDeliveriesService } from './webhook-deliveries.service.js';
 import { WebhookFanOut } from './webhook-fan-out.js';
 import { WebhookSequences } from './webhook-sequences.js';
 
-/** Makes deliveries of what happens: also how late they may be. */
+/** Creates deliveries of new events. */
 @Injectable()
 export class WebhookFanOutTask implements ScheduledTask {
   readonly name = 'webhook-fan-out';
+  /** Also how late a delivery may start. */
   readonly everyMs = 100;
 
   constructor(private readonly fanOut: WebhookFanOut) {}
@@ -17,20 +18,20 @@ export class WebhookFanOutTask implements ScheduledTask {
   }
 }
 
-/** Puts again whatever is due and Redis has lost, and what is to be tried again. */
+/** Queues the sequences whose retry is due, and those that Redis has lost. */
 @Injectable()
-export class WebhookLanesTask implements ScheduledTask {
+export class WebhookSequencesTask implements ScheduledTask {
   readonly name = 'webhook-lanes';
   readonly everyMs = 1_000;
 
-  constructor(private readonly lanes: WebhookSequences) {}
+  constructor(private readonly sequences: WebhookSequences) {}
 
   run(): Promise<number> {
-    return this.lanes.sweep();
+    return this.sequences.sweep();
   }
 }
 
-/** Forgets old deliveries. */
+/** Deletes old deliveries. */
 @Injectable()
 export class WebhookPruningTask implements ScheduledTask {
   readonly name = 'webhook-pruning';

@@ -329,7 +329,7 @@ describe('a fleet of two servers with two instances each', () => {
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (data) => (output += String(data)));
     const [code] = await once(child, 'exit');
     expect(code).toBe(1);
-    expect(output).toContain('server-1.instance_00 runs already');
+    expect(output).toContain('server-1.instance_00 already runs');
     expect(output).toContain('SERVER_ID of its own');
     await untilAllReady(5_000);
     await expectOneOwner();

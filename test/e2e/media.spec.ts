@@ -430,11 +430,11 @@ describe('an operator', () => {
   it('forgets media, and finds that all is in order', async () => {
     const { body } = await upload(formOf(newPng()));
     const kept = await flotilla.stack.cli('media:prune');
-    expect([kept.code, kept.stdout]).toEqual([0, expect.stringContaining('0 media forgotten')]);
+    expect([kept.code, kept.stdout]).toEqual([0, expect.stringContaining('0 media deleted')]);
     const check = await flotilla.stack.cli('media:check', '--json');
     expect([check.code, JSON.parse(check.stdout)]).toEqual([0, []]);
     const pruned = await flotilla.stack.cli('media:prune', '--days=0');
-    expect([pruned.code, pruned.stdout]).toEqual([0, expect.stringMatching(/^[1-9]\d* media forgotten/)]);
+    expect([pruned.code, pruned.stdout]).toEqual([0, expect.stringMatching(/^[1-9]\d* media deleted/)]);
     expect((await request(`/media/${body.mediaId}`)).status).toBe(404);
     expect(filesIn('files')).toEqual(['.flotilla-media']);
   });

@@ -207,11 +207,11 @@ describe('webhooks through the API', () => {
     receiver.answer = (response) => response.end();
     const before = receiver.received.length;
     expect((await flotilla.stack.cli('webhook:retry', 'all', '--webhook', id)).stdout).toContain(
-      '3 deliveries are tried again',
+      'Trying 3 deliveries again',
     );
     await received(before + 3);
     const unknown = await flotilla.stack.cli('webhook:retry', randomUUID());
-    expect([unknown.code, unknown.output]).toEqual([1, expect.stringContaining('no such dead delivery')]);
+    expect([unknown.code, unknown.output]).toEqual([1, expect.stringContaining('is not a dead delivery')]);
     const metrics = await eventually('metrics', async () => {
       const response = await fetch(`${flotilla.stack.urls.api}/metrics`, {
         headers: { authorization: `Bearer ${flotilla.adminKey}` },

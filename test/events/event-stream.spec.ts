@@ -11,7 +11,7 @@ import { createContext } from '../../src/platform/start-role.js';
 import { eventually } from '../e2e/flotilla.js';
 import { scratchDatabase } from '../scratch-database.js';
 
-it('streams that open at once begin at one place, and get everything from there', async () => {
+it('streams that open at the same time begin at the same place, and get every event from there', async () => {
   const scratch = await scratchDatabase();
   const module = { module: class TestEventsModule {}, imports: [DatabaseModule, EventsModule] };
   const context = await createContext(module, scratch.config, createLogger('test', 'silent'), {
@@ -32,7 +32,7 @@ it('streams that open at once begin at one place, and get everything from there'
     let open = () => {};
     const isOpen = new Promise<void>((resolve) => (open = resolve));
     let asked = 0;
-    // The first that asks learns a place before the event, any other one behind it.
+    // The first call gets a place before the event, every later call a place after it.
     vi.spyOn(events, 'end').mockImplementation(async () => {
       const place = asked++ === 0 ? await end() : null;
       await isOpen;

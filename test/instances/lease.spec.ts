@@ -58,7 +58,7 @@ async function rowOf(id: string) {
   return rows[0];
 }
 
-/** Says that another process has this instance. */
+/** Registers the instance as that of another process. */
 async function pretend(id: string, identity: string, leaseMs = times.leaseMs) {
   await sql.query(
     `insert into instances (id, server_id, url, status, lease_expires_at, max_accounts, process, incarnation)
@@ -71,7 +71,7 @@ async function pretend(id: string, identity: string, leaseMs = times.leaseMs) {
 
 const elsewhere = 'another-machine/4026531836/123/456';
 
-it('is held while it is renewed, and given back at the end', async () => {
+it('is held while it is renewed, and given up at the end', async () => {
   const { lease: mine, id } = lease();
   expect(mine.held).toBe(false);
   await mine.acquire();
@@ -93,7 +93,7 @@ it('refuses a second live process under the same id', async () => {
   const { lease: mine, id } = lease();
   await mine.acquire();
   await expect(lease(id).lease.acquire()).rejects.toThrow(InstanceAlreadyRuns);
-  await expect(lease(id).lease.acquire()).rejects.toThrow(/SERVER_ID of its own/);
+  await expect(lease(id).lease.acquire()).rejects.toThrow(/its own SERVER_ID/);
   expect(mine.held).toBe(true);
 });
 
@@ -138,7 +138,7 @@ it('is lost before it ends when PostgreSQL cannot be reached, and held again aft
     proxy.cut();
     await once(mine, 'lost');
     const { endsAt } = await rowOf(id);
-    // The whole margin is left, but for the time in which this was noticed.
+    // The whole margin is left, except the time until the process noticed it.
     expect(Number(endsAt) - Date.now()).toBeGreaterThan(times.stopMarginMs / 2);
     expect(mine.held).toBe(false);
     expect(mine.browsersGoneBy).toBeLessThan(performance.now() + times.stopMarginMs);
@@ -151,7 +151,7 @@ it('is lost before it ends when PostgreSQL cannot be reached, and held again aft
   }
 });
 
-it('is lost first when it was over by the clock of PostgreSQL alone, as after a pause of the whole machine', async () => {
+it('is lost first if it has ended only by the clock of PostgreSQL, as after a pause of the machine', async () => {
   const { lease: mine, id } = lease();
   await mine.acquire();
   await mine.activate();
@@ -179,7 +179,7 @@ it('is lost for good when another process has taken the id over', async () => {
   expect(mine.held).toBe(false);
 });
 
-it('tells at once that an account of its own has changed', async () => {
+it('reports at once that an account of the instance has changed', async () => {
   const { lease: mine, id } = lease();
   await mine.acquire();
   const changed = once(mine, 'changed', { signal: AbortSignal.timeout(2_000) });

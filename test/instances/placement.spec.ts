@@ -16,7 +16,7 @@ const shardOf = (workspaceId: string, ids: string[], size: number) =>
 const instanceIds = fc.uniqueArray(fc.stringMatching(/^[a-z]{1,8}$/), { minLength: 1, maxLength: 20 });
 
 describe('InstanceRouter', () => {
-  it('gives a workspace the same shard whatever the order of the instances', () => {
+  it('gives a workspace the same shard for every order of the instances', () => {
     fc.assert(
       fc.property(fc.uuid(), instanceIds, fc.integer({ min: 1, max: 8 }), (workspace, ids, size) => {
         const shard = shardOf(workspace, ids, size);
@@ -27,7 +27,7 @@ describe('InstanceRouter', () => {
     );
   });
 
-  it('moves a workspace only to an instance that joins, or away from one that leaves', () => {
+  it('moves a workspace only to an instance that joins, or away from an instance that leaves', () => {
     fc.assert(
       fc.property(fc.uuid(), instanceIds, fc.integer({ min: 1, max: 4 }), (workspace, ids, size) => {
         const before = shardOf(workspace, ids, size);
@@ -78,7 +78,7 @@ function place(balancer: SimpleLoadBalancer, count: number, workspaces = 1): (st
 }
 
 describe('SimpleLoadBalancer', () => {
-  it('places accounts so that equal instances differ by one at most, and never above capacity', () => {
+  it('places accounts so that equal instances differ by at most one account, and never above capacity', () => {
     fc.assert(
       fc.property(
         fc.integer({ min: 1, max: 12 }),
@@ -151,7 +151,7 @@ describe('SimpleLoadBalancer', () => {
     expect(placed[4]).toBe('backup');
   });
 
-  it('takes the instance with the fewest connections, and of equal ones that with the fewest reservations', () => {
+  it('takes the instance with the fewest connections, and among equal instances the fewest reservations', () => {
     const balancer = new SimpleLoadBalancer(
       [
         instance('a', { connected: 3, reserved: 3 }),
@@ -164,7 +164,7 @@ describe('SimpleLoadBalancer', () => {
     expect(place(balancer, 3)).toEqual(['b', 'b', 'b']);
   });
 
-  it('heeds filters, the capacity of the server, and a session that lies on one server only', () => {
+  it('respects filters, the capacity of the server, and a session that is on one server only', () => {
     const balancer = new SimpleLoadBalancer(
       [
         instance('sg', { serverId: 'sg' }),
@@ -188,7 +188,7 @@ describe('SimpleLoadBalancer', () => {
     expect(next({ preferred: 'sg' })).toBe('sg');
     expect(next({ onServer: 'us' })).toBe('us');
     expect(next({ onServer: 'us' })).toBeNull();
-    // On a full server an account may still change its instance: it takes its own place along.
+    // On a full server an account may still change its instance, because its own place becomes free.
     expect(
       balancer.move({ instanceId: 'another', serverId: 'us' }, { workspaceId: 'w', onServer: 'us' })?.id,
     ).toBe('us');

@@ -29,10 +29,10 @@ afterAll(async () => {
 });
 beforeEach(() => database.query('truncate servers, server_logs, server_stats cascade'));
 
-/** A server of which the environment says nothing but its name. */
+/** A server whose environment sets only its name. */
 const server = { id: 'server-1' } as Config['server'];
 
-/** The registry as a process with these settings of its server has it. */
+/** The registry in a process with these settings of its server. */
 function registry(settings: Partial<Config['server']> = {}): ServersService {
   const instance = { ...config.instance, count: 4, maxAccounts: 25 };
   return new ServersService(database.getRepository(Server), database, {
@@ -43,7 +43,7 @@ function registry(settings: Partial<Config['server']> = {}): ServersService {
 }
 
 describe('a server registers itself', () => {
-  it('with defaults where nothing is said', async () => {
+  it('with defaults for everything that its environment leaves out', async () => {
     await registry().register();
     expect(await registry().get('server-1')).toMatchObject({
       name: 'server-1',
@@ -59,7 +59,7 @@ describe('a server registers itself', () => {
     });
   });
 
-  it('and changes only what its environment names: an operator may have set the rest', async () => {
+  it('and changes only the fields of its environment: an operator may have set the others', async () => {
     await registry({ name: 'One', tags: ['a'] }).register();
     await registry().update('server-1', { maxCapacity: 7, region: 'SG', isEnabled: false });
     await database.query('update servers set is_healthy = false, health_check_failures = 3');
@@ -78,7 +78,7 @@ describe('a server registers itself', () => {
     expect((await registry().get('server-1')).maxCapacity).toBe(9);
   });
 
-  it('in a transaction of the caller, when one is given', async () => {
+  it('in the transaction of the caller, if there is one', async () => {
     await database
       .transaction(async (manager) => {
         await registry().register(manager);
@@ -90,7 +90,7 @@ describe('a server registers itself', () => {
 });
 
 describe('the samples of an instance', () => {
-  it('hold what was sent since the last one', async () => {
+  it('hold the sends since the last sample', async () => {
     const meter = new SendMeter();
     for (let duration = 1; duration <= 100; duration += 1)
       meter.count(duration <= 10 ? 'failed' : 'ok', duration);
@@ -128,7 +128,7 @@ describe('the samples of an instance', () => {
     expect(second).toMatchObject({ messagesPerMinute: 0, errorRate: 0, p95ResponseTimeMs: null });
   });
 
-  it('keep the latest durations when there are very many', () => {
+  it('keep the latest durations if there are very many', () => {
     const meter = new SendMeter();
     for (let count = 0; count < 25_000; count += 1) meter.count('ok', count);
     const { ok, durationsMs } = meter.read();
@@ -147,7 +147,7 @@ describe('the samples of an instance', () => {
   });
 });
 
-it('forgets samples and logs after thirty days', async () => {
+it('deletes samples and logs after thirty days', async () => {
   for (const age of ['31 days', '29 days']) {
     await database.query(
       `insert into server_stats (server_id, instance_id, at, cpu, memory, memory_bytes, accounts, connected,

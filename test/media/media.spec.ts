@@ -41,7 +41,7 @@ const png = Buffer.from(
   'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==',
   'base64',
 );
-/** A picture that nobody has stored yet: what follows its end is not looked at. */
+/** A picture that is not stored yet: the bytes after its end make it unique, and readers ignore them. */
 const newPng = () => Buffer.concat([png, randomBytes(16)]);
 const base64 = (bytes: Buffer | string) => Buffer.from(bytes).toString('base64');
 
@@ -112,8 +112,8 @@ async function findings(): Promise<StorageFinding[]> {
   return found;
 }
 
-describe('taking a file in', () => {
-  it('keeps its bytes, and tells what it is', async () => {
+describe('storing a file', () => {
+  it('keeps its bytes, and detects its type', async () => {
     const bytes = newPng();
     const row = await media.take(workspaceId, { data: base64(bytes), filename: '../a\u202e.png' });
     expect(row).toMatchObject({
@@ -133,7 +133,7 @@ describe('taking a file in', () => {
     expect(filesIn('spool')).toEqual([]);
   });
 
-  it('refuses base64 that is none, what is empty and what is too long, and leaves nothing', async () => {
+  it('refuses invalid base64, empty files and files that are too long, and leaves nothing', async () => {
     for (const data of ['abc', 'a===', 'ab d', 'ab-_']) {
       await expect(media.take(workspaceId, { data })).rejects.toMatchObject({ code: 'validation.failed' });
     }
@@ -161,8 +161,8 @@ describe('taking a file in', () => {
   });
 
   it.each([
-    ['a picture that is called another', newPng(), 'image/jpeg', 'image/png'],
-    ['a picture without a name for it', newPng(), undefined, 'image/png'],
+    ['a picture that is declared as another', newPng(), 'image/jpeg', 'image/png'],
+    ['a picture without a declared type', newPng(), undefined, 'image/png'],
     ['text', 'a,b\n1,ü\n', 'text/csv', 'text/csv'],
     ['text that begins like a bitmap', 'BM and so on', undefined, 'text/plain'],
     ['HTML, as a document', '<!doctype html><p>Hi</p>', 'text/html', 'text/html'],
@@ -172,15 +172,15 @@ describe('taking a file in', () => {
       'image/svg+xml',
       'image/svg+xml',
     ],
-    ['bytes that say nothing', Buffer.from([1, 2, 0, 255]), undefined, 'application/octet-stream'],
+    ['bytes without a known type', Buffer.from([1, 2, 0, 255]), undefined, 'application/octet-stream'],
     [
-      'bytes that say nothing, as text',
+      'bytes without a known type, as text',
       Buffer.from([1, 2, 0, 255]),
       'text/plain',
       'application/octet-stream',
     ],
     [
-      'a format of its own',
+      'a private format',
       Buffer.from([1, 2, 0, 255]),
       'application/vnd.acme.plan',
       'application/vnd.acme.plan',
@@ -199,7 +199,7 @@ describe('taking a file in', () => {
   it.each([
     ['text as a picture', 'hello', 'image/png', 'a.png', 'media.type_mismatch'],
     [
-      'a drawing without its mark as a picture of another kind',
+      'a drawing without its signature as a picture of another type',
       '<svg/>',
       'image/webp',
       'a.svg',
@@ -230,7 +230,7 @@ describe('taking a file in', () => {
     expect([...filesIn('spool'), ...filesIn('files')]).toEqual([]);
   });
 
-  it('stores what was received whatever it is, and believes its bytes', async () => {
+  it('stores a received file of any type, and its bytes decide the type', async () => {
     const program = Buffer.concat([Buffer.from('\x7fELF'), Buffer.alloc(60)]);
     const row = await media.storeIncoming(workspaceId, Readable.from([program]), {
       mimetype: 'image/png',
@@ -284,7 +284,7 @@ describe('a URL', () => {
     ],
     ['silence', 'media.url_unavailable', () => undefined],
     [
-      'a drip that never ends',
+      'an endless slow answer',
       'media.url_unavailable',
       (_request, response) => {
         response.writeHead(200).write('x');
@@ -293,7 +293,7 @@ describe('a URL', () => {
       },
     ],
     [
-      'a connection that breaks off',
+      'a connection that breaks',
       'media.url_unavailable',
       (_request, response) => {
         response.writeHead(200, { 'content-length': '100' }).write('x', () => response.destroy());
@@ -311,7 +311,7 @@ describe('a URL', () => {
     expect([...filesIn('spool'), ...filesIn('files')]).toEqual([]);
   });
 
-  it('that leads inside, or is none, is not called', async () => {
+  it('that is private or malformed is not called', async () => {
     for (const inside of [
       'http://10.0.0.1/',
       'http://169.254.169.254/latest/',
@@ -328,7 +328,7 @@ describe('a URL', () => {
 });
 
 describe('the same bytes', () => {
-  it('under the same name are the same media, under another a second one of the same file', async () => {
+  it('under the same name are the same media, under another name a second media of the same file', async () => {
     const data = base64(newPng());
     const first = await media.take(workspaceId, { data, filename: 'a.png' });
     const again = await media.take(workspaceId, { data, filename: 'a.png' });
@@ -339,7 +339,7 @@ describe('the same bytes', () => {
     expect(other.blobId).toBe(first.blobId);
   });
 
-  it('of two workspaces lie there once, and go with the last of them', async () => {
+  it('of two workspaces are stored once, and removed with the last media', async () => {
     const bytes = newPng();
     const another = await newWorkspace();
     const mine = await media.take(workspaceId, { data: base64(bytes) });
@@ -366,14 +366,14 @@ describe('the same bytes', () => {
     let failures = 0;
     const turn = async (owner: string) => {
       const row = await media.take(owner, { data });
-      // Whatever others have deleted meanwhile, what was just taken can be read.
+      // A media that was just taken can be read, whatever was deleted at the same time.
       if ((await buffer(await media.open(row))).toString('base64') !== data) failures += 1;
       await media.delete(owner, row.id);
     };
     const work = async (owner: string) => {
       for (let count = 0; count < 15; count += 1)
         await turn(owner).catch((error: { code?: string }) => {
-          // Two of one workspace take the same media: one has deleted it before the other is done.
+          // Two calls of one workspace take the same media: one deletes it before the other ends.
           const isGone = error.code === 'media.not_found' || error.code === 'media.blob_missing';
           if (owner !== shared || !isGone) throw error;
         });
@@ -416,7 +416,7 @@ describe('a message', () => {
     await expect(newMessage(id)).rejects.toMatchObject({ driverError: { code: '23503' } });
   });
 
-  it('takes what WhatsApp lets it carry', async () => {
+  it('takes only media that WhatsApp lets its type carry', async () => {
     const picture = { data: base64(newPng()) };
     const { id } = await media.take(workspaceId, picture, 'image');
     expect((await media.take(workspaceId, { mediaId: id }, 'document')).id).toBe(id);
@@ -425,7 +425,7 @@ describe('a message', () => {
         code: 'media.type_mismatch',
         message: expect.stringContaining('image/png cannot be sent as video'),
       });
-    // What is refused is not kept, and does not count.
+    // A refused file is not kept, and does not count.
     expect(filesIn('files')).toHaveLength(1);
     expect(await media.list(workspaceId, { limit: 9 })).toHaveLength(1);
   });
@@ -445,7 +445,7 @@ describe('the time that media is kept', () => {
 });
 
 describe('a reader', () => {
-  it('who takes nothing in for a time is let go, with the file', async () => {
+  it('that reads nothing for a time is disconnected, and the file is closed', async () => {
     const row = await media.take(workspaceId, { data: base64(newPng()) });
     const endless = new Readable({ read: () => endless.push(Buffer.alloc(65_536)) });
     const closed = new Promise((resolve) => endless.on('error', () => undefined).once('close', resolve));
@@ -465,7 +465,7 @@ describe('a reader', () => {
 });
 
 describe('the limit of a workspace', () => {
-  it('holds, also for uploads at the same time', async () => {
+  it('holds, even with concurrent uploads', async () => {
     const files = Array.from({ length: 6 }, () => newPng());
     await database.query('update workspaces set max_storage_bytes = $1', [files[0]!.length * 3]);
     const outcomes = await Promise.allSettled(
@@ -481,8 +481,8 @@ describe('the limit of a workspace', () => {
   });
 });
 
-describe('what went wrong', () => {
-  it('is found: files that are missing, damaged, or belong to nothing', async () => {
+describe('a damaged storage', () => {
+  it('is reported: missing, damaged and stray files', async () => {
     const rows: Media[] = [];
     for (let count = 0; count < 3; count += 1)
       rows.push(await media.take(workspaceId, { data: base64(newPng()) }));
@@ -513,7 +513,7 @@ describe('what went wrong', () => {
   it.each<[string, (path: string) => void]>([
     ['lost', (path) => rmSync(path)],
     ['damaged', (path) => writeFileSync(path, 'short')],
-  ])('and is %s is there again when anybody uploads it again', async (_how, spoil) => {
+  ])('with a file that is %s gets it back when a workspace uploads it again', async (_how, spoil) => {
     const data = base64(newPng());
     const others = await newWorkspace();
     const mine = await media.take(workspaceId, { data });
@@ -530,7 +530,7 @@ describe('what went wrong', () => {
     expect(await database.query('select state, refs from media_blobs')).toEqual([{ state: 'kept', refs: 3 }]);
   });
 
-  it('with the directory itself, as when it is not mounted, loses nothing', async () => {
+  it('without its directory, as if it is not mounted, loses nothing', async () => {
     const data = base64(newPng());
     const row = await media.take(workspaceId, { data });
     const unavailable = { status: 503, code: 'media.storage_unavailable' };
@@ -545,7 +545,7 @@ describe('what went wrong', () => {
     expect((await buffer(await media.open(row))).toString('base64')).toBe(data);
   });
 
-  it('with one file does not keep the others from being removed', async () => {
+  it('with one file that cannot be removed still removes the others', async () => {
     const rows: Media[] = [];
     for (let count = 0; count < 3; count += 1)
       rows.push(await media.take(workspaceId, { data: base64(newPng()) }));
@@ -558,7 +558,7 @@ describe('what went wrong', () => {
     expect(await blobs.removeUnused()).toBe(1);
   });
 
-  it('and was left by a process that died goes after a day, not before', async () => {
+  it('with a file of a process that died removes it after a day, not before', async () => {
     await database.query('select write_media_blob($1, $2, 1)', [uuidv7(), randomBytes(32)]);
     const left = join(dir, 'spool', 'left');
     writeFileSync(left, 'half');

@@ -24,7 +24,7 @@ let storage: S3Storage;
 const settings = {
   bucket,
   region: 'us-east-1',
-  // The one that s3rver knows.
+  // The only key that s3rver knows.
   accessKeyId: 'S3RVER',
   secretAccessKey: 'S3RVER',
   forcePathStyle: true,
@@ -69,7 +69,7 @@ async function keys(from: S3Storage): Promise<string[]> {
 }
 
 describe('a bucket', () => {
-  it('keeps a file, gives it and parts of it, lists it, and removes it', async () => {
+  it('stores a file, returns it and parts of it, lists it, and removes it', async () => {
     const bytes = randomBytes(3_000_000);
     const file = newFile(bytes);
     expect(await storage.size(file.key)).toBeNull();
@@ -86,7 +86,7 @@ describe('a bucket', () => {
     await expect(storage.open(file.key)).rejects.toMatchObject({ code: 'media.blob_missing' });
   });
 
-  it('that does not exist is said to be unavailable, with the reason for the log', async () => {
+  it('that does not exist is reported as unavailable, with the reason for the log', async () => {
     const file = newFile(randomBytes(10));
     const nowhere = new S3Storage({ ...settings, endpoint, bucket: 'no-such-bucket' });
     await expect(nowhere.put(file.key, file)).rejects.toMatchObject({
@@ -135,7 +135,7 @@ describe('a bucket that is long, or fails', () => {
     expect(asked).toEqual([null, 'a&b=']);
   });
 
-  it('and refuses the key is said to be unavailable, with the reason for the log', async () => {
+  it('and refuses the key is reported as unavailable, with the reason for the log', async () => {
     const refusing = await storageAt((request, response) => {
       request.resume();
       response.writeHead(403).end('<Error><Code>SignatureDoesNotMatch</Code><Message>No.</Message></Error>');
@@ -147,7 +147,7 @@ describe('a bucket that is long, or fails', () => {
     });
   });
 
-  it('for a moment is asked again, with the whole file', async () => {
+  it('for a moment gets the request again, with the whole file', async () => {
     const bytes = randomBytes(200_000);
     const received: Buffer[] = [];
     const flaky = await storageAt((request, response) => {
@@ -161,7 +161,7 @@ describe('a bucket that is long, or fails', () => {
     expect(received.map((body) => body.equals(bytes))).toEqual([true, true, true]);
   });
 
-  it('for good is given up after three times', async () => {
+  it('for good is given up after three attempts', async () => {
     let calls = 0;
     const down = await storageAt((_request, response) => {
       calls += 1;
@@ -172,7 +172,7 @@ describe('a bucket that is long, or fails', () => {
     expect(calls).toBe(3);
   });
 
-  it('and does not begin to give a file is given up as soon as is asked for', async () => {
+  it('and does not begin to answer is given up after the timeout of the caller', async () => {
     const hanging = await storageAt(() => undefined);
     const askedAt = performance.now();
     await expect(hanging.open('ab/c', undefined, 200)).rejects.toMatchObject({
@@ -181,7 +181,7 @@ describe('a bucket that is long, or fails', () => {
     expect(performance.now() - askedAt).toBeLessThan(5_000);
   });
 
-  it('and is slow gives the whole file all the same', async () => {
+  it('and is slow still returns the whole file', async () => {
     const slow = await storageAt((_request, response) => {
       response.writeHead(200, { 'content-length': '10' });
       let left = 10;
@@ -195,7 +195,7 @@ describe('a bucket that is long, or fails', () => {
     expect(await buffer(await slow.open('ab/c', undefined, 500))).toHaveLength(10);
   });
 
-  it('in the middle of a file fails whoever reads it', async () => {
+  it('in the middle of a file makes its reader fail', async () => {
     const cut = await storageAt((_request, response) => {
       response.writeHead(200, { 'content-length': '100' }).write('half', () => response.destroy());
     });

@@ -23,7 +23,7 @@ beforeEach(async () => {
   accountId = uuidv4();
 });
 afterEach(async () => {
-  // Nothing of one test is to be tried again in the next.
+  // The next test must not see retries of this test.
   await system.database.query('delete from workspaces where id = $1', [workspaceId]);
   await receiver.stop();
 });
@@ -48,7 +48,7 @@ const untilStatus = (id: string, status: string, count = 1) =>
 const upTo = (count: number) => Array.from({ length: count }, (_, index) => index + 1);
 
 describe('a delivery', () => {
-  it('is what the Standard Webhooks library verifies, under the id that the event has everywhere', async () => {
+  it('passes the check of the Standard Webhooks library, and has the id that the event has everywhere', async () => {
     const { id, secret } = await create();
     await system.emit(workspaceId, { accountId, from: 7 });
     const [delivery] = await got(1);
@@ -72,7 +72,7 @@ describe('a delivery', () => {
     ).toThrow();
   });
 
-  it('comes of what the endpoint wants, and nothing else', async () => {
+  it('is made only of events that the endpoint wants', async () => {
     accountId = await system.newAccount(workspaceId);
     await create({
       events: ['account.status', 'message.*', 'message.*'],
@@ -92,7 +92,7 @@ describe('a delivery', () => {
     expect(receiver.received.map(({ data }) => data.n)).toEqual([5, 6]);
   });
 
-  it('holds a code for linking only for who asks for that by name', async () => {
+  it('holds a code for linking only if the webhook names the event type in full', async () => {
     const named = await Receiver.start();
     try {
       await create({ events: ['*', 'account.*'] });
@@ -109,7 +109,7 @@ describe('a delivery', () => {
     }
   });
 
-  it('is not made of what happened before there was a webhook', async () => {
+  it('is not made of an event before the webhook', async () => {
     await system.emit(workspaceId, { accountId, from: 1 });
     await create();
     await system.emit(workspaceId, { accountId, from: 2 });
@@ -117,7 +117,7 @@ describe('a delivery', () => {
     expect(receiver.numbers(accountId)).toEqual([2]);
   });
 
-  it('keeps the order of its account, while accounts go side by side', async () => {
+  it('keeps the order of its account, while accounts run in parallel', async () => {
     await create();
     const other = uuidv4();
     for (let from = 1; from <= 181; from += 20) {
@@ -129,7 +129,7 @@ describe('a delivery', () => {
     expect(receiver.numbers(other)).toEqual(upTo(200));
   });
 
-  it('of a transaction that commits late is not forgotten', async () => {
+  it('of a transaction that commits late is not lost', async () => {
     await create();
     const late = system.database.createQueryRunner();
     await late.startTransaction();
@@ -144,7 +144,7 @@ describe('a delivery', () => {
     expect(receiver.numbers(accountId)).toEqual([1, 2]);
   });
 
-  it('survives a Redis that forgets everything', async () => {
+  it('survives a Redis that loses everything', async () => {
     await create();
     for (let from = 1; from <= 10; from += 1) {
       await system.emit(workspaceId, { accountId, from });
@@ -156,7 +156,7 @@ describe('a delivery', () => {
 });
 
 describe('an endpoint that fails', () => {
-  it('is tried again, and what comes after waits, but other accounts and other endpoints go on', async () => {
+  it('is tried again: later deliveries of the account wait, other accounts and other endpoints go on', async () => {
     const healthy = await Receiver.start();
     try {
       const other = uuidv4();
@@ -176,7 +176,7 @@ describe('an endpoint that fails', () => {
       expect(waitMs).toBeLessThan(6_000);
       expect(receiver.numbers(accountId)).toEqual([1]);
 
-      // Down for an hour: the rows' times are moved, not the clock.
+      // The endpoint is down for an hour: the test moves the times of the rows, not the clock.
       await system.pass(id, 1);
       await eventually('second attempt', async () => (await listed(id))[0]!.attempts === 2);
       expect((await listed(id)).map(({ status }) => status).sort()).toEqual([
@@ -193,7 +193,7 @@ describe('an endpoint that fails', () => {
     }
   });
 
-  it('gets an event eight times over a day and more; then it is dead, the next has its turn, and a person can redeliver it', async () => {
+  it('gets an event eight times over more than a day; then the delivery is dead, the next has its turn, and a person can redeliver it', async () => {
     const { id } = await create();
     receiver.answer = (response, { data }) => response.writeHead(data.n === 1 ? 503 : 200).end();
     await system.emit(workspaceId, { accountId, count: 2 });
@@ -220,7 +220,7 @@ describe('an endpoint that fails', () => {
     expect(receiver.received.at(-1)!.id).toBe(receiver.received[0]!.id);
   });
 
-  it('may ask for patience', async () => {
+  it('may ask for a longer wait', async () => {
     const { id } = await create();
     receiver.answer = (response) => response.writeHead(429, { 'retry-after': '600' }).end();
     await system.emit(workspaceId, { accountId });
@@ -256,7 +256,7 @@ describe('an endpoint that fails', () => {
     await untilStatus(id, 'delivered');
   });
 
-  it('has what it said 200 to, however its body lies about its length', async () => {
+  it('has received an event if it answers 200, even if the body has a wrong length', async () => {
     const { id } = await create();
     receiver.answer = (response, { data }) => {
       response.writeHead(200, { 'content-length': data.n === 1 ? '500' : '5' });
@@ -269,7 +269,7 @@ describe('an endpoint that fails', () => {
     expect(receiver.numbers(accountId)).toEqual([1, 2]);
   });
 
-  it('and answers without end is not listened to', async () => {
+  it('and sends an endless answer is read only in part', async () => {
     const { id } = await create();
     receiver.answer = (response) => {
       const more = () => {
@@ -283,7 +283,7 @@ describe('an endpoint that fails', () => {
     expect(row!.responseExcerpt).toHaveLength(1_024);
   });
 
-  it('and hangs holds up nobody, and no more than ten of its accounts are tried at once', async () => {
+  it('and hangs delays no other endpoint, and at most ten of its sequences run at once', async () => {
     const healthy = await Receiver.start();
     try {
       let hung = 0;
@@ -308,18 +308,18 @@ describe('an endpoint that fails', () => {
       );
       expect(rows[0]!.error).toContain('url.timed_out');
       expect(rows[0]!.durationMs).toBeGreaterThanOrEqual(15_000);
-      expect(receiver.mostAtOnce).toBe(10);
-      // Of what has failed one account at a time is tried, though five were not tried at all yet.
-      receiver.mostAtOnce = 0;
+      expect(receiver.maxOpen).toBe(10);
+      // The endpoint is failing now, so one sequence at a time runs, although five were not tried yet.
+      receiver.maxOpen = 0;
       const before = receiver.received.length;
       await eventually('probed', async () => receiver.received.length >= before + 4);
-      expect(receiver.mostAtOnce).toBe(1);
+      expect(receiver.maxOpen).toBe(1);
     } finally {
       await healthy.stop();
     }
   }, 60_000);
 
-  it('and says 410 is disabled at once, which another endpoint is told', async () => {
+  it('and answers 410 is disabled at once, and another endpoint gets the event of that', async () => {
     const other = await Receiver.start();
     try {
       const { id } = await create({ events: ['message.*'] });
@@ -339,14 +339,14 @@ describe('an endpoint that fails', () => {
       await system.webhooks.update(workspaceId, id, { isEnabled: true });
       await system.emit(workspaceId, { accountId, from: 4 });
       await untilStatus(id, 'delivered', 3);
-      // What waited comes; what happened while it was disabled is for a replay.
+      // Waiting deliveries arrive. Events while the webhook was disabled need a replay.
       expect(receiver.numbers(accountId)).toEqual([1, 1, 2, 4]);
     } finally {
       await other.stop();
     }
   });
 
-  it('leaves room for those of other workspaces, however much of its own hangs', async () => {
+  it('leaves slots for other workspaces, even if all of its own endpoints hang', async () => {
     const healthy = await Receiver.start();
     const neighbour = await system.newWorkspace();
     try {
@@ -358,7 +358,7 @@ describe('an endpoint that fails', () => {
       await system.webhooks.create(neighbour, { url: healthy.url, events: ['*'] });
       await system.emit(neighbour, { accountId });
       await got(1, healthy);
-      expect(receiver.mostAtOnce).toBe(48);
+      expect(receiver.maxOpen).toBe(48);
     } finally {
       await system.database.query('delete from workspaces where id = $1', [neighbour]);
       await healthy.stop();
@@ -382,7 +382,7 @@ describe('an endpoint that fails', () => {
 });
 
 describe('a person', () => {
-  it('rotates the secret: both sign until the old one is over', async () => {
+  it('rotates the secret: both secrets sign until the old one expires', async () => {
     const { id, secret: first } = await create();
     const { secret: second } = await system.webhooks.update(workspaceId, id, { rotateSecret: true });
     expect(second).not.toBe(first);
@@ -402,7 +402,7 @@ describe('a person', () => {
     new StandardWebhook(second!).verify(later!.body, later!.headers as Record<string, string>);
   });
 
-  it('has what waits tried at once at a new URL, and names only accounts that there are', async () => {
+  it('changes the URL, which gets waiting deliveries at once, and can name only existing accounts', async () => {
     const { id } = await create();
     receiver.answer = (response) => response.writeHead(500).end();
     await system.emit(workspaceId, { accountId });
@@ -434,7 +434,7 @@ describe('a person', () => {
     expect(row.secret.includes(secret)).toBe(false);
   });
 
-  it('tests an endpoint, also one that is disabled', async () => {
+  it('tests an endpoint, even if it is disabled', async () => {
     const { id, secret } = await create();
     await system.webhooks.update(workspaceId, id, { isEnabled: false });
     receiver.answer = (response) => response.writeHead(202).end('seen');
@@ -447,7 +447,7 @@ describe('a person', () => {
     expect(await listed(id)).toEqual([]);
   });
 
-  it('replays a time, of the types wanted, in order, each under its old id', async () => {
+  it('replays a period, only the named types, in order, each event under its old id', async () => {
     const { id } = await create();
     await system.emit(workspaceId, { accountId, from: 1, count: 3 });
     await system.emit(workspaceId, { accountId, type: 'message.read', from: 4 });
@@ -468,10 +468,10 @@ describe('a person', () => {
     });
   });
 
-  it('replays what happened before the webhook was made', async () => {
+  it('replays events from before the webhook was created', async () => {
     await system.emit(workspaceId, { accountId, from: 1, count: 20 });
     const { id } = await create();
-    // The log is read as far as no older transaction runs, whoever's.
+    // Readers of the log stop at the oldest running transaction, which may belong to another test.
     await eventually(
       'replayed',
       async () => (await system.deliveries.replay(id, { since: new Date(Date.now() - 60_000) })).count === 20,
@@ -480,11 +480,11 @@ describe('a person', () => {
     expect(receiver.numbers(accountId)).toEqual(upTo(20));
   });
 
-  it('replays more than ten thousand step by step, beside a log full of others', async () => {
+  it('replays more than ten thousand events in steps, in a log full of events of another workspace', async () => {
     await system.emit(workspaceId, { accountId, count: 10_002 });
     await system.emit(await system.newWorkspace(), { count: 50_000 });
     const { id } = await create({ events: ['message.sent'] });
-    // Only whether deliveries are made is asked here, not whether they arrive.
+    // This test checks that deliveries are created, not that they arrive.
     await system.webhooks.update(workspaceId, id, { isEnabled: false });
     const since = new Date(Date.now() - 3_600_000);
     const first = await eventually('the log is settled', async () => {
@@ -504,7 +504,7 @@ describe('a person', () => {
     expect(plan.map((line) => line['QUERY PLAN']).join('\n')).toContain('events_workspace');
   });
 
-  it('redelivers behind what waits, and burns no attempt of that', async () => {
+  it('redelivers beside waiting deliveries, and uses up none of their attempts', async () => {
     const { id } = await create();
     receiver.answer = (response, { data }) => response.writeHead(data.n === 2 ? 500 : 200).end();
     await system.emit(workspaceId, { accountId, count: 1 });
@@ -512,26 +512,26 @@ describe('a person', () => {
     await system.emit(workspaceId, { accountId, from: 2, count: 2 });
     await untilStatus(id, 'failed');
     await system.pass(id, -1);
-    // An earlier one comes at once, though its lane waits for the next attempt of another.
+    // An earlier delivery comes at once, although its sequence waits for the next attempt of a later one.
     const [first, failed] = await listed(id);
     await system.deliveries.redeliver(workspaceId, id, first!.id);
     await got(3);
     await untilStatus(id, 'delivered');
     expect(receiver.numbers(accountId)).toEqual([1, 2, 1]);
-    // One that stands behind it is delivered when it is its turn.
+    // A later delivery comes when it has its turn.
     const [, , last] = await listed(id);
     await system.database.query(`update webhook_deliveries set status = 'dead' where id = $1`, [last!.id]);
     expect(await system.deliveries.retry(last!.id)).toBe(true);
     await eventually('given back', async () => (await system.deliveries.backlog()).active === 0);
     expect((await listed(id))[1]).toMatchObject({ attempts: 1, nextAttemptAt: failed!.nextAttemptAt });
-    const [lane] = await system.database.query(
+    const [row] = await system.database.query<{ next_attempt_at: Date }[]>(
       'select next_attempt_at from webhook_lanes where webhook_id = $1',
       [id],
     );
-    expect(lane.next_attempt_at).toEqual(failed!.nextAttemptAt);
+    expect(row!.next_attempt_at).toEqual(failed!.nextAttemptAt);
   });
 
-  it('has what a worker writes too late change nothing', async () => {
+  it('is not overwritten by a worker that writes too late', async () => {
     const { id } = await create();
     receiver.answer = () => undefined;
     await system.emit(workspaceId, { accountId });
@@ -540,11 +540,11 @@ describe('a person', () => {
     const [{ claim }] = await system.database.query('select claim from webhook_lanes where webhook_id = $1', [
       id,
     ]);
-    const lanes = system.worker.get(WebhookSequences);
-    const lane = { webhookId: id, laneId: accountId, workspaceId, url: '', secret: Buffer.alloc(0) };
+    const sequences = system.worker.get(WebhookSequences);
+    const sequence = { webhookId: id, laneId: accountId, workspaceId, url: '', secret: Buffer.alloc(0) };
     const late = (claimed: string, attempts: number) =>
-      lanes.recordFailure(
-        { ...lane, previousSecret: null, claim: claimed },
+      sequences.recordFailure(
+        { ...sequence, previousSecret: null, claim: claimed },
         { id: delivery!.id, attempts },
         { statusCode: 410, durationMs: 1, error: 'late', excerpt: null, retryAfterMs: 0 },
       );
@@ -558,7 +558,7 @@ describe('a person', () => {
     expect(await system.webhooks.get(workspaceId, id)).toMatchObject({ isEnabled: true, failingSince: null });
   });
 
-  it('writes a failure without a look at what else waits, also when PostgreSQL has no statistics of that', async () => {
+  it('gets a failure recorded without a scan of other open deliveries, even if the statistics say that there are none', async () => {
     const { id } = await create();
     receiver.answer = () => undefined;
     await system.emit(workspaceId, { accountId });
@@ -582,8 +582,8 @@ describe('a person', () => {
     const [{ claim }] = await system.database.query('select claim from webhook_lanes where webhook_id = $1', [
       id,
     ]);
-    const lane = { webhookId: id, laneId: accountId, workspaceId, url: '', secret: Buffer.alloc(0) };
-    // In a transaction, what is counted is what its own connection has read.
+    const sequence = { webhookId: id, laneId: accountId, workspaceId, url: '', secret: Buffer.alloc(0) };
+    // In a transaction, pg_stat_xact_user_tables counts only the rows that its own connection has read.
     await system.database.transaction(async (manager) => {
       const rowsRead = async () => {
         const [{ rows }] = await manager.query(
@@ -592,10 +592,13 @@ describe('a person', () => {
         );
         return rows as number;
       };
-      const lanes = new WebhookSequences(manager as unknown as DataSource, system.worker.get(QueuesService));
+      const sequences = new WebhookSequences(
+        manager as unknown as DataSource,
+        system.worker.get(QueuesService),
+      );
       const before = await rowsRead();
-      const failure = await lanes.recordFailure(
-        { ...lane, previousSecret: null, claim },
+      const failure = await sequences.recordFailure(
+        { ...sequence, previousSecret: null, claim },
         { id: delivery!.id, attempts: 0 },
         { statusCode: 500, durationMs: 1, error: 'full', excerpt: null, retryAfterMs: 0 },
       );
@@ -604,7 +607,7 @@ describe('a person', () => {
     });
   });
 
-  it('makes twenty at the most, also when asking for many at once', async () => {
+  it('creates at most twenty webhooks, even with concurrent requests', async () => {
     const outcomes = await Promise.allSettled(
       Array.from({ length: 25 }, () => create({ events: ['none.such'] })),
     );
@@ -614,7 +617,7 @@ describe('a person', () => {
     });
   });
 
-  it('deletes a webhook with what waits for it', async () => {
+  it('deletes a webhook and its waiting deliveries', async () => {
     receiver.answer = (response) => response.writeHead(500).end();
     const { id } = await create();
     await system.emit(workspaceId, { accountId, count: 50 });
@@ -624,8 +627,8 @@ describe('a person', () => {
   });
 });
 
-describe('what is kept', () => {
-  it('is forgotten when it is old', async () => {
+describe('the log of deliveries', () => {
+  it('loses old deliveries', async () => {
     const { id } = await create();
     await system.emit(workspaceId, { accountId, count: 3 });
     const rows = await untilStatus(id, 'delivered', 3);
@@ -664,7 +667,7 @@ describe('what is kept', () => {
   });
 });
 
-it('a worker that stops tells what it has begun to tell, and begins nothing more', async () => {
+it('a worker that stops ends its running attempt, and starts no other', async () => {
   const { id } = await create();
   const answers: (() => void)[] = [];
   receiver.answer = (response) => answers.push(() => response.end());

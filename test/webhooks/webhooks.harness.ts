@@ -15,7 +15,7 @@ import { WorkerModule } from '../../src/roles/worker.module.js';
 import { WebhookDeliveriesService } from '../../src/webhooks/webhook-deliveries.service.js';
 import { WebhooksModule } from '../../src/webhooks/webhooks.module.js';
 import { WebhooksService } from '../../src/webhooks/webhooks.service.js';
-import { WebhookFanOutTask, WebhookLanesTask } from '../../src/webhooks/webhooks.task.js';
+import { WebhookFanOutTask, WebhookSequencesTask } from '../../src/webhooks/webhooks.task.js';
 import { type QueueSystem, queueSystem } from '../queues/queues.harness.js';
 
 export interface Received {
@@ -28,11 +28,11 @@ export interface Received {
   at: number;
 }
 
-/** An endpoint as a product has one: it remembers what it got, and answers as the test says. */
+/** An endpoint as a product has it: it records the requests, and answers as the test says. */
 export class Receiver {
   readonly received: Received[] = [];
-  /** How many requests were open at once, at the most. */
-  mostAtOnce = 0;
+  /** The largest number of requests that were open at once. */
+  maxOpen = 0;
   private open = 0;
   answer: (response: ServerResponse, got: Received) => void = (response) => response.end('thanks');
 
@@ -52,7 +52,7 @@ export class Receiver {
     return new Receiver(server, `http://127.0.0.1:${(server.address() as AddressInfo).port}/hook`);
   }
 
-  /** The numbers of what came for an account, in the order in which it came. */
+  /** The numbers of the events of an account, in the order of their arrival. */
   numbers(accountId: string | null): number[] {
     return this.received.filter((got) => got.accountId === accountId).map(({ data }) => data.n!);
   }
@@ -65,7 +65,7 @@ export class Receiver {
 
   private async take(request: IncomingMessage, response: ServerResponse): Promise<void> {
     this.open += 1;
-    this.mostAtOnce = Math.max(this.mostAtOnce, this.open);
+    this.maxOpen = Math.max(this.maxOpen, this.open);
     response.once('close', () => (this.open -= 1));
     let body = '';
     for await (const chunk of request) body += String(chunk);
@@ -76,7 +76,7 @@ export class Receiver {
   }
 }
 
-/** The worker's and the scheduler's part of webhooks, as their roles have them, in this process. */
+/** The parts of worker and scheduler for webhooks, composed as in their roles, in this process. */
 export class WebhookSystem {
   private constructor(
     private readonly system: QueueSystem,
@@ -89,7 +89,7 @@ export class WebhookSystem {
     const system = await queueSystem(redisNumber);
     const config = { ...system.config, allowedPrivateAddresses: ['127.0.0.0/8'] };
     const silent = createLogger('test', 'silent');
-    const tasks = [WebhookFanOutTask, WebhookLanesTask];
+    const tasks = [WebhookFanOutTask, WebhookSequencesTask];
     const schedulerModule = {
       module: class TestSchedulerModule {},
       imports: [DatabaseModule, WebhooksModule],
@@ -153,7 +153,7 @@ export class WebhookSystem {
     );
   }
 
-  /** As if so much time had passed for what an endpoint is waiting for. */
+  /** Moves the times of an endpoint and its deliveries, as if this time had passed. */
   async pass(webhookId: string, hours: number): Promise<void> {
     for (const table of ['webhook_deliveries', 'webhook_lanes']) {
       await this.database.query(
@@ -168,7 +168,7 @@ export class WebhookSystem {
     );
   }
 
-  /** Has the worker stop as a signal would. @returns when it has let end what it had begun */
+  /** Stops the worker as a signal does. @returns when its running attempts have ended */
   async stopWorker(): Promise<void> {
     this.worker.get(QueueWorker).stop();
     await this.working;

@@ -716,14 +716,14 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Lists media, uploaded, downloaded and received, newest first.
+         * Lists uploaded, downloaded and received media, newest first.
          * @description Needs a key with the role viewer or more, or the admin key.
          */
         get: operations["media.list"];
         put?: never;
         /**
-         * Uploads a file, to be sent with `media: {mediaId}`. Its type is what its bytes say; the same file under the same name is the
-         *     same media.
+         * Uploads a file. Send it with `media: {mediaId}`. Its bytes decide its type. The same file under the same name is the same
+         *     media.
          * @description Needs a key with the role sender or more, or the admin key.
          */
         post: operations["media.upload"];
@@ -741,7 +741,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The file itself, with its type, as something to save. `Range` asks for a part of it, `If-None-Match` whether it has changed.
+         * Downloads the file as an attachment. `Range` requests a part, `If-None-Match` only a changed file.
          * @description Needs a key with the role viewer or more, or the admin key.
          */
         get: operations["media.get"];
@@ -1121,8 +1121,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Server-sent events of the workspace. `Last-Event-ID` resumes where a broken stream ended. The admin key without
-         *     `?workspaceId=` gets those of every workspace, and those of none: `instance.status`.
+         * Streams the events of the workspace as server-sent events. `Last-Event-ID` resumes where a broken stream ended. The admin
+         *     key without `?workspaceId=` gets the events of every workspace, and `instance.status`, which belongs to no workspace.
          * @description Needs a key with the role viewer or more, or the admin key.
          */
         get: operations["events.follow"];
@@ -1148,7 +1148,7 @@ export interface paths {
         get: operations["webhooks.list"];
         put?: never;
         /**
-         * Makes a webhook, which gets what happens from now on; `secret` is shown in this answer only.
+         * Creates a webhook, which gets events from now on. Only this answer shows its `secret`.
          * @description Needs a key with the role owner or more, or the admin key.
          */
         post: operations["webhooks.create"];
@@ -1166,14 +1166,14 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * One webhook, and how it does.
+         * One webhook, and whether it works.
          * @description Needs a key with the role owner or more, or the admin key.
          */
         get: operations["webhooks.get"];
         put?: never;
         post?: never;
         /**
-         * Deletes a webhook with everything that is on its way to it.
+         * Deletes a webhook and all deliveries that wait for it.
          * @description Needs a key with the role owner or more, or the admin key.
          */
         delete: operations["webhooks.delete"];
@@ -1196,7 +1196,7 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Posts a `webhook.test` now and tells what came of it, within 15 seconds.
+         * Posts a `webhook.test` now, and answers with the outcome within 15 seconds.
          * @description Needs a key with the role owner or more, or the admin key.
          */
         post: operations["webhooks.test"];
@@ -1214,7 +1214,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Lists what was and is to be delivered, newest first. What arrived is kept for a week, the rest for thirty days.
+         * Lists deliveries, newest first. The log keeps arrived deliveries for 7 days, all others for 30.
          * @description Needs a key with the role owner or more, or the admin key.
          */
         get: operations["webhooks.listDeliveries"];
@@ -1236,7 +1236,7 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Tries a delivery again, from its first attempt, under its id.
+         * Tries a delivery again from its first attempt, under the same id.
          * @description Needs a key with the role owner or more, or the admin key.
          */
         post: operations["webhooks.redeliver"];
@@ -1256,7 +1256,7 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Delivers what happened in a time again, oldest first, at most 10,000 events: each under the id that it has always had.
+         * Delivers the events of a period again, oldest first, at most 10,000. Each event keeps its id.
          * @description Needs a key with the role owner or more, or the admin key.
          */
         post: operations["webhooks.replay"];
@@ -1460,7 +1460,7 @@ export interface paths {
         get: operations["servers.list"];
         put?: never;
         /**
-         * Registers a server before its programs run; a server also registers itself when it starts.
+         * Registers a server before its programs run. A server also registers itself when it starts.
          * @description Needs the admin key.
          */
         post: operations["servers.create"];
@@ -1485,14 +1485,14 @@ export interface paths {
         put?: never;
         post?: never;
         /**
-         * Forgets a server that has no accounts and runs nothing.
+         * Deletes a server that has no accounts and no running instances.
          * @description Needs the admin key.
          */
         delete: operations["servers.delete"];
         options?: never;
         head?: never;
         /**
-         * Changes what is named. What a server's own environment sets is set again when it starts.
+         * Changes the fields that the request names. When the server starts, the variables of its environment replace them again.
          * @description Needs the admin key.
          */
         patch: operations["servers.update"];
@@ -1508,7 +1508,7 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Asks the server now, and writes down whether it is healthy.
+         * Checks the health of the server now, and records the result.
          * @description Needs the admin key.
          */
         post: operations["servers.checkHealth"];
@@ -1566,12 +1566,12 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * How accounts are placed now.
+         * Shows the settings of the placement of accounts.
          * @description Needs the admin key.
          */
         get: operations["loadBalancing.get"];
         /**
-         * Replaces the settings; accounts that have a place keep it.
+         * Replaces the settings. Accounts that have a place keep it.
          * @description Needs the admin key.
          */
         put: operations["loadBalancing.set"];
@@ -1594,13 +1594,13 @@ export interface webhooks {
         get?: never;
         put?: never;
         /**
-         * What happens is posted to the URL of a webhook.
-         * @description Signed by the Standard Webhooks scheme; at least once, in order for each account, 8 times over more than a day.
+         * Flotilla posts an event to the URL of a webhook.
+         * @description Signed by the Standard Webhooks scheme. At least once, in order for each account, with up to 8 attempts over more than a day.
          *     - `account.status`: an account has another status, or another reason for it
-         *     - `account.qr`: there is a new QR code to link an account by
-         *     - `account.pairing_code`: there is a new code to type into the phone to link an account by
-         *     - `account.cold_paused`: an account writes to no strangers for a while, as WhatsApp has refused some messages
-         *     - `account.cold_resumed`: it does again
+         *     - `account.qr`: there is a new QR code that links an account
+         *     - `account.pairing_code`: there is a new code to type into the phone, which links an account
+         *     - `account.cold_paused`: an account writes to no strangers for a while, because WhatsApp has refused messages
+         *     - `account.cold_resumed`: the account writes to strangers again
          *     - `message.received`: somebody has written to an account
          *     - `message.scheduled`: a message was accepted for later
          *     - `message.queued`: a message was accepted
@@ -1608,21 +1608,21 @@ export interface webhooks {
          *     - `message.delivered`: the recipient's phone has it
          *     - `message.read`: the recipient has opened the chat
          *     - `message.played`: the recipient has played the voice message
-         *     - `message.failed`: it was not sent, and is not tried again
+         *     - `message.failed`: it was not sent, and Flotilla does not try again
          *     - `message.unknown`: nobody can tell whether it was sent
          *     - `message.cancelled`: it was cancelled before it was sent
-         *     - `message.expired`: its time was over before it was sent
-         *     - `message.edited`: the text was changed, by whoever wrote it; with `previousText`
+         *     - `message.expired`: its `expiresAt` passed before it was sent
+         *     - `message.edited`: the author has changed the text; with `previousText`
          *     - `message.revoked`: it was deleted for everyone
          *     - `message.reaction`: somebody has reacted, or taken a reaction back
          *     - `message.poll_vote`: somebody has voted in a poll, or taken a vote back
-         *     - `group.participants`: somebody has joined or left a group, or is its admin now or no more
+         *     - `group.participants`: somebody has joined or left a group, or has become or ceased to be its admin
          *     - `group.updated`: the subject, description, picture or settings of a group have changed
-         *     - `webhook.disabled`: a webhook was disabled, as its endpoint is gone or has failed for days
+         *     - `webhook.disabled`: a webhook was disabled, because its endpoint is gone or has failed for days
          *     - `campaign.status`: a campaign has another status (campaigns are not built yet)
          *     - `campaign.progress`: how far a campaign has got (campaigns are not built yet)
-         *     - `instance.status`: an instance has another status; of no workspace: only for the admin
-         *     - `webhook.test`: somebody has called `POST /webhooks/{id}/test`; it is not in the log, and its id is no place there
+         *     - `instance.status`: an instance has another status; it belongs to no workspace, so only the admin sees it
+         *     - `webhook.test`: somebody has called `POST /webhooks/{id}/test`. This event is not in the log, and its id is not a place in the log.
          */
         post: operations["webhook.event"];
         delete?: never;
@@ -2004,9 +2004,9 @@ export interface components {
             environment?: string;
             /** @example US-East */
             location?: string;
-            /** @description The server must have all of them. */
+            /** @description The server must have all of these tags. */
             tags?: string[];
-            /** @description How many places the server must have free. */
+            /** @description The server must have at least this many free places. */
             minCapacity?: number;
         };
         /**
@@ -2873,21 +2873,21 @@ export interface components {
             /** @example 019a1b2c-3d4e-7f00-8000-0123456789ab */
             mediaId: string;
             /**
-             * @description What the file is by its bytes.
+             * @description The type of the file, by its bytes.
              * @example image/jpeg
              */
             mimetype: string;
             /**
-             * @description In bytes.
+             * @description The length in bytes.
              * @example 48213
              */
             size: number;
-            /** @description Of its content, in hexadecimal. */
+            /** @description The SHA-256 of the content, in hexadecimal. */
             sha256: string;
             /** @example parcel.jpg */
             filename: string | null;
             /**
-             * @description How it came: uploaded, downloaded from a URL of a message, in the body of a message, or received.
+             * @description `upload`: uploaded. `url`: downloaded from the URL of a message. `data`: in the request of a message. `incoming`: received.
              * @enum {string}
              */
             source: "data" | "incoming" | "upload" | "url";
@@ -2895,7 +2895,7 @@ export interface components {
             createdAt: string;
             /**
              * Format: date-time
-             * @description When it was last taken for a message; it is kept for a time after that.
+             * @description When a message last used it. Flotilla may delete it `MEDIA_RETENTION_DAYS` after that.
              */
             lastUsedAt: string;
         };
@@ -3311,7 +3311,7 @@ export interface components {
          */
         EventResponse: {
             /**
-             * @description Where it stands in the log: what `Last-Event-ID` takes.
+             * @description The place of the event in the log, for `Last-Event-ID`.
              * @example 7421-88
              */
             id: string;
@@ -3324,7 +3324,7 @@ export interface components {
             createdAt: string;
             workspaceId: string | null;
             accountId: string | null;
-            /** @description The thing as it was when it happened: a message, an account, … */
+            /** @description The object at the time of the event: a message, an account, … */
             data: {
                 [key: string]: unknown;
             };
@@ -3341,24 +3341,24 @@ export interface components {
          */
         CreateWebhookDto: {
             /**
-             * @description Where deliveries are posted to: http or https, on the public internet.
+             * @description Flotilla posts deliveries to this URL: http or https, on the public internet.
              * @example https://example.com/hooks/flotilla
              */
             url: string;
             /**
-             * @description Types of events, or their beginning: `message.*`, `account.status`, `*`. `account.qr` and `account.pairing_code`, which hold
-             *     the code by which an account is linked, come only to whoever names them in full.
+             * @description Event types, or beginnings of event types followed by `*`: `account.status`, `message.*`, `*`. `account.qr` and
+             *     `account.pairing_code` hold a code that links an account: they come only to a webhook that names them in full.
              * @example [
              *       "message.*",
              *       "account.status"
              *     ]
              */
             events: string[];
-            /** @description What deliveries are signed with: `whsec_` and 24 to 64 bytes in base64. Left out, one is made. */
+            /** @description Signs deliveries: `whsec_` followed by 24 to 64 bytes in base64. If you leave it out, Flotilla makes one. */
             secret?: string;
             /** @example CRM */
             description?: string | null;
-            /** @description Only events of these accounts of the workspace; left out, of every account and of none. */
+            /** @description Only events of these accounts of the workspace. Left out: events of every account, and events without an account. */
             accountIds?: string[] | null;
         };
         /**
@@ -3386,7 +3386,7 @@ export interface components {
          */
         WebhookWithSecretResponse: {
             /**
-             * @description What deliveries are signed with: shown here and never again. Null when it has not changed.
+             * @description Signs deliveries. Only this answer shows it. Null if it has not changed.
              * @example whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDazVt3Yrvh2s=
              */
             secret: string | null;
@@ -3401,22 +3401,22 @@ export interface components {
              *     ]
              */
             events: string[];
-            /** @description Null: events of every account and of none. */
+            /** @description Null: events of every account, and events without an account. */
             accountIds: string[] | null;
             description: string | null;
             isEnabled: boolean;
             /**
-             * @description `owner`: you wanted it; `gone`: it answered 410; `failing`: nothing has arrived for five days.
+             * @description `owner`: you disabled it. `gone`: it answered 410. `failing`: nothing has arrived for five days.
              * @enum {string|null}
              */
             disabledReason: "failing" | "gone" | null | "owner";
             /** Format: date-time */
             disabledAt: string | null;
-            /** @description Since when nothing has arrived that was tried; null when the last try succeeded. */
+            /** @description Since when every attempt has failed; null if the last attempt succeeded. */
             failingSince: string | null;
             /**
              * Format: date-time
-             * @description Until when the secret before the present one signs too.
+             * @description Until when the old secret also signs.
              */
             previousSecretExpiresAt: string | null;
             /** Format: date-time */
@@ -3458,22 +3458,22 @@ export interface components {
              *     ]
              */
             events: string[];
-            /** @description Null: events of every account and of none. */
+            /** @description Null: events of every account, and events without an account. */
             accountIds: string[] | null;
             description: string | null;
             isEnabled: boolean;
             /**
-             * @description `owner`: you wanted it; `gone`: it answered 410; `failing`: nothing has arrived for five days.
+             * @description `owner`: you disabled it. `gone`: it answered 410. `failing`: nothing has arrived for five days.
              * @enum {string|null}
              */
             disabledReason: "failing" | "gone" | null | "owner";
             /** Format: date-time */
             disabledAt: string | null;
-            /** @description Since when nothing has arrived that was tried; null when the last try succeeded. */
+            /** @description Since when every attempt has failed; null if the last attempt succeeded. */
             failingSince: string | null;
             /**
              * Format: date-time
-             * @description Until when the secret before the present one signs too.
+             * @description Until when the old secret also signs.
              */
             previousSecretExpiresAt: string | null;
             /** Format: date-time */
@@ -3491,7 +3491,7 @@ export interface components {
          */
         UpdateWebhookDto: {
             /**
-             * @description What waits for its next attempt is posted to the new one at once.
+             * @description Deliveries that wait for their next attempt go to the new URL at once.
              * @example https://example.com/hooks/flotilla
              */
             url?: string;
@@ -3502,13 +3502,13 @@ export interface components {
              */
             events?: string[];
             description?: string | null;
-            /** @description Null: events of every account and of none. */
+            /** @description Null: events of every account, and events without an account. */
             accountIds?: string[] | null;
-            /** @description False: nothing is delivered. True: what waited is, and what happens from now on; what happened meanwhile is for a replay. */
+            /** @description False: Flotilla delivers nothing. True: it delivers what waited and what happens from now on. Use a replay for the events between. */
             isEnabled?: boolean;
-            /** @description A new secret of your own. For a day the one before it signs too. */
+            /** @description A new secret of your own. The old secret also signs for 24 hours. */
             secret?: string;
-            /** @description True: a new secret is made, and shown in this answer only. For a day the one before it signs too. */
+            /** @description True: Flotilla makes a new secret, which only this answer shows. The old secret also signs for 24 hours. */
             rotateSecret?: boolean;
         };
         /**
@@ -3522,14 +3522,14 @@ export interface components {
          *     }
          */
         WebhookTestResponse: {
-            /** @description What came as `Webhook-Id`. */
+            /** @description The `Webhook-Id` of the request. */
             eventId: string;
-            /** @description Whether it answered 2xx. */
+            /** @description Whether the endpoint answered 2xx. */
             isDelivered: boolean;
-            /** @description What it answered; null when it did not. */
+            /** @description The status that the endpoint answered; null without an answer. */
             statusCode: number | null;
             durationMs: number;
-            /** @description What went wrong; begins with a code. */
+            /** @description What went wrong: a code, then a text. Null after a success. */
             error: string | null;
             /** @description The beginning of the answer's body. */
             response: string | null;
@@ -3556,7 +3556,7 @@ export interface components {
             id: string;
             webhookId: string;
             /**
-             * @description What comes as `Webhook-Id`, the same in every attempt; where the event stands in the log.
+             * @description The `Webhook-Id`, the same in every attempt: the place of the event in the log.
              * @example 81723-5512
              */
             eventId: string;
@@ -3567,25 +3567,25 @@ export interface components {
             type: "account.cold_paused" | "account.cold_resumed" | "account.pairing_code" | "account.qr" | "account.status" | "campaign.progress" | "campaign.status" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.unknown" | "webhook.disabled";
             accountId: string | null;
             /**
-             * @description `pending`: its turn has not come; `failed`: it is tried again; `dead`: it is not, until it is redelivered.
+             * @description `pending`: it waits for its first attempt. `failed`: Flotilla tries it again. `dead`: Flotilla does not, until you redeliver it.
              * @enum {string}
              */
             status: "dead" | "delivered" | "failed" | "pending";
-            /** @description How often it has been tried; 8 times at the most. */
+            /** @description How many attempts there were, at most 8. */
             attempts: number;
-            /** @description What the endpoint answered last; null when it did not. */
+            /** @description The status that the endpoint answered last; null without an answer. */
             statusCode: number | null;
             /** @description How long the last attempt took. */
             durationMs: number | null;
-            /** @description What went wrong last; begins with a code. */
+            /** @description What went wrong in the last attempt: a code, then a text. */
             error: string | null;
-            /** @description The beginning of the last answer's body, 1 KB at the most. */
+            /** @description The beginning of the last answer's body, at most 1 KB. */
             responseExcerpt: string | null;
             /** Format: date-time */
             lastAttemptAt: string | null;
             /**
              * Format: date-time
-             * @description When it is tried again.
+             * @description The time of the next attempt.
              */
             nextAttemptAt: string | null;
             /** Format: date-time */
@@ -3609,16 +3609,16 @@ export interface components {
             since: string;
             /**
              * Format: date-time
-             * @description Events before this time; left out, up to now.
+             * @description Events before this time. Left out: up to now.
              */
             until?: string;
             /**
-             * @description Events behind this one in the log: the `nextAfter` of the replay before, whose other fields are given again.
+             * @description Events behind this event in the log: the `nextAfter` of the replay before. Repeat the other fields of that replay.
              * @example 7421-88
              */
             after?: string;
             /**
-             * @description Only these of the types that the webhook takes.
+             * @description Only these types, if the webhook takes them.
              * @example [
              *       "message.received"
              *     ]
@@ -3635,7 +3635,7 @@ export interface components {
             /** @description How many events are delivered again, or for the first time. */
             count: number;
             /**
-             * @description When there were more than 10,000: the `after` of the next replay. Null when that was all.
+             * @description The `after` of the next replay, if there are more than 10,000 events; else null.
              * @example 7421-88
              */
             nextAfter: string | null;
@@ -3668,11 +3668,11 @@ export interface components {
             /** Format: date-time */
             leaseExpiresAt: string;
             maxAccounts: number;
-            /** @description Accounts that it is to drive, connected or not. */
+            /** @description Accounts that the instance should drive, connected or not. */
             reserved: number;
-            /** @description Accounts that are ready on it. */
+            /** @description Accounts that are ready on the instance. */
             connected: number;
-            /** @description The process with its browsers. */
+            /** @description The memory of the process and its browsers. */
             memoryBytes: number;
             /** @description Percent of its machine's processors. */
             cpu: number;
@@ -3682,7 +3682,7 @@ export interface components {
         /** @example {} */
         RebalanceDto: {
             /**
-             * @description Only tell what would be moved.
+             * @description True: answers with the moves, and moves nothing.
              * @default false
              */
             dryRun?: boolean;
@@ -3726,7 +3726,7 @@ export interface components {
                 connected: number;
                 maxAccounts: number;
             }[];
-            /** @description The load of the fullest less that of the emptiest, each a part of what it may drive, from 0 to 1. */
+            /** @description The difference between the most and the least accounts of an instance. */
             spread: number;
             balanced: boolean;
         };
@@ -3813,11 +3813,11 @@ export interface components {
          *     }
          */
         CreateServerDto: {
-            /** @description The `SERVER_ID` of that machine; made up unless given. */
+            /** @description The `SERVER_ID` of the machine. If you leave it out, Flotilla makes one. */
             id?: string;
             /** @example Singapore 1 */
             name: string;
-            /** @description Where `/health` answers for the whole machine; without it its instances are asked. */
+            /** @description The URL whose `/health` answers for the whole machine. Without it, a health check asks the instances of the server. */
             url?: string | null;
             /** @example vps */
             type?: string;
@@ -3833,9 +3833,9 @@ export interface components {
              *     ]
              */
             tags?: string[];
-            /** @description How many accounts all of its instances together are to drive at most. */
+            /** @description How many accounts all instances of the server together may drive. */
             maxCapacity?: number;
-            /** @description Its share of the turns, where the strategy is weighted. */
+            /** @description The share of the turns of this server, if the strategy uses weights. */
             weight?: number;
         };
         /**
@@ -3888,7 +3888,7 @@ export interface components {
             weight: number;
             isEnabled: boolean;
             isHealthy: boolean;
-            /** @description Accounts that its instances are to drive, and those that wait for it. */
+            /** @description Accounts that its instances should drive, and accounts that wait for this server. */
             reserved: number;
             /** @description Accounts that are ready. */
             connected: number;
@@ -3904,7 +3904,7 @@ export interface components {
             };
             /** Format: date-time */
             lastHealthCheckAt: string | null;
-            /** @description Health checks that failed since the last that did not. */
+            /** @description How many health checks have failed since the last success. */
             healthCheckFailures: number;
             /** Format: date-time */
             createdAt: string;
@@ -3924,11 +3924,11 @@ export interface components {
          */
         UpdateServerDto: {
             name?: string;
-            /** @description Whether accounts may be placed here. Those that are here move away from a server that is not enabled. */
+            /** @description Whether the server takes accounts. False: its accounts move to other servers. */
             isEnabled?: boolean;
-            /** @description False takes a server for broken: its accounts move away, until a health check succeeds or an instance of it starts. */
+            /** @description False: its accounts move to other servers, until a health check succeeds or an instance of the server starts. */
             isHealthy?: boolean;
-            /** @description Where `/health` answers for the whole machine; without it its instances are asked. */
+            /** @description The URL whose `/health` answers for the whole machine. Without it, a health check asks the instances of the server. */
             url?: string | null;
             /** @example vps */
             type?: string;
@@ -3944,9 +3944,9 @@ export interface components {
              *     ]
              */
             tags?: string[];
-            /** @description How many accounts all of its instances together are to drive at most. */
+            /** @description How many accounts all instances of the server together may drive. */
             maxCapacity?: number;
-            /** @description Its share of the turns, where the strategy is weighted. */
+            /** @description The share of the turns of this server, if the strategy uses weights. */
             weight?: number;
         };
         /**
@@ -3967,13 +3967,13 @@ export interface components {
          */
         HealthCheckResponse: {
             isHealthy: boolean;
-            /** @description Of the slowest that answered; null when none did. */
+            /** @description The time of the slowest answer; null without an answer. */
             responseTimeMs: number | null;
             /** Format: date-time */
             checkedAt: string;
-            /** @description Health checks that failed in a row. */
+            /** @description How many health checks have failed in a row. */
             failures: number;
-            /** @description What was found, in words. */
+            /** @description The findings in words. */
             detail: string;
             instances: {
                 id: string;
@@ -4004,7 +4004,7 @@ export interface components {
             type: "critical" | "debug" | "error" | "info" | "warning";
             /** @example Device assignment changed */
             message: string;
-            /** @description What changed, from what, to what, and why. */
+            /** @description The change: old and new values, and the reason. */
             details: {
                 [key: string]: unknown;
             };
@@ -4034,7 +4034,7 @@ export interface components {
             type: "audit";
             /** @example DELETE /api/v1/workspaces/:id/api-keys/:keyId */
             message: string;
-            /** @description Who (`actor`, `keyId`, `keyPrefix`, `ip`), what (`method`, `route`, `targetId`), and what came of it (`status`, `requestId`). */
+            /** @description Who (`actor`, `keyId`, `keyPrefix`, `ip`), what (`method`, `route`, `targetId`), and the outcome (`status`, `requestId`). */
             details: {
                 [key: string]: unknown;
             };
@@ -4067,16 +4067,16 @@ export interface components {
             cpu: number;
             /** @description Percent of the machine's memory. */
             memory: number;
-            /** @description The instance with its browsers. */
+            /** @description The memory of the instance and its browsers. */
             memoryBytes: number;
-            /** @description Accounts that it is to drive. */
+            /** @description Accounts that the instance should drive. */
             accounts: number;
             /** @description Accounts that are ready. */
             connected: number;
             messagesPerMinute: number;
-            /** @description Sends that failed, of all that ended, from 0 to 1. */
+            /** @description The share of failed sends among all sends that ended, from 0 to 1. */
             errorRate: number;
-            /** @description Of sends; null when there were none. */
+            /** @description The mean time of a send; null without sends. */
             averageResponseTimeMs: number | null;
             p95ResponseTimeMs: number | null;
             p99ResponseTimeMs: number | null;
@@ -4099,9 +4099,9 @@ export interface components {
         LoadBalancingResponse: {
             /** @enum {string} */
             strategy: "least_connections" | "least_sessions" | "priority_first" | "round_robin" | "weighted_round_robin";
-            /** @description All that there are. */
+            /** @description All strategies. */
             strategies: ("least_sessions" | "round_robin" | "weighted_round_robin" | "least_connections" | "priority_first")[];
-            /** @description What is in force. */
+            /** @description The value in force. */
             shardSize: number;
             filters: components["schemas"]["PlacementFiltersDto"];
             /** Format: date-time */
@@ -4114,11 +4114,11 @@ export interface components {
          */
         LoadBalancingDto: {
             /**
-             * @description How an instance is chosen; `least-sessions` is understood too.
+             * @description How Flotilla chooses an instance. Hyphens are accepted too: `least-sessions`.
              * @enum {string}
              */
             strategy: "least_connections" | "least_sessions" | "priority_first" | "round_robin" | "weighted_round_robin";
-            /** @description How many instances a workspace's accounts are to lie on; null or left out: `ROUTER_SHARD_SIZE`. */
+            /** @description How many instances the accounts of a workspace should use. Null or left out: `ROUTER_SHARD_SIZE`. */
             shardSize?: number | null;
             /** @description Left out: all servers. */
             filters?: components["schemas"]["PlacementFiltersDto"];
@@ -4252,7 +4252,7 @@ export interface components {
          *
          *     `validation.failed`: text: must not be empty
          *
-         *     `events.invalid_cursor`: … is not the id of an event: those are two numbers, such as 7421-88.
+         *     `events.invalid_cursor`: … is not the id of an event. Send the id of an event as it came: two numbers, such as 7421-88.
          */
         "auth.key_in_url-request.malformed-validation.failed-events.invalid_cursor": {
             headers: {
@@ -4272,7 +4272,7 @@ export interface components {
          *
          *     `validation.failed`: text: must not be empty
          *
-         *     `media.malformed_upload`: This is no whole multipart/form-data: ….
+         *     `media.malformed_upload`: The multipart/form-data is incomplete or malformed: …. Let an HTTP library build the form.
          */
         "auth.key_in_url-request.malformed-validation.failed-media.malformed_upload": {
             headers: {
@@ -4313,7 +4313,7 @@ export interface components {
                 };
             };
         };
-        /** @description `instance.answer_lost`: The instance at … was asked but its answer was lost (…). */
+        /** @description `instance.answer_lost`: The connection to the instance at … broke before its answer came (…). It may have acted: check the result before you try again. */
         "instance.answer_lost": {
             headers: {
                 [name: string]: unknown;
@@ -4326,7 +4326,7 @@ export interface components {
             };
         };
         /**
-         * @description `instance.answer_lost`: The instance at … was asked but its answer was lost (…).
+         * @description `instance.answer_lost`: The connection to the instance at … broke before its answer came (…). It may have acted: check the result before you try again.
          *
          *     `whatsapp.no_answer`: WhatsApp Web did not say that it is done. Asking again is safe.
          */
@@ -4341,7 +4341,7 @@ export interface components {
                 };
             };
         };
-        /** @description `instance.not_found`: There is no instance …. */
+        /** @description `instance.not_found`: There is no instance …. GET /api/v1/admin/instances lists the instances. */
         "instance.not_found": {
             headers: {
                 [name: string]: unknown;
@@ -4368,7 +4368,7 @@ export interface components {
         /**
          * @description `internal.error`: Something went wrong on our side. The request id finds it in the log.
          *
-         *     `media.blob_missing`: The storage of media has lost …. Upload the file again; operators find all of these with flotilla media:check.
+         *     `media.blob_missing`: The storage of media has lost …. Upload the file again. Operators find all lost files with flotilla media:check.
          */
         "internal.error-media.blob_missing": {
             headers: {
@@ -4381,7 +4381,7 @@ export interface components {
                 };
             };
         };
-        /** @description `media.empty`: The file is empty. Send one with at least one byte. */
+        /** @description `media.empty`: The file is empty. Send a file with at least one byte. */
         "media.empty": {
             headers: {
                 [name: string]: unknown;
@@ -4394,11 +4394,11 @@ export interface components {
             };
         };
         /**
-         * @description `media.empty`: The file is empty. Send one with at least one byte.
+         * @description `media.empty`: The file is empty. Send a file with at least one byte.
          *
-         *     `media.type_mismatch`: Its bytes are no image/png. Send it as what it is, or as a document.
+         *     `media.type_mismatch`: The bytes of the file are not image/png. Declare the right type, or leave the type out.
          *
-         *     `media.type_refused`: Programs are not sent: this is …. Send a link to it, or an archive with a password.
+         *     `media.type_refused`: Flotilla does not send programs, and this is …. Send a link to it, or an archive with a password.
          */
         "media.empty-media.type_mismatch-media.type_refused": {
             headers: {
@@ -4411,7 +4411,7 @@ export interface components {
                 };
             };
         };
-        /** @description `media.range_not_satisfiable`: The file has … bytes, and the range lies beyond them. */
+        /** @description `media.range_not_satisfiable`: The range begins after the end of the file, which has … bytes. Ask for a range within the file, or for the whole file. */
         "media.range_not_satisfiable": {
             headers: {
                 [name: string]: unknown;
@@ -4424,9 +4424,9 @@ export interface components {
             };
         };
         /**
-         * @description `media.too_large`: A file may have at most … bytes.
+         * @description `media.too_large`: A file may have at most … bytes. Send a smaller file.
          *
-         *     `workspace.storage_limit`: This workspace may store … bytes of media, and this file is more than what is left. Delete media that is no longer needed.
+         *     `workspace.storage_limit`: The file does not fit: this workspace may store … bytes of media. Delete media that you no longer need.
          */
         "media.too_large-workspace.storage_limit": {
             headers: {
@@ -4444,11 +4444,11 @@ export interface components {
          *
          *     `media.url_unavailable`: The media could not be downloaded: …
          *
-         *     `media.empty`: The file is empty. Send one with at least one byte.
+         *     `media.empty`: The file is empty. Send a file with at least one byte.
          *
-         *     `media.type_mismatch`: Its bytes are no image/png. Send it as what it is, or as a document.
+         *     `media.type_mismatch`: The bytes of the file are not image/png. Declare the right type, or leave the type out.
          *
-         *     `media.type_refused`: Programs are not sent: this is …. Send a link to it, or an archive with a password.
+         *     `media.type_refused`: Flotilla does not send programs, and this is …. Send a link to it, or an archive with a password.
          *
          *     `idempotency.mismatch`: This Idempotency-Key was used for another request. Use a new key for a new message.
          */
@@ -4518,7 +4518,7 @@ export interface components {
         /**
          * @description `rate_limit.exceeded`: This API key has made too many requests. Wait 12 s, as Retry-After says, and try again.
          *
-         *     `events.too_many_streams`: This workspace (or the admin key) has … streams open already. Close those that nobody reads, read several kinds of events in one, or raise EVENT_STREAMS_PER_WORKSPACE.
+         *     `events.too_many_streams`: This workspace (or the admin key) has … streams open, the limit. Close unused streams, read several event types in one stream, or raise EVENT_STREAMS_PER_WORKSPACE.
          */
         "rate_limit.exceeded-events.too_many_streams": {
             headers: {
@@ -4900,7 +4900,7 @@ export interface components {
         /**
          * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
          *
-         *     `server.exists`: There is a server … already. Change it with PATCH /api/v1/admin/servers/….
+         *     `server.exists`: The server … already exists. Change it with PATCH /api/v1/admin/servers/….
          */
         "request.conflict-server.exists": {
             headers: {
@@ -4918,7 +4918,7 @@ export interface components {
          *
          *     `server.has_accounts`: … accounts are assigned to the server …. Drain its instances or migrate the accounts first.
          *
-         *     `server.has_live_instances`: The server … runs …. Stop its programs first; it would register itself again.
+         *     `server.has_live_instances`: The server … runs …. Stop its programs first: while they run, the server registers itself again.
          */
         "request.conflict-server.has_accounts-server.has_live_instances": {
             headers: {
@@ -4934,7 +4934,7 @@ export interface components {
         /**
          * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
          *
-         *     `webhook.limit_reached`: A workspace has at most 20 webhooks. Delete one, or have one take more events.
+         *     `webhook.limit_reached`: The workspace has reached its limit of 20 webhooks. Delete a webhook, or let another webhook take more events.
          */
         "request.conflict-webhook.limit_reached": {
             headers: {
@@ -4978,9 +4978,9 @@ export interface components {
         /**
          * @description `request.too_large`: request entity too large
          *
-         *     `media.too_large`: A file may have at most … bytes.
+         *     `media.too_large`: A file may have at most … bytes. Send a smaller file.
          *
-         *     `workspace.storage_limit`: This workspace may store … bytes of media, and this file is more than what is left. Delete media that is no longer needed.
+         *     `workspace.storage_limit`: The file does not fit: this workspace may store … bytes of media. Delete media that you no longer need.
          */
         "request.too_large-media.too_large-workspace.storage_limit": {
             headers: {
@@ -5033,7 +5033,7 @@ export interface components {
                 };
             };
         };
-        /** @description `server.not_found`: There is no server …. GET /api/v1/admin/servers lists them. */
+        /** @description `server.not_found`: There is no server …. GET /api/v1/admin/servers lists the servers. */
         "server.not_found": {
             headers: {
                 [name: string]: unknown;
@@ -5060,7 +5060,7 @@ export interface components {
         /**
          * @description `service.unavailable`: PostgreSQL does not answer right now. Try again.
          *
-         *     `instance.unreachable`: The instance at … does not answer (…); it may be restarting. Try again.
+         *     `instance.unreachable`: The instance at … does not answer (…). It may be restarting: try again.
          *
          *     `instance.refused`: The instance at … refused the call. …
          */
@@ -5078,11 +5078,11 @@ export interface components {
         /**
          * @description `service.unavailable`: PostgreSQL does not answer right now. Try again.
          *
-         *     `instance.unreachable`: The instance at … does not answer (…); it may be restarting. Try again.
+         *     `instance.unreachable`: The instance at … does not answer (…). It may be restarting: try again.
          *
          *     `instance.refused`: The instance at … refused the call. …
          *
-         *     `media.storage_unavailable`: The storage of media does not take or give files right now. Try again.
+         *     `media.storage_unavailable`: The storage of media is unavailable right now. Try again.
          */
         "service.unavailable-instance.unreachable-instance.refused-media.storage_unavailable": {
             headers: {
@@ -5098,7 +5098,7 @@ export interface components {
         /**
          * @description `service.unavailable`: PostgreSQL does not answer right now. Try again.
          *
-         *     `media.storage_unavailable`: The storage of media does not take or give files right now. Try again.
+         *     `media.storage_unavailable`: The storage of media is unavailable right now. Try again.
          */
         "service.unavailable-media.storage_unavailable": {
             headers: {
@@ -5192,7 +5192,7 @@ export interface components {
          *
          *     `account.not_found`: This workspace has no account ….
          *
-         *     `instance.not_found`: There is no instance ….
+         *     `instance.not_found`: There is no instance …. GET /api/v1/admin/instances lists the instances.
          */
         "workspace.not_found-account.not_found-instance.not_found": {
             headers: {
@@ -5210,7 +5210,7 @@ export interface components {
          *
          *     `account.not_found`: This workspace has no account ….
          *
-         *     `instance.not_found`: There is no instance ….
+         *     `instance.not_found`: There is no instance …. GET /api/v1/admin/instances lists the instances.
          *
          *     `chat.not_found`: The account has no chat …. GET …/chats lists its chats.
          */
@@ -5230,7 +5230,7 @@ export interface components {
          *
          *     `account.not_found`: This workspace has no account ….
          *
-         *     `instance.not_found`: There is no instance ….
+         *     `instance.not_found`: There is no instance …. GET /api/v1/admin/instances lists the instances.
          *
          *     `contact.not_found`: WhatsApp does not know …. GET …/contacts lists the contacts of the account.
          *
@@ -5252,7 +5252,7 @@ export interface components {
          *
          *     `account.not_found`: This workspace has no account ….
          *
-         *     `instance.not_found`: There is no instance ….
+         *     `instance.not_found`: There is no instance …. GET /api/v1/admin/instances lists the instances.
          *
          *     `group.invite_invalid`: This invite is not valid: it was reset, or the account was removed from the group. Ask for a new invite.
          */
@@ -5272,7 +5272,7 @@ export interface components {
          *
          *     `account.not_found`: This workspace has no account ….
          *
-         *     `instance.not_found`: There is no instance ….
+         *     `instance.not_found`: There is no instance …. GET /api/v1/admin/instances lists the instances.
          *
          *     `group.not_found`: The account has no group …. GET …/groups lists its groups.
          */
@@ -5292,7 +5292,7 @@ export interface components {
          *
          *     `account.not_found`: This workspace has no account ….
          *
-         *     `instance.not_found`: There is no instance ….
+         *     `instance.not_found`: There is no instance …. GET /api/v1/admin/instances lists the instances.
          *
          *     `group.not_found`: The account has no group …. GET …/groups lists its groups.
          *
@@ -5348,7 +5348,7 @@ export interface components {
         /**
          * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
          *
-         *     `instance.not_found`: There is no instance ….
+         *     `instance.not_found`: There is no instance …. GET /api/v1/admin/instances lists the instances.
          */
         "workspace.not_found-instance.not_found": {
             headers: {
@@ -5400,7 +5400,7 @@ export interface components {
          *
          *     `account.not_found`: This workspace has no account ….
          *
-         *     `instance.not_found`: There is no instance ….
+         *     `instance.not_found`: There is no instance …. GET /api/v1/admin/instances lists the instances.
          */
         "workspace.not_found-message.not_found-account.not_found-instance.not_found": {
             headers: {
@@ -5416,7 +5416,7 @@ export interface components {
         /**
          * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
          *
-         *     `webhook.not_found`: There is no webhook … in this workspace.
+         *     `webhook.not_found`: This workspace has no webhook …. GET /webhooks lists its webhooks.
          */
         "workspace.not_found-webhook.not_found": {
             headers: {
@@ -5432,9 +5432,9 @@ export interface components {
         /**
          * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
          *
-         *     `webhook.not_found`: There is no webhook … in this workspace.
+         *     `webhook.not_found`: This workspace has no webhook …. GET /webhooks lists its webhooks.
          *
-         *     `account.not_found`: This workspace has no account ….
+         *     `account.not_found`: This workspace has no account …. GET /accounts lists its accounts.
          */
         "workspace.not_found-webhook.not_found-account.not_found": {
             headers: {
@@ -5450,9 +5450,9 @@ export interface components {
         /**
          * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
          *
-         *     `webhook.not_found`: There is no webhook … in this workspace.
+         *     `webhook.not_found`: This workspace has no webhook …. GET /webhooks lists its webhooks.
          *
-         *     `webhook.delivery_not_found`: There is no delivery …. Deliveries are kept for 7 to 30 days.
+         *     `webhook.delivery_not_found`: There is no delivery …: the log keeps arrived deliveries for 7 days, all others for 30. To deliver its event again: POST /webhooks/ID/replay.
          */
         "workspace.not_found-webhook.not_found-webhook.delivery_not_found": {
             headers: {
@@ -7269,7 +7269,7 @@ export interface operations {
                 cursor?: string;
                 /** @description How many items at most, 1 to 200. */
                 limit?: number;
-                /** @description Only media that came this way. */
+                /** @description Only media from this source. */
                 source?: "upload" | "url" | "data" | "incoming";
                 /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
@@ -8354,7 +8354,7 @@ export interface operations {
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: {
-                /** @description The `id` of the last event that arrived: what came after it is told first. `0-0` is before the first of all. */
+                /** @description The `id` of the last event that arrived: the stream begins with the events after it. `0-0` is the beginning of the log. */
                 "Last-Event-ID"?: string;
             };
             path?: never;
@@ -8362,7 +8362,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Events as they happen, after an `id` alone that says where the stream begins; a comment every 15 seconds keeps the connection. `data` holds one line of JSON: an `Event`. */
+            /** @description Events as they happen. The first line is an `id` without an event, the place where the stream begins. A comment every 15 seconds keeps the connection open. `data` holds one line of JSON: an `Event`. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -8634,7 +8634,7 @@ export interface operations {
                 cursor?: string;
                 /** @description How many items at most, 1 to 200. */
                 limit?: number;
-                /** @description Only those. */
+                /** @description Only deliveries with this status. */
                 status?: "pending" | "delivered" | "failed" | "dead";
                 /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
@@ -9301,14 +9301,14 @@ export interface operations {
     "logs.listLogs": {
         parameters: {
             query?: {
-                /** @description Only of this workspace. */
+                /** @description Only entries of this workspace. */
                 workspaceId?: string;
-                /** @description Only what was written at this time or later. */
+                /** @description Only entries from this time on. */
                 since?: string;
                 serverId?: string;
                 instanceId?: string;
                 accountId?: string;
-                /** @description `audit`: who changed what through the API, and who was refused; an id of another thing then finds what was done to it. */
+                /** @description `audit`: who changed what through the API, and who was refused. `serverId`, `instanceId` or `accountId` then names the changed object. */
                 type?: "debug" | "info" | "warning" | "error" | "critical" | "audit";
                 /** @description `nextCursor` of the page before. */
                 cursor?: string;
@@ -9363,7 +9363,7 @@ export interface operations {
     "logs.listStats": {
         parameters: {
             query?: {
-                /** @description Only samples that were taken at this time or later. */
+                /** @description Only samples from this time on. */
                 since?: string;
                 serverId?: string;
                 instanceId?: string;
@@ -9486,17 +9486,17 @@ export interface operations {
             query?: never;
             header: {
                 /**
-                 * @description The same in every attempt: where the event stands in the log, the `id` of the body.
+                 * @description The place of the event in the log: the `id` of the body. It is the same in every attempt.
                  * @example 7421-88
                  */
                 "Webhook-Id": string;
                 /**
-                 * @description When it is posted, in seconds since 1970.
+                 * @description The time of this attempt, in seconds since 1970.
                  * @example 1795600802
                  */
                 "Webhook-Timestamp": string;
                 /**
-                 * @description One or two, with a space between them: `v1,` and base64 of HMAC-SHA256 over `id.timestamp.body`.
+                 * @description One or two signatures, separated by a space. Each is `v1,` + base64 of HMAC-SHA256 over `id.timestamp.body`.
                  * @example v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=
                  */
                 "Webhook-Signature": string;
@@ -9510,21 +9510,21 @@ export interface operations {
             };
         };
         responses: {
-            /** @description You want no more: the webhook is disabled. */
+            /** @description You want no more events: Flotilla disables the webhook. */
             410: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            /** @description You have it. Nothing of the answer but its status matters. */
+            /** @description You have the event. Only the status of the answer counts. */
             "2XX": {
                 headers: {
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            /** @description It is tried again later; `Retry-After` is honoured up to two hours. */
+            /** @description Flotilla tries again later. It honours `Retry-After` up to two hours. */
             default: {
                 headers: {
                     [name: string]: unknown;
