@@ -59,8 +59,9 @@ export class ReadCache<Value extends object> {
 
   private forget(changed: string | null): void {
     this.changes += 1;
-    if (changed === null) this.kept.clear();
-    else for (const [id, value] of this.kept) if (this.concerns(changed, id, value)) this.kept.delete(id);
+    // Of a copy: entries are deleted meanwhile.
+    for (const [id, value] of [...this.kept])
+      if (changed === null || this.concerns(changed, id, value)) this.kept.delete(id);
     for (const follow of this.followers) follow(changed);
   }
 }
