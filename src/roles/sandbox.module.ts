@@ -1,7 +1,7 @@
 import { DynamicModule, Module } from '@nestjs/common';
 import type { Config } from '../platform/config/config.js';
 import type { Logger } from '../platform/logging/logger.js';
-import * as controllers from '../sandbox/control/sandbox.controller.js';
+import * as controllers from '../sandbox/control/phones.controller.js';
 import { SandboxGroupsController } from '../sandbox/control/groups.controller.js';
 import { SandboxModule } from '../sandbox/sandbox.module.js';
 

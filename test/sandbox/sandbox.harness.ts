@@ -6,7 +6,7 @@ import { ValidationPipe } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import type { INestApplication } from '@nestjs/common';
 import wwebjs, { type Client as ClientType, type Message } from 'whatsapp-web.js';
-import { SandboxController, SandboxPhonesController } from '../../src/sandbox/control/sandbox.controller.js';
+import { SandboxController, SandboxPhonesController } from '../../src/sandbox/control/phones.controller.js';
 import { SandboxGroupsController } from '../../src/sandbox/control/groups.controller.js';
 import type { LedgerEntry } from '../../src/sandbox/journal/ledger.js';
 import { SandboxModule } from '../../src/sandbox/sandbox.module.js';

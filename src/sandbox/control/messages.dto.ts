@@ -13,7 +13,7 @@ import {
   ValidateNested,
 } from 'class-validator';
 import { Optional } from '../../platform/http/optional.js';
-import type { Content } from '../network/content.js';
+import type { Content } from '../journal/content.js';
 import type { MediaVault } from '../network/media.js';
 import { digitsOf } from '../network/phones.js';
 

@@ -2,8 +2,8 @@ import { createReadStream } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ServiceUnavailableException } from '@nestjs/common';
-import { ChangeLog, type Changes, isAction } from '../network/message-actions.js';
-import { type Content, contentOf } from '../network/content.js';
+import { ChangeLog, type Changes, isAction } from './message-actions.js';
+import { type Content, contentOf } from './content.js';
 import { Journal } from './journal.js';
 
 /**

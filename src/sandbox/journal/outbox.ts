@@ -1,6 +1,6 @@
 import { join } from 'node:path';
-import type { Action } from '../network/message-actions.js';
-import type { Content } from '../network/content.js';
+import type { Action } from './message-actions.js';
+import type { Content } from './content.js';
 import type { GroupState } from '../network/group-actions.js';
 import { Journal } from './journal.js';
 

@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { ConflictException, NotFoundException } from '@nestjs/common';
-import type { Companions } from '../wire/companions.js';
+import type { Companions } from '../wire/online-browsers.js';
 import type { FaultBoard } from './faults.js';
-import { type Action, isAction } from './message-actions.js';
-import { type Content, contentOf, typeForPage } from './content.js';
+import { type Action, isAction } from '../journal/message-actions.js';
+import { type Content, contentOf, typeForPage } from '../journal/content.js';
 import { type Group, type GroupBook, isGroupId } from './groups.js';
 import type { Ledger, LedgerEntry, Submission } from '../journal/ledger.js';
 import type { AckEvent, CompanionEvent, MessageEvent, Outbox } from '../journal/outbox.js';

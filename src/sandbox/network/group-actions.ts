@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import type { Companions } from '../wire/companions.js';
+import type { Companions } from '../wire/online-browsers.js';
 import { type Group, type GroupBook, type GroupSettings, MAX_MEMBERS, type Member } from './groups.js';
 import type { GroupEvent, Outbox } from '../journal/outbox.js';
 import { lidOf, type PhoneBook } from './phones.js';

@@ -1,16 +1,16 @@
 import { mkdir } from 'node:fs/promises';
 import { NotFoundException } from '@nestjs/common';
-import { Companions } from '../wire/companions.js';
+import { Companions } from '../wire/online-browsers.js';
 import { Delivery } from './delivery.js';
 import { FaultBoard, type Faults } from './faults.js';
 import { GroupActions } from './group-actions.js';
 import { GroupBook } from './groups.js';
 import { InFlight } from '../wire/in-flight.js';
 import { Ledger, type LedgerEntry } from '../journal/ledger.js';
-import type { SandboxLogger } from '../logger.js';
+import type { SandboxLogger } from '../options.js';
 import { MediaVault } from './media.js';
 import { Outbox } from '../journal/outbox.js';
-import { Pairing } from '../wire/pairing.js';
+import { Pairing } from '../wire/linking.js';
 import { type Credential, type Phone, PhoneBook } from './phones.js';
 import { Pictures } from './pictures.js';
 

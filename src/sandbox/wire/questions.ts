@@ -1,5 +1,5 @@
-import { type Action, ACTIONS } from '../network/message-actions.js';
-import type { SandboxConnection } from './connection.js';
+import { type Action, ACTIONS } from '../journal/message-actions.js';
+import type { SandboxConnection } from './browser-connection.js';
 import type { GroupAction, GroupResult } from '../network/group-actions.js';
 import { isGroupId } from '../network/groups.js';
 import type { SandboxNetwork } from '../network/network.js';

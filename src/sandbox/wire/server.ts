@@ -7,9 +7,9 @@ import { pipeline } from 'node:stream/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type WebSocket, WebSocketServer } from 'ws';
 import { loadCertificate, spkiOf } from './certificate.js';
-import { SandboxConnection } from './connection.js';
+import { SandboxConnection } from './browser-connection.js';
 import { MEDIA_PATH } from '../network/media.js';
-import type { SandboxLogger } from '../logger.js';
+import type { SandboxLogger } from '../options.js';
 import { SandboxNetwork } from '../network/network.js';
 
 /** Where the sandbox listens and keeps its files. */

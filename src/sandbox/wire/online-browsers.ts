@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { SandboxConnection } from './connection.js';
-import type { SandboxLogger } from '../logger.js';
+import type { SandboxConnection } from './browser-connection.js';
+import type { SandboxLogger } from '../options.js';
 import type { Outbox, QueuedEvent } from '../journal/outbox.js';
 import type { Credential } from '../network/phones.js';
 

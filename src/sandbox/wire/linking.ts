@@ -1,6 +1,6 @@
 import { createHmac, randomBytes, randomInt } from 'node:crypto';
 import { BadRequestException, ConflictException } from '@nestjs/common';
-import type { SandboxConnection } from './connection.js';
+import type { SandboxConnection } from './browser-connection.js';
 import type { FaultBoard } from '../network/faults.js';
 import { digitsOf, type Phone, type PhoneBook } from '../network/phones.js';
 

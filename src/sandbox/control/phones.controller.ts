@@ -28,7 +28,7 @@ import {
   SaveContactDto,
   ScanDto,
   UnlinkDto,
-} from './sandbox.dto.js';
+} from './network.dto.js';
 import { toContent, VoteDto, WriteMessageDto } from './messages.dto.js';
 import { NO_FAULTS, type Faults } from '../network/faults.js';
 import type { InboxEntry, LedgerEntry } from '../journal/ledger.js';

@@ -1,12 +1,12 @@
 import { randomBytes, timingSafeEqual } from 'node:crypto';
 import { once } from 'node:events';
 import { type RawData, WebSocket } from 'ws';
-import { type Content, type SubmittedContent, typeOfPage } from '../network/content.js';
+import { type Content, type SubmittedContent, typeOfPage } from '../journal/content.js';
 import type { Dialog } from '../network/faults.js';
 import type { MediaPointer } from '../network/media.js';
 import type { SandboxNetwork } from '../network/network.js';
 import type { QueuedEvent } from '../journal/outbox.js';
-import { proofOf } from './pairing.js';
+import { proofOf } from './linking.js';
 import { type Credential, lidOf } from '../network/phones.js';
 import { answerTo, MAX_TEXT_LENGTH, type Question } from './questions.js';
 

@@ -1,5 +1,5 @@
 import { given } from '../../platform/database/given.js';
-import type { MediaPointer } from './media.js';
+import type { MediaPointer } from '../network/media.js';
 
 /** What a message carries besides its text. */
 export interface Content {

@@ -1,4 +1,4 @@
-import { isGroupId } from './groups.js';
+import { isGroupId } from '../network/groups.js';
 
 /** What can be done to a message that was sent. */
 export const ACTIONS = ['edit', 'reaction', 'revoke', 'vote'] as const;
