@@ -24,8 +24,14 @@ const line = [
   'roles',
 ];
 
-/** @param {string} folder */
-const leftOf = (folder) => line.slice(0, line.indexOf(folder) + 1);
+/** The sandbox has a line of its own; the files beside its folders are for all of them, except its module. */
+const sandboxLine = ['journal', 'network', 'wire', 'control'];
+
+/**
+ * @param {string} folder
+ * @param {string[]} folders
+ */
+const leftOf = (folder, folders = line) => folders.slice(0, folders.indexOf(folder) + 1);
 
 /** @type {import('dependency-cruiser').IConfiguration} */
 module.exports = {
@@ -48,6 +54,22 @@ module.exports = {
       severity: 'error',
       from: {},
       to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } },
+    },
+    ...sandboxLine.map((folder) => ({
+      name: `sandbox-${folder}-imports-only-leftwards`,
+      severity: 'error',
+      from: { path: `^src/sandbox/${folder}/` },
+      to: {
+        path: '^src/sandbox/.*(/|module\\.ts$)',
+        pathNot: `^src/sandbox/(${leftOf(folder, sandboxLine).join('|')})/`,
+      },
+    })),
+    {
+      name: 'sandbox-has-no-cycles',
+      comment: 'Not even cycles of types, which are allowed elsewhere.',
+      severity: 'error',
+      from: { path: '^src/sandbox/' },
+      to: { circular: true },
     },
     {
       name: 'one-door-to-whatsapp-web-js',

@@ -1,9 +1,20 @@
 import { given } from '../../platform/database/given.js';
-import type { MediaPointer } from '../network/media.js';
+
+/** What a message says about its media: where the encrypted bytes are, and how to decrypt them. */
+export interface MediaPointer {
+  directPath: string;
+  /** All in base64: the key, and the SHA-256 of the encrypted and of the plain bytes. */
+  mediaKey: string;
+  encFilehash: string;
+  filehash: string;
+  mimetype: string;
+  size: number;
+  filename?: string;
+}
 
 /** What a message carries besides its text. */
 export interface Content {
-  /** With the hash of the plain bytes, which a judge compares. */
+  /** `sha256` is the hash of the plain bytes, in hexadecimal digits: a test compares it with the file that was sent. */
   media?: MediaPointer & { sha256: string };
   location?: { latitude: number; longitude: number; description?: string };
   contacts?: { name: string; vcard: string }[];
@@ -14,28 +25,7 @@ export interface Content {
   mentions?: string[];
 }
 
-/** What a page says that a message carries: of its media the hash is still to be found out. */
-export type SubmittedContent = Omit<Content, 'media'> & { media?: MediaPointer };
-
-/** The ledger speaks our contract's words, the page WhatsApp's. */
-const words: [ours: string, whatsapp: string][] = [
-  ['text', 'chat'],
-  ['voice', 'ptt'],
-  ['poll', 'poll_creation'],
-  ['contact', 'vcard'],
-  ['contact', 'multi_vcard'],
-];
-
-export function typeOfPage(whatsappType: string): string {
-  return words.find(([, whatsapp]) => whatsapp === whatsappType)?.[0] ?? whatsappType;
-}
-
-export function typeForPage(type: string, { contacts }: Content): string {
-  if (type === 'contact') return contacts?.length === 1 ? 'vcard' : 'multi_vcard';
-  return words.find(([ours]) => ours === type)?.[1] ?? type;
-}
-
-/** Those parts of a message that make its content. */
+/** Picks the content out of a larger object, such as a line of the ledger. */
 export function contentOf({ media, location, contacts, poll, replyTo, mentions }: Content): Content {
   return given({ media, location, contacts, poll, replyTo, mentions });
 }

@@ -1,21 +1,20 @@
-import { isGroupId } from '../network/groups.js';
+import { isGroupId } from '../addresses.js';
 
-/** What can be done to a message that was sent. */
-export const ACTIONS = ['edit', 'reaction', 'revoke', 'vote'] as const;
-export type Action = (typeof ACTIONS)[number];
+/** What people can do to a message after it was sent. */
+export const ACTION_TYPES = ['edit', 'reaction', 'revoke', 'vote'] as const;
+export type ActionType = (typeof ACTION_TYPES)[number];
 
-/** What became of a message: what its recipient's phone shows of it. */
-export interface Changes {
+/** What a phone shows of a message after all actions on it. */
+export interface MessageState {
   text: string;
   edited: boolean;
   revoked: boolean;
   reactions: { from: string; emoji: string }[];
-  /** What people chose in a poll. */
   votes: { from: string; options: string[] }[];
 }
 
-/** Who did what to which message; an action on a message of the other party has that party as its author. */
-interface Deed {
+/** A line of the ledger as an action: `from` acts on the message that `author` wrote; without `author`, on an own message. */
+interface MessageAction {
   from: string;
   to: string;
   author?: string;
@@ -24,53 +23,55 @@ interface Deed {
   text: string;
 }
 
-const REMEMBERED_MESSAGES = 50_000;
+const MAX_MESSAGES = 50_000;
 
-/** Whether a line of the ledger is no message but something done to one. */
-export function isAction<Line extends { type: string }>(line: Line): line is Line & { type: Action } {
-  return (ACTIONS as readonly string[]).includes(line.type);
+/** Whether a line of the ledger is an action on a message, and not a message. */
+export function isAction<Line extends { type: string }>(line: Line): line is Line & { type: ActionType } {
+  return (ACTION_TYPES as readonly string[]).includes(line.type);
 }
 
-/** What became of the messages that somebody did something to. */
-export class ChangeLog {
-  private readonly changed = new Map<string, Partial<Changes>>();
+/** The states of the messages on which somebody acted. */
+export class MessageStates {
+  private readonly states = new Map<string, Partial<MessageState>>();
 
-  /** What became of a message. */
-  of(message: { from: string; to: string; whatsappId: string }): Partial<Changes> {
-    return this.changed.get(keyOf({ ...message, author: message.from })) ?? {};
+  /** What the actions changed in a message; empty when nobody acted on it. */
+  of(message: { from: string; to: string; whatsappId: string }): Partial<MessageState> {
+    return this.states.get(keyOf({ ...message, author: message.from })) ?? {};
   }
 
-  /** Whether doing this would change nothing: it has been done already. */
-  has(deed: Deed): boolean {
-    const { text, edited, revoked, reactions = [], votes = [] } = this.changed.get(keyOf(deed)) ?? {};
-    if (deed.type === 'revoke') return revoked === true;
-    if (deed.type === 'edit') return edited === true && text === deed.text;
-    if (deed.type === 'vote')
-      return JSON.stringify(votes.find(({ from }) => from === deed.from)?.options ?? []) === deed.text;
-    return (reactions.find(({ from }) => from === deed.from)?.emoji ?? '') === deed.text;
+  /** Whether the message is already in the state to which this action leads. */
+  isRepeated(action: MessageAction): boolean {
+    const { text, edited, revoked, reactions = [], votes = [] } = this.states.get(keyOf(action)) ?? {};
+    if (action.type === 'revoke') return revoked === true;
+    if (action.type === 'edit') return edited === true && text === action.text;
+    if (action.type === 'vote')
+      return JSON.stringify(votes.find(({ from }) => from === action.from)?.options ?? []) === action.text;
+    return (reactions.find(({ from }) => from === action.from)?.emoji ?? '') === action.text;
   }
 
-  add(deed: Deed): void {
-    const key = keyOf(deed);
-    const before = this.changed.get(key) ?? {};
-    this.changed.set(key, { ...before, ...changesBy(deed, before) });
-    if (this.changed.size > REMEMBERED_MESSAGES) {
-      for (const oldest of this.changed.keys()) {
-        this.changed.delete(oldest);
+  /** Applies an action. */
+  apply(action: MessageAction): void {
+    const key = keyOf(action);
+    const before = this.states.get(key) ?? {};
+    this.states.set(key, { ...before, ...changesBy(action, before) });
+    if (this.states.size > MAX_MESSAGES) {
+      for (const oldest of this.states.keys()) {
+        this.states.delete(oldest);
         break;
       }
     }
   }
 
+  /** Forgets all states. */
   clear(): void {
-    this.changed.clear();
+    this.states.clear();
   }
 }
 
 function changesBy(
-  { type, text, from }: Deed,
-  { reactions = [], votes = [] }: Partial<Changes>,
-): Partial<Changes> {
+  { type, text, from }: MessageAction,
+  { reactions = [], votes = [] }: Partial<MessageState>,
+): Partial<MessageState> {
   if (type === 'revoke') return { revoked: true, text: '' };
   if (type === 'edit') return { edited: true, text };
   if (type === 'vote')
@@ -81,6 +82,6 @@ function changesBy(
   return { reactions: text === '' ? others : [...others, { from, emoji: text }] };
 }
 
-function keyOf({ from, to, author = from, whatsappId }: Omit<Deed, 'type' | 'text'>): string {
+function keyOf({ from, to, author = from, whatsappId }: Omit<MessageAction, 'type' | 'text'>): string {
   return `${author}:${author === from || isGroupId(to) ? to : from}:${whatsappId}`;
 }
