@@ -43,6 +43,12 @@ module.exports = {
       to: { path: '^src/', pathNot: `^src/(${leftOf(folder).join('|')})/` },
     })),
     {
+      name: 'the-demo-uses-the-public-client-only',
+      severity: 'error',
+      from: { path: '^demo/' },
+      to: { dependencyTypes: ['local'], pathNot: '^(demo|clients/typescript/src)/' },
+    },
+    {
       name: 'every-folder-is-in-the-line',
       comment: 'A new folder gets its place in test/architecture.cjs.',
       severity: 'error',
@@ -115,7 +121,7 @@ module.exports = {
     {
       name: 'nothing-unresolvable',
       severity: 'error',
-      from: { path: '^src/' },
+      from: { path: '^(src|demo)/' },
       to: { couldNotResolve: true },
     },
   ],

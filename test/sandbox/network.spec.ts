@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type INestApplicationContext, Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
+import { healthyFaults } from '../../demo/sandbox.js';
 import { sandboxControllers } from '../../src/roles/sandbox.module.js';
 import { digitsOf } from '../../src/sandbox/addresses.js';
 import { SandboxController } from '../../src/sandbox/control/network.controller.js';
@@ -11,6 +12,7 @@ import { Journal } from '../../src/sandbox/journal/journal.js';
 import { Ledger } from '../../src/sandbox/journal/ledger.js';
 import { Outbox } from '../../src/sandbox/journal/outbox.js';
 import { Delivery } from '../../src/sandbox/network/delivery.js';
+import { NO_FAULTS } from '../../src/sandbox/network/faults.js';
 import { MediaStore } from '../../src/sandbox/network/media.js';
 import { PhoneRegistry } from '../../src/sandbox/network/phones.js';
 import { SandboxModule } from '../../src/sandbox/sandbox.module.js';
@@ -148,6 +150,10 @@ describe('the simulated network', () => {
       expect(digitsOf(input)).toBe('6281234567890');
     }
     expect(() => digitsOf('12ab')).toThrow('is not a phone number');
+  });
+
+  it('has the faults that the demo compares with', () => {
+    expect(healthyFaults).toEqual(NO_FAULTS);
   });
 
   it('keeps its certificate', async () => {
