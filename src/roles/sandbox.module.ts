@@ -3,13 +3,13 @@ import type { Config } from '../platform/config/config.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { SandboxGroupsController } from '../sandbox/control/groups.controller.js';
 import { SandboxMessagesController } from '../sandbox/control/messages.controller.js';
-import { SandboxController } from '../sandbox/control/network.controller.js';
+import { SandboxNetworkController } from '../sandbox/control/network.controller.js';
 import { SandboxPhonesController } from '../sandbox/control/phones.controller.js';
 import { SandboxModule } from '../sandbox/sandbox.module.js';
 
 /** The control API of the sandbox. */
 export const sandboxControllers = [
-  SandboxController,
+  SandboxNetworkController,
   SandboxPhonesController,
   SandboxMessagesController,
   SandboxGroupsController,

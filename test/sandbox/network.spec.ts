@@ -7,7 +7,7 @@ import { NestFactory } from '@nestjs/core';
 import { healthyFaults } from '../../demo/sandbox.js';
 import { sandboxControllers } from '../../src/roles/sandbox.module.js';
 import { digitsOf } from '../../src/sandbox/addresses.js';
-import { SandboxController } from '../../src/sandbox/control/network.controller.js';
+import { SandboxNetworkController } from '../../src/sandbox/control/network.controller.js';
 import { Journal } from '../../src/sandbox/journal/journal.js';
 import { Ledger } from '../../src/sandbox/journal/ledger.js';
 import { Outbox } from '../../src/sandbox/journal/outbox.js';
@@ -96,7 +96,7 @@ describe('the simulated network', () => {
     await appendFile(join(dir, 'ledger.ndjson'), '{"seq":3,"at":"20');
 
     const after = await open();
-    expect(after.get(SandboxController).stats()).toMatchObject({
+    expect(after.get(SandboxNetworkController).stats()).toMatchObject({
       phones: 2,
       linked: 1,
       accepted: 2,
@@ -139,7 +139,7 @@ describe('the simulated network', () => {
     const store = sandbox.get(MediaStore);
     const media = await store.encrypt(Buffer.from('a picture'), 'image/png');
     expect(await store.decrypt(media)).toEqual(Buffer.from('a picture'));
-    await sandbox.get(SandboxController).clearLedger();
+    await sandbox.get(SandboxNetworkController).clearLedger();
     await expect(store.decrypt(media)).rejects.toMatchObject({ status: 404 });
     expect(await readdir(join(dir, 'media'))).toEqual([]);
     await sandbox.close();

@@ -39,7 +39,7 @@ export interface SandboxStats {
 
 /** The simulated network as a whole: its ledger, its counters, its faults and its health. */
 @Controller()
-export class SandboxController {
+export class SandboxNetworkController {
   constructor(
     private readonly server: SandboxServer,
     private readonly phones: PhoneRegistry,

@@ -7,14 +7,14 @@ export interface QueuedEvent<Event> {
   event: Event;
 }
 
-/** An event for one browser, which is told of it `delayMs` later. */
+/** An event for one browser, to be sent `delayMs` later. */
 export interface AddressedEvent<Event> {
   credential: string;
   event: Event;
   delayMs: number;
 }
 
-/** Hears of every event that is queued. */
+/** Is called for every event that is queued. */
 type QueuedListener<Event> = (credential: string, queued: QueuedEvent<Event>, delayMs: number) => void;
 
 type OutboxLine<Event> =

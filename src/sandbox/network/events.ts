@@ -68,5 +68,5 @@ export interface GroupEvent {
   t: number;
 }
 
-/** What the sandbox tells a linked browser, in order and at least once. */
+/** An event for a linked browser. Browsers get their events in order and at least once. */
 export type BrowserEvent = MessageEvent | AckEvent | ActionEvent | GroupEvent;

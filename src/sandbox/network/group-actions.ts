@@ -126,10 +126,10 @@ export class GroupActions {
     const isAdmin = this.groups.isAdmin(group, by);
     const { subject } = settings;
     const infoFields = ['subject', 'description', 'picture'];
-    const isAllowedToMembers = Object.keys(settings).every(
+    const isOpenToMembers = Object.keys(settings).every(
       (name) => infoFields.includes(name) && !group.restrict,
     );
-    if (!isAdmin && !isAllowedToMembers) return { status: 403 };
+    if (!isAdmin && !isOpenToMembers) return { status: 403 };
     if (subject !== undefined && (subject === '' || subject.length > MAX_SUBJECT_LENGTH))
       return { status: 406 };
     const next = await this.groups.change(group, settings);

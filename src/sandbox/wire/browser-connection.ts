@@ -95,7 +95,7 @@ export class BrowserConnection {
   /** Applies faults to the page. `pending` are the events that it has not confirmed: it gets them when silence ends. */
   applyFaults(faults: Faults, pending: Iterable<QueuedEvent<BrowserEvent>>): void {
     if (this.silent && !faults.silent) {
-      // The events are repeated; frames that the page sent meanwhile stay lost until it connects again.
+      // The page gets the events now. Frames that it sent during the silence stay lost until it connects again.
       this.silent = false;
       this.events.push(...pending);
       this.flushEvents();

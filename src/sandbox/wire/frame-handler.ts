@@ -113,7 +113,7 @@ export class FrameHandler {
     connection: BrowserConnection,
     frame: Extract<BrowserFrame, { t: 'ask' }>,
   ): Promise<void> {
-    // Otherwise the page would be told that its phone has unlinked it.
+    // Otherwise the page would hear that its phone has unlinked it.
     if (frame.q === 'logout') this.browsers.remove(connection);
     try {
       const result = await this.questions.answer(connection, frame);
