@@ -1,19 +1,21 @@
 /**
- * 1,000 idle streams of events and mixed traffic at a fixed rate, together on one API process: errors, latency of each
- * kind of request, memory of a stream, and how late events are. Latency counts from when a request was due, so that one
- * that holds up others is seen.
+ * 1,000 idle event streams and mixed traffic at a fixed rate, together on one API process. Measures errors, the latency of
+ * each kind of request, the memory of a stream, and the delay of events. Latency counts from the time when a request was
+ * due, so that a request that delays others is seen.
  */
-import { readFileSync } from 'node:fs';
 import { get } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Pool } from 'undici';
-import { call, eventually, startFleet } from './fleet.mjs';
+import { parseJson } from '../setup/json.mjs';
+import { cpuTimeOf, memoryOf } from '../setup/processes.mjs';
+import { percentiles } from './figures.mjs';
+import { call, eventually, newPhone, startFleet } from './fleet.mjs';
 
 const streamCount = 1_000;
 const streamsPerKey = 100;
 const requestsPerSecond = 200;
 const seconds = 60;
-/** An idle stream hears the heartbeat once in 15 seconds; so many of them it has to have heard. */
+/** An idle stream gets a heartbeat every 15 seconds. Each stream must have got this many. */
 const heartbeats = 2;
 
 /** @param {{ log: (text: string) => void }} options */
@@ -22,7 +24,8 @@ export async function run({ log }) {
   const { stack } = fleet;
   const admin = stack.env.ADMIN_API_KEY;
   const api = `${stack.urls.api}/api/v1`;
-  const pid = (await stack.status()).get('flotilla:api').pid;
+  const pid = (await stack.status()).get('flotilla:api')?.pid ?? 0;
+  /** @type {Stream[]} */
   const streams = [];
   const pool = new Pool(stack.urls.api, { connections: 64 });
   try {
@@ -40,27 +43,22 @@ export async function run({ log }) {
     log(`${streamCount} streams are open: ${Math.round(perStream / 1024)} KiB each`);
 
     const watcher = await openStream(`${api}/events?types=message.queued`, fleet.key);
-    const { phone } = (await call('POST', `${stack.urls.sandbox}/phones`, {})).body;
-    const traffic = await makeTraffic(pool, fleet, phone);
+    const traffic = await makeTraffic(pool, fleet, await newPhone(stack.urls.sandbox));
     await traffic(5, () => undefined);
     watcher.delays.length = 0;
+    /** @type {Sample[]} */
     const samples = [];
-    const cpuBefore = cpuSecondsOf(pid);
+    const cpuBefore = cpuTimeOf(pid);
     await traffic(seconds, (sample) => samples.push(sample));
-    const cpu = (cpuSecondsOf(pid) - cpuBefore) / seconds;
-    await eventually(
-      'heartbeats',
-      async () => streams.every(({ heard }) => heard() >= heartbeats),
-      60_000,
-      200,
-    );
+    const cpu = (cpuTimeOf(pid) - cpuBefore) / 1_000 / seconds;
+    await eventually('heartbeats', () => streams.every(({ heard }) => heard() >= heartbeats), 60_000, 200);
 
     const closed = streams.filter(({ isClosed }) => isClosed()).length;
     const answered = samples.filter(({ status }) => typeof status === 'number').length;
     const errors = samples.filter(({ isExpected }) => !isExpected);
     for (const { kind, status } of errors.slice(0, 5)) log(`unexpected: ${kind} ${status}`);
     const kinds = [...new Set(samples.map(({ kind }) => kind))].sort();
-    const latency = Object.fromEntries(
+    const latency = new Map(
       kinds.map((kind) => [
         kind,
         percentiles(samples.filter((one) => one.kind === kind).map(({ ms }) => ms)),
@@ -78,33 +76,34 @@ export async function run({ log }) {
       bytesPerStream: Math.round(perStream),
       apiMemoryBytes: memoryOf(pid),
       apiCores: Math.round(cpu * 100) / 100,
-      latencyMs: latency,
+      latencyMs: Object.fromEntries(latency),
       eventDelayMs: eventDelay,
       events: watcher.delays.length,
       rows: [
         {
-          what: 'requests answered, of them unexpectedly',
+          what: 'requests answered, unexpected answers',
           value: `${answered}, ${errors.length}`,
           target: `${seconds * requestsPerSecond}, 0`,
         },
-        { what: 'idle streams that broke', value: String(closed), target: '0' },
+        { what: 'broken idle streams', value: String(closed), target: '0' },
         {
           what: 'API memory per idle stream',
           value: `${Math.round(perStream / 1024)} KiB`,
           target: '< 100 KiB',
         },
-        { what: 'API memory in the end', value: `${Math.round(memoryOf(pid) / 2 ** 20)} MiB` },
+        { what: 'API memory at the end', value: `${Math.round(memoryOf(pid) / 2 ** 20)} MiB` },
         { what: 'API processor', value: `${cpu.toFixed(2)} cores` },
-        ...kinds.map((kind) => ({ what: `${kind}: p50 / p95 / p99`, value: describe(latency[kind]) })),
-        { what: 'events: p50 / p95 / p99 after they happened', value: describe(eventDelay) },
+        ...[...latency].map(([kind, times]) => ({
+          what: `${kind}: p50 / p95 / p99`,
+          value: describe(times),
+        })),
+        { what: 'delay of events: p50 / p95 / p99', value: describe(eventDelay) },
       ],
       missed: [
         ...(answered < samples.length ? [`${samples.length - answered} requests had no answer`] : []),
         ...(perStream >= 100 * 1024 ? [`an idle stream takes ${Math.round(perStream / 1024)} KiB`] : []),
         ...(errors.length > samples.length - answered
-          ? [
-              `${errors.length - (samples.length - answered)} requests had an answer that they should not have`,
-            ]
+          ? [`${errors.length - (samples.length - answered)} requests had an unexpected answer`]
           : []),
         ...(closed > 0 ? [`${closed} idle streams broke`] : []),
       ],
@@ -116,16 +115,41 @@ export async function run({ log }) {
   }
 }
 
-/** A workspace of its own. @returns its owner's key */
+/**
+ * Makes a workspace.
+ *
+ * @param {string} api
+ * @param {string} admin key
+ * @param {number} number
+ * @returns a key of the workspace
+ */
 async function newTenant(api, admin, number) {
+  /** @type {{ body: { id: string } }} */
   const { body: workspace } = await call('POST', `${api}/workspaces`, { name: `idle ${number}` }, admin);
   const wanted = { name: 'idle', role: 'viewer' };
-  return (await call('POST', `${api}/workspaces/${workspace.id}/api-keys`, wanted, admin)).body.key;
+  /** @type {{ body: { key: string } }} */
+  const { body } = await call('POST', `${api}/workspaces/${workspace.id}/api-keys`, wanted, admin);
+  return body.key;
 }
 
-/** Opens a stream of events and reads it; resolves once the API has answered. */
+/**
+ * @typedef {object} Stream
+ * @property {number[]} delays milliseconds from each event to its arrival
+ * @property {() => number} heard how many heartbeats
+ * @property {() => boolean} isClosed
+ * @property {() => void} close
+ */
+
+/**
+ * Opens an event stream and reads it. Resolves when the API has answered.
+ *
+ * @param {string} url
+ * @param {string} key
+ * @returns {Promise<Stream>}
+ */
 function openStream(url, key) {
   return new Promise((resolve, reject) => {
+    /** @type {number[]} */
     const delays = [];
     let heard = 0;
     let isClosed = false;
@@ -136,10 +160,10 @@ function openStream(url, key) {
         return;
       }
       response.setEncoding('utf8');
-      response.on('data', (text) => {
+      response.on('data', (/** @type {string} */ text) => {
         if (text.startsWith(':')) heard += 1;
         const now = Date.now();
-        for (const [, at] of text.matchAll(/^data: .*?"createdAt":"([^"]+)"/gm))
+        for (const [, at = ''] of text.matchAll(/^data: .*?"createdAt":"([^"]+)"/gm))
           delays.push(now - Date.parse(at));
       });
       response.on('error', () => undefined);
@@ -150,123 +174,104 @@ function openStream(url, key) {
   });
 }
 
-/** @returns what sends mixed traffic for so many seconds, and tells of each answer */
+/** @typedef {{ kind: string, status: number | string, isExpected: boolean, ms: number }} Sample */
+/** @typedef {Pick<import('undici').Dispatcher.RequestOptions, 'method' | 'path' | 'body'> & { headers: Record<string, string> }} Request */
+/** @typedef {{ kind: string, expected: number, make: (number: number) => Request }} Kind */
+
+/**
+ * @param {Pool} pool
+ * @param {import('./fleet.mjs').Fleet} fleet
+ * @param {string} phone the recipient
+ * @returns a function that sends mixed traffic for a number of seconds and reports each answer
+ */
 async function makeTraffic(pool, { key, accounts }, phone) {
+  /** @type {string[]} */
   const sent = [];
   const json = { 'content-type': 'application/json' };
-  const auth = { authorization: `Bearer ${key}` };
-  const send = (number, body, headers) => ({
+  const headers = { authorization: `Bearer ${key}` };
+  const accountId = (/** @type {number} */ number) => accounts[number % accounts.length]?.id;
+  /** @returns {Request} */
+  const send = (/** @type {object} */ body, /** @type {Record<string, string>} */ given = headers) => ({
     method: 'POST',
     path: '/api/v1/messages',
-    headers: { ...json, ...headers },
+    headers: { ...json, ...given },
     body: JSON.stringify(body),
-    number,
   });
+  /** @returns {Request} */
+  const read = (/** @type {string} */ path) => ({ method: 'GET', path: `/api/v1${path}`, headers });
+  const to = `+${phone}`;
+  /** @type {[Kind, ...Kind[]]} */
   const kinds = [
-    [
-      'send',
-      202,
-      (number) =>
-        send(
-          number,
-          { accountId: accounts[number % accounts.length].id, to: `+${phone}`, text: `bench ${number}` },
-          auth,
-        ),
-    ],
-    [
-      'read a message',
-      200,
-      (number) => ({ method: 'GET', path: `/api/v1/messages/${sent[number % sent.length]}`, headers: auth }),
-    ],
-    [
-      'read a message',
-      200,
-      (number) => ({
-        method: 'GET',
-        path: `/api/v1/messages/${sent[(number * 7) % sent.length]}`,
-        headers: auth,
-      }),
-    ],
-    ['list messages', 200, () => ({ method: 'GET', path: '/api/v1/messages?limit=50', headers: auth })],
-    [
-      'read an account',
-      200,
-      (number) => ({
-        method: 'GET',
-        path: `/api/v1/accounts/${accounts[number % accounts.length].id}`,
-        headers: auth,
-      }),
-    ],
-    ['list accounts', 200, () => ({ method: 'GET', path: '/api/v1/accounts', headers: auth })],
-    [
-      'bad: no such message',
-      404,
-      () => ({ method: 'GET', path: '/api/v1/messages/01960000-0000-7000-8000-000000000000', headers: auth }),
-    ],
-    ['bad: invalid body', 400, (number) => send(number, { to: 'nobody', text: '' }, auth)],
-    ['bad: no key', 401, (number) => send(number, { to: `+${phone}`, text: 'x' }, {})],
-    [
-      'send',
-      202,
-      (number) =>
-        send(
-          number,
-          {
-            accountId: accounts[number % accounts.length].id,
-            to: `+${phone}`,
-            text: `more ${number}`,
-            metadata: { order: number },
-          },
-          auth,
-        ),
-    ],
+    {
+      kind: 'send',
+      expected: 202,
+      make: (number) => send({ accountId: accountId(number), to, text: `bench ${number}` }),
+    },
+    {
+      kind: 'read a message',
+      expected: 200,
+      make: (number) => read(`/messages/${sent[number % sent.length]}`),
+    },
+    {
+      kind: 'read a message',
+      expected: 200,
+      make: (number) => read(`/messages/${sent[(number * 7) % sent.length]}`),
+    },
+    { kind: 'list messages', expected: 200, make: () => read('/messages?limit=50') },
+    {
+      kind: 'read an account',
+      expected: 200,
+      make: (number) => read(`/accounts/${accountId(number)}`),
+    },
+    { kind: 'list accounts', expected: 200, make: () => read('/accounts') },
+    {
+      kind: 'bad: no such message',
+      expected: 404,
+      make: () => read('/messages/01960000-0000-7000-8000-000000000000'),
+    },
+    { kind: 'bad: invalid body', expected: 400, make: () => send({ to: 'nobody', text: '' }) },
+    { kind: 'bad: no key', expected: 401, make: () => send({ to, text: 'x' }, {}) },
+    {
+      kind: 'send',
+      expected: 202,
+      make: (number) =>
+        send({ accountId: accountId(number), to, text: `more ${number}`, metadata: { order: number } }),
+    },
   ];
-  const once = async ([kind, expected, make], number, due) => {
+  /** @returns {Promise<Sample>} */
+  const once = async (
+    /** @type {Kind} */ { kind, expected, make },
+    /** @type {number} */ number,
+    /** @type {number} */ due,
+  ) => {
     try {
-      const { number: _number, ...request } = make(number);
       const { statusCode, body } = await pool.request({
-        ...request,
+        ...make(number),
         headersTimeout: 10_000,
         bodyTimeout: 10_000,
       });
       const text = await body.text();
-      if (statusCode === 202) sent.push(JSON.parse(text).id);
+      if (statusCode === 202) sent.push(/** @type {{ id: string }} */ (parseJson(text)).id);
       return { kind, status: statusCode, isExpected: statusCode === expected, ms: performance.now() - due };
     } catch (error) {
       return { kind, status: String(error), isExpected: false, ms: performance.now() - due };
     }
   };
   await once(kinds[0], 0, performance.now());
-  return async (forSeconds, tell) => {
+  return async (/** @type {number} */ forSeconds, /** @type {(sample: Sample) => unknown} */ tell) => {
     const started = performance.now();
     const pending = [];
     for (let number = 0; number < forSeconds * requestsPerSecond; number += 1) {
       const due = started + (number * 1_000) / requestsPerSecond;
       const early = due - performance.now();
       if (early > 1) await delay(early);
-      pending.push(once(kinds[number % kinds.length], number, due).then(tell));
+      pending.push(once(kinds[number % kinds.length] ?? kinds[0], number, due).then(tell));
     }
     await Promise.all(pending);
   };
 }
 
-function percentiles(values) {
-  const sorted = [...values].sort((a, b) => a - b);
-  const at = (share) => Math.round((sorted[Math.floor(share * (sorted.length - 1))] ?? 0) * 10) / 10;
-  return { p50: at(0.5), p95: at(0.95), p99: at(0.99), max: at(1) };
-}
-
+/** @param {import('./figures.mjs').Percentiles} times */
 function describe({ p50, p95, p99 }) {
-  return `${p50} / ${p95} / ${p99} ms`;
-}
-
-/** The resident memory of a process, in bytes. */
-function memoryOf(pid) {
-  return Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))[1]) * 1024;
-}
-
-/** The processor time that a process has used, in seconds. */
-function cpuSecondsOf(pid) {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].split(' ');
-  return (Number(fields[11]) + Number(fields[12])) / 100;
+  return `${[p50, p95, p99].map((ms) => ms.toFixed(1)).join(' / ')} ms`;
 }

@@ -1,19 +1,20 @@
-/** A long backlog of campaign messages, made in one statement. */
+/** A long backlog of campaign messages, inserted by one statement. */
 import pg from 'pg';
 import { eventually } from './fleet.mjs';
 
 /**
- * Inserts campaign messages as if they had been accepted, dealt out to accounts in turn. The trigger that writes an event for
- * each is off meanwhile: those events are not what a benchmark of the backlog is about, and cost as much as the rows.
+ * Inserts campaign messages as if they had been accepted, and gives them to the accounts in turn. The trigger that writes
+ * an event for each message is off: these events cost as much as the rows, and the backlog benchmark does not need them.
+ *
  * @param {string} databaseUrl
- * @param {{ accounts: string[], count: number, phone: string, isHeld?: boolean }} backlog an account named twice gets twice as
- *   many; what is held waits until {@link releaseCampaigns}
+ * @param {{ accounts: string[], count: number, phone: string, isHeld?: boolean }} backlog an account that is
+ *   listed twice gets twice as many. Held messages wait until {@link releaseCampaigns}.
  */
 export async function insertBacklog(databaseUrl, { accounts, count, phone, isHeld = false }) {
   await withDatabase(databaseUrl, async (client) => {
     await client.query('begin');
     await client.query('alter table messages disable trigger message_created');
-    // Ids of version 7, and of each the WhatsApp id that whatsappIdOf() makes of it.
+    // UUIDs of version 7, and for each the WhatsApp id that whatsappIdOf() makes from it.
     await client.query(
       `insert into messages (id, workspace_id, account_id, direction, priority, type, chat_id, recipient, sender, text, status,
          whatsapp_id)
@@ -31,31 +32,33 @@ export async function insertBacklog(databaseUrl, { accounts, count, phone, isHel
     await client.query('alter table messages enable trigger message_created');
     if (isHeld) await client.query(heldHeads);
     await client.query('commit');
-    // What autovacuum does within a minute: it is not to happen in the middle of a measurement.
+    // Autovacuum would do this within a minute, in the middle of a measurement.
     await client.query('vacuum (analyze) messages');
   });
 }
 
 /**
- * Holds what waits in the campaign lanes, and returns when nothing of it is being sent: the first of each lane waits for
- * ever, and the others behind it.
+ * Holds the messages that wait in the campaign lanes, and returns when none of them is being sent. The first message of
+ * each lane waits for ever, and the others wait behind it.
+ *
  * @param {string} databaseUrl
  */
 export async function holdCampaigns(databaseUrl) {
   await withDatabase(databaseUrl, (client) =>
     eventually('a held campaign', async () => {
       await client.query(heldHeads);
-      // A worker may have been faster with some.
+      // A worker may have taken some messages before.
+      /** @type {import('pg').QueryResult<{ held: boolean }>} */
       const { rows } = await client.query(
         `select not exists (select from messages where stage = 'sending' or id in (${campaignHeads})
            and stage = 'queued' and next_attempt_at < 'infinity') as held`,
       );
-      return rows[0].held;
+      return rows[0]?.held;
     }),
   );
 }
 
-/** Lets the campaign lanes go on. @param {string} databaseUrl */
+/** Releases the campaign lanes. @param {string} databaseUrl */
 export async function releaseCampaigns(databaseUrl) {
   await withDatabase(databaseUrl, (client) =>
     client.query(
@@ -70,7 +73,12 @@ const campaignHeads = `select head.id from accounts a cross join lateral (
 
 const heldHeads = `update messages set next_attempt_at = 'infinity' where id in (${campaignHeads}) and stage = 'queued'`;
 
-/** @template Result @param {string} databaseUrl @param {(client: pg.Client) => Promise<Result>} work @returns {Promise<Result>} */
+/**
+ * @template Result
+ * @param {string} databaseUrl
+ * @param {(client: import('pg').Client) => Promise<Result>} work
+ * @returns {Promise<Result>}
+ */
 export async function withDatabase(databaseUrl, work) {
   const client = new pg.Client({ connectionString: databaseUrl });
   await client.connect();

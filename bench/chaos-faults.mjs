@@ -1,39 +1,41 @@
-/** Makes happen what a chaos plan says, on one stack, and heals it again. Only processes of that stack are signalled. */
+/** Injects the faults of a chaos plan into one stack and heals them. Signals only processes of that stack. */
 import { Redis } from 'ioredis';
-import { processStart, signal } from '../setup/processes.mjs';
+import { processStart, signal, waitFor } from '../setup/processes.mjs';
 import { sandboxFaults } from './chaos-plan.mjs';
-import { browsersBelow, call, eventually } from './fleet.mjs';
+import { browsersBelow, call, eventually, sandboxStats } from './fleet.mjs';
 
-/** How long something to break is looked for: everything may be down at the moment. */
+/** How long to look for a victim: everything may be down at the moment. */
 const findMs = 5_000;
 const answerMs = 5_000;
 const startsOfTheStack = 3;
 
-/** The names that supervisord gives the programs. @type {Record<string, RegExp>} */
-const programs = {
-  worker: /^flotilla:worker_\d+$/,
-  instance: /^flotilla:instance_\d+$/,
-  scheduler: /^flotilla:scheduler$/,
-  api: /^flotilla:api$/,
-  redis: /^flotilla-data:redis$/,
-  postgres: /^flotilla-data:postgres$/,
-};
+/** supervisord's names of the programs. @type {Map<string, RegExp>} */
+const programs = new Map(
+  Object.entries({
+    worker: /^flotilla:worker_\d+$/,
+    instance: /^flotilla:instance_\d+$/,
+    scheduler: /^flotilla:scheduler$/,
+    api: /^flotilla:api$/,
+    redis: /^flotilla-data:redis$/,
+    postgres: /^flotilla-data:postgres$/,
+  }),
+);
 
 export class ChaosFaults {
-  /** How often each has happened, for example `kill worker`. @type {Record<string, number>} */
+  /** How often each fault has happened, for example `kill worker`. @type {Record<string, number>} */
   injected = {};
-  /** What was done, and when: beside the logs it explains what is found wrong. @type {object[]} */
+  /** What happened and when: together with the logs it explains the offences. @type {object[]} */
   history = [];
-  /** Things to break that were not there. */
+  /** Faults without a victim. */
   skipped = 0;
   conflicts = 0;
   maxInFlight = 0;
-  /** What each hung process or faulty account waits for. @type {Map<string, { timer: NodeJS.Timeout, end: () => unknown }>} */
+  /** The end of each hang and of each faulty account. @type {Map<string, { timer: NodeJS.Timeout, end: () => unknown }>} */
   #passing = new Map();
 
   /**
-   * @param {import('../setup/stack.mjs').Stack} stack
-   * @param {string[]} phones of the accounts
+   * @param {import('./fleet.mjs').Stack} stack
+   * @param {string[]} phones the numbers of the accounts
    */
   constructor(stack, phones) {
     this.stack = stack;
@@ -69,29 +71,32 @@ export class ChaosFaults {
     );
   }
 
-  /** Reads what the sandbox has counted: it forgets that when it is started again. */
+  /** Reads the counters of the sandbox: a restart sets them to zero. */
   async readCounters() {
-    const { body } = await eventually('the counters of the sandbox', async () => {
-      const answer = await this.#sandbox('GET', '/stats');
-      return answer?.status === 200 && answer;
-    });
+    const { conflicts, maxInFlight } = await eventually('the counters of the sandbox', () =>
+      sandboxStats(this.stack.urls.sandbox).catch(() => null),
+    );
     return {
-      conflicts: this.conflicts + body.conflicts,
-      maxInFlight: Math.max(this.maxInFlight, body.maxInFlight),
+      conflicts: this.conflicts + conflicts,
+      maxInFlight: Math.max(this.maxInFlight, maxInFlight),
     };
   }
 
-  /** @param {import('./chaos-plan.mjs').Fault} fault @returns {Promise<number | string | undefined>} the process or the phone; undefined: there was none to break */
+  /**
+   * @param {import('./chaos-plan.mjs').Fault} fault
+   * @returns {Promise<number | string | undefined>} the process or the phone; undefined without a victim
+   */
   async #inject({ kind, what, pick, forMs }) {
     if (kind === 'supervisord') return this.#killSupervisord();
     if (kind === 'flush') return this.#flush();
-    if (kind === 'sandbox') return this.#breakSandbox(sandboxFaults[what], this.#pickPhone(pick), forMs);
+    if (kind === 'sandbox')
+      return this.#breakSandbox(sandboxFaults[what] ?? {}, this.#pickPhone(pick), forMs);
     const pid = await this.#find(what, pick);
     if (pid === undefined) return undefined;
     if (kind === 'hang') {
       this.#hang(pid, forMs);
     } else {
-      // PostgreSQL is told to stop at once (immediate shutdown): to kill it would leave its backends to themselves.
+      // SIGQUIT is PostgreSQL's immediate shutdown: after a SIGKILL its backends would stay.
       signal(pid, what === 'postgres' ? 'SIGQUIT' : 'SIGKILL');
     }
     return pid;
@@ -99,24 +104,21 @@ export class ChaosFaults {
 
   /** @param {string} what @param {number} pick */
   async #find(what, pick) {
-    const deadline = performance.now() + findMs;
-    return eventually(
-      what,
+    return waitFor(
       async () => {
         const pids = await this.#pidsOf(what);
-        return pids[Math.floor(pick * pids.length)] ?? (performance.now() > deadline - 500 && 'none');
+        return pids[Math.floor(pick * pids.length)];
       },
-      findMs,
-      100,
-    ).then((found) => (found === 'none' ? undefined : found));
+      { timeoutMs: findMs },
+    );
   }
 
   /** @param {string} what */
   async #pidsOf(what) {
     const running = [...(await this.stack.status())].filter(([, { pid }]) => pid > 0);
-    const pidsOf = (/** @type {RegExp} */ name) =>
-      running.filter(([program]) => name.test(program)).map(([, { pid }]) => pid);
-    return what === 'browser' ? browsersBelow(pidsOf(programs.instance)) : pidsOf(programs[what]);
+    const pidsOf = (/** @type {string} */ name) =>
+      running.filter(([program]) => programs.get(name)?.test(program)).map(([, { pid }]) => pid);
+    return what === 'browser' ? browsersBelow(pidsOf('instance')) : pidsOf(what);
   }
 
   /** @param {number} pid @param {number} forMs */
@@ -124,7 +126,7 @@ export class ChaosFaults {
     const started = processStart(pid);
     signal(pid, 'SIGSTOP');
     this.#pass(`pid ${pid}`, forMs, () => {
-      // It may have been killed meanwhile, and another may have its number.
+      // The process may have been killed in the meantime, and another process may have its pid.
       if (processStart(pid) === started) signal(pid, 'SIGCONT');
     });
   }
@@ -139,7 +141,7 @@ export class ChaosFaults {
 
   /** @param {number} pick */
   #pickPhone(pick) {
-    return this.phones[Math.floor(pick * this.phones.length)];
+    return this.phones[Math.floor(pick * this.phones.length)] ?? '';
   }
 
   async #flush() {
@@ -149,7 +151,7 @@ export class ChaosFaults {
       connectTimeout: answerMs,
       commandTimeout: answerMs,
     });
-    // Refused or cut: Redis is down or hangs at this moment.
+    // Redis may be down or hang at this moment.
     redis.on('error', () => undefined);
     try {
       await redis.connect();
@@ -162,7 +164,7 @@ export class ChaosFaults {
     }
   }
 
-  /** kill -9 of supervisord, then what an operator does: start it again. Its programs are ended and started on the way. */
+  /** Kills supervisord and starts it again, as an operator does. This also restarts its programs. */
   async #killSupervisord() {
     Object.assign(this, await this.readCounters());
     const pid = this.stack.supervisordPid;
@@ -178,7 +180,7 @@ export class ChaosFaults {
     }
   }
 
-  /** Ends something after a time, or when everything is healed. @param {string} name @param {number} ms @param {() => unknown} end */
+  /** Ends a fault after a time, or when everything is healed. @param {string} name @param {number} ms @param {() => unknown} end */
   #pass(name, ms, end) {
     clearTimeout(this.#passing.get(name)?.timer);
     this.#passing.set(name, { timer: setTimeout(() => this.#end(name), ms), end });

@@ -1,15 +1,49 @@
-/** What became of the messages of a chaos run, judged by the ledger of the sandbox and not by what our tables say. */
+/** Judges the messages of a chaos run by the ledger of the sandbox, and does not trust our tables. */
 
-/** @typedef {import('./chaos-judge.mjs').Row} Row */
-/** @typedef {import('./chaos-judge.mjs').Line} Line */
-/** @typedef {import('./chaos-judge.mjs').Offence} Offence */
+/**
+ * The judged part of a row of our table.
+ *
+ * @typedef {object} Row
+ * @property {string} id
+ * @property {string} text
+ * @property {string} status
+ * @property {string | null} error the code of its error
+ */
+
+/** The judged part of a line of the sandbox's ledger. @typedef {{ seq: number, from: string, text: string, duplicate: boolean }} Line */
+
+/** @typedef {{ problem: string, text: string, row?: Row, lines?: Line[] }} Offence */
+
+/** How many messages had each ending. @typedef {Record<'sent' | 'failed' | 'cancelled' | 'expired' | 'unknown', number>} Ends */
+
+/**
+ * @typedef {object} Verdict
+ * @property {number} accepted
+ * @property {number} received different messages
+ * @property {number} sentAgain sent again under their id, and dropped by the recipient
+ * @property {Ends} ends
+ * @property {number} lost
+ * @property {number} doubled
+ * @property {number} disorder received after a later message of the same account and priority
+ * @property {number} unknown
+ * @property {number} denied reported as not sent, but received
+ * @property {number} failed failed although nobody refused them
+ * @property {number} unasked in our table, but never confirmed to a client
+ * @property {number} misdirected sent from the number of another account
+ */
 
 const sentStatuses = new Set(['sent', 'delivered', 'read', 'played']);
-const endings = ['sent', 'failed', 'cancelled', 'expired', 'unknown'];
-/** Why a message may fail here: the sandbox was told to refuse, and some go to a number that has no WhatsApp. */
+/** The allowed reasons for a failure: the sandbox has to refuse some messages, and some go to a number without WhatsApp. */
 const expectedErrors = new Set(['whatsapp.refused', 'recipient.not_registered']);
 
-/** @type {typeof import('./chaos-judge.mjs').judge} */
+/**
+ * @param {object} run
+ * @param {Map<string, string>} run.accepted the id that the client got for each text
+ * @param {Row[]} run.rows all outgoing messages of our table
+ * @param {Line[]} run.ledger what the sandbox accepted, in order
+ * @param {string[]} run.phones the numbers of the accounts
+ * @returns {Verdict & { offences: Offence[] }}
+ */
 export function judge({ accepted, rows, ledger, phones }) {
   const received = ledger.filter(({ duplicate }) => !duplicate);
   const linesOf = groupBy(ledger, ({ text }) => text);
@@ -19,10 +53,11 @@ export function judge({ accepted, rows, ledger, phones }) {
   const offend = (/** @type {string} */ problem, /** @type {string} */ text) =>
     offences.push({ problem, text, row: rowOf.get(text), lines: linesOf.get(text) });
 
-  const ends = Object.fromEntries(endings.map((ending) => [ending, 0]));
+  /** @type {Ends} */
+  const ends = { sent: 0, failed: 0, cancelled: 0, expired: 0, unknown: 0 };
   for (const row of rows) {
     const { text, status, error } = row;
-    const ending = sentStatuses.has(status) ? 'sent' : status;
+    const ending = /** @type {keyof Ends} */ (sentStatuses.has(status) ? 'sent' : status);
     const hasArrived = linesOf.get(text)?.some(({ duplicate }) => !duplicate) ?? false;
     if (ending in ends) ends[ending] += 1;
     else offend('lost', text);
@@ -49,30 +84,27 @@ export function judge({ accepted, rows, ledger, phones }) {
     doubled: count('doubled'),
     disorder: count('disorder'),
     unknown: count('unknown'),
-    /** Said not to have been sent, and received all the same. */
     denied: count('denied'),
-    /** Failed, although nobody refused it. */
     failed: count('failed'),
-    /** In our table, although no client was told so. */
     unasked: count('unasked'),
-    /** Sent from another account's number. */
     misdirected: count('misdirected'),
     offences,
   };
 }
 
-/** The number of the account that a message is of. @param {string} text */
+/** The account number of a message. @param {string} text */
 function accountOf(text) {
   return Number(text.split('/')[1]);
 }
 
-/** The messages that came after a later one of their account and priority. @param {Line[]} received */
+/** The messages that came after a later message of the same account and priority. @param {Line[]} received */
 function outOfOrder(received) {
+  /** @type {Map<string, string>} */
   const last = new Map();
   return received.flatMap(({ text }) => {
     const [, account, priority] = text.split('/');
     const lane = `${account}/${priority}`;
-    // The number at the end has as many digits in every text.
+    // The number at the end has the same number of digits in every text.
     const isLate = text < (last.get(lane) ?? '');
     if (!isLate) last.set(lane, text);
     return isLate ? [text] : [];

@@ -1,40 +1,50 @@
-/** What clients do during a chaos run: messages of all four priorities on every account, a few a second, all the time. */
+/** The clients of a chaos run: they send messages of all four priorities on every account, a few a second. */
 import { setMaxListeners } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
 import { v7 as uuidv7 } from 'uuid';
-import { whatsappIdOf } from '../dist/src/messages/message.entity.js';
+import { whatsappIdOf } from '#dist/src/messages/message.entity.js';
 import { call } from './fleet.mjs';
 
-/** How long one client waits on average between its messages, for each priority. */
+/** The average pause of a client between two messages, for each priority. */
 const pausesMs = { urgent: 4_000, high: 3_000, normal: 2_000 };
+const priorities = /** @type {Priority[]} */ (Object.keys(pausesMs));
 const campaignBatch = { rows: 4, pauseMs: 4_000 };
 const answerMs = 5_000;
 const retryMs = 200;
-/** How long after the end a client may go on asking for the answer that it lacks. */
+/** How long a client may ask for a missing answer after the end. */
 const finishMs = 120_000;
-/** Every so many messages of some lanes are to end in another way: the number within so many, and the way. */
+/** In some lanes one message of every 20 has a special ending: its number within the 20, for each ending. */
 const special = { every: 20, cancelled: 7, unregistered: 13, expiring: 7 };
 const expiresInMs = 2_000;
 /** A number without WhatsApp. */
 const nobody = '+628129999999';
 
-/** The text of a message says where it belongs, so that the ledger alone can be judged. */
+/** @typedef {keyof typeof pausesMs} Priority */
+/** @typedef {{ accountId: string, to: string, text: string, priority: Priority, expiresAt?: string }} Body */
+
+/**
+ * The text of a message names its account, priority and number, so that the ledger alone can be judged.
+ *
+ * @param {number} account
+ * @param {Priority | 'campaign'} priority
+ * @param {number} number
+ */
 export function textOf(account, priority, number) {
   return `chaos/${account}/${priority}/${String(number).padStart(7, '0')}`;
 }
 
 export class ChaosLoad {
-  /** What was accepted, by text. @type {Map<string, string>} the id of the message */
+  /** The ids of the accepted messages, by text. @type {Map<string, string>} */
   accepted = new Map();
-  /** The first answer that no client should get. @type {Error | null} */
+  /** The first wrong answer that a client got. @type {Error | null} */
   failure = null;
   #ended = new AbortController();
   #giveUpAt = Infinity;
   /** @type {Promise<unknown>} */
   #running = Promise.resolve();
 
-  /** @param {Awaited<ReturnType<typeof import('./fleet.mjs').startFleet>>} fleet @param {string} phone the recipient */
+  /** @param {import('./fleet.mjs').Fleet} fleet @param {string} phone the recipient */
   constructor(fleet, phone) {
     this.fleet = fleet;
     this.phone = phone;
@@ -44,19 +54,19 @@ export class ChaosLoad {
     // Each lane listens for the end.
     setMaxListeners(0, this.#ended.signal);
     const lanes = this.fleet.accounts.flatMap(({ id }, account) => [
-      ...Object.keys(pausesMs).map((priority) => this.#send(account, id, priority)),
+      ...priorities.map((priority) => this.#send(account, id, priority)),
       this.#campaign(account, id),
     ]);
     this.#running = Promise.all(
       lanes.map((lane) =>
-        lane.catch((error) => {
-          this.failure ??= error;
+        lane.catch((/** @type {unknown} */ error) => {
+          this.failure ??= error instanceof Error ? error : new Error(String(error));
         }),
       ),
     );
   }
 
-  /** Sends nothing new, and waits until each client knows what became of its last message. */
+  /** Stops sending, and waits until each client has the answer to its last message. */
   async finish() {
     this.#giveUpAt = Date.now() + finishMs;
     this.#ended.abort();
@@ -64,13 +74,19 @@ export class ChaosLoad {
     if (this.failure) throw this.failure;
   }
 
-  /** Ends at once, whatever is not answered. */
+  /** Ends at once, without waiting for answers. */
   stop() {
     this.#giveUpAt = 0;
     this.#ended.abort();
   }
 
-  /** One client: the next message of its account and priority only when the last one has been accepted. */
+  /**
+   * One client. It sends a message only after the previous message of its account and priority was accepted.
+   *
+   * @param {number} account
+   * @param {string} accountId
+   * @param {Priority} priority
+   */
   async #send(account, accountId, priority) {
     for (let number = 0; await this.#goesOn(pausesMs[priority]); number += 1) {
       const text = textOf(account, priority, number);
@@ -87,14 +103,20 @@ export class ChaosLoad {
           : {}),
       };
       const message = await this.#post(body, text);
-      // Asked again after its time: it was never accepted.
+      // Its time was over before it was accepted.
       if (!message) continue;
       this.accepted.set(text, message.id);
       if (isFor('normal', special.cancelled)) await this.#cancel(message.id);
     }
   }
 
-  /** As a client does it: the same request with the same key, until it is answered. @returns null when it was too late */
+  /**
+   * Repeats the same request with the same key until it is answered, as a client does.
+   *
+   * @param {Body} body
+   * @param {string} key
+   * @returns {Promise<{ id: string } | null>} null when it was too late
+   */
   async #post(body, key) {
     const { api, key: apiKey } = this.fleet;
     const { status, body: message } = await this.#answered(
@@ -102,33 +124,36 @@ export class ChaosLoad {
       body.expiresAt ? [202, 400] : [202],
       () => call('POST', `${api}/messages`, body, apiKey, { 'idempotency-key': key }, answerMs),
     );
-    return status === 202 ? message : null;
+    return status === 202 ? /** @type {{ id: string }} */ (message) : null;
   }
 
+  /** @param {string} id */
   async #cancel(id) {
     const { api, key } = this.fleet;
-    // 409: it is being sent, or was.
+    // 409: it is being sent, or is sent already.
     await this.#answered(`cancelling ${id}`, [200, 409], () =>
       call('DELETE', `${api}/messages/${id}`, undefined, key, {}, answerMs),
     );
   }
 
-  /** @param {string} what @param {number[]} wanted @param {() => Promise<{ status: number, body: any }>} ask */
+  /** @param {string} what @param {number[]} wanted @param {() => Promise<{ status: number, body: unknown }>} ask */
   async #answered(what, wanted, ask) {
     for (;;) {
       const answer = await ask().catch(() => null);
       if (answer && wanted.includes(answer.status)) return answer;
-      // The call that was given up may still be running.
-      const isRunning = answer?.body?.code === 'idempotency.in_progress';
+      // The API may still work on an earlier call.
+      const problem = /** @type {{ code?: string } | undefined} */ (answer?.body);
+      const isRunning = problem?.code === 'idempotency.in_progress';
       if (answer && answer.status < 500 && !isRunning) {
         throw new Error(`${what}: answered ${answer.status} ${JSON.stringify(answer.body)}`);
       }
       if (Date.now() > this.#giveUpAt)
-        throw new Error(`${what}: not answered, the last time ${answer?.status}`);
+        throw new Error(`${what}: not answered, last status ${answer?.status}`);
       await delay(retryMs);
     }
   }
 
+  /** @param {number} account @param {string} accountId */
   async #campaign(account, accountId) {
     let number = 0;
     while (await this.#goesOn(campaignBatch.pauseMs)) {
@@ -144,7 +169,7 @@ export class ChaosLoad {
           rows,
         ).then(
           () => null,
-          (error) => error,
+          (/** @type {unknown} */ error) => error,
         );
         if (!failure) break;
         if (Date.now() > this.#giveUpAt) throw failure;
@@ -154,7 +179,7 @@ export class ChaosLoad {
     }
   }
 
-  /** @param {number} pauseMs on average @returns whether there is to be another message */
+  /** @param {number} pauseMs on average @returns whether to send another message */
   async #goesOn(pauseMs) {
     const { signal } = this.#ended;
     await delay(pauseMs * (0.5 + Math.random()), undefined, { signal }).catch(() => undefined);
@@ -163,9 +188,12 @@ export class ChaosLoad {
 }
 
 /**
- * Puts campaign messages into the ledger, as a campaign would: there is no API for them yet. Trying again with the same
- * rows adds none twice.
- * @param {string} databaseUrl @param {string} accountId @param {string} phone @param {{ id: string, text: string }[]} rows
+ * Inserts campaign messages as a campaign does. A repeated call with the same rows adds nothing.
+ *
+ * @param {string} databaseUrl
+ * @param {string} accountId
+ * @param {string} phone
+ * @param {{ id: string, text: string }[]} rows
  */
 async function insertCampaign(databaseUrl, accountId, phone, rows) {
   const client = new pg.Client({

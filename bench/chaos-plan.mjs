@@ -1,11 +1,18 @@
-/** What goes wrong in a chaos run, and in which order: the same seed gives the same faults. */
+/** The faults of a chaos run and their order: the same seed gives the same faults. */
 
-/** @typedef {import('./chaos-plan.mjs').Fault} Fault */
+/**
+ * @typedef {object} Fault
+ * @property {'kill' | 'hang' | 'flush' | 'supervisord' | 'sandbox'} kind
+ * @property {string} what the program that has the fault, or the name of a fault of the sandbox
+ * @property {number} pick 0 to 1: which of several such programs or accounts
+ * @property {number} forMs how long a hang or a fault of the sandbox lasts
+ * @property {number} pauseMs until the next fault
+ */
 
-const times = (/** @type {number} */ count, /** @type {Fault['kind']} */ kind, /** @type {string} */ what) =>
-  Array.from({ length: count }, () => ({ kind, what }));
+/** @param {number} count @param {Fault['kind']} kind @param {string} what */
+const times = (count, kind, what) => Array.from({ length: count }, () => ({ kind, what }));
 
-/** Each round has all of these once, in another order. */
+/** Each round has all of these once, in a random order. */
 const round = [
   ...times(10, 'kill', 'worker'),
   ...times(8, 'kill', 'instance'),
@@ -29,7 +36,7 @@ const round = [
   ...times(2, 'sandbox', 'offline'),
 ];
 
-/** What each fault of the sandbox asks of it; all are of one account. */
+/** The settings of each fault of the sandbox. Each fault hits one account. @type {Record<string, object>} */
 export const sandboxFaults = {
   'cut connections': { disconnectRate: 0.4 },
   'lost acks': { dropAckRate: 0.4 },
@@ -38,7 +45,7 @@ export const sandboxFaults = {
   offline: { offline: true },
 };
 
-/** The faults of a seed, without end. @param {number} seed @returns {Generator<Fault, never>} */
+/** The endless faults of a seed. @param {number} seed @returns {Generator<Fault, never>} */
 export function* faultsOf(seed) {
   const random = randomOf(seed);
   for (;;) {
@@ -52,7 +59,9 @@ export function* faultsOf(seed) {
 }
 
 /**
- * Numbers from 0 to 1 that only depend on the seed: Math.random takes none. (mulberry32, by Tommy Ettinger, public domain)
+ * Random numbers from 0 to 1 that depend on a seed only: Math.random takes no seed. (mulberry32, by Tommy Ettinger, public
+ * domain)
+ *
  * @param {number} seed
  */
 function randomOf(seed) {
@@ -68,9 +77,10 @@ function randomOf(seed) {
 /** @template Item @param {Item[]} items @param {() => number} random */
 function shuffled(items, random) {
   const result = [...items];
+  const at = (/** @type {number} */ index) => /** @type {Item} */ (result[index]);
   for (let last = result.length - 1; last > 0; last -= 1) {
     const other = Math.floor(random() * (last + 1));
-    [result[last], result[other]] = [result[other], result[last]];
+    [result[last], result[other]] = [at(other), at(last)];
   }
   return result;
 }

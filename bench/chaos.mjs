@@ -1,7 +1,7 @@
 /**
- * Everything dies: kill -9 and SIGSTOP of every program and of single browsers, Redis killed and wiped, PostgreSQL shut down
- * at once, supervisord killed, and a WhatsApp that cuts, refuses and forgets to acknowledge, under messages of all four
- * priorities. When all is well again every message must have its end, and the ledger of the sandbox says whether it is true.
+ * Chaos under traffic of all four priorities: kill -9 and SIGSTOP of every program and of single browsers, Redis killed and
+ * wiped, PostgreSQL shut down at once, supervisord killed, and a WhatsApp that cuts connections, refuses messages and loses
+ * acks. After the recovery every message must have its end, and the ledger of the sandbox must agree.
  */
 import { randomInt } from 'node:crypto';
 import { cpSync, mkdirSync, writeFileSync } from 'node:fs';
@@ -13,10 +13,11 @@ import { ChaosFaults } from './chaos-faults.mjs';
 import { judge } from './chaos-judge.mjs';
 import { ChaosLoad } from './chaos-load.mjs';
 import { faultsOf } from './chaos-plan.mjs';
-import { call, eventually, startFleet } from './fleet.mjs';
+import { sum } from './figures.mjs';
+import { eventually, newPhone, readLedger, startFleet } from './fleet.mjs';
 
 const accountCount = 4;
-/** Short, so that many faults fit into the time; their proportions are those of the defaults. */
+/** Shorter than the defaults, with the same proportions, so that many faults fit into the time. */
 const settings = {
   SERVER_ID: 'chaos',
   INSTANCE_LEASE_MS: '5000',
@@ -27,7 +28,7 @@ const settings = {
   ACK_TIMEOUT_MS: '3000',
 };
 const recoveryMs = 180_000;
-/** How much longer a message that nobody can tell of is waited for: its ack may still come. */
+/** How much longer to wait for unknown messages: their acks may still come. */
 const unknownMs = 20_000;
 const progressMs = 10_000;
 const wantedKillsPerMinute = 10;
@@ -47,18 +48,33 @@ export async function run({ minutes, seed, log }) {
 }
 
 /**
- * Runs chaos on a system of its own, and says what became of the messages.
+ * @typedef {object} ChaosResult
+ * @property {number} seed
+ * @property {number} minutes
+ * @property {number} kills
+ * @property {Record<string, number>} injected how often each fault happened, for example `kill worker`
+ * @property {number} skipped faults without a victim
+ * @property {number} conflicts
+ * @property {number} maxInFlight the most messages of one account that were being sent at once
+ * @property {number} qrs new QR codes
+ * @property {number} recoverySeconds
+ * @property {string} [evidence] the folder with the offences, when there are any
+ */
+
+/**
+ * Runs chaos on a new system and judges its messages.
+ *
  * @param {object} options
- * @param {number} options.minutes how long faults are injected; the recovery comes on top
- * @param {number} [options.seed] of an earlier run, to see its faults again
+ * @param {number} options.minutes how long faults are injected; the recovery comes after that
+ * @param {number} [options.seed] the seed of an earlier run repeats its faults; a random seed by default
  * @param {(text: string) => void} [options.log]
  * @param {AbortSignal} [options.signal] ends the run early, with an error
+ * @returns {Promise<ChaosResult & import('./chaos-judge.mjs').Verdict>}
  */
 export async function chaos({ minutes, seed = randomInt(1, 1_000_000), log = () => undefined, signal }) {
   log(`seed ${seed}, ${minutes} min`);
   const fleet = await startFleet({ accounts: accountCount, instances: 2, workers: 2, env: settings });
-  const { phone } = (await call('POST', `${fleet.stack.urls.sandbox}/phones`, {})).body;
-  const run = new ChaosRun(fleet, phone, log);
+  const run = new ChaosRun(fleet, await newPhone(fleet.stack.urls.sandbox), log);
   try {
     const qrsBefore = await run.qrs();
     run.load.start();
@@ -93,24 +109,30 @@ export async function chaos({ minutes, seed = randomInt(1, 1_000_000), log = () 
     throw error;
   } finally {
     run.load.stop();
-    await run.faults.heal().catch((error) => log(`not healed: ${error}`));
+    await run.faults.heal().catch((/** @type {unknown} */ error) => log(`not healed: ${String(error)}`));
     await fleet.stack.stop();
   }
 }
 
 class ChaosRun {
-  /** @param {Awaited<ReturnType<typeof startFleet>>} fleet @param {string} phone @param {(text: string) => void} log */
+  /** @param {import('./fleet.mjs').Fleet} fleet @param {string} phone @param {(text: string) => void} log */
   constructor(fleet, phone, log) {
     this.fleet = fleet;
     this.log = log;
     this.load = new ChaosLoad(fleet, phone);
     this.faults = new ChaosFaults(
       fleet.stack,
-      fleet.accounts.map(({ phoneNumber }) => phoneNumber),
+      fleet.accounts.map(({ phoneNumber }) => phoneNumber ?? ''),
     );
   }
 
-  /** One fault after the other; hangs and faults of the sandbox last while the next ones come. */
+  /**
+   * Injects the faults one after the other. Hangs and faults of the sandbox go on while the next faults come.
+   *
+   * @param {number} seed
+   * @param {number} minutes
+   * @param {AbortSignal | undefined} signal
+   */
   async breakThings(seed, minutes, signal) {
     const until = performance.now() + minutes * 60_000;
     const progress = setInterval(() => void this.#tellProgress(until - performance.now()), progressMs);
@@ -127,17 +149,21 @@ class ChaosRun {
     }
   }
 
-  /** Heals everything, and waits until every message has its end. @returns how long that took */
+  /**
+   * Heals everything, and waits until every message has its end.
+   *
+   * @param {AbortSignal | undefined} signal
+   * @returns the duration in milliseconds
+   */
   async recover(signal) {
     const started = performance.now();
     await this.faults.heal();
     await this.load.finish();
     const count = async (/** @type {string[]} */ statuses) => {
       signal?.throwIfAborted();
-      const rows = await this.#query(
+      return this.#count(
         `select count(*)::int as count from messages where direction = 'outgoing' and status in ('${statuses.join("', '")}')`,
-      ).catch(() => null);
-      return rows?.[0].count;
+      ).catch(() => NaN);
     };
     let left = -1;
     await eventually(
@@ -154,34 +180,34 @@ class ChaosRun {
     return took;
   }
 
-  /** Our table, in the end. @returns {Promise<import('./chaos-judge.mjs').Row[]>} */
+  /** Our table at the end. @returns {Promise<import('./chaos-judge.mjs').Row[]>} */
   rows() {
-    return /** @type {any} */ (
-      this.#query(
-        `select id, text, status, error_code as error, error_message as "errorMessage", attempts, claimed_by as "claimedBy",
-           seq::int, account_id as "accountId", whatsapp_id as "whatsappId", created_at as "createdAt", sent_at as "sentAt",
-           failed_at as "failedAt", next_attempt_at as "nextAttemptAt"
-         from messages where direction = 'outgoing' order by seq`,
-      )
-    );
+    return query(this.#databaseUrl, [
+      `select id, text, status, error_code as error, error_message as "errorMessage", attempts, claimed_by as "claimedBy",
+         seq::int, account_id as "accountId", whatsapp_id as "whatsappId", created_at as "createdAt", sent_at as "sentAt",
+         failed_at as "failedAt", next_attempt_at as "nextAttemptAt"
+       from messages where direction = 'outgoing' order by seq`,
+    ]);
   }
 
-  /** What the sandbox accepted. @returns {Promise<import('./chaos-judge.mjs').Line[]>} */
-  async ledger() {
-    const response = await fetch(`${this.fleet.stack.urls.sandbox}/ledger`);
-    const lines = (await response.text()).split('\n').filter(Boolean);
-    return lines.map((line) => JSON.parse(line));
+  ledger() {
+    return readLedger(this.fleet.stack.urls.sandbox);
   }
 
   /** How many QR codes have been shown so far. */
-  async qrs() {
-    const [row] = await this.#query(
+  qrs() {
+    return this.#count(
       "select count(*)::int as count from connection_logs where event_type = 'qr_generated'",
     );
-    return row.count;
   }
 
-  /** Keeps the logs and what is wrong, since the system goes away. @returns where */
+  /**
+   * Keeps the logs and the offences, because the system is removed.
+   *
+   * @param {number} seed
+   * @param {object} facts
+   * @returns the folder
+   */
   keepEvidence(seed, facts) {
     const folder = join(
       PROJECT,
@@ -192,31 +218,37 @@ class ChaosRun {
     writeFileSync(join(folder, 'offences.json'), `${JSON.stringify(facts, null, 2)}\n`);
     cpSync(join(this.fleet.stack.varDir, 'log'), join(folder, 'log'), { recursive: true });
     cpSync(join(this.fleet.stack.varDir, 'sandbox/ledger.ndjson'), join(folder, 'ledger.ndjson'));
-    this.log(`what went wrong, the ledger and the logs are in ${folder}`);
+    this.log(`the offences, the ledger and the logs are in ${folder}`);
     return folder;
   }
 
+  /** @param {number} leftMs */
   async #tellProgress(leftMs) {
-    const [row] = await this.#query(
-      "select count(*)::int as backlog from messages where stage in ('queued', 'sending')",
-    ).catch(() => [{ backlog: '?' }]);
-    const others =
-      Object.values(this.faults.injected).reduce((sum, count) => sum + count, 0) - this.faults.kills;
+    const backlog = await this.#count(
+      "select count(*)::int as count from messages where stage in ('queued', 'sending')",
+    ).catch(() => '?');
+    const others = sum(Object.values(this.faults.injected)) - this.faults.kills;
     this.log(
-      `${(leftMs / 60_000).toFixed(1)} min left: ${this.faults.kills} kills, ${others} other faults, ${this.load.accepted.size} messages accepted, ${row.backlog} waiting`,
+      `${(leftMs / 60_000).toFixed(1)} min left: ${this.faults.kills} kills, ${others} other faults, ${this.load.accepted.size} messages accepted, ${backlog} waiting`,
     );
   }
 
-  /** @param {string} sql @returns {Promise<any[]>} */
-  #query(sql) {
-    return query(this.fleet.stack.env.DATABASE_URL, [sql]);
+  /** @param {string} sql */
+  async #count(sql) {
+    /** @type {{ count: number }[]} */
+    const [row] = await query(this.#databaseUrl, [sql]);
+    return row?.count ?? NaN;
+  }
+
+  get #databaseUrl() {
+    return this.fleet.stack.env.DATABASE_URL;
   }
 }
 
 /** @param {Awaited<ReturnType<typeof chaos>>} result */
 function rowsOf(result) {
   const { accepted, ends, lost, doubled, maxInFlight, disorder, unknown, conflicts, qrs } = result;
-  const ended = Object.values(ends).reduce((sum, count) => sum + count, 0);
+  const ended = sum(Object.values(ends));
   const perMinute = result.kills / result.minutes;
   return [
     { what: 'seed', value: String(result.seed) },
@@ -247,7 +279,7 @@ function rowsOf(result) {
       isMissed: accepted !== ended || result.unasked > 0,
     },
     {
-      what: "said not to be sent but received; failed without a refusal; sent from another's number",
+      what: 'reported as not sent but received, failed without a refusal, sent from the number of another account',
       value: `${result.denied}, ${result.failed}, ${result.misdirected}`,
       target: '0, 0, 0',
       isMissed: result.denied + result.failed + result.misdirected > 0,

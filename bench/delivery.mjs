@@ -1,18 +1,22 @@
 /**
- * What a million waiting campaign messages change: how soon an urgent one leaves, what a message costs, what Redis holds, and
- * what operators and callers wait for. And what the API does while Redis is down.
+ * The effect of a million waiting campaign messages: on the delay of an urgent message, the cost of a message, the memory of
+ * Redis, and the answer times for operators and callers. Also checks the API while Redis is down.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { holdCampaigns, insertBacklog, releaseCampaigns, withDatabase } from './backlog.mjs';
 import { fairness } from './fairness.mjs';
-import { call, cpuTimes, eventually, median, startFleet } from './fleet.mjs';
+import { increase, median, percentiles, secondsSince, sum } from './figures.mjs';
+import { call, cpuTimes, eventually, newPhone, readLedger, sandboxStats, startFleet } from './fleet.mjs';
+
+/** @typedef {import('./figures.mjs').Percentiles} Percentiles */
+/** @typedef {Record<string, number>} Costs processor milliseconds by program */
 
 const accountCount = 4;
 const few = 1_000;
 const urgents = 200;
 const withoutRedis = 100;
-/** Whose processor time is the cost of a message; what the others use is told beside it. */
+/** The programs that count for the cost of a message. The others are shown beside it. */
 const parts = ['api', 'worker', 'postgres'];
 const restMs = 10_000;
 const patienceMs = 600_000;
@@ -21,6 +25,7 @@ const patienceMs = 600_000;
 export async function run({ rows, messages, rounds, log }) {
   const fleet = await startFleet({ accounts: accountCount, instances: 2 });
   const bench = new DeliveryBench(fleet, { rows, messages, rounds, log });
+  /** @type {Measured} */
   let measured;
   try {
     measured = await bench.measure();
@@ -31,25 +36,35 @@ export async function run({ rows, messages, rounds, log }) {
   return { waiting: rows, ...measured, fairness: fair, rows: [...rowsOf(measured, rows), ...fair.rows] };
 }
 
+/** @typedef {Awaited<ReturnType<DeliveryBench['measure']>>} Measured */
+
 class DeliveryBench {
   #sent = 0;
 
-  /** @param {Awaited<ReturnType<typeof startFleet>>} fleet */
+  /**
+   * @param {import('./fleet.mjs').Fleet} fleet
+   * @param {{ rows: number, messages: number, rounds: number, log: (text: string) => void }} options
+   */
   constructor(fleet, { rows, messages, rounds, log }) {
-    Object.assign(this, { fleet, waiting: rows, messages, rounds, log });
+    this.fleet = fleet;
+    this.waiting = rows;
+    this.messages = messages;
+    this.rounds = rounds;
+    this.log = log;
+    this.phone = '';
     this.url = fleet.stack.env.DATABASE_URL;
     this.redis = new Redis(fleet.stack.env.REDIS_URL);
     this.redis.on('error', () => undefined);
   }
 
-  /** How many campaign messages are watched while they are sent; the short campaign has `few` more. */
+  /** How many campaign messages are measured. The short campaign has `few` more. */
   get campaignMessages() {
     return 2 * this.messages * accountCount;
   }
 
   async measure() {
     try {
-      this.phone = (await call('POST', `${this.fleet.stack.urls.sandbox}/phones`, {})).body.phone;
+      this.phone = await newPhone(this.fleet.stack.urls.sandbox);
       await this.send(50);
       await this.urgent();
 
@@ -81,9 +96,13 @@ class DeliveryBench {
       await holdCampaigns(this.url);
       await withDatabase(this.url, (client) => client.query('truncate messages cascade'));
       idle.push(await this.urgent());
-      const { duplicates, conflicts, maxInFlight } = (await this.sandbox('/stats')).body;
+      const { duplicates, conflicts, maxInFlight } = await this.stats();
       return {
-        urgentMs: { idle: latency(idle.flat()), held: latency(urgentHeld), active: latency(urgentActive) },
+        urgentMs: {
+          idle: percentiles(idle.flat()),
+          held: percentiles(urgentHeld),
+          active: percentiles(urgentActive),
+        },
         cost: { few: costOfFew, many: costOfMany },
         campaign: { few: campaignOfFew, many: campaignOfMany },
         redisBytes: { held: redisHeld, active: redisActive },
@@ -99,14 +118,15 @@ class DeliveryBench {
     }
   }
 
+  /** @param {number} count */
   async insert(count) {
     const started = performance.now();
     const accounts = this.fleet.accounts.map(({ id }) => id);
     await insertBacklog(this.url, { accounts, count, phone: this.phone, isHeld: true });
-    this.log(`${count} campaign messages inserted and held ${secondsSince(started)}`);
+    this.log(`${count} campaign messages inserted and held in ${secondsSince(started)}`);
   }
 
-  /** Posts urgent messages now and then, to each account in turn. @returns from POST to ack 1 of each, in milliseconds */
+  /** Posts urgent messages now and then, on each account in turn. @returns the milliseconds from POST to ack 1 of each */
   async urgent() {
     const { api, key, accounts } = this.fleet;
     const since = await this.ledgerSize();
@@ -119,49 +139,51 @@ class DeliveryBench {
         'POST',
         `${api}/messages`,
         {
-          accountId: accounts[number % accounts.length].id,
+          accountId: accounts[number % accounts.length]?.id,
           to: this.phone,
           text,
           priority: 'urgent',
         },
         key,
       );
-      // Not in step with anything that happens regularly.
+      // The random pause avoids the rhythm of regular tasks.
       await delay(50 + Math.random() * 100);
     }
     const lines = await eventually('the urgent messages', async () => {
       const found = (await this.ledger(since)).filter(({ text }) => posted.has(text));
       return found.length >= urgents && found;
     });
-    const times = lines.map(({ at, text }) => Date.parse(at) - posted.get(text));
-    const { p50, p95 } = latency(times);
+    const times = lines.map(({ at, text }) => Date.parse(at) - (posted.get(text) ?? NaN));
+    const { p50, p95 } = percentiles(times);
     this.log(`urgent: p50 ${p50.toFixed(0)} ms, p95 ${p95.toFixed(0)} ms`);
     return times;
   }
 
-  /** What a message costs from REST to ack 1, while something waits behind it. @returns processor milliseconds by program */
+  /** The cost of a message from REST to ack 1, while others wait behind it. */
   async costs() {
+    /** @type {Costs[]} */
     const rounds = [];
     for (let round = 0; round < this.rounds; round += 1) {
       rounds.push(await this.perMessage(this.messages * accountCount, () => this.send(this.messages)));
     }
+    /** @type {Costs} */
     const cost = Object.fromEntries(
-      Object.keys(rounds[0]).map((part) => [part, median(rounds.map((costs) => costs[part] ?? 0))]),
+      Object.keys(rounds[0] ?? {}).map((part) => [part, median(rounds.map((costs) => costs[part] ?? 0))]),
     );
     this.log(`processor ms per message: ${describe(cost)}`);
     return cost;
   }
 
-  /** What a campaign message costs from its row to ack 1, of a campaign that is being sent. */
+  /** The cost of a campaign message from its row to ack 1, while its campaign is being sent. */
   async campaignCost() {
     const count = this.campaignMessages;
     const started = performance.now();
-    const before = (await this.sandbox('/stats')).body.accepted;
+    const before = (await this.stats()).accepted;
     let sent = 0;
     const cost = await this.perMessage(count, async () => {
       await eventually(
         'the campaign',
-        async () => (sent = (await this.sandbox('/stats')).body.accepted - before) >= count,
+        async () => (sent = (await this.stats()).accepted - before) >= count,
         patienceMs,
       );
     });
@@ -175,12 +197,10 @@ class DeliveryBench {
     const before = await cpuTimes(this.fleet.stack);
     await work();
     const after = await cpuTimes(this.fleet.stack);
-    return Object.fromEntries(
-      Object.entries(after).map(([part, time]) => [part, (time - (before[part] ?? 0)) / count]),
-    );
+    return increase(before, after, count);
   }
 
-  /** Sends normal messages over REST, one client for each account, until WhatsApp has them all. */
+  /** Sends normal messages over REST with one client for each account, until WhatsApp has them all. @param {number} perAccount */
   async send(perAccount) {
     const { api, key, accounts } = this.fleet;
     const count = perAccount * accounts.length;
@@ -203,7 +223,7 @@ class DeliveryBench {
     await this.nothingOnItsWay();
   }
 
-  /** The API while Redis is down: what it accepts, and what becomes of it. */
+  /** Sends messages while Redis is down, and waits for them after its return. */
   async redisDown() {
     const { stack, api, key } = this.fleet;
     const since = await this.ledgerSize();
@@ -211,7 +231,7 @@ class DeliveryBench {
     const times = [];
     for (let number = 0; number < withoutRedis; number += 1) {
       const started = performance.now();
-      const accountId = this.fleet.accounts[number % accountCount].id;
+      const accountId = this.fleet.accounts[number % accountCount]?.id;
       const text = `without-redis/${number}`;
       await this.accepted('POST', `${api}/messages`, { accountId, to: this.phone, text }, key);
       times.push(performance.now() - started);
@@ -224,18 +244,18 @@ class DeliveryBench {
     });
     const seconds = (performance.now() - started) / 1000;
     this.log(
-      `${withoutRedis} messages accepted without Redis, all sent ${seconds.toFixed(1)} s after it was back`,
+      `${withoutRedis} messages accepted without Redis, all sent ${seconds.toFixed(1)} s after its return`,
     );
     return {
       accepted: withoutRedis,
       sent: new Set(texts).size,
       lines: texts.length,
-      postMs: latency(times),
+      postMs: percentiles(times),
       seconds,
     };
   }
 
-  /** What callers and operators wait for, in milliseconds. */
+  /** Answer times of lists and of a POST, in milliseconds. */
   async lookups() {
     const { api, key, stack } = this.fleet;
     const timed = async (/** @type {() => Promise<unknown>} */ ask) => {
@@ -267,7 +287,7 @@ class DeliveryBench {
     };
   }
 
-  /** What the programs use while nothing is to be done. @returns processor milliseconds a second, by program */
+  /** The processor milliseconds per second of the idle programs. */
   async costOfRest() {
     await this.nothingOnItsWay();
     const started = performance.now();
@@ -275,9 +295,7 @@ class DeliveryBench {
     await delay(restMs);
     const after = await cpuTimes(this.fleet.stack);
     const seconds = (performance.now() - started) / 1000;
-    const cost = Object.fromEntries(
-      Object.entries(after).map(([part, time]) => [part, (time - (before[part] ?? 0)) / seconds]),
-    );
+    const cost = increase(before, after, seconds);
     this.log(`at rest, processor ms a second: ${describe(cost)}`);
     return cost;
   }
@@ -291,10 +309,11 @@ class DeliveryBench {
       'nothing on its way',
       () =>
         withDatabase(this.url, async (client) => {
+          /** @type {import('pg').QueryResult<{ done: boolean }>} */
           const { rows } = await client.query(
             "select not exists (select from messages where stage = 'sending' or (stage = 'queued' and priority > 0)) as done",
           );
-          return rows[0].done;
+          return rows[0]?.done;
         }),
       patienceMs,
     );
@@ -302,29 +321,29 @@ class DeliveryBench {
 
   waitingCount() {
     return withDatabase(this.url, async (client) => {
+      /** @type {import('pg').QueryResult<{ count: number }>} */
       const { rows } = await client.query(
         "select count(*)::int as count from messages where stage = 'queued'",
       );
-      return rows[0].count;
+      return rows[0]?.count;
     });
   }
 
   async ledgerSize() {
-    const { accepted, duplicates } = (await this.sandbox('/stats')).body;
+    const { accepted, duplicates } = await this.stats();
     return accepted + duplicates;
   }
 
   /** @param {number} since */
-  async ledger(since) {
-    const response = await fetch(`${this.fleet.stack.urls.sandbox}/ledger?since=${since}`);
-    const lines = (await response.text()).split('\n').filter(Boolean);
-    return lines.map((line) => JSON.parse(line));
+  ledger(since) {
+    return readLedger(this.fleet.stack.urls.sandbox, since);
   }
 
-  sandbox(path) {
-    return call('GET', `${this.fleet.stack.urls.sandbox}${path}`);
+  stats() {
+    return sandboxStats(this.fleet.stack.urls.sandbox);
   }
 
+  /** @param {string} method @param {string} url @param {object | undefined} body @param {string} key */
   async accepted(method, url, body, key) {
     const answer = await call(method, url, body, key);
     if (answer.status >= 300)
@@ -333,26 +352,21 @@ class DeliveryBench {
   }
 }
 
-/** @param {number[]} times */
-function latency(times) {
-  const sorted = [...times].sort((a, b) => a - b);
-  const at = (/** @type {number} */ share) =>
-    sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))];
-  return { p50: at(0.5), p95: at(0.95), p99: at(0.99) };
-}
-
-/** @param {Awaited<ReturnType<DeliveryBench['measure']>>} measured @param {number} waiting */
+/** @param {Measured} measured @param {number} waiting */
 function rowsOf(
   { urgentMs, cost, campaign, redisBytes, cpuMsPerSecondAtRest, lookups, withoutRedis, ...rest },
   waiting,
 ) {
   const n = waiting.toLocaleString('en');
-  const ms = ({ p50, p95 }) => `p50 ${p50.toFixed(0)} ms, p95 ${p95.toFixed(0)} ms`;
-  const againstIdle = (times) => `${ms(times)}, ratio ${(times.p95 / urgentMs.idle.p95).toFixed(2)}`;
-  const sum = (costs) => parts.reduce((total, part) => total + costs[part], 0);
-  const told = (costs) => `${sum(costs).toFixed(2)} in all\n${describe(costs)}`;
-  const ratio = (many, one) => `ratio ${(sum(many) / sum(one)).toFixed(2)}\n${told(many)}`;
-  const memory = (bytes) => `${(bytes / 2 ** 20).toFixed(2)} MB`;
+  const ms = (/** @type {Percentiles} */ { p50, p95 }) =>
+    `p50 ${p50.toFixed(0)} ms, p95 ${p95.toFixed(0)} ms`;
+  const againstIdle = (/** @type {Percentiles} */ times) =>
+    `${ms(times)}, ratio ${(times.p95 / urgentMs.idle.p95).toFixed(2)}`;
+  const total = (/** @type {Costs} */ costs) => sum(parts.map((part) => costs[part] ?? 0));
+  const told = (/** @type {Costs} */ costs) => `${total(costs).toFixed(2)} in all\n${describe(costs)}`;
+  const ratio = (/** @type {Costs} */ many, /** @type {Costs} */ one) =>
+    `ratio ${(total(many) / total(one)).toFixed(2)}\n${told(many)}`;
+  const memory = (/** @type {number} */ bytes) => `${(bytes / 2 ** 20).toFixed(2)} MB`;
   return [
     { what: 'urgent, POST to ack 1, nothing waiting', value: ms(urgentMs.idle) },
     {
@@ -406,8 +420,4 @@ function describe(cost) {
     .sort((a, b) => b[1] - a[1])
     .map(([part, time]) => `${time.toFixed(2)} ${part}`)
     .join(', ');
-}
-
-function secondsSince(started) {
-  return `in ${((performance.now() - started) / 1000).toFixed(1)} s`;
 }

@@ -1,38 +1,43 @@
 /**
- * A fleet without browsers: servers with instances (simulated-instances.mjs, one process for each server) on a PostgreSQL
- * database of its own, with the real balancing, lease, snapshot and failover code. Only the browser session is a stand-in,
- * which writes down when it opens and closes. Every account ever open twice at once is a double owner.
+ * A fleet without browsers: servers with instances (simulated-instances.mjs, one process for each server) on a new PostgreSQL
+ * database, with the real balancing, lease, snapshot and failover code. Only the browser sessions are simulated: they write
+ * to a ledger when they open and close. An account with two open sessions at once has two owners.
  */
 import 'reflect-metadata';
 import { fork } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, mkdtempSync, openSync, closeSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Module } from '@nestjs/common';
-import { getDataSourceToken } from '@nestjs/typeorm';
+import { DataSource } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
-import { AccountsModule } from '../dist/src/accounts/accounts.module.js';
-import { AccountsService } from '../dist/src/accounts/accounts.service.js';
-import { AssignmentsService } from '../dist/src/accounts/assignments.service.js';
-import { FleetTask } from '../dist/src/accounts/fleet.task.js';
-import { InstanceRouter } from '../dist/src/instances/instance-router.js';
-import { InstancesService } from '../dist/src/instances/instances.service.js';
-import { loadConfig } from '../dist/src/platform/config/config.js';
-import { DatabaseModule } from '../dist/src/platform/database/database.module.js';
-import { migrate } from '../dist/src/platform/database/migrate.js';
-import { createLogger } from '../dist/src/platform/logging/logger.js';
-import { createContext } from '../dist/src/platform/start-role.js';
+import { AccountsModule } from '#dist/src/accounts/accounts.module.js';
+import { AccountsService } from '#dist/src/accounts/accounts.service.js';
+import { AssignmentsService } from '#dist/src/accounts/assignments.service.js';
+import { FleetTask } from '#dist/src/accounts/fleet.task.js';
+import { InstanceRouter } from '#dist/src/instances/instance-router.js';
+import { InstancesService } from '#dist/src/instances/instances.service.js';
+import { loadConfig } from '#dist/src/platform/config/config.js';
+import { DatabaseModule } from '#dist/src/platform/database/database.module.js';
+import { migrate } from '#dist/src/platform/database/migrate.js';
+import { createLogger } from '#dist/src/platform/logging/logger.js';
+import { createContext } from '#dist/src/platform/start-role.js';
 import { dropDatabase, query } from '../setup/connections.mjs';
-import { waitFor } from '../setup/processes.mjs';
+import { allPids, commandLine, cpuTimeOf, parentOf, waitFor } from '../setup/processes.mjs';
+import { increase, median, secondsSince, sum } from './figures.mjs';
+
+/** @typedef {import('#dist/src/platform/config/config.js').Config} Config */
+/** @typedef {Record<string, number>} Costs processor milliseconds of the parts of the fleet */
+/** @typedef {{ instanceId: string, epoch: number }} Owner */
 
 const serversAtFirst = 10;
 const accountsPerWorkspace = 20;
-/** Connections: PostgreSQL allows 200, and each instance needs one for its lease. */
+/** Database connections. PostgreSQL allows 200, and each instance needs one more for its lease. */
 const poolSize = { scheduler: 20, server: 4 };
 const connectsAtOnce = 16;
-/** How long the fleet is watched while nothing happens. */
+/** How long the idle fleet is measured. */
 const restMs = 5_000;
 /** How long any step may take. */
 const patienceMs = 300_000;
@@ -49,13 +54,18 @@ export async function run({ instances, accounts, log }) {
 }
 
 /**
- * Places, joins, leaves and kills, and measures what becomes of it.
- * @param {object} options
- * @param {number} options.instances
- * @param {number} options.accounts
- * @param {number} options.servers processes over which the instances are spread evenly
- * @param {NodeJS.ProcessEnv} [options.env] settings other than the defaults
- * @param {(text: string) => void} [options.log]
+ * @typedef {object} Options
+ * @property {number} instances
+ * @property {number} accounts
+ * @property {number} servers processes with the same number of instances each; at least two
+ * @property {Record<string, string>} [env] settings that differ from the defaults
+ * @property {(text: string) => void} [log]
+ */
+
+/**
+ * Places the accounts, then an instance joins, an instance leaves, and a server dies. Measures each step.
+ *
+ * @param {Options} options
  */
 export async function simulateFleet({ instances, accounts, servers, env = {}, log = () => undefined }) {
   const fleet = await SimulatedFleet.start({ instances, accounts, servers, env, log });
@@ -82,66 +92,80 @@ export async function simulateFleet({ instances, accounts, servers, env = {}, lo
   }
 }
 
-/** The scheduler's and the API's part, in this process; the servers are its children. */
+/** The part of the scheduler and the API, in this process. The servers are child processes. */
 class SimulatedFleet {
   /** @type {Map<string, SimulatedServer>} */
   servers = new Map();
+  /** The accounts. @type {{ id: string, workspaceId: string }[]} */
+  linked = [];
   running = true;
+  /** @type {Promise<void>} */
+  scheduling = Promise.resolve();
 
-  /** @param {Parameters<typeof simulateFleet>[0]} options */
+  /** @param {Required<Options>} options */
   static async start({ instances, accounts, servers, env, log }) {
-    const fleet = new SimulatedFleet();
-    fleet.log = log;
-    fleet.accounts = accounts;
-    fleet.dir = mkdtempSync(join(tmpdir(), 'flotilla-fleet-'));
+    const dir = mkdtempSync(join(tmpdir(), 'flotilla-fleet-'));
+    const database = await makeDatabase();
+    /** @type {SimulatedFleet | undefined} */
+    let fleet;
     try {
-      await fleet.makeDatabase(env, Math.ceil((1.5 * accounts) / instances));
+      const config = loadConfig({
+        ...process.env,
+        ENV_FILE: 'none',
+        VAR_DIR: dir,
+        // Without a store an account stays on the server that linked it.
+        SESSION_STORE: 'postgres',
+        INSTANCE_MAX_ACCOUNTS: String(Math.ceil((1.5 * accounts) / instances)),
+        DATABASE_POOL_SIZE: String(poolSize.scheduler),
+        ...env,
+        DATABASE_URL: database.url,
+      });
+      await migrate(config);
+      class Scheduler {}
+      Module({ imports: [DatabaseModule, AccountsModule], providers: [FleetTask] })(Scheduler);
+      const context = await createContext(Scheduler, config, createLogger('simulated-scheduler', 'error'));
+      fleet = new SimulatedFleet({ accounts, log, dir, config, context, dropDatabase: database.drop });
       await fleet.makeAccounts();
       await fleet.addServers(instances, servers);
       fleet.scheduling = fleet.schedule();
       return fleet;
     } catch (error) {
-      await fleet.stop();
+      await (fleet ? fleet.stop() : database.drop());
+      rmSync(dir, { recursive: true, force: true });
       throw error;
     }
   }
 
-  async makeDatabase(env, maxAccounts) {
-    this.serverUrl = process.env.DATABASE_URL;
-    this.databaseName = `fleet_${randomBytes(6).toString('hex')}`;
-    const url = new URL(this.serverUrl);
-    url.pathname = `/${this.databaseName}`;
-    await query(this.serverUrl, [`create database ${this.databaseName}`]);
-    this.config = loadConfig({
-      ...process.env,
-      ENV_FILE: 'none',
-      VAR_DIR: this.dir,
-      // Without it an account stays on the server that it was linked on.
-      SESSION_STORE: 'postgres',
-      INSTANCE_MAX_ACCOUNTS: String(maxAccounts),
-      DATABASE_POOL_SIZE: String(poolSize.scheduler),
-      ...env,
-      DATABASE_URL: url.href,
-    });
-    await migrate(this.config);
-    class Scheduler {}
-    Module({ imports: [DatabaseModule, AccountsModule], providers: [FleetTask] })(Scheduler);
-    this.context = await createContext(Scheduler, this.config, createLogger('simulated-scheduler', 'error'));
-    this.database = this.context.get(getDataSourceToken());
-    this.instances = this.context.get(InstancesService);
+  /**
+   * @param {object} parts
+   * @param {number} parts.accounts
+   * @param {(text: string) => void} parts.log
+   * @param {string} parts.dir
+   * @param {Config} parts.config
+   * @param {import('@nestjs/common').INestApplicationContext} parts.context
+   * @param {() => Promise<void>} parts.dropDatabase
+   */
+  constructor({ accounts, log, dir, config, context, dropDatabase }) {
+    this.accounts = accounts;
+    this.log = log;
+    this.dir = dir;
+    this.config = config;
+    this.context = context;
+    this.dropDatabase = dropDatabase;
+    this.database = context.get(DataSource);
+    this.instances = context.get(InstancesService);
   }
 
   async makeAccounts() {
-    const workspaces = Array.from({ length: Math.ceil(this.accounts / accountsPerWorkspace) }, () =>
-      uuidv7(),
-    );
+    const count = Math.ceil(this.accounts / accountsPerWorkspace);
+    const workspaces = Array.from({ length: count }, () => uuidv7());
     await this.database.query(
       `insert into workspaces (id, name) select id, 'simulated' from unnest($1::uuid[]) id`,
       [workspaces],
     );
     this.linked = Array.from({ length: this.accounts }, (_account, number) => ({
       id: uuidv7(),
-      workspaceId: workspaces[number % workspaces.length],
+      workspaceId: workspaces[number % workspaces.length] ?? '',
     }));
     await this.database.query(
       `insert into accounts (id, workspace_id, name, environment)
@@ -150,7 +174,7 @@ class SimulatedFleet {
     );
   }
 
-  /** Starts servers with so many instances in all. */
+  /** Starts servers. @param {number} instances in all of them @param {number} servers */
   async addServers(instances, servers) {
     const first = this.servers.size;
     const started = performance.now();
@@ -163,19 +187,23 @@ class SimulatedFleet {
         await server.started();
       }),
     );
-    this.log(`${instances} instances on ${servers} servers hold their leases ${secondsSince(started)}`);
+    this.log(`${instances} instances on ${servers} servers hold their leases after ${secondsSince(started)}`);
   }
 
-  /** What the leading scheduler does, as SchedulerService does it. */
+  /** Runs the task of the scheduler, as SchedulerService does. */
   async schedule() {
     const task = this.context.get(FleetTask);
     while (this.running) {
-      await task.run().catch((error) => this.log(`the scheduler failed, and tries again: ${error}`));
+      await task
+        .run()
+        .catch((/** @type {unknown} */ error) =>
+          this.log(`the scheduler failed and tries again: ${String(error)}`),
+        );
       await delay(task.everyMs);
     }
   }
 
-  /** Connects every account through the service of the API, so many at once, and waits until all are ready. */
+  /** Connects every account through the service of the API, several at once, and waits until all are ready. */
   async connectAll() {
     const service = this.context.get(AccountsService);
     const waiting = this.linked.values();
@@ -186,7 +214,8 @@ class SimulatedFleet {
       for (const { id, workspaceId } of waiting) {
         await service.connect(workspaceId, id, { method: 'qr' });
         done += 1;
-        if (done % 1000 === 0) this.log(`${done} accounts have their instance ${secondsSince(started)}`);
+        if (done % 1000 === 0)
+          this.log(`${done} accounts have their instance after ${secondsSince(started)}`);
       }
     };
     await Promise.all(Array.from({ length: connectsAtOnce }, work));
@@ -194,15 +223,15 @@ class SimulatedFleet {
     const { spread } = await this.instances.distribution();
     await this.untilReady();
     const readyMs = performance.now() - started;
-    this.log(`all ready ${secondsSince(started)}`);
-    const cpu = this.perAccount(before, await this.cpuTimes());
+    this.log(`all ready after ${secondsSince(started)}`);
+    const cpu = increase(before, await this.cpuTimes(), this.accounts);
     this.log(`processor ms per account: ${describe(cpu).replaceAll('\n', ', ')}`);
     const statusReport = await this.statusReportCost();
     await this.until(
       'a snapshot of every session',
       `(select count(*) from session_snapshots) = ${this.accounts}`,
     );
-    this.log(`a snapshot of every session is stored ${secondsSince(started)}`);
+    this.log(`a snapshot of every session is stored after ${secondsSince(started)}`);
     const atRest = await this.cpuAtRest();
     return {
       connectsAtOnce,
@@ -216,7 +245,7 @@ class SimulatedFleet {
     };
   }
 
-  /** One more server with one instance; then the load is made even. */
+  /** Adds a server with one instance, and rebalances. */
   async join() {
     await this.addServers(1, 1);
     const before = await this.assignments();
@@ -229,7 +258,7 @@ class SimulatedFleet {
     await this.untilReady();
     const { spread, instances } = await this.instances.distribution();
     const moved = changed(before, await this.assignments()).length;
-    this.log(`an instance joined: ${moved} accounts moved ${secondsSince(started)}`);
+    this.log(`an instance joined: ${moved} accounts moved after ${secondsSince(started)}`);
     return {
       planned: planned.length,
       moved,
@@ -239,10 +268,10 @@ class SimulatedFleet {
     };
   }
 
-  /** An instance is stopped in good order, and stays away. */
+  /** Stops an instance, which does not come back. */
   async leave() {
-    const [server] = this.servers.values();
-    const [id] = server.instanceIds;
+    const server = this.server(0);
+    const [id = ''] = server.instanceIds;
     const before = await this.assignments();
     const started = performance.now();
     await server.retire(id);
@@ -253,7 +282,7 @@ class SimulatedFleet {
     );
     await this.untilReady();
     const moved = changed(before, await this.assignments());
-    this.log(`an instance left: ${moved.length} accounts moved ${secondsSince(started)}`);
+    this.log(`an instance left: ${moved.length} accounts moved after ${secondsSince(started)}`);
     return {
       owned: ownedBy(before, [id]),
       moved: moved.length,
@@ -264,9 +293,9 @@ class SimulatedFleet {
     };
   }
 
-  /** A server dies at a random moment, with all of its instances. */
+  /** Kills a server with all its instances at a random moment. */
   async kill() {
-    const server = [...this.servers.values()][1];
+    const server = this.server(1);
     const before = await this.assignments();
     await delay(Math.random() * this.config.instance.renewMs);
     const killedAt = process.hrtime.bigint();
@@ -276,7 +305,8 @@ class SimulatedFleet {
       `nothing assigned to ${server.id}`,
       `not exists (select from accounts where instance_id in (${ids}))`,
     );
-    const [{ assignedMs }] = await this.database.query(
+    /** @type {{ assignedMs: number }[]} */
+    const [failover] = await this.database.query(
       `select extract(epoch from max(created_at) - $1::timestamptz)::float8 * 1000 as "assignedMs" from server_logs
        where message = 'Device assignment changed' and details ->> 'reason' = 'failover' and created_at > $1`,
       [new Date(Date.now() - Number(process.hrtime.bigint() - killedAt) / 1e6)],
@@ -286,11 +316,13 @@ class SimulatedFleet {
     const lost = new Set(server.instanceIds);
     const again = this.events().filter(
       ({ event, at, accountId }) =>
-        event === 'ready' && at > killedAt && lost.has(before.get(accountId).instanceId),
+        event === 'ready' && at > killedAt && lost.has(before.get(accountId)?.instanceId ?? ''),
     );
     const readyMs = again.map(({ at }) => Number(at - killedAt) / 1e6).sort((a, b) => a - b);
+    const firstReadySeconds = (readyMs[0] ?? NaN) / 1000;
+    const lastReadySeconds = (readyMs.at(-1) ?? NaN) / 1000;
     this.log(
-      `a server died: ${moved.length} accounts taken over, the last ready after ${(readyMs.at(-1) / 1000).toFixed(1)} s`,
+      `a server died: ${moved.length} accounts taken over, the last ready after ${lastReadySeconds.toFixed(1)} s`,
     );
     return {
       instances: lost.size,
@@ -299,9 +331,9 @@ class SimulatedFleet {
       movedOfOthers: moved.filter(([, { instanceId }]) => !lost.has(instanceId)).length,
       drivenAgain: new Set(again.map(({ accountId }) => accountId)).size,
       spread: (await this.instances.distribution()).spread,
-      assignedSeconds: assignedMs / 1000,
-      firstReadySeconds: readyMs[0] / 1000,
-      lastReadySeconds: readyMs.at(-1) / 1000,
+      assignedSeconds: (failover?.assignedMs ?? NaN) / 1000,
+      firstReadySeconds,
+      lastReadySeconds,
     };
   }
 
@@ -309,19 +341,28 @@ class SimulatedFleet {
     this.running = false;
     await this.scheduling;
     await Promise.all([...this.servers.values()].map((server) => server.kill()));
-    await this.context?.close();
-    // The guardians of the servers outlive them for a moment.
-    await waitFor(async () => guardians(this.dir).length === 0, { timeoutMs: 60_000 });
-    if (this.config) {
-      await dropDatabase(this.serverUrl, this.databaseName);
-    }
+    await this.context.close();
+    // The guardians outlive their servers for a moment.
+    await waitFor(() => guardians(this.dir).length === 0, { timeoutMs: 60_000 });
+    await this.dropDatabase();
     rmSync(this.dir, { recursive: true, force: true, maxRetries: 5 });
   }
 
-  /** Waits until something holds. @param {string} what @param {string} condition in SQL */
+  /** A server by its number. @param {number} number */
+  server(number) {
+    const server = [...this.servers.values()][number];
+    if (!server) throw new Error(`there is no server ${number}`);
+    return server;
+  }
+
+  /** Waits until a condition holds. @param {string} what @param {string} condition in SQL */
   async until(what, condition) {
     const holds = await waitFor(
-      async () => (await this.database.query(`select ${condition} as holds`))[0].holds,
+      async () => {
+        /** @type {{ holds: boolean }[]} */
+        const [row] = await this.database.query(`select ${condition} as holds`);
+        return row?.holds;
+      },
       { timeoutMs: patienceMs, everyMs: 100 },
     );
     if (!holds) throw new Error(`${what}: not within ${patienceMs / 1000} s\n${this.serverLogs()}`);
@@ -331,13 +372,14 @@ class SimulatedFleet {
     return this.until('every account ready', `not exists (select from accounts where status <> 'ready')`);
   }
 
-  /** Who owns what. @returns {Promise<Map<string, { instanceId: string, epoch: number }>>} */
+  /** The owner of each account. @returns {Promise<Map<string, Owner>>} */
   async assignments() {
+    /** @type {(Owner & { id: string })[]} */
     const rows = await this.database.query('select id, instance_id as "instanceId", epoch from accounts');
     return new Map(rows.map(({ id, instanceId, epoch }) => [id, { instanceId, epoch }]));
   }
 
-  /** How many of all accounts are on an instance of their workspace's shard. */
+  /** The share of accounts on an instance of their workspace's shard. */
   async shareInShard() {
     const router = new InstanceRouter(this.config.router.shardSize);
     const ids = (await this.instances.distribution()).instances.map(({ id }) => id);
@@ -349,100 +391,84 @@ class SimulatedFleet {
     );
     const owners = await this.assignments();
     const inside = this.linked.filter(({ id, workspaceId }) =>
-      shards.get(workspaceId).includes(owners.get(id).instanceId),
+      shards.get(workspaceId)?.includes(owners.get(id)?.instanceId ?? ''),
     );
     return inside.length / this.linked.length;
   }
 
-  /** What one status report costs in PostgreSQL, and its triggers of that, in milliseconds: the median over some accounts. */
+  /** The cost of one status report in PostgreSQL, and of its triggers, in milliseconds: the median of some accounts. */
   async statusReportCost() {
     const times = [];
     for (const { id } of this.linked.slice(0, 50)) {
       const runner = this.database.createQueryRunner();
       await runner.startTransaction();
-      const [row] = await runner.query(
+      /** @type {unknown} */
+      const rows = await runner.query(
         `explain (analyze, format json) update accounts set status = 'syncing' where id = '${id}'`,
       );
       await runner.rollbackTransaction();
       await runner.release();
-      const [plan] = row['QUERY PLAN'];
-      times.push({
-        ms: plan['Execution Time'],
-        triggersMs: plan.Triggers.reduce((sum, trigger) => sum + trigger.Time, 0),
-      });
+      const plan = /** @type {{ 'QUERY PLAN': Plan[] }[]} */ (rows)[0]?.['QUERY PLAN'][0];
+      if (!plan) throw new Error('PostgreSQL answered no plan.');
+      times.push({ ms: plan['Execution Time'], triggersMs: sum(plan.Triggers.map(({ Time }) => Time)) });
     }
-    const median = (values) => values.sort((a, b) => a - b)[Math.floor(values.length / 2)];
     return {
       ms: median(times.map(({ ms }) => ms)),
       triggersMs: median(times.map(({ triggersMs }) => triggersMs)),
     };
   }
 
-  /** The processor time that the parts of the fleet have used so far, in milliseconds. */
+  /** The processor time that the parts of the fleet have used so far, in milliseconds. @returns {Promise<Costs>} */
   async cpuTimes() {
-    const [{ pid }] = await this.database.query('select pg_backend_pid() as pid');
-    const postmaster = parentOf(pid);
-    const sum = (pids) => pids.reduce((total, one) => total + cpuTime(one), 0);
+    /** @type {{ pid: number }[]} */
+    const [backend] = await this.database.query('select pg_backend_pid() as pid');
+    const postmaster = parentOf(backend?.pid ?? 0);
+    const timesOf = (/** @type {number[]} */ pids) => sum(pids.map(cpuTimeOf));
     return {
-      // Where it is on this machine.
+      // 0 when PostgreSQL runs on another machine.
       postgres: postmaster
-        ? sum(pids().filter((one) => one === postmaster || parentOf(one) === postmaster))
+        ? timesOf(allPids().filter((pid) => pid === postmaster || parentOf(pid) === postmaster))
         : 0,
-      instances: sum([...this.servers.values()].map((server) => server.child.pid)),
-      guardians: sum(guardians(this.dir)),
-      'api and scheduler': cpuTime(process.pid),
+      instances: timesOf([...this.servers.values()].map((server) => server.child.pid ?? 0)),
+      guardians: timesOf(guardians(this.dir)),
+      'api and scheduler': cpuTimeOf(process.pid),
     };
   }
 
-  /** What the fleet uses while nothing happens: renewals, and looking whether something has. In milliseconds a second. */
+  /** The processor milliseconds per second of the idle fleet, which renews leases and polls. */
   async cpuAtRest() {
     const before = await this.cpuTimes();
     await delay(restMs);
-    const after = await this.cpuTimes();
-    const used = Object.entries(after).map(([part, ms]) => [
-      part,
-      Math.round(((ms - before[part]) * 1000) / restMs),
-    ]);
-    return Object.fromEntries(used);
+    return increase(before, await this.cpuTimes(), restMs / 1000);
   }
 
-  perAccount(before, after) {
-    return Object.fromEntries(
-      Object.entries(after).map(([part, ms]) => [
-        part,
-        Math.round(((ms - before[part]) / this.accounts) * 100) / 100,
-      ]),
-    );
-  }
-
-  /** What the sessions of all servers wrote down. */
+  /** The ledgers of all servers. */
   events() {
     return [...this.servers.values()].flatMap((server) => server.events());
   }
 
-  /** By the ledger: how often a session of an account was open while another one was, and how many sessions there were. */
+  /** Counts the sessions in the ledgers, and how often an account had two open sessions at once. */
   doubleSessions() {
     const spans = [...this.servers.values()].flatMap((server) => server.spans());
-    const byAccount = new Map(this.linked.map(({ id }) => [id, []]));
-    for (const span of spans) byAccount.get(span.accountId).push(span);
+    /** @type {Map<string, bigint>} */
+    const openUntil = new Map();
     let overlaps = 0;
-    for (const ofAccount of byAccount.values()) {
-      let openUntil = 0n;
-      for (const { from, to } of ofAccount.sort((a, b) => (a.from < b.from ? -1 : 1))) {
-        if (from < openUntil) overlaps += 1;
-        if (to > openUntil) openUntil = to;
-      }
+    for (const { accountId, from, to } of spans.sort((a, b) => (a.from < b.from ? -1 : 1))) {
+      const before = openUntil.get(accountId) ?? 0n;
+      if (from < before) overlaps += 1;
+      if (to > before) openUntil.set(accountId, to);
     }
     const linked = this.events().filter(({ event }) => event === 'linked').length;
     return { sessions: spans.length, overlaps, linkedAgain: linked - this.accounts };
   }
 
   /**
-   * By PostgreSQL's log: how often an account was claimed although the holder before had not released it and its lease and the
-   * margin were not over, or by two instances at one epoch. A lease only grows: one that is over now was over then.
+   * Counts the wrong claims in PostgreSQL's log: claims before the last owner released the account and before its lease and
+   * the margin were over, and claims of two instances in one epoch. A lease only grows, so that its present end is its last.
    */
   async doubleHolders() {
-    const [{ count }] = await this.database.query(
+    /** @type {{ count: number }[]} */
+    const [row] = await this.database.query(
       `with claims as (
          select account_id, instance_id, epoch, event_type, created_at, lag(event_type) over w as last_event,
            lag(instance_id) over w as last_instance
@@ -455,7 +481,8 @@ class SimulatedFleet {
              group by account_id, epoch having count(distinct instance_id) > 1) twice) as count`,
       [this.config.instance.takeoverMarginMs],
     );
-    return count;
+    if (!row) throw new Error('PostgreSQL answered no row.');
+    return row.count;
   }
 
   serverLogs() {
@@ -468,10 +495,12 @@ class SimulatedFleet {
 
 /** A child process with some instances. */
 class SimulatedServer {
+  /** @type {bigint | null} */
   diedAt = null;
   /** @type {string[]} */
   instanceIds = [];
 
+  /** @param {string} id @param {number} instances @param {Config} config @param {string} dir */
   constructor(id, instances, config, dir) {
     this.id = id;
     this.dir = join(dir, id);
@@ -479,6 +508,7 @@ class SimulatedServer {
     this.ledger = join(this.dir, 'ledger');
     this.logFile = join(this.dir, 'log');
     const output = openSync(this.logFile, 'a');
+    /** @type {import('./simulated-instances.mjs').ServerOptions} */
     const options = {
       config,
       serverId: id,
@@ -491,6 +521,7 @@ class SimulatedServer {
       stdio: ['ignore', output, output, 'ipc'],
     });
     closeSync(output);
+    /** @type {Promise<void>} */
     this.ended = new Promise((resolve) =>
       this.child.once('exit', () => {
         this.diedAt = process.hrtime.bigint();
@@ -501,9 +532,10 @@ class SimulatedServer {
 
   async started() {
     const { started } = await this.answer();
-    this.instanceIds = started;
+    this.instanceIds = started ?? [];
   }
 
+  /** @param {string} instanceId */
   async retire(instanceId) {
     this.child.send({ retire: instanceId });
     await this.answer();
@@ -514,6 +546,7 @@ class SimulatedServer {
     await this.ended;
   }
 
+  /** @returns {Promise<{ started?: string[] }>} */
   answer() {
     return Promise.race([
       new Promise((resolve) => this.child.once('message', resolve)),
@@ -532,42 +565,70 @@ class SimulatedServer {
       .split('\n')
       .filter((line) => line !== '')
       .map((line) => {
-        const [at, event, accountId, instanceId] = line.split(' ');
+        const [at = '', event = '', accountId = '', instanceId = ''] = line.split(' ');
         return { at: BigInt(at), event, accountId, instanceId };
       });
   }
 
-  /** The sessions from their opening to their closing, or to the end of the process. */
+  /** The time of each session, from its start to its end or to the end of the process. */
   spans() {
+    /** @type {Map<string, Span>} */
     const open = new Map();
+    /** @type {Span[]} */
     const spans = [];
     for (const { at, event, accountId, instanceId } of this.events()) {
       if (event === 'open') {
         const span = { accountId, from: at, to: this.diedAt ?? process.hrtime.bigint() };
         spans.push(span);
         open.set(`${accountId} ${instanceId}`, span);
-      } else if (event === 'close') open.get(`${accountId} ${instanceId}`).to = at;
+      } else if (event === 'close') {
+        const span = open.get(`${accountId} ${instanceId}`);
+        if (!span) throw new Error(`${instanceId} closed ${accountId}, which was not open`);
+        span.to = at;
+      }
     }
     return spans;
   }
 }
 
-/** @returns {[string, { instanceId: string, epoch: number }][]} the accounts whose owner changed, with their owner before */
-function changed(before, after) {
-  return [...before].filter(([id, { epoch }]) => after.get(id).epoch !== epoch);
+/** @typedef {{ accountId: string, from: bigint, to: bigint }} Span */
+
+/** @typedef {{ 'Execution Time': number, Triggers: { Time: number }[] }} Plan */
+
+/** A new database on the server of DATABASE_URL. */
+async function makeDatabase() {
+  const server = process.env.DATABASE_URL;
+  if (!server) throw new Error('DATABASE_URL is not set.');
+  const name = `fleet_${randomBytes(6).toString('hex')}`;
+  const url = new URL(server);
+  url.pathname = `/${name}`;
+  await query(server, [`create database ${name}`]);
+  return { url: url.href, drop: () => dropDatabase(server, name) };
 }
 
+/**
+ * The accounts with a changed owner, with the owner before.
+ *
+ * @param {Map<string, Owner>} before
+ * @param {Map<string, Owner>} after
+ */
+function changed(before, after) {
+  return [...before].filter(([id, { epoch }]) => after.get(id)?.epoch !== epoch);
+}
+
+/** @param {Map<string, Owner>} assignments @param {string[]} instanceIds */
 function ownedBy(assignments, instanceIds) {
   return [...assignments.values()].filter(({ instanceId }) => instanceIds.includes(instanceId)).length;
 }
 
-/** For what share of workspaces the preferred instance changes when one more joins. @param {number} shardSize */
+/** The share of workspaces with a changed preferred instance when an instance joins. @param {number} shardSize */
 function routingMoves(shardSize) {
   const router = new InstanceRouter(shardSize);
   const workspaces = Array.from({ length: 2_000 }, () => uuidv7());
-  const moved = (count) => {
+  const moved = (/** @type {number} */ count) => {
     const ids = Array.from({ length: count + 1 }, (_instance, number) => `server.instance_${number}`);
-    const first = (workspace, among) => router.shardOf(workspace, among)[0];
+    const first = (/** @type {string} */ workspace, /** @type {string[]} */ among) =>
+      router.shardOf(workspace, among)[0];
     return (
       workspaces.filter((one) => first(one, ids) !== first(one, ids.slice(0, -1))).length / workspaces.length
     );
@@ -575,47 +636,15 @@ function routingMoves(shardSize) {
   return { fifthJoinsFour: moved(4), hundredAndFirstJoins: moved(100) };
 }
 
-function pids() {
-  return readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .map(Number);
-}
-
 /** The guardians of the servers below a directory. @param {string} dir */
 function guardians(dir) {
-  return pids().filter((pid) => {
-    const words = readProcess(pid, 'cmdline').split('\0');
+  return allPids().filter((pid) => {
+    const words = commandLine(pid);
     return (
       words.some((word) => word.endsWith('browser-guardian.sh')) && words.some((word) => word.startsWith(dir))
     );
   });
 }
-
-/** The fields of proc(5) after the name of the process: state first. @param {number} pid */
-const statusOf = (pid) => readProcess(pid, 'stat').split(') ').at(-1).split(' ');
-
-/** @param {number} pid */
-const parentOf = (pid) => Number(statusOf(pid)[1]);
-
-/** In milliseconds, with that of children that have ended. @param {number} pid */
-function cpuTime(pid) {
-  // utime, stime, cutime, cstime, in clock ticks of 10 ms.
-  return statusOf(pid)
-    .slice(11, 15)
-    .reduce((sum, ticks) => sum + Number(ticks) * 10, 0);
-}
-
-/** @returns {string} empty when the process has ended */
-function readProcess(pid, file) {
-  try {
-    return readFileSync(`/proc/${pid}/${file}`, 'utf8');
-  } catch {
-    return '';
-  }
-}
-
-/** @param {number} started of performance.now() */
-const secondsSince = (started) => `after ${((performance.now() - started) / 1000).toFixed(1)} s`;
 
 /** @param {Awaited<ReturnType<typeof simulateFleet>>} result */
 function rowsOf({
@@ -630,8 +659,8 @@ function rowsOf({
   killing,
   doubleOwners,
 }) {
-  const percent = (share) => `${(100 * share).toFixed(1)} %`;
-  const seconds = (value) => `${value.toFixed(1)} s`;
+  const percent = (/** @type {number} */ share) => `${(100 * share).toFixed(1)} %`;
+  const seconds = (/** @type {number} */ value) => `${value.toFixed(1)} s`;
   const startSeconds = killing.owned / placing.readyPerSecond;
   const failoverTarget = (leaseMs + takeoverMarginMs) / 1000 + 1.5 * startSeconds;
   return [
@@ -645,7 +674,7 @@ function rowsOf({
     },
     { what: 'processor ms per account connected and ready', value: describe(placing.cpuMsPerAccount) },
     {
-      what: 'processor ms a second while nothing happens',
+      what: 'processor ms a second of the idle fleet',
       value: describe(placing.cpuMsPerSecondAtRest),
     },
     {
@@ -680,7 +709,7 @@ function rowsOf({
       target: `${killing.owned}, 0`,
     },
     {
-      what: 'until all were assigned, and until all were ready',
+      what: 'time until all were assigned, and until all were ready',
       value: `${seconds(killing.assignedSeconds)}, ${seconds(killing.lastReadySeconds)}`,
       target: `<= ${seconds(failoverTarget)} (lease + margin + 1.5 x starting as many)`,
     },
@@ -695,9 +724,8 @@ function rowsOf({
 
 /** @param {Record<string, number>} cost */
 function describe(cost) {
-  const sum = Object.values(cost).reduce((total, ms) => total + ms, 0);
   return [
-    `${sum.toFixed(1)} in all`,
+    `${sum(Object.values(cost)).toFixed(1)} in all`,
     ...Object.entries(cost).map(([part, ms]) => `${ms.toFixed(1)} ${part}`),
   ].join('\n');
 }

@@ -1,31 +1,58 @@
-/** What benchmarks share: a running Flotilla with linked accounts, bare whatsapp-web.js clients, and their memory. */
-import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+/** What the benchmarks share: a running Flotilla with linked accounts, bare whatsapp-web.js clients, and their memory. */
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { Agent, request } from 'undici';
 import whatsapp from 'whatsapp-web.js';
+import { parseJson } from '../setup/json.mjs';
+import {
+  allPids,
+  commandLine,
+  cpuTimeOf,
+  parentOf,
+  proportionalMemoryOf,
+  waitFor,
+} from '../setup/processes.mjs';
 import { createStack } from '../setup/stack.mjs';
+
+/** @typedef {import('../clients/typescript/src/types.js').Account} Account */
+/** @typedef {import('../clients/typescript/src/types.js').Schemas} Schemas */
+/** @typedef {import('../setup/stack.mjs').Stack} Stack */
+/** @typedef {Awaited<ReturnType<typeof startFleet>>} Fleet */
+
+/** A line of a benchmark's table. @typedef {{ what: string, value: string, target?: string }} Row */
+
+/** What the sandbox counts. @typedef {{ accepted: number, duplicates: number, conflicts: number, maxInFlight: number }} SandboxStats */
+
+/** A line of the sandbox's ledger. @typedef {{ seq: number, at: string, from: string, text: string, duplicate: boolean }} LedgerLine */
 
 const agent = new Agent({ connections: 32, pipelining: 1 });
 
-/** @param {() => Promise<any>} probe @param {string} what */
+/**
+ * Polls until `probe` returns something truthy.
+ *
+ * @template Value
+ * @param {string} what named in the error
+ * @param {() => Value | Promise<Value>} probe
+ * @returns {Promise<NonNullable<Exclude<Value, false | '' | 0>>>}
+ */
 export async function eventually(what, probe, timeoutMs = 120_000, everyMs = 20) {
-  const deadline = Date.now() + timeoutMs;
-  while (Date.now() < deadline) {
-    const value = await probe();
-    if (value) return value;
-    await delay(everyMs);
-  }
-  throw new Error(`${what}: not within ${timeoutMs} ms`);
+  const value = await waitFor(probe, { timeoutMs, everyMs });
+  if (!value) throw new Error(`${what}: not within ${timeoutMs} ms`);
+  return /** @type {NonNullable<Exclude<Value, false | '' | 0>>} */ (value);
 }
 
 /**
- * Calls a JSON API.
- * @param {string} method @param {string} url @param {any} [body] @param {string} [key]
+ * Calls a JSON API. The caller says what it expects as body.
+ *
+ * @template [Body=unknown]
+ * @param {string} method
+ * @param {string} url
+ * @param {object} [body]
+ * @param {string} [key]
  * @param {Record<string, string>} [headers]
- * @param {number} [timeoutMs] how long the whole answer may take; a few minutes without it
- * @returns {Promise<{ status: number, body: any }>}
+ * @param {number} [timeoutMs] how long the whole answer may take; a few minutes by default
+ * @returns {Promise<{ status: number, body: Body }>}
  */
 export async function call(method, url, body, key, headers = {}, timeoutMs) {
   const response = await request(url, {
@@ -40,25 +67,55 @@ export async function call(method, url, body, key, headers = {}, timeoutMs) {
     body: body === undefined ? undefined : JSON.stringify(body),
   });
   const text = await response.body.text();
-  return { status: response.statusCode, body: text ? JSON.parse(text) : undefined };
+  return { status: response.statusCode, body: /** @type {Body} */ (text ? parseJson(text) : undefined) };
+}
+
+/** A new phone in the sandbox. @param {string} sandboxUrl @returns its number */
+export async function newPhone(sandboxUrl) {
+  /** @type {{ body: { phone: string } }} */
+  const { body } = await call('POST', `${sandboxUrl}/phones`, {});
+  return body.phone;
+}
+
+/** @param {string} sandboxUrl @returns {Promise<SandboxStats>} */
+export async function sandboxStats(sandboxUrl) {
+  /** @type {{ status: number, body: SandboxStats }} */
+  const { status, body } = await call('GET', `${sandboxUrl}/stats`, undefined, undefined, {}, 10_000);
+  if (status !== 200) throw new Error(`the sandbox answered ${status}`);
+  return body;
+}
+
+/** What the sandbox accepted, in order. @param {string} sandboxUrl @param {number} [since] the number of a line */
+export async function readLedger(sandboxUrl, since = 0) {
+  const response = await fetch(`${sandboxUrl}/ledger?since=${since}`);
+  const lines = (await response.text()).split('\n').filter(Boolean);
+  return lines.map((line) => /** @type {LedgerLine} */ (parseJson(line)));
+}
+
+/** The configuration of a stack. @param {Stack} stack @returns {Promise<import('#dist/src/platform/config/config.js').Config>} */
+export async function configOf(stack) {
+  const { stdout } = await stack.cli('config:show', '--json');
+  return /** @type {import('#dist/src/platform/config/config.js').Config} */ (parseJson(stdout));
 }
 
 /**
- * Starts the system of `npm start` and links accounts.
+ * Starts the same system as `npm start` and links accounts.
  * @param {{ accounts: number, instances?: number, workers?: number, env?: Record<string, string>, instanceId?: string }} options
- *   `instanceId`: the instance that all accounts are to be on
+ *   `instanceId`: the instance that gets all accounts
  */
 export async function startFleet({ accounts, instances = 4, workers = 1, env = {}, instanceId }) {
   // A PostgreSQL of its own, so that its processor time is counted with the rest.
   const stack = await createStack({ instances, workers, postgres: 'own', env });
   await stack.start();
   const api = `${stack.urls.api}/api/v1`;
+  /** @type {{ body: Schemas['WorkspaceResponse'] }} */
   const { body: workspace } = await call(
     'POST',
     `${api}/workspaces`,
     { name: 'bench' },
     stack.env.ADMIN_API_KEY,
   );
+  /** @type {{ body: { key: string } }} */
   const { body: made } = await call(
     'POST',
     `${api}/workspaces/${workspace.id}/api-keys`,
@@ -66,9 +123,10 @@ export async function startFleet({ accounts, instances = 4, workers = 1, env = {
     stack.env.ADMIN_API_KEY,
   );
   const key = made.key;
-  /** @type {{ id: string }[]} */
+  /** @type {Account[]} */
   const linked = [];
   for (let number = 0; number < accounts; number += 1) {
+    /** @type {{ body: Account }} */
     const { body: account } = await call(
       'POST',
       `${api}/accounts`,
@@ -82,6 +140,7 @@ export async function startFleet({ accounts, instances = 4, workers = 1, env = {
     );
     linked.push(
       await eventually('ready', async () => {
+        /** @type {{ body: Account }} */
         const { body } = await call('GET', `${api}/accounts/${account.id}`, undefined, key);
         return body.status === 'ready' && body;
       }),
@@ -96,7 +155,9 @@ export async function startFleet({ accounts, instances = 4, workers = 1, env = {
  * @returns {Promise<import('whatsapp-web.js').ClientOptions>}
  */
 export async function bareOptions({ sandboxUrl, profile, puppeteer }) {
-  const { spki, port } = (await call('GET', `${sandboxUrl}/certificate`)).body;
+  /** @type {{ body: { spki: string, port: number } }} */
+  const { body: certificate } = await call('GET', `${sandboxUrl}/certificate`);
+  const { spki, port } = certificate;
   return {
     webVersionCache: { type: 'none' },
     puppeteer: {
@@ -112,7 +173,7 @@ export async function bareOptions({ sandboxUrl, profile, puppeteer }) {
 }
 
 /**
- * Links whatsapp-web.js clients of their own to the sandbox, in this process: what a user of the bare library has.
+ * Links whatsapp-web.js clients in this process to the sandbox, as a user of the bare library does.
  * @param {{ sandboxUrl: string, count: number, puppeteer: import('puppeteer').LaunchOptions }} options
  */
 export async function startBareClients({ sandboxUrl, count, puppeteer }) {
@@ -122,13 +183,10 @@ export async function startBareClients({ sandboxUrl, count, puppeteer }) {
   for (let number = 0; number < count; number += 1) {
     const options = await bareOptions({ sandboxUrl, profile: join(folder, String(number)), puppeteer });
     const client = new whatsapp.Client(options);
-    const ready = new Promise((resolve) => client.once('ready', resolve));
-    client.once('qr', async (qr) => {
-      const { phone } = (await call('POST', `${sandboxUrl}/phones`, {})).body;
-      await call('POST', `${sandboxUrl}/phones/${phone}/scan`, { qr });
-    });
-    await client.initialize();
-    await ready;
+    const ready = new Promise((resolve) => client.once('ready', () => resolve(undefined)));
+    /** @type {Promise<string>} */
+    const shown = new Promise((resolve) => client.once('qr', (/** @type {string} */ qr) => resolve(qr)));
+    await Promise.all([client.initialize(), shown.then((qr) => scan(sandboxUrl, qr)), ready]);
     clients.push(client);
   }
   return {
@@ -141,10 +199,16 @@ export async function startBareClients({ sandboxUrl, count, puppeteer }) {
   };
 }
 
-/** The browser processes whose profile lies in a folder, their helpers included. @param {string} folder */
+/** Scans a QR code with a new phone of the sandbox. @param {string} sandboxUrl @param {string} qr */
+async function scan(sandboxUrl, qr) {
+  const phone = await newPhone(sandboxUrl);
+  await call('POST', `${sandboxUrl}/phones/${phone}/scan`, { qr });
+}
+
+/** The browser processes with a profile in a folder, with their helpers. @param {string} folder */
 export function browsersIn(folder) {
   const processes = readProcesses();
-  const isOurs = (pid) => {
+  const isOurs = (/** @type {number} */ pid) => {
     for (let at = pid; at > 1; at = processes.get(at)?.parent ?? 0) {
       if (processes.get(at)?.commandLine.includes(`--user-data-dir=${folder}`)) return true;
     }
@@ -154,23 +218,20 @@ export function browsersIn(folder) {
 }
 
 /**
- * The proportional set size of all browser processes whose profile lies in a folder.
+ * The proportional set size of all browser processes with a profile in a folder.
  * @param {string} folder
  * @returns {{ bytes: number, processes: number }}
  */
 export function browserMemory(folder) {
   const pids = browsersIn(folder);
-  const bytes = pids.reduce((sum, pid) => {
-    const rollup = readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8');
-    return sum + Number(/^Pss:\s+(\d+) kB/m.exec(rollup)?.[1]) * 1024;
-  }, 0);
+  const bytes = pids.reduce((sum, pid) => sum + proportionalMemoryOf(pid), 0);
   return { bytes, processes: pids.length };
 }
 
 /**
  * The processor time that the parts of a run have used so far, in milliseconds: the programs of a stack, its databases,
  * the browsers below two folders, and this process with its load generator.
- * @param {import('../setup/stack.mjs').Stack} stack
+ * @param {Stack} stack
  * @param {string} [bareFolder]
  * @returns {Promise<Record<string, number>>}
  */
@@ -183,7 +244,7 @@ export async function cpuTimes(stack, bareFolder) {
   );
   programs.set(process.pid, 'bench client');
   const processes = readProcesses();
-  const partOf = (pid) => {
+  const partOf = (/** @type {number} */ pid) => {
     for (let at = pid; at > 1; at = processes.get(at)?.parent ?? 0) {
       const commandLine = processes.get(at)?.commandLine ?? '';
       if (bareFolder && commandLine.includes(`--user-data-dir=${bareFolder}`)) return 'bare browsers';
@@ -197,21 +258,12 @@ export async function cpuTimes(stack, bareFolder) {
   const times = {};
   for (const pid of processes.keys()) {
     const part = partOf(pid);
-    if (!part) continue;
-    try {
-      const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].split(' ');
-      // utime and stime, its own and those of its children that have ended (PostgreSQL has a process for each connection),
-      // in clock ticks of 10 ms.
-      const ticks = fields.slice(11, 15).reduce((sum, field) => sum + Number(field), 0);
-      times[part] = (times[part] ?? 0) + ticks * 10;
-    } catch {
-      // The process ended while we looked.
-    }
+    if (part) times[part] = (times[part] ?? 0) + cpuTimeOf(pid);
   }
   return times;
 }
 
-/** The processes that a process started, with those that they started. @param {number} ancestor */
+/** All descendants of a process. @param {number} ancestor */
 export function descendantsOf(ancestor) {
   const processes = readProcesses();
   return [...processes.keys()].filter((pid) => {
@@ -233,21 +285,8 @@ export function browsersBelow(instances) {
 function readProcesses() {
   /** @type {Map<number, { parent: number, commandLine: string }>} */
   const processes = new Map();
-  for (const name of readdirSync('/proc')) {
-    if (!/^\d+$/.test(name)) continue;
-    try {
-      const commandLine = readFileSync(`/proc/${name}/cmdline`, 'utf8');
-      const parent = Number(/^PPid:\s+(\d+)/m.exec(readFileSync(`/proc/${name}/status`, 'utf8'))?.[1]);
-      processes.set(Number(name), { parent, commandLine });
-    } catch {
-      // The process ended while we looked.
-    }
+  for (const pid of allPids()) {
+    processes.set(pid, { parent: parentOf(pid), commandLine: commandLine(pid).join(' ') });
   }
   return processes;
-}
-
-/** @param {number[]} values */
-export function median(values) {
-  const sorted = [...values].sort((a, b) => a - b);
-  return (sorted[Math.floor((sorted.length - 1) / 2)] + sorted[Math.ceil((sorted.length - 1) / 2)]) / 2;
 }

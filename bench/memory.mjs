@@ -1,6 +1,6 @@
 /**
- * Browser memory per account (PSS of all its processes): ours against the library's default launch, which is the full
- * browser in its new headless mode, linked to the same sandbox and idle.
+ * Browser memory per account (PSS of all its processes): ours against the library's default launch. That is the full
+ * browser in its new headless mode. Both are linked to the same sandbox and idle.
  */
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -8,7 +8,7 @@ import { findFullBrowser } from '../setup/system-packages.mjs';
 import { browserMemory, startBareClients, startFleet } from './fleet.mjs';
 
 const accountCount = 4;
-/** Memory is read when it has stopped to fall: browsers give back what starting took. */
+/** Browsers free memory after their start; memory is read after that. */
 const settleMs = 10_000;
 
 /** @param {{ log: (text: string) => void }} options */
@@ -35,7 +35,7 @@ export async function run({ log }) {
       const ours = browserMemory(join(fleet.stack.varDir, 'sessions'));
       const theirs = browserMemory(bare.folder);
       log(`ours: ${ours.processes} processes; the library's default: ${theirs.processes} processes`);
-      const mebibytes = (bytes) => (bytes / accountCount / 2 ** 20).toFixed(0);
+      const mebibytes = (/** @type {number} */ bytes) => (bytes / accountCount / 2 ** 20).toFixed(0);
       return {
         accounts: accountCount,
         ours,

@@ -1,16 +1,16 @@
 /**
- * Two owners at once? Two servers with two instances each send all the time, while instances are killed, stopped for longer
- * than their lease, cut off from PostgreSQL, and PostgreSQL itself goes away. Judged by the sandbox, which counts
- * connections with one credential, and by the log of who held which account under which epoch.
+ * Checks that an account never has two owners at once. Two servers with two instances each send all the time, while
+ * instances are killed, stopped for longer than their lease, and cut off from PostgreSQL, and while PostgreSQL is down. The
+ * sandbox counts connections with the same credential, and the log says which instance held which account in which epoch.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
 import { createStack } from '../setup/stack.mjs';
 import { tcpProxy } from '../setup/tcp-proxy.mjs';
-import { call, eventually, startFleet } from './fleet.mjs';
+import { call, eventually, newPhone, readLedger, sandboxStats, startFleet } from './fleet.mjs';
 
 const accountCount = 4;
-/** Short, so that many faults fit into the time; their proportions are those of the defaults. */
+/** Shorter than the defaults, with the same proportions, so that many faults fit into the time. */
 const leaseMs = 5_000;
 const settings = {
   SESSION_STORE: 'postgres',
@@ -21,7 +21,7 @@ const settings = {
   INSTANCE_TAKEOVER_MARGIN_MS: '1500',
   INSTANCE_RESTART_GRACE_MS: '5000',
 };
-/** What happens, and how often of a hundred times. */
+/** The kinds of faults, and how many of a hundred faults each has. */
 const kinds = { kill: 70, hang: 13, cut: 12, database: 5 };
 
 /** @param {{ faults: number, log: (text: string) => void }} options */
@@ -48,7 +48,7 @@ export async function run({ faults, log }) {
       ...settings,
       SERVER_ID: 'server-2',
       DATABASE_URL: cable.url,
-      ...Object.fromEntries(shared.map((name) => [name, stack.env[name]])),
+      ...Object.fromEntries(shared.map((name) => [name, stack.env[name] ?? ''])),
     },
   });
   const traffic = new Traffic(fleet);
@@ -65,7 +65,7 @@ export async function run({ faults, log }) {
       await inject[kind]({ stacks: [stack, second], cable });
       injected[kind] += 1;
       if ((fault + 1) % 10 === 0 || fault + 1 === faults) {
-        const { conflicts } = (await call('GET', `${stack.urls.sandbox}/stats`)).body;
+        const { conflicts } = await sandboxStats(stack.urls.sandbox);
         log(
           `${fault + 1} of ${faults} faults, ${traffic.accepted} messages accepted, ${conflicts} conflicts, ${((performance.now() - started) / 60_000).toFixed(1)} min`,
         );
@@ -74,7 +74,7 @@ export async function run({ faults, log }) {
     }
     const sent = await traffic.finish();
     const after = await readLog(stack.env.DATABASE_URL);
-    const { conflicts } = (await call('GET', `${stack.urls.sandbox}/stats`)).body;
+    const { conflicts } = await sandboxStats(stack.urls.sandbox);
     return {
       injected,
       conflicts,
@@ -83,12 +83,12 @@ export async function run({ faults, log }) {
       minutes: (performance.now() - started) / 60_000,
       rows: [
         {
-          what: 'faults: kill -9, SIGSTOP beyond the lease, network cut, PostgreSQL away',
+          what: 'faults: kill -9, SIGSTOP longer than the lease, network cut, PostgreSQL down',
           value: Object.values(injected).join(', '),
           target: '200 in all',
         },
         {
-          what: 'two owners at once, seen by the sandbox (conflicts)',
+          what: 'two owners at once, counted by the sandbox (conflicts)',
           value: String(conflicts),
           target: '0',
         },
@@ -115,7 +115,8 @@ export async function run({ faults, log }) {
   }
 }
 
-/** @typedef {{ stacks: import('../setup/stack.mjs').Stack[], cable: Awaited<ReturnType<typeof tcpProxy>> }} Target */
+/** @typedef {import('../setup/stack.mjs').Stack} Stack */
+/** @typedef {{ stacks: [Stack, Stack], cable: import('../setup/tcp-proxy.mjs').TcpProxy }} Target */
 
 const inject = {
   /** @param {Target} target */
@@ -147,10 +148,11 @@ const inject = {
   },
 };
 
-/** Some instance that runs at this moment. @param {Target} target */
+/** A random instance that is running. @param {Target} target */
 async function anInstance({ stacks }) {
   return eventually('an instance that runs', async () => {
     const stack = stacks[Math.floor(Math.random() * stacks.length)];
+    if (!stack) return undefined;
     const programs = [...(await stack.status())].filter(
       ([name, { state, pid }]) => /instance_\d+$/.test(name) && state === 'RUNNING' && pid > 0,
     );
@@ -165,51 +167,54 @@ function choose(weights) {
   return Object.entries(weights).find(([, weight]) => (left -= weight) <= 0)?.[0] ?? Object.keys(weights)[0];
 }
 
-/** What the log says of epochs and holders. @param {string} url */
+/** Epochs and owners according to the log. @param {string} url */
 async function readLog(url) {
   const client = new pg.Client({ connectionString: url });
   await client.connect();
   try {
+    /** @type {import('pg').QueryResult<{ epochs: number, qrs: number, sharedEpochs: number }>} */
     const { rows } = await client.query(
       `select (select coalesce(sum(epoch), 0)::int from accounts) as epochs,
          (select count(*)::int from connection_logs where event_type = 'qr_generated') as qrs,
          (select count(*)::int from (select 1 from connection_logs where event_type in ('claimed', 'connected')
             group by account_id, epoch having count(distinct instance_id) > 1) shared) as "sharedEpochs"`,
     );
-    return rows[0];
+    const [row] = rows;
+    if (!row) throw new Error('PostgreSQL answered no row.');
+    return row;
   } finally {
     await client.end();
   }
 }
 
-/** A client that sends all the time, a few messages a second for each account, and counts what arrived. */
+/** A client that sends a few messages a second on each account all the time, and counts what arrived. */
 class Traffic {
   accepted = 0;
   #isOver = false;
   /** @type {Promise<void> | null} */
   #sending = null;
 
-  /** @param {Awaited<ReturnType<typeof startFleet>>} fleet */
+  /** @param {import('./fleet.mjs').Fleet} fleet */
   constructor(fleet) {
     this.fleet = fleet;
   }
 
   async start() {
-    this.phone = (await call('POST', `${this.fleet.stack.urls.sandbox}/phones`, {})).body.phone;
-    this.#sending = this.#send();
+    this.#sending = this.#send(await newPhone(this.fleet.stack.urls.sandbox));
   }
 
   stop() {
     this.#isOver = true;
   }
 
-  async #send() {
+  /** @param {string} phone the recipient */
+  async #send(phone) {
     const { api, key, accounts } = this.fleet;
     while (!this.#isOver) {
       const number = this.accepted;
       const text = `traffic/${String(number).padStart(7, '0')}`;
-      const body = { accountId: accounts[number % accounts.length].id, to: this.phone, text };
-      // Refused while PostgreSQL is away: tried again, as a client does.
+      const body = { accountId: accounts[number % accounts.length]?.id, to: phone, text };
+      // The API refuses messages while PostgreSQL is down. A client tries again.
       const answer = await call('POST', `${api}/messages`, body, key, { 'idempotency-key': text }).catch(
         () => null,
       );
@@ -219,7 +224,7 @@ class Traffic {
     }
   }
 
-  /** Waits until everything has its end, and compares with what arrived. */
+  /** Waits until every message has its end, and compares with what arrived. */
   async finish() {
     const { stack, api, key } = this.fleet;
     this.stop();
@@ -228,29 +233,26 @@ class Traffic {
       await eventually(
         `nothing ${status}`,
         async () => {
-          const answer = await call(
+          /** @type {{ body: { items?: unknown[] } }} */
+          const { body } = await call(
             'GET',
             `${api}/messages?direction=outgoing&status=${status}&limit=1`,
             undefined,
             key,
           );
-          return answer.body?.items?.length === 0;
+          return body.items?.length === 0;
         },
         180_000,
         500,
       );
     }
-    const unknown = (await call('GET', `${api}/messages?status=unknown&limit=200`, undefined, key)).body.items
-      .length;
-    const response = await fetch(`${stack.urls.sandbox}/ledger`);
-    const entries = (await response.text())
-      .split('\n')
-      .filter(Boolean)
-      .map((line) => JSON.parse(line))
-      .filter(({ text }) => text.startsWith('traffic/'));
-    // A copy of a session does not know what was sent after it was taken: that is sent again under its one id, and dropped.
+    /** @type {{ body: { items: unknown[] } }} */
+    const { body: page } = await call('GET', `${api}/messages?status=unknown&limit=200`, undefined, key);
+    const entries = (await readLedger(stack.urls.sandbox)).filter(({ text }) => text.startsWith('traffic/'));
+    // A session snapshot does not know the messages after it. They are sent again under their id, and the recipient drops them.
     const received = entries.filter(({ duplicate }) => !duplicate);
     const texts = new Set(received.map(({ text }) => text));
+    /** @type {Map<string, string>} */
     const last = new Map();
     let disorder = 0;
     for (const { from, text } of received) {
@@ -263,7 +265,7 @@ class Traffic {
       doubled: received.length - texts.size,
       sentAgain: entries.length - received.length,
       disorder,
-      unknown,
+      unknown: page.items.length,
     };
   }
 }

@@ -1,6 +1,6 @@
 /**
- * How soon accounts are back: after the kill of their instance, after an instance that stays dead, after the whole machine,
- * and how soon a first QR code is there. Each is held against the bare library doing the same in the same run.
+ * How soon accounts are ready again: after a kill of their instance, after an instance that stays dead, and after a restart
+ * of the machine. Also the time to the first QR code. The bare library does the same in the same run for comparison.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -8,21 +8,26 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import whatsapp from 'whatsapp-web.js';
-import { launchOptions } from '../dist/src/whatsapp/browser/launch.js';
+import { launchOptions } from '#dist/src/whatsapp/browser/launch.js';
 import { isAlive } from '../setup/processes.mjs';
+import { median } from './figures.mjs';
 import {
   bareOptions,
   browsersIn,
   call,
+  configOf,
   descendantsOf,
   eventually,
-  median,
+  sandboxStats,
   startBareClients,
   startFleet,
 } from './fleet.mjs';
 
+/** @typedef {import('./fleet.mjs').Account} Account */
+/** @typedef {Awaited<ReturnType<typeof startBareClients>>} BareClients */
+
 const accountCount = 8;
-/** All accounts are on the first; the second has room for them. */
+/** All accounts are on the first instance. The second has room for them. */
 const instanceCount = 2;
 const warmUps = 2;
 
@@ -34,14 +39,15 @@ export async function run({ rounds, log }) {
     env: { SERVER_ID: 'bench' },
     instanceId: 'bench.instance_00',
   });
-  const bench = new RecoveryBench(fleet, rounds, log);
+  /** @type {RecoveryBench | undefined} */
+  let bench;
   try {
-    await bench.prepare();
+    bench = await RecoveryBench.prepare(fleet, rounds, log);
     const qr = await bench.firstQr();
     const killed = await bench.killedInstance();
     const dead = await bench.deadInstance();
     const machine = await bench.machine();
-    const { conflicts } = (await call('GET', `${fleet.stack.urls.sandbox}/stats`)).body;
+    const { conflicts } = await sandboxStats(fleet.stack.urls.sandbox);
     const seconds = (/** @type {number} */ ms) => `${(ms / 1000).toFixed(2)} s`;
     return {
       accounts: accountCount,
@@ -86,58 +92,77 @@ export async function run({ rounds, log }) {
       ],
     };
   } finally {
-    await bench.stop();
+    bench?.stop();
     await fleet.stack.stop();
   }
 }
 
 class RecoveryBench {
-  /** @param {Awaited<ReturnType<typeof startFleet>>} fleet @param {number} rounds @param {(text: string) => void} log */
-  constructor(fleet, rounds, log) {
+  folder = mkdtempSync(join(tmpdir(), 'flotilla-bench-'));
+  qrsBefore = 0;
+  bareMs = 0;
+
+  /**
+   * @param {import('./fleet.mjs').Fleet} fleet
+   * @param {number} rounds
+   * @param {(text: string) => void} log
+   */
+  static async prepare(fleet, rounds, log) {
+    const config = await configOf(fleet.stack);
+    const launch = launchOptions(config.sessions.chromiumPath ?? '', '', { kind: 'live', proxyUrl: null });
+    // The clients are linked once and closed: later they start from a profile on the disk, as our sessions do.
+    const bare = await startBareClients({
+      sandboxUrl: fleet.stack.urls.sandbox,
+      count: accountCount,
+      puppeteer: launch,
+    });
+    await Promise.all(bare.clients.map((client) => client.destroy()));
+    const bench = new RecoveryBench(fleet, rounds, log, { config, launch, bare });
+    bench.qrsBefore = await bench.qrs();
+    return bench;
+  }
+
+  /**
+   * @param {import('./fleet.mjs').Fleet} fleet
+   * @param {number} rounds
+   * @param {(text: string) => void} log
+   * @param {object} prepared
+   * @param {import('#dist/src/platform/config/config.js').Config} prepared.config
+   * @param {import('puppeteer').LaunchOptions} prepared.launch
+   * @param {BareClients} prepared.bare
+   */
+  constructor(fleet, rounds, log, { config, launch, bare }) {
     this.fleet = fleet;
     this.rounds = rounds;
     this.log = log;
-    this.folder = mkdtempSync(join(tmpdir(), 'flotilla-bench-'));
-    /** @type {Awaited<ReturnType<typeof startBareClients>> | null} */
-    this.bare = null;
+    this.config = config;
+    this.launch = launch;
+    this.bare = bare;
   }
 
-  async prepare() {
-    const { stdout } = await this.fleet.stack.cli('config:show', '--json');
-    this.config = JSON.parse(stdout);
-    const { executablePath, args, ...launch } = launchOptions(this.config.sessions.chromiumPath, '', {
-      kind: 'live',
-      proxyUrl: null,
-    });
-    this.launch = { ...launch, executablePath, args };
-    // Linked once, then closed: what they are started from is a profile on the disk, as ours are.
-    this.bare = await startBareClients({
-      sandboxUrl: this.fleet.stack.urls.sandbox,
-      count: accountCount,
-      puppeteer: this.launch,
-    });
-    await Promise.all(this.bare.clients.map((client) => client.destroy()));
-    this.qrsBefore = await this.qrs();
-  }
-
-  async stop() {
-    await this.bare?.stop().catch(() => undefined);
+  stop() {
+    // The clients are closed. Only their folder is left.
+    rmSync(this.bare.folder, { recursive: true, force: true, maxRetries: 5 });
     rmSync(this.folder, { recursive: true, force: true, maxRetries: 5 });
   }
 
-  /** The time from `connect` to a QR code that a caller can show, against the library's. */
+  /** The time from `connect` to a QR code over REST, against the library's. */
   async firstQr() {
+    /** @type {number[]} */
     const ours = [];
+    /** @type {number[]} */
     const bare = [];
-    // The first ones are slower on both sides, while code is still being compiled: they do not count.
+    // The first rounds do not count: both sides are slower while code is being compiled.
     for (let round = 0; round < warmUps; round += 1) {
       await this.bareQr(`warm-up-${round}`);
       await this.ourQr();
     }
     for (let round = 0; round < this.rounds + 2; round += 1) {
-      bare.push(await this.bareQr(round));
-      ours.push(await this.ourQr());
-      this.log(`first QR: bare ${bare.at(-1).toFixed(0)} ms, ours ${ours.at(-1).toFixed(0)} ms`);
+      const bareQrMs = await this.bareQr(round);
+      const ourQrMs = await this.ourQr();
+      bare.push(bareQrMs);
+      ours.push(ourQrMs);
+      this.log(`first QR: bare ${bareQrMs.toFixed(0)} ms, ours ${ourQrMs.toFixed(0)} ms`);
     }
     this.qrsBefore = await this.qrs();
     return { ours: median(ours), bare: median(bare) };
@@ -147,6 +172,7 @@ class RecoveryBench {
   async bareQr(number) {
     const client = new whatsapp.Client(await this.bareOptions(join(this.folder, `qr-${number}`)));
     const started = performance.now();
+    /** @type {Promise<number>} */
     const shown = new Promise((resolve) => client.once('qr', () => resolve(performance.now() - started)));
     await Promise.all([client.initialize(), shown]);
     await client.destroy();
@@ -155,6 +181,7 @@ class RecoveryBench {
 
   async ourQr() {
     const { api, key } = this.fleet;
+    /** @type {{ body: Account }} */
     const { body: account } = await call(
       'POST',
       `${api}/accounts`,
@@ -170,7 +197,7 @@ class RecoveryBench {
     return took;
   }
 
-  /** The time in which a program of the bare library starts as many linked sessions as one instance has, in parallel. */
+  /** How long a program of the bare library needs to start as many linked sessions as an instance, in parallel. */
   async bareStart() {
     const options = await Promise.all(
       this.bare.clients.map((_client, number) => this.bareOptions(join(this.bare.folder, String(number)))),
@@ -188,20 +215,24 @@ class RecoveryBench {
       once(program, 'exit').then(() => Promise.reject(new Error('the bare program ended'))),
     ]);
     const took = performance.now() - started;
-    // Ended as our instance is: the next start finds what a kill leaves behind.
+    // Killed like our instance, so that its next start finds the same leftovers.
     program.kill('SIGKILL');
-    await eventually('its browsers gone', async () => browsersIn(this.bare.folder).length === 0);
+    await eventually('the end of its browsers', () => browsersIn(this.bare.folder).length === 0);
     return took;
   }
 
-  /** kill -9 of an instance, which supervisord starts again. */
+  /** Kills an instance, which supervisord starts again. */
   async killedInstance() {
+    /** @type {number[]} */
     const bare = [];
+    /** @type {number[]} */
     const running = [];
+    /** @type {number[]} */
     const ready = [];
     let accounts = 0;
     for (let round = 0; round < this.rounds; round += 1) {
-      bare.push(await this.bareStart());
+      const bareMs = await this.bareStart();
+      bare.push(bareMs);
       const ids = await this.accountsOn(0);
       accounts = ids.length;
       const program = 'flotilla:instance_00';
@@ -214,39 +245,42 @@ class RecoveryBench {
       running.push(afterMs);
       ready.push(readyMs);
       this.log(
-        `killed: bare ${bare.at(-1).toFixed(0)} ms, RUNNING ${afterMs.toFixed(0)} ms, ready ${readyMs.toFixed(0)} ms`,
+        `killed: bare ${bareMs.toFixed(0)} ms, RUNNING ${afterMs.toFixed(0)} ms, ready ${readyMs.toFixed(0)} ms`,
       );
     }
     this.bareMs = median(bare);
     return { accounts, bare: this.bareMs, running: median(running), ready: median(ready) };
   }
 
-  /** An instance that nobody starts again: others take its accounts. */
+  /** Kills an instance that is not started again, so that others take its accounts. */
   async deadInstance() {
     const { stack } = this.fleet;
     const ids = await this.accountsOn(0);
+    const supervisord = this.supervisordPid;
+    const instance = (await stack.status()).get('flotilla:instance_00')?.pid;
+    if (!instance) throw new Error('the instance does not run');
     const since = Date.now();
-    // supervisord stands still, as when it cannot start the program any more.
-    process.kill(stack.supervisordPid, 'SIGSTOP');
+    // A stopped supervisord does not start the instance again.
+    process.kill(supervisord, 'SIGSTOP');
     try {
-      process.kill(this.pidOf.get(0), 'SIGKILL');
+      process.kill(instance, 'SIGKILL');
       const ready = await this.untilReadyAgain(ids, since);
       this.log(`stays dead: ready elsewhere after ${ready.toFixed(0)} ms`);
       const { leaseMs, takeoverMarginMs } = this.config.instance;
       return { ready, limit: leaseMs + takeoverMarginMs + 1.5 * this.bareMs };
     } finally {
-      process.kill(stack.supervisordPid, 'SIGCONT');
+      process.kill(supervisord, 'SIGCONT');
     }
   }
 
-  /** supervisord and everything below it is killed, and started again. */
+  /** Kills supervisord and all processes below it, and starts the system again. */
   async machine() {
     const { stack } = this.fleet;
     await stack.waitUntilRunning('flotilla:instance_01');
     const ids = this.fleet.accounts.map(({ id }) => id);
-    const pids = [stack.supervisordPid, ...descendantsOf(stack.supervisordPid)];
+    const pids = [this.supervisordPid, ...descendantsOf(this.supervisordPid)];
     for (const pid of pids.filter(isAlive)) process.kill(pid, 'SIGKILL');
-    await eventually('all of it gone', async () => !pids.some(isAlive));
+    await eventually('the end of all processes', () => !pids.some(isAlive));
     const since = Date.now();
     await stack.start();
     const running = Date.now() - since;
@@ -257,13 +291,14 @@ class RecoveryBench {
 
   /** @param {string[]} ids @param {number} since @returns milliseconds until all of them were connected after `since` */
   async untilReadyAgain(ids, since) {
-    const isBack = (account) => account.status === 'ready' && Date.parse(account.lastConnectedAt) > since;
-    // Seldom: on two processors, asking all the time is what would be measured.
+    const isBack = (/** @type {Account} */ { status, lastConnectedAt }) =>
+      status === 'ready' && lastConnectedAt !== null && Date.parse(lastConnectedAt) > since;
+    // Frequent questions would slow down what they measure.
     await eventually(
       'ready again',
       async () => {
-        const answer = await this.get('/accounts?limit=200').catch(() => null);
-        return answer?.body.items?.filter(({ id }) => ids.includes(id)).every(isBack);
+        const accounts = await this.accounts().catch(() => null);
+        return accounts?.filter(({ id }) => ids.includes(id)).every(isBack);
       },
       120_000,
       100,
@@ -271,37 +306,51 @@ class RecoveryBench {
     return Date.now() - since;
   }
 
-  /** @param {number} number @returns {Promise<string[]>} the accounts of one instance */
+  /** The accounts of an instance, when all are ready. @param {number} number @returns {Promise<string[]>} their ids */
   async accountsOn(number) {
-    await eventually('all ready', async () => {
-      const { body } = await this.get('/accounts?status=ready&limit=200');
-      return body.items.length === accountCount;
-    });
-    /** @type {Map<number, number>} */
-    this.pidOf = new Map();
-    for (const [name, { pid }] of await this.fleet.stack.status()) {
-      const match = /instance_(\d+)$/.exec(name);
-      if (match) this.pidOf.set(Number(match[1]), pid);
-    }
-    const { body } = await this.get('/accounts?limit=200');
-    return body.items
+    await eventually(
+      'all ready',
+      async () => (await this.accounts()).filter(({ status }) => status === 'ready').length === accountCount,
+    );
+    return (await this.accounts())
       .filter(({ instanceId }) => instanceId?.endsWith(`instance_0${number}`))
       .map(({ id }) => id);
   }
 
-  /** How many QR codes the linked accounts have been asked for since they were linked. */
+  /** How many QR codes the linked accounts have shown since they were linked. */
   async newQrs() {
     return (await this.qrs()) - this.qrsBefore;
   }
 
   async qrs() {
     const logs = await Promise.all(
-      this.fleet.accounts.map(({ id }) => this.get(`/accounts/${id}/events?limit=200`)),
+      this.fleet.accounts.map(async ({ id }) => {
+        /** @type {{ body: { items: { type: string }[] } }} */
+        const { body } = await this.get(`/accounts/${id}/events?limit=200`);
+        return body.items;
+      }),
     );
-    return logs.flatMap(({ body }) => body.items).filter(({ type }) => type === 'account.qr').length;
+    return logs.flat().filter(({ type }) => type === 'account.qr').length;
   }
 
-  /** @param {string} path */
+  async accounts() {
+    /** @type {{ status: number, body: { items: Account[] } }} */
+    const { status, body } = await this.get('/accounts?limit=200');
+    if (status !== 200) throw new Error(`GET /accounts answered ${status}`);
+    return body.items;
+  }
+
+  get supervisordPid() {
+    const { supervisordPid } = this.fleet.stack;
+    if (supervisordPid === undefined) throw new Error('supervisord does not run');
+    return supervisordPid;
+  }
+
+  /**
+   * @template [Body=unknown]
+   * @param {string} path
+   * @returns {Promise<{ status: number, body: Body }>}
+   */
   get(path) {
     return call('GET', `${this.fleet.api}${path}`, undefined, this.fleet.key);
   }

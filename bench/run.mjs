@@ -1,6 +1,7 @@
 /**
- * `npm run bench [-- name…] [-- --messages N] [--rounds N] [--instances N] [--accounts N] [--rows N] [--minutes N] [--seed N]`: runs the named benchmarks (all
- * of them unless named), prints their figures, and writes them to bench/results/. Figures are ratios within one run: machines differ, ratios less so.
+ * Runs benchmarks, prints their figures, and writes them to bench/results/. Most figures are ratios within one run, because
+ * ratios differ less between machines. Without a name it runs all benchmarks:
+ *   npm run bench [-- NAME… --messages N --rounds N --faults N --instances N --accounts N --rows N --minutes N --seed N]
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
@@ -8,6 +9,11 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
 
+/** @typedef {Record<'messages' | 'rounds' | 'faults' | 'instances' | 'accounts' | 'rows' | 'minutes' | 'seed', number>} Numbers */
+
+/** @typedef {{ rows: import('./fleet.mjs').Row[], missed?: string[] }} Result */
+
+/** @type {Record<string, () => Promise<{ run: (options: Numbers & { log: (text: string) => void }) => Promise<Result>}>>} */
 const benchmarks = {
   throughput: () => import('./throughput.mjs'),
   memory: () => import('./memory.mjs'),
@@ -50,15 +56,18 @@ const results = {
     memoryGiB: Math.round(totalmem() / 2 ** 30),
     node: process.version,
   },
+  /** @type {Record<string, Result>} */
   benchmarks: {},
 };
+const numbers = /** @type {Numbers} */ (
+  Object.fromEntries(Object.entries(values).map(([option, value]) => [option, Number(value)]))
+);
 for (const name of names) {
   process.stdout.write(`\n== ${name}\n`);
   try {
-    const { run } = await benchmarks[name]();
-    const numbers = Object.fromEntries(
-      Object.entries(values).map(([option, value]) => [option, Number(value)]),
-    );
+    const load = benchmarks[name];
+    if (!load) throw new Error(`There is no benchmark ${name}.`);
+    const { run } = await load();
     const result = await run({ ...numbers, log });
     results.benchmarks[name] = result;
     printRows(result.rows);
@@ -67,13 +76,13 @@ for (const name of names) {
       process.exitCode = 1;
     }
   } catch (error) {
-    // The others still run, and what they measured is kept.
+    // The other benchmarks still run, and their results are written.
     process.stderr.write(`${name} failed: ${error instanceof Error ? error.stack : String(error)}\n`);
     process.exitCode = 1;
   }
 }
 
-// A run that was broken off has nothing to say, and must not replace what an earlier one said.
+// A run without results must not replace the results of an earlier run.
 if (Object.keys(results.benchmarks).length > 0) {
   const folder = join(import.meta.dirname, 'results');
   mkdirSync(folder, { recursive: true });
@@ -87,7 +96,7 @@ function log(text) {
   process.stdout.write(`  ${text}\n`);
 }
 
-/** @param {{ what: string, value: string, target?: string }[]} rows */
+/** @param {import('./fleet.mjs').Row[]} rows */
 function printRows(rows) {
   const table = new Table({ head: ['', 'measured', 'target'], style: { head: [], border: [] } });
   for (const { what, value, target = '' } of rows) table.push([what, value, target]);

@@ -1,47 +1,51 @@
 /**
- * One server of the simulated fleet: several instances in one process, with everything real but the browser. The real lease,
- * sessions, snapshots and guardian run on the real PostgreSQL; only `OPEN_SESSION` is a stand-in. Forked by
- * fleet-simulation.mjs with one JSON argument, see {@link ServerOptions}.
- *
+ * One server of the simulated fleet: several instances in one process. The lease, sessions, snapshots and guardian are real
+ * and run on a real PostgreSQL; only the browser sessions are simulated. fleet-simulation.mjs forks it with one JSON argument.
+ */
+/**
  * @typedef {object} ServerOptions
- * @property {import('../dist/src/platform/config/config.js').Config} config of every instance, but for what is its own
+ * @property {import('#dist/src/platform/config/config.js').Config} config the common configuration of all instances
  * @property {string} serverId
  * @property {number} instances how many
  * @property {string} dir where this server keeps its profiles; no other server sees them
- * @property {string} ledger the file in which sessions write down when they open and close
- * @property {number} poolSize connections that all instances share; each lease has one of its own besides
+ * @property {string} ledger the file to which sessions write when they open and close
+ * @property {number} poolSize connections that all instances share; each lease has one more
  */
+/** @typedef {import('#dist/src/platform/config/config.js').Config} Config */
 import 'reflect-metadata';
 import { openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { DataSource } from 'typeorm';
-import { AccountSessions } from '../dist/src/sessions/account-sessions.js';
-import { Account } from '../dist/src/accounts/account.entity.js';
-import { SandboxClient } from '../dist/src/accounts/sandbox-client.js';
-import { OwnAccounts } from '../dist/src/sessions/own-accounts.js';
-import { SessionSnapshots } from '../dist/src/sessions/session-snapshots.js';
-import { InstanceLease } from '../dist/src/instances/instance-lease.js';
-import { Server } from '../dist/src/instances/server.entity.js';
-import { ServersService } from '../dist/src/instances/servers.service.js';
-import { dataSourceOptions } from '../dist/src/platform/database/data-source.js';
-import { createLogger } from '../dist/src/platform/logging/logger.js';
-import { SimulatedSession } from './simulated-session.mjs';
+import { AccountSessions } from '#dist/src/sessions/account-sessions.js';
+import { Account } from '#dist/src/accounts/account.entity.js';
+import { SandboxClient } from '#dist/src/accounts/sandbox-client.js';
+import { OwnAccounts } from '#dist/src/sessions/own-accounts.js';
+import { SessionSnapshots } from '#dist/src/sessions/session-snapshots.js';
+import { InstanceLease } from '#dist/src/instances/instance-lease.js';
+import { Server } from '#dist/src/instances/server.entity.js';
+import { ServersService } from '#dist/src/instances/servers.service.js';
+import { dataSourceOptions } from '#dist/src/platform/database/data-source.js';
+import { createLogger } from '#dist/src/platform/logging/logger.js';
+import { parseJson } from '../setup/json.mjs';
+import { openSimulatedSession } from './simulated-session.mjs';
 
-/** @type {ServerOptions} */
-const options = JSON.parse(process.argv[2]);
+const options = /** @type {ServerOptions} */ (parseJson(process.argv[2] ?? ''));
 const logger = createLogger('simulated-server', 'warn');
-// As the real instance does: one account must not take the others with it.
+// As in the real instance, an error of one account must not end the others.
 process.on('unhandledRejection', (reason) => logger.error({ err: reason }, 'an unhandled rejection'));
 process.on('disconnect', () => process.exit(1));
 
 const ledger = openSync(options.ledger, 'a');
 
 /**
- * Writes a line at once: what was written outlives a kill -9.
- * @param {'open' | 'linked' | 'ready' | 'close'} event
+ * Writes a line at once, so that it survives a kill -9.
+ *
+ * @param {import('./simulated-session.mjs').Noted} event
+ * @param {string} accountId
+ * @param {string} instanceId
  */
 function note(event, accountId, instanceId) {
-  // One clock for all processes of a machine: CLOCK_MONOTONIC.
+  // CLOCK_MONOTONIC: all processes of a machine share this clock.
   writeSync(ledger, `${process.hrtime.bigint()} ${event} ${accountId} ${instanceId}\n`);
 }
 
@@ -65,26 +69,29 @@ for (let number = 0; number < options.instances; number += 1) {
     new ServersService(database.getRepository(Server), database, config),
     new SessionSnapshots(config, database, logger),
     new SandboxClient(config),
-    (session) => new SimulatedSession(session, (event, accountId) => note(event, accountId, id)),
+    (session) => openSimulatedSession(session, (event, accountId) => note(event, accountId, id)),
   );
   instances.set(id, sessions);
 }
 await Promise.all([...instances.values()].map((sessions) => sessions.onApplicationBootstrap()));
 
-process.on('message', async ({ retire }) => {
-  await instances.get(retire).onModuleDestroy();
-  process.send({ retired: retire });
+process.on('message', (message) => {
+  const { retire } = /** @type {{ retire: string }} */ (message);
+  void instances
+    .get(retire)
+    ?.onModuleDestroy()
+    .then(() => process.send?.({ retired: retire }));
 });
-process.send({ started: [...instances.keys()] });
+process.send?.({ started: [...instances.keys()] });
 
-/** The configuration of one instance, as its own process would read it. @param {number} number */
+/** The configuration of one instance. @param {number} number @returns {Config} */
 function configOf(number) {
   const { config, serverId, instances: count, dir } = options;
   const id = `${serverId}.instance_${String(number).padStart(2, '0')}`;
   return {
     ...config,
     server: { ...config.server, id: serverId },
-    // Nobody calls it: there is nothing to send.
+    // Nobody calls this URL: there is nothing to send.
     instance: { ...config.instance, id, number, count, url: `http://127.0.0.1:1/${id}` },
     sessions: { ...config.sessions, dir: join(dir, 'sessions'), chromiumPath: '/simulated' },
   };

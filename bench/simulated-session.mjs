@@ -1,38 +1,59 @@
-/** What stands for a browser session where there are no browsers. */
+/** A simulated browser session, for benchmarks without browsers. */
 import { EventEmitter } from 'node:events';
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
-/** How long the stand-in takes, in milliseconds: to come up, to become ready then, to send, and to close. */
+/** The milliseconds that a simulated session needs to open, to become ready after that, to send, and to close. */
 const openMs = 5;
 const syncMs = 5;
 const sendMs = 5;
 const closeMs = 2;
 
-/** What an AccountDriver needs of a WhatsAppSession. Its credentials are a file in the profile, as a browser's are. */
-export class SimulatedSession extends EventEmitter {
+/** @typedef {import('#dist/src/whatsapp/session-events.js').SessionEvents} SessionEvents */
+/** @typedef {import('#dist/src/whatsapp/session-events.js').SessionOptions} SessionOptions */
+/** @typedef {import('#dist/src/whatsapp/whatsapp-session.js').WhatsAppSession} WhatsAppSession */
+/** @typedef {'open' | 'linked' | 'ready' | 'close'} Noted */
+
+/**
+ * Opens a simulated session in place of a WhatsAppSession.
+ *
+ * @param {SessionOptions} options
+ * @param {(event: Noted, accountId: string) => void} [note] called when something happens
+ */
+export const openSimulatedSession = (options, note) =>
+  /** @type {WhatsAppSession} */ (/** @type {unknown} */ (new SimulatedSession(options, note)));
+
+/**
+ * The part of a WhatsAppSession that an AccountDriver uses. Its credentials are a file in the profile.
+ *
+ * @extends {EventEmitter<SessionEvents>}
+ */
+class SimulatedSession extends EventEmitter {
   ready = false;
   ended = false;
   isOpen = false;
+  /** @type {Promise<void> | null} */
   closing = null;
-  /** Nothing came while nobody listened. */
+  /** No messages come in. */
   messages = {
-    acksOf: async () => [],
-    recentIncoming: async () => [],
-    recentChanges: async () => [],
-    reactionsTo: async () => [],
-    recentNotices: async () => [],
+    acksOf: () => Promise.resolve([]),
+    recentIncoming: () => Promise.resolve([]),
+    recentChanges: () => Promise.resolve([]),
+    reactionsTo: () => Promise.resolve([]),
+    recentNotices: () => Promise.resolve([]),
   };
 
   /**
-   * @param {import('../dist/src/whatsapp/session-events.js').SessionOptions} options
-   * @param {(event: 'open' | 'linked' | 'ready' | 'close', accountId: string) => void} note told what happens
+   * @param {SessionOptions} options
+   * @param {(event: Noted, accountId: string) => void} [note]
    */
-  constructor({ accountId, profileDir, canStart }, note = () => undefined) {
+  constructor({ accountId, profileDir, canStart }, note) {
     super();
-    Object.assign(this, { accountId, profileDir, canStart });
-    this.note = (event) => note(event, accountId);
+    this.accountId = accountId;
+    this.profileDir = profileDir;
+    this.canStart = canStart;
+    this.note = (/** @type {Noted} */ event) => note?.(event, accountId);
   }
 
   async start() {
@@ -47,21 +68,21 @@ export class SimulatedSession extends EventEmitter {
     setTimeout(() => this.becomeReady(), syncMs);
   }
 
-  /** Ends the session; returns when its browser would be gone. */
+  /** Ends the session. Returns when a real browser would be gone. */
   async stop() {
     this.ended = true;
     this.ready = false;
     if (this.isOpen) await (this.closing ??= this.close());
   }
 
-  /** Nobody receives it: WhatsApp acknowledges everything. */
+  /** Acknowledges every message. @param {{ whatsappId: string }} message */
   async send({ whatsappId }) {
     await delay(sendMs);
     return { outcome: 'known', ack: 1, whatsappId };
   }
 
-  async memoryBytes() {
-    return 0;
+  memoryBytes() {
+    return Promise.resolve(0);
   }
 
   async close() {
@@ -69,7 +90,7 @@ export class SimulatedSession extends EventEmitter {
     this.note('close');
   }
 
-  /** Without its credentials an account has to be linked by a person: that is to happen once. */
+  /** Writes the credentials when they are missing. An account must be linked only once. */
   useCredentials() {
     const credentials = join(this.profileDir, 'Default', 'credentials');
     if (existsSync(credentials)) return;

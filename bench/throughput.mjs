@@ -3,40 +3,51 @@
  * four accounts each, on the same sandbox, in alternating rounds of one run.
  */
 import pg from 'pg';
-import { launchOptions } from '../dist/src/whatsapp/browser/launch.js';
-import { call, cpuTimes, eventually, median, startBareClients, startFleet } from './fleet.mjs';
+import { launchOptions } from '#dist/src/whatsapp/browser/launch.js';
+import { median, sum } from './figures.mjs';
+import {
+  call,
+  configOf,
+  cpuTimes,
+  eventually,
+  newPhone,
+  sandboxStats,
+  startBareClients,
+  startFleet,
+} from './fleet.mjs';
+
+/** @typedef {import('./fleet.mjs').Fleet} Fleet */
+/** @typedef {{ accountId: string, to: string, text: string }} Message */
 
 const accountCount = 4;
 /** Messages of each account before anything is measured. */
 const warmUp = 200;
-/** Messages of a request to POST /messages/batch. */
+/** Messages in one POST /messages/batch. */
 const batchSize = 100;
 
 /** @param {{ messages: number, rounds: number, log: (text: string) => void }} options */
 export async function run({ messages, rounds, log }) {
   const fleet = await startFleet({ accounts: accountCount });
   const sandboxUrl = fleet.stack.urls.sandbox;
-  const { executablePath, args, ...launch } = launchOptions(await configuredBrowser(fleet.stack), '', {
-    kind: 'live',
-    proxyUrl: null,
-  });
+  // The browser that our system uses.
+  const { chromiumPath } = (await configOf(fleet.stack)).sessions;
   const bare = await startBareClients({
     sandboxUrl,
     count: accountCount,
-    puppeteer: { ...launch, executablePath, args },
+    puppeteer: launchOptions(chromiumPath ?? '', '', { kind: 'live', proxyUrl: null }),
   });
   try {
-    const { phone } = (await call('POST', `${sandboxUrl}/phones`, {})).body;
-    // Until the programs of both have been compiled, and PostgreSQL knows its tables, as it does after its first minute.
+    const phone = await newPhone(sandboxUrl);
+    // Warm-up: the code of both is compiled, and PostgreSQL gets the statistics that autovacuum makes in its first minute.
     await bareLoop(bare.clients, phone, warmUp);
     await pipeline(fleet, phone, warmUp, sendOneByOne);
     await pipeline(fleet, phone, warmUp, sendInBatches);
     await analyze(fleet.stack.env.DATABASE_URL);
-    const bareRates = [];
-    const pipelineRates = [];
-    const batchRates = [];
+    /** @type {Record<Kind, number[]>} */
+    const rates = { bare: [], pipeline: [], batches: [] };
+    /** @type {Record<Kind, Record<string, number>>} */
     const cost = { bare: {}, pipeline: {}, batches: {} };
-    const measured = async (kind, work) => {
+    const measure = async (/** @type {Kind} */ kind, /** @type {() => Promise<number>} */ work) => {
       const before = await cpuTimes(fleet.stack, bare.folder);
       const rate = await work();
       const after = await cpuTimes(fleet.stack, bare.folder);
@@ -44,25 +55,25 @@ export async function run({ messages, rounds, log }) {
         const perMessage = (time - (before[part] ?? 0)) / (messages * accountCount * rounds);
         cost[kind][part] = Math.round(((cost[kind][part] ?? 0) + perMessage) * 100) / 100;
       }
-      return rate;
+      rates[kind].push(rate);
+      return rate.toFixed(0);
     };
     for (let round = 1; round <= rounds; round += 1) {
-      bareRates.push(await measured('bare', () => bareLoop(bare.clients, phone, messages)));
-      pipelineRates.push(await measured('pipeline', () => pipeline(fleet, phone, messages, sendOneByOne)));
-      batchRates.push(await measured('batches', () => pipeline(fleet, phone, messages, sendInBatches)));
-      const [bareRate, one, batches] = [bareRates, pipelineRates, batchRates].map((rates) =>
-        rates.at(-1).toFixed(0),
-      );
+      const bareRate = await measure('bare', () => bareLoop(bare.clients, phone, messages));
+      const one = await measure('pipeline', () => pipeline(fleet, phone, messages, sendOneByOne));
+      const batches = await measure('batches', () => pipeline(fleet, phone, messages, sendInBatches));
       log(`round ${round}: bare ${bareRate}/s, pipeline ${one}/s, in batches ${batches}/s`);
     }
-    const { duplicates, conflicts } = (await call('GET', `${sandboxUrl}/stats`)).body;
-    const [a, b, c] = [bareRates, pipelineRates, batchRates].map(median);
+    const { duplicates, conflicts } = await sandboxStats(sandboxUrl);
+    const a = median(rates.bare);
+    const b = median(rates.pipeline);
+    const c = median(rates.batches);
     return {
       messagesPerAccount: messages,
       accounts: accountCount,
-      bareRates,
-      pipelineRates,
-      batchRates,
+      bareRates: rates.bare,
+      pipelineRates: rates.pipeline,
+      batchRates: rates.batches,
       ratio: b / a,
       batchRatio: c / a,
       cpuMsPerMessage: cost,
@@ -74,9 +85,9 @@ export async function run({ messages, rounds, log }) {
         { what: 'b/a', value: (b / a).toFixed(2), target: '>= 0.8' },
         { what: `c: batches of ${batchSize} to ack 1, messages/s`, value: c.toFixed(0) },
         { what: 'c/a', value: (c / a).toFixed(2) },
-        ...['bare', 'pipeline', 'batches'].map((kind) => ({
+        ...Object.entries(cost).map(([kind, ofKind]) => ({
           what: `${kind}: processor ms per message`,
-          value: describe(cost[kind]),
+          value: describe(ofKind),
         })),
         { what: 'duplicates, conflicts', value: `${duplicates}, ${conflicts}`, target: '0, 0' },
       ],
@@ -87,12 +98,6 @@ export async function run({ messages, rounds, log }) {
   }
 }
 
-/** The browser that the system under test uses. @param {import('../setup/stack.mjs').Stack} stack */
-async function configuredBrowser(stack) {
-  const { stdout } = await stack.cli('config:show', '--json');
-  return JSON.parse(stdout).sessions.chromiumPath;
-}
-
 /** @param {string} databaseUrl */
 async function analyze(databaseUrl) {
   const database = new pg.Client(databaseUrl);
@@ -101,7 +106,9 @@ async function analyze(databaseUrl) {
   await database.end();
 }
 
-/** @param {any[]} clients @param {string} phone @param {number} count */
+/** @typedef {'bare' | 'pipeline' | 'batches'} Kind */
+
+/** @param {import('whatsapp-web.js').Client[]} clients @param {string} phone @param {number} count of each client */
 async function bareLoop(clients, phone, count) {
   const started = performance.now();
   await Promise.all(
@@ -114,23 +121,26 @@ async function bareLoop(clients, phone, count) {
   return (count * clients.length * 1000) / (performance.now() - started);
 }
 
-/** @typedef {Awaited<ReturnType<typeof startFleet>>} Fleet */
-
 /**
- * @param {Fleet} fleet @param {string} phone @param {number} count of each account
- * @param {(fleet: Fleet, messages: object[]) => Promise<void>} send the messages of one account
+ * @param {Fleet} fleet
+ * @param {string} phone
+ * @param {number} count of each account
+ * @param {(fleet: Fleet, messages: Message[]) => Promise<void>} send sends the messages of one account
  */
 async function pipeline(fleet, phone, count, send) {
   const { stack, api, key, accounts } = fleet;
-  const accepted = async () => (await call('GET', `${stack.urls.sandbox}/stats`)).body.accepted;
+  const accepted = async () => (await sandboxStats(stack.urls.sandbox)).accepted;
   const before = await accepted();
   const started = performance.now();
   const since = new Date().toISOString();
   await Promise.all(
     accounts.map(({ id }, index) => {
-      const text = (number) => `pipeline ${index} ${number}`;
-      const message = (_, number) => ({ accountId: id, to: phone, text: text(number) });
-      return send(fleet, Array.from({ length: count }, message));
+      const messages = Array.from({ length: count }, (_message, number) => ({
+        accountId: id,
+        to: phone,
+        text: `pipeline ${index} ${number}`,
+      }));
+      return send(fleet, messages);
     }),
   );
   await eventually(
@@ -140,6 +150,7 @@ async function pipeline(fleet, phone, count, send) {
   );
   for (const status of ['queued', 'sending']) {
     await eventually(`nothing ${status}`, async () => {
+      /** @type {{ body: { items: unknown[] } }} */
       const { body } = await call(
         'GET',
         `${api}/messages?direction=outgoing&status=${status}&since=${since}&limit=1`,
@@ -152,7 +163,7 @@ async function pipeline(fleet, phone, count, send) {
   return (count * accounts.length * 1000) / (performance.now() - started);
 }
 
-/** @param {Fleet} fleet @param {object[]} messages */
+/** @param {Fleet} fleet @param {Message[]} messages */
 async function sendOneByOne({ api, key }, messages) {
   for (const message of messages) {
     const { status, body } = await call('POST', `${api}/messages`, message, key);
@@ -160,10 +171,11 @@ async function sendOneByOne({ api, key }, messages) {
   }
 }
 
-/** @param {Fleet} fleet @param {object[]} messages */
+/** @param {Fleet} fleet @param {Message[]} messages */
 async function sendInBatches({ api, key }, messages) {
   for (let start = 0; start < messages.length; start += batchSize) {
     const batch = { messages: messages.slice(start, start + batchSize) };
+    /** @type {{ status: number, body: { items: { status: number }[] } }} */
     const { status, body } = await call('POST', `${api}/messages/batch`, batch, key);
     if (status !== 200 || body.items.some((item) => item.status !== 202))
       throw new Error(`POST /messages/batch answered ${status}: ${JSON.stringify(body).slice(0, 500)}`);
@@ -173,9 +185,8 @@ async function sendInBatches({ api, key }, messages) {
 /** @param {Record<string, number>} cost */
 function describe(cost) {
   const parts = Object.entries(cost).filter(([, time]) => time >= 0.05);
-  const sum = parts.reduce((total, [, time]) => total + time, 0);
   return [
-    `${sum.toFixed(2)} in all`,
+    `${sum(parts.map(([, time]) => time)).toFixed(2)} in all`,
     ...parts.sort((a, b) => b[1] - a[1]).map(([part, time]) => `${time.toFixed(2)} ${part}`),
   ].join('\n');
 }

@@ -1,5 +1,5 @@
 /**
- * The compiled programs in dist/, made again only when something that they are made from has changed.
+ * The compiled programs in dist/. They are built again only when a source has changed.
  */
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
@@ -10,7 +10,7 @@ import { run } from './processes.mjs';
 const STAMP = 'dist/.built-from';
 
 /**
- * A hash over everything that the build reads.
+ * A hash over all files that the build reads.
  *
  * @param {string} project
  */
@@ -46,7 +46,13 @@ export function isBuilt(project) {
  */
 export async function build(project, log) {
   const hash = sourceHash(project);
-  for (const command of ['node_modules/@nestjs/cli/bin/nest.js build', 'setup/bundle.mjs']) {
+  // The Nest CLI goes first: it deletes what the others made.
+  const commands = [
+    'node_modules/@nestjs/cli/bin/nest.js build',
+    'node_modules/typescript/bin/tsc -p src/sandbox/page',
+    'setup/bundle.mjs',
+  ];
+  for (const command of commands) {
     const [script = '', ...args] = command.split(' ');
     await run([process.execPath, join(project, script), ...args], {
       cwd: project,
@@ -57,8 +63,16 @@ export async function build(project, log) {
   }
   if (!existsSync(join(project, 'dist/src/roles/api.main.js'))) {
     throw new SetupError(
-      'The build made no dist/src/roles/api.main.js. Check "outDir" and "rootDir" in tsconfig.json.',
+      'The build did not write dist/src/roles/api.main.js. Check "outDir" and "rootDir" in tsconfig.json.',
     );
   }
-  writeFileSync(join(project, STAMP), `${hash}\n`);
+  writeStamp(project, hash);
 }
+
+/**
+ * Notes what `dist` is built from, so that the next start does not build it again.
+ *
+ * @param {string} project
+ * @param {string} hash
+ */
+export const writeStamp = (project, hash) => writeFileSync(join(project, STAMP), `${hash}\n`);

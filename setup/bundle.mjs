@@ -1,6 +1,6 @@
 /**
- * The instance in one file, `dist/instance.mjs`: reading some 1,800 modules one by one is most of what its start costs, and
- * its start is on the way of every account that comes back. The other programs run as `nest build` made them.
+ * Bundles the instance into one file, `dist/instance.mjs`. An instance that reads some 1,800 modules one by one starts
+ * slowly, and its accounts wait for the start. The other programs run as `nest build` made them.
  */
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
@@ -8,7 +8,7 @@ import { build } from 'esbuild';
 
 const project = dirname(import.meta.dirname);
 
-/** What is left out: packages that are loaded when they are needed, if ever, and those that are not installed. */
+/** Leaves out packages that are imported on demand, and packages that are not installed. */
 const onDemand = {
   name: 'on-demand',
   /** @param {import('esbuild').PluginBuild} plugin */
@@ -34,10 +34,10 @@ await build({
   format: 'esm',
   target: 'node20',
   logLevel: 'error',
-  // Needed by what the instance does not use: the browser library's own tools, and the checks of strangers' requests.
+  // Only code that the instance does not use needs these: tools of the browser library, and the validation of requests.
   external: ['typescript', 'pac-proxy-agent', 'class-validator', 'class-transformer'],
   plugins: [onDemand],
-  // What CommonJS modules find around themselves.
+  // Bundled CommonJS modules expect these names.
   banner: {
     js: [
       `import { createRequire as __createRequire } from 'node:module';`,

@@ -1,6 +1,6 @@
 /**
- * `npm run chaos [-- --minutes N] [--seed N]`: provisions like npm test, then runs the chaos of bench/ on databases and ports
- * of its own. The exit code is 1 when a target is missed.
+ * `npm run chaos [-- --minutes N --seed N]`: provisions like npm test, then runs the chaos benchmark on private databases
+ * and ports. The exit code is 1 when a target is missed.
  */
 import { join } from 'node:path';
 import { runIsolated } from './isolated.mjs';

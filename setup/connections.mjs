@@ -1,10 +1,11 @@
 /**
- * Does PostgreSQL answer, does Redis answer, and if not, what is the cure.
- * Called after npm packages are installed: it speaks to PostgreSQL with the `pg` package, as the programs do.
+ * Checks that PostgreSQL and Redis answer. A failure says how to fix it.
+ * Used after the npm packages are installed: it connects to PostgreSQL with the `pg` package, as the programs do.
  */
 import { connect as connectTcp, isIP } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import { SetupError } from './console.mjs';
+import { waitFor } from './processes.mjs';
 
 const CONNECT_TIMEOUT_MS = 8000;
 const OLDEST_POSTGRES = 13;
@@ -12,9 +13,10 @@ const OLDEST_POSTGRES = 13;
 /**
  * Runs SQL on one connection, one statement after the other.
  *
+ * @template {import('pg').QueryResultRow} [Row=Record<string, unknown>]
  * @param {string} url
  * @param {readonly string[]} statements
- * @returns {Promise<Record<string, unknown>[]>} the rows of the last one
+ * @returns {Promise<Row[]>} the rows of the last one
  */
 export async function query(url, statements) {
   const { default: pg } = await import('pg');
@@ -26,35 +28,48 @@ export async function query(url, statements) {
   client.on('error', () => {});
   try {
     await client.connect();
+    /** @type {Row[]} */
     let rows = [];
-    for (const statement of statements) ({ rows } = await client.query(statement));
+    for (const statement of statements) {
+      /** @type {import('pg').QueryResult<Row>} */
+      const result = await client.query(statement);
+      rows = result.rows;
+    }
     return rows;
   } finally {
     await client.end().catch(() => {});
   }
 }
 
-/** PostgreSQL's code for what a role may not do. */
+/** PostgreSQL's error code for an action that a role may not do. */
 const INSUFFICIENT_PRIVILEGE = '42501';
 const DROP_LIMIT_MS = 8_000;
 
 /**
- * Drops a database with whoever is connected to it. An autovacuum worker that is at it may not be ended by its owner: it is
- * soon done, and waited for.
- * @param {string} server @param {string} name
+ * Drops a database and closes its connections. The owner of a database may not end an autovacuum worker that works on it.
+ * The worker finishes soon, so dropping is tried again.
+ *
+ * @param {string} server
+ * @param {string} name
  */
 export async function dropDatabase(server, name) {
-  const until = Date.now() + DROP_LIMIT_MS;
-  for (;;) {
-    try {
-      await query(server, [`drop database if exists ${name} with (force)`]);
-      return;
-    } catch (error) {
-      const { code } = /** @type {{ code?: string }} */ (error);
-      if (code !== INSUFFICIENT_PRIVILEGE || Date.now() > until) throw error;
-      await new Promise((resolve) => setTimeout(resolve, 100));
-    }
-  }
+  /** @type {unknown} */
+  let refusal;
+  const dropped = await waitFor(
+    async () => {
+      try {
+        await query(server, [`drop database if exists ${name} with (force)`]);
+        return true;
+      } catch (error) {
+        const { code } = /** @type {{ code?: string }} */ (error);
+        if (code !== INSUFFICIENT_PRIVILEGE) throw error;
+        refusal = error;
+        return false;
+      }
+    },
+    { timeoutMs: DROP_LIMIT_MS },
+  );
+  if (!dropped) throw refusal;
 }
 
 /**

@@ -1,10 +1,10 @@
 /**
- * What set-up says: one line per step, and one sentence per failure.
+ * The output of set-up: one line per step, and one sentence per failure.
  */
 import { closeSync, openSync, readSync, statSync } from 'node:fs';
 
-const colour = process.stdout.isTTY && !process.env.NO_COLOR && process.env.TERM !== 'dumb';
-const paint = (/** @type {number} */ code, /** @type {string} */ text) =>
+export const colour = process.stdout.isTTY && !process.env.NO_COLOR && process.env.TERM !== 'dumb';
+export const paint = (/** @type {number} */ code, /** @type {string} */ text) =>
   colour ? `\u001b[${code}m${text}\u001b[0m` : text;
 
 export const bold = (/** @type {string} */ text) => paint(1, text);
@@ -13,11 +13,11 @@ export const red = (/** @type {string} */ text) => paint(31, text);
 export const green = (/** @type {string} */ text) => paint(32, text);
 export const yellow = (/** @type {string} */ text) => paint(33, text);
 
-// A terminal that went away must not take the orderly stop with it.
+// A closed terminal must not break the orderly stop.
 process.stdout.on('error', () => {});
 process.stderr.on('error', () => {});
 
-/** A failure that the user can cure: `message` is one sentence that says how; `detail` is shown above it. */
+/** A failure that the user can fix: `message` is one sentence that says how, and `detail` is printed above it. */
 export class SetupError extends Error {
   /**
    * @param {string} message
@@ -30,14 +30,13 @@ export class SetupError extends Error {
   }
 }
 
-/** A step of set-up; `note` replaces what is shown behind its name while it runs and when it is done. */
-/** @typedef {{ note(text: string): void }} Step */
+/** A step of set-up: `note` sets the text behind its name. @typedef {{ note(text: string): void }} Step */
 
 /** @param {string} text */
 export const say = (text) => void process.stdout.write(`${text}\n`);
 
 /**
- * Runs one step with a progress line: a spinner on a terminal, otherwise a line every ten seconds.
+ * Runs one step with a progress line: a spinner on a terminal, and a line every ten seconds without a terminal.
  *
  * @template T
  * @param {string} name
@@ -50,7 +49,7 @@ export async function step(name, work) {
   const seconds = () => Math.round((Date.now() - started) / 1000);
   const line = (/** @type {string} */ mark) => {
     const facts = [note, seconds() >= 1 ? `${seconds()} s` : ''].filter(Boolean).join(', ');
-    // A line that wraps could not be overwritten.
+    // A line that wraps cannot be overwritten.
     const room = process.stdout.isTTY
       ? Math.max(10, (process.stdout.columns || 80) - name.length - 6)
       : Infinity;
@@ -81,11 +80,11 @@ export async function step(name, work) {
   }
 }
 
-/** The same signature as `step`, for programs that speak for themselves. @type {typeof step} */
+/** Like `step`, but prints nothing. @type {typeof step} */
 export const silently = async (_name, work) => work({ note: () => {} });
 
 /**
- * Any error as one sentence for the user.
+ * Turns any error into one sentence for the user.
  *
  * @param {unknown} error
  * @returns {string}
@@ -97,10 +96,10 @@ export function sentence(error) {
     return `The disk${path ? ` that holds ${path}` : ''} is full. Free some space (at least 500 MB) and try again.`;
   }
   if ((code === 'EACCES' || code === 'EPERM') && path) {
-    return `No permission for ${path} (${ownerOf(path)}). Give yourself the files with: sudo chown -R "$USER" ${process.cwd()}`;
+    return `No permission for ${path} (${ownerOf(path)}). Make the files yours with: sudo chown -R "$USER" ${process.cwd()}`;
   }
-  if (code === 'EROFS')
-    return `${path} is on a read-only file system. Set VAR_DIR to a directory that can be written.`;
+  if (code?.startsWith('ERR_PARSE_ARGS')) return message;
+  if (code === 'EROFS') return `${path} is on a read-only file system. Set VAR_DIR to a writable directory.`;
   return stack ?? message ?? String(error);
 }
 
@@ -129,18 +128,19 @@ export async function confirm(question) {
   const { createInterface } = await import('node:readline/promises');
   const prompt = createInterface({ input: process.stdin, output: process.stdout });
   try {
+    /** @type {Promise<string>} */
     const aborted = new Promise((resolve) =>
       prompt.once('SIGINT', () => resolve('n')).once('close', () => resolve('n')),
     );
     const answer = await Promise.race([prompt.question(`${question} [Y/n] `), aborted]);
-    return /^(y(es)?)?$/i.test(String(answer).trim());
+    return /^(y(es)?)?$/i.test(answer.trim());
   } finally {
     prompt.close();
   }
 }
 
 /**
- * The last lines of a log file; empty when there is none.
+ * The last lines of a log file, or an empty text without a file.
  *
  * @param {string} file
  * @param {number} [lines]

@@ -1,5 +1,5 @@
 /**
- * `./flotilla ctl …`: supervisorctl on the supervisord of `npm start`, or on the system's in production.
+ * `./flotilla ctl …`: supervisorctl for the supervisord of `npm start`, or for the system's supervisord in production.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';

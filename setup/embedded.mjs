@@ -1,5 +1,5 @@
 /**
- * The private PostgreSQL and Redis of the embedded default: made ready here, run by supervisord (supervisor/data.conf).
+ * Prepares the private PostgreSQL and Redis of the embedded default. supervisord runs them (supervisor/data.conf).
  */
 import { createHash } from 'node:crypto';
 import {
@@ -18,13 +18,14 @@ import { userInfo } from 'node:os';
 import { dirname, join } from 'node:path';
 import { SetupError } from './console.mjs';
 import { query } from './connections.mjs';
+import { parseJson } from './json.mjs';
 import { endProcesses, parentOf, pidsWorkingIn, processName, run, tryRun } from './processes.mjs';
 import { dataUrls } from './settings.mjs';
 import { findRedis, postgresDirectories } from './system-packages.mjs';
 
 /** @typedef {import('./settings.mjs').Settings} Settings */
 
-/** What is remembered between starts. @typedef {{ postgresData?: string, passwordHash?: string }} State */
+/** Kept between starts. @typedef {{ postgresData?: string, passwordHash?: string }} State */
 
 const stateFile = (/** @type {Settings} */ { varDir }) => join(varDir, 'embedded.json');
 
@@ -33,7 +34,7 @@ const redisDirectory = (/** @type {Settings} */ { varDir }) => join(varDir, 'red
 /** @param {Settings} settings @returns {State} */
 function readState(settings) {
   try {
-    return JSON.parse(readFileSync(stateFile(settings), 'utf8'));
+    return /** @type {State} */ (parseJson(readFileSync(stateFile(settings), 'utf8')));
   } catch {
     return {};
   }
@@ -47,7 +48,7 @@ function writeState(settings, change) {
 }
 
 /**
- * Who PostgreSQL runs as: `postgres` when we are root (it refuses root), ourselves otherwise.
+ * The user that runs PostgreSQL: `postgres` when this user is root, which PostgreSQL refuses; otherwise this user.
  *
  * @returns {{ user: string, uid?: number, gid?: number }}
  */
@@ -66,7 +67,8 @@ function postgresOwner() {
 }
 
 /**
- * Where the database files are: under the var directory, or under /var/lib when we are root and `postgres` cannot get there.
+ * The directory of the database files: in the var directory, or in /var/lib when this user is root and `postgres` cannot
+ * reach the var directory.
  *
  * @param {Settings} settings
  * @param {ReturnType<typeof postgresOwner>} owner
@@ -95,7 +97,7 @@ async function canReach(directory, { uid, gid }) {
 }
 
 /**
- * Makes the database files when there are none yet.
+ * Makes the database files when they do not exist.
  *
  * @param {Settings} settings
  * @param {import('./console.mjs').Step} step
@@ -127,18 +129,18 @@ export async function preparePostgres(settings, step) {
   };
 }
 
-/** The directory of server programs that can run these files. @param {string} data */
+/** The directory of the server programs that fit these database files. @param {string} data */
 function postgresPrograms(data) {
   const [newest, ...older] = postgresDirectories();
   if (!newest) {
     throw new SetupError(
-      'PostgreSQL is not installed. Install the package postgresql, or set DATABASE_URL in .env to a server that you have.',
+      'PostgreSQL is not installed. Install the package postgresql, or set DATABASE_URL in .env to your own server.',
     );
   }
   const versionFile = join(data, 'PG_VERSION');
   if (!existsSync(versionFile)) return newest;
   const version = readFileSync(versionFile, 'utf8').trim();
-  // A directory that does not name its version is taken at its word.
+  // A directory without a version in its path may have any version.
   const match = [newest, ...older].find(
     (directory) => directory.includes(`/${version}/`) || !/\/\d+\//.test(directory),
   );
@@ -169,7 +171,7 @@ function checkOwner(data) {
  * @param {string} password
  */
 async function initialise(data, programs, owner, password) {
-  rmSync(data, { recursive: true, force: true }); // without PG_VERSION it is at most half a database
+  rmSync(data, { recursive: true, force: true }); // without PG_VERSION the database is incomplete
   mkdirSync(data, { recursive: true, mode: 0o700 });
   const passwordFile = join(dirname(data), `.initdb-${process.pid}`);
   try {
@@ -208,8 +210,8 @@ async function initialise(data, programs, owner, password) {
 }
 
 /**
- * Ends a PostgreSQL and a Redis whose supervisord was killed, so that new ones can start. They are found by their
- * directory: what they show of their environment is overwritten with their process title.
+ * Ends a PostgreSQL and a Redis with a killed supervisord, so that new ones can start. They are found by their directory,
+ * because their process title overwrites their environment in /proc.
  *
  * @param {Settings} settings
  */
@@ -223,12 +225,12 @@ export async function endOrphans(settings) {
   const backends = pidsWorkingIn(postgresData).filter((pid) => processName(pid).startsWith('postgres'));
   const postmasters = backends.filter((pid) => !backends.includes(parentOf(pid)));
   await endProcesses(postmasters, { first: 'SIGINT', graceMs: 30_000 });
-  // With the number of a process that is gone, which another one may have by now, it would stop the next server.
+  // PostgreSQL does not start when another process has the pid in this file by now.
   rmSync(join(postgresData, 'postmaster.pid'), { force: true });
 }
 
 /**
- * The `.env` was made anew, so that the database has another password: set in PostgreSQL's single-user mode.
+ * Sets the password of a new `.env` in an old database, in PostgreSQL's single-user mode.
  *
  * @param {string} data
  * @param {string} programs
@@ -247,7 +249,7 @@ async function changePassword(data, programs, owner, password) {
 }
 
 /**
- * The role and the database of a running embedded PostgreSQL.
+ * Makes the roles and the database in a running embedded PostgreSQL, when they do not exist.
  *
  * @param {Settings} settings
  */
@@ -258,7 +260,7 @@ export async function ensureDatabase(settings) {
   const literal = `'${settings.embeddedPassword.replaceAll("'", "''")}'`;
   const rows = await query(url.href, [
     `do $$ begin if not exists (select from pg_roles where rolname = 'flotilla') then create role flotilla login createdb password ${literal}; end if; end $$`,
-    // The role by which PostgreSQL keeps workspaces apart: making roles is not for the programs themselves.
+    // PostgreSQL separates workspaces by this role. The programs may not make roles.
     "do $$ begin if not exists (select from pg_roles where rolname = 'flotilla_tenant') then create role flotilla_tenant nologin; end if; end $$",
     'grant flotilla_tenant to flotilla',
     "select 1 from pg_database where datname = 'flotilla'",
@@ -267,7 +269,7 @@ export async function ensureDatabase(settings) {
 }
 
 /**
- * Redis holds only what can be made again from PostgreSQL, so nothing of it is kept on disk.
+ * Writes the configuration of Redis. Redis keeps nothing on disk, because everything in it can be made from PostgreSQL.
  *
  * @param {Settings} settings
  * @returns {{ REDIS: string, REDIS_DIR: string }} for data.conf
@@ -276,7 +278,7 @@ export function prepareRedis(settings) {
   const program = findRedis();
   if (!program) {
     throw new SetupError(
-      'Redis is not installed. Install the package redis-server or valkey-server, or set REDIS_URL in .env to a server that you have.',
+      'Redis is not installed. Install the package redis-server or valkey-server, or set REDIS_URL in .env to your own server.',
     );
   }
   const directory = redisDirectory(settings);
@@ -285,7 +287,7 @@ export function prepareRedis(settings) {
   writeFileSync(
     config,
     [
-      '# Written by npm start at every start; change nothing here.',
+      '# npm start writes this file at every start: changes are lost.',
       'bind 127.0.0.1',
       `port ${settings.embeddedRedisPort}`,
       `requirepass ${settings.embeddedPassword}`,
@@ -303,7 +305,7 @@ export function prepareRedis(settings) {
 }
 
 /**
- * Removes the database files that lie outside the var directory, with the var directory itself: for temporary systems.
+ * Removes the var directory of a temporary system, with database files outside it.
  *
  * @param {Settings} settings
  */

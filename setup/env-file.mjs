@@ -1,5 +1,5 @@
 /**
- * The `.env`: made from `.env.example` with fresh secrets; an existing one only gets the secrets that it lacks.
+ * Makes the `.env` from `.env.example` with new secrets. An existing file gets missing secrets only.
  */
 import { randomBytes } from 'node:crypto';
 import {
@@ -15,7 +15,7 @@ import {
 import { join } from 'node:path';
 import { parseEnv } from 'node:util';
 
-/** How each secret is made. @type {Record<string, () => string>} */
+/** A generator for each secret. @type {Record<string, () => string>} */
 export const secrets = {
   ADMIN_API_KEY: () => `fla_${randomBytes(24).toString('base64url')}`,
   INTERNAL_API_KEY: () => `fli_${randomBytes(24).toString('base64url')}`,
@@ -23,12 +23,12 @@ export const secrets = {
   EMBEDDED_PASSWORD: () => randomBytes(18).toString('base64url'),
 };
 
-/** Fresh values for all secrets. @returns {Record<string, string>} */
+/** New values for all secrets. @returns {Record<string, string>} */
 export const generateSecrets = () =>
   Object.fromEntries(Object.entries(secrets).map(([name, make]) => [name, make()]));
 
 /**
- * The file that settings are read from; undefined for `ENV_FILE=none`.
+ * The file with the settings; undefined for `ENV_FILE=none`.
  *
  * @param {string} project
  * @param {NodeJS.ProcessEnv} [environment]
@@ -39,7 +39,7 @@ export function envFilePath(project, environment = process.env) {
 }
 
 /**
- * What the file says; nothing when there is none.
+ * The settings in a file; empty without a file.
  *
  * @param {string | undefined} file
  * @returns {Record<string, string>}
@@ -50,10 +50,10 @@ export function readEnvFile(file) {
 }
 
 /**
- * Makes the file, or fills in the secrets that it lacks; everything else in it stays as it is.
+ * Makes the file, or adds missing secrets to it. Everything else in it stays as it is.
  *
  * @param {{ file: string, example: string, environment?: NodeJS.ProcessEnv }} options
- *   secrets that are set in `environment` are not made
+ *   an existing file gets no secret that is set in `environment`
  * @returns {'created' | 'completed' | 'unchanged'}
  */
 export function ensureEnvFile({ file, example, environment = process.env }) {
@@ -71,7 +71,7 @@ export function ensureEnvFile({ file, example, environment = process.env }) {
   }
   if (exists && text === before) return 'unchanged';
 
-  // Written beside and renamed: a full disk or a crash never leaves half a file.
+  // Renaming replaces the file at once: a full disk or a crash never leaves half a file.
   const temporary = `${file}.${process.pid}.tmp`;
   try {
     writeFileSync(temporary, text, { mode: 0o600 });

@@ -1,6 +1,6 @@
 /**
- * `npm run fuzz [-- --requests N] [--seed N]`: the fuzz of `npm test` with as many requests as you like, and another seed
- * each time unless one is given.
+ * `npm run fuzz [-- --requests N --seed N]`: the fuzz test of `npm test` with any number of requests. The seed is random by
+ * default.
  */
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';

@@ -1,6 +1,6 @@
 /**
- * A private PostgreSQL and Redis in a temporary directory, for `npm test` and `npm run bench`: nothing of it touches a
- * system that runs beside it, and nothing of it stays.
+ * A private PostgreSQL and Redis in a temporary directory, for `npm test` and `npm run bench`. They do not touch a system
+ * that runs on the same machine, and leave nothing behind.
  */
 import { spawn } from 'node:child_process';
 import {
@@ -62,21 +62,21 @@ export async function isolatedEnvironment({ varDir, instances = 2, workers = 1 }
   };
 }
 
-/** What a caller's environment must not carry into an isolated system. */
+/** The variables of the caller that an isolated system must not get. */
 const OWN_NAMES = /^(DATABASE_URL|REDIS_URL|SERVER_.*|INSTANCE_NUMBER|WORKER_NAME|SUPERVISOR_.*)$/;
 
 /** @param {NodeJS.ProcessEnv} environment */
 export const withoutOwnNames = (environment) =>
   Object.fromEntries(Object.entries(environment).filter(([name]) => !OWN_NAMES.test(name)));
 
-/** A new temporary directory that the `postgres` user may pass through. */
+/** A new temporary directory that the `postgres` user may enter. */
 export function makeTemporaryDirectory(parent = tmpdir(), prefix = PREFIX) {
   const directory = mkdtempSync(join(parent, prefix));
   chmodSync(directory, 0o711);
   return directory;
 }
 
-/** Ends and removes what is left of runs that were killed before they could tidy up. */
+/** Ends the processes and removes the files of runs that were killed. */
 async function removeForgottenRuns() {
   for (const name of readdirSync(tmpdir()).filter((entry) => entry.startsWith(PREFIX))) {
     const directory = join(tmpdir(), name);
@@ -86,14 +86,14 @@ async function removeForgottenRuns() {
       await endProcesses(pidsWithEnvironment('FLOTILLA_RUN', directory), { graceMs: 30_000 });
       rmSync(directory, { recursive: true, force: true });
     } catch {
-      // another user's, or just being made
+      // The directory belongs to another user, or is still being made.
     }
   }
 }
 
 /**
- * Provisions, starts PostgreSQL and Redis, runs a command with their URLs and free ports in its environment, tidies up, and
- * exits as the command did.
+ * Provisions, starts PostgreSQL and Redis, runs a command with their URLs and free ports in its environment, cleans up, and
+ * exits with the exit code of the command.
  *
  * @param {string[]} command run in the project with node
  * @param {{ fullBrowser?: boolean }} [needs] what else it needs from the system
@@ -113,7 +113,7 @@ export async function runIsolated(command, { fullBrowser = false } = {}) {
   const doTidyUp = async () => {
     await endRunningCommands();
     if (child?.pid) {
-      // Its own group: tests that hang go with their workers.
+      // The group of the command includes the workers of hanging tests.
       const pid = child.pid;
       if (!(await ended(child, 0))) {
         process.kill(-pid, 'SIGTERM');
@@ -128,14 +128,14 @@ export async function runIsolated(command, { fullBrowser = false } = {}) {
 
   onStopSignal(async () => {
     interrupted = true;
-    say('\nInterrupted: tidying up.');
+    say('\nInterrupted: cleaning up.');
     await tidyUp().catch(printFailure);
     process.exit(130);
   });
 
   let code = 1;
   try {
-    // Tests need PostgreSQL and Redis here whatever the .env says.
+    // Tests need PostgreSQL and Redis on this machine, even when the .env names others.
     await provision({ ...readSettings(), databaseUrl: '', redisUrl: '', fullBrowser });
     await removeForgottenRuns();
     root = makeTemporaryDirectory();

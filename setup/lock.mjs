@@ -1,5 +1,5 @@
 /**
- * One set-up at a time per checkout: npm ci and the build of two of them would tread on each other.
+ * A lock that allows one set-up per checkout at a time: two would overwrite each other's packages and builds.
  */
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
@@ -44,7 +44,7 @@ export async function withLock(file, work, onWait) {
   }
 }
 
-/** @param {string} file @returns {number | undefined} 0 while its holder has not written itself in yet */
+/** @param {string} file @returns {number | undefined} 0 while the holder has not written its pid yet */
 function holderOf(file) {
   try {
     return Number(readFileSync(file, 'utf8'));

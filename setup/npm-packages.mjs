@@ -4,6 +4,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { SetupError } from './console.mjs';
+import { parseJson } from './json.mjs';
 import { run } from './processes.mjs';
 
 /**
@@ -15,11 +16,8 @@ import { run } from './processes.mjs';
 export function npmPackagesInstalled(project) {
   const hidden = join(project, 'node_modules/.package-lock.json');
   if (!existsSync(hidden)) return false;
-  /** @typedef {{ version?: string, integrity?: string, optional?: boolean, devOptional?: boolean }} Entry */
-  /** @type {Record<string, Entry>} */
-  const wanted = JSON.parse(readFileSync(join(project, 'package-lock.json'), 'utf8')).packages ?? {};
-  /** @type {Record<string, Entry>} */
-  const installed = JSON.parse(readFileSync(hidden, 'utf8')).packages ?? {};
+  const wanted = packagesOf(join(project, 'package-lock.json'));
+  const installed = packagesOf(hidden);
   return Object.entries(wanted).every(([path, entry]) => {
     if (path === '') return true;
     const found = installed[path];
@@ -29,12 +27,22 @@ export function npmPackagesInstalled(project) {
   });
 }
 
+/** @typedef {{ version?: string, integrity?: string, optional?: boolean, devOptional?: boolean }} Entry */
+
+/** @param {string} lockFile */
+function packagesOf(lockFile) {
+  const { packages = {} } = /** @type {{ packages?: Record<string, Entry> }} */ (
+    parseJson(readFileSync(lockFile, 'utf8'))
+  );
+  return packages;
+}
+
 /**
  * @param {string} project
  * @param {string} log
  */
 export async function installNpmPackages(project, log) {
-  // The npm that runs us, or the one on the PATH.
+  // The npm that runs this script, or else the npm on the PATH.
   const npm = process.env.npm_execpath?.endsWith('.js')
     ? [process.execPath, process.env.npm_execpath]
     : ['npm'];

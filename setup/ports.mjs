@@ -1,5 +1,5 @@
 /**
- * TCP ports: are ours free, and who has them if not.
+ * Checks that TCP ports are free, and says who uses them.
  */
 import { createServer } from 'node:net';
 import { SetupError } from './console.mjs';
@@ -64,6 +64,7 @@ export function portsOf(settings, { programs = true } = {}) {
  * @param {readonly PortUse[]} uses
  */
 export async function checkPorts(uses) {
+  /** @type {Map<number, PortUse>} */
   const seen = new Map();
   for (const use of uses) {
     const other = seen.get(use.port);
@@ -87,7 +88,7 @@ export async function checkPorts(uses) {
 async function tryListen({ name, setting, host, port }) {
   /** @type {string | undefined} */
   let code;
-  // Nobody to be seen has it: a process that was killed a moment ago, of which some threads have yet to end.
+  // A port without a visible owner: the threads of a killed process need a moment to end.
   await waitFor(
     async () => {
       code = await listenError(host, port);
@@ -123,11 +124,25 @@ function listenError(host, port) {
   });
 }
 
-/** Ports that this process handed out already. @type {Set<number>} */
+/**
+ * The first free port on 127.0.0.1 from `first` on.
+ *
+ * @param {number} first
+ */
+export async function firstFreePort(first) {
+  for (let port = first; port < first + 100; port++) {
+    if (!(await listenError('127.0.0.1', port))) return port;
+  }
+  throw new SetupError(
+    `All ports from ${first} to ${first + 99} are in use. Stop some programs and try again.`,
+  );
+}
+
+/** The ports that this process has handed out. @type {Set<number>} */
 const handedOut = new Set();
 
 /**
- * Finds `count` free consecutive ports, below the range that the system takes outgoing connections from.
+ * Finds `count` free consecutive ports, below the range of outgoing connections.
  *
  * @param {number} [count]
  * @returns {Promise<number>} the first of them

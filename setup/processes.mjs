@@ -1,5 +1,5 @@
 /**
- * Running commands, and looking at running processes through /proc.
+ * Runs commands, and reads running processes from /proc.
  */
 import { spawn } from 'node:child_process';
 import {
@@ -14,10 +14,10 @@ import {
 import { delimiter, join } from 'node:path';
 import { SetupError } from './console.mjs';
 
-/** Commands that `run` has not finished yet. @type {Set<import('node:child_process').ChildProcess>} */
+/** The running commands of `tryRun`. @type {Set<import('node:child_process').ChildProcess>} */
 const running = new Set();
 
-/** Ends what `run` is running; used on Ctrl-C. */
+/** Ends the running commands; used on Ctrl-C. */
 export async function endRunningCommands() {
   for (const child of running) child.kill('SIGTERM');
   await waitFor(() => running.size === 0, { timeoutMs: 30_000 });
@@ -35,7 +35,7 @@ export async function endRunningCommands() {
  */
 
 /**
- * Runs a command to its end and returns its exit code and output (at most the last 256 kB of it).
+ * Runs a command and returns its exit code and the last 256 kB of its output.
  *
  * @param {readonly string[]} command
  * @param {RunOptions} [options]
@@ -57,7 +57,7 @@ export function tryRun([program = '', ...args], { input, log, onLine, ...options
       file?.write(text);
       if (onLine) for (const line of text.split('\n')) if (line.trim()) onLine(line.trim());
     };
-    child.stdout?.setEncoding('utf8').on('data', (text) => {
+    child.stdout?.setEncoding('utf8').on('data', (/** @type {string} */ text) => {
       stdout = (stdout + text).slice(-262_144);
       take(text);
     });
@@ -77,7 +77,7 @@ export function tryRun([program = '', ...args], { input, log, onLine, ...options
 }
 
 /**
- * Like `tryRun`, but a failure is an error that shows the last lines and says what was attempted.
+ * Like `tryRun`, but throws an error with the last lines of output when the command fails.
  *
  * @param {readonly string[]} command
  * @param {RunOptions & { failure: string }} options
@@ -95,7 +95,7 @@ export async function run(command, { failure, ...options }) {
 }
 
 /**
- * The first of these programs that is on the PATH (or in `extra` directories).
+ * Finds the first of these programs on the PATH or in the `extra` directories.
  *
  * @param {readonly string[]} names
  * @param {readonly string[]} [extra]
@@ -148,60 +148,78 @@ export async function waitFor(condition, { timeoutMs, everyMs = 100 }) {
   }
 }
 
-/** @param {number} pid */
-export function isAlive(pid) {
+/**
+ * A file of a process in /proc.
+ *
+ * @param {number} pid
+ * @param {string} file
+ * @returns {string} empty when the process has ended or belongs to another user
+ */
+function readProc(pid, file) {
   try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    return stat.slice(stat.lastIndexOf(')') + 2, stat.lastIndexOf(')') + 3) !== 'Z';
+    return readFileSync(`/proc/${pid}/${file}`, 'utf8');
   } catch {
-    return false;
+    return '';
   }
 }
 
 /**
- * When a process was started, in clock ticks since the machine was: with its pid that names it for ever.
+ * The fields of /proc/PID/stat after the process name: the state is number 0, see proc(5).
  *
  * @param {number} pid
- * @returns {string | undefined} undefined when there is none
  */
-export function processStart(pid) {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
-  } catch {
-    return undefined;
-  }
+function statOf(pid) {
+  const stat = readProc(pid, 'stat');
+  return stat.slice(stat.lastIndexOf(')') + 2).split(' ');
 }
 
 /** @param {number} pid */
-export function processName(pid) {
-  try {
-    return readFileSync(`/proc/${pid}/comm`, 'utf8').trim();
-  } catch {
-    return 'unknown';
-  }
+export function isAlive(pid) {
+  const [state] = statOf(pid);
+  return state !== '' && state !== 'Z';
 }
 
-/** @param {number} pid */
-export function commandLine(pid) {
-  try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').filter(Boolean);
-  } catch {
-    return [];
-  }
-}
+/**
+ * The start time of a process in clock ticks since the boot. Pid and start time together identify a process.
+ *
+ * @param {number} pid
+ * @returns {string | undefined} undefined when there is no such process
+ */
+export const processStart = (pid) => statOf(pid)[19];
 
 /** @param {number} pid */
-export function parentOf(pid) {
-  try {
-    return Number(/^PPid:\s+(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0);
-  } catch {
-    return 0;
-  }
-}
+export const processName = (pid) => readProc(pid, 'comm').trim() || 'unknown';
 
 /** @param {number} pid */
-export function workingDirectory(pid) {
+export const commandLine = (pid) => readProc(pid, 'cmdline').split('\0').filter(Boolean);
+
+/** @param {number} pid @returns {number} 0 when the process has ended */
+export const parentOf = (pid) => Number(statOf(pid)[1] ?? 0);
+
+/**
+ * The processor time that a process and its ended children have used, in milliseconds.
+ *
+ * @param {number} pid
+ */
+export function cpuTimeOf(pid) {
+  // utime, stime, cutime and cstime, in clock ticks of 10 ms.
+  return statOf(pid)
+    .slice(11, 15)
+    .reduce((sum, ticks) => sum + Number(ticks) * 10, 0);
+}
+
+/** The resident memory of a process, in bytes. @param {number} pid */
+export const memoryOf = (pid) => kilobytes(readProc(pid, 'status'), 'VmRSS');
+
+/** The proportional set size of a process, in bytes: shared memory is divided among its users. @param {number} pid */
+export const proportionalMemoryOf = (pid) => kilobytes(readProc(pid, 'smaps_rollup'), 'Pss');
+
+/** @param {string} text @param {string} field */
+const kilobytes = (text, field) =>
+  Number(new RegExp(`^${field}:\\s+(\\d+) kB`, 'm').exec(text)?.[1] ?? 0) * 1024;
+
+/** @param {number} pid */
+function workingDirectory(pid) {
   try {
     return readlinkSync(`/proc/${pid}/cwd`);
   } catch {
@@ -209,32 +227,28 @@ export function workingDirectory(pid) {
   }
 }
 
-const allPids = () =>
+export const allPids = () =>
   readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .map(Number);
 
 /**
- * The processes that were started with this environment variable and value, with their descendants that kept it.
+ * The processes with this environment variable and value. Descendants inherit it.
  *
  * @param {string} name
  * @param {string} value
  */
 export function pidsWithEnvironment(name, value) {
-  return allPids().filter((pid) => {
-    if (pid === process.pid) return false;
-    try {
-      return (
-        readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0').includes(`${name}=${value}`) && isAlive(pid)
-      );
-    } catch {
-      return false; // ended meanwhile, or somebody else's
-    }
-  });
+  return allPids().filter(
+    (pid) =>
+      pid !== process.pid &&
+      readProc(pid, 'environ').split('\0').includes(`${name}=${value}`) &&
+      isAlive(pid),
+  );
 }
 
 /**
- * The processes that work in this directory, as servers do in their data directory.
+ * The processes with this working directory. Servers work in their data directory.
  *
  * @param {string} directory
  */
@@ -242,10 +256,10 @@ export const pidsWorkingIn = (directory) =>
   allPids().filter((pid) => pid !== process.pid && workingDirectory(pid) === directory && isAlive(pid));
 
 /**
- * Which process listens on a TCP port of this machine.
+ * The process that listens on a TCP port of this machine.
  *
  * @param {number} port
- * @returns {number | undefined} its pid; undefined when nobody does or when it cannot be seen (another user's)
+ * @returns {number | undefined} its pid; undefined without such a process, or when it belongs to another user
  */
 export function pidListeningOn(port) {
   const hex = port.toString(16).toUpperCase().padStart(4, '0');
@@ -279,7 +293,7 @@ export function pidListeningOn(port) {
 }
 
 /**
- * Sends a signal, quietly when the process is gone.
+ * Sends a signal. Does nothing when the process has ended.
  *
  * @param {number} pid
  * @param {NodeJS.Signals} signal
@@ -288,12 +302,12 @@ export function signal(pid, signal) {
   try {
     process.kill(pid, signal);
   } catch {
-    // it ended by itself
+    // It has ended.
   }
 }
 
 /**
- * Ends processes: TERM (or `first`), and KILL for those that are still there after the grace.
+ * Ends processes with TERM (or `first`), and with KILL when they still run after `graceMs`.
  *
  * @param {readonly number[]} pids
  * @param {{ first?: NodeJS.Signals, graceMs?: number }} [options]
@@ -306,7 +320,8 @@ export async function endProcesses(pids, { first = 'SIGTERM', graceMs = 5000 } =
 }
 
 /**
- * A command that the kernel sends TERM when this process dies, by util-linux's setpriv where that can do it.
+ * Wraps a command with setpriv of util-linux, so that the kernel sends TERM to it when this process dies. Returns the command
+ * unchanged where setpriv cannot do that.
  *
  * @param {readonly string[]} command
  */

@@ -1,5 +1,5 @@
 /**
- * What every command needs before it can run anything: Node, packages, the build.
+ * Provides what every command needs: Node, packages and the build.
  */
 import { accessSync, constants, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -55,7 +55,7 @@ function checkWritable(directory) {
     accessSync(directory, constants.W_OK);
   } catch {
     throw new SetupError(
-      `You may not write to ${directory}. Give it to yourself with: sudo chown -R "$USER" ${directory}`,
+      `You may not write to ${directory}. Make it yours with: sudo chown -R "$USER" ${directory}`,
     );
   }
 }

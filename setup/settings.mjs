@@ -1,6 +1,6 @@
 /**
- * The settings that set-up itself needs, read as the programs read them: the environment, then the `.env`, then defaults.
- * The programs' own typed reader is `src/platform/config`.
+ * The settings for set-up, from the environment, the `.env` and the defaults, in this order. The programs read theirs in
+ * `src/platform/config` in the same order.
  */
 import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -8,10 +8,10 @@ import { SetupError } from './console.mjs';
 import { envFilePath, readEnvFile } from './env-file.mjs';
 import { isExecutable, which } from './processes.mjs';
 
-/** Where the checkout is. */
+/** The directory of the checkout. */
 export const PROJECT = dirname(dirname(fileURLToPath(import.meta.url)));
 
-/** What can run on a server, in the order of its start; stopping goes the other way round. */
+/** The programs of a server in the order of their start. They stop in the reverse order. */
 export const PROGRAMS = ['sandbox', 'instance', 'worker', 'scheduler', 'api'];
 
 export const CHROMIUM_NAMES = ['chromium-headless-shell', 'chromium', 'google-chrome'];
@@ -51,7 +51,7 @@ export function readSettings({ project = PROJECT, environment = process.env } = 
     sandboxPort: number('SANDBOX_PORT', 8443),
     sandboxControlPort: number('SANDBOX_CONTROL_PORT', 3090),
     chromiumPath: text('CHROMIUM_PATH'),
-    /** The environment for programs: the caller's, without what npm adds. */
+    /** The environment for programs: the caller's without the variables of npm. */
     environment: Object.fromEntries(
       Object.entries(environment).filter(([name]) => !/^npm_/i.test(name) && name !== 'INIT_CWD'),
     ),
@@ -59,10 +59,10 @@ export function readSettings({ project = PROJECT, environment = process.env } = 
 }
 
 /**
- * A list of programs, as a person writes it.
+ * Parses a list of programs.
  *
  * @param {string} list
- * @param {string} source what to name when it is wrong
+ * @param {string} source named in the error
  */
 export function programsOf(list, source) {
   const names = list
@@ -75,7 +75,7 @@ export function programsOf(list, source) {
 }
 
 /**
- * The browser that instances will start.
+ * The browser for instances.
  *
  * @param {Pick<Settings, 'chromiumPath'>} settings
  * @returns {string | undefined}
@@ -91,7 +91,7 @@ export function findChromium({ chromiumPath }) {
 }
 
 /**
- * Where PostgreSQL and Redis are: the configured URLs, or the embedded ones.
+ * The URLs of PostgreSQL and Redis: configured or embedded.
  *
  * @param {Settings} settings
  */
@@ -106,7 +106,7 @@ export function dataUrls(settings) {
 }
 
 /**
- * The addresses to show and to ask.
+ * The URLs of the programs.
  *
  * @param {Settings} settings
  */

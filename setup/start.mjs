@@ -1,9 +1,11 @@
 /**
- * `npm start`: everything from a fresh clone to a running system, in the foreground. See README.
+ * `npm start`: provisions and runs the whole system in the foreground, from a fresh clone on. See README.
+ * `npm run dev`: the same, which also builds on change; see dev.mjs.
  */
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { SetupError, bold, dim, printFailure, say, step, yellow } from './console.mjs';
+import { Development, inspectedProcess } from './dev.mjs';
 import { ensureEnvFile, secrets } from './env-file.mjs';
 import { endRunningCommands } from './processes.mjs';
 import { provision } from './provision.mjs';
@@ -13,13 +15,23 @@ import { System, checkNotRunning } from './system.mjs';
 
 /** @type {System | undefined} */
 let system;
+/** @type {Development | undefined} */
+let development;
 /** @type {(signal: NodeJS.Signals) => void} */
 let stopRequested = () => {};
 /** @type {Promise<NodeJS.Signals>} */
 const stopSignal = new Promise((resolve) => (stopRequested = resolve));
 
 async function main() {
-  const { values } = parseArgs({ options: { yes: { type: 'boolean', short: 'y', default: false } } });
+  const { values } = parseArgs({
+    options: {
+      yes: { type: 'boolean', short: 'y', default: false },
+      dev: { type: 'boolean', default: false },
+      inspect: { type: 'string' },
+    },
+  });
+  if (values.inspect !== undefined && !values.dev)
+    throw new SetupError('--inspect is for development: npm run dev -- --inspect instance');
   const before = readSettings();
   checkNotRunning(before.varDir);
   await provision(before, values);
@@ -28,7 +40,7 @@ async function main() {
     await step('.env', ({ note }) => {
       const result = ensureEnvFile({ file, example: join(PROJECT, '.env.example') });
       note(
-        { created: 'created, with fresh secrets', completed: 'missing secrets added', unchanged: 'as it is' }[
+        { created: 'created, with new secrets', completed: 'missing secrets added', unchanged: 'unchanged' }[
           result
         ],
       );
@@ -37,9 +49,15 @@ async function main() {
   const settings = readSettings();
   checkSecrets(settings);
 
-  system = new System(settings, { step });
+  const inspected =
+    values.inspect === undefined ? undefined : await inspectedProcess(values.inspect, settings);
+  system = new System(settings, { step, inspected });
   await system.start();
   banner(settings);
+  if (values.dev) {
+    development = new Development(system);
+    await development.start();
+  }
   return watch(system);
 }
 
@@ -91,7 +109,7 @@ ${dim('Ctrl-C stops everything.')}
 }
 
 /**
- * Waits for the end, and says when a program was started anew.
+ * Waits for the end, and reports programs that were started again.
  *
  * @param {System} running
  */
@@ -102,13 +120,14 @@ async function watch(running) {
     for (const { group, name, pid, statename } of await running.processes()) {
       const program = `${group}:${name}`;
       const before = pids.get(program);
-      if (statename === 'RUNNING' && before && before !== pid)
+      const isSurprise = statename === 'RUNNING' && before && before !== pid;
+      if (isSurprise && !running.restarted.delete(program))
         say(yellow(`! ${program} ended and was started again (pid ${before} → ${pid})`));
       if (statename === 'RUNNING') pids.set(program, pid);
     }
   };
   await look();
-  // Asking also wakes supervisord, which otherwise looks for ended programs once a second, in two steps.
+  // A request also wakes supervisord, which otherwise takes up to two seconds to see an ended program.
   const timer = setInterval(() => void look().catch(() => {}), 500);
   const end = await Promise.race([stopSignal, /** @type {NonNullable<System['ended']>} */ (running.ended)]);
   clearInterval(timer);
@@ -123,6 +142,7 @@ let interrupted = false;
 onStopSignal(async (signal) => {
   interrupted = true;
   stopRequested(signal);
+  development?.stop();
   say('');
   await endRunningCommands();
   let code = 0;
@@ -131,7 +151,7 @@ onStopSignal(async (signal) => {
     say(
       system
         ? 'Stopped. Nothing is left running; your data stays in place.'
-        : 'Interrupted. Start again with npm start; it goes on from here.',
+        : 'Interrupted. npm start continues from here.',
     );
     if (!system) code = 130;
   } catch (error) {
@@ -143,10 +163,12 @@ onStopSignal(async (signal) => {
 
 try {
   await main();
+  development?.stop();
   if (!interrupted) await system?.stop();
 } catch (error) {
-  // What a signal broke off is no failure; the handler above stops and exits.
+  // After a signal this is no failure: the handler above stops the system and exits.
   if (interrupted) await new Promise(() => {});
+  development?.stop();
   printFailure(error);
   await system?.stop().catch(printFailure);
   process.exit(1);

@@ -1,5 +1,5 @@
 /**
- * supervisord: its configuration rendered from `supervisor/`, and the words to speak with it.
+ * Renders the configuration of supervisord from `supervisor/`, and talks to supervisord.
  *
  * As a command it prints the configuration for the system's supervisord:
  *   node setup/supervisord.mjs [--user NAME] [--instances N] [--workers N] [--only api,worker] [--log-dir DIR]
@@ -19,8 +19,8 @@ import { PROGRAMS, PROJECT, programsOf, readSettings } from './settings.mjs';
 /** @typedef {import('./settings.mjs').Settings} Settings */
 
 /**
- * Where supervisord's own files are. A unix socket's path has at most 107 characters (supervisord adds its pid while it
- * makes one), so that a deep project gets its socket in the temporary directory.
+ * The paths of supervisord's files. The path of a unix socket has at most 107 characters, and supervisord adds its pid while
+ * it makes the socket. So a project with a long path gets its socket in the temporary directory.
  *
  * @param {string} varDir
  */
@@ -42,7 +42,7 @@ export function supervisordPaths(varDir) {
 }
 
 /**
- * Makes the directories that only this user may look into.
+ * Makes the directories, which only this user may read.
  *
  * @param {ReturnType<typeof supervisordPaths>} paths
  */
@@ -60,7 +60,7 @@ export function makeSupervisordDirectories(paths) {
 }
 
 /**
- * Fills a template in.
+ * Fills in a template.
  *
  * @param {string} template
  * @param {Record<string, string | number | boolean>} values
@@ -69,7 +69,7 @@ export function render(template, values) {
   return template.replace(/\{\{(\w+)\}\}/g, (_, /** @type {string} */ name) => {
     if (!(name in values)) throw new Error(`no value for {{${name}}}`);
     const value = String(values[name]);
-    // supervisord expands % in some of its settings twice, and takes a ; after a space for a comment.
+    // supervisord expands % twice in some settings, and reads a ; after a space as a comment.
     if (/[\r\n"%;]/.test(value)) {
       throw new SetupError(
         `supervisord cannot use the path ${value}: move the project to one without quotes, % and ;`,
@@ -80,7 +80,7 @@ export function render(template, values) {
 }
 
 /**
- * Leaves out the [program:flotilla-…] sections that are not wanted.
+ * Removes the [program:flotilla-…] sections of other programs.
  *
  * @param {string} config
  * @param {readonly string[]} wanted
@@ -101,7 +101,7 @@ const template = (name) => readFileSync(join(PROJECT, 'supervisor', name), 'utf8
 const sections = (names) => names.map((name) => `flotilla-${name}`).join(',');
 
 /**
- * The configuration of the programs, the same for `npm start` and for the system's supervisord.
+ * The configuration of the programs for `npm start` and for the system's supervisord.
  *
  * @param {object} options
  * @param {string} options.project
@@ -140,12 +140,57 @@ export function renderPrograms({
 }
 
 /**
- * The whole configuration of a supervisord of our own.
+ * The process that a debugger is for.
+ *
+ * @typedef {object} Inspected
+ * @property {string} program
+ * @property {number} number which of its processes
+ * @property {string} address where the inspector listens
+ */
+
+/**
+ * The programs' configuration with an inspector in one process. That process runs the compiled files and not the bundle,
+ * so that the debugger finds the TypeScript sources.
+ *
+ * @param {string} config
+ * @param {Inspected} inspected
+ */
+export function withInspector(config, { program, number, address }) {
+  const name = `flotilla-${program}`;
+  const command = `command="${process.execPath}" --inspect=${address} --enable-source-maps dist/src/roles/${program}.main.js`;
+  const all = config.split(/^(?=\[)/m);
+  const own = all.find((section) => section.startsWith(`[program:${name}]`)) ?? '';
+  const [, count] = /^numprocs=(\d+)$/m.exec(own) ?? [];
+  const inspect = (/** @type {string} */ section) => section.replace(/^command=.*$/m, () => command);
+  if (count === undefined)
+    return all.map((section) => (section === own ? inspect(section) : section)).join('');
+  // supervisord has one command for all processes of a section: each process gets a section.
+  const single = (/** @type {number} */ n) =>
+    own
+      .replace(`[program:${name}]`, `[program:${name}-${n}]`)
+      .replace(/^numprocs=.*$/m, `numprocs=1\nnumprocs_start=${n}`);
+  const numbers = Array.from({ length: Number(count) }, (_, n) => n);
+  return all
+    .flatMap((section) =>
+      section === own ? numbers.map((n) => (n === number ? inspect(single(n)) : single(n))) : [section],
+    )
+    .join('')
+    .replace(/^programs=.*$/m, (line) =>
+      line.replace(new RegExp(`${name}(?=,|$)`), numbers.map((n) => `${name}-${n}`).join(',')),
+    );
+}
+
+/**
+ * The whole configuration of the supervisord of `npm start`.
  *
  * @param {Settings} settings
- * @param {{ data: Record<string, string | number>, dataPrograms: readonly string[], programs: boolean }} options
+ * @param {object} options
+ * @param {Record<string, string | number>} options.data
+ * @param {readonly string[]} options.dataPrograms
+ * @param {boolean} options.programs
+ * @param {Inspected} [options.inspected]
  */
-export function renderSupervisord(settings, { data, dataPrograms, programs }) {
+export function renderSupervisord(settings, { data, dataPrograms, programs, inspected }) {
   const paths = supervisordPaths(settings.varDir);
   const { username: USER, homedir: home } = userInfo();
   const parts = [
@@ -167,24 +212,23 @@ export function renderSupervisord(settings, { data, dataPrograms, programs }) {
     );
   }
   if (programs) {
-    parts.push(
-      renderPrograms({
-        project: settings.project,
-        user: USER,
-        home,
-        logDir: paths.logDir,
-        instances: settings.instances,
-        workers: settings.workers,
-        autostart: false,
-        programs: settings.programs,
-      }),
-    );
+    const config = renderPrograms({
+      project: settings.project,
+      user: USER,
+      home,
+      logDir: paths.logDir,
+      instances: settings.instances,
+      workers: settings.workers,
+      autostart: false,
+      programs: settings.programs,
+    });
+    parts.push(inspected ? withInspector(config, inspected) : config);
   }
   return parts.join('\n');
 }
 
 /**
- * The pid of the supervisord that runs from this var directory; undefined when none does.
+ * The pid of the supervisord of this var directory; undefined when it does not run.
  *
  * @param {string} varDir
  */
@@ -256,7 +300,7 @@ export class SupervisorClient {
 }
 
 /**
- * The value, or the fault as an error, of an XML-RPC response.
+ * The value of an XML-RPC response. Throws its fault as an error.
  *
  * @param {string} xml
  * @returns {unknown}
@@ -275,7 +319,7 @@ export function parseResponse(xml) {
   };
   const next = () => (blank(), tokens[at++] ?? '');
   const peek = () => (blank(), tokens[at]);
-  /** The text up to the closing tag, which is taken too. */
+  /** Reads the text and the closing tag. */
   const text = () => {
     const value = tokens[at]?.startsWith('<') ? '' : (tokens[at++] ?? '');
     at++;
@@ -330,11 +374,11 @@ export function parseResponse(xml) {
 }
 
 /**
- * supervisorctl on the supervisord of this var directory.
+ * Runs supervisorctl for the supervisord of this var directory.
  *
  * @param {string} varDir
  * @param {readonly string[]} args
- * @returns {Promise<string>} what it prints
+ * @returns {Promise<string>} its output
  */
 export async function supervisorctl(varDir, args) {
   const program = findSupervisorctl();
@@ -343,7 +387,7 @@ export async function supervisorctl(varDir, args) {
       'supervisorctl is not installed. Run npm start once, or install the package supervisor.',
     );
   const { code, output } = await tryRun([program, '-c', supervisordPaths(varDir).config, ...args]);
-  // `status` answers 3 when something is not running, which is an answer.
+  // `status` exits with 3 when a program does not run, which is no failure.
   if (code !== 0 && !(code === 3 && args[0] === 'status'))
     throw new Error(`supervisorctl ${args.join(' ')}: ${output.trim()}`);
   return output;

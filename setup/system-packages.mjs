@@ -1,5 +1,5 @@
 /**
- * The programs that Flotilla needs from the operating system, found by their binaries and installed with apt.
+ * Finds the programs that Flotilla needs from the operating system, and installs missing ones with apt.
  */
 import { readFileSync, readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -10,8 +10,8 @@ import { findChromium } from './settings.mjs';
 /**
  * @typedef {object} Need
  * @property {string} name
- * @property {readonly string[]} packages Debian packages, the first that the system offers is taken
- * @property {string} otherwise what to do where there is no such package
+ * @property {readonly string[]} packages Debian packages; the first available package is installed
+ * @property {string} otherwise what to do on a system without these packages
  */
 
 /** @type {Record<'postgres' | 'redis' | 'supervisor' | 'chromium' | 'fullBrowser', Need>} */
@@ -19,13 +19,12 @@ const needs = {
   postgres: {
     name: 'PostgreSQL 13 or newer',
     packages: ['postgresql'],
-    otherwise:
-      'install the PostgreSQL server (13 or newer), or set DATABASE_URL in .env to one that you have',
+    otherwise: 'install the PostgreSQL server (13 or newer), or set DATABASE_URL in .env to your own server',
   },
   redis: {
     name: 'Redis or Valkey',
     packages: ['redis-server', 'valkey-server', 'redis'],
-    otherwise: 'install redis-server or valkey-server, or set REDIS_URL in .env to one that you have',
+    otherwise: 'install redis-server or valkey-server, or set REDIS_URL in .env to your own server',
   },
   supervisor: {
     name: 'supervisord',
@@ -54,7 +53,7 @@ export function postgresDirectories() {
       .sort((a, b) => Number(b) - Number(a))
       .map((version) => `/usr/lib/postgresql/${version}/bin`);
   } catch {
-    // not a Debian package, or none
+    // PostgreSQL is not installed, or not from a Debian package.
   }
   const onPath = which(['postgres'])?.replace(/\/postgres$/, '');
   return [...packaged, ...(onPath ? [onPath] : [])].filter(
@@ -69,7 +68,7 @@ export const findSupervisorctl = () => which(['supervisorctl']);
 
 /**
  * @param {{ databaseUrl: string, redisUrl: string, chromiumPath: string, fullBrowser?: boolean }} settings `fullBrowser`
- *   asks for the one that whatsapp-web.js starts by default too, which the benchmark measures ours against
+ *   also asks for the default browser of whatsapp-web.js, for the memory benchmark
  * @returns {Need[]}
  */
 export function missingPrograms(settings) {
@@ -83,7 +82,7 @@ export function missingPrograms(settings) {
 }
 
 /**
- * Installs what is missing, after asking where there is somebody to ask.
+ * Installs missing programs. Asks before on a terminal.
  *
  * @param {Parameters<typeof missingPrograms>[0]} settings
  * @param {{ yes: boolean, log: string, step: typeof import('./console.mjs').step }} options
@@ -126,7 +125,7 @@ export async function ensureSystemPackages(settings, { yes, log, step }) {
     const script = fileURLToPath(new URL('install-packages.sh', import.meta.url));
     await run([...prefix, 'sh', script, ...packages.map(String)], {
       log,
-      failure: `apt-get could not install ${packages.join(' ')}. See the lines above and ${log}, cure it, and start again.`,
+      failure: `apt-get could not install ${packages.join(' ')}. See the lines above and ${log}, fix it, and start again.`,
       onLine: (line) => {
         const [, what] = /^(?:Get:\d+|Unpacking|Setting up) (\S+)/.exec(line) ?? [];
         if (what) note(line);
@@ -144,7 +143,7 @@ export async function ensureSystemPackages(settings, { yes, log, step }) {
 }
 
 /**
- * How to become root: nothing when we are, sudo when it works.
+ * The command prefix to become root: empty for root, sudo when it works.
  *
  * @param {boolean} interactive
  * @param {string} missing
@@ -154,13 +153,11 @@ export async function ensureSystemPackages(settings, { yes, log, step }) {
 async function asRoot(interactive, missing, command) {
   if (process.getuid?.() === 0) return [];
   const refused = (/** @type {string} */ why) =>
-    new SetupError(`${missing} ${why}; have an administrator run: ${command}`);
+    new SetupError(`${missing} ${why}; ask an administrator to run: ${command}`);
   if (!which(['sudo'])) throw refused('Installing needs root and there is no sudo here');
   if ((await tryRun(['sudo', '-n', 'true'])).code === 0) return ['sudo', '-n'];
   if (!interactive)
-    throw refused(
-      'sudo does not let this user in without a password, and nobody can type one here; start in a terminal',
-    );
+    throw refused('sudo does not let this user in without a password; start in a terminal to type it');
   const { spawnSync } = await import('node:child_process');
   say('sudo asks for your password.');
   if (spawnSync('sudo', ['-v'], { stdio: 'inherit' }).status !== 0)
@@ -187,7 +184,7 @@ async function candidates(missing) {
 export function hasCandidate(policy, name) {
   const [, candidate = '(none)'] =
     new RegExp(`^${name}:\\n.*\\n\\s+Candidate: (.*)$`, 'm').exec(policy) ?? [];
-  // Ubuntu's browser packages only install the snap.
+  // Ubuntu's browser packages install the snap.
   return candidate !== '(none)' && !/snap/.test(candidate);
 }
 

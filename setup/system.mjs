@@ -1,6 +1,6 @@
 /**
- * A running Flotilla: PostgreSQL and Redis where they are embedded, migrations, and the programs, all under a supervisord of
- * its own. `npm start`, `npm test`, `npm run bench` and the end-to-end tests use this same code.
+ * A running Flotilla: the embedded PostgreSQL and Redis, the migrations, and the programs, under a private supervisord.
+ * `npm start`, `npm test`, `npm run bench` and the end-to-end tests all use this code.
  */
 import { spawn } from 'node:child_process';
 import { mkdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
@@ -31,7 +31,7 @@ import { findSupervisord } from './system-packages.mjs';
 
 const ENOUGH_DISK = 500 * 1024 * 1024;
 
-/** Senders stop before the instances that they send through; the sandbox is the last, as WhatsApp would be. */
+/** The programs that use instances stop before them. The sandbox is last, because it stands for WhatsApp. */
 const STOP_ORDER = [/^(api|scheduler|worker_\d+)$/, /^instance_\d+$/, /./];
 
 /** @typedef {import('./settings.mjs').Settings} Settings */
@@ -53,7 +53,7 @@ export function checkDisk(directory) {
 }
 
 /**
- * Fails when a system runs from this var directory already.
+ * Fails when a system already runs from this var directory.
  *
  * @param {string} varDir
  */
@@ -80,11 +80,15 @@ export class System {
    * @param {Settings} settings
    * @param {object} [options]
    * @param {boolean} [options.programs] false: only PostgreSQL and Redis
+   * @param {import('./supervisord.mjs').Inspected} [options.inspected] the process that a debugger is for
    * @param {typeof silently} [options.step] how progress is shown
    */
-  constructor(settings, { programs = true, step = silently } = {}) {
+  constructor(settings, { programs = true, inspected, step = silently } = {}) {
     this.settings = settings;
     this.programs = programs;
+    this.inspected = inspected;
+    /** The programs that `restart` has restarted, by full name: their new pid is no surprise. @type {Set<string>} */
+    this.restarted = new Set();
     this.step = step;
     this.paths = supervisordPaths(settings.varDir);
     this.client = new SupervisorClient(this.paths.socket);
@@ -96,12 +100,12 @@ export class System {
     return this.#supervisord?.pid;
   }
 
-  /** What the programs get as environment. */
+  /** The environment of the programs. */
   get environment() {
     return { ...this.settings.environment, VAR_DIR: this.settings.varDir };
   }
 
-  /** Starts everything; when that fails, stops what had started. */
+  /** Starts everything. Stops everything again on failure. */
   async start() {
     this.#cancelled = false;
     try {
@@ -131,7 +135,14 @@ export class System {
       Object.assign(data, prepareRedis(settings));
     }
     await step('supervisord', () =>
-      this.#launch(renderSupervisord(settings, { data, dataPrograms, programs: this.programs })),
+      this.#launch(
+        renderSupervisord(settings, {
+          data,
+          dataPrograms,
+          programs: this.programs,
+          inspected: this.inspected,
+        }),
+      ),
     );
     await step('PostgreSQL and Redis', ({ note }) => this.#connect(note));
     if (!this.programs) return;
@@ -154,7 +165,7 @@ export class System {
 
   /** @param {string} config */
   async #launch(config) {
-    if (this.#cancelled) throw new SetupError('The start was broken off.');
+    if (this.#cancelled) throw new SetupError('The start was interrupted.');
     writeFileSync(this.paths.config, config, { mode: 0o600 });
     rmSync(this.paths.pidFile, { force: true });
     rmSync(this.paths.socket, { force: true });
@@ -162,9 +173,9 @@ export class System {
     if (!program)
       throw new SetupError('supervisord is not installed. Install the package supervisor and start again.');
 
-    // Should this process be killed, supervisord stops everything in order.
+    // When this process is killed, supervisord stops everything in order.
     const [command = '', ...args] = await tiedToThisProcess([program, '-n', '-c', this.paths.config]);
-    // Its own session: Ctrl-C in the terminal comes to us alone, and we stop things in order.
+    // In a session of its own supervisord gets no Ctrl-C from the terminal: this process stops everything in order.
     const child = spawn(command, args, {
       cwd: this.settings.project,
       env: this.environment,
@@ -252,8 +263,9 @@ export class System {
     }
   }
 
+  /** @returns {Promise<string>} what the command prints */
   async migrate() {
-    await run([process.execPath, join(this.settings.project, 'dist/src/roles/cli.main.js'), 'migrate'], {
+    return run([process.execPath, join(this.settings.project, 'dist/src/roles/cli.main.js'), 'migrate'], {
       cwd: this.settings.project,
       env: this.environment,
       failure:
@@ -269,14 +281,44 @@ export class System {
   /** @param {(text: string) => void} note */
   async #startPrograms(note) {
     await this.client.call('startProcessGroup', 'flotilla', false);
-    const started = performance.now();
+    const programs = (await this.client.processes()).filter(({ group }) => group === 'flotilla');
+    await this.#untilReady(
+      programs.map(({ name }) => name),
+      note,
+    );
+  }
+
+  /**
+   * Restarts these programs, senders first, and waits until they are ready.
+   *
+   * @param {readonly string[]} names
+   * @param {() => boolean} [isOutdated] true when there is no use in waiting any longer
+   */
+  async restart(names, isOutdated) {
+    for (const name of names) this.restarted.add(`flotilla:${name}`);
+    await this.#stopPrograms(() => {}, names);
+    if (this.#stopping) return;
+    await Promise.all(names.map((name) => this.client.call('startProcess', `flotilla:${name}`, false)));
+    await this.#untilReady(names, () => {}, isOutdated);
+  }
+
+  /** The page that answers 200 when this program is ready. @param {string} name @returns {string[]} */
+  #readyPage(name) {
     const { api, instances, sandbox } = urls(this.settings);
-    const runs = (/** @type {string} */ name) => this.settings.programs.includes(name);
-    const pages = [
-      ...(runs('api') ? [`${api}/health/ready`] : []),
-      ...instances.map((url) => `${url}/health/ready`),
-      ...(runs('sandbox') ? [`${sandbox}/stats`] : []),
-    ];
+    if (name === 'api') return [`${api}/health/ready`];
+    if (name === 'sandbox') return [`${sandbox}/stats`];
+    const [, number] = /^instance_(\d+)$/.exec(name) ?? [];
+    return number === undefined ? [] : [`${instances[Number(number)]}/health/ready`];
+  }
+
+  /**
+   * @param {readonly string[]} names
+   * @param {(text: string) => void} note
+   * @param {() => boolean} [isOutdated]
+   */
+  async #untilReady(names, note, isOutdated = () => false) {
+    const started = performance.now();
+    const pages = names.flatMap((name) => this.#readyPage(name));
     /** @type {Map<string, number>} starts seen of each program */
     const restarts = new Map();
     /** @type {Map<string, string>} */
@@ -286,11 +328,14 @@ export class System {
 
     const ready = await waitFor(
       async () => {
+        if (isOutdated()) return true;
         if (this.#hasEnded())
           throw new SetupError('supervisord ended while it was starting the programs.', {
             detail: this.#complaint,
           });
-        const programs = (await this.client.processes()).filter(({ group }) => group === 'flotilla');
+        const programs = (await this.client.processes()).filter(
+          ({ group, name }) => group === 'flotilla' && names.includes(name),
+        );
         for (const program of programs) {
           if (program.statename === 'BACKOFF' && before.get(program.name) !== 'BACKOFF') {
             restarts.set(program.name, (restarts.get(program.name) ?? 0) + 1);
@@ -319,7 +364,7 @@ export class System {
     if (!ready) {
       const seconds = Math.round((performance.now() - started) / 1000);
       throw new SetupError(
-        `Not everything was ready after ${seconds} s (see above). The logs are in ${this.paths.logDir}.`,
+        `Not all programs were ready after ${seconds} s (see above). The logs are in ${this.paths.logDir}.`,
         { detail: waiting.join('\n') },
       );
     }
@@ -334,7 +379,7 @@ export class System {
   }
 
   /**
-   * Stops the programs, then PostgreSQL and Redis, then supervisord, and sees to it that no process is left.
+   * Stops the programs, then PostgreSQL and Redis, then supervisord. No process is left.
    *
    * @param {{ step?: typeof silently }} [options]
    */
@@ -361,18 +406,24 @@ export class System {
     }
   }
 
-  /** @param {(text: string) => void} note */
-  async #stopPrograms(note) {
+  /**
+   * @param {(text: string) => void} note
+   * @param {readonly string[]} [only] all unless given
+   */
+  async #stopPrograms(note, only) {
     const alive = async () =>
       (await this.client.processes()).filter(
-        ({ group, statename }) => group === 'flotilla' && !/^(STOPPED|EXITED|FATAL)$/.test(statename),
+        ({ group, name, statename }) =>
+          group === 'flotilla' &&
+          (only?.includes(name) ?? true) &&
+          !/^(STOPPED|EXITED|FATAL)$/.test(statename),
       );
     for (const members of STOP_ORDER) {
       const names = (await alive()).map(({ name }) => name).filter((name) => members.test(name));
       await Promise.all(
         names.map((name) => this.client.call('stopProcess', `flotilla:${name}`, false).catch(() => {})),
       );
-      // The longest stopwaitsecs, and supervisord's own time to kill.
+      // The longest stopwaitsecs plus the time that supervisord needs to kill.
       await waitFor(
         async () => {
           if (this.#hasEnded()) return true;
@@ -393,10 +444,10 @@ export class System {
     await waitFor(() => this.#hasEnded(), { timeoutMs: 5000 });
   }
 
-  /** Ends what a killed supervisord of this var directory has left behind, programs before data. */
+  /** Ends the processes of a killed supervisord of this var directory, programs before databases. */
   async #endLeftovers() {
     const pids = pidsWithEnvironment('SUPERVISOR_SERVER_URL', `unix://${this.paths.socket}`);
-    // TERM goes to the programs alone: a browser belongs to its instance, and is ended only when that one left it behind.
+    // Programs only get TERM first: an instance ends its browsers. Browsers that are left are ended after that.
     await endProcesses(
       pids.filter((pid) => !pids.includes(parentOf(pid))),
       { graceMs: 80_000 },

@@ -1,5 +1,5 @@
 /**
- * `npm test [-- vitest arguments]`: provisions like npm start, then runs vitest on a PostgreSQL and Redis of its own.
+ * `npm test [-- vitest arguments]`: provisions like npm start, then runs vitest on a private PostgreSQL and Redis.
  */
 import { join } from 'node:path';
 import { runIsolated } from './isolated.mjs';

@@ -27,6 +27,10 @@ const line = [
 /** The sandbox has a line of its own; the files beside its folders are for all of them, except its module. */
 const sandboxLine = ['journal', 'network', 'wire', 'control'];
 
+/** What the frames between the sandbox and its page contain. */
+const wireTypes =
+  '^src/sandbox/(wire/frames|network/(events|faults|group)|journal/(content|message-actions|queued-event))\\.ts$';
+
 /**
  * @param {string} folder
  * @param {string[]} folders
@@ -72,9 +76,9 @@ module.exports = {
     })),
     {
       name: 'sandbox-has-no-cycles',
-      comment: 'Not even cycles of types, which are allowed elsewhere.',
+      comment: 'Not even cycles of types, which are allowed elsewhere, also in the page.',
       severity: 'error',
-      from: { path: '^src/sandbox/' },
+      from: { path: '^src/sandbox/', pathNot: '^src/sandbox/page/' },
       to: { circular: true },
     },
     {
@@ -117,6 +121,33 @@ module.exports = {
       from: { path: '^src/', pathNot: '^src/roles/' },
       to: { path: '\\.(controller|internal|processor|listener|task|commands)\\.ts$' },
     },
+    {
+      name: 'page-imports-only-itself',
+      comment:
+        'The page of the sandbox runs in Chromium: of the server it imports the types of the wire, and nothing else.',
+      severity: 'error',
+      from: { path: '^src/sandbox/page/' },
+      to: { pathNot: '^src/sandbox/(page/|wire/frames\\.ts$)' },
+    },
+    {
+      name: 'wire-types-are-types',
+      severity: 'error',
+      from: { path: '^src/' },
+      to: { path: wireTypes, dependencyTypesNot: ['type-only'] },
+    },
+    {
+      name: 'wire-types-import-only-each-other',
+      comment: 'They compile for Node and for Chromium.',
+      severity: 'error',
+      from: { path: wireTypes },
+      to: { pathNot: wireTypes },
+    },
+    {
+      name: 'nobody-imports-the-page',
+      severity: 'error',
+      from: { path: '^src/', pathNot: '^src/sandbox/page/' },
+      to: { path: '^src/sandbox/page/' },
+    },
     { name: 'no-barrels', severity: 'error', from: {}, to: { path: '^src/.*/index\\.ts$' } },
     {
       name: 'nothing-unresolvable',
@@ -127,7 +158,6 @@ module.exports = {
   ],
   options: {
     doNotFollow: { path: 'node_modules' },
-    exclude: { path: '^src/sandbox/page/' },
     tsPreCompilationDeps: true,
     tsConfig: { fileName: 'tsconfig.json' },
     enhancedResolveOptions: {

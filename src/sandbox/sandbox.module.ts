@@ -9,7 +9,7 @@ import { Ledger } from './journal/ledger.js';
 import { Outbox } from './journal/outbox.js';
 import { Delivery } from './network/delivery.js';
 import type { BrowserEvent } from './network/events.js';
-import { FaultSettings } from './network/faults.js';
+import { FaultSettings } from './network/fault-settings.js';
 import { GroupActions } from './network/group-actions.js';
 import { GroupRegistry } from './network/groups.js';
 import { MediaStore } from './network/media.js';

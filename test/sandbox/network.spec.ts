@@ -12,7 +12,7 @@ import { Journal } from '../../src/sandbox/journal/journal.js';
 import { Ledger } from '../../src/sandbox/journal/ledger.js';
 import { Outbox } from '../../src/sandbox/journal/outbox.js';
 import { Delivery } from '../../src/sandbox/network/delivery.js';
-import { NO_FAULTS } from '../../src/sandbox/network/faults.js';
+import { NO_FAULTS } from '../../src/sandbox/network/fault-settings.js';
 import { MediaStore } from '../../src/sandbox/network/media.js';
 import { PhoneRegistry } from '../../src/sandbox/network/phones.js';
 import { SandboxModule } from '../../src/sandbox/sandbox.module.js';

@@ -10,7 +10,7 @@ export async function* readEvents(
   heard: () => void,
 ): AsyncGenerator<{ place: string; event?: FlotillaEvent }, void, undefined> {
   if (!response.body) return;
-  const reader = response.body.getReader();
+  const reader = (response.body as ReadableStream<Uint8Array>).getReader();
   const decoder = new TextDecoder();
   let rest = '';
   try {

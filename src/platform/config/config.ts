@@ -41,125 +41,381 @@ const addressRanges = z
   .preprocess((text) => (text === 'true' ? everyAddress : text), commaList())
   .refine((ranges) => ranges.every(isAddressRange), 'must be ranges such as 10.0.0.0/8, separated by commas');
 
-/** Every environment variable that Flotilla reads. `.env.example` says what each is for. */
-const environmentSchema = z
+/**
+ * Every environment variable that Flotilla reads. `npm run docs:configuration` makes docs/configuration.md from it.
+ * `defaultText` is for the page: it says in words what the schema cannot compute, or computes for each machine.
+ */
+export const environmentSchema = z
   .object({
-    NODE_ENV: z.enum(['production', 'development', 'test']).default('production'),
-    LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
-    HOST: z.string().min(1).default('127.0.0.1'),
-    PORT: port(3000),
-    TRUSTED_PROXIES: commaList('loopback').refine((proxies) => proxies.every(isProxy), {
-      error:
-        'must be addresses, ranges (10.0.0.0/8), loopback, linklocal or uniquelocal, with commas between them; empty for none',
-    }),
-    CORS_ORIGINS: commaList().refine((origins) => origins.every(isOrigin), {
-      error:
-        'must be origins such as https://app.example.com, with commas between them, without a path; a * is not taken: name who may',
-    }),
-    RATE_LIMIT_PER_KEY: perMinute(30_000),
-    RATE_LIMIT_PER_IP: perMinute(60),
-    EVENT_STREAMS_PER_WORKSPACE: z.coerce.number().int().min(1).max(100_000).default(100),
-    HEADERS_TIMEOUT_MS: milliseconds(10_000),
-    REQUEST_TIMEOUT_MS: milliseconds(300_000),
-    DOCS_ACCESS: z.preprocess(
-      (value) => (value === '' ? undefined : value),
-      z.enum(['public', 'admin']).optional(),
+    NODE_ENV: z
+      .enum(['production', 'development', 'test'])
+      .default('production')
+      .describe(
+        '`production` forbids `ALLOW_PRIVATE_ADDRESSES=true` and changes the default of `DOCS_ACCESS`. `test` is for the tests.',
+      ),
+    LOG_LEVEL: z
+      .enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'])
+      .default('info')
+      .describe('The least severe level that the log holds.'),
+    HOST: z
+      .string()
+      .min(1)
+      .default('127.0.0.1')
+      .describe(
+        'Where the API and the instances listen: `127.0.0.1` is this machine only, `0.0.0.0` is every network interface.',
+      ),
+    PORT: port(3000).describe('The port of the API.'),
+    TRUSTED_PROXIES: commaList('loopback')
+      .refine((proxies) => proxies.every(isProxy), {
+        error:
+          'must be addresses, ranges (10.0.0.0/8), loopback, linklocal or uniquelocal, with commas between them; empty for none',
+      })
+      .describe(
+        'The reverse proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` the API believes: addresses, ranges, `loopback`, `linklocal` or `uniquelocal`, separated by commas. Empty: no proxy. See [security.md](security.md#behind-a-reverse-proxy).',
+      ),
+    CORS_ORIGINS: commaList()
+      .refine((origins) => origins.every(isOrigin), {
+        error:
+          'must be origins such as https://app.example.com, with commas between them, without a path; a * is not taken: name who may',
+      })
+      .describe(
+        'The origins whose pages may call `/api/v1` from a browser, separated by commas, for example `https://app.example.com`. Cookies are never allowed.',
+      ),
+    RATE_LIMIT_PER_KEY: perMinute(30_000).describe('Requests a minute with one API key. 0: no limit.'),
+    RATE_LIMIT_PER_IP: perMinute(60).describe(
+      'Requests a minute from one address (or one /64 of IPv6) without a key or with a wrong key. 0: no limit.',
     ),
-    METRICS_TOKEN: z.preprocess((value) => (value === '' ? undefined : value), secret(16).optional()),
+    EVENT_STREAMS_PER_WORKSPACE: z.coerce
+      .number()
+      .int()
+      .min(1)
+      .max(100_000)
+      .default(100)
+      .describe(
+        'Open `GET /events` streams of one workspace in each API process. The admin key has as many for itself.',
+      ),
+    HEADERS_TIMEOUT_MS: milliseconds(10_000).describe(
+      'How long a caller may take to send the headers of a request. It must not be longer than `REQUEST_TIMEOUT_MS`.',
+    ),
+    REQUEST_TIMEOUT_MS: milliseconds(300_000).describe(
+      'How long a caller may take to send a whole request, uploads included.',
+    ),
+    DOCS_ACCESS: z
+      .preprocess((value) => (value === '' ? undefined : value), z.enum(['public', 'admin']).optional())
+      .meta({
+        description:
+          'Who may read `/docs` and `/openapi.json`: everybody, or only an admin who has logged in.',
+        defaultText: '`admin` in production, otherwise `public`',
+      }),
+    METRICS_TOKEN: z
+      .preprocess((value) => (value === '' ? undefined : value), secret(16).optional())
+      .describe('A token that opens `/metrics` and nothing else. The admin key opens it too.'),
 
-    DATABASE_URL: optional,
-    REDIS_URL: optional,
-    EMBEDDED_PASSWORD: z.string().default(''),
-    EMBEDDED_POSTGRES_PORT: port(54_320),
-    EMBEDDED_REDIS_PORT: port(63_790),
-    DATABASE_POOL_SIZE: z.coerce.number().int().min(2).max(200).default(10),
+    DATABASE_URL: optional.meta({
+      description: '`postgresql://USER:PASSWORD@HOST:5432/DATABASE`. PostgreSQL 13 or newer.',
+      defaultText: 'the private PostgreSQL of `npm start`',
+    }),
+    REDIS_URL: optional.meta({
+      description: '`redis://:PASSWORD@HOST:6379`, or `rediss://` with TLS. Valkey works too.',
+      defaultText: 'the private Redis of `npm start`',
+    }),
+    EMBEDDED_PASSWORD: z
+      .string()
+      .default('')
+      .describe('The password of the private PostgreSQL and Redis. `npm start` makes one.'),
+    EMBEDDED_POSTGRES_PORT: port(54_320).describe('The port of the private PostgreSQL, on loopback only.'),
+    EMBEDDED_REDIS_PORT: port(63_790).describe('The port of the private Redis, on loopback only.'),
+    DATABASE_POOL_SIZE: z.coerce
+      .number()
+      .int()
+      .min(2)
+      .max(200)
+      .default(10)
+      .describe('How many connections to PostgreSQL one process opens at most in its pool.'),
 
-    ADMIN_API_KEY: secret(16),
-    INTERNAL_API_KEY: secret(16),
-    APP_KEY: secret(32),
-    APP_PREVIOUS_KEYS: commaList().pipe(z.array(secret(32))),
+    ADMIN_API_KEY: secret(16).describe(
+      "The key of the platform's admin. It may do everything, and it opens the login of `/admin/queues` and `/docs`. A new value ends every login. `npm start` makes one.",
+    ),
+    INTERNAL_API_KEY: secret(16).describe(
+      "Signs the calls between Flotilla's programs. It must be the same on every server. `npm start` makes one.",
+    ),
+    APP_KEY: secret(32).describe(
+      'Encrypts copies of sessions and secrets of webhooks, and signs logins. It must be the same on every server. If it is lost, these secrets are lost. `npm start` makes one.',
+    ),
+    APP_PREVIOUS_KEYS: commaList()
+      .pipe(z.array(secret(32)))
+      .describe(
+        'Earlier values of `APP_KEY`, separated by commas. Flotilla still decrypts with them. [tenancy.md](tenancy.md#rotating-app_key) explains the rotation.',
+      ),
 
-    SERVER_ID: optional,
-    RAILWAY_STATIC_URL: optional,
-    RAILWAY_SERVICE_NAME: optional,
-    HOSTNAME: optional,
-    SERVER_NAME: optional,
-    SERVER_TYPE: optional,
-    SERVER_REGION: optional,
-    SERVER_ENVIRONMENT: optional,
-    SERVER_LOCATION: optional,
-    SERVER_TAGS: optional,
-    SERVER_URL: optionalUrl,
-    SERVER_MAX_CAPACITY: optionalInteger(1, 100_000),
-    SERVER_PRIORITY: optionalInteger(-1000, 1000),
-    SERVER_WEIGHT: optionalInteger(1, 1000),
-    INSTANCES: z.coerce.number().int().min(1).max(100).default(4),
-    INSTANCE_BASE_PORT: port(3001),
-    INSTANCE_NUMBER: z.coerce.number().int().min(0).max(99).default(0),
-    INSTANCE_MAX_ACCOUNTS: z.coerce.number().int().min(1).max(1000).default(50),
-    INSTANCE_HOST: optional,
-    INSTANCE_BIND_HOST: optional,
-    INSTANCE_LEASE_MS: milliseconds(10_000),
-    INSTANCE_RENEW_MS: milliseconds(2_000),
+    SERVER_ID: optional.meta({
+      description:
+        'The name of this machine, unique in the fleet: 3 to 128 letters, digits, `_`, `.` and `-`. An invalid name stops the start.',
+      defaultText: 'see [below](#the-name-of-a-server)',
+    }),
+    RAILWAY_STATIC_URL: optional.describe('Names the server when `SERVER_ID` is empty.'),
+    RAILWAY_SERVICE_NAME: optional.describe(
+      'Names the server when `SERVER_ID` and `RAILWAY_STATIC_URL` are empty.',
+    ),
+    HOSTNAME: optional.describe('Names the server when the three variables above are empty.'),
+    SERVER_NAME: optional.meta({
+      description: 'The display name of the server.',
+      defaultText: 'at first the id',
+    }),
+    SERVER_TYPE: optional.describe('What kind of machine it is, for example `vps`, `cloud` or `dedicated`.'),
+    SERVER_REGION: optional.describe('The region of the server.'),
+    SERVER_ENVIRONMENT: optional.describe('The environment of the server. Placement can filter by it.'),
+    SERVER_LOCATION: optional.describe('The location of the server. Placement can filter by it.'),
+    SERVER_TAGS: optional.describe('Tags, separated by commas. Placement can filter by them.'),
+    SERVER_URL: optionalUrl.describe(
+      'The base URL whose `/health` answers for the whole machine. Empty: health checks ask each instance.',
+    ),
+    SERVER_MAX_CAPACITY: optionalInteger(1, 100_000).meta({
+      description: 'How many accounts all instances of this machine drive at most.',
+      defaultText: 'at first `INSTANCES` × `INSTANCE_MAX_ACCOUNTS`',
+    }),
+    SERVER_PRIORITY: optionalInteger(-1000, 1000).meta({
+      description: 'A higher number comes first with the strategy `priority_first`.',
+      defaultText: 'at first 0',
+    }),
+    SERVER_WEIGHT: optionalInteger(1, 1000).meta({
+      description: 'The share of the turns with the strategy `weighted_round_robin`.',
+      defaultText: 'at first 1',
+    }),
+    INSTANCES: z.coerce
+      .number()
+      .int()
+      .min(1)
+      .max(100)
+      .default(4)
+      .describe('How many instances this server runs.'),
+    INSTANCE_BASE_PORT: port(3001).describe(
+      'The port of the first instance. Instance number n listens on this port + n.',
+    ),
+    INSTANCE_NUMBER: z.coerce
+      .number()
+      .int()
+      .min(0)
+      .max(99)
+      .default(0)
+      .describe('The number of this instance on its server. supervisord sets it.'),
+    INSTANCE_MAX_ACCOUNTS: z.coerce
+      .number()
+      .int()
+      .min(1)
+      .max(1000)
+      .default(50)
+      .describe('How many accounts one instance drives at most.'),
+    INSTANCE_HOST: optional.meta({
+      description: 'Where the other programs reach the instances of this machine.',
+      defaultText: '`HOST`, or the name of the machine when `HOST` is every interface',
+    }),
+    INSTANCE_BIND_HOST: optional.meta({
+      description: 'Where the instances of this machine listen.',
+      defaultText: '`HOST`',
+    }),
+    INSTANCE_LEASE_MS: milliseconds(10_000).describe(
+      'How long an instance owns its accounts after it last renewed its lease. It must be at least twice `INSTANCE_RENEW_MS` plus `INSTANCE_STOP_MARGIN_MS`. The same on every server.',
+    ),
+    INSTANCE_RENEW_MS: milliseconds(2_000).describe(
+      'How often an instance renews its lease. The same on every server.',
+    ),
     // Closing takes a second, and the guardian kills a second before the end.
-    INSTANCE_STOP_MARGIN_MS: z.coerce.number().int().min(2_000).max(60_000).default(3_000),
-    INSTANCE_TAKEOVER_MARGIN_MS: milliseconds(3_000),
-    INSTANCE_RESTART_GRACE_MS: milliseconds(15_000),
-    INSTANCE_STAGGER_MS: z.coerce.number().int().min(0).max(60_000).default(500),
-    MOVES_AT_ONCE: z.coerce.number().int().min(1).max(100).default(4),
-    STATS_INTERVAL_MS: milliseconds(60_000),
-    ROUTER_SHARD_SIZE: z.coerce.number().int().min(1).max(1000).default(4),
-    ROUTER_SHARD_TOLERANCE: z.coerce.number().int().min(0).max(1000).default(0),
+    INSTANCE_STOP_MARGIN_MS: z.coerce
+      .number()
+      .int()
+      .min(2_000)
+      .max(60_000)
+      .default(3_000)
+      .describe(
+        'An instance that cannot renew its lease closes its browsers this long before the lease ends. The same on every server.',
+      ),
+    INSTANCE_TAKEOVER_MARGIN_MS: milliseconds(3_000).describe(
+      'Other instances may take over accounts this long after a lease has ended. It must be longer than `INSTANCE_RENEW_MS`. The same on every server.',
+    ),
+    INSTANCE_RESTART_GRACE_MS: milliseconds(15_000).describe(
+      'How long an instance that was stopped in good order may take to come back before others get its accounts. The same on every server.',
+    ),
+    INSTANCE_STAGGER_MS: z.coerce
+      .number()
+      .int()
+      .min(0)
+      .max(60_000)
+      .default(500)
+      .describe('The pause between the starts of the instances of one server that start together.'),
+    MOVES_AT_ONCE: z.coerce
+      .number()
+      .int()
+      .min(1)
+      .max(100)
+      .default(4)
+      .describe(
+        'How many accounts move to another instance at the same time when instances are drained or rebalanced.',
+      ),
+    STATS_INTERVAL_MS: milliseconds(60_000).describe('How often an instance writes a sample of its load.'),
+    ROUTER_SHARD_SIZE: z.coerce
+      .number()
+      .int()
+      .min(1)
+      .max(1000)
+      .default(4)
+      .describe('Over how many instances the router spreads the accounts of one workspace.'),
+    ROUTER_SHARD_TOLERANCE: z.coerce
+      .number()
+      .int()
+      .min(0)
+      .max(1000)
+      .default(0)
+      .describe(
+        'How many accounts more than the emptiest instance an instance of the shard may have before the router uses others. 0: the router prefers an even load.',
+      ),
 
-    WORKERS: z.coerce.number().int().min(1).max(100).default(1),
-    WORKER_NAME: z.string().min(1).default('worker_00'),
-    WORKER_CONCURRENCY: z.coerce.number().int().min(1).max(500).default(32),
-    CAMPAIGN_SHARE: z.coerce.number().min(0).max(0.5).default(0.05),
+    WORKERS: z.coerce
+      .number()
+      .int()
+      .min(1)
+      .max(100)
+      .default(1)
+      .describe('How many workers this server runs.'),
+    WORKER_NAME: z
+      .string()
+      .min(1)
+      .default('worker_00')
+      .describe('The name of this worker on its server. supervisord sets it.'),
+    WORKER_CONCURRENCY: z.coerce
+      .number()
+      .int()
+      .min(1)
+      .max(500)
+      .default(32)
+      .describe('How many jobs one worker runs at the same time.'),
+    CAMPAIGN_SHARE: z.coerce
+      .number()
+      .min(0)
+      .max(0.5)
+      .default(0.05)
+      .describe(
+        'The share of the sends that campaigns get while high or normal messages wait. Urgent messages never wait for campaigns. 0: no share.',
+      ),
 
-    CHROMIUM_PATH: optional,
+    CHROMIUM_PATH: optional.meta({
+      description: 'The browser. `chromium-headless-shell` needs the least memory.',
+      defaultText:
+        'the first of `chromium-headless-shell`, `chromium`, `google-chrome`, `google-chrome-stable`, `chromium-browser` on the `PATH`',
+    }),
     SESSION_START_CONCURRENCY: z.coerce
       .number()
       .int()
       .min(1)
       .max(50)
-      .default(2 * availableParallelism()),
-    SESSION_LAUNCH_TIMEOUT_MS: milliseconds(30_000),
-    SESSION_LOAD_TIMEOUT_MS: milliseconds(60_000),
-    SESSION_SYNC_TIMEOUT_MS: milliseconds(90_000),
-    SESSION_STORE: z.enum(['local', 'postgres']).default('local'),
-    SESSION_SNAPSHOT_DELAY_MS: milliseconds(10_000),
-    SESSION_SNAPSHOT_INTERVAL_MS: milliseconds(300_000),
-    SESSION_SNAPSHOT_MAX_MB: z.coerce.number().int().min(1).max(900).default(256),
-    ACCOUNT_MEMORY_BUDGET_MB: z.coerce.number().int().min(64).max(100_000).default(800),
-    QR_TIMEOUT_MS: milliseconds(300_000),
-    ACK_TIMEOUT_MS: milliseconds(10_000),
+      .default(2 * availableParallelism())
+      .meta({
+        description: 'How many browsers one instance starts at the same time.',
+        defaultText: '2 × processors',
+      }),
+    SESSION_LAUNCH_TIMEOUT_MS: milliseconds(30_000).describe('How long the browser may take to start.'),
+    SESSION_LOAD_TIMEOUT_MS: milliseconds(60_000).describe('How long WhatsApp Web may take to load.'),
+    SESSION_SYNC_TIMEOUT_MS: milliseconds(90_000).describe(
+      'How long the first synchronisation may take, from authenticated to ready.',
+    ),
+    SESSION_STORE: z
+      .enum(['local', 'postgres'])
+      .default('local')
+      .describe(
+        'Where sessions are kept. `local`: on the disk of their server. `postgres`: also as an encrypted copy in PostgreSQL, so that an account can move to another server without a new QR code.',
+      ),
+    SESSION_SNAPSHOT_DELAY_MS: milliseconds(10_000).describe(
+      'With `SESSION_STORE=postgres`: the time from ready to the first copy.',
+    ),
+    SESSION_SNAPSHOT_INTERVAL_MS: milliseconds(300_000).describe(
+      'With `SESSION_STORE=postgres`: the time between later copies, when the session has changed.',
+    ),
+    SESSION_SNAPSHOT_MAX_MB: z.coerce
+      .number()
+      .int()
+      .min(1)
+      .max(900)
+      .default(256)
+      .describe('With `SESSION_STORE=postgres`: larger profiles are not copied.'),
+    ACCOUNT_MEMORY_BUDGET_MB: z.coerce
+      .number()
+      .int()
+      .min(64)
+      .max(100_000)
+      .default(800)
+      .describe('An account whose browser needs more memory is restarted.'),
+    QR_TIMEOUT_MS: milliseconds(300_000).describe(
+      'An account that nobody links in this time becomes `disconnected` with the reason `qr_expired`.',
+    ),
+    ACK_TIMEOUT_MS: milliseconds(10_000).describe(
+      'How long a message that WhatsApp Web has taken may be without ack 1 before Flotilla reconnects the session.',
+    ),
 
-    SANDBOX_HOST: z.string().min(1).default('127.0.0.1'),
-    SANDBOX_PORT: port(8443),
-    SANDBOX_CONTROL_PORT: port(3090),
+    SANDBOX_HOST: z
+      .string()
+      .min(1)
+      .default('127.0.0.1')
+      .describe('Where the sandbox listens. Beyond loopback its control API needs the admin key.'),
+    SANDBOX_PORT: port(8443).describe('Where browsers connect to the simulated WhatsApp, with TLS.'),
+    SANDBOX_CONTROL_PORT: port(3090).describe("The port of the sandbox's control API."),
 
-    ALLOW_PRIVATE_ADDRESSES: addressRanges,
+    ALLOW_PRIVATE_ADDRESSES: addressRanges.describe(
+      'Ranges of your own network that URLs of tenants (webhooks, media) may lead to, separated by commas, for example `10.1.0.0/16,fd00::/8`. `true`, outside of production, allows every address.',
+    ),
 
-    MEDIA_PATH: optional,
+    MEDIA_PATH: optional.meta({
+      description: 'The directory of message files. All servers of a fleet share it.',
+      defaultText: '`media` in `VAR_DIR`',
+    }),
     MEDIA_MAX_BYTES: z.coerce
       .number()
       .int()
       .min(1_024)
       .max(2 * 2 ** 30)
-      .default(64 * 2 ** 20),
-    MEDIA_RETENTION_DAYS: z.coerce.number().int().min(0).max(36_500).default(90),
-    MEDIA_FETCH_TIMEOUT_MS: z.coerce.number().int().min(1_000).max(60_000).default(15_000),
-    MEDIA_S3_BUCKET: optional,
-    MEDIA_S3_ENDPOINT: optionalUrl,
-    MEDIA_S3_REGION: z.string().min(1).default('us-east-1'),
-    MEDIA_S3_ACCESS_KEY_ID: optional,
-    MEDIA_S3_SECRET_ACCESS_KEY: optional,
-    MEDIA_S3_FORCE_PATH_STYLE: z.preprocess(
-      (value) => (value === '' ? undefined : value),
-      z.stringbool().optional(),
+      .default(64 * 2 ** 20)
+      .describe('The largest file that Flotilla accepts.'),
+    MEDIA_RETENTION_DAYS: z.coerce
+      .number()
+      .int()
+      .min(0)
+      .max(36_500)
+      .default(90)
+      .describe('How many days a file is kept after its last use. 0: for ever.'),
+    MEDIA_FETCH_TIMEOUT_MS: z.coerce
+      .number()
+      .int()
+      .min(1_000)
+      .max(60_000)
+      .default(15_000)
+      .describe('How long the download of a media URL may take.'),
+    MEDIA_S3_BUCKET: optional.describe(
+      'A bucket that holds the files instead of a directory. It needs `MEDIA_S3_ACCESS_KEY_ID` and `MEDIA_S3_SECRET_ACCESS_KEY`. See [media.md](media.md#storage-for-operators).',
     ),
+    MEDIA_S3_ENDPOINT: optionalUrl.meta({
+      description: 'The URL of the S3-compatible storage.',
+      defaultText: 'Amazon S3 in `MEDIA_S3_REGION`',
+    }),
+    MEDIA_S3_REGION: z.string().min(1).default('us-east-1').describe('The region of the bucket.'),
+    MEDIA_S3_ACCESS_KEY_ID: optional.describe('The key id for the bucket.'),
+    MEDIA_S3_SECRET_ACCESS_KEY: optional.describe('The secret key for the bucket.'),
+    MEDIA_S3_FORCE_PATH_STYLE: z
+      .preprocess((value) => (value === '' ? undefined : value), z.stringbool().optional())
+      .meta({
+        description:
+          "`true`: the bucket's name is in the path of the URL, as MinIO and most others want it. `false`: it is in the host name.",
+        defaultText: '`true` with `MEDIA_S3_ENDPOINT`, otherwise `false`',
+      }),
 
-    VAR_DIR: optional,
+    PROGRAMS: optional.meta({
+      description:
+        'What this server runs, separated by commas: `sandbox`, `instance`, `worker`, `scheduler`, `api`. `npm start` and `setup/supervisord.mjs` read it.',
+      defaultText: 'all',
+    }),
+    VAR_DIR: optional.meta({
+      description:
+        "Sessions, logs, the sandbox's ledger and the private databases. A relative path starts at the project.",
+      defaultText: '`var`',
+    }),
   })
   .refine((env) => env.NODE_ENV !== 'production' || !env.ALLOW_PRIVATE_ADDRESSES.some(isEveryAddress), {
     path: ['ALLOW_PRIVATE_ADDRESSES'],

@@ -1,8 +1,9 @@
 import { Body, ConflictException, Controller, Get, HttpCode, Param, Patch, Post } from '@nestjs/common';
 import { given } from '../../platform/database/given.js';
 import { digitsOf } from '../addresses.js';
-import { type GroupAction, GroupActions, type GroupResult } from '../network/group-actions.js';
-import { type Group, GroupRegistry } from '../network/groups.js';
+import type { Group, GroupAction, GroupResult } from '../network/group.js';
+import { GroupActions } from '../network/group-actions.js';
+import { GroupRegistry } from '../network/groups.js';
 import { PhoneRegistry } from '../network/phones.js';
 import { PictureStore } from '../network/pictures.js';
 import {

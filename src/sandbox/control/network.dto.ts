@@ -1,7 +1,8 @@
 import { Type } from 'class-transformer';
 import { IsBoolean, IsIn, IsInt, IsNumber, IsString, Max, MaxLength, Min } from 'class-validator';
 import { Optional } from '../../platform/http/optional.js';
-import { type Dialog, DIALOGS, type Faults } from '../network/faults.js';
+import { DIALOGS } from '../network/fault-settings.js';
+import type { Dialog, Faults } from '../network/faults.js';
 
 const TEN_MINUTES_MS = 600_000;
 const TEN_DAYS_MS = 864_000_000;

@@ -1,5 +1,3 @@
-import { given } from '../../platform/database/given.js';
-
 /** What a message says about its media: where the encrypted bytes are, and how to decrypt them. */
 export interface MediaPointer {
   directPath: string;
@@ -23,9 +21,4 @@ export interface Content {
   replyTo?: string;
   /** Digits of phone numbers. */
   mentions?: string[];
-}
-
-/** Picks the content out of a larger object, such as a line of the ledger. */
-export function contentOf({ media, location, contacts, poll, replyTo, mentions }: Content): Content {
-  return given({ media, location, contacts, poll, replyTo, mentions });
 }

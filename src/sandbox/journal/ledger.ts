@@ -2,9 +2,10 @@ import { createReadStream } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ServiceUnavailableException } from '@nestjs/common';
-import { type Content, contentOf } from './content.js';
+import { given } from '../../platform/database/given.js';
+import type { Content } from './content.js';
 import { Journal } from './journal.js';
-import { isAction, type MessageState, MessageStates } from './message-actions.js';
+import { isAction, type MessageState, MessageStates } from './message-states.js';
 
 /**
  * One message that the simulated WhatsApp accepted, or one action on a message. For an action, `type` is the type of the
@@ -244,4 +245,9 @@ function idKey({ from, whatsappId }: Pick<LedgerEntry, 'from' | 'whatsappId'>): 
 async function readEntry(file: FileHandle, offset: number, length: number): Promise<LedgerEntry> {
   const { buffer } = await file.read(Buffer.alloc(length), 0, length, offset);
   return JSON.parse(buffer.toString('utf8')) as LedgerEntry;
+}
+
+/** Picks the content out of a larger object, such as a line of the ledger. */
+export function contentOf({ media, location, contacts, poll, replyTo, mentions }: Content): Content {
+  return given({ media, location, contacts, poll, replyTo, mentions });
 }

@@ -1,18 +1,6 @@
 import { join } from 'node:path';
 import { Journal } from './journal.js';
-
-/** An event with the number under which the browser confirms it. */
-export interface QueuedEvent<Event> {
-  n: number;
-  event: Event;
-}
-
-/** An event for one browser, to be sent `delayMs` later. */
-export interface AddressedEvent<Event> {
-  credential: string;
-  event: Event;
-  delayMs: number;
-}
+import type { AddressedEvent, QueuedEvent } from './queued-event.js';
 
 /** Is called for every event that is queued. */
 type QueuedListener<Event> = (credential: string, queued: QueuedEvent<Event>, delayMs: number) => void;

@@ -1,12 +1,14 @@
 import { randomBytes } from 'node:crypto';
 import { ConflictException, Injectable, NotFoundException } from '@nestjs/common';
 import { isGroupId } from '../addresses.js';
-import { type Content, contentOf } from '../journal/content.js';
-import { Ledger, type LedgerEntry, type Submission } from '../journal/ledger.js';
-import { type ActionType, isAction } from '../journal/message-actions.js';
-import { type AddressedEvent, Outbox } from '../journal/outbox.js';
+import type { Content } from '../journal/content.js';
+import { contentOf, Ledger, type LedgerEntry, type Submission } from '../journal/ledger.js';
+import type { ActionType } from '../journal/message-actions.js';
+import { isAction } from '../journal/message-states.js';
+import { Outbox } from '../journal/outbox.js';
+import type { AddressedEvent } from '../journal/queued-event.js';
 import type { AckEvent, BrowserEvent, MessageEvent } from './events.js';
-import { FaultSettings } from './faults.js';
+import { FaultSettings } from './fault-settings.js';
 import { GroupRegistry } from './groups.js';
 import { PhoneRegistry } from './phones.js';
 import { toWhatsAppType } from './whatsapp-types.js';
@@ -15,6 +17,8 @@ type BrowserNotice = AddressedEvent<BrowserEvent>;
 
 /** With the fault `doubleIncoming`, the second event comes this much later. */
 const SECOND_EVENT_MS = 200;
+/** The longest text of a message. */
+export const MAX_TEXT_LENGTH = 65_536;
 /** The types of messages that have a text that the sender can edit. */
 const EDITABLE = ['text', 'image', 'video', 'document'];
 

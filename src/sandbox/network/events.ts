@@ -1,6 +1,6 @@
 import type { Content } from '../journal/content.js';
 import type { ActionType } from '../journal/message-actions.js';
-import type { GroupState } from './group-state.js';
+import type { GroupState } from './group.js';
 
 /** A message for a linked browser: its phone received it, or its phone's owner sent it from another device. */
 export interface MessageEvent {

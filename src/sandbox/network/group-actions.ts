@@ -2,26 +2,10 @@ import { randomBytes } from 'node:crypto';
 import { Injectable } from '@nestjs/common';
 import { Outbox } from '../journal/outbox.js';
 import type { BrowserEvent, GroupEvent } from './events.js';
-import { type GroupState, groupStateOf } from './group-state.js';
-import { type Group, GroupRegistry, type GroupSettings, MAX_MEMBERS, type Member } from './groups.js';
+import type { Group, GroupAction, GroupResult, GroupSettings, Member } from './group.js';
+import { groupStateOf } from './group-state.js';
+import { GroupRegistry, MAX_MEMBERS } from './groups.js';
 import { PhoneRegistry } from './phones.js';
-
-/** What a person does to a group, on a phone or in a linked browser. */
-export type GroupAction =
-  | { kind: 'create'; subject: string; phones: string[]; settings?: Partial<GroupSettings> }
-  | { kind: 'add' | 'remove' | 'promote' | 'demote'; group: string; phones: string[] }
-  | { kind: 'set'; group: string; settings: Partial<GroupSettings> }
-  | { kind: 'leave' | 'invite' | 'reset-invite' | 'query'; group: string }
-  | { kind: 'join' | 'look'; code: string };
-
-/** The result. `status` is WhatsApp's: 200, 401 not a member, 403 not an admin, 404 no such group, 410 invalid invite. */
-export interface GroupResult {
-  status: number;
-  group?: GroupState;
-  invite?: string;
-  /** Per phone: 200, 403 joins by invite only, 404 not registered or not a member, 409 already a member, 419 group is full. */
-  members?: { phone: string; status: number; inviteCode?: string }[];
-}
 
 const MAX_SUBJECT_LENGTH = 100;
 

@@ -2,43 +2,7 @@ import { randomBytes, randomInt } from 'node:crypto';
 import { join } from 'node:path';
 import { BadRequestException, NotFoundException } from '@nestjs/common';
 import { Journal } from '../journal/journal.js';
-
-/** A member of a group. The creator of the group is its superadmin. */
-export interface Member {
-  phone: string;
-  role: 'member' | 'admin' | 'superadmin';
-}
-
-/** A simulated group. */
-export interface Group {
-  /** The address, with `@g.us`. */
-  id: string;
-  subject: string;
-  description: string;
-  /** Changes with the description. */
-  descriptionId: string;
-  owner: string;
-  createdAt: string;
-  /** Only admins may send messages. */
-  announce: boolean;
-  /** Only admins may change subject, description and picture. */
-  restrict: boolean;
-  /** Only admins may add members. */
-  adminsAdd: boolean;
-  /** The code of its invite link. */
-  invite: string;
-  members: Member[];
-  /** The file name of its picture. */
-  picture: string | null;
-  /** Grows with every change, so that a page knows which of two states is newer. */
-  version: number;
-}
-
-/** What members can change about a group. */
-export type GroupSettings = Pick<
-  Group,
-  'subject' | 'description' | 'announce' | 'restrict' | 'adminsAdd' | 'picture'
->;
+import type { Group, GroupSettings, Member } from './group.js';
 
 /** WhatsApp's limit. */
 export const MAX_MEMBERS = 1024;

@@ -2,11 +2,12 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { WebSocket } from 'ws';
 import { lidOf } from '../addresses.js';
-import type { QueuedEvent } from '../journal/outbox.js';
+import type { QueuedEvent } from '../journal/queued-event.js';
 import type { BrowserEvent } from '../network/events.js';
 import type { Dialog, Faults } from '../network/faults.js';
 import type { Credential } from '../network/phones.js';
 import type { SandboxLogger } from '../options.js';
+import type { ServerFrame, WelcomeFrame } from './frames.js';
 import type { InFlight } from './in-flight.js';
 
 /** Why the sandbox ends a connection for good: the page must not connect again. */
@@ -55,7 +56,7 @@ export class BrowserConnection {
   }
 
   /** Sends one frame, if the socket is open. */
-  send(frame: object): void {
+  send(frame: ServerFrame): void {
     if (!this.isOpen || this.silent) return;
     if (this.socket.bufferedAmount > MAX_UNREAD_BYTES) {
       this.logger.warn({}, 'a page stopped reading: its connection is cut');
@@ -83,7 +84,7 @@ export class BrowserConnection {
   }
 
   /** Greets a linked browser with `frame` and sends the events that it missed. */
-  welcome(frame: object, faults: Faults, missed: QueuedEvent<BrowserEvent>[]): void {
+  welcome(frame: WelcomeFrame, faults: Faults, missed: QueuedEvent<BrowserEvent>[]): void {
     this.dialog = faults.dialog;
     this.sendRules(faults);
     this.send(frame);

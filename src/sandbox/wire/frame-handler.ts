@@ -2,12 +2,12 @@ import { Injectable } from '@nestjs/common';
 import type { RawData, WebSocket } from 'ws';
 import { Outbox } from '../journal/outbox.js';
 import type { BrowserEvent } from '../network/events.js';
-import { FaultSettings } from '../network/faults.js';
+import { FaultSettings } from '../network/fault-settings.js';
 import { PhoneRegistry } from '../network/phones.js';
 import { SandboxLogger } from '../options.js';
 import { BrowserConnection } from './browser-connection.js';
 import { BrowserCounters } from './browser-counters.js';
-import type { BrowserFrame } from './frames.js';
+import type { AskFrame, BrowserFrame } from './frames.js';
 import { InFlight } from './in-flight.js';
 import { Linking } from './linking.js';
 import { OnlineBrowsers } from './online-browsers.js';
@@ -109,10 +109,7 @@ export class FrameHandler {
     if (!this.phones.credential(credential.id)) this.browsers.refuse(connection, 'unlinked');
   }
 
-  private async answer(
-    connection: BrowserConnection,
-    frame: Extract<BrowserFrame, { t: 'ask' }>,
-  ): Promise<void> {
+  private async answer(connection: BrowserConnection, frame: AskFrame): Promise<void> {
     // Otherwise the page would hear that its phone has unlinked it.
     if (frame.q === 'logout') this.browsers.remove(connection);
     try {

@@ -3,7 +3,7 @@ import { BadRequestException, ConflictException, Injectable, NotFoundException }
 import { digitsOf } from '../addresses.js';
 import { Outbox } from '../journal/outbox.js';
 import type { BrowserEvent } from '../network/events.js';
-import { FaultSettings } from '../network/faults.js';
+import { FaultSettings } from '../network/fault-settings.js';
 import { type Credential, type Phone, PhoneRegistry } from '../network/phones.js';
 import type { BrowserConnection } from './browser-connection.js';
 import type { BrowserKeys } from './frames.js';

@@ -1,12 +1,14 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { Injectable } from '@nestjs/common';
-import { Outbox, type QueuedEvent } from '../journal/outbox.js';
+import { Outbox } from '../journal/outbox.js';
+import type { QueuedEvent } from '../journal/queued-event.js';
 import type { BrowserEvent } from '../network/events.js';
-import { FaultSettings } from '../network/faults.js';
+import { FaultSettings } from '../network/fault-settings.js';
 import type { Credential } from '../network/phones.js';
 import { SandboxLogger } from '../options.js';
 import type { BrowserConnection, Refusal } from './browser-connection.js';
 import { BrowserCounters } from './browser-counters.js';
+import type { AddressBookEntry } from './frames.js';
 import { Welcome } from './welcome.js';
 
 const CONFLICT_CHECK_MS = 1000;
@@ -68,7 +70,7 @@ export class OnlineBrowsers {
   }
 
   /** Sends the connected browsers of a phone its address book. */
-  sendContacts(phone: string, contacts: { phone: string; name: string }[]): void {
+  sendContacts(phone: string, contacts: AddressBookEntry[]): void {
     for (const connection of this.of(phone)) connection.send({ t: 'contacts', contacts });
   }
 

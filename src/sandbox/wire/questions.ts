@@ -1,13 +1,14 @@
 import { Injectable } from '@nestjs/common';
 import { isGroupId, lidOf } from '../addresses.js';
-import { ACTION_TYPES } from '../journal/message-actions.js';
-import { Delivery } from '../network/delivery.js';
-import { FaultSettings } from '../network/faults.js';
-import { type GroupAction, GroupActions, type GroupResult } from '../network/group-actions.js';
+import { ACTION_TYPES } from '../journal/message-states.js';
+import { Delivery, MAX_TEXT_LENGTH } from '../network/delivery.js';
+import { FaultSettings } from '../network/fault-settings.js';
+import type { GroupAction, GroupResult } from '../network/group.js';
+import { GroupActions } from '../network/group-actions.js';
 import { GroupRegistry } from '../network/groups.js';
 import { type Credential, PhoneRegistry } from '../network/phones.js';
 import type { BrowserConnection } from './browser-connection.js';
-import { type ActionQuestion, MAX_TEXT_LENGTH, type Question } from './frames.js';
+import type { ActionQuestion, Answer, Question, RegisteredNumber } from './frames.js';
 import { Linking } from './linking.js';
 
 const GROUP_READS: GroupAction['kind'][] = ['query', 'invite', 'look'];
@@ -28,7 +29,7 @@ export class Questions {
    * The answer to a question.
    * @throws with the message for the page
    */
-  async answer(connection: BrowserConnection, question: Question): Promise<unknown> {
+  async answer(connection: BrowserConnection, question: Question): Promise<Answer> {
     const { credential } = connection;
     switch (question.q) {
       case 'exists':
@@ -50,11 +51,12 @@ export class Questions {
         if (credential) await this.linking.unlink(credential);
         return true;
       default:
-        throw new Error(`The sandbox does not know the question "${question.q}".`);
+        // A page can send what its types do not allow.
+        throw new Error(`The sandbox does not know the question "${(question as { q: string }).q}".`);
     }
   }
 
-  private lookUp(number: string): object | null {
+  private lookUp(number: string): RegisteredNumber | null {
     const phone = this.phones.find(number);
     if (!phone) return null;
     const { name, isBusiness = false, hidesNumber: hidden = false } = phone;

@@ -2,24 +2,27 @@ import { readdir, readFile } from 'node:fs/promises';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
-import { extname } from 'node:path';
+import { extname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Injectable } from '@nestjs/common';
 import { type WebSocket, WebSocketServer } from 'ws';
-import { FaultSettings } from '../network/faults.js';
+import { projectRoot } from '../../platform/config/config.js';
+import { FaultSettings } from '../network/fault-settings.js';
 import { MEDIA_PATH, MediaStore } from '../network/media.js';
 import { PictureStore } from '../network/pictures.js';
 import { SandboxOptions } from '../options.js';
 import { loadCertificate, spkiOf } from './certificate.js';
 import { FrameHandler } from './frame-handler.js';
+import type { ServerFrame } from './frames.js';
 
 interface Asset {
   type: string;
   body: Buffer;
 }
 
-const PAGE = new URL('../page/', import.meta.url);
+/** The compiled page, also when this file runs as TypeScript: a browser runs only JavaScript. */
+const PAGE = join(projectRoot, 'dist/src/sandbox/page');
 const TYPES: Record<string, string> = {
   '.html': 'text/html; charset=utf-8',
   '.js': 'text/javascript; charset=utf-8',
@@ -111,10 +114,11 @@ export class SandboxServer {
     for (const name of await readdir(PAGE)) {
       const type = TYPES[extname(name)];
       if (!type) continue;
-      this.assets.set(`/${name}`, { type, body: await readFile(new URL(name, PAGE)) });
+      this.assets.set(`/${name}`, { type, body: await readFile(join(PAGE, name)) });
     }
     const index = this.assets.get('/index.html');
-    if (!index) throw new Error(`The sandbox's page is missing: ${PAGE.pathname}index.html`);
+    if (!index || !this.assets.has('/main.js'))
+      throw new Error(`The sandbox's page is not complete in ${PAGE}: run npm run build.`);
     this.assets.set('/', index);
   }
 
@@ -197,6 +201,6 @@ function beat(sockets: WebSocketServer): void {
     unanswered.add(socket);
     socket.once('pong', () => unanswered.delete(socket));
     socket.ping();
-    socket.send('{"t":"beat"}');
+    socket.send(JSON.stringify({ t: 'beat' } satisfies ServerFrame));
   }
 }

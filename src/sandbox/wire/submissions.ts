@@ -1,14 +1,14 @@
 import { Injectable } from '@nestjs/common';
 import type { Content, MediaPointer } from '../journal/content.js';
 import { Ledger } from '../journal/ledger.js';
-import { Delivery } from '../network/delivery.js';
-import { FaultSettings } from '../network/faults.js';
+import { Delivery, MAX_TEXT_LENGTH } from '../network/delivery.js';
+import { FaultSettings } from '../network/fault-settings.js';
 import { MediaStore } from '../network/media.js';
 import { fromWhatsAppType } from '../network/whatsapp-types.js';
 import { SandboxLogger } from '../options.js';
 import type { BrowserConnection } from './browser-connection.js';
 import { BrowserCounters } from './browser-counters.js';
-import { MAX_TEXT_LENGTH, type SendFrame } from './frames.js';
+import type { SendFrame } from './frames.js';
 import { InFlight } from './in-flight.js';
 
 /** Accepts or refuses the messages that pages send, with the faults that apply to them. */

@@ -1,9 +1,10 @@
 import { Injectable } from '@nestjs/common';
 import { lidOf } from '../addresses.js';
-import { FaultSettings } from '../network/faults.js';
+import { FaultSettings } from '../network/fault-settings.js';
 import { groupStateOf } from '../network/group-state.js';
 import { GroupRegistry } from '../network/groups.js';
 import { type Credential, PhoneRegistry } from '../network/phones.js';
+import type { WelcomeFrame } from './frames.js';
 
 /** Makes the first frame for a linked browser: its account, its groups and its contacts. */
 @Injectable()
@@ -15,7 +16,7 @@ export class Welcome {
   ) {}
 
   /** The frame for a browser that missed this many events. */
-  frameFor({ phone }: Credential, missed: number): object {
+  frameFor({ phone }: Credential, missed: number): WelcomeFrame {
     const { syncDelayMs, earlySync, dialog } = this.faults.of(phone);
     return {
       t: 'welcome',

@@ -1,4 +1,5 @@
-import { Model } from './events.js';
+import type { MediaPointer } from '../wire/frames.js';
+import { Model, type ModelWith } from './events.js';
 import { decodeB64, encodeB64 } from './ids.js';
 
 const MAC_BYTES = 10;
@@ -7,63 +8,117 @@ const STICKER_PIXELS = 512;
 
 /** A blob of the page, as WhatsApp Web keeps them. */
 class OpaqueData {
-  constructor(blob, type) {
+  declare readonly blob: Blob;
+  declare readonly type: string;
+  declare readonly size: number;
+
+  constructor(blob: Blob, type: string) {
     this.blob = blob;
     this.type = type;
     this.size = blob.size;
   }
 
-  static async createFromData(blob, type) {
+  static async createFromData(blob: Blob, type: string): Promise<OpaqueData> {
     return new OpaqueData(blob, type);
   }
 
-  url() {
+  url(): string {
     return `blob:sandbox/${this.size}`;
   }
 
-  formData() {
+  formData(): Blob {
     return this.blob;
   }
 
-  autorelease() {}
+  autorelease(): void {}
+}
+
+interface MediaAttributes {
+  type: string;
+  mimetype: string;
+  filehash: string;
+  mediaBlob: OpaqueData;
+  size: number;
+  isGif: boolean;
+  preview: string | undefined;
+  filename?: string;
+  waveform?: Uint8Array;
+}
+
+/** What is needed to read media. */
+type Download = Pick<MediaPointer, 'directPath' | 'encFilehash' | 'filehash' | 'mediaKey'> & {
+  signal?: AbortSignal;
+};
+
+/** How whatsapp-web.js wants a file to be sent. */
+interface PrepareOptions {
+  isPtt?: boolean;
+  asDocument?: boolean;
+  asGif?: boolean;
+  asSticker?: boolean;
+}
+
+/** What the page keeps of a file that is being sent. */
+interface MediaObject {
+  filehash: string;
+  contentInfo: object;
+  consolidate(): void;
+  type?: string;
+  blob?: Blob;
+  size?: number;
+}
+
+interface MediaKeys {
+  iv: ArrayBuffer;
+  cipherKey: CryptoKey;
+  macKey: CryptoKey;
 }
 
 /** What is known of a file that is to be sent. */
-class MediaData extends Model {
-  toJSON() {
-    const { mediaBlob: _blob, preview: _preview, ...json } = this;
+class MediaData extends (Model as ModelWith<MediaAttributes>) {
+  override toJSON(): object {
+    const json: Partial<MediaAttributes> = { ...this };
+    delete json.mediaBlob;
+    delete json.preview;
     return json;
   }
 }
 
-/** Encrypts, uploads and downloads media as WhatsApp Web does. Everybody's media lies at the server, encrypted. */
+/** Encrypts, uploads and downloads media as WhatsApp Web does. The server has all media, encrypted. */
 export class Media {
-  #objects = new Map();
+  #objects = new Map<string, MediaObject>();
 
   /** The modules of WhatsApp Web that whatsapp-web.js asks for to send and read media. */
   get modules() {
     return {
       WAWebMediaOpaqueData: OpaqueData,
       WAWebPrepRawMedia: {
-        prepRawMedia: (data, params) => ({ waitForPrep: () => this.#prepare(data, params) }),
+        prepRawMedia: (data: OpaqueData, params: PrepareOptions) => ({
+          waitForPrep: () => this.#prepare(data, params),
+        }),
       },
-      WAWebMediaStorage: { getOrCreateMediaObject: (filehash) => this.#objectOf(filehash) },
-      WAWebMmsMediaTypes: { msgToMediaType: ({ type }) => type, castToV4: (type) => type },
+      WAWebMediaStorage: { getOrCreateMediaObject: (filehash: string) => this.#objectOf(filehash) },
+      WAWebMmsMediaTypes: {
+        msgToMediaType: ({ type }: { type: string }) => type,
+        castToV4: (type: string) => type,
+      },
       WAWebMediaDataUtils: { shouldUseMediaCache: () => false },
       WAWebMediaMmsV4Upload: {
-        uploadMedia: async ({ mediaObject }) => ({ mediaEntry: await this.#upload(mediaObject.blob) }),
+        uploadMedia: async ({ mediaObject }: { mediaObject: Required<MediaObject> }) => ({
+          mediaEntry: await this.#upload(mediaObject.blob),
+        }),
       },
-      WAWebUploadManager: { encryptAndUpload: ({ blob }) => this.#uploadSticker(blob) },
+      WAWebUploadManager: { encryptAndUpload: ({ blob }: { blob: Blob }) => this.#uploadSticker(blob) },
       WAWebStartMediaUploadQpl: { startMediaUploadQpl: () => ({}) },
       WAWebImageUtils: { toWebpSticker },
       WAWebDownloadManager: {
-        downloadManager: { downloadAndMaybeDecrypt: (media) => this.download(media) },
+        downloadManager: { downloadAndMaybeDecrypt: (media: Download) => this.download(media) },
       },
     };
   }
 
   /** The plain bytes of a message's media. */
-  async download({ directPath, encFilehash, filehash, mediaKey, signal }) {
+  async download({ directPath, encFilehash, filehash, mediaKey, signal }: Download): Promise<ArrayBuffer> {
     const response = await fetch(directPath, { signal });
     if (!response.ok)
       throw Object.assign(new Error(`The media server answered ${response.status}.`), {
@@ -81,9 +136,12 @@ export class Media {
     return plain;
   }
 
-  async #prepare({ blob, type: mimetype }, { isPtt, asDocument, asGif, asSticker }) {
+  async #prepare(
+    { blob, type: mimetype }: OpaqueData,
+    { isPtt, asDocument, asGif, asSticker }: PrepareOptions,
+  ): Promise<MediaData> {
     const filehash = await hashOf(await blob.arrayBuffer());
-    const kind = mimetype.split('/')[0];
+    const kind = mimetype.split('/')[0]!;
     let type = ['image', 'video', 'audio'].includes(kind) ? kind : 'document';
     if (asDocument) type = 'document';
     else if (asSticker) type = 'sticker';
@@ -97,16 +155,16 @@ export class Media {
       mediaBlob: new OpaqueData(blob, mimetype),
       size: blob.size,
       isGif: Boolean(asGif),
-      // A small picture of it; the real page draws one.
+      // A small picture of the file. The real page draws it.
       preview: type === 'image' || type === 'video' ? '/9j/4AAQ' : undefined,
-      ...(type === 'document' ? { filename: blob.name } : {}),
+      ...(type === 'document' ? { filename: (blob as File).name } : {}),
       ...(type === 'ptt' ? { waveform: new Uint8Array(64) } : {}),
     });
   }
 
-  #objectOf(filehash) {
-    // What was sent is not needed any more: one is under way at a time, with the last few beside it.
-    if (this.#objects.size > 8) this.#objects.delete(this.#objects.keys().next().value);
+  #objectOf(filehash: string): MediaObject {
+    // What was sent is not needed any more: one file is sent at a time, and the last few stay beside it.
+    if (this.#objects.size > 8) this.#objects.delete(this.#objects.keys().next().value!);
     let object = this.#objects.get(filehash);
     if (!object) {
       object = { filehash, contentInfo: {}, consolidate() {} };
@@ -115,7 +173,7 @@ export class Media {
     return object;
   }
 
-  async #upload(blob) {
+  async #upload(blob: Blob) {
     const mediaKey = crypto.getRandomValues(new Uint8Array(32));
     const { iv, cipherKey, macKey } = await keysOf(mediaKey);
     const encrypted = await crypto.subtle.encrypt(
@@ -130,7 +188,7 @@ export class Media {
       body: bytes,
     });
     if (!response.ok) throw new Error(`media-fault: the upload was answered ${response.status}`);
-    const { directPath } = await response.json();
+    const { directPath } = (await response.json()) as { directPath: string };
     const mmsUrl = `https://${location.host}${directPath}`;
     return {
       mmsUrl,
@@ -143,24 +201,25 @@ export class Media {
     };
   }
 
-  async #uploadSticker(blob) {
+  async #uploadSticker(blob: Blob) {
     const { mmsUrl, ...entry } = await this.#upload(blob);
     return { ...entry, url: mmsUrl, mimetype: blob.type };
   }
 }
 
 /** Draws a picture as a sticker. */
-async function toWebpSticker(file) {
+async function toWebpSticker(file: Blob): Promise<Blob> {
   const picture = await createImageBitmap(file);
   const scale = STICKER_PIXELS / Math.max(picture.width, picture.height);
   const [width, height] = [picture.width * scale, picture.height * scale];
   const canvas = new OffscreenCanvas(STICKER_PIXELS, STICKER_PIXELS);
   const [left, top] = [(STICKER_PIXELS - width) / 2, (STICKER_PIXELS - height) / 2];
-  canvas.getContext('2d').drawImage(picture, left, top, width, height);
+  // A canvas that has no other context has this one.
+  canvas.getContext('2d')!.drawImage(picture, left, top, width, height);
   return canvas.convertToBlob({ type: 'image/webp' });
 }
 
-async function keysOf(mediaKey) {
+async function keysOf(mediaKey: Uint8Array<ArrayBuffer>): Promise<MediaKeys> {
   const material = await crypto.subtle.importKey('raw', mediaKey, 'HKDF', false, ['deriveBits']);
   const info = new TextEncoder().encode(KEY_INFO);
   const derived = await crypto.subtle.deriveBits(
@@ -177,11 +236,11 @@ async function keysOf(mediaKey) {
   return { iv: derived.slice(0, 16), cipherKey, macKey };
 }
 
-async function macOf(macKey, iv, encrypted) {
+async function macOf(macKey: CryptoKey, iv: ArrayBuffer, encrypted: ArrayBuffer): Promise<ArrayBuffer> {
   const signed = await new Blob([iv, encrypted]).arrayBuffer();
   return (await crypto.subtle.sign('HMAC', macKey, signed)).slice(0, MAC_BYTES);
 }
 
-async function hashOf(bytes) {
+async function hashOf(bytes: ArrayBuffer): Promise<string> {
   return encodeB64(await crypto.subtle.digest('SHA-256', bytes));
 }

@@ -1,34 +1,93 @@
-import { contentOf, textOf } from './content.js';
-import { addressOf, createWid, lidOfPhone, MsgKey, phoneOfWid, widOfPhone } from './ids.js';
-import { Chat, chatWidOf, Contact, MESSAGES_IN_MEMORY, msgOfRow, rowOf } from './models.js';
+import type {
+  AckEvent,
+  AddressBookEntry,
+  BrowserEvent,
+  MessageEvent,
+  QueuedEvent,
+  Rules,
+} from '../wire/frames.js';
+import type { Actions } from './actions.js';
+import { contentOf, type OutgoingMessage, textOf } from './content.js';
+import type { IdLike } from './events.js';
+import type { Groups } from './groups.js';
+import { addressOf, createWid, lidOfPhone, MsgKey, phoneOfWid, type Wid, widOfPhone } from './ids.js';
+import type { Link } from './link.js';
+import type { Media } from './media.js';
+import {
+  type Account,
+  Chat,
+  chatWidOf,
+  type Collections,
+  Contact,
+  type KnownNumber,
+  MESSAGES_IN_MEMORY,
+  type Msg,
+  msgOfRow,
+  rowOf,
+} from './models.js';
+import type { MessageRow, Notice, Store } from './store.js';
 
-/** Sends that may wait for the server at the same time. */
+/** How many sends may wait for the server at the same time. */
 const MAX_PENDING = 1000;
-/** Numbers whose registration is remembered. */
+/** How many numbers are remembered as registered. */
 const MAX_KNOWN_NUMBERS = 10_000;
 const EARLIER_AT_ONCE = 50;
 
+/** What WhatsApp Web says of a message that was sent. */
+interface SendResult {
+  messageSendResult: 'OK' | 'ERROR_UNKNOWN';
+  t?: number | undefined;
+}
+
+/** A message without ack 1. */
+interface PendingSend {
+  promise: Promise<SendResult>;
+  resolve: (result: SendResult) => void;
+  /** Whether its row is on the disk. */
+  isStored?: boolean;
+  /** The connection that it was sent over last. */
+  sentOn?: number;
+}
+
+/** The line that the chat of a group shows of a change. */
+interface GroupNotice extends Notice {
+  chat: Wid;
+  id: string;
+  by: Wid;
+  body: string;
+  t: number;
+}
+
+interface MessagesOptions {
+  store: Store;
+  link: Link;
+  account: Account;
+  actions: Actions;
+  rules: Rules;
+  media: Media;
+}
+
 /** Messages and chats: what goes out, what comes in, and what is kept. */
 export class Messages {
-  #store;
-  #link;
-  #collections;
-  #account;
+  #store: Store;
+  #link: Link;
+  #collections!: Collections;
+  #account: Account;
   /** Sends without ack 1, by the text form of their key. */
-  #pending = new Map();
-  /** Counts connections; 0 while there is none that has caught up. */
+  #pending = new Map<string, PendingSend>();
+  /** The number of the connection; 0 while none has caught up. */
   #connection = 0;
   #connections = 0;
-  #numbers = new Map();
-  #seen = new Map();
-  #stored = [];
-  #confirming;
-  #actions;
-  #groups;
-  #rules;
-  #media;
+  #numbers = new Map<string, KnownNumber>();
+  #seen = new Map<string, number>();
+  #stored: number[] = [];
+  #confirming: Promise<void> | undefined;
+  #actions: Actions;
+  #groups!: Groups;
+  #rules: Rules;
+  #media: Media;
 
-  constructor({ store, link, account, actions, rules, media }) {
+  constructor({ store, link, account, actions, rules, media }: MessagesOptions) {
     this.#store = store;
     this.#link = link;
     this.#account = account;
@@ -37,8 +96,8 @@ export class Messages {
     this.#media = media;
   }
 
-  /** The collections are made with this object's `exists`, so they come a little later. */
-  attach(collections, groups) {
+  /** The collections need `exists` of this object, so they come later than it. */
+  attach(collections: Collections, groups: Groups): void {
     this.#collections = collections;
     this.#groups = groups;
     collections.Msg.getMessagesById = async (ids) => ({ messages: await this.#load(ids) });
@@ -49,7 +108,7 @@ export class Messages {
   }
 
   /** Brings back what the last page of this profile had. */
-  async restore() {
+  async restore(): Promise<void> {
     const { rows, chats } = await this.#store.restore(MESSAGES_IN_MEMORY);
     for (const { id, seen = 0 } of chats) this.#seen.set(id, seen);
     for (const row of rows) {
@@ -66,25 +125,25 @@ export class Messages {
   }
 
   /**
-   * Whether a number is registered: its owner's name, or null.
-   * @param isByLid whether only the LID is known, from which a hidden number is not learnt
+   * What is known of a number, or null when it is not registered.
+   * @param isByLid whether only the LID is known: a hidden number is not learnt from that
    */
-  async exists(phone, isByLid = false) {
+  async exists(phone: string, isByLid = false): Promise<KnownNumber | null> {
     const known = this.#numbers.get(phone);
     if (known) return known;
     const found = await this.#link.ask('exists', { phone }, { changesNothing: true });
-    // A number that is not registered may be so a moment later.
+    // Remembered only when it is registered: any other number may be registered a moment later.
     if (found && !(isByLid && found.hidden)) this.#learn(phone, found.name);
     return found;
   }
 
   /** Whether this page has already learnt that a number is registered. */
-  isKnown(phone) {
+  isKnown(phone: string): boolean {
     return this.#numbers.has(phone);
   }
 
-  /** The chat with a user, new if need be. Strangers to WhatsApp have no LID, and so no chat. */
-  async findOrCreateChat(wid) {
+  /** The chat with a user, a new one if there is none. A number that is not registered has no LID, and so no chat. */
+  async findOrCreateChat(wid: Wid): Promise<{ chat: Chat; created: boolean }> {
     const known = this.#collections.Chat.get(wid.isUser() ? this.#widOf(phoneOfWid(wid)) : wid);
     if (known) return { chat: known, created: false };
     if (!wid.isUser()) throw new Error(`The account has no chat ${wid}`);
@@ -96,18 +155,18 @@ export class Messages {
   }
 
   /** The chat of a group that the account is in. */
-  groupChat(wid, subject) {
+  groupChat(wid: Wid, subject: string): Chat {
     const known = this.#collections.Chat.get(wid);
     return known ?? this.#chatOf(wid, subject);
   }
 
   /** Learns the number of somebody who shows it. */
-  meet(phone, name) {
+  meet(phone: string, name: string | undefined): void {
     if (!this.#numbers.has(phone)) this.#learn(phone, name);
   }
 
-  /** Whom the phone's owner has in the address book now, and by which names. */
-  setAddressBook(entries) {
+  /** Takes in the address book of the phone's owner. */
+  setAddressBook(entries: AddressBookEntry[]): void {
     const { Contact: contacts } = this.#collections;
     for (const contact of contacts.filter((other) => other.isAddressBookContact === 1))
       contact.set({ isAddressBookContact: 0, name: undefined });
@@ -118,7 +177,7 @@ export class Messages {
   }
 
   /** The next older messages of a chat, from the disk. */
-  async loadEarlier(chat) {
+  async loadEarlier(chat: Chat): Promise<Msg[]> {
     const [oldest] = chat.msgs.getModelsArray();
     const before = oldest?.row.o ?? Infinity;
     const rows = await this.#store.before(before, chat.id._serialized, EARLIER_AT_ONCE);
@@ -128,7 +187,7 @@ export class Messages {
   }
 
   /** Adds the line that a group's chat shows of what somebody did to the group. */
-  addNotice({ chat, id, by, change, whom, body, t }) {
+  addNotice({ chat, id, by, change, whom, body, t }: GroupNotice): void {
     const key = new MsgKey({ fromMe: false, remote: chat, id, participant: by });
     if (this.#collections.Msg.get(key)) return;
     const order = this.#store.nextOrder();
@@ -139,10 +198,10 @@ export class Messages {
     this.#touchChat(msg, false);
   }
 
-  /** Adds a message to a chat and sends it: one promise for each step, as WhatsApp Web has them. */
-  addAndSend(chat, message) {
+  /** Adds a message to a chat and sends it. Like WhatsApp Web it gives one promise for each step. */
+  addAndSend(chat: Chat, message: OutgoingMessage): [added: Promise<Msg>, sent: Promise<SendResult>] {
     const added = this.#addOutgoing(chat, message);
-    const sent = added.then(({ id }) => {
+    const sent = added.then(({ id }): SendResult | Promise<SendResult> => {
       const entry = this.#pending.get(id._serialized);
       return entry ? entry.promise : { messageSendResult: 'OK' };
     });
@@ -151,8 +210,8 @@ export class Messages {
     return [added, sent];
   }
 
-  /** The chat's owner has seen it up to its end. */
-  async sendSeen(chat) {
+  /** The owner of the chat has seen all of it. */
+  async sendSeen(chat: Chat): Promise<void> {
     if (chat.unreadCount === 0) return;
     chat.set({ unreadCount: 0 });
     const id = chat.id._serialized;
@@ -161,16 +220,16 @@ export class Messages {
     await this.saveChat(chat);
   }
 
-  /** Remembers of a chat what follows from no message. */
-  async saveChat(chat) {
+  /** Stores what no message tells of a chat. */
+  async saveChat(chat: Chat): Promise<void> {
     const { archive, pin, mute } = chat;
     const id = chat.id._serialized;
     const seen = this.#seen.get(id) ?? 0;
     await this.#store.saveChat({ id, seen, archive, pin, mute: mute.expiration });
   }
 
-  /** Takes in what the server tells, and confirms each event once it is stored. */
-  async receive(events) {
+  /** Takes in events, and confirms each one once it is stored. */
+  async receive(events: QueuedEvent<BrowserEvent>[]): Promise<void> {
     for (const { n, event } of events) {
       try {
         if (event.k === 'msg') this.#receiveMessage(event);
@@ -185,8 +244,8 @@ export class Messages {
     this.#confirming ??= this.#confirm();
   }
 
-  /** The server refused a message. */
-  refused(id) {
+  /** Takes in that the server refused a message. */
+  refused(id: string): void {
     for (const [key, entry] of this.#pending) {
       if (MsgKey.fromString(key).id !== id) continue;
       this.#settle(key, -1);
@@ -194,23 +253,23 @@ export class Messages {
     }
   }
 
-  /** Nothing is sent until the next connection has caught up: what waits longest goes first. */
-  hold() {
+  /** Sends nothing until the next connection has caught up: older messages go first. */
+  hold(): void {
     this.#connection = 0;
   }
 
-  /** Sends, under the same ids, what the server has not acknowledged, and from now on what comes. */
-  resend() {
+  /** Sends, under the same ids, what the server has not acknowledged, and from now on every new message. */
+  resend(): void {
     this.#connection = ++this.#connections;
     for (const key of this.#pending.keys()) this.#transmit(key);
   }
 
-  async #addOutgoing(chat, message) {
+  async #addOutgoing(chat: Chat, message: OutgoingMessage): Promise<Msg> {
     const { Msg } = this.#collections;
     const key = message.id;
     if (this.#reloadsBefore(key.id)) {
       location.reload();
-      // This page has no future in which it would go on.
+      // The reload ends this page, so nothing comes after this line.
       await new Promise(() => undefined);
     }
     if (this.#pending.size >= MAX_PENDING) {
@@ -232,8 +291,8 @@ export class Messages {
     return msg;
   }
 
-  /** Whether the fault wants this page to go away before this message; each message meets it once. */
-  #reloadsBefore(id) {
+  /** Whether the fault makes the page reload before this message: at most once for each message. */
+  #reloadsBefore(id: string): boolean {
     const { reloadBeforeSendRate } = this.#rules;
     if (reloadBeforeSendRate === 0 || Math.random() >= reloadBeforeSendRate) return false;
     const mark = `reloaded before ${id}`;
@@ -243,22 +302,22 @@ export class Messages {
   }
 
   /** Sends a stored message once per connection; without a connection it waits on disk for the next one. */
-  #transmit(key) {
+  #transmit(key: string): void {
     const entry = this.#pending.get(key);
     const msg = this.#collections.Msg.get(key);
     if (!entry?.isStored || !msg || !this.#connection || entry.sentOn === this.#connection) return;
     const to = addressOf(msg.id.remote);
     const { b: text, x: content } = msg.row;
-    const frame = { t: 'send', id: msg.id.id, to, type: msg.type, text, content };
+    const frame = { t: 'send' as const, id: msg.id.id, to, type: msg.type, text, content };
     if (this.#link.send(frame)) entry.sentOn = this.#connection;
   }
 
-  #receiveMessage(event) {
+  #receiveMessage(event: MessageEvent): void {
     const { Msg } = this.#collections;
     const { Chat: chats } = this.#collections;
     const isStranger = event.hidden && !event.author && !chats.get(widOfPhone(event.chat));
     const remote = isStranger ? lidOfPhone(event.chat) : this.#widOf(event.chat);
-    const key = MsgKey.ofEvent(remote, event, this.#account.me);
+    const key = MsgKey.ofEvent(remote, event, this.#account.me!);
     const known = Msg.get(key);
     if (known) {
       if (event.fromMe) this.#settle(key._serialized, 1);
@@ -281,13 +340,13 @@ export class Messages {
     this.#touchChat(msg, !event.fromMe, event.author ? undefined : event.name);
   }
 
-  /** The chat that the wire calls so. */
-  #widOf(address) {
+  /** The chat that the wire calls `address`. */
+  #widOf(address: string): Wid {
     return chatWidOf(this.#collections, address);
   }
 
-  async #receiveAck({ chat, id, ack }) {
-    const key = MsgKey.ofEvent(this.#widOf(chat), { fromMe: true, id }, this.#account.me)._serialized;
+  async #receiveAck({ chat, id, ack }: AckEvent): Promise<void> {
+    const key = MsgKey.ofEvent(this.#widOf(chat), { fromMe: true, id }, this.#account.me!)._serialized;
     if (this.#collections.Msg.get(key)) {
       this.#settle(key, ack);
       return;
@@ -299,8 +358,8 @@ export class Messages {
     this.#store.saveSoon(row);
   }
 
-  /** Moves a message on; an ack that is behind changes nothing. */
-  #settle(key, ack) {
+  /** Takes in the ack of a message. An ack that is not newer changes nothing. */
+  #settle(key: string, ack: number): void {
     const msg = this.#collections.Msg.get(key);
     const isProgress = ack === -1 ? msg?.ack === 0 : ack > (msg?.ack ?? ack);
     if (msg && isProgress) {
@@ -317,13 +376,13 @@ export class Messages {
     }
   }
 
-  async #confirm() {
+  async #confirm(): Promise<void> {
     try {
       while (this.#stored.length > 0) {
         await this.#store.flushSoon();
         const n = this.#stored;
         this.#stored = [];
-        // Events that came in during the last flush may not be in it.
+        // The last flush may not contain events that came in during it.
         await this.#store.flush();
         this.#link.send({ t: 'got', n });
       }
@@ -332,7 +391,7 @@ export class Messages {
     }
   }
 
-  async #load(ids) {
+  async #load(ids: IdLike[]): Promise<Msg[]> {
     const found = await Promise.all(
       ids.map(async (id) => {
         const text = typeof id === 'string' ? id : id._serialized;
@@ -342,44 +401,44 @@ export class Messages {
         return row && this.#modelOf(row, false);
       }),
     );
-    return found.filter(Boolean);
+    return found.filter(Boolean) as Msg[];
   }
 
-  #modelOf(row, isNewMsg) {
+  #modelOf(row: MessageRow, isNewMsg: boolean): Msg {
     return msgOfRow(row, this.#account.me, isNewMsg, this.#media);
   }
 
-  #touchChat(msg, isUnread, name) {
+  #touchChat(msg: Msg, isUnread: boolean, name?: string): void {
     const chat = this.#chatOf(msg.id.remote, name);
     chat.t = msg.t;
     chat.lastReceivedKey = msg.id;
     if (isUnread) chat.set({ unreadCount: chat.unreadCount + 1 });
   }
 
-  #chatOf(wid, given) {
+  #chatOf(wid: Wid, given: string | undefined): Chat {
     const { Chat: chats, Contact: contacts } = this.#collections;
     const known = chats.get(wid);
     if (known) return known;
     const phone = phoneOfWid(wid);
     const name = given ?? this.#numbers.get(phone)?.name;
-    // Whoever has a chat under a number is registered with it.
+    // A chat under a number proves that the number is registered.
     if (wid.isUser() && !wid.isLid()) this.meet(phone, name);
     if (!contacts.get(wid)) contacts.add(new Contact(wid, name, this.isKnown(phone)));
     return chats.add(new Chat(wid, name ?? `+${wid.user}`, this.#collections.Msg));
   }
 
-  #learn(phone, name) {
-    if (this.#numbers.has(phone) && this.#numbers.get(phone).name === name) return;
+  #learn(phone: string, name: string | undefined): void {
+    if (this.#numbers.has(phone) && this.#numbers.get(phone)!.name === name) return;
     this.#numbers.set(phone, { name });
     if (this.#numbers.size > MAX_KNOWN_NUMBERS) {
-      this.#numbers.delete(this.#numbers.keys().next().value);
+      this.#numbers.delete(this.#numbers.keys().next().value!);
     }
   }
 }
 
-function waiter() {
-  let resolve;
-  const promise = new Promise((done) => {
+function waiter(): PendingSend {
+  let resolve!: PendingSend['resolve'];
+  const promise = new Promise<SendResult>((done) => {
     resolve = done;
   });
   return { promise, resolve };

@@ -1,21 +1,59 @@
-import { addressOf, lidOfPhone, MsgKey, phoneOfWid, widOfPhone } from './ids.js';
-import { chatWidOf } from './models.js';
+import type { ActionEvent, ActionType, Rules } from '../wire/frames.js';
+import { addressOf, lidOfPhone, MsgKey, phoneOfWid, type Wid, widOfPhone } from './ids.js';
+import type { Link } from './link.js';
+import { type Account, chatWidOf, type Collections, type Msg } from './models.js';
+import type { MessageRow, Store } from './store.js';
 
-/** What is done to messages that were sent: edits, revocations and reactions, of this account and of the others. */
+/** A reaction as it is in WhatsApp Web's table. */
+export interface Reaction {
+  id: MsgKey;
+  reactionParentKey: MsgKey;
+  reactionText: string;
+  reactionTimestamp: number;
+  from: Wid;
+  author: Wid | undefined;
+  orphan: number;
+  read: boolean;
+  ack: number;
+}
+
+/** A vote in a poll as it is in WhatsApp Web's table. */
+export interface Vote {
+  id: MsgKey;
+  pollUpdateParentKey: MsgKey;
+  parentMsgKey: string;
+  selectedOptionLocalIds: number[];
+  senderTimestampMs: number;
+  t: number;
+  from: Wid;
+  sender: Wid;
+}
+
+interface ActionsOptions {
+  store: Store;
+  link: Link;
+  account: Account;
+  rules: Rules;
+  /** Hands over reactions as WhatsApp Web writes them to its table, where whatsapp-web.js listens. */
+  tellReactions: (reactions: Reaction[]) => unknown;
+  /** The same for votes in polls. */
+  tellVotes: (votes: Vote[]) => unknown;
+}
+
+/** What one person did: the number, the new text or emoji, and the time in milliseconds since 1970. */
+type Change = Pick<ActionEvent, 'by' | 'text' | 'at'>;
+
+/** What is done to messages that were sent: edits, revocations, reactions and votes, by this account and by others. */
 export class Actions {
-  #store;
-  #link;
-  #account;
-  #rules;
-  #collections;
-  #tellReactions;
-  #tellVotes;
+  #store: Store;
+  #link: Link;
+  #account: Account;
+  #rules: Rules;
+  #collections!: Collections;
+  #tellReactions: ActionsOptions['tellReactions'];
+  #tellVotes: ActionsOptions['tellVotes'];
 
-  /**
-   * @param tellReactions hands over reactions as WhatsApp Web writes them to its table, where whatsapp-web.js listens
-   * @param tellVotes the same of votes in polls
-   */
-  constructor({ store, link, account, rules, tellReactions, tellVotes }) {
+  constructor({ store, link, account, rules, tellReactions, tellVotes }: ActionsOptions) {
     this.#store = store;
     this.#link = link;
     this.#account = account;
@@ -24,7 +62,7 @@ export class Actions {
     this.#tellVotes = tellVotes;
   }
 
-  attach(collections) {
+  attach(collections: Collections): void {
     this.#collections = collections;
     collections.Reactions.find = async (id) => {
       const key = typeof id === 'string' ? id : id._serialized;
@@ -34,56 +72,56 @@ export class Actions {
     };
   }
 
-  canEdit(msg) {
+  canEdit(msg: Msg): boolean {
     return msg.id.fromMe && msg.type === 'chat' && msg.ack > 0 && isYounger(msg, this.#rules.editWindowMs);
   }
 
-  canEditCaption(msg) {
+  canEditCaption(msg: Msg): boolean {
     const { type } = msg;
     const isCaptioned = type === 'image' || type === 'video' || type === 'document';
     return msg.id.fromMe && isCaptioned && msg.ack > 0 && isYounger(msg, this.#rules.editWindowMs);
   }
 
-  canRevoke(msg) {
+  canRevoke(msg: Msg): boolean {
     return msg.id.fromMe && msg.type !== 'revoked' && isYounger(msg, this.#rules.revokeWindowMs);
   }
 
-  edit(msg, text) {
+  edit(msg: Msg, text: string): Promise<void> {
     return this.#submit('edit', msg, text);
   }
 
-  revoke(msg) {
+  revoke(msg: Msg): Promise<void> {
     return this.#submit('revoke', msg, '');
   }
 
   /** @param emoji an empty one takes the reaction back */
-  react(msg, emoji) {
+  react(msg: Msg, emoji: string): Promise<void> {
     return this.#submit('reaction', msg, emoji);
   }
 
-  /** Takes in what the server tells; what is known already, or older, changes nothing. */
-  async receive({ k, chat, fromMe, author, id, by, text, at }) {
+  /** Takes in an action. One that is known already, or older than the last one, changes nothing. */
+  async receive({ k, chat, fromMe, author, id, by, text, at }: ActionEvent): Promise<void> {
     const remote = chatWidOf(this.#collections, chat);
-    const key = MsgKey.ofEvent(remote, { fromMe, id, author }, this.#account.me);
+    const key = MsgKey.ofEvent(remote, { fromMe, id, author }, this.#account.me!);
     const msg = this.#collections.Msg.get(key);
     const row = msg ? msg.row : await this.#store.find(key._serialized);
     if (!row) return;
     if (k === 'reaction') this.#changeReaction(row, msg, { by, text, at });
-    else if (k === 'vote') this.#changeVote(row, msg, { by, text, at });
+    else if (k === 'vote') this.#changeVote(row, { by, text, at });
     else if (k === 'edit') this.#changeText(row, msg, { text, at });
     else this.#markRevoked(row, msg, at);
   }
 
-  /** The server has to have it first: resolves once it has, and this page shows it. */
-  async #submit(k, msg, text) {
+  /** Resolves once the server has the action and this page shows it. */
+  async #submit(k: ActionType, msg: Msg, text: string): Promise<void> {
     const { fromMe, remote, id, participant } = msg.id;
     const chat = addressOf(remote);
     const author = participant && phoneOfWid(participant);
     const { at } = await this.#link.ask('act', { deed: { action: k, chat, fromMe, author, id, text } });
-    await this.receive({ k, chat, fromMe, author, id, by: this.#account.me.user, text, at });
+    await this.receive({ k, chat, fromMe, author, id, by: this.#account.me!.user, text, at });
   }
 
-  #changeText(row, msg, { text, at }) {
+  #changeText(row: MessageRow, msg: Msg | undefined, { text, at }: Omit<Change, 'by'>): void {
     if (row.y === 'revoked' || (row.e ?? 0) >= at) return;
     row.b = text;
     row.e = at;
@@ -91,7 +129,7 @@ export class Actions {
     msg?.set({ [msg.directPath ? 'caption' : 'body']: text, latestEditSenderTimestampMs: at });
   }
 
-  #markRevoked(row, msg, at) {
+  #markRevoked(row: MessageRow, msg: Msg | undefined, at: number): void {
     if (row.y === 'revoked') return;
     row.y = 'revoked';
     row.b = '';
@@ -105,7 +143,7 @@ export class Actions {
     });
   }
 
-  #changeReaction(row, msg, { by, text, at }) {
+  #changeReaction(row: MessageRow, msg: Msg | undefined, { by, text, at }: Change): void {
     row.r ??= {};
     if ((row.r[by]?.t ?? 0) >= at) return;
     row.r[by] = { e: text, t: at };
@@ -114,26 +152,27 @@ export class Actions {
     void this.#tellReactions([this.#reactionOf(row, by)]);
   }
 
-  /** @param text the options that are chosen now, as JSON */
-  #changeVote(row, msg, { by, text, at }) {
+  /** @param change its text is the options that are chosen now, as JSON */
+  #changeVote(row: MessageRow, { by, text, at }: Change): void {
     row.w ??= {};
     if ((row.w[by]?.t ?? 0) >= at) return;
     const options = row.x?.poll?.options ?? [];
-    row.w[by] = { o: JSON.parse(text).map((name) => options.indexOf(name)), t: at };
+    row.w[by] = { o: (JSON.parse(text) as string[]).map((name) => options.indexOf(name)), t: at };
     this.#store.saveSoon(row);
     void this.#tellVotes([this.#voteOf(row, by)]);
   }
 
-  /** The votes in a poll, as they lie in the table. */
-  async votesOf(key) {
+  /** The votes in a poll. */
+  async votesOf(key: string): Promise<Vote[]> {
     const row = this.#collections.Msg.get(key)?.row ?? (await this.#store.find(key));
-    return Object.keys(row?.w ?? {}).map((by) => this.#voteOf(row, by));
+    return Object.keys(row?.w ?? {}).map((by) => this.#voteOf(row!, by));
   }
 
-  #voteOf(row, by) {
+  /** @param by somebody who has voted */
+  #voteOf(row: MessageRow, by: string): Vote {
     const parent = MsgKey.fromString(row.id);
-    const { o, t } = row.w[by];
-    const fromMe = by === this.#account.me.user;
+    const { o, t } = row.w![by]!;
+    const fromMe = by === this.#account.me!.user;
     return {
       id: new MsgKey({ fromMe, remote: parent.remote, id: `V${by}${parent.id}` }),
       pollUpdateParentKey: parent,
@@ -146,13 +185,13 @@ export class Actions {
     };
   }
 
-  /** A reaction as it lies in the table. */
-  #reactionOf(row, by) {
+  /** @param by somebody who has reacted */
+  #reactionOf(row: MessageRow, by: string): Reaction {
     const parent = MsgKey.fromString(row.id);
-    const { e, t } = row.r[by];
-    const fromMe = by === this.#account.me.user;
+    const { e, t } = row.r![by]!;
+    const fromMe = by === this.#account.me!.user;
     return {
-      id: MsgKey.ofEvent(parent.remote, { fromMe, id: `R${by}${parent.id}`, author: by }, this.#account.me),
+      id: MsgKey.ofEvent(parent.remote, { fromMe, id: `R${by}${parent.id}`, author: by }, this.#account.me!),
       reactionParentKey: parent,
       reactionText: e,
       reactionTimestamp: t,
@@ -164,9 +203,9 @@ export class Actions {
     };
   }
 
-  /** The reactions to a message that stand, by emoji. */
-  #groupsOf(row) {
-    const groups = new Map();
+  /** The reactions to a message that were not taken back, by emoji. */
+  #groupsOf(row: MessageRow): { aggregateEmoji: string; senders: object[] }[] {
+    const groups = new Map<string, object[]>();
     for (const by of Object.keys(row.r ?? {})) {
       const { id, reactionParentKey, reactionText, reactionTimestamp, from, author } = this.#reactionOf(
         row,
@@ -186,6 +225,6 @@ export class Actions {
   }
 }
 
-function isYounger(msg, windowMs) {
+function isYounger(msg: Msg, windowMs: number): boolean {
   return Date.now() - msg.t * 1000 < windowMs;
 }

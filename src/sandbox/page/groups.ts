@@ -1,25 +1,39 @@
-import { Collection, Model } from './events.js';
-import { createWid, lidOfPhone, phoneOfWid, widOfPhone } from './ids.js';
+import type { GroupAction, GroupEvent, GroupMember, GroupResult, GroupState } from '../wire/frames.js';
+import { Collection, type IdLike, Model, type ModelWith } from './events.js';
+import { createWid, lidOfPhone, phoneOfWid, type Wid, widOfPhone, type WidLike } from './ids.js';
+import type { Link } from './link.js';
+import type { Messages } from './messages.js';
+import type { Account, Chat, Collections } from './models.js';
 
-/** WhatsApp's own numbers for the settings of a group, and ours. */
+/** The settings of a group that WhatsApp gives as numbers, as the wire has them. */
 const SETTINGS = {
-  announcement: (value) => ({ announce: value === 1 }),
-  restrict: (value) => ({ restrict: value === 1 }),
-  member_add_mode: (value) => ({ adminsAdd: value === 0 }),
+  announcement: (value: number) => ({ announce: value === 1 }),
+  restrict: (value: number) => ({ restrict: value === 1 }),
+  member_add_mode: (value: number) => ({ adminsAdd: value === 0 }),
 };
+
+export type GroupProperty = keyof typeof SETTINGS;
 
 /** What WhatsApp Web throws when the server says no. */
 class ServerStatusCodeError extends Error {
-  constructor(status) {
+  declare readonly status: number;
+
+  constructor(status: number) {
     super(`server responded with ${status}`);
     this.name = 'ServerStatusCodeError';
     this.status = status;
   }
 }
 
+interface ParticipantAttributes {
+  id: Wid;
+  isAdmin: boolean;
+  isSuperAdmin: boolean;
+}
+
 /** Somebody in a group; WhatsApp's groups name their members by LID. */
-class Participant extends Model {
-  constructor({ lid, role }) {
+class Participant extends (Model as ModelWith<ParticipantAttributes>) {
+  constructor({ lid, role }: GroupMember) {
     super({
       id: createWid(`${lid}@lid`),
       isAdmin: role !== 'member',
@@ -28,54 +42,88 @@ class Participant extends Model {
   }
 }
 
-class Participants extends Collection {
-  #me;
+class Participants extends Collection<Participant> {
+  #me: () => Wid;
 
-  constructor(me) {
+  constructor(me: () => Wid) {
     super(Infinity);
     this.#me = me;
   }
 
-  iAmMember() {
+  iAmMember(): boolean {
     return this.get(this.#me()) !== undefined;
   }
 
-  iAmAdmin() {
+  iAmAdmin(): boolean {
     return this.get(this.#me())?.isAdmin === true;
   }
 
-  serialize() {
+  serialize(): object[] {
     return this.getModelsArray().map((participant) => participant.serialize());
   }
 }
 
-class GroupMetadata extends Model {
-  constructor(wid, me) {
+interface GroupAttributes {
+  id: Wid;
+  isLidAddressingMode: boolean;
+  version?: number;
+  subject?: string;
+  owner?: Wid;
+  /** Seconds since 1970. */
+  creation?: number;
+  desc?: string | undefined;
+  descId?: string | undefined;
+  announce?: boolean;
+  restrict?: boolean;
+  memberAddMode?: 'admin_add' | 'all_member_add';
+  size?: number;
+  isReadOnly?: boolean;
+}
+
+export class GroupMetadata extends (Model as ModelWith<GroupAttributes>) {
+  declare readonly participants: Participants;
+
+  constructor(wid: Wid, me: () => Wid) {
     super({ id: wid, isLidAddressingMode: true });
     Object.defineProperty(this, 'participants', { value: new Participants(me), enumerable: false });
   }
 
-  serialize() {
+  override serialize(): object {
     return { ...this, participants: this.participants.serialize() };
   }
 }
 
+type GroupSettings = Extract<GroupAction, { kind: 'set' }>['settings'];
+
+/** What whatsapp-web.js gives to create a group. */
+export interface NewGroup {
+  title: string;
+  announce?: boolean;
+  restrict?: boolean;
+}
+
+/** What whatsapp-web.js gives to add members to a group. */
+export interface AddCall {
+  iqTo: WidLike;
+  participantArgs: { participantJid: WidLike }[];
+}
+
 /** The groups that this account is in, as the server told of them, and what can be done to them. */
 export class Groups {
-  #link;
-  #account;
-  #messages;
-  #collections;
+  #link: Link;
+  #account: Account;
+  #messages: Messages;
+  #collections!: Collections;
 
-  constructor({ link, account, messages }) {
+  constructor({ link, account, messages }: { link: Link; account: Account; messages: Messages }) {
     this.#link = link;
     this.#account = account;
     this.#messages = messages;
   }
 
-  attach(collections) {
+  attach(collections: Collections): void {
     this.#collections = collections;
-    for (const name of ['GroupMetadata', 'WAWebGroupMetadataCollection']) {
+    for (const name of ['GroupMetadata', 'WAWebGroupMetadataCollection'] as const) {
       collections[name].update = (id) => this.query(id);
       collections[name].find = async (id) => (await this.query(id), this.#metadataOf(id));
       collections[name].get = (id) => this.#metadataOf(id);
@@ -83,7 +131,7 @@ export class Groups {
   }
 
   /** All groups of the account, as they are at this moment. */
-  replaceAll(states) {
+  replaceAll(states: GroupState[]): void {
     const present = new Set(states.map(({ id }) => id));
     for (const chat of this.#collections.Chat.filter(({ id }) => id.isGroup())) {
       if (!present.has(chat.id._serialized)) this.#forgetMe(chat);
@@ -91,8 +139,8 @@ export class Groups {
     for (const state of states) this.#apply(state);
   }
 
-  /** Takes in what became of a group: its state, and the line that the chat shows about it. */
-  receive({ id, chat, group, by, change, whom, body, t }) {
+  /** Takes in a change of a group: its new state, and the line that the chat shows about the change. */
+  receive({ id, chat, group, by, change, whom, body, t }: GroupEvent): void {
     this.#apply(group);
     const { metadata } = this.#chatOf(group);
     if (!metadata.participants.iAmMember()) metadata.set({ isReadOnly: true });
@@ -108,12 +156,12 @@ export class Groups {
   }
 
   /** Asks the server how the group is now. */
-  async query(id) {
+  async query(id: WidLike): Promise<void> {
     const { group } = await this.#do({ kind: 'query', group: createWid(id)._serialized });
     this.#apply(group);
   }
 
-  async create({ title, announce, restrict }, participants) {
+  async create({ title, announce, restrict }: NewGroup, participants: { phoneNumber: Wid }[]) {
     const phones = participants.map(({ phoneNumber }) => phoneOfWid(phoneNumber));
     const settings = { announce: Boolean(announce), restrict: Boolean(restrict) };
     const { group, members } = await this.#do({ kind: 'create', subject: title, phones, settings });
@@ -122,7 +170,7 @@ export class Groups {
       wid: createWid(group.id),
       subject: group.subject,
       participants: [
-        { wid: lidOfPhone(this.#account.me.user), type: 'superadmin' },
+        { wid: lidOfPhone(this.#account.me!.user), type: 'superadmin' },
         ...members.map(({ phone, status, inviteCode }) => ({
           wid: widOfPhone(phone),
           ...(status === 200 ? {} : { error: String(status) }),
@@ -132,8 +180,8 @@ export class Groups {
     };
   }
 
-  /** One member, answered as the remote call answers that WhatsApp Web makes. */
-  async add({ iqTo, participantArgs }) {
+  /** Adds members. The answer looks like that of the remote call of WhatsApp Web. */
+  async add({ iqTo, participantArgs }: AddCall) {
     const phones = participantArgs.map(({ participantJid }) => phoneOfWid(createWid(participantJid)));
     const result = await this.#link.ask('group', {
       group: { kind: 'add', group: createWid(iqTo)._serialized, phones },
@@ -142,7 +190,7 @@ export class Groups {
       const errorAddParticipantsClientErrors = { value: { code: String(result.status) } };
       return { name: 'AddParticipantsResponseClientError', value: { errorAddParticipantsClientErrors } };
     }
-    const addParticipant = result.members.map(({ status, inviteCode }) => ({
+    const addParticipant = result.members!.map(({ status, inviteCode }) => ({
       addParticipantsParticipantAddedOrNonRegisteredWaUserParticipantErrorLidResponseMixinGroup: {
         value: { addParticipantsParticipantMixins: mixinOf(status, inviteCode) },
       },
@@ -150,56 +198,60 @@ export class Groups {
     return { name: 'AddParticipantsResponseSuccess', value: { addParticipant } };
   }
 
-  /** @param kind `remove`, `promote` or `demote` */
-  async change(kind, chat, participants) {
+  async change(
+    kind: 'remove' | 'promote' | 'demote',
+    chat: Chat,
+    participants: { id: Wid }[],
+  ): Promise<void> {
     const phones = participants.map(({ id }) => phoneOfWid(id));
     await this.#do({ kind, group: chat.id._serialized, phones });
   }
 
-  async set(wid, settings) {
+  async set(wid: Wid, settings: GroupSettings): Promise<void> {
     await this.#do({ kind: 'set', group: wid._serialized, settings });
   }
 
-  async setProperty(chat, property, value) {
+  async setProperty(chat: Chat, property: GroupProperty, value: number): Promise<void> {
     await this.set(chat.id, SETTINGS[property](value));
   }
 
-  async invite(id, kind) {
+  async invite(id: WidLike, kind: 'invite' | 'reset-invite'): Promise<{ code: string | undefined }> {
     const { invite } = await this.#do({ kind, group: createWid(id)._serialized });
     return { code: invite };
   }
 
-  async join(code, kind = 'join') {
+  async join(code: string, kind: 'join' | 'look' = 'join'): Promise<{ gid: Wid; id: Wid; subject: string }> {
     const { group } = await this.#do({ kind, code });
     if (kind === 'join') this.#apply(group);
     return { gid: createWid(group.id), id: createWid(group.id), subject: group.subject };
   }
 
-  async leave(chat) {
+  async leave(chat: Chat): Promise<void> {
     await this.#do({ kind: 'leave', group: chat.id._serialized });
   }
 
-  async #do(deed) {
+  async #do(deed: GroupAction): Promise<Required<GroupResult>> {
     const result = await this.#link.ask('group', { group: deed });
     if (result.status !== 200) throw new ServerStatusCodeError(result.status);
-    return result;
+    // A deed that succeeds has the result that its caller reads.
+    return result as Required<GroupResult>;
   }
 
-  #metadataOf(id) {
+  #metadataOf(id: IdLike | undefined): GroupMetadata | undefined {
     return this.#collections.Chat.get(createWid(id))?.groupMetadata;
   }
 
-  #chatOf({ id, subject }) {
+  #chatOf({ id, subject }: GroupState): { chat: Chat; metadata: GroupMetadata } {
     const chat = this.#messages.groupChat(createWid(id), subject);
     if (!chat.groupMetadata) {
-      const metadata = new GroupMetadata(chat.id, () => lidOfPhone(this.#account.me.user));
+      const metadata = new GroupMetadata(chat.id, () => lidOfPhone(this.#account.me!.user));
       Object.defineProperty(chat, 'groupMetadata', { value: metadata, enumerable: false });
     }
-    return { chat, metadata: chat.groupMetadata };
+    return { chat, metadata: chat.groupMetadata! };
   }
 
-  /** What an older event tells of the state is older than what is known. */
-  #apply(state) {
+  /** Takes in the state of a group, unless a newer one is known: events may come late. */
+  #apply(state: GroupState): void {
     const { chat, metadata } = this.#chatOf(state);
     if ((metadata.version ?? 0) >= state.version) return;
     const { participants } = metadata;
@@ -227,22 +279,22 @@ export class Groups {
     });
   }
 
-  /** The account was taken out of a group while nobody told this page. */
-  #forgetMe(chat) {
+  /** The account was taken out of a group while this page was away. */
+  #forgetMe(chat: Chat): void {
     const participants = chat.groupMetadata?.participants;
-    const me = participants?.get(lidOfPhone(this.#account.me.user));
-    if (me) participants.remove(me);
+    const me = participants?.get(lidOfPhone(this.#account.me!.user));
+    if (me) participants!.remove(me);
   }
 }
 
-function mixinOf(status, inviteCode) {
+function mixinOf(status: number, inviteCode: string | undefined): object | undefined {
   if (status === 200) return undefined;
   const name = status === 403 ? 'ParticipantRequestCodeCanBeSent' : 'ParticipantError';
   const request = inviteCode ? { addRequestCode: inviteCode, addRequestExpiration: expiry() } : {};
   return { name, value: { error: String(status), ...request } };
 }
 
-/** An invite to one person holds for three days. */
-function expiry() {
+/** An invite to one person is valid for three days. */
+function expiry(): number {
   return Math.floor(Date.now() / 1000) + 3 * 24 * 3600;
 }

@@ -1,70 +1,105 @@
-import { Actions } from './actions.js';
+import type { Rules, ServerFrame, WelcomeFrame } from '../wire/frames.js';
+import { Actions, type Reaction, type Vote } from './actions.js';
 import { Dialog } from './dialog.js';
-import { Emitter, Model } from './events.js';
+import { Emitter, Model, type ModelWith } from './events.js';
 import { Groups } from './groups.js';
-import { decodeB64, encodeB64, widOfPhone } from './ids.js';
+import { decodeB64, encodeB64, type Wid, widOfPhone } from './ids.js';
 import { Link } from './link.js';
 import { Media } from './media.js';
 import { Messages } from './messages.js';
-import { createCollections, MESSAGES_IN_MEMORY } from './models.js';
-import { createModules } from './modules.js';
-import { Store } from './store.js';
+import {
+  type Account,
+  type Chat,
+  type Collections,
+  createCollections,
+  MESSAGES_IN_MEMORY,
+  type Msg,
+} from './models.js';
+import { createModules, type Modules } from './modules.js';
+import { type Credential, type KeyPair, type Keys, Store } from './store.js';
 
-/** Syncing ends only once somebody can notice, unless a fault says otherwise; but it does not wait for ever. */
+/** Unless a fault says otherwise, syncing waits for a listener that notices its end, but not longer than this. */
 const LISTENER_LIMIT_MS = 10_000;
-/** A page that asked to log out may be closed by whoever asked, before it starts anew by itself. */
+/** After a logout whatsapp-web.js has this long to close the page; then the page starts again by itself. */
 const LOGOUT_REDIRECT_MS = 1000;
 
-/** A `SocketModel` with the methods that whatsapp-web.js calls. */
-class Socket extends Model {
-  #app;
+declare global {
+  interface Window {
+    /** Gives whatsapp-web.js and Flotilla the modules of the page. They expect what WhatsApp Web has, which is untyped. */
+    require: (name: string) => unknown;
+    Debug: { VERSION: string };
+  }
+}
 
-  constructor(app) {
+interface SocketAttributes {
+  state: 'UNLAUNCHED' | 'OPENING' | 'UNPAIRED' | 'PAIRING' | 'CONNECTED' | 'CONFLICT';
+  hasSynced: boolean;
+}
+
+/** A `SocketModel` with the methods that whatsapp-web.js calls. */
+class Socket extends (Model as ModelWith<SocketAttributes>) {
+  #app: App;
+
+  constructor(app: App) {
     super({ state: 'UNLAUNCHED', hasSynced: false });
     this.#app = app;
   }
 
   /** Unlinks this browser; resolves once the server has confirmed it. */
-  logout() {
+  logout(): Promise<void> {
     return this.#app.logout();
   }
 
   /** Takes the account back from the browser that took it. */
-  takeover() {
+  takeover(): void {
     this.#app.link.reconnect();
   }
 
-  reconnect() {
+  reconnect(): void {
     this.#app.link.reconnect();
   }
 }
 
+type Frame<Name extends ServerFrame['t']> = Extract<ServerFrame, { t: Name }>;
+
+interface ConnAttributes {
+  /** The first part of the QR code. */
+  ref: string | undefined;
+  pushname: string;
+  platform: 'android';
+  wid: Wid | undefined;
+}
+
 /** The page: it pairs, connects, syncs, and logs out. */
 class App {
-  account = { me: undefined };
-  keys;
+  account: Account = { me: undefined };
+  keys!: Keys;
   offlineProgress = 0;
   link = new Link();
   dialog = new Dialog();
   socket = new Socket(this);
   cmd = new Emitter();
-  /** What the server says that this page may and is to do. */
-  rules = {
+  /** What this page may do, and what it does to itself. The server sends it. */
+  rules: Rules = {
     editWindowMs: 0,
     revokeWindowMs: 0,
     reloadBeforeSendRate: 0,
     messagesInMemory: MESSAGES_IN_MEMORY,
   };
-  conn = new Model({ ref: undefined, pushname: '', platform: 'android', wid: undefined });
-  #store;
-  #messages;
-  #groups;
-  #credential;
-  #nonce;
+  conn = new Model<ConnAttributes>({ ref: undefined, pushname: '', platform: 'android', wid: undefined });
+  declare readonly collections: Collections;
+  declare readonly modules: Modules;
+  declare sync: Pick<WelcomeFrame, 'offline' | 'syncDelayMs' | 'earlySync'>;
+  #store: Store;
+  #messages: Messages;
+  #groups: Groups;
+  #credential: Credential | undefined;
+  /** The nonce of this connection's challenge. */
+  #nonce!: string;
   #wasConnected = false;
-  #unknown = new Set();
+  #unknown = new Set<string>();
 
-  constructor(store) {
+  constructor(store: Store) {
     this.#store = store;
     const { link, account, rules } = this;
     const media = new Media();
@@ -73,10 +108,11 @@ class App {
       link,
       account,
       rules,
-      // Looked up each time: whatsapp-web.js puts its own function in its place.
-      tellReactions: (reactions) =>
+      // Looked up each time: whatsapp-web.js replaces the function.
+      tellReactions: (reactions: Reaction[]) =>
         this.modules.WAWebAddonReactionTableMode.reactionTableMode.bulkUpsert(reactions),
-      tellVotes: (votes) => this.modules.WAWebAddonPollVoteTableMode.pollVoteTableMode.bulkUpsert(votes),
+      tellVotes: (votes: Vote[]) =>
+        this.modules.WAWebAddonPollVoteTableMode.pollVoteTableMode.bulkUpsert(votes),
     });
     this.#messages = new Messages({ store, link, account, rules, actions, media });
     this.#groups = new Groups({ link, account, messages: this.#messages });
@@ -89,15 +125,16 @@ class App {
     actions.attach(this.collections);
     Object.assign(this.cmd, {
       refreshQR: () => this.refreshQr(),
-      archiveChat: async (chat, archive) => {
+      archiveChat: async (chat: Chat, archive: boolean) => {
         await this.#messages.saveChat(chat.set({ archive }));
       },
-      pinChat: async (chat, pin) => {
+      pinChat: async (chat: Chat, pin: boolean) => {
         await this.#messages.saveChat(chat.set({ pin: pin ? Date.now() : undefined }));
       },
-      markChatUnread: async (chat, unread) => chat.set({ unreadCount: unread ? -1 : 0 }),
+      markChatUnread: async (chat: Chat, unread: boolean) => chat.set({ unreadCount: unread ? -1 : 0 }),
       openChatBottom: async () => undefined,
-      sendRevokeMsgs: (_chat, { list }) => Promise.all(list.map((msg) => actions.revoke(msg))),
+      sendRevokeMsgs: (_chat: Chat, { list }: { list: Msg[] }) =>
+        Promise.all(list.map((msg) => actions.revoke(msg))),
     });
     this.modules = createModules({
       app: this,
@@ -113,8 +150,8 @@ class App {
     this.#listen();
   }
 
-  /** Reads what this profile has, and connects. */
-  async start() {
+  /** Reads what this profile has stored, and connects. */
+  async start(): Promise<void> {
     this.#credential = await this.#store.get('credential');
     this.keys = (await this.#store.get('keys')) ?? (await this.#createKeys());
     if (this.#credential) {
@@ -124,9 +161,9 @@ class App {
     this.link.connect();
   }
 
-  /** Looks a module up as WhatsApp Web's own `require` does. */
-  require(name) {
-    const module = this.modules[name];
+  /** Finds a module by its name, like the `require` of WhatsApp Web. */
+  require(name: string): unknown {
+    const module: unknown = this.modules[name as keyof Modules];
     if (module !== undefined) return module;
     if (!this.#unknown.has(name)) {
       this.#unknown.add(name);
@@ -135,23 +172,23 @@ class App {
     throw new Error(`The sandbox has no module "${name}"`);
   }
 
-  /** A code that the owner of `phone` can type in to link this browser. */
-  requestPairingCode(phone) {
+  /** Gives a code that the owner of `phone` can enter to link this browser. */
+  requestPairingCode(phone: string): Promise<string> {
     return this.link.ask('code', { phone: String(phone), secret: this.keys.advSecret });
   }
 
-  refreshQr() {
+  refreshQr(): Promise<true> {
     return this.link.ask('refresh-qr');
   }
 
-  async logout() {
+  async logout(): Promise<void> {
     await this.link.ask('logout');
     this.link.stop();
     await this.#forget();
-    setTimeout(() => this.#startAnew(), LOGOUT_REDIRECT_MS);
+    setTimeout(() => this.#startAgain(), LOGOUT_REDIRECT_MS);
   }
 
-  #listen() {
+  #listen(): void {
     const { link, socket } = this;
     link.on('connecting', () => {
       this.#messages.hold();
@@ -160,7 +197,7 @@ class App {
     link.on('challenge', ({ nonce }) => this.#identify(nonce));
     link.on('ref', ({ ref }) => {
       link.markReady();
-      // The first code has to be there before the state says that it is needed.
+      // The code comes first, because the state tells whatsapp-web.js to show it.
       this.conn.set({ ref });
       socket.set({ state: 'UNPAIRED' });
     });
@@ -183,7 +220,7 @@ class App {
     link.on('reload', () => location.reload());
   }
 
-  async #identify(nonce) {
+  async #identify(nonce: string): Promise<void> {
     this.#nonce = nonce;
     if (this.#credential) {
       const { id } = this.#credential;
@@ -199,8 +236,8 @@ class App {
     });
   }
 
-  async #pair({ id, phone, lid, name, proof }) {
-    // Only a phone that has read this page's own secret can have made this.
+  async #pair({ id, phone, lid, name, proof }: Frame<'paired'>): Promise<void> {
+    // Only a phone that has read the secret of this page can make this proof.
     if ((await this.#prove(`${id}:${phone}`)) !== proof) return;
     this.socket.set({ state: 'PAIRING' });
     const credential = { id, phone, lid, name };
@@ -211,7 +248,16 @@ class App {
     await this.#identify(this.#nonce);
   }
 
-  #welcome({ phone, name, offline, syncDelayMs, earlySync, dialog, groups, contacts }) {
+  #welcome({
+    phone,
+    name,
+    offline,
+    syncDelayMs,
+    earlySync,
+    dialog,
+    groups,
+    contacts,
+  }: Frame<'welcome'>): void {
     this.#wasConnected = true;
     this.account.me = widOfPhone(phone);
     this.#groups.replaceAll(groups);
@@ -223,7 +269,7 @@ class App {
     this.socket.set({ state: 'CONNECTED' });
   }
 
-  async #caughtUp() {
+  async #caughtUp(): Promise<void> {
     await this.#store.flush();
     this.#setProgress(100);
     this.link.markReady();
@@ -231,28 +277,29 @@ class App {
     if (!this.socket.hasSynced) void this.#finishSync();
   }
 
-  async #finishSync() {
+  async #finishSync(): Promise<void> {
     const { syncDelayMs, earlySync } = this.sync;
     if (!earlySync) {
       if (syncDelayMs > 0) await new Promise((resolve) => setTimeout(resolve, syncDelayMs));
       await this.#somebodyListens();
     }
-    // Like the real page, it does not start under a dialog.
+    // Like the real page, this one does not end syncing under a dialog.
     await this.dialog.whenClosed();
     this.socket.set({ hasSynced: true });
   }
 
   /**
-   * The real page syncs for seconds, so that whatsapp-web.js, which injects itself meanwhile, hears of its end. This page
-   * has nothing to do in that time.
+   * Resolves once whatsapp-web.js listens for the end of syncing. The real page syncs for seconds, in which whatsapp-web.js
+   * injects itself; this page has nothing to do in that time.
    */
-  #somebodyListens() {
+  #somebodyListens(): Promise<void> {
     const { socket } = this;
     if (socket.hasListener('change:hasSynced')) return Promise.resolve();
-    return new Promise((resolve) => {
+    return new Promise<void>((resolve) => {
       const on = socket.on;
-      const go = () => {
-        delete socket.on;
+      const go = (): void => {
+        // Removes the property that is set below, so that `on` is the method of the class again.
+        delete (socket as Partial<Socket>).on;
         clearTimeout(timer);
         resolve();
       };
@@ -266,43 +313,43 @@ class App {
     });
   }
 
-  async #unlinked() {
+  async #unlinked(): Promise<void> {
     this.link.stop();
     await this.#forget();
     if (this.#wasConnected) {
       this.cmd.trigger('logout');
-      this.#startAnew();
+      this.#startAgain();
     } else {
-      // Unlinked while this browser was away: it shows a QR code, as a new one does.
+      // Unlinked while this browser was away: it shows a QR code, like a new browser.
       this.keys = await this.#createKeys();
       this.link.connect();
     }
   }
 
-  async #forget() {
+  async #forget(): Promise<void> {
     this.#credential = undefined;
-    // whatsapp-web.js may already have deleted the profile under a page that logs out.
-    await this.#store.wipe().catch((error) => console.warn(error));
+    // whatsapp-web.js may have deleted the profile already while this page logs out.
+    await this.#store.wipe().catch((error: unknown) => console.warn(error));
   }
 
-  #startAnew() {
+  #startAgain(): void {
     this.link.stop();
     location.replace('/?post_logout=1');
   }
 
-  /** Events are taken in one after the other, and catching up ends after the last of them. */
-  #inOrder(step) {
-    this.#queue = this.#queue.then(step).catch((error) => console.error(error));
+  /** Events are taken in one after the other, and catching up ends after the last one. */
+  #inOrder(step: () => Promise<void>): void {
+    this.#queue = this.#queue.then(step).catch((error: unknown) => console.error(error));
   }
 
   #queue = Promise.resolve();
 
-  #setProgress(percent) {
+  #setProgress(percent: number): void {
     this.offlineProgress = percent;
     this.cmd.trigger('offline_progress_update_from_bridge');
   }
 
-  async #prove(text) {
+  async #prove(text: string): Promise<string> {
     const key = await crypto.subtle.importKey(
       'raw',
       decodeB64(this.keys.advSecret),
@@ -313,21 +360,21 @@ class App {
     return encodeB64(await crypto.subtle.sign('HMAC', key, new TextEncoder().encode(text)));
   }
 
-  async #createKeys() {
+  async #createKeys(): Promise<Keys> {
     const [noise, identity] = await Promise.all([createKeyPair(), createKeyPair()]);
     const advSecret = encodeB64(crypto.getRandomValues(new Uint8Array(32)));
     const keys = { noise, identity, advSecret };
-    await this.#store.put({ keys }).catch((error) => console.warn(error));
+    await this.#store.put({ keys }).catch((error: unknown) => console.warn(error));
     return keys;
   }
 }
 
-async function createKeyPair() {
+async function createKeyPair(): Promise<KeyPair> {
   const pair = await crypto.subtle.generateKey({ name: 'X25519' }, true, ['deriveBits']);
   return { pubKey: await crypto.subtle.exportKey('raw', pair.publicKey), privKey: pair.privateKey };
 }
 
 const app = new App(await Store.open());
-window.require = (name) => app.require(name);
+window.require = (name: string) => app.require(name);
 window.Debug = { VERSION: '2.3000.1029000000' };
 await app.start();

@@ -1,7 +1,15 @@
+import type { Dialog as DialogName } from '../wire/frames.js';
 import { Emitter } from './events.js';
 
-/** What the dialogs say. The button of "terms" does nothing: somebody has to agree to them elsewhere. */
-const DIALOGS = {
+interface Texts {
+  title: string;
+  text: string;
+  button: string;
+  closes: boolean;
+}
+
+/** The texts of the dialogs. The button of "terms" does nothing: a person has to agree to them on the phone. */
+const DIALOGS: Record<DialogName, Texts> = {
   whats_new: {
     title: "What's new on WhatsApp Web",
     text: 'Your messages load faster now, and chats can be put into lists.',
@@ -17,12 +25,12 @@ const DIALOGS = {
 };
 
 /** The modal dialog over the page, if any. */
-export class Dialog extends Emitter {
-  #name = null;
-  #element;
+export class Dialog extends Emitter<{ close: [] }> {
+  #name: DialogName | null = null;
+  #element: HTMLElement | undefined;
 
-  /** Shows a dialog, or takes it away (null). One that was pressed away stays away as long as nothing else is asked for. */
-  show(name) {
+  /** Shows a dialog, or removes it (null). A dialog that a person closed stays closed until another one is asked for. */
+  show(name: DialogName | null): void {
     if (name === this.#name) return;
     this.#name = name;
     this.#close();
@@ -30,11 +38,11 @@ export class Dialog extends Emitter {
   }
 
   /** Resolves once no dialog is open. */
-  async whenClosed() {
-    while (this.#element) await new Promise((resolve) => this.once('close', resolve));
+  async whenClosed(): Promise<void> {
+    while (this.#element) await new Promise<void>((resolve) => this.once('close', resolve));
   }
 
-  #open({ title, text, button, closes }) {
+  #open({ title, text, button, closes }: Texts): void {
     const element = document.createElement('div');
     element.setAttribute('role', 'dialog');
     element.dataset.animateModalPopup = 'true';
@@ -50,7 +58,7 @@ export class Dialog extends Emitter {
     this.#element = element;
   }
 
-  #close() {
+  #close(): void {
     this.#element?.remove();
     this.#element = undefined;
     this.trigger('close');

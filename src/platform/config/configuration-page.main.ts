@@ -1,0 +1,3 @@
+import { configurationPage } from './configuration-page.js';
+
+process.stdout.write(configurationPage());

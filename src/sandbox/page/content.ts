@@ -1,0 +1,102 @@
+import type { MediaPointer, SubmittedContent } from '../wire/frames.js';
+import { addressOfUser, type MsgKey, type Wid, widOfPhone, type WidLike } from './ids.js';
+
+/** What a message has besides its text, as attributes of WhatsApp Web. */
+export interface ContentAttributes extends Partial<MediaPointer> {
+  caption?: string | undefined;
+  mediaKeyTimestamp?: number;
+  mediaData?: { mediaStage: string };
+  lat?: number;
+  lng?: number;
+  loc?: string | undefined;
+  vcardFormattedName?: string;
+  vcardList?: { displayName: string; vcard: string }[];
+  pollName?: string;
+  pollOptions?: { name: string; localId: number }[];
+  pollSelectableOptionsCount?: number;
+  quotedStanzaID?: string;
+  quotedMsg?: { type: string; body: string };
+  mentionedJidList?: Wid[];
+}
+
+/** A message that whatsapp-web.js has made to be sent. */
+export type OutgoingMessage = {
+  id: MsgKey;
+  t: number;
+  ack: number;
+  body?: string;
+  quotedStanzaID?: string;
+  mentionedJidList?: WidLike[];
+} & ((MediaPointer & { caption?: string }) | { directPath?: undefined }) &
+  (
+    | { type: 'chat' | 'image' | 'video' | 'audio' | 'ptt' | 'document' | 'sticker' }
+    | { type: 'location'; lat: number; lng: number; loc?: string }
+    | { type: 'vcard'; body: string; vcardFormattedName: string }
+    | { type: 'multi_vcard'; vcardList: { displayName: string; vcard: string }[] }
+    | {
+        type: 'poll_creation';
+        pollName: string;
+        pollOptions: { name: string }[];
+        pollSelectableOptionsCount: number;
+      }
+  );
+
+/** What a message carries besides its text, as the wire has it; undefined when there is nothing. */
+export function contentOf(message: OutgoingMessage): SubmittedContent | undefined {
+  const content: SubmittedContent = {};
+  if (message.directPath) {
+    const { directPath, mediaKey, encFilehash, filehash, mimetype, size, filename } = message;
+    content.media = { directPath, mediaKey, encFilehash, filehash, mimetype, size, filename };
+  }
+  if (message.type === 'location')
+    content.location = { latitude: message.lat, longitude: message.lng, description: message.loc };
+  if (message.type === 'vcard')
+    content.contacts = [{ name: message.vcardFormattedName, vcard: message.body }];
+  if (message.type === 'multi_vcard')
+    content.contacts = message.vcardList.map(({ displayName, vcard }) => ({ name: displayName, vcard }));
+  if (message.type === 'poll_creation')
+    content.poll = {
+      question: message.pollName,
+      options: message.pollOptions.map(({ name }) => name),
+      multiple: message.pollSelectableOptionsCount !== 1,
+    };
+  if (message.quotedStanzaID) content.replyTo = message.quotedStanzaID;
+  if (message.mentionedJidList && message.mentionedJidList.length > 0)
+    content.mentions = message.mentionedJidList.map(addressOfUser);
+  return Object.keys(content).length > 0 ? content : undefined;
+}
+
+/** The text that a person reads. Of media this is the caption, because the body is a small picture. */
+export function textOf(message: OutgoingMessage): string {
+  if (message.directPath) return message.caption ?? '';
+  return message.type === 'vcard' || message.type === 'multi_vcard' ? '' : (message.body ?? '');
+}
+
+/** The content of a message as attributes of its model, as the modules of WhatsApp Web have them. */
+export function attributesOf(
+  { media, location, contacts, poll, replyTo, mentions }: SubmittedContent,
+  text: string,
+): ContentAttributes & { body?: string } {
+  const attributes: ContentAttributes & { body?: string } = {};
+  if (media)
+    Object.assign(attributes, media, {
+      body: '/9j/4AAQ',
+      caption: text === '' ? undefined : text,
+      mediaKeyTimestamp: 0,
+      mediaData: { mediaStage: 'NEED_POKE' },
+    });
+  if (location)
+    Object.assign(attributes, { lat: location.latitude, lng: location.longitude, loc: location.description });
+  if (contacts?.length === 1)
+    Object.assign(attributes, { body: contacts[0]!.vcard, vcardFormattedName: contacts[0]!.name });
+  else if (contacts) attributes.vcardList = contacts.map(({ name, vcard }) => ({ displayName: name, vcard }));
+  if (poll)
+    Object.assign(attributes, {
+      pollName: poll.question,
+      pollOptions: poll.options.map((name, localId) => ({ name, localId })),
+      pollSelectableOptionsCount: poll.multiple ? 0 : 1,
+    });
+  if (replyTo) Object.assign(attributes, { quotedStanzaID: replyTo, quotedMsg: { type: 'chat', body: '' } });
+  if (mentions) attributes.mentionedJidList = mentions.map(widOfPhone);
+  return attributes;
+}

@@ -1,0 +1,369 @@
+import { Collection, type IdLike, Model, type ModelWith } from './events.js';
+import { attributesOf, type ContentAttributes } from './content.js';
+import type { GroupMetadata } from './groups.js';
+import { createWid, lidOfPhone, MsgKey, phoneOfWid, type Wid, widOfPhone, type WidLike } from './ids.js';
+import type { Media } from './media.js';
+import type { MessageRow, Notice } from './store.js';
+import type { MediaPointer, SubmittedContent } from '../wire/frames.js';
+
+/** How many are kept in memory; older ones are on disk. */
+export const MESSAGES_IN_MEMORY = 2000;
+const CHATS_IN_MEMORY = 5000;
+
+/** What WhatsApp Web shows of a message. */
+interface MsgAttributes extends ContentAttributes {
+  id: MsgKey;
+  body: string;
+  type: string;
+  t: number;
+  ack: number;
+  from: Wid | undefined;
+  to: Wid | undefined;
+  self: 'in' | 'out';
+  isNewMsg: boolean;
+  star: boolean;
+  broadcast: boolean;
+  isForwarded: boolean;
+  mentionedJidList: Wid[];
+  groupMentions: never[];
+  /** In a group: who wrote it. */
+  author?: Wid;
+  /** Of a line about a group: what was done, and to whom. */
+  subtype?: string;
+  recipients?: string[];
+  notifyName?: string;
+  latestEditSenderTimestampMs?: number;
+  protocolMessageKey?: MsgKey;
+  revokeTimestamp?: number;
+  hasReaction?: boolean;
+}
+
+/** The account that this browser is linked to; undefined before it is linked. */
+export interface Account {
+  me: Wid | undefined;
+}
+
+/** A message. Its `row` is what is stored of it. */
+export class Msg extends (Model as ModelWith<MsgAttributes>) {
+  #row: MessageRow;
+  declare readonly downloadMedia: () => Promise<void>;
+
+  constructor(attributes: MsgAttributes, row: MessageRow, media: Media) {
+    super(attributes);
+    this.#row = row;
+    // Not enumerable, because a method is no attribute.
+    Object.defineProperty(this, 'downloadMedia', { value: () => this.#download(media), enumerable: false });
+  }
+
+  get row(): MessageRow {
+    return this.#row;
+  }
+
+  get isEphemeral(): boolean {
+    return false;
+  }
+
+  get isStatusV3(): boolean {
+    return false;
+  }
+
+  /** Gets the media from the server, which may not have it any more. */
+  async #download(media: Media): Promise<void> {
+    try {
+      // Only messages with media are downloaded.
+      await media.download(this as MediaPointer);
+      this.mediaData!.mediaStage = 'RESOLVED';
+    } catch (error) {
+      this.mediaData!.mediaStage = 'ERROR_MISSING';
+      throw error;
+    }
+  }
+
+  /** Whether it is only a line about the chat, for example "… left". */
+  get isNotification(): boolean {
+    return this.type === 'gp2';
+  }
+
+  unsafe(): this {
+    return this;
+  }
+
+  canReply(): boolean {
+    return true;
+  }
+
+  /** What a reply to this message says about it. */
+  msgContextInfo(): object {
+    return {
+      quotedStanzaID: this.id.id,
+      quotedParticipant: this.from,
+      quotedMsg: { type: this.type, body: this.body },
+    };
+  }
+}
+
+interface ChatAttributes {
+  id: Wid;
+  name: string;
+  formattedTitle: string;
+  /** The time of its last message, in seconds since 1970. */
+  t: number;
+  /** -1 when its owner has marked it as unread. */
+  unreadCount: number;
+  archive: boolean;
+  /** When it was pinned, in milliseconds since 1970. */
+  pin: number | undefined;
+  isLocked: boolean;
+  isReadOnly: boolean;
+  lastReceivedKey: MsgKey | undefined;
+}
+
+export class Chat extends (Model as ModelWith<ChatAttributes>) {
+  #messages: Collection<Msg>;
+  #earlier: Msg[] = [];
+  declare readonly mute: Mute;
+  /** Only groups have it. */
+  declare readonly groupMetadata?: GroupMetadata;
+
+  constructor(wid: Wid, name: string, messages: Collection<Msg>) {
+    super({
+      id: wid,
+      name,
+      formattedTitle: name,
+      t: 0,
+      unreadCount: 0,
+      archive: false,
+      pin: undefined,
+      isLocked: false,
+      isReadOnly: false,
+      lastReceivedKey: undefined,
+    });
+    this.#messages = messages;
+    Object.defineProperty(this, 'mute', { value: new Mute(this), enumerable: false });
+  }
+
+  /** The messages of this chat that are in memory. */
+  get msgs(): { getModelsArray(): Msg[] } {
+    const chat = this.id._serialized;
+    const inMemory = () => this.#messages.filter((msg) => msg.id.remote._serialized === chat);
+    return { getModelsArray: () => [...this.#earlier, ...inMemory()] };
+  }
+
+  /** Takes in messages that are older than those in memory. */
+  addEarlier(msgs: Msg[]): void {
+    this.#earlier = [...msgs, ...this.#earlier];
+  }
+
+  iAmAdmin(): boolean {
+    return this.groupMetadata?.participants.iAmAdmin() ?? false;
+  }
+
+  override serialize(): object {
+    return {
+      ...this,
+      muteExpiration: this.mute.expiration,
+      // whatsapp-web.js asks only whether there are any; it finds the last one by its key.
+      msgs: this.lastReceivedKey ? [this.lastReceivedKey._serialized] : [],
+    };
+  }
+}
+
+class Mute {
+  /** Until when, in seconds since 1970; 0 when it is not muted, -1 for ever. */
+  expiration = 0;
+  #chat: Chat;
+
+  constructor(chat: Chat) {
+    this.#chat = chat;
+  }
+
+  async mute({ expiration }: { expiration: number }): Promise<void> {
+    this.expiration = expiration;
+    this.#chat.trigger('change:mute', this.#chat);
+  }
+
+  async unmute(): Promise<void> {
+    await this.mute({ expiration: 0 });
+  }
+}
+
+interface ContactAttributes {
+  id: Wid;
+  phoneNumber: Wid | undefined;
+  lid: Wid | undefined;
+  pushname: string | undefined;
+  type: 'in';
+  isBusiness: boolean;
+  isEnterprise: boolean;
+  isContactBlocked: boolean;
+  labels: never[];
+  /** 1 in the address book of the phone's owner, under this name. */
+  isAddressBookContact?: 0 | 1;
+  name?: string | undefined;
+}
+
+export class Contact extends (Model as ModelWith<ContactAttributes>) {
+  /** @param isKnown whether the number behind a LID is known */
+  constructor(wid: Wid, name: string | undefined, isKnown = true) {
+    const phone = phoneOfWid(wid);
+    const isUser = wid.isUser();
+    super({
+      id: wid,
+      phoneNumber: isUser && (isKnown || !wid.isLid()) ? widOfPhone(phone) : undefined,
+      lid: isUser ? lidOfPhone(phone) : undefined,
+      pushname: name,
+      type: 'in',
+      isBusiness: false,
+      isEnterprise: false,
+      isContactBlocked: false,
+      labels: [],
+    });
+  }
+}
+
+/** The content of a row, without the key of the message. */
+interface RowParts {
+  body: string;
+  type: string;
+  t: number;
+  ack: number;
+  order: number;
+  name?: string;
+  content?: SubmittedContent | undefined;
+  notice?: Notice;
+}
+
+/** The row of a message. */
+export function rowOf(
+  key: MsgKey,
+  { body, type, t, ack, order, name, content, notice }: RowParts,
+): MessageRow {
+  const row: MessageRow = { id: key._serialized, o: order, b: body, y: type, t, a: ack };
+  if (key.fromMe && ack === 0) row.p = 1;
+  if (name) row.n = name;
+  if (content) row.x = content;
+  if (notice) row.g = notice;
+  return row;
+}
+
+/** The model of a stored message. */
+export function msgOfRow(row: MessageRow, me: Wid | undefined, isNewMsg: boolean, media: Media): Msg {
+  const id = MsgKey.fromString(row.id);
+  const attributes: MsgAttributes = {
+    id,
+    body: row.b,
+    type: row.y,
+    t: row.t,
+    ack: row.a,
+    from: id.fromMe ? me : id.remote,
+    to: id.fromMe ? id.remote : me,
+    self: id.fromMe ? 'out' : 'in',
+    isNewMsg,
+    star: false,
+    broadcast: false,
+    isForwarded: false,
+    mentionedJidList: [],
+    groupMentions: [],
+  };
+  if (id.participant) attributes.author = id.participant;
+  if (row.g) Object.assign(attributes, { subtype: row.g.change, recipients: row.g.whom });
+  if (row.n) attributes.notifyName = row.n;
+  if (row.e) attributes.latestEditSenderTimestampMs = row.e;
+  if (row.v) Object.assign(attributes, { protocolMessageKey: id, revokeTimestamp: Math.floor(row.v / 1000) });
+  if (row.r) attributes.hasReaction = Object.values(row.r).some(({ e }) => e !== '');
+  if (row.x && row.y !== 'revoked') Object.assign(attributes, attributesOf(row.x, row.b));
+  return new Msg(attributes, row, media);
+}
+
+/** The chat that the wire calls `address`. Whoever hides the number may have a chat under the LID alone. */
+export function chatWidOf(collections: Collections, address: string): Wid {
+  if (address.includes('@')) return createWid(address);
+  const [pn, lid] = [widOfPhone(address), lidOfPhone(address)];
+  return collections.Chat.get(lid) && !collections.Chat.get(pn) ? lid : pn;
+}
+
+interface MsgCollection extends Collection<Msg> {
+  modelClass: typeof Msg;
+  getMessagesById(ids: IdLike[]): Promise<{ messages: Msg[] }>;
+  search(query: string): Promise<{ messages: Msg[] }>;
+}
+
+interface ChatCollection extends Collection<Chat> {
+  find(id: WidLike): Promise<Chat>;
+}
+
+interface ContactCollection extends Collection<Contact> {
+  find(id: WidLike): Promise<Contact>;
+  gadd(id: WidLike): Contact;
+}
+
+/** A collection that holds nothing: what it finds comes from elsewhere, if at all. */
+interface EmptyCollection<M extends GroupMetadata> extends Collection<M> {
+  find(id: IdLike): Promise<unknown>;
+  update(id: IdLike): Promise<unknown>;
+}
+
+/** What is known of a registered number. */
+export interface KnownNumber {
+  name: string | undefined;
+  isBusiness?: boolean;
+  hidden?: boolean;
+}
+
+export type Collections = ReturnType<typeof createCollections>;
+
+/** All collections of the page, as `WAWebCollections` has them. */
+export function createCollections(
+  exists: (phone: string, isByLid: boolean) => Promise<KnownNumber | null>,
+  isKnown: (phone: string) => boolean,
+) {
+  // A message stays in memory until it has ack 1.
+  const Msgs = new Collection<Msg>(
+    MESSAGES_IN_MEMORY,
+    (msg) => msg.ack !== 0 || !msg.id.fromMe,
+  ) as MsgCollection;
+  const Chats = new Collection<Chat>(CHATS_IN_MEMORY) as ChatCollection;
+  const Contacts = new Collection<Contact>(CHATS_IN_MEMORY) as ContactCollection;
+  // In the order of the real page: whatsapp-web.js looks at the third chat to see whether one more may be pinned.
+  Chats.getModelsArray = () => [...Chats.models.values()].sort((a, b) => (b.pin ?? 0) - (a.pin ?? 0));
+  Msgs.modelClass = Msg;
+
+  Contacts.find = async (id) => {
+    const wid = createWid(id);
+    const known = Contacts.get(wid);
+    if (known) return known;
+    const found = wid.isUser() ? await exists(phoneOfWid(wid), wid.isLid()) : null;
+    // WhatsApp has a contact for every stranger too, but without a name.
+    return Contacts.get(wid) ?? Contacts.add(contactOf(wid, found?.name, found?.isBusiness));
+  };
+  Contacts.gadd = (id) => Contacts.get(id) ?? Contacts.add(contactOf(createWid(id), undefined));
+  const contactOf = (wid: Wid, name: string | undefined, isBusiness = false): Contact => {
+    const contact = new Contact(wid, name, !wid.isUser() || isKnown(phoneOfWid(wid)));
+    return contact.set({ isBusiness });
+  };
+
+  const empty = <M extends GroupMetadata = never>() => {
+    const collection = new Collection<M>(1) as EmptyCollection<M>;
+    collection.find = async () => undefined;
+    collection.update = async () => undefined;
+    return collection;
+  };
+  return {
+    Msg: Msgs,
+    Chat: Chats,
+    Contact: Contacts,
+    Blocklist: empty(),
+    Label: empty(),
+    ProfilePicThumb: empty(),
+    Status: empty(),
+    Reactions: empty(),
+    Presence: empty(),
+    Call: empty(),
+    BusinessProfile: empty(),
+    GroupMetadata: empty<GroupMetadata>(),
+    WAWebGroupMetadataCollection: empty<GroupMetadata>(),
+    WAWebNewsletterCollection: empty(),
+    NewsletterMetadataCollection: empty(),
+    WAWebNewsletterMetadataCollection: empty(),
+  };
+}
