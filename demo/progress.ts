@@ -1,8 +1,7 @@
-import type { AccountResponse } from '../src/accounts/accounts.dto.js';
-import type { MessageResponse } from '../src/messages/messages.dto.js';
+import type { Account, Message, SendMessage } from '../clients/typescript/src/index.js';
 import { table } from './screen.js';
 
-/** The rows of the table: how the messages were handed over. */
+/** The rows of the table: the priorities, and the messages that are posted together. */
 export const groups = ['urgent', 'high', 'normal', 'bulk (normal)'] as const;
 export type Group = (typeof groups)[number];
 
@@ -14,13 +13,13 @@ export interface Planned {
 }
 
 /** How far a status is on its way to `read`. */
-export const steps: Partial<Record<MessageResponse['status'], number>> = {
+export const steps: Partial<Record<Message['status'], number>> = {
   sent: 1,
   delivered: 2,
   read: 3,
   played: 3,
 };
-export const ended = new Set<MessageResponse['status']>([
+export const ended = new Set<Message['status']>([
   'read',
   'played',
   'failed',
@@ -29,10 +28,10 @@ export const ended = new Set<MessageResponse['status']>([
   'expired',
 ]);
 
-/** What is known of the messages, from answers and events in whatever order they come. */
+/** The latest known state of every message, from answers and events in any order. */
 export class SendingProgress {
   changedAt = Date.now();
-  private readonly known = new Map<string, MessageResponse>();
+  private readonly known = new Map<string, Message>();
   private readonly planned: Map<Group, number>;
 
   constructor(private readonly plan: Planned[]) {
@@ -41,11 +40,11 @@ export class SendingProgress {
     );
   }
 
-  get messages(): MessageResponse[] {
+  get messages(): Message[] {
     return [...this.known.values()];
   }
 
-  /** How many have not come to an end. */
+  /** How many messages do not have a final status yet. */
   get open(): number {
     return this.plan.length - this.messages.filter(({ status }) => ended.has(status)).length;
   }
@@ -54,8 +53,8 @@ export class SendingProgress {
     return this.open <= 0;
   }
 
-  /** Takes what is newer than what is known. */
-  see(message: MessageResponse): void {
+  /** Takes in a message, if it is newer than the known one. */
+  see(message: Message): void {
     if (message.direction !== 'outgoing') return;
     const before = this.known.get(message.id);
     if (before && (ended.has(before.status) || (steps[message.status] ?? 0) < (steps[before.status] ?? 0))) {
@@ -73,8 +72,8 @@ export class SendingProgress {
   }
 }
 
-/** A quarter goes as bulk; the rest one by one, spread over the accounts and the three priorities. */
-export function planMessages(count: number, accounts: AccountResponse[], recipients: string[]): Planned[] {
+/** A quarter is posted as bulk; the rest one by one, spread over the accounts and the three priorities. */
+export function planMessages(count: number, accounts: Account[], recipients: string[]): Planned[] {
   const bulkCount = Math.floor(count / 4);
   return Array.from({ length: count }, (_item, index) => {
     const inGroup = index < bulkCount ? index : index - bulkCount;
@@ -88,22 +87,22 @@ export function planMessages(count: number, accounts: AccountResponse[], recipie
   });
 }
 
-export function toBody({ group, accountId, to, text }: Planned): object {
+export function toBody({ group, accountId, to, text }: Planned): SendMessage {
   const priority = group === 'bulk (normal)' ? 'normal' : group;
   return { accountId, to, text, priority, metadata: { group } };
 }
 
-export function groupOf({ metadata }: MessageResponse): Group | undefined {
+export function groupOf({ metadata }: Message): Group | undefined {
   return groups.find((group) => group === metadata.group);
 }
 
-export function countSteps(messages: MessageResponse[]): { sent: number; delivered: number; read: number } {
+export function countSteps(messages: Message[]): { sent: number; delivered: number; read: number } {
   const reached = (step: number) => messages.filter(({ status }) => (steps[status] ?? 0) >= step).length;
   return { sent: reached(1), delivered: reached(2), read: reached(3) };
 }
 
-export function summary(messages: MessageResponse[]): string {
-  const row = (name: string, ofRow: MessageResponse[]) => {
+export function summary(messages: Message[]): string {
+  const row = (name: string, ofRow: Message[]) => {
     const { sent, delivered, read } = countSteps(ofRow);
     const waits = ofRow
       .flatMap(({ createdAt, sentAt }) => (sentAt ? [Date.parse(sentAt) - Date.parse(createdAt)] : []))

@@ -1,7 +1,7 @@
 import cliProgress from 'cli-progress';
 import Table from 'cli-table3';
 
-/** A running piece of work: so far, of so many, and a word about it. */
+/** The progress of some work. */
 export interface Progress {
   done: number;
   total: number;
@@ -9,9 +9,9 @@ export interface Progress {
 }
 
 const isTerminal = process.stdout.isTTY;
-/** As the terminal and NO_COLOR say. */
+/** `hasColors` respects NO_COLOR. */
 const hasColour = isTerminal && process.stdout.hasColors();
-/** How often a line tells of a progress where no bar can be drawn. */
+/** Without a terminal, each progress prints a line this often. */
 const lineEveryMs = 1_000;
 
 export const bold = (text: string) => (hasColour ? `\u001b[1m${text}\u001b[0m` : text);
@@ -55,7 +55,7 @@ export class ProgressBars {
     bar.update(done, { note });
   }
 
-  /** Leaves the bars as they are and gives the terminal back. */
+  /** Leaves the bars on the screen and releases the terminal. */
   stop(): void {
     this.multibar?.stop();
   }
@@ -68,7 +68,7 @@ export class ProgressBars {
   }
 }
 
-/** A table with a header; every column but the first is aligned to the right. */
+/** A table with a header; every column except the first is aligned to the right. */
 export function table(head: string[], rows: string[][]): string {
   const drawn = new Table({
     head,

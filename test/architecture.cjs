@@ -24,8 +24,18 @@ const line = [
   'roles',
 ];
 
-/** @param {string} folder */
-const leftOf = (folder) => line.slice(0, line.indexOf(folder) + 1);
+/** The sandbox has a line of its own; the files beside its folders are for all of them, except its module. */
+const sandboxLine = ['journal', 'network', 'wire', 'control'];
+
+/** What the frames between the sandbox and its page contain. */
+const wireTypes =
+  '^src/sandbox/(wire/frames|network/(events|faults|group)|journal/(content|message-actions|queued-event))\\.ts$';
+
+/**
+ * @param {string} folder
+ * @param {string[]} folders
+ */
+const leftOf = (folder, folders = line) => folders.slice(0, folders.indexOf(folder) + 1);
 
 /** @type {import('dependency-cruiser').IConfiguration} */
 module.exports = {
@@ -36,6 +46,12 @@ module.exports = {
       from: { path: `^src/${folder}/` },
       to: { path: '^src/', pathNot: `^src/(${leftOf(folder).join('|')})/` },
     })),
+    {
+      name: 'the-demo-uses-the-public-client-only',
+      severity: 'error',
+      from: { path: '^demo/' },
+      to: { dependencyTypes: ['local'], pathNot: '^(demo|clients/typescript/src)/' },
+    },
     {
       name: 'every-folder-is-in-the-line',
       comment: 'A new folder gets its place in test/architecture.cjs.',
@@ -48,6 +64,22 @@ module.exports = {
       severity: 'error',
       from: {},
       to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } },
+    },
+    ...sandboxLine.map((folder) => ({
+      name: `sandbox-${folder}-imports-only-leftwards`,
+      severity: 'error',
+      from: { path: `^src/sandbox/${folder}/` },
+      to: {
+        path: '^src/sandbox/.*(/|module\\.ts$)',
+        pathNot: `^src/sandbox/(${leftOf(folder, sandboxLine).join('|')})/`,
+      },
+    })),
+    {
+      name: 'sandbox-has-no-cycles',
+      comment: 'Not even cycles of types, which are allowed elsewhere, also in the page.',
+      severity: 'error',
+      from: { path: '^src/sandbox/', pathNot: '^src/sandbox/page/' },
+      to: { circular: true },
     },
     {
       name: 'one-door-to-whatsapp-web-js',
@@ -95,19 +127,20 @@ module.exports = {
         'The page of the sandbox runs in Chromium: of the server it imports the types of the wire, and nothing else.',
       severity: 'error',
       from: { path: '^src/sandbox/page/' },
-      to: { pathNot: '^src/sandbox/(page/|wire-types\\.ts$)' },
+      to: { pathNot: '^src/sandbox/(page/|wire/frames\\.ts$)' },
     },
     {
       name: 'wire-types-are-types',
       severity: 'error',
       from: { path: '^src/' },
-      to: { path: '^src/sandbox/wire-types\\.ts$', dependencyTypesNot: ['type-only'] },
+      to: { path: wireTypes, dependencyTypesNot: ['type-only'] },
     },
     {
-      name: 'wire-types-import-nothing',
+      name: 'wire-types-import-only-each-other',
+      comment: 'They compile for Node and for Chromium.',
       severity: 'error',
-      from: { path: '^src/sandbox/wire-types\\.ts$' },
-      to: {},
+      from: { path: wireTypes },
+      to: { pathNot: wireTypes },
     },
     {
       name: 'nobody-imports-the-page',
@@ -119,7 +152,7 @@ module.exports = {
     {
       name: 'nothing-unresolvable',
       severity: 'error',
-      from: { path: '^src/' },
+      from: { path: '^(src|demo)/' },
       to: { couldNotResolve: true },
     },
   ],

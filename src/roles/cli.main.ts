@@ -70,7 +70,16 @@ program
   .option('--messages <count>', 'number of messages, 12 to 20000', wholeNumber(12, 20_000), 60)
   .action(async ({ messages }: { messages: number }) => {
     const { runDemo } = await import('../../demo/demo.js');
-    await runDemo(await readConfig(), messages);
+    const { http, sandbox, adminApiKey, varDir, envFile } = await readConfig();
+    const host = { '0.0.0.0': '127.0.0.1', '::': '[::1]' }[http.host] ?? http.host;
+    await runDemo({
+      apiUrl: `http://${host}:${http.port}`,
+      sandboxUrl: sandbox.controlUrl,
+      adminApiKey,
+      messageCount: messages,
+      logDir: `${varDir}/log`,
+      envFile,
+    });
   });
 
 async function readConfig(): Promise<Config> {

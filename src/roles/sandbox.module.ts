@@ -1,9 +1,19 @@
 import { DynamicModule, Module } from '@nestjs/common';
 import type { Config } from '../platform/config/config.js';
 import type { Logger } from '../platform/logging/logger.js';
-import * as controllers from '../sandbox/control/sandbox.controller.js';
 import { SandboxGroupsController } from '../sandbox/control/groups.controller.js';
+import { SandboxMessagesController } from '../sandbox/control/messages.controller.js';
+import { SandboxNetworkController } from '../sandbox/control/network.controller.js';
+import { SandboxPhonesController } from '../sandbox/control/phones.controller.js';
 import { SandboxModule } from '../sandbox/sandbox.module.js';
+
+/** The control API of the sandbox. */
+export const sandboxControllers = [
+  SandboxNetworkController,
+  SandboxPhonesController,
+  SandboxMessagesController,
+  SandboxGroupsController,
+];
 
 /** The simulated WhatsApp Web and its control API. */
 @Module({})
@@ -13,7 +23,7 @@ export class SandboxRoleModule {
     return {
       module: SandboxRoleModule,
       imports: [SandboxModule.forRoot({ host, port, dir, logger })],
-      controllers: [...Object.values(controllers), SandboxGroupsController],
+      controllers: sandboxControllers,
     };
   }
 }

@@ -1,33 +1,83 @@
 import {
   type DynamicModule,
-  Inject,
+  type FactoryProvider,
   Module,
   type OnApplicationBootstrap,
   type OnApplicationShutdown,
 } from '@nestjs/common';
-import { type SandboxOptions, SandboxServer } from './wire/server.js';
+import { Ledger } from './journal/ledger.js';
+import { Outbox } from './journal/outbox.js';
+import { Delivery } from './network/delivery.js';
+import type { BrowserEvent } from './network/events.js';
+import { FaultSettings } from './network/fault-settings.js';
+import { GroupActions } from './network/group-actions.js';
+import { GroupRegistry } from './network/groups.js';
+import { MediaStore } from './network/media.js';
+import { PhoneRegistry } from './network/phones.js';
+import { PictureStore } from './network/pictures.js';
+import { SandboxLogger, SandboxOptions } from './options.js';
+import { BrowserCounters } from './wire/browser-counters.js';
+import { FrameHandler } from './wire/frame-handler.js';
+import { InFlight } from './wire/in-flight.js';
+import { Linking } from './wire/linking.js';
+import { OnlineBrowsers } from './wire/online-browsers.js';
+import { Questions } from './wire/questions.js';
+import { SandboxServer } from './wire/server.js';
+import { Submissions } from './wire/submissions.js';
+import { Welcome } from './wire/welcome.js';
 
-/** Runs the sandbox's server for as long as the application lives. */
+/** What is restored from files in the sandbox's directory when the module is built. */
+const stores = [Ledger, Outbox, PhoneRegistry, GroupRegistry, MediaStore, PictureStore].map(
+  (store): FactoryProvider => ({
+    provide: store,
+    inject: [SandboxOptions],
+    useFactory: ({ dir }: SandboxOptions) => store.open(dir),
+  }),
+);
+const network = [FaultSettings, Delivery, GroupActions];
+const wire = [
+  InFlight,
+  BrowserCounters,
+  Welcome,
+  OnlineBrowsers,
+  Linking,
+  Submissions,
+  Questions,
+  FrameHandler,
+  SandboxServer,
+];
+
+/** The simulated WhatsApp. It listens for browsers as long as the application lives. */
 @Module({})
 export class SandboxModule implements OnApplicationBootstrap, OnApplicationShutdown {
-  constructor(@Inject(SandboxServer) private readonly server: SandboxServer) {}
+  constructor(
+    private readonly server: SandboxServer,
+    private readonly delivery: Delivery,
+    private readonly ledger: Ledger,
+    private readonly outbox: Outbox<BrowserEvent>,
+    private readonly phones: PhoneRegistry,
+    private readonly groups: GroupRegistry,
+  ) {}
 
-  /** Provides a `SandboxServer` with these options. */
+  /** Provides the simulated WhatsApp with these options. */
   static forRoot(options: SandboxOptions): DynamicModule {
-    return {
-      module: SandboxModule,
-      providers: [{ provide: SandboxServer, useFactory: () => new SandboxServer(options) }],
-      exports: [SandboxServer],
-    };
+    const settings = [
+      { provide: SandboxOptions, useValue: options },
+      { provide: SandboxLogger, useValue: options.logger },
+    ];
+    const shared = [...stores, ...network, ...wire];
+    return { module: SandboxModule, providers: [...settings, ...shared], exports: shared };
   }
 
-  /** Starts to listen. */
+  /** Completes what a crash interrupted, and starts to listen. */
   async onApplicationBootstrap(): Promise<void> {
+    await this.delivery.recover();
     await this.server.start();
   }
 
-  /** Stops within a few seconds. */
+  /** Stops within a few seconds, and writes what is left. */
   async onApplicationShutdown(): Promise<void> {
     await this.server.stop();
+    await Promise.all([this.ledger, this.outbox, this.phones, this.groups].map((store) => store.close()));
   }
 }

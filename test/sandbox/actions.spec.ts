@@ -121,7 +121,7 @@ describe('what a phone’s owner does to a message', { timeout: 60_000 }, () => 
   });
 
   it('is still there after the browser was killed, and what came meanwhile is caught up', async () => {
-    await until('everything is confirmed', async () => (await sandbox.stats())['offlineQueued'] === 0);
+    await until('everything is confirmed', async () => (await sandbox.stats()).offlineQueued === 0);
     await account.kill();
     await asOwner('PATCH', account.phone, ours.id.id, { text: 'ours, from the phone' });
     const restored = sandbox.account(account.profile.split('/').at(-1));
@@ -143,7 +143,7 @@ describe('what a phone’s owner does to a message', { timeout: 60_000 }, () => 
     await sandbox.shutDown();
     await sandbox.boot();
     expect(await sandbox.inbox(friend)).toEqual(before);
-    expect((await sandbox.stats())['actions']).toBeGreaterThan(0);
+    expect((await sandbox.stats()).actions).toBeGreaterThan(0);
   });
 });
 
@@ -154,7 +154,7 @@ describe('typing', { timeout: 60_000 }, () => {
     const chat = await account.client.getChatById(`${friend}@c.us`);
     await chat.sendStateTyping();
     await chat.clearState();
-    await until('the count', async () => (await sandbox.stats())['typing'] === typing + 1);
+    await until('the count', async () => (await sandbox.stats()).typing === typing + 1);
   });
 });
 
@@ -180,7 +180,7 @@ describe('the faults', { timeout: 60_000 }, () => {
       'from another',
       'unheard',
     ]);
-    expect((await sandbox.stats())['duplicates']).toBe(duplicates);
+    expect((await sandbox.stats()).duplicates).toBe(duplicates);
     await other.close();
   });
 

@@ -176,7 +176,7 @@ describe('media that is sent', { timeout: 30_000 }, () => {
 
 describe('a reaction of ours', { timeout: 30_000 }, () => {
   it('is done at the time at which the page tells of it, and each later than the one before, whatever the clock shows', async () => {
-    const { page } = session as unknown as { page: import('puppeteer').Page };
+    const page = session['page'];
     await send({ type: 'text', text: 'react' });
     const target = { chatId: `${friend}@c.us`, whatsappId: idOf(count), fromMe: true, author: null };
     const done: number[] = [];

@@ -184,7 +184,7 @@ describe('groups with whatsapp-web.js', { timeout: 60_000 }, () => {
     const chat = await created([friend]);
     const id = chat.id._serialized;
     await account.client.sendMessage(id, 'before', { waitUntilMsgSent: true });
-    await until('everything is confirmed', async () => (await sandbox.stats())['offlineQueued'] === 0);
+    await until('everything is confirmed', async () => (await sandbox.stats()).offlineQueued === 0);
     await account.kill();
     await sandbox.call('PATCH', `/groups/${id}`, { by: friend, subject: 'Renamed' });
     await sandbox.shutDown();

@@ -2,13 +2,34 @@ import { appendFile, mkdtemp, readdir, readFile, rm, truncate, writeFile } from 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { certificateSpki } from '../../src/sandbox/wire/certificate.js';
+import { type INestApplicationContext, Module } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import { healthyFaults } from '../../demo/sandbox.js';
+import { sandboxControllers } from '../../src/roles/sandbox.module.js';
+import { digitsOf } from '../../src/sandbox/addresses.js';
+import { SandboxNetworkController } from '../../src/sandbox/control/network.controller.js';
 import { Journal } from '../../src/sandbox/journal/journal.js';
-import { SandboxNetwork } from '../../src/sandbox/network/network.js';
-import { digitsOf } from '../../src/sandbox/network/phones.js';
+import { Ledger } from '../../src/sandbox/journal/ledger.js';
+import { Outbox } from '../../src/sandbox/journal/outbox.js';
+import { Delivery } from '../../src/sandbox/network/delivery.js';
+import { NO_FAULTS } from '../../src/sandbox/network/fault-settings.js';
+import { MediaStore } from '../../src/sandbox/network/media.js';
+import { PhoneRegistry } from '../../src/sandbox/network/phones.js';
+import { SandboxModule } from '../../src/sandbox/sandbox.module.js';
+import { certificateSpki } from '../../src/sandbox/wire/certificate.js';
 
 const silent = { debug() {}, info() {}, warn() {}, error() {} };
 let dir: string;
+
+@Module({})
+class Root {}
+
+/** A sandbox on the files in `dir`, without HTTP. */
+function open(): Promise<INestApplicationContext> {
+  const sandbox = SandboxModule.forRoot({ host: '127.0.0.1', port: 0, dir, logger: silent });
+  const root = { module: Root, imports: [sandbox], controllers: sandboxControllers };
+  return NestFactory.createApplicationContext(root, { logger: ['error'], abortOnError: false });
+}
 
 beforeEach(async () => {
   dir = await mkdtemp(join(tmpdir(), 'flotilla-sandbox-'));
@@ -54,62 +75,74 @@ describe('a journal', () => {
   it('names the place where it is damaged', async () => {
     const path = join(dir, 'phones.ndjson');
     await writeFile(path, '{"broken\n');
-    await expect(SandboxNetwork.open(dir, silent)).rejects.toThrow(/phones\.ndjson is damaged at byte 0/);
+    await expect(PhoneRegistry.open(dir)).rejects.toThrow(/phones\.ndjson is damaged at byte 0/);
   });
 });
 
 describe('the simulated network', () => {
   it('restores phones, links, inboxes and what waits for browsers, as a killed process left them', async () => {
-    const before = await SandboxNetwork.open(dir, silent);
-    const alice = await before.phones.create();
-    const bob = await before.phones.create(undefined, 'Bob');
+    const before = await open();
+    const phones = before.get(PhoneRegistry);
+    const alice = await phones.create();
+    const bob = await phones.create(undefined, 'Bob');
     const link = { phone: alice.phone, secret: 'c2VjcmV0', noisePublicKey: 'x', device: 'test' };
-    const credential = await before.phones.link(link);
-    await before.delivery.write(bob.phone, alice.phone, { type: 'text', text: 'first' });
-    await before.delivery.write(bob.phone, alice.phone, { type: 'text', text: 'second' });
+    const credential = await phones.link(link);
+    await before.get(Delivery).sendFromPhone(bob.phone, alice.phone, { type: 'text', text: 'first' });
+    await before.get(Delivery).sendFromPhone(bob.phone, alice.phone, { type: 'text', text: 'second' });
     await before.close();
     // Killed after the ledger was written and before the outbox was, with half a line of the next message.
     const outbox = await readFile(join(dir, 'outbox.ndjson'), 'utf8');
     await truncate(join(dir, 'outbox.ndjson'), outbox.indexOf('\n') + 1);
     await appendFile(join(dir, 'ledger.ndjson'), '{"seq":3,"at":"20');
 
-    const after = await SandboxNetwork.open(dir, silent);
-    expect(after.stats()).toMatchObject({ phones: 2, linked: 1, accepted: 2, offlineQueued: 2 });
-    const waiting = [...after.outbox.pending(credential.id)].map(({ event }) => event);
+    const after = await open();
+    expect(after.get(SandboxNetworkController).stats()).toMatchObject({
+      phones: 2,
+      linked: 1,
+      accepted: 2,
+      offlineQueued: 2,
+    });
+    const waiting = [...after.get(Outbox).pending(credential.id)].map(({ event }) => event);
     expect(waiting).toMatchObject([
       { text: 'first', chat: bob.phone, fromMe: false, name: 'Bob' },
       { text: 'second', chat: bob.phone, fromMe: false, name: 'Bob' },
     ]);
-    expect(await after.ledger.inbox(alice.phone, 1, 10)).toMatchObject([{ seq: 2, text: 'second' }]);
+    expect(await after.get(Ledger).inbox(alice.phone, 1, 10)).toMatchObject([{ seq: 2, text: 'second' }]);
     await after.close();
   });
 
   it('streams the ledger from any line on', async () => {
-    const network = await SandboxNetwork.open(dir, silent);
-    const [a, b] = [await network.phones.create(), await network.phones.create()];
+    const sandbox = await open();
+    const [phones, ledger, delivery] = [
+      sandbox.get(PhoneRegistry),
+      sandbox.get(Ledger),
+      sandbox.get(Delivery),
+    ];
+    const [a, b] = [await phones.create(), await phones.create()];
     await Promise.all(
       Array.from({ length: 700 }, (_, i) =>
-        network.delivery.write(a.phone, b.phone, { type: 'text', text: `text ${i}` }),
+        delivery.sendFromPhone(a.phone, b.phone, { type: 'text', text: `text ${i}` }),
       ),
     );
     for (const since of [0, 1, 255, 256, 257, 699, 700, 5000]) {
       const chunks: Buffer[] = [];
-      for await (const chunk of network.ledger.lines(since)) chunks.push(chunk);
+      for await (const chunk of ledger.lines(since)) chunks.push(chunk);
       const lines = Buffer.concat(chunks).toString().split('\n').filter(Boolean);
       expect(lines).toHaveLength(Math.max(0, 700 - since));
       if (lines[0]) expect(JSON.parse(lines[0])).toMatchObject({ seq: since + 1 });
     }
-    await network.close();
+    await sandbox.close();
   });
 
   it('keeps no media of a ledger that was emptied', async () => {
-    const network = await SandboxNetwork.open(dir, silent);
-    const media = await network.media.seal(Buffer.from('a picture'), 'image/png');
-    expect(await network.media.unseal(media)).toEqual(Buffer.from('a picture'));
-    await network.clearLedger();
-    await expect(network.media.unseal(media)).rejects.toMatchObject({ status: 404 });
+    const sandbox = await open();
+    const store = sandbox.get(MediaStore);
+    const media = await store.encrypt(Buffer.from('a picture'), 'image/png');
+    expect(await store.decrypt(media)).toEqual(Buffer.from('a picture'));
+    await sandbox.get(SandboxNetworkController).clearLedger();
+    await expect(store.decrypt(media)).rejects.toMatchObject({ status: 404 });
     expect(await readdir(join(dir, 'media'))).toEqual([]);
-    await network.close();
+    await sandbox.close();
   });
 
   it('reads numbers in the usual notations', async () => {
@@ -117,6 +150,10 @@ describe('the simulated network', () => {
       expect(digitsOf(input)).toBe('6281234567890');
     }
     expect(() => digitsOf('12ab')).toThrow('is not a phone number');
+  });
+
+  it('has the faults that the demo compares with', () => {
+    expect(healthyFaults).toEqual(NO_FAULTS);
   });
 
   it('keeps its certificate', async () => {

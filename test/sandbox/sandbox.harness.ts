@@ -6,8 +6,8 @@ import { ValidationPipe } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import type { INestApplication } from '@nestjs/common';
 import wwebjs, { type Client as ClientType, type Message } from 'whatsapp-web.js';
-import { SandboxController, SandboxPhonesController } from '../../src/sandbox/control/sandbox.controller.js';
-import { SandboxGroupsController } from '../../src/sandbox/control/groups.controller.js';
+import { sandboxControllers } from '../../src/roles/sandbox.module.js';
+import type { SandboxStats } from '../../src/sandbox/control/network.controller.js';
 import type { LedgerEntry } from '../../src/sandbox/journal/ledger.js';
 import { SandboxModule } from '../../src/sandbox/sandbox.module.js';
 import { SandboxServer } from '../../src/sandbox/wire/server.js';
@@ -66,7 +66,7 @@ export class SandboxHarness {
     const root = {
       module: class Root {},
       imports: [SandboxModule.forRoot(options)],
-      controllers: [SandboxController, SandboxPhonesController, SandboxGroupsController],
+      controllers: sandboxControllers,
     };
     this.app = await NestFactory.create(root, { logger: ['error'] });
     this.app.useGlobalPipes(
@@ -112,8 +112,8 @@ export class SandboxHarness {
   }
 
   /** The counters. */
-  async stats(): Promise<Record<string, number>> {
-    return (await this.call<Record<string, number>>('GET', '/stats')).body;
+  async stats(): Promise<SandboxStats> {
+    return (await this.call<SandboxStats>('GET', '/stats')).body;
   }
 
   /** A browser with a profile of its own, or with an existing one. */

@@ -1,6 +1,5 @@
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Page } from 'puppeteer';
 import type { PageSend, PageWindow } from '../../src/whatsapp/in-page/page-functions.js';
 import { connectionState } from '../../src/whatsapp/in-page/page-state.js';
 import { WhatsAppSession } from '../../src/whatsapp/whatsapp-session.js';
@@ -63,7 +62,7 @@ function send(options: Partial<PageSend> = {}) {
   });
 }
 
-const typing = async () => (await sandbox.stats())['typing'] ?? 0;
+const typing = async () => (await sandbox.stats()).typing ?? 0;
 
 describe('a send', { timeout: 30_000 }, () => {
   it('shows that the account types, for as long as asked, and only then sends', async () => {
@@ -102,7 +101,7 @@ describe('a failure in the page', { timeout: 30_000 }, () => {
     when: 'before' | 'after',
     work: () => Promise<Result>,
   ): Promise<Result> {
-    const { page } = session as unknown as { page: Page };
+    const page = session['page'];
     await page.evaluate(
       ([name, when]) => {
         const real = window.WWebJS[name]!;
@@ -122,7 +121,7 @@ describe('a failure in the page', { timeout: 30_000 }, () => {
   }
 
   it('of the check of a number is told, and nothing was sent', async () => {
-    const { page } = session as unknown as { page: Page };
+    const page = session['page'];
     const real = await page.evaluateHandle(() => {
       const job = window.require('WAWebQueryExistsJob');
       const query = job.queryWidExists;
@@ -156,7 +155,7 @@ describe('a failure in the page', { timeout: 30_000 }, () => {
   });
 
   it('that comes without a connection is not the fault of the message', async () => {
-    const { page } = session as unknown as { page: Page };
+    const page = session['page'];
     const isConnected = async () => (await page.evaluate(connectionState)).state === 'CONNECTED';
     await sandbox.call('PUT', '/faults', { offline: true, phone });
     try {

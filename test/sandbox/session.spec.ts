@@ -116,7 +116,7 @@ describe('dialogs of WhatsApp Web', { timeout: 60_000 }, () => {
     await sandbox.call('PUT', '/faults', { phone, dialog: 'whats_new' });
     await delay(200);
     // It looks every 30 s.
-    (watched.session as unknown as { nextDialogLook: number }).nextDialogLook = 0;
+    watched.session['dialogs']['nextLook'] = 0;
     await until('it to be pressed again', () => watched.warnings.length === 2);
     expect(watched.actions).toEqual([]);
     expect(watched.session.ready).toBe(true);
@@ -142,7 +142,7 @@ describe('dialogs of WhatsApp Web', { timeout: 60_000 }, () => {
     const watched = new Watched(name);
     await watched.session.start();
     await watched.untilTold('ready');
-    const page = (watched.session as unknown as { page: import('puppeteer').Page }).page;
+    const page = watched.session['page'];
     const press = async (text: string, buttons: string[]) => {
       await page.evaluate(
         (content, labels) => {
@@ -172,7 +172,7 @@ describe('dialogs of WhatsApp Web', { timeout: 60_000 }, () => {
     const watched = new Watched(name);
     await watched.session.start();
     await watched.untilTold('ready');
-    const page = (watched.session as unknown as { page: import('puppeteer').Page }).page;
+    const page = watched.session['page'];
     expect(await page.evaluate(`confirm('Really?')`)).toBe(false);
     expect(watched.warnings).toEqual(['dismissed a dialog: Really?']);
   });

@@ -10,9 +10,9 @@ import {
 } from 'class-validator';
 import { Optional } from '../../platform/http/optional.js';
 
-/** A group that a phone's owner makes. */
+/** A new group. */
 export class CreateGroupDto {
-  /** Who makes it, and is its superadmin. */
+  /** The number of the creator, who becomes the superadmin. */
   @IsString()
   @MaxLength(40)
   owner!: string;
@@ -22,7 +22,7 @@ export class CreateGroupDto {
   @MaxLength(100)
   subject!: string;
 
-  /** The numbers of the others. */
+  /** The numbers of the other members. */
   @Optional()
   @IsArray()
   @ArrayMaxSize(1023)
@@ -31,9 +31,9 @@ export class CreateGroupDto {
   participants?: string[];
 }
 
-/** What a group is changed to, by one of its members. */
+/** Changes of a group by one of its members. */
 export class ChangeGroupDto {
-  /** Who does it; its owner unless named. */
+  /** The number of the member; the owner by default. */
   @Optional()
   @IsString()
   @MaxLength(40)
@@ -50,31 +50,31 @@ export class ChangeGroupDto {
   @MaxLength(2048)
   description?: string;
 
-  /** Only admins write. */
+  /** Whether only admins may send messages. */
   @Optional()
   @IsBoolean()
   announce?: boolean;
 
-  /** Only admins change subject, description and picture. */
+  /** Whether only admins may change subject, description and picture. */
   @Optional()
   @IsBoolean()
   restrict?: boolean;
 
-  /** Only admins add members. */
+  /** Whether only admins may add members. */
   @Optional()
   @IsBoolean()
   adminsAdd?: boolean;
 
-  /** A JPEG or PNG in base64; null removes it. */
+  /** A JPEG or PNG in base64; null removes the picture. */
   @ValidateIf(({ picture }: ChangeGroupDto) => picture !== undefined && picture !== null)
   @IsString()
   @MaxLength(3_000_000)
   picture?: string | null;
 }
 
-/** Which members of a group something is done to, and what. */
+/** A change of a group's members. */
 export class ChangeMembersDto {
-  /** Who does it; the owner of the group unless named. */
+  /** The number of the member who makes the change; the owner by default. */
   @Optional()
   @IsString()
   @MaxLength(40)
@@ -90,16 +90,16 @@ export class ChangeMembersDto {
   participants!: string[];
 }
 
-/** Who joins or leaves a group. */
+/** A phone that joins or leaves a group. */
 export class GroupMemberDto {
   @IsString()
   @MaxLength(40)
   phone!: string;
 }
 
-/** An invite that a phone's owner follows. */
+/** A phone that joins a group by an invite. */
 export class JoinGroupDto extends GroupMemberDto {
-  /** The code, which is the end of the link. */
+  /** The invite code: the last part of the invite link. */
   @IsString()
   @MaxLength(60)
   code!: string;

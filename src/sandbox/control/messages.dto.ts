@@ -13,9 +13,6 @@ import {
   ValidateNested,
 } from 'class-validator';
 import { Optional } from '../../platform/http/optional.js';
-import type { Content } from '../wire-types.js';
-import type { MediaVault } from '../network/media.js';
-import { digitsOf } from '../network/phones.js';
 
 const TYPES = [
   'text',
@@ -28,13 +25,13 @@ const TYPES = [
   'location',
   'contact',
   'poll',
-  // Something that a program does not know.
+  // A type that Flotilla does not know.
   'order',
 ] as const;
 
-/** A file that a phone's owner sends. */
-export class WrittenMediaDto {
-  /** In base64. */
+/** A file in a message from a phone. */
+export class PhoneMediaDto {
+  /** The bytes in base64. */
   @IsBase64()
   data!: string;
 
@@ -48,21 +45,23 @@ export class WrittenMediaDto {
   filename?: string;
 }
 
-export class WrittenLocationDto {
+/** A place in a message from a phone. */
+export class PhoneLocationDto {
   @IsNumber()
   latitude!: number;
 
   @IsNumber()
   longitude!: number;
 
-  /** The place's name, and its address in the next line. */
+  /** The name of the place; the second line is its address. */
   @Optional()
   @IsString()
   @MaxLength(1000)
   description?: string;
 }
 
-export class WrittenContactDto {
+/** A contact card in a message from a phone. */
+export class PhoneContactDto {
   @IsString()
   @MaxLength(256)
   name!: string;
@@ -72,7 +71,8 @@ export class WrittenContactDto {
   vcard!: string;
 }
 
-export class WrittenPollDto {
+/** A poll in a message from a phone. */
+export class PhonePollDto {
   @IsString()
   @MaxLength(255)
   question!: string;
@@ -87,9 +87,9 @@ export class WrittenPollDto {
   multiple = false;
 }
 
-/** A message that a phone's owner writes. */
-export class WriteMessageDto {
-  /** The recipient's number, or the id of a group. */
+/** A message that the owner of a phone sends. */
+export class PhoneMessageDto {
+  /** The recipient's number, or the address of a group. */
   @IsString()
   @IsNotEmpty()
   @MaxLength(60)
@@ -107,25 +107,25 @@ export class WriteMessageDto {
 
   @Optional()
   @ValidateNested()
-  @Type(() => WrittenMediaDto)
-  media?: WrittenMediaDto;
+  @Type(() => PhoneMediaDto)
+  media?: PhoneMediaDto;
 
   @Optional()
   @ValidateNested()
-  @Type(() => WrittenLocationDto)
-  location?: WrittenLocationDto;
+  @Type(() => PhoneLocationDto)
+  location?: PhoneLocationDto;
 
   @Optional()
   @IsArray()
   @ArrayMaxSize(100)
   @ValidateNested({ each: true })
-  @Type(() => WrittenContactDto)
-  contacts?: WrittenContactDto[];
+  @Type(() => PhoneContactDto)
+  contacts?: PhoneContactDto[];
 
   @Optional()
   @ValidateNested()
-  @Type(() => WrittenPollDto)
-  poll?: WrittenPollDto;
+  @Type(() => PhonePollDto)
+  poll?: PhonePollDto;
 
   /** The WhatsApp id of the message that it answers. */
   @Optional()
@@ -133,7 +133,7 @@ export class WriteMessageDto {
   @MaxLength(100)
   replyTo?: string;
 
-  /** The numbers of whom it mentions. */
+  /** The numbers of the people that it mentions. */
   @Optional()
   @IsArray()
   @ArrayMaxSize(256)
@@ -141,30 +141,27 @@ export class WriteMessageDto {
   mentions?: string[];
 }
 
-/** What a phone's owner chooses in a poll. */
+/** The vote of a phone's owner in a poll. */
 export class VoteDto {
-  /** All that are chosen now; none takes the vote back. */
+  /** All options that are chosen now; an empty list removes the vote. */
   @IsArray()
   @ArrayMaxSize(12)
   @IsString({ each: true })
   options!: string[];
 }
 
-/** What a phone's owner writes, as the ledger takes it. */
-export async function toContent(
-  { type, text = '', media, location, contacts, poll, replyTo, mentions }: WriteMessageDto,
-  vault: MediaVault,
-): Promise<{ type: string; text: string } & Content> {
-  const sealed =
-    media && (await vault.seal(Buffer.from(media.data, 'base64'), media.mimetype, media.filename));
-  return {
-    type,
-    text,
-    media: sealed && { ...sealed, sha256: Buffer.from(sealed.filehash, 'base64').toString('hex') },
-    location,
-    contacts,
-    poll,
-    replyTo,
-    mentions: mentions?.map(digitsOf),
-  };
+/** The new text of a message. */
+export class EditMessageDto {
+  @IsString()
+  @IsNotEmpty()
+  @MaxLength(65_536)
+  text!: string;
+}
+
+/** The reaction of a phone's owner to a message. */
+export class ReactDto {
+  /** An empty text removes the reaction. */
+  @IsString()
+  @MaxLength(40)
+  emoji!: string;
 }

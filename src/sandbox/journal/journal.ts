@@ -1,5 +1,6 @@
 import { createReadStream } from 'node:fs';
-import { type FileHandle, open, rename } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, rename } from 'node:fs/promises';
+import { dirname } from 'node:path';
 
 interface Batch {
   lines: string[];
@@ -7,7 +8,7 @@ interface Batch {
   settle: (error?: unknown) => void;
 }
 
-/** Where a line lies in its file. `written` resolves once the bytes are handed to the operating system. */
+/** Where a line is in its file. `written` resolves when the operating system has the bytes. */
 export interface JournalLine {
   offset: number;
   length: number;
@@ -17,8 +18,8 @@ export interface JournalLine {
 /**
  * An append-only file of one JSON document per line.
  *
- * Appends of one turn of the event loop share one write, in order. A line that a killed process left unfinished is cut
- * off when the file is opened, so that the next line starts cleanly.
+ * All appends in one turn of the event loop share one write, in order. When the file is opened, an unfinished last line,
+ * which a killed process left, is cut off, so that the next line starts at the beginning of a line.
  */
 export class Journal {
   private batch: Batch | undefined;
@@ -32,11 +33,12 @@ export class Journal {
     private endBytes: number,
   ) {}
 
-  /** Opens or creates the file and replays its complete lines through `onLine`, in order. */
+  /** Opens the file, or creates it with its directory, and calls `onLine` for every complete line, in order. */
   static async open(
     path: string,
     onLine: (line: string, offset: number, length: number) => void,
   ): Promise<Journal> {
+    await mkdir(dirname(path), { recursive: true });
     const handle = await open(path, 'a+', 0o600);
     let end = 0;
     let rest: Buffer<ArrayBufferLike> = Buffer.alloc(0);
@@ -63,19 +65,19 @@ export class Journal {
     return new Journal(path, handle, end, end);
   }
 
-  /** The size of the file including lines that are still on their way to it. */
+  /** The size of the file with the lines that are not written yet. */
   get size(): number {
     return this.endBytes;
   }
 
-  /** The size of what the operating system already has. */
+  /** The size of the part that the operating system already has. */
   get writtenSize(): number {
     return this.writtenBytes;
   }
 
   /** Adds a line, which must not contain a newline. */
   append(line: string): JournalLine {
-    if (this.closed) throw new Error(`${this.path} is closed`);
+    if (this.closed) throw new Error(`${this.path} is closed.`);
     const length = Buffer.byteLength(line) + 1;
     const offset = this.endBytes;
     this.endBytes += length;
@@ -86,12 +88,12 @@ export class Journal {
     return { offset, length, written };
   }
 
-  /** Resolves once everything appended so far is written. */
+  /** Resolves when everything that was appended so far is written. */
   async flush(): Promise<void> {
     while (this.draining) await this.draining;
   }
 
-  /** Empties the file; `onEmpty` runs at the moment from which appends count from offset 0. */
+  /** Empties the file. `onEmpty` runs just before the first append that starts at offset 0 again. */
   async clear(onEmpty: () => void): Promise<void> {
     await this.flush();
     this.writtenBytes = 0;
@@ -101,15 +103,15 @@ export class Journal {
   }
 
   /**
-   * Replaces the content by `lines`, atomically: a crash leaves either the old file or the new one.
-   * Lines appended meanwhile land behind them.
+   * Replaces the content by the lines of `snapshot`, atomically: after a crash there is either the old file or the new one.
+   * Lines that are appended meanwhile follow the snapshot.
    */
   async rewrite(snapshot: () => string[]): Promise<void> {
     await this.flush();
     await this.exclusively(this.replaceFile(snapshot()));
   }
 
-  /** Writes what is left and closes the file; later appends throw. */
+  /** Writes the remaining lines and closes the file; later appends throw. */
   async close(): Promise<void> {
     this.closed = true;
     await this.flush();
@@ -136,7 +138,7 @@ export class Journal {
     this.endBytes = size + waiting;
   }
 
-  /** Makes appends wait until `work` is over. */
+  /** Makes appends wait until `work` has ended. */
   private async exclusively(work: Promise<void>): Promise<void> {
     const resume = (): Promise<void> | undefined => {
       this.draining = this.batch ? this.drain() : undefined;
@@ -147,7 +149,7 @@ export class Journal {
   }
 
   private async drain(): Promise<void> {
-    // One turn of the event loop gathers the lines of several sockets into one write.
+    // Waits one turn of the event loop, so that lines from several sockets share one write.
     await new Promise((resolve) => setImmediate(resolve));
     while (this.batch) {
       const batch = this.batch;
@@ -158,7 +160,7 @@ export class Journal {
         this.writtenBytes += bytes.length;
         batch.settle();
       } catch (error) {
-        // Half a batch would glue itself to the next line; what waits behind it has offsets that no longer hold.
+        // The next line must not follow half a batch; and the offsets of the waiting lines are wrong now.
         await this.handle.truncate(this.writtenBytes).catch(() => undefined);
         this.endBytes = this.writtenBytes;
         const waiting = this.batch as Batch | undefined;
@@ -179,7 +181,7 @@ function newBatch(): Batch {
       else reject(error instanceof Error ? error : new Error(String(error)));
     };
   });
-  // Not every caller waits for the write; those who do still see the rejection.
+  // Not every caller waits for the write. A caller that waits still gets the rejection.
   written.catch(() => undefined);
   return { lines: [], written, settle };
 }

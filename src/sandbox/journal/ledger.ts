@@ -2,14 +2,15 @@ import { createReadStream } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ServiceUnavailableException } from '@nestjs/common';
-import { ChangeLog, type Changes, isAction } from '../network/message-actions.js';
-import { contentOf } from '../network/content.js';
+import { given } from '../../platform/database/given.js';
+import type { Content } from './content.js';
 import { Journal } from './journal.js';
-import type { Content } from '../wire-types.js';
+import { isAction, type MessageState, MessageStates } from './message-states.js';
 
 /**
- * One message that the simulated WhatsApp accepted, or one action on a message: then `type` says which, `whatsappId` is the
- * message's, and `text` the new text, the emoji or the chosen options as JSON. Of media `text` is the caption. Numbers are digits without a plus sign.
+ * One message that the simulated WhatsApp accepted, or one action on a message. For an action, `type` is the type of the
+ * action, `whatsappId` is the id of the message, and `text` is the new text, the emoji, or the chosen options as JSON. For
+ * media, `text` is the caption. Phone numbers are digits without a plus sign.
  */
 export interface LedgerEntry extends Content {
   seq: number;
@@ -20,43 +21,43 @@ export interface LedgerEntry extends Content {
   type: string;
   text: string;
   duplicate: boolean;
-  /** Of an action: who wrote the message. */
+  /** For an action: the number that wrote the message. */
   author?: string;
-  /** Of what was sent to a group: who was in it, besides the sender. */
+  /** For a group: its members at that time, without the sender. */
   recipients?: string[];
 }
 
-/** What a sender hands over. */
+/** What a sender gives to the network. */
 export type Submission = Pick<
   LedgerEntry,
   'from' | 'to' | 'whatsappId' | 'type' | 'text' | 'author' | 'recipients' | keyof Content
 >;
 
 /** A message as the phone that received it shows it now. */
-export type InboxEntry = LedgerEntry & Partial<Changes>;
+export type InboxEntry = LedgerEntry & Partial<MessageState>;
 
-/** Enough to recognise any repetition that a browser can still cause: it keeps its last 5,000 messages. */
+/** More than enough to recognise every repetition: a browser keeps its last 5,000 messages only. */
 const REMEMBERED_IDS_PER_PHONE = 50_000;
 const LINES_PER_MARK = 256;
 
 interface Inbox {
-  /** Where each message is in the lists below. */
+  /** The index of each message in the lists below. */
   ids: Map<string, number>;
   offsets: number[];
   lengths: number[];
 }
 
 /**
- * Everything that was accepted, in `ledger.ndjson`, in order. The file is the truth: memory holds only where each phone's
- * messages lie in it and which ids each phone has already received.
+ * Everything that the network accepted, in order, in `ledger.ndjson`. The file is the truth: memory holds only the places of
+ * each phone's messages in the file, the ids that each phone has received, and the states that actions changed.
  */
 export class Ledger {
   accepted = 0;
   duplicates = 0;
-  /** How many edits, reactions and revocations were accepted. */
+  /** How many actions on messages were accepted. */
   actions = 0;
   private seq = 0;
-  private readonly changes = new ChangeLog();
+  private readonly states = new MessageStates();
   private readonly inboxes = new Map<string, Inbox>();
   /** marks[i] is the offset of the line with seq i * LINES_PER_MARK + 1. */
   private marks: number[] = [];
@@ -65,18 +66,16 @@ export class Ledger {
 
   private constructor() {}
 
-  /** Restores the ledger from its directory; `onEntry` sees every kept line. */
-  static async open(dir: string, onEntry: (entry: LedgerEntry) => void): Promise<Ledger> {
+  /** Restores the ledger from its directory. */
+  static async open(dir: string): Promise<Ledger> {
     const ledger = new Ledger();
     ledger.journal = await Journal.open(join(dir, 'ledger.ndjson'), (line, offset, length) => {
-      const entry = JSON.parse(line) as LedgerEntry;
-      ledger.index(entry, offset, length);
-      onEntry(entry);
+      ledger.index(JSON.parse(line) as LedgerEntry, offset, length);
     });
     return ledger;
   }
 
-  /** Writes a message down; the promise resolves once the line is written. Whether it is a repetition is decided here. */
+  /** Adds a line and decides whether it is a repetition. Resolves when the line is written. */
   async append(submission: Submission): Promise<LedgerEntry> {
     if (this.failure) throw this.failure;
     const entry: LedgerEntry = {
@@ -88,7 +87,7 @@ export class Ledger {
       type: submission.type,
       text: submission.text,
       duplicate: isAction(submission)
-        ? this.changes.has(submission)
+        ? this.states.isRepeated(submission)
         : this.inboxOf(submission.to).ids.has(idKey(submission)),
       ...contentOf(submission),
       ...(submission.author === undefined ? {} : { author: submission.author }),
@@ -99,7 +98,7 @@ export class Ledger {
     try {
       await written;
     } catch (error) {
-      // Memory is ahead of the file now, so nothing may be accepted any more.
+      // Memory now holds a line that the file lacks, so the ledger accepts nothing more.
       this.failure = new ServiceUnavailableException(
         `The sandbox cannot write its ledger (${String(error)}): make room on the disk and restart the sandbox.`,
       );
@@ -131,7 +130,15 @@ export class Ledger {
     }
   }
 
-  /** What a phone received, in order of arrival, without repetitions, as its owner sees it now. */
+  /** The entries after `since`. */
+  async entries(since: number): Promise<LedgerEntry[]> {
+    const chunks: Buffer[] = [];
+    for await (const chunk of this.lines(since)) chunks.push(chunk);
+    const lines = Buffer.concat(chunks).toString('utf8').split('\n');
+    return lines.filter((line) => line !== '').map((line) => JSON.parse(line) as LedgerEntry);
+  }
+
+  /** The messages that a phone received, in order of arrival, without repetitions, as its owner sees them now. */
   async inbox(phone: string, after: number, limit: number): Promise<InboxEntry[]> {
     await this.journal.flush();
     const inbox = this.inboxes.get(phone);
@@ -143,13 +150,13 @@ export class Ledger {
       const entries = await Promise.all(
         wanted.map((offset, i) => readEntry(file, offset, inbox.lengths[after + i] ?? 0)),
       );
-      return entries.map((entry) => ({ ...entry, ...this.changes.of(entry) }));
+      return entries.map((entry) => ({ ...entry, ...this.states.of(entry) }));
     } finally {
       await file.close();
     }
   }
 
-  /** The message with this id that a phone sent or received, of those that its id is remembered of. */
+  /** The message with this id that a phone sent or received, if its id is still remembered. */
   async find(phone: string, whatsappId: string): Promise<LedgerEntry | undefined> {
     for (const [owner, inbox] of this.inboxes) {
       for (const [key, place] of inbox.ids) {
@@ -163,7 +170,7 @@ export class Ledger {
     return undefined;
   }
 
-  /** Whether the recipient has received this message already. */
+  /** Whether the recipient has already received this message. */
   has(submission: Pick<Submission, 'from' | 'to' | 'whatsappId'>): boolean {
     return this.inboxes.get(submission.to)?.ids.has(idKey(submission)) ?? false;
   }
@@ -173,14 +180,14 @@ export class Ledger {
     return this.inboxes.get(phone)?.offsets.length ?? 0;
   }
 
-  /** Empties the ledger, the phones' inboxes and their memory of ids. */
+  /** Empties the ledger and the inboxes, and forgets all ids. */
   async clear(): Promise<void> {
     await this.journal.clear(() => {
       this.seq = 0;
       this.accepted = 0;
       this.duplicates = 0;
       this.actions = 0;
-      this.changes.clear();
+      this.states.clear();
       this.marks = [];
       this.inboxes.clear();
     });
@@ -200,11 +207,11 @@ export class Ledger {
     }
     if (isAction(entry)) {
       this.actions += 1;
-      this.changes.add(entry);
+      this.states.apply(entry);
       return;
     }
     this.accepted += 1;
-    // That of a group recognises repetitions.
+    // The group's own inbox is there to recognise repetitions.
     for (const phone of [entry.to, ...(entry.recipients ?? [])]) this.receive(phone, entry, offset, length);
   }
 
@@ -238,4 +245,9 @@ function idKey({ from, whatsappId }: Pick<LedgerEntry, 'from' | 'whatsappId'>): 
 async function readEntry(file: FileHandle, offset: number, length: number): Promise<LedgerEntry> {
   const { buffer } = await file.read(Buffer.alloc(length), 0, length, offset);
   return JSON.parse(buffer.toString('utf8')) as LedgerEntry;
+}
+
+/** Picks the content out of a larger object, such as a line of the ledger. */
+export function contentOf({ media, location, contacts, poll, replyTo, mentions }: Content): Content {
+  return given({ media, location, contacts, poll, replyTo, mentions });
 }

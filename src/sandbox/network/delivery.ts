@@ -1,66 +1,72 @@
 import { randomBytes } from 'node:crypto';
-import { ConflictException, NotFoundException } from '@nestjs/common';
-import type { Companions } from '../wire/companions.js';
-import type { FaultBoard } from './faults.js';
-import { type Action, isAction } from './message-actions.js';
-import { contentOf, typeForPage } from './content.js';
-import { type Group, type GroupBook, isGroupId } from './groups.js';
-import type { Ledger, LedgerEntry, Submission } from '../journal/ledger.js';
-import type { Outbox } from '../journal/outbox.js';
-import type { PhoneBook } from './phones.js';
-import type { AckEvent, CompanionEvent, Content, MessageEvent } from '../wire-types.js';
+import { ConflictException, Injectable, NotFoundException } from '@nestjs/common';
+import { isGroupId } from '../addresses.js';
+import type { Content } from '../journal/content.js';
+import { contentOf, Ledger, type LedgerEntry, type Submission } from '../journal/ledger.js';
+import type { ActionType } from '../journal/message-actions.js';
+import { isAction } from '../journal/message-states.js';
+import { Outbox } from '../journal/outbox.js';
+import type { AddressedEvent } from '../journal/queued-event.js';
+import type { AckEvent, BrowserEvent, MessageEvent } from './events.js';
+import { FaultSettings } from './fault-settings.js';
+import { GroupRegistry } from './groups.js';
+import { PhoneRegistry } from './phones.js';
+import { toWhatsAppType } from './whatsapp-types.js';
 
-interface Dispatch {
-  credential: string;
-  event: CompanionEvent;
-  delayMs: number;
-}
+type BrowserNotice = AddressedEvent<BrowserEvent>;
 
-/** How long after the first time the fault `doubleIncoming` tells of a message again. */
-const SECOND_TELLING_MS = 200;
-/** What has a text that its sender can change. */
+/** With the fault `doubleIncoming`, the second event comes this much later. */
+const SECOND_EVENT_MS = 200;
+/** The longest text of a message. */
+export const MAX_TEXT_LENGTH = 65_536;
+/** The types of messages that have a text that the sender can edit. */
 const EDITABLE = ['text', 'image', 'video', 'document'];
 
 function checkVote({ poll, whatsappId }: LedgerEntry, options: string[]): void {
-  if (!poll) throw new ConflictException(`The message ${whatsappId} is no poll.`);
+  if (!poll) throw new ConflictException(`The message ${whatsappId} is not a poll.`);
   const unknown = options.filter((option) => !poll.options.includes(option));
   if (unknown.length > 0)
     throw new ConflictException(
-      `The poll has no option "${unknown.join('", "')}": it has ${poll.options.join(', ')}.`,
+      `The poll has no option "${unknown.join('", "')}": its options are ${poll.options.join(', ')}.`,
     );
-  if (options.length > 1 && !poll.multiple)
-    throw new ConflictException('Only one option of this poll can be chosen.');
+  if (options.length > 1 && !poll.multiple) throw new ConflictException('This poll allows one option only.');
 }
 
-/** Takes messages in, writes them down, and tells everybody concerned. */
+/** Accepts messages and actions on messages, writes them to the ledger, and queues the events for the browsers. */
+@Injectable()
 export class Delivery {
   constructor(
-    private readonly phones: PhoneBook,
-    private readonly groups: GroupBook,
+    private readonly phones: PhoneRegistry,
+    private readonly groups: GroupRegistry,
     private readonly ledger: Ledger,
-    private readonly outbox: Outbox,
-    private readonly companions: Companions,
-    private readonly faults: FaultBoard,
+    private readonly outbox: Outbox<BrowserEvent>,
+    private readonly faults: FaultSettings,
   ) {}
 
-  /** Accepts a message: it is in the ledger before anybody hears of it. `origin` is the credential that sent it. */
+  /** Accepts a message or an action; the ledger has it before any browser. `origin` is the credential that sent it. */
   async accept(submission: Submission, origin?: string): Promise<LedgerEntry> {
     const { from, to } = submission;
     const recipients = isGroupId(to) ? this.othersIn(to, from) : undefined;
     const entry = await this.ledger.append({ ...submission, ...(recipients ? { recipients } : {}) });
-    this.handOut(entry, origin);
+    this.queueEvents(entry, origin);
     return entry;
   }
 
-  /** Whether a phone may write to a number or a group. */
-  mayWrite(from: string, to: string): boolean {
-    if (!isGroupId(to)) return this.phones.find(to) !== undefined;
-    const group = this.groups.find(to);
-    return group?.announce ? this.groups.isAdmin(group, from) : group !== undefined && isIn(group, from);
+  /** Queues the events of ledger lines that a crash cut off from the outbox. Browsers recognise repetitions. */
+  async recover(): Promise<void> {
+    for (const entry of await this.ledger.entries(this.outbox.lastSeq)) this.queueEvents(entry);
   }
 
-  /** Accepts a message that a phone's owner wrote on the phone. */
-  async write(
+  /** Whether a phone may send to a number or a group. */
+  maySend(from: string, to: string): boolean {
+    if (!isGroupId(to)) return this.phones.find(to) !== undefined;
+    const group = this.groups.find(to);
+    if (!group) return false;
+    return group.announce ? this.groups.isAdmin(group, from) : this.groups.roleOf(group, from) !== undefined;
+  }
+
+  /** Accepts a message that the owner of a phone sends from the phone. */
+  async sendFromPhone(
     from: string,
     to: string,
     message: Pick<Submission, 'type' | 'text' | keyof Content>,
@@ -69,18 +75,23 @@ export class Delivery {
     return this.accept({ from, to, whatsappId, ...message });
   }
 
-  /** Does what a phone's owner does to a message on the phone. */
-  async change(phone: string, whatsappId: string, action: Action, text: string): Promise<LedgerEntry> {
+  /** Accepts an action on a message that the owner of a phone does on the phone. */
+  async actFromPhone(
+    phone: string,
+    whatsappId: string,
+    type: ActionType,
+    text: string,
+  ): Promise<LedgerEntry> {
     const message = await this.ledger.find(phone, whatsappId);
     if (!message) {
       throw new NotFoundException(
-        `${phone} neither sent nor received a message ${whatsappId}: GET /ledger has all ids.`,
+        `${phone} did not send or receive a message ${whatsappId}: GET /ledger shows all ids.`,
       );
     }
-    if (action === 'vote') checkVote(message, JSON.parse(text) as string[]);
-    else if (action !== 'reaction') this.checkMayChange(message, phone, action);
+    if (type === 'vote') checkVote(message, JSON.parse(text) as string[]);
+    else if (type !== 'reaction') this.checkMayChange(message, phone, type);
     const to = message.from === phone || isGroupId(message.to) ? message.to : message.from;
-    return this.accept({ from: phone, to, whatsappId, type: action, text, author: message.from });
+    return this.accept({ from: phone, to, whatsappId, type, text, author: message.from });
   }
 
   private checkMayChange({ from, at, type }: LedgerEntry, phone: string, action: 'edit' | 'revoke'): void {
@@ -88,26 +99,23 @@ export class Delivery {
     const windowMs = action === 'edit' ? editWindowMs : revokeWindowMs;
     if (from !== phone) throw new ConflictException(`Only its sender, ${from}, can ${action} a message.`);
     if (Date.now() - Date.parse(at) >= windowMs)
-      throw new ConflictException(`It is too late to ${action} this message: ${windowMs} ms are over.`);
+      throw new ConflictException(`It is too late to ${action} this message: the limit is ${windowMs} ms.`);
     if (action === 'edit' && !EDITABLE.includes(type))
-      throw new ConflictException(`Only text and captions can be edited, and this is ${type}.`);
+      throw new ConflictException(
+        `Only text and captions can be edited; the type of this message is ${type}.`,
+      );
   }
 
-  /** Tells the sender's and the recipient's browsers about a ledger line; again after a crash, which they recognise. */
-  handOut(entry: LedgerEntry, origin?: string): void {
-    const dispatches = isAction(entry)
-      ? [...this.ofAction(entry)]
-      : [...this.forSender(entry, origin), ...this.forRecipient(entry)];
-    const queued = this.outbox.add(entry.seq, dispatches);
-    dispatches.forEach(({ credential, delayMs }, i) => {
-      const event = queued[i];
-      if (event) this.companions.dispatch(credential, event, delayMs);
-    });
+  private queueEvents(entry: LedgerEntry, origin?: string): void {
+    const events = isAction(entry)
+      ? [...this.forAction(entry)]
+      : [...this.forSender(entry, origin), ...this.forRecipients(entry)];
+    this.outbox.add(entry.seq, events);
   }
 
-  private *forSender(entry: LedgerEntry, origin: string | undefined): Generator<Dispatch> {
+  private *forSender(entry: LedgerEntry, origin: string | undefined): Generator<BrowserNotice> {
     const acks = this.acksOf(entry);
-    for (const { id: credential } of this.phones.companionsOf(entry.from)) {
+    for (const { id: credential } of this.phones.credentialsOf(entry.from)) {
       if (credential !== origin && !entry.duplicate) {
         yield { credential, event: this.messageEvent(entry, true), delayMs: 0 };
       }
@@ -115,14 +123,14 @@ export class Delivery {
     }
   }
 
-  private *forRecipient(entry: LedgerEntry): Generator<Dispatch> {
+  private *forRecipients(entry: LedgerEntry): Generator<BrowserNotice> {
     if (entry.duplicate || entry.to === entry.from) return;
     for (const phone of entry.recipients ?? [entry.to]) {
-      for (const { id: credential } of this.phones.companionsOf(phone)) {
+      for (const { id: credential } of this.phones.credentialsOf(phone)) {
         const event = this.messageEvent(entry, false);
         yield { credential, event, delayMs: 0 };
         if (this.faults.of(phone).doubleIncoming)
-          yield { credential, event: { ...event, again: true }, delayMs: SECOND_TELLING_MS };
+          yield { credential, event: { ...event, again: true }, delayMs: SECOND_EVENT_MS };
       }
     }
   }
@@ -132,13 +140,13 @@ export class Delivery {
     return members.map((member) => member.phone).filter((other) => other !== phone);
   }
 
-  /** Also for the browser that did it: it may not have lived to hear the answer. */
-  private *ofAction(entry: LedgerEntry & { type: Action }): Generator<Dispatch> {
+  /** Also for the browser that acted: it may have been killed before it got the answer. */
+  private *forAction(entry: LedgerEntry & { type: ActionType }): Generator<BrowserNotice> {
     if (entry.duplicate) return;
     const { type, whatsappId, from, to, author = from, text } = entry;
     const { recipients } = entry;
     for (const phone of new Set([from, ...(recipients ?? [to])])) {
-      const event: CompanionEvent = {
+      const event: BrowserEvent = {
         k: type,
         id: whatsappId,
         chat: phone === from || recipients ? to : from,
@@ -148,7 +156,7 @@ export class Delivery {
         text,
         at: Date.parse(entry.at),
       };
-      for (const { id: credential } of this.phones.companionsOf(phone))
+      for (const { id: credential } of this.phones.credentialsOf(phone))
         yield { credential, event, delayMs: 0 };
     }
   }
@@ -173,15 +181,11 @@ export class Delivery {
       fromMe,
       ...(entry.recipients ? { author: entry.from } : {}),
       ...(writer?.hidesNumber && !fromMe ? { hidden: true } : {}),
-      type: typeForPage(entry.type, entry),
+      type: toWhatsAppType(entry.type, entry),
       text: entry.text,
       t: Math.floor(Date.parse(entry.at) / 1000),
       name: writer?.name ?? '',
       content: contentOf(entry),
     };
   }
-}
-
-function isIn(group: Group, phone: string): boolean {
-  return group.members.some((member) => member.phone === phone);
 }

@@ -1,112 +1,55 @@
-/** What WhatsApp Web may put over its page: `whats_new` goes when its Continue is pressed, `terms` stays whatever is. */
-export const DIALOGS = ['whats_new', 'terms'] as const;
+/** A dialog of the simulated page. `whats_new` closes when its Continue button is pressed; `terms` never closes. */
+export type Dialog = 'whats_new' | 'terms';
 
-export type Dialog = (typeof DIALOGS)[number];
-
-/** What can be made to go wrong, or take longer. Without faults a message is accepted, delivered and read at once. */
+/** What can fail, or take longer. Without faults, a message is accepted, delivered and read at once. */
 export interface Faults {
   /** Delay of ack 1 after the message was accepted. */
   ackDelayMs: number;
-  /** Delay of ack 2 after ack 1, and of ack 3 after ack 2; without one, both come in the next batch of receipts. */
+  /** Delay of ack 2 after ack 1, and of ack 3 after ack 2. At 0, both come in the next batch of receipts. */
   receiptDelayMs: number;
   /** Share of accepted messages (0 to 1) whose acks are lost. */
   dropAckRate: number;
-  /** Share of messages that are refused: ack −1, nothing in the ledger. */
+  /** Share of messages that are refused: ack −1, and no line in the ledger. */
   refuseRate: number;
-  /** Share of messages that cut the sender's connection, half of them before the message is accepted and half after. */
+  /** Share of messages that cut the sender's connection: half of them before the message is accepted, half after. */
   disconnectRate: number;
-  /** How long a browser goes on syncing after it connected. */
+  /** How long a browser syncs after it has connected. */
   syncDelayMs: number;
-  /** Syncing ends at once, before whatsapp-web.js listens: "authenticated but never ready". */
+  /** Syncing ends before whatsapp-web.js listens for it: "authenticated but never ready". */
   earlySync: boolean;
-  /** The dialog that linked browsers show, and under which they do not end syncing. */
+  /** The dialog that linked browsers show. While it is open, they do not end syncing. */
   dialog: Dialog | null;
   /** Phones receive messages: ack 2. */
   deliverAcks: boolean;
   /** Owners read messages: ack 3. */
   readAcks: boolean;
-  /** Connections of linked browsers are turned away, as if the network were down. */
+  /** Connections of linked browsers are refused, as if the network were down. */
   offline: boolean;
   /**
-   * The server takes the frames of the browsers that are connected now and answers nothing, as a connection that says
-   * WORKING but is dead. Ends for a browser that connects anew, and for all when the fault is taken back.
+   * The sandbox ignores the frames of the browsers that are connected now and sends them nothing: the connection looks
+   * alive but is dead. It ends for a browser that connects again, and for all browsers when the fault is removed.
    */
   silent: boolean;
-  /** Browsers are told of an incoming message a second time, a moment later, under the same id. */
+  /** Browsers get each incoming message a second time, a moment later, with the same id. */
   doubleIncoming: boolean;
-  /** Share of messages (each once) before which the page reloads itself: nobody has the message. */
+  /** Share of messages before which the page reloads itself, once per message: the sandbox does not get the message. */
   reloadBeforeSendRate: number;
-  /** Share of messages (each once) after which the page is reloaded: accepted, but the page never heard of it. */
+  /** Share of messages after which the page reloads, once per message: they are accepted, and the page does not know it. */
   reloadAfterSendRate: number;
   /** Share of uploads of media that fail. */
   uploadFailRate: number;
   /** Share of downloads of media that fail. */
   downloadFailRate: number;
-  /** How long an upload of media takes at least. */
+  /** The minimum duration of an upload of media. */
   uploadDelayMs: number;
-  /** WhatsApp's status with which whatever is done to groups is refused, 419 or 429 say; reading them is not. */
+  /** The status with which WhatsApp refuses all changes of groups, for example 419 or 429. Reading still works. */
   groupRefusal: number | null;
-  /** How many messages a page holds in memory; what is older it has to load from its disk. */
+  /** How many messages a page holds in memory; it loads older ones from its disk. */
   messagesInMemory: number;
-  /** How long after it was sent a message can be edited. */
+  /** For how long after sending a message can be edited. */
   editWindowMs: number;
-  /** How long after it was sent a message can be revoked. */
+  /** For how long after sending a message can be revoked. */
   revokeWindowMs: number;
   /** How long a QR code is valid. */
   qrLifetimeMs: number;
-}
-
-/** What a healthy sandbox does. */
-export const NO_FAULTS: Readonly<Faults> = {
-  ackDelayMs: 0,
-  receiptDelayMs: 0,
-  dropAckRate: 0,
-  refuseRate: 0,
-  disconnectRate: 0,
-  syncDelayMs: 0,
-  earlySync: false,
-  dialog: null,
-  deliverAcks: true,
-  readAcks: true,
-  offline: false,
-  silent: false,
-  doubleIncoming: false,
-  reloadBeforeSendRate: 0,
-  reloadAfterSendRate: 0,
-  uploadFailRate: 0,
-  downloadFailRate: 0,
-  uploadDelayMs: 0,
-  groupRefusal: null,
-  messagesInMemory: 2000,
-  editWindowMs: 15 * 60_000,
-  revokeWindowMs: 60 * 3_600_000,
-  qrLifetimeMs: 20_000,
-};
-
-/** The faults in force: for everybody, and on top of them for single phones. They do not survive a restart. */
-export class FaultBoard {
-  private everybody: Faults = NO_FAULTS;
-  private readonly overrides = new Map<string, Partial<Faults>>();
-
-  /** Replaces the faults of one phone, or of everybody; what is not named is healthy again. */
-  put(faults: Partial<Faults>, phone?: string): Faults {
-    const named = Object.fromEntries(
-      Object.entries(faults).filter(([, value]) => value !== undefined),
-    ) as Partial<Faults>;
-    if (phone === undefined) this.everybody = { ...NO_FAULTS, ...named };
-    else this.overrides.set(phone, named);
-    return this.of(phone);
-  }
-
-  /** Removes all faults, of everybody and of every phone. */
-  clear(): void {
-    this.everybody = NO_FAULTS;
-    this.overrides.clear();
-  }
-
-  /** The faults that hold for a phone's browsers and messages. */
-  of(phone: string | undefined): Faults {
-    const own = phone === undefined ? undefined : this.overrides.get(phone);
-    return own ? { ...this.everybody, ...own } : this.everybody;
-  }
 }

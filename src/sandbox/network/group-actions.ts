@@ -1,52 +1,42 @@
 import { randomBytes } from 'node:crypto';
-import type { Companions } from '../wire/companions.js';
-import { type Group, type GroupBook, type GroupSettings, MAX_MEMBERS, type Member } from './groups.js';
-import type { Outbox } from '../journal/outbox.js';
-import { lidOf, type PhoneBook } from './phones.js';
-import type { GroupAction, GroupEvent, GroupResult, GroupState } from '../wire-types.js';
+import { Injectable } from '@nestjs/common';
+import { Outbox } from '../journal/outbox.js';
+import type { BrowserEvent, GroupEvent } from './events.js';
+import type { Group, GroupAction, GroupResult, GroupSettings, Member } from './group.js';
+import { groupStateOf } from './group-state.js';
+import { GroupRegistry, MAX_MEMBERS } from './groups.js';
+import { PhoneRegistry } from './phones.js';
 
 const MAX_SUBJECT_LENGTH = 100;
 
-/** WhatsApp's rules for groups, and telling everybody in a group what became of it. */
+/** Applies WhatsApp's rules to groups, and tells the members' browsers about each change. */
+@Injectable()
 export class GroupActions {
   constructor(
-    private readonly phones: PhoneBook,
-    private readonly groups: GroupBook,
-    private readonly outbox: Outbox,
-    private readonly companions: Companions,
+    private readonly phones: PhoneRegistry,
+    private readonly groups: GroupRegistry,
+    private readonly outbox: Outbox<BrowserEvent>,
   ) {}
 
-  /** What a page is told of a group. */
-  stateOf({ invite: _invite, members, ...group }: Group): GroupState {
-    return {
-      ...group,
-      members: members.map((member) => {
-        const phone = this.phones.find(member.phone);
-        const hidden = phone?.hidesNumber ?? false;
-        return { ...member, lid: lidOf(member.phone), name: phone?.name ?? '', hidden };
-      }),
-    };
-  }
-
-  /** Does something to a group in the name of a phone's owner. */
-  async apply(by: string, deed: GroupAction): Promise<GroupResult> {
-    if (deed.kind === 'create') return this.create(by, deed);
-    if ('code' in deed) return this.follow(by, deed);
-    const group = this.groups.find(deed.group);
+  /** Does something to a group in the name of the owner of the phone `by`. */
+  async apply(by: string, action: GroupAction): Promise<GroupResult> {
+    if (action.kind === 'create') return this.create(by, action);
+    if ('code' in action) return this.useInvite(by, action);
+    const group = this.groups.find(action.group);
     if (!group) return { status: 404 };
-    if (!this.groups.roleOf(group, by)) return { status: deed.kind === 'query' ? 403 : 401 };
-    switch (deed.kind) {
+    if (!this.groups.roleOf(group, by)) return { status: action.kind === 'query' ? 403 : 401 };
+    switch (action.kind) {
       case 'query':
-        return { status: 200, group: this.stateOf(group) };
+        return { status: 200, group: groupStateOf(group, this.phones) };
       case 'leave':
         return this.leave(by, group);
       case 'set':
-        return this.set(by, group, deed.settings);
+        return this.set(by, group, action.settings);
       case 'invite':
       case 'reset-invite':
-        return this.invite(by, group, deed.kind);
+        return this.invite(by, group, action.kind);
       default:
-        return this.changeMembers(by, group, deed.kind, deed.phones);
+        return this.changeMembers(by, group, action.kind, action.phones);
     }
   }
 
@@ -64,8 +54,12 @@ export class GroupActions {
     const checked = phones.map((phone) => ({ phone, status: this.statusFor(phone) }));
     const joined = checked.filter(({ status }) => status === 200).map(({ phone }) => phone);
     const group = await this.groups.create(by, [...new Set(joined)], { ...settings, subject });
-    this.tell(group, [], { by, change: 'create', whom: joined, body: subject });
-    return { status: 200, group: this.stateOf(group), members: this.withInvites(group, checked) };
+    this.notify(group, [], { by, change: 'create', whom: joined, body: subject });
+    return {
+      status: 200,
+      group: groupStateOf(group, this.phones),
+      members: this.withInvites(group, checked),
+    };
   }
 
   private async add(by: string, group: Group, phones: string[]): Promise<GroupResult> {
@@ -81,7 +75,7 @@ export class GroupActions {
       const whom = joining.map(({ phone }) => phone);
       const members = whom.map((phone) => ({ phone, role: 'member' as const }));
       const next = await this.groups.setMembers(group, [...group.members, ...members]);
-      this.tell(next, [], { by, change: 'add', whom, body: '' });
+      this.notify(next, [], { by, change: 'add', whom, body: '' });
     }
     return { status: 200, members: this.withInvites(group, checked) };
   }
@@ -104,7 +98,7 @@ export class GroupActions {
         : group.members.map((member) => (mayChange(member) ? { ...member, role } : member));
     if (whom.length > 0) {
       const next = await this.groups.setMembers(group, members);
-      this.tell(next, kind === 'remove' ? whom : [], { by, change: kind, whom, body: '' });
+      this.notify(next, kind === 'remove' ? whom : [], { by, change: kind, whom, body: '' });
     }
     return {
       status: 200,
@@ -115,37 +109,40 @@ export class GroupActions {
   private async set(by: string, group: Group, settings: Partial<GroupSettings>): Promise<GroupResult> {
     const isAdmin = this.groups.isAdmin(group, by);
     const { subject } = settings;
-    const ofInfo = ['subject', 'description', 'picture'];
-    const mayAll = Object.keys(settings).every((name) => ofInfo.includes(name) && !group.restrict);
-    if (!isAdmin && !mayAll) return { status: 403 };
+    const infoFields = ['subject', 'description', 'picture'];
+    const isOpenToMembers = Object.keys(settings).every(
+      (name) => infoFields.includes(name) && !group.restrict,
+    );
+    if (!isAdmin && !isOpenToMembers) return { status: 403 };
     if (subject !== undefined && (subject === '' || subject.length > MAX_SUBJECT_LENGTH))
       return { status: 406 };
     const next = await this.groups.change(group, settings);
     for (const [name, value] of Object.entries(settings)) {
       const change = name === 'adminsAdd' ? 'member_add_mode' : name;
-      this.tell(next, [], { by, change, whom: [], body: String(value) });
+      this.notify(next, [], { by, change, whom: [], body: String(value) });
     }
-    return { status: 200, group: this.stateOf(next) };
+    return { status: 200, group: groupStateOf(next, this.phones) };
   }
 
   private async leave(by: string, group: Group): Promise<GroupResult> {
     const members = group.members.filter(({ phone }) => phone !== by);
     const next = await this.groups.setMembers(group, withAdmin(members));
-    this.tell(next, [by], { by, change: 'leave', whom: [by], body: '' });
+    this.notify(next, [by], { by, change: 'leave', whom: [by], body: '' });
     return { status: 200 };
   }
 
-  private async follow(
+  private async useInvite(
     by: string,
     { kind, code }: Extract<GroupAction, { code: string }>,
   ): Promise<GroupResult> {
     const group = this.groups.findByInvite(code);
     if (!group) return { status: 410 };
-    if (kind === 'look' || this.groups.roleOf(group, by)) return { status: 200, group: this.stateOf(group) };
+    if (kind === 'look' || this.groups.roleOf(group, by))
+      return { status: 200, group: groupStateOf(group, this.phones) };
     if (group.members.length >= MAX_MEMBERS) return { status: 419 };
     const next = await this.groups.setMembers(group, [...group.members, { phone: by, role: 'member' }]);
-    this.tell(next, [], { by, change: 'invite', whom: [by], body: '' });
-    return { status: 200, group: this.stateOf(next) };
+    this.notify(next, [], { by, change: 'invite', whom: [by], body: '' });
+    return { status: 200, group: groupStateOf(next, this.phones) };
   }
 
   private statusFor(number: string): number {
@@ -154,7 +151,7 @@ export class GroupActions {
     return phone.joinsByInviteOnly ? 403 : 200;
   }
 
-  /** Whoever only joins by invite can be sent one. */
+  /** Gives the invite code for the phones that join by invite only. */
   private withInvites(
     group: Group,
     checked: { phone: string; status: number }[],
@@ -162,8 +159,8 @@ export class GroupActions {
     return checked.map((entry) => (entry.status === 403 ? { ...entry, inviteCode: group.invite } : entry));
   }
 
-  /** Tells the browsers of everybody in the group, and of those who have just left it. */
-  private tell(
+  /** Tells the browsers of all members, and of the phones in `gone`, which have just left. */
+  private notify(
     group: Group,
     gone: string[],
     { by, change, whom, body }: Pick<GroupEvent, 'by' | 'change' | 'whom' | 'body'>,
@@ -172,27 +169,23 @@ export class GroupActions {
       k: 'group',
       id: randomBytes(10).toString('hex').toUpperCase(),
       chat: group.id,
-      group: this.stateOf(group),
+      group: groupStateOf(group, this.phones),
       by,
       change,
       whom,
       body,
       t: Math.floor(Date.now() / 1000),
     };
-    const concerned = new Set([...group.members.map(({ phone }) => phone), ...gone]);
-    const dispatches = [...concerned].flatMap((phone) =>
-      [...this.phones.companionsOf(phone)].map(({ id: credential }) => ({ credential, event })),
+    const recipients = new Set([...group.members.map(({ phone }) => phone), ...gone]);
+    const events = [...recipients].flatMap((phone) =>
+      [...this.phones.credentialsOf(phone)].map(({ id: credential }) => ({ credential, event, delayMs: 0 })),
     );
-    // It follows from no line of the ledger; a page that misses it for a crash learns the state when it connects.
-    const queued = this.outbox.add(this.outbox.lastSeq, dispatches);
-    dispatches.forEach(({ credential }, i) => {
-      const entry = queued[i];
-      if (entry) this.companions.dispatch(credential, entry, 0);
-    });
+    // No line of the ledger causes it. A page that misses it in a crash gets the state of the group when it connects.
+    this.outbox.add(this.outbox.lastSeq, events);
   }
 }
 
-/** A group is never left without an admin: the one who has been in it longest becomes it. */
+/** A group always has an admin: when the last one leaves, the oldest member becomes admin. */
 function withAdmin(members: Member[]): Member[] {
   const [first, ...others] = members;
   if (!first || members.some(({ role }) => role !== 'member')) return members;

@@ -2,49 +2,13 @@ import { randomBytes, randomInt } from 'node:crypto';
 import { join } from 'node:path';
 import { BadRequestException, NotFoundException } from '@nestjs/common';
 import { Journal } from '../journal/journal.js';
+import type { Group, GroupSettings, Member } from './group.js';
 
-/** Somebody in a group. Who made it is its superadmin. */
-export interface Member {
-  phone: string;
-  role: 'member' | 'admin' | 'superadmin';
-}
-
-/** A simulated group. */
-export interface Group {
-  /** The whole address, with `@g.us`. */
-  id: string;
-  subject: string;
-  description: string;
-  /** Changes with the description. */
-  descriptionId: string;
-  owner: string;
-  createdAt: string;
-  /** Only admins write. */
-  announce: boolean;
-  /** Only admins change subject, description and picture. */
-  restrict: boolean;
-  /** Only admins add members. */
-  adminsAdd: boolean;
-  /** The code of its invite link. */
-  invite: string;
-  members: Member[];
-  /** The file name of its picture. */
-  picture: string | null;
-  /** Grows with every change, so that a page can tell the newer of two states. */
-  version: number;
-}
-
-/** What a group can be set to. */
-export type GroupSettings = Pick<
-  Group,
-  'subject' | 'description' | 'announce' | 'restrict' | 'adminsAdd' | 'picture'
->;
-
-/** WhatsApp's own limit. */
+/** WhatsApp's limit. */
 export const MAX_MEMBERS = 1024;
 
-/** The groups, kept in `groups.ndjson`: each line is a whole group as it was after a change. */
-export class GroupBook {
+/** The groups, in `groups.ndjson`: each line is a whole group after a change. */
+export class GroupRegistry {
   private readonly groups = new Map<string, Group>();
   private readonly byMember = new Map<string, Set<string>>();
   private journal!: Journal;
@@ -52,13 +16,13 @@ export class GroupBook {
   private constructor() {}
 
   /** Restores the groups from their directory. */
-  static async open(dir: string): Promise<GroupBook> {
-    const book = new GroupBook();
-    book.journal = await Journal.open(join(dir, 'groups.ndjson'), (line) => {
-      book.apply(JSON.parse(line) as Group);
+  static async open(dir: string): Promise<GroupRegistry> {
+    const registry = new GroupRegistry();
+    registry.journal = await Journal.open(join(dir, 'groups.ndjson'), (line) => {
+      registry.apply(JSON.parse(line) as Group);
     });
-    await book.journal.rewrite(() => [...book.groups.values()].map((group) => JSON.stringify(group)));
-    return book;
+    await registry.journal.rewrite(() => [...registry.groups.values()].map((group) => JSON.stringify(group)));
+    return registry;
   }
 
   /** The group with this address. */
@@ -66,37 +30,40 @@ export class GroupBook {
     return this.groups.get(id);
   }
 
-  /** @throws NotFoundException */
+  /**
+   * The group with this address.
+   * @throws NotFoundException
+   */
   require(id: string): Group {
     const group = this.groups.get(id);
     if (!group) throw new NotFoundException(`There is no group ${id}: create it with POST /groups first.`);
     return group;
   }
 
-  /** The group that an invite code lets people into. */
+  /** The group that this invite code belongs to. */
   findByInvite(code: string): Group | undefined {
     for (const group of this.groups.values()) if (group.invite === code) return group;
     return undefined;
   }
 
-  /** All groups, or those that a phone is in. */
+  /** All groups, or the groups of one member. */
   list(member?: string): Group[] {
     if (member === undefined) return [...this.groups.values()];
     return [...(this.byMember.get(member) ?? [])].map((id) => this.groups.get(id)!);
   }
 
-  /** Whether a phone is in a group, and as what. */
+  /** The role of a phone in a group; undefined when it is not a member. */
   roleOf(group: Group, phone: string): Member['role'] | undefined {
     return group.members.find((member) => member.phone === phone)?.role;
   }
 
-  /** Whether a phone is one of a group's admins. */
+  /** Whether a phone is an admin of a group. */
   isAdmin(group: Group, phone: string): boolean {
     const role = this.roleOf(group, phone);
     return role === 'admin' || role === 'superadmin';
   }
 
-  /** A new group with its owner and others in it. */
+  /** Creates a group with its owner and other members. */
   async create(
     owner: string,
     members: string[],
@@ -125,19 +92,19 @@ export class GroupBook {
     });
   }
 
-  /** Changes a group. A new description gets a new id. */
+  /** Changes the settings of a group. A new description gets a new id. */
   async change(group: Group, changes: Partial<GroupSettings>): Promise<Group> {
     const descriptionId =
       changes.description === undefined ? group.descriptionId : randomBytes(10).toString('hex');
     return this.save({ ...group, ...changes, descriptionId });
   }
 
-  /** Changes who is in a group. */
+  /** Replaces the members of a group. */
   async setMembers(group: Group, members: Member[]): Promise<Group> {
     return this.save({ ...group, members });
   }
 
-  /** Makes the invite links that are out useless. */
+  /** Replaces the invite code: links with the old code stop working. */
   async resetInvite(group: Group): Promise<Group> {
     return this.save({ ...group, invite: newInvite() });
   }
@@ -175,9 +142,4 @@ export class GroupBook {
 
 function newInvite(): string {
   return randomBytes(16).toString('base64url').slice(0, 22);
-}
-
-/** Whether an address is a group's. */
-export function isGroupId(address: string): boolean {
-  return address.endsWith('@g.us');
 }

@@ -4,7 +4,7 @@ import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/p
 import type { IncomingMessage } from 'node:http';
 import { join } from 'node:path';
 import { BadRequestException, NotFoundException } from '@nestjs/common';
-import type { MediaPointer } from '../wire-types.js';
+import type { MediaPointer } from '../journal/content.js';
 
 export const MEDIA_PATH = '/v/media/';
 const MAX_MEDIA_BYTES = 128 * 1024 * 1024;
@@ -12,20 +12,24 @@ const MAC_BYTES = 10;
 const NAME = /^[0-9a-f]{64}$/;
 
 /**
- * What WhatsApp's servers keep of media: encrypted bytes, by their hash. The keys are in the messages; the sandbox is in
- * everybody's place, so it may look inside.
+ * The media that WhatsApp's servers store: encrypted bytes, by their hash. Only messages contain the keys. The sandbox acts
+ * for the phones too, so it can encrypt and decrypt.
  */
-export class MediaVault {
+export class MediaStore {
   private constructor(private readonly dir: string) {}
 
-  static async open(dir: string): Promise<MediaVault> {
-    const vault = new MediaVault(join(dir, 'media'));
-    await mkdir(vault.dir, { recursive: true });
-    return vault;
+  /** Opens the store, or creates it. */
+  static async open(dir: string): Promise<MediaStore> {
+    const store = new MediaStore(join(dir, 'media'));
+    await mkdir(store.dir, { recursive: true });
+    return store;
   }
 
-  /** Takes in what a page uploads. @returns its path, or null when it is too large or not what its hash says */
-  async receive(request: IncomingMessage, encFilehash: string): Promise<string | null> {
+  /**
+   * Stores what a page uploads.
+   * @returns its path; null when it is too large or does not have this hash
+   */
+  async saveUpload(request: IncomingMessage, encFilehash: string): Promise<string | null> {
     const chunks: Buffer[] = [];
     let size = 0;
     for await (const chunk of request) {
@@ -35,25 +39,25 @@ export class MediaVault {
     }
     const bytes = Buffer.concat(chunks);
     if (hashOf(bytes).toString('base64') !== encFilehash) return null;
-    return this.keep(bytes);
+    return this.save(bytes);
   }
 
-  /** The encrypted bytes under a path; null when there are none. */
+  /** The encrypted bytes at a path; null when there are none. */
   async read(directPath: string): Promise<{ size: number; stream: ReadStream } | null> {
     const path = this.fileOf(directPath);
     const found = path && (await stat(path).catch(() => null));
     return path && found ? { size: found.size, stream: createReadStream(path) } : null;
   }
 
-  /** Encrypts and keeps what a phone's owner sends. */
-  async seal(data: Buffer, mimetype: string, filename?: string): Promise<MediaPointer> {
+  /** Encrypts and stores what the owner of a phone sends. */
+  async encrypt(data: Buffer, mimetype: string, filename?: string): Promise<MediaPointer> {
     const mediaKey = randomBytes(32);
     const { iv, cipherKey, macKey } = keysOf(mediaKey);
     const cipher = createCipheriv('aes-256-cbc', cipherKey, iv);
     const encrypted = Buffer.concat([cipher.update(data), cipher.final()]);
     const bytes = Buffer.concat([encrypted, macOf(macKey, iv, encrypted)]);
     return {
-      directPath: await this.keep(bytes),
+      directPath: await this.save(bytes),
       mediaKey: mediaKey.toString('base64'),
       encFilehash: hashOf(bytes).toString('base64'),
       filehash: hashOf(data).toString('base64'),
@@ -63,49 +67,55 @@ export class MediaVault {
     };
   }
 
-  /** The plain bytes of a message's media. @throws NotFoundException when they are lost, BadRequestException when they are not what the message says */
-  async unseal(media: MediaPointer): Promise<Buffer> {
+  /**
+   * The plain bytes of a message's media.
+   * @throws NotFoundException when the bytes are lost
+   * @throws BadRequestException when the bytes do not match the message
+   */
+  async decrypt(media: MediaPointer): Promise<Buffer> {
     const path = this.fileOf(media.directPath);
-    if (!path) throw new BadRequestException(`${media.directPath} is no path of media.`);
+    if (!path) throw new BadRequestException(`${media.directPath} is not a path of media.`);
     const bytes = await readFile(path).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== 'ENOENT') throw error;
-      throw new NotFoundException(`The bytes under ${media.directPath} are lost.`);
+      throw new NotFoundException(`The media at ${media.directPath} is lost.`);
     });
     const { iv, cipherKey, macKey } = keysOf(Buffer.from(media.mediaKey, 'base64'));
     const encrypted = bytes.subarray(0, -MAC_BYTES);
     const isWhole =
       hashOf(bytes).toString('base64') === media.encFilehash &&
       macOf(macKey, iv, encrypted).equals(bytes.subarray(-MAC_BYTES));
-    if (!isWhole)
-      throw new BadRequestException(`The bytes under ${media.directPath} are not what was uploaded.`);
+    if (!isWhole) throw new BadRequestException(`The media at ${media.directPath} is not what was uploaded.`);
     const decipher = createDecipheriv('aes-256-cbc', cipherKey, iv);
     const data = Buffer.concat([decipher.update(encrypted), decipher.final()]);
     if (hashOf(data).toString('base64') !== media.filehash)
-      throw new BadRequestException('The media is not what its message says.');
+      throw new BadRequestException('The media does not match its message.');
     return data;
   }
 
-  /** The hash of the plain bytes of a message's media, in hexadecimal digits. @throws as {@link unseal} */
+  /**
+   * The SHA-256 of the plain bytes of a message's media, in hexadecimal digits.
+   * @throws as {@link decrypt}
+   */
   async sha256Of(media: MediaPointer): Promise<string> {
-    return hashOf(await this.unseal(media)).toString('hex');
+    return hashOf(await this.decrypt(media)).toString('hex');
   }
 
-  /** Loses the bytes under a path, as WhatsApp does after some weeks. */
-  async lose(directPath: string): Promise<void> {
+  /** Deletes the bytes at a path, as WhatsApp does after some weeks. */
+  async delete(directPath: string): Promise<void> {
     const path = this.fileOf(directPath);
     if (path) await rm(path, { force: true });
   }
 
-  /** Loses everything; what is being written at this moment stays. */
+  /** Deletes everything, except files that are being written now. */
   async clear(): Promise<void> {
     const names = (await readdir(this.dir)).filter((name) => NAME.test(name));
     await Promise.all(names.map((name) => rm(join(this.dir, name), { force: true })));
   }
 
-  private async keep(bytes: Buffer): Promise<string> {
+  private async save(bytes: Buffer): Promise<string> {
     const name = hashOf(bytes).toString('hex');
     const path = join(this.dir, name);
-    // Whoever reads sees all of it or nothing.
+    // Renamed when it is complete, so that nobody reads a part of it.
     const partial = `${path}.${randomBytes(6).toString('hex')}`;
     await writeFile(partial, bytes, { mode: 0o600 });
     await rename(partial, path);
@@ -118,7 +128,7 @@ export class MediaVault {
   }
 }
 
-/** The keys that WhatsApp derives from a message's media key, here one and the same for all kinds of media. */
+/** The keys that WhatsApp derives from a message's media key; the sandbox uses the same derivation for all types of media. */
 function keysOf(mediaKey: Buffer): { iv: Buffer; cipherKey: Buffer; macKey: Buffer } {
   const derived = Buffer.from(hkdfSync('sha256', mediaKey, Buffer.alloc(32), 'WhatsApp Media Keys', 112));
   return {

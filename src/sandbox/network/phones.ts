@@ -1,7 +1,8 @@
 import { randomBytes, randomInt } from 'node:crypto';
 import { join } from 'node:path';
-import { BadRequestException, NotFoundException } from '@nestjs/common';
+import { NotFoundException } from '@nestjs/common';
 import { parsePhoneNumberFromString } from 'libphonenumber-js';
+import { digitsOf } from '../addresses.js';
 import { Journal } from '../journal/journal.js';
 
 /** A simulated phone: a registered WhatsApp number and its owner. */
@@ -9,26 +10,26 @@ export interface Phone {
   phone: string;
   name: string;
   createdAt: string;
-  /** Shows its number to nobody who does not have it: others know the LID alone. */
+  /** Hides its number: other people see the LID only. */
   hidesNumber?: boolean;
-  /** Nobody may add it to a group without an invite that it accepts. */
+  /** Joins a group only by accepting an invite. */
   joinsByInviteOnly?: boolean;
   isBusiness?: boolean;
   /** The file name of its profile picture. */
   picture?: string | null;
 }
 
-/** What a phone's owner can change about it. */
+/** What the owner of a phone can change about it. */
 export type PhoneSettings = Partial<Omit<Phone, 'phone' | 'createdAt'>>;
 
-/** Somebody in the address book of a phone; a null name takes them out of it. */
+/** A person in the address book of a phone; a null name removes the person. */
 export interface PhoneContact {
   owner: string;
   phone: string;
   name: string | null;
 }
 
-/** A browser that is linked to a phone. Its secret was made in the browser and reached the phone in the QR code. */
+/** Identifies a browser that is linked to a phone. The browser makes the secret and shows it to the phone in the QR code. */
 export interface Credential {
   id: string;
   phone: string;
@@ -40,8 +41,8 @@ export interface Credential {
 
 type PhoneLine = { phone: Phone } | { link: Credential } | { unlink: string } | { contact: PhoneContact };
 
-/** The registered numbers and the browsers linked to them, kept in `phones.ndjson`. */
-export class PhoneBook {
+/** The registered phones, their address books and the browsers that are linked to them, in `phones.ndjson`. */
+export class PhoneRegistry {
   private readonly phones = new Map<string, Phone>();
   private readonly credentials = new Map<string, Credential>();
   private readonly linked = new Map<string, Set<Credential>>();
@@ -50,16 +51,16 @@ export class PhoneBook {
 
   private constructor() {}
 
-  /** Restores the phone book from its directory. */
-  static async open(dir: string): Promise<PhoneBook> {
-    const book = new PhoneBook();
-    book.journal = await Journal.open(join(dir, 'phones.ndjson'), (line) => {
-      book.apply(JSON.parse(line) as PhoneLine);
+  /** Restores the registry from its directory. */
+  static async open(dir: string): Promise<PhoneRegistry> {
+    const registry = new PhoneRegistry();
+    registry.journal = await Journal.open(join(dir, 'phones.ndjson'), (line) => {
+      registry.apply(JSON.parse(line) as PhoneLine);
     });
-    return book;
+    return registry;
   }
 
-  /** Registers a number; without one, invents an Indonesian mobile number. */
+  /** Registers a number, or an invented Indonesian mobile number. A registered number stays as it is. */
   async create(input?: string, name?: string): Promise<Phone> {
     const phone = input === undefined ? this.inventNumber() : digitsOf(input);
     const known = this.phones.get(phone);
@@ -73,14 +74,14 @@ export class PhoneBook {
     return entry;
   }
 
-  /** Changes what a phone's owner can change. */
+  /** Changes settings of a phone. */
   async change(number: string, settings: PhoneSettings): Promise<Phone> {
     const entry = { ...this.require(number), ...settings };
     await this.write({ phone: entry });
     return entry;
   }
 
-  /** Writes somebody into a phone's address book, or out of it. */
+  /** Adds a person to the address book of a phone, or removes one. */
   async saveContact(contact: PhoneContact): Promise<void> {
     await this.write({ contact });
   }
@@ -90,7 +91,10 @@ export class PhoneBook {
     return Array.from(this.contacts.get(owner) ?? [], ([phone, name]) => ({ phone, name }));
   }
 
-  /** The phone with this number, which may be written in any usual notation. */
+  /**
+   * The phone with this number, in any usual notation.
+   * @throws NotFoundException
+   */
   require(input: string): Phone {
     const digits = digitsOf(input);
     const phone = this.phones.get(digits);
@@ -105,7 +109,7 @@ export class PhoneBook {
     return this.phones.get(digits);
   }
 
-  /** All phones in the order of their creation, after `after` if given. */
+  /** The phones in the order of their creation; with `after`, those after this number. */
   list(after: string | undefined, limit: number): { items: Phone[]; nextCursor: string | null } {
     const items: Phone[] = [];
     let started = after === undefined;
@@ -131,18 +135,18 @@ export class PhoneBook {
     return credential;
   }
 
-  /** Forgets a linked browser: its next connection is refused. */
+  /** Removes the credential of a browser: its next connection is refused. */
   async unlink(id: string): Promise<void> {
     if (this.credentials.has(id)) await this.write({ unlink: id });
   }
 
-  /** The linked browser with this credential. */
+  /** The credential with this id. */
   credential(id: string): Credential | undefined {
     return this.credentials.get(id);
   }
 
-  /** The browsers linked to a phone. */
-  companionsOf(phone: string): Iterable<Credential> {
+  /** The credentials of the browsers that are linked to a phone. */
+  credentialsOf(phone: string): Iterable<Credential> {
     return this.linked.get(phone) ?? [];
   }
 
@@ -172,8 +176,8 @@ export class PhoneBook {
       this.phones.set(line.phone.phone, line.phone);
     } else if ('link' in line) {
       this.credentials.set(line.link.id, line.link);
-      const companions = this.linked.get(line.link.phone) ?? new Set();
-      this.linked.set(line.link.phone, companions.add(line.link));
+      const credentials = this.linked.get(line.link.phone) ?? new Set();
+      this.linked.set(line.link.phone, credentials.add(line.link));
     } else if ('contact' in line) {
       const { owner, phone, name } = line.contact;
       const contacts = this.contacts.get(owner) ?? new Map<string, string>();
@@ -196,22 +200,4 @@ export class PhoneBook {
       }
     }
   }
-}
-
-/** Reads a phone number with country code in any usual notation, or a chat id, into bare digits. */
-export function digitsOf(input: string): string {
-  const chat = /^(\d+)@c\.us$/.exec(input.trim());
-  const text = (chat?.[1] ?? input).trim().replace(/^00/, '+');
-  const parsed = parsePhoneNumberFromString(text.startsWith('+') ? text : `+${text}`);
-  if (!parsed?.isPossible()) {
-    throw new BadRequestException(
-      `"${input}" is not a phone number: write it with its country code, for example +62 812 3456 7890.`,
-    );
-  }
-  return parsed.number.slice(1);
-}
-
-/** WhatsApp's anonymous id of a number ("LID"); the simulation derives it so that both sides know it. */
-export function lidOf(phone: string): string {
-  return `1${[...phone].reverse().join('')}`;
 }

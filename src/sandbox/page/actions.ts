@@ -1,4 +1,4 @@
-import type { Action, ActionEvent, Rules } from '../wire-types.js';
+import type { ActionEvent, ActionType, Rules } from '../wire/frames.js';
 import { addressOf, lidOfPhone, MsgKey, phoneOfWid, type Wid, widOfPhone } from './ids.js';
 import type { Link } from './link.js';
 import { type Account, chatWidOf, type Collections, type Msg } from './models.js';
@@ -113,7 +113,7 @@ export class Actions {
   }
 
   /** Resolves once the server has the action and this page shows it. */
-  async #submit(k: Action, msg: Msg, text: string): Promise<void> {
+  async #submit(k: ActionType, msg: Msg, text: string): Promise<void> {
     const { fromMe, remote, id, participant } = msg.id;
     const chat = addressOf(remote);
     const author = participant && phoneOfWid(participant);

@@ -1,4 +1,4 @@
-import type { MediaPointer, SubmittedContent } from '../wire-types.js';
+import type { MediaPointer, SubmittedContent } from '../wire/frames.js';
 import { addressOfUser, type MsgKey, type Wid, widOfPhone, type WidLike } from './ids.js';
 
 /** What a message has besides its text, as attributes of WhatsApp Web. */

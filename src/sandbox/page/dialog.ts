@@ -1,4 +1,4 @@
-import type { Dialog as DialogName } from '../wire-types.js';
+import type { Dialog as DialogName } from '../wire/frames.js';
 import { Emitter } from './events.js';
 
 interface Texts {

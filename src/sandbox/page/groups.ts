@@ -1,4 +1,4 @@
-import type { GroupAction, GroupEvent, GroupMember, GroupResult, GroupState } from '../wire-types.js';
+import type { GroupAction, GroupEvent, GroupMember, GroupResult, GroupState } from '../wire/frames.js';
 import { Collection, type IdLike, Model, type ModelWith } from './events.js';
 import { createWid, lidOfPhone, phoneOfWid, type Wid, widOfPhone, type WidLike } from './ids.js';
 import type { Link } from './link.js';

@@ -1,4 +1,4 @@
-import type { BrowserFrame, Questions, ServerFrame } from '../wire-types.js';
+import type { BrowserFrame, QuestionTypes, ServerFrame } from '../wire/frames.js';
 import { Emitter } from './events.js';
 
 /** Each frame of the server by its name, and the changes of the connection. */
@@ -93,11 +93,11 @@ export class Link extends Emitter<LinkEvents> {
   }
 
   /** Asks the server, once there is a connection. A question that changes nothing is repeated over the next connection. */
-  async ask<Q extends keyof Questions>(
+  async ask<Q extends keyof QuestionTypes>(
     q: Q,
-    parameters: Questions[Q]['asked'] = {},
+    parameters: QuestionTypes[Q]['asked'] = {},
     { changesNothing = false } = {},
-  ): Promise<Questions[Q]['answer']> {
+  ): Promise<QuestionTypes[Q]['answer']> {
     if (this.#questions.size >= MAX_QUESTIONS)
       throw new Error('Too many requests are waiting for the server.');
     const n = this.#nextQuestion++;
@@ -107,7 +107,7 @@ export class Link extends Emitter<LinkEvents> {
         this.#questions.delete(n);
         if (error) reject(error);
         // The server answers each question with its own kind of answer.
-        else resolve(result as Questions[Q]['answer']);
+        else resolve(result as QuestionTypes[Q]['answer']);
       };
       const timer = setTimeout(
         () => settle(new Error(`The server did not answer "${q}" in time.`)),

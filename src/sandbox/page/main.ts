@@ -1,4 +1,4 @@
-import type { Rules, ServerFrame, Welcome } from '../wire-types.js';
+import type { Rules, ServerFrame, WelcomeFrame } from '../wire/frames.js';
 import { Actions, type Reaction, type Vote } from './actions.js';
 import { Dialog } from './dialog.js';
 import { Emitter, Model, type ModelWith } from './events.js';
@@ -89,7 +89,7 @@ class App {
   conn = new Model<ConnAttributes>({ ref: undefined, pushname: '', platform: 'android', wid: undefined });
   declare readonly collections: Collections;
   declare readonly modules: Modules;
-  declare sync: Pick<Welcome, 'offline' | 'syncDelayMs' | 'earlySync'>;
+  declare sync: Pick<WelcomeFrame, 'offline' | 'syncDelayMs' | 'earlySync'>;
   #store: Store;
   #messages: Messages;
   #groups: Groups;

@@ -1,4 +1,4 @@
-import type { MediaPointer } from '../wire-types.js';
+import type { MediaPointer } from '../wire/frames.js';
 import { Model, type ModelWith } from './events.js';
 import { decodeB64, encodeB64 } from './ids.js';
 

@@ -1,4 +1,11 @@
-import type { AckEvent, AddressBookEntry, MessageEvent, QueuedEvent, Rules } from '../wire-types.js';
+import type {
+  AckEvent,
+  AddressBookEntry,
+  BrowserEvent,
+  MessageEvent,
+  QueuedEvent,
+  Rules,
+} from '../wire/frames.js';
 import type { Actions } from './actions.js';
 import { contentOf, type OutgoingMessage, textOf } from './content.js';
 import type { IdLike } from './events.js';
@@ -222,7 +229,7 @@ export class Messages {
   }
 
   /** Takes in events, and confirms each one once it is stored. */
-  async receive(events: QueuedEvent[]): Promise<void> {
+  async receive(events: QueuedEvent<BrowserEvent>[]): Promise<void> {
     for (const { n, event } of events) {
       try {
         if (event.k === 'msg') this.#receiveMessage(event);

@@ -4,7 +4,7 @@ import type { GroupMetadata } from './groups.js';
 import { createWid, lidOfPhone, MsgKey, phoneOfWid, type Wid, widOfPhone, type WidLike } from './ids.js';
 import type { Media } from './media.js';
 import type { MessageRow, Notice } from './store.js';
-import type { MediaPointer, SubmittedContent } from '../wire-types.js';
+import type { MediaPointer, SubmittedContent } from '../wire/frames.js';
 
 /** How many are kept in memory; older ones are on disk. */
 export const MESSAGES_IN_MEMORY = 2000;

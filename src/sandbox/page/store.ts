@@ -1,4 +1,4 @@
-import type { SubmittedContent } from '../wire-types.js';
+import type { SubmittedContent } from '../wire/frames.js';
 
 const NAME = 'whatsapp-sandbox';
 const VERSION = 1;

@@ -11,7 +11,7 @@ export interface SandboxCertificate {
 
 const YEARS = 10;
 
-/** Reads the certificate for web.whatsapp.com kept in `dir`, or makes one; its key never leaves that directory. */
+/** Reads the certificate for web.whatsapp.com in `dir`, or makes one. Its key never leaves that directory. */
 export async function loadCertificate(dir: string): Promise<SandboxCertificate> {
   const path = join(dir, 'certificate.json');
   const kept = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
@@ -31,7 +31,7 @@ export async function loadCertificate(dir: string): Promise<SandboxCertificate> 
   });
   const certificate = { key: pems.private, cert: pems.cert };
   await mkdir(dir, { recursive: true });
-  // Renamed into place: a process killed in between leaves no half certificate behind.
+  // Renamed when it is complete, so that a killed process leaves no half certificate.
   await writeFile(`${path}.new`, JSON.stringify(certificate), { mode: 0o600 });
   await rename(`${path}.new`, path);
   return certificate;

@@ -1,20 +1,23 @@
+import { Injectable } from '@nestjs/common';
+
 /**
- * The messages that each sender has handed over and knows no ack of. A sender that keeps to one at a time, as a lane of
- * Flotilla does, is never seen here with two.
+ * The messages that each sender has sent and has no ack for. A sender that sends one message at a time, as a lane of
+ * Flotilla does, never has two here.
  */
+@Injectable()
 export class InFlight {
-  /** The most that one sender had at the same time. */
+  /** The most messages that one sender had here at the same time. */
   max = 0;
   private readonly ids = new Map<string, Set<string>>();
 
-  /** A sender handed a message over; the same one again is still one. */
+  /** A sender sent a message; a repetition counts once. */
   begin(sender: string, whatsappId: string): void {
     const ids = this.ids.get(sender) ?? new Set();
     this.ids.set(sender, ids.add(whatsappId));
     this.max = Math.max(this.max, ids.size);
   }
 
-  /** The sender was told what became of it. */
+  /** The sender got an ack or a refusal. */
   end(sender: string, whatsappId: string): void {
     this.ids.get(sender)?.delete(whatsappId);
   }

@@ -1,77 +1,100 @@
-import { ACTIONS } from '../network/message-actions.js';
-import type { SandboxConnection } from './connection.js';
-import { isGroupId } from '../network/groups.js';
-import type { SandboxNetwork } from '../network/network.js';
-import { type Credential, lidOf } from '../network/phones.js';
-import type { MessageActionQuestion, Answer, GroupAction, GroupResult, Question } from '../wire-types.js';
+import { Injectable } from '@nestjs/common';
+import { isGroupId, lidOf } from '../addresses.js';
+import { ACTION_TYPES } from '../journal/message-states.js';
+import { Delivery, MAX_TEXT_LENGTH } from '../network/delivery.js';
+import { FaultSettings } from '../network/fault-settings.js';
+import type { GroupAction, GroupResult } from '../network/group.js';
+import { GroupActions } from '../network/group-actions.js';
+import { GroupRegistry } from '../network/groups.js';
+import { type Credential, PhoneRegistry } from '../network/phones.js';
+import type { BrowserConnection } from './browser-connection.js';
+import type { ActionQuestion, Answer, Question, RegisteredNumber } from './frames.js';
+import { Linking } from './linking.js';
 
-/** The longest text of a message. */
-export const MAX_TEXT_LENGTH = 65_536;
+const GROUP_READS: GroupAction['kind'][] = ['query', 'invite', 'look'];
 
-/**
- * Answers a page.
- * @param credential whose page it is; undefined before it is linked
- * @throws with what the page is to be told
- */
-export async function answerTo(
-  question: Question,
-  network: SandboxNetwork,
-  connection: SandboxConnection,
-  credential: Credential | undefined,
-): Promise<Answer> {
-  switch (question.q) {
-    case 'exists': {
-      const phone = network.phones.find(question.phone ?? '');
-      if (!phone) return null;
-      const { name, isBusiness = false, hidesNumber: hidden = false } = phone;
-      return { name, lid: lidOf(phone.phone), isBusiness, hidden };
+/** Answers the questions of pages: who exists, what a picture is, and what they want to do to groups and messages. */
+@Injectable()
+export class Questions {
+  constructor(
+    private readonly phones: PhoneRegistry,
+    private readonly groups: GroupRegistry,
+    private readonly groupActions: GroupActions,
+    private readonly delivery: Delivery,
+    private readonly faults: FaultSettings,
+    private readonly linking: Linking,
+  ) {}
+
+  /**
+   * The answer to a question.
+   * @throws with the message for the page
+   */
+  async answer(connection: BrowserConnection, question: Question): Promise<Answer> {
+    const { credential } = connection;
+    switch (question.q) {
+      case 'exists':
+        return this.lookUp(question.phone ?? '');
+      case 'group':
+        if (!credential || !question.group) throw new Error('Only a linked browser can do that.');
+        return this.actOnGroup(credential, question.group);
+      case 'picture':
+        return this.pictureOf(question.of ?? '');
+      case 'code':
+        return this.linking.requestCode(connection, question.phone ?? '', question.secret ?? '');
+      case 'act':
+        if (!credential || !question.deed) throw new Error('Only a linked browser can do that.');
+        return this.actOnMessage(credential, question.deed);
+      case 'refresh-qr':
+        this.linking.refresh(connection);
+        return true;
+      case 'logout':
+        if (credential) await this.linking.unlink(credential);
+        return true;
+      default:
+        // A page can send what its types do not allow.
+        throw new Error(`The sandbox does not know the question "${(question as { q: string }).q}".`);
     }
-    case 'group':
-      if (!credential || !question.group) throw new Error('Only a linked browser can do that.');
-      return doToGroup(network, credential, question.group);
-    case 'picture':
-      return network.pictureOf(question.of ?? '');
-    case 'code':
-      return network.pairing.requestCode(connection, question.phone ?? '', question.secret ?? '');
-    case 'act':
-      if (!credential || !question.deed) throw new Error('Only a linked browser can do that.');
-      return act(network, credential, question.deed);
-    case 'refresh-qr':
-      network.pairing.refresh(connection);
-      return true;
-    case 'logout':
-      if (credential) await network.unlink(credential);
-      return true;
-    default:
-      // A page can send what its types do not allow.
-      throw new Error(`The sandbox does not know the question "${(question as { q: string }).q}".`);
   }
-}
 
-async function doToGroup(
-  { faults, groupActions: groupDeeds }: SandboxNetwork,
-  { phone }: Credential,
-  deed: GroupAction,
-): Promise<GroupResult> {
-  const { groupRefusal } = faults.of(phone);
-  const reads: GroupAction['kind'][] = ['query', 'invite', 'look'];
-  if (groupRefusal === null || reads.includes(deed.kind)) return groupDeeds.apply(phone, deed);
-  if (deed.kind !== 'add') return { status: groupRefusal };
-  // Of those who are to be added WhatsApp refuses each for itself.
-  return { status: 200, members: deed.phones.map((other) => ({ phone: other, status: groupRefusal })) };
-}
+  private lookUp(number: string): RegisteredNumber | null {
+    const phone = this.phones.find(number);
+    if (!phone) return null;
+    const { name, isBusiness = false, hidesNumber: hidden = false } = phone;
+    return { name, lid: lidOf(phone.phone), isBusiness, hidden };
+  }
 
-/** @returns when it was done, in milliseconds since 1970 */
-async function act(
-  { delivery }: SandboxNetwork,
-  { phone }: Credential,
-  { action, chat, fromMe, author: writer, id, text }: MessageActionQuestion,
-): Promise<{ at: number }> {
-  if (!ACTIONS.includes(action) || !delivery.mayWrite(phone, chat) || text.length > MAX_TEXT_LENGTH)
-    throw new Error(`WhatsApp refuses this ${action}.`);
-  if (!fromMe && action !== 'reaction') throw new Error(`Only its sender can ${action} a message.`);
-  const other = isGroupId(chat) ? (writer ?? '') : chat;
-  const author = fromMe ? phone : other;
-  const { at } = await delivery.accept({ from: phone, to: chat, whatsappId: id, type: action, text, author });
-  return { at: Date.parse(at) };
+  /** The address of the picture of a phone or a group, on web.whatsapp.com; null when it has none. */
+  private pictureOf(address: string): { eurl: string } | null {
+    const picture = (this.groups.find(address) ?? this.phones.find(address))?.picture;
+    return picture ? { eurl: `https://web.whatsapp.com/pictures/${picture}` } : null;
+  }
+
+  private async actOnGroup({ phone }: Credential, action: GroupAction): Promise<GroupResult> {
+    const { groupRefusal } = this.faults.of(phone);
+    if (groupRefusal === null || GROUP_READS.includes(action.kind))
+      return this.groupActions.apply(phone, action);
+    if (action.kind !== 'add') return { status: groupRefusal };
+    // WhatsApp refuses each new member separately.
+    return { status: 200, members: action.phones.map((other) => ({ phone: other, status: groupRefusal })) };
+  }
+
+  /** @returns the time of the action, in milliseconds since 1970 */
+  private async actOnMessage(
+    { phone }: Credential,
+    { action, chat, fromMe, author, id, text }: ActionQuestion,
+  ): Promise<{ at: number }> {
+    const isAllowed = ACTION_TYPES.includes(action) && this.delivery.maySend(phone, chat);
+    if (!isAllowed || text.length > MAX_TEXT_LENGTH) throw new Error(`WhatsApp refuses this ${action}.`);
+    if (!fromMe && action !== 'reaction') throw new Error(`Only its sender can ${action} a message.`);
+    const other = isGroupId(chat) ? (author ?? '') : chat;
+    const { at } = await this.delivery.accept({
+      from: phone,
+      to: chat,
+      whatsappId: id,
+      type: action,
+      text,
+      author: fromMe ? phone : other,
+    });
+    return { at: Date.parse(at) };
+  }
 }

@@ -5,22 +5,16 @@ import type { AddressInfo } from 'node:net';
 import { extname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as delay } from 'node:timers/promises';
+import { Injectable } from '@nestjs/common';
 import { type WebSocket, WebSocketServer } from 'ws';
 import { projectRoot } from '../../platform/config/config.js';
+import { FaultSettings } from '../network/fault-settings.js';
+import { MEDIA_PATH, MediaStore } from '../network/media.js';
+import { PictureStore } from '../network/pictures.js';
+import { SandboxOptions } from '../options.js';
 import { loadCertificate, spkiOf } from './certificate.js';
-import { SandboxConnection } from './connection.js';
-import { MEDIA_PATH } from '../network/media.js';
-import type { SandboxLogger } from '../logger.js';
-import { SandboxNetwork } from '../network/network.js';
-
-/** Where the sandbox listens and keeps its files. */
-export interface SandboxOptions {
-  host: string;
-  /** 0 takes a free one. */
-  port: number;
-  dir: string;
-  logger: SandboxLogger;
-}
+import { FrameHandler } from './frame-handler.js';
+import type { ServerFrame } from './frames.js';
 
 interface Asset {
   type: string;
@@ -40,22 +34,22 @@ const MAX_FRAME_BYTES = 1024 * 1024;
 const HEARTBEAT_MS = 15_000;
 const STOP_LIMIT_MS = 3000;
 
-/** The WhatsApp side of the sandbox: https://web.whatsapp.com/ and its WebSocket, on one TLS port. */
+/** Serves https://web.whatsapp.com/ to the browsers: the page, its WebSocket, media and pictures, on one TLS port. */
+@Injectable()
 export class SandboxServer {
   private server: Server | undefined;
   private sockets: WebSocketServer | undefined;
   private heartbeat: NodeJS.Timeout | undefined;
-  private opened: SandboxNetwork | undefined;
   private fingerprint = '';
   private readonly assets = new Map<string, Asset>();
 
-  constructor(private readonly options: SandboxOptions) {}
-
-  /** The phones, the ledger and everything else behind the pages. */
-  get network(): SandboxNetwork {
-    if (!this.opened) throw new Error('The sandbox has not been started.');
-    return this.opened;
-  }
+  constructor(
+    private readonly options: SandboxOptions,
+    private readonly frames: FrameHandler,
+    private readonly media: MediaStore,
+    private readonly pictures: PictureStore,
+    private readonly faults: FaultSettings,
+  ) {}
 
   /** The port that it listens on. */
   get port(): number {
@@ -63,22 +57,21 @@ export class SandboxServer {
     return address?.port ?? this.options.port;
   }
 
-  /** The hash of its public key, for Chromium's `--ignore-certificate-errors-spki-list`. */
+  /** The hash of the server's public key, for Chromium's `--ignore-certificate-errors-spki-list`. */
   get spki(): string {
     return this.fingerprint;
   }
 
-  /** Restores the state from disk and starts to listen. */
+  /** Loads the page and the certificate, and starts to listen. */
   async start(): Promise<void> {
     const { dir, host, port, logger } = this.options;
     await this.loadPage();
     const certificate = await loadCertificate(dir);
     this.fingerprint = spkiOf(certificate);
-    this.opened = await SandboxNetwork.open(dir, logger);
 
     const server = createServer(certificate, (request, response) => {
       this.serve(request, response).catch((error: unknown) => {
-        logger.error({ err: error }, 'a file of the page could not be served');
+        logger.error({ err: error }, 'a request of a page failed');
         response.destroy();
       });
     });
@@ -88,19 +81,16 @@ export class SandboxServer {
       maxPayload: MAX_FRAME_BYTES,
       perMessageDeflate: false,
     });
-    sockets.on('connection', (socket) => new SandboxConnection(socket, this.network));
+    sockets.on('connection', (socket) => this.frames.attach(socket));
     this.server = server;
     this.sockets = sockets;
-    await listen(server, host, port).catch(async (error: unknown) => {
-      await this.opened?.close();
-      throw error;
-    });
+    await listen(server, host, port);
     sockets.on('error', (error) => logger.error({ err: error }, 'sandbox server error'));
     this.heartbeat = setInterval(() => beat(sockets), HEARTBEAT_MS);
-    logger.info({ port: this.port, ...this.network.stats() }, 'sandbox listens');
+    logger.info({ port: this.port }, 'sandbox listens');
   }
 
-  /** Closes all connections, which pages open again by themselves, and writes what is left. */
+  /** Closes all connections. Pages connect again by themselves. */
   async stop(): Promise<void> {
     const { server, sockets } = this;
     clearInterval(this.heartbeat);
@@ -110,16 +100,14 @@ export class SandboxServer {
       const cutOff = setTimeout(() => {
         for (const socket of sockets.clients) socket.terminate();
       }, STOP_LIMIT_MS);
-      // These are only page loads and connections that Chromium opened in advance: WebSockets do not count.
+      // These are page loads and connections that Chromium opened in advance; WebSockets are not among them.
       server.closeAllConnections();
       await closed;
       clearTimeout(cutOff);
       sockets.close();
     }
-    await this.opened?.close();
     this.server = undefined;
     this.sockets = undefined;
-    this.opened = undefined;
   }
 
   private async loadPage(): Promise<void> {
@@ -136,25 +124,28 @@ export class SandboxServer {
 
   private async serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { pathname, searchParams } = new URL(request.url ?? '/', 'https://web.whatsapp.com');
-    if (pathname === UPLOAD_PATH) return this.takeMedia(request, response, searchParams.get('hash') ?? '');
-    if (pathname.startsWith(MEDIA_PATH)) return this.giveMedia(response, pathname);
+    if (pathname === UPLOAD_PATH) return this.receiveMedia(request, response, searchParams.get('hash') ?? '');
+    if (pathname.startsWith(MEDIA_PATH)) return this.sendMedia(response, pathname);
     const asset = pathname.startsWith(PICTURES_PATH)
-      ? await this.network.pictures.read(pathname.slice(PICTURES_PATH.length))
+      ? await this.pictures.read(pathname.slice(PICTURES_PATH.length))
       : this.assets.get(pathname);
     if (!asset) {
       response.writeHead(404).end();
       return;
     }
-    // Nothing of the page is worth keeping in the accounts' profiles.
+    // Keeps the page out of the caches in the accounts' profiles.
     response.writeHead(200, { 'content-type': asset.type, 'cache-control': 'no-store' });
     response.end(asset.body);
   }
 
-  /** Takes in the media of a message, encrypted by its page. */
-  private async takeMedia(request: IncomingMessage, response: ServerResponse, hash: string): Promise<void> {
-    const { faults, media } = this.network;
-    const { uploadFailRate, uploadDelayMs } = faults.of(undefined);
-    const directPath = await media.receive(request, hash);
+  /** Stores the media of a message, which its page has encrypted. */
+  private async receiveMedia(
+    request: IncomingMessage,
+    response: ServerResponse,
+    hash: string,
+  ): Promise<void> {
+    const { uploadFailRate, uploadDelayMs } = this.faults.of(undefined);
+    const directPath = await this.media.saveUpload(request, hash);
     if (uploadDelayMs > 0) await delay(uploadDelayMs, undefined, { ref: false });
     const isLost = uploadFailRate > 0 && Math.random() < uploadFailRate;
     if (isLost) response.writeHead(503).end();
@@ -162,14 +153,14 @@ export class SandboxServer {
     else response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ directPath }));
   }
 
-  private async giveMedia(response: ServerResponse, path: string): Promise<void> {
-    const { faults, media } = this.network;
-    const { downloadFailRate } = faults.of(undefined);
+  /** Sends encrypted media to a page. */
+  private async sendMedia(response: ServerResponse, path: string): Promise<void> {
+    const { downloadFailRate } = this.faults.of(undefined);
     if (downloadFailRate > 0 && Math.random() < downloadFailRate) {
       response.writeHead(503).end();
       return;
     }
-    const found = await media.read(path);
+    const found = await this.media.read(path);
     if (!found) {
       response.writeHead(404).end();
       return;
@@ -186,7 +177,7 @@ function listen(server: Server, host: string, port: number): Promise<void> {
       reject(
         inUse
           ? new Error(
-              `The sandbox cannot listen on ${host}:${port}, another program does: stop that one or choose another port.`,
+              `The sandbox cannot listen on ${host}:${port}, because another program does: stop that program or choose another port.`,
             )
           : error,
       );
@@ -200,7 +191,7 @@ function listen(server: Server, host: string, port: number): Promise<void> {
 
 const unanswered = new WeakSet<WebSocket>();
 
-/** Cuts the sockets that did not answer since the last time, and asks the others. */
+/** Cuts the sockets that have not answered the last ping, and pings the others. */
 function beat(sockets: WebSocketServer): void {
   for (const socket of sockets.clients) {
     if (unanswered.has(socket)) {
@@ -210,6 +201,6 @@ function beat(sockets: WebSocketServer): void {
     unanswered.add(socket);
     socket.once('pong', () => unanswered.delete(socket));
     socket.ping();
-    socket.send('{"t":"beat"}');
+    socket.send(JSON.stringify({ t: 'beat' } satisfies ServerFrame));
   }
 }

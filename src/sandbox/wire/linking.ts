@@ -1,18 +1,17 @@
-import { createHmac, randomBytes, randomInt } from 'node:crypto';
-import { BadRequestException, ConflictException } from '@nestjs/common';
-import type { SandboxConnection } from './connection.js';
-import type { FaultBoard } from '../network/faults.js';
-import { digitsOf, type Phone, type PhoneBook } from '../network/phones.js';
+import { randomBytes, randomInt } from 'node:crypto';
+import { BadRequestException, ConflictException, Injectable, NotFoundException } from '@nestjs/common';
+import { digitsOf } from '../addresses.js';
+import { Outbox } from '../journal/outbox.js';
+import type { BrowserEvent } from '../network/events.js';
+import { FaultSettings } from '../network/fault-settings.js';
+import { type Credential, type Phone, PhoneRegistry } from '../network/phones.js';
+import type { BrowserConnection } from './browser-connection.js';
+import type { BrowserKeys } from './frames.js';
+import { OnlineBrowsers } from './online-browsers.js';
+import { proofOf } from './proof.js';
 
-/** The public half of what a browser made up for itself. */
-export interface CompanionKeys {
-  noisePublicKey: string;
-  identityPublicKey: string;
-  device: string;
-}
-
-interface Registration extends CompanionKeys {
-  connection: SandboxConnection;
+interface Registration extends BrowserKeys {
+  connection: BrowserConnection;
   ref: string;
   rotation: NodeJS.Timeout;
   code?: { value: string; phone: string; secret: string; expiresAt: number };
@@ -23,22 +22,27 @@ const CODE_LENGTH = 8;
 const CODE_LIFETIME_MS = 180_000;
 const STORE_LIMIT_MS = 10_000;
 
-/** Browsers that wait to be linked, and their linking by QR code or by pairing code. */
-export class Pairing {
-  private readonly waiting = new Map<SandboxConnection, Registration>();
+/** Links browsers to phones, by QR code or by pairing code, and unlinks them. */
+@Injectable()
+export class Linking {
+  private readonly waiting = new Map<BrowserConnection, Registration>();
   private readonly byRef = new Map<string, Registration>();
   private readonly byCode = new Map<string, Registration>();
 
   constructor(
-    private readonly phones: PhoneBook,
-    private readonly faults: FaultBoard,
+    private readonly phones: PhoneRegistry,
+    private readonly outbox: Outbox<BrowserEvent>,
+    private readonly faults: FaultSettings,
+    private readonly browsers: OnlineBrowsers,
   ) {}
 
-  /** Starts to show QR codes to a browser that is not linked. */
-  register(connection: SandboxConnection, keys: CompanionKeys): void {
+  /** Starts to give QR codes to a browser that is not linked. */
+  register(connection: BrowserConnection, { noisePublicKey, identityPublicKey, device }: BrowserKeys): void {
     this.forget(connection);
     const registration: Registration = {
-      ...keys,
+      noisePublicKey,
+      identityPublicKey,
+      device,
       connection,
       ref: '',
       rotation: setTimeout(() => undefined, 0),
@@ -47,16 +51,16 @@ export class Pairing {
     this.rotate(registration);
   }
 
-  /** Shows a fresh QR code now. */
-  refresh(connection: SandboxConnection): void {
+  /** Gives the browser a new QR code now. */
+  refresh(connection: BrowserConnection): void {
     const registration = this.waiting.get(connection);
     if (registration) this.rotate(registration);
   }
 
-  /** A pairing code that the owner of `phone` can type in. */
-  requestCode(connection: SandboxConnection, phone: string, secret: string): string {
+  /** Makes a pairing code for the owner of `phone`. */
+  requestCode(connection: BrowserConnection, phone: string, secret: string): string {
     const registration = this.waiting.get(connection);
-    if (!registration) throw new ConflictException('This browser is linked already.');
+    if (!registration) throw new ConflictException('This browser is already linked.');
     if (registration.code) this.byCode.delete(registration.code.value);
     const value = Array.from(
       { length: CODE_LENGTH },
@@ -68,7 +72,7 @@ export class Pairing {
     return value;
   }
 
-  /** A phone's owner scans a QR code. Resolves once the browser has stored its credential. */
+  /** The owner of a phone scans a QR code. Resolves when the browser has stored its credential. */
   async scan(phone: Phone, qr: string): Promise<void> {
     const [ref, noise, identity, secret] = qr.split(',');
     if (!ref || !noise || !identity || !secret) {
@@ -78,24 +82,22 @@ export class Pairing {
     }
     const registration = this.byRef.get(ref);
     if (!registration) {
-      throw new ConflictException(
-        'This QR code has expired or was used already: scan the one that is shown now.',
-      );
+      throw new ConflictException('This QR code has expired or is already used: scan the current code.');
     }
     if (registration.noisePublicKey !== noise || registration.identityPublicKey !== identity) {
       throw new ConflictException(
-        'This QR code does not belong to the browser that shows it: scan the one that is shown now.',
+        'This QR code does not belong to the browser that shows it: scan the current code.',
       );
     }
     await this.link(registration, phone, secret);
   }
 
-  /** A phone's owner types a pairing code. Resolves once the browser has stored its credential. */
+  /** The owner of a phone enters a pairing code. Resolves when the browser has stored its credential. */
   async enterCode(phone: Phone, input: string): Promise<void> {
     const registration = this.byCode.get(input.replace(/[\s-]/g, '').toUpperCase());
     if (!registration?.code || registration.code.expiresAt < Date.now()) {
       throw new ConflictException(
-        'This pairing code has expired or was used already: enter the one that is shown now.',
+        'This pairing code has expired or is already used: enter the current code.',
       );
     }
     if (registration.code.phone !== phone.phone) {
@@ -106,8 +108,31 @@ export class Pairing {
     await this.link(registration, phone, registration.code.secret);
   }
 
-  /** Forgets a browser that closed or was linked. */
-  forget(connection: SandboxConnection): void {
+  /** Unlinks a browser: its page logs out, now or when it comes back. */
+  async unlink(credential: Credential): Promise<void> {
+    await this.phones.unlink(credential.id);
+    this.outbox.drop(credential.id);
+    this.browsers.unlinked(credential);
+  }
+
+  /**
+   * Unlinks all browsers of a phone, as its owner does under "linked devices".
+   * @returns how many browsers there were
+   * @throws NotFoundException when there was none
+   */
+  async unlinkAll({ phone }: Phone): Promise<number> {
+    const credentials = [...this.phones.credentialsOf(phone)];
+    if (credentials.length === 0) {
+      throw new NotFoundException(
+        `No browser is linked to ${phone}: link one with POST /phones/${phone}/scan.`,
+      );
+    }
+    await Promise.all(credentials.map((credential) => this.unlink(credential)));
+    return credentials.length;
+  }
+
+  /** Forgets a browser that was waiting to be linked. */
+  forget(connection: BrowserConnection): void {
     const registration = this.waiting.get(connection);
     if (!registration) return;
     clearTimeout(registration.rotation);
@@ -129,7 +154,7 @@ export class Pairing {
   private async link(registration: Registration, phone: Phone, secret: string): Promise<void> {
     const { connection, noisePublicKey, device } = registration;
     this.forget(connection);
-    // Written down first: whatever credential a browser may have stored is known here.
+    // Saved first, so that every credential that a browser may have stored is known here.
     const credential = await this.phones.link({
       phone: phone.phone,
       secret,
@@ -137,16 +162,12 @@ export class Pairing {
       device,
     });
     const proof = proofOf(secret, `${credential.id}:${phone.phone}`);
-    if (!(await connection.pair(credential, proof, AbortSignal.timeout(STORE_LIMIT_MS)))) {
+    const limit = AbortSignal.timeout(STORE_LIMIT_MS);
+    if (!(await connection.giveCredential(credential, phone.name, proof, limit))) {
       await this.phones.unlink(credential.id);
       throw new ConflictException(
-        'The browser went away before it was linked: connect again and scan the code it shows then.',
+        'The browser closed before it was linked: connect again and scan the new code.',
       );
     }
   }
-}
-
-/** Proves the knowledge of a secret that both sides have. */
-export function proofOf(secret: string, text: string): string {
-  return createHmac('sha256', Buffer.from(secret, 'base64')).update(text).digest('base64');
 }

@@ -1,0 +1,104 @@
+import { Type } from 'class-transformer';
+import { IsBoolean, IsInt, IsNotEmpty, IsString, Max, MaxLength, Min, ValidateIf } from 'class-validator';
+import { Optional } from '../../platform/http/optional.js';
+
+/** A new phone. */
+export class CreatePhoneDto {
+  /** The number with country code, in any usual notation. Without it, an Indonesian number is invented. */
+  @Optional()
+  @IsString()
+  @MaxLength(40)
+  phone?: string;
+
+  /** The name of the owner. */
+  @Optional()
+  @IsString()
+  @IsNotEmpty()
+  @MaxLength(100)
+  name?: string;
+}
+
+/** Changes of a phone by its owner. */
+export class ChangePhoneDto {
+  @Optional()
+  @IsString()
+  @IsNotEmpty()
+  @MaxLength(100)
+  name?: string;
+
+  /** Whether people who do not have the number see the LID only. */
+  @Optional()
+  @IsBoolean()
+  hidesNumber?: boolean;
+
+  /** Whether it joins groups only by accepting an invite. */
+  @Optional()
+  @IsBoolean()
+  joinsByInviteOnly?: boolean;
+
+  @Optional()
+  @IsBoolean()
+  isBusiness?: boolean;
+
+  /** A JPEG or PNG in base64; null removes the picture. */
+  @ValidateIf(({ picture }: ChangePhoneDto) => picture !== undefined && picture !== null)
+  @IsString()
+  @MaxLength(3_000_000)
+  picture?: string | null;
+}
+
+/** A person in the address book of a phone. */
+export class SaveContactDto {
+  @IsString()
+  @IsNotEmpty()
+  @MaxLength(40)
+  phone!: string;
+
+  /** Without a name, the person is removed. */
+  @Optional()
+  @IsString()
+  @IsNotEmpty()
+  @MaxLength(100)
+  name?: string;
+}
+
+/** A QR code that the owner of a phone scans. */
+export class ScanDto {
+  /** The whole text of the code. */
+  @IsString()
+  @IsNotEmpty()
+  @MaxLength(1000)
+  qr!: string;
+}
+
+/** A pairing code that the owner of a phone enters. */
+export class EnterCodeDto {
+  @IsString()
+  @IsNotEmpty()
+  @MaxLength(20)
+  code!: string;
+}
+
+/** Removes all linked browsers of a phone. */
+export class UnlinkDto {
+  /** The number of the account. If it is set, it must be the number of the phone. */
+  @Optional()
+  @IsString()
+  @MaxLength(40)
+  accountPhone?: string;
+}
+
+/** A page of a list. */
+export class PageDto {
+  @Optional()
+  @Type(() => Number)
+  @IsInt()
+  @Min(1)
+  @Max(10_000)
+  limit?: number;
+
+  @Optional()
+  @IsString()
+  @MaxLength(40)
+  cursor?: string;
+}

@@ -1,0 +1,24 @@
+/** What a message says about its media: where the encrypted bytes are, and how to decrypt them. */
+export interface MediaPointer {
+  directPath: string;
+  /** All in base64: the key, and the SHA-256 of the encrypted and of the plain bytes. */
+  mediaKey: string;
+  encFilehash: string;
+  filehash: string;
+  mimetype: string;
+  size: number;
+  filename?: string;
+}
+
+/** What a message carries besides its text. */
+export interface Content {
+  /** `sha256` is the hash of the plain bytes, in hexadecimal digits: a test compares it with the file that was sent. */
+  media?: MediaPointer & { sha256: string };
+  location?: { latitude: number; longitude: number; description?: string };
+  contacts?: { name: string; vcard: string }[];
+  poll?: { question: string; options: string[]; multiple: boolean };
+  /** The WhatsApp id of the message that it answers. */
+  replyTo?: string;
+  /** Digits of phone numbers. */
+  mentions?: string[];
+}

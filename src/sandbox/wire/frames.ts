@@ -1,0 +1,139 @@
+/*
+ * What a page and the server send each other over the WebSocket. The server compiles for Node and the page for Chromium:
+ * therefore this file and the files that it imports contain only types.
+ */
+import type { Content, MediaPointer } from '../journal/content.js';
+import type { ActionType } from '../journal/message-actions.js';
+import type { QueuedEvent } from '../journal/queued-event.js';
+import type { BrowserEvent } from '../network/events.js';
+import type { Dialog, Faults } from '../network/faults.js';
+import type { GroupAction, GroupResult, GroupState } from '../network/group.js';
+
+// The page takes all its types of the wire from this file.
+export type * from '../journal/content.js';
+export type * from '../journal/message-actions.js';
+export type * from '../journal/queued-event.js';
+export type * from '../network/events.js';
+export type * from '../network/faults.js';
+export type * from '../network/group.js';
+
+/** What a browser sends. */
+export type BrowserFrame =
+  | ({ t: 'register' } & BrowserKeys)
+  | { t: 'stored'; id: string }
+  | { t: 'auth'; id: string; proof: string }
+  | SendFrame
+  | { t: 'chatstate'; to: string; state: string }
+  | { t: 'got'; n: number[] }
+  | AskFrame
+  | { t: 'unknown-module'; name: string };
+
+/** What the server sends. */
+export type ServerFrame =
+  | { t: 'challenge'; nonce: string }
+  /** The first part of the QR code. */
+  | { t: 'ref'; ref: string }
+  | { t: 'paired'; id: string; phone: string; lid: string; name: string; proof: string }
+  | WelcomeFrame
+  | { t: 'ev'; e: QueuedEvent<BrowserEvent>[] }
+  /** The page has got all events that it missed. */
+  | { t: 'caught-up' }
+  | { t: 'refused'; id: string }
+  /** The connection ends for good: the page must not connect again by itself. */
+  | { t: 'conflict' }
+  | { t: 'unlinked' }
+  | { t: 'contacts'; contacts: AddressBookEntry[] }
+  | { t: 'dialog'; dialog: Dialog | null }
+  | { t: 'rules'; rules: Rules }
+  | { t: 'reload' }
+  | { t: 'beat' }
+  | { t: 'answer'; n: number; result?: Answer; error?: string };
+
+/** The public part of what a browser generates before it is linked. */
+export interface BrowserKeys {
+  noisePublicKey: string;
+  identityPublicKey: string;
+  device: string;
+}
+
+/** A message that a page sends. */
+export interface SendFrame {
+  t: 'send';
+  id: string;
+  to: string;
+  type: string;
+  text: string;
+  content?: SubmittedContent;
+}
+
+/** What a page says that a message carries. The sandbox itself computes the hash of the plain media. */
+export type SubmittedContent = Omit<Content, 'media'> & { media?: MediaPointer };
+
+/** The first frame for a linked browser. */
+export interface WelcomeFrame extends Pick<Faults, 'syncDelayMs' | 'earlySync' | 'dialog'> {
+  t: 'welcome';
+  phone: string;
+  lid: string;
+  /** The account's own name. */
+  name: string;
+  /** How many events the page missed. */
+  offline: number;
+  groups: GroupState[];
+  contacts: AddressBookEntry[];
+}
+
+/** A person in the address book of the page's phone. */
+export interface AddressBookEntry {
+  phone: string;
+  name: string;
+}
+
+/** Limits that a real WhatsApp Web has in its program, and faults that the page applies to itself. */
+export type Rules = Pick<
+  Faults,
+  'editWindowMs' | 'revokeWindowMs' | 'reloadBeforeSendRate' | 'messagesInMemory'
+>;
+
+/** The questions of a page: what each question contains, and its answer. */
+export interface QuestionTypes {
+  exists: { asked: { phone: string }; answer: RegisteredNumber | null };
+  group: { asked: { group: GroupAction }; answer: GroupResult };
+  picture: { asked: { of: string }; answer: { eurl: string } | null };
+  code: { asked: { phone: string; secret: string }; answer: string };
+  /** `deed` is the action. The answer is the time of the action, in milliseconds since 1970. */
+  act: { asked: { deed: ActionQuestion }; answer: { at: number } };
+  'refresh-qr': { asked: object; answer: true };
+  logout: { asked: object; answer: true };
+}
+
+/** A question of a page. */
+export type Question = {
+  [Q in keyof QuestionTypes]: { q: Q } & QuestionTypes[Q]['asked'];
+}[keyof QuestionTypes];
+
+/** The frame with a question; the frame with its answer has the same `n`. */
+export type AskFrame = { t: 'ask'; n: number } & Question;
+
+/** The answer to a question. */
+export type Answer = QuestionTypes[keyof QuestionTypes]['answer'];
+
+/** A registered number. */
+export interface RegisteredNumber {
+  name: string;
+  lid: string;
+  isBusiness: boolean;
+  /** Its owner hides the number. */
+  hidden: boolean;
+}
+
+/** An action of a page on a message. */
+export interface ActionQuestion {
+  action: ActionType;
+  chat: string;
+  /** Whether the account of the page wrote the message. */
+  fromMe: boolean;
+  /** In a group: the number of the message's author. */
+  author?: string;
+  id: string;
+  text: string;
+}

@@ -1,0 +1,34 @@
+import { Injectable } from '@nestjs/common';
+import { lidOf } from '../addresses.js';
+import { FaultSettings } from '../network/fault-settings.js';
+import { groupStateOf } from '../network/group-state.js';
+import { GroupRegistry } from '../network/groups.js';
+import { type Credential, PhoneRegistry } from '../network/phones.js';
+import type { WelcomeFrame } from './frames.js';
+
+/** Makes the first frame for a linked browser: its account, its groups and its contacts. */
+@Injectable()
+export class Welcome {
+  constructor(
+    private readonly phones: PhoneRegistry,
+    private readonly groups: GroupRegistry,
+    private readonly faults: FaultSettings,
+  ) {}
+
+  /** The frame for a browser that missed this many events. */
+  frameFor({ phone }: Credential, missed: number): WelcomeFrame {
+    const { syncDelayMs, earlySync, dialog } = this.faults.of(phone);
+    return {
+      t: 'welcome',
+      phone,
+      lid: lidOf(phone),
+      name: this.phones.find(phone)?.name ?? '',
+      offline: missed,
+      syncDelayMs,
+      earlySync,
+      dialog,
+      groups: this.groups.list(phone).map((group) => groupStateOf(group, this.phones)),
+      contacts: this.phones.contactsOf(phone),
+    };
+  }
+}
