@@ -330,7 +330,7 @@ describe('a fleet of two servers with two instances each', () => {
     const [code] = await once(child, 'exit');
     expect(code).toBe(1);
     expect(output).toContain('server-1.instance_00 already runs');
-    expect(output).toContain('SERVER_ID of its own');
+    expect(output).toContain('its own SERVER_ID');
     await untilAllReady(5_000);
     await expectOneOwner();
   });
