@@ -10,7 +10,7 @@ import { InstancesService } from '../../src/instances/instances.service.js';
 import { DatabaseModule } from '../../src/platform/database/database.module.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import { createContext } from '../../src/platform/start-role.js';
-import { scratchDatabase } from '../scratch-database.js';
+import { scratchDatabase } from '../support/scratch-database.js';
 
 @Module({ imports: [DatabaseModule, AccountsModule] })
 class FleetModule {}

@@ -6,8 +6,8 @@ import { KeyRotationService } from '../../src/admin/key-rotation.service.js';
 import type { Config } from '../../src/platform/config/config.js';
 import { dataSourceOptions } from '../../src/platform/database/data-source.js';
 import { decrypt, encrypt, encryptionKey, encryptionKeys } from '../../src/platform/encryption.js';
-import { runCli } from '../queues/queues.harness.js';
-import { scratchDatabase } from '../scratch-database.js';
+import { runCli } from '../support/queues.js';
+import { scratchDatabase } from '../support/scratch-database.js';
 
 /* APP_KEY is changed under real rows: the copies of sessions. */
 

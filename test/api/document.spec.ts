@@ -5,7 +5,7 @@ import { promisify } from 'node:util';
 import { Validator } from '@seriousme/openapi-schema-validator';
 import openapiTypes, { astToString } from 'openapi-typescript';
 import { describe, expect, it } from 'vitest';
-import { document, operations, resolve, violations } from '../e2e/documented.js';
+import { document, operations, resolve, violations } from '../support/documented.js';
 
 const project = join(import.meta.dirname, '../..');
 const cure = 'it is not what the code says: run npm run openapi, look at the difference, and commit it';

@@ -8,8 +8,8 @@ import { GroupNotices } from '../../src/chats/group-notices.js';
 import { GroupsListener } from '../../src/chats/groups.listener.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import type { PageGroupNotice } from '../../src/whatsapp/in-page/page-functions.js';
-import { eventually } from '../e2e/flotilla.js';
-import { scratchDatabase } from '../scratch-database.js';
+import { eventually } from '../support/eventually.js';
+import { scratchDatabase } from '../support/scratch-database.js';
 
 /* What is written of the notices that sessions tell, in a real database. The sessions are only what tells them. */
 

@@ -1,5 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { eventually, Flotilla, type Workspace } from './flotilla.js';
+import { eventually } from '../support/eventually.js';
+import { Flotilla, type Workspace } from '../support/flotilla.js';
 
 let flotilla: Flotilla;
 let workspace: Workspace;

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { eventually, Flotilla, type LedgerEntry, type Workspace } from './flotilla.js';
+import { eventually } from '../support/eventually.js';
+import { Flotilla, type LedgerEntry, type Workspace } from '../support/flotilla.js';
 
 /** A gap is counted from the claim, and what lies between that and the ledger takes more time for one than for another. */
 const unevenMs = 400;

@@ -8,8 +8,8 @@ import { EventsService } from '../../src/events/events.service.js';
 import { DatabaseModule } from '../../src/platform/database/database.module.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import { createContext } from '../../src/platform/start-role.js';
-import { eventually } from '../e2e/flotilla.js';
-import { scratchDatabase } from '../scratch-database.js';
+import { eventually } from '../support/eventually.js';
+import { scratchDatabase } from '../support/scratch-database.js';
 
 it('streams that open at once begin at one place, and get everything from there', async () => {
   const scratch = await scratchDatabase();

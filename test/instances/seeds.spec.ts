@@ -8,7 +8,7 @@ import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { projectRoot } from '../../src/platform/config/config.js';
 import { loadMigrations } from '../../src/platform/database/data-source.js';
-import { scratchDatabase } from '../scratch-database.js';
+import { scratchDatabase } from '../support/scratch-database.js';
 
 const seeds = join(projectRoot, '../shared/seeds');
 

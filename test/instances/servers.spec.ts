@@ -12,7 +12,7 @@ import { StatsService } from '../../src/instances/stats.service.js';
 import type { Config } from '../../src/platform/config/config.js';
 import { dataSourceOptions } from '../../src/platform/database/data-source.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
-import { scratchDatabase } from '../scratch-database.js';
+import { scratchDatabase } from '../support/scratch-database.js';
 
 let config: Config;
 let drop: () => Promise<void>;

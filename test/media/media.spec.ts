@@ -34,7 +34,7 @@ import { MediaService } from '../../src/media/media.service.js';
 import { DatabaseModule } from '../../src/platform/database/database.module.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import { createContext } from '../../src/platform/start-role.js';
-import { scratchDatabase } from '../scratch-database.js';
+import { scratchDatabase } from '../support/scratch-database.js';
 
 const maxBytes = 1_000_000;
 const png = Buffer.from(

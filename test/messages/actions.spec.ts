@@ -26,7 +26,7 @@ import { createLogger } from '../../src/platform/logging/logger.js';
 import { createContext } from '../../src/platform/start-role.js';
 import { WorkerModule } from '../../src/roles/worker.module.js';
 import type { PageChange, PageMessage } from '../../src/whatsapp/in-page/page-functions.js';
-import { scratchDatabase } from '../scratch-database.js';
+import { scratchDatabase } from '../support/scratch-database.js';
 
 /* The rules that lie in SQL, and what an instance is asked. What WhatsApp makes of it is tested end to end. */
 

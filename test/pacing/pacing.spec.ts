@@ -20,8 +20,8 @@ import { queuePolicies } from '../../src/queues/queue-policies.js';
 import { WorkerModule } from '../../src/roles/worker.module.js';
 import type { PacingDto } from '../../src/workspaces/pacing-settings.dto.js';
 import { WorkspacesService } from '../../src/workspaces/workspaces.service.js';
-import { eventually } from '../e2e/flotilla.js';
-import { scratchDatabase } from '../scratch-database.js';
+import { eventually } from '../support/eventually.js';
+import { scratchDatabase } from '../support/scratch-database.js';
 
 let context: INestApplicationContext;
 let drop: () => Promise<void>;

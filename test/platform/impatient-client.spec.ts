@@ -2,7 +2,7 @@ import { DataSource } from 'typeorm';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { tcpProxy, type TcpProxy } from '../../setup/tcp-proxy.mjs';
 import { dataSourceOptions } from '../../src/platform/database/data-source.js';
-import { scratchDatabase } from '../scratch-database.js';
+import { scratchDatabase } from '../support/scratch-database.js';
 
 let database: Awaited<ReturnType<typeof scratchDatabase>>;
 let cable: TcpProxy;

@@ -3,7 +3,7 @@ import type { Redis } from 'ioredis';
 import { tcpProxy, type TcpProxy } from '../../setup/tcp-proxy.mjs';
 import { loadConfig } from '../../src/platform/config/config.js';
 import { blockingRedis, connectRedis } from '../../src/platform/queues/redis.js';
-import { eventually } from '../e2e/flotilla.js';
+import { eventually } from '../support/eventually.js';
 
 let cable: TcpProxy;
 let redis: Redis;

@@ -7,8 +7,8 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vites
 import { dataSourceOptions } from '../../src/platform/database/data-source.js';
 import { FailedJobsService } from '../../src/queues/failed-jobs.service.js';
 import { FailedJobsTask } from '../../src/queues/failed-jobs.task.js';
-import { eventually } from '../e2e/flotilla.js';
-import { Cli, type Ended, type QueueSystem, queueSystem, runCli } from './queues.harness.js';
+import { eventually } from '../support/eventually.js';
+import { Cli, type Ended, type QueueSystem, queueSystem, runCli } from '../support/queues.js';
 
 // Each command starts a process of its own.
 vi.setConfig({ testTimeout: 60_000 });

@@ -15,8 +15,8 @@ import {
   type WorkerOptions,
 } from '../../src/queues/worker-options.js';
 import { WorkersService } from '../../src/queues/workers.service.js';
-import { eventually } from '../e2e/flotilla.js';
-import { type QueueSystem, queueSystem, workerContext } from './queues.harness.js';
+import { eventually } from '../support/eventually.js';
+import { type QueueSystem, queueSystem, workerContext } from '../support/queues.js';
 
 const all: QueueName[] = [
   'messaging',

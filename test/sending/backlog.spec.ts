@@ -14,8 +14,8 @@ import { LaneRunner } from '../../src/sending/lane-runner.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import { createContext } from '../../src/platform/start-role.js';
 import { WorkerModule } from '../../src/roles/worker.module.js';
-import { eventually } from '../e2e/flotilla.js';
-import { scratchDatabase } from '../scratch-database.js';
+import { eventually } from '../support/eventually.js';
+import { scratchDatabase } from '../support/scratch-database.js';
 
 /** Enough that reading all of them once is the last thing that a planner should want. */
 const backlog = 50_000;

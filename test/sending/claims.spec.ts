@@ -19,7 +19,7 @@ import { FailedJobsService } from '../../src/queues/failed-jobs.service.js';
 import { QueueStates } from '../../src/queues/queue-states.js';
 import { QueuesService } from '../../src/queues/queues.service.js';
 import { WorkerModule } from '../../src/roles/worker.module.js';
-import { scratchDatabase } from '../scratch-database.js';
+import { scratchDatabase } from '../support/scratch-database.js';
 
 const day = 24 * 3_600_000;
 

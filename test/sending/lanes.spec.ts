@@ -15,8 +15,8 @@ import { QueueWorker } from '../../src/queues/queue-worker.js';
 import { QueuesService } from '../../src/queues/queues.service.js';
 import { defaultWorkerOptions, type StopReason } from '../../src/queues/worker-options.js';
 import { WorkerModule } from '../../src/roles/worker.module.js';
-import { eventually } from '../e2e/flotilla.js';
-import { type QueueSystem, queueSystem } from '../queues/queues.harness.js';
+import { eventually } from '../support/eventually.js';
+import { type QueueSystem, queueSystem } from '../support/queues.js';
 
 vi.setConfig({ testTimeout: 60_000 });
 

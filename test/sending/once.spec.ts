@@ -25,7 +25,7 @@ import { QueuesService } from '../../src/queues/queues.service.js';
 import { queuePolicies } from '../../src/queues/queue-policies.js';
 import { WorkerModule } from '../../src/roles/worker.module.js';
 import type { PageSend } from '../../src/whatsapp/in-page/page-functions.js';
-import { scratchDatabase } from '../scratch-database.js';
+import { scratchDatabase } from '../support/scratch-database.js';
 
 let context: INestApplicationContext;
 const silent = createLogger('test', 'silent');

@@ -21,7 +21,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { tcpProxy, type TcpProxy } from '../../setup/tcp-proxy.mjs';
-import { scratchDatabase } from '../scratch-database.js';
+import { scratchDatabase } from '../support/scratch-database.js';
 
 /* What an instance does with its accounts, with sessions that need no browser: what the browser does is tested end to end. */
 

@@ -14,8 +14,8 @@ import type { Config } from '../../src/platform/config/config.js';
 import { dataSourceOptions } from '../../src/platform/database/data-source.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import { ProfileTooLarge, profileEpoch } from '../../src/whatsapp/browser/archive.js';
-import { eventually } from '../e2e/flotilla.js';
-import { scratchDatabase } from '../scratch-database.js';
+import { eventually } from '../support/eventually.js';
+import { scratchDatabase } from '../support/scratch-database.js';
 
 let config: Config;
 let drop: () => Promise<void>;

@@ -5,8 +5,8 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { QueuesService } from '../../src/queues/queues.service.js';
 import type { CreateWebhookDto } from '../../src/webhooks/webhooks.dto.js';
 import { WebhookSequences } from '../../src/webhooks/webhook-sequences.js';
-import { eventually } from '../e2e/flotilla.js';
-import { Receiver, WebhookSystem } from './webhooks.harness.js';
+import { eventually } from '../support/eventually.js';
+import { Receiver, WebhookSystem } from '../support/webhooks.js';
 
 let system: WebhookSystem;
 let receiver: Receiver;

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { scratchDatabase } from '../scratch-database.js';
-import { type Answer, type Api, startApi } from './api.harness.js';
+import { scratchDatabase } from '../support/scratch-database.js';
+import { type Answer, type Api, startApi } from '../support/api.js';
 
 /* What the API answers when it, or somebody else at the same moment, is to blame. */
 

@@ -9,7 +9,7 @@ import { prepared } from '../../src/platform/database/prepared.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import { createContext } from '../../src/platform/start-role.js';
 import { ApiModule } from '../../src/roles/api.module.js';
-import { scratchDatabase } from '../scratch-database.js';
+import { scratchDatabase } from '../support/scratch-database.js';
 
 /* The second layer: what PostgreSQL itself holds back when a query of the API forgets whose rows it wants. */
 

@@ -4,9 +4,9 @@ import { join } from 'node:path';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Config } from '../../src/platform/config/config.js';
-import { runCli } from '../queues/queues.harness.js';
-import { scratchDatabase } from '../scratch-database.js';
-import { type Api, startApi } from './api.harness.js';
+import { runCli } from '../support/queues.js';
+import { scratchDatabase } from '../support/scratch-database.js';
+import { type Api, startApi } from '../support/api.js';
 
 /* Keys, limits, isolation and the audit log, through HTTP; two processes of the API where it matters. */
 

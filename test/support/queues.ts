@@ -11,7 +11,7 @@ import { createContext } from '../../src/platform/start-role.js';
 import { JobRunner, QUEUE_PROCESSORS, type QueueProcessor } from '../../src/queues/job-runner.js';
 import { QueueWorker } from '../../src/queues/queue-worker.js';
 import { QueuesModule } from '../../src/queues/queues.module.js';
-import { scratchDatabase } from '../scratch-database.js';
+import { scratchDatabase } from './scratch-database.js';
 
 export interface QueueSystem {
   config: Config;

@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { Client } from 'pg';
-import { dropDatabase } from '../setup/connections.mjs';
-import { type Config, loadConfig } from '../src/platform/config/config.js';
-import { migrate } from '../src/platform/database/migrate.js';
+import { dropDatabase } from '../../setup/connections.mjs';
+import { type Config, loadConfig } from '../../src/platform/config/config.js';
+import { migrate } from '../../src/platform/database/migrate.js';
 
 /** A migrated database of its own on the server that `npm test` started; `drop` removes it. */
 export async function scratchDatabase({ migrated = true } = {}): Promise<{
