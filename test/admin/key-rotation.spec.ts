@@ -6,7 +6,7 @@ import { KeyRotationService } from '../../src/admin/key-rotation.service.js';
 import type { Config } from '../../src/platform/config/config.js';
 import { dataSourceOptions } from '../../src/platform/database/data-source.js';
 import { decrypt, encrypt, encryptionKey, encryptionKeys } from '../../src/platform/encryption.js';
-import { runCli } from '../support/queues.js';
+import { runCommand } from '../support/commands.js';
 import { scratchDatabase } from '../support/scratch-database.js';
 
 /* APP_KEY is changed under real rows: the copies of sessions. */
@@ -111,12 +111,12 @@ describe('a rotation of APP_KEY', () => {
     };
     const mine = await snapshot(oldKey, Buffer.from('mine'));
     const lost = await snapshot(lostKey, Buffer.from('lost'));
-    const first = await runCli(['key:rotate'], env);
+    const first = await runCommand(['key:rotate'], env);
     expect(first.code).toBe(1);
     expect(first.stdout).toContain('session_snapshots.data: 1 encrypted anew, 1 left.');
     expect(first.stderr).toContain(lost);
     expect((await read(mine, present)).toString()).toBe('mine');
-    const second = await runCli(['key:rotate'], { ...env, APP_PREVIOUS_KEYS: `${oldKey},${lostKey}` });
+    const second = await runCommand(['key:rotate'], { ...env, APP_PREVIOUS_KEYS: `${oldKey},${lostKey}` });
     expect([second.code, second.stdout]).toEqual([0, expect.stringContaining('1 encrypted anew, 0 left.')]);
   }, 60_000);
 

@@ -20,9 +20,7 @@ afterEach(() => flotilla?.sandbox('DELETE', '/faults'));
 
 /** What the recipients got of the texts that begin so. */
 async function received(prefix: string) {
-  const entries = (await flotilla.ledger()) as ({ at: string } & Awaited<
-    ReturnType<Flotilla['ledger']>
-  >[number])[];
+  const entries = await flotilla.ledger();
   return entries.filter(({ text, duplicate }) => text.startsWith(prefix) && !duplicate);
 }
 

@@ -193,7 +193,7 @@ describe('urgent', () => {
     });
     const acceptedAt = Date.parse(body.createdAt);
     const ledger = await eventually('the urgent one', async () => {
-      const entries = (await flotilla.ledger()) as (LedgerEntry & { at: string })[];
+      const entries = await flotilla.ledger();
       return entries.some(({ text }) => text === 'urgent/now') && entries;
     });
     const position = ledger.findIndex(({ text }) => text === 'urgent/now');

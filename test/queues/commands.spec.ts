@@ -8,12 +8,13 @@ import { dataSourceOptions } from '../../src/platform/database/data-source.js';
 import { FailedJobsService } from '../../src/queues/failed-jobs.service.js';
 import { FailedJobsTask } from '../../src/queues/failed-jobs.task.js';
 import { eventually } from '../support/eventually.js';
-import { Cli, type Ended, type QueueSystem, queueSystem, runCli } from '../support/queues.js';
+import { Cli, type Ended, runCli, runCommand } from '../support/commands.js';
+import { type QueueSystem, queueSystem } from '../support/queues.js';
 
 // Each command starts a process of its own.
 vi.setConfig({ testTimeout: 60_000 });
 
-/** The commands as people type them: processes of their own, on a real PostgreSQL and Redis. */
+/** The commands as people type them, on a real PostgreSQL and Redis. */
 let system: QueueSystem;
 let database: DataSource;
 let accountId: string;
@@ -41,8 +42,10 @@ beforeEach(async () => {
   );
 });
 
+/** Runs a command; a worker, which has signals and memory to itself, as a process of its own. */
 function flotilla(...args: string[]): Promise<Ended> {
-  return runCli(args, system.env);
+  const run = args[0] === 'queue:work' && !args.includes('--help') ? runCli : runCommand;
+  return run(args, system.env);
 }
 
 /** A worker that goes on until it is stopped. */

@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto';
 import type { INestApplicationContext } from '@nestjs/common';
-import { getDataSourceToken } from '@nestjs/typeorm';
 import type { DataSource } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
@@ -12,13 +11,12 @@ import { MessagesService } from '../../src/messages/messages.service.js';
 import { IncomingService } from '../../src/receiving/incoming.service.js';
 import { UpdatesService } from '../../src/receiving/updates.service.js';
 import { LaneRunner } from '../../src/sending/lane-runner.js';
-import { createLogger } from '../../src/platform/logging/logger.js';
-import { createContext } from '../../src/platform/start-role.js';
 import { OutcomesService } from '../../src/receiving/outcomes.service.js';
 import { FailedJobsService } from '../../src/queues/failed-jobs.service.js';
 import { QueueStates } from '../../src/queues/queue-states.js';
 import { QueuesService } from '../../src/queues/queues.service.js';
-import { WorkerModule } from '../../src/roles/worker.module.js';
+import { fake } from '../support/fake.js';
+import { silent, startServices } from '../support/services.js';
 import { scratchDatabase } from '../support/scratch-database.js';
 
 const day = 24 * 3_600_000;
@@ -31,23 +29,16 @@ let sending: LaneRunner;
 let updates: UpdatesService;
 let incomingService: IncomingService;
 /** Claiming needs no session. */
-const neverSends = {} as MessageSender;
+const neverSends = fake<MessageSender>({});
 let workspaceId: string;
 let accountId: string;
 
 beforeAll(async () => {
   const scratch = await scratchDatabase();
   drop = scratch.drop;
-  context = await createContext(WorkerModule, scratch.config, createLogger('test', 'silent'));
-  database = context.get<DataSource>(getDataSourceToken());
+  ({ context, database } = await startServices(scratch.config));
   messages = context.get(MessagesService);
-  sending = new LaneRunner(
-    database,
-    neverSends,
-    new PacingReservations(database),
-    scratch.config,
-    createLogger('test', 'silent'),
-  );
+  sending = new LaneRunner(database, neverSends, new PacingReservations(database), scratch.config, silent);
   updates = new UpdatesService(database);
   incomingService = new IncomingService(database);
 });

@@ -4,26 +4,26 @@ import { expect, it } from 'vitest';
 import type { LaneRun } from '../../src/sending/lane-run.js';
 import type { LanesService } from '../../src/sending/lanes.service.js';
 import { LanesProcessor } from '../../src/sending/lanes.processor.js';
-import { createLogger } from '../../src/platform/logging/logger.js';
 import type { JobContext } from '../../src/queues/job-runner.js';
 import { queueNames, queuePolicies } from '../../src/queues/queue-policies.js';
 import type { QueuesService } from '../../src/queues/queues.service.js';
+import { createLogger } from '../../src/platform/logging/logger.js';
+import { fake } from '../support/fake.js';
+
+const silent = createLogger('test', 'silent');
 
 /** Lanes that always have more to send; what they were asked for. */
 function endlessLanes() {
-  const orders: LaneRun[] = [];
-  const lanes = {
-    find: (id: string) => Promise.resolve({ accountId: id, workspaceId: id.split(' ')[0] }),
-    run: async (_lane: unknown, order: LaneRun) => {
+  const orders: Omit<LaneRun, 'epoch'>[] = [];
+  const lanes = fake<LanesService>({
+    find: async (id) => ({ accountId: id, workspaceId: id.split(' ')[0]!, epoch: 0, instanceUrl: '' }),
+    run: async (_lane, order) => {
       orders.push(order);
       await delay(20);
       return { ended: 1, head: { id: 'next', priority: 1 }, isUnclaimed: false };
     },
-  } as unknown as LanesService;
-  return {
-    orders,
-    processor: new LanesProcessor(lanes, {} as QueuesService, createLogger('t', 'silent')),
-  };
+  });
+  return { orders, processor: new LanesProcessor(lanes, fake<QueuesService>({}), silent) };
 }
 
 function context(changes: Partial<JobContext>): JobContext {
@@ -36,7 +36,7 @@ function context(changes: Partial<JobContext>): JobContext {
   };
 }
 
-const job = (id: string) => ({ data: { id } }) as Job<{ id: string }>;
+const job = (id: string) => fake<Job<{ id: string }>>({ data: { id } });
 
 it('a job with slots to spare ends well before it would be failed', async () => {
   const { orders, processor } = endlessLanes();

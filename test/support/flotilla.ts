@@ -16,6 +16,8 @@ export interface Answer {
 
 export interface LedgerEntry {
   seq: number;
+  /** When the simulated WhatsApp accepted it, in ISO 8601. */
+  at: string;
   from: string;
   to: string;
   whatsappId: string;

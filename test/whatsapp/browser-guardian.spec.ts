@@ -7,6 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { ModuleKind, ScriptTarget, transpileModule } from 'typescript';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { profileDir } from '../../src/whatsapp/browser/profile.js';
+import { eventually } from '../support/eventually.js';
 import { browsersOn, endBrowsersOn } from '../../src/whatsapp/browser/processes.js';
 
 const chromium = process.env.CHROMIUM_PATH ?? '/usr/bin/chromium-headless-shell';
@@ -87,7 +88,7 @@ async function start(ms: number): Promise<void> {
 }
 
 async function said(words: string): Promise<void> {
-  await expect.poll(() => output, { timeout: 15_000 }).toContain(words);
+  await eventually(`it says "${words}"`, () => output.includes(words));
 }
 
 const isUp = async (account: string) => (await browsersOn(profileDir(sessions, account))).length > 0;
@@ -105,7 +106,7 @@ async function guardians(): Promise<string[]> {
 /** How long after now the watched browser is gone, in milliseconds. */
 async function goneAfter(): Promise<number> {
   const started = performance.now();
-  await expect.poll(() => isUp('watched'), { timeout: 15_000, interval: 20 }).toBe(false);
+  await eventually('it is gone', async () => !(await isUp('watched')));
   return performance.now() - started;
 }
 
@@ -147,6 +148,6 @@ it('kills nothing when it is closed, and is gone', async () => {
   expect(await guardians()).toHaveLength(1);
   child.kill('SIGTERM');
   await said('closed');
-  await expect.poll(guardians, { timeout: 10_000 }).toEqual([]);
+  await eventually('its helper is gone', async () => (await guardians()).length === 0);
   expect(await isUp('watched')).toBe(true);
 });

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { eventually } from '../support/eventually.js';
 import { scratchDatabase } from '../support/scratch-database.js';
 import { type Answer, type Api, startApi } from '../support/api.js';
 
@@ -72,13 +73,10 @@ describe('the API', () => {
         { accountId: account.id, to: '+6281234567890', text: 'hello' },
         key,
       );
-      await expect
-        .poll(
-          () =>
-            api.database.query('select from pg_stat_activity where $1 = any(pg_blocking_pids(pid))', [pid]),
-          { timeout: 20_000 },
-        )
-        .toHaveLength(1);
+      await eventually('it waits', async () => {
+        const blocked = 'select from pg_stat_activity where $1 = any(pg_blocking_pids(pid))';
+        return (await api.database.query(blocked, [pid])).length === 1;
+      });
       await other.commitTransaction();
       expect(await sending).toMatchObject({ status: 409, body: { code: 'request.conflict' } });
     } finally {
