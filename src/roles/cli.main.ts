@@ -161,6 +161,6 @@ export async function runCommandLine(args: string[]): Promise<void> {
 
 if (process.argv[1] && realpathSync(process.argv[1]) === import.meta.filename) {
   await runCommandLine(process.argv.slice(2));
-  // A job that hangs, or connections that did not close, would keep the process alive.
-  process.exit();
+  // A job that hangs, or connections that did not close, would keep the process alive. What was printed goes out first.
+  process.stdout.write('', () => process.exit());
 }

@@ -31,9 +31,8 @@ export async function insertWorkspace(database: Database, columns: Columns = {})
 export async function insertAccount(
   database: Database,
   workspaceId: string,
-  columns: Columns = {},
+  { id = uuidv7(), ...columns }: Columns & { id?: string } = {},
 ): Promise<string> {
-  const id = uuidv7();
   await insertRow(database, 'accounts', {
     id,
     workspace_id: workspaceId,
