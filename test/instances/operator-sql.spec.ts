@@ -1,33 +1,16 @@
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { Client } from 'pg';
 import { DataSource } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { projectRoot } from '../../src/platform/config/config.js';
 import { loadMigrations } from '../../src/platform/database/data-source.js';
+import { eventually } from '../support/eventually.js';
+import { operatorSources } from '../support/operator-sql.js';
 import { scratchDatabase } from '../support/scratch-database.js';
 
-const seeds = join(projectRoot, '../shared/seeds');
+/* The views and functions for operators, and the SQL with which they use them. */
 
-/** The SQL that the seeds print: every statement of a sql, bash or javascript fence. */
-function statementsOfTheSeeds(): string[] {
-  return readdirSync(seeds)
-    .sort()
-    .flatMap((file) => [
-      ...readFileSync(join(seeds, file), 'utf8').matchAll(/^ *```(?:sql|bash|javascript)\n(.*?)^ *```/gms),
-    ])
-    .flatMap(([, fence]) => {
-      const code = fence!.replace(/^ *(#|\/\/).*$/gm, '');
-      return [...code.matchAll(/^(?:SELECT|INSERT|UPDATE|DELETE)\b[^;]*(?:;|$(?![^]))/gm)];
-    })
-    .map(([statement]) => statement.trim());
-}
-
-describe.skipIf(!existsSync(seeds))('the SQL of the seeds', () => {
-  const statements = existsSync(seeds) ? statementsOfTheSeeds() : [];
+describe('the SQL of operators', () => {
   let client: Client;
   let url: string;
   let drop: () => Promise<void>;
@@ -53,15 +36,9 @@ describe.skipIf(!existsSync(seeds))('the SQL of the seeds', () => {
 
   const rows = async (sql: string, values: unknown[] = []) => (await client.query(sql, values)).rows;
 
-  /** The one statement of the seeds that holds all these words, with placeholders replaced. */
-  const printed = (words: string[], replace: Record<string, string> = {}) => {
-    const found = statements.filter((statement) => words.every((word) => statement.includes(word)));
-    expect(found, words.join(', ')).toHaveLength(1);
-    return Object.entries(replace).reduce(
-      (statement, [placeholder, value]) => statement.replaceAll(`'${placeholder}'`, `'${value}'`),
-      found[0]!,
-    );
-  };
+  /** A statement for these ids. */
+  const about = (statement: string, ids: { server?: string; device?: string }) =>
+    statement.replaceAll("'server-id'", `'${ids.server}'`).replaceAll("'device-id'", `'${ids.device}'`);
 
   async function newServer(id: string, columns: Record<string, unknown> = {}): Promise<void> {
     const given = { id, server_name: id, ...columns };
@@ -108,226 +85,223 @@ describe.skipIf(!existsSync(seeds))('the SQL of the seeds', () => {
 
   const accountRow = async (id: string) => (await rows('select * from accounts where id = $1', [id]))[0];
 
-  it('is found: fifteen statements', () => {
-    expect(statements).toHaveLength(15);
-  });
+  describe.each(operatorSources)('$source', ({ sql, servers }) => {
+    const { target } = servers;
 
-  it.each(statements.map((statement) => [statement.replace(/\s+/g, ' ').slice(0, 90), statement]))(
-    'runs verbatim: %s',
-    async (_what, statement) => {
+    it.each(Object.entries(sql))('runs: %s', async (_what, statement) => {
       await newServer('Server-VPS-1');
       await newAccount({ instance_id: await newInstance('Server-VPS-1') });
       await client.query(statement);
-    },
-  );
-
-  it('tells the load of every server', async () => {
-    await newServer('server-a', { max_capacity: 8 });
-    await newServer('server-b', { max_capacity: 3 });
-    const a = await newInstance('server-a');
-    await newAccount({ instance_id: a });
-    await newAccount({ instance_id: a, status: 'qr' });
-    await newAccount({ instance_id: a, status: 'disconnected', desired_state: 'disconnected' });
-    await newAccount({ pinned_server_id: 'server-b', status: 'waiting' });
-    expect(await rows(printed(['usage_percentage']))).toEqual([
-      expect.objectContaining({ server_name: 'server-b', current_load: 1, usage_percentage: 33.33 }),
-      expect.objectContaining({ server_name: 'server-a', current_load: 2, usage_percentage: 25 }),
-    ]);
-    expect(await rows(printed(['device_count', 'LEFT JOIN devices']))).toEqual([
-      { server_name: 'server-a', device_count: '3', max_capacity: 8, current_load: 2, connected_count: '1' },
-      { server_name: 'server-b', device_count: '1', max_capacity: 3, current_load: 1, connected_count: '0' },
-    ]);
-    expect(await rows(printed(['device_count', 'GROUP BY assigned_server_id']))).toEqual([
-      { assigned_server_id: 'server-a', device_count: '3', connected_count: '1' },
-      { assigned_server_id: 'server-b', device_count: '1', connected_count: '0' },
-    ]);
-  });
-
-  it('shows which servers are usable, and that the tables are there', async () => {
-    await newServer('server-a');
-    await newServer('server-b', { is_active: false });
-    await newServer('server-c', { is_healthy: false });
-    expect((await rows(printed(['is_healthy = true AND']))).map(({ id }) => id)).toEqual(['server-a']);
-    expect((await rows(printed(['WHERE is_active = true;']))).map(({ id }) => id)).toEqual([
-      'server-a',
-      'server-c',
-    ]);
-    expect(await rows(printed(['information_schema.tables']))).toEqual([{ table_name: 'backend_servers' }]);
-    expect(await rows(printed(['information_schema.columns']))).toEqual([
-      { column_name: 'assigned_server_id', data_type: 'text' },
-    ]);
-  });
-
-  it('registers a server by hand, and lists its devices', async () => {
-    await client.query(printed(['INSERT INTO backend_servers']));
-    expect(await rows('select * from servers')).toEqual([
-      expect.objectContaining({
-        id: 'server-sg-1',
-        name: 'Server Singapore 1',
-        url: 'https://your-app.railway.app',
-        type: 'railway',
-        region: 'SG',
-        max_capacity: 50,
-        priority: 10,
-        is_enabled: true,
-        is_healthy: true,
-      }),
-    ]);
-    await newInstance('server-sg-1');
-    const id = await newAccount({ instance_id: 'server-sg-1.instance_00', name: 'Shop' });
-    expect(await rows(printed(['SELECT id, device_name, assigned_server_id, status']))).toEqual([
-      { id, device_name: 'Shop', assigned_server_id: 'server-sg-1', status: 'connected' },
-    ]);
-    await expect(client.query(printed(['INSERT INTO backend_servers']))).rejects.toThrow(
-      'there is a server "server-sg-1" already',
-    );
-  });
-
-  it('a new max_capacity takes effect, and is logged', async () => {
-    await newServer('Server-VPS-1', { max_capacity: 1 });
-    await newAccount({ instance_id: await newInstance('Server-VPS-1') });
-    expect(await rows('select get_best_available_server() as id')).toEqual([{ id: null }]);
-    const { rowCount } = await client.query(printed(['SET max_capacity = 100']));
-    expect(rowCount).toBe(1);
-    expect(await rows('select max_capacity from servers')).toEqual([{ max_capacity: 100 }]);
-    expect(await rows('select get_best_available_server() as id')).toEqual([{ id: 'Server-VPS-1' }]);
-    const [log] = await rows('select * from server_logs order by id desc limit 1');
-    expect(log).toMatchObject({
-      server_id: 'Server-VPS-1',
-      message: 'Server settings changed',
-      details: { changed: { max_capacity: { old: 1, new: 100 } } },
     });
-  });
 
-  it('assigns a device that nobody has, once, though two servers claim it at the same moment', async () => {
-    await newServer('server-a');
-    await newServer('server-b');
-    await newInstance('server-a');
-    await newInstance('server-b');
-    const id = await newAccount({ status: 'waiting' });
-    const other = new Client({ connectionString: url });
-    await other.connect();
-    try {
-      const claim = (by: Client, server: string) =>
-        by.query(printed(['assigned_server_id IS NULL'], { 'server-id': server, 'device-id': id }));
-      await other.query('begin');
-      expect((await claim(other, 'server-b')).rowCount).toBe(1);
-      const second = claim(client, 'server-a');
-      await delay(100);
-      await other.query('commit');
-      expect((await second).rowCount).toBe(0);
-      expect(await accountRow(id)).toMatchObject({
-        instance_id: 'server-b.instance_00',
-        status: 'starting',
-        epoch: 1,
+    it('tells the load of every server', async () => {
+      await newServer('server-a', { max_capacity: 8 });
+      await newServer('server-b', { max_capacity: 3 });
+      const a = await newInstance('server-a');
+      await newAccount({ instance_id: a });
+      await newAccount({ instance_id: a, status: 'qr' });
+      await newAccount({ instance_id: a, status: 'disconnected', desired_state: 'disconnected' });
+      await newAccount({ pinned_server_id: 'server-b', status: 'waiting' });
+      expect(await rows(sql.loadOfServers)).toEqual([
+        expect.objectContaining({ server_name: 'server-b', current_load: 1, usage_percentage: 33.33 }),
+        expect.objectContaining({ server_name: 'server-a', current_load: 2, usage_percentage: 25 }),
+      ]);
+      expect(await rows(sql.devicesOfServers)).toEqual([
+        {
+          server_name: 'server-a',
+          device_count: '3',
+          max_capacity: 8,
+          current_load: 2,
+          connected_count: '1',
+        },
+        {
+          server_name: 'server-b',
+          device_count: '1',
+          max_capacity: 3,
+          current_load: 1,
+          connected_count: '0',
+        },
+      ]);
+      expect(await rows(sql.devicesByServer)).toEqual([
+        { assigned_server_id: 'server-a', device_count: '3', connected_count: '1' },
+        { assigned_server_id: 'server-b', device_count: '1', connected_count: '0' },
+      ]);
+    });
+
+    it('shows which servers are usable, and that the tables are there', async () => {
+      await newServer('server-a');
+      await newServer('server-b', { is_active: false });
+      await newServer('server-c', { is_healthy: false });
+      expect((await rows(sql.usableServers)).map(({ id }) => id)).toEqual(['server-a']);
+      expect((await rows(sql.activeServers)).map(({ id }) => id)).toEqual(['server-a', 'server-c']);
+      expect(await rows(sql.tables)).toEqual([{ table_name: 'backend_servers' }]);
+      expect(await rows(sql.columns)).toEqual([{ column_name: 'assigned_server_id', data_type: 'text' }]);
+    });
+
+    it('registers a server by hand, and lists its devices', async () => {
+      await client.query(sql.registerServer);
+      expect(await rows('select * from servers')).toEqual([
+        expect.objectContaining({
+          ...servers.registered,
+          is_enabled: true,
+          is_healthy: true,
+        }),
+      ]);
+      const { id: server } = servers.registered;
+      const id = await newAccount({ instance_id: await newInstance(server), name: 'Shop' });
+      expect(await rows(sql.devicesOfServer)).toEqual([
+        { id, device_name: 'Shop', assigned_server_id: server, status: 'connected' },
+      ]);
+      await expect(client.query(sql.registerServer)).rejects.toThrow(`there is a server "${server}" already`);
+    });
+
+    it('a new max_capacity takes effect, and is logged', async () => {
+      await newServer(servers.raised, { max_capacity: 1 });
+      await newAccount({ instance_id: await newInstance(servers.raised) });
+      expect(await rows('select get_best_available_server() as id')).toEqual([{ id: null }]);
+      const { rowCount } = await client.query(sql.raiseCapacity);
+      expect(rowCount).toBe(1);
+      expect(await rows('select max_capacity from servers')).toEqual([{ max_capacity: 100 }]);
+      expect(await rows('select get_best_available_server() as id')).toEqual([{ id: servers.raised }]);
+      const [log] = await rows('select * from server_logs order by id desc limit 1');
+      expect(log).toMatchObject({
+        server_id: servers.raised,
+        message: 'Server settings changed',
+        details: { changed: { max_capacity: { old: 1, new: 100 } } },
       });
-    } finally {
-      await other.end();
-    }
-  });
+    });
 
-  it('reassigns a device: to the least loaded instance with room, with a new epoch, in the history', async () => {
-    await newServer('server-a');
-    await newServer('new-server-id');
-    const from = await newInstance('server-a');
-    await newInstance('new-server-id', { leaseMs: -1 });
-    await newInstance('new-server-id', { number: 1, maxAccounts: 1 });
-    await newInstance('new-server-id', { number: 2 });
-    await newAccount({ instance_id: 'new-server-id.instance_01' });
-    const id = await newAccount({ instance_id: from, held_by: from, epoch: 7 });
-    const reassign = printed(["assigned_server_id = 'new-server-id'"], { 'device-id': id });
-    const channel = (id: string) => `instance_${createHash('md5').update(id).digest('hex')}`;
-    const owners = [from, 'new-server-id.instance_02'].map(channel);
-    for (const owner of owners) await client.query(`listen ${owner}`);
-    const told: string[] = [];
-    client.on('notification', (notification) => told.push(notification.channel));
-    await client.query(reassign);
-    expect(await accountRow(id)).toMatchObject({
-      instance_id: 'new-server-id.instance_02',
-      pinned_server_id: null,
-      status: 'starting',
-      epoch: 8,
-      // The old owner lets go by itself; until then the new one does not start.
-      held_by: from,
+    it('assigns a device that nobody has, once, though two servers claim it at the same moment', async () => {
+      await newServer('server-a');
+      await newServer('server-b');
+      await newInstance('server-a');
+      await newInstance('server-b');
+      const id = await newAccount({ status: 'waiting' });
+      const other = new Client({ connectionString: url });
+      await other.connect();
+      try {
+        const claim = (by: Client, server: string) =>
+          by.query(about(sql.assignDevice, { server, device: id }));
+        await other.query('begin');
+        expect((await claim(other, 'server-b')).rowCount).toBe(1);
+        const second = claim(client, 'server-a');
+        const held = 'select from pg_stat_activity where pg_backend_pid() = any(pg_blocking_pids(pid))';
+        await eventually('it waits', async () => (await other.query(held)).rowCount === 1);
+        await other.query('commit');
+        expect((await second).rowCount).toBe(0);
+        expect(await accountRow(id)).toMatchObject({
+          instance_id: 'server-b.instance_00',
+          status: 'starting',
+          epoch: 1,
+        });
+      } finally {
+        await other.end();
+      }
     });
-    expect(told).toEqual(expect.arrayContaining(owners));
-    expect(await rows(printed(['Device assignment changed']))).toEqual([
-      expect.objectContaining({ device_id: id, old_server: 'server-a', new_server: 'new-server-id' }),
-    ]);
-    await client.query(reassign);
-    expect(await accountRow(id)).toMatchObject({ epoch: 8 });
-  });
 
-  it('a device of a server that cannot take it now waits for that server', async () => {
-    await newServer('server-a');
-    await newServer('new-server-id', { max_capacity: 1 });
-    const from = await newInstance('server-a');
-    const id = await newAccount({ instance_id: from });
-    await client.query(printed(["assigned_server_id = 'new-server-id'"], { 'device-id': id }));
-    expect(await accountRow(id)).toMatchObject({
-      instance_id: null,
-      pinned_server_id: 'new-server-id',
-      status: 'waiting',
-      status_reason: 'server new-server-id has no live instance with room',
-      epoch: 1,
+    it('reassigns a device: to the least loaded instance with room, with a new epoch, in the history', async () => {
+      await newServer('server-a');
+      await newServer(target);
+      const from = await newInstance('server-a');
+      await newInstance(target, { leaseMs: -1 });
+      await newInstance(target, { number: 1, maxAccounts: 1 });
+      await newInstance(target, { number: 2 });
+      await newAccount({ instance_id: `${target}.instance_01` });
+      const id = await newAccount({ instance_id: from, held_by: from, epoch: 7 });
+      const reassign = about(sql.reassignDevice, { device: id });
+      const channel = (id: string) => `instance_${createHash('md5').update(id).digest('hex')}`;
+      const owners = [from, `${target}.instance_02`].map(channel);
+      for (const owner of owners) await client.query(`listen ${owner}`);
+      const told: string[] = [];
+      client.on('notification', (notification) => told.push(notification.channel));
+      await client.query(reassign);
+      expect(await accountRow(id)).toMatchObject({
+        instance_id: `${target}.instance_02`,
+        pinned_server_id: null,
+        status: 'starting',
+        epoch: 8,
+        // The old owner lets go by itself; until then the new one does not start.
+        held_by: from,
+      });
+      expect(told).toEqual(expect.arrayContaining(owners));
+      expect(await rows(sql.reassignments)).toEqual([
+        expect.objectContaining({ device_id: id, old_server: 'server-a', new_server: target }),
+      ]);
+      await client.query(reassign);
+      expect(await accountRow(id)).toMatchObject({ epoch: 8 });
     });
-    const idle = await newAccount({ status: 'created', desired_state: 'disconnected' });
-    await client.query(`update devices set assigned_server_id = 'new-server-id' where id = $1`, [idle]);
-    expect(await accountRow(idle)).toMatchObject({
-      pinned_server_id: 'new-server-id',
-      status: 'created',
-      epoch: 1,
-    });
-    // The one that waits for it has taken its only place.
-    await newInstance('new-server-id');
-    const late = await newAccount({ instance_id: from });
-    await client.query(`update devices set assigned_server_id = 'new-server-id' where id = $1`, [late]);
-    expect(await accountRow(late)).toMatchObject({ instance_id: null, status: 'waiting' });
-    await expect(
-      client.query(`update devices set assigned_server_id = 'nowhere' where id = $1`, [id]),
-    ).rejects.toMatchObject({
-      message: 'there is no server "nowhere"',
-      hint: expect.stringContaining('registers'),
-    });
-  });
 
-  it('clears stuck assignments, and what was disconnected stays so until it is wanted again', async () => {
-    await newServer('dead-server-id');
-    const dead = await newInstance('dead-server-id', { leaseMs: -1 });
-    const stuck = await newAccount({ instance_id: dead, status: 'reconnecting', epoch: 3 });
-    const failed = await newAccount({ instance_id: dead, status: 'failed' });
-    const unlinked = await newAccount({
-      instance_id: dead,
-      status: 'logged_out',
-      desired_state: 'disconnected',
-    });
-    const pinned = await newAccount({ pinned_server_id: 'dead-server-id', status: 'waiting' });
-    const { rowCount } = await client.query(printed(['assigned_server_id = NULL'], {}));
-    expect(rowCount).toBe(4);
-    for (const id of [stuck, failed, pinned]) {
+    it('a device of a server that cannot take it now waits for that server', async () => {
+      await newServer('server-a');
+      await newServer(target, { max_capacity: 1 });
+      const from = await newInstance('server-a');
+      const id = await newAccount({ instance_id: from });
+      await client.query(about(sql.reassignDevice, { device: id }));
       expect(await accountRow(id)).toMatchObject({
         instance_id: null,
-        pinned_server_id: null,
-        status: 'disconnected',
+        pinned_server_id: target,
+        status: 'waiting',
+        status_reason: `server ${target} has no live instance with room`,
+        epoch: 1,
+      });
+      const idle = await newAccount({ status: 'created', desired_state: 'disconnected' });
+      await client.query(`update devices set assigned_server_id = '${target}' where id = $1`, [idle]);
+      expect(await accountRow(idle)).toMatchObject({
+        pinned_server_id: target,
+        status: 'created',
+        epoch: 1,
+      });
+      // The one that waits for it has taken its only place.
+      await newInstance(target);
+      const late = await newAccount({ instance_id: from });
+      await client.query(`update devices set assigned_server_id = '${target}' where id = $1`, [late]);
+      expect(await accountRow(late)).toMatchObject({ instance_id: null, status: 'waiting' });
+      await expect(
+        client.query(`update devices set assigned_server_id = 'nowhere' where id = $1`, [id]),
+      ).rejects.toMatchObject({
+        message: 'there is no server "nowhere"',
+        hint: expect.stringContaining('registers'),
+      });
+    });
+
+    it('clears stuck assignments, and what was disconnected stays so until it is wanted again', async () => {
+      await newServer(servers.dead);
+      const dead = await newInstance(servers.dead, { leaseMs: -1 });
+      const stuck = await newAccount({ instance_id: dead, status: 'reconnecting', epoch: 3 });
+      const failed = await newAccount({ instance_id: dead, status: 'failed' });
+      const unlinked = await newAccount({
+        instance_id: dead,
+        status: 'logged_out',
         desired_state: 'disconnected',
       });
-    }
-    expect(await accountRow(stuck)).toMatchObject({ epoch: 4 });
-    expect(await accountRow(pinned)).toMatchObject({ epoch: 1 });
-    expect(await accountRow(unlinked)).toMatchObject({ instance_id: null, status: 'logged_out' });
-    await client.query(`update devices set status = 'connecting' where id = $1`, [stuck]);
-    expect(await accountRow(stuck)).toMatchObject({ status: 'waiting', desired_state: 'connected' });
-    await client.query(`update devices set assigned_server_id = null where id = $1`, [stuck]);
-    expect(await accountRow(stuck)).toMatchObject({ status: 'waiting', desired_state: 'connected' });
-  });
+      const pinned = await newAccount({ pinned_server_id: servers.dead, status: 'waiting' });
+      const { rowCount } = await client.query(sql.clearAssignments);
+      expect(rowCount).toBe(4);
+      for (const id of [stuck, failed, pinned]) {
+        expect(await accountRow(id)).toMatchObject({
+          instance_id: null,
+          pinned_server_id: null,
+          status: 'disconnected',
+          desired_state: 'disconnected',
+        });
+      }
+      expect(await accountRow(stuck)).toMatchObject({ epoch: 4 });
+      expect(await accountRow(pinned)).toMatchObject({ epoch: 1 });
+      expect(await accountRow(unlinked)).toMatchObject({ instance_id: null, status: 'logged_out' });
+      await client.query(`update devices set status = 'connecting' where id = $1`, [stuck]);
+      expect(await accountRow(stuck)).toMatchObject({ status: 'waiting', desired_state: 'connected' });
+      await client.query(`update devices set assigned_server_id = null where id = $1`, [stuck]);
+      expect(await accountRow(stuck)).toMatchObject({ status: 'waiting', desired_state: 'connected' });
+    });
 
-  it('finds conflicts among what is disconnected', async () => {
-    const id = await newAccount({ status: 'conflict', name: 'Twice' });
-    await newAccount();
-    await newAccount({ status: 'disconnected', updated_at: new Date(Date.now() - 3_600_000) });
-    expect(await rows(printed(["INTERVAL '15 minutes'"]))).toEqual([
-      expect.objectContaining({ id, device_name: 'Twice', status: 'disconnected' }),
-    ]);
+    it('finds conflicts among what is disconnected', async () => {
+      const id = await newAccount({ status: 'conflict', name: 'Twice' });
+      await newAccount();
+      await newAccount({ status: 'disconnected', updated_at: new Date(Date.now() - 3_600_000) });
+      expect(await rows(sql.conflicts)).toEqual([
+        expect.objectContaining({ id, device_name: 'Twice', status: 'disconnected' }),
+      ]);
+    });
   });
 
   it('failover: of ten devices five move to a server of capacity five, five wait, none is lost', async () => {
