@@ -49,7 +49,7 @@ const own: OperatorSource = {
     activeServers: `select * from backend_servers where is_active order by id`,
     tables: `select table_name from information_schema.tables where table_schema = 'public' and table_name in ('backend_servers')`,
     columns: `select column_name, data_type from information_schema.columns
-      where table_name = 'devices' and column_name like 'assigned%'`,
+      where table_name = 'devices' and 'assigned_server_id' = column_name`,
     registerServer: `insert into backend_servers (id, server_name, server_url, server_type, region, max_capacity, priority)
       values ('server-eu-7', 'Frankfurt', 'https://flotilla.example.org', 'vps', 'DE', 20, 5)`,
     devicesOfServer: `select id, device_name, assigned_server_id, status from devices where assigned_server_id in ('server-eu-7')`,
