@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import { Client } from 'pg';
 import { DataSource } from 'typeorm';
-import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { loadMigrations } from '../../src/platform/database/data-source.js';
+import { insertAccount, insertInstance, insertRow, insertWorkspace, ready } from '../support/factories.js';
 import { eventually } from '../support/eventually.js';
 import { operatorSources } from '../support/operator-sql.js';
 import { scratchDatabase } from '../support/scratch-database.js';
@@ -14,7 +14,7 @@ describe('the SQL of operators', () => {
   let client: Client;
   let url: string;
   let drop: () => Promise<void>;
-  const workspaceId = uuidv7();
+  let workspaceId: string;
 
   beforeAll(async () => {
     const scratch = await scratchDatabase();
@@ -22,7 +22,7 @@ describe('the SQL of operators', () => {
     url = scratch.config.database.url;
     client = new Client({ connectionString: url });
     await client.connect();
-    await client.query(`insert into workspaces (id, name) values ($1, 'seeds')`, [workspaceId]);
+    workspaceId = await insertWorkspace(client);
   });
   afterAll(async () => {
     await client?.end();
@@ -41,40 +41,15 @@ describe('the SQL of operators', () => {
     statement.replaceAll("'server-id'", `'${ids.server}'`).replaceAll("'device-id'", `'${ids.device}'`);
 
   async function newServer(id: string, columns: Record<string, unknown> = {}): Promise<void> {
-    const given = { id, server_name: id, ...columns };
-    const names = Object.keys(given);
-    await client.query(
-      `insert into backend_servers (${names.join()}) values (${names.map((_name, index) => `$${index + 1}`).join()})`,
-      Object.values(given),
-    );
+    await insertRow(client, 'backend_servers', { id, server_name: id, ...columns });
   }
 
   async function newInstance(serverId: string, { maxAccounts = 50, leaseMs = 60_000, number = 0 } = {}) {
-    const id = `${serverId}.instance_0${number}`;
-    await client.query(
-      `insert into instances (id, server_id, url, status, lease_expires_at, max_accounts)
-       values ($1, $2, 'http://127.0.0.1:1', 'active', now() + $3 * interval '1 millisecond', $4)`,
-      [id, serverId, leaseMs, maxAccounts],
-    );
-    return id;
+    return insertInstance(client, `${serverId}.instance_0${number}`, { maxAccounts, leaseMs });
   }
 
   async function newAccount(columns: Record<string, unknown> = {}): Promise<string> {
-    const given = {
-      id: uuidv7(),
-      workspace_id: workspaceId,
-      name: 'device',
-      environment: 'sandbox',
-      desired_state: 'connected',
-      status: 'ready',
-      ...columns,
-    };
-    const names = Object.keys(given);
-    await client.query(
-      `insert into accounts (${names.join()}) values (${names.map((_name, index) => `$${index + 1}`).join()})`,
-      Object.values(given),
-    );
-    return given.id;
+    return insertAccount(client, workspaceId, { ...ready, ...columns });
   }
 
   async function newAccounts(count: number, columns: Record<string, unknown>): Promise<string[]> {

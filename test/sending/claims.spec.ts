@@ -15,6 +15,7 @@ import { OutcomesService } from '../../src/receiving/outcomes.service.js';
 import { FailedJobsService } from '../../src/queues/failed-jobs.service.js';
 import { QueueStates } from '../../src/queues/queue-states.js';
 import { QueuesService } from '../../src/queues/queues.service.js';
+import { insertAccount, insertWorkspace, ready } from '../support/factories.js';
 import { fake } from '../support/fake.js';
 import { silent, startServices } from '../support/services.js';
 import { scratchDatabase } from '../support/scratch-database.js';
@@ -49,18 +50,12 @@ afterAll(async () => {
 
 /** Each test has a ready account of its own; no instance is asked to send. */
 beforeEach(async () => {
-  workspaceId = uuidv7();
-  await database.query('insert into workspaces (id, name) values ($1, $2)', [workspaceId, 'test']);
+  workspaceId = await insertWorkspace(database);
   accountId = await newAccount();
 });
 
-async function newAccount(): Promise<string> {
-  const id = uuidv7();
-  await database.query(
-    `insert into accounts (id, workspace_id, name, environment, status, desired_state) values ($1, $2, 'a', 'sandbox', 'ready', 'connected')`,
-    [id, workspaceId],
-  );
-  return id;
+function newAccount(): Promise<string> {
+  return insertAccount(database, workspaceId, ready);
 }
 
 async function accept(text: string, more: object = {}): Promise<string> {

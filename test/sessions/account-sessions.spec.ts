@@ -20,6 +20,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { tcpProxy, type TcpProxy } from '../../setup/tcp-proxy.mjs';
+import { insertAccount, insertInstance, insertServer, insertWorkspace } from '../support/factories.js';
 import { eventually } from '../support/eventually.js';
 import { scratchDatabase } from '../support/scratch-database.js';
 
@@ -100,9 +101,8 @@ beforeEach(async () => {
   dir = await mkdtemp(join(tmpdir(), 'flotilla-sessions-'));
   observer = await createContext(ObserverModule, database.config, createLogger('test', 'silent'));
   sql = observer.get<DataSource>(getDataSourceToken());
-  workspaceId = uuidv7();
-  await sql.query('insert into workspaces (id, name) values ($1, $2)', [workspaceId, 'test']);
-  await sql.query(`insert into servers (id, name, max_capacity) values ('one', 'one', 100)`);
+  workspaceId = await insertWorkspace(sql);
+  await insertServer(sql, 'one');
   await addInstance(instanceId, 0);
 });
 
@@ -115,21 +115,19 @@ afterEach(async () => {
 });
 
 async function addInstance(id: string, leaseSeconds: number): Promise<void> {
-  await sql.query(
-    `insert into instances (id, server_id, url, status, lease_expires_at, max_accounts)
-     values ($1, 'one', 'http://127.0.0.1:1', 'active', now() + $2::int * interval '1 second', 100)`,
-    [id, leaseSeconds],
-  );
+  await insertInstance(sql, id, { leaseMs: leaseSeconds * 1_000 });
 }
 
 /** An account that this instance is to drive, with a message of that priority waiting, or none. */
 async function addAccount(priority: number | null, heldBy: string | null = null): Promise<string> {
-  const id = uuidv7();
-  await sql.query(
-    `insert into accounts (id, workspace_id, name, environment, status, desired_state, instance_id, epoch, held_by)
-     values ($1, $2, 'a', 'live', 'starting', 'connected', $3, 1, $4)`,
-    [id, workspaceId, instanceId, heldBy],
-  );
+  const id = await insertAccount(sql, workspaceId, {
+    environment: 'live',
+    status: 'starting',
+    desired_state: 'connected',
+    instance_id: instanceId,
+    epoch: 1,
+    held_by: heldBy,
+  });
   if (priority !== null) {
     await sql.query(
       `insert into messages (id, workspace_id, account_id, direction, priority, type, chat_id, recipient, status, whatsapp_id)
