@@ -13,15 +13,19 @@ const decorators = swc.vite({
 /** More than the two processors that are counted on: most files wait most of the time, for a whole system or for time itself. */
 const filesAtOnce = 3;
 
+const unit = ['test/**/*.unit.spec.ts'];
+const endToEnd = ['test/e2e/**/*.spec.ts', 'test/sandbox/**/*.spec.ts'];
+
 export default defineConfig({
   test: {
     projects: [
       {
         plugins: [decorators],
         test: {
+          // Needs no database, no browser and no set-up: `npm run test:unit`. What does need one fails here.
           name: 'unit',
-          include: ['test/**/*.spec.ts'],
-          exclude: ['test/e2e/**', 'test/sandbox/**'],
+          include: unit,
+          env: { DATABASE_URL: '', REDIS_URL: '', CHROMIUM_PATH: '/no/browser/in/unit/tests' },
           maxWorkers: filesAtOnce,
           testTimeout: 20_000,
         },
@@ -29,8 +33,20 @@ export default defineConfig({
       {
         plugins: [decorators],
         test: {
+          // Parts of the system on a real PostgreSQL, Redis or browser.
+          name: 'integration',
+          include: ['test/**/*.spec.ts'],
+          exclude: [...unit, ...endToEnd],
+          maxWorkers: filesAtOnce,
+          testTimeout: 20_000,
+        },
+      },
+      {
+        plugins: [decorators],
+        test: {
+          // Whole systems, used as their users do.
           name: 'e2e',
-          include: ['test/e2e/**/*.spec.ts', 'test/sandbox/**/*.spec.ts'],
+          include: endToEnd,
           maxWorkers: filesAtOnce,
           testTimeout: 120_000,
           hookTimeout: 120_000,

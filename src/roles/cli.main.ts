@@ -1,4 +1,5 @@
-import { Command } from 'commander';
+import { realpathSync } from 'node:fs';
+import { Command, CommanderError } from 'commander';
 import { addBacklogCommands } from '../admin/backlog.commands.js';
 import { addFailedJobsCommands } from '../admin/failed-jobs.commands.js';
 import { addKeyRotationCommands } from '../admin/key-rotation.commands.js';
@@ -115,8 +116,6 @@ async function work(options: WorkerOptions, settings: WorkerSettings): Promise<v
   } catch (error) {
     complain(error);
   }
-  // A job that hangs, or a connection of what did start, would keep the process alive.
-  process.exit();
 }
 
 /** Runs a command with the services of {@link CliModule}, and ends in bounded time even if a connection does not close. */
@@ -135,8 +134,6 @@ async function runWithServices(...[command]: Parameters<RunWithServices>): Promi
   } catch (error) {
     complain(error);
   }
-  // Connections that were not to be closed would keep the process alive.
-  process.exit();
 }
 
 function complain(error: unknown): void {
@@ -159,8 +156,22 @@ const cures: Record<string, string> = {
   '42703': old,
 };
 
-try {
-  await program.parseAsync();
-} catch (error) {
-  complain(error);
+// So that whoever runs a command decides when the process ends.
+for (const command of [program, ...program.commands]) command.exitOverride();
+
+/** Runs the command that these arguments name; what it came to is in `process.exitCode`. */
+export async function runCommandLine(args: string[]): Promise<void> {
+  try {
+    await program.parseAsync(args, { from: 'user' });
+  } catch (error) {
+    // What is wrong with the arguments has been said, and so has the help.
+    if (error instanceof CommanderError) process.exitCode = error.exitCode;
+    else complain(error);
+  }
+}
+
+if (process.argv[1] && realpathSync(process.argv[1]) === import.meta.filename) {
+  await runCommandLine(process.argv.slice(2));
+  // A job that hangs, or connections that did not close, would keep the process alive. What was printed goes out first.
+  process.stdout.write('', () => process.exit());
 }

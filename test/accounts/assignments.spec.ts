@@ -11,7 +11,8 @@ import { InstancesService } from '../../src/instances/instances.service.js';
 import { DatabaseModule } from '../../src/platform/database/database.module.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import { createContext } from '../../src/platform/start-role.js';
-import { scratchDatabase } from '../scratch-database.js';
+import { insertInstance, insertServer, insertWorkspace } from '../support/factories.js';
+import { scratchDatabase } from '../support/scratch-database.js';
 
 @Module({ imports: [DatabaseModule, AccountsModule] })
 class FleetModule {}
@@ -46,25 +47,18 @@ beforeEach(async () => {
   await database.query(
     'delete from accounts; delete from instances; delete from servers; delete from server_logs',
   );
-  workspaceId = uuidv7();
-  await database.query('insert into workspaces (id, name) values ($1, $2)', [workspaceId, 'test']);
+  workspaceId = await insertWorkspace(database);
 });
 
 async function addServer(id: string, maxCapacity = 1000): Promise<void> {
-  await database.query(`insert into servers (id, name, max_capacity) values ($1, $1, $2)`, [id, maxCapacity]);
+  await insertServer(database, id, { max_capacity: maxCapacity });
 }
 
 /** Instances that renewed their lease just now; a minute is longer than a test. */
 async function addInstances(serverId: string, count: number, maxAccounts = 50, first = 0): Promise<string[]> {
   const ids = Array.from({ length: count }, (_instance, number) => `${serverId}.instance_0${first + number}`);
   await database.query('update servers set is_healthy = true where id = $1', [serverId]);
-  for (const id of ids) {
-    await database.query(
-      `insert into instances (id, server_id, url, status, lease_expires_at, max_accounts)
-       values ($1, $2, 'http://127.0.0.1:1', 'active', now() + interval '1 minute', $3)`,
-      [id, serverId, maxAccounts],
-    );
-  }
+  for (const id of ids) await insertInstance(database, id, { maxAccounts, leaseMs: 60_000 });
   return ids;
 }
 

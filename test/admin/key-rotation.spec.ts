@@ -6,15 +6,17 @@ import { KeyRotationService } from '../../src/admin/key-rotation.service.js';
 import type { Config } from '../../src/platform/config/config.js';
 import { dataSourceOptions } from '../../src/platform/database/data-source.js';
 import { decrypt, encrypt, encryptionKey, encryptionKeys } from '../../src/platform/encryption.js';
-import { runCli } from '../queues/queues.harness.js';
-import { scratchDatabase } from '../scratch-database.js';
+import { insertAccount, insertWorkspace } from '../support/factories.js';
+import { changed } from '../support/fake.js';
+import { runCommand } from '../support/commands.js';
+import { scratchDatabase } from '../support/scratch-database.js';
 
 /* APP_KEY changes while there are encrypted rows: the copies of sessions. */
 
 let drop: () => Promise<void>;
 let config: Config;
 let database: DataSource;
-const workspaceId = uuidv7();
+let workspaceId: string;
 const [oldKey, newKey, lostKey] = [1, 2, 3].map(() => randomBytes(32).toString('base64')) as [
   string,
   string,
@@ -26,7 +28,7 @@ beforeAll(async () => {
   ({ drop } = scratch);
   config = { ...scratch.config, appKey: newKey, appPreviousKeys: [oldKey] };
   database = await new DataSource(dataSourceOptions(config)).initialize();
-  await database.query(`insert into workspaces (id, name) values ($1, 'w')`, [workspaceId]);
+  workspaceId = await insertWorkspace(database);
 }, 60_000);
 afterAll(async () => {
   await database?.destroy();
@@ -37,11 +39,7 @@ beforeEach(() => database.query('delete from accounts'));
 const purpose = 'session-snapshots';
 
 async function snapshot(appKey: string, plain: Buffer, epoch = 4): Promise<string> {
-  const id = uuidv7();
-  await database.query(
-    `insert into accounts (id, workspace_id, name, environment) values ($1, $2, 'a', 'sandbox')`,
-    [id, workspaceId],
-  );
+  const id = await insertAccount(database, workspaceId);
   await database.query(
     `insert into session_snapshots (account_id, workspace_id, epoch, digest, size_bytes, data)
      values ($1, $2, $3, 'd', 1, $4)`,
@@ -111,12 +109,12 @@ describe('a rotation of APP_KEY', () => {
     };
     const mine = await snapshot(oldKey, Buffer.from('mine'));
     const lost = await snapshot(lostKey, Buffer.from('lost'));
-    const first = await runCli(['key:rotate'], env);
+    const first = await runCommand(['key:rotate'], env);
     expect(first.code).toBe(1);
     expect(first.stdout).toContain('session_snapshots.data: 1 re-encrypted, 1 left.');
     expect(first.stderr).toContain(lost);
     expect((await read(mine, present)).toString()).toBe('mine');
-    const second = await runCli(['key:rotate'], { ...env, APP_PREVIOUS_KEYS: `${oldKey},${lostKey}` });
+    const second = await runCommand(['key:rotate'], { ...env, APP_PREVIOUS_KEYS: `${oldKey},${lostKey}` });
     expect([second.code, second.stdout]).toEqual([0, expect.stringContaining('1 re-encrypted, 0 left.')]);
   }, 60_000);
 
@@ -144,17 +142,15 @@ describe('a rotation of APP_KEY', () => {
     const [, last] = [first, second].sort();
     const newer = encrypt(encryptionKey(oldKey, purpose), Buffer.from('newer'), `${last}@9`);
     // Changes the value after the rotation has read it, and before the rotation writes it.
-    const racing: DataSource = Object.create(database, {
-      query: {
-        value: async (sql: string, values: unknown[]) => {
-          if (sql.trim().startsWith('update session_snapshots') && values[0] === last) {
-            await database.query('update session_snapshots set epoch = 9, data = $2 where account_id = $1', [
-              last,
-              newer,
-            ]);
-          }
-          return database.query(sql, values);
-        },
+    const racing = changed(database, {
+      query: async (sql: string, values: unknown[] = []) => {
+        if (sql.trim().startsWith('update session_snapshots') && values[0] === last) {
+          await database.query('update session_snapshots set epoch = 9, data = $2 where account_id = $1', [
+            last,
+            newer,
+          ]);
+        }
+        return database.query(sql, values);
       },
     });
     const outcome = await new KeyRotationService(racing, config).rotate();

@@ -1,6 +1,4 @@
-import { EventEmitter } from 'node:events';
 import { DataSource } from 'typeorm';
-import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Account } from '../../src/accounts/account.entity.js';
 import type { AccountSessions } from '../../src/sessions/account-sessions.js';
@@ -8,8 +6,12 @@ import { GroupNotices } from '../../src/chats/group-notices.js';
 import { GroupsListener } from '../../src/chats/groups.listener.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import type { PageGroupNotice } from '../../src/whatsapp/in-page/page-functions.js';
-import { eventually } from '../e2e/flotilla.js';
-import { scratchDatabase } from '../scratch-database.js';
+import type { SessionMessages } from '../../src/whatsapp/session-messages.js';
+import { eventually } from '../support/eventually.js';
+import { accountOf, insertAccount, insertWorkspace } from '../support/factories.js';
+import { fake } from '../support/fake.js';
+import { sessionsWith } from '../support/fakes.js';
+import { scratchDatabase } from '../support/scratch-database.js';
 
 /* What is written of the notices that sessions tell, in a real database. The sessions are only what tells them. */
 
@@ -21,10 +23,7 @@ beforeAll(async () => {
   const scratch = await scratchDatabase();
   drop = scratch.drop;
   database = await new DataSource({ type: 'postgres', url: scratch.config.database.url }).initialize();
-  [{ id: workspaceId }] = await database.query(
-    `insert into workspaces (id, name) values ($1, 'test') returning id`,
-    [uuidv7()],
-  );
+  workspaceId = await insertWorkspace(database);
 });
 afterAll(async () => {
   await database?.destroy();
@@ -48,29 +47,24 @@ function notice(noticeId: string, other: Partial<PageGroupNotice> = {}): PageGro
   };
 }
 
-/** Stands for the sessions of an instance: pages that hold `held` and answer once `answers` is done. */
-class Sessions extends EventEmitter {
+/** What the pages of an instance hold; they answer once `answers` is done. */
+class Pages {
   held: PageGroupNotice[] = [];
   answers: Promise<void> = Promise.resolve();
   asked: number[] = [];
-
-  readyDriver() {
-    const recentNotices = async (since: number) => {
-      this.asked.push(since);
-      await this.answers;
-      return this.held.filter(({ timestamp }) => timestamp! >= since);
-    };
-    return { current: { messages: { recentNotices } } };
-  }
+  readonly sessions = sessionsWith({
+    messages: fake<SessionMessages>({
+      recentNotices: async (since) => {
+        this.asked.push(since);
+        await this.answers;
+        return this.held.filter(({ timestamp }) => timestamp! >= since);
+      },
+    }),
+  });
 }
 
 async function newAccount(linkedAt: Date): Promise<Account> {
-  const id = uuidv7();
-  await database.query(
-    `insert into accounts (id, workspace_id, name, environment) values ($1, $2, 'test', 'sandbox')`,
-    [id, workspaceId],
-  );
-  return { id, linkedAt } as Account;
+  return accountOf({ id: await insertAccount(database, workspaceId), linkedAt });
 }
 
 async function told(account: Account): Promise<string[]> {
@@ -82,35 +76,33 @@ async function told(account: Account): Promise<string[]> {
 }
 
 describe('what is done to groups', () => {
-  let sessions: Sessions;
+  let pages: Pages;
+  let sessions: AccountSessions;
   let listener: GroupsListener;
 
   beforeEach(() => {
-    sessions = new Sessions();
-    listener = new GroupsListener(
-      sessions as unknown as AccountSessions,
-      new GroupNotices(database),
-      createLogger('test', 'silent'),
-    );
+    pages = new Pages();
+    ({ sessions } = pages);
+    listener = new GroupsListener(sessions, new GroupNotices(database), createLogger('test', 'silent'));
     listener.onModuleInit();
   });
 
   it('is not told again when the log has forgotten that it was told', async () => {
     const account = await newAccount(daysAgo(400));
-    sessions.held = [notice('old', { timestamp: seconds(daysAgo(31)) }), notice('new')];
+    pages.held = [notice('old', { timestamp: seconds(daysAgo(31)) }), notice('new')];
     sessions.emit('ready', account);
     await eventually('told', async () => (await told(account)).length > 0);
     await listener.beforeApplicationShutdown();
     expect(await told(account)).toEqual(['new']);
     // The log keeps events for thirty days.
-    expect(sessions.asked[0]).toBeGreaterThan(seconds(daysAgo(29.5)));
+    expect(pages.asked[0]).toBeGreaterThan(seconds(daysAgo(29.5)));
   });
 
   it('while the account was away comes before what happens while that is read', async () => {
     const account = await newAccount(daysAgo(1));
     let answer = () => {};
-    sessions.answers = new Promise((resolve) => (answer = resolve));
-    sessions.held = [notice('one'), notice('two')];
+    pages.answers = new Promise((resolve) => (answer = resolve));
+    pages.held = [notice('one'), notice('two')];
     sessions.emit('ready', account);
     sessions.emit('group', account, notice('three'));
     // Another account's does not wait for it.

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Flotilla, type Workspace } from './flotilla.js';
+import { Flotilla, type Workspace } from '../support/flotilla.js';
 
 let flotilla: Flotilla;
 let workspace: Workspace;

@@ -11,7 +11,7 @@ import {
   verifyWebhook,
   WebhookRefused,
 } from '../../clients/typescript/src/index.js';
-import { Flotilla, type Workspace } from './flotilla.js';
+import { Flotilla, type Workspace } from '../support/flotilla.js';
 
 let flotilla: Flotilla;
 let workspace: Workspace;

@@ -2,7 +2,8 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { files, sha256 } from '../sandbox/media-files.js';
-import { type Answer, eventually, Flotilla, type Workspace } from './flotilla.js';
+import { eventually } from '../support/eventually.js';
+import { type Answer, Flotilla, type Workspace } from '../support/flotilla.js';
 
 /* Every type of message through HTTP, with real browsers: out and in, judged by what the phones have. */
 

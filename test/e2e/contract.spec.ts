@@ -1,8 +1,16 @@
 import { request } from 'undici';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Operation, operations, resolve, undocumented } from './documented.js';
-import { Flotilla } from './flotilla.js';
-import { keyRoles, makeTenants, maySuffice, nobody, pathOf, type Tenants, validBody } from './tenants.js';
+import { type Operation, operations, resolve, undocumented } from '../support/documented.js';
+import { Flotilla } from '../support/flotilla.js';
+import {
+  keyRoles,
+  makeTenants,
+  maySuffice,
+  nobody,
+  pathOf,
+  type Tenants,
+  validBody,
+} from '../support/tenants.js';
 
 let flotilla: Flotilla;
 let tenants: Tenants;

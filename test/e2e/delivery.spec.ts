@@ -1,5 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { eventually, Flotilla, type Workspace } from './flotilla.js';
+import { eventually } from '../support/eventually.js';
+import { Flotilla, type Workspace } from '../support/flotilla.js';
 
 let flotilla: Flotilla;
 let workspace: Workspace;
@@ -19,9 +20,7 @@ afterEach(() => flotilla?.sandbox('DELETE', '/faults'));
 
 /** What the recipients got of the texts that begin so. */
 async function received(prefix: string) {
-  const entries = (await flotilla.ledger()) as ({ at: string } & Awaited<
-    ReturnType<Flotilla['ledger']>
-  >[number])[];
+  const entries = await flotilla.ledger();
   return entries.filter(({ text, duplicate }) => text.startsWith(prefix) && !duplicate);
 }
 

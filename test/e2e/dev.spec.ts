@@ -5,8 +5,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { isolatedEnvironment, makeTemporaryDirectory, withoutOwnNames } from '../../setup/isolated.mjs';
 import { isAlive } from '../../setup/processes.mjs';
 import { SupervisorClient, supervisordPaths } from '../../setup/supervisord.mjs';
-import { descendantsOf } from '../processes.js';
-import { eventually } from './flotilla.js';
+import { descendantsOf } from '../support/processes.js';
+import { eventually } from '../support/eventually.js';
 
 const project = join(import.meta.dirname, '../..');
 /** A file that no program but the API reads. */

@@ -3,7 +3,7 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { Client } from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Flotilla } from './flotilla.js';
+import { Flotilla } from '../support/flotilla.js';
 
 let flotilla: Flotilla;
 let database: Client;

@@ -3,9 +3,10 @@ import { once } from 'node:events';
 import { Client } from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createStack, type Stack } from '../../setup/stack.mjs';
-import { browsersBelow, descendantsOf, isAlive } from '../processes.js';
+import { browsersBelow, descendantsOf, isAlive } from '../support/processes.js';
 import { tcpProxy, type TcpProxy } from '../../setup/tcp-proxy.mjs';
-import { eventually, Flotilla, type LedgerEntry, type Workspace } from './flotilla.js';
+import { eventually } from '../support/eventually.js';
+import { Flotilla, type LedgerEntry, type Workspace } from '../support/flotilla.js';
 
 /** Short, so that the tests are: what matters is their order. */
 const times = { leaseMs: 5_000, renewMs: 700, stopMarginMs: 2_000, takeoverMarginMs: 1_500 };

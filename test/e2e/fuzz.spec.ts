@@ -5,10 +5,11 @@ import pLimit from 'p-limit';
 import pg from 'pg';
 import { Agent, setGlobalDispatcher } from 'undici';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { operationOf, undocumented } from './documented.js';
-import { eventually, Flotilla } from './flotilla.js';
-import { curlOf, type FuzzRequest, fuzzRequests, seeded } from './fuzz-requests.js';
-import { makeTenants, type Tenants } from './tenants.js';
+import { operationOf, undocumented } from '../support/documented.js';
+import { eventually } from '../support/eventually.js';
+import { Flotilla } from '../support/flotilla.js';
+import { curlOf, type FuzzRequest, fuzzRequests, seeded } from '../support/fuzz-requests.js';
+import { makeTenants, type Tenants } from '../support/tenants.js';
 
 /** `npm run fuzz -- --requests N --seed N` sets these. */
 const count = Number(process.env.FUZZ_REQUESTS ?? 500);

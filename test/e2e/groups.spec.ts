@@ -1,5 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { type Answer, eventually, Flotilla, type Workspace } from './flotilla.js';
+import { eventually } from '../support/eventually.js';
+import { type Answer, Flotilla, type Workspace } from '../support/flotilla.js';
 
 /* Groups through HTTP, with real browsers, against the simulated WhatsApp. */
 

@@ -5,7 +5,8 @@ import { createServer } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { eventually, Flotilla, type Workspace } from './flotilla.js';
+import { eventually } from '../support/eventually.js';
+import { Flotilla, type Workspace } from '../support/flotilla.js';
 
 /* Files through HTTP, as a product's backend sends and fetches them. What becomes of them in messages is tested with those. */
 

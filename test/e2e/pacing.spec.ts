@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { eventually, Flotilla, type LedgerEntry, type Workspace } from './flotilla.js';
+import { eventually } from '../support/eventually.js';
+import { Flotilla, type LedgerEntry, type Workspace } from '../support/flotilla.js';
 
 /** A gap is counted from the claim, and what lies between that and the ledger takes more time for one than for another. */
 const unevenMs = 400;
@@ -72,8 +73,8 @@ async function newFriend(): Promise<string> {
 }
 
 /** What the phones received, in order, of texts that begin so. */
-async function arrived(beginning: string): Promise<(LedgerEntry & { at: string })[]> {
-  return (await flotilla.ledger()).filter(({ text }) => text.startsWith(beginning)) as never;
+async function arrived(beginning: string): Promise<LedgerEntry[]> {
+  return (await flotilla.ledger()).filter(({ text }) => text.startsWith(beginning));
 }
 
 describe('an account whose pacing is on', () => {

@@ -1,7 +1,7 @@
 import puppeteer, { type Browser } from 'puppeteer';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadConfig } from '../../src/platform/config/config.js';
-import { Flotilla } from './flotilla.js';
+import { Flotilla } from '../support/flotilla.js';
 
 /** The pages that people open, in a real browser: what their content security policy forbids, they must not need. */
 let flotilla: Flotilla;

@@ -1,5 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { eventually, Flotilla, type LedgerEntry, type Workspace } from './flotilla.js';
+import { eventually } from '../support/eventually.js';
+import { Flotilla, type LedgerEntry, type Workspace } from '../support/flotilla.js';
 
 /*
  * What users of such gateways suffer from, each caused in the sandbox: nothing is lost, and nothing is doubled. The judge is

@@ -2,7 +2,8 @@ import { Queue, Worker } from 'bullmq';
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { queueNames } from '../../src/queues/queue-policies.js';
-import { eventually, Flotilla, type Workspace } from './flotilla.js';
+import { eventually } from '../support/eventually.js';
+import { Flotilla, type Workspace } from '../support/flotilla.js';
 
 /** The queues as an operator sees them through HTTP. */
 let flotilla: Flotilla;

@@ -4,8 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { build } from 'esbuild';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { operations } from './documented.js';
-import { eventually, Flotilla } from './flotilla.js';
+import { operations } from '../support/documented.js';
+import { eventually } from '../support/eventually.js';
+import { Flotilla } from '../support/flotilla.js';
 
 const project = join(import.meta.dirname, '../..');
 

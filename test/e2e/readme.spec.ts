@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { parseEnv } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { findFreePorts } from '../../setup/ports.mjs';
-import { Flotilla } from './flotilla.js';
+import { Flotilla } from '../support/flotilla.js';
 
 const project = join(import.meta.dirname, '../..');
 

@@ -1,7 +1,8 @@
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { descendantsOf, isAlive } from '../processes.js';
-import { eventually, Flotilla, type LedgerEntry, type Workspace } from './flotilla.js';
+import { descendantsOf, isAlive } from '../support/processes.js';
+import { eventually } from '../support/eventually.js';
+import { Flotilla, type LedgerEntry, type Workspace } from '../support/flotilla.js';
 
 let flotilla: Flotilla;
 let workspace: Workspace;
@@ -192,7 +193,7 @@ describe('urgent', () => {
     });
     const acceptedAt = Date.parse(body.createdAt);
     const ledger = await eventually('the urgent one', async () => {
-      const entries = (await flotilla.ledger()) as (LedgerEntry & { at: string })[];
+      const entries = await flotilla.ledger();
       return entries.some(({ text }) => text === 'urgent/now') && entries;
     });
     const position = ledger.findIndex(({ text }) => text === 'urgent/now');

@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { Client } from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { CallSigner } from '../../src/platform/http/signed-calls.js';
-import { eventually, Flotilla, type Workspace } from './flotilla.js';
+import { eventually } from '../support/eventually.js';
+import { Flotilla, type Workspace } from '../support/flotilla.js';
 
 /** What a stranger, a browser and another machine may do, through HTTP against everything that listens. */
 const metricsToken = 'metrics-token-of-these-tests';

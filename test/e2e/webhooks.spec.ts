@@ -7,8 +7,9 @@ import pg from 'pg';
 import { Webhook as StandardWebhook } from 'standardwebhooks';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { findFreePorts } from '../../setup/ports.mjs';
-import { Receiver } from '../webhooks/webhooks.harness.js';
-import { eventually, Flotilla, type Workspace } from './flotilla.js';
+import { Receiver } from '../support/webhooks.js';
+import { eventually } from '../support/eventually.js';
+import { Flotilla, type Workspace } from '../support/flotilla.js';
 
 const project = join(import.meta.dirname, '../..');
 let flotilla: Flotilla;

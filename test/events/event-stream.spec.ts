@@ -1,6 +1,5 @@
 import { getDataSourceToken } from '@nestjs/typeorm';
 import type { DataSource } from 'typeorm';
-import { v7 as uuidv7 } from 'uuid';
 import { expect, it, vi } from 'vitest';
 import { EventStream } from '../../src/events/event-stream.js';
 import { EventsModule } from '../../src/events/events.module.js';
@@ -8,8 +7,9 @@ import { EventsService } from '../../src/events/events.service.js';
 import { DatabaseModule } from '../../src/platform/database/database.module.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import { createContext } from '../../src/platform/start-role.js';
-import { eventually } from '../e2e/flotilla.js';
-import { scratchDatabase } from '../scratch-database.js';
+import { insertWorkspace } from '../support/factories.js';
+import { eventually } from '../support/eventually.js';
+import { scratchDatabase } from '../support/scratch-database.js';
 
 it('streams that open at the same time begin at the same place, and get every event from there', async () => {
   const scratch = await scratchDatabase();
@@ -19,8 +19,7 @@ it('streams that open at the same time begin at the same place, and get every ev
   });
   try {
     const database = context.get<DataSource>(getDataSourceToken());
-    const workspaceId = uuidv7();
-    await database.query('insert into workspaces (id, name) values ($1, $2)', [workspaceId, 'test']);
+    const workspaceId = await insertWorkspace(database);
     const emit = (n: number) =>
       database.query('insert into events (workspace_id, type, data) values ($1, $2, $3)', [
         workspaceId,

@@ -7,7 +7,7 @@ import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import { InstanceAlreadyRuns, InstanceLease } from '../../src/instances/instance-lease.js';
 import { processIdentity } from '../../src/instances/process-identity.js';
 import type { Config } from '../../src/platform/config/config.js';
-import { scratchDatabase } from '../scratch-database.js';
+import { scratchDatabase } from '../support/scratch-database.js';
 import { tcpProxy } from '../../setup/tcp-proxy.mjs';
 
 const times = { leaseMs: 1_500, renewMs: 200, stopMarginMs: 500, takeoverMarginMs: 400 };

@@ -12,7 +12,8 @@ import { StatsService } from '../../src/instances/stats.service.js';
 import type { Config } from '../../src/platform/config/config.js';
 import { dataSourceOptions } from '../../src/platform/database/data-source.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
-import { scratchDatabase } from '../scratch-database.js';
+import { eventually } from '../support/eventually.js';
+import { scratchDatabase } from '../support/scratch-database.js';
 
 let config: Config;
 let drop: () => Promise<void>;
@@ -108,7 +109,7 @@ describe('the samples of an instance', () => {
     });
     sampler.start(read);
     try {
-      await expect.poll(async () => (await stats.list({ limit: 10 })).length).toBeGreaterThan(1);
+      await eventually('two samples', async () => (await stats.list({ limit: 10 })).length > 1);
     } finally {
       sampler.onModuleDestroy();
     }

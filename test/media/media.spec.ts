@@ -34,7 +34,8 @@ import { MediaService } from '../../src/media/media.service.js';
 import { DatabaseModule } from '../../src/platform/database/database.module.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import { createContext } from '../../src/platform/start-role.js';
-import { scratchDatabase } from '../scratch-database.js';
+import { insertAccount, insertWorkspace } from '../support/factories.js';
+import { scratchDatabase } from '../support/scratch-database.js';
 
 const maxBytes = 1_000_000;
 const png = Buffer.from(
@@ -86,18 +87,11 @@ function filesIn(folder: 'files' | 'spool'): string[] {
     .map((entry) => join(entry.parentPath, entry.name));
 }
 
-async function newWorkspace(): Promise<string> {
-  const id = uuidv7();
-  await database.query('insert into workspaces (id, name) values ($1, $2)', [id, 'test']);
-  return id;
-}
+const newWorkspace = () => insertWorkspace(database);
 
 async function newMessage(mediaId: string, status = 'queued'): Promise<string> {
-  const [id, account] = [uuidv7(), uuidv7()];
-  await database.query(
-    `insert into accounts (id, workspace_id, name, environment) values ($1, $2, 'test', 'sandbox')`,
-    [account, workspaceId],
-  );
+  const id = uuidv7();
+  const account = await insertAccount(database, workspaceId);
   await database.query(
     `insert into messages (id, workspace_id, account_id, direction, priority, type, chat_id, recipient, status, whatsapp_id, media)
      values ($1, $2, $3, 'outgoing', 1, 'image', 'a@c.us', 'a', $4, $5, $6)`,

@@ -1,13 +1,10 @@
 import type { INestApplicationContext } from '@nestjs/common';
-import { getDataSourceToken } from '@nestjs/typeorm';
 import { createServer, type Server } from 'node:http';
-import { EventEmitter, once } from 'node:events';
+import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import type { DataSource } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
-import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
-import type { Account } from '../../src/accounts/account.entity.js';
-import type { AccountSessions } from '../../src/sessions/account-sessions.js';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { PacingReservations } from '../../src/sending/pacing-reservations.js';
 import { longestCaption } from '../../src/messages/content.dto.js';
 import type { MediaDownloader } from '../../src/receiving/media-downloader.js';
@@ -19,14 +16,25 @@ import { MessagesService } from '../../src/messages/messages.service.js';
 import type { OutcomeFinder } from '../../src/receiving/outcome-finder.js';
 import { IncomingService } from '../../src/receiving/incoming.service.js';
 import { UpdatesService } from '../../src/receiving/updates.service.js';
-import { type Claim, LaneRunner } from '../../src/sending/lane-runner.js';
+import { LaneRunner } from '../../src/sending/lane-runner.js';
 import { SessionListener } from '../../src/receiving/session.listener.js';
 import { CONFIG } from '../../src/platform/config/config.module.js';
-import { createLogger } from '../../src/platform/logging/logger.js';
-import { createContext } from '../../src/platform/start-role.js';
-import { WorkerModule } from '../../src/roles/worker.module.js';
-import type { PageChange, PageMessage } from '../../src/whatsapp/in-page/page-functions.js';
-import { scratchDatabase } from '../scratch-database.js';
+import type { PageChange } from '../../src/whatsapp/in-page/page-functions.js';
+import { eventually } from '../support/eventually.js';
+import {
+  accountOf,
+  claimOf,
+  insertAccount,
+  insertInstance,
+  insertServer,
+  insertWorkspace,
+  pageMessageOf,
+  ready,
+} from '../support/factories.js';
+import { changed, fake } from '../support/fake.js';
+import { noFiles, sessionsWith } from '../support/fakes.js';
+import { silent, startServices } from '../support/services.js';
+import { scratchDatabase } from '../support/scratch-database.js';
 
 /* The rules that lie in SQL, and what an instance is asked. What WhatsApp makes of it is tested end to end. */
 
@@ -39,7 +47,9 @@ let sending: LaneRunner;
 let updates: UpdatesService;
 let incomingService: IncomingService;
 /** Claiming needs no session. */
-const neverSends = {} as MessageSender;
+const neverSends = fake<MessageSender>({});
+const noOutcomes = fake<OutcomeFinder>({});
+const noMedia = fake<MediaDownloader>({});
 let workspaceId: string;
 let accountId: string;
 /** Where an instance would be: writes down what it is asked, and answers what the test wants. */
@@ -53,17 +63,10 @@ const friend = '6281234567890@c.us';
 beforeAll(async () => {
   const scratch = await scratchDatabase();
   drop = scratch.drop;
-  context = await createContext(WorkerModule, scratch.config, createLogger('test', 'silent'));
-  database = context.get<DataSource>(getDataSourceToken());
+  ({ context, database } = await startServices(scratch.config));
   messages = context.get(MessagesService);
   actions = context.get(MessageActionsService);
-  sending = new LaneRunner(
-    database,
-    neverSends,
-    new PacingReservations(database),
-    scratch.config,
-    createLogger('test', 'silent'),
-  );
+  sending = new LaneRunner(database, neverSends, new PacingReservations(database), scratch.config, silent);
   updates = new UpdatesService(database);
   incomingService = new IncomingService(database);
   instance = createServer((request, response) => {
@@ -75,12 +78,9 @@ beforeAll(async () => {
     });
   });
   await once(instance.listen(0, '127.0.0.1'), 'listening');
-  await database.query(`insert into servers (id, name, max_capacity) values ('one', 'one', 100)`);
-  await database.query(
-    `insert into instances (id, server_id, url, status, lease_expires_at, max_accounts)
-     values ('one.instance_00', 'one', $1, 'active', now() + interval '1 hour', 100)`,
-    [`http://127.0.0.1:${(instance.address() as AddressInfo).port}`],
-  );
+  await insertServer(database, 'one');
+  const url = `http://127.0.0.1:${(instance.address() as AddressInfo).port}`;
+  await insertInstance(database, 'one.instance_00', { url });
 });
 afterAll(async () => {
   instance?.close();
@@ -89,15 +89,15 @@ afterAll(async () => {
 });
 
 beforeEach(async () => {
-  [workspaceId, accountId] = [uuidv7(), uuidv7()];
   asked = [];
   answer = { status: 204 };
-  await database.query('insert into workspaces (id, name) values ($1, $2)', [workspaceId, 'test']);
-  await database.query(
-    `insert into accounts (id, workspace_id, name, environment, status, desired_state, phone_number, instance_id, epoch)
-     values ($1, $2, 'a', 'sandbox', 'ready', 'connected', '6289', 'one.instance_00', 3)`,
-    [accountId, workspaceId],
-  );
+  workspaceId = await insertWorkspace(database);
+  accountId = await insertAccount(database, workspaceId, {
+    ...ready,
+    phone_number: '6289',
+    instance_id: 'one.instance_00',
+    epoch: 3,
+  });
 });
 
 async function accept(text: string, sendAt?: string): Promise<string> {
@@ -285,72 +285,52 @@ describe('what became of a message', () => {
 
 it('is written although that of another account cannot be', async () => {
   const broken = uuidv7();
-  const parts = Object.create(incomingService, {
-    storeIncoming: {
-      value: async (account: Account, found: PageMessage[]) => {
-        if (account.id === broken) throw new Error('This account cannot be written.');
-        await incomingService.storeIncoming(account, found);
-      },
+  const parts = changed(incomingService, {
+    storeIncoming: async (account, found) => {
+      if (account.id === broken) throw new Error('This account cannot be written.');
+      await incomingService.storeIncoming(account, found);
     },
   });
-  const sessions = new EventEmitter();
-  const listener = new SessionListener(
-    sessions as unknown as AccountSessions,
-    parts,
-    updates,
-    { hasJustSent: () => false } as unknown as MessageSender,
-    {} as OutcomeFinder,
-    {} as MediaDownloader,
-    createLogger('test', 'silent'),
-  );
+  const sessions = sessionsWith({});
+  const listener = new SessionListener(sessions, parts, updates, neverSends, noOutcomes, noMedia, silent);
   listener.onModuleInit();
-  const message = { chatId: friend, from: friend, type: 'chat', text: 'theirs' };
   for (const id of [broken, accountId]) {
-    sessions.emit('message', { id }, { ...message, whatsappId: `OF ${id}`, media: null });
+    sessions.emit('message', accountOf({ id }), pageMessageOf({ whatsappId: `OF ${id}`, text: 'theirs' }));
     const change: PageChange = { kind: 'edited', whatsappId: `OF ${id}`, text: 'edited', at: now };
-    sessions.emit('change', { id }, change);
+    sessions.emit('change', accountOf({ id }), change);
   }
   try {
-    await vi.waitFor(
-      async () => {
-        const rows = await database.query('select text from messages where account_id = $1', [accountId]);
-        expect(rows).toEqual([{ text: 'edited' }]);
-      },
-      { timeout: 20_000 },
-    );
+    await eventually('it is written', async () => {
+      const rows = await database.query('select text from messages where account_id = $1', [accountId]);
+      return rows.length === 1 && rows[0].text === 'edited';
+    });
   } finally {
     await expect(listener.beforeApplicationShutdown()).rejects.toThrow(broken);
   }
 }, 30_000);
 
 it('is sent after all when WhatsApp says so after it refused it, also of a message sent by this instance', async () => {
-  const sessions = new EventEmitter();
   const { id, whatsappId } = await sent('refused at first');
-  const session = { ready: true, send: async () => ({ outcome: 'sent', ack: 1 }) };
-  const sender = new MessageSender(
-    { readyDriver: () => ({ current: session }) } as unknown as AccountSessions,
-    {} as never,
-    context.get(CONFIG),
-    createLogger('test', 'silent'),
-  );
-  await sender.send({ accountId, whatsappId, chatId: friend, type: 'text', attempt: 1 } as unknown as Claim);
+  const sessions = sessionsWith({ send: async () => ({ outcome: 'known', ack: 1, whatsappId }) });
+  const sender = new MessageSender(sessions, noFiles, context.get(CONFIG), silent);
+  await sender.send(claimOf({ accountId, whatsappId, chatId: friend }));
   const listener = new SessionListener(
-    sessions as unknown as AccountSessions,
+    sessions,
     incomingService,
     updates,
     sender,
-    {} as OutcomeFinder,
-    {} as MediaDownloader,
-    createLogger('test', 'silent'),
+    noOutcomes,
+    noMedia,
+    silent,
   );
   listener.onModuleInit();
   try {
     for (const [ack, status] of [
       [-1, 'failed'],
       [1, 'sent'],
-    ]) {
-      sessions.emit('ack', { id: accountId }, { whatsappId, ack });
-      await vi.waitFor(async () => expect((await show(id)).status).toBe(status), { timeout: 5_000 });
+    ] as const) {
+      sessions.emit('ack', accountOf({ id: accountId }), { whatsappId, ack });
+      await eventually(`it has ${status}`, async () => (await show(id)).status === status, 5_000);
     }
   } finally {
     await listener.beforeApplicationShutdown();

@@ -2,7 +2,7 @@ import { DataSource } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { expect, it } from 'vitest';
 import { dataSourceOptions, loadMigrations } from '../../src/platform/database/data-source.js';
-import { scratchDatabase } from '../scratch-database.js';
+import { scratchDatabase } from '../support/scratch-database.js';
 
 it('finds the messages of which nobody can tell, also those whose failed jobs are forgotten, and can be taken back', async () => {
   const { config, drop } = await scratchDatabase({ migrated: false });

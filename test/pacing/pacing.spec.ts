@@ -1,5 +1,4 @@
 import type { INestApplicationContext } from '@nestjs/common';
-import { getDataSourceToken } from '@nestjs/typeorm';
 import type { DataSource } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
@@ -11,17 +10,15 @@ import { laneHead, strictOrder } from '../../src/sending/lane-order.js';
 import { MessagesService } from '../../src/messages/messages.service.js';
 import { IncomingService } from '../../src/receiving/incoming.service.js';
 import { UpdatesService } from '../../src/receiving/updates.service.js';
-import type { MessageSender } from '../../src/sending/message-sender.js';
 import { type Claim, LaneRunner } from '../../src/sending/lane-runner.js';
 import { Problem } from '../../src/platform/errors/problem.js';
-import { createLogger } from '../../src/platform/logging/logger.js';
-import { createContext } from '../../src/platform/start-role.js';
 import { queuePolicies } from '../../src/queues/queue-policies.js';
-import { WorkerModule } from '../../src/roles/worker.module.js';
 import type { PacingDto } from '../../src/workspaces/pacing-settings.dto.js';
 import { WorkspacesService } from '../../src/workspaces/workspaces.service.js';
-import { eventually } from '../e2e/flotilla.js';
-import { scratchDatabase } from '../scratch-database.js';
+import { eventually } from '../support/eventually.js';
+import { senderThat } from '../support/fakes.js';
+import { silent, startServices } from '../support/services.js';
+import { scratchDatabase } from '../support/scratch-database.js';
 
 let context: INestApplicationContext;
 let drop: () => Promise<void>;
@@ -39,14 +36,11 @@ let workspaceId: string;
 /** A session: what it is asked to send, and what comes of it. */
 let asked: Claim[] = [];
 let problem: string | null = null;
-const sender = {
-  require: () => undefined,
-  send: async (message: Claim) => {
-    asked.push(message);
-    if (problem) throw new Problem(422, problem, 'as told');
-    return { ack: 1 };
-  },
-} as unknown as MessageSender;
+const sender = senderThat(async (message) => {
+  asked.push(message);
+  if (problem) throw new Problem(422, problem, 'as told');
+  return { ack: 1 };
+});
 
 const cold = '6281100000001';
 const friend = '6281100000002';
@@ -54,14 +48,13 @@ const friend = '6281100000002';
 beforeAll(async () => {
   const scratch = await scratchDatabase();
   drop = scratch.drop;
-  context = await createContext(WorkerModule, scratch.config, createLogger('test', 'silent'));
-  database = context.get<DataSource>(getDataSourceToken());
+  ({ context, database } = await startServices(scratch.config));
   accounts = context.get(AccountsService);
   workspaces = context.get(WorkspacesService);
   pacing = context.get(PacingService);
   reservations = context.get(PacingReservations);
   messages = context.get(MessagesService);
-  sending = new LaneRunner(database, sender, reservations, scratch.config, createLogger('test', 'silent'));
+  sending = new LaneRunner(database, sender, reservations, scratch.config, silent);
   updates = new UpdatesService(database);
   incomingService = new IncomingService(database);
 });

@@ -1,7 +1,7 @@
 import { Client } from 'pg';
 import { expect, it } from 'vitest';
 import { migrate } from '../../src/platform/database/migrate.js';
-import { scratchDatabase } from '../scratch-database.js';
+import { scratchDatabase } from '../support/scratch-database.js';
 
 it('three migrations at once run one after the other, and each migration once', async () => {
   const { config, drop } = await scratchDatabase({ migrated: false });

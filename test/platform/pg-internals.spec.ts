@@ -1,7 +1,7 @@
 import { Client, type ClientConfig } from 'pg';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { destroyConnection, isQueryTimeout } from '../../src/platform/database/pg-internals.js';
-import { scratchDatabase } from '../scratch-database.js';
+import { scratchDatabase } from '../support/scratch-database.js';
 
 /* What Flotilla uses of pg beyond its documented interface: an upgrade that breaks it fails here. */
 

@@ -3,7 +3,7 @@ import type { Redis } from 'ioredis';
 import { tcpProxy, type TcpProxy } from '../../setup/tcp-proxy.mjs';
 import { loadConfig } from '../../src/platform/config/config.js';
 import { blockingRedis, connectRedis } from '../../src/platform/queues/redis.js';
-import { eventually } from '../e2e/flotilla.js';
+import { eventually } from '../support/eventually.js';
 
 let cable: TcpProxy;
 let redis: Redis;
@@ -35,10 +35,13 @@ function timePasses(ms: number): Promise<boolean> {
 }
 
 it('a silent connection is given up, and what was asked is asked again on another one', async () => {
+  // The same with a tenth of the time: what it is otherwise is said first.
+  expect(redis.options.socketTimeout).toBe(10_000);
+  redis.options.socketTimeout = 1_000;
   cable.drop();
   const askedAt = performance.now();
   expect(await redis.ping()).toBe('PONG');
-  expect(performance.now() - askedAt).toBeLessThan(15_000);
+  expect(performance.now() - askedAt).toBeLessThan(6_000);
   expect(seen.breaks).toBe(1);
 });
 

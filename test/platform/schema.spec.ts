@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { readSchema } from '../schema.js';
-import { scratchDatabase } from '../scratch-database.js';
+import { scratchDatabase } from '../support/scratch-database.js';
 
 it('docs/schema.sql is what the migrations make; "npm run schema" writes it', async () => {
   const { config, drop } = await scratchDatabase();

@@ -6,7 +6,7 @@ import { dataSourceOptions } from '../../src/platform/database/data-source.js';
 import { IsolatingPool } from '../../src/platform/database/isolation.js';
 import { prepared, preparedIn } from '../../src/platform/database/prepared.js';
 import { clientOf, poolOf, toEntity } from '../../src/platform/database/typeorm-internals.js';
-import { scratchDatabase } from '../scratch-database.js';
+import { scratchDatabase } from '../support/scratch-database.js';
 
 /* What Flotilla uses of TypeORM beyond its documented interface: an upgrade that breaks it fails here. */
 

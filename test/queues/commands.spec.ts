@@ -7,13 +7,15 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vites
 import { dataSourceOptions } from '../../src/platform/database/data-source.js';
 import { FailedJobsService } from '../../src/queues/failed-jobs.service.js';
 import { FailedJobsTask } from '../../src/queues/failed-jobs.task.js';
-import { eventually } from '../e2e/flotilla.js';
-import { Cli, type Ended, type QueueSystem, queueSystem, runCli } from './queues.harness.js';
+import { insertAccount, insertInstance, insertServer, insertWorkspace, ready } from '../support/factories.js';
+import { eventually } from '../support/eventually.js';
+import { Cli, type Ended, runCli, runCommand } from '../support/commands.js';
+import { type QueueSystem, queueSystem } from '../support/queues.js';
 
 // Each command starts a process of its own.
 vi.setConfig({ testTimeout: 60_000 });
 
-/** Runs the commands as users do: each in its own process, on a real PostgreSQL and Redis. */
+/** The commands as users type them, on a real PostgreSQL and Redis. */
 let system: QueueSystem;
 let database: DataSource;
 let accountId: string;
@@ -33,16 +35,14 @@ afterAll(async () => {
 beforeEach(async () => {
   await system.redis.flushdb();
   await database.query('truncate workspaces, failed_jobs, workers, queues, worker_restarts cascade');
-  [workspaceId, accountId] = [uuidv7(), uuidv7()];
-  await database.query('insert into workspaces (id, name) values ($1, $2)', [workspaceId, 'test']);
-  await database.query(
-    `insert into accounts (id, workspace_id, name, environment, status, desired_state) values ($1, $2, 'a', 'sandbox', 'ready', 'connected')`,
-    [accountId, workspaceId],
-  );
+  workspaceId = await insertWorkspace(database);
+  accountId = await insertAccount(database, workspaceId, ready);
 });
 
+/** Runs a command; a worker, which has signals and memory to itself, as a process of its own. */
 function flotilla(...args: string[]): Promise<Ended> {
-  return runCli(args, system.env);
+  const run = args[0] === 'queue:work' && !args.includes('--help') ? runCli : runCommand;
+  return run(args, system.env);
 }
 
 /** A worker that runs until it is stopped. */
@@ -218,14 +218,8 @@ describe('queue:work', () => {
     await new Promise<void>((resolve) => deaf.listen(0, '127.0.0.1', resolve));
     try {
       const { port } = deaf.address() as AddressInfo;
-      await database.query(
-        `insert into servers (id, name, max_capacity) values ('server', 's', 1) on conflict do nothing`,
-      );
-      await database.query(
-        `insert into instances (id, server_id, url, status, lease_expires_at, max_accounts)
-         values ('server.i', 'server', $1, 'active', now() + interval '1 hour', 1) on conflict (id) do update set url = excluded.url`,
-        [`http://127.0.0.1:${port}`],
-      );
+      await insertServer(database, 'server');
+      await insertInstance(database, 'server.i', { url: `http://127.0.0.1:${port}` });
       await database.query(`update accounts set instance_id = 'server.i' where id = $1`, [accountId]);
       const [id] = await insertMessages(1, 'queued', 1);
       const queue = new Queue('whatsapp-normal', { connection: system.redis });

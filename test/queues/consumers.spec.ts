@@ -5,7 +5,7 @@ import { QUEUE_PROCESSORS, type QueueProcessor } from '../../src/queues/job-runn
 import { queueNames, unfilledQueues } from '../../src/queues/queue-policies.js';
 import { WorkerModule } from '../../src/roles/worker.module.js';
 import { priorities, queueOf } from '../../src/messages/message.entity.js';
-import { scratchDatabase } from '../scratch-database.js';
+import { scratchDatabase } from '../support/scratch-database.js';
 
 const scratch = await scratchDatabase();
 const context = await createContext(WorkerModule, scratch.config, createLogger('test', 'silent'));

@@ -5,21 +5,23 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { DataSource } from 'typeorm';
-import { v7 as uuidv7 } from 'uuid';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
-import type { AccountSessions } from '../../src/sessions/account-sessions.js';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { MediaModule } from '../../src/media/media.module.js';
 import { MediaService } from '../../src/media/media.service.js';
 import { MediaDownloader } from '../../src/receiving/media-downloader.js';
 import { MessageFiles } from '../../src/sending/message-files.js';
-import type { MessageTarget } from '../../src/whatsapp/message-target.js';
+import type { SessionMessages } from '../../src/whatsapp/session-messages.js';
 import { IncomingMediaService } from '../../src/messages/incoming-media.service.js';
 import { IncomingService } from '../../src/receiving/incoming.service.js';
 import type { Config } from '../../src/platform/config/config.js';
 import { DatabaseModule } from '../../src/platform/database/database.module.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import { createContext } from '../../src/platform/start-role.js';
-import { scratchDatabase } from '../scratch-database.js';
+import { eventually } from '../support/eventually.js';
+import { insertAccount, insertInstance, insertServer, insertWorkspace, ready } from '../support/factories.js';
+import { fake } from '../support/fake.js';
+import { sessionsWith } from '../support/fakes.js';
+import { scratchDatabase } from '../support/scratch-database.js';
 
 /* Which download is made when, and what becomes of it; the page's part is tested end to end. */
 
@@ -48,12 +50,9 @@ beforeAll(async () => {
   database = context.get<DataSource>(getDataSourceToken());
   media = context.get(MediaService);
   received = new IncomingMediaService(database);
-  await database.query(`insert into servers (id, name, max_capacity) values ('one', 'one', 100)`);
-  await database.query(
-    `insert into instances (id, server_id, url, status, lease_expires_at, max_accounts)
-     values ($1, 'one', 'http://127.0.0.1:9', 'active', now() + interval '1 hour', 100)`,
-    [config.instance.id],
-  );
+  const { id } = config.instance;
+  await insertServer(database, id.slice(0, id.lastIndexOf('.')));
+  await insertInstance(database, id);
 });
 afterAll(async () => {
   await context?.close();
@@ -63,37 +62,24 @@ afterAll(async () => {
 
 beforeEach(async () => {
   await database.query('delete from workspaces');
-  workspaceId = uuidv7();
-  await database.query('insert into workspaces (id, name) values ($1, $2)', [workspaceId, 'test']);
+  workspaceId = await insertWorkspace(database);
   pages = new Map();
   fetched = [];
-  const downloadMedia = async ({ whatsappId }: MessageTarget, path: string) => {
-    fetched.push(whatsappId);
-    await (pages.get(whatsappId) ?? write)(path);
-    return { outcome: 'fetched', size: 20, mimetype: 'image/png', filename: null };
-  };
-  const sessions = { readyDriver: () => ({ current: { messages: { downloadMedia } } }) };
+  const messages = fake<SessionMessages>({
+    downloadMedia: async ({ whatsappId }, path) => {
+      fetched.push(whatsappId);
+      await (pages.get(whatsappId) ?? write)(path);
+      return { outcome: 'fetched', size: 20, mimetype: 'image/png', filename: null };
+    },
+  });
   const files = new MessageFiles(media, config);
   await files.onModuleInit();
-  downloader = new MediaDownloader(
-    sessions as unknown as AccountSessions,
-    received,
-    media,
-    files,
-    config,
-    silent,
-  );
+  downloader = new MediaDownloader(sessionsWith({ messages }), received, media, files, config, silent);
 });
 afterEach(() => downloader.beforeApplicationShutdown());
 
-async function newAccount(): Promise<string> {
-  const id = uuidv7();
-  await database.query(
-    `insert into accounts (id, workspace_id, name, environment, status, desired_state, instance_id)
-     values ($1, $2, 'a', 'sandbox', 'ready', 'connected', $3)`,
-    [id, workspaceId, config.instance.id],
-  );
-  return id;
+function newAccount(): Promise<string> {
+  return insertAccount(database, workspaceId, { ...ready, instance_id: config.instance.id });
 }
 
 /** A message with media that came in. @returns its id */
@@ -117,7 +103,7 @@ async function row(id: string) {
 
 /** Until a message's media has been seen to. */
 const settled = (id: string) =>
-  vi.waitFor(async () => expect((await row(id)).dueAt).toBeNull(), { timeout: 20_000 });
+  eventually('its media has been seen to', async () => (await row(id)).dueAt === null);
 
 /** Something that ends when the test says so. */
 function gate(): { opened: Promise<void>; open: () => void } {
@@ -149,7 +135,8 @@ describe('downloads', { timeout: 60_000 }, () => {
     const { opened, open } = gate();
     pages.set('wanted', (path) => opened.then(() => write(path)));
     downloader.look();
-    await vi.waitFor(() => expect(fetched).toEqual(['wanted']), { timeout: 20_000 });
+    await eventually('it is fetched', () => fetched.length > 0);
+    expect(fetched).toEqual(['wanted']);
     const asking = [downloader.download(accountId, id, 0), downloader.download(accountId, id, 0)];
     open();
     await Promise.all(asking);
@@ -164,7 +151,8 @@ describe('downloads', { timeout: 60_000 }, () => {
     for (let count = 0; count < 40; count += 1) ids.push(await incoming(accountId, `asked ${count}`));
     pages.set('asked 0', (path) => opened.then(() => write(path)));
     downloader.look();
-    await vi.waitFor(() => expect(fetched).toEqual(['asked 0']), { timeout: 20_000 });
+    await eventually('the first is fetched', () => fetched.length > 0);
+    expect(fetched).toEqual(['asked 0']);
     const asking = ids.map((id) => downloader.download(accountId, id, 0));
     const outcomes = Promise.allSettled(asking);
     await expect(asking[39]).rejects.toMatchObject({ status: 409, code: 'media.not_downloaded' });
@@ -184,20 +172,15 @@ describe('downloads', { timeout: 60_000 }, () => {
     for (let attempt = 1; attempt <= 6; attempt += 1) {
       await database.query('update messages set media_due_at = now() where id = $1', [id]);
       downloader.look();
-      await vi.waitFor(async () => expect((await row(id)).attempts).toBeGreaterThanOrEqual(attempt), {
-        timeout: 20_000,
+      await eventually('it is tried', async () => (await row(id)).attempts >= attempt);
+      await eventually('it pauses', async () => {
+        // Not claimed any more, which is for longer than the longest pause.
+        const [{ pause }] = await database.query(
+          'select extract(epoch from media_due_at - now())::float as pause from messages where id = $1',
+          [id],
+        );
+        return pause <= 60;
       });
-      await vi.waitFor(
-        async () => {
-          // Not claimed any more, which is for longer than the longest pause.
-          const [{ pause }] = await database.query(
-            'select extract(epoch from media_due_at - now())::float as pause from messages where id = $1',
-            [id],
-          );
-          expect(pause).toBeLessThanOrEqual(60);
-        },
-        { timeout: 20_000 },
-      );
     }
     expect((await row(id)).media.error).toBeNull();
     await expect(downloader.download(accountId, id, 0)).rejects.toMatchObject({

@@ -1,21 +1,20 @@
 import type { INestApplicationContext } from '@nestjs/common';
-import { getDataSourceToken } from '@nestjs/typeorm';
 import { Client } from 'pg';
 import type { DataSource } from 'typeorm';
-import { v7 as uuidv7 } from 'uuid';
+import type { PostgresDriver } from 'typeorm/driver/postgres/PostgresDriver.js';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { PacingReservations } from '../../src/sending/pacing-reservations.js';
 import { LanesService } from '../../src/sending/lanes.service.js';
 import { strictOrder } from '../../src/sending/lane-order.js';
-import type { MessageSender } from '../../src/sending/message-sender.js';
 import { MessagesService } from '../../src/messages/messages.service.js';
 import { UpdatesService } from '../../src/receiving/updates.service.js';
 import { LaneRunner } from '../../src/sending/lane-runner.js';
-import { createLogger } from '../../src/platform/logging/logger.js';
-import { createContext } from '../../src/platform/start-role.js';
-import { WorkerModule } from '../../src/roles/worker.module.js';
-import { eventually } from '../e2e/flotilla.js';
-import { scratchDatabase } from '../scratch-database.js';
+import { eventually } from '../support/eventually.js';
+import { insertAccount, insertWorkspace, ready } from '../support/factories.js';
+import { changed, fake } from '../support/fake.js';
+import { senderThat } from '../support/fakes.js';
+import { silent, startServices } from '../support/services.js';
+import { scratchDatabase } from '../support/scratch-database.js';
 
 /** Enough that reading all of them once is the last thing that a planner should want. */
 const backlog = 50_000;
@@ -31,30 +30,20 @@ let messages: MessagesService;
 let sending: LaneRunner;
 let lanes: LanesService;
 /** Has every message sent at once: what counts here is the ledger. */
-const sendsAtOnce = { require: () => undefined, send: async () => ({ ack: 1 }) } as unknown as MessageSender;
-const workspaceId = uuidv7();
-const accountId = uuidv7();
+const sendsAtOnce = senderThat(async () => ({ ack: 1 }));
+let workspaceId: string;
+let accountId: string;
 
 beforeAll(async () => {
   const scratch = await scratchDatabase();
   drop = scratch.drop;
   databaseUrl = scratch.config.database.url;
-  context = await createContext(WorkerModule, scratch.config, createLogger('test', 'silent'));
-  database = context.get<DataSource>(getDataSourceToken());
+  ({ context, database } = await startServices(scratch.config));
   messages = context.get(MessagesService);
-  sending = new LaneRunner(
-    database,
-    sendsAtOnce,
-    new PacingReservations(database),
-    scratch.config,
-    createLogger('test', 'silent'),
-  );
+  sending = new LaneRunner(database, sendsAtOnce, new PacingReservations(database), scratch.config, silent);
   lanes = context.get(LanesService);
-  await database.query('insert into workspaces (id, name) values ($1, $2)', [workspaceId, 'test']);
-  await database.query(
-    `insert into accounts (id, workspace_id, name, environment, status, desired_state) values ($1, $2, 'a', 'sandbox', 'ready', 'connected')`,
-    [accountId, workspaceId],
-  );
+  workspaceId = await insertWorkspace(database);
+  accountId = await insertAccount(database, workspaceId, ready);
   // Statistics are as old as each test says.
   await database.query('alter table messages set (autovacuum_enabled = false)');
   await addBacklog(backlog);
@@ -217,7 +206,9 @@ describe('with a long backlog', () => {
     await client.connect();
     try {
       await client.query('begin');
-      const received = new UpdatesService({ driver: { master: client } } as unknown as DataSource);
+      const received = new UpdatesService(
+        fake<DataSource>({ driver: changed(database.driver as PostgresDriver, { master: client }) }),
+      );
       for (const ack of [2, 3, 4]) await received.writeAcks([{ accountId, whatsappId, ack }]);
       const { rows } = await client.query(
         `select n_tup_upd::int as updated, n_tup_hot_upd::int as "heapOnly" from pg_stat_xact_user_tables where relname = 'messages'`,

@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto';
 import type { INestApplicationContext } from '@nestjs/common';
-import { getDataSourceToken } from '@nestjs/typeorm';
 import type { DataSource } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
@@ -12,14 +11,14 @@ import { MessagesService } from '../../src/messages/messages.service.js';
 import { IncomingService } from '../../src/receiving/incoming.service.js';
 import { UpdatesService } from '../../src/receiving/updates.service.js';
 import { LaneRunner } from '../../src/sending/lane-runner.js';
-import { createLogger } from '../../src/platform/logging/logger.js';
-import { createContext } from '../../src/platform/start-role.js';
 import { OutcomesService } from '../../src/receiving/outcomes.service.js';
 import { FailedJobsService } from '../../src/queues/failed-jobs.service.js';
 import { QueueStates } from '../../src/queues/queue-states.js';
 import { QueuesService } from '../../src/queues/queues.service.js';
-import { WorkerModule } from '../../src/roles/worker.module.js';
-import { scratchDatabase } from '../scratch-database.js';
+import { insertAccount, insertWorkspace, ready } from '../support/factories.js';
+import { fake } from '../support/fake.js';
+import { silent, startServices } from '../support/services.js';
+import { scratchDatabase } from '../support/scratch-database.js';
 
 const day = 24 * 3_600_000;
 
@@ -31,23 +30,16 @@ let sending: LaneRunner;
 let updates: UpdatesService;
 let incomingService: IncomingService;
 /** Claiming needs no session. */
-const neverSends = {} as MessageSender;
+const neverSends = fake<MessageSender>({});
 let workspaceId: string;
 let accountId: string;
 
 beforeAll(async () => {
   const scratch = await scratchDatabase();
   drop = scratch.drop;
-  context = await createContext(WorkerModule, scratch.config, createLogger('test', 'silent'));
-  database = context.get<DataSource>(getDataSourceToken());
+  ({ context, database } = await startServices(scratch.config));
   messages = context.get(MessagesService);
-  sending = new LaneRunner(
-    database,
-    neverSends,
-    new PacingReservations(database),
-    scratch.config,
-    createLogger('test', 'silent'),
-  );
+  sending = new LaneRunner(database, neverSends, new PacingReservations(database), scratch.config, silent);
   updates = new UpdatesService(database);
   incomingService = new IncomingService(database);
 });
@@ -58,18 +50,12 @@ afterAll(async () => {
 
 /** Each test has a ready account of its own; no instance is asked to send. */
 beforeEach(async () => {
-  workspaceId = uuidv7();
-  await database.query('insert into workspaces (id, name) values ($1, $2)', [workspaceId, 'test']);
+  workspaceId = await insertWorkspace(database);
   accountId = await newAccount();
 });
 
-async function newAccount(): Promise<string> {
-  const id = uuidv7();
-  await database.query(
-    `insert into accounts (id, workspace_id, name, environment, status, desired_state) values ($1, $2, 'a', 'sandbox', 'ready', 'connected')`,
-    [id, workspaceId],
-  );
-  return id;
+function newAccount(): Promise<string> {
+  return insertAccount(database, workspaceId, ready);
 }
 
 async function accept(text: string, more: object = {}): Promise<string> {

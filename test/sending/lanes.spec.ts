@@ -1,5 +1,4 @@
 import type { INestApplicationContext } from '@nestjs/common';
-import { getDataSourceToken } from '@nestjs/typeorm';
 import { once } from 'node:events';
 import { createServer, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -9,14 +8,13 @@ import { afterAll, beforeAll, it, vi } from 'vitest';
 import type { LaneResult } from '../../src/sending/lane-run.js';
 import { LanesService } from '../../src/sending/lanes.service.js';
 import { MessagesService } from '../../src/messages/messages.service.js';
-import { createLogger } from '../../src/platform/logging/logger.js';
-import { createContext } from '../../src/platform/start-role.js';
 import { QueueWorker } from '../../src/queues/queue-worker.js';
 import { QueuesService } from '../../src/queues/queues.service.js';
 import { defaultWorkerOptions, type StopReason } from '../../src/queues/worker-options.js';
-import { WorkerModule } from '../../src/roles/worker.module.js';
-import { eventually } from '../e2e/flotilla.js';
-import { type QueueSystem, queueSystem } from '../queues/queues.harness.js';
+import { eventually } from '../support/eventually.js';
+import { insertAccount, insertInstance, insertServer, insertWorkspace, ready } from '../support/factories.js';
+import { startServices } from '../support/services.js';
+import { type QueueSystem, queueSystem } from '../support/queues.js';
 
 vi.setConfig({ testTimeout: 60_000 });
 
@@ -39,11 +37,8 @@ class StandInInstance {
 
   async start(): Promise<void> {
     await once(this.server.listen(0, '127.0.0.1'), 'listening');
-    await database.query(
-      `insert into instances (id, server_id, url, status, lease_expires_at, max_accounts)
-       values ($1, 'one', $2, 'active', now() + interval '1 hour', 100)`,
-      [this.id, `http://127.0.0.1:${(this.server.address() as AddressInfo).port}`],
-    );
+    const url = `http://127.0.0.1:${(this.server.address() as AddressInfo).port}`;
+    await insertInstance(database, this.id, { url });
   }
 
   stop(): void {
@@ -63,16 +58,15 @@ let context: INestApplicationContext;
 let database: DataSource;
 let working: Promise<StopReason>;
 let sweep: NodeJS.Timeout;
-const workspaceId = uuidv7();
+let workspaceId: string;
 const hung = new StandInInstance('one.instance_00');
 const healthy = new StandInInstance('one.instance_01');
 
 beforeAll(async () => {
   system = await queueSystem(4);
-  context = await createContext(WorkerModule, system.config, createLogger('test', 'silent'));
-  database = context.get<DataSource>(getDataSourceToken());
-  await database.query('insert into workspaces (id, name) values ($1, $2)', [workspaceId, 'test']);
-  await database.query(`insert into servers (id, name, max_capacity) values ('one', 'one', 100)`);
+  ({ context, database } = await startServices(system.config));
+  workspaceId = await insertWorkspace(database);
+  await insertServer(database, 'one');
   await Promise.all([hung.start(), healthy.start()]);
   await context.get(QueuesService).assertReady();
   working = context.get(QueueWorker).work(defaultWorkerOptions);
@@ -90,12 +84,9 @@ afterAll(async () => {
 });
 
 /** An account that an instance drives, and an urgent message of it. */
-async function accept({ id: instanceId }: StandInInstance, accountId = uuidv7()): Promise<string> {
-  await database.query(
-    `insert into accounts (id, workspace_id, name, environment, status, desired_state, instance_id)
-     values ($1, $2, 'a', 'sandbox', 'ready', 'connected', $3)`,
-    [accountId, workspaceId, instanceId],
-  );
+async function accept({ id: instanceId }: StandInInstance, id = uuidv7()): Promise<string> {
+  const columns = { ...ready, id, instance_id: instanceId };
+  const accountId = await insertAccount(database, workspaceId, columns);
   const wanted = { accountId, to: '+6281234567890', text: 'x', type: 'text', priority: 'urgent' } as const;
   await context.get(MessagesService).accept(workspaceId, wanted);
   return accountId;

@@ -1,5 +1,4 @@
 import type { INestApplicationContext } from '@nestjs/common';
-import { getDataSourceToken } from '@nestjs/typeorm';
 import { once } from 'node:events';
 import { createServer, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -17,18 +16,21 @@ import { MessageFiles } from '../../src/sending/message-files.js';
 import { MessageSender } from '../../src/sending/message-sender.js';
 import { MessagesService } from '../../src/messages/messages.service.js';
 import { UpdatesService } from '../../src/receiving/updates.service.js';
-import { type Claim, LaneRunner } from '../../src/sending/lane-runner.js';
+import { LaneRunner } from '../../src/sending/lane-runner.js';
 import type { Config } from '../../src/platform/config/config.js';
-import { createLogger } from '../../src/platform/logging/logger.js';
-import { createContext } from '../../src/platform/start-role.js';
 import { QueuesService } from '../../src/queues/queues.service.js';
 import { queuePolicies } from '../../src/queues/queue-policies.js';
-import { WorkerModule } from '../../src/roles/worker.module.js';
-import type { PageSend } from '../../src/whatsapp/in-page/page-functions.js';
-import { scratchDatabase } from '../scratch-database.js';
+import type { PageSendResult } from '../../src/whatsapp/in-page/page-functions.js';
+import type { AccountDriver } from '../../src/sessions/account-driver.js';
+import type { WhatsAppSession } from '../../src/whatsapp/whatsapp-session.js';
+import { eventually } from '../support/eventually.js';
+import { claimOf, insertAccount, insertWorkspace, ready } from '../support/factories.js';
+import { fake } from '../support/fake.js';
+import { filesAway, noFiles, senderThat, sessionsWith } from '../support/fakes.js';
+import { scratchDatabase } from '../support/scratch-database.js';
+import { silent, startServices } from '../support/services.js';
 
 let context: INestApplicationContext;
-const silent = createLogger('test', 'silent');
 let config: Config;
 let drop: () => Promise<void>;
 let database: DataSource;
@@ -39,17 +41,13 @@ let lanes: LanesService;
 let workspaceId: string;
 let accountId: string;
 /** A session whose page is lost in every send: what became of the message is not known. */
-const losesPages = {
-  require: () => undefined,
-  send: () => Promise.reject(new Error('detached frame')),
-} as unknown as MessageSender;
+const losesPages = senderThat(() => Promise.reject(new Error('detached frame')));
 
 beforeAll(async () => {
   const scratch = await scratchDatabase();
   drop = scratch.drop;
   config = { ...scratch.config, allowedPrivateAddresses: ['127.0.0.0/8'] };
-  context = await createContext(WorkerModule, config, silent);
-  database = context.get<DataSource>(getDataSourceToken());
+  ({ context, database } = await startServices(config));
   messages = context.get(MessagesService);
   sending = new LaneRunner(database, losesPages, new PacingReservations(database), config, silent);
   lanes = context.get(LanesService);
@@ -62,12 +60,8 @@ afterAll(async () => {
 
 /** A ready account whose instance is nowhere: a send of it does nothing, and says so. */
 beforeEach(async () => {
-  [workspaceId, accountId] = [uuidv7(), uuidv7()];
-  await database.query('insert into workspaces (id, name) values ($1, $2)', [workspaceId, 'test']);
-  await database.query(
-    `insert into accounts (id, workspace_id, name, environment, status, desired_state) values ($1, $2, 'a', 'sandbox', 'ready', 'connected')`,
-    [accountId, workspaceId],
-  );
+  workspaceId = await insertWorkspace(database);
+  accountId = await insertAccount(database, workspaceId, ready);
 });
 
 function wanted(text: string, more: Partial<SendMessageDto> = {}): SendMessageDto {
@@ -83,6 +77,10 @@ async function become(id: string, status: string, more = ''): Promise<void> {
 }
 
 const policy = queuePolicies['whatsapp-normal'];
+/** What a page says of a message that it has sent. */
+const known: PageSendResult = { outcome: 'known', ack: 1, whatsappId: 'X' };
+/** What is not known of media before somebody has looked at its file. */
+const untouched = { sha256: null, error: null };
 const claim = () => sending.claim(accountId, 0, strictOrder);
 const runLane = (by = sending) =>
   by.run(accountId, {
@@ -224,16 +222,10 @@ describe('media', () => {
     await database.query(`update media set last_used_at = now() - interval '1 day'`);
     const url = await serving(async (response) => {
       // Once the other message has it.
-      await vi.waitFor(
-        async () =>
-          expect(
-            await database.query(
-              `select from media where id = $1 and last_used_at > now() - interval '1 hour'`,
-              [id],
-            ),
-          ).toHaveLength(1),
-        { timeout: 10_000 },
-      );
+      await eventually('the other message has it', async () => {
+        const used = `select from media where id = $1 and last_used_at > now() - interval '1 hour'`;
+        return (await database.query(used, [id])).length === 1;
+      });
       await files.delete(workspaceId, id);
       response.writeHead(200, { 'content-type': 'text/plain' }).end('another file');
     });
@@ -381,26 +373,20 @@ describe('a message of which nobody can tell', () => {
 });
 
 describe('a storage that is away', () => {
-  const media = { mediaId: uuidv7(), mimetype: 'image/png', size: 1, filename: null };
-  const session = (send: (asked: PageSend) => Promise<object>) => {
-    const restart = vi.fn();
-    const sessions = {
-      readyDriver: () => ({ current: { send, ready: true } }),
-      driver: () => ({ restart }),
-    };
-    return { restart, sessions: sessions as never };
+  const media = { mediaId: uuidv7(), mimetype: 'image/png', size: 1, filename: null, ...untouched };
+  const session = (send: WhatsAppSession['send']) => {
+    const restart = vi.fn<AccountDriver['restart']>();
+    return { restart, sessions: sessionsWith({ send }, { restart }) };
   };
   const comes = (id: string) =>
     database.query(`update messages set next_attempt_at = now() where id = $1`, [id]);
 
   it('leaves a message that was never tried queued, however long it takes; what is more urgent goes on', async () => {
-    const away = {
-      require: () => undefined,
-      send: ({ text }: Claim) =>
-        text === 'urgent'
-          ? Promise.resolve({ ack: 1 })
-          : Promise.reject(new MediaStorageUnavailable(new Error('away'))),
-    } as unknown as MessageSender;
+    const away = senderThat(({ text }) =>
+      text === 'urgent'
+        ? Promise.resolve({ ack: 1 })
+        : Promise.reject(new MediaStorageUnavailable(new Error('away'))),
+    );
     const patient = new LaneRunner(database, away, new PacingReservations(database), config, silent);
     const id = await accept('its caption');
     const [behind, urgent] = [await accept('behind it'), await accept('urgent', { priority: 'urgent' })];
@@ -426,19 +412,8 @@ describe('a storage that is away', () => {
 
   it('does not make a message wait for ever that may have left: its lane waits for that one', async () => {
     const { sessions } = session(async () => ({ outcome: 'absent' }));
-    const sender = new MessageSender(
-      sessions,
-      { copyOf: () => Promise.reject(new MediaStorageUnavailable(new Error('away'))) } as never,
-      config,
-      silent,
-    );
-    const patient = new LaneRunner(
-      database,
-      Object.assign(sender, { require: () => undefined }),
-      new PacingReservations(database),
-      config,
-      silent,
-    );
+    const sender = new MessageSender(sessions, filesAway, config, silent);
+    const patient = new LaneRunner(database, sender, new PacingReservations(database), config, silent);
     const id = await accept('its caption');
     await become(id, 'sending', `, type = 'image', media = '${JSON.stringify(media)}', attempts = 1`);
     for (let attempts = 2; attempts < policy.attempts; attempts += 1) {
@@ -456,19 +431,17 @@ describe('a storage that is away', () => {
 
   it('is not what keeps a file from being read while it gives others: that message ends, and what follows is sent', async () => {
     const copies: string[] = [];
-    const store = {
-      copyTo: async (mediaId: string) => {
+    const store = fake<MediaService>({
+      copyTo: async (mediaId) => {
         if (mediaId === media.mediaId) throw new MediaStorageUnavailable(new Error('AccessDenied'));
-        copies.push(mediaId);
+        copies.push(String(mediaId));
       },
-    };
-    const files = new MessageFiles(store as never, config);
-    const { restart, sessions } = session(async ({ content }) =>
-      'file' in content || 'text' in content ? { outcome: 'known', ack: 1 } : { outcome: 'absent' },
-    );
-    const sender = Object.assign(new MessageSender(sessions, files, config, silent), {
-      require: () => undefined,
     });
+    const files = new MessageFiles(store, config);
+    const { restart, sessions } = session(async ({ content }) =>
+      'file' in content || 'text' in content ? known : { outcome: 'absent' },
+    );
+    const sender = new MessageSender(sessions, files, config, silent);
     const patient = new LaneRunner(database, sender, new PacingReservations(database), config, silent);
     const [id, behind] = [await accept('unreadable'), await accept('behind it')];
     await become(id, 'queued', `, type = 'image', media = '${JSON.stringify(media)}'`);
@@ -481,7 +454,7 @@ describe('a storage that is away', () => {
     await tries(10);
     expect((await messages.get(workspaceId, id)).status).toBe('queued');
     for (let times = 0; times < 5; times += 1) {
-      await files.copyOf('another', { ...media, mediaId: uuidv7(), sha256: null, error: null });
+      await files.copyOf('another', { ...media, mediaId: uuidv7() });
       await tries(1);
     }
     expect(copies).toHaveLength(5);
@@ -502,8 +475,7 @@ describe('a storage that is away', () => {
     // Its directory was not made.
     const nowhere = new MessageFiles(files, { ...config, varDir: '/nowhere' });
     const sender = new MessageSender(sessions, nowhere, config, silent);
-    const claimed = { attempt: 2, media: { ...media, mediaId }, type: 'image', chatId: 'a@c.us' };
-    const sending = sender.send({ ...claimed, whatsappId: 'X', isExpired: false } as unknown as Claim);
+    const sending = sender.send(claimOf({ attempt: 2, media: { ...media, mediaId }, type: 'image' }));
     await expect(sending).rejects.toMatchObject({ code: 'media.storage_unavailable' });
     expect(restart).not.toHaveBeenCalled();
   });
@@ -515,12 +487,13 @@ describe('a message whose instance dies of each try', () => {
     ['known', { status: 'sent', errorCode: null }],
   ] as const)('is only looked for when it was tried often enough (%s)', async (outcome, end) => {
     const looks: boolean[] = [];
-    const send = async ({ lookOnly }: PageSend) => {
-      looks.push(lookOnly);
-      return { outcome, ack: 1 };
-    };
-    const sessions = { readyDriver: () => ({ current: { send, ready: true } }) } as never;
-    const sender = new MessageSender(sessions, {} as never, config, silent);
+    const sessions = sessionsWith({
+      send: async ({ lookOnly }) => {
+        looks.push(lookOnly);
+        return outcome === 'known' ? known : { outcome };
+      },
+    });
+    const sender = new MessageSender(sessions, noFiles, config, silent);
     const survivor = new LaneRunner(database, sender, new PacingReservations(database), config, silent);
     await database.query(`update workspaces set unknown_policy = 'resend' where id = $1`, [workspaceId]);
     const [id, behind] = [await accept('deadly'), await accept('behind it')];
@@ -536,10 +509,8 @@ describe('a message whose instance dies of each try', () => {
 });
 
 it('a message that is sent again is sent, also by a worker that tries only once', async () => {
-  const send = async ({ lookOnly }: PageSend) =>
-    lookOnly ? { outcome: 'absent' } : { outcome: 'known', ack: 1 };
-  const sessions = { readyDriver: () => ({ current: { send, ready: true } }) } as never;
-  const sender = new MessageSender(sessions, {} as never, config, silent);
+  const sessions = sessionsWith({ send: async ({ lookOnly }) => (lookOnly ? { outcome: 'absent' } : known) });
+  const sender = new MessageSender(sessions, noFiles, config, silent);
   const once = new LaneRunner(database, sender, new PacingReservations(database), config, silent);
   const id = await accept('again');
   await become(id, 'unknown', ', attempts = 1');
@@ -550,19 +521,15 @@ it('a message that is sent again is sent, also by a worker that tries only once'
 });
 
 describe('a page that cannot send a message', () => {
-  const restart = vi.fn();
-  const reconnect = vi.fn();
+  const restart = vi.fn<AccountDriver['restart']>();
+  const reconnect = vi.fn<WhatsAppSession['reconnect']>();
   /** A session whose page fails with each message but the urgent ones. */
   const failing = () => {
-    const send = async ({ content, lookOnly }: PageSend) => {
-      if ('text' in content && content.text === 'urgent') return { outcome: 'known', ack: 1 };
+    const send: WhatsAppSession['send'] = async ({ content, lookOnly }) => {
+      if ('text' in content && content.text === 'urgent') return known;
       return lookOnly ? { outcome: 'absent' } : { outcome: 'not_sent', detail: 'Error: No LID for user' };
     };
-    const sessions = {
-      readyDriver: () => ({ current: { send, ready: true, reconnect } }),
-      driver: () => ({ restart }),
-    };
-    const sender = new MessageSender(sessions as never, {} as never, config, silent);
+    const sender = new MessageSender(sessionsWith({ send, reconnect }, { restart }), noFiles, config, silent);
     return new LaneRunner(database, sender, new PacingReservations(database), config, silent);
   };
   const comes = (id: string) =>
@@ -650,10 +617,7 @@ describe('a page that cannot send a message', () => {
 describe('a page that hangs', () => {
   it('keeps no worker waiting, and what it says in the end is written', async () => {
     let answer = (_: { ack: number }): void => undefined;
-    const hangs = {
-      require: () => undefined,
-      send: () => new Promise<{ ack: number }>((resolve) => (answer = resolve)),
-    } as unknown as MessageSender;
+    const hangs = senderThat(() => new Promise((resolve) => (answer = resolve)));
     const patient = new LaneRunner(database, hangs, new PacingReservations(database), config, silent);
     const [id, behind] = [await accept('hangs'), await accept('behind it')];
     const run = { epoch: 0, order: strictOrder, most: 25, forMs: 50, asUrgentOnly: false, policy };
@@ -714,27 +678,14 @@ describe('an uncertain try', () => {
     'of a message with media is looked for before its file is fetched (%s)',
     async (outcome) => {
       const asked: { lookOnly: boolean; hasFile: boolean }[] = [];
-      const send = async ({ lookOnly, content }: PageSend) => {
+      const send: WhatsAppSession['send'] = async ({ lookOnly, content }) => {
         asked.push({ lookOnly, hasFile: 'file' in content });
-        return outcome === 'known' ? { outcome, ack: 1 } : { outcome };
+        return outcome === 'known' ? known : { outcome };
       };
-      const restart = vi.fn();
-      const sender = new MessageSender(
-        { readyDriver: () => ({ current: { send, ready: true } }), driver: () => ({ restart }) } as never,
-        { copyOf: () => Promise.reject(new MediaStorageUnavailable(new Error('down'))) } as never,
-        config,
-        silent,
-      );
-      const media = { mediaId: uuidv7(), mimetype: 'image/png', size: 1, filename: null };
-      const claimed = {
-        attempt: 2,
-        media,
-        type: 'image',
-        chatId: 'a@c.us',
-        whatsappId: 'X',
-        isExpired: false,
-      };
-      const sending = sender.send(claimed as unknown as Claim);
+      const restart = vi.fn<AccountDriver['restart']>();
+      const sender = new MessageSender(sessionsWith({ send }, { restart }), filesAway, config, silent);
+      const media = { mediaId: uuidv7(), mimetype: 'image/png', size: 1, filename: null, ...untouched };
+      const sending = sender.send(claimOf({ attempt: 2, media, type: 'image' }));
       if (outcome === 'known') expect(await sending).toEqual({ ack: 1 });
       else await expect(sending).rejects.toMatchObject({ code: 'media.storage_unavailable' });
       expect(asked).toEqual([{ lookOnly: true, hasFile: false }]);

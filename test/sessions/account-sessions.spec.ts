@@ -1,5 +1,4 @@
 import { EventEmitter } from 'node:events';
-import { setTimeout as delay } from 'node:timers/promises';
 import { type INestApplicationContext, Module } from '@nestjs/common';
 import { getDataSourceToken, TypeOrmModule } from '@nestjs/typeorm';
 import type { DataSource } from 'typeorm';
@@ -21,7 +20,9 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { tcpProxy, type TcpProxy } from '../../setup/tcp-proxy.mjs';
-import { scratchDatabase } from '../scratch-database.js';
+import { insertAccount, insertInstance, insertServer, insertWorkspace } from '../support/factories.js';
+import { eventually } from '../support/eventually.js';
+import { scratchDatabase } from '../support/scratch-database.js';
 
 /* What an instance does with its accounts, with sessions that need no browser: what the browser does is tested end to end. */
 
@@ -100,9 +101,8 @@ beforeEach(async () => {
   dir = await mkdtemp(join(tmpdir(), 'flotilla-sessions-'));
   observer = await createContext(ObserverModule, database.config, createLogger('test', 'silent'));
   sql = observer.get<DataSource>(getDataSourceToken());
-  workspaceId = uuidv7();
-  await sql.query('insert into workspaces (id, name) values ($1, $2)', [workspaceId, 'test']);
-  await sql.query(`insert into servers (id, name, max_capacity) values ('one', 'one', 100)`);
+  workspaceId = await insertWorkspace(sql);
+  await insertServer(sql, 'one');
   await addInstance(instanceId, 0);
 });
 
@@ -115,21 +115,19 @@ afterEach(async () => {
 });
 
 async function addInstance(id: string, leaseSeconds: number): Promise<void> {
-  await sql.query(
-    `insert into instances (id, server_id, url, status, lease_expires_at, max_accounts)
-     values ($1, 'one', 'http://127.0.0.1:1', 'active', now() + $2::int * interval '1 second', 100)`,
-    [id, leaseSeconds],
-  );
+  await insertInstance(sql, id, { leaseMs: leaseSeconds * 1_000 });
 }
 
 /** An account that this instance is to drive, with a message of that priority waiting, or none. */
 async function addAccount(priority: number | null, heldBy: string | null = null): Promise<string> {
-  const id = uuidv7();
-  await sql.query(
-    `insert into accounts (id, workspace_id, name, environment, status, desired_state, instance_id, epoch, held_by)
-     values ($1, $2, 'a', 'live', 'starting', 'connected', $3, 1, $4)`,
-    [id, workspaceId, instanceId, heldBy],
-  );
+  const id = await insertAccount(sql, workspaceId, {
+    environment: 'live',
+    status: 'starting',
+    desired_state: 'connected',
+    instance_id: instanceId,
+    epoch: 1,
+    held_by: heldBy,
+  });
   if (priority !== null) {
     await sql.query(
       `insert into messages (id, workspace_id, account_id, direction, priority, type, chat_id, recipient, status, whatsapp_id)
@@ -166,14 +164,6 @@ async function startInstance(): Promise<AccountSessions> {
   return context.get(AccountSessions);
 }
 
-async function until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
-  const limit = performance.now() + 10_000;
-  while (!(await condition())) {
-    if (performance.now() > limit) throw new Error(`not in time: ${what}`);
-    await delay(20);
-  }
-}
-
 async function statusOf(
   id: string,
 ): Promise<{ status: string; held_by: string | null; status_reason: string | null }> {
@@ -189,18 +179,18 @@ describe('an instance', () => {
     const urgent = await addAccount(3);
     const high = await addAccount(2);
     await startInstance();
-    await until('two started', () => started.length === 2);
+    await eventually('two started', () => started.length === 2);
     const order = () => started.map(({ options }) => options.accountId);
     // These two start side by side.
     expect(new Set(order())).toEqual(new Set([urgent, high]));
     started[0]!.goOn();
-    await until('the third', () => started.length === 3);
+    await eventually('the third', () => started.length === 3);
     expect(order()[2]).toBe(normal);
     started[1]!.goOn();
-    await until('the last', () => started.length === 4);
+    await eventually('the last', () => started.length === 4);
     expect(order()[3]).toBe(idle);
     started.forEach((session) => session.goOn());
-    await until('ready', async () => (await statusOf(idle)).status === 'ready');
+    await eventually('ready', async () => (await statusOf(idle)).status === 'ready');
   });
 
   it('starts nothing that another live instance still holds, and everything once that has let go', async () => {
@@ -208,11 +198,11 @@ describe('an instance', () => {
     const held = await addAccount(null, 'one.instance_01');
     const free = await addAccount(null);
     await startInstance();
-    await until('the free one ready', async () => (await statusOf(free)).status === 'ready');
+    await eventually('the free one ready', async () => (await statusOf(free)).status === 'ready');
     expect(started.map(({ options }) => options.accountId)).toEqual([free]);
     expect((await statusOf(held)).held_by).toBe('one.instance_01');
     await sql.query('update accounts set held_by = null where id = $1', [held]);
-    await until('ready', async () => (await statusOf(held)).status === 'ready');
+    await eventually('ready', async () => (await statusOf(held)).status === 'ready');
     expect((await statusOf(held)).held_by).toBe(instanceId);
   });
 
@@ -220,19 +210,19 @@ describe('an instance', () => {
     await addInstance('one.instance_01', -2);
     const held = await addAccount(null, 'one.instance_01');
     await startInstance();
-    await until('ready', async () => (await statusOf(held)).status === 'ready');
+    await eventually('ready', async () => (await statusOf(held)).status === 'ready');
   });
 
   it('lets an account go that is given to another instance, and holds it no more', async () => {
     await addInstance('one.instance_01', 60);
     const id = await addAccount(null);
     await startInstance();
-    await until('ready', async () => (await statusOf(id)).status === 'ready');
+    await eventually('ready', async () => (await statusOf(id)).status === 'ready');
     await sql.query(
       `update accounts set instance_id = 'one.instance_01', status = 'starting' where id = $1`,
       [id],
     );
-    await until('let go', async () => (await statusOf(id)).held_by === null);
+    await eventually('let go', async () => (await statusOf(id)).held_by === null);
     expect(started[0]!.stoppedAt).not.toBeNull();
     expect(await statusOf(id)).toMatchObject({ status: 'starting' });
   });
@@ -240,32 +230,32 @@ describe('an instance', () => {
   it('closes everything before its lease ends when PostgreSQL is away, and drives it again afterwards', async () => {
     const id = await addAccount(null);
     const sessions = await startInstance();
-    await until('ready', async () => (await statusOf(id)).status === 'ready');
+    await eventually('ready', async () => (await statusOf(id)).status === 'ready');
     cable.cut();
     const [{ endsInMs }] = await sql.query(
       `select extract(epoch from lease_expires_at - clock_timestamp())::float8 * 1000 as "endsInMs" from instances where id = $1`,
       [instanceId],
     );
     const end = performance.now() + endsInMs;
-    await until('closed', () => started[0]!.stoppedAt !== null);
+    await eventually('closed', () => started[0]!.stoppedAt !== null);
     expect(started[0]!.stoppedAt).toBeLessThan(end);
     expect(() => sessions.driver(id)).toThrow(/does not drive/);
     cable.restore();
-    await until('driven again', () => started.length === 2);
-    await until('ready', async () => (await statusOf(id)).status === 'ready');
+    await eventually('driven again', () => started.length === 2);
+    await eventually('ready', async () => (await statusOf(id)).status === 'ready');
   });
 
   it('starts a browser anew that has twice been seen beyond its memory budget', async () => {
     const id = await addAccount(null);
     const sessions = await startInstance();
-    await until('ready', async () => (await statusOf(id)).status === 'ready');
+    await eventually('ready', async () => (await statusOf(id)).status === 'ready');
     started[0]!.bytes = budget + 1;
     await sessions.checkMemory();
     expect(started).toHaveLength(1);
     expect(started[0]!.stoppedAt).toBeNull();
     await sessions.checkMemory();
-    await until('started anew', () => started.length === 2);
-    await until('ready', async () => (await statusOf(id)).status === 'ready');
+    await eventually('started anew', () => started.length === 2);
+    await eventually('ready', async () => (await statusOf(id)).status === 'ready');
     const [{ reasons }] = await sql.query(
       'select array_agg(reason) as reasons from connection_logs where account_id = $1',
       [id],
@@ -278,26 +268,26 @@ describe('an instance', () => {
   it('remembers when an account was linked, however often its browser is started anew since', async () => {
     const id = await addAccount(null);
     const sessions = await startInstance();
-    await until('ready', async () => (await statusOf(id)).status === 'ready');
+    await eventually('ready', async () => (await statusOf(id)).status === 'ready');
     const times = async () => {
       const [row] = await sql.query('select linked_at, last_connected_at from accounts where id = $1', [id]);
       return row as { linked_at: Date; last_connected_at: Date };
     };
     const first = await times();
     sessions.driver(id).restart();
-    await until('ready again', async () => (await times()).last_connected_at > first.last_connected_at);
+    await eventually('ready again', async () => (await times()).last_connected_at > first.last_connected_at);
     expect((await times()).linked_at).toEqual(first.linked_at);
   });
 
   it('leaves a conflict to a person', async () => {
     const id = await addAccount(null);
     await startInstance();
-    await until('ready', async () => (await statusOf(id)).status === 'ready');
+    await eventually('ready', async () => (await statusOf(id)).status === 'ready');
     started[0]!.emit('closed', 'conflict', 'another browser uses this session');
-    await until('conflict', async () => (await statusOf(id)).status === 'conflict');
-    await until('let go', async () => (await statusOf(id)).held_by === null);
+    await eventually('conflict', async () => (await statusOf(id)).status === 'conflict');
+    await eventually('let go', async () => (await statusOf(id)).held_by === null);
     expect(started).toHaveLength(1);
     await sql.query(`update accounts set status = 'starting' where id = $1`, [id]);
-    await until('ready', async () => (await statusOf(id)).status === 'ready');
+    await eventually('ready', async () => (await statusOf(id)).status === 'ready');
   });
 });

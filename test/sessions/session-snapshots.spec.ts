@@ -3,7 +3,6 @@ import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/pr
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { DataSource } from 'typeorm';
-import { v7 as uuidv7 } from 'uuid';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import {
   SessionSnapshots,
@@ -14,8 +13,9 @@ import type { Config } from '../../src/platform/config/config.js';
 import { dataSourceOptions } from '../../src/platform/database/data-source.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import { ProfileTooLarge, profileEpoch } from '../../src/whatsapp/browser/archive.js';
-import { eventually } from '../e2e/flotilla.js';
-import { scratchDatabase } from '../scratch-database.js';
+import { insertAccount, insertInstance, insertServer, insertWorkspace } from '../support/factories.js';
+import { eventually } from '../support/eventually.js';
+import { scratchDatabase } from '../support/scratch-database.js';
 
 let config: Config;
 let drop: () => Promise<void>;
@@ -30,12 +30,8 @@ beforeAll(async () => {
   database = new DataSource(dataSourceOptions(config));
   await database.initialize();
   for (const id of ['server-a', 'server-b']) {
-    await database.query(`insert into servers (id, name, max_capacity) values ($1, $1, 100)`, [id]);
-    await database.query(
-      `insert into instances (id, server_id, url, status, lease_expires_at, max_accounts)
-       values ($1 || '.instance_00', $1, 'http://127.0.0.1:1', 'active', now() + interval '1 hour', 50)`,
-      [id],
-    );
+    await insertServer(database, id);
+    await insertInstance(database, `${id}.instance_00`);
   }
 });
 afterAll(async () => {
@@ -45,20 +41,12 @@ afterAll(async () => {
 
 beforeEach(async () => {
   root = await mkdtemp(join(tmpdir(), 'snapshots-'));
-  workspaceId = uuidv7();
-  await database.query('insert into workspaces (id, name) values ($1, $2)', [workspaceId, 'test']);
+  workspaceId = await insertWorkspace(database);
   accountId = await newAccount();
 });
 afterEach(() => rm(root, { recursive: true, force: true }));
 
-async function newAccount(): Promise<string> {
-  const id = uuidv7();
-  await database.query(
-    `insert into accounts (id, workspace_id, name, environment) values ($1, $2, 'a', 'sandbox')`,
-    [id, workspaceId],
-  );
-  return id;
-}
+const newAccount = () => insertAccount(database, workspaceId);
 
 /** A server with a sessions directory of its own, and one instance on it. */
 class Server {

@@ -1,12 +1,12 @@
 import { Webhook as StandardWebhook } from 'standardwebhooks';
-import type { DataSource } from 'typeorm';
 import { v4 as uuidv4 } from 'uuid';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { QueuesService } from '../../src/queues/queues.service.js';
 import type { CreateWebhookDto } from '../../src/webhooks/webhooks.dto.js';
 import { WebhookSequences } from '../../src/webhooks/webhook-sequences.js';
-import { eventually } from '../e2e/flotilla.js';
-import { Receiver, WebhookSystem } from './webhooks.harness.js';
+import { changed } from '../support/fake.js';
+import { eventually } from '../support/eventually.js';
+import { Receiver, WebhookSystem } from '../support/webhooks.js';
 
 let system: WebhookSystem;
 let receiver: Receiver;
@@ -585,6 +585,7 @@ describe('a person', () => {
     const sequence = { webhookId: id, laneId: accountId, workspaceId, url: '', secret: Buffer.alloc(0) };
     // In a transaction, pg_stat_xact_user_tables counts only the rows that its own connection has read.
     await system.database.transaction(async (manager) => {
+      const inTransaction = changed(system.database, { transaction: manager.transaction.bind(manager) });
       const rowsRead = async () => {
         const [{ rows }] = await manager.query(
           `select (seq_tup_read + idx_tup_fetch)::int as rows from pg_stat_xact_user_tables
@@ -592,10 +593,7 @@ describe('a person', () => {
         );
         return rows as number;
       };
-      const sequences = new WebhookSequences(
-        manager as unknown as DataSource,
-        system.worker.get(QueuesService),
-      );
+      const sequences = new WebhookSequences(inTransaction, system.worker.get(QueuesService));
       const before = await rowsRead();
       const failure = await sequences.recordFailure(
         { ...sequence, previousSecret: null, claim },

@@ -7,6 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { build } from 'esbuild';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { profileDir } from '../../src/whatsapp/browser/profile.js';
+import { eventually } from '../support/eventually.js';
 import { browsersOn, endBrowsersOn } from '../../src/whatsapp/browser/processes.js';
 
 const chromium = process.env.CHROMIUM_PATH ?? '/usr/bin/chromium-headless-shell';
@@ -90,7 +91,7 @@ async function start(ms: number): Promise<void> {
 }
 
 async function said(words: string): Promise<void> {
-  await expect.poll(() => output, { timeout: 15_000 }).toContain(words);
+  await eventually(`it says "${words}"`, () => output.includes(words));
 }
 
 const isUp = async (account: string) => (await browsersOn(profileDir(sessions, account))).length > 0;
@@ -108,7 +109,7 @@ async function guardians(): Promise<string[]> {
 /** Waits until the watched browser is gone. @returns how long that took, in milliseconds */
 async function goneAfter(): Promise<number> {
   const started = performance.now();
-  await expect.poll(() => isUp('watched'), { timeout: 15_000, interval: 20 }).toBe(false);
+  await eventually('it is gone', async () => !(await isUp('watched')));
   return performance.now() - started;
 }
 
@@ -150,6 +151,6 @@ it('kills nothing and ends when it is closed', async () => {
   expect(await guardians()).toHaveLength(1);
   child.kill('SIGTERM');
   await said('closed');
-  await expect.poll(guardians, { timeout: 10_000 }).toEqual([]);
+  await eventually('its helper is gone', async () => (await guardians()).length === 0);
   expect(await isUp('watched')).toBe(true);
 });

@@ -8,7 +8,7 @@ import { afterEach, beforeEach, expect, it } from 'vitest';
 import { loadConfig } from '../../src/platform/config/config.js';
 import { launchOptions } from '../../src/whatsapp/browser/launch.js';
 import { packProfile, unpackProfile } from '../../src/whatsapp/browser/archive.js';
-import { eventually } from '../e2e/flotilla.js';
+import { eventually } from '../support/eventually.js';
 
 /** Writes credentials to local storage and IndexedDB, then endless records: more than a busy WhatsApp Web ever writes. */
 const page = `<!doctype html><title>profile</title><script>

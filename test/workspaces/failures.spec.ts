@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { scratchDatabase } from '../scratch-database.js';
-import { type Answer, type Api, startApi } from './api.harness.js';
+import { eventually } from '../support/eventually.js';
+import { scratchDatabase } from '../support/scratch-database.js';
+import { type Answer, type Api, startApi } from '../support/api.js';
 
 /* The answers of the API to internal errors, and to conflicts with another request at the same moment. */
 
@@ -72,13 +73,10 @@ describe('the API', () => {
         { accountId: account.id, to: '+6281234567890', text: 'hello' },
         key,
       );
-      await expect
-        .poll(
-          () =>
-            api.database.query('select from pg_stat_activity where $1 = any(pg_blocking_pids(pid))', [pid]),
-          { timeout: 20_000 },
-        )
-        .toHaveLength(1);
+      await eventually('it waits', async () => {
+        const blocked = 'select from pg_stat_activity where $1 = any(pg_blocking_pids(pid))';
+        return (await api.database.query(blocked, [pid])).length === 1;
+      });
       await other.commitTransaction();
       expect(await sending).toMatchObject({ status: 409, body: { code: 'request.conflict' } });
     } finally {

@@ -2,6 +2,7 @@ import type { INestApplicationContext } from '@nestjs/common';
 import { getDataSourceToken } from '@nestjs/typeorm';
 import type { Pool } from 'pg';
 import type { DataSource } from 'typeorm';
+import type { PostgresDriver } from 'typeorm/driver/postgres/PostgresDriver.js';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { asPlatform, isolate, isolatedTo, serveRequest } from '../../src/platform/database/isolation.js';
@@ -9,7 +10,7 @@ import { prepared } from '../../src/platform/database/prepared.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import { createContext } from '../../src/platform/start-role.js';
 import { ApiModule } from '../../src/roles/api.module.js';
-import { scratchDatabase } from '../scratch-database.js';
+import { scratchDatabase } from '../support/scratch-database.js';
 
 /* The second layer: what PostgreSQL itself holds back when a query of the API forgets whose rows it wants. */
 
@@ -26,7 +27,7 @@ beforeAll(async () => {
   const config = { ...scratch.config, database: { ...scratch.config.database, poolSize: 3 } };
   context = await createContext(ApiModule, config, createLogger('test', 'silent'));
   database = context.get<DataSource>(getDataSourceToken());
-  pool = (database.driver as unknown as { master: Pool }).master;
+  pool = (database.driver as PostgresDriver).master;
   for (const workspaceId of [mine, theirs]) await fill(workspaceId);
 }, 60_000);
 afterAll(async () => {
@@ -277,8 +278,8 @@ describe('a connection', () => {
       const sent: string[] = [];
       const original = client.query.bind(client);
       client.query = ((...args: Parameters<typeof original>) => {
-        const [query] = args as unknown as [string | { text: string }];
-        sent.push(typeof query === 'string' ? query : query.text);
+        const [query]: unknown[] = args;
+        sent.push(typeof query === 'string' ? query : (query as { text: string }).text);
         return original(...args);
       }) as typeof client.query;
       client.release();

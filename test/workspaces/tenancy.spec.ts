@@ -4,9 +4,10 @@ import { join } from 'node:path';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Config } from '../../src/platform/config/config.js';
-import { runCli } from '../queues/queues.harness.js';
-import { scratchDatabase } from '../scratch-database.js';
-import { type Api, startApi } from './api.harness.js';
+import { runCommand } from '../support/commands.js';
+import { eventually } from '../support/eventually.js';
+import { scratchDatabase } from '../support/scratch-database.js';
+import { type Api, startApi } from '../support/api.js';
 
 /* Keys, limits, isolation and the audit log, through HTTP; two processes of the API where it matters. */
 
@@ -70,6 +71,12 @@ async function readyAccount(workspace: string): Promise<string> {
 const statusOf = async (key: string, on = api) => (await on.call('GET', '/workspace', undefined, key)).status;
 const message = { to: '+6281234567890', text: 'hello' };
 
+const untilStatus = (status: number, key: string, on = api) =>
+  eventually(`the key gets ${status}`, async () => (await statusOf(key, on)) === status);
+/** Until so many processes hear at once that a key is deleted. */
+const untilListening = (count: number) =>
+  eventually(`${count} listen`, async () => (await listenersOf('flotilla_keys')) >= count);
+
 describe('a key', () => {
   it('is shown by its prefix, and never again as itself', async () => {
     const { body } = await api.call('GET', `/workspaces/${workspaceId}/api-keys`);
@@ -115,14 +122,13 @@ describe('a key', () => {
     const { id, key } = await newKey(workspaceId);
     expect(await statusOf(key)).toBe(200);
     // Until both processes listen they may believe it for two seconds; a key more is then looked up anew.
-    await expect.poll(() => listenersOf('flotilla_keys'), { timeout: 10_000 }).toBeGreaterThanOrEqual(1);
+    await untilListening(1);
     expect(await statusOf(key, other)).toBe(200);
-    await expect.poll(() => listenersOf('flotilla_keys'), { timeout: 10_000 }).toBeGreaterThanOrEqual(2);
+    await untilListening(2);
     expect([await statusOf(key), await statusOf(key, other)]).toEqual([200, 200]);
     expect((await api.call('DELETE', `/workspaces/${workspaceId}/api-keys/${id}`)).status).toBe(204);
-    await expect
-      .poll(async () => [await statusOf(key), await statusOf(key, other)], { interval: 20, timeout: 20_000 })
-      .toEqual([401, 401]);
+    await untilStatus(401, key);
+    await untilStatus(401, key, other);
   });
 
   it('is rotated: another of the same kind takes its place, and it works until the grace is over', async () => {
@@ -150,7 +156,7 @@ describe('a key', () => {
     expect(await statusOf(old.key, other)).toBe(200);
     const { status, body } = await api.call('POST', `/workspaces/${workspaceId}/api-keys/${old.id}/rotate`);
     expect(status).toBe(201);
-    await expect.poll(() => statusOf(old.key, other), { interval: 20, timeout: 20_000 }).toBe(401);
+    await untilStatus(401, old.key, other);
     expect(await statusOf(body.key, other)).toBe(200);
   });
 
@@ -202,7 +208,7 @@ describe('a key', () => {
     });
     const { body } = await api.call('POST', `${path}/rotate`, {}, owner.key);
     expect(await statusOf(body.key)).toBe(200);
-    await expect.poll(() => statusOf(owner.key), { interval: 20, timeout: 20_000 }).toBe(401);
+    await untilStatus(401, owner.key);
   });
 
   it.each(['sender', 'viewer'])('of a %s manages none', async (role) => {
@@ -216,13 +222,13 @@ describe('a key', () => {
     const response = await fetch(`${other.url}/events`, { headers: { authorization: `Bearer ${key}` } });
     expect(response.status).toBe(200);
     const ended = response.text();
-    await expect.poll(() => listenersOf('flotilla_keys'), { timeout: 10_000 }).toBeGreaterThanOrEqual(1);
+    await untilListening(1);
     await api.call('DELETE', `/workspaces/${workspaceId}/api-keys/${id}`);
     await ended;
   });
 
   it('ends its event streams also when nobody could hear that it was deleted', async () => {
-    await expect.poll(() => listenersOf('flotilla_keys'), { timeout: 10_000 }).toBeGreaterThanOrEqual(2);
+    await untilListening(2);
     const { id, key } = await newKey(workspaceId, { role: 'viewer' });
     const response = await fetch(`${other.url}/events`, { headers: { authorization: `Bearer ${key}` } });
     expect(response.status).toBe(200);
@@ -364,17 +370,15 @@ describe('the limits of a workspace', () => {
       429, 429, 202,
     ]);
     await limit({ messagesPerMinute: null });
-    await expect.poll(() => post(message), { interval: 20, timeout: 20_000 }).toBe(202);
+    await eventually('there is no limit', async () => (await post(message)) === 202);
   }, 90_000);
 
   /** So that no minute ends within a test that counts one. */
   async function untilEarlyInTheMinute(): Promise<void> {
-    await expect
-      .poll(async () => (await api.database.query('select extract(second from now())::int as s'))[0].s, {
-        timeout: 40_000,
-        interval: 500,
-      })
-      .toBeLessThan(40);
+    await eventually(
+      'the minute is young',
+      async () => (await api.database.query('select extract(second from now())::int as s'))[0].s < 40,
+    );
   }
 });
 
@@ -423,9 +427,10 @@ describe('two workspaces', () => {
     );
     for (const [index, { workspaceId: id }] of tenants.entries()) {
       const { events, close } = streams[index]!;
-      await expect
-        .poll(() => new Set(events.map(({ data }) => data.id)), { timeout: 10_000 })
-        .toEqual(posted.get(id));
+      await eventually('all its events', () => {
+        expect(new Set(events.map(({ data }) => data.id))).toEqual(posted.get(id));
+        return true;
+      });
       for (const event of events) expect(event.workspaceId).toBe(id);
       close();
       const { key } = tenants[index]!.owner;
@@ -481,6 +486,11 @@ describe('the audit log', () => {
     const { body } = await api.call('GET', `/admin/logs?type=audit&workspaceId=${workspaceId}&limit=200`);
     return body.items.toReversed();
   };
+  const untilWritten = (count: number) =>
+    eventually(`${count} entries`, async () => {
+      const entries = await written();
+      return entries.length === count && entries;
+    });
 
   it('tells who did what to which key, whose answer that was, and no secret', async () => {
     const made = await api.call(
@@ -490,8 +500,7 @@ describe('the audit log', () => {
       owner.key,
     );
     const removed = await api.call('DELETE', `/workspace/api-keys/${made.body.id}`, undefined, owner.key);
-    await expect.poll(async () => (await written()).length, { timeout: 10_000 }).toBe(4);
-    const entries = await written();
+    const entries = await untilWritten(4);
     expect(entries.map((entry) => [entry.details.actor, entry.message, entry.details.targetId])).toEqual([
       ['admin', 'POST /api/v1/workspaces', workspaceId],
       ['admin', 'POST /api/v1/workspaces/:id/api-keys', owner.id],
@@ -527,7 +536,7 @@ describe('the audit log', () => {
       (await written())
         .filter(({ details }) => Number(details.status) >= 400)
         .map(({ details }) => [details.keyId, details.status]);
-    await expect.poll(async () => (await refused()).length, { timeout: 10_000 }).toBeGreaterThanOrEqual(3);
+    await eventually('three are written', async () => (await refused()).length >= 3);
     expect((await refused()).sort()).toEqual(
       [
         [viewer.id, 403],
@@ -567,7 +576,7 @@ describe('the audit log', () => {
       expect((await api.call('POST', path, {}, viewer.key)).status).toBe(403);
     const entries = async () =>
       (await written()).map(({ message: what, details }) => [what, details.targetId ?? details.status]);
-    await expect.poll(async () => (await entries()).length, { timeout: 10_000 }).toBe(6);
+    await untilWritten(6);
     expect((await entries()).slice(3).sort()).toEqual([
       ['POST /api/v1/accounts', 403],
       ['POST /api/v1/messages', 403],
@@ -597,30 +606,31 @@ describe('the audit log', () => {
       redirect: 'manual',
       headers: { cookie, 'sec-fetch-site': 'same-origin' },
     });
-    await expect
-      .poll(ofTheFleet, { timeout: 10_000 })
-      .toEqual([
+    await eventually('all five are written', async () => {
+      expect(await ofTheFleet()).toEqual([
         'unknown POST /admin/login 401',
         'admin POST /admin/login 303',
         'admin PUT /admin/queues/* 403',
         'admin PUT /admin/queues/api/queues/:queueName/pause 200',
         'admin POST /admin/logout 303',
       ]);
+      return true;
+    });
   });
 
   it('has what commands do, which take what the API takes', async () => {
     const env = { ...process.env, DATABASE_URL: config.database.url, ENV_FILE: 'none' };
     const run = async (...args: string[]) => {
-      const { code, stdout, stderr } = await runCli(args, env);
+      const { code, stdout, stderr } = await runCommand(args, env);
       return { code, out: stdout.trim(), problem: stderr.trim() };
     };
     const tooLong = 'x'.repeat(201);
-    const [{ out: made }, ...refused] = await Promise.all([
-      run('workspace:create', 'of the command line'),
-      run('workspace:create', tooLong),
-      run('api-key:create', workspaceId, tooLong),
-    ]);
-    for (const { code, problem } of refused) {
+    const { out: made } = await run('workspace:create', 'of the command line');
+    for (const args of [
+      ['workspace:create', tooLong],
+      ['api-key:create', workspaceId, tooLong],
+    ]) {
+      const { code, problem } = await run(...args);
       expect([code, problem]).toEqual([1, expect.stringContaining('name must be shorter than')]);
     }
     const { out: key } = await run(
@@ -636,7 +646,7 @@ describe('the audit log', () => {
     const rotated = await run('api-key:rotate', made, keyId, '--grace=60');
     expect([await statusOf(rotated.out), await statusOf(key)]).toEqual([200, 200]);
     expect((await run('api-key:delete', made, keyId)).code).toBe(0);
-    await expect.poll(() => statusOf(key), { timeout: 20_000 }).toBe(401);
+    await untilStatus(401, key);
     const { body } = await api.call('GET', `/admin/logs?type=audit&workspaceId=${made}`);
     expect(
       body.items.map(({ message: what, details }: Awaited<ReturnType<typeof written>>[number]) => [
@@ -664,16 +674,13 @@ describe('the audit log', () => {
         third.call('DELETE', `/workspaces/${workspaceId}/api-keys/${id}`),
       ).rejects.toThrow();
       const [{ me }] = await holder.query('select pg_backend_pid() as me');
-      await expect
-        .poll(
-          () =>
-            api.database.query(
-              `select from pg_stat_activity where datname = current_database() and $1 = any(pg_blocking_pids(pid))`,
-              [me],
-            ),
-          { timeout: 20_000 },
-        )
-        .toHaveLength(1);
+      await eventually('the deletion waits', async () => {
+        const waiting = await api.database.query(
+          `select from pg_stat_activity where datname = current_database() and $1 = any(pg_blocking_pids(pid))`,
+          [me],
+        );
+        return waiting.length === 1;
+      });
       const closed = third.close();
       await cutOff;
       await holder.rollbackTransaction();
@@ -692,21 +699,25 @@ describe('the audit log', () => {
     const elsewhere = await newKey(workspaceId, { allowedIps: ['10.0.0.1'] });
     const large = { ...message, text: 'x'.repeat(70_000) };
     expect((await api.call('POST', '/messages', large, elsewhere.key)).status).toBe(401);
-    await expect
-      .poll(async () => (await written()).at(-1)?.details, { timeout: 10_000 })
-      .toMatchObject({ keyId: elsewhere.id, status: 401, method: 'POST' });
+    await eventually('it is written', async () => {
+      expect((await written()).at(-1)?.details).toMatchObject({
+        keyId: elsewhere.id,
+        status: 401,
+        method: 'POST',
+      });
+      return true;
+    });
   });
 
   it('has what an admin changes anywhere, with the workspace that is named', async () => {
     await api.call('POST', `/accounts?workspaceId=${workspaceId}`, { name: 'a', environment: 'sandbox' });
     await api.call('PATCH', `/workspaces/${workspaceId}`, { name: 'b' });
-    await expect
-      .poll(async () => (await written()).map(({ message: what }) => what), { timeout: 10_000 })
-      .toEqual([
-        'POST /api/v1/workspaces',
-        'POST /api/v1/workspaces/:id/api-keys',
-        'POST /api/v1/accounts',
-        'PATCH /api/v1/workspaces/:id',
-      ]);
+    const entries = await untilWritten(4);
+    expect(entries.map(({ message: what }) => what)).toEqual([
+      'POST /api/v1/workspaces',
+      'POST /api/v1/workspaces/:id/api-keys',
+      'POST /api/v1/accounts',
+      'PATCH /api/v1/workspaces/:id',
+    ]);
   });
 });

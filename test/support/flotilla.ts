@@ -1,7 +1,7 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import { Flotilla as FlotillaClient } from '../../clients/typescript/src/index.js';
 import { eventTypes } from '../../src/events/event-types.js';
 import { createStack, type Stack, type StackOptions } from '../../setup/stack.mjs';
+import { eventually } from './eventually.js';
 import { operationOf, undocumented } from './documented.js';
 
 // eslint-disable-next-line @typescript-eslint/no-explicit-any -- what a caller of the API sees: JSON of any shape
@@ -16,33 +16,14 @@ export interface Answer {
 
 export interface LedgerEntry {
   seq: number;
+  /** When the simulated WhatsApp accepted it, in ISO 8601. */
+  at: string;
   from: string;
   to: string;
   whatsappId: string;
   type: string;
   text: string;
   duplicate: boolean;
-}
-
-/** Waits until `probe` gives something, and says what it saw last when that does not come in time. */
-export async function eventually<Value>(
-  what: string,
-  probe: () => Promise<Value | undefined | false | null>,
-  timeoutMs = 30_000,
-): Promise<Value> {
-  const deadline = Date.now() + timeoutMs;
-  let last: unknown;
-  while (Date.now() < deadline) {
-    try {
-      const value = await probe();
-      if (value) return value;
-      last = value;
-    } catch (error) {
-      last = error;
-    }
-    await delay(50);
-  }
-  throw new Error(`${what}: not within ${timeoutMs} ms; last seen: ${String(last)}`);
 }
 
 /** A whole running Flotilla, used as its users do: through HTTP, supervisorctl and the sandbox's control API. */

@@ -1,5 +1,5 @@
 import { describe, expect, it, vi } from 'vitest';
-import { loadConfig } from '../../src/platform/config/config.js';
+import { settings } from '../support/settings.js';
 import { Problem } from '../../src/platform/errors/problem.js';
 import { networkOf, RateLimit } from '../../src/platform/http/rate-limit.js';
 import { hashKey } from '../../src/workspaces/api-keys.service.js';
@@ -61,7 +61,7 @@ describe('a key that is at work', () => {
   it('goes on for as long as it is, whatever others guess from its address', async () => {
     vi.useFakeTimers();
     try {
-      const limits = new RateLimits(loadConfig({ ...process.env, RATE_LIMIT_PER_IP: '3' }));
+      const limits = new RateLimits(settings({ RATE_LIMIT_PER_IP: '3' }));
       const right = hashKey('right');
       const use = () => limits.limitGuesses('203.0.113.1', right, () => 'known');
       const wrong = () =>

@@ -13,14 +13,7 @@ import {
   secretsOf,
 } from '../../src/platform/config/config.js';
 import { masking } from '../../src/platform/logging/logger.js';
-
-const secrets = {
-  ENV_FILE: 'none',
-  ADMIN_API_KEY: 'a'.repeat(32),
-  INTERNAL_API_KEY: 'b'.repeat(32),
-  APP_KEY: 'c'.repeat(44),
-  SERVER_ID: 'test-server',
-};
+import { secrets } from '../support/settings.js';
 
 describe('the configuration', () => {
   it('derives the embedded databases when no URL is given', () => {

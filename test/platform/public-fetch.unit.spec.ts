@@ -17,7 +17,7 @@ import {
   toPublicUrl,
   UrlNotUsable,
 } from '../../src/platform/http/public-fetch.js';
-import { eventually } from '../e2e/flotilla.js';
+import { eventually } from '../support/eventually.js';
 
 const loopback = ['127.0.0.0/8', '::1/128'];
 const closers: (() => unknown)[] = [];

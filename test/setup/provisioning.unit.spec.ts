@@ -8,6 +8,7 @@ import { SetupError, sentence, tail } from '../../setup/console.mjs';
 import { withLock } from '../../setup/lock.mjs';
 import { npmPackagesInstalled } from '../../setup/npm-packages.mjs';
 import { endProcesses, isAlive, pidsWithEnvironment, run, sleep } from '../../setup/processes.mjs';
+import { eventually } from '../support/eventually.js';
 import { hasCandidate } from '../../setup/system-packages.mjs';
 
 let directory: string;
@@ -122,7 +123,10 @@ describe('processes', () => {
       },
     );
     const pid = child.pid ?? 0;
-    await expect.poll(() => pidsWithEnvironment('FLOTILLA_SPEC', directory)).toEqual([pid]);
+    await eventually('it is found', () => {
+      expect(pidsWithEnvironment('FLOTILLA_SPEC', directory)).toEqual([pid]);
+      return true;
+    });
     await sleep(300);
     await endProcesses([pid], { graceMs: 200 });
     expect(isAlive(pid)).toBe(false);

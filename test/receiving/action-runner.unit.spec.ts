@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import type { AccountSessions } from '../../src/sessions/account-sessions.js';
-import type { ActOnMessage } from '../../src/messages/message-actions.service.js';
 import { ActionUncertain, ActionRunner } from '../../src/receiving/action-runner.js';
 import type { UpdatesService } from '../../src/receiving/updates.service.js';
+import { fake } from '../support/fake.js';
+import { sessionsWith } from '../support/fakes.js';
 
 /* A page takes as long as it likes here, so that no test has to wait for a quarter of a minute. */
 
@@ -12,23 +12,21 @@ afterEach(() => void vi.useRealTimers());
 /** @param takesMs how long the page takes for each */
 function actorOn(takesMs: number[]) {
   const begun: string[] = [];
-  const session = {
-    act: async (_target: unknown, { text }: { text: string }) => {
-      begun.push(text);
+  const sessions = sessionsWith({
+    act: async (_target, action) => {
+      if (action.kind === 'edit') begun.push(action.text);
       await new Promise((resolve) => setTimeout(resolve, takesMs[begun.length - 1]));
       return { outcome: 'done', at: 1 };
     },
-  };
-  const sessions = { readyDriver: () => ({ current: session }) } as unknown as AccountSessions;
-  const received = { writeChanges: async () => undefined } as unknown as UpdatesService;
-  const actor = new ActionRunner(sessions, received);
+  });
+  const actor = new ActionRunner(sessions, fake<UpdatesService>({ writeChanges: async () => undefined }));
   const edit = (text: string, whatsappId = 'one') =>
     actor
       .act('account', {
         epoch: 1,
-        target: { whatsappId },
+        target: { whatsappId, chatId: '6281234567890@c.us', fromMe: true, author: null },
         action: { kind: 'edit', text },
-      } as unknown as ActOnMessage)
+      })
       .then(
         () => 'done',
         (error: unknown) => error,

@@ -8,7 +8,7 @@ import { NumberChecks } from '../../src/chats/number-checks.js';
 import { CallDispatcher } from '../../src/chats/call-dispatcher.js';
 import { TooManyNumberChecks } from '../../src/chats/chat-errors.js';
 import { InstanceClient } from '../../src/instances/instance-client.js';
-import { loadConfig } from '../../src/platform/config/config.js';
+import { settings } from '../support/settings.js';
 import { ProblemFilter } from '../../src/platform/errors/problem.filter.js';
 import { InternalGuard } from '../../src/platform/http/internal.guard.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
@@ -63,7 +63,7 @@ describe('an instance that drives a live account', () => {
     const app = module.createNestApplication({ logger: false });
     app.useGlobalFilters(new ProblemFilter(createLogger('test', 'silent')));
     await app.listen(0, '127.0.0.1');
-    const client = new InstanceClient(loadConfig(process.env));
+    const client = new InstanceClient(settings());
     try {
       const url = await app.getUrl();
       const path = `/internal/accounts/${uuidv7()}/page`;

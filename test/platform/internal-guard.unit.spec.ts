@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { InstanceClient } from '../../src/instances/instance-client.js';
-import { loadConfig } from '../../src/platform/config/config.js';
+import { settings } from '../support/settings.js';
 import { signedCalls } from '../../src/platform/http/internal.guard.js';
 import { CallSigner, CallVerifier } from '../../src/platform/http/signed-calls.js';
 
@@ -49,7 +49,7 @@ describe('a closed server', () => {
   });
 
   it('is one that has refused, to a program that signs with another key or for another address', async () => {
-    const client = new InstanceClient(loadConfig({ ...process.env, INTERNAL_API_KEY: secret }));
+    const client = new InstanceClient(settings({ INTERNAL_API_KEY: secret }));
     await expect(client.call(url, 'POST', '/a', {})).rejects.toMatchObject({
       status: 503,
       code: 'instance.refused',

@@ -16,7 +16,7 @@ import { WebhookDeliveriesService } from '../../src/webhooks/webhook-deliveries.
 import { WebhooksModule } from '../../src/webhooks/webhooks.module.js';
 import { WebhooksService } from '../../src/webhooks/webhooks.service.js';
 import { WebhookFanOutTask, WebhookSequencesTask } from '../../src/webhooks/webhooks.task.js';
-import { type QueueSystem, queueSystem } from '../queues/queues.harness.js';
+import { type QueueSystem, queueSystem } from './queues.js';
 
 export interface Received {
   id: string;

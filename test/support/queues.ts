@@ -1,17 +1,15 @@
-import { spawn, type ChildProcess } from 'node:child_process';
-import { join } from 'node:path';
 import type { INestApplicationContext } from '@nestjs/common';
 import { getDataSourceToken } from '@nestjs/typeorm';
 import { Redis } from 'ioredis';
 import type { DataSource } from 'typeorm';
-import { type Config, projectRoot } from '../../src/platform/config/config.js';
+import type { Config } from '../../src/platform/config/config.js';
 import { DatabaseModule } from '../../src/platform/database/database.module.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import { createContext } from '../../src/platform/start-role.js';
 import { JobRunner, QUEUE_PROCESSORS, type QueueProcessor } from '../../src/queues/job-runner.js';
 import { QueueWorker } from '../../src/queues/queue-worker.js';
 import { QueuesModule } from '../../src/queues/queues.module.js';
-import { scratchDatabase } from '../scratch-database.js';
+import { scratchDatabase } from './scratch-database.js';
 
 export interface QueueSystem {
   config: Config;
@@ -59,46 +57,4 @@ export async function workerContext(config: Config, processors: QueueProcessor[]
     worker: context.get(QueueWorker),
     database: context.get<DataSource>(getDataSourceToken()),
   };
-}
-
-export interface Ended {
-  code: number | null;
-  signal: NodeJS.Signals | null;
-  stdout: string;
-  stderr: string;
-}
-
-/** A command of `./flotilla` as a process of its own. */
-export class Cli {
-  stdout = '';
-  stderr = '';
-  readonly ended: Promise<Ended>;
-  private readonly child: ChildProcess;
-
-  constructor(args: string[], env: NodeJS.ProcessEnv) {
-    this.child = spawn(process.execPath, [join(projectRoot, 'dist/src/roles/cli.main.js'), ...args], {
-      env,
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
-    this.child.stdout!.on('data', (chunk: Buffer) => (this.stdout += chunk.toString()));
-    this.child.stderr!.on('data', (chunk: Buffer) => (this.stderr += chunk.toString()));
-    this.ended = new Promise((resolve) =>
-      this.child.once('close', (code, signal) =>
-        resolve({ code, signal, stdout: this.stdout, stderr: this.stderr }),
-      ),
-    );
-  }
-
-  get pid(): number {
-    return this.child.pid!;
-  }
-
-  signal(signal: NodeJS.Signals): void {
-    this.child.kill(signal);
-  }
-}
-
-/** Runs a command to its end. */
-export function runCli(args: string[], env: NodeJS.ProcessEnv): Promise<Ended> {
-  return new Cli(args, env).ended;
 }
