@@ -1,5 +1,6 @@
 import { Injectable } from '@nestjs/common';
-import { MessageNotFound, MessageNotResendable, MessagesService } from '../messages/messages.service.js';
+import { AcceptService, MessageNotResendable } from '../messages/accept.service.js';
+import { MessageNotFound } from '../messages/messages.service.js';
 import { type FailedJob, FailedJobsService } from '../queues/failed-jobs.service.js';
 import { isLaneQueue, type QueueName } from '../queues/queue-policies.js';
 import { QueuesService, RedisUnreachable } from '../queues/queues.service.js';
@@ -14,7 +15,7 @@ const pageSize = 500;
 export class RetryingService {
   constructor(
     private readonly failedJobs: FailedJobsService,
-    private readonly messages: MessagesService,
+    private readonly accepting: AcceptService,
     private readonly queues: QueuesService,
   ) {}
 
@@ -48,7 +49,7 @@ export class RetryingService {
   private async resend({ id, messageId, workspaceId }: FailedJob): Promise<RetryOutcome> {
     try {
       // A trigger forgets the failed job in the same transaction.
-      await this.messages.resend(workspaceId!, messageId!);
+      await this.accepting.resend(workspaceId!, messageId!);
       return 'queued';
     } catch (error) {
       if (!(error instanceof MessageNotResendable || error instanceof MessageNotFound)) throw error;

@@ -40,9 +40,11 @@ export class GroupsListener implements OnModuleInit, BeforeApplicationShutdown {
   }
 
   onModuleInit(): void {
-    this.sessions.on('group', ({ id: accountId }, notice) => {
-      this.notices.push({ accountId, notice });
-      this.writeBehind.schedule();
+    this.sessions.on('session', ({ id: accountId }, session) => {
+      session.on('group', (notice) => {
+        this.notices.push({ accountId, notice });
+        this.writeBehind.schedule();
+      });
     });
     this.sessions.on('ready', (account) => {
       const reading = this.writeBehind

@@ -1,14 +1,9 @@
 import { Injectable } from '@nestjs/common';
 import { plainToInstance } from 'class-transformer';
 import { validate } from 'class-validator';
-import { InjectDataSource } from '@nestjs/typeorm';
-import { DataSource, type EntityManager } from 'typeorm';
-import { AccountNotFound } from '../accounts/account-errors.js';
+import type { EntityManager } from 'typeorm';
 import { MediaNotFound, MediaService, type MediaSource } from '../media/media.service.js';
-import type { RunSql } from '../platform/database/prepared.js';
 import { type Grant, MessageLimitReached } from '../workspaces/limits.service.js';
-import { sendTimeOf } from './message-insert.js';
-import { chooseAccountFor } from './account-choice.js';
 import type { Media } from '../media/media.entity.js';
 import { type FieldError, Problem, ValidationFailed } from '../platform/errors/problem.js';
 import { fieldErrors } from '../platform/http/http.js';
@@ -45,6 +40,9 @@ export class TooManyDownloads extends Problem {
 /** A message of a batch, or what is wrong with it. */
 export type Prepared = { dto: SendMessageDto; content: PreparedContent } | Problem;
 
+/** Runs before a file is stored, so that nothing is stored for a message that is refused. @throws Problem */
+export type CheckBeforeFile = (workspaceId: string, wanted: SendMessageDto) => Promise<void>;
+
 /** What a message says, as its row has it. */
 export interface PreparedContent {
   text: string | null;
@@ -65,19 +63,20 @@ const preparedAtOnce = 8;
 /** Makes what a request asks to be sent into what the ledger keeps. */
 @Injectable()
 export class ContentPreparation {
-  constructor(
-    private readonly media: MediaService,
-    @InjectDataSource() private readonly database: DataSource,
-  ) {}
+  constructor(private readonly media: MediaService) {}
 
   /**
    * Takes in the media that a request names: within a bounded time, and outside of any transaction. Of a request that is
    * refused for anything else, nothing is stored.
-   * @throws ValidationFailed, ContentMismatch, AccountNotFound, NoAccountReady, and whatever `MediaService.take` throws
+   * @throws ValidationFailed, ContentMismatch, and whatever `checkBeforeFile` and `MediaService.take` throw
    */
-  async prepare(workspaceId: string, wanted: SendMessageDto): Promise<PreparedContent> {
+  async prepare(
+    workspaceId: string,
+    wanted: SendMessageDto,
+    checkBeforeFile: CheckBeforeFile,
+  ): Promise<PreparedContent> {
     checkFields(wanted);
-    if (bringsFile(wanted)) await this.checkRest(workspaceId, wanted);
+    if (bringsFile(wanted)) await checkBeforeFile(workspaceId, wanted);
     const { type, text = null, media, location, contact, poll, mentions } = wanted;
     const content: MessageContent = {
       ...(location
@@ -110,6 +109,7 @@ export class ContentPreparation {
     workspaceId: string,
     wanted: Record<string, unknown>[],
     grant: Grant,
+    checkBeforeFile: CheckBeforeFile,
   ): Promise<Prepared[]> {
     const deadline = Date.now() + batchMediaMs;
     let files = 0;
@@ -118,7 +118,7 @@ export class ContentPreparation {
         const dto = await toSendMessageDto(candidate);
         if (bringsFile(dto) && (files += 1) > grant.count) throw new MessageLimitReached(grant.limit);
         if (dto.media?.url !== undefined && Date.now() > deadline) throw new TooManyDownloads();
-        return { dto, content: await this.prepare(workspaceId, dto) };
+        return { dto, content: await this.prepare(workspaceId, dto, checkBeforeFile) };
       } catch (error) {
         if (error instanceof Problem) return error;
         throw error;
@@ -141,18 +141,6 @@ export class ContentPreparation {
       const id = mediaIdOf(candidate);
       return id === null || held.has(id) ? candidate : new MediaNotFound(id);
     });
-  }
-
-  /** What else may refuse a message, as far as it can be told before it is written. */
-  private async checkRest(workspaceId: string, wanted: SendMessageDto): Promise<void> {
-    sendTimeOf(wanted);
-    const run: RunSql = (text, values) => this.database.query(text, values);
-    const accountId = await chooseAccountFor(run, workspaceId, wanted);
-    const found = await run('select from accounts where id = $1 and workspace_id = $2', [
-      accountId,
-      workspaceId,
-    ]);
-    if (found.length === 0) throw new AccountNotFound(accountId);
   }
 
   private async take(workspaceId: string, type: MessageType, source: MediaSourceDto): Promise<MessageMedia> {

@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import type { ScheduledTask } from '../platform/scheduling/scheduler.service.js';
-import { MessagesService } from './messages.service.js';
+import { AcceptService } from './accept.service.js';
 
 /** Deletes old idempotency keys. */
 @Injectable()
@@ -8,9 +8,9 @@ export class IdempotencyTask implements ScheduledTask {
   readonly name = 'idempotency-pruning';
   readonly everyMs = 3_600_000;
 
-  constructor(private readonly messages: MessagesService) {}
+  constructor(private readonly accepting: AcceptService) {}
 
   run(): Promise<void> {
-    return this.messages.forgetIdempotencyKeys();
+    return this.accepting.forgetIdempotencyKeys();
   }
 }

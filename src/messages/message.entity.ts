@@ -10,12 +10,18 @@ import type {
   MessageVote,
 } from './content.dto.js';
 import type { QueueName } from '../queues/queue-policies.js';
+import type { JobHint } from '../queues/queues.service.js';
 
 export { priorities, type Priority } from '../queues/priorities.js';
 
 /** The queue that carries a priority's heads. */
 export function queueOf(priority: number): QueueName {
   return `whatsapp-${priorities[priority]!}`;
+}
+
+/** The job that says: this message is the first of its account's lane. */
+export function headJob(messageId: string, priority: number): JobHint {
+  return { queue: queueOf(priority), id: `message-${messageId}`, data: { id: messageId } };
 }
 
 export const messageStatuses = [

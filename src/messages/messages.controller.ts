@@ -46,14 +46,13 @@ import {
 import { MediaGone, MediaNotDownloaded } from './media-problems.js';
 import { ContentMismatch } from './content-preparation.js';
 import {
+  AcceptService,
   IdempotencyInProgress,
   IdempotencyMismatch,
-  MessageAlreadySending,
-  MessageNotFound,
   MessageNotResendable,
-  MessagesService,
-} from './messages.service.js';
-import { NoAccountReady } from './account-choice.js';
+  NoAccountReady,
+} from './accept.service.js';
+import { MessageAlreadySending, MessageNotFound, MessagesService } from './messages.service.js';
 
 /** What may happen when something is done to a message that WhatsApp already has. */
 const ofActions = [
@@ -66,6 +65,7 @@ const ofActions = [
 @Controller('messages')
 export class MessagesController {
   constructor(
+    private readonly accepting: AcceptService,
     private readonly messages: MessagesService,
     private readonly actions: MessageActionsService,
   ) {}
@@ -111,7 +111,7 @@ export class MessagesController {
         { path: 'Idempotency-Key', message: 'must be 1 to 255 printable ASCII characters' },
       ]);
     }
-    const accepted = await this.messages.accept(workspaceId, body, idempotencyKey);
+    const accepted = await this.accepting.accept(workspaceId, body, idempotencyKey);
     response.location(`/api/v1/messages/${accepted.id}`);
     if (query.wait === undefined) return toMessageResponse(accepted);
     const gone = new AbortController();
@@ -141,7 +141,7 @@ export class MessagesController {
       throw new ValidationFailed([
         { path: 'Idempotency-Key', message: 'is not for batches: send what has one by POST /messages' },
       ]);
-    return { items: await this.messages.acceptBatch(workspaceId, body.messages) };
+    return { items: await this.accepting.acceptBatch(workspaceId, body.messages) };
   }
 
   /** Lists messages, newest first. */
@@ -254,6 +254,6 @@ export class MessagesController {
     @WorkspaceId() workspaceId: string,
     @Param('id', ParseUUIDPipe) id: string,
   ): Promise<MessageResponse> {
-    return toMessageResponse(await this.messages.resend(workspaceId, id));
+    return toMessageResponse(await this.accepting.resend(workspaceId, id));
   }
 }

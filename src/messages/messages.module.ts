@@ -4,6 +4,7 @@ import { AccountsModule } from '../accounts/accounts.module.js';
 import { MediaModule } from '../media/media.module.js';
 import { QueuesModule } from '../queues/queues.module.js';
 import { WorkspacesModule } from '../workspaces/workspaces.module.js';
+import { AcceptService } from './accept.service.js';
 import { ContentPreparation } from './content-preparation.js';
 import { IncomingMediaService } from './incoming-media.service.js';
 import { MessageActionsService } from './message-actions.service.js';
@@ -12,7 +13,13 @@ import { MessagesService } from './messages.service.js';
 
 @Module({
   imports: [TypeOrmModule.forFeature([Message]), AccountsModule, MediaModule, QueuesModule, WorkspacesModule],
-  providers: [MessagesService, ContentPreparation, IncomingMediaService, MessageActionsService],
-  exports: [MessagesService, IncomingMediaService, MessageActionsService],
+  providers: [
+    AcceptService,
+    MessagesService,
+    ContentPreparation,
+    IncomingMediaService,
+    MessageActionsService,
+  ],
+  exports: [AcceptService, MessagesService, IncomingMediaService, MessageActionsService],
 })
 export class MessagesModule {}

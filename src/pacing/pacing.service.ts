@@ -25,7 +25,6 @@ export class ColdNotPaused extends Problem {
   }
 }
 
-
 /**
  * Which accounts are paced, and how. A row of `account_pacing` exists exactly for those that are: the claim of a message
  * looks there when its account may send again. What a single message changes is `sending/pacing-reservations.ts`.

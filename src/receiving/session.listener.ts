@@ -44,23 +44,27 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
   }
 
   onModuleInit(): void {
-    this.sessions.on('ack', (account, { whatsappId, ack }) => {
+    this.sessions.on('session', (account, session) => this.follow(account, session));
+    this.sessions.on('ready', (account) => {
+      void this.behind.catchUp(account.id, () => this.catchUp(account));
+    });
+  }
+
+  private follow(account: Account, session: WhatsAppSession): void {
+    session.on('ack', ({ whatsappId, ack }) => {
       // The answer to the send said so already.
       if (ack === 1 && this.sender.hasJustSent(whatsappId)) return;
       if (ack < 0) this.sender.forget(whatsappId);
       this.acks.push({ accountId: account.id, whatsappId, ack });
       this.behind.schedule();
     });
-    this.sessions.on('message', (account, message) => {
+    session.on('message', (message) => {
       this.incoming.push({ account, message });
       this.behind.schedule();
     });
-    this.sessions.on('change', (account, change) => {
+    session.on('change', (change) => {
       this.changes.push({ account, change });
       this.behind.schedule();
-    });
-    this.sessions.on('ready', (account) => {
-      void this.behind.catchUp(account.id, () => this.catchUp(account));
     });
   }
 

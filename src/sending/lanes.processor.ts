@@ -7,7 +7,7 @@ import type { JobContext, QueueProcessor } from '../queues/job-runner.js';
 import { QueuesService } from '../queues/queues.service.js';
 import type { LaneHead } from './lane-run.js';
 import { LaneTurns } from './lane-turns.js';
-import { headJob } from '../messages/head-job.js';
+import { headJob } from '../messages/message.entity.js';
 import { type Lane, LanesService } from './lanes.service.js';
 import { servedPriorities } from './lane-order.js';
 

@@ -6,8 +6,7 @@ import { prepared } from '../platform/database/prepared.js';
 import { QueueStates } from '../queues/queue-states.js';
 import { QueuesService } from '../queues/queues.service.js';
 import { claimMs, type LaneResult, type LaneRun } from './lane-run.js';
-import { headJob } from '../messages/head-job.js';
-import { queueOf } from '../messages/message.entity.js';
+import { headJob, queueOf } from '../messages/message.entity.js';
 import { laneHead, strictOrder } from './lane-order.js';
 import { SilentInstances } from './silent-instances.js';
 

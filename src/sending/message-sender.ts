@@ -9,12 +9,15 @@ import { Problem } from '../platform/errors/problem.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import type { PageSendResult } from '../whatsapp/in-page/page-functions.js';
+import type { OutgoingContent, OutgoingFile } from '../whatsapp/outgoing-content.js';
 import type { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
 import { MessageFiles } from './message-files.js';
+import { pollSecretOf } from '../messages/message.entity.js';
 import { targetOf } from '../messages/message-rows.js';
-import { toOutgoingContent } from './to-outgoing-content.js';
+import { isMediaType } from '../messages/message-types.js';
+import { toVcard } from '../messages/vcard.js';
 import { parseRecipient } from '../messages/recipient.js';
-import type { Claim } from './lane-runner.js';
+import type { Claim } from './claims.js';
 
 export class RecipientNotRegistered extends Problem {
   constructor(chatId: string) {
@@ -264,4 +267,24 @@ export class MessageSender {
           ),
         );
   }
+}
+
+/** What a session is to send for a message of the ledger. @param file the copy of its media on this machine */
+function toOutgoingContent(
+  { id, type, text, content }: Pick<Claim, 'id' | 'type' | 'text' | 'content'>,
+  file: OutgoingFile | null,
+): OutgoingContent {
+  if (isMediaType(type) && file) return { type, caption: text, file };
+  if (type === 'location' && content?.location) {
+    const { latitude, longitude, name, address } = content.location;
+    const description = [name, address].filter((line) => line !== null).join('\n');
+    return { type, latitude, longitude, description: description === '' ? null : description };
+  }
+  if (type === 'contact' && content?.contact)
+    return {
+      type,
+      cards: content.contact.map((contact) => ({ name: contact.name, vcard: toVcard(contact) })),
+    };
+  if (type === 'poll' && content?.poll) return { type, ...content.poll, secret: pollSecretOf(id) };
+  return { type: 'text', text: text ?? '' };
 }

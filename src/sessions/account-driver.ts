@@ -4,7 +4,6 @@ import type { Logger } from '../platform/logging/logger.js';
 import { pause } from '../platform/pause.js';
 import { deleteProfile, profileDir } from '../whatsapp/browser/profile.js';
 import type { Network } from '../whatsapp/browser/launch.js';
-import type { PageChange, PageGroupNotice, PageMessage } from '../whatsapp/in-page/page-functions.js';
 import type { CloseReason, SessionOptions, StopOptions } from '../whatsapp/session-events.js';
 import type { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
 import type { Account, AccountStatus } from '../accounts/account.entity.js';
@@ -45,10 +44,6 @@ export interface AccountDriverEvents {
   ready: [];
   /** It runs nothing any more, and starts nothing by itself. */
   ended: [];
-  ack: [ack: { whatsappId: string; ack: number }];
-  message: [message: PageMessage];
-  change: [change: PageChange];
-  group: [notice: PageGroupNotice];
 }
 
 /** Why a session is over. */
@@ -279,10 +274,6 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
       const status = session.ready ? 'ready' : 'syncing';
       report({ status, statusReason: text === null ? null : `action_required: ${text}` });
     });
-    session.on('ack', (ack) => this.emit('ack', ack));
-    session.on('message', (message) => this.emit('message', message));
-    session.on('change', (change) => this.emit('change', change));
-    session.on('group', (notice) => this.emit('group', notice));
     session.on('closed', (reason, detail) => end({ reason, detail }));
   }
 

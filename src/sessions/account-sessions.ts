@@ -10,7 +10,6 @@ import { type Config, projectRoot } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
-import type { PageChange, PageGroupNotice, PageMessage } from '../whatsapp/in-page/page-functions.js';
 import { BrowserGuardian } from '../whatsapp/browser/guardian.js';
 import { endBrowsersOn } from '../whatsapp/browser/processes.js';
 import { profileDir } from '../whatsapp/browser/profile.js';
@@ -32,13 +31,11 @@ const fenceCloseMs = 1_000;
 /** How long a browser that was told to end is waited for before it is killed again. */
 const goneMs = 5_000;
 
-/** What the sessions of this instance tell; the listeners of `messages/` write it down. */
+/** What the sessions of this instance do. Listeners follow each session from its start. */
 export interface AccountSessionEvents {
+  /** A session starts. Its own events follow; see SessionEvents. */
+  session: [account: Account, session: WhatsAppSession];
   ready: [account: Account];
-  ack: [account: Account, ack: { whatsappId: string; ack: number }];
-  message: [account: Account, message: PageMessage];
-  change: [account: Account, change: PageChange];
-  group: [account: Account, notice: PageGroupNotice];
 }
 
 /** How an account's session is opened: in a browser, unless a simulated fleet says otherwise. */
@@ -284,7 +281,11 @@ export class AccountSessions
         loadMs: sessions.loadTimeoutMs,
         syncMs: sessions.syncTimeoutMs,
       },
-      openSession: this.openSession,
+      openSession: (options) => {
+        const session = this.openSession(options);
+        this.emit('session', account, session);
+        return session;
+      },
       snapshots: this.snapshots,
       mayDrive: () => this.lease.held,
       qrTimeoutMs: sessions.qrTimeoutMs,
@@ -306,10 +307,6 @@ export class AccountSessions
       account.lastConnectedAt = new Date();
     });
     driver.on('ended', () => this.reconcile());
-    driver.on('ack', (ack) => this.emit('ack', account, ack));
-    driver.on('message', (message) => this.emit('message', account, message));
-    driver.on('change', (change) => this.emit('change', account, change));
-    driver.on('group', (notice) => this.emit('group', account, notice));
     this.drivers.set(account.id, driver);
     driver.start();
   }

@@ -10,7 +10,7 @@ import type { SessionMessages } from '../../src/whatsapp/session-messages.js';
 import { eventually } from '../support/eventually.js';
 import { accountOf, insertAccount, insertWorkspace } from '../support/factories.js';
 import { fake } from '../support/fake.js';
-import { sessionsWith } from '../support/fakes.js';
+import { sessionsWith, startSession } from '../support/fakes.js';
 import { scratchDatabase } from '../support/scratch-database.js';
 
 /* What is written of the notices that sessions tell, in a real database. The sessions are only what tells them. */
@@ -104,10 +104,10 @@ describe('what is done to groups', () => {
     pages.answers = new Promise((resolve) => (answer = resolve));
     pages.held = [notice('one'), notice('two')];
     sessions.emit('ready', account);
-    sessions.emit('group', account, notice('three'));
+    startSession(sessions, account).emit('group', notice('three'));
     // Another account's does not wait for it.
     const other = await newAccount(daysAgo(1));
-    sessions.emit('group', other, notice('other'));
+    startSession(sessions, other).emit('group', notice('other'));
     await eventually('the other', async () => (await told(other)).length === 1);
     expect(await told(account)).toEqual([]);
     answer();
@@ -118,6 +118,7 @@ describe('what is done to groups', () => {
 
   it('is told whatever nonsense comes along with it, each once', async () => {
     const account = await newAccount(daysAgo(1));
+    const session = startSession(sessions, account);
     for (const one of [
       notice('good'),
       notice('timeless', { timestamp: null }),
@@ -126,9 +127,9 @@ describe('what is done to groups', () => {
       notice('zero', { text: 'a\u0000b', by: { chatId: '\ud800@lid', alias: null } }),
       notice('good'),
     ])
-      sessions.emit('group', account, one);
+      session.emit('group', one);
     // Another group's may have the same id.
-    sessions.emit('group', account, notice('good', { chatId: '120363000000000002@g.us' }));
+    session.emit('group', notice('good', { chatId: '120363000000000002@g.us' }));
     await listener.beforeApplicationShutdown();
     expect(await told(account)).toEqual(['good', 'zero', 'good']);
   });

@@ -12,6 +12,7 @@ import { type ActOnMessage, MessageActionsService } from '../../src/messages/mes
 import { strictOrder } from '../../src/sending/lane-order.js';
 import { MessageSender } from '../../src/sending/message-sender.js';
 import { toMessageResponse } from '../../src/messages/messages.dto.js';
+import { AcceptService } from '../../src/messages/accept.service.js';
 import { MessagesService } from '../../src/messages/messages.service.js';
 import type { OutcomeFinder } from '../../src/receiving/outcome-finder.js';
 import { IncomingService } from '../../src/receiving/incoming.service.js';
@@ -32,7 +33,7 @@ import {
   ready,
 } from '../support/factories.js';
 import { changed, fake } from '../support/fake.js';
-import { noFiles, sessionsWith } from '../support/fakes.js';
+import { noFiles, sessionsWith, startSession } from '../support/fakes.js';
 import { silent, startServices } from '../support/services.js';
 import { scratchDatabase } from '../support/scratch-database.js';
 
@@ -41,6 +42,7 @@ import { scratchDatabase } from '../support/scratch-database.js';
 let context: INestApplicationContext;
 let drop: () => Promise<void>;
 let database: DataSource;
+let accepting: AcceptService;
 let messages: MessagesService;
 let actions: MessageActionsService;
 let sending: LaneRunner;
@@ -64,6 +66,7 @@ beforeAll(async () => {
   const scratch = await scratchDatabase();
   drop = scratch.drop;
   ({ context, database } = await startServices(scratch.config));
+  accepting = context.get(AcceptService);
   messages = context.get(MessagesService);
   actions = context.get(MessageActionsService);
   sending = new LaneRunner(database, neverSends, new PacingReservations(database), scratch.config, silent);
@@ -109,7 +112,7 @@ async function accept(text: string, sendAt?: string): Promise<string> {
     priority: 'normal' as const,
     sendAt,
   };
-  return (await messages.accept(workspaceId, wanted)).id;
+  return (await accepting.accept(workspaceId, wanted)).id;
 }
 
 const claim = () => sending.claim(accountId, 3, strictOrder);
@@ -295,9 +298,10 @@ it('is written although that of another account cannot be', async () => {
   const listener = new SessionListener(sessions, parts, updates, neverSends, noOutcomes, noMedia, silent);
   listener.onModuleInit();
   for (const id of [broken, accountId]) {
-    sessions.emit('message', accountOf({ id }), pageMessageOf({ whatsappId: `OF ${id}`, text: 'theirs' }));
+    const session = startSession(sessions, accountOf({ id }));
+    session.emit('message', pageMessageOf({ whatsappId: `OF ${id}`, text: 'theirs' }));
     const change: PageChange = { kind: 'edited', whatsappId: `OF ${id}`, text: 'edited', at: now };
-    sessions.emit('change', accountOf({ id }), change);
+    session.emit('change', change);
   }
   try {
     await eventually('it is written', async () => {
@@ -324,12 +328,13 @@ it('is sent after all when WhatsApp says so after it refused it, also of a messa
     silent,
   );
   listener.onModuleInit();
+  const session = startSession(sessions, accountOf({ id: accountId }));
   try {
     for (const [ack, status] of [
       [-1, 'failed'],
       [1, 'sent'],
     ] as const) {
-      sessions.emit('ack', accountOf({ id: accountId }), { whatsappId, ack });
+      session.emit('ack', { whatsappId, ack });
       await eventually(`it has ${status}`, async () => (await show(id)).status === status, 5_000);
     }
   } finally {

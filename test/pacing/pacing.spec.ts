@@ -7,6 +7,7 @@ import { PacingReservations } from '../../src/sending/pacing-reservations.js';
 import { PacingService } from '../../src/pacing/pacing.service.js';
 import { LanesService } from '../../src/sending/lanes.service.js';
 import { laneHead, strictOrder } from '../../src/sending/lane-order.js';
+import { AcceptService } from '../../src/messages/accept.service.js';
 import { MessagesService } from '../../src/messages/messages.service.js';
 import { IncomingService } from '../../src/receiving/incoming.service.js';
 import { UpdatesService } from '../../src/receiving/updates.service.js';
@@ -27,6 +28,7 @@ let accounts: AccountsService;
 let workspaces: WorkspacesService;
 let pacing: PacingService;
 let reservations: PacingReservations;
+let accepting: AcceptService;
 let messages: MessagesService;
 let sending: LaneRunner;
 let updates: UpdatesService;
@@ -53,6 +55,7 @@ beforeAll(async () => {
   workspaces = context.get(WorkspacesService);
   pacing = context.get(PacingService);
   reservations = context.get(PacingReservations);
+  accepting = context.get(AcceptService);
   messages = context.get(MessagesService);
   sending = new LaneRunner(database, sender, reservations, scratch.config, silent);
   updates = new UpdatesService(database);
@@ -93,7 +96,8 @@ async function newAccount(
 }
 
 async function accept(accountId: string, to: string, priority: 'urgent' | 'high' | 'normal' = 'normal') {
-  return (await messages.accept(workspaceId, { accountId, to, text: `to ${to}`, type: 'text', priority })).id;
+  return (await accepting.accept(workspaceId, { accountId, to, text: `to ${to}`, type: 'text', priority }))
+    .id;
 }
 
 async function hears(accountId: string, from: string, alias: string | null = null): Promise<void> {

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { PacingReservations } from '../../src/sending/pacing-reservations.js';
 import { LanesService } from '../../src/sending/lanes.service.js';
 import { strictOrder } from '../../src/sending/lane-order.js';
-import { MessagesService } from '../../src/messages/messages.service.js';
+import { AcceptService } from '../../src/messages/accept.service.js';
 import { UpdatesService } from '../../src/receiving/updates.service.js';
 import { LaneRunner } from '../../src/sending/lane-runner.js';
 import { eventually } from '../support/eventually.js';
@@ -26,7 +26,7 @@ let context: INestApplicationContext;
 let drop: () => Promise<void>;
 let databaseUrl: string;
 let database: DataSource;
-let messages: MessagesService;
+let accepting: AcceptService;
 let sending: LaneRunner;
 let lanes: LanesService;
 /** Has every message sent at once: what counts here is the ledger. */
@@ -39,7 +39,7 @@ beforeAll(async () => {
   drop = scratch.drop;
   databaseUrl = scratch.config.database.url;
   ({ context, database } = await startServices(scratch.config));
-  messages = context.get(MessagesService);
+  accepting = context.get(AcceptService);
   sending = new LaneRunner(database, sendsAtOnce, new PacingReservations(database), scratch.config, silent);
   lanes = context.get(LanesService);
   workspaceId = await insertWorkspace(database);
@@ -97,8 +97,8 @@ describe('with a long backlog', () => {
     const recipients = Array.from({ length: rounds }, (_recipient, number) => `+62812345678${10 + number}`);
     for (const [number, to] of recipients.entries()) {
       const wanted = { to, text: String(number), type: 'text' as const, priority: 'urgent' as const };
-      const named = await messages.accept(workspaceId, { ...wanted, accountId });
-      const chosen = await messages.accept(workspaceId, wanted);
+      const named = await accepting.accept(workspaceId, { ...wanted, accountId });
+      const chosen = await accepting.accept(workspaceId, wanted);
       for (const { id } of [named, chosen]) {
         const claim = await sending.claim(accountId, 0, strictOrder);
         expect(claim?.id).toBe(id);
@@ -133,7 +133,7 @@ describe('with a long backlog', () => {
     const run = { epoch: 0, order: strictOrder, most: rounds, forMs: 60_000, asUrgentOnly: false };
     const before = await rowReads(0);
     for (let number = 0; number < rounds; number += 1) {
-      await messages.accept(workspaceId, { ...wanted, text: `urgent ${number}` });
+      await accepting.accept(workspaceId, { ...wanted, text: `urgent ${number}` });
       const { ended } = await sending.run(accountId, { ...run, policy: { attempts: 3, backoffMs: [100] } });
       expect(ended).toBe(1);
     }
@@ -162,7 +162,7 @@ describe('with a long backlog', () => {
     await database.query('vacuum analyze messages');
     const choose = async (to: string) => {
       const before = await rowReads(0);
-      const { accountId: chosen } = await messages.accept(workspaceId, {
+      const { accountId: chosen } = await accepting.accept(workspaceId, {
         to,
         type: 'text',
         text: 'hi',

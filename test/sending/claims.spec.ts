@@ -7,6 +7,7 @@ import { PacingReservations } from '../../src/sending/pacing-reservations.js';
 import { LanesService } from '../../src/sending/lanes.service.js';
 import type { MessageSender } from '../../src/sending/message-sender.js';
 import { strictOrder } from '../../src/sending/lane-order.js';
+import { AcceptService } from '../../src/messages/accept.service.js';
 import { MessagesService } from '../../src/messages/messages.service.js';
 import { IncomingService } from '../../src/receiving/incoming.service.js';
 import { UpdatesService } from '../../src/receiving/updates.service.js';
@@ -25,6 +26,7 @@ const day = 24 * 3_600_000;
 let context: INestApplicationContext;
 let drop: () => Promise<void>;
 let database: DataSource;
+let accepting: AcceptService;
 let messages: MessagesService;
 let sending: LaneRunner;
 let updates: UpdatesService;
@@ -38,6 +40,7 @@ beforeAll(async () => {
   const scratch = await scratchDatabase();
   drop = scratch.drop;
   ({ context, database } = await startServices(scratch.config));
+  accepting = context.get(AcceptService);
   messages = context.get(MessagesService);
   sending = new LaneRunner(database, neverSends, new PacingReservations(database), scratch.config, silent);
   updates = new UpdatesService(database);
@@ -67,7 +70,7 @@ async function accept(text: string, more: object = {}): Promise<string> {
     priority: 'normal' as const,
     ...more,
   };
-  return (await messages.accept(workspaceId, wanted)).id;
+  return (await accepting.accept(workspaceId, wanted)).id;
 }
 
 async function statusOf(id: string): Promise<string> {
@@ -350,7 +353,7 @@ describe('messages of which nobody can tell', () => {
     );
     expect(await context.get(OutcomesService).put()).toBe(0);
     expect(await updates.awaitingAcks(accountId, 10)).toEqual([]);
-    await messages.resend(workspaceId, id);
+    await accepting.resend(workspaceId, id);
     expect(await updates.awaitingAcks(accountId, 10)).toHaveLength(1);
   });
 });
@@ -447,7 +450,7 @@ describe('what a page is asked for when its account is ready', () => {
     await claim();
     await database.query(`update messages set status = 'unknown' where id = $1`, [id]);
     expect(await awaited()).toEqual([whatsappId]);
-    await messages.resend(workspaceId, id);
+    await accepting.resend(workspaceId, id);
     expect(await awaited()).toEqual([whatsappId]);
   });
 

@@ -7,7 +7,7 @@ import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, it, vi } from 'vitest';
 import type { LaneResult } from '../../src/sending/lane-run.js';
 import { LanesService } from '../../src/sending/lanes.service.js';
-import { MessagesService } from '../../src/messages/messages.service.js';
+import { AcceptService } from '../../src/messages/accept.service.js';
 import { QueueWorker } from '../../src/queues/queue-worker.js';
 import { QueuesService } from '../../src/queues/queues.service.js';
 import { defaultWorkerOptions, type StopReason } from '../../src/queues/worker-options.js';
@@ -88,7 +88,7 @@ async function accept({ id: instanceId }: StandInInstance, id = uuidv7()): Promi
   const columns = { ...ready, id, instance_id: instanceId };
   const accountId = await insertAccount(database, workspaceId, columns);
   const wanted = { accountId, to: '+6281234567890', text: 'x', type: 'text', priority: 'urgent' } as const;
-  await context.get(MessagesService).accept(workspaceId, wanted);
+  await context.get(AcceptService).accept(workspaceId, wanted);
   return accountId;
 }
 

@@ -14,6 +14,7 @@ import { toMessageResponse } from '../../src/messages/messages.dto.js';
 import { strictOrder } from '../../src/sending/lane-order.js';
 import { MessageFiles } from '../../src/sending/message-files.js';
 import { MessageSender } from '../../src/sending/message-sender.js';
+import { AcceptService } from '../../src/messages/accept.service.js';
 import { MessagesService } from '../../src/messages/messages.service.js';
 import { UpdatesService } from '../../src/receiving/updates.service.js';
 import { LaneRunner } from '../../src/sending/lane-runner.js';
@@ -34,6 +35,7 @@ let context: INestApplicationContext;
 let config: Config;
 let drop: () => Promise<void>;
 let database: DataSource;
+let accepting: AcceptService;
 let messages: MessagesService;
 let sending: LaneRunner;
 let received: UpdatesService;
@@ -48,6 +50,7 @@ beforeAll(async () => {
   drop = scratch.drop;
   config = { ...scratch.config, allowedPrivateAddresses: ['127.0.0.0/8'] };
   ({ context, database } = await startServices(config));
+  accepting = context.get(AcceptService);
   messages = context.get(MessagesService);
   sending = new LaneRunner(database, losesPages, new PacingReservations(database), config, silent);
   lanes = context.get(LanesService);
@@ -69,7 +72,7 @@ function wanted(text: string, more: Partial<SendMessageDto> = {}): SendMessageDt
 }
 
 const accept = async (text: string, more?: Partial<SendMessageDto>) =>
-  (await messages.accept(workspaceId, wanted(text, more))).id;
+  (await accepting.accept(workspaceId, wanted(text, more))).id;
 
 /** Sets what an earlier life of the message left. */
 async function become(id: string, status: string, more = ''): Promise<void> {
@@ -94,19 +97,19 @@ const runLane = (by = sending) =>
 
 describe('an Idempotency-Key', () => {
   it('gives the first answer again, also when the message has moved on and the fields come in another order', async () => {
-    const first = toMessageResponse(await messages.accept(workspaceId, wanted('once'), 'key'));
+    const first = toMessageResponse(await accepting.accept(workspaceId, wanted('once'), 'key'));
     await claim();
     await received.writeAcks([{ accountId, whatsappId: first.whatsappId, ack: 2 }]);
     await database.query(`update messages set text = 'edited', edited_at = now() where id = $1`, [first.id]);
     const { to, ...rest } = wanted('once');
-    const second = toMessageResponse(await messages.accept(workspaceId, { ...rest, to }, 'key'));
+    const second = toMessageResponse(await accepting.accept(workspaceId, { ...rest, to }, 'key'));
     expect(second).toEqual(first);
     expect((await messages.get(workspaceId, first.id)).status).toBe('delivered');
   });
 
   it('is remembered for a day at the least, and not for ever', async () => {
     const aged = async (key: string, age: string) => {
-      const { id } = await messages.accept(workspaceId, wanted(key), key);
+      const { id } = await accepting.accept(workspaceId, wanted(key), key);
       await database.query(
         'update idempotency_keys set created_at = now() - $3::interval where workspace_id = $1 and key = $2',
         [workspaceId, key, age],
@@ -114,14 +117,14 @@ describe('an Idempotency-Key', () => {
       return id;
     };
     const [young, old] = [await aged('young', '25 hours'), await aged('old', '49 hours')];
-    await messages.forgetIdempotencyKeys();
-    expect((await messages.accept(workspaceId, wanted('young'), 'young')).id).toBe(young);
-    expect((await messages.accept(workspaceId, wanted('old'), 'old')).id).not.toBe(old);
+    await accepting.forgetIdempotencyKeys();
+    expect((await accepting.accept(workspaceId, wanted('young'), 'young')).id).toBe(young);
+    expect((await accepting.accept(workspaceId, wanted('old'), 'old')).id).not.toBe(old);
   });
 
   it('is refused for another request', async () => {
-    await messages.accept(workspaceId, wanted('once'), 'key');
-    await expect(messages.accept(workspaceId, wanted('other'), 'key')).rejects.toMatchObject({
+    await accepting.accept(workspaceId, wanted('once'), 'key');
+    await expect(accepting.accept(workspaceId, wanted('other'), 'key')).rejects.toMatchObject({
       status: 422,
       code: 'idempotency.mismatch',
     });
@@ -129,7 +132,7 @@ describe('an Idempotency-Key', () => {
 
   it('accepts one of many requests at once; the others are told to wait, or get its answer', async () => {
     const outcomes = await Promise.allSettled(
-      Array.from({ length: 8 }, () => messages.accept(workspaceId, wanted('once'), 'key')),
+      Array.from({ length: 8 }, () => accepting.accept(workspaceId, wanted('once'), 'key')),
     );
     const accepted = outcomes.filter((outcome) => outcome.status === 'fulfilled');
     const refused = outcomes.filter((outcome) => outcome.status === 'rejected');
@@ -163,11 +166,11 @@ describe('media', () => {
 
   it('of a message that is refused for anything else is not stored', async () => {
     const unknown = wanted('', { ...document({ data }), accountId: uuidv7() });
-    await expect(messages.accept(workspaceId, unknown)).rejects.toMatchObject({ code: 'account.not_found' });
+    await expect(accepting.accept(workspaceId, unknown)).rejects.toMatchObject({ code: 'account.not_found' });
     const late = wanted('', { ...document({ data }), expiresAt: new Date(Date.now() - 1).toISOString() });
-    await expect(messages.accept(workspaceId, late)).rejects.toMatchObject({ code: 'validation.failed' });
+    await expect(accepting.accept(workspaceId, late)).rejects.toMatchObject({ code: 'validation.failed' });
     expect(await stored()).toBe(0);
-    await messages.accept(workspaceId, wanted('', document({ data })));
+    await accepting.accept(workspaceId, wanted('', document({ data })));
     expect(await stored()).toBe(1);
   });
 
@@ -188,8 +191,8 @@ describe('media', () => {
          on conflict (workspace_id) do update set minute = excluded.minute, accepted = 0`,
         [workspaceId],
       );
-      const accepting = messages.accept(workspaceId, wanted('', document({ url })), key);
-      await expect(accepting).rejects.toMatchObject({ code: 'media.url_unavailable' });
+      const posting = accepting.accept(workspaceId, wanted('', document({ url })), key);
+      await expect(posting).rejects.toMatchObject({ code: 'media.url_unavailable' });
       const [{ accepted }] = await database.query(
         'select accepted from message_rates where workspace_id = $1',
         [workspaceId],
@@ -211,8 +214,8 @@ describe('media', () => {
     );
     const reached = { code: 'workspace.message_limit' };
     const one = wanted('', document({ url }));
-    await expect(messages.accept(workspaceId, one, 'a key')).rejects.toMatchObject(reached);
-    expect(await messages.acceptBatch(workspaceId, [{ ...one }])).toMatchObject([{ error: reached }]);
+    await expect(accepting.accept(workspaceId, one, 'a key')).rejects.toMatchObject(reached);
+    expect(await accepting.acceptBatch(workspaceId, [{ ...one }])).toMatchObject([{ error: reached }]);
     expect(asked).toBe(0);
   });
 
@@ -230,7 +233,7 @@ describe('media', () => {
       response.writeHead(200, { 'content-type': 'text/plain' }).end('another file');
     });
     const batch = [document({ mediaId: id }), document({ url }), { text: 'no media' }];
-    const outcomes = await messages.acceptBatch(
+    const outcomes = await accepting.acceptBatch(
       workspaceId,
       batch.map((message) => ({ accountId, to: '+6281234567890', ...message })),
     );
@@ -244,7 +247,7 @@ describe('media', () => {
 
 describe('waiting for a message', () => {
   it('goes on while PostgreSQL does not answer: the message has been accepted', async () => {
-    const accepted = await messages.accept(workspaceId, wanted('awaited'));
+    const accepted = await accepting.accept(workspaceId, wanted('awaited'));
     const reading = vi.spyOn(messages, 'get').mockRejectedValue(new Error('Connection terminated'));
     try {
       expect(await messages.waitFor(accepted, 'sent', 200)).toEqual({ message: accepted, isReached: false });
@@ -265,7 +268,7 @@ describe('sending again', () => {
     const { whatsappId } = await messages.get(workspaceId, id);
     await claim();
     await received.writeAcks([{ accountId, whatsappId, ack: -1 }]);
-    const again = await messages.resend(workspaceId, id);
+    const again = await accepting.resend(workspaceId, id);
     expect(again).toMatchObject({ status: 'queued', errorCode: null, failedAt: null, attempts: 0 });
     expect(again.whatsappId).not.toBe(whatsappId);
     expect((await claim())?.attempt).toBe(1);
@@ -278,7 +281,7 @@ describe('sending again', () => {
     const id = await accept('unknown');
     await become(id, 'unknown', `, attempts = 8, error_code = 'whatsapp.pending'`);
     const { whatsappId } = await messages.get(workspaceId, id);
-    const again = await messages.resend(workspaceId, id);
+    const again = await accepting.resend(workspaceId, id);
     expect(again).toMatchObject({ status: 'queued', whatsappId, errorCode: null });
     await expect(messages.cancel(workspaceId, id)).rejects.toMatchObject({
       code: 'message.already_sending',
@@ -289,7 +292,7 @@ describe('sending again', () => {
   it('an unknown message that turns out to have arrived while it waits again is not sent', async () => {
     const id = await accept('arrived');
     await become(id, 'unknown');
-    await messages.resend(workspaceId, id);
+    await accepting.resend(workspaceId, id);
     const { whatsappId } = await messages.get(workspaceId, id);
     await received.writeAcks([{ accountId, whatsappId, ack: 1 }]);
     expect((await messages.get(workspaceId, id)).status).toBe('sent');
@@ -301,7 +304,7 @@ describe('sending again', () => {
     async (status) => {
       const id = await accept('no');
       await become(id, status);
-      await expect(messages.resend(workspaceId, id)).rejects.toMatchObject({
+      await expect(accepting.resend(workspaceId, id)).rejects.toMatchObject({
         status: 409,
         code: 'message.not_resendable',
       });
@@ -313,8 +316,8 @@ describe('sending again', () => {
     const id = await accept('twice');
     await become(id, 'failed');
     const outcomes = await Promise.allSettled([
-      messages.resend(workspaceId, id),
-      messages.resend(workspaceId, id),
+      accepting.resend(workspaceId, id),
+      accepting.resend(workspaceId, id),
     ]);
     expect(outcomes.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected']);
     expect((await messages.get(workspaceId, id)).resends).toBe(1);
@@ -355,9 +358,9 @@ describe('a message of which nobody can tell', () => {
       text: 'resent',
       priority: 'normal',
     } as const;
-    const accepted = { ...(await messages.accept(workspaceId, wanted, 'resent')) };
+    const accepted = { ...(await accepting.accept(workspaceId, wanted, 'resent')) };
     const { id, whatsappId } = accepted;
-    const repeated = () => messages.accept(workspaceId, wanted, 'resent');
+    const repeated = () => accepting.accept(workspaceId, wanted, 'resent');
     expect(await exhaust(id)).toBe('scheduled');
     expect(await repeated()).toMatchObject({ status: 'queued', scheduledFor: null });
     const again = await messages.get(workspaceId, id);
@@ -514,7 +517,7 @@ it('a message that is sent again is sent, also by a worker that tries only once'
   const once = new LaneRunner(database, sender, new PacingReservations(database), config, silent);
   const id = await accept('again');
   await become(id, 'unknown', ', attempts = 1');
-  await messages.resend(workspaceId, id);
+  await accepting.resend(workspaceId, id);
   const run = { epoch: 0, order: strictOrder, most: 1, forMs: 1_000, asUrgentOnly: false };
   await once.run(accountId, { ...run, policy: { ...policy, attempts: 1 } });
   expect(await messages.get(workspaceId, id)).toMatchObject({ status: 'sent', errorCode: null });

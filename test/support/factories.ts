@@ -1,7 +1,7 @@
 import { v7 as uuidv7 } from 'uuid';
 import type { Account } from '../../src/accounts/account.entity.js';
 import type { PageMessage } from '../../src/whatsapp/in-page/page-functions.js';
-import type { Claim } from '../../src/sending/lane-runner.js';
+import type { Claim } from '../../src/sending/claims.js';
 
 /** A database of TypeORM or a client of pg. */
 interface Database {

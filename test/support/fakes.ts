@@ -4,6 +4,8 @@ import type { MessageFiles } from '../../src/sending/message-files.js';
 import type { MessageSender } from '../../src/sending/message-sender.js';
 import type { AccountDriver } from '../../src/sessions/account-driver.js';
 import type { AccountSessionEvents, AccountSessions } from '../../src/sessions/account-sessions.js';
+import type { Account } from '../../src/accounts/account.entity.js';
+import type { SessionEvents } from '../../src/whatsapp/session-events.js';
 import type { WhatsAppSession } from '../../src/whatsapp/whatsapp-session.js';
 import { fake } from './fake.js';
 
@@ -27,6 +29,19 @@ export function sessionsWith(
     emit: (name, ...told) => events.emit(name, ...told),
   });
   return sessions;
+}
+
+/** Starts a session of an account. @returns its events, for the test to emit */
+export function startSession(sessions: AccountSessions, account: Account): EventEmitter<SessionEvents> {
+  const events = new EventEmitter<SessionEvents>();
+  const session: WhatsAppSession = fake<WhatsAppSession>({
+    on: (name, listener) => {
+      events.on(name, listener);
+      return session;
+    },
+  });
+  sessions.emit('session', account, session);
+  return events;
 }
 
 /** Sends for any account, as the test says. */

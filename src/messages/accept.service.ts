@@ -1,0 +1,414 @@
+import { Inject, Injectable } from '@nestjs/common';
+import { InjectDataSource } from '@nestjs/typeorm';
+import stringify from 'safe-stable-stringify';
+import { createHash } from 'node:crypto';
+import { DataSource, type EntityManager } from 'typeorm';
+import { v7 as uuidv7 } from 'uuid';
+import { AccountNotFound } from '../accounts/account-errors.js';
+import { isColdSql } from '../pacing/pacing-rows.js';
+import { prepared, preparedIn, type RunSql } from '../platform/database/prepared.js';
+import { toEntity } from '../platform/database/typeorm-internals.js';
+import { Problem, ValidationFailed } from '../platform/errors/problem.js';
+import type { Logger } from '../platform/logging/logger.js';
+import { LOGGER } from '../platform/logging/logging.module.js';
+import { QueuesService } from '../queues/queues.service.js';
+import { type Grant, LimitsService, MessageLimitReached } from '../workspaces/limits.service.js';
+import {
+  type CheckBeforeFile,
+  ContentPreparation,
+  type Prepared,
+  type PreparedContent,
+} from './content-preparation.js';
+import { headJob, Message, priorities, whatsappIdOf } from './message.entity.js';
+import { type BatchItemResponse, SendMessageDto, toMessageResponse } from './messages.dto.js';
+import { MessagesService } from './messages.service.js';
+import { parseRecipient } from './recipient.js';
+
+export class NoAccountReady extends Problem {
+  constructor() {
+    super(
+      409,
+      'account.none_ready',
+      'No account of this workspace is ready to send. Connect one, or name one with accountId: then the message waits for it.',
+    );
+  }
+}
+
+export class MessageNotResendable extends Problem {
+  constructor(message: Message) {
+    super(
+      409,
+      'message.not_resendable',
+      `The message is ${message.status}. Only one that failed, or whose outcome is unknown, can be sent again.`,
+    );
+  }
+}
+
+export class IdempotencyMismatch extends Problem {
+  constructor() {
+    super(
+      422,
+      'idempotency.mismatch',
+      'This Idempotency-Key was used for another request. Use a new key for a new message.',
+    );
+  }
+}
+
+export class IdempotencyInProgress extends Problem {
+  constructor() {
+    super(
+      409,
+      'idempotency.in_progress',
+      'A request with this Idempotency-Key is still running. Ask again in a moment: it gets the answer of that one.',
+    );
+  }
+}
+
+/** A message that has been accepted. */
+export interface Accepted {
+  message: Message;
+  /** Nothing as urgent was waiting: its queue has to be told. */
+  isHead: boolean;
+}
+
+/** Takes messages into the ledger, each once, and hints their lanes. */
+@Injectable()
+export class AcceptService {
+  private readonly runOnPool: RunSql = (text, values) => prepared(this.database, text, values);
+
+  constructor(
+    @InjectDataSource() private readonly database: DataSource,
+    private readonly queues: QueuesService,
+    private readonly messages: MessagesService,
+    private readonly contents: ContentPreparation,
+    private readonly limits: LimitsService,
+    @Inject(LOGGER) private readonly logger: Logger,
+  ) {}
+
+  /**
+   * Accepts a message: from now on it is sent once, whatever dies. Works while Redis is down.
+   * @param idempotencyKey the same key with the same request gives the first answer again
+   * @throws AccountNotFound, NoAccountReady, ValidationFailed, ContentMismatch, MessageLimitReached, IdempotencyMismatch,
+   * IdempotencyInProgress, and what is wrong with its media (see `MediaService.take`)
+   */
+  async accept(workspaceId: string, wanted: SendMessageDto, idempotencyKey?: string): Promise<Message> {
+    if (idempotencyKey !== undefined) return this.acceptOnce(workspaceId, wanted, idempotencyKey);
+    const grant = await this.limits.takeMessage(workspaceId);
+    try {
+      const content = await this.contents.prepare(workspaceId, wanted, this.checkBeforeFile);
+      const accepted = await insertMessage(this.database, this.runOnPool, workspaceId, wanted, content);
+      this.kick(accepted);
+      return accepted.message;
+    } catch (error) {
+      await this.limits.giveBack(grant, 1);
+      throw error;
+    }
+  }
+
+  /** Accepts up to 1,000 messages; each has its own outcome. */
+  async acceptBatch(workspaceId: string, wanted: Record<string, unknown>[]): Promise<BatchItemResponse[]> {
+    const grant = await this.limits.takeMessages(workspaceId, wanted.length);
+    let outcomes: (Accepted | Problem)[] = [];
+    try {
+      const candidates = await this.contents.prepareBatch(workspaceId, wanted, grant, this.checkBeforeFile);
+      outcomes = await this.insertAll(workspaceId, candidates, grant);
+    } finally {
+      const used = outcomes.filter((outcome) => !(outcome instanceof Problem)).length;
+      await this.limits.giveBack(grant, grant.count - used);
+    }
+    return outcomes.map((outcome, index) => {
+      if (!(outcome instanceof Problem)) {
+        this.kick(outcome);
+        return { index, status: 202, message: toMessageResponse(outcome.message) };
+      }
+      const { status, code, message, errors } = outcome;
+      return { index, status, error: { code, detail: message, errors } };
+    });
+  }
+
+  /**
+   * Sends a message again that failed, under a new WhatsApp id, or whose outcome is unknown: under the same id, which its
+   * recipient drops when the first one did arrive.
+   * @throws MessageNotFound, MessageNotResendable
+   */
+  async resend(workspaceId: string, id: string): Promise<Message> {
+    const message = await this.messages.get(workspaceId, id);
+    // The id of a refused message is burnt: WhatsApp Web keeps it as refused.
+    const whatsappId =
+      message.status === 'failed' ? whatsappIdOf(`${id}/${message.resends + 1}`) : message.whatsappId;
+    const { affected } = await this.database
+      .createQueryBuilder()
+      .update(Message)
+      .set({
+        status: 'queued',
+        resends: message.resends + 1,
+        whatsappId,
+        // The first try looks for an unknown one before it sends, as every later try does.
+        attempts: message.status === 'unknown' ? 1 : 0,
+        nextAttemptAt: () => 'now()',
+        isCold: () => isColdSql('messages.account_id', 'messages.chat_id'),
+        errorCode: null,
+        errorMessage: null,
+        failedAt: null,
+        // It is wanted now, however late.
+        expiresAt: null,
+      })
+      .where(
+        `id = :id and workspace_id = :workspaceId and direction = 'outgoing' and status = :status and resends = :resends
+         and status in ('failed', 'unknown')`,
+        { id, workspaceId, status: message.status, resends: message.resends },
+      )
+      .execute();
+    const now = await this.messages.get(workspaceId, id);
+    if (!affected) throw new MessageNotResendable(now);
+    this.kick({ message: now, isHead: true });
+    return now;
+  }
+
+  /** Forgets idempotency keys after two days. */
+  async forgetIdempotencyKeys(): Promise<void> {
+    await this.database.query(`delete from idempotency_keys where created_at < now() - interval '2 days'`);
+  }
+
+  private async acceptOnce(workspaceId: string, wanted: SendMessageDto, key: string): Promise<Message> {
+    // The same request may name its fields in another order.
+    const hash = createHash('sha256').update(stringify(wanted)).digest();
+    const known = await this.idempotent(this.runOnPool, workspaceId, key, hash);
+    if (known !== null) return asAccepted(await this.messages.get(workspaceId, known), wanted);
+    const grant = await this.limits.takeMessage(workspaceId);
+    let accepted: Accepted | null = null;
+    let messageId = uuidv7();
+    try {
+      const content = await this.contents.prepare(workspaceId, wanted, this.checkBeforeFile);
+      const outcome = await this.database.transaction(async (manager) => {
+        const [{ free }] = await manager.query(
+          'select pg_try_advisory_xact_lock(hashtextextended($1, 0)) as free',
+          [`${workspaceId} ${key}`],
+        );
+        if (!free) throw new IdempotencyInProgress();
+        const claimed: unknown[] = await manager.query(
+          `insert into idempotency_keys (workspace_id, key, request_hash, message_id) values ($1, $2, $3, $4)
+           on conflict do nothing returning key`,
+          [workspaceId, key, hash, messageId],
+        );
+        const inside = runIn(manager);
+        return claimed.length > 0
+          ? await insertMessage(this.database, inside, workspaceId, wanted, content, messageId)
+          : (await this.idempotent(inside, workspaceId, key, hash))!;
+      });
+      if (typeof outcome === 'string') messageId = outcome;
+      else accepted = outcome;
+    } finally {
+      if (!accepted) await this.limits.giveBack(grant, 1);
+    }
+    if (!accepted) return asAccepted(await this.messages.get(workspaceId, messageId), wanted);
+    this.kick(accepted);
+    return accepted.message;
+  }
+
+  /** One transaction: its one commit is what a thousand would have to wait for a thousand times. */
+  private async insertAll(
+    workspaceId: string,
+    candidates: Prepared[],
+    grant: Grant,
+  ): Promise<(Accepted | Problem)[]> {
+    return this.database.transaction(async (manager) => {
+      // What was deleted meanwhile is missing to its own message only.
+      const held = await this.contents.hold(manager, workspaceId, candidates);
+      const outcomes: (Accepted | Problem)[] = [];
+      let left = grant.count;
+      for (const candidate of held) {
+        try {
+          if (candidate instanceof Problem) throw candidate;
+          if (left === 0) throw new MessageLimitReached(grant.limit);
+          const { dto, content } = candidate;
+          outcomes.push(await insertMessage(this.database, runIn(manager), workspaceId, dto, content));
+          left -= 1;
+        } catch (error) {
+          if (!(error instanceof Problem)) throw error;
+          outcomes.push(error);
+        }
+      }
+      return outcomes;
+    });
+  }
+
+  /** The message that a request with this key made; null when there was none. @throws IdempotencyMismatch */
+  private async idempotent(
+    run: RunSql,
+    workspaceId: string,
+    key: string,
+    hash: Buffer,
+  ): Promise<string | null> {
+    const [first] = await run(
+      'select request_hash, message_id from idempotency_keys where workspace_id = $1 and key = $2',
+      [workspaceId, key],
+    );
+    if (!first) return null;
+    if (!hash.equals(first.request_hash as Buffer)) throw new IdempotencyMismatch();
+    return first.message_id as string;
+  }
+
+  /** Tells the queue, as best effort: the sweep finds whatever Redis does not hear of. */
+  private kick({ message, isHead }: Accepted): void {
+    if (!isHead) return;
+    this.queues
+      .put([headJob(message.id, message.priority)])
+      .catch((error: unknown) => this.logger.warn({ err: error }, 'a queue was not told; the sweep will'));
+  }
+
+  /** Checks what else can refuse a message, as far as this is known before the message is written. */
+  private readonly checkBeforeFile: CheckBeforeFile = async (workspaceId, wanted) => {
+    sendTimeOf(wanted);
+    const run: RunSql = (text, values) => this.database.query(text, values);
+    const accountId = await chooseAccountFor(run, workspaceId, wanted);
+    const found = await run('select from accounts where id = $1 and workspace_id = $2', [
+      accountId,
+      workspaceId,
+    ]);
+    if (found.length === 0) throw new AccountNotFound(accountId);
+  };
+}
+
+/** @returns when it is to be sent; null is now. @throws ValidationFailed when it would be too late by then */
+function sendTimeOf({ sendAt, expiresAt }: SendMessageDto): Date | null {
+  const at = !sendAt || Date.parse(sendAt) <= Date.now() ? null : new Date(sendAt);
+  if (expiresAt && Date.parse(expiresAt) <= (at?.getTime() ?? Date.now()))
+    throw new ValidationFailed([{ path: 'expiresAt', message: 'must be later than now and than sendAt' }]);
+  return at;
+}
+
+/**
+ * Writes a message into the ledger.
+ * @param run on the pool, or in a transaction
+ * @throws ValidationFailed, AccountNotFound, NoAccountReady
+ */
+async function insertMessage(
+  database: DataSource,
+  run: RunSql,
+  workspaceId: string,
+  wanted: SendMessageDto,
+  { text, media, content }: PreparedContent,
+  id = uuidv7(),
+): Promise<Accepted> {
+  const recipient = parseRecipient(wanted.to)!;
+  const sendAt = sendTimeOf(wanted);
+  const accountId = await chooseAccountFor(run, workspaceId, wanted);
+  // The most urgent one that waits, as the first entry of its index: asked whether there is one, PostgreSQL expects to
+  // find it soon among many and reads the whole table.
+  const [row] = await run(
+    `insert into messages (id, workspace_id, account_id, direction, priority, type, chat_id, recipient, sender, text,
+       status, whatsapp_id, metadata, scheduled_for, expires_at, is_cold, media, content, reply_to)
+     select $1, a.workspace_id, a.id, 'outgoing', $4, $5, $6, $7, a.phone_number, $8,
+       case when $11::timestamptz is null then 'queued' else 'scheduled' end, $9, $10, $11, $12, ${isColdSql('a.id', '$6')},
+       $13, $14, $15
+     from accounts a where a.id = $2 and a.workspace_id = $3
+     returning *, status = 'queued' and coalesce((select waiting.priority from messages waiting
+       where waiting.account_id = $2 and waiting.stage = 'queued' order by waiting.priority desc limit 1) < $4, true) as is_head`,
+    [
+      id,
+      accountId,
+      workspaceId,
+      priorities.indexOf(wanted.priority),
+      wanted.type,
+      recipient.chatId,
+      recipient.address,
+      text,
+      whatsappIdOf(id),
+      wanted.metadata ?? {},
+      sendAt,
+      wanted.expiresAt ? new Date(wanted.expiresAt) : null,
+      media,
+      content,
+      wanted.replyTo ?? null,
+    ],
+  );
+  if (!row) throw new AccountNotFound(accountId);
+  return { message: toEntity(database, Message, row), isHead: row.is_head === true };
+}
+
+/**
+ * The account that is to send a message. One that the request names is taken as it is, whether or not there is such a one.
+ * @throws ValidationFailed, NoAccountReady
+ */
+async function chooseAccountFor(run: RunSql, workspaceId: string, wanted: SendMessageDto): Promise<string> {
+  const recipient = parseRecipient(wanted.to)!;
+  if (wanted.replyTo !== undefined) return accountOfAnswered(run, workspaceId, wanted, recipient.chatId);
+  return wanted.accountId ?? (await chooseAccount(run, workspaceId, recipient.address));
+}
+
+/** The account of the message that is answered, which has to be in the chat that the answer goes to. @throws ValidationFailed */
+async function accountOfAnswered(
+  run: RunSql,
+  workspaceId: string,
+  { replyTo, accountId }: SendMessageDto,
+  chatId: string,
+): Promise<string> {
+  const [answered] = await run(
+    `select account_id from messages where id = $1 and workspace_id = $2 and account_id = coalesce($3, account_id)
+       and (chat_id = $4 or chat_id not like '%@g.us' and direction = 'incoming'
+         and $4 in (content -> 'participant' ->> 'lid', (content -> 'participant' ->> 'phone') || '@c.us'))`,
+    [replyTo, workspaceId, accountId ?? null, chatId],
+  );
+  if (!answered)
+    throw new ValidationFailed([
+      {
+        path: 'replyTo',
+        message: 'must be the id of a message of the same account, in the chat with `to`',
+      },
+    ]);
+  return answered.account_id as string;
+}
+
+/** How much of what waits is counted of each account: with more than that all have enough to do. */
+const countedBacklog = 100;
+
+/**
+ * A ready account of the workspace: the one that last wrote to this recipient, else one with the least to send. What waits is
+ * counted only where nobody has written, and in the order of its index, which keeps PostgreSQL from looking for it in the table.
+ */
+async function chooseAccount(run: RunSql, workspaceId: string, address: string): Promise<string> {
+  const [row] = await run(
+    `(select a.id from (
+         select m.id, m.account_id from messages m
+         where m.workspace_id = $1 and m.recipient = $2 and m.direction = 'outgoing' order by m.id desc limit 20) latest
+       join accounts a on a.id = latest.account_id and a.status = 'ready' order by latest.id desc limit 1)
+     union all
+     (select a.id from accounts a
+       cross join lateral (select count(*) as waiting from (
+         select from messages q where q.account_id = a.id and q.stage = 'queued'
+         order by q.priority desc, q.seq limit ${countedBacklog}) queued) backlog
+       where a.workspace_id = $1 and a.status = 'ready' order by backlog.waiting, random() limit 1)
+     limit 1`,
+    [workspaceId, address],
+  );
+  if (!row) throw new NoAccountReady();
+  return row.id as string;
+}
+
+/** A message as the answer to its acceptance showed it. @param wanted what was accepted */
+function asAccepted(message: Message, { text, media }: SendMessageDto): Message {
+  // Where the policy says so, an uncertain message is scheduled to be sent again.
+  const scheduledFor = message.status === 'scheduled' && message.attempts > 0 ? null : message.scheduledFor;
+  return Object.assign(message, {
+    status: scheduledFor === null ? 'queued' : 'scheduled',
+    scheduledFor,
+    text: media?.caption ?? text ?? null,
+    editedAt: null,
+    attempts: 0,
+    whatsappId: whatsappIdOf(message.id),
+    errorCode: null,
+    errorMessage: null,
+    sentAt: null,
+    deliveredAt: null,
+    readAt: null,
+    failedAt: null,
+    revokedAt: null,
+    reactions: [],
+    votes: [],
+  });
+}
+
+function runIn(manager: EntityManager): RunSql {
+  return (text, values) => preparedIn(manager, text, values);
+}
