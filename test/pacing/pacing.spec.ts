@@ -11,7 +11,7 @@ import { AcceptService } from '../../src/messages/accept.service.js';
 import { MessagesService } from '../../src/messages/messages.service.js';
 import { IncomingService } from '../../src/receiving/incoming.service.js';
 import { UpdatesService } from '../../src/receiving/updates.service.js';
-import { type Claim, LaneRunner } from '../../src/sending/lane-runner.js';
+import { type Claim, LaneRunner } from '../../src/sending/claims.js';
 import { Problem } from '../../src/platform/errors/problem.js';
 import { queuePolicies } from '../../src/queues/queue-policies.js';
 import type { PacingDto } from '../../src/workspaces/pacing-settings.dto.js';
