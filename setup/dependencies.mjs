@@ -14,6 +14,9 @@ const IMPORT = /\b(?:from|import)\s*\(?\s*(["'])(\.[^"']+)\1/g;
 const BESIDE =
   /\bimport\.meta\.dirname,\s*(["'])([^"']+)\1|\bnew URL\(\s*(["'])(\.[^"']+)\3,\s*import\.meta\.url/g;
 
+/** Files and directories that a module finds by the project's directory. */
+const IN_DIST = /\bjoin\(projectRoot,\s*(["'])dist\/([^"']+)\1/g;
+
 /** @param {string} path */
 const isCompared = (path) => /^(src|migrations|clients)\//.test(path) && !path.endsWith('.map');
 
@@ -69,7 +72,10 @@ export function readsOf(path, content) {
     ...[...content.matchAll(IMPORT)].map(([, , name]) => name),
     ...[...content.matchAll(BESIDE)].map(([, , beside, , url]) => beside ?? url),
   ];
-  return named.map((name) => resolve('/', dirname(path), name ?? '').slice(1));
+  return [
+    ...named.map((name) => resolve('/', dirname(path), name ?? '').slice(1)),
+    ...[...content.matchAll(IN_DIST)].map(([, , inDist]) => inDist ?? ''),
+  ];
 }
 
 /**

@@ -77,13 +77,13 @@ export const mostExceptions = 8;
 /** SQL with `${value}` where a table stands, and the tables that it may be. */
 export const placeholders: { file: string; value: string; tables: string[]; reason: string }[] = [
   {
-    file: 'sending/lane-runner.ts',
+    file: 'sending/claims.ts',
     value: `laneHead('$1', '$3')`,
     tables: [],
     reason: 'It is a query in brackets, which lane-order.ts writes.',
   },
   {
-    file: 'sending/lane-runner.ts',
+    file: 'sending/claims.ts',
     value: `laneHead('$2', '$6')`,
     tables: [],
     reason: 'It is a query in brackets, which lane-order.ts writes.',

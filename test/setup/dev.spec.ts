@@ -39,7 +39,7 @@ describe('the programs that a change concerns', () => {
     write('src/a/b.js', `import { shared } from './shared.js';\n`);
     write('src/a/shared.js', `import { a } from './a.js';\n`);
     write('src/a/unused.js');
-    write('src/sandbox/wire/server.js', `const page = new URL('../page/', import.meta.url);\n`);
+    write('src/sandbox/wire/server.js', `const PAGE = join(projectRoot, 'dist/src/sandbox/page');\n`);
     write('src/sandbox/page/index.html', '<p>1</p>');
     write('src/whatsapp/guardian.sh');
   });
