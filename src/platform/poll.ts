@@ -26,7 +26,9 @@ export async function poll<Answer>(
     asked += 1;
     const leftMs = deadline - performance.now();
     if ((answer !== null && answer !== false) || leftMs <= 0 || signal?.aborted) return answer;
-    await pause(Math.min(typeof pauseMs === 'number' ? pauseMs : pauseMs(asked), leftMs), { signal });
+    // A timer drops fractions of a millisecond, and would end before the time is over.
+    const wantedMs = typeof pauseMs === 'number' ? pauseMs : pauseMs(asked);
+    await pause(Math.ceil(Math.min(wantedMs, leftMs)), { signal });
     if (signal?.aborted) return answer;
   }
 }

@@ -249,8 +249,8 @@ describe('what WhatsApp refuses', () => {
     expect(await join()).toMatchObject(refused('the group is full'));
 
     await refuse(429);
-    expect(await join()).toMatchObject(refused('asks too much'));
-    expect(await call('POST', '', { subject: 'More', participants })).toMatchObject(refused('asks too much'));
+    expect(await join()).toMatchObject(refused('too many requests'));
+    expect(await call('POST', '', { subject: 'More', participants })).toMatchObject(refused('too many requests'));
     for (const [method, path, body] of [
       ['PATCH', '', { subject: 'Quartet' }],
       ['PATCH', '', { announcementsOnly: true }],
@@ -282,7 +282,7 @@ describe('a message to a group', () => {
     expect(await sendTo(left)).toMatchObject({
       status: 'failed',
       attempts: 1,
-      error: { code: 'recipient.no_chat', message: expect.stringContaining('not in this group') },
+      error: { code: 'recipient.no_chat', message: expect.stringContaining('no longer in this group') },
     });
     const { id: own } = await created(owner);
     await flotilla.sandbox('PUT', '/faults', { phone: account.phoneNumber, refuseRate: 1 });

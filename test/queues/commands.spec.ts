@@ -328,7 +328,7 @@ describe('failed jobs', () => {
       before,
     );
     expect(await statuses()).toEqual({ queued: 1, failed: 2 });
-    expect((await flotilla('queue:retry')).stderr).toContain('Name what to try again');
+    expect((await flotilla('queue:retry')).stderr).toContain('Name what to retry');
     await flotilla('queue:retry', '--queue=whatsapp-campaign');
     expect(await statuses()).toEqual({ queued: 2, failed: 1 });
     await flotilla('queue:retry', 'all');

@@ -14,7 +14,7 @@ export interface HttpTimeouts {
 
 /** Longer than reverse proxies keep theirs, so that none sends a request into a connection that we are closing. */
 const keepAliveMs = 75_000;
-/** How long a caller that was answered by {@link hardenServer} may take to read that. */
+/** How long a connection stays open after its last answer, so that the caller can read the answer. */
 const lingerMs = 1_000;
 
 /** Bounds what one connection may take of the process, and answers as a problem what never becomes a request. */
@@ -26,6 +26,7 @@ export function hardenServer(server: Server, { headersTimeoutMs, requestTimeoutM
   server.maxHeadersCount = 0;
   // Read when it begins to listen; Node looks every thirty seconds otherwise.
   Object.assign(server, { connectionsCheckingInterval: Math.min(5_000, headersTimeoutMs) });
+  server.on('connection', lingerBeforeClose);
   server.on(
     'clientError',
     (error: NodeJS.ErrnoException, socket: Socket & { _httpMessage?: { headersSent: boolean } }) => {
@@ -51,6 +52,20 @@ export function hardenServer(server: Server, { headersTimeoutMs, requestTimeoutM
       socket.once('close', () => clearTimeout(giveUp));
     },
   );
+}
+
+/**
+ * Closes a connection only when the caller has closed its side, or after {@link lingerMs}. Node closes it at once after the last
+ * answer. If the caller is still sending its body then, the kernel resets the connection and the caller loses the answer (RFC 9112,
+ * section 9.6).
+ */
+function lingerBeforeClose(socket: Socket): void {
+  socket.destroySoon = () => {
+    socket.end();
+    socket.once('end', () => socket.destroy());
+    const giveUp = setTimeout(() => socket.destroy(), lingerMs);
+    socket.once('close', () => clearTimeout(giveUp));
+  };
 }
 
 function problemOf(code: string | undefined, headersTimeoutMs: number, requestTimeoutMs: number): Problem {
