@@ -11,7 +11,7 @@ import {
   type PacingSettings,
   type PacingState,
   typingMsFor,
-  underNewSettings,
+  limitWaits,
   warmUpDay,
 } from '../../src/pacing/pacing.js';
 import { priorities, type Priority } from '../../src/queues/priorities.js';
@@ -317,7 +317,7 @@ it('under new settings nothing waits longer than they let it', () => {
       fc.array(message, { minLength: 1, maxLength: 20 }),
       (old, used, messages) => {
         const { at, state } = sendAll(messages, old).at(-1)!;
-        const changed = underNewSettings(state, used, at);
+        const changed = limitWaits(state, used, at);
         for (const [number, priority] of priorities.entries()) {
           const held = number < 2 ? used.burst.pauseSeconds : 0;
           const longest = Math.max(used.gapSeconds[priority], held) * (1 + used.jitter) * 1000;
