@@ -28,7 +28,7 @@ export class ReferenceGone extends Problem {
     super(
       409,
       'request.conflict',
-      'A resource that this request refers to was deleted at the same moment. Check which of them still exist, then try again.',
+      'A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.',
     );
   }
 }
