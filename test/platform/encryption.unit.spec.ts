@@ -61,9 +61,9 @@ describe('encryption', () => {
     const config = { appKey: appKey.toLowerCase(), appPreviousKeys: [appKey.toUpperCase(), appKey] };
     const keys = encryptionKeys(config, 'test');
     expect(decrypt(keys, old, 'account 1').toString()).toBe('credentials');
-    const anew = encrypt(keys[0]!, Buffer.from('credentials'), 'account 1');
-    expect(() => decrypt(key, anew, 'account 1')).toThrow(/APP_PREVIOUS_KEYS/);
-    expect(anew.subarray(0, 5)).toEqual(writtenWith(keys[0]!));
+    const rotated = encrypt(keys[0]!, Buffer.from('credentials'), 'account 1');
+    expect(() => decrypt(key, rotated, 'account 1')).toThrow(/APP_PREVIOUS_KEYS/);
+    expect(rotated.subarray(0, 5)).toEqual(writtenWith(keys[0]!));
     expect(old.subarray(0, 5)).toEqual(writtenWith(key));
   });
 
