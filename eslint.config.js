@@ -14,6 +14,7 @@ const withoutAny = [
   '*.{ts,js}',
   'test/architecture.cjs',
   'src/{webhooks,media,instances,events}/**',
+  'src/{platform,pacing,accounts}/**',
 ];
 
 export default tseslint.config(

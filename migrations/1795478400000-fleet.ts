@@ -1,8 +1,8 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
 
 /**
- * The fleet: what a server is, who holds an account, and the logs of both. Logs are written by triggers, in the
- * transaction of the change itself, so that a change by SQL is logged as one by the API is.
+ * The fleet: servers, the instances that hold accounts, and the logs of both. Triggers write the logs, in the transaction of the
+ * change itself, so that a change by SQL is logged like a change by the API.
  */
 export class Fleet1795478400000 implements MigrationInterface {
   async up(runner: QueryRunner): Promise<void> {
@@ -30,7 +30,7 @@ export class Fleet1795478400000 implements MigrationInterface {
       alter table instances
         -- One life of the process: a second process under the same id has another one, and may not renew the lease.
         add column incarnation uuid,
-        -- Which process of which machine it is: only there can somebody see whether it still lives.
+        -- The process and its machine: only on that machine can another process see whether it still lives.
         add column process text,
         -- An operator wants its accounts elsewhere; outlives restarts.
         add column is_draining boolean not null default false,
@@ -45,7 +45,7 @@ export class Fleet1795478400000 implements MigrationInterface {
         add column held_by text references instances on delete set null,
         -- A server that the account is to be on although no instance lives there yet.
         add column pinned_server_id text references servers on delete set null,
-        -- Where a rebalancing wants it, until it is there.
+        -- The instance that a rebalancing chose, until the move begins.
         add column move_to text references instances on delete set null,
         add column moving_since timestamptz,
         -- Which servers the account may be placed on: environment, location, tags, minimum capacity.
@@ -128,7 +128,7 @@ export class Fleet1795478400000 implements MigrationInterface {
         workspace_id uuid not null,
         -- The assignment under which it was taken: a local profile of an older one is out of date.
         epoch integer not null,
-        -- Of what is in it, to see whether anything changed.
+        -- The digest of the content, to see whether it has changed.
         digest text not null,
         size_bytes bigint not null,
         data bytea not null,

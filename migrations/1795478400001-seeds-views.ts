@@ -1,11 +1,11 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
 
 /**
- * The fleet as the seeds know it: `backend_servers`, `devices` and their kin, over the tables of the fleet. What is written
- * through these views takes effect as if the API had done it: with a new epoch, in the log, and told to the instances.
+ * The fleet with the names of the seeds: `backend_servers`, `devices` and related views over the tables of the fleet. A write
+ * through these views has the same effect as the API: a new epoch, an entry in the log, and a notification of the instances.
  *
- * Nothing here touches `accounts.held_by`: whoever has a browser open lets go by itself, and only then a new owner starts.
- * The placement lock is taken before any row is locked, as the programs do, so that neither waits for the other.
+ * No view changes `accounts.held_by`: an instance with an open browser releases the account itself, and only then a new owner
+ * starts. The views take the placement lock before they lock a row, as the programs do, so that no deadlock is possible.
  */
 export class SeedsViews1795478400001 implements MigrationInterface {
   async up(runner: QueryRunner): Promise<void> {

@@ -1,6 +1,6 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
 
-/** What a message of unknown outcome becomes, how often a message was sent anew, and acks that tell every step. */
+/** The policy for messages with an unknown outcome, the number of resends of a message, and an event for every step of its acks. */
 export class Delivery1795564800000 implements MigrationInterface {
   async up(runner: QueryRunner): Promise<void> {
     await runner.query(`

@@ -1,6 +1,6 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
 
-/** What becomes of a message after it was sent: edits, revocations and reactions. */
+/** Changes of a message after it was sent: edits, revocations and reactions. */
 export class MessageActions1795651200000 implements MigrationInterface {
   async up(runner: QueryRunner): Promise<void> {
     await runner.query(`
@@ -56,7 +56,7 @@ export class MessageActions1795651200000 implements MigrationInterface {
   }
 }
 
-/** What the first migration made of a message. */
+/** The event data of a message as the first migration built it. */
 const messageFields = `jsonb_build_object(
           'id', m.id, 'workspaceId', m.workspace_id, 'accountId', m.account_id, 'direction', m.direction,
           'priority', (array['campaign', 'normal', 'high', 'urgent'])[m.priority + 1], 'type', m.type,

@@ -1,6 +1,6 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
 
-/** Pauses, restarts and signs of life of workers, and failed jobs: what must outlive a flushed Redis. */
+/** Pauses, restarts and heartbeats of workers, and failed jobs: the state that must survive a flushed Redis. */
 export class Queues1795651200001 implements MigrationInterface {
   async up(runner: QueryRunner): Promise<void> {
     await runner.query(`

@@ -1,8 +1,8 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
 
 /**
- * Account safety: how carefully an account sends. A paced account has a row in `account_pacing`; for one without, the
- * claim of a message costs the look-up of that missing row and nothing else.
+ * Account safety: how carefully an account sends. A paced account has a row in `account_pacing`. For an account that is not
+ * paced, the claim of a message only costs the look-up of the missing row.
  */
 export class Pacing1795651200002 implements MigrationInterface {
   async up(runner: QueryRunner): Promise<void> {
@@ -19,15 +19,15 @@ export class Pacing1795651200002 implements MigrationInterface {
           check (cardinality(next_send_at) = 4),
         burst_sent integer not null default 0,
         last_sent_at timestamptz,
-        -- The UTC day that is counted.
+        -- The UTC day of the counts.
         day date,
         cold_sent integer not null default 0,
         replies_sent integer not null default 0,
         warm_up_from date,
-        -- Until when a budget that is used up holds messages back; null while it does not.
+        -- Until when a used-up budget keeps messages back. Null: it does not.
         cold_closed_until timestamptz,
         replies_closed_until timestamptz,
-        -- The message that was counted last, and what was known before it: a send that never left is taken back.
+        -- The message that was counted last, and the state before it: if the message never left, its count is undone.
         counted_message_id uuid,
         before_message jsonb,
         -- Refusals of cold messages since the day began or the cold lane was opened, and what too many of them lead to.
@@ -36,7 +36,8 @@ export class Pacing1795651200002 implements MigrationInterface {
         cool_down interval not null,
         cold_paused_until timestamptz,
         cold_pause_reason text,
-        -- The message up to which those that waited when pacing was turned on have been told cold or not; null when all have.
+        -- When pacing is switched on, the waiting messages are marked as cold or not, in the order of ids. This is the last marked
+        -- one. Null: all are marked.
         marking_after uuid
       ) with (fillfactor = 50);
       create index account_pacing_paused on account_pacing (cold_paused_until) where cold_paused_until is not null;
@@ -55,7 +56,7 @@ export class Pacing1795651200002 implements MigrationInterface {
       );
       insert into contacts select distinct account_id, chat_id from messages where direction = 'incoming';
 
-      -- Of a message that a paced account sends: its recipient has never written to that account. Null where nobody asks.
+      -- Whether the recipient of a message of a paced account has never written to that account. Null: the account is not paced.
       alter table messages add column is_cold boolean;
       -- While one kind is held back, the head of a lane is the first row of the other kind here.
       create index messages_lane_kind on messages (account_id, is_cold, priority desc, seq)

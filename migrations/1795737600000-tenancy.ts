@@ -1,8 +1,8 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
 
 /**
- * Tenancy: limits of workspaces, rotation of keys, the audit log, and the second layer of isolation. What the API does for a
- * workspace it does as `flotilla_tenant`, to whom PostgreSQL shows the rows of that workspace only, whatever a query forgets.
+ * Tenancy: limits of workspaces, rotation of keys, the audit log, and the second layer of isolation. The API serves a workspace
+ * with the role `flotilla_tenant`. PostgreSQL shows that role only the rows of the workspace, even if a query has no filter.
  */
 export class Tenancy1795737600000 implements MigrationInterface {
   async up(runner: QueryRunner): Promise<void> {
@@ -46,7 +46,7 @@ export class Tenancy1795737600000 implements MigrationInterface {
       create index audit_log_workspace on audit_log (workspace_id, id desc) where workspace_id is not null;
     `);
 
-    // The API believes a key, and a limit, for a moment without asking: here it hears at commit that they have changed.
+    // The API caches keys and limits for a moment. A notification at commit tells it that they have changed.
     await runner.query(`
       create function notify_key() returns trigger language plpgsql as $$
       begin
@@ -66,7 +66,7 @@ export class Tenancy1795737600000 implements MigrationInterface {
         for each row execute function notify_limits();
     `);
 
-    // Placement needs to know how full the fleet is, not with whose accounts: these views count for their owner's eyes.
+    // Placement needs the load of the fleet, but not the accounts of other workspaces: these views count with the rights of their owner.
     await runner.query(`
       create view instance_loads as
       select instance_id, count(*)::int as reserved, (count(*) filter (where status = 'ready'))::int as connected
@@ -160,8 +160,8 @@ export class Tenancy1795737600000 implements MigrationInterface {
 }
 
 /**
- * Roles belong to the whole server, so another database may be making this one at the same moment; no lock reaches across
- * databases, but a name can only be taken once.
+ * Roles belong to the whole PostgreSQL server, so a migration of another database may create this role at the same moment. No
+ * lock reaches across databases, but the name is unique: the second creation fails.
  */
 const makeTenantRole = `
   do $$

@@ -1,6 +1,6 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
 
-/** Files of workspaces, and the bytes behind them, which lie once in the storage however many workspaces have them. */
+/** Files of workspaces, and their bytes. The storage holds the same bytes once, for any number of workspaces. */
 export class Media1795737600001 implements MigrationInterface {
   async up(runner: QueryRunner): Promise<void> {
     await runner.query(`
@@ -41,7 +41,7 @@ export class Media1795737600001 implements MigrationInterface {
       create index messages_waiting_media on messages ((media ->> 'mediaId')) where media is not null and stage is not null;
     `);
 
-    // They run with their owner's rights: a workspace may have no look at what others store.
+    // The functions run with the rights of their owner, because a workspace must not see the files of others.
     await runner.query(`
       create function write_media_blob(blob uuid, content bytea, length bigint) returns void
         language sql security definer set search_path from current as $$

@@ -1,6 +1,6 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
 
-/** What messages carry besides text: media, places, contacts, polls with their votes, mentions, and who wrote in a group. */
+/** The content of messages besides text: media, places, contacts, polls with votes, mentions, and the author in a group. */
 export class Content1795737600002 implements MigrationInterface {
   async up(runner: QueryRunner): Promise<void> {
     await runner.query(`
@@ -96,13 +96,13 @@ export class Content1795737600002 implements MigrationInterface {
   }
 }
 
-/** What of a list of what people did, one of each, was not so before. */
+/** The entries of a list (one entry per person) that were not in the list before the change. */
 function changedIn(column: string): string {
   return `select after.value from jsonb_array_elements(new.${column}) after
           where not exists (select from jsonb_array_elements(old.${column}) before where before.value = after.value)`;
 }
 
-/** What the migrations before this one made of a message, and `more`. */
+/** The event data of a message as the earlier migrations built it, and `more`. */
 function messageFields(more?: string): string {
   return `jsonb_build_object(
           'id', m.id, 'workspaceId', m.workspace_id, 'accountId', m.account_id, 'direction', m.direction,

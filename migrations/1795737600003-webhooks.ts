@@ -1,8 +1,8 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
 
 /**
- * Webhooks: the log of events is their outbox. What an endpoint is to get are rows, made from the log in its order; a lane is
- * what one endpoint gets of one account, one delivery at a time.
+ * Webhooks: the log of events is their outbox. The deliveries of an endpoint are rows, made from the log in its order. A lane
+ * (the code says sequence) holds the deliveries of one endpoint for one account, which leave one at a time.
  */
 export class Webhooks1795737600003 implements MigrationInterface {
   async up(runner: QueryRunner): Promise<void> {

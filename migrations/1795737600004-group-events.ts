@@ -1,6 +1,6 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
 
-/** Events of groups: WhatsApp tells each notice of a group under an id of its own, and the log takes each once. */
+/** Events of groups: WhatsApp gives each notice of a group its own id, and the log accepts each id once. */
 export class GroupEvents1795737600004 implements MigrationInterface {
   async up(runner: QueryRunner): Promise<void> {
     await runner.query(`

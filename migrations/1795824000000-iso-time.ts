@@ -1,8 +1,8 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
 
 /**
- * `iso_time` calls `to_char`, which is stable. As long as it claimed to be immutable PostgreSQL could not put its text in the
- * place of its calls, and parsed and planned it anew for every time in every event.
+ * `iso_time` calls `to_char`, which is stable. While `iso_time` was declared immutable, PostgreSQL could not inline it, and
+ * parsed and planned it again for every time in every event.
  */
 export class IsoTime1795824000000 implements MigrationInterface {
   async up(runner: QueryRunner): Promise<void> {

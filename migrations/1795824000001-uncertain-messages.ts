@@ -1,9 +1,9 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
 
 /**
- * Which messages WhatsApp Web is asked about because an ack may still tell what became of them. Failed jobs cannot say it: an
- * operator forgets those. A trigger keeps the table, and not an index on the status, which would make each ack of any message
- * touch the indexes.
+ * The messages whose acks Flotilla asks WhatsApp Web for, because an ack may still tell their outcome. The failed jobs cannot
+ * list them, because an operator may delete failed jobs. A trigger maintains the table. An index on the status instead would
+ * make each ack of any message touch the indexes.
  */
 export class UncertainMessages1795824000001 implements MigrationInterface {
   async up(runner: QueryRunner): Promise<void> {
@@ -48,8 +48,8 @@ export class UncertainMessages1795824000001 implements MigrationInterface {
 }
 
 /**
- * Nobody can tell whether it arrived, also while it waits to be sent again. A refused message did not, unless a page that had
- * lost the refusal sent it.
+ * Whether it is unknown if the message arrived, also while the message waits to be sent again. A refused message did not arrive,
+ * unless a page that had lost the refusal sent it.
  */
 function isUncertain(message: string): string {
   return `(${message}.status = 'unknown' or ${message}.status = 'failed' and ${message}.error_code = 'whatsapp.refused'

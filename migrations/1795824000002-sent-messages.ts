@@ -1,6 +1,6 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
 
-/** What an account sent, the latest first: WhatsApp Web is asked for its acks. */
+/** An index of the sent messages of an account, the latest first: Flotilla asks WhatsApp Web for their acks. */
 export class SentMessages1795824000002 implements MigrationInterface {
   async up(runner: QueryRunner): Promise<void> {
     await runner.query(`

@@ -12,7 +12,7 @@ const beginPacingAnew = (closedUntil: (lane: string) => string) => `
     return null;
   end $$`;
 
-/** A lane that is closed for good, since its budget is 0, stays so when another number is linked. */
+/** Messages of a kind with budget 0 stay closed when another number is linked. */
 export class NoBudget1795824000003 implements MigrationInterface {
   async up(runner: QueryRunner): Promise<void> {
     await runner.query(beginPacingAnew((lane) => `case when ${lane} = 'infinity' then ${lane} end`));

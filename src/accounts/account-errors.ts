@@ -5,7 +5,7 @@ import type { Account } from './account.entity.js';
 
 export class AccountNotFound extends Problem {
   constructor(id: string) {
-    super(404, 'account.not_found', `This workspace has no account ${id}.`);
+    super(404, 'account.not_found', `This workspace has no account ${id}. GET /accounts lists its accounts.`);
   }
 }
 
@@ -19,18 +19,18 @@ export class AccountNotReady extends Problem {
   }
 }
 
-/** The row says that the account is ready, and its instance that the session is not, or is elsewhere by now. */
+/** The row says that the account is ready, but the instance says that the session is not ready or is on another instance. */
 export class SessionChanging extends Problem {
   constructor() {
     super(
       409,
       'account.not_ready',
-      'The session of the account is being started or moved at this moment. Try again when the account is ready.',
+      'The session of the account is starting, or moving to another instance. Try again when the account is ready.',
     );
   }
 }
 
-/** The instance that was asked does not own the account, or not any more: nothing was done. */
+/** The called instance does not own the account, or no longer owns it. It did nothing. */
 export class AccountNotDrivenHere extends Problem {
   constructor(id: string, epoch?: number) {
     super(
@@ -41,17 +41,21 @@ export class AccountNotDrivenHere extends Problem {
   }
 }
 
-/** The instance owns the account, and its browser is not there yet: nothing was done. */
+/** The instance owns the account, but its browser is not ready yet. The instance did nothing. */
 export class SessionNotReady extends Problem {
   constructor(id: string) {
-    super(503, 'account.session_not_ready', `The session of account ${id} is not ready on its instance yet.`);
+    super(
+      503,
+      'account.session_not_ready',
+      `The session of account ${id} is not ready on its instance yet. Try again when the account is ready.`,
+    );
   }
 }
 
-/** Codes by which an instance says that it did nothing, since it does not have the session. */
+/** The codes of an instance that did nothing, because it does not have the session. */
 export const nothingDoneCodes = new Set(['account.session_not_ready', 'account.not_driven_here']);
 
-/** What may happen when the session of an account is asked, through the instance that drives it. */
+/** The problems of a call to an account's session, through the instance that drives it. */
 export const sessionProblems = [
   AccountNotFound,
   AccountNotReady,

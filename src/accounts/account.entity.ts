@@ -19,16 +19,16 @@ export const accountStatuses = [
   'logged_out',
   'failed',
 ] as const;
-/** What is seen of an account; `desiredState` is what its owner wants. */
+/** The observed state of an account. `desiredState` is what its owner wants. */
 export type AccountStatus = (typeof accountStatuses)[number];
 
-/** The statuses of an account whose browser runs, or is being started. */
+/** The statuses of an account whose browser runs or is starting. */
 export const drivenStatuses: AccountStatus[] = ['starting', 'qr', 'pairing', 'syncing', 'ready'];
 
 export type DesiredState = 'connected' | 'disconnected';
 export type LinkMethod = 'qr' | 'code';
 
-/** One WhatsApp number, linked as a companion device, and the assignment of who drives it. */
+/** One WhatsApp number, linked as a companion device, and its assignment to an instance. */
 @Entity('accounts')
 export class Account {
   @PrimaryColumn('uuid')
@@ -59,7 +59,7 @@ export class Account {
   @Column('text', { name: 'status_reason', nullable: true })
   statusReason!: string | null;
 
-  /** The instance that owns the account; only the one named here, at this epoch, may drive it. */
+  /** The instance that owns the account. Only this instance may drive it, at this epoch. */
   @Column('text', { name: 'instance_id', nullable: true })
   instanceId!: string | null;
 
@@ -69,18 +69,18 @@ export class Account {
   @Column('text', { name: 'pinned_instance_id', nullable: true })
   pinnedInstanceId!: string | null;
 
-  /** Who may have a browser open for it; outlives the assignment until that browser is gone. */
+  /** The instance that may have a browser open for the account. It stays after the assignment has changed, until that browser is gone. */
   @Column('text', { name: 'held_by', nullable: true })
   heldBy!: string | null;
 
-  /** Where a rebalancing wants it, until it is on its way. */
+  /** The instance that a rebalancing chose for the account. Null once the move has begun. */
   @Column('text', { name: 'move_to', nullable: true })
   moveTo!: string | null;
 
   @Column('timestamptz', { name: 'moving_since', nullable: true })
   movingSince!: Date | null;
 
-  /** Which servers it may be placed on. */
+  /** The servers that the account may be placed on. */
   @Column('jsonb', { nullable: true })
   placement!: PlacementFilters | null;
 
@@ -105,14 +105,14 @@ export class Account {
   @Column('text', { array: true, default: '{}' })
   labels!: string[];
 
-  /** How carefully it sends, where that is not as its workspace says. */
+  /** The account's own pacing settings. They override those of its workspace. */
   @Column('jsonb', { nullable: true })
   pacing!: PacingDto | null;
 
   @Column('text', { name: 'proxy_url', nullable: true })
   proxyUrl!: string | null;
 
-  /** Since when there is a session; null before the first link and after a logout. */
+  /** When the present session was linked. Null before the first link and after a logout. */
   @Column('timestamptz', { name: 'linked_at', nullable: true })
   linkedAt!: Date | null;
 

@@ -50,7 +50,7 @@ export class AccountsController {
     private readonly pacing: PacingService,
   ) {}
 
-  /** Creates an account; connect it to get a QR or a pairing code. */
+  /** Creates an account. Connect it to get a QR code or a pairing code. */
   @Allow('owner')
   @Fails(InstanceNotFound, AccountLimitReached)
   @Post()
@@ -68,12 +68,12 @@ export class AccountsController {
   ): Promise<Page<AccountResponse>> {
     const accounts = await this.accounts.list(workspaceId, query);
     const sending = await this.pacing.describe(accounts.map(({ id }) => id));
-    // An account that was deleted meanwhile is on no list any more.
+    // An account may have been deleted between the two queries.
     const present = accounts.filter(({ id }) => sending.has(id));
     return toPage(present, query.limit, (account) => toAccountResponse(account, sending.get(account.id)!));
   }
 
-  /** One account: what is wanted of it, what it does, and when it sends next. */
+  /** Gets one account: its desired state, its status, and when it may send next. */
   @Allow('viewer')
   @Fails(AccountNotFound)
   @Get(':id')
@@ -84,7 +84,7 @@ export class AccountsController {
     return this.respond(await this.accounts.get(workspaceId, id));
   }
 
-  /** Changes what is named, and only that. */
+  /** Changes the given fields. The other fields stay as they are. */
   @Allow('owner')
   @Fails(AccountNotFound)
   @Patch(':id')
@@ -96,7 +96,7 @@ export class AccountsController {
     return this.respond(await this.accounts.update(workspaceId, id, body));
   }
 
-  /** Logs an account out when it is ready, and deletes it with its messages. */
+  /** Deletes an account with its messages. If the account is ready, Flotilla logs it out first. */
   @Allow('owner')
   @Fails(AccountNotFound, InstanceUnreachable, InstanceRefused, InstanceAnswerLost)
   @Delete(':id')
@@ -105,7 +105,7 @@ export class AccountsController {
     await this.accounts.delete(workspaceId, id);
   }
 
-  /** Connects: restores the session, or asks for a QR code or a pairing code. */
+  /** Connects an account: restores its session, or requests a QR code or a pairing code. */
   @Allow('owner')
   @Fails(AccountNotFound)
   @Post(':id/connect')
@@ -118,7 +118,7 @@ export class AccountsController {
     return this.respond(await this.accounts.connect(workspaceId, id, body));
   }
 
-  /** The QR code to scan now, as text and image; as the PNG itself for `Accept: image/png`. */
+  /** Gets the current QR code, as text and image. With `Accept: image/png`, the answer is the PNG itself. */
   @Allow('owner')
   @Fails(AccountNotFound, NoQr)
   @ApiOkResponse({
@@ -148,7 +148,7 @@ export class AccountsController {
     });
   }
 
-  /** The code to type into the phone now. */
+  /** Gets the current pairing code, to type into the phone. */
   @Allow('owner')
   @Fails(AccountNotFound, NoPairingCode)
   @Get(':id/pairing-code')
@@ -160,7 +160,7 @@ export class AccountsController {
     return { code, expiresAt: expiresAt.toISOString() };
   }
 
-  /** Stops the session; the account stays linked. */
+  /** Stops the session. The account stays linked. */
   @Allow('owner')
   @Fails(AccountNotFound)
   @Post(':id/disconnect')
@@ -184,7 +184,7 @@ export class AccountsController {
     return this.respond(await this.accounts.restart(workspaceId, id));
   }
 
-  /** Lets messages to contacts that have never written leave again, before the cool-down is over. */
+  /** Ends the cool-down early: messages to contacts that have never written may leave again. */
   @Allow('owner')
   @Fails(AccountNotFound, ColdNotPaused)
   @Post(':id/resume-cold')
@@ -196,7 +196,7 @@ export class AccountsController {
     return this.respond(await this.accounts.resumeCold(workspaceId, id));
   }
 
-  /** Moves the account to another instance; its session goes along. */
+  /** Moves the account to another instance, together with its session. */
   @Allow('owner')
   @Fails(AccountNotFound, InstanceNotFound, new NoRoom(undefined), new NoRoom('…'), SessionNotPortable)
   @Post(':id/migrate')
@@ -209,7 +209,7 @@ export class AccountsController {
     return this.respond(await this.accounts.migrate(workspaceId, id, body.instanceId));
   }
 
-  /** Unlinks the account at WhatsApp; connecting it again needs a new QR code. */
+  /** Unlinks the account at WhatsApp. To connect it again, a new QR code or pairing code is needed. */
   @Allow('owner')
   @Fails(...sessionProblems)
   @Post(':id/logout')
@@ -221,14 +221,14 @@ export class AccountsController {
     return this.respond(await this.accounts.logout(workspaceId, id));
   }
 
-  /** Scans the QR code of a sandbox account with a simulated phone: a new one unless named. */
+  /** Scans the QR code of a sandbox account with a simulated phone. Without a number, the sandbox makes a new phone. */
   @Allow('owner')
   @Fails(
     AccountNotFound,
     NotASandboxAccount,
     NoQr,
     SandboxUnreachable,
-    new SandboxRefused('The QR code is not shown any more.'),
+    new SandboxRefused('The QR code is no longer shown.'),
     SandboxBroken,
   )
   @Post(':id/sandbox-scan')
@@ -241,7 +241,7 @@ export class AccountsController {
     return this.accounts.sandboxScan(workspaceId, id, body.phone);
   }
 
-  /** The connection log, newest first. */
+  /** Lists the connection log, newest first. */
   @Allow('viewer')
   @Fails(AccountNotFound)
   @Paged(ConnectionLogEntry)
@@ -258,7 +258,7 @@ export class AccountsController {
     );
   }
 
-  /** A PNG of what the account's browser shows. */
+  /** Takes a screenshot of the account's browser, as a PNG. */
   @Allow('owner')
   @Fails(...sessionProblems)
   @ApiOkResponse({ content: { 'image/png': { schema: { type: 'string', format: 'binary' } } } })

@@ -35,7 +35,7 @@ export class CreateAccountDto {
   @Length(1, 200)
   name!: string;
 
-  /** `live` connects to WhatsApp, `sandbox` to the simulated one. */
+  /** `live` connects to WhatsApp. `sandbox` connects to the simulated WhatsApp. */
   @Optional()
   @IsIn(environments)
   environment: Environment = 'live';
@@ -47,19 +47,19 @@ export class CreateAccountDto {
   @Length(1, 100, { each: true })
   labels?: string[];
 
-  /** How carefully it sends, where that is not to be as its workspace says. */
+  /** The account's own pacing settings. They override those of its workspace, field by field. */
   @IsOptional()
   @ValidateNested()
   @Type(() => PacingDto)
   @IsObject()
   pacing?: PacingDto | null;
 
-  /** Where the browser of a live account goes through. */
+  /** The proxy that the browser of a live account uses. */
   @IsOptional()
   @IsUrl(proxyRule)
   proxyUrl?: string;
 
-  /** The instance that is to drive the account; without it the least loaded one does. */
+  /** The instance to place the account on. Without it, Flotilla chooses an instance. */
   @Optional()
   @IsString()
   @Length(1, 200)
@@ -84,7 +84,7 @@ export class UpdateAccountDto {
   @Length(1, 100, { each: true })
   labels?: string[];
 
-  /** How carefully it sends, where that is not to be as its workspace says; replaces what was set before, null: as the workspace says. */
+  /** The account's own pacing settings. They replace all earlier ones. Null: the settings of the workspace apply. */
   @IsOptional()
   @ValidateNested()
   @Type(() => PacingDto)
@@ -95,7 +95,7 @@ export class UpdateAccountDto {
   @IsUrl(proxyRule)
   proxyUrl?: string;
 
-  /** Takes effect when the account is placed the next time. */
+  /** Takes effect the next time that the account is placed. */
   @Optional()
   @ValidateNested()
   @Type(() => PlacementFiltersDto)
@@ -103,7 +103,7 @@ export class UpdateAccountDto {
 }
 
 export class MigrateAccountDto {
-  /** The instance that is to drive the account; without it the best other one does. */
+  /** The instance to move the account to. Without it, Flotilla chooses the best other instance. */
   @Optional()
   @IsString()
   @Length(1, 200)
@@ -111,20 +111,20 @@ export class MigrateAccountDto {
 }
 
 export class ConnectAccountDto {
-  /** Links a new account by a QR code, or by a code that is typed into the phone. */
+  /** How a new account is linked: `qr` by a QR code, `code` by a pairing code that is typed into the phone. */
   @Optional()
   @IsIn(['qr', 'code'])
   method: LinkMethod = 'qr';
 
-  /** The phone's number with country code; needed for `code`. */
+  /** The phone's number with country code. Required if `method` is `code`. */
   @ValidateIf((body: ConnectAccountDto) => body.method === 'code' || body.phoneNumber !== undefined)
-  @IsString({ message: 'phoneNumber is needed to link by code' })
+  @IsString({ message: 'phoneNumber is required to link by code' })
   @Length(5, 40)
   phoneNumber?: string;
 }
 
 export class SandboxScanDto {
-  /** The simulated phone that scans; a new one unless named. */
+  /** The number of the simulated phone that scans. Without it, the sandbox makes a new phone. */
   @IsOptional()
   @IsString()
   @Matches(/^[+\d][\d\s().-]{4,30}$/, { message: 'must be a phone number with country code' })
@@ -154,7 +154,7 @@ export class AccountResponse {
   instanceId!: string | null;
   epoch!: number;
   labels!: string[];
-  /** Its own settings; what is in force is in `sending`. */
+  /** The account's own settings. `sending` shows the settings in force. */
   pacing!: PacingDto | null;
   sending!: SendingResponse;
   proxyUrl!: string | null;
@@ -176,16 +176,16 @@ export class PairingCodeResponse {
 }
 
 export class SandboxScanResponse {
-  /** The simulated phone that has scanned. */
+  /** The number of the simulated phone that scanned the QR code. */
   phone!: string;
 }
 
-/** What happened to an account's connection, and why. */
+/** A change of an account's connection, and its reason. */
 export class ConnectionLogEntry {
   id!: string;
-  /** `account.status`, `account.qr`, `account.pairing_code`, or who may drive it: `account.claimed`, `account.released`. */
+  /** `account.status`, `account.qr`, `account.pairing_code`, or a change of the instance that may drive it: `account.claimed`, `account.released`. */
   type!: string;
-  /** In one word: `connected`, `reconnect_attempt`, `connection_timeout`, `conflict`, `qr_generated`, `logout`, … */
+  /** The event in one word: `connected`, `reconnect_attempt`, `connection_timeout`, `conflict`, `qr_generated`, `logout`, … */
   event!: string;
   reason!: string | null;
   instanceId!: string | null;

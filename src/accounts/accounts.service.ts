@@ -29,8 +29,8 @@ export class NoQr extends Problem {
       'account.no_qr',
       `There is no QR code now: the account is ${account.status}. ${
         account.status === 'ready'
-          ? 'It is linked: log it out first to link it anew.'
-          : `POST /accounts/${account.id}/connect asks for one.`
+          ? `To link it again, log it out first: POST /accounts/${account.id}/logout.`
+          : `Request a QR code: POST /accounts/${account.id}/connect.`
       }`,
     );
   }
@@ -41,7 +41,7 @@ export class NoPairingCode extends Problem {
     super(
       409,
       'account.no_pairing_code',
-      `There is no pairing code now: the account is ${account.status}. Connect it with {"method": "code", "phoneNumber": "…"}.`,
+      `There is no pairing code now: the account is ${account.status}. Connect it with {"method": "code", "phoneNumber": "…"}: POST /accounts/${account.id}/connect.`,
     );
   }
 }
@@ -51,18 +51,18 @@ export class NotASandboxAccount extends Problem {
     super(
       409,
       'account.not_sandbox',
-      'Only accounts with environment "sandbox" can be scanned by a simulated phone. Scan the QR code of a live account with a real one.',
+      'A simulated phone can only link an account with environment "sandbox". Scan the QR code of a live account with a real phone.',
     );
   }
 }
 
-/** How long an instance may take to answer: longer than a page. */
-const sessionMs = 30_000;
+/** How long an instance may take to answer: longer than a page may take. */
+const sessionTimeoutMs = 30_000;
 
-/** States in which a session runs or is being started: connecting again changes nothing. */
+/** The statuses of a session that runs or is starting: connecting again changes nothing. */
 const connectingOrConnected = new Set<AccountStatus>([...drivenStatuses, 'reconnecting']);
 
-/** What the owner of an account may do with it. What is seen of it is written by the instance that drives it. */
+/** What the owner of an account may do with it. The instance that drives the account writes its status. */
 @Injectable()
 export class AccountsService {
   constructor(
@@ -80,12 +80,12 @@ export class AccountsService {
     workspaces.onDelete((workspaceId) => this.deleteAll(workspaceId));
   }
 
-  /** @throws InstanceNotFound when a named instance does not exist; AccountLimitReached */
+  /** Creates an account. @throws InstanceNotFound if a named instance does not exist; AccountLimitReached */
   async create(workspaceId: string, wanted: CreateAccountDto): Promise<Account> {
     if (wanted.instanceId !== undefined) await this.instances.get(wanted.instanceId);
     const id = uuidv7();
     await this.database.transaction(async (manager) => {
-      await assertRoom(manager, workspaceId);
+      await assertBelowLimit(manager, workspaceId);
       await manager.insert(Account, {
         id,
         workspaceId,
@@ -137,9 +137,9 @@ export class AccountsService {
   }
 
   /**
-   * Deletes an account with its messages, after logging it out when it is ready. The credentials of one that is not
-   * ready stay on the disk of its server: they are deleted on a confirmed logout only.
-   * @throws AccountNotFound, InstanceUnreachable
+   * Deletes an account with its messages, and logs it out first if it is ready. The credentials of an account that is not
+   * ready stay on the disk of its server: Flotilla deletes them only after a confirmed logout.
+   * @throws AccountNotFound, SessionChanging, InstanceUnreachable
    */
   async delete(workspaceId: string, id: string): Promise<void> {
     const account = await this.get(workspaceId, id);
@@ -153,7 +153,8 @@ export class AccountsService {
   }
 
   /**
-   * Wants the account connected: places it on an instance, which restores its session or asks for a QR or pairing code.
+   * Connects the account: places it on an instance, which restores its session or requests a QR code or a pairing code.
+   * Nothing changes if the account is connected or connecting in the same way.
    * @throws AccountNotFound, ValidationFailed
    */
   async connect(
@@ -180,7 +181,8 @@ export class AccountsService {
   }
 
   /**
-   * Moves the account to another instance: the named one, or the best other. Its session goes along, without a new QR code.
+   * Moves the account to another instance: the named instance, or the best other one. Its session moves with it, so no new
+   * QR code is needed.
    * @throws AccountNotFound, InstanceNotFound, NoRoom, SessionNotPortable
    */
   async migrate(workspaceId: string, id: string, instanceId?: string): Promise<Account> {
@@ -192,7 +194,7 @@ export class AccountsService {
     });
   }
 
-  /** Stops the session; credentials stay, so that the next connect needs no QR code. @throws AccountNotFound */
+  /** Stops the session. Its credentials stay, so that the next connect needs no QR code. @throws AccountNotFound */
   async disconnect(workspaceId: string, id: string): Promise<Account> {
     return this.database.transaction(async (manager) => {
       const account = await lockAccount(manager, workspaceId, id);
@@ -204,7 +206,10 @@ export class AccountsService {
     });
   }
 
-  /** Closes the browser of an account and starts it again. @throws AccountNotFound, AccountNotReady, SessionChanging, InstanceUnreachable */
+  /**
+   * Closes the browser of an account and starts it again.
+   * @throws AccountNotFound, AccountNotReady, SessionChanging, InstanceUnreachable
+   */
   async restart(workspaceId: string, id: string): Promise<Account> {
     const account = await this.get(workspaceId, id);
     if (account.desiredState !== 'connected') throw new AccountNotReady(account);
@@ -218,7 +223,7 @@ export class AccountsService {
   }
 
   /**
-   * Unlinks the account at WhatsApp. Its credentials are deleted once WhatsApp has confirmed.
+   * Unlinks the account at WhatsApp. Its instance deletes the credentials once WhatsApp has confirmed.
    * @throws AccountNotFound, AccountNotReady, SessionChanging, InstanceUnreachable
    */
   async logout(workspaceId: string, id: string): Promise<Account> {
@@ -227,7 +232,7 @@ export class AccountsService {
   }
 
   /**
-   * Lets messages to contacts that have never written leave again, before the cool-down is over.
+   * Ends the cool-down early: messages to contacts that have never written may leave again.
    * @throws AccountNotFound, ColdNotPaused
    */
   async resumeCold(workspaceId: string, id: string): Promise<Account> {
@@ -236,7 +241,7 @@ export class AccountsService {
     return account;
   }
 
-  /** The QR code that is shown now. @throws AccountNotFound, NoQr */
+  /** The current QR code. @throws AccountNotFound, NoQr */
   async qr(workspaceId: string, id: string): Promise<{ qr: string; png: Buffer; expiresAt: Date }> {
     const account = await this.get(workspaceId, id);
     if (account.status !== 'qr' || !account.qr || !account.qrExpiresAt) throw new NoQr(account);
@@ -244,7 +249,7 @@ export class AccountsService {
     return { qr: account.qr, png, expiresAt: account.qrExpiresAt };
   }
 
-  /** The pairing code that is shown now. @throws AccountNotFound, NoPairingCode */
+  /** The current pairing code. @throws AccountNotFound, NoPairingCode */
   async pairingCode(workspaceId: string, id: string): Promise<{ code: string; expiresAt: Date }> {
     const account = await this.get(workspaceId, id);
     if (account.status !== 'pairing' || !account.pairingCode || !account.pairingCodeExpiresAt) {
@@ -255,7 +260,8 @@ export class AccountsService {
 
   /**
    * Lets a simulated phone scan the account's QR code.
-   * @param phone the phone's number; a new phone unless named
+   * @param phone the phone's number; without it, the sandbox makes a new phone
+   * @returns the number of the phone
    * @throws AccountNotFound, NotASandboxAccount, NoQr, ValidationFailed
    */
   async sandboxScan(workspaceId: string, id: string, phone?: string): Promise<{ phone: string }> {
@@ -271,7 +277,7 @@ export class AccountsService {
   }
 
   /**
-   * A PNG of what the account's browser shows.
+   * A screenshot of the account's browser, as a PNG.
    * @throws AccountNotFound, AccountNotReady, SessionChanging, InstanceUnreachable
    */
   async screenshot(workspaceId: string, id: string): Promise<Buffer> {
@@ -281,29 +287,29 @@ export class AccountsService {
   }
 
   /**
-   * Asks the session of an account, which has to be ready, through the instance that drives it.
-   * @param what the path of the call, below the account's
-   * @param body what goes with it, beside the epoch at which the instance has to own the account
-   * @param timeoutMs longer than the instance takes, so that it is the one to say what came of it
-   * @throws AccountNotFound, AccountNotReady and SessionChanging when nothing was done, InstanceUnreachable and InstanceRefused
-   * as well, InstanceAnswerLost when nobody can tell, and what the instance throws
+   * Calls the session of a ready account, through the instance that drives the account.
+   * @param what the path of the call, below the account's path
+   * @param body the body of the call. The epoch is added: the instance must own the account at that epoch.
+   * @param timeoutMs longer than the instance's own timeout, so that the instance reports the outcome
+   * @throws AccountNotFound, AccountNotReady, SessionChanging, InstanceUnreachable or InstanceRefused if nothing was done,
+   * InstanceAnswerLost if the outcome is unknown, and the problems of the instance
    */
   async askSession<Answer>(
     workspaceId: string,
     id: string,
     what: string,
     body: object = {},
-    timeoutMs = sessionMs,
+    timeoutMs = sessionTimeoutMs,
   ): Promise<Answer> {
     const account = await this.get(workspaceId, id);
     if (account.status !== 'ready') throw new AccountNotReady(account);
-    const asked = { ...body, epoch: account.epoch };
+    const payload = { ...body, epoch: account.epoch };
     return this.atInstance(account, (url, path) =>
-      this.instanceClient.call<Answer>(url, 'POST', `${path}/${what}`, asked, timeoutMs),
+      this.instanceClient.call<Answer>(url, 'POST', `${path}/${what}`, payload, timeoutMs),
     );
   }
 
-  /** @param call is given the address of the instance that drives the account, and the path of the account there */
+  /** Calls the instance that drives the account. @param call gets the URL of the instance, and the account's path there */
   private async atInstance<Answer>(
     account: Account,
     call: (url: string, path: string) => Promise<Answer>,
@@ -331,17 +337,21 @@ async function lockAccount(manager: EntityManager, workspaceId: string, id: stri
 }
 
 /**
- * Lets a transaction create an account only if the workspace may have one more; others that create one wait for its end.
+ * Checks that the workspace may have one more account. A lock makes other transactions that create accounts of the workspace
+ * wait until this transaction ends.
  * @throws AccountLimitReached
  */
-async function assertRoom(manager: EntityManager, workspaceId: string): Promise<void> {
-  const [workspace] = await manager.query('select max_accounts from workspaces where id = $1', [workspaceId]);
-  const limit: number | null = workspace?.max_accounts ?? null;
+async function assertBelowLimit(manager: EntityManager, workspaceId: string): Promise<void> {
+  const [workspace] = await manager.query<{ max_accounts: number | null }[]>(
+    'select max_accounts from workspaces where id = $1',
+    [workspaceId],
+  );
+  const limit = workspace?.max_accounts ?? null;
   if (limit === null) return;
   await manager.query('select pg_advisory_xact_lock(hashtextextended($1, 0))', [`accounts ${workspaceId}`]);
-  const [{ count }] = await manager.query(
+  const [row] = await manager.query<{ count: number }[]>(
     'select count(*)::int as count from accounts where workspace_id = $1',
     [workspaceId],
   );
-  if (count >= limit) throw new AccountLimitReached(limit);
+  if (row!.count >= limit) throw new AccountLimitReached(limit);
 }

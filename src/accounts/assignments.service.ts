@@ -13,13 +13,13 @@ import { CONFIG } from '../platform/config/config.module.js';
 import { Problem } from '../platform/errors/problem.js';
 import { drivenStatuses } from './account.entity.js';
 
-/** The session lies on the disk of one server: anywhere else the account would ask for a QR code. */
+/** The session is on the disk of one server. On another server, the account would need a new QR code. */
 export class SessionNotPortable extends Problem {
   constructor(serverId: string) {
     super(
       409,
       'account.session_not_portable',
-      `The session of this account lies on server ${serverId} only. Choose an instance of that server, or set SESSION_STORE=postgres on all servers, which keeps an encrypted copy of every session.`,
+      `The session of this account is on server ${serverId} only. Choose an instance of that server. Or set SESSION_STORE=postgres on all servers: PostgreSQL then keeps an encrypted copy of every session.`,
     );
   }
 }
@@ -30,45 +30,46 @@ export class NoRoom extends Problem {
       409,
       instanceId === undefined ? 'instance.none_available' : 'instance.not_available',
       instanceId === undefined
-        ? 'No other instance that this account may be on lives and has room. Start one, or raise INSTANCE_MAX_ACCOUNTS.'
-        : `Instance ${instanceId} is not active, is being drained, is full, or does not meet the account's placement filters. See GET /api/v1/admin/instances.`,
+        ? 'No other running instance that may have this account has room. Start another instance, or raise INSTANCE_MAX_ACCOUNTS.'
+        : `Instance ${instanceId} is not active, is draining, is full, or does not match the account's placement filters. Choose another instance, or ask the operator to look at GET /api/v1/admin/instances.`,
     );
   }
 }
 
-/** One account on its way to another instance. */
+/** The move of one account to another instance. */
 export interface Move {
   accountId: string;
   from: string;
   to: string;
 }
 
-/** An account that is to be placed. */
+/** An account to be placed. */
 interface Unplaced {
   id: string;
   workspaceId: string;
   instanceId: string | null;
   serverId: string | null;
   pinnedInstanceId: string | null;
-  /** The only server that it may be on, because its session is there or an operator said so. */
+  /** The only server that the account may be on, because its session is there or because an operator pinned it. */
   onServer: string | null;
   placement: PlacementFilters | null;
 }
 
-/** SQL: statuses in which a person has to decide before anything is started. */
+/** SQL: the statuses in which a person must decide before a browser may start. */
 const undecided = `'conflict', 'failed'`;
-/** SQL: instances whose accounts are to go elsewhere. */
+/** SQL: the instances whose accounts must move to other instances. */
 const leaving = `select i.id from instances i join servers s on s.id = i.server_id
   where i.is_draining or not s.is_enabled or not s.is_healthy`;
-/** How long a move may take before the next one need not wait for it any more. */
+/** After this time, the next moves no longer wait for a move that has not finished. */
 const moveTimeoutMs = 120_000;
-/** How many accounts are placed in one transaction. */
+/** How many accounts one transaction places at most. */
 const batchSize = 500;
 
 /**
- * Decides which instance owns which account: places, moves, evens out, and takes accounts over from instances that are
- * gone. The assignment in the account's row is the only truth; every change of owner grows its epoch (by a trigger). Nothing
- * here starts or stops a browser: the old owner lets go when it sees the change, and only then may the new one start.
+ * Decides which instance owns which account: places accounts, moves them, rebalances them, and takes them over from dead
+ * instances. The assignment in the account's row is the only truth. Every change of owner increases the epoch (a trigger
+ * does it). This service starts and stops no browser: the old owner closes its browser when it sees the change, and only then
+ * may the new owner start one.
  */
 @Injectable()
 export class AssignmentsService {
@@ -79,11 +80,11 @@ export class AssignmentsService {
   ) {}
 
   /**
-   * Places accounts on instances, each on the one that it is on or was asked for if that has room, and writes that: they are
-   * `starting`, or `waiting` when nothing that they may be on has room. In the caller's transaction, which holds the
-   * placement lock.
-   * @param reason for the log
-   * @returns how many found a place
+   * Places accounts on instances, and writes it. An account prefers its present instance, then the instance that its owner
+   * asked for. Its status becomes `starting`, or `waiting` if no instance that may have it has room. It runs in the caller's
+   * transaction, which must hold the placement lock.
+   * @param reason the reason in the log
+   * @returns how many accounts were placed
    */
   async place(manager: EntityManager, accountIds: string[], reason: string): Promise<number> {
     const balancer = await this.instances.balancer(manager);
@@ -99,10 +100,10 @@ export class AssignmentsService {
     return placed.filter(({ instance }) => instance !== null).length;
   }
 
-  /** Places accounts that wait for room, the oldest first. @returns how many found a place */
+  /** Places up to {@link batchSize} accounts that wait for room, the oldest of them first. @returns how many accounts were placed */
   async placeWaiting(): Promise<number> {
     const waiting = `a.status = 'waiting' and a.desired_state = 'connected'`;
-    if (!(await this.anyIs(waiting))) return 0;
+    if (!(await this.anyAccount(waiting))) return 0;
     return this.inPlacement(async (manager) => {
       const ids = await this.lock(manager, waiting, []);
       return ids.length === 0 ? 0 : this.place(manager, ids, 'a place became free');
@@ -110,21 +111,22 @@ export class AssignmentsService {
   }
 
   /**
-   * Gives the accounts of an instance that is gone to others, each within capacity. Accounts whose session lies on its server
-   * alone stay with it when no other instance of that server can have them: its return needs no QR code, a move would.
-   * @returns how many were given to others
+   * Moves the accounts of a dead instance to other instances, within their capacity. An account whose session is only on the
+   * server of the dead instance stays there if no other instance of that server has room: when the instance comes back, the
+   * account needs no QR code, but after a move it would.
+   * @returns how many accounts moved
    */
   async failOver(instanceId: string): Promise<number> {
     const { takeoverMarginMs, restartGraceMs } = this.config.instance;
     return this.inPlacement(async (manager) => {
-      const [gone] = await manager.query(
+      const [dead] = await manager.query<{ status: string }[]>(
         `select status from instances where id = $1
            and lease_expires_at + $2::int * interval '1 millisecond' < now()
            and (stopped_at is null or stopped_at + $3::int * interval '1 millisecond' < now()) for update`,
         [instanceId, takeoverMarginMs, restartGraceMs],
       );
-      if (!gone) return 0;
-      if (gone.status !== 'down') await this.instances.markDown(manager, instanceId);
+      if (!dead) return 0;
+      if (dead.status !== 'down') await this.instances.markDown(manager, instanceId);
       const ids = await this.lock(
         manager,
         `a.instance_id = $1 and a.desired_state = 'connected' and a.status not in (${undecided})`,
@@ -140,7 +142,7 @@ export class AssignmentsService {
       await this.write(
         manager,
         balancer,
-        placed.filter((one) => !stays(one)),
+        placed.filter((placement) => !stays(placement)),
         'failover',
       );
       await manager.query(
@@ -156,8 +158,8 @@ export class AssignmentsService {
   }
 
   /**
-   * Moves one account to another instance: the named one, or the best other. One that is not connected moves without being
-   * started. In the caller's transaction, which holds the placement lock.
+   * Moves one account to another instance: the named instance, or the best other one. An account that is not connected moves
+   * but does not start. It runs in the caller's transaction, which must hold the placement lock.
    * @throws InstanceNotFound, NoRoom, SessionNotPortable
    */
   async migrate(manager: EntityManager, accountId: string, instanceId?: string): Promise<void> {
@@ -178,9 +180,9 @@ export class AssignmentsService {
   }
 
   /**
-   * What would make the load even, with the fewest moves: from the fullest instance to the emptiest that may have one of its
-   * accounts, until they are at most one account apart.
-   * @param dryRun only tells; otherwise the moves are begun, a few at a time
+   * Finds the fewest moves that even out the load: from the fullest instance to the emptiest instance that may have one of
+   * its accounts, until the two differ by at most one account.
+   * @param dryRun true: only return the moves. False: also schedule them; {@link advanceMoves} begins a few at a time.
    */
   async rebalance(dryRun: boolean): Promise<Move[]> {
     return this.inPlacement(async (manager) => {
@@ -204,13 +206,13 @@ export class AssignmentsService {
   }
 
   /**
-   * Begins moves that a rebalancing, a drain, or a server that is disabled or unhealthy wants, so many that at most
-   * `MOVES_AT_ONCE` are on their way.
-   * @returns how many were begun
+   * Begins moves after a rebalancing or a drain, and away from servers that are disabled or unhealthy. At most
+   * `MOVES_AT_ONCE` moves run at the same time.
+   * @returns how many moves began
    */
   async advanceMoves(): Promise<number> {
     const moving = `a.move_to is not null or a.moving_since is not null or a.instance_id in (${leaving})`;
-    if (!(await this.anyIs(`(${moving}) and a.desired_state = 'connected'`))) return 0;
+    if (!(await this.anyAccount(`(${moving}) and a.desired_state = 'connected'`))) return 0;
     return this.inPlacement(async (manager) => {
       await manager.query(
         `update accounts set moving_since = null where moving_since is not null
@@ -218,17 +220,17 @@ export class AssignmentsService {
              or moving_since < now() - $1::int * interval '1 millisecond')`,
         [moveTimeoutMs],
       );
-      const [{ count }] = await manager.query(
+      const [running] = await manager.query<{ count: number }[]>(
         'select count(*)::int as count from accounts where moving_since is not null',
       );
-      const free = this.config.movesAtOnce - count;
+      const free = this.config.movesAtOnce - running!.count;
       if (free <= 0) return 0;
       const ids = await this.lock(
         manager,
         `(a.move_to is not null or a.instance_id in (${leaving}))
          and a.desired_state = 'connected' and a.moving_since is null and a.status not in ('waiting', ${undecided})`,
         [],
-        // More than there is room for: some of them cannot be moved now.
+        // More than `free`, because some of these accounts may have no instance to move to now.
         Math.max(free, 50),
       );
       if (ids.length === 0) return 0;
@@ -253,7 +255,7 @@ export class AssignmentsService {
     });
   }
 
-  /** Says of accounts whose instance has died what is so: nothing drives them until it is back, or another has them. */
+  /** Marks the accounts of dead instances as `reconnecting`: no instance drives them until theirs is back or another one takes over. */
   async markOrphans(): Promise<void> {
     await this.database.query(
       `update accounts a set status = 'reconnecting', status_reason = 'instance_down', qr = null, pairing_code = null
@@ -262,7 +264,7 @@ export class AssignmentsService {
     );
   }
 
-  /** The instances whose lease is over and that still own accounts, or are not yet known to be down. */
+  /** The instances whose lease has expired and that still own connected accounts, or are not yet marked as down. */
   async expiredInstances(): Promise<{ id: string; leaseExpiresAt: string }[]> {
     return this.database.query(
       `select id, lease_expires_at::text as "leaseExpiresAt" from instances i where lease_expires_at < now()
@@ -271,7 +273,7 @@ export class AssignmentsService {
     );
   }
 
-  /** A transaction that may place accounts: nobody else does until it ends. */
+  /** Runs a transaction that holds the placement lock: no other transaction places accounts until it ends. */
   private inPlacement<Result>(work: (manager: EntityManager) => Promise<Result>): Promise<Result> {
     return this.database.transaction(async (manager) => {
       await this.instances.lockPlacement(manager);
@@ -279,15 +281,15 @@ export class AssignmentsService {
     });
   }
 
-  /** Whether there is anything to do, without a lock that others would wait for. */
-  private async anyIs(condition: string): Promise<boolean> {
-    const [{ any }] = await this.database.query(
+  /** Whether an account meets a condition. It takes no lock, so that a run without work blocks no other transaction. */
+  private async anyAccount(condition: string): Promise<boolean> {
+    const [row] = await this.database.query<{ any: boolean }[]>(
       `select exists (select from accounts a where ${condition}) as "any"`,
     );
-    return any;
+    return row!.any;
   }
 
-  /** Locks some accounts that meet a condition: any of them, so that those which cannot be placed do not block the rest. */
+  /** Locks some accounts that meet a condition. The order is random, so that accounts that cannot be placed do not block the others. */
   private async lock(
     manager: EntityManager,
     condition: string,
@@ -306,7 +308,7 @@ export class AssignmentsService {
     condition: string,
     values: unknown[],
   ): Promise<(Unplaced & { moveTo: string | null })[]> {
-    // A session is on the server that drives it, and wherever a snapshot of it can be brought.
+    // A session is on the server that drives it. With a snapshot, it can start on any server.
     const isPortable = this.config.sessions.store === 'postgres' ? 's.account_id is not null' : 'false';
     return manager.query(
       `select a.id, a.workspace_id as "workspaceId", a.instance_id as "instanceId", a.placement,
@@ -364,7 +366,7 @@ function waitingReason({ onServer }: Unplaced): string {
     : `server ${onServer}, which has its session, is away or full`;
 }
 
-/** Moves accounts in the balancer's books until they are even, and tells which. */
+/** Moves accounts in the balancer's counts until the load is even. @returns the moves */
 function evenOut(balancer: SimpleLoadBalancer, accounts: Unplaced[]): Move[] {
   const onInstance = new Map<string, Unplaced[]>();
   for (const account of accounts) {
@@ -398,10 +400,10 @@ function findMove(
     if (stuck.has(fullest.id)) continue;
     for (const to of byLoad) {
       if (fullest.reserved - to.reserved <= 1) break;
-      const account = onInstance.get(fullest.id)?.find((one) => balancer.mayTake(to, one));
+      const account = onInstance.get(fullest.id)?.find((candidate) => balancer.mayTake(to, candidate));
       if (account) return { account, to };
     }
-    // The others only get fuller: what cannot go there now cannot go later.
+    // The emptier instances only get fuller: an account that cannot move there now cannot move there later.
     stuck.add(fullest.id);
   }
   return null;

@@ -4,17 +4,17 @@ import { DataSource } from 'typeorm';
 import type { ConnectionLogEntry } from './accounts.dto.js';
 import { AccountsService } from './accounts.service.js';
 
-/** The public type of what the log calls otherwise; all else is a change of the status. */
-const types: Record<string, string> = {
+/** The public type of an event of the log. Every other event is a change of the status. */
+const publicTypes: Record<string, string> = {
   qr_generated: 'account.qr',
   pairing_code_generated: 'account.pairing_code',
   claimed: 'account.claimed',
   released: 'account.released',
 };
 
-const prunedAtOnce = 10_000;
+const pruneBatchSize = 10_000;
 
-/** What happened to the connections of accounts. PostgreSQL writes it, in the transaction of each change. */
+/** The log of the connections of accounts. PostgreSQL writes it, in the transaction of each change. */
 @Injectable()
 export class ConnectionLogsService {
   constructor(
@@ -24,7 +24,7 @@ export class ConnectionLogsService {
 
   /**
    * Up to `limit + 1` entries of one account, newest first.
-   * @param before the id of the last entry that the caller has
+   * @param before the id of an entry: only older entries are returned
    * @throws AccountNotFound
    */
   async list(
@@ -43,19 +43,19 @@ export class ConnectionLogsService {
       );
     return rows.map((row) => ({
       ...row,
-      type: types[row.event] ?? 'account.status',
+      type: publicTypes[row.event] ?? 'account.status',
       createdAt: row.createdAt.toISOString(),
     }));
   }
 
-  /** Forgets entries after thirty days, in short transactions. */
+  /** Deletes entries older than thirty days, in short transactions. */
   async prune(): Promise<void> {
     let deleted: number;
     do {
       [, deleted] = await this.database.query(
-        `with oldest as (select id from connection_logs order by id limit ${prunedAtOnce})
+        `with oldest as (select id from connection_logs order by id limit ${pruneBatchSize})
          delete from connection_logs l using oldest where l.id = oldest.id and l.created_at < now() - interval '30 days'`,
       );
-    } while (deleted === prunedAtOnce);
+    } while (deleted === pruneBatchSize);
   }
 }

@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common';
 import type { ScheduledTask } from '../platform/scheduling/scheduler.service.js';
 import { ConnectionLogsService } from './connection-logs.service.js';
 
-/** Deletes old entries of the log of connections. */
+/** Deletes old entries of the connection log. */
 @Injectable()
 export class ConnectionLogsTask implements ScheduledTask {
   readonly name = 'connection-logs-pruning';

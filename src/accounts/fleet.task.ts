@@ -6,15 +6,15 @@ import { LOGGER } from '../platform/logging/logging.module.js';
 import type { ScheduledTask } from '../platform/scheduling/scheduler.service.js';
 import { AssignmentsService } from './assignments.service.js';
 
-/** When a failover that moved nothing is tried again. */
-const againMs = 2_000;
+/** The wait after a failover that moved no account. */
+const retryMs = 2_000;
 
-/** Takes accounts over from instances that are gone, places those that wait for room, and carries out moves. */
+/** Takes accounts over from dead instances, places accounts that wait for room, and begins moves. */
 @Injectable()
 export class FleetTask implements ScheduledTask {
   readonly name = 'fleet';
   readonly everyMs = 500;
-  /** Since when each lease has been seen to be over: its end as PostgreSQL has it, and this process's monotonic clock. */
+  /** The expired leases by instance: the end of the lease in PostgreSQL, and when this process first saw it expired, by its monotonic clock. */
   private readonly expired = new Map<string, { leaseExpiresAt: string; since: number; notBefore: number }>();
 
   constructor(
@@ -25,31 +25,30 @@ export class FleetTask implements ScheduledTask {
 
   async run(): Promise<void> {
     await this.assignments.markOrphans();
-    for (const instanceId of await this.gone()) {
+    for (const instanceId of await this.deadInstances()) {
       const moved = await this.assignments.failOver(instanceId);
-      if (moved > 0)
-        this.logger.warn({ instanceId, moved }, 'accounts taken over from an instance that is gone');
-      // What has to wait for its server is not looked at twice a second.
-      else this.expired.get(instanceId)!.notBefore = performance.now() + againMs;
+      if (moved > 0) this.logger.warn({ instanceId, moved }, 'accounts taken over from a dead instance');
+      // The remaining accounts wait for their server: checking them twice a second is useless.
+      else this.expired.get(instanceId)!.notBefore = performance.now() + retryMs;
     }
     await this.assignments.placeWaiting();
     await this.assignments.advanceMoves();
   }
 
   /**
-   * The instances whose lease has been seen to be over for a whole margin. Seen, not only reckoned: when PostgreSQL itself
-   * was away all leases are over at once, and the instances must get time to renew them.
+   * The instances whose lease this process has seen expired for the whole takeover margin. The stored end of the lease is not
+   * enough: after an outage of PostgreSQL all leases are expired, and the instances must get time to renew them.
    */
-  private async gone(): Promise<string[]> {
+  private async deadInstances(): Promise<string[]> {
     const now = performance.now();
-    const seen = await this.assignments.expiredInstances();
-    const ids = new Set(seen.map(({ id }) => id));
+    const expired = await this.assignments.expiredInstances();
+    const ids = new Set(expired.map(({ id }) => id));
     for (const id of this.expired.keys()) if (!ids.has(id)) this.expired.delete(id);
-    for (const { id, leaseExpiresAt } of seen) {
+    for (const { id, leaseExpiresAt } of expired) {
       if (this.expired.get(id)?.leaseExpiresAt === leaseExpiresAt) continue;
       this.expired.set(id, { leaseExpiresAt, since: now, notBefore: 0 });
     }
-    return seen
+    return expired
       .map(({ id }) => id)
       .filter((id) => {
         const { since, notBefore } = this.expired.get(id)!;

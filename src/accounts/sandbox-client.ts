@@ -7,11 +7,15 @@ import { CallSigner, sandboxAudience } from '../platform/http/signed-calls.js';
 
 export class SandboxUnreachable extends Problem {
   constructor(url: string) {
-    super(503, 'sandbox.unreachable', `The sandbox at ${url} does not answer; see "./flotilla ctl status".`);
+    super(
+      503,
+      'sandbox.unreachable',
+      `The sandbox at ${url} does not answer. Check that it runs: ./flotilla ctl status.`,
+    );
   }
 }
 
-/** What it was asked makes no sense there now. */
+/** The sandbox refuses the call in its present state. */
 export class SandboxRefused extends Problem {
   constructor(detail: string) {
     super(409, 'sandbox.refused', detail);
@@ -20,7 +24,7 @@ export class SandboxRefused extends Problem {
 
 export class SandboxBroken extends Problem {
   constructor(detail: string) {
-    super(502, 'sandbox.broken', `The sandbox is broken; look at its log: ${detail}`);
+    super(502, 'sandbox.broken', `The sandbox failed. Look at its log. Its answer was: ${detail}`);
   }
 }
 
@@ -33,7 +37,7 @@ export class SandboxClient {
     this.signer = new CallSigner(config.internalApiKey);
   }
 
-  /** Makes a simulated phone, or returns the one that has this number. */
+  /** Makes a simulated phone, or finds the phone with this number. @returns its number */
   async phone(number?: string): Promise<string> {
     const { phone } = await this.call<{ phone: string }>(
       'POST',
@@ -48,7 +52,7 @@ export class SandboxClient {
     await this.call('POST', `/phones/${phone}/scan`, { qr });
   }
 
-  /** The hash by which a browser accepts the sandbox's certificate, and where its TLS listens. */
+  /** The hash with which a browser accepts the sandbox's certificate (SPKI), and the port of its TLS server. */
   async certificate(): Promise<{ spki: string; port: number }> {
     return this.call('GET', '/certificate');
   }
@@ -71,7 +75,7 @@ export class SandboxClient {
     const answer = (await response.body.json().catch(() => ({}))) as { detail?: string; message?: string };
     if (response.statusCode >= 400) {
       const detail = answer.detail ?? answer.message ?? 'The sandbox refused this.';
-      // 401: it does not know the keys of this API, which is nothing that the caller could change.
+      // 401: the sandbox rejects the key of this API. The caller cannot change that.
       const isBroken = response.statusCode >= 500 || response.statusCode === 401;
       throw isBroken ? new SandboxBroken(detail) : new SandboxRefused(detail);
     }

@@ -2,9 +2,10 @@ import type { PacingDto } from '../workspaces/pacing-settings.dto.js';
 import { closedUntil, effectivePacing, type PacingSettings, type PacingState } from './pacing.js';
 
 /**
- * SQL for whether a message is cold: to somebody who has never written to the account. Null when the account is not paced,
- * since nobody asks then. A group is never cold: only its members write to it.
- * @param account, chatId SQL, with the table of each column named
+ * SQL: whether a message is cold, that is, its recipient has never written to the account. Null if the account is not paced:
+ * then no query needs the value. A group is never cold, because only its members write to it.
+ * @param account SQL for the account's id. A column needs the name of its table.
+ * @param chatId SQL for the recipient's chat id. A column needs the name of its table.
  */
 export function isColdSql(account: string, chatId: string): string {
   return `(select ${chatId} not like '%@g.us' and not exists (select from contacts
@@ -12,7 +13,7 @@ export function isColdSql(account: string, chatId: string): string {
     from account_pacing where account_pacing.account_id = ${account})`;
 }
 
-/** What is read of an account `a`, its workspace `w` and its row `p` of `account_pacing`, if it has one. */
+/** The columns of a {@link PacingRow}: from an account `a`, its workspace `w` and, if there is one, its `account_pacing` row `p`. */
 export const pacingColumns = `a.id as "accountId", a.environment = 'live' as "isLive", a.pacing as own, w.pacing as workspace, now() as now,
   p.account_id is not null as "isPaced", p.day::text, p.cold_sent as "coldSent", p.replies_sent as "repliesSent",
   p.burst_sent as "burstSent", p.last_sent_at as "lastSentAt", p.next_send_at as "nextSendAt",
@@ -26,7 +27,7 @@ export interface PacingRow {
   workspace: PacingDto | null;
   now: Date;
   isPaced: boolean;
-  /** From here on null without a row of `account_pacing`. */
+  /** This column and the following columns are null if the account has no row in `account_pacing`. */
   day: string | null;
   coldSent: number;
   repliesSent: number;
@@ -35,7 +36,7 @@ export interface PacingRow {
   nextSendAt: Date[];
   warmUpFrom: string | null;
   coldPauseReason: string | null;
-  /** Null when it is over. */
+  /** Null if the pause is over. */
   coldPausedUntil: Date | null;
 }
 
@@ -43,7 +44,7 @@ export function settingsOf({ isLive, workspace, own }: PacingRow): PacingSetting
   return effectivePacing(isLive, workspace, own);
 }
 
-/** The state in a row of an account that is paced. */
+/** The state in the row of a paced account. */
 export function stateOf(row: PacingRow): PacingState {
   return {
     day: row.day,
@@ -55,7 +56,7 @@ export function stateOf(row: PacingRow): PacingState {
   };
 }
 
-/** A state and the settings in force as the columns of `account_pacing` have them, in JSON. */
+/** A state and the settings in force as columns of `account_pacing`, in JSON. */
 export function columnsOf(
   state: PacingState,
   settings: PacingSettings,
@@ -90,7 +91,7 @@ const columnTypes = {
   pause_after: 'integer',
   cool_down: 'interval',
 };
-/** The columns that {@link columnsOf} gives: their names, their types for `jsonb_to_recordset`, and their assignments. */
+/** The columns that {@link columnsOf} returns: their names, their types for `jsonb_to_recordset`, and their assignments. */
 export const stateColumns = {
   names: Object.keys(columnTypes).join(', '),
   types: Object.entries(columnTypes)

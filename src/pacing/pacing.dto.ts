@@ -19,22 +19,22 @@ export class WarmUpResponse {
   ofDays!: number;
 }
 
-/** How an account sends: the settings in force, what they leave of today, and when it goes on. */
+/** How an account sends: the settings in force, what is left of today's budgets, and when the next message may leave. */
 export class SendingResponse {
-  /** Whether any of this holds: pacing is on for live accounts and off for sandbox ones, unless they say otherwise. */
+  /** Whether the account is paced. By default, pacing is on for live accounts and off for sandbox accounts. */
   paced!: boolean;
-  /** The account's own settings over its workspace's over the defaults. */
+  /** The settings in force. For each field, the account's setting comes first, then the workspace's, then the default. */
   settings!: PacingSettings;
-  /** When a message of normal priority may leave; null when it may now. */
+  /** When a message of normal priority may leave. Null if it may leave now. */
   nextSendAt!: string | null;
   nextSendAtByPriority!: Record<Priority, string | null>;
-  /** Of the UTC day; null when the account is not paced. */
+  /** The budgets of the current UTC day. Null if the account is not paced. */
   budget!: DailyBudgetResponse | null;
-  /** Null when the account has none, or is through. */
+  /** Null if the account has no warm-up, or has finished it. */
   warmUp!: WarmUpResponse | null;
   /**
-   * Whether messages to contacts that have never written leave. `reason`: `refused` (WhatsApp refused some of them),
-   * `budget` (today's is used up) or `no_budget` (it is set to 0, so there is no `until`).
+   * Whether messages to contacts that have never written may leave. `reason` is `refused` (WhatsApp refused some of these
+   * messages), `budget` (today's budget is used up) or `no_budget` (the budget is 0, so there is no `until`).
    */
   cold!: { open: boolean; reason: string | null; until: string | null };
 }
@@ -43,7 +43,7 @@ export function toSendingResponse(row: PacingRow): SendingResponse {
   const settings = settingsOf(row);
   const now = row.now.getTime();
   if (!row.isPaced) {
-    const never = Object.fromEntries(priorities.map((priority) => [priority, null])) as Record<
+    const noTimes = Object.fromEntries(priorities.map((priority) => [priority, null])) as Record<
       Priority,
       null
     >;
@@ -51,7 +51,7 @@ export function toSendingResponse(row: PacingRow): SendingResponse {
       paced: false,
       settings,
       nextSendAt: null,
-      nextSendAtByPriority: never,
+      nextSendAtByPriority: noTimes,
       budget: null,
       warmUp: null,
       cold: { open: true, reason: null, until: null },
@@ -61,7 +61,7 @@ export function toSendingResponse(row: PacingRow): SendingResponse {
   const budgets = budgetsOf(state, settings, now);
   const closed = closedUntil(state, settings, now);
   const cold = coldLane(row, closed.cold);
-  // Either kind may be the one that goes on.
+  // The earlier kind decides: a message of that kind may leave while the other kind is still closed.
   const open = Math.min(cold.untilTime ?? 0, closed.replies ?? 0);
   const byPriority = Object.fromEntries(
     priorities.map((priority, number) => [
@@ -81,7 +81,7 @@ export function toSendingResponse(row: PacingRow): SendingResponse {
   };
 }
 
-/** What holds the cold lane the longest, if anything does. */
+/** What keeps cold messages back the longest: a pause or a budget. Null if nothing does. */
 function coldLane(
   { coldPausedUntil, coldPauseReason }: PacingRow,
   closed: number | null,
@@ -97,7 +97,7 @@ function timeAfter(now: number, time: number): string | null {
   return time <= now ? null : isoTime(time);
 }
 
-/** Null for what never comes. */
+/** Null also for `Infinity`, a time that never comes. */
 function isoTime(time: number | null): string | null {
   return time === null || !Number.isFinite(time) ? null : new Date(time).toISOString();
 }

@@ -4,7 +4,7 @@ import { DataSource, type EntityManager } from 'typeorm';
 import { firstId } from '../platform/database/ids.js';
 import { Problem } from '../platform/errors/problem.js';
 import { WorkspacesService } from '../workspaces/workspaces.service.js';
-import { newPacingState, underNewSettings } from './pacing.js';
+import { newPacingState, limitWaits } from './pacing.js';
 import { type SendingResponse, toSendingResponse } from './pacing.dto.js';
 import {
   columnsOf,
@@ -20,14 +20,14 @@ export class ColdNotPaused extends Problem {
     super(
       409,
       'account.cold_not_paused',
-      `Messages to cold contacts are not paused. sending.cold of GET /accounts/${accountId} says what holds them back, if anything does.`,
+      `Messages to cold contacts are not paused. See sending.cold in GET /accounts/${accountId}: it says whether a budget keeps them back.`,
     );
   }
 }
 
 /**
- * Which accounts are paced, and how. A row of `account_pacing` exists exactly for those that are: the claim of a message
- * looks there when its account may send again. What a single message changes is `sending/pacing-reservations.ts`.
+ * Decides which accounts are paced, and how. An account has a row in `account_pacing` exactly if it is paced: the claim of a
+ * message reads there when its account may send again. `sending/pacing-reservations.ts` updates the row for each message.
  */
 @Injectable()
 export class PacingService {
@@ -38,16 +38,16 @@ export class PacingService {
     workspaces.onPacing((manager, workspaceId) => this.apply(manager, { workspaceId }));
   }
 
-  /** Makes the settings of an account, or of all accounts of a workspace, hold from now on. */
+  /** Applies the settings of an account, or of all accounts of a workspace, from now on. */
   async apply(
     manager: EntityManager,
     { accountId, workspaceId }: { accountId?: string; workspaceId?: string },
   ): Promise<void> {
-    const chosen: { id: string }[] = await manager.query(
+    const accounts: { id: string }[] = await manager.query(
       `select id from accounts where (id = $1 or workspace_id = $2) order by id for no key update`,
       [accountId ?? null, workspaceId ?? null],
     );
-    const ids = chosen.map(({ id }) => id);
+    const ids = accounts.map(({ id }) => id);
     await manager.query(
       'select from account_pacing where account_id = any($1) order by account_id for update',
       [ids],
@@ -59,15 +59,15 @@ export class PacingService {
     if (paced.length > 0) await this.write(manager, paced);
   }
 
-  /** What is visible of how each account sends. */
+  /** How each account sends, as the API shows it. Without the accounts that do not exist. */
   async describe(accountIds: string[]): Promise<Map<string, SendingResponse>> {
     const rows = await this.read(this.database.manager, accountIds);
     return new Map(rows.map((row) => [row.accountId, toSendingResponse(row)]));
   }
 
-  /** Lets messages to cold contacts go on before their cool-down is over. @throws ColdNotPaused */
+  /** Lets messages to cold contacts leave again before their cool-down is over. @throws ColdNotPaused */
   async resumeCold(accountId: string): Promise<void> {
-    const [, resumed] = await this.database.query(
+    const [, resumed] = await this.database.query<[unknown[], number]>(
       `update account_pacing set cold_paused_until = null, cold_pause_reason = null, refusals = 0
        where account_id = $1 and cold_paused_until > now()`,
       [accountId],
@@ -75,7 +75,7 @@ export class PacingService {
     if (resumed === 0) throw new ColdNotPaused(accountId);
   }
 
-  /** Says that cool-downs are over; messages go on without this. */
+  /** Ends cool-downs that are over, so that their end becomes an event. Sending does not depend on it: claims compare the time. */
   async endCoolDowns(): Promise<void> {
     await this.database.query(
       `update account_pacing set cold_paused_until = null, cold_pause_reason = null, refusals = 0
@@ -95,10 +95,10 @@ export class PacingService {
     const wanted = rows.map((row) => {
       const now = row.now.getTime();
       const settings = settingsOf(row);
-      const state = row.isPaced ? underNewSettings(stateOf(row), settings, now) : newPacingState;
+      const state = row.isPaced ? limitWaits(stateOf(row), settings, now) : newPacingState;
       return { account_id: row.accountId, ...columnsOf(state, settings, now) };
     });
-    // An account that has been linked before is not new: its warm-up began then.
+    // An account that was linked earlier is not new: its warm-up began on that day.
     await manager.query(
       `insert into account_pacing (account_id, workspace_id, marking_after, ${stateColumns.names})
        select a.id, a.workspace_id, $2, ${stateColumns.names
@@ -118,7 +118,7 @@ export class PacingService {
 
   private async remove(manager: EntityManager, rows: PacingRow[]): Promise<void> {
     const ids = rows.map(({ accountId }) => accountId);
-    // Whoever heard of the pause hears of its end.
+    // The update before the delete publishes the end of a pause, because its start was published.
     await manager.query(
       'update account_pacing set cold_paused_until = null where account_id = any($1) and cold_paused_until is not null',
       [ids],

@@ -1,7 +1,7 @@
 import { type Priority, priorities } from '../queues/priorities.js';
 import type { PacingDto } from '../workspaces/pacing-settings.dto.js';
 
-/** The settings in force for one account: nothing is left open. */
+/** The settings in force for one account: every field has a value. */
 export interface PacingSettings {
   enabled: boolean;
   gapSeconds: Record<Priority, number>;
@@ -14,20 +14,20 @@ export interface PacingSettings {
   coldPause: { afterRefusals: number; coolDownMinutes: number };
 }
 
-/** Cold contacts have never written to the account; all else is a reply. */
+/** A cold contact has never written to the account. A message to any other contact is a reply. */
 export type ContactKind = 'cold' | 'replies';
 
 /** What an account has sent, and when it may send again. Times are milliseconds since 1970. */
 export interface PacingState {
-  /** The UTC day that is counted, as `2026-01-31`; null before the first message. */
+  /** The UTC day of the counts in `sent`, as `2026-01-31`. Null before the first message. */
   day: string | null;
   sent: Record<ContactKind, number>;
   /** Normal and campaign messages since the last pause. */
   burstSent: number;
   lastSentAt: number | null;
-  /** From when on a message may leave, by the number of its priority. */
+  /** The earliest time at which the next message may leave, by the number of its priority. */
   nextSendAt: number[];
-  /** The UTC day of the first message; null before it. */
+  /** The UTC day on which the warm-up began. Null before the first message. */
   warmUpFrom: string | null;
 }
 
@@ -53,8 +53,8 @@ const defaults: PacingSettings = {
   coldPause: { afterRefusals: 1, coolDownMinutes: 24 * 60 },
 };
 
-/** Somebody waits for the others: a pause after a burst does not hold them. */
-const heldByBursts = new Set<Priority>(['normal', 'campaign']);
+/** The priorities that pause after a burst. A person waits for messages of the other priorities. */
+const pausedByBursts = new Set<Priority>(['normal', 'campaign']);
 
 const dayMs = 86_400_000;
 
@@ -86,12 +86,12 @@ export function dayOf(time: number): string {
   return new Date(time).toISOString().slice(0, 10);
 }
 
-/** When budgets begin anew: the next midnight, UTC. */
+/** When budgets start again: the next midnight in UTC. */
 export function nextMidnight(now: number): number {
   return Math.floor(now / dayMs + 1) * dayMs;
 }
 
-/** Which day of its warm-up an account has, 1 for the first; null when it has none or is through. */
+/** The day of the warm-up, 1 for the first day. Null if the account has no warm-up, or has finished it. */
 export function warmUpDay(state: PacingState, { warmUp }: PacingSettings, now: number): number | null {
   const from = state.warmUpFrom ?? dayOf(now);
   const day = 1 + Math.max(0, Math.round((Date.parse(dayOf(now)) - Date.parse(from)) / dayMs));
@@ -104,7 +104,7 @@ export interface Budget {
   left: number;
 }
 
-/** What today's budgets are and what is left of them. A budget that is not 0 is never rounded down to it. */
+/** Today's budgets, and what is left of them. During the warm-up, a budget above 0 is at least 1. */
 export function budgetsOf(
   state: PacingState,
   settings: PacingSettings,
@@ -122,7 +122,7 @@ export function budgetsOf(
   return { cold: budget('cold'), replies: budget('replies') };
 }
 
-/** Until when the budgets hold each kind back: null when they do not, `Infinity` when there is no budget at all. */
+/** Until when the budgets keep each kind back. Null: messages may leave. `Infinity`: the budget is 0. */
 export function closedUntil(
   state: PacingState,
   settings: PacingSettings,
@@ -134,9 +134,9 @@ export function closedUntil(
 }
 
 /**
- * The state once a message leaves. After it every priority waits for the shorter of its own gap and the message's, and the
- * message's own priority for its whole gap: so a campaign is not started anew by every reply, and nothing leaves at the
- * same moment as anything else. One draw of the jitter for all keeps their order: what is more urgent waits no longer.
+ * The state after a message has left. Every priority then waits for the shorter of its own gap and the message's gap. So a
+ * reply does not restart the gap of a campaign, and no two messages leave at the same moment. All priorities share one
+ * jitter value, which keeps their order: a more urgent message never waits longer.
  * @param random from 0 to 1, as `Math.random`
  */
 export function afterSend(
@@ -147,7 +147,7 @@ export function afterSend(
   const stretch = 1000 * (1 + settings.jitter * (2 * random - 1));
   const { gapSeconds, burst } = settings;
   const wasIdle = state.lastSentAt === null || now - state.lastSentAt >= burst.pauseSeconds * 1000;
-  const sentInBurst = (wasIdle ? 0 : state.burstSent) + (heldByBursts.has(priority) ? 1 : 0);
+  const sentInBurst = (wasIdle ? 0 : state.burstSent) + (pausedByBursts.has(priority) ? 1 : 0);
   const pauses = sentInBurst >= burst.size;
   const kind: ContactKind = isCold ? 'cold' : 'replies';
   const today = dayOf(now);
@@ -159,7 +159,7 @@ export function afterSend(
     lastSentAt: now,
     nextSendAt: priorities.map((other, number) => {
       const gap = Math.min(gapSeconds[other], gapSeconds[priority]);
-      const pause = pauses && heldByBursts.has(other) ? burst.pauseSeconds : 0;
+      const pause = pauses && pausedByBursts.has(other) ? burst.pauseSeconds : 0;
       const next = now + stretch * Math.max(gap, pause);
       return Math.round(other === priority ? next : Math.max(next, state.nextSendAt[number] ?? 0));
     }),
@@ -167,21 +167,23 @@ export function afterSend(
   };
 }
 
-/** The state under new settings: nothing waits longer than the longest wait that they know. */
-export function underNewSettings(state: PacingState, settings: PacingSettings, now: number): PacingState {
+/** The state after a change of settings: no message waits longer than the longest wait of the new settings. */
+export function limitWaits(state: PacingState, settings: PacingSettings, now: number): PacingState {
   const { gapSeconds, burst, jitter } = settings;
-  const longest = (priority: Priority) =>
-    Math.max(gapSeconds[priority], heldByBursts.has(priority) ? burst.pauseSeconds : 0) * (1 + jitter) * 1000;
+  const maxWaitMs = (priority: Priority) =>
+    Math.max(gapSeconds[priority], pausedByBursts.has(priority) ? burst.pauseSeconds : 0) *
+    (1 + jitter) *
+    1000;
   return {
     ...state,
     nextSendAt: priorities.map((priority, number) =>
-      Math.min(state.nextSendAt[number] ?? 0, Math.round(now + longest(priority))),
+      Math.min(state.nextSendAt[number] ?? 0, Math.round(now + maxWaitMs(priority))),
     ),
   };
 }
 
-/** How long the recipient sees somebody type: 1 to 3 seconds, longer for a longer text. @param random from 0 to 1 */
+/** How long the recipient sees "typing…", in milliseconds: 1 to 3 seconds, longer for a longer text. @param random from 0 to 1 */
 export function typingMsFor(text: string, random: number): number {
-  const wanted = (1_000 + 20 * text.length) * (0.75 + 0.5 * random);
-  return Math.round(Math.min(3_000, Math.max(1_000, wanted)));
+  const typingMs = (1_000 + 20 * text.length) * (0.75 + 0.5 * random);
+  return Math.round(Math.min(3_000, Math.max(1_000, typingMs)));
 }

@@ -1,7 +1,7 @@
 import type { INestApplicationContext } from '@nestjs/common';
 import { InvalidArgumentError } from 'commander';
 
-/** What a command wants of the program: run something with its services, and end in good order whatever comes of it. */
+/** Runs the work of a command with the services of the program, and closes them afterwards, also after an error. */
 export type RunWithServices = (
   work: (services: Pick<INestApplicationContext, 'get'>) => Promise<void>,
 ) => Promise<void>;
@@ -10,7 +10,7 @@ export function print(text: string): void {
   process.stdout.write(`${text}\n`);
 }
 
-/** What is for a person's eye, and not for whatever reads the output. */
+/** Prints a note for a person to standard error, so that a program that reads standard output does not get it. */
 export function printAside(text: string): void {
   process.stderr.write(`${text}\n`);
 }
@@ -19,7 +19,7 @@ export function printJson(value: unknown): void {
   print(JSON.stringify(value, null, 2));
 }
 
-/** Prints rows under a head; on a terminal as wide as they need. */
+/** Prints rows under a head. Columns are as wide as their content. */
 export async function printTable(head: string[], rows: (string | number | null)[][]): Promise<void> {
   const { default: Table } = await import('cli-table3');
   const table = new Table({ head, style: { head: [], border: [] } });
@@ -27,7 +27,7 @@ export async function printTable(head: string[], rows: (string | number | null)[
   print(table.toString());
 }
 
-/** Prints a list as a table, or as JSON where that is asked for. @param none what is said of an empty one */
+/** Prints a list as a table, or as JSON if `json` is true. `none` is the text for an empty list. */
 export async function printList<Item>(
   items: Item[],
   { json = false, none, head, row }: ListShape<Item>,
@@ -44,7 +44,7 @@ interface ListShape<Item> {
   row: (item: Item) => (string | number | null)[];
 }
 
-/** A parser of an option for commander: a whole number in these bounds. */
+/** A commander parser for an option: a whole number from `min` to `max`. */
 export function wholeNumber(min: number, max: number): (text: string) => number {
   return (text) => {
     const number = Number(text);
@@ -53,7 +53,7 @@ export function wholeNumber(min: number, max: number): (text: string) => number 
   };
 }
 
-/** A parser of an option for commander: seconds, also parts of one. @returns milliseconds */
+/** A commander parser for an option: seconds, also fractions. The parser returns milliseconds. */
 export function seconds(min: number, max: number): (text: string) => number {
   return (text) => {
     const number = Number(text);
@@ -62,10 +62,10 @@ export function seconds(min: number, max: number): (text: string) => number {
   };
 }
 
-/** Asks on the terminal. @throws Error naming `--force` where there is none to ask on */
+/** Asks a yes-or-no question on the terminal. @throws Error that names `--force` if there is no terminal */
 export async function confirm(question: string): Promise<boolean> {
   if (!process.stdin.isTTY || !process.stderr.isTTY) {
-    throw new Error(`${question} There is no terminal to ask on: say yes with --force.`);
+    throw new Error(`${question} There is no terminal to answer on. Use --force to confirm.`);
   }
   const { createInterface } = await import('node:readline/promises');
   const terminal = createInterface({ input: process.stdin, output: process.stderr });

@@ -2,8 +2,8 @@ import { createCipheriv, createDecipheriv, createHash, hkdfSync, randomBytes } f
 
 const algorithm = 'aes-256-gcm';
 /**
- * The first byte of everything that is encrypted here. Format 2: the id of the key, IV, tag, ciphertext. Format 1 had no id
- * and is still read.
+ * The first byte of every encrypted value. In format 2, the id of the key, the IV, the tag and the ciphertext follow. Format 1
+ * has no id of the key. Flotilla still reads it.
  */
 const formatVersion = 2;
 const keyIdBytes = 4;
@@ -11,20 +11,20 @@ const ivBytes = 12;
 const tagBytes = 16;
 const headerBytes = { 1: 1 + ivBytes + tagBytes, 2: 1 + keyIdBytes + ivBytes + tagBytes };
 
-/** What was stored cannot be decrypted; `message` says why that is likely so and what helps. */
+/** A stored value cannot be decrypted. `message` names the likely reason and the cure. */
 export class DecryptionFailed extends Error {
   override name = 'DecryptionFailed';
 }
 
 /**
- * A key of its own for one purpose, derived from `APP_KEY` with HKDF-SHA256: what leaks of one tells nothing of another.
- * @param purpose a constant label, such as `session-snapshots`; another label is another key
+ * A key for one purpose, derived from `APP_KEY` with HKDF-SHA256. If the key of one purpose leaks, the others stay secret.
+ * @param purpose a constant label, such as `session-snapshots`. Each label gives another key.
  */
 export function encryptionKey(appKey: string, purpose: string): Buffer {
   return Buffer.from(hkdfSync('sha256', appKey, '', `flotilla/${purpose}`, 32));
 }
 
-/** The keys of one purpose: that of `APP_KEY` first, with which is written, then those of `APP_PREVIOUS_KEYS`, to read with. */
+/** The keys of one purpose: first the key from `APP_KEY`, which encrypts, then the keys from `APP_PREVIOUS_KEYS`, which only decrypt. */
 export function encryptionKeys(
   { appKey, appPreviousKeys }: { appKey: string; appPreviousKeys: string[] },
   purpose: string,
@@ -33,9 +33,9 @@ export function encryptionKeys(
 }
 
 /**
- * Encrypts with AES-256-GCM under a random IV: the result is 33 bytes longer than `plain`.
- * @param context what the value belongs to, such as the id of its row: it is not stored, and must be given to decrypt, so
- *   that a value which was copied to another row is refused there
+ * Encrypts with AES-256-GCM and a random IV. The result is 33 bytes longer than `plain`.
+ * @param context the owner of the value, such as the id of its row. It is not stored, and decryption needs the same context:
+ *   so a value that is copied to another row cannot be decrypted there.
  */
 export function encrypt(key: Buffer, plain: Buffer, context: string): Buffer {
   const iv = randomBytes(ivBytes);
@@ -44,29 +44,29 @@ export function encrypt(key: Buffer, plain: Buffer, context: string): Buffer {
   return Buffer.concat([writtenWith(key), iv, cipher.getAuthTag(), ...encrypted]);
 }
 
-/** How everything begins that was encrypted with a key: by this one sees what is still to be encrypted anew. */
+/** The first bytes of every value that was encrypted with a key. A key rotation finds the values of older keys with them. */
 export function writtenWith(key: Buffer): Buffer {
   return Buffer.concat([Buffer.of(formatVersion), keyId(key)]);
 }
 
 /**
- * Decrypts what {@link encrypt} made.
- * @param keys one, or all that it may have been written with
- * @throws DecryptionFailed when no key fits, or context or a single bit are not the same
+ * Decrypts a value of {@link encrypt}.
+ * @param keys the key, or all keys that may have encrypted the value
+ * @throws DecryptionFailed if no key fits, the context is different, or a single bit has changed
  */
 export function decrypt(keys: Buffer | readonly Buffer[], encrypted: Buffer, context: string): Buffer {
   const version = encrypted[0];
   if (version !== undefined && version !== 1 && version !== formatVersion) {
     throw new DecryptionFailed(
-      `It has format ${version}, and this version of Flotilla reads formats 1 and ${formatVersion}: it is damaged, or a newer version wrote it.`,
+      `It has format ${version}, but this version of Flotilla reads formats 1 and ${formatVersion} only. It is damaged, or a newer version of Flotilla wrote it: update this server.`,
     );
   }
   const header = headerBytes[version ?? 1];
   if (encrypted.length < header)
-    throw new DecryptionFailed(`It is cut off: ${encrypted.length} bytes are less than its header.`);
-  const all = Array.isArray(keys) ? (keys as readonly Buffer[]) : [keys as Buffer];
+    throw new DecryptionFailed(`It is truncated: ${encrypted.length} bytes are less than its header.`);
+  const candidates = Array.isArray(keys) ? (keys as readonly Buffer[]) : [keys as Buffer];
   let failure: unknown;
-  for (const key of all) {
+  for (const key of candidates) {
     if (version === 2 && !keyId(key).equals(encrypted.subarray(1, 1 + keyIdBytes))) continue;
     try {
       return decryptWith(key, encrypted, header, context);
@@ -75,7 +75,7 @@ export function decrypt(keys: Buffer | readonly Buffer[], encrypted: Buffer, con
     }
   }
   throw new DecryptionFailed(
-    'It was encrypted with another APP_KEY, or is damaged. Set APP_KEY to the value with which it was written, or add that to APP_PREVIOUS_KEYS: every server of a fleet needs the same.',
+    'It was encrypted with another APP_KEY, or it is damaged. Set APP_KEY to the value that encrypted it, or add that value to APP_PREVIOUS_KEYS. Every server of a fleet needs the same values.',
     { cause: failure },
   );
 }
@@ -90,7 +90,7 @@ function decryptWith(key: Buffer, encrypted: Buffer, header: number, context: st
   return Buffer.concat([decipher.update(encrypted.subarray(header)), decipher.final()]);
 }
 
-/** Tells keys apart, and nothing about them. */
+/** Identifies a key without revealing anything about it. */
 function keyId(key: Buffer): Buffer {
   return createHash('sha256').update('flotilla/key-id').update(key).digest().subarray(0, keyIdBytes);
 }

@@ -1,9 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 
 /**
- * Waits; a signal that aborts ends the waiting, without an error.
+ * Waits. An abort of the signal ends the wait early, without an error.
  * @param ms how long, in milliseconds
- * @param options.ref false: the process may end meanwhile
+ * @param options.ref false: the wait does not keep the process alive
  */
 export async function pause(
   ms: number,

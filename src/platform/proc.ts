@@ -1,10 +1,10 @@
 import { readFileSync, readlinkSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 
-/** A process as Linux shows it in /proc. */
+/** A process in Linux's /proc. */
 export interface ProcessStatus {
   pid: number;
-  /** `Z` is a zombie: it has ended, and its parent has not asked how. */
+  /** `Z` is a zombie: the process has ended, but its parent has not read its exit status. */
   state: string;
   parent: number;
   group: number;
@@ -15,58 +15,58 @@ export interface ProcessStatus {
 const pageBytes = 4_096;
 
 /**
- * One process; null when it does not exist. Read at once, in some 20 µs: a file of /proc that needs no disk and no lock
- * costs more to wait for than to read.
+ * One process. Null if it does not exist. The read is synchronous and takes about 20 µs: a file of /proc needs no disk and no
+ * lock, so an asynchronous read would cost more.
  */
 export function processStatus(pid: number): ProcessStatus | null {
   let stat: string;
   try {
     stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
   } catch {
-    // It has ended.
+    // The process has ended.
     return null;
   }
-  // After the name, which may hold anything: state is the 3rd field of proc(5), then come parent and group; start is the 22nd.
+  // The name may contain any character, so parsing starts after its last bracket. In proc(5), state is field 3, parent 4, group 5, start 22.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   const [state = '', parent, group] = fields;
   return { pid, state, parent: Number(parent), group: Number(group), startedAt: Number(fields[19]) };
 }
 
-/** The ids of all processes that this one can see. */
+/** The ids of all visible processes. */
 export async function runningPids(): Promise<number[]> {
   return (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
 }
 
-/** All processes that this one can see. */
+/** All visible processes. */
 export async function runningProcesses(): Promise<ProcessStatus[]> {
   return (await runningPids()).map(processStatus).filter((status) => status !== null);
 }
 
-/** The arguments that a process was started with; empty when it has ended. */
+/** The command line of a process. A list with one empty text if the process has ended. */
 export async function argumentsOf(pid: number): Promise<string[]> {
   const commandLine = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
   return commandLine.split('\0');
 }
 
-/** The memory of a process in bytes, with 1/n of what it shares with n processes; 0 when it has ended. */
+/** The memory of a process in bytes. Memory shared by n processes counts as 1/n. 0 if the process has ended. */
 export async function proportionalSetSize(pid: number): Promise<number> {
   try {
     const rollup = await readFile(`/proc/${pid}/smaps_rollup`, 'utf8');
     return Number(/^Pss:\s+(\d+) kB/m.exec(rollup)?.[1] ?? 0) * 1_024;
   } catch {
-    // Chromium's sandbox hides its renderers from other processes of the same user: what they do not share is close.
+    // Chromium's sandbox hides its renderers from other processes of the same user. Their unshared memory is a close estimate.
     const statm = await readFile(`/proc/${pid}/statm`, 'utf8').catch(() => '0 0 0');
     const [, resident = 0, shared = 0] = statm.split(' ').map(Number);
     return (resident - shared) * pageBytes;
   }
 }
 
-/** How long the machine runs, in seconds: a clock that all its processes share. @throws Error without /proc */
+/** The uptime of the machine in seconds: a clock that all its processes share. @throws Error without /proc */
 export function uptime(): number {
   return Number(readFileSync('/proc/uptime', 'utf8').split(' ')[0]);
 }
 
-/** A name for this run of the machine. @throws Error without /proc */
+/** An id that changes at every boot of the machine. @throws Error without /proc */
 export function bootId(): string {
   return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
 }

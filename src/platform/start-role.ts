@@ -9,7 +9,7 @@ import { answerNotFound, configureHttp, type HttpOptions } from './http/http.js'
 import { createLogger, type Logger, NestLogger } from './logging/logger.js';
 import { LoggingModule } from './logging/logging.module.js';
 
-/** Nest's root: the settings, the log, and the module of one role. */
+/** The root module: the settings, the log, and the module of one role. */
 @Module({})
 export class RootModule {
   static of(role: Type | DynamicModule, config: Config, logger: Logger): DynamicModule {
@@ -21,7 +21,7 @@ export class RootModule {
 }
 
 /**
- * Builds one role's context without HTTP. It closes gracefully on SIGTERM and SIGINT, unless its caller sees to signals.
+ * Builds the context of one role, without HTTP. It closes gracefully on SIGTERM and SIGINT, unless `handleSignals` is false.
  */
 export async function createContext(
   role: Type | DynamicModule,
@@ -37,10 +37,10 @@ export async function createContext(
   return context;
 }
 
-/** Sets up, before the services start, what a role adds to its HTTP. */
+/** Adds a role's own HTTP set-up, before the services start. */
 export type ConfigureApp = (app: NestExpressApplication) => void;
 
-/** Builds one role that answers HTTP, up to listening. */
+/** Builds the HTTP application of one role. It does not listen yet. */
 export async function createApp(
   role: Type | DynamicModule,
   config: Config,
@@ -49,7 +49,7 @@ export async function createApp(
   options: HttpOptions = {},
 ): Promise<NestExpressApplication> {
   const server = express();
-  // What a path may do is also decided by comparing it: then /API/v1 must be no other way to the same place.
+  // Some access rules compare paths, so /API/v1 must not lead to the same route as /api/v1.
   server.enable('case sensitive routing');
   const app = await NestFactory.create<NestExpressApplication>(
     RootModule.of(role, config, logger),
@@ -63,7 +63,7 @@ export async function createApp(
   return app;
 }
 
-/** Builds one role that answers HTTP, and listens. It closes gracefully on SIGTERM and SIGINT. */
+/** Builds the HTTP application of one role, and listens. It closes gracefully on SIGTERM and SIGINT. */
 export async function listen(
   role: Type | DynamicModule,
   config: Config,
@@ -77,7 +77,7 @@ export async function listen(
   logger.info({ host: address.host, port: address.port }, 'listening');
 }
 
-/** Runs a role's main; what stops it from starting is said in one line, and the exit code is 1. */
+/** Runs the main function of a role. If the start fails, one log line says why, and the exit code is 1. */
 export async function startRole(
   name: string,
   start: (config: Config, logger: Logger) => Promise<unknown>,
@@ -93,7 +93,7 @@ export async function startRole(
       `${name} could not start: ${error instanceof Error ? error.message : String(error)}`,
     );
     process.exitCode = 1;
-    // Open handles of what did start must not keep a dead role alive; the log line is written synchronously.
+    // Handles that are already open must not keep a failed role alive. The log line is written synchronously, so it is not lost.
     process.exit();
   }
 }

@@ -42,7 +42,7 @@ afterAll(async () => {
   await drop?.();
 });
 
-/** Each test has a fleet of its own. */
+/** Each test has its own fleet. */
 beforeEach(async () => {
   await database.query(
     'delete from accounts; delete from instances; delete from servers; delete from server_logs',
@@ -54,7 +54,7 @@ async function addServer(id: string, maxCapacity = 1000): Promise<void> {
   await insertServer(database, id, { max_capacity: maxCapacity });
 }
 
-/** Instances that renewed their lease just now; a minute is longer than a test. */
+/** Adds instances with a lease of a minute, which is longer than any test. */
 async function addInstances(serverId: string, count: number, maxAccounts = 50, first = 0): Promise<string[]> {
   const ids = Array.from({ length: count }, (_instance, number) => `${serverId}.instance_0${first + number}`);
   await database.query('update servers set is_healthy = true where id = $1', [serverId]);
@@ -80,7 +80,7 @@ async function connectMany(count: number): Promise<string[]> {
   return ids;
 }
 
-/** Linked, with the session on its server alone, or with a copy that any server can start from. */
+/** Links accounts: with the session on their server only, or also with a snapshot that any server can start from. */
 async function link(ids: string[], { withSnapshot }: { withSnapshot: boolean }): Promise<void> {
   await database.query(
     `update accounts set status = 'ready', linked_at = now(), held_by = instance_id where id = any($1)`,
@@ -113,7 +113,7 @@ describe('placing', () => {
     expect(await instances.distribution()).toMatchObject({ spread: 1, balanced: true });
   });
 
-  it('stops at the capacity of instances and servers; the rest waits, and is placed when there is room', async () => {
+  it('stops at the capacity of instances and servers; the other accounts wait until there is room', async () => {
     await addServer('one', 3);
     await addInstances('one', 2, 2);
     const ids = await connectMany(5);
@@ -131,7 +131,7 @@ describe('placing', () => {
     expect((await loads()).reduce((sum, load) => sum + load)).toBe(5);
   });
 
-  it('gives an account that connects again the instance that it was on, and no new epoch', async () => {
+  it('places an account that connects again on its previous instance, without a new epoch', async () => {
     await addServer('one');
     await addInstances('one', 4);
     const [id] = await connectMany(3);
@@ -141,7 +141,7 @@ describe('placing', () => {
     expect(after).toMatchObject({ instanceId: before.instanceId, epoch: before.epoch, status: 'starting' });
   });
 
-  it('logs each assignment with the old and the new owner', async () => {
+  it('logs each assignment with its old and its new owner', async () => {
     await addServer('one');
     const [first, second] = await addInstances('one', 2);
     const [id] = await connectMany(1);
@@ -163,7 +163,7 @@ describe('placing', () => {
 });
 
 describe('failover', () => {
-  it('gives the accounts of a dead instance to the others, each within capacity, with a new epoch', async () => {
+  it('moves the accounts of a dead instance to the others, within their capacity, with a new epoch', async () => {
     await addServer('one');
     const [dead] = await addInstances('one', 3, 4);
     const ids = await connectMany(12);
@@ -177,7 +177,7 @@ describe('failover', () => {
     expect(await loads()).toEqual([4, 4, 3]);
   });
 
-  it('waits for the margin after a lease, and for the grace after an orderly stop', async () => {
+  it('waits for the takeover margin after a lease, and for the grace period after an orderly stop', async () => {
     await addServer('one');
     const ids = await addInstances('one', 2);
     await connectMany(2);
@@ -193,7 +193,7 @@ describe('failover', () => {
     expect(await loads()).toEqual([2]);
   });
 
-  it('leaves an account with its server when its session is only there, and takes it along when there is a copy', async () => {
+  it('leaves an account on its server if its session is only there, and moves it if there is a snapshot', async () => {
     await addServer('one');
     const [dead] = await addInstances('one', 1);
     const [bare, copied] = await connectMany(2);
@@ -207,15 +207,15 @@ describe('failover', () => {
     const stayed = await accounts.get(workspaceId, bare!);
     expect(stayed).toMatchObject({ instanceId: dead, status: 'reconnecting', epoch: 1 });
     expect(stayed.statusReason).toContain('its session is on that server only');
-    // Another instance of that server has the session too.
+    // Another instance of that server can read the session too.
     const [sibling] = await addInstances('one', 1, 50, 1);
     expect(await assignments.failOver(dead!)).toBe(1);
     expect((await accounts.get(workspaceId, bare!)).instanceId).toBe(sibling);
   });
 });
 
-describe('what a person has to decide', () => {
-  it('is not decided by a failover: a conflict stays one', async () => {
+describe('the decision of a person', () => {
+  it('is not replaced by a failover: a conflict stays a conflict', async () => {
     await addServer('one');
     const [dead] = await addInstances('one', 1);
     const [id] = await connectMany(1);
@@ -227,7 +227,7 @@ describe('what a person has to decide', () => {
     expect((await accounts.connect(workspaceId, id!, { method: 'qr' })).status).toBe('starting');
   });
 
-  it('is not undone by a rebalancing: a migration has the last word, and a wished instance is kept', async () => {
+  it('is not undone by a rebalancing: a migration overrides it, and a requested instance is kept', async () => {
     await addServer('one');
     const [first, second, third] = await addInstances('one', 3);
     const pinned = (
@@ -250,8 +250,8 @@ describe('what a person has to decide', () => {
   });
 });
 
-describe('many at once', () => {
-  it('do not wait for each other for ever: connect, migrate, rebalance, drain and SQL', async () => {
+describe('concurrent changes', () => {
+  it('do not deadlock: connect, migrate, rebalance, drain and SQL', async () => {
     await addServer('one');
     await addServer('two');
     const ids = await addInstances('one', 3);
@@ -268,7 +268,7 @@ describe('many at once', () => {
       database.query(`update backend_servers set is_healthy = not is_healthy where id = 'two'`),
     ]).flat();
     const failures = (await Promise.allSettled(work)).filter(({ status }) => status === 'rejected');
-    // A target may be full or away by then; a deadlock is never an answer.
+    // A target may be full or down at that time. A deadlock is never an acceptable answer.
     expect(
       failures
         .map((failure) => String((failure as PromiseRejectedResult).reason))
@@ -278,7 +278,7 @@ describe('many at once', () => {
 });
 
 describe('moving', () => {
-  it('is not held up by accounts that cannot move', async () => {
+  it('is not blocked by accounts that cannot move', async () => {
     await addServer('one');
     await addInstances('one', 1, 100);
     const stuck = await connectMany(60);
@@ -301,7 +301,7 @@ describe('moving', () => {
     expect((await accounts.get(workspaceId, free!)).instanceId).toBe(target);
   });
 
-  it('refuses a target that is full, drained, unknown, or lacks the session, and says what to do', async () => {
+  it('refuses a target that is full, draining, unknown, or without the session, and says what to do', async () => {
     await addServer('one');
     const [here] = await addInstances('one', 1);
     const [id] = await connectMany(1);
@@ -330,7 +330,7 @@ describe('moving', () => {
     });
   });
 
-  it('drains an instance a few accounts at a time, and places nothing new on it', async () => {
+  it('drains an instance a few accounts at a time, and places no account on it', async () => {
     await addServer('one');
     const [draining] = await addInstances('one', 3);
     await connectMany(9);
@@ -350,7 +350,7 @@ describe('moving', () => {
     expect(await onIt()).toBe(6);
   });
 
-  it('moves accounts away from a server that an operator takes for broken, where their session can follow', async () => {
+  it('moves accounts away from a server that an operator marks as unhealthy, if their session can move', async () => {
     await addServer('one');
     await addInstances('one', 1);
     const [bare, copied] = await connectMany(2);
@@ -367,7 +367,7 @@ describe('moving', () => {
     });
   });
 
-  it('evens the load out with the fewest moves, and only tells them in a dry run', async () => {
+  it('evens out the load with the fewest moves, and only returns them in a dry run', async () => {
     await addServer('one');
     await addInstances('one', 2);
     await connectMany(9);
@@ -390,7 +390,7 @@ describe('moving', () => {
   });
 });
 
-it('the log of connections forgets entries after thirty days', async () => {
+it('the connection log deletes entries after thirty days', async () => {
   const accountId = uuidv7();
   for (const age of ['31 days', '29 days']) {
     await database.query(

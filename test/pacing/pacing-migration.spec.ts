@@ -4,7 +4,7 @@ import { expect, it } from 'vitest';
 import { dataSourceOptions, loadMigrations } from '../../src/platform/database/data-source.js';
 import { scratchDatabase } from '../support/scratch-database.js';
 
-it('paces the live accounts that are there, tells which of their waiting messages are cold, and can be taken back', async () => {
+it('paces the existing live accounts, marks their waiting messages as cold or not, and can be reverted', async () => {
   const { config, drop } = await scratchDatabase({ migrated: false });
   const all = await loadMigrations();
   const place = all.findIndex(({ name }) => name.startsWith('Pacing'));

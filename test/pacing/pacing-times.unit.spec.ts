@@ -11,7 +11,7 @@ import {
   type PacingSettings,
   type PacingState,
   typingMsFor,
-  underNewSettings,
+  limitWaits,
   warmUpDay,
 } from '../../src/pacing/pacing.js';
 import { priorities, type Priority } from '../../src/queues/priorities.js';
@@ -22,7 +22,7 @@ const noon = Date.parse('2026-03-01T12:00:00Z');
 const live = effectivePacing(true, null, null);
 
 const seconds = fc.double({ min: 0, max: 86_400, noNaN: true });
-/** Settings as their DTO lets them through, with longer gaps for what is less urgent. */
+/** Settings that their DTO accepts, with longer gaps for less urgent priorities. */
 const settings: fc.Arbitrary<PacingSettings> = fc
   .record({
     gaps: fc.tuple(seconds, seconds, seconds, seconds),
@@ -54,7 +54,7 @@ const message = fc.record({
   priority: fc.constantFrom(...priorities),
   isCold: fc.boolean(),
   random: fc.double({ min: 0, max: 1, noNaN: true }),
-  /** How long after it may leave. */
+  /** How long after the time when it may leave. */
   lateMs: fc.integer({ min: 0, max: 2 * dayMs }),
 });
 type Message = typeof message extends fc.Arbitrary<infer Value> ? Value : never;
@@ -64,7 +64,7 @@ interface Sent extends Message {
   state: PacingState;
 }
 
-/** Sends each message as soon as its priority may be sent, or later. */
+/** Sends each message when its priority may leave, or later. */
 function sendAll(messages: Message[], used: PacingSettings, from = noon): Sent[] {
   let state = newPacingState;
   let now = from;
@@ -77,12 +77,12 @@ function sendAll(messages: Message[], used: PacingSettings, from = noon): Sent[]
 }
 
 describe('the settings of an account', () => {
-  it('are the defaults, on for live accounts and off for sandbox ones', () => {
+  it('are the defaults: on for live accounts and off for sandbox accounts', () => {
     expect(live.enabled).toBe(true);
     expect(effectivePacing(false, null, null)).toEqual({ ...live, enabled: false });
   });
 
-  it('are its own over its workspace’s over the defaults, each field for itself', () => {
+  it('come from the account, then the workspace, then the defaults, separately for each field', () => {
     const mixed = effectivePacing(
       false,
       { enabled: true, gapSeconds: { normal: 3, high: 1 }, coldPause: { afterRefusals: 4 } },
@@ -97,7 +97,7 @@ describe('the settings of an account', () => {
     });
   });
 
-  it('are complete whatever is left out', () => {
+  it('are complete, whatever fields are missing', () => {
     const field = fc.option(fc.integer({ min: 0, max: 9 }), { nil: undefined });
     const layer = fc.option(
       fc.record(
@@ -130,7 +130,7 @@ describe('the settings of an account', () => {
 });
 
 describe('gaps', () => {
-  it('lie between what is set less the jitter and what is set plus it', () => {
+  it('are between the setting minus the jitter and the setting plus the jitter', () => {
     fc.assert(
       fc.property(settings, message, (used, sent) => {
         const state = afterSend(
@@ -146,13 +146,13 @@ describe('gaps', () => {
     );
   });
 
-  it('use the whole of the jitter', () => {
+  it('use the whole range of the jitter', () => {
     const at = (random: number) =>
       afterSend(newPacingState, live, { priority: 'campaign', isCold: true, now: 0, random }).nextSendAt[0];
     expect([at(0), at(0.5), at(1)]).toEqual([39_000, 52_000, 65_000]);
   });
 
-  it('never lie in the past, and what is more urgent never waits longer', () => {
+  it('are never in the past, and a more urgent message never waits longer', () => {
     fc.assert(
       fc.property(settings, fc.array(message, { maxLength: 60 }), (used, messages) => {
         for (const { at, state, priority } of sendAll(messages, used)) {
@@ -165,7 +165,7 @@ describe('gaps', () => {
     );
   });
 
-  it('of campaigns are not begun anew by what is more urgent', () => {
+  it('of campaigns do not restart after a more urgent message', () => {
     const campaign = afterSend(newPacingState, live, {
       priority: 'campaign',
       isCold: true,
@@ -181,13 +181,13 @@ describe('gaps', () => {
         random: 0.5,
       });
     }
-    // Only the last of them is too near for it.
+    // Only the last of these messages is too close to the next campaign message.
     expect(state.nextSendAt[0]).toBe(noon + 55_000);
   });
 });
 
 describe('bursts', () => {
-  it('end in a pause after as many messages as are set, and begin anew after it', () => {
+  it('end in a pause after the set number of messages, and start again after it', () => {
     const used = { ...live, jitter: 0, burst: { size: 4, pauseSeconds: 180 } };
     const everySecond = Array.from({ length: 9 }, () => ({
       priority: 'campaign' as const,
@@ -199,7 +199,7 @@ describe('bursts', () => {
     expect(gaps).toEqual([52, 52, 52, 180, 52, 52, 52, 180, 52]);
   });
 
-  it('are over after a time without messages that is as long as the pause', () => {
+  it('end after a time without messages that is as long as the pause', () => {
     const used = { ...live, burst: { size: 2, pauseSeconds: 180 } };
     const one = afterSend(newPacingState, used, {
       priority: 'normal',
@@ -213,7 +213,7 @@ describe('bursts', () => {
     expect(send(180_000).nextSendAt[1]! - noon).toBe(180_000 + 5_000);
   });
 
-  it('neither count nor hold what somebody waits for', () => {
+  it('neither count nor delay urgent and high messages', () => {
     fc.assert(
       fc.property(settings, fc.array(message, { maxLength: 60 }), (used, messages) => {
         for (const { at, state } of sendAll(messages, used)) {
@@ -231,7 +231,7 @@ describe('bursts', () => {
 });
 
 describe('budgets', () => {
-  it('count what was sent today, each kind for itself, and are never negative', () => {
+  it('count the messages of today, separately for each kind, and are never negative', () => {
     fc.assert(
       fc.property(settings, fc.array(message, { minLength: 1, maxLength: 60 }), (used, messages) => {
         const sent = sendAll(messages, used);
@@ -253,7 +253,7 @@ describe('budgets', () => {
     );
   });
 
-  it('begin anew at midnight in UTC', () => {
+  it('start again at midnight in UTC', () => {
     const evening = Date.parse('2026-02-28T23:59:59.999Z');
     expect(new Date(nextMidnight(evening)).toISOString()).toBe('2026-03-01T00:00:00.000Z');
     expect(nextMidnight(evening + 1)).toBe(evening + 1 + dayMs);
@@ -276,7 +276,7 @@ describe('budgets', () => {
 });
 
 describe('warm-up', () => {
-  it('gives more every day, from the part that is set to the whole', () => {
+  it('raises the budget every day, from the start percentage to the full budget', () => {
     fc.assert(
       fc.property(settings, (used) => {
         const state = { ...newPacingState, warmUpFrom: dayOf(noon) };
@@ -294,7 +294,7 @@ describe('warm-up', () => {
     );
   });
 
-  it('by default begins with a tenth and takes a fortnight', () => {
+  it('by default starts with a tenth and takes 14 days', () => {
     const state = { ...newPacingState, warmUpFrom: dayOf(noon) };
     const limits = Array.from(
       { length: 15 },
@@ -303,13 +303,13 @@ describe('warm-up', () => {
     expect([limits[0], limits[1], limits[7], limits[13], limits[14]]).toEqual([25, 41, 137, 233, 250]);
   });
 
-  it('does not end before it began when the clock is put back', () => {
+  it('stays at its first day when the clock is set back', () => {
     const state = { ...newPacingState, warmUpFrom: dayOf(noon + dayMs) };
     expect(warmUpDay(state, live, noon)).toBe(1);
   });
 });
 
-it('under new settings nothing waits longer than they let it', () => {
+it('after a change of settings, no message waits longer than the new settings allow', () => {
   fc.assert(
     fc.property(
       settings,
@@ -317,7 +317,7 @@ it('under new settings nothing waits longer than they let it', () => {
       fc.array(message, { minLength: 1, maxLength: 20 }),
       (old, used, messages) => {
         const { at, state } = sendAll(messages, old).at(-1)!;
-        const changed = underNewSettings(state, used, at);
+        const changed = limitWaits(state, used, at);
         for (const [number, priority] of priorities.entries()) {
           const held = number < 2 ? used.burst.pauseSeconds : 0;
           const longest = Math.max(used.gapSeconds[priority], held) * (1 + used.jitter) * 1000;

@@ -36,7 +36,7 @@ let updates: UpdatesService;
 let incomingService: IncomingService;
 let workspaceId: string;
 
-/** A session: what it is asked to send, and what comes of it. */
+/** A simulated session: the messages that it gets to send, and the outcome. */
 let asked: Claim[] = [];
 let problem: string | null = null;
 const sender = senderThat(async (message) => {
@@ -74,7 +74,7 @@ beforeEach(async () => {
   workspaceId = (await workspaces.create('test')).id;
 });
 
-/** A ready account, linked so many days ago. Without typing, which takes 1 to 3 seconds of each gap. */
+/** A ready account, linked some days ago. Typing is off, because it takes 1 to 3 seconds of each gap. */
 async function newAccount(
   own: PacingDto | null = {},
   { environment = 'live' as 'live' | 'sandbox', linked = 100 } = {},
@@ -88,7 +88,7 @@ async function newAccount(
     `update accounts set status = 'ready', linked_at = now() - $2 * interval '1 day' where id = $1`,
     [id, linked],
   );
-  // As if it had been linked before it was paced.
+  // As if the account had been linked before it was paced.
   await database.query(
     `update account_pacing set warm_up_from = ((now() - $2 * interval '1 day') at time zone 'UTC')::date where account_id = $1`,
     [id, linked],
@@ -109,10 +109,10 @@ async function hears(accountId: string, from: string, alias: string | null = nul
   ]);
 }
 
-/** Claims the first message of a lane that may leave now. */
+/** Claims the first message of a lane, if a message may leave now. */
 const claimNext = (accountId: string) => sending.claim(accountId, 0, strictOrder);
 
-/** Sends the first message of a lane that may leave now. @returns which, null when pacing holds them all back */
+/** Sends the first message of a lane that may leave now. @returns the message, or null if pacing keeps all messages back */
 async function sendNext(accountId: string): Promise<string | null> {
   const before = asked.length;
   await sending.run(accountId, {
@@ -132,13 +132,13 @@ async function sendTo(accountId: string, to: string): Promise<string | null> {
   return sendNext(accountId);
 }
 
-/** WhatsApp refuses, in an ack that comes after the send, what was sent last. */
+/** WhatsApp refuses the last message, in an ack after the send. */
 async function refuseLast(): Promise<void> {
   const { accountId, whatsappId } = asked.at(-1)!;
   await updates.writeAcks([{ accountId, whatsappId, ack: -1 }]);
 }
 
-/** Time goes by: every time in the row of the account is so much earlier. Nothing is told of it. */
+/** Simulates the passage of time: moves every time in the account's row back. It publishes no event. */
 async function later(accountId: string, interval: string): Promise<void> {
   await database.transaction(async (manager) => {
     await manager.query('alter table account_pacing disable trigger account_cold_lane');
@@ -177,7 +177,7 @@ async function eventsOf(accountId: string): Promise<{ type: string; data: Record
 }
 
 describe('settings', () => {
-  it('pace live accounts and no sandbox ones, unless the account or its workspace says otherwise', async () => {
+  it('pace live accounts and not sandbox accounts, unless the account or its workspace says otherwise', async () => {
     const live = await newAccount(null);
     const sandbox = await newAccount(null, { environment: 'sandbox' });
     const own = await newAccount({ enabled: true }, { environment: 'sandbox' });
@@ -195,7 +195,7 @@ describe('settings', () => {
     expect(await all()).toEqual([true, false, false]);
   });
 
-  it('are merged field by field, and what is in force is shown', async () => {
+  it('are merged field by field, and the API shows the settings in force', async () => {
     const id = await newAccount({ gapSeconds: { normal: 9 }, dailyBudget: { cold: 7 } });
     await workspaces.update(workspaceId, {
       pacing: { gapSeconds: { normal: 1, high: 3 }, dailyBudget: { replies: 99 }, typing: false },
@@ -219,7 +219,7 @@ describe('settings', () => {
     });
   });
 
-  it('hold from now on: a longer budget opens what a shorter one closed, a shorter gap ends a longer wait', async () => {
+  it('apply at once: a larger budget opens what a smaller budget closed, a shorter gap ends a longer wait', async () => {
     const id = await newAccount({ dailyBudget: { cold: 1 }, gapSeconds: { normal: 3_000 } });
     await sendTo(id, cold);
     const next = await accept(id, cold);
@@ -231,7 +231,7 @@ describe('settings', () => {
     expect(await sendNext(id)).toBe(next);
   });
 
-  it('cost an account that is not paced nothing: its messages are neither cold nor counted', async () => {
+  it('cost nothing for an account that is not paced: its messages are neither cold nor counted', async () => {
     const id = await newAccount(null, { environment: 'sandbox' });
     const first = await accept(id, cold);
     const second = await accept(id, cold);
@@ -247,7 +247,7 @@ describe('settings', () => {
 });
 
 describe('gaps', () => {
-  it('hold the next message of a priority back, a more urgent one for a shorter time', async () => {
+  it('keep the next message of a priority back, and a more urgent message for a shorter time', async () => {
     const id = await newAccount();
     const first = await accept(id, cold);
     const second = await accept(id, cold);
@@ -264,7 +264,7 @@ describe('gaps', () => {
     expect(await sendNext(id)).toBe(second);
   });
 
-  it('are longer after a burst, but not for what somebody waits for', async () => {
+  it('are longer after a burst, but not for urgent and high messages', async () => {
     const id = await newAccount({ burst: { size: 3, pauseSeconds: 600 }, jitter: 0 });
     for (let number = 0; number < 3; number += 1) {
       expect(await sendTo(id, cold)).not.toBeNull();
@@ -278,7 +278,7 @@ describe('gaps', () => {
     expect(await sendNext(id)).toBe(normal);
   });
 
-  it('keep heads out of Redis until their time has come', async () => {
+  it('keep the heads of lanes out of Redis until they may leave', async () => {
     const id = await newAccount();
     const lanes = context.get(LanesService);
     await sendTo(id, cold);
@@ -291,7 +291,7 @@ describe('gaps', () => {
 });
 
 describe('budgets', () => {
-  it('hold cold messages back when they are used up, while replies go on, until midnight', async () => {
+  it('keep cold messages back until midnight when they are used up, while replies still leave', async () => {
     const id = await newAccount({ dailyBudget: { cold: 1 } });
     await hears(id, friend);
     await sendTo(id, cold);
@@ -314,7 +314,7 @@ describe('budgets', () => {
     expect((await sendingOf(id)).budget!.replies.used).toBe(0);
   });
 
-  it('hold replies back without cold messages, and everything when both are used up', async () => {
+  it('keep replies back while cold messages still leave, and everything when both are used up', async () => {
     const id = await newAccount({ dailyBudget: { cold: 1, replies: 0 } });
     await hears(id, friend);
     const reply = await accept(id, friend, 'urgent');
@@ -326,7 +326,7 @@ describe('budgets', () => {
     expect(await statusOf(reply)).toBe('queued');
   });
 
-  it('of no cold message at all leave nobody cold, and say so', async () => {
+  it('of 0 keep all cold messages back, and say so', async () => {
     const id = await newAccount({ dailyBudget: { cold: 0 } });
     const first = await accept(id, cold);
     expect(await claimNext(id)).toBeNull();
@@ -335,7 +335,7 @@ describe('budgets', () => {
     expect(await sendNext(id)).toBe(first);
   });
 
-  it('take a contact for one who writes from its first message on, a group always', async () => {
+  it('count a contact as known from its first message on, and a group always', async () => {
     const id = await newAccount();
     const before = await accept(id, friend);
     const group = await accept(id, '120363000000000001@g.us');
@@ -347,7 +347,7 @@ describe('budgets', () => {
     expect((await messages.get(workspaceId, await accept(id, cold))).isCold).toBe(true);
   });
 
-  it('know a person under a phone number and a hidden one', async () => {
+  it('know a person by phone number and by hidden number (lid)', async () => {
     const id = await newAccount();
     const waiting = await accept(id, friend);
     await hears(id, '199000000000002@lid', `${friend}@c.us`);
@@ -373,7 +373,7 @@ describe('budgets', () => {
     expect(await sendingOf(id)).toMatchObject({ warmUp: null, budget: { cold: { limit: 250 } } });
   });
 
-  it('begin the warm-up of an account without a session at its first message', async () => {
+  it('start the warm-up of an account without a session at its first message', async () => {
     const { id } = await accounts.create(workspaceId, { name: 'new', environment: 'live' });
     const [row] = await database.query('select warm_up_from from account_pacing where account_id = $1', [id]);
     expect(row.warm_up_from).toBeNull();
@@ -382,7 +382,7 @@ describe('budgets', () => {
 });
 
 describe('a reservation', () => {
-  it('counts a message once, however often it is tried and by whomever', async () => {
+  it('counts a message once, for any number of attempts and workers', async () => {
     const id = await newAccount();
     const message = await accept(id, cold);
     const claim = (await claimNext(id))!;
@@ -398,7 +398,7 @@ describe('a reservation', () => {
     expect(await sendingOf(id)).toMatchObject({ nextSendAt, budget: { cold: { used: 1 } } });
   });
 
-  it('counts a message whose recipient wrote meanwhile as a reply', async () => {
+  it('counts a message as a reply if its recipient has written since', async () => {
     const id = await newAccount();
     await accept(id, cold);
     const claim = (await claimNext(id))!;
@@ -420,7 +420,7 @@ describe('a reservation', () => {
     },
   );
 
-  it('gives its budget back when the number has no WhatsApp, but the next one waits: numbers are not tried in a row', async () => {
+  it('returns its budget if the number is not on WhatsApp, but the next message waits: numbers are not tried in a row', async () => {
     const id = await newAccount();
     problem = 'recipient.not_registered';
     const message = await accept(id, cold);
@@ -432,7 +432,7 @@ describe('a reservation', () => {
     expect(lane.open).toBe(true);
   });
 
-  it('gives its budget back whenever WhatsApp Web cannot send it, and the next try waits as any message does', async () => {
+  it('returns its budget if WhatsApp Web cannot send the message, and the next attempt waits like any message', async () => {
     const id = await newAccount();
     problem = 'whatsapp.not_sent';
     const message = await accept(id, cold);
@@ -512,7 +512,7 @@ describe('a refusal', () => {
     },
   );
 
-  it('ends by itself after the cool-down, and tells so', async () => {
+  it('ends by itself after the cool-down, and publishes it', async () => {
     const id = await newAccount({ coldPause: { coolDownMinutes: 30 } });
     await sendTo(id, cold);
     await refuseLast();
@@ -529,7 +529,7 @@ describe('a refusal', () => {
     ]);
   });
 
-  it('counts only of cold messages, up to what is allowed, once each', async () => {
+  it('counts only for cold messages, up to the allowed number, once per message', async () => {
     const id = await newAccount({ coldPause: { afterRefusals: 2 } });
     await hears(id, friend);
     const refuse = async (to: string) => {
@@ -548,13 +548,13 @@ describe('a refusal', () => {
   });
 });
 
-it('who has written is known before the message is told of, so that an answer at once is a reply', async () => {
+it('a contact is known before its message is published, so that an immediate answer is a reply', async () => {
   const id = await newAccount();
   const other = database.createQueryRunner();
   await other.startTransaction();
   let storing: Promise<void> | undefined;
   try {
-    // The same message, being stored by somebody else: it has to be waited for.
+    // Another transaction stores the same message at the same time. This one must wait for it.
     await other.query(
       `insert into messages (id, workspace_id, account_id, direction, type, chat_id, recipient, sender, text, status, whatsapp_id)
        values ($1, $2, $3, 'incoming', 'text', '1@c.us', '', '1', 'hi', 'received', 'question')`,
@@ -576,7 +576,7 @@ it('who has written is known before the message is told of, so that an answer at
 });
 
 describe('with many messages waiting', () => {
-  it('pacing that is turned on tells which of them are cold', async () => {
+  it('switching pacing on marks which of them are cold', async () => {
     const id = await newAccount(null, { environment: 'sandbox' });
     await hears(id, friend);
     const stranger = await accept(id, cold);
@@ -588,7 +588,7 @@ describe('with many messages waiting', () => {
     expect(await sendNext(id)).toBe(reply);
   });
 
-  it('another number that is linked begins anew: no day of warm-up, and nobody has written to it', async () => {
+  it('linking another number starts again: no day of warm-up, and no contact has written to it', async () => {
     const id = await newAccount();
     await hears(id, friend);
     await database.query(`update accounts set phone_number = '62811' where id = $1`, [id]);
@@ -602,7 +602,7 @@ describe('with many messages waiting', () => {
     expect(row).toEqual({ isCold: true, contacts: 0, isNew: true });
   });
 
-  it('another number that is linked may write to nobody either when the budget is 0', async () => {
+  it('after linking another number, a budget of 0 still keeps cold messages back', async () => {
     const id = await newAccount({ dailyBudget: { cold: 0, replies: 0 } });
     await database.query(`update accounts set phone_number = '62811' where id = $1`, [id]);
     await hears(id, friend);
@@ -614,7 +614,7 @@ describe('with many messages waiting', () => {
     expect(await claimNext(id)).not.toBeNull();
   });
 
-  it('a reply is found without a look at the cold ones before it', async () => {
+  it('a reply is found without reading the cold messages before it', async () => {
     const id = await newAccount({ dailyBudget: { cold: 0 } });
     await hears(id, friend);
     await database.query(

@@ -2,7 +2,7 @@ import * as fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { backoffAfter, jittered } from '../../src/platform/backoff.js';
 
-it('the wait after a try is the one of its place, and then the last one', () => {
+it('the wait after attempt n is wait n of the list, and later the last wait', () => {
   expect([1, 2, 3, 4].map((attempt) => backoffAfter(attempt, [10, 20, 30]))).toEqual([10, 20, 30, 30]);
   expect(backoffAfter(1, [])).toBe(0);
 });

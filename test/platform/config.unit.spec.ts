@@ -27,12 +27,12 @@ describe('the configuration', () => {
     expect(config.redis.url).toContain('127.0.0.1:63790');
   });
 
-  it('gives campaigns a share unless told otherwise, also none', () => {
+  it('gives campaigns a share by default; the share may be 0', () => {
     expect(loadConfig(secrets).worker.campaignShare).toBe(0.05);
     expect(loadConfig({ ...secrets, CAMPAIGN_SHARE: '0' }).worker.campaignShare).toBe(0);
   });
 
-  it('names every variable that is wrong, and the cure', () => {
+  it('names every wrong variable, and the cure', () => {
     const load = () => loadConfig({ ...secrets, PORT: 'http', WORKER_CONCURRENCY: '0', APP_KEY: 'short' });
     expect(load).toThrow(InvalidConfiguration);
     for (const word of ['PORT', 'WORKER_CONCURRENCY', 'APP_KEY', '.env.example']) expect(load).toThrow(word);
@@ -52,7 +52,7 @@ describe('the configuration', () => {
     }
   });
 
-  it('shows no secret unless asked', () => {
+  it('masks secrets unless asked to show them', () => {
     const config = loadConfig({
       ...secrets,
       DATABASE_URL: 'postgresql://u:hunter2@db/x',
@@ -110,8 +110,8 @@ describe('the configuration', () => {
   });
 });
 
-describe('who is trusted', () => {
-  it('is nobody but this machine unless it says so', () => {
+describe('trusted proxies and origins', () => {
+  it('are only this machine by default', () => {
     const { http } = loadConfig({ ...secrets });
     expect(http).toMatchObject({ trustedProxies: ['loopback'], corsOrigins: [], docsAccess: 'admin' });
     expect(loadConfig({ ...secrets, TRUSTED_PROXIES: '' }).http.trustedProxies).toEqual([]);
@@ -121,7 +121,7 @@ describe('who is trusted', () => {
     );
   });
 
-  it('is listed with commas', () => {
+  it('are separated by commas', () => {
     const lists = {
       TRUSTED_PROXIES: 'loopback, 10.0.0.0/8,2001:db8::/32, 192.0.2.1',
       CORS_ORIGINS: 'https://app.example.com, http://localhost:5173',
@@ -159,7 +159,7 @@ describe("a server's name", () => {
   const idFrom = (environment: NodeJS.ProcessEnv) =>
     loadConfig({ ...nameless, VAR_DIR: varDir, ...environment }).server.id;
 
-  it('comes from the most explicit source', () => {
+  it('comes from the most explicit variable', () => {
     const sources = {
       SERVER_ID: 'server-sg-1',
       RAILWAY_STATIC_URL: 'project-production.up.railway.app',
@@ -183,7 +183,7 @@ describe("a server's name", () => {
     ]);
   });
 
-  it('is made once where no source is set, and kept', () => {
+  it('is made once and kept if no variable is set', () => {
     const id = idFrom({});
     expect(id).toMatch(/^server-\d{13}-[0-9a-f]{8}$/);
     expect(idFrom({})).toBe(id);
@@ -233,7 +233,7 @@ describe("a server's name", () => {
     }
   });
 
-  it('says nothing of a server but what is set', () => {
+  it('leaves the other facts about a server undefined if they are not set', () => {
     const { server } = loadConfig({
       ...secrets,
       SERVER_TAGS: 'a, b,,',

@@ -8,7 +8,7 @@ import { configurationPage } from '../../src/platform/config/configuration-page.
 const kept = join(projectRoot, 'docs/configuration.md');
 
 describe('docs/configuration.md', () => {
-  it('is what the schema says; npm run docs:configuration makes it', async () => {
+  it('matches the schema; npm run docs:configuration writes it', async () => {
     const options = await resolveConfig(kept);
     const page = await format(configurationPage(), { ...options, parser: 'markdown' });
     expect(await readFile(kept, 'utf8')).toBe(page);

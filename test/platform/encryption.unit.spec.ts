@@ -14,7 +14,7 @@ const key = encryptionKey(appKey, 'test');
 const bytes = fc.uint8Array({ maxLength: 200 }).map((array) => Buffer.from(array));
 
 describe('encryption', () => {
-  it('gives back what was encrypted, whatever it is', () => {
+  it('decrypts any encrypted value', () => {
     fc.assert(
       fc.property(bytes, fc.string(), (plain, context) => {
         const encrypted = encrypt(key, plain, context);
@@ -24,7 +24,7 @@ describe('encryption', () => {
     );
   });
 
-  it('refuses it when one bit anywhere was changed', () => {
+  it('refuses a value with one changed bit anywhere', () => {
     const encrypted = encrypt(key, Buffer.from('credentials'), 'account 1');
     for (let bit = 0; bit < encrypted.length * 8; bit += 1) {
       const tampered = Buffer.from(encrypted);
@@ -33,46 +33,46 @@ describe('encryption', () => {
     }
   });
 
-  it('refuses it when it is cut off', () => {
+  it('refuses a truncated value', () => {
     const encrypted = encrypt(key, Buffer.from('credentials'), 'account 1');
     for (let length = 0; length < encrypted.length; length += 1)
       expect(() => decrypt(key, encrypted.subarray(0, length), 'account 1')).toThrow(DecryptionFailed);
   });
 
-  it('refuses it elsewhere than where it belongs', () => {
+  it('refuses a value in another context', () => {
     const encrypted = encrypt(key, Buffer.from('credentials'), 'account 1');
     expect(() => decrypt(key, encrypted, 'account 2')).toThrow(DecryptionFailed);
   });
 
-  it('refuses another APP_KEY, and says that this is the cure', () => {
+  it('refuses another APP_KEY, and names it as the cure', () => {
     const encrypted = encrypt(key, Buffer.from('credentials'), 'account 1');
     const other = encryptionKey(appKey.toLowerCase(), 'test');
     expect(() => decrypt(other, encrypted, 'account 1')).toThrow(/Set APP_KEY to the value/);
   });
 
-  it('has a key for each purpose', () => {
+  it('has another key for each purpose', () => {
     const encrypted = encrypt(key, Buffer.from('credentials'), 'account 1');
     const other = encryptionKey(appKey, 'another');
     expect(() => decrypt(other, encrypted, 'account 1')).toThrow(DecryptionFailed);
   });
 
-  it('reads with an earlier APP_KEY too, and writes with the present one', () => {
+  it('decrypts with an earlier APP_KEY too, and encrypts with the present one', () => {
     const old = encrypt(key, Buffer.from('credentials'), 'account 1');
     const config = { appKey: appKey.toLowerCase(), appPreviousKeys: [appKey.toUpperCase(), appKey] };
     const keys = encryptionKeys(config, 'test');
     expect(decrypt(keys, old, 'account 1').toString()).toBe('credentials');
-    const anew = encrypt(keys[0]!, Buffer.from('credentials'), 'account 1');
-    expect(() => decrypt(key, anew, 'account 1')).toThrow(/APP_PREVIOUS_KEYS/);
-    expect(anew.subarray(0, 5)).toEqual(writtenWith(keys[0]!));
+    const rotated = encrypt(keys[0]!, Buffer.from('credentials'), 'account 1');
+    expect(() => decrypt(key, rotated, 'account 1')).toThrow(/APP_PREVIOUS_KEYS/);
+    expect(rotated.subarray(0, 5)).toEqual(writtenWith(keys[0]!));
     expect(old.subarray(0, 5)).toEqual(writtenWith(key));
   });
 
-  it('never encrypts the same into the same', () => {
+  it('encrypts the same value differently each time', () => {
     const seen = Array.from({ length: 100 }, () => encrypt(key, Buffer.from('x'), '').toString('hex'));
     expect(new Set(seen).size).toBe(100);
   });
 
-  it('reads what the first version wrote', () => {
+  it('decrypts values of format 1', () => {
     const encrypted = Buffer.from('AcVxRImUMZnrhRq7SHoIB46kfVeVntxy7Cu82CXcf8NxWGxbeDDipg==', 'base64');
     expect(decrypt(key, encrypted, 'account 1').toString()).toBe('credentials');
   });

@@ -3,7 +3,7 @@ import { v7 as uuidv7, validate, version } from 'uuid';
 import { expect, it } from 'vitest';
 import { firstId, firstIdAt } from '../../src/platform/database/ids.js';
 
-it('the first id of a time is a UUID of version 7 between the ids of the time before and its own', () => {
+it('the first id of a time is a version 7 UUID between the ids of the millisecond before and the ids of its own', () => {
   fc.assert(
     fc.property(fc.integer({ min: 1, max: 2 ** 45 }), (time) => {
       const first = firstIdAt(time);

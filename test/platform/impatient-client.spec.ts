@@ -17,7 +17,7 @@ afterAll(async () => {
   await database.drop();
 });
 
-it('gives a silent connection up, so that the next query has another one', async () => {
+it('closes a silent connection, so that the next query uses another connection', async () => {
   const { config } = database;
   const options = dataSourceOptions({
     ...config,
@@ -29,7 +29,7 @@ it('gives a silent connection up, so that the next query has another one', async
     expect(await source.query('select 1 as one')).toEqual([{ one: 1 }]);
     cable.drop();
     await expect(source.query('select 2 as two')).rejects.toThrow('Query read timeout');
-    // The pool has one connection only: this would wait behind the lost answer, again and again.
+    // The pool has only one connection. Without the close, every query would wait behind the lost answer.
     const rows = await eventually('another answer', () => source.query('select 3 as three'), 2_000);
     expect(rows).toEqual([{ three: 3 }]);
   } finally {
@@ -37,7 +37,7 @@ it('gives a silent connection up, so that the next query has another one', async
   }
 });
 
-it('asks the server to notice soon that this machine is gone', async () => {
+it('makes the server notice within seconds that this machine is dead', async () => {
   const source = new DataSource(dataSourceOptions(database.config));
   await source.initialize();
   try {

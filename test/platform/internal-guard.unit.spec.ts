@@ -7,7 +7,7 @@ import { settings } from '../support/settings.js';
 import { signedCalls } from '../../src/platform/http/internal.guard.js';
 import { CallSigner, CallVerifier } from '../../src/platform/http/signed-calls.js';
 
-/** A server of which some callers need no signature, as the sandbox has them. */
+/** A server like the sandbox's: some callers are exempt and need no signature. */
 const secret = 'fli_a-secret-of-these-tests';
 const app = express();
 let url: string;
@@ -40,7 +40,7 @@ const sign = (body: string) =>
   new CallSigner(secret).sign({ method: 'POST', audience: 'here', path: '/a?b=c' }, body);
 
 describe('a closed server', () => {
-  it('lets in who signs, and friends', async () => {
+  it('accepts signed calls and exempt callers', async () => {
     expect(await post('{"x":1}', { authorization: sign('{"x":1}') })).toEqual({
       status: 200,
       body: { x: 1 },
@@ -48,7 +48,7 @@ describe('a closed server', () => {
     expect(await post('{"x":1}', { 'x-friend': 'yes' })).toEqual({ status: 200, body: { x: 1 } });
   });
 
-  it('is one that has refused, to a program that signs with another key or for another address', async () => {
+  it('refuses a program that signs with another key or for another address', async () => {
     const client = new InstanceClient(settings({ INTERNAL_API_KEY: secret }));
     await expect(client.call(url, 'POST', '/a', {})).rejects.toMatchObject({
       status: 503,

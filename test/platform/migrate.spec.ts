@@ -3,7 +3,7 @@ import { expect, it } from 'vitest';
 import { migrate } from '../../src/platform/database/migrate.js';
 import { scratchDatabase } from '../support/scratch-database.js';
 
-it('three migrations at once run one after the other, and each migration once', async () => {
+it('three concurrent migrate commands run one after the other, and each migration runs once', async () => {
   const { config, drop } = await scratchDatabase({ migrated: false });
   try {
     const runs = await Promise.all([migrate(config), migrate(config), migrate(config)]);

@@ -12,7 +12,7 @@ beforeAll(async () => {
 });
 afterAll(() => database?.drop());
 
-/** Does something with a connection, and destroys it. */
+/** Runs some work with a connection, then destroys it. */
 async function connected(options: ClientConfig, work: (client: Client) => Promise<void>): Promise<void> {
   const client = new Client({ connectionString: database.config.database.url, ...options });
   client.on('error', () => undefined);
@@ -24,7 +24,7 @@ async function connected(options: ClientConfig, work: (client: Client) => Promis
   }
 }
 
-it('a connection that is destroyed ends at once, and its query fails', async () => {
+it('a destroyed connection ends at once, and its query fails', async () => {
   await connected({}, async (client) => {
     const ended = new Promise<void>((resolve) => client.once('end', resolve));
     const failed = expect(client.query('select pg_sleep(60)')).rejects.toThrow('Connection terminated');
@@ -34,7 +34,7 @@ it('a connection that is destroyed ends at once, and its query fails', async () 
   });
 });
 
-it('an answer that is late is told from other errors', async () => {
+it('a query timeout is distinguished from other errors', async () => {
   await connected({ query_timeout: 100 }, async (client) => {
     const error: unknown = await client.query('select 1 / 0').catch((reason: unknown) => reason);
     expect(error).toMatchObject({ code: '22012' });

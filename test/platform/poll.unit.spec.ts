@@ -5,7 +5,7 @@ import { poll } from '../../src/platform/poll.js';
 const never = 3_600_000;
 
 describe('a poller', () => {
-  it('asks at once, and then until the answer is yes, each time after its pause', async () => {
+  it('asks at once, then again after each pause until the answer is neither null nor false', async () => {
     const [questions, pauses]: [number[], number[]] = [[], []];
     const ask = (asked: number) => {
       questions.push(asked);
@@ -20,19 +20,19 @@ describe('a poller', () => {
     expect(pauses).toEqual([1, 2, 3]);
   });
 
-  it('takes 0 and an empty text for a yes', async () => {
+  it('accepts 0 and an empty text as answers', async () => {
     expect(await poll(() => Promise.resolve(0), { pauseMs: never })).toBe(0);
     expect(await poll(() => Promise.resolve(''), { pauseMs: never })).toBe('');
   });
 
-  it('asks a last time when the time is over', async () => {
+  it('asks one last time at the timeout', async () => {
     let asked = 0;
     const ask = () => Promise.resolve(++asked > 2);
     expect(await poll(ask, { pauseMs: never, limitMs: 20 })).toBe(false);
     expect(asked).toBe(2);
   });
 
-  it('fails with what the question throws', async () => {
+  it('throws the error of a question', async () => {
     const ask = () => Promise.reject(new Error('No answer.'));
     await expect(poll(ask, { pauseMs: never })).rejects.toThrow('No answer.');
   });
@@ -50,7 +50,7 @@ describe('a poller', () => {
   });
 });
 
-it('a pause ends when its signal aborts, or has aborted before', async () => {
+it('a pause ends when its signal aborts, and at once if the signal has already aborted', async () => {
   await pause(never, { signal: AbortSignal.abort() });
   const signal = new AbortController();
   setImmediate(() => signal.abort());

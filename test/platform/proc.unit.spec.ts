@@ -14,8 +14,8 @@ import {
   uptime,
 } from '../../src/platform/proc.js';
 
-it('describes a process as long as it runs', async () => {
-  // The name of a process is the name of its program, which may look like what follows a name.
+it('describes a process while it runs', async () => {
+  // The name of a process is the name of its program, and may look like the fields that follow it.
   const folder = await mkdtemp(join(tmpdir(), 'proc-'));
   const program = join(folder, 'a) Z 1 (b');
   await symlink('/bin/sleep', program);
@@ -41,7 +41,7 @@ it('describes a process as long as it runs', async () => {
   expect(await proportionalSetSize(pid)).toBe(0);
 });
 
-it('names this run of the machine and this namespace', () => {
+it('names the boot of this machine and the pid namespace', () => {
   expect(bootId()).toMatch(/^[\da-f-]{36}$/);
   expect(pidNamespace()).toMatch(/^\d+$/);
 });

@@ -35,7 +35,7 @@ async function server(answer: RequestListener): Promise<string> {
   return `http://127.0.0.1:${(http.address() as AddressInfo).port}`;
 }
 
-/** A server that says what no HTTP library would. */
+/** A server that sends bytes that no HTTP library would send. */
 async function rawServer(answer: (socket: TcpSocket) => void): Promise<string> {
   const sockets = new Set<TcpSocket>();
   const tcp = createTcpServer((socket) => {
@@ -51,7 +51,7 @@ async function rawServer(answer: (socket: TcpSocket) => void): Promise<string> {
   return `http://127.0.0.1:${(tcp.address() as AddressInfo).port}`;
 }
 
-/** A name server that has these IPv4 addresses for every name, a different set each time it is asked. */
+/** A name server that answers every name with these IPv4 addresses, with the next set at each query. */
 async function nameServer(...answers: string[][]): Promise<{ asked: () => number }> {
   let asked = 0;
   const socket: Socket = createSocket('udp4');
@@ -112,7 +112,7 @@ describe('addresses', () => {
     },
   );
 
-  it('never takes a private IPv4 address for public, however IPv6 wraps it', () => {
+  it('never treats a private IPv4 address as public, in any IPv6 notation', () => {
     const privateAddress = fc
       .tuple(fc.constantFrom([10], [127], [192, 168], [169, 254]), fc.array(fc.nat(255), { minLength: 4 }))
       .map(([start, rest]) => [...start, ...rest].slice(0, 4));
@@ -128,7 +128,7 @@ describe('addresses', () => {
     );
   });
 
-  it('lets through what the operator has allowed, and nothing beside', () => {
+  it('allows the ranges of the operator, and no others', () => {
     expect(isPublicAddress('10.1.2.3', ['10.1.0.0/16'])).toBe(true);
     expect(isPublicAddress('::ffff:10.1.2.3', ['10.1.0.0/16'])).toBe(true);
     expect(isPublicAddress('10.2.2.3', ['10.1.0.0/16'])).toBe(false);
@@ -144,7 +144,7 @@ describe('URLs', () => {
     },
   );
 
-  it('holds no credentials and has an end', () => {
+  it('must contain no credentials and must not be too long', () => {
     expect(() => toPublicUrl('https://user:pass@example.com', [])).toThrow('user name or password');
     expect(() => toPublicUrl('https://user@example.com', [])).toThrow('user name or password');
     expect(() => toPublicUrl(`https://example.com/${'x'.repeat(2_048)}`, [])).toThrow('longer than');
@@ -170,7 +170,7 @@ describe('a public fetch', () => {
     expect(await text(answer.body)).toBe('hello');
   });
 
-  it('reaches no private address by a name, and no name that also has one', async () => {
+  it('calls no name with a private address, not even if it also has public addresses', async () => {
     const calls: string[] = [];
     const port = new URL(await server((request) => calls.push(request.url!))).port;
     await nameServer(['127.0.0.1'], ['8.8.8.8', '127.0.0.1']);
@@ -182,10 +182,10 @@ describe('a public fetch', () => {
     expect(calls).toEqual([]);
   });
 
-  it('checks the very addresses that it connects to: a name that changes gains nothing', async () => {
+  it('checks the addresses that it connects to, so DNS rebinding does not pass', async () => {
     const calls: string[] = [];
     const port = new URL(await server((request) => calls.push(request.url!))).port;
-    // Public for whoever looks first, private for whoever looks again. (192.0.2.1 stands in for public: it leads nowhere.)
+    // Public at the first lookup, private at the second. (192.0.2.1 stands for a public address: it leads nowhere.)
     const names = await nameServer(['192.0.2.1'], ['127.0.0.1']);
     const [first] = await dns.promises.resolve4('rebinding.test');
     expect(first).toBe('192.0.2.1');
@@ -196,7 +196,7 @@ describe('a public fetch', () => {
     expect(calls).toEqual([]);
   });
 
-  it('names a host that is not known', async () => {
+  it('reports an unknown host', async () => {
     await nameServer([]);
     await expect(get('http://nobody.test/', { allowPrivate: [] })).rejects.toThrow('has no address');
   });
@@ -211,12 +211,12 @@ describe('a public fetch', () => {
     expect(calls).toBe(1);
   });
 
-  it('gives up on a server that never answers', async () => {
+  it('times out on a server that never answers', async () => {
     const url = await server(() => undefined);
     await expect(get(url, { timeoutMs: 200 })).rejects.toThrow(ResponseTooLate);
   });
 
-  it('gives up on a body that drips', async () => {
+  it('times out on a body that arrives too slowly', async () => {
     const url = await server((_request, response) => {
       const drip = setInterval(() => response.write('.'), 20);
       response.on('close', () => clearInterval(drip));
@@ -239,14 +239,14 @@ describe('a public fetch', () => {
     expect(written).toBeLessThan(64 * 1_024 * 1_024);
   });
 
-  it('reads nothing of an answer that announces too much', async () => {
+  it('does not read an answer whose Content-Length is too large', async () => {
     const url = await rawServer((socket) =>
       socket.once('data', () => socket.write('HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n')),
     );
     await expect(get(url)).rejects.toThrow(ResponseTooLarge);
   });
 
-  it('notices an answer that is shorter than announced', async () => {
+  it('reports an answer that is shorter than its Content-Length', async () => {
     const url = await rawServer((socket) =>
       socket.once('data', () => socket.end('HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nshort')),
     );
@@ -254,7 +254,7 @@ describe('a public fetch', () => {
     await expect(text(body)).rejects.toThrow(HostUnreachable);
   });
 
-  it('takes no more of an answer than it announced', async () => {
+  it('reads no more of an answer than its Content-Length', async () => {
     const url = await rawServer((socket) =>
       socket.once('data', () => socket.end('HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello and more')),
     );
@@ -279,13 +279,13 @@ describe('a public fetch', () => {
     await expect(get(url)).rejects.toThrow(HostUnreachable);
   });
 
-  it('says that nobody listens', async () => {
+  it('reports that the connection was refused', async () => {
     const url = await server(() => undefined);
     await closers.pop()!();
     await expect(get(url)).rejects.toThrow('it refuses connections');
   });
 
-  it('lets nobody wait for what hangs for others on the same host', async () => {
+  it('makes no call wait behind hanging calls to the same host', async () => {
     let hanging = 0;
     const url = await server((request, response) => {
       if (request.url === '/hangs') hanging += 1;

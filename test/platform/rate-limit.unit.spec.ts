@@ -5,7 +5,7 @@ import { networkOf, RateLimit } from '../../src/platform/http/rate-limit.js';
 import { hashKey } from '../../src/workspaces/api-keys.service.js';
 import { RateLimits } from '../../src/workspaces/rate-limits.js';
 
-describe('whom an address stands for', () => {
+describe('the network of an address', () => {
   it.each([
     ['203.0.113.9', '203.0.113.9'],
     ['::ffff:203.0.113.9', '203.0.113.9'],
@@ -20,7 +20,7 @@ describe('whom an address stands for', () => {
 });
 
 describe('a limit', () => {
-  it('counts each on its own, and begins anew a minute after the first', async () => {
+  it('counts each key separately, and starts again a minute after the first call', async () => {
     vi.useFakeTimers();
     try {
       const limit = new RateLimit('key', 2, 'Too many.');
@@ -41,7 +41,7 @@ describe('a limit', () => {
     }
   });
 
-  it('of 0 is none', async () => {
+  it('of 0 means no limit', async () => {
     const limit = new RateLimit('key', 0, 'Too many.');
     for (let request = 0; request < 100; request += 1) await limit.take('a');
     await limit.assertLeft('a');
@@ -57,8 +57,8 @@ describe('a limit', () => {
   });
 });
 
-describe('a key that is at work', () => {
-  it('goes on for as long as it is, whatever others guess from its address', async () => {
+describe('a key in use', () => {
+  it('keeps working while others guess keys from the same address', async () => {
     vi.useFakeTimers();
     try {
       const limits = new RateLimits(settings({ RATE_LIMIT_PER_IP: '3' }));

@@ -21,7 +21,7 @@ afterEach(async () => {
   await cable.close();
 });
 
-/** Counts how often a connection breaks, or is given up. */
+/** Counts how often a connection breaks or is closed. */
 function watch(connection: Redis): { breaks: number } {
   const counts = { breaks: 0 };
   connection.on('close', () => (counts.breaks += 1));
@@ -34,8 +34,8 @@ function timePasses(ms: number): Promise<boolean> {
   return eventually(`${ms} ms have passed`, () => Promise.resolve(performance.now() > until));
 }
 
-it('a silent connection is given up, and what was asked is asked again on another one', async () => {
-  // The same with a tenth of the time: what it is otherwise is said first.
+it('a silent connection is closed, and its commands are sent again on another connection', async () => {
+  // The test uses a tenth of the timeout. This line checks the real value first.
   expect(redis.options.socketTimeout).toBe(10_000);
   redis.options.socketTimeout = 1_000;
   cable.drop();
@@ -45,7 +45,7 @@ it('a silent connection is given up, and what was asked is asked again on anothe
   expect(seen.breaks).toBe(1);
 });
 
-it('a connection of which nothing is asked is left alone', async () => {
+it('an idle connection stays open', async () => {
   redis.options.socketTimeout = 300;
   expect(await redis.ping()).toBe('PONG');
   await timePasses(1_000);
@@ -53,7 +53,7 @@ it('a connection of which nothing is asked is left alone', async () => {
   expect(seen.breaks).toBe(0);
 });
 
-it('a connection that broke while something was asked does not cost the next one', async () => {
+it('a connection that broke during a command does not end the next connection', async () => {
   redis.options.socketTimeout = 1_000;
   cable.cut();
   const answer = redis.ping();
@@ -64,7 +64,7 @@ it('a connection that broke while something was asked does not cost the next one
   expect(seen.breaks).toBe(1);
 });
 
-it('a connection that blocks may be silent for so long, and no longer', async () => {
+it('a blocking connection may be silent for its block time, and no longer', async () => {
   const blocking = blockingRedis(redis, 500);
   const waits = watch(blocking);
   try {

@@ -27,7 +27,7 @@ const code = (run: () => unknown): string => {
 };
 
 describe('a signed call', () => {
-  it('is let in once, and tells which body it must have', () => {
+  it('is accepted once, and contains the hash of its body', () => {
     const verifier = new CallVerifier(secret);
     const header = signer.sign(call, body, now);
     expect(verifier.verify(header, call, now)).toBe(hashBody(body));
@@ -47,7 +47,7 @@ describe('a signed call', () => {
     expect(code(() => verifier.verify(header, call, now))).toBe('accepted');
   });
 
-  it('is refused when a single character of it is another', () => {
+  it('is refused if a single character has changed', () => {
     const verifier = new CallVerifier(secret);
     const header = signer.sign(call, body, now);
     const start = header.indexOf('v1.') + 3;
@@ -58,7 +58,7 @@ describe('a signed call', () => {
         code(() => verifier.verify(changed, call, now)),
         `at ${at}`,
       ).toMatch(
-        // The last character of 32 bytes in base64url has bits that stand for nothing.
+        // The last base64url character of 32 bytes has unused bits.
         at === header.length - 1
           ? /^(internal\.wrong_signature|accepted|internal\.replayed)$/
           : /^internal\.(wrong_signature|unsigned)$/,
@@ -75,12 +75,12 @@ describe('a signed call', () => {
     expect(code(() => new CallVerifier(secret).verify(header, call, now))).toBe('internal.unsigned');
   });
 
-  it('is not one with another secret', () => {
+  it('is refused with another secret', () => {
     const other = new CallSigner(`${secret}x`).sign(call, body, now);
     expect(code(() => new CallVerifier(secret).verify(other, call, now))).toBe('internal.wrong_signature');
   });
 
-  it('may be half a minute off, and says what is wrong when it is more', () => {
+  it('may be 30 seconds off; beyond that, the error names the difference', () => {
     const verifier = new CallVerifier(secret);
     for (const off of [-toleranceMs, toleranceMs]) {
       expect(code(() => verifier.verify(signer.sign(call, body, now + off), call, now))).toBe('accepted');
@@ -91,7 +91,7 @@ describe('a signed call', () => {
     expect(() => verifier.verify(early, call, now)).toThrow(/31 s in the future/);
   });
 
-  it('cannot come back at any time, also over pauses and a clock that is set back', () => {
+  it('cannot be replayed at any time, also after pauses and after a clock is set back', () => {
     const verifier = new CallVerifier(secret);
     const headers: { header: string; at: number }[] = [];
     let clock = now;
@@ -108,7 +108,7 @@ describe('a signed call', () => {
     }
   });
 
-  it('is one of a bounded number that are remembered', () => {
+  it('is refused above the limit of remembered calls', () => {
     const verifier = new CallVerifier(secret, 1_000);
     let accepted = 0;
     let refusal = 'accepted';

@@ -1,26 +1,26 @@
 /** Finds which tables, views and functions of the database the SQL of a TypeScript file names. */
 import ts from 'typescript';
 
-/** What a piece of SQL names. */
+/** The names in a piece of SQL. */
 export interface NamesInSql {
-  /** At the place of a table: tables and views. */
+  /** Names at the place of a table: tables and views. */
   tables: Set<string>;
-  /** Whatever is called: also functions of PostgreSQL, and words such as `in (`. */
+  /** Names before a bracket: functions, also those of PostgreSQL, and words such as `in (`. */
   functions: Set<string>;
 }
 
 export interface NamesInFile extends NamesInSql {
-  /** Classes that may be given to TypeORM: each that is an argument, or what a Repository is of. */
+  /** Classes that may be passed to TypeORM: every class that is an argument, and the class of every Repository. */
   classes: Set<string>;
-  /** What a query builder may be given for a table: the text of each `from('…')` and the like. */
+  /** Tables in query builders: the text of each `from('…')` and of similar calls. */
   builderTables: Set<string>;
   /** The entity classes that the file declares, and their tables. */
   declared: Map<string, string>;
-  /** What stands in `${…}` at the place of a table. */
+  /** The expressions in `${…}` at the place of a table. */
   unreadable: Set<string>;
 }
 
-/** Stands for `${…}` in a template, with its number: an identifier that no SQL has. */
+/** The placeholder for `${…}` in a template, with its number: an identifier that no SQL contains. */
 const hole = '§';
 
 export function namesInFile(path: string, text: string): NamesInFile {
@@ -42,7 +42,7 @@ export function namesInFile(path: string, text: string): NamesInFile {
         else names.tables.add(table);
       }
       found.functions.forEach((name) => names.functions.add(name));
-      // A literal inside `${…}` is a text of its own.
+      // A literal inside `${…}` is a separate text.
       values.forEach(visit);
       return;
     }
@@ -77,7 +77,7 @@ function textOf(node: ts.Node, values: ts.Expression[]): string | null {
   return isSum ? `${left}${right}` : null;
 }
 
-/** The classes that a node gives to TypeORM: `Repository<Message>`, `InjectRepository(Message)`, `manager.insert(Message, …)`. */
+/** The classes that a node passes to TypeORM: `Repository<Message>`, `InjectRepository(Message)`, `manager.insert(Message, …)`. */
 function classesGiven(node: ts.Node): string[] {
   if (ts.isTypeReferenceNode(node) && node.typeName.getText() === 'Repository')
     return (node.typeArguments ?? []).map((argument) => argument.getText());
@@ -108,16 +108,16 @@ function entityTable(node: ts.ClassDeclaration): string | null {
 
 const tokens = /'(?:[^']|'')*'|--[^\n]*|\/\*[^]*?\*\/|"[^"]+"|[A-Za-z_§][\w$§]*|::|[(),.;]|[^\s]/g;
 
-/** Ends what follows `from`. */
+/** The words that end a `from` list. */
 const afterFrom = new Set(
   'where group order having limit offset window union intersect except returning for set fetch values select do ) ;'.split(
     ' ',
   ),
 );
-/** `extract(epoch from x)` and its like. */
+/** Functions with `from` in their arguments, such as `extract(epoch from x)`. */
 const functionsWithFrom = new Set(['extract', 'substring', 'trim', 'overlay', 'position']);
 
-/** The tables and functions that a piece of SQL names; a text that is no SQL names none. */
+/** The tables and functions that a piece of SQL names; a text that is not SQL has none. */
 export function namesInSql(text: string): NamesInSql {
   const tables = new Set<string>();
   const functions = new Set<string>();
@@ -128,20 +128,20 @@ export function namesInSql(text: string): NamesInSql {
   const names = namesOfWith(words);
   const isName = (word: string | undefined): word is string => /^[a-z_§]/.test(word ?? '');
 
-  /** Notes the table at a place where one may stand: not a query in brackets, a function or a name of `with`. */
+  /** Records the table at a place where a table may stand. Skips queries in brackets, functions, and names of `with`. */
   const note = (at: number): void => {
     let place = at;
     while (['only', 'lateral', 'table'].includes(words[place]!)) place += 1;
     if (words[place + 1] === '.') place += 2;
     const word = words[place];
     if (!isName(word) || names.has(word)) return;
-    // After "lateral" stands a query, never a table: its text is read where it is written.
+    // After "lateral" comes a query, never a table. The text of that query is read at its own place.
     if (word.startsWith(hole) && words[place - 1] === 'lateral') return;
     if (words[place + 1] === '(' && !isColumnList(place)) return;
     if (word === 'rows' && words[place + 1] === 'from') return;
     tables.add(word);
   };
-  /** `insert into messages (id, …)`: what stands in brackets are columns. */
+  /** `insert into messages (id, …)`: the names in brackets are columns. */
   const isColumnList = (place: number): boolean =>
     words[place - 1] === 'into' || words[place - 1] === 'references';
 
@@ -162,7 +162,7 @@ export function namesInSql(text: string): NamesInSql {
   });
   return { tables, functions };
 
-  /** `from a, b x, (select …) y join c on …, d`: the first, and each after a comma; `join` is seen for itself. */
+  /** `from a, b x, (select …) y join c on …, d`: the first table, and each table after a comma. `join` is handled separately. */
   function noteList(start: number): void {
     note(start);
     let depth = 0;
@@ -176,7 +176,7 @@ export function namesInSql(text: string): NamesInSql {
   }
 }
 
-/** Begins a statement, or the brackets around one. */
+/** The words that begin a statement, and the bracket before a statement. */
 const statementWords = new Set(['select', 'insert', 'update', 'delete', 'values', 'with', '(']);
 
 /** Names given by `with a as (…), b (x) as materialized (…)`: `as (` or `as materialized (` follows them, and a statement. */
@@ -197,7 +197,7 @@ function namesOfWith(words: string[]): Set<string> {
   return names;
 }
 
-/** What a text has that is SQL and not a sentence: a word of a statement, with what goes with it. */
+/** Recognises SQL among other texts: a word of a statement, with the word that goes with it. */
 const signs = [
   /(^|[\s(])select\s[^]*\bfrom\b/i,
   /(^|[\s(])select\s+[\w§"'(*$@]/i,

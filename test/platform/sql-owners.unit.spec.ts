@@ -7,7 +7,7 @@ import { namesInFile, namesInSql } from './sql-names.js';
 
 const project = join(import.meta.dirname, '../..');
 
-/** The folders of src from left to right: each has a rule. */
+/** The folders of src from left to right. Each has a rule in test/architecture.cjs. */
 const line = (architecture.forbidden ?? []).flatMap(
   ({ name }) => /^(.*)-imports-only-leftwards$/.exec(name ?? '')?.[1] ?? [],
 );
@@ -17,7 +17,7 @@ const ownerOf = new Map(
   Object.entries(owners).flatMap(([folder, tables]) => tables.map((table) => [table, folder] as const)),
 );
 
-/** The tables of docs/schema.sql, and what its views and functions hide. */
+/** The tables of docs/schema.sql, and the tables behind its views and functions. */
 const schema = readFileSync(join(project, 'docs/schema.sql'), 'utf8')
   .split(/\n\n(?=create table |create view |CREATE OR REPLACE FUNCTION )/)
   .slice(1)
@@ -38,7 +38,7 @@ function textsOf(wanted: string): Map<string, string> {
   return texts;
 }
 
-/** The tables behind what a piece of SQL names. */
+/** The tables that a piece of SQL uses, directly or through views and functions. */
 function tablesBehind(names: ReturnType<typeof namesInSql>, seen = new Set<string>()): Set<string> {
   const found = new Set<string>();
   for (const name of names.tables) if (!views.has(name)) found.add(name);
@@ -48,7 +48,7 @@ function tablesBehind(names: ReturnType<typeof namesInSql>, seen = new Set<strin
   ];
   for (const [name, text] of hidden) {
     if (text === undefined || seen.has(name)) continue;
-    // A function has variables and records that look like tables.
+    // The variables and records of a function look like tables.
     for (const table of tablesBehind(namesInSql(text), seen.add(name)))
       if (tables.has(table)) found.add(table);
   }
@@ -72,17 +72,17 @@ const touches = files.flatMap(({ file, names }) => {
 const sign = ({ file, table }: { file: string; table: string }) => `${file}: ${table}`;
 
 describe('tables have owners', () => {
-  it('every table of docs/schema.sql has one, a folder of the line', () => {
+  it('every table of docs/schema.sql has an owner: a folder of the line', () => {
     expect([...ownerOf.keys()].sort()).toEqual([...tables].sort());
     expect(Object.values(owners).flat()).toHaveLength(ownerOf.size);
     expect(Object.keys(owners).filter((folder) => placeOf(folder) === -1)).toEqual([]);
   });
 
-  it('the SQL of src names no other table', () => {
+  it('the SQL of src uses no other table', () => {
     expect(touches.filter(({ table }) => !ownerOf.has(table)).map(sign)).toEqual([]);
   });
 
-  it('every table is found in the SQL of src, except that of the migrations', () => {
+  it('every table is found in the SQL of src, except the table of the migrations', () => {
     const touched = new Set(touches.map(({ table }) => table));
     expect([...tables].filter((table) => !touched.has(table))).toEqual(['migrations']);
   });
@@ -96,7 +96,7 @@ describe('tables have owners', () => {
       expect(folderOf(file), sign({ file, table })).toBe(ownerOf.get(table));
   });
 
-  it('a folder touches tables of its own and to its left; the exceptions are listed, and all are needed', () => {
+  it('a folder uses its own tables and those to its left; exceptions are listed, and all of them are needed', () => {
     const toTheRight = touches.filter(
       ({ file, table }) => placeOf(ownerOf.get(table)) > placeOf(folderOf(file)),
     );
@@ -175,14 +175,14 @@ describe('the finder', () => {
     ]);
   });
 
-  it('reads strings, templates, sums and templates inside of templates', () => {
+  it('reads strings, templates, sums, and templates inside templates', () => {
     const { tables: found } = inFile(
       "run('select from accounts');\nrun(`select from (${list(`select from media`)}) m join events e on true`);\nrun('select id ' + 'from messages');",
     );
     expect([...found].sort()).toEqual(['accounts', 'events', 'media', 'messages']);
   });
 
-  it('tells of a table that only the running program knows; after lateral stands none', () => {
+  it('reports a table that only the running program knows; there is no table after lateral', () => {
     const unreadableIn = (text: string) => [...inFile(text).unreadable];
     expect(unreadableIn('run(`delete from ${table} where id = ${id}`)')).toEqual(['table']);
     expect(unreadableIn("run('delete from ' + table)")).toEqual(['table']);
@@ -190,7 +190,7 @@ describe('the finder', () => {
     expect(unreadableIn('run(`select from a cross join lateral ${head("a.id")} h`)')).toEqual([]);
   });
 
-  it('finds entities, their tables, and what is given to TypeORM', () => {
+  it('finds entities, their tables, and the classes that are passed to TypeORM', () => {
     const { declared, classes, builderTables } = inFile(`
       import { Message } from './message.entity.js';
       @Entity('media') class Media {}

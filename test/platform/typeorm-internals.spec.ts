@@ -27,13 +27,13 @@ afterAll(async () => {
 
 const backend = 'select pg_backend_pid() as pid';
 
-it('the pool of a data source is the pool from which its own queries get their connections', async () => {
+it('poolOf returns the pool that the queries of the data source use', async () => {
   const pool = poolOf(database);
   expect(pool).toBeInstanceOf(IsolatingPool);
   expect((await pool.query(backend)).rows).toEqual(await database.query(backend));
 });
 
-it('the connection of a transaction is the connection on which its statements run', async () => {
+it('clientOf returns the connection that the statements of the transaction use', async () => {
   await database.transaction(async (manager) => {
     await manager.query('create temporary table here (id int) on commit drop');
     const client = await clientOf(manager);
@@ -42,7 +42,7 @@ it('the connection of a transaction is the connection on which its statements ru
   });
 });
 
-it('a prepared statement is prepared once for a connection', async () => {
+it('a statement is prepared once per connection', async () => {
   const text = 'select $1::int + 1 as next';
   expect(await prepared(database, text, [1])).toEqual([{ next: 2 }]);
   await database.transaction(async (manager) => {
@@ -52,7 +52,7 @@ it('a prepared statement is prepared once for a connection', async () => {
   expect(await database.query(statements, [text])).toEqual([{ count: 1 }]);
 });
 
-it('an entity made of a row of raw SQL is what a repository finds', async () => {
+it('an entity from a row of raw SQL equals the entity that a repository finds', async () => {
   const [id, workspaceId, accountId] = [uuidv7(), uuidv7(), uuidv7()];
   await database.query(`insert into workspaces (id, name) values ($1, 'w')`, [workspaceId]);
   await database.query(

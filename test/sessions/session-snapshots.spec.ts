@@ -389,7 +389,7 @@ describe('a snapshot that cannot be used', () => {
     for (let attempt = 0; attempt < 2; attempt += 1) {
       const prepared = server.snapshots.prepare(await server.takesOver());
       await expect(prepared).rejects.toThrow(SnapshotUnusable);
-      await expect(prepared).rejects.toThrow(/cannot be restored.*(APP_KEY|cut off).*session_snapshots/);
+      await expect(prepared).rejects.toThrow(/cannot be restored.*(APP_KEY|truncated).*session_snapshots/);
     }
     // Nor is an older profile that is here taken for the newest: its next copy would replace the better one.
     await server.writes('older');

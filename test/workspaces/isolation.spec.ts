@@ -389,6 +389,6 @@ describe('a connection', () => {
   });
 
   it('is refused outside of a request', () => {
-    expect(() => isolate(mine)).toThrow('Only what serves a request');
+    expect(() => isolate(mine)).toThrow('Only code that serves a request');
   });
 });

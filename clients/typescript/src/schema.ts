@@ -298,7 +298,7 @@ export interface paths {
         get: operations["accounts.list"];
         put?: never;
         /**
-         * Creates an account; connect it to get a QR or a pairing code.
+         * Creates an account. Connect it to get a QR code or a pairing code.
          * @description Needs a key with the role owner or more, or the admin key.
          */
         post: operations["accounts.create"];
@@ -316,21 +316,21 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * One account: what is wanted of it, what it does, and when it sends next.
+         * Gets one account: its desired state, its status, and when it may send next.
          * @description Needs a key with the role viewer or more, or the admin key.
          */
         get: operations["accounts.get"];
         put?: never;
         post?: never;
         /**
-         * Logs an account out when it is ready, and deletes it with its messages.
+         * Deletes an account with its messages. If the account is ready, Flotilla logs it out first.
          * @description Needs a key with the role owner or more, or the admin key.
          */
         delete: operations["accounts.delete"];
         options?: never;
         head?: never;
         /**
-         * Changes what is named, and only that.
+         * Changes the given fields. The other fields stay as they are.
          * @description Needs a key with the role owner or more, or the admin key.
          */
         patch: operations["accounts.update"];
@@ -346,7 +346,7 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Connects: restores the session, or asks for a QR code or a pairing code.
+         * Connects an account: restores its session, or requests a QR code or a pairing code.
          * @description Needs a key with the role owner or more, or the admin key.
          */
         post: operations["accounts.connect"];
@@ -364,7 +364,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The QR code to scan now, as text and image; as the PNG itself for `Accept: image/png`.
+         * Gets the current QR code, as text and image. With `Accept: image/png`, the answer is the PNG itself.
          * @description Needs a key with the role owner or more, or the admin key.
          */
         get: operations["accounts.qr"];
@@ -384,7 +384,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The code to type into the phone now.
+         * Gets the current pairing code, to type into the phone.
          * @description Needs a key with the role owner or more, or the admin key.
          */
         get: operations["accounts.pairingCode"];
@@ -406,7 +406,7 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Stops the session; the account stays linked.
+         * Stops the session. The account stays linked.
          * @description Needs a key with the role owner or more, or the admin key.
          */
         post: operations["accounts.disconnect"];
@@ -446,7 +446,7 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Lets messages to contacts that have never written leave again, before the cool-down is over.
+         * Ends the cool-down early: messages to contacts that have never written may leave again.
          * @description Needs a key with the role owner or more, or the admin key.
          */
         post: operations["accounts.resumeCold"];
@@ -466,7 +466,7 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Moves the account to another instance; its session goes along.
+         * Moves the account to another instance, together with its session.
          * @description Needs a key with the role owner or more, or the admin key.
          */
         post: operations["accounts.migrate"];
@@ -486,7 +486,7 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Unlinks the account at WhatsApp; connecting it again needs a new QR code.
+         * Unlinks the account at WhatsApp. To connect it again, a new QR code or pairing code is needed.
          * @description Needs a key with the role owner or more, or the admin key.
          */
         post: operations["accounts.logout"];
@@ -506,7 +506,7 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Scans the QR code of a sandbox account with a simulated phone: a new one unless named.
+         * Scans the QR code of a sandbox account with a simulated phone. Without a number, the sandbox makes a new phone.
          * @description Needs a key with the role owner or more, or the admin key.
          */
         post: operations["accounts.sandboxScan"];
@@ -524,7 +524,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The connection log, newest first.
+         * Lists the connection log, newest first.
          * @description Needs a key with the role viewer or more, or the admin key.
          */
         get: operations["accounts.log"];
@@ -544,7 +544,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * A PNG of what the account's browser shows.
+         * Takes a screenshot of the account's browser, as a PNG.
          * @description Needs a key with the role owner or more, or the admin key.
          */
         get: operations["accounts.screenshot"];
@@ -2018,20 +2018,20 @@ export interface components {
             /** @example Support */
             name: string;
             /**
-             * @description `live` connects to WhatsApp, `sandbox` to the simulated one.
+             * @description `live` connects to WhatsApp. `sandbox` connects to the simulated WhatsApp.
              * @default live
              * @enum {string}
              */
             environment?: "live" | "sandbox";
             labels?: string[];
-            /** @description How carefully it sends, where that is not to be as its workspace says. */
+            /** @description The account's own pacing settings. They override those of its workspace, field by field. */
             pacing?: components["schemas"]["PacingDto"] | null;
             /**
              * Format: uri
-             * @description Where the browser of a live account goes through.
+             * @description The proxy that the browser of a live account uses.
              */
             proxyUrl?: string;
-            /** @description The instance that is to drive the account; without it the least loaded one does. */
+            /** @description The instance to place the account on. Without it, Flotilla chooses an instance. */
             instanceId?: string;
             placement?: components["schemas"]["PlacementFiltersDto"];
         };
@@ -2109,21 +2109,21 @@ export interface components {
          *     }
          */
         SendingResponse: {
-            /** @description Whether any of this holds: pacing is on for live accounts and off for sandbox ones, unless they say otherwise. */
+            /** @description Whether the account is paced. By default, pacing is on for live accounts and off for sandbox accounts. */
             paced: boolean;
-            /** @description The account's own settings over its workspace's over the defaults. */
+            /** @description The settings in force. For each field, the account's setting comes first, then the workspace's, then the default. */
             settings: Record<string, never>;
             /**
              * Format: date-time
-             * @description When a message of normal priority may leave; null when it may now.
+             * @description When a message of normal priority may leave. Null if it may leave now.
              */
             nextSendAt: string | null;
             nextSendAtByPriority: {
                 [key: string]: unknown;
             };
-            /** @description Of the UTC day; null when the account is not paced. */
+            /** @description The budgets of the current UTC day. Null if the account is not paced. */
             budget: components["schemas"]["DailyBudgetResponse"] | null;
-            /** @description Null when the account has none, or is through. */
+            /** @description Null if the account has no warm-up, or has finished it. */
             warmUp: components["schemas"]["WarmUpResponse"] | null;
             cold: {
                 open: boolean;
@@ -2202,7 +2202,7 @@ export interface components {
             instanceId: string | null;
             epoch: number;
             labels: string[];
-            /** @description Its own settings; what is in force is in `sending`. */
+            /** @description The account's own settings. `sending` shows the settings in force. */
             pacing: components["schemas"]["PacingDto"] | null;
             sending: components["schemas"]["SendingResponse"];
             proxyUrl: string | null;
@@ -2216,22 +2216,22 @@ export interface components {
         UpdateAccountDto: {
             name?: string;
             labels?: string[];
-            /** @description How carefully it sends, where that is not to be as its workspace says; replaces what was set before, null: as the workspace says. */
+            /** @description The account's own pacing settings. They replace all earlier ones. Null: the settings of the workspace apply. */
             pacing?: components["schemas"]["PacingDto"] | null;
             /** Format: uri */
             proxyUrl?: string;
-            /** @description Takes effect when the account is placed the next time. */
+            /** @description Takes effect the next time that the account is placed. */
             placement?: components["schemas"]["PlacementFiltersDto"];
         };
         /** @example {} */
         ConnectAccountDto: {
             /**
-             * @description Links a new account by a QR code, or by a code that is typed into the phone.
+             * @description How a new account is linked: `qr` by a QR code, `code` by a pairing code that is typed into the phone.
              * @default qr
              * @enum {string}
              */
             method?: "code" | "qr";
-            /** @description The phone's number with country code; needed for `code`. */
+            /** @description The phone's number with country code. Required if `method` is `code`. */
             phoneNumber?: string;
         };
         /**
@@ -2261,12 +2261,12 @@ export interface components {
         };
         /** @example {} */
         MigrateAccountDto: {
-            /** @description The instance that is to drive the account; without it the best other one does. */
+            /** @description The instance to move the account to. Without it, Flotilla chooses the best other instance. */
             instanceId?: string;
         };
         /** @example {} */
         SandboxScanDto: {
-            /** @description The simulated phone that scans; a new one unless named. */
+            /** @description The number of the simulated phone that scans. Without it, the sandbox makes a new phone. */
             phone?: string;
         };
         /**
@@ -2275,7 +2275,7 @@ export interface components {
          *     }
          */
         SandboxScanResponse: {
-            /** @description The simulated phone that has scanned. */
+            /** @description The number of the simulated phone that scanned the QR code. */
             phone: string;
         };
         /**
@@ -2292,9 +2292,9 @@ export interface components {
          */
         ConnectionLogEntry: {
             id: string;
-            /** @description `account.status`, `account.qr`, `account.pairing_code`, or who may drive it: `account.claimed`, `account.released`. */
+            /** @description `account.status`, `account.qr`, `account.pairing_code`, or a change of the instance that may drive it: `account.claimed`, `account.released`. */
             type: string;
-            /** @description In one word: `connected`, `reconnect_attempt`, `connection_timeout`, `conflict`, `qr_generated`, `logout`, … */
+            /** @description The event in one word: `connected`, `reconnect_attempt`, `connection_timeout`, `conflict`, `qr_generated`, `logout`, … */
             event: string;
             reason: string | null;
             instanceId: string | null;
@@ -4128,26 +4128,26 @@ export interface components {
          * @enum {string}
          */
         ErrorCode: "account.cold_not_paused" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "api_key.expired" | "api_key.in_use" | "api_key.not_found" | "api_key.rotated" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.required" | "chat.cannot_pin" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "whatsapp.no_answer" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit";
-        /** @description What every error looks like (RFC 9457). */
+        /** @description The body of every error (RFC 9457). */
         Problem: {
             type: string;
             title: string;
             status: number;
-            /** @description Stable: decide by this one. `ErrorCode` has them all. */
+            /** @description The error code. It never changes, so programs should decide by it. `ErrorCode` lists all codes. */
             code: string;
-            /** @description What went wrong and what helps, for a person. */
+            /** @description What is wrong and what to do, for a person. */
             detail: string;
-            /** @description The fields that are wrong. */
+            /** @description The invalid fields. */
             errors?: {
                 path: string;
                 message: string;
             }[];
-            /** @description Finds the request in the log; also in X-Request-Id. */
+            /** @description The id of the request in the log. The header X-Request-Id has it too. */
             requestId?: string;
         };
     };
     responses: {
-        /** @description `account.no_pairing_code`: There is no pairing code now: the account is …. Connect it with {"method": "code", "phoneNumber": "…"}. */
+        /** @description `account.no_pairing_code`: There is no pairing code now: the account is …. Connect it with {"method": "code", "phoneNumber": "…"}: POST /accounts/…/connect. */
         "account.no_pairing_code": {
             headers: {
                 [name: string]: unknown;
@@ -4159,7 +4159,7 @@ export interface components {
                 };
             };
         };
-        /** @description `account.no_qr`: There is no QR code now: the account is …. POST /accounts/…/connect asks for one. */
+        /** @description `account.no_qr`: There is no QR code now: the account is …. Request a QR code: POST /accounts/…/connect. */
         "account.no_qr": {
             headers: {
                 [name: string]: unknown;
@@ -4228,9 +4228,9 @@ export interface components {
             };
         };
         /**
-         * @description `auth.key_in_url`: The URL has a parameter key. URLs are written to logs on their way: send the key as "Authorization: Bearer KEY" or "X-Api-Key: KEY", and make a new one in place of one that was sent so.
+         * @description `auth.key_in_url`: The URL contains the parameter key. Proxies and logs keep URLs. Send the key as "Authorization: Bearer KEY" or "X-Api-Key: KEY", and replace every key that was sent in a URL.
          *
-         *     `request.malformed`: The request is not well-formed HTTP, JSON, or an id in it is none.
+         *     `request.malformed`: The request is not valid HTTP or JSON, or an id in it is not valid.
          *
          *     `validation.failed`: text: must not be empty
          */
@@ -4246,9 +4246,9 @@ export interface components {
             };
         };
         /**
-         * @description `auth.key_in_url`: The URL has a parameter key. URLs are written to logs on their way: send the key as "Authorization: Bearer KEY" or "X-Api-Key: KEY", and make a new one in place of one that was sent so.
+         * @description `auth.key_in_url`: The URL contains the parameter key. Proxies and logs keep URLs. Send the key as "Authorization: Bearer KEY" or "X-Api-Key: KEY", and replace every key that was sent in a URL.
          *
-         *     `request.malformed`: The request is not well-formed HTTP, JSON, or an id in it is none.
+         *     `request.malformed`: The request is not valid HTTP or JSON, or an id in it is not valid.
          *
          *     `validation.failed`: text: must not be empty
          *
@@ -4266,9 +4266,9 @@ export interface components {
             };
         };
         /**
-         * @description `auth.key_in_url`: The URL has a parameter key. URLs are written to logs on their way: send the key as "Authorization: Bearer KEY" or "X-Api-Key: KEY", and make a new one in place of one that was sent so.
+         * @description `auth.key_in_url`: The URL contains the parameter key. Proxies and logs keep URLs. Send the key as "Authorization: Bearer KEY" or "X-Api-Key: KEY", and replace every key that was sent in a URL.
          *
-         *     `request.malformed`: The request is not well-formed HTTP, JSON, or an id in it is none.
+         *     `request.malformed`: The request is not valid HTTP or JSON, or an id in it is not valid.
          *
          *     `validation.failed`: text: must not be empty
          *
@@ -4353,7 +4353,7 @@ export interface components {
                 };
             };
         };
-        /** @description `internal.error`: Something went wrong on our side. The request id finds it in the log. */
+        /** @description `internal.error`: Flotilla failed with an internal error. The log has the details under the request id. */
         "internal.error": {
             headers: {
                 [name: string]: unknown;
@@ -4366,7 +4366,7 @@ export interface components {
             };
         };
         /**
-         * @description `internal.error`: Something went wrong on our side. The request id finds it in the log.
+         * @description `internal.error`: Flotilla failed with an internal error. The log has the details under the request id.
          *
          *     `media.blob_missing`: The storage of media has lost …. Upload the file again. Operators find all lost files with flotilla media:check.
          */
@@ -4487,7 +4487,7 @@ export interface components {
                 };
             };
         };
-        /** @description `rate_limit.exceeded`: This API key has made too many requests. Wait 12 s, as Retry-After says, and try again. */
+        /** @description `rate_limit.exceeded`: This API key has made too many requests. Wait 12 s, then try again (see Retry-After). */
         "rate_limit.exceeded": {
             headers: {
                 [name: string]: unknown;
@@ -4500,7 +4500,7 @@ export interface components {
             };
         };
         /**
-         * @description `rate_limit.exceeded`: This API key has made too many requests. Wait 12 s, as Retry-After says, and try again.
+         * @description `rate_limit.exceeded`: This API key has made too many requests. Wait 12 s, then try again (see Retry-After).
          *
          *     `account.too_many_number_checks`: A live account may check at most … new numbers per minute, because WhatsApp bans accounts that check many. Try again in a minute.
          */
@@ -4516,7 +4516,7 @@ export interface components {
             };
         };
         /**
-         * @description `rate_limit.exceeded`: This API key has made too many requests. Wait 12 s, as Retry-After says, and try again.
+         * @description `rate_limit.exceeded`: This API key has made too many requests. Wait 12 s, then try again (see Retry-After).
          *
          *     `events.too_many_streams`: This workspace (or the admin key) has … streams open, the limit. Close unused streams, read several event types in one stream, or raise EVENT_STREAMS_PER_WORKSPACE.
          */
@@ -4532,7 +4532,7 @@ export interface components {
             };
         };
         /**
-         * @description `rate_limit.exceeded`: This API key has made too many requests. Wait 12 s, as Retry-After says, and try again.
+         * @description `rate_limit.exceeded`: This API key has made too many requests. Wait 12 s, then try again (see Retry-After).
          *
          *     `workspace.message_limit`: The workspace has reached its limit of … messages per minute. Try again in the next minute, or let the admin raise limits.messagesPerMinute.
          */
@@ -4547,7 +4547,7 @@ export interface components {
                 };
             };
         };
-        /** @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again. */
+        /** @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again. */
         "request.conflict": {
             headers: {
                 [name: string]: unknown;
@@ -4560,9 +4560,9 @@ export interface components {
             };
         };
         /**
-         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
-         *     `account.cold_not_paused`: Messages to cold contacts are not paused. sending.cold of GET /accounts/… says what holds them back, if anything does.
+         *     `account.cold_not_paused`: Messages to cold contacts are not paused. See sending.cold in GET /accounts/…: it says whether a budget keeps them back.
          */
         "request.conflict-account.cold_not_paused": {
             headers: {
@@ -4576,7 +4576,7 @@ export interface components {
             };
         };
         /**
-         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
          *     `account.none_ready`: No account of this workspace is ready to send. Connect one, or name one with accountId: then the message waits for it.
          *
@@ -4594,7 +4594,7 @@ export interface components {
             };
         };
         /**
-         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
          *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
          */
@@ -4610,7 +4610,7 @@ export interface components {
             };
         };
         /**
-         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
          *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
          *
@@ -4628,7 +4628,7 @@ export interface components {
             };
         };
         /**
-         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
          *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
          *
@@ -4650,7 +4650,7 @@ export interface components {
             };
         };
         /**
-         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
          *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
          *
@@ -4670,7 +4670,7 @@ export interface components {
             };
         };
         /**
-         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
          *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
          *
@@ -4688,13 +4688,13 @@ export interface components {
             };
         };
         /**
-         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
-         *     `account.not_sandbox`: Only accounts with environment "sandbox" can be scanned by a simulated phone. Scan the QR code of a live account with a real one.
+         *     `account.not_sandbox`: A simulated phone can only link an account with environment "sandbox". Scan the QR code of a live account with a real phone.
          *
-         *     `account.no_qr`: There is no QR code now: the account is …. POST /accounts/…/connect asks for one.
+         *     `account.no_qr`: There is no QR code now: the account is …. Request a QR code: POST /accounts/…/connect.
          *
-         *     `sandbox.refused`: The QR code is not shown any more.
+         *     `sandbox.refused`: The QR code is no longer shown.
          */
         "request.conflict-account.not_sandbox-account.no_qr-sandbox.refused": {
             headers: {
@@ -4708,7 +4708,7 @@ export interface components {
             };
         };
         /**
-         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
          *     `api_key.expired`: The key …… has expired. Create a new key instead.
          *
@@ -4726,7 +4726,7 @@ export interface components {
             };
         };
         /**
-         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
          *     `api_key.in_use`: A key cannot delete itself, because you could lose your last key. Rotate it, or delete it with another owner key.
          */
@@ -4742,13 +4742,13 @@ export interface components {
             };
         };
         /**
-         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
-         *     `instance.none_available`: No other instance that this account may be on lives and has room. Start one, or raise INSTANCE_MAX_ACCOUNTS.
+         *     `instance.none_available`: No other running instance that may have this account has room. Start another instance, or raise INSTANCE_MAX_ACCOUNTS.
          *
-         *     `instance.not_available`: Instance … is not active, is being drained, is full, or does not meet the account's placement filters. See GET /api/v1/admin/instances.
+         *     `instance.not_available`: Instance … is not active, is draining, is full, or does not match the account's placement filters. Choose another instance, or ask the operator to look at GET /api/v1/admin/instances.
          *
-         *     `account.session_not_portable`: The session of this account lies on server … only. Choose an instance of that server, or set SESSION_STORE=postgres on all servers, which keeps an encrypted copy of every session.
+         *     `account.session_not_portable`: The session of this account is on server … only. Choose an instance of that server. Or set SESSION_STORE=postgres on all servers: PostgreSQL then keeps an encrypted copy of every session.
          */
         "request.conflict-instance.none_available-instance.not_available-account.session_not_portable": {
             headers: {
@@ -4762,7 +4762,7 @@ export interface components {
             };
         };
         /**
-         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
          *     `media.in_use`: A message that is not sent yet needs this media. Delete it once the message is sent, or cancel the message first.
          */
@@ -4778,7 +4778,7 @@ export interface components {
             };
         };
         /**
-         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
          *     `message.already_sending`: The message is … and can no longer be cancelled.
          */
@@ -4794,7 +4794,7 @@ export interface components {
             };
         };
         /**
-         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
          *     `message.already_sending`: The message is … and can no longer be cancelled.
          *
@@ -4816,7 +4816,7 @@ export interface components {
             };
         };
         /**
-         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
          *     `message.already_sending`: The message is … and can no longer be cancelled.
          *
@@ -4838,7 +4838,7 @@ export interface components {
             };
         };
         /**
-         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
          *     `message.already_sending`: The message is … and can no longer be cancelled.
          *
@@ -4860,7 +4860,7 @@ export interface components {
             };
         };
         /**
-         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
          *     `message.no_media`: Only an incoming message with media has something to download.
          *
@@ -4882,7 +4882,7 @@ export interface components {
             };
         };
         /**
-         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
          *     `message.not_resendable`: The message is …. Only one that failed, or whose outcome is unknown, can be sent again.
          */
@@ -4898,7 +4898,7 @@ export interface components {
             };
         };
         /**
-         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
          *     `server.exists`: The server … already exists. Change it with PATCH /api/v1/admin/servers/….
          */
@@ -4914,7 +4914,7 @@ export interface components {
             };
         };
         /**
-         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
          *     `server.has_accounts`: … accounts are assigned to the server …. Drain its instances or migrate the accounts first.
          *
@@ -4932,7 +4932,7 @@ export interface components {
             };
         };
         /**
-         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
          *     `webhook.limit_reached`: The workspace has reached its limit of 20 webhooks. Delete a webhook, or let another webhook take more events.
          */
@@ -4948,7 +4948,7 @@ export interface components {
             };
         };
         /**
-         * @description `request.conflict`: Something that this request refers to was deleted at the same moment. Look it up, and ask again.
+         * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
          *     `workspace.account_limit`: The workspace has reached its limit of … accounts. Delete an account, or let the admin raise limits.maxAccounts.
          */
@@ -5021,7 +5021,7 @@ export interface components {
                 };
             };
         };
-        /** @description `sandbox.broken`: The sandbox is broken; look at its log: … */
+        /** @description `sandbox.broken`: The sandbox failed. Look at its log. Its answer was: … */
         "sandbox.broken": {
             headers: {
                 [name: string]: unknown;
@@ -5045,7 +5045,7 @@ export interface components {
                 };
             };
         };
-        /** @description `service.unavailable`: PostgreSQL does not answer right now. Try again. */
+        /** @description `service.unavailable`: PostgreSQL does not answer. Try again later. */
         "service.unavailable": {
             headers: {
                 [name: string]: unknown;
@@ -5058,7 +5058,7 @@ export interface components {
             };
         };
         /**
-         * @description `service.unavailable`: PostgreSQL does not answer right now. Try again.
+         * @description `service.unavailable`: PostgreSQL does not answer. Try again later.
          *
          *     `instance.unreachable`: The instance at … does not answer (…). It may be restarting: try again.
          *
@@ -5076,7 +5076,7 @@ export interface components {
             };
         };
         /**
-         * @description `service.unavailable`: PostgreSQL does not answer right now. Try again.
+         * @description `service.unavailable`: PostgreSQL does not answer. Try again later.
          *
          *     `instance.unreachable`: The instance at … does not answer (…). It may be restarting: try again.
          *
@@ -5096,7 +5096,7 @@ export interface components {
             };
         };
         /**
-         * @description `service.unavailable`: PostgreSQL does not answer right now. Try again.
+         * @description `service.unavailable`: PostgreSQL does not answer. Try again later.
          *
          *     `media.storage_unavailable`: The storage of media is unavailable right now. Try again.
          */
@@ -5112,9 +5112,9 @@ export interface components {
             };
         };
         /**
-         * @description `service.unavailable`: PostgreSQL does not answer right now. Try again.
+         * @description `service.unavailable`: PostgreSQL does not answer. Try again later.
          *
-         *     `sandbox.unreachable`: The sandbox at … does not answer; see "./flotilla ctl status".
+         *     `sandbox.unreachable`: The sandbox at … does not answer. Check that it runs: ./flotilla ctl status.
          */
         "service.unavailable-sandbox.unreachable": {
             headers: {
@@ -5128,7 +5128,7 @@ export interface components {
             };
         };
         /**
-         * @description `service.unavailable`: PostgreSQL does not answer right now. Try again.
+         * @description `service.unavailable`: PostgreSQL does not answer. Try again later.
          *
          *     `service.not_ready`: PostgreSQL cannot be used: …. Check that PostgreSQL is running, and run "./flotilla migrate".
          */
@@ -5174,7 +5174,7 @@ export interface components {
         /**
          * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
          *
-         *     `account.not_found`: This workspace has no account ….
+         *     `account.not_found`: This workspace has no account …. GET /accounts lists its accounts.
          */
         "workspace.not_found-account.not_found": {
             headers: {
@@ -5190,7 +5190,7 @@ export interface components {
         /**
          * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
          *
-         *     `account.not_found`: This workspace has no account ….
+         *     `account.not_found`: This workspace has no account …. GET /accounts lists its accounts.
          *
          *     `instance.not_found`: There is no instance …. GET /api/v1/admin/instances lists the instances.
          */
@@ -5208,7 +5208,7 @@ export interface components {
         /**
          * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
          *
-         *     `account.not_found`: This workspace has no account ….
+         *     `account.not_found`: This workspace has no account …. GET /accounts lists its accounts.
          *
          *     `instance.not_found`: There is no instance …. GET /api/v1/admin/instances lists the instances.
          *
@@ -5228,7 +5228,7 @@ export interface components {
         /**
          * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
          *
-         *     `account.not_found`: This workspace has no account ….
+         *     `account.not_found`: This workspace has no account …. GET /accounts lists its accounts.
          *
          *     `instance.not_found`: There is no instance …. GET /api/v1/admin/instances lists the instances.
          *
@@ -5250,7 +5250,7 @@ export interface components {
         /**
          * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
          *
-         *     `account.not_found`: This workspace has no account ….
+         *     `account.not_found`: This workspace has no account …. GET /accounts lists its accounts.
          *
          *     `instance.not_found`: There is no instance …. GET /api/v1/admin/instances lists the instances.
          *
@@ -5270,7 +5270,7 @@ export interface components {
         /**
          * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
          *
-         *     `account.not_found`: This workspace has no account ….
+         *     `account.not_found`: This workspace has no account …. GET /accounts lists its accounts.
          *
          *     `instance.not_found`: There is no instance …. GET /api/v1/admin/instances lists the instances.
          *
@@ -5290,7 +5290,7 @@ export interface components {
         /**
          * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
          *
-         *     `account.not_found`: This workspace has no account ….
+         *     `account.not_found`: This workspace has no account …. GET /accounts lists its accounts.
          *
          *     `instance.not_found`: There is no instance …. GET /api/v1/admin/instances lists the instances.
          *
@@ -5312,7 +5312,7 @@ export interface components {
         /**
          * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
          *
-         *     `account.not_found`: This workspace has no account ….
+         *     `account.not_found`: This workspace has no account …. GET /accounts lists its accounts.
          *
          *     `media.not_found`: This workspace has no media …. Upload the file with POST /media.
          *
@@ -5398,7 +5398,7 @@ export interface components {
          *
          *     `message.not_found`: This workspace has no message ….
          *
-         *     `account.not_found`: This workspace has no account ….
+         *     `account.not_found`: This workspace has no account …. GET /accounts lists its accounts.
          *
          *     `instance.not_found`: There is no instance …. GET /api/v1/admin/instances lists the instances.
          */
@@ -5571,9 +5571,9 @@ export interface operations {
     "workspaces.list": {
         parameters: {
             query?: {
-                /** @description `nextCursor` of the page before. */
+                /** @description The `nextCursor` of the previous page. */
                 cursor?: string;
-                /** @description How many items at most, 1 to 200. */
+                /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
             };
             header?: never;
@@ -5755,9 +5755,9 @@ export interface operations {
     "apiKeys.list": {
         parameters: {
             query?: {
-                /** @description `nextCursor` of the page before. */
+                /** @description The `nextCursor` of the previous page. */
                 cursor?: string;
-                /** @description How many items at most, 1 to 200. */
+                /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
             };
             header?: never;
@@ -5951,9 +5951,9 @@ export interface operations {
     "ownApiKeys.list": {
         parameters: {
             query?: {
-                /** @description `nextCursor` of the page before. */
+                /** @description The `nextCursor` of the previous page. */
                 cursor?: string;
-                /** @description How many items at most, 1 to 200. */
+                /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
                 /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
@@ -6119,9 +6119,9 @@ export interface operations {
     "accounts.list": {
         parameters: {
             query?: {
-                /** @description `nextCursor` of the page before. */
+                /** @description The `nextCursor` of the previous page. */
                 cursor?: string;
-                /** @description How many items at most, 1 to 200. */
+                /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
                 status?: "created" | "waiting" | "starting" | "qr" | "pairing" | "syncing" | "ready" | "reconnecting" | "disconnected" | "conflict" | "logged_out" | "failed";
                 environment?: "live" | "sandbox";
@@ -6687,9 +6687,9 @@ export interface operations {
     "accounts.log": {
         parameters: {
             query?: {
-                /** @description `nextCursor` of the page before. */
+                /** @description The `nextCursor` of the previous page. */
                 cursor?: string;
-                /** @description How many items at most, 1 to 200. */
+                /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
                 /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
@@ -6786,9 +6786,9 @@ export interface operations {
                 direction?: "outgoing" | "incoming";
                 campaignId?: string;
                 to?: string;
-                /** @description `nextCursor` of the page before. */
+                /** @description The `nextCursor` of the previous page. */
                 cursor?: string;
-                /** @description How many items at most, 1 to 200. */
+                /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
                 /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
@@ -7265,9 +7265,9 @@ export interface operations {
     "media.list": {
         parameters: {
             query?: {
-                /** @description `nextCursor` of the page before. */
+                /** @description The `nextCursor` of the previous page. */
                 cursor?: string;
-                /** @description How many items at most, 1 to 200. */
+                /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
                 /** @description Only media from this source. */
                 source?: "upload" | "url" | "data" | "incoming";
@@ -7471,7 +7471,7 @@ export interface operations {
             query?: {
                 /** @description `nextCursor` of the page before. */
                 cursor?: string;
-                /** @description How many items at most, 1 to 200. */
+                /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
                 /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
@@ -7649,7 +7649,7 @@ export interface operations {
             query?: {
                 /** @description `nextCursor` of the page before. */
                 cursor?: string;
-                /** @description How many items at most, 1 to 200. */
+                /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
                 /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
@@ -7716,7 +7716,7 @@ export interface operations {
             query?: {
                 /** @description `nextCursor` of the page before. */
                 cursor?: string;
-                /** @description How many items at most, 1 to 200. */
+                /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
                 /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
@@ -7814,7 +7814,7 @@ export interface operations {
             query?: {
                 /** @description `nextCursor` of the page before. */
                 cursor?: string;
-                /** @description How many items at most, 1 to 200. */
+                /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
                 /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
@@ -8387,9 +8387,9 @@ export interface operations {
     "webhooks.list": {
         parameters: {
             query?: {
-                /** @description `nextCursor` of the page before. */
+                /** @description The `nextCursor` of the previous page. */
                 cursor?: string;
-                /** @description How many items at most, 1 to 200. */
+                /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
                 /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
@@ -8630,9 +8630,9 @@ export interface operations {
     "webhooks.listDeliveries": {
         parameters: {
             query?: {
-                /** @description `nextCursor` of the page before. */
+                /** @description The `nextCursor` of the previous page. */
                 cursor?: string;
-                /** @description How many items at most, 1 to 200. */
+                /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
                 /** @description Only deliveries with this status. */
                 status?: "pending" | "delivered" | "failed" | "dead";
@@ -8774,7 +8774,7 @@ export interface operations {
             query?: {
                 /** @description `nextCursor` of the page before. */
                 cursor?: string;
-                /** @description How many items at most, 1 to 200. */
+                /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
             };
             header?: never;
@@ -9067,7 +9067,7 @@ export interface operations {
             query?: {
                 /** @description `nextCursor` of the page before. */
                 cursor?: string;
-                /** @description How many items at most, 1 to 200. */
+                /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
             };
             header?: never;
@@ -9310,9 +9310,9 @@ export interface operations {
                 accountId?: string;
                 /** @description `audit`: who changed what through the API, and who was refused. `serverId`, `instanceId` or `accountId` then names the changed object. */
                 type?: "debug" | "info" | "warning" | "error" | "critical" | "audit";
-                /** @description `nextCursor` of the page before. */
+                /** @description The `nextCursor` of the previous page. */
                 cursor?: string;
-                /** @description How many items at most, 1 to 200. */
+                /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
             };
             header?: never;
@@ -9367,9 +9367,9 @@ export interface operations {
                 since?: string;
                 serverId?: string;
                 instanceId?: string;
-                /** @description `nextCursor` of the page before. */
+                /** @description The `nextCursor` of the previous page. */
                 cursor?: string;
-                /** @description How many items at most, 1 to 200. */
+                /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
             };
             header?: never;

@@ -7,7 +7,7 @@ import { z } from 'zod';
 import { isAddressOrRange, isAddressRange } from '../http/public-address.js';
 import { resolveServerId } from './server-id.js';
 
-/** The checkout: this file is `src/platform/config/config.ts`, or the same below `dist/`. */
+/** The root of the project. This file is in `src/platform/config/`, or in the same folder below `dist/`. */
 export const projectRoot = findProjectRoot(import.meta.dirname);
 
 function findProjectRoot(from: string): string {
@@ -27,7 +27,7 @@ const optionalUrl = z.preprocess(
   z.url({ protocol: /^https?$/, error: 'must be an http or https URL' }).optional(),
 );
 const perMinute = (fallback: number) => z.coerce.number().int().min(0).max(100_000_000).default(fallback);
-/** Texts with commas between them; an empty one has none. */
+/** A list of texts, separated by commas. An empty text is an empty list. */
 const commaList = (fallback = '') =>
   z
     .string()
@@ -68,7 +68,7 @@ export const environmentSchema = z
     TRUSTED_PROXIES: commaList('loopback')
       .refine((proxies) => proxies.every(isProxy), {
         error:
-          'must be addresses, ranges (10.0.0.0/8), loopback, linklocal or uniquelocal, with commas between them; empty for none',
+          'must be addresses, ranges (10.0.0.0/8), loopback, linklocal or uniquelocal, separated by commas; empty means no proxy',
       })
       .describe(
         'The reverse proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` the API believes: addresses, ranges, `loopback`, `linklocal` or `uniquelocal`, separated by commas. Empty: no proxy. See [security.md](security.md#behind-a-reverse-proxy).',
@@ -76,7 +76,7 @@ export const environmentSchema = z
     CORS_ORIGINS: commaList()
       .refine((origins) => origins.every(isOrigin), {
         error:
-          'must be origins such as https://app.example.com, with commas between them, without a path; a * is not taken: name who may',
+          'must be origins such as https://app.example.com, without a path, separated by commas; * is not allowed: name each origin',
       })
       .describe(
         'The origins whose pages may call `/api/v1` from a browser, separated by commas, for example `https://app.example.com`. Cookies are never allowed.',
@@ -220,7 +220,7 @@ export const environmentSchema = z
     INSTANCE_RENEW_MS: milliseconds(2_000).describe(
       'How often an instance renews its lease. The same on every server.',
     ),
-    // Closing takes a second, and the guardian kills a second before the end.
+    // Closing takes a second, and the guardian kills the browsers a second before the lease ends.
     INSTANCE_STOP_MARGIN_MS: z.coerce
       .number()
       .int()
@@ -419,7 +419,7 @@ export const environmentSchema = z
   })
   .refine((env) => env.NODE_ENV !== 'production' || !env.ALLOW_PRIVATE_ADDRESSES.some(isEveryAddress), {
     path: ['ALLOW_PRIVATE_ADDRESSES'],
-    error: 'must name the ranges in production; true is for development',
+    error: 'must name the ranges in production; true is only for development',
   })
   .refine(
     (env) =>
@@ -427,22 +427,22 @@ export const environmentSchema = z
       (env.MEDIA_S3_ACCESS_KEY_ID !== undefined && env.MEDIA_S3_SECRET_ACCESS_KEY !== undefined),
     {
       path: ['MEDIA_S3_BUCKET'],
-      error: 'needs MEDIA_S3_ACCESS_KEY_ID and MEDIA_S3_SECRET_ACCESS_KEY beside it',
+      error: 'also needs MEDIA_S3_ACCESS_KEY_ID and MEDIA_S3_SECRET_ACCESS_KEY',
     },
   )
   .refine((env) => env.INSTANCE_RENEW_MS * 2 + env.INSTANCE_STOP_MARGIN_MS <= env.INSTANCE_LEASE_MS, {
     path: ['INSTANCE_LEASE_MS'],
     error:
-      'must be at least twice INSTANCE_RENEW_MS plus INSTANCE_STOP_MARGIN_MS, or one late renewal stops everything',
+      'must be at least twice INSTANCE_RENEW_MS plus INSTANCE_STOP_MARGIN_MS, otherwise one late renewal stops the instance',
   })
   .refine((env) => env.INSTANCE_TAKEOVER_MARGIN_MS > env.INSTANCE_RENEW_MS, {
     path: ['INSTANCE_TAKEOVER_MARGIN_MS'],
     error:
-      'must be longer than INSTANCE_RENEW_MS, or a database that was away for a moment moves every account',
+      'must be longer than INSTANCE_RENEW_MS, otherwise a short outage of the database moves every account',
   })
   .refine((env) => env.HEADERS_TIMEOUT_MS <= env.REQUEST_TIMEOUT_MS, {
     path: ['HEADERS_TIMEOUT_MS'],
-    error: 'must not be longer than REQUEST_TIMEOUT_MS, which is for the whole request',
+    error: 'must not be longer than REQUEST_TIMEOUT_MS, the timeout of the whole request',
   });
 
 function itemsOf(text: string): string[] {
@@ -458,7 +458,7 @@ function isEveryAddress(range: string): boolean {
 
 function isProxy(text: string): boolean {
   if (['loopback', 'linklocal', 'uniquelocal'].includes(text)) return true;
-  // Of /0 everybody would be a proxy, and anybody could claim to be anybody.
+  // With /0, every caller would be a trusted proxy and could claim any address.
   return isAddressOrRange(text) && !isEveryAddress(text);
 }
 
@@ -471,15 +471,15 @@ type Environment = z.infer<typeof environmentSchema>;
 /** The settings of this process: typed, validated, complete. Durations are milliseconds. */
 export type Config = ReturnType<typeof toConfig>;
 
-/** The configuration cannot be used; `message` says which variable is wrong and what it must be. */
+/** The configuration is not valid. `message` says which variable is wrong and what it must be. */
 export class InvalidConfiguration extends Error {
   override name = 'InvalidConfiguration';
 }
 
 /**
- * Reads the environment, and the file that `ENV_FILE` names (default: `.env` of the project; `none` reads none).
- * A variable of the real environment wins over the file.
- * @throws InvalidConfiguration naming every variable that is wrong.
+ * Reads the environment, and the file that `ENV_FILE` names (default: `.env` of the project; `none`: no file). A variable of
+ * the environment overrides the file.
+ * @throws InvalidConfiguration that names every wrong variable
  */
 export function loadConfig(environment: NodeJS.ProcessEnv = process.env): Config {
   const envFile =
@@ -504,7 +504,7 @@ function unusable(problem: string): InvalidConfiguration {
   );
 }
 
-/** Where the other programs reach an instance: an address to listen on at every interface is none to call. */
+/** Where the other programs reach an instance. They cannot call an address such as `0.0.0.0`. */
 function callableHost({ INSTANCE_HOST, HOST }: Environment): string {
   const host = INSTANCE_HOST ?? (HOST === '0.0.0.0' || HOST === '::' ? hostname() : HOST);
   return host.includes(':') ? `[${host}]` : host;
@@ -523,21 +523,21 @@ export const { version } = JSON.parse(readFileSync(join(projectRoot, 'package.js
 function toConfig(env: Environment, envFile: string | null, varDir: string, serverId: string) {
   return {
     version,
-    /** Where settings were read from; null when from the environment alone. */
+    /** The file that settings were read from. Null: only the environment. */
     envFile,
     environment: env.NODE_ENV,
     logLevel: env.LOG_LEVEL,
     http: {
       host: env.HOST,
       port: env.PORT,
-      /** Whose `X-Forwarded-For` is believed. */
+      /** The proxies whose `X-Forwarded-For` the API believes. */
       trustedProxies: env.TRUSTED_PROXIES,
-      /** Whose pages may call the API from a browser. */
+      /** The origins whose pages may call the API from a browser. */
       corsOrigins: env.CORS_ORIGINS,
-      /** Requests a minute; 0 is without limit. */
+      /** Requests a minute with one key. 0: no limit. */
       rateLimitPerKey: env.RATE_LIMIT_PER_KEY,
       eventStreamsPerWorkspace: env.EVENT_STREAMS_PER_WORKSPACE,
-      /** Requests a minute from one address that carry no key, or a wrong one; 0 is without limit. */
+      /** Requests a minute from one address without a key or with a wrong key. 0: no limit. */
       rateLimitPerAddress: env.RATE_LIMIT_PER_IP,
       headersTimeoutMs: env.HEADERS_TIMEOUT_MS,
       requestTimeoutMs: env.REQUEST_TIMEOUT_MS,
@@ -555,16 +555,16 @@ function toConfig(env: Environment, envFile: string | null, varDir: string, serv
         env.REDIS_URL ??
         `redis://:${encodeURIComponent(env.EMBEDDED_PASSWORD)}@127.0.0.1:${env.EMBEDDED_REDIS_PORT}`,
     },
-    /** Ranges of private addresses that URLs given by tenants may lead to. */
+    /** Ranges of private addresses that the URLs of tenants may lead to. */
     allowedPrivateAddresses: env.ALLOW_PRIVATE_ADDRESSES as readonly string[],
     adminApiKey: env.ADMIN_API_KEY,
     internalApiKey: env.INTERNAL_API_KEY,
     appKey: env.APP_KEY,
-    /** What was encrypted with these can still be read. */
+    /** Earlier values of `APP_KEY`: Flotilla still decrypts with them. */
     appPreviousKeys: env.APP_PREVIOUS_KEYS,
-    /** Opens `/metrics`, and nothing else. */
+    /** A token that opens `/metrics` and nothing else. */
     metricsToken: env.METRICS_TOKEN,
-    /** What is not set here is left as it is in the row of this server. */
+    /** A value that is not set stays as it is in the row of this server. */
     server: {
       id: serverId,
       name: env.SERVER_NAME,
@@ -581,38 +581,38 @@ function toConfig(env: Environment, envFile: string | null, varDir: string, serv
     instance: {
       id: `${serverId}.instance_${String(env.INSTANCE_NUMBER).padStart(2, '0')}`,
       count: env.INSTANCES,
-      /** Where it listens. */
+      /** Where the instance listens. */
       host: env.INSTANCE_BIND_HOST ?? env.HOST,
       number: env.INSTANCE_NUMBER,
       url: `http://${callableHost(env)}:${env.INSTANCE_BASE_PORT + env.INSTANCE_NUMBER}`,
       port: env.INSTANCE_BASE_PORT + env.INSTANCE_NUMBER,
       maxAccounts: env.INSTANCE_MAX_ACCOUNTS,
-      /** How long it owns its accounts after its last sign of life. */
+      /** How long the instance owns its accounts after it last renewed its lease. */
       leaseMs: env.INSTANCE_LEASE_MS,
       renewMs: env.INSTANCE_RENEW_MS,
-      /** How long before the end of its lease it stops driving. */
+      /** How long before the end of its lease the instance closes its browsers. */
       stopMarginMs: env.INSTANCE_STOP_MARGIN_MS,
-      /** How long after the end of a lease another may take over. */
+      /** How long after the end of a lease other instances may take over. */
       takeoverMarginMs: env.INSTANCE_TAKEOVER_MARGIN_MS,
-      /** How long an instance that was stopped may take to come back before others get its accounts. */
+      /** How long an instance that was stopped in good order may take to come back before others get its accounts. */
       restartGraceMs: env.INSTANCE_RESTART_GRACE_MS,
-      /** Between the instances of one server that start together. */
+      /** The pause between the starts of the instances of one server that start together. */
       staggerMs: env.INSTANCE_STAGGER_MS,
     },
-    /** How many accounts are on their way to another instance at once. */
+    /** How many accounts move to another instance at the same time. */
     movesAtOnce: env.MOVES_AT_ONCE,
     statsIntervalMs: env.STATS_INTERVAL_MS,
     router: {
-      /** How many instances a workspace's accounts are to lie on. */
+      /** Over how many instances the router spreads the accounts of one workspace. */
       shardSize: env.ROUTER_SHARD_SIZE,
-      /** How many accounts more than the emptiest instance one of the shard may have before the shard is left. */
+      /** How many accounts more than the emptiest instance an instance of the shard may have before the router uses others. */
       shardTolerance: env.ROUTER_SHARD_TOLERANCE,
     },
     worker: {
       name: `${serverId}.${env.WORKER_NAME}`,
       count: env.WORKERS,
       concurrency: env.WORKER_CONCURRENCY,
-      /** The part of the sends that campaigns get although more urgent messages wait; urgent ones are behind nobody. */
+      /** The share of the sends that campaigns get while high or normal messages wait. Urgent messages never wait for campaigns. */
       campaignShare: env.CAMPAIGN_SHARE,
     },
     sessions: {
@@ -630,14 +630,14 @@ function toConfig(env: Environment, envFile: string | null, varDir: string, serv
       qrTimeoutMs: env.QR_TIMEOUT_MS,
     },
     media: {
-      /** The directory of the files, and of those that are on their way to a bucket. */
+      /** The directory of the files, and of the uploads to a bucket that have not finished. */
       path: resolve(projectRoot, env.MEDIA_PATH ?? join(varDir, 'media')),
       maxBytes: env.MEDIA_MAX_BYTES,
-      /** How long media is kept after it was last used; null: for ever. */
+      /** How long media is kept after its last use. Null: for ever. */
       retentionMs: env.MEDIA_RETENTION_DAYS === 0 ? null : env.MEDIA_RETENTION_DAYS * 86_400_000,
-      /** How long the download of a URL may take. */
+      /** How long the download of a media URL may take. */
       fetchTimeoutMs: env.MEDIA_FETCH_TIMEOUT_MS,
-      /** Null: the files are kept on the disk. */
+      /** Null: the files are on the disk. */
       s3:
         env.MEDIA_S3_BUCKET === undefined
           ? null
@@ -647,11 +647,11 @@ function toConfig(env: Environment, envFile: string | null, varDir: string, serv
               region: env.MEDIA_S3_REGION,
               accessKeyId: env.MEDIA_S3_ACCESS_KEY_ID!,
               secretAccessKey: env.MEDIA_S3_SECRET_ACCESS_KEY!,
-              // Only Amazon gives every bucket a host name of its own.
+              // Only Amazon gives every bucket its own host name.
               forcePathStyle: env.MEDIA_S3_FORCE_PATH_STYLE ?? env.MEDIA_S3_ENDPOINT !== undefined,
             },
     },
-    /** How long a message that WhatsApp Web has may be without ack 1 before its connection is taken for dead. */
+    /** How long a message that WhatsApp Web has taken may be without ack 1 before Flotilla reconnects the session. */
     ackTimeoutMs: env.ACK_TIMEOUT_MS,
     sandbox: {
       host: env.SANDBOX_HOST,
@@ -664,7 +664,7 @@ function toConfig(env: Environment, envFile: string | null, varDir: string, serv
   };
 }
 
-/** The browsers that can drive WhatsApp Web, the leanest first (design: half the memory of the full one). */
+/** The browsers that can run WhatsApp Web. The headless shell comes first: it needs half the memory of a full browser. */
 const browserNames = [
   'chromium-headless-shell',
   'chromium',
@@ -691,8 +691,8 @@ function isExecutable(path: string): boolean {
   }
 }
 
-/** The settings that are secret, wherever in {@link Config} they stand; beside them, the passwords in its URLs. */
-const secretPaths = new Set([
+/** The names of secret settings, anywhere in {@link Config}. The passwords in its URLs are secret too. */
+const secretNames = new Set([
   'adminApiKey',
   'internalApiKey',
   'appKey',
@@ -701,15 +701,15 @@ const secretPaths = new Set([
   'secretAccessKey',
 ]);
 
-/** Shorter ones are words: in a log they are masked only where a URL has its password. */
-const shortestSecret = 12;
+/** Shorter secrets may be ordinary words: the log masks them only as passwords in URLs. */
+const minSecretLength = 12;
 
-/** Every secret of the settings, for whoever has to keep them out of what he writes. */
+/** Every secret of the settings, so that the logger can mask them. */
 export function secretsOf(config: Config): string[] {
   const found: string[] = [];
   const collect = (value: unknown, key = ''): void => {
     if (typeof value === 'string') {
-      if (secretPaths.has(key)) found.push(value);
+      if (secretNames.has(key)) found.push(value);
       else if (key === 'url' && URL.canParse(value)) {
         const { password } = new URL(value);
         found.push(password, decodeURIComponent(password));
@@ -719,13 +719,13 @@ export function secretsOf(config: Config): string[] {
       Object.entries(value).forEach(([name, inner]) => collect(inner, name));
   };
   collect(config);
-  return [...new Set(found)].filter(({ length }) => length >= shortestSecret);
+  return [...new Set(found)].filter(({ length }) => length >= minSecretLength);
 }
 
-/** The settings as `config:show` prints them: secrets and the passwords inside URLs are masked. */
+/** The settings as `config:show` prints them, with masked secrets and masked passwords in URLs. */
 export function maskConfig(config: Config): Record<string, unknown> {
   const mask = (value: unknown, key = ''): unknown => {
-    if (secretPaths.has(key)) return '********';
+    if (secretNames.has(key)) return '********';
     if (key === 'url' && typeof value === 'string')
       return value.replace(/:\/\/([^:@/]*):[^@/]*@/, '://$1:********@');
     if (value === null || typeof value !== 'object') return value;

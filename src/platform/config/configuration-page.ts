@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { environmentSchema } from './config.js';
 
-/** The sections of the page. Each begins at the named variable and goes on to the next section, in the schema's order. */
+/** The sections of the page, in the order of the schema. Each section begins at the named variable. */
 const sections: Record<string, string> = {
   NODE_ENV: 'Processes and logs',
   HOST: 'HTTP',
@@ -59,7 +59,7 @@ export function configurationPage(): string {
   const written = propertiesOf('input');
   const read = propertiesOf('output');
   const rows = Object.keys(read.properties).map((name) => {
-    // A list is limited as it is read, and has its default as it is written.
+    // For a list, the output schema has the limits and the input schema has the default.
     const property = { ...written.properties[name], ...read.properties[name] };
     const isRequired = written.required.includes(name);
     const cells = [`\`${name}\``, defaultOf(property, isRequired), limitsOf(property), property.description];

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** Where a server's name may come from, the most explicit first. */
+/** The environment variables that may name a server, the most explicit first. */
 export const serverIdSources = [
   'SERVER_ID',
   'RAILWAY_STATIC_URL',
@@ -10,13 +10,14 @@ export const serverIdSources = [
   'HOSTNAME',
 ] as const;
 
-/** Names that mean something else to a database, a log, or an operator. */
+/** Names that have another meaning in a database, in a log, or for an operator. */
 const reserved = new Set(['null', 'undefined', 'none', 'admin', 'root', 'system']);
 
 /**
- * The name of this server in the fleet: the first source that is set, else one that is made once and kept in
- * `<varDir>/server-id`, so that a restart is the same server.
- * @throws Error naming the source and what is wrong with it: a name that was cut or replaced could be another server's
+ * The name of this server in the fleet: the first source that is set. Without a source, Flotilla makes a name once and keeps
+ * it in `<varDir>/server-id`, so that the server has the same name after a restart.
+ * @throws Error that names the source and what is wrong. An invalid name is not corrected, because the result could be the
+ *   name of another server.
  */
 export function resolveServerId(
   environment: Partial<Record<(typeof serverIdSources)[number], string>>,
@@ -30,11 +31,11 @@ export function resolveServerId(
 
 function validServerId(id: string, source: string): string {
   const problem = serverIdProblem(id);
-  if (problem) throw new Error(`${source} is "${id}": a server id ${problem}. Set SERVER_ID to a valid one.`);
+  if (problem) throw new Error(`${source} is "${id}": a server id ${problem}. Set SERVER_ID to a valid id.`);
   return id;
 }
 
-/** What is wrong with a server id; undefined when nothing is. */
+/** What is wrong with a server id. Undefined if it is valid. */
 export function serverIdProblem(id: string): string | undefined {
   if (id.length < 3 || id.length > 128) return 'has 3 to 128 characters';
   if (id.includes('..') || id.includes('//')) return 'may not contain ".." or "//"';
@@ -43,7 +44,10 @@ export function serverIdProblem(id: string): string | undefined {
   return undefined;
 }
 
-/** Several programs of a server may start at once: the file appears whole, the first one's stays, all read the same. */
+/**
+ * Several programs of a server may start at the same time. A hard link makes the complete file appear at once, the first
+ * program wins, and all programs read the same name.
+ */
 function readOrMake(file: string): string {
   if (!existsSync(file)) make(file);
   return readFileSync(file, 'utf8').trim();

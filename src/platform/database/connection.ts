@@ -6,7 +6,7 @@ import { dataSourceOptions } from './data-source.js';
 
 /**
  * TypeORM's module with the settings of this process.
- * @param retryAttempts how often, once a second, a database that is away is tried again at boot
+ * @param retryAttempts how many times, once a second, the connection is retried at boot while the database is down
  */
 export function connection({ retryAttempts }: { retryAttempts: number }): DynamicModule {
   return TypeOrmModule.forRootAsync({

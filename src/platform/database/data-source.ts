@@ -7,7 +7,7 @@ import type { Config } from '../config/config.js';
 import { ImpatientClient, queryTimeoutMs, sessionOptions } from './impatient-client.js';
 import { isolatingDriver } from './isolation.js';
 
-/** How every role connects to PostgreSQL. Migrations are run by `flotilla migrate` alone, never by a role's boot. */
+/** How every role connects to PostgreSQL. Only `flotilla migrate` runs migrations. The boot of a role never does. */
 export function dataSourceOptions(config: Config): PostgresDataSourceOptions {
   return {
     type: 'postgres',
@@ -27,7 +27,7 @@ export function dataSourceOptions(config: Config): PostgresDataSourceOptions {
   };
 }
 
-/** The migrations, oldest first: what the files in `migrations/` at the top of the project export. */
+/** The migrations, oldest first: the exports of the files in `migrations/` at the top of the project. */
 export async function loadMigrations(): Promise<(new () => MigrationInterface)[]> {
   const folder = join(import.meta.dirname, '../../../migrations');
   const files = readdirSync(folder)

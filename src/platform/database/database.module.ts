@@ -1,6 +1,6 @@
 import { Module } from '@nestjs/common';
 import { connection } from './connection.js';
 
-/** The PostgreSQL connection pool. A role waits for the database at boot, a minute at most, rather than crash-loop. */
+/** The PostgreSQL connection pool. At boot, a role waits up to a minute for the database, which avoids a crash loop. */
 @Module({ imports: [connection({ retryAttempts: 60 })] })
 export class DatabaseModule {}

@@ -1,4 +1,4 @@
-/** The filters that were given: TypeORM refuses undefined, lest a forgotten value match every row. */
+/** The filters without undefined values. TypeORM refuses undefined, because a forgotten value would match every row. */
 export function given<Filters extends object>(
   filters: Filters,
 ): { [Key in keyof Filters]?: Exclude<Filters[Key], undefined> } {

@@ -1,9 +1,9 @@
-/** Smaller than any id: a walk over all ids begins after it. */
+/** An id smaller than any other id: a cursor over all ids starts after it. */
 export const firstId = '00000000-0000-0000-0000-000000000000';
 
 /**
- * The smallest version 7 UUID of a time. Ids are ordered by the time at which they were made, so that an index on ids is
- * an index on time.
+ * The smallest version 7 UUID of a time. These ids sort by the time of their creation, so an index on ids is also an index on
+ * time.
  * @param time in milliseconds since 1970
  */
 export function firstIdAt(time: number): string {

@@ -1,13 +1,13 @@
 import { Client, type ClientConfig } from 'pg';
 import { destroyConnection, isQueryTimeout } from './pg-internals.js';
 
-/** How long an answer of PostgreSQL may take. The longest statement, a large session snapshot, takes a fraction of it. */
+/** How long an answer of PostgreSQL may take. The slowest statement, which writes a large session snapshot, takes a fraction of it. */
 export const queryTimeoutMs = 20_000;
 
 /**
- * What every connection asks of the server: to notice within seconds that this machine is gone (the default is two hours,
- * for which locks of a dead machine would be kept), and to end a transaction that its client has forgotten. Compiling a
- * query takes longer than any of ours runs.
+ * The settings of every session. The server notices within seconds that this machine is dead (the default is two hours, and
+ * the locks of a dead machine would stay that long). It ends a transaction that its client has abandoned. JIT is off, because
+ * compiling a query takes longer than any query of Flotilla runs.
  */
 export const sessionOptions = [
   '-c jit=off',
@@ -19,8 +19,8 @@ export const sessionOptions = [
 ].join(' ');
 
 /**
- * A connection that is given up when an answer does not come in time: a network that drops packets says nothing, and every
- * later query would wait behind the lost one.
+ * A connection that closes itself when an answer does not come in time. A network that drops packets reports no error, and
+ * every later query would wait behind the lost query.
  */
 export class ImpatientClient extends Client {
   constructor(config: ClientConfig) {

@@ -2,64 +2,67 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import pg, { type PoolClient } from 'pg';
 import { logContext } from '../logging/logger.js';
 
-/** The role of PostgreSQL that sees the rows of one workspace only. A migration makes it and its policies. */
+/** The PostgreSQL role that sees the rows of one workspace only. A migration creates it and its policies. */
 export const tenantRole = 'flotilla_tenant';
 
-/** On whose behalf something runs: of one workspace, or of Flotilla itself. */
+/** On whose behalf code runs: for one workspace, or for Flotilla itself (null). */
 interface Behalf {
   workspaceId: string | null;
 }
 
 const behalf = new AsyncLocalStorage<Behalf>();
 
-/** Runs what serves one request. It is Flotilla's own until {@link isolate} says whose it is. */
+/** Runs the code that serves one request. It runs for Flotilla itself until {@link isolate} names the workspace. */
 export function serveRequest(serve: () => void): void {
   behalf.run({ workspaceId: null }, serve);
 }
 
 /**
- * From now on what this request asks of PostgreSQL is asked for one workspace: other rows do not exist for it.
+ * Isolates the present request: from now on, its queries see only the rows of one workspace.
  * @throws Error outside of a request
  */
 export function isolate(workspaceId: string): void {
   const current = behalf.getStore();
-  if (!current) throw new Error('Only what serves a request can be isolated.');
+  if (!current) throw new Error('Only code that serves a request can be isolated.');
   current.workspaceId = workspaceId;
 }
 
-/** The workspace that the present work is isolated to; null when it is Flotilla's own. */
+/** The workspace that the present code is isolated to. Null if it runs for Flotilla itself. */
 export function isolatedTo(): string | null {
   return behalf.getStore()?.workspaceId ?? null;
 }
 
-/** Runs what a request has caused, but what is not done for it alone: what serves every stream, a log. Nor is that logged as its doing. */
+/**
+ * Runs work for Flotilla itself that a request started but that does not serve this request alone, such as a shared stream.
+ * Its log lines do not carry the id of the request.
+ */
 export function asPlatform<Result>(work: () => Result): Result {
   return logContext.run({}, () => behalf.run({ workspaceId: null }, work));
 }
 
 /** How many connections in a row may be unusable before that is an error: more than a pool has. */
-const mostReplaced = 200;
+const maxReplaced = 200;
 
-type Handed = (
+type ConnectCallback = (
   error: Error | undefined,
   client: PoolClient | undefined,
   done: (release?: unknown) => void,
 ) => void;
-type Connect = (callback: Handed) => void;
+type Connect = (callback: ConnectCallback) => void;
 
 /**
- * A pool whose connections see what the present work may see. Whoever gets one, gets it in the state of the workspace on
- * whose behalf it was asked for; that costs a round trip only when it last served another one. No connection is handed out
- * whose state is not certain.
+ * A pool whose connections see only the rows that their user may see. The pool sets each connection to the workspace of the
+ * code that asks for it. That costs a round trip only if the connection last served another workspace. A connection with an
+ * unknown state is never handed out.
  */
 export class IsolatingPool extends pg.Pool {
-  /** The workspace that each connection is isolated to; one that is not in it has never been. */
+  /** The workspace that each connection is isolated to. A connection without an entry has never been isolated. */
   private readonly states = new WeakMap<PoolClient, string | null>();
 
   override connect(): Promise<PoolClient>;
-  override connect(callback: Handed): void;
-  override connect(callback?: Handed): Promise<PoolClient> | void {
-    // Here, where it is asked for: the pool answers from wherever a connection became free.
+  override connect(callback: ConnectCallback): void;
+  override connect(callback?: ConnectCallback): Promise<PoolClient> | void {
+    // Read here, in the caller's context: the pool calls back in the context of the code that released a connection.
     const workspaceId = isolatedTo();
     if (callback) return this.hand(workspaceId, callback);
     return new Promise((resolve, reject) =>
@@ -67,15 +70,15 @@ export class IsolatingPool extends pg.Pool {
     );
   }
 
-  private hand(workspaceId: string | null, callback: Handed, replaced = 0): void {
+  private hand(workspaceId: string | null, callback: ConnectCallback, replaced = 0): void {
     (super.connect as Connect)((error, client, done) => {
       if (!client) return callback(error, client, done);
       // A new connection has no status yet.
       if ((client.getTransactionStatus() ?? 'I') !== 'I') {
-        // Somebody gave it back in the middle of a transaction: what it is set to ends with that. It is not used again.
-        const left = new Error('The connection is in a transaction that nobody has ended.');
+        // Some code released it in the middle of a transaction. Its settings would end with that transaction, so it is closed.
+        const left = new Error('The connection was released in the middle of a transaction.');
         done(left);
-        if (replaced === mostReplaced) return callback(left, undefined, () => undefined);
+        if (replaced === maxReplaced) return callback(left, undefined, () => undefined);
         return this.hand(workspaceId, callback, replaced + 1);
       }
       if ((this.states.get(client) ?? null) === workspaceId) return callback(undefined, client, done);
@@ -107,5 +110,5 @@ export class IsolatingPool extends pg.Pool {
   }
 }
 
-/** What TypeORM takes for the library `pg`: the same with another pool. */
+/** The driver for TypeORM: the library `pg` with the isolating pool. */
 export const isolatingDriver: unknown = Object.create(pg, { Pool: { value: IsolatingPool } });

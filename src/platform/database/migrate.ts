@@ -2,12 +2,12 @@ import { DataSource } from 'typeorm';
 import type { Config } from '../config/config.js';
 import { dataSourceOptions, loadMigrations } from './data-source.js';
 
-/** Any number that nothing else in this database locks; two `migrate` at once then run one after the other. */
+/** An arbitrary number that no other advisory lock in this database uses. With the lock, two `migrate` commands run one after the other. */
 const migrationLock = 7_218_305_544;
 
 /**
- * Brings the schema up to date, holding an advisory lock for as long as it takes.
- * @returns the names of the migrations that ran, oldest first; empty when there was nothing to do.
+ * Migrates the schema to the newest version, under an advisory lock.
+ * @returns the names of the migrations that ran, oldest first. Empty if the schema was up to date.
  */
 export async function migrate(config: Config): Promise<string[]> {
   const dataSource = new DataSource({
@@ -22,7 +22,7 @@ export async function migrate(config: Config): Promise<string[]> {
     const done = await dataSource.runMigrations({ transaction: 'each' });
     return done.map((migration) => migration.name);
   } finally {
-    // Closing the pool ends the lock's session, and with it the lock.
+    // Closing the pool ends the session that holds the lock, and so releases the lock.
     await lockHolder.release();
     await dataSource.destroy();
   }

@@ -8,15 +8,15 @@ const attemptMs = 3_000;
 const heartbeatMs = 10_000;
 const pauseMs = 1_000;
 
-/** What hears of changes; `missed` is called when some may have gone unheard, since there was no connection. */
+/** `heard` gets each notification. `missed` is called when some notifications may have been lost, because there was no connection. */
 export interface NotificationHandlers {
   heard: (channel: string, payload: string) => void;
   missed: () => void;
 }
 
 /**
- * Hears what `pg_notify` tells on some channels, over a connection of its own that is made anew for as long as it takes.
- * It is a hint for those who keep what they have read: nothing may depend on it for ever.
+ * Listens to the notifications of `pg_notify` on some channels, over its own connection, which reconnects without end.
+ * Notifications are hints for caches and may be late: correctness must not depend on them.
  */
 export class Notifications {
   private readonly stopped = new AbortController();
@@ -29,7 +29,7 @@ export class Notifications {
     private readonly handlers: NotificationHandlers,
   ) {}
 
-  /** Begins to listen, if it does not yet. */
+  /** Starts to listen, if it does not listen yet. */
   start(): void {
     if (!this.stopped.signal.aborted) this.running ??= asPlatform(() => this.run());
   }
@@ -44,7 +44,7 @@ export class Notifications {
       try {
         await this.listenOnce();
       } catch (error) {
-        this.logger.warn({ err: error, channels: this.channels }, 'cannot hear of changes; trying again');
+        this.logger.warn({ err: error, channels: this.channels }, 'cannot listen for changes; retrying');
       }
       await pause(pauseMs, { signal: this.stopped.signal, ref: false });
     }
@@ -66,7 +66,7 @@ export class Notifications {
     try {
       await connection.connect();
       for (const channel of this.channels) await connection.query(`listen ${channel}`);
-      // Only now: what was read before may have changed unheard.
+      // Only after `listen`: a change between an earlier read and this moment was not notified.
       this.handlers.missed();
       while (!until.aborted) {
         await connection.query('select 1');

@@ -8,8 +8,9 @@ export type RunSql = (text: string, values: unknown[]) => Promise<Record<string,
 const names = new Map<string, string>();
 
 /**
- * Runs a statement that PostgreSQL parses and plans once a connection, not once a call: for the few that every message
- * runs, planning costs more than running. The text must be constant, since each distinct one is kept for ever.
+ * Runs a prepared statement: PostgreSQL parses and plans it once per connection, not once per call. It is for the few
+ * statements that run for every message, whose planning costs more than their execution. The text must be constant, because
+ * each distinct text is kept for ever.
  * @returns the rows, also of an `update … returning`
  */
 export async function prepared<Row extends object>(
@@ -20,7 +21,7 @@ export async function prepared<Row extends object>(
   return (await poolOf(database).query<Row>(named(text, values))).rows;
 }
 
-/** As {@link prepared}, inside a transaction. */
+/** Like {@link prepared}, inside a transaction. */
 export async function preparedIn<Row extends object>(
   manager: EntityManager,
   text: string,

@@ -4,21 +4,21 @@ import type { Logger } from '../logging/logger.js';
 import { Notifications } from './notifications.js';
 
 /**
- * How long what was read is believed without asking the database. A change is heard of at once; this is the longest that
- * something outdated is believed when the connection on which that is heard is broken.
+ * How long an entry is valid. A notification removes a changed entry at once. This limit holds while the connection for
+ * notifications is broken: no entry is outdated for longer.
  */
-const keptMs = 2_000;
-const keptAtMost = 10_000;
+const ttlMs = 2_000;
+const maxEntries = 10_000;
 
-/** What was read of the database, until a channel tells that it has changed. */
+/** A cache of values read from the database. A notification on its channel removes changed values. */
 export class ReadCache<Value extends object> {
-  private readonly kept = new LRUCache<string, Value>({ max: keptAtMost, ttl: keptMs });
-  /** Grows whenever something has changed: what was read before then is not kept. */
+  private readonly entries = new LRUCache<string, Value>({ max: maxEntries, ttl: ttlMs });
+  /** Grows with every change. A value that was read before a change and arrives after it is not kept. */
   private changes = 0;
-  private readonly followers: ((changed: string | null) => void)[] = [];
+  private readonly listeners: ((changed: string | null) => void)[] = [];
   private readonly notifications: Notifications;
 
-  /** @param concerns whether what the channel tells has changed is what is kept under this id */
+  /** @param concerns whether a notification (`changed`) is about the value that is kept under an id */
   constructor(
     config: Config,
     logger: Logger,
@@ -31,12 +31,12 @@ export class ReadCache<Value extends object> {
     });
   }
 
-  /** Calls `follow` with what has changed, in whatever process; null: something may have, unheard. */
-  onChange(follow: (changed: string | null) => void): void {
-    this.followers.push(follow);
+  /** Calls `listener` with each notification, from any process. Null means that notifications may have been lost. */
+  onChange(listener: (changed: string | null) => void): void {
+    this.listeners.push(listener);
   }
 
-  /** Begins to listen, if it does not yet. */
+  /** Starts to listen, if it does not listen yet. */
   start(): void {
     this.notifications.start();
   }
@@ -45,23 +45,23 @@ export class ReadCache<Value extends object> {
     return this.notifications.stop();
   }
 
-  /** What is kept under an id, or else what `read` finds; null is not kept. */
+  /** The value that is kept under an id, otherwise the result of `read`. Null is not kept. */
   async get(id: string, read: () => Promise<Value | null>): Promise<Value | null> {
-    const known = this.kept.get(id);
-    if (known) return known;
+    const cached = this.entries.get(id);
+    if (cached) return cached;
     this.start();
     const { changes } = this;
     const value = await read();
     if (value === null) return null;
-    if (changes === this.changes) this.kept.set(id, value);
+    if (changes === this.changes) this.entries.set(id, value);
     return value;
   }
 
   private forget(changed: string | null): void {
     this.changes += 1;
-    // Of a copy: entries are deleted meanwhile.
-    for (const [id, value] of [...this.kept])
-      if (changed === null || this.concerns(changed, id, value)) this.kept.delete(id);
-    for (const follow of this.followers) follow(changed);
+    // A copy, because the loop deletes entries.
+    for (const [id, value] of [...this.entries])
+      if (changed === null || this.concerns(changed, id, value)) this.entries.delete(id);
+    for (const listener of this.listeners) listener(changed);
   }
 }

@@ -5,7 +5,7 @@ import type { Logger } from '../logging/logger.js';
 import { LOGGER } from '../logging/logging.module.js';
 import { Problem, ReferenceGone } from './problem.js';
 
-/** Codes of errors that Nest or Express raise before a feature is reached. */
+/** Codes of errors that Nest or Express raise before a request reaches a feature. */
 const frameworkCodes: Record<number, string> = {
   400: 'request.malformed',
   401: 'auth.required',
@@ -21,7 +21,7 @@ const frameworkCodes: Record<number, string> = {
   503: 'service.unavailable',
 };
 
-/** Answers every error as RFC 9457 `application/problem+json`; what nobody expected is logged and says nothing of its inside. */
+/** Answers every error as RFC 9457 `application/problem+json`. An unexpected error is logged, and its answer reveals no details. */
 @Catch()
 export class ProblemFilter implements ExceptionFilter {
   constructor(@Inject(LOGGER) private readonly logger: Logger) {}
@@ -31,9 +31,9 @@ export class ProblemFilter implements ExceptionFilter {
     const response = host.switchToHttp().getResponse<Response>();
     const problem = toProblem(exception);
     if (problem.status >= 500) this.logger.error({ err: exception, path: request.path }, 'request failed');
-    // Which reference it was tells whether it was a race, or a mistake of ours.
+    // The log names the missing reference. It shows whether this was a race or a bug in Flotilla.
     if (problem instanceof ReferenceGone)
-      this.logger.warn({ err: exception, path: request.path }, 'a reference is gone');
+      this.logger.warn({ err: exception, path: request.path }, 'a referenced row is gone');
     if (response.headersSent) {
       response.end();
       return;
@@ -42,7 +42,7 @@ export class ProblemFilter implements ExceptionFilter {
   }
 }
 
-/** Writes a problem as the whole answer. */
+/** Sends a problem as the answer. */
 export function sendProblem(response: Response, problem: Problem, requestId: string | undefined): void {
   const retryAfter = problem.retryAfterSeconds ?? (problem.status === 503 ? 1 : undefined);
   if (retryAfter !== undefined) response.set('Retry-After', String(retryAfter));
@@ -50,7 +50,7 @@ export function sendProblem(response: Response, problem: Problem, requestId: str
   response.status(problem.status).type('application/problem+json').send(body);
 }
 
-/** A problem as RFC 9457 wants it. */
+/** The body of a problem (RFC 9457). */
 export function problemBody({ status, code, message, errors }: Problem, requestId: string | undefined) {
   return {
     type: `urn:flotilla:problem:${code}`,
@@ -66,30 +66,30 @@ export function problemBody({ status, code, message, errors }: Problem, requestI
 function toProblem(exception: unknown): Problem {
   if (exception instanceof Problem) return exception;
   if (exception instanceof HttpException) return fromStatus(exception.getStatus(), exception.message);
-  // body-parser and other Express middleware throw plain errors with a status and a message meant for the caller.
+  // body-parser and other Express middleware throw plain errors with a status and a message for the caller.
   if (exception instanceof Error && 'status' in exception && typeof exception.status === 'number') {
     return fromStatus(exception.status, exception.message);
   }
   if (isReferenceGone(exception)) return new ReferenceGone();
   if (isDatabaseAway(exception)) {
     const detail =
-      'PostgreSQL does not answer right now. Try again; with an Idempotency-Key nothing happens twice.';
+      'PostgreSQL does not answer. Try again later. With an Idempotency-Key, a retry has no second effect.';
     return new Problem(503, 'service.unavailable', detail);
   }
   return new Problem(
     500,
     'internal.error',
-    'Something went wrong on our side. The request id finds it in the log.',
+    'Flotilla failed with an internal error. The log has the details under the request id.',
   );
 }
 
-/** Whether a row that was there when the request was checked has gone before it was carried out. */
+/** Whether a row that existed when the request was checked was deleted before the request was carried out. */
 function isReferenceGone(exception: unknown): boolean {
   const { code, driverError } = exception as { code?: string; driverError?: { code?: string } };
   return (driverError?.code ?? code) === '23503';
 }
 
-/** Whether PostgreSQL could not be reached, is starting or ended; a transaction that it broke off is undone. */
+/** Whether PostgreSQL is unreachable, is starting or has stopped. It rolls back an interrupted transaction. */
 function isDatabaseAway(exception: unknown): boolean {
   const { code, driverError, message } = exception as {
     code?: string;

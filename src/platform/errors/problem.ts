@@ -1,12 +1,12 @@
-/** One field of a request that is wrong, named by its path (`to`, `messages.3.text`). */
+/** An invalid field of a request, named by its path (`to`, `messages.3.text`). */
 export interface FieldError {
   path: string;
   message: string;
 }
 
 /**
- * An error that the caller gets as RFC 9457 `application/problem+json`. Each feature extends it for its own errors:
- * `class MessageNotFound extends Problem` with the code `message.not_found`.
+ * An error that the caller gets as RFC 9457 `application/problem+json`. Each feature defines subclasses for its errors: for
+ * example `class MessageNotFound extends Problem` with the code `message.not_found`.
  */
 export class Problem extends Error {
   constructor(
@@ -14,7 +14,7 @@ export class Problem extends Error {
     readonly code: string,
     detail: string,
     readonly errors?: FieldError[],
-    /** Seconds after which the same call may succeed: the header `Retry-After`. */
+    /** The header `Retry-After`: seconds after which the same call may succeed. */
     readonly retryAfterSeconds?: number,
   ) {
     super(detail);
@@ -22,24 +22,24 @@ export class Problem extends Error {
   }
 }
 
-/** What the request refers to was there when it was checked, and gone when it was carried out; nothing was done. */
+/** A resource was deleted after the request was checked and before it was carried out. Nothing was done. */
 export class ReferenceGone extends Problem {
   constructor() {
     super(
       409,
       'request.conflict',
-      'Something that this request refers to was deleted at the same moment. Look it up, and ask again.',
+      'A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.',
     );
   }
 }
 
 export class RouteNotFound extends Problem {
   constructor(method: string, path: string) {
-    super(404, 'route.not_found', `There is no ${method} ${path}.`);
+    super(404, 'route.not_found', `There is no route ${method} ${path}. Check the method and the path.`);
   }
 }
 
-/** The request does not have the shape that the contract asks for. */
+/** The request does not match the schema of the API. */
 export class ValidationFailed extends Problem {
   constructor(errors: FieldError[]) {
     const first = errors[0];

@@ -2,8 +2,8 @@ import cors from 'cors';
 import type { RequestHandler } from 'express';
 
 /**
- * Lets the pages of these origins call the API from a browser, and read the headers that a caller needs. Without cookies: a
- * key is sent by who has it, so that no page can act with the login of somebody else.
+ * Allows the pages of these origins to call the API from a browser and to read the headers that a caller needs. Cookies are not
+ * allowed: a page must send a key, so it cannot use the login of another user.
  */
 export function allowOrigins(origins: string[]): RequestHandler {
   return cors({

@@ -5,16 +5,16 @@ import type { Page } from './pagination.js';
 
 const FAILURES = 'flotilla:failures';
 
-// eslint-disable-next-line @typescript-eslint/no-explicit-any -- each problem takes what it tells of
+// eslint-disable-next-line @typescript-eslint/no-explicit-any -- each problem has its own arguments
 type ProblemClass = new (...about: any[]) => Problem;
 
 /**
- * Says which problems a route may answer with, beside those that every route has: its role, its key, its validation.
- * Status, code and wording come from the class itself; where a class has several codes, give one instance for each.
+ * Lists the problems of a route, besides those that every route has: role, key, validation. Status, code and text come from the
+ * class. If a class has several codes, list one instance for each code.
  */
 export const Fails = (...problems: (ProblemClass | Problem)[]) => SetMetadata(FAILURES, problems);
 
-/** What {@link Fails} says of a handler. */
+/** The problems that {@link Fails} lists for a handler. */
 export function failuresOf(handler: object): Problem[] {
   const problems = (Reflect.getMetadata(FAILURES, handler) ?? []) as (ProblemClass | Problem)[];
   return problems.map((problem) =>
@@ -25,7 +25,7 @@ export function failuresOf(handler: object): Problem[] {
 }
 
 /**
- * Stands for whatever a problem tells of, and reads as `…`: a text, an id, a row with any field, a list.
+ * A placeholder for any argument of a problem (a text, an id, a row with any field, a list). Its text is `…`.
  */
 const blank: unknown = new Proxy(() => '…', {
   get: (_target, key) => {
@@ -36,14 +36,14 @@ const blank: unknown = new Proxy(() => '…', {
   apply: () => blank,
 });
 
-/** The answer is a page of these, of several kinds where there are several. The type of the method is checked against it. */
+/** Documents that the answer is a page of items of these classes. TypeScript checks the type of the method against them. */
 export function Paged<Items extends Type[]>(...items: Items) {
   const schemas = items.map((item) => ({ $ref: getSchemaPath(item) }));
   return (
     target: object,
     key: string,
     descriptor: TypedPropertyDescriptor<
-      // eslint-disable-next-line @typescript-eslint/no-explicit-any -- whatever a handler takes
+      // eslint-disable-next-line @typescript-eslint/no-explicit-any -- a handler has any arguments
       (...given: any[]) => Promise<Page<InstanceType<Items[number]>>>
     >,
   ): void =>

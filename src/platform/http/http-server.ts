@@ -4,27 +4,27 @@ import type { Socket } from 'node:net';
 import { Problem } from '../errors/problem.js';
 import { problemBody } from '../errors/problem.filter.js';
 
-/** How long a caller may take. Milliseconds. */
+/** How long a caller may take, in milliseconds. */
 export interface HttpTimeouts {
-  /** Until its headers are there. */
+  /** Until its headers have arrived. */
   headersTimeoutMs: number;
-  /** Until its body is there too. */
+  /** Until its whole request has arrived. */
   requestTimeoutMs: number;
 }
 
-/** Longer than reverse proxies keep theirs, so that none sends a request into a connection that we are closing. */
+/** Longer than reverse proxies keep idle connections, so that a proxy never sends a request on a connection that is closing. */
 const keepAliveMs = 75_000;
 /** How long a connection stays open after its last answer, so that the caller can read the answer. */
 const lingerMs = 1_000;
 
-/** Bounds what one connection may take of the process, and answers as a problem what never becomes a request. */
+/** Limits what one connection can use of the process, and answers malformed requests with a problem. */
 export function hardenServer(server: Server, { headersTimeoutMs, requestTimeoutMs }: HttpTimeouts): void {
   server.headersTimeout = headersTimeoutMs;
   server.requestTimeout = requestTimeoutMs;
   server.keepAliveTimeout = keepAliveMs;
-  // Node drops those above a number without a word, and with them what a proxy has added; their size is bounded anyway.
+  // Above a maximum number, Node silently drops headers, including those of a proxy. The size of all headers is limited anyway.
   server.maxHeadersCount = 0;
-  // Read when it begins to listen; Node looks every thirty seconds otherwise.
+  // Node reads this value when it starts to listen. Its default is 30 seconds.
   Object.assign(server, { connectionsCheckingInterval: Math.min(5_000, headersTimeoutMs) });
   server.on('connection', lingerBeforeClose);
   server.on(
@@ -47,7 +47,7 @@ export function hardenServer(server: Server, { headersTimeoutMs, requestTimeoutM
           text,
         ].join('\r\n'),
       );
-      // One that does not close its side would keep the socket.
+      // A caller that does not close its side would keep the socket open.
       const giveUp = setTimeout(() => socket.destroy(), lingerMs);
       socket.once('close', () => clearTimeout(giveUp));
     },
@@ -74,17 +74,21 @@ function problemOf(code: string | undefined, headersTimeoutMs: number, requestTi
       return new Problem(
         431,
         'request.headers_too_large',
-        'The URL and headers of a request have 16 kB together.',
+        'The URL and the headers of this request are larger than 16 kB together. Shorten them.',
       );
     case 'HPE_CHUNK_EXTENSIONS_OVERFLOW':
-      return new Problem(413, 'request.too_large', 'The chunk extensions of this request are too long.');
+      return new Problem(
+        413,
+        'request.too_large',
+        'The chunk extensions of this request are too long. Send chunks without extensions.',
+      );
     case 'ERR_HTTP_REQUEST_TIMEOUT':
       return new Problem(
         408,
         'request.timeout',
-        `The headers of a request must be there within ${headersTimeoutMs} ms, and all of it within ${requestTimeoutMs} ms.`,
+        `The request took too long. Its headers must arrive within ${headersTimeoutMs} ms, and the whole request within ${requestTimeoutMs} ms.`,
       );
     default:
-      return new Problem(400, 'request.malformed', 'This is no HTTP/1.1 request.');
+      return new Problem(400, 'request.malformed', 'This is not a valid HTTP/1.1 request.');
   }
 }

@@ -11,24 +11,24 @@ import { hardenServer, type HttpTimeouts } from './http-server.js';
 import type { SignedCalls } from './internal.guard.js';
 import { securityHeaders } from './security-headers.js';
 
-/** More than any single thing of the contract needs: a text of 65,536 characters with each of them escaped is 400 kB. */
+/** More than any request of the API needs: a text of 65,536 characters, each of them escaped, has 400 kB. */
 export const bodyLimit = '1mb';
 
-/** What roles do differently. */
+/** The HTTP options of a role. */
 export interface HttpOptions {
-  /** How large JSON may be below a path, as body-parser has it; the first one that fits holds. Everywhere 1 MB unless given. */
+  /** The largest JSON body below a path, in the notation of body-parser. The first matching path counts. Default: 1 MB everywhere. */
   bodies?: { path: string; limit: string }[];
-  /** Middleware that refuses a request before its body is read, made when the services are there. */
+  /** Makes middleware that runs before the body is read and may refuse the request. It is called once the services exist. */
   beforeBody?: (app: NestExpressApplication) => RequestHandler[];
-  /** Sees each JSON body as it is on the wire. */
+  /** Gets each JSON body as it is on the wire. */
   seeBody?: SignedCalls['seeBody'];
-  /** Middleware right behind the reading of the body. */
+  /** Middleware that runs right after the body is read. */
   afterBody?: RequestHandler[];
-  /** Whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed, as Express names them; nobody's unless given. */
+  /** The proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` count, in the notation of Express. Default: no proxy. */
   trustedProxies?: string[];
 }
 
-/** What every HTTP-speaking role shares: request ids, access log, security headers, well-formed bodies, problem+json. */
+/** The HTTP set-up that all roles share: request ids, access log, security headers, well-formed bodies, problem+json. */
 export function configureHttp(
   app: NestExpressApplication,
   logger: Logger,
@@ -43,7 +43,7 @@ export function configureHttp(
 ): void {
   hardenServer(app.getHttpServer(), timeouts);
   app.disable('x-powered-by');
-  // What the API answers is not kept by anybody (`no-store`); files have a tag of their own.
+  // No client caches the answers of the API (`no-store`). Files set their own ETag.
   app.disable('etag');
   app.set('query parser', 'simple');
   app.set('trust proxy', trustedProxies);
@@ -64,7 +64,7 @@ export function configureHttp(
   app.enableShutdownHooks();
 }
 
-/** Checks what strangers send against its DTO. What Flotilla's own programs send each other is typed, and needs none of it. */
+/** Validates the requests of strangers against their DTOs. Calls between Flotilla's programs are typed, so they need no validation. */
 export function validateRequests(app: INestApplication): void {
   app.useGlobalPipes(
     new ValidationPipe({
@@ -76,14 +76,14 @@ export function validateRequests(app: INestApplication): void {
   );
 }
 
-/** The last word of every HTTP-speaking role: also what lies outside its prefix is answered as a problem. */
+/** The last middleware of every role: it answers unknown paths, also outside the API's prefix, with a problem. */
 export function answerNotFound(request: IdentifiedRequest, response: Response): void {
   sendProblem(response, new RouteNotFound(request.method, request.path), request.id);
 }
 
 type IdentifiedRequest = Request & { id?: string };
 
-/** One line a request, at the level debug only: under load it costs more than the request itself. */
+/** Logs one line per request, only at the level debug: under load, the line costs more than the request. */
 function logRequests(logger: Logger) {
   return (request: IdentifiedRequest, response: Response, next: NextFunction): void => {
     const started = performance.now();
@@ -96,17 +96,17 @@ function logRequests(logger: Logger) {
   };
 }
 
-/** Refuses what PostgreSQL can store in no text, wherever in the URL it stands. */
+/** Refuses NUL characters anywhere in the URL: PostgreSQL cannot store them in a text. */
 function checkUrl(request: Request, _response: Response, next: NextFunction): void {
   if (request.url.includes('%00')) {
-    next(new ValidationFailed([{ path: 'url', message: 'must not hold NUL characters' }]));
+    next(new ValidationFailed([{ path: 'url', message: 'must not contain NUL characters' }]));
   } else next();
 }
 
-/** Deeper than any request of the contract, and far from where recursion overflows. */
-const deepestBody = 32;
+/** Deeper than any request of the API, and far from a stack overflow. */
+const maxBodyDepth = 32;
 
-/** Refuses what no field may hold: text that PostgreSQL cannot store, and nesting that only an attack has. */
+/** Refuses text that PostgreSQL cannot store, and nesting so deep that only an attack has it. */
 function checkBody(request: Request, _response: Response, next: NextFunction): void {
   const open: { value: unknown; depth: number }[] = [{ value: request.body, depth: 0 }];
   for (let item = open.pop(); item; item = open.pop()) {
@@ -120,10 +120,10 @@ function checkBody(request: Request, _response: Response, next: NextFunction): v
       return;
     }
     if (typeof value !== 'object' || value === null) continue;
-    if (depth >= deepestBody) {
+    if (depth >= maxBodyDepth) {
       next(
         new ValidationFailed([
-          { path: 'body', message: `must not be nested deeper than ${deepestBody} levels` },
+          { path: 'body', message: `must not be nested deeper than ${maxBodyDepth} levels` },
         ]),
       );
       return;
@@ -135,14 +135,14 @@ function checkBody(request: Request, _response: Response, next: NextFunction): v
   next();
 }
 
-/** The rules of class-validator that say what something has to be at all: a list before what is in it. */
+/** The class-validator rules that check the type of a value, in the order of preference. */
 const typeRules = ['isArray', 'isObject', 'isString', 'isInt', 'isNumber', 'isBoolean'];
 
-/** What class-validator found, as the paths and messages of a problem. */
+/** Converts an error of class-validator to the field errors of a problem. */
 export function fieldErrors(error: ValidationError, parent = ''): FieldError[] {
   const path = parent ? `${parent}.${error.property}` : error.property;
   const broken = Object.entries(error.constraints ?? {});
-  // What is no text cannot be too long.
+  // A wrong type explains the other errors: for example, a value that is not a text cannot be too long.
   const wrongType = typeRules.find((rule) => error.constraints?.[rule] !== undefined);
   const first = broken.find(([rule]) => rule === wrongType) ?? broken[0];
   const own = first

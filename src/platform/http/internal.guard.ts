@@ -1,32 +1,32 @@
 import { type CanActivate, type ExecutionContext, Injectable } from '@nestjs/common';
 import type { NextFunction, Request, RequestHandler, Response } from 'express';
 import type { IncomingMessage } from 'node:http';
-import { type CallVerifier, CallRefused, hashBody } from './signed-calls.js';
+import { type CallVerifier, CallRefused, CallUnsigned, hashBody } from './signed-calls.js';
 
 type SignedRequest = IncomingMessage & {
-  /** Set once the signature was found right: the hash that its body must have. */
+  /** The hash that the body must have. Set once the signature is verified. */
   signedBodyHash?: string;
   bodyHash?: string;
-  /** Set once the body was found to be the one that was signed. */
+  /** Whether the body has the signed hash. Set once the body is read. */
   isSigned?: boolean;
 };
 
-/** What says whether a process lives is open to those that watch it; it tells counts, and nothing of any tenant. */
+/** Health routes need no signature, so that monitors can call them. They return counts, and nothing about a tenant. */
 const openPaths = new Set(['/health', '/health/live', '/health/ready']);
 
-/** Lets only the project's own programs in: {@link signedCalls} has found the call signed with `INTERNAL_API_KEY`. */
+/** Allows only calls that {@link signedCalls} has verified: the programs of Flotilla sign them with `INTERNAL_API_KEY`. */
 @Injectable()
 export class InternalGuard implements CanActivate {
   canActivate(context: ExecutionContext): boolean {
     if (context.switchToHttp().getRequest<SignedRequest>().isSigned) return true;
-    throw new CallRefused('unsigned', 'This is for the other programs of Flotilla only: it must be signed.');
+    throw new CallUnsigned();
   }
 }
 
 /**
- * Closes a whole server but for its health to everybody except the project's own programs, whatever its routes say.
+ * Middleware that closes a whole server, except its health routes, to all callers but the programs of Flotilla.
  * @param audience the URL under which the other programs know this server
- * @param isExempt whom to let in without a signature
+ * @param isExempt whether a request needs no signature
  */
 export function signedCalls(
   verifier: CallVerifier,
@@ -43,7 +43,7 @@ export function signedCalls(
       try {
         request.signedBodyHash = verifier.verify(request.headers.authorization, { method, audience, path });
       } catch (error) {
-        // What a stranger still sends is not waited for.
+        // The server does not read the rest of a stranger's request.
         response.set('Connection', 'close');
         next(error);
         return;
@@ -60,12 +60,12 @@ export function signedCalls(
       }
       request.isSigned = (request.bodyHash ?? hashBody('')) === request.signedBodyHash;
       if (request.isSigned) next();
-      else next(new CallRefused('wrong_signature', 'The body is not the one that was signed.'));
+      else next(new CallRefused('wrong_signature', 'The body differs from the signed body.'));
     },
   };
 }
 
-/** What is to run before, at and after the reading of a JSON body. */
+/** Middleware before, during and after the reading of a JSON body. */
 export interface SignedCalls {
   beforeBody: RequestHandler;
   seeBody: (request: IncomingMessage, response: unknown, body: Buffer) => void;

@@ -1,6 +1,6 @@
 import { sample } from 'openapi-sampler';
 
-/** As much of a JSON Schema as the plugin makes. */
+/** The parts of JSON Schema that the plugin uses. */
 export interface Schema {
   $ref?: string;
   type?: string | string[];
@@ -24,9 +24,9 @@ export interface Schema {
 }
 
 /**
- * An example that a schema allows: what its fields say of themselves, and something likely where they say nothing. Of
- * fields that are not required, only those that have an example of their own are shown.
- * @param schemas what references of the schema refer to
+ * An example that matches a schema: the examples of its fields, and a likely value for a field without an example. An optional
+ * field is shown only if it has its own example.
+ * @param schemas the schemas that `$ref` may name
  * @param name the name of the field or parameter that the schema describes
  */
 export function exampleOf(schema: Schema, schemas: Record<string, Schema>, name = ''): unknown {
@@ -35,11 +35,11 @@ export function exampleOf(schema: Schema, schemas: Record<string, Schema>, name 
   return sample(withExamples(schema, name) as object, options, { components: { schemas: all } });
 }
 
-/** A copy in which every value has an example, and every field that is to be shown is required. */
+/** A copy of the schema in which every value has an example, and every shown field is required. */
 function withExamples(schema: Schema, name = ''): Schema {
   const { example, examples, enum: values, minimum = 1, format, properties, items } = schema;
-  const said = [example, examples?.[0], schema.default, schema.const, values?.[0]];
-  const given = said.find((value) => value !== undefined);
+  const candidates = [example, examples?.[0], schema.default, schema.const, values?.[0]];
+  const given = candidates.find((value) => value !== undefined);
   if (given !== undefined) return { example: given };
   if (schema.$ref !== undefined) return schema;
   const type = Array.isArray(schema.type) ? schema.type.find((one) => one !== 'null') : schema.type;

@@ -6,13 +6,13 @@ import { KeyInUrl } from './key-in-url.js';
 import { exampleOf, type Schema } from './openapi-examples.js';
 import { RateLimitExceeded } from './rate-limit.js';
 
-/** What a route says of itself that the swagger module does not know of. */
+/** Facts about a route that the swagger module does not know. */
 export interface RouteFacts {
-  /** Who may call it, in words; undefined when the code does not say. */
+  /** The role that may call the route. Undefined if the code names no role. */
   access: string | undefined;
-  /** Whether it needs no key. */
+  /** Whether the route needs no key. */
   isPublic: boolean;
-  /** Whether an admin has to say in which workspace it acts. */
+  /** Whether a call with the admin key must name the workspace. */
   isScoped: boolean;
   problems: Problem[];
 }
@@ -20,7 +20,7 @@ export interface RouteFacts {
 type Operation = NonNullable<OpenAPIObject['paths'][string]['get']>;
 const methods = ['get', 'post', 'put', 'patch', 'delete'] as const;
 
-/** Every operation of a document, with where it is. */
+/** Every operation of a document, with its path and method. */
 export function operationsOf(
   document: OpenAPIObject,
 ): { path: string; method: string; operation: Operation }[] {
@@ -32,18 +32,26 @@ export function operationsOf(
   );
 }
 
-/** What may come before any route is reached, or when something is away. */
+/** The problems that any route may have: before the request reaches the route, or during an outage. */
 const everywhere = [
-  new KeyInUrl('a parameter key'),
-  new Problem(400, 'request.malformed', 'The request is not well-formed HTTP, JSON, or an id in it is none.'),
-  new Problem(500, 'internal.error', 'Something went wrong on our side. The request id finds it in the log.'),
-  new Problem(503, 'service.unavailable', 'PostgreSQL does not answer right now. Try again.'),
+  new KeyInUrl('the parameter key'),
+  new Problem(
+    400,
+    'request.malformed',
+    'The request is not valid HTTP or JSON, or an id in it is not valid.',
+  ),
+  new Problem(
+    500,
+    'internal.error',
+    'Flotilla failed with an internal error. The log has the details under the request id.',
+  ),
+  new Problem(503, 'service.unavailable', 'PostgreSQL does not answer. Try again later.'),
 ];
-/** What belongs to no route. */
-const ofNoRoute = [
+/** The problems of requests that reach no route. */
+const withoutRoute = [
   new RouteNotFound('GET', '/api/v1/nothing'),
   new Problem(408, 'request.timeout', 'The request did not arrive in time.'),
-  new Problem(431, 'request.headers_too_large', 'URL and headers are larger than 16 kB.'),
+  new Problem(431, 'request.headers_too_large', 'The URL and the headers are larger than 16 kB together.'),
 ];
 const ofKeys = new RateLimitExceeded('This API key has made too many requests.', 12);
 const exampleRequestId = '0f3c7a52-6f0e-4a83-9c55-3f6a1f0c8a11';
@@ -56,9 +64,9 @@ const ofBodies = [
 ];
 
 /**
- * Completes a document that the swagger module made: who may call what, every error with its code, examples, and what
- * the plugin cannot see. In place.
- * @param factsOf what the route with this operation id says of itself
+ * Completes a document of the swagger module in place: who may call each operation, every error with its code, examples, and
+ * details that the plugin cannot see.
+ * @param factsOf returns the facts about the route with this operation id
  */
 export function completeDocument(
   document: OpenAPIObject,
@@ -69,9 +77,9 @@ export function completeDocument(
   const responses: Record<string, ResponseObject> = {};
   for (const schema of Object.values(schemas)) completeSchema(schema);
   for (const schema of Object.values(schemas)) schema.examples ??= [exampleOf(schema, schemas)];
-  // HEAD is what GET is, without the body: HTTP says so.
+  // HTTP defines HEAD as GET without the body, so the document does not list it.
   for (const item of Object.values(document.paths)) delete item.head;
-  const codes = new Map(ofNoRoute.map((problem) => [problem.code, problem]));
+  const codes = new Map(withoutRoute.map((problem) => [problem.code, problem]));
   for (const { method, operation } of operationsOf(document)) {
     const facts = factsOf(operation.operationId!);
     describeAccess(operation, facts);
@@ -92,7 +100,7 @@ export function completeDocument(
       .sort((a, b) => a.code.localeCompare(b.code))
       .map((problem) => [
         problem.code,
-        // As it is on the wire: a stand-in for the errors of fields is a function, which a page's script would choke on.
+        // Through JSON: the placeholder for field errors is a function, and the script of the docs page cannot handle it.
         {
           summary: problem.message,
           value: JSON.parse(JSON.stringify(problemBody(problem, exampleRequestId))) as unknown,
@@ -101,7 +109,7 @@ export function completeDocument(
   );
 }
 
-/** @throws Error when callers who decide by the code would meet it with another status */
+/** Adds the code of a problem. @throws Error if the same code has another status elsewhere: callers decide by the code */
 function note(codes: Map<string, Problem>, problem: Problem): void {
   const known = codes.get(problem.code);
   if (known && known.status !== problem.status)
@@ -131,7 +139,7 @@ function accessInWords(access: string): string {
     : `Needs a key with the role ${access} or more, or the admin key.`;
 }
 
-/** A default makes a field optional; times and the order of a type's values are what the plugin does not know. */
+/** Makes fields with a default optional, marks times, and sorts enums: the plugin does not do that. */
 function completeSchema(schema: Schema): void {
   const properties = Object.entries(schema.properties ?? {});
   for (const [name, property] of properties) {
@@ -139,7 +147,7 @@ function completeSchema(schema: Schema): void {
     unwrapChoice(property);
     const isText =
       property.type === 'string' || (Array.isArray(property.type) && property.type.includes('string'));
-    // The plugin reads an example of digits as a number.
+    // The plugin converts an example that consists of digits to a number.
     if (isText && typeof property.example === 'number') property.example = String(property.example);
     if (property.enum) property.enum = [...property.enum].sort();
     if (/(At|Until)$|^(until|scheduledFor)$/.test(name) && isText) property.format = 'date-time';
@@ -150,7 +158,7 @@ function completeSchema(schema: Schema): void {
   else delete schema.required;
 }
 
-/** Of a field that is one or a list of them the swagger module makes a list of either. */
+/** Repairs a field that is a value or a list of values: the swagger module describes it as a list of either. */
 function unwrapChoice(property: Schema): void {
   const choice = property.items?.oneOf;
   if (!choice?.some(({ type }) => type === 'array')) return;
@@ -197,7 +205,7 @@ function completeAnswers(operation: Operation, schemas: Record<string, Schema>):
   }
 }
 
-/** @returns the problems that the operation now tells of */
+/** Adds problems to the answers of an operation. @returns these problems */
 function addProblems(
   operation: Operation,
   general: Problem[],
@@ -224,7 +232,7 @@ function addProblems(
 
 type ResponseObject = Exclude<Operation['responses'][string], undefined | { $ref: string }>;
 
-/** One status with the codes that it may have: operations that have the same share it. */
+/** The answer for one status, with its possible codes. Operations with the same codes share it. */
 function problemResponse(problems: Problem[]): ResponseObject {
   const codes = problems.map(({ code }) => code);
   return {
@@ -247,19 +255,26 @@ function problemSchema(): Schema {
   const text: Schema = { type: 'string' };
   return {
     type: 'object',
-    description: 'What every error looks like (RFC 9457).',
+    description: 'The body of every error (RFC 9457).',
     properties: {
       type: text,
       title: text,
       status: { type: 'integer' },
-      code: { type: 'string', description: 'Stable: decide by this one. `ErrorCode` has them all.' },
-      detail: { type: 'string', description: 'What went wrong and what helps, for a person.' },
+      code: {
+        type: 'string',
+        description:
+          'The error code. It never changes, so programs should decide by it. `ErrorCode` lists all codes.',
+      },
+      detail: { type: 'string', description: 'What is wrong and what to do, for a person.' },
       errors: {
         type: 'array',
-        description: 'The fields that are wrong.',
+        description: 'The invalid fields.',
         items: { type: 'object', properties: { path: text, message: text }, required: ['path', 'message'] },
       },
-      requestId: { type: 'string', description: 'Finds the request in the log; also in X-Request-Id.' },
+      requestId: {
+        type: 'string',
+        description: 'The id of the request in the log. The header X-Request-Id has it too.',
+      },
     },
     required: ['type', 'title', 'status', 'code', 'detail'],
   };

@@ -1,6 +1,6 @@
 import { ValidateIf } from 'class-validator';
 
-/** A field that may be left out but not be null; class-validator's own `IsOptional` lets null through to where none may be. */
+/** A field that may be missing but not null. (The `IsOptional` of class-validator accepts null too.) */
 export function Optional(): PropertyDecorator {
   return ValidateIf((_object, value) => value !== undefined);
 }

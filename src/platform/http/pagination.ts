@@ -2,7 +2,7 @@ import { ApiHideProperty } from '@nestjs/swagger';
 import { Type } from 'class-transformer';
 import { IsInt, IsOptional, IsUUID, Matches, Max, Min } from 'class-validator';
 
-/** What every request may carry: an admin key names the workspace that it acts in. */
+/** The query of every request. A request with the admin key names the workspace to act in. */
 export class ScopedQuery {
   @ApiHideProperty()
   @IsOptional()
@@ -10,9 +10,9 @@ export class ScopedQuery {
   workspaceId?: string;
 }
 
-/** How long a page of any list is. What its `cursor` looks like is up to the ids of the list. */
+/** The length of a page. The format of `cursor` depends on the ids of the list. */
 export class LimitedQuery extends ScopedQuery {
-  /** How many items at most, 1 to 200. */
+  /** The maximum number of items, 1 to 200. */
   @IsOptional()
   @Type(() => Number)
   @IsInt()
@@ -21,19 +21,19 @@ export class LimitedQuery extends ScopedQuery {
   limit: number = 50;
 }
 
-/** How lists of things with a UUID are paged: newest first, `cursor` is the previous page's `nextCursor`. */
+/** Paging of lists whose items have a UUID: newest first. `cursor` is the `nextCursor` of the previous page. */
 export class PageQuery extends LimitedQuery {
-  /** `nextCursor` of the page before. */
+  /** The `nextCursor` of the previous page. */
   @IsOptional()
   @IsUUID()
   cursor?: string;
 }
 
-/** How logs are paged, whose rows are numbered: newest first. */
+/** Paging of logs, whose rows are numbered: newest first. */
 export class LogPageQuery extends LimitedQuery {
-  /** `nextCursor` of the page before. */
+  /** The `nextCursor` of the previous page. */
   @IsOptional()
-  @Matches(/^\d{1,18}$/, { message: 'must be the nextCursor of the page before' })
+  @Matches(/^\d{1,18}$/, { message: 'must be the nextCursor of the previous page' })
   cursor?: string;
 }
 
@@ -42,7 +42,7 @@ export interface Page<Item> {
   nextCursor: string | null;
 }
 
-/** Makes a page of rows that were read with `limit + 1`, so that the extra row tells whether there is a next page. */
+/** Makes a page of rows. The query must use `limit + 1`: the extra row shows that there is a next page. */
 export function toPage<Row extends { id: string }, Item>(
   rows: Row[],
   limit: number,

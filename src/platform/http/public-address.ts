@@ -1,30 +1,30 @@
 import { isIP } from 'node:net';
 import ipaddr from 'ipaddr.js';
 
-/** Where IPv6 gives out public addresses at all: also what wraps an IPv4 address without being listed lies outside. */
+/** The only public range of IPv6. Addresses that wrap an IPv4 address in an unlisted way are outside of it. */
 const globalUnicast = ipaddr.parseCIDR('2000::/3') as [ipaddr.IPv6, number];
 
-/** Of public ranges, and yet a cloud's own: what answers there gives out the machine's credentials (Azure). */
+/** Metadata services of clouds inside public ranges: they give out the credentials of the machine (Azure). */
 const metadataAddresses = new Set(['168.63.129.16']);
 
 /**
- * Whether an IP address is somebody on the public internet, rather than this machine, its network, its cloud's metadata
- * service, or an address that leads to one of these (IPv4-mapped, NAT64, 6to4).
+ * Whether an IP address is on the public internet. False for this machine, its network, the metadata service of its cloud, and
+ * addresses that lead to one of these (IPv4-mapped, NAT64, 6to4).
  * @param allowed ranges such as `10.1.0.0/16` that count as public too
  */
 export function isPublicAddress(text: string, allowed: readonly string[] = []): boolean {
   if (!ipaddr.isValid(text)) return false;
   const address = ipaddr.process(text);
   if (allowed.some((range) => contains(range, address))) return true;
-  // What was wrapped in an IPv6 address is no public one, whatever it wraps.
+  // An IPv4 address that is wrapped in an IPv6 address does not count as public, whatever it is.
   if (ipaddr.parse(text).range() !== 'unicast' || metadataAddresses.has(address.toString())) return false;
   return address.kind() === 'ipv4' || (address as ipaddr.IPv6).match(globalUnicast);
 }
 
-/** Whether `text` is an IP address, or a range of them in CIDR notation. */
+/** Whether `text` is an IP address, or a range in CIDR notation. */
 export function isAddressOrRange(text: string): boolean {
   const [address = '', ...bits] = text.split('/');
-  // The library also reads what nobody means by an address, such as a number.
+  // The library also accepts unusual notations, such as a plain number.
   return isIP(address) !== 0 && (bits.length === 0 || ipaddr.isValidCIDR(text));
 }
 

@@ -6,11 +6,11 @@ import { Agent, errors, request } from 'undici';
 import { Problem } from '../errors/problem.js';
 import { isPublicAddress } from './public-address.js';
 
-/** Longer than any host needs; the time limit of the whole call holds besides. */
-const longestConnectMs = 10_000;
+/** Longer than any host needs. The timeout of the whole call applies too. */
+const connectTimeoutMs = 10_000;
 /** How long an idle connection is kept. */
 const idleMs = 4_000;
-const longestUrl = 2_048;
+const maxUrlLength = 2_048;
 
 export class UrlNotUsable extends Problem {
   constructor(why: string) {
@@ -36,7 +36,7 @@ export class HostUnreachable extends Problem {
 
 export class ResponseTooLate extends Problem {
   constructor(ms: number) {
-    super(504, 'url.timed_out', `There was no complete answer within ${ms / 1_000} s.`);
+    super(504, 'url.timed_out', `The host gave no complete answer within ${ms / 1_000} s.`);
   }
 }
 
@@ -50,11 +50,11 @@ export interface PublicRequest {
   method: 'GET' | 'POST';
   headers?: Record<string, string>;
   body?: string;
-  /** How long everything may take: name, connection, answer and the last byte of its body. */
+  /** The timeout of the whole call: name lookup, connection, answer, and the last byte of its body. */
   timeoutMs: number;
-  /** How long the body of the answer may be, as it comes over the wire: nothing is decompressed. */
+  /** The maximum length of the answer's body on the wire. Nothing is decompressed. */
   maxBytes: number;
-  /** Ranges of private addresses that may be called all the same: `config.allowedPrivateAddresses`. */
+  /** Ranges of private addresses that may still be called: `config.allowedPrivateAddresses`. */
   allowPrivate: readonly string[];
 }
 
@@ -62,15 +62,15 @@ export interface PublicResponse {
   status: number;
   headers: IncomingHttpHeaders;
   /**
-   * To be read to its end or destroyed. Fails with {@link ResponseTooLarge}, {@link ResponseTooLate} or
-   * {@link HostUnreachable} when it is too long, too slow or cut off.
+   * The caller must read it to its end or destroy it. It fails with {@link ResponseTooLarge}, {@link ResponseTooLate} or
+   * {@link HostUnreachable} if it is too long, too slow or truncated.
    */
   body: Readable;
 }
 
 /**
- * Calls a URL that a stranger has given. Only hosts on the public internet are called: the address is checked where the
- * connection is made, so that a name which changes its address gains nothing. Redirects are answers like any other.
+ * Calls a URL from a stranger. It calls only hosts on the public internet. It checks the address at the moment of connecting, so
+ * a name that changes its address (DNS rebinding) does not pass. It does not follow redirects: they are returned as answers.
  * @throws UrlNotUsable, AddressNotPublic, HostUnreachable, ResponseTooLate, ResponseTooLarge
  */
 export async function publicFetch(url: string, options: PublicRequest): Promise<PublicResponse> {
@@ -104,24 +104,24 @@ export async function publicFetch(url: string, options: PublicRequest): Promise<
 }
 
 /**
- * The URL, when it may be called as far as can be told without asking for its host's addresses.
+ * Parses and checks a URL, without a lookup of its host's addresses.
  * @throws UrlNotUsable, AddressNotPublic
  */
 export function toPublicUrl(text: string, allowPrivate: readonly string[]): URL {
-  if (text.length > longestUrl) throw new UrlNotUsable(`it is longer than ${longestUrl} characters`);
-  if (!URL.canParse(text)) throw new UrlNotUsable('it is no absolute URL');
+  if (text.length > maxUrlLength) throw new UrlNotUsable(`it is longer than ${maxUrlLength} characters`);
+  if (!URL.canParse(text)) throw new UrlNotUsable('it is not an absolute URL');
   const url = new URL(text);
   if (url.protocol !== 'https:' && url.protocol !== 'http:')
     throw new UrlNotUsable('it must begin with https:// or http://');
   if (url.username !== '' || url.password !== '')
-    throw new UrlNotUsable('it must hold no user name or password');
+    throw new UrlNotUsable('it must not contain a user name or password');
   const host = url.hostname.replace(/^\[(.*)\]$/, '$1');
-  // A literal address is never looked up, so it is checked here.
+  // A literal address needs no lookup, so the lookup cannot check it.
   if (isIP(host) !== 0 && !isPublicAddress(host, allowPrivate)) throw new AddressNotPublic(host);
   return url;
 }
 
-/** One pool of connections for each set of allowed ranges; a process has one, as its settings say. */
+/** One connection pool for each set of allowed ranges. A process has one set, from its settings. */
 const agents = new Map<string, Agent>();
 
 function agentFor(allowPrivate: readonly string[]): Agent {
@@ -129,9 +129,9 @@ function agentFor(allowPrivate: readonly string[]): Agent {
   let agent = agents.get(key);
   if (!agent) {
     agent = new Agent({
-      connect: { lookup: publicLookup(allowPrivate), timeout: longestConnectMs },
-      // As many connections to a host as there are calls: tenants share hosts, and none may wait behind what hangs for
-      // another. How much is called at once is limited by the callers.
+      connect: { lookup: publicLookup(allowPrivate), timeout: connectTimeoutMs },
+      // No limit of connections per host: tenants share hosts, and no tenant may wait behind a hanging call of another. The
+      // callers limit how many calls run at the same time.
       connections: null,
       keepAliveTimeout: idleMs,
       keepAliveMaxTimeout: idleMs,
@@ -146,7 +146,7 @@ function publicLookup(allowPrivate: readonly string[]): LookupFunction {
   return (hostname, { all }, callback) => {
     resolve(hostname, allowPrivate).then(
       (addresses) => {
-        // A name with one private address among public ones is a mistake or an attack.
+        // A name with both public and private addresses is a mistake or an attack.
         if (!addresses.every(({ address }) => isPublicAddress(address, allowPrivate)))
           callback(new AddressNotPublic(hostname), '', 0);
         else if (all) callback(null, addresses);
@@ -158,8 +158,8 @@ function publicLookup(allowPrivate: readonly string[]): LookupFunction {
 }
 
 /**
- * Asks the name servers without the thread pool, whose few threads a slow name server of a stranger would hold up. Where
- * private addresses are allowed the machine's own names, such as localhost, count too.
+ * Asks the name servers without the thread pool: a stranger's slow name server would block its few threads. If private
+ * addresses are allowed, the machine's own names, such as localhost, count too.
  */
 async function resolve(hostname: string, allowPrivate: readonly string[]) {
   if (allowPrivate.length > 0) return dns.lookup(hostname, { all: true });
@@ -171,7 +171,7 @@ async function resolve(hostname: string, allowPrivate: readonly string[]) {
   ];
 }
 
-/** The body as far as it keeps its limits; whatever it fails with is a {@link Problem} by the time that a reader sees it. */
+/** Limits the length of a body, and converts every error of the body to a {@link Problem}. */
 function bounded(body: Readable, maxBytes: number, toProblem: (error: unknown) => Problem): Readable {
   let bytes = 0;
   const limited = new Transform({
@@ -181,14 +181,14 @@ function bounded(body: Readable, maxBytes: number, toProblem: (error: unknown) =
       else done(null, chunk);
     },
   });
-  // Not by a pipeline: a stream shows readers the error that it was destroyed with, and that would be the library's own.
+  // No pipeline: it would destroy `limited` with the library's error, and the reader would see that error.
   body.on('error', (error) => limited.destroy(toProblem(error)));
-  // It reaches whoever reads; without a reader it is of no interest to anybody.
+  // A reader gets the error. Without a reader, nobody needs it, but an unhandled error would end the process.
   limited.on('error', () => undefined).once('close', () => discard(body));
   return body.pipe(limited);
 }
 
-/** Drops a body that nobody reads, with its connection. */
+/** Destroys a body without a reader, and its connection. */
 function discard(body: Readable): void {
   body.on('error', () => undefined).destroy();
 }
@@ -205,13 +205,13 @@ function problemOf(error: unknown, timeoutMs: number): Problem {
   return new HostUnreachable(reasons[code ?? ''] ?? (message || code || name));
 }
 
-/** What is said of the usual reasons. */
+/** The texts of common errors, by their code. */
 const reasons: Record<string, string> = {
   ECONNREFUSED: 'it refuses connections',
-  ECONNRESET: 'it broke the connection off',
-  UND_ERR_SOCKET: 'it broke the connection off',
-  UND_ERR_CONNECT_TIMEOUT: 'it does not accept connections in time',
-  ENOTFOUND: 'its name is not known',
+  ECONNRESET: 'it closed the connection',
+  UND_ERR_SOCKET: 'it closed the connection',
+  UND_ERR_CONNECT_TIMEOUT: 'it did not accept the connection in time',
+  ENOTFOUND: 'its name is unknown',
   ENODATA: 'its name has no address',
   ETIMEOUT: 'its name servers do not answer',
   EAI_AGAIN: 'its name servers do not answer',

@@ -10,7 +10,7 @@ export class RateLimitExceeded extends Problem {
     super(
       429,
       'rate_limit.exceeded',
-      `${what} Wait ${retryAfterSeconds} s, as Retry-After says, and try again.`,
+      `${what} Wait ${retryAfterSeconds} s, then try again (see Retry-After).`,
       undefined,
       retryAfterSeconds,
     );
@@ -18,16 +18,16 @@ export class RateLimitExceeded extends Problem {
 }
 
 /**
- * So many of something a minute, counted in this process: asking Redis would cost each request more than all that it does
- * otherwise, and would make it wait for a Redis that is away. Several API processes each allow as much.
+ * A limit per minute, counted in this process. A counter in Redis would cost each request more than all its other work, and
+ * requests would wait for Redis during an outage. Each API process allows the full limit.
  */
 export class RateLimit {
   private readonly counter: RateLimiterMemory;
 
   /**
-   * @param name what the `RateLimit` header calls it
-   * @param perMinute 0 is without limit
-   * @param refusal a sentence that says what there was too much of
+   * @param name the name of the limit in the `RateLimit` header
+   * @param perMinute 0: no limit
+   * @param refusal a sentence that says what exceeded the limit
    */
   constructor(
     private readonly name: string,
@@ -37,7 +37,7 @@ export class RateLimit {
     this.counter = new RateLimiterMemory({ keyPrefix: '', points: perMinute, duration: windowSeconds });
   }
 
-  /** Counts one, and says in the headers of the answer how many are left. @throws RateLimitExceeded */
+  /** Counts one, and writes how many are left into the headers of the answer. @throws RateLimitExceeded */
   async take(key: string, response?: Response): Promise<void> {
     if (this.perMinute === 0) return;
     const state = await this.counter.penalty(key);
@@ -45,7 +45,7 @@ export class RateLimit {
     if (state.consumedPoints > this.perMinute) throw this.exceeded(state);
   }
 
-  /** Counts nothing. @throws RateLimitExceeded when as many as allowed have been counted */
+  /** Checks the limit without counting. @throws RateLimitExceeded if the limit is reached */
   async assertLeft(key: string): Promise<void> {
     if (this.perMinute === 0) return;
     const state = await this.counter.get(key);
@@ -56,7 +56,7 @@ export class RateLimit {
     return new RateLimitExceeded(this.refusal, secondsOf(state));
   }
 
-  /** As draft-ietf-httpapi-ratelimit-headers has it: q in w seconds are allowed, r are left until t seconds from now. */
+  /** Headers of draft-ietf-httpapi-ratelimit-headers: q requests in w seconds are allowed, r are left for the next t seconds. */
   private describe(state: RateLimiterRes, response: Response | undefined): void {
     if (!response || response.headersSent) return;
     response.setHeader('RateLimit-Policy', `"${this.name}";q=${this.perMinute};w=${windowSeconds}`);
@@ -69,7 +69,7 @@ function secondsOf({ msBeforeNext }: RateLimiterRes): number {
   return Math.max(1, Math.ceil(msBeforeNext / 1_000));
 }
 
-/** Whom an address stands for: one customer of a provider has a whole /64 of IPv6. */
+/** The network to count for an address: a customer of an internet provider has a whole /64 of IPv6. */
 export function networkOf(ip: string): string {
   if (!ipaddr.isValid(ip)) return ip;
   const address = ipaddr.process(ip);

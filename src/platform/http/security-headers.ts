@@ -1,7 +1,7 @@
 import type { NextFunction, Request, Response } from 'express';
 import helmet, { type HelmetOptions } from 'helmet';
 
-/** What is answered is data: nothing of it is to be run, framed or kept. The pages among it say what they need. */
+/** Answers are data: a browser must not run, frame or cache them. The few pages set their own headers. */
 const dataOnly: HelmetOptions = {
   contentSecurityPolicy: {
     useDefaults: false,
@@ -15,20 +15,20 @@ const dataOnly: HelmetOptions = {
   strictTransportSecurity: false,
 };
 const overHttp = helmet(dataOnly);
-// Without its subdomains: this is one host of somebody's domain.
+// Without subdomains: Flotilla is only one host of a domain.
 const overTls = helmet({
   ...dataOnly,
   strictTransportSecurity: { maxAge: 31_536_000, includeSubDomains: false },
 });
 
-/** The headers that every answer has. */
+/** Sets the security headers of every answer. */
 export function securityHeaders(request: Request, response: Response, next: NextFunction): void {
   if (request.path.startsWith('/api/')) response.setHeader('Cache-Control', 'no-store');
   if (request.secure) overTls(request, response, next);
   else overHttp(request, response, next);
 }
 
-/** For pages that run only scripts of their own origin: Swagger UI, Bull Board. */
+/** Sets the headers of pages that run scripts of their own origin only: Swagger UI, Bull Board. */
 export function pageHeaders(_request: Request, response: Response, next: NextFunction): void {
   response.setHeader(
     'Content-Security-Policy',

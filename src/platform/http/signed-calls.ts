@@ -2,29 +2,36 @@ import { createHash, createHmac, randomBytes, timingSafeEqual } from 'node:crypt
 import { encryptionKey } from '../encryption.js';
 import { Problem } from '../errors/problem.js';
 
-/** How far the clocks of two servers may be apart, and so how old a call may be. */
+/** How far apart the clocks of two servers may be. So a call may be this old. */
 export const toleranceMs = 30_000;
-/** More calls than an instance can answer in a minute. Each costs some 100 bytes of memory. */
-const callsAtMost = 200_000;
+/** More calls than an instance can answer in a minute. Each remembered call needs about 100 bytes. */
+const maxRememberedCalls = 200_000;
 const scheme = 'Flotilla-HMAC-SHA256';
 const version = 'v1';
 
-/** The audience of calls to the sandbox, of which there is one. */
+/** The audience of calls to the sandbox. A fleet has one sandbox, so the name is constant. */
 export const sandboxAudience = 'sandbox';
 
-/** What a signature speaks for. */
+/** The parts of a call that its signature covers, besides the body. */
 export interface Call {
   method: string;
-  /** Whom it is for: the URL under which the instance is registered. A call that is seen on the wire opens no other instance. */
+  /** The receiver: the URL under which the instance is registered. So an intercepted call is useless at another instance. */
   audience: string;
-  /** Path and query. */
+  /** The path and the query. */
   path: string;
 }
 
-/** The call was not made by another program of this Flotilla, or not just now; nothing was done. */
+/** The call is not from another program of this fleet, or it is not recent. Nothing was done. */
 export class CallRefused extends Problem {
   constructor(reason: 'unsigned' | 'wrong_signature' | 'clock_skew' | 'replayed', detail: string) {
     super(401, `internal.${reason}`, detail);
+  }
+}
+
+/** The call has no signature. */
+export class CallUnsigned extends CallRefused {
+  constructor() {
+    super('unsigned', 'Only the programs of Flotilla may call this. Sign the call with INTERNAL_API_KEY.');
   }
 }
 
@@ -39,20 +46,16 @@ export const refusedCodes: ReadonlySet<string> = new Set([
 
 export class TooManyCalls extends Problem {
   constructor() {
-    super(
-      503,
-      'internal.too_many_calls',
-      'More calls within a minute than can be told apart. Run more instances.',
-    );
+    super(503, 'internal.too_many_calls', 'There are too many calls within a minute. Run more instances.');
   }
 }
 
-/** The SHA-256 of a body as it is on the wire; of no bytes when there is none. */
+/** The SHA-256 of a body as it is on the wire. Without a body, it is the hash of no bytes. */
 export function hashBody(body: string | Buffer): string {
   return createHash('sha256').update(body).digest('base64url');
 }
 
-/** Signs calls to other programs with a key of its own from `INTERNAL_API_KEY`. */
+/** Signs calls to other programs, with a key that is derived from `INTERNAL_API_KEY`. */
 export class CallSigner {
   private readonly key: Buffer;
 
@@ -60,7 +63,7 @@ export class CallSigner {
     this.key = encryptionKey(internalApiKey, 'internal-calls');
   }
 
-  /** The value of `Authorization` that lets this call in once, within {@link toleranceMs}. */
+  /** The value of `Authorization` for this call. It is valid once, within {@link toleranceMs}. */
   sign(call: Call, body: string | Buffer, now = Date.now()): string {
     const nonce = randomBytes(12).toString('base64url');
     const bodyHash = hashBody(body);
@@ -74,52 +77,49 @@ const header = new RegExp(
   'i',
 );
 
-/** Tells which calls another program of this Flotilla has made just now, and lets each of them in once. */
+/** Verifies that a call comes from another program of this fleet and is recent. It accepts each call once. */
 export class CallVerifier {
   private readonly key: Buffer;
   /**
-   * Nonces in two generations: a call may be {@link toleranceMs} ahead and is too old after the same again, so one that is
-   * forgotten with the older generation cannot come back.
+   * Nonces in two generations. A call may be signed {@link toleranceMs} in the future and becomes too old {@link toleranceMs}
+   * after its time. So a call whose nonce is forgotten with the older generation is too old to be replayed.
    */
   private recent = new Set<string>();
   private older = new Set<string>();
-  private turnsAt = 0;
+  private rotatesAt = 0;
 
-  /** @param rememberedAtMost how many calls within a minute are told apart; more are refused */
+  /** @param maxRemembered how many calls the verifier remembers within a minute. It refuses more calls. */
   constructor(
     internalApiKey: string,
-    private readonly rememberedAtMost = callsAtMost,
+    private readonly maxRemembered = maxRememberedCalls,
   ) {
     this.key = encryptionKey(internalApiKey, 'internal-calls');
   }
 
   /**
-   * @param authorization the header as it came
-   * @returns the hash that the body must have, see {@link hashBody}: so a stranger's body need not even be read
+   * @param authorization the header of the request
+   * @returns the hash that the body must have, see {@link hashBody}. So the body of a stranger is never read.
    * @throws CallRefused, TooManyCalls
    */
   verify(authorization: string | undefined, call: Call, now = Date.now()): string {
     const [, timestamp = '', nonce = '', bodyHash = '', signature = ''] =
       header.exec(authorization ?? '') ?? [];
     if (signature === '') {
-      throw new CallRefused(
-        'unsigned',
-        'This is for the other programs of Flotilla only: it must be signed.',
-      );
+      throw new CallUnsigned();
     }
     const expected = sign(this.key, call, timestamp, nonce, bodyHash);
     const given = Buffer.from(signature, 'base64url');
     if (given.length !== expected.length || !timingSafeEqual(given, expected)) {
       throw new CallRefused(
         'wrong_signature',
-        'The signature is not right. INTERNAL_API_KEY must be the same on every server, and calls must reach the address under which the instance is registered.',
+        'The signature is wrong. INTERNAL_API_KEY must be the same on every server, and the call must use the address under which the instance is registered.',
       );
     }
     const ageMs = now - Number(timestamp);
     if (Math.abs(ageMs) > toleranceMs) {
       throw new CallRefused(
         'clock_skew',
-        `The call was signed ${Math.abs(Math.round(ageMs / 1000))} s ${ageMs > 0 ? 'ago' : 'in the future'}; ${toleranceMs / 1000} s are allowed. Synchronise the clocks of the servers (NTP).`,
+        `The call was signed ${Math.abs(Math.round(ageMs / 1000))} s ${ageMs > 0 ? 'ago' : 'in the future'}; at most ${toleranceMs / 1000} s are allowed. Synchronise the clocks of the servers (NTP).`,
       );
     }
     this.remember(nonce, now);
@@ -127,24 +127,24 @@ export class CallVerifier {
   }
 
   private remember(nonce: string, now: number): void {
-    if (now >= this.turnsAt) {
-      // After a pause longer than a generation what is in both of them is too old.
-      this.older = now >= this.turnsAt + 2 * toleranceMs ? new Set() : this.recent;
+    if (now >= this.rotatesAt) {
+      // After a pause of more than one generation, the calls of both generations are too old.
+      this.older = now >= this.rotatesAt + 2 * toleranceMs ? new Set() : this.recent;
       this.recent = new Set();
-      this.turnsAt = now + 2 * toleranceMs;
-    } else if (this.turnsAt - now > 2 * toleranceMs) {
-      // The clock was set back: what is remembered stays a little longer.
-      this.turnsAt = now + 2 * toleranceMs;
+      this.rotatesAt = now + 2 * toleranceMs;
+    } else if (this.rotatesAt - now > 2 * toleranceMs) {
+      // The clock was set back: the present generation stays a little longer.
+      this.rotatesAt = now + 2 * toleranceMs;
     }
     if (this.recent.has(nonce) || this.older.has(nonce)) {
-      throw new CallRefused('replayed', 'This very call has been made before. Sign every call anew.');
+      throw new CallRefused('replayed', 'This call was already made. Sign every call separately.');
     }
-    if (this.recent.size >= this.rememberedAtMost) throw new TooManyCalls();
+    if (this.recent.size >= this.maxRemembered) throw new TooManyCalls();
     this.recent.add(nonce);
   }
 }
 
-/** None of the parts can hold a line break. */
+/** No part can contain a line break, so the joined text is unambiguous. */
 function sign(
   key: Buffer,
   { method, audience, path }: Call,

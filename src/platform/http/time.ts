@@ -1,7 +1,7 @@
 import { ApiProperty } from '@nestjs/swagger';
 import { isRFC3339, registerDecorator } from 'class-validator';
 
-/** A time as RFC 3339 has it, which both JavaScript and PostgreSQL read: without an offset it would mean another moment on each server. */
+/** Validates an RFC 3339 time, which JavaScript and PostgreSQL both read. Without an offset, it would be another moment on each server. */
 export function IsTime() {
   return (target: object, propertyName: string) => {
     ApiProperty({ format: 'date-time' })(target, propertyName);
@@ -12,13 +12,13 @@ export function IsTime() {
       validator: {
         validate: (value: unknown) =>
           typeof value === 'string' && isRFC3339(value) && !Number.isNaN(Date.parse(value)) && hasDay(value),
-        defaultMessage: () => 'must be a time with its offset, such as 2026-11-22T10:00:00Z',
+        defaultMessage: () => 'must be a time with an offset, such as 2026-11-22T10:00:00Z',
       },
     });
   };
 }
 
-/** Whether the month has that day: JavaScript takes the 30th of February for the 2nd of March. */
+/** Whether the day exists: JavaScript reads the 30th of February as the 2nd of March. */
 function hasDay(time: string): boolean {
   const day = time.slice(0, 10);
   return new Date(`${day}T00:00:00Z`).toISOString().slice(0, 10) === day;

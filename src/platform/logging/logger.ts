@@ -2,7 +2,7 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import type { LoggerService } from '@nestjs/common';
 import { pino, type Logger as PinoLogger } from 'pino';
 
-/** What every log line of one piece of work carries: the request it serves, the message or account it is about. */
+/** The fields that every log line of one piece of work carries: its request, its message, its account. */
 export interface LogContext {
   requestId?: string;
   messageId?: string;
@@ -11,7 +11,7 @@ export interface LogContext {
 
 export const logContext = new AsyncLocalStorage<LogContext>();
 
-/** Names of fields whose values never reach a log, at the top of a line and one level below. */
+/** Names of fields whose values are never logged, at the top level of a line and one level below. */
 const secretFields = [
   'authorization',
   'cookie',
@@ -28,15 +28,16 @@ const redact = ['req.headers.authorization', 'req.headers["x-api-key"]', 'req.he
   secretFields.flatMap((name) => [name, `*.${name}`]),
 );
 const censor = '[redacted]';
-/** What the keys of Flotilla and the secrets of webhooks look like. */
+/** Matches the API keys of Flotilla and the secrets of webhooks. */
 const keyLike = /\b(?:fl[aik]_[\w-]{16,}|whsec_[\w+/=-]{16,})/g;
 const passwordInUrl = /(:\/\/[^\s:/@"\\]*:)[^\s/@"\\]+@/g;
 
 export type Logger = PinoLogger;
 
 /**
- * One JSON line an entry on standard output, which supervisord writes to the program's log file; on standard error where
- * standard output is for what somebody asked. `secrets` are masked wherever they stand.
+ * A logger that writes one JSON line per entry to standard output. supervisord writes it to the program's log file. With
+ * `toStderr` it writes to standard error, because standard output then holds the result of a command. `secrets` are masked
+ * anywhere in a line.
  */
 export function createLogger(
   role: string,
@@ -59,11 +60,11 @@ export function createLogger(
 }
 
 /**
- * Masks these secrets, passwords in URLs, and what looks like a key of Flotilla in a line of JSON. The last line of defence:
- * wherever in it one stands.
+ * Masks these secrets, passwords in URLs, and text that looks like a key of Flotilla, anywhere in a line of JSON. It is the last
+ * line of defence.
  */
 export function masking(secrets: string[]): (line: string) => string {
-  // As they are written inside a line of JSON; the longest first, since one may be a part of another.
+  // Escaped as inside a line of JSON. The longest first, because a secret may contain another secret.
   const known = secrets
     .map((secret) => JSON.stringify(secret).slice(1, -1))
     .sort((a, b) => b.length - a.length);
@@ -74,7 +75,7 @@ export function masking(secrets: string[]): (line: string) => string {
     );
 }
 
-/** An error without what a database adds to it: the row and the parameters, which hold texts and codes. */
+/** An error without the row and the parameters that a database error carries: they hold message texts and codes. */
 function describeError(error: unknown): unknown {
   if (!(error instanceof Error)) return error;
   const { name, message, stack } = error;
@@ -83,7 +84,7 @@ function describeError(error: unknown): unknown {
   return { type: name, message, code, status, stack, cause };
 }
 
-/** Lets Nest write its own lines through pino. */
+/** Writes the log lines of Nest through pino. */
 export class NestLogger implements LoggerService {
   constructor(private readonly logger: Logger) {}
 

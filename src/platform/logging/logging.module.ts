@@ -1,7 +1,7 @@
 import { DynamicModule, Global, Module } from '@nestjs/common';
 import type { Logger } from './logger.js';
 
-/** Injection token of the process's {@link Logger}. */
+/** Injection token of this process's {@link Logger}. */
 export const LOGGER = Symbol('LOGGER');
 
 @Global()

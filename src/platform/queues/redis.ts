@@ -1,36 +1,36 @@
 import { Redis } from 'ioredis';
 import type { Config } from '../config/config.js';
 
-/** Injection token of the process's connection to Redis. */
+/** Injection token of this process's connection to Redis. */
 export const REDIS = Symbol('REDIS');
 
-/** How long Redis may be silent while it is asked something. */
-const silentMs = 10_000;
-/** After how long without a word the system asks whether the other side is there, so that an idle connection is no dead one. */
+/** How long Redis may be silent while a command waits for its answer. */
+const silenceTimeoutMs = 10_000;
+/** After this time without data, the operating system sends TCP keep-alive probes, so that it notices a dead idle connection. */
 const keepAliveMs = 5_000;
 
 /**
- * One connection to Redis (or Valkey) that reconnects for ever, half a second apart at most. BullMQ wants
- * `maxRetriesPerRequest: null`: a command that was interrupted is sent again after the reconnect. A network that drops packets
- * interrupts nothing, so a connection on which no answer comes is given up.
+ * A connection to Redis (or Valkey) that reconnects without end, at least every half second. BullMQ requires
+ * `maxRetriesPerRequest: null`: ioredis sends an interrupted command again after the reconnect. A network that drops packets
+ * interrupts no connection, so a connection without answers is closed.
  */
 export function connectRedis(config: Config): Redis {
   return withFreshTimers(
     new Redis(config.redis.url, {
       maxRetriesPerRequest: null,
       retryStrategy: (attempt) => Math.min(attempt * 50, 500),
-      socketTimeout: silentMs,
+      socketTimeout: silenceTimeoutMs,
       keepAlive: keepAliveMs,
     }),
   );
 }
 
-/** Another connection to the same Redis, for commands that may block for so long. */
-export function blockingRedis(redis: Redis, longestMs: number): Redis {
-  return withFreshTimers(redis.duplicate({ socketTimeout: longestMs + silentMs }));
+/** Another connection to the same Redis, for commands that block at most `maxBlockMs` milliseconds. */
+export function blockingRedis(redis: Redis, maxBlockMs: number): Redis {
+  return withFreshTimers(redis.duplicate({ socketTimeout: maxBlockMs + silenceTimeoutMs }));
 }
 
-/** When a connection breaks, ioredis leaves the timer of its silence running, which would end the next connection. */
+/** Works around ioredis: after a connection breaks, its silence timer keeps running and would close the next connection. */
 function withFreshTimers(redis: Redis): Redis {
   return redis.on('close', () => {
     clearTimeout(redis['socketTimeoutTimer'] as NodeJS.Timeout | undefined);

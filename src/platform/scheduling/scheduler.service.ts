@@ -6,9 +6,10 @@ import type { Logger } from '../logging/logger.js';
 import { LOGGER } from '../logging/logging.module.js';
 import { pause } from '../pause.js';
 
-/** Something that the leading scheduler does again and again. Doing it twice at once must be harmless. */
+/** A task that the leading scheduler repeats. Two runs at the same time must be harmless. */
 export interface ScheduledTask {
   readonly name: string;
+  /** The time from the start of one run to the start of the next. */
   readonly everyMs: number;
   run(): Promise<unknown>;
 }
@@ -16,15 +17,16 @@ export interface ScheduledTask {
 /** Injection token of the {@link ScheduledTask}s of this process. */
 export const SCHEDULED_TASKS = Symbol('SCHEDULED_TASKS');
 
-/** Any number that nothing else in this database locks. */
+/** An arbitrary number. No other advisory lock in this database may use it. */
 const leaderLock = 3_310_947_265;
 const candidacyMs = 1_000;
-/** How often the leader asks whether PostgreSQL still hears it, and how long that may take. */
+/** How often the leader checks its connection to PostgreSQL, and how long a check may take. */
 const heartbeatMs = 3_000;
 
 /**
- * Runs the tasks on one leader: the scheduler whose database session holds an advisory lock. When that process dies its
- * session ends, and another one leads a second later; when its machine is gone, PostgreSQL notices within seconds.
+ * Runs the tasks on one leader: the scheduler whose database session holds an advisory lock. When the leader's process dies,
+ * its session ends, and another scheduler becomes leader within a second. When its machine dies, PostgreSQL notices within
+ * seconds.
  */
 @Injectable()
 export class SchedulerService implements OnApplicationBootstrap, OnModuleDestroy {
@@ -51,13 +53,13 @@ export class SchedulerService implements OnApplicationBootstrap, OnModuleDestroy
       try {
         await this.leadOnce();
       } catch (error) {
-        this.logger.warn({ err: error }, 'cannot lead now; trying again');
+        this.logger.warn({ err: error }, 'leader election failed; retrying');
       }
       await pause(candidacyMs, { signal: this.stopped.signal });
     }
   }
 
-  /** Leads until the session that holds the lock ends or this process stops. */
+  /** Tries to become leader. The leader leads until its session ends or this process stops. */
   private async leadOnce(): Promise<void> {
     const session = new ImpatientClient({
       connectionString: this.config.database.url,
@@ -70,9 +72,11 @@ export class SchedulerService implements OnApplicationBootstrap, OnModuleDestroy
     session.on('end', () => lost.abort());
     await session.connect();
     try {
-      const { rows } = await session.query('select pg_try_advisory_lock($1) as leads', [leaderLock]);
-      if (!rows[0].leads) return;
-      this.logger.info({ tasks: this.tasks.map(({ name }) => name) }, 'scheduler leads');
+      const { rows } = await session.query<{ leads: boolean }>('select pg_try_advisory_lock($1) as leads', [
+        leaderLock,
+      ]);
+      if (!rows[0]!.leads) return;
+      this.logger.info({ tasks: this.tasks.map(({ name }) => name) }, 'scheduler became leader');
       const until = AbortSignal.any([lost.signal, this.stopped.signal]);
       heartbeat = setInterval(() => void session.query('select 1').catch(() => lost.abort()), heartbeatMs);
       await Promise.all(this.tasks.map((task) => this.repeat(task, until)));
@@ -80,7 +84,9 @@ export class SchedulerService implements OnApplicationBootstrap, OnModuleDestroy
       clearInterval(heartbeat);
       await session
         .end()
-        .catch((error: unknown) => this.logger.debug({ err: error }, 'the leading session did not end'));
+        .catch((error: unknown) =>
+          this.logger.debug({ err: error }, 'the session of the leader did not end'),
+        );
     }
   }
 
@@ -90,7 +96,7 @@ export class SchedulerService implements OnApplicationBootstrap, OnModuleDestroy
       try {
         await task.run();
       } catch (error) {
-        this.logger.error({ err: error, task: task.name }, 'a task failed; it runs again');
+        this.logger.error({ err: error, task: task.name }, 'task failed; it runs again later');
       }
       await pause(Math.max(20, task.everyMs - (Date.now() - started)), { signal: until });
     }
