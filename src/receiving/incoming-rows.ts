@@ -3,7 +3,7 @@ import { isMediaType, typeOf } from '../messages/message-types.js';
 import type { PageMessage } from '../whatsapp/in-page/page-functions.js';
 import type { MessageMedia } from '../messages/content.dto.js';
 import { addressOf, personOf } from '../messages/persons.js';
-import { clean } from '../messages/storable-text.js';
+import { storableValue } from '../messages/storable-text.js';
 import type { MessageContent } from '../messages/message.entity.js';
 import { fromVcard } from '../messages/vcard.js';
 
@@ -46,7 +46,7 @@ export function toRow(message: Incoming): IncomingRow | null {
   const words = text === '' && type !== 'text' ? null : text;
   return {
     id: uuidv7(),
-    ...clean({ chatId, sender: addressOf(chatId), text: words, whatsappId, content }),
+    ...storableValue({ chatId, sender: addressOf(chatId), text: words, whatsappId, content }),
     type,
     media: media ? fileOf(media) : isMediaType(type) ? noFile : null,
     hasFile: media !== null,
@@ -55,7 +55,7 @@ export function toRow(message: Incoming): IncomingRow | null {
 
 /** The media of a message before it is downloaded. */
 function fileOf({ mimetype, size, filename }: NonNullable<Incoming['media']>): MessageMedia {
-  return clean({ mediaId: null, mimetype, size, filename, sha256: null, error: null });
+  return storableValue({ mediaId: null, mimetype, size, filename, sha256: null, error: null });
 }
 
 /** Media that WhatsApp Web is not given, such as what may be seen only once. */

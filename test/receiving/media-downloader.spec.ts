@@ -141,7 +141,7 @@ describe('downloads', { timeout: 60_000 }, () => {
     open();
     await Promise.all(asking);
     expect(fetched).toEqual(['wanted']);
-    expect(await received.isThere(id)).toBe(true);
+    expect(await received.isStored(id)).toBe(true);
   });
 
   it('that are asked for wait for their turn, and not too many of them', async () => {
@@ -202,8 +202,8 @@ describe('downloads', { timeout: 60_000 }, () => {
     await downloader.download(accountId, id, 0);
     expect(fetched).toEqual(['deleted']);
     await media.delete(workspaceId, mediaId);
-    expect(await received.isThere(id)).toBe(false);
+    expect(await received.isStored(id)).toBe(false);
     await downloader.download(accountId, id, 0);
-    expect(await received.isThere(id)).toBe(true);
+    expect(await received.isStored(id)).toBe(true);
   });
 });
