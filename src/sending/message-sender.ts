@@ -224,7 +224,7 @@ export class MessageSender {
         quoted: quoted && targetOf(quoted),
         mentions: content?.mentions?.map((person) => parseRecipient(person)!.chatId) ?? [],
         whatsappId,
-        thorough: !isFirst,
+        searchStorage: !isFirst,
         lookOnly,
         timeoutMs,
         typingMs: isFirst ? typingMs : 0,
