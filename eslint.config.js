@@ -14,6 +14,7 @@ const withoutAny = [
   '*.{ts,js}',
   'test/architecture.cjs',
   'src/{webhooks,media,instances,events}/**',
+  'src/{messages,sending,receiving,sessions}/**',
 ];
 
 export default tseslint.config(
