@@ -3,7 +3,7 @@ import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
 import type { PageGroupNotice } from '../whatsapp/in-page/page-functions.js';
 import { personOf } from '../messages/persons.js';
-import { clean } from '../messages/storable-text.js';
+import { storableValue } from '../messages/storable-text.js';
 import { iso } from './chat-persons.js';
 
 /** Maps WhatsApp's words for changes of participants to ours. */
@@ -61,7 +61,7 @@ export class GroupNotices {
          as told (type, data, place)
        where a.id = $1 order by told.place
        on conflict (account_id, (data ->> 'groupId'), (data ->> 'noticeId')) where type like 'group.%' do nothing`,
-      [accountId, JSON.stringify(clean(events))],
+      [accountId, JSON.stringify(storableValue(events))],
     );
   }
 }

@@ -29,7 +29,7 @@ export class NoAccountReady extends Problem {
     super(
       409,
       'account.none_ready',
-      'No account of this workspace is ready to send. Connect one, or name one with accountId: then the message waits for it.',
+      'No account of this workspace is ready to send. Connect an account, or set accountId: then the message waits for that account.',
     );
   }
 }
@@ -39,7 +39,7 @@ export class MessageNotResendable extends Problem {
     super(
       409,
       'message.not_resendable',
-      `The message is ${message.status}. Only one that failed, or whose outcome is unknown, can be sent again.`,
+      `The message is ${message.status}. Only a failed or unknown message can be sent again.`,
     );
   }
 }
@@ -49,7 +49,7 @@ export class IdempotencyMismatch extends Problem {
     super(
       422,
       'idempotency.mismatch',
-      'This Idempotency-Key was used for another request. Use a new key for a new message.',
+      'This Idempotency-Key belongs to a different request. Use a new key for a new message.',
     );
   }
 }
@@ -59,7 +59,7 @@ export class IdempotencyInProgress extends Problem {
     super(
       409,
       'idempotency.in_progress',
-      'A request with this Idempotency-Key is still running. Ask again in a moment: it gets the answer of that one.',
+      'A request with this Idempotency-Key is still running. Repeat the request in a moment to get its answer.',
     );
   }
 }
@@ -67,11 +67,11 @@ export class IdempotencyInProgress extends Problem {
 /** A message that has been accepted. */
 export interface Accepted {
   message: Message;
-  /** Nothing as urgent was waiting: its queue has to be told. */
+  /** No message of the same or a higher priority was waiting in the lane, so its queue needs a job for this message. */
   isHead: boolean;
 }
 
-/** Takes messages into the ledger, each once, and hints their lanes. */
+/** Writes each accepted message into the ledger once, and puts a job for its lane. */
 @Injectable()
 export class AcceptService {
   private readonly runOnPool: RunSql = (text, values) => prepared(this.database, text, values);
@@ -86,10 +86,10 @@ export class AcceptService {
   ) {}
 
   /**
-   * Accepts a message: from now on it is sent once, whatever dies. Works while Redis is down.
-   * @param idempotencyKey the same key with the same request gives the first answer again
+   * Accepts a message. From then on Flotilla sends it once, even if any process dies. Works while Redis is down.
+   * @param idempotencyKey the same key with the same request returns the first answer again
    * @throws AccountNotFound, NoAccountReady, ValidationFailed, ContentMismatch, MessageLimitReached, IdempotencyMismatch,
-   * IdempotencyInProgress, and what is wrong with its media (see `MediaService.take`)
+   * IdempotencyInProgress, and the errors of `MediaService.take`
    */
   async accept(workspaceId: string, wanted: SendMessageDto, idempotencyKey?: string): Promise<Message> {
     if (idempotencyKey !== undefined) return this.acceptOnce(workspaceId, wanted, idempotencyKey);
@@ -97,7 +97,7 @@ export class AcceptService {
     try {
       const content = await this.contents.prepare(workspaceId, wanted, this.checkBeforeFile);
       const accepted = await insertMessage(this.database, this.runOnPool, workspaceId, wanted, content);
-      this.kick(accepted);
+      this.putJob(accepted);
       return accepted.message;
     } catch (error) {
       await this.limits.giveBack(grant, 1);
@@ -105,7 +105,7 @@ export class AcceptService {
     }
   }
 
-  /** Accepts up to 1,000 messages; each has its own outcome. */
+  /** Accepts up to 1,000 messages. Each message has its own result. */
   async acceptBatch(workspaceId: string, wanted: Record<string, unknown>[]): Promise<BatchItemResponse[]> {
     const grant = await this.limits.takeMessages(workspaceId, wanted.length);
     let outcomes: (Accepted | Problem)[] = [];
@@ -118,7 +118,7 @@ export class AcceptService {
     }
     return outcomes.map((outcome, index) => {
       if (!(outcome instanceof Problem)) {
-        this.kick(outcome);
+        this.putJob(outcome);
         return { index, status: 202, message: toMessageResponse(outcome.message) };
       }
       const { status, code, message, errors } = outcome;
@@ -127,13 +127,13 @@ export class AcceptService {
   }
 
   /**
-   * Sends a message again that failed, under a new WhatsApp id, or whose outcome is unknown: under the same id, which its
-   * recipient drops when the first one did arrive.
+   * Sends a failed or unknown message again. A failed message gets a new WhatsApp id. An unknown message keeps its id: if the
+   * first send did arrive, the recipient's WhatsApp drops the second one.
    * @throws MessageNotFound, MessageNotResendable
    */
   async resend(workspaceId: string, id: string): Promise<Message> {
     const message = await this.messages.get(workspaceId, id);
-    // The id of a refused message is burnt: WhatsApp Web keeps it as refused.
+    // The id of a refused message cannot be used again: WhatsApp Web remembers that it was refused.
     const whatsappId =
       message.status === 'failed' ? whatsappIdOf(`${id}/${message.resends + 1}`) : message.whatsappId;
     const { affected } = await this.database
@@ -143,14 +143,14 @@ export class AcceptService {
         status: 'queued',
         resends: message.resends + 1,
         whatsappId,
-        // The first try looks for an unknown one before it sends, as every later try does.
+        // With 1, the next attempt counts as a retry: it looks for the message in WhatsApp Web before it sends.
         attempts: message.status === 'unknown' ? 1 : 0,
         nextAttemptAt: () => 'now()',
         isCold: () => isColdSql('messages.account_id', 'messages.chat_id'),
         errorCode: null,
         errorMessage: null,
         failedAt: null,
-        // It is wanted now, however late.
+        // The caller wants the message sent now, even after its deadline.
         expiresAt: null,
       })
       .where(
@@ -161,19 +161,19 @@ export class AcceptService {
       .execute();
     const now = await this.messages.get(workspaceId, id);
     if (!affected) throw new MessageNotResendable(now);
-    this.kick({ message: now, isHead: true });
+    this.putJob({ message: now, isHead: true });
     return now;
   }
 
-  /** Forgets idempotency keys after two days. */
+  /** Deletes idempotency keys that are older than two days. */
   async forgetIdempotencyKeys(): Promise<void> {
     await this.database.query(`delete from idempotency_keys where created_at < now() - interval '2 days'`);
   }
 
   private async acceptOnce(workspaceId: string, wanted: SendMessageDto, key: string): Promise<Message> {
-    // The same request may name its fields in another order.
+    // A stable order: the same request may list its fields in another order.
     const hash = createHash('sha256').update(stringify(wanted)).digest();
-    const known = await this.idempotent(this.runOnPool, workspaceId, key, hash);
+    const known = await this.findByKey(this.runOnPool, workspaceId, key, hash);
     if (known !== null) return asAccepted(await this.messages.get(workspaceId, known), wanted);
     const grant = await this.limits.takeMessage(workspaceId);
     let accepted: Accepted | null = null;
@@ -181,11 +181,11 @@ export class AcceptService {
     try {
       const content = await this.contents.prepare(workspaceId, wanted, this.checkBeforeFile);
       const outcome = await this.database.transaction(async (manager) => {
-        const [{ free }] = await manager.query(
+        const [lock] = await manager.query<{ free: boolean }[]>(
           'select pg_try_advisory_xact_lock(hashtextextended($1, 0)) as free',
           [`${workspaceId} ${key}`],
         );
-        if (!free) throw new IdempotencyInProgress();
+        if (!lock?.free) throw new IdempotencyInProgress();
         const claimed: unknown[] = await manager.query(
           `insert into idempotency_keys (workspace_id, key, request_hash, message_id) values ($1, $2, $3, $4)
            on conflict do nothing returning key`,
@@ -194,7 +194,7 @@ export class AcceptService {
         const inside = runIn(manager);
         return claimed.length > 0
           ? await insertMessage(this.database, inside, workspaceId, wanted, content, messageId)
-          : (await this.idempotent(inside, workspaceId, key, hash))!;
+          : (await this.findByKey(inside, workspaceId, key, hash))!;
       });
       if (typeof outcome === 'string') messageId = outcome;
       else accepted = outcome;
@@ -202,18 +202,18 @@ export class AcceptService {
       if (!accepted) await this.limits.giveBack(grant, 1);
     }
     if (!accepted) return asAccepted(await this.messages.get(workspaceId, messageId), wanted);
-    this.kick(accepted);
+    this.putJob(accepted);
     return accepted.message;
   }
 
-  /** One transaction: its one commit is what a thousand would have to wait for a thousand times. */
+  /** One transaction for all messages: a commit for each of 1,000 messages would wait for the disk 1,000 times. */
   private async insertAll(
     workspaceId: string,
     candidates: Prepared[],
     grant: Grant,
   ): Promise<(Accepted | Problem)[]> {
     return this.database.transaction(async (manager) => {
-      // What was deleted meanwhile is missing to its own message only.
+      // If a file was deleted meanwhile, only its own message fails.
       const held = await this.contents.hold(manager, workspaceId, candidates);
       const outcomes: (Accepted | Problem)[] = [];
       let left = grant.count;
@@ -233,8 +233,8 @@ export class AcceptService {
     });
   }
 
-  /** The message that a request with this key made; null when there was none. @throws IdempotencyMismatch */
-  private async idempotent(
+  /** @returns the id of the message that a request with this key created; null without one. @throws IdempotencyMismatch */
+  private async findByKey(
     run: RunSql,
     workspaceId: string,
     key: string,
@@ -249,15 +249,17 @@ export class AcceptService {
     return first.message_id as string;
   }
 
-  /** Tells the queue, as best effort: the sweep finds whatever Redis does not hear of. */
-  private kick({ message, isHead }: Accepted): void {
+  /** Puts a job for the head of a lane. This is best effort: the sweep finds every lane without a job. */
+  private putJob({ message, isHead }: Accepted): void {
     if (!isHead) return;
     this.queues
       .put([headJob(message.id, message.priority)])
-      .catch((error: unknown) => this.logger.warn({ err: error }, 'a queue was not told; the sweep will'));
+      .catch((error: unknown) =>
+        this.logger.warn({ err: error }, 'a job was not put; the sweep will put it'),
+      );
   }
 
-  /** Checks what else can refuse a message, as far as this is known before the message is written. */
+  /** Checks the other reasons to refuse a message that are known before the message is written. */
   private readonly checkBeforeFile: CheckBeforeFile = async (workspaceId, wanted) => {
     sendTimeOf(wanted);
     const run: RunSql = (text, values) => this.database.query(text, values);
@@ -270,7 +272,7 @@ export class AcceptService {
   };
 }
 
-/** @returns when it is to be sent; null is now. @throws ValidationFailed when it would be too late by then */
+/** @returns when to send the message; null means now. @throws ValidationFailed if it expires before that */
 function sendTimeOf({ sendAt, expiresAt }: SendMessageDto): Date | null {
   const at = !sendAt || Date.parse(sendAt) <= Date.now() ? null : new Date(sendAt);
   if (expiresAt && Date.parse(expiresAt) <= (at?.getTime() ?? Date.now()))
@@ -280,7 +282,7 @@ function sendTimeOf({ sendAt, expiresAt }: SendMessageDto): Date | null {
 
 /**
  * Writes a message into the ledger.
- * @param run on the pool, or in a transaction
+ * @param run runs SQL on the pool or in a transaction
  * @throws ValidationFailed, AccountNotFound, NoAccountReady
  */
 async function insertMessage(
@@ -294,8 +296,8 @@ async function insertMessage(
   const recipient = parseRecipient(wanted.to)!;
   const sendAt = sendTimeOf(wanted);
   const accountId = await chooseAccountFor(run, workspaceId, wanted);
-  // The most urgent one that waits, as the first entry of its index: asked whether there is one, PostgreSQL expects to
-  // find it soon among many and reads the whole table.
+  // Reads the most urgent waiting message as the first entry of the index. With `exists`, PostgreSQL would expect to find a
+  // match soon, and would scan the whole table.
   const [row] = await run(
     `insert into messages (id, workspace_id, account_id, direction, priority, type, chat_id, recipient, sender, text,
        status, whatsapp_id, metadata, scheduled_for, expires_at, is_cold, media, content, reply_to)
@@ -328,44 +330,45 @@ async function insertMessage(
 }
 
 /**
- * The account that is to send a message. One that the request names is taken as it is, whether or not there is such a one.
+ * The account that sends a message. If the request names an account, this does not check that the account exists.
  * @throws ValidationFailed, NoAccountReady
  */
 async function chooseAccountFor(run: RunSql, workspaceId: string, wanted: SendMessageDto): Promise<string> {
   const recipient = parseRecipient(wanted.to)!;
-  if (wanted.replyTo !== undefined) return accountOfAnswered(run, workspaceId, wanted, recipient.chatId);
+  if (wanted.replyTo !== undefined) return accountOfQuoted(run, workspaceId, wanted, recipient.chatId);
   return wanted.accountId ?? (await chooseAccount(run, workspaceId, recipient.address));
 }
 
-/** The account of the message that is answered, which has to be in the chat that the answer goes to. @throws ValidationFailed */
-async function accountOfAnswered(
+/** The account of the quoted message, which must be in the chat of the reply. @throws ValidationFailed */
+async function accountOfQuoted(
   run: RunSql,
   workspaceId: string,
   { replyTo, accountId }: SendMessageDto,
   chatId: string,
 ): Promise<string> {
-  const [answered] = await run(
+  const [quoted] = await run(
     `select account_id from messages where id = $1 and workspace_id = $2 and account_id = coalesce($3, account_id)
        and (chat_id = $4 or chat_id not like '%@g.us' and direction = 'incoming'
          and $4 in (content -> 'participant' ->> 'lid', (content -> 'participant' ->> 'phone') || '@c.us'))`,
     [replyTo, workspaceId, accountId ?? null, chatId],
   );
-  if (!answered)
+  if (!quoted)
     throw new ValidationFailed([
       {
         path: 'replyTo',
         message: 'must be the id of a message of the same account, in the chat with `to`',
       },
     ]);
-  return answered.account_id as string;
+  return quoted.account_id as string;
 }
 
-/** How much of what waits is counted of each account: with more than that all have enough to do. */
-const countedBacklog = 100;
+/** The count of an account's waiting messages stops here: beyond that, all accounts are equally busy. */
+const maxCountedBacklog = 100;
 
 /**
- * A ready account of the workspace: the one that last wrote to this recipient, else one with the least to send. What waits is
- * counted only where nobody has written, and in the order of its index, which keeps PostgreSQL from looking for it in the table.
+ * A ready account of the workspace: the account that last wrote to this recipient, else an account with the fewest waiting
+ * messages. The query counts waiting messages only if no account has written, and in the order of their index, so that
+ * PostgreSQL does not scan the table.
  */
 async function chooseAccount(run: RunSql, workspaceId: string, address: string): Promise<string> {
   const [row] = await run(
@@ -377,7 +380,7 @@ async function chooseAccount(run: RunSql, workspaceId: string, address: string):
      (select a.id from accounts a
        cross join lateral (select count(*) as waiting from (
          select from messages q where q.account_id = a.id and q.stage = 'queued'
-         order by q.priority desc, q.seq limit ${countedBacklog}) queued) backlog
+         order by q.priority desc, q.seq limit ${maxCountedBacklog}) queued) backlog
        where a.workspace_id = $1 and a.status = 'ready' order by backlog.waiting, random() limit 1)
      limit 1`,
     [workspaceId, address],
@@ -386,9 +389,9 @@ async function chooseAccount(run: RunSql, workspaceId: string, address: string):
   return row.id as string;
 }
 
-/** A message as the answer to its acceptance showed it. @param wanted what was accepted */
+/** A message as the answer to its acceptance showed it. */
 function asAccepted(message: Message, { text, media }: SendMessageDto): Message {
-  // Where the policy says so, an uncertain message is scheduled to be sent again.
+  // The policy of the workspace may schedule an uncertain message again: that time is not the caller's sendAt.
   const scheduledFor = message.status === 'scheduled' && message.attempts > 0 ? null : message.scheduledFor;
   return Object.assign(message, {
     status: scheduledFor === null ? 'queued' : 'scheduled',

@@ -14,36 +14,36 @@ import type { MessageContent } from './message.entity.js';
 import { SendMessageDto } from './messages.dto.js';
 import { parseRecipient } from './recipient.js';
 
-/** A request has fields that its type of message does not. */
+/** The request has fields that do not belong to its type of message. */
 export class ContentMismatch extends Problem {
   constructor(type: string, errors: FieldError[]) {
     super(
       422,
       'message.content_mismatch',
-      `A message of type ${type} has no ${errors.map(({ path }) => path).join(', ')}. Leave it out, or name the type that has it; the text below a picture, video or document is media.caption.`,
+      `A message of type ${type} does not take ${errors.map(({ path }) => path).join(', ')}. Remove it, or change the type. The text below an image, a video or a document is media.caption.`,
       errors,
     );
   }
 }
 
-/** Those of a batch that come after the time for its downloads. */
+/** The time for the downloads of a batch is over before this message's download began. */
 export class TooManyDownloads extends Problem {
   constructor() {
     super(
       422,
       'media.url_unavailable',
-      `The downloads of this batch took longer than ${batchMediaMs / 1000} s in all. Send the rest again, or upload the files with POST /media first.`,
+      `The downloads of this batch took longer than ${batchDownloadMs / 1000} s in total. Send the remaining messages again, or upload the files with POST /media first.`,
     );
   }
 }
 
-/** A message of a batch, or what is wrong with it. */
+/** A prepared message of a batch, or its error. */
 export type Prepared = { dto: SendMessageDto; content: PreparedContent } | Problem;
 
-/** Runs before a file is stored, so that nothing is stored for a message that is refused. @throws Problem */
+/** Runs before a file is stored, so that a refused message leaves no file behind. @throws Problem */
 export type CheckBeforeFile = (workspaceId: string, wanted: SendMessageDto) => Promise<void>;
 
-/** What a message says, as its row has it. */
+/** The content of a message, as its row stores it. */
 export interface PreparedContent {
   text: string | null;
   media: MessageMedia | null;
@@ -52,23 +52,24 @@ export interface PreparedContent {
 
 const fields = ['text', 'media', 'location', 'contact', 'poll'] as const;
 type Field = (typeof fields)[number];
-/** WhatsApp shows a text below these. */
-const captioned = new Set<MessageType>(['image', 'video', 'document']);
-const mentioning = new Set<MessageType>(['text', 'image', 'video', 'document']);
+/** The types with a caption. */
+const typesWithCaption = new Set<MessageType>(['image', 'video', 'document']);
+const typesWithMentions = new Set<MessageType>(['text', 'image', 'video', 'document']);
 
-/** How long the media of a batch may be downloaded, and how many at a time. */
-const batchMediaMs = 60_000;
-const preparedAtOnce = 8;
+/** For how long the downloads of a batch may begin. */
+const batchDownloadMs = 60_000;
+/** How many messages of a batch are prepared at the same time. */
+const batchConcurrency = 8;
 
-/** Makes what a request asks to be sent into what the ledger keeps. */
+/** Turns the content of a request into the content that the ledger stores. */
 @Injectable()
 export class ContentPreparation {
   constructor(private readonly media: MediaService) {}
 
   /**
-   * Takes in the media that a request names: within a bounded time, and outside of any transaction. Of a request that is
-   * refused for anything else, nothing is stored.
-   * @throws ValidationFailed, ContentMismatch, and whatever `checkBeforeFile` and `MediaService.take` throw
+   * Stores the media of a request: within a bounded time, and outside of any transaction. If the request is refused for
+   * another reason, no media is stored.
+   * @throws ValidationFailed, ContentMismatch, and the errors of `checkBeforeFile` and `MediaService.take`
    */
   async prepare(
     workspaceId: string,
@@ -76,7 +77,7 @@ export class ContentPreparation {
     checkBeforeFile: CheckBeforeFile,
   ): Promise<PreparedContent> {
     checkFields(wanted);
-    if (bringsFile(wanted)) await checkBeforeFile(workspaceId, wanted);
+    if (needsUpload(wanted)) await checkBeforeFile(workspaceId, wanted);
     const { type, text = null, media, location, contact, poll, mentions } = wanted;
     const content: MessageContent = {
       ...(location
@@ -102,8 +103,8 @@ export class ContentPreparation {
   }
 
   /**
-   * Reads the messages of a batch and takes their media in, some at a time; a message that is wrong becomes its error.
-   * @param grant no more files are taken in than messages are granted
+   * Prepares the messages of a batch, several at a time. An invalid message becomes its error.
+   * @param grant limits how many files are stored: at most one for each granted message
    */
   async prepareBatch(
     workspaceId: string,
@@ -111,12 +112,12 @@ export class ContentPreparation {
     grant: Grant,
     checkBeforeFile: CheckBeforeFile,
   ): Promise<Prepared[]> {
-    const deadline = Date.now() + batchMediaMs;
+    const deadline = Date.now() + batchDownloadMs;
     let files = 0;
     const prepare = async (candidate: Record<string, unknown>) => {
       try {
         const dto = await toSendMessageDto(candidate);
-        if (bringsFile(dto) && (files += 1) > grant.count) throw new MessageLimitReached(grant.limit);
+        if (needsUpload(dto) && (files += 1) > grant.count) throw new MessageLimitReached(grant.limit);
         if (dto.media?.url !== undefined && Date.now() > deadline) throw new TooManyDownloads();
         return { dto, content: await this.prepare(workspaceId, dto, checkBeforeFile) };
       } catch (error) {
@@ -125,12 +126,12 @@ export class ContentPreparation {
       }
     };
     const prepared: Prepared[] = [];
-    for (let start = 0; start < wanted.length; start += preparedAtOnce)
-      prepared.push(...(await Promise.all(wanted.slice(start, start + preparedAtOnce).map(prepare))));
+    for (let start = 0; start < wanted.length; start += batchConcurrency)
+      prepared.push(...(await Promise.all(wanted.slice(start, start + batchConcurrency).map(prepare))));
     return prepared;
   }
 
-  /** Keeps the media of messages from being deleted until a transaction ends; one that has lost its media becomes its error. */
+  /** Protects the media of messages from deletion until the transaction ends. A message whose media is gone becomes its error. */
   async hold(manager: EntityManager, workspaceId: string, candidates: Prepared[]): Promise<Prepared[]> {
     const mediaIdOf = (candidate: Prepared) =>
       candidate instanceof Problem ? null : (candidate.content.media?.mediaId ?? null);
@@ -148,36 +149,39 @@ export class ContentPreparation {
   }
 }
 
-/** A stored file as messages show it. */
+/** A stored file, as a message shows it. */
 export function toMessageMedia({ id, mimetype, size, filename, sha256 }: Media): MessageMedia {
   return { mediaId: id, mimetype, size, filename, sha256, error: null };
 }
 
-/** Whether a file has to be stored for it. */
-function bringsFile({ media }: SendMessageDto): boolean {
+/** Whether Flotilla must store a file for the message. */
+function needsUpload({ media }: SendMessageDto): boolean {
   return media !== undefined && media.mediaId === undefined;
 }
 
-/** Exactly the field of its type. */
+/** Checks that the request has the field of its type, and no field of another type. @throws ValidationFailed, ContentMismatch */
 function checkFields(wanted: SendMessageDto): void {
   const { type, media } = wanted;
   const needed: Field = isMediaType(type) ? 'media' : type;
   if (wanted[needed] === undefined)
-    throw new ValidationFailed([{ path: needed, message: `must be there: the type is ${type}` }]);
+    throw new ValidationFailed([{ path: needed, message: `is required for a message of type ${type}` }]);
   const errors: FieldError[] = fields
     .filter((field) => field !== needed && wanted[field] !== undefined)
     .map((field) => ({ path: field, message: hintOf(field, type) }));
-  if (media?.caption !== undefined && !captioned.has(type))
-    errors.push({ path: 'media.caption', message: `WhatsApp shows no text below ${type}` });
-  if (wanted.mentions !== undefined && !mentioning.has(type))
-    errors.push({ path: 'mentions', message: 'only a text or a caption can mention somebody' });
+  if (media?.caption !== undefined && !typesWithCaption.has(type))
+    errors.push({
+      path: 'media.caption',
+      message: `is not for type ${type}: WhatsApp shows no text below it`,
+    });
+  if (wanted.mentions !== undefined && !typesWithMentions.has(type))
+    errors.push({ path: 'mentions', message: 'are only for a text or a caption' });
   if (errors.length > 0) throw new ContentMismatch(type, errors);
   if (media) checkSource(media);
 }
 
 function hintOf(field: Field, type: MessageType): string {
-  if (field === 'text' && isMediaType(type)) return 'the text below media is media.caption';
-  return `is of another type of message than ${type}`;
+  if (field === 'text' && isMediaType(type)) return 'is not for media: use media.caption';
+  return `does not belong to a message of type ${type}`;
 }
 
 function checkSource({ url, data, mediaId, mimetype, filename }: MediaSourceDto): void {
@@ -188,7 +192,7 @@ function checkSource({ url, data, mediaId, mimetype, filename }: MediaSourceDto)
     ]);
   if (mediaId !== undefined && (mimetype !== undefined || filename !== undefined))
     throw new ValidationFailed([
-      { path: 'media.mediaId', message: 'has its mimetype and filename already: leave them out' },
+      { path: 'media.mediaId', message: 'already has a mimetype and a filename: remove them' },
     ]);
 }
 

@@ -19,11 +19,11 @@ import { Optional } from '../platform/http/optional.js';
 import { parsePhoneNumber } from '../platform/http/phone-number.js';
 
 /** WhatsApp's own limits of a poll. */
-const fewestOptions = 2;
-const mostOptions = 12;
-const longestOption = 100;
-/** What WhatsApp's programs show below a picture, in characters. */
-export const longestCaption = 1_024;
+const minOptions = 2;
+const maxOptions = 12;
+const maxOptionLength = 100;
+/** The longest caption that WhatsApp's programs show, in characters. */
+export const maxCaptionLength = 1_024;
 
 function IsPhone() {
   return (target: object, propertyName: string) =>
@@ -33,24 +33,25 @@ function IsPhone() {
       propertyName,
       validator: {
         validate: (value: unknown) => typeof value === 'string' && parsePhoneNumber(value) !== null,
-        defaultMessage: () => 'must be a phone number with country code, such as +6281234567890',
+        defaultMessage: () => 'must be a phone number with country code, for example +6281234567890',
       },
     });
 }
 
-function IsShortText(longest: number) {
+function IsShortText(maxLength: number) {
   return (target: object, propertyName: string) => {
     IsString()(target, propertyName);
     IsNotEmpty({ message: 'must not be empty' })(target, propertyName);
     Matches(/\S/, { message: 'must not be blank' })(target, propertyName);
-    MaxLength(longest, { message: `must be at most ${longest} characters` })(target, propertyName);
+    MaxLength(maxLength, { message: `must be at most ${maxLength} characters` })(target, propertyName);
   };
 }
 
 /** The file of a message: exactly one of `url`, `data` and `mediaId`. */
 export class MediaSourceDto {
   /**
-   * Where it is downloaded from, now. Its server must answer 200, without a redirect, at a public address.
+   * Flotilla downloads the file from this URL while it accepts the message. The server must have a public address and answer
+   * 200 without a redirect.
    * @example https://example.com/invoice.pdf
    */
   @Optional()
@@ -61,28 +62,28 @@ export class MediaSourceDto {
   @MaxLength(2_048)
   url?: string;
 
-  /** The file itself, as base64. For what is larger than a few megabytes use `POST /media` and `mediaId`. */
+  /** The file itself, as base64. For a file of more than a few megabytes, use `POST /media` and `mediaId`. */
   @Optional()
   @IsString()
   @IsNotEmpty()
   data?: string;
 
-  /** A file that was uploaded with `POST /media`, or that came with a message. */
+  /** The id of a file that was uploaded with `POST /media` or received with a message. */
   @Optional()
   @IsUUID()
   mediaId?: string;
 
   /**
-   * With `data` or `url`: what it is. The bytes have the last word.
+   * With `data` or `url`: the media type of the file. If the bytes show another type, that type counts.
    * @example application/pdf
    */
   @Optional()
-  @Matches(/^[\w.+-]+\/[\w.+-]+(\s*;.*)?$/, { message: 'must be a media type such as image/png' })
+  @Matches(/^[\w.+-]+\/[\w.+-]+(\s*;.*)?$/, { message: 'must be a media type, for example image/png' })
   @MaxLength(200)
   mimetype?: string;
 
   /**
-   * With `data` or `url`: its name, which the recipient of a document sees.
+   * With `data` or `url`: the name of the file. The recipient of a document sees it.
    * @example invoice.pdf
    */
   @Optional()
@@ -91,7 +92,7 @@ export class MediaSourceDto {
 
   /** The text below an image, a video or a document. */
   @Optional()
-  @IsShortText(longestCaption)
+  @IsShortText(maxCaptionLength)
   caption?: string;
 }
 
@@ -140,21 +141,21 @@ export class PollDto {
   question!: string;
 
   /**
-   * 2 to 12, all different.
+   * 2 to 12 different options.
    * @example ["Morning", "Evening"]
    */
   @IsArray()
-  @ArrayMinSize(fewestOptions)
-  @ArrayMaxSize(mostOptions)
+  @ArrayMinSize(minOptions)
+  @ArrayMaxSize(maxOptions)
   @ArrayUnique((option: unknown) => (typeof option === 'string' ? option.trim() : option), {
     message: 'must all be different',
   })
   @IsString({ each: true })
   @Matches(/\S/, { each: true, message: 'must not be blank' })
-  @MaxLength(longestOption, { each: true })
+  @MaxLength(maxOptionLength, { each: true })
   options!: string[];
 
-  /** Whether somebody may choose several. */
+  /** Whether a person may choose several options. */
   @Optional()
   @IsBoolean()
   multiple = false;
@@ -162,15 +163,15 @@ export class PollDto {
 
 /** The file of a message. */
 export class MessageMedia {
-  /** Under which `GET /media/:id` has it; null when it could not be downloaded, see `error`. */
+  /** The id for `GET /media/:id`. Null if the file is not stored: see `error`. */
   mediaId!: string | null;
   mimetype!: string;
-  /** In bytes; null as long as nobody knows. */
+  /** In bytes. Null if not known yet. */
   size!: number | null;
   filename!: string | null;
-  /** Of the bytes, in hexadecimal digits. */
+  /** The SHA-256 hash of the file, in hexadecimal digits. */
   sha256!: string | null;
-  /** Why the file of an incoming message is not there. `POST /messages/:id/media` tries again. */
+  /** Why the file of an incoming message is missing. `POST /messages/:id/media` tries the download again. */
   error!: MediaError | null;
 }
 
@@ -189,7 +190,7 @@ export class MessageLocation {
 
 export class MessageContact {
   name!: string;
-  /** Digits with country code; null when the card has none. */
+  /** The digits with country code. Null if the card has no phone number. */
   phone!: string | null;
   organization!: string | null;
 }
@@ -200,23 +201,23 @@ export class MessagePoll {
   multiple!: boolean;
 }
 
-/** A person. WhatsApp may hide the number, and not tell the LID: either may be null. */
+/** A person. WhatsApp may hide the phone number or the LID: either may be null. */
 export class Person {
   /**
-   * The number's digits, with country code.
+   * The digits of the phone number, with country code.
    * @example 6281234567890
    */
   phone!: string | null;
   /**
-   * The anonymous id, which stays when the number changes.
+   * The anonymous id (LID). It stays the same when the phone number changes.
    * @example 10987654321826@lid
    */
   lid!: string | null;
 }
 
-/** What somebody chose in a poll. */
+/** The vote of a person in a poll. */
 export class MessageVote extends Person {
-  /** The phone number's digits, or the chat id of a hidden number. */
+  /** The digits of the phone number, or the chat id of a hidden number. */
   from!: string;
   options!: string[];
   at!: string;

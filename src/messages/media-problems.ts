@@ -1,32 +1,28 @@
 import { Problem } from '../platform/errors/problem.js';
 
-/** Another try would not get it either. */
+/** WhatsApp no longer has the media, so a retry cannot succeed. */
 export class MediaGone extends Problem {
   constructor(cause?: unknown) {
-    super(409, 'media.unavailable', 'WhatsApp does not have it any more. Ask the sender for it.');
+    super(409, 'media.unavailable', 'WhatsApp no longer has this media. Ask the sender to send it again.');
     this.cause = cause;
   }
 }
 
-/** Another try may get it. */
+/** The download failed, and a retry may succeed. */
 export class MediaNotDownloaded extends Problem {
   constructor(cause?: unknown) {
     super(
       409,
       'media.not_downloaded',
-      'WhatsApp Web did not give it. Try again with POST /messages/:id/media when the account is ready.',
+      'WhatsApp Web did not provide this media. When the account is ready, try again with POST /messages/:id/media.',
     );
     this.cause = cause;
   }
 }
 
-/** Its account or its instance is at others, and more of them wait than it makes sense to wait for. */
+/** The account or the instance is busy with other downloads, and too many requests already wait. */
 export class DownloadsBusy extends Problem {
   constructor() {
-    super(
-      409,
-      'media.not_downloaded',
-      'Other media is being downloaded at this moment. Try again in a minute.',
-    );
+    super(409, 'media.not_downloaded', 'Too many downloads are running. Try again in a minute.');
   }
 }

@@ -4,25 +4,25 @@ import { maxLength } from 'class-validator';
 import { DataSource } from 'typeorm';
 import { AccountsService } from '../accounts/accounts.service.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
-import { longestCaption } from './content.dto.js';
+import { maxCaptionLength } from './content.dto.js';
 import type { Message } from './message.entity.js';
 import type { MessageTarget } from '../whatsapp/message-target.js';
 import { targetOf } from './message-rows.js';
 import { MessageAlreadySending, MessagesService } from './messages.service.js';
 import { IncomingMediaService } from './incoming-media.service.js';
 
-/** What can be done to a message after it was sent; an empty emoji takes a reaction back. */
+/** An action on a sent message. An empty emoji removes the reaction. */
 export type MessageAction =
   { kind: 'edit'; text: string } | { kind: 'revoke' } | { kind: 'react'; emoji: string };
 
-/** What the API asks of the instance that drives the account; both are ours, so it is typed and not validated. */
+/** A request of the API to the instance that drives the account. Both programs are Flotilla's: it is typed and not validated. */
 export interface ActOnMessage {
   epoch: number;
   target: MessageTarget;
   action: MessageAction;
 }
 
-/** What the API asks of that instance for media that was not downloaded. */
+/** A request of the API to the same instance to download media. */
 export interface DownloadMedia {
   epoch: number;
   messageId: string;
@@ -30,7 +30,11 @@ export interface DownloadMedia {
 
 export class MessageHasNoMedia extends Problem {
   constructor() {
-    super(409, 'message.no_media', 'Only an incoming message with media has something to download.');
+    super(
+      409,
+      'message.no_media',
+      'The message has nothing to download. Only an incoming message with media does.',
+    );
   }
 }
 
@@ -45,7 +49,7 @@ export class MessageNotSent extends Problem {
     super(
       409,
       'message.not_sent',
-      `The message is ${status}: its recipient does not have it, so there is nothing to react to.`,
+      `The message is ${status}: its recipient does not have it. React to it after it is sent.`,
     );
   }
 }
@@ -57,15 +61,15 @@ export class ActionNotAllowed extends Problem {
   }
 }
 
-/** Longer than it takes until a download's turn has come, the download, and what is around it. */
+/** Longer than a download takes, with the wait for its turn and the overhead. */
 const downloadTimeoutMs = 200_000;
-/** The same of an action: until its turn has come 15 s, in the page 25 s. */
+/** Longer than an action takes: up to 15 s of waiting for its turn and 25 s in the page. */
 const actionTimeoutMs = 45_000;
-/** What has a text that WhatsApp lets be edited. */
-const editable = new Set(['text', 'image', 'video', 'document']);
-const once = (what: string) => `can be ${what} once it is sent`;
+/** The types with a text that WhatsApp allows to edit. */
+const editableTypes = new Set(['text', 'image', 'video', 'document']);
+const afterSend = (what: string) => `Wait until it is sent: then it can be ${what}.`;
 
-/** Edits, revocations and reactions. Doing one twice is doing it once, so a caller who got no answer may simply ask again. */
+/** Edits, revocations and reactions. They are idempotent: a caller without an answer may repeat the request. */
 @Injectable()
 export class MessageActionsService {
   constructor(
@@ -76,25 +80,25 @@ export class MessageActionsService {
   ) {}
 
   /**
-   * Changes the text of a message: in the ledger as long as it waits, at WhatsApp once it is sent.
-   * @throws MessageNotFound, MessageNotOutgoing, ValidationFailed, MessageAlreadySending, ActionNotAllowed, AccountNotReady, SessionChanging,
-   * InstanceUnreachable; InstanceAnswerLost when nobody can tell
+   * Changes the text of a message: in the ledger while it waits, at WhatsApp after it is sent.
+   * @throws MessageNotFound, MessageNotOutgoing, ValidationFailed, MessageAlreadySending, ActionNotAllowed, AccountNotReady,
+   * SessionChanging, InstanceUnreachable; InstanceAnswerLost if the result is unknown
    */
   async edit(workspaceId: string, id: string, text: string): Promise<Message> {
     const message = await this.messages.get(workspaceId, id);
     if (message.direction !== 'outgoing') throw new MessageNotOutgoing('edited');
-    if (!editable.has(message.type) || (message.type !== 'text' && message.text === null))
+    if (!editableTypes.has(message.type) || (message.type !== 'text' && message.text === null))
       throw new ActionNotAllowed(
         'edit',
-        `Only text and captions can be edited, and this message is ${message.type}${message.media ? ' without a caption' : ''}.`,
+        `Only a text or a caption can be edited, and this message is of type ${message.type}${message.media ? ' without a caption' : ''}.`,
       );
-    if (message.type !== 'text' && !maxLength(text, longestCaption))
+    if (message.type !== 'text' && !maxLength(text, maxCaptionLength))
       throw new ValidationFailed([
-        { path: 'text', message: `must be at most ${longestCaption} characters: it is a caption` },
+        { path: 'text', message: `is a caption and must be at most ${maxCaptionLength} characters` },
       ]);
     const stage = stageOf(message);
-    if (stage === 'sending') throw new MessageAlreadySending(message, once('edited'));
-    if (stage === 'over')
+    if (stage === 'sending') throw new MessageAlreadySending(message, afterSend('edited'));
+    if (stage === 'ended')
       throw new ActionNotAllowed('edit', `The message is ${message.status}: it will not be sent.`);
     if (message.revokedAt) throw new ActionNotAllowed('edit', 'The message has been revoked.');
     if (message.text === text) return message;
@@ -104,7 +108,7 @@ export class MessageActionsService {
   }
 
   /**
-   * Deletes a message for everyone; one that still waits is cancelled.
+   * Deletes a message for everyone. A waiting message is cancelled.
    * @throws as {@link edit}
    */
   async revoke(workspaceId: string, id: string): Promise<Message> {
@@ -113,8 +117,8 @@ export class MessageActionsService {
     if (message.revokedAt || message.status === 'cancelled') return message;
     const stage = stageOf(message);
     if (stage === 'waiting') return this.messages.cancel(workspaceId, id);
-    if (stage === 'sending') throw new MessageAlreadySending(message, once('revoked'));
-    if (stage === 'over')
+    if (stage === 'sending') throw new MessageAlreadySending(message, afterSend('revoked'));
+    if (stage === 'ended')
       throw new ActionNotAllowed(
         'revoke',
         `The message is ${message.status}: its recipient does not have it.`,
@@ -124,56 +128,62 @@ export class MessageActionsService {
   }
 
   /**
-   * Reacts to a message, sent or received, in place of an earlier reaction of this account.
-   * @param emoji an empty one takes the reaction back
+   * Reacts to a sent or received message. The reaction replaces an earlier reaction of this account.
+   * @param emoji empty to remove the reaction
    * @throws MessageNotSent, and as {@link edit}
    */
   async react(workspaceId: string, id: string, emoji: string): Promise<Message> {
     const message = await this.messages.get(workspaceId, id);
     const stage = stageOf(message);
-    if (stage === 'sending') throw new MessageAlreadySending(message, once('reacted to'));
-    if (stage === 'waiting' || stage === 'over') throw new MessageNotSent(message);
+    if (stage === 'sending') throw new MessageAlreadySending(message, afterSend('reacted to'));
+    if (stage === 'waiting' || stage === 'ended') throw new MessageNotSent(message);
     if (message.revokedAt) throw new ActionNotAllowed('react', 'The message has been revoked.');
     await this.act(message, { kind: 'react', emoji });
     return this.messages.get(workspaceId, id);
   }
 
   /**
-   * Downloads the media of an incoming message again, where that failed or it was deleted; one that is there stays.
+   * Downloads the media of an incoming message again, if the download failed or the file was deleted. Stored media stays.
    * @throws MessageNotFound, MessageHasNoMedia, AccountNotReady, SessionChanging, InstanceUnreachable, InstanceAnswerLost, and
-   * what `MediaDownloader.download` throws
+   * the errors of `MediaDownloader.download`
    */
   async downloadMedia(workspaceId: string, id: string): Promise<Message> {
     const message = await this.messages.get(workspaceId, id);
     if (message.direction !== 'incoming' || message.media === null) throw new MessageHasNoMedia();
-    if (await this.incomingMedia.isThere(id)) return message;
-    const ask: Omit<DownloadMedia, 'epoch'> = { messageId: id };
-    await this.accounts.askSession(workspaceId, message.accountId, 'media', ask, downloadTimeoutMs);
+    if (await this.incomingMedia.isStored(id)) return message;
+    const request: Omit<DownloadMedia, 'epoch'> = { messageId: id };
+    await this.accounts.askSession(workspaceId, message.accountId, 'media', request, downloadTimeoutMs);
     return this.messages.get(workspaceId, id);
   }
 
   private async editWaiting(message: Message, text: string): Promise<void> {
-    const [, affected] = await this.database.query(
+    const [, affected] = await this.database.query<[unknown[], number]>(
       `update messages set text = $2, edited_at = now()
        where id = $1 and stage in ('scheduled', 'queued') and attempts = 0`,
       [message.id, text],
     );
     if (affected > 0) return;
     const { workspaceId, id } = message;
-    throw new MessageAlreadySending(await this.messages.get(workspaceId, id), once('edited'));
+    throw new MessageAlreadySending(await this.messages.get(workspaceId, id), afterSend('edited'));
   }
 
-  /** Lets the instance of the account do it, which writes what came of it. */
+  /** Sends the action to the account's instance, which does it and writes the result. */
   private act(message: Message, action: MessageAction): Promise<void> {
-    const ask: Omit<ActOnMessage, 'epoch'> = { target: targetOf(message), action };
-    return this.accounts.askSession(message.workspaceId, message.accountId, 'actions', ask, actionTimeoutMs);
+    const request: Omit<ActOnMessage, 'epoch'> = { target: targetOf(message), action };
+    return this.accounts.askSession(
+      message.workspaceId,
+      message.accountId,
+      'actions',
+      request,
+      actionTimeoutMs,
+    );
   }
 }
 
-/** How far a message is, for those who want to change it. Of an `unknown` one the page can tell. */
-function stageOf({ status, attempts }: Message): 'waiting' | 'sending' | 'sent' | 'over' {
+/** What an action depends on. An `unknown` message counts as sent: the page knows whether it was. */
+function stageOf({ status, attempts }: Message): 'waiting' | 'sending' | 'sent' | 'ended' {
   if (status === 'sending') return 'sending';
-  // One that is sent again because its outcome was unknown may have arrived.
+  // With attempts, the message may have arrived: an uncertain message is queued or scheduled again.
   if (status === 'scheduled' || status === 'queued') return attempts === 0 ? 'waiting' : 'sending';
-  return status === 'failed' || status === 'cancelled' || status === 'expired' ? 'over' : 'sent';
+  return status === 'failed' || status === 'cancelled' || status === 'expired' ? 'ended' : 'sent';
 }

@@ -1,7 +1,7 @@
 import type { MessageTarget } from '../whatsapp/message-target.js';
 import type { Message } from './message.entity.js';
 
-/** Where WhatsApp Web finds a message. */
+/** How WhatsApp Web finds a message. */
 export function targetOf({
   chatId,
   whatsappId,
@@ -12,7 +12,7 @@ export function targetOf({
   const fromMe = direction === 'outgoing';
   let author: string | null = null;
   if (!fromMe && chatId.endsWith('@g.us')) {
-    // Before there was `content`, the sender of a group's message was whoever wrote it.
+    // Rows from before the column `content` keep the author of a group message as the sender.
     const writer = content?.author ?? (sender === chatId ? null : sender);
     author = writer === null || writer.includes('@') ? writer : `${writer}@c.us`;
   }

@@ -3,12 +3,12 @@ import { ApiProperty } from '@nestjs/swagger';
 import { IsNotEmpty, IsString, Matches, registerDecorator } from 'class-validator';
 import { parseRecipient } from './recipient.js';
 
-/* What WhatsApp takes in the fields of a message, as rules of class-validator. */
+/* The rules of WhatsApp for the fields of a message, as decorators of class-validator. */
 
 /** WhatsApp's own limit of a text, in UTF-16 code units. */
 const maxTextLength = 65_536;
 const maxMetadataBytes = 16_384;
-/** One emoji as people see it: with its skin tone, its joined parts, or as a flag or keycap. */
+/** One visible emoji: also with a skin tone or joined parts, and also a flag or a keycap. */
 const emoji = new RegExp('^(\\p{RGI_Emoji}|\\p{Extended_Pictographic})$', 'v');
 
 export function IsRecipient(options?: { each: boolean }) {
@@ -21,7 +21,7 @@ export function IsRecipient(options?: { each: boolean }) {
       validator: {
         validate: (value: unknown) => typeof value === 'string' && parseRecipient(value) !== null,
         defaultMessage: () =>
-          'must be a phone number with country code, such as +6281234567890, or a chat id that ends in @c.us, @lid or @g.us',
+          'must be a phone number with country code, for example +6281234567890, or a chat id that ends in @c.us, @lid or @g.us',
       },
     });
 }
@@ -35,7 +35,7 @@ export function IsEmoji() {
       validator: {
         validate: (value: unknown) =>
           value === '' || (typeof value === 'string' && value.length <= 40 && emoji.test(value)),
-        defaultMessage: () => 'must be one emoji, or empty to take the reaction back',
+        defaultMessage: () => 'must be one emoji, or empty to remove the reaction',
       },
     });
 }
@@ -53,7 +53,7 @@ export function IsSmallJson() {
     });
 }
 
-/** Counted as WhatsApp does: an emoji is two of them, or more. */
+/** Counts UTF-16 code units, as WhatsApp does: an emoji counts as two or more. */
 function IsShortEnough(): PropertyDecorator {
   return (target, propertyName) =>
     registerDecorator({

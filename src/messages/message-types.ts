@@ -1,4 +1,4 @@
-/** What a message can be, in the words of the contract. */
+/** The types of messages, as the API names them. */
 export const messageTypes = [
   'text',
   'image',
@@ -20,8 +20,8 @@ export function isMediaType(type: string): type is MediaType {
   return (mediaTypes as readonly string[]).includes(type);
 }
 
-/** WhatsApp's names that are not ours. */
-const ours: Record<string, MessageType> = {
+/** Our types for the WhatsApp types with other names. */
+const renamedTypes: Record<string, MessageType> = {
   chat: 'text',
   gif: 'video',
   ptt: 'voice',
@@ -32,7 +32,7 @@ const ours: Record<string, MessageType> = {
   poll_creation: 'poll',
 };
 
-/** What WhatsApp Web shows between messages, and what it tells itself: nobody wrote it. */
+/** Notices that WhatsApp Web shows between messages, and its internal messages. No person wrote them. */
 const notices = new Set([
   'broadcast_notification',
   'call_log',
@@ -54,11 +54,11 @@ const notices = new Set([
 ]);
 
 /**
- * A type of WhatsApp Web in our words: `unsupported` when we have none for it.
- * @returns null when it is no message at all
+ * Our type for a type of WhatsApp Web: `unsupported` if we have no such type.
+ * @returns null if it is not a message of a person
  */
 export function typeOf(whatsappType: string): MessageType | 'unsupported' | null {
   if (notices.has(whatsappType)) return null;
-  const type = ours[whatsappType] ?? whatsappType;
+  const type = renamedTypes[whatsappType] ?? whatsappType;
   return (messageTypes as readonly string[]).includes(type) ? (type as MessageType) : 'unsupported';
 }

@@ -14,12 +14,12 @@ import type { JobHint } from '../queues/queues.service.js';
 
 export { priorities, type Priority } from '../queues/priorities.js';
 
-/** The queue that carries a priority's heads. */
+/** The queue for the lane heads of a priority. */
 export function queueOf(priority: number): QueueName {
   return `whatsapp-${priorities[priority]!}`;
 }
 
-/** The job that says: this message is the first of its account's lane. */
+/** The job for a lane head: this message is the first of its account's lane. */
 export function headJob(messageId: string, priority: number): JobHint {
   return { queue: queueOf(priority), id: `message-${messageId}`, data: { id: messageId } };
 }
@@ -41,42 +41,42 @@ export const messageStatuses = [
 export type MessageStatus = (typeof messageStatuses)[number];
 
 /**
- * The WhatsApp id of an outgoing message, made from its own id before the first attempt, so that every attempt uses the
- * same: `3EB0`, as WhatsApp Web's own ids begin, and 72 bits of hash.
+ * The WhatsApp id of an outgoing message. It is derived from the message's own id before the first attempt, so that every
+ * attempt uses the same WhatsApp id: `3EB0`, the prefix of WhatsApp Web's own ids, and 72 bits of a hash.
  */
 export function whatsappIdOf(messageId: string): string {
   return `3EB0${createHash('sha256').update(messageId).digest('hex').slice(0, 18).toUpperCase()}`;
 }
 
 /**
- * The 32 bytes from which the keys of a poll's votes are derived. WhatsApp does not learn the message's own id, of which 74
- * bits are chance.
+ * The 32 bytes from which the keys of a poll's votes are derived. They stay secret because WhatsApp does not learn the
+ * message's own id, which has 74 random bits.
  */
 export function pollSecretOf(messageId: string): number[] {
   return [...createHash('sha256').update(`poll ${messageId}`).digest()];
 }
 
-/** What messages carry besides text and media. */
+/** The content of a message besides its text and media. */
 export interface MessageContent {
   location?: MessageLocation;
   contact?: MessageContact[];
   poll?: MessagePoll;
   mentions?: string[];
   participant?: Person;
-  /** The chat id under which WhatsApp knows who wrote in a group. */
+  /** In a group: the chat id of the author. */
   author?: string;
   quotedWhatsappId?: string;
   whatsappType?: string;
 }
 
-/** Somebody's reaction to a message. One that was taken back has no emoji any more, and is kept: an older one may come late. */
+/** A person's reaction to a message. A removed reaction stays with an empty emoji, because an older reaction may arrive late. */
 export interface Reaction extends Person {
   from: string;
   emoji: string;
   at: string;
 }
 
-/** A row of the ledger, in or out. */
+/** A row of the ledger: an incoming or outgoing message. */
 @Entity('messages')
 export class Message {
   @PrimaryColumn('uuid')
@@ -129,15 +129,15 @@ export class Message {
   @Column('integer')
   attempts!: number;
 
-  /** Of a message that a paced account sends: its recipient has never written to that account. Null where nobody asks. */
+  /** For a message of a paced account: its recipient has never written to that account. Null if it is not known or not needed. */
   @Column('boolean', { name: 'is_cold', nullable: true })
   isCold!: boolean | null;
 
-  /** A queued message is not tried before this time; one that is being sent may be taken over after it. */
+  /** A queued message is not tried before this time. A message that is being sent may be claimed again after it. */
   @Column('timestamptz', { name: 'next_attempt_at' })
   nextAttemptAt!: Date;
 
-  /** How often it was sent anew, after it had failed or nobody could tell. */
+  /** How often the message was sent again after it was `failed` or its outcome was unknown. */
   @Column('integer')
   resends!: number;
 
@@ -183,11 +183,11 @@ export class Message {
   @Column('jsonb')
   reactions!: Reaction[];
 
-  /** What people chose in a poll. A vote that was taken back has no options any more, and is kept. */
+  /** The votes in a poll. A removed vote stays, with no options. */
   @Column('jsonb')
   votes!: MessageVote[];
 
-  /** When the media of an incoming message is to be downloaded; null when it is there, or has failed for good. */
+  /** When to download the media of an incoming message next. Null if it is stored, or has failed for good. */
   @Column('timestamptz', { name: 'media_due_at', nullable: true })
   mediaDueAt!: Date | null;
 }

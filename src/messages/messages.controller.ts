@@ -54,12 +54,16 @@ import {
 } from './accept.service.js';
 import { MessageAlreadySending, MessageNotFound, MessagesService } from './messages.service.js';
 
-/** What may happen when something is done to a message that WhatsApp already has. */
-const ofActions = [
+/** The errors of an action on a message that WhatsApp already has. */
+const actionProblems = [
   MessageNotFound,
   MessageAlreadySending,
   ...sessionProblems,
-  new Problem(504, 'whatsapp.no_answer', 'WhatsApp Web did not say that it is done. Asking again is safe.'),
+  new Problem(
+    504,
+    'whatsapp.no_answer',
+    'WhatsApp Web did not confirm the action. Try again: repeating it is safe.',
+  ),
 ];
 
 @Controller('messages')
@@ -70,20 +74,23 @@ export class MessagesController {
     private readonly actions: MessageActionsService,
   ) {}
 
-  /** Accepts a message to be sent once. `?wait=sent` answers 200 when it has been sent. */
+  /** Accepts a message, which Flotilla sends once. `?wait=sent` waits and answers 200 when the message is sent. */
   @Allow('sender')
   @ApiHeader({
     name: 'Idempotency-Key',
     description:
-      'Yours, 1 to 255 printable ASCII characters: however often the call is repeated, the message is sent once.',
+      'A key that you choose: 1 to 255 printable ASCII characters. If you repeat the call with the same key, Flotilla sends the message only once.',
     schema: { type: 'string', minLength: 1, maxLength: 255 },
     example: 'order-4711-shipped',
   })
-  @ApiOkResponse({ type: MessageResponse, description: 'With `wait`: it has got that far.' })
+  @ApiOkResponse({
+    type: MessageResponse,
+    description: 'With `wait`: the message has reached the requested status.',
+  })
   @ApiAcceptedResponse({
     type: MessageResponse,
-    description: 'It is kept, and will be sent.',
-    headers: { Location: { description: 'Where to look after it.', schema: { type: 'string' } } },
+    description: 'The message is stored, and will be sent.',
+    headers: { Location: { description: 'The URL of the message.', schema: { type: 'string' } } },
   })
   @Fails(
     AccountNotFound,
@@ -127,7 +134,7 @@ export class MessagesController {
     return toMessageResponse(message);
   }
 
-  /** Accepts up to 1,000 messages; each has its own outcome. */
+  /** Accepts up to 1,000 messages. Each message has its own result. */
   @Allow('sender')
   @Post('batch')
   @HttpCode(200)
@@ -136,10 +143,13 @@ export class MessagesController {
     @Body() body: SendBatchDto,
     @Headers('idempotency-key') idempotencyKey: string | undefined,
   ): Promise<BatchResponse> {
-    // Whoever sends one relies on it.
+    // A caller that sends a key relies on it: ignoring the key could send messages twice.
     if (idempotencyKey !== undefined)
       throw new ValidationFailed([
-        { path: 'Idempotency-Key', message: 'is not for batches: send what has one by POST /messages' },
+        {
+          path: 'Idempotency-Key',
+          message: 'is not for batches: send a message that needs a key with POST /messages',
+        },
       ]);
     return { items: await this.accepting.acceptBatch(workspaceId, body.messages) };
   }
@@ -155,7 +165,7 @@ export class MessagesController {
     return toPage(await this.messages.list(workspaceId, query), query.limit, toMessageResponse);
   }
 
-  /** One message: how far it is, and what became of it. */
+  /** Shows one message with its status. */
   @Allow('viewer')
   @Fails(MessageNotFound)
   @Get(':id')
@@ -166,7 +176,7 @@ export class MessagesController {
     return toMessageResponse(await this.messages.get(workspaceId, id));
   }
 
-  /** Cancels a message that is not being sent yet. */
+  /** Cancels a message that Flotilla has not tried to send yet. */
   @Allow('sender')
   @Fails(MessageNotFound, MessageAlreadySending)
   @Delete(':id')
@@ -178,12 +188,12 @@ export class MessagesController {
     return toMessageResponse(await this.messages.cancel(workspaceId, id));
   }
 
-  /** Changes the text of a message: at WhatsApp for a quarter of an hour after it was sent, and freely before. */
+  /** Changes the text of a message: at any time before it is sent, and for about 15 minutes after, as WhatsApp allows. */
   @Allow('sender')
   @Fails(
-    ...ofActions,
+    ...actionProblems,
     MessageNotOutgoing,
-    new ActionNotAllowed('edit', 'WhatsApp does not let it be edited any more.'),
+    new ActionNotAllowed('edit', 'WhatsApp no longer allows editing this message.'),
   )
   @Patch(':id')
   async edit(
@@ -194,12 +204,12 @@ export class MessagesController {
     return toMessageResponse(await this.actions.edit(workspaceId, id, text));
   }
 
-  /** Deletes a message for everyone; one that is not sent yet is cancelled. */
+  /** Deletes a message for everyone. A message that is not sent yet is cancelled. */
   @Allow('sender')
   @Fails(
-    ...ofActions,
+    ...actionProblems,
     MessageNotOutgoing,
-    new ActionNotAllowed('revoke', 'WhatsApp does not let it be revoked any more.'),
+    new ActionNotAllowed('revoke', 'WhatsApp no longer allows revoking this message.'),
   )
   @Post(':id/revoke')
   @HttpCode(200)
@@ -210,9 +220,9 @@ export class MessagesController {
     return toMessageResponse(await this.actions.revoke(workspaceId, id));
   }
 
-  /** Reacts to a message, sent or received; an empty emoji takes the reaction back. */
+  /** Reacts to a sent or received message. An empty emoji removes the reaction. */
   @Allow('sender')
-  @Fails(...ofActions, MessageNotSent, new ActionNotAllowed('react', 'The message has been revoked.'))
+  @Fails(...actionProblems, MessageNotSent, new ActionNotAllowed('react', 'The message has been revoked.'))
   @Post(':id/reaction')
   @HttpCode(200)
   async react(
@@ -223,7 +233,7 @@ export class MessagesController {
     return toMessageResponse(await this.actions.react(workspaceId, id, emoji));
   }
 
-  /** Downloads the media of an incoming message again, where that failed or it was deleted since. */
+  /** Downloads the media of an incoming message again, if the download failed or the file was deleted. */
   @Allow('sender')
   @Fails(
     MessageNotFound,
@@ -245,7 +255,7 @@ export class MessagesController {
     return toMessageResponse(await this.actions.downloadMedia(workspaceId, id));
   }
 
-  /** Sends a message again that failed or whose outcome is unknown; an unknown one under its WhatsApp id, so that it arrives once. */
+  /** Sends a `failed` or `unknown` message again. An `unknown` message keeps its WhatsApp id, so that it arrives only once. */
   @Allow('sender')
   @Fails(MessageNotFound, MessageNotResendable)
   @Post(':id/resend')

@@ -38,86 +38,86 @@ import {
   type Priority,
 } from './message.entity.js';
 
-const mostContacts = 50;
-const mostMentions = 256;
+const maxContacts = 50;
+const maxMentions = 256;
 
 @ApiExtraModels(ContactDto)
 export class SendMessageDto {
-  /** The account that sends; without it one that is ready, the one that last wrote to this recipient first. */
+  /** The account that sends. Default: a ready account, preferably the account that last wrote to this recipient. */
   @Optional()
   @IsUUID()
   accountId?: string;
 
   /**
-   * A phone number with country code, or a chat id.
+   * The recipient: a phone number with country code, or a chat id.
    * @example +6281234567890
    */
   @IsRecipient()
   to!: string;
 
-  /** What is sent. Each type has its own fields: `text`, `media`, `location`, `contact` or `poll`. */
+  /** The type of the message. It decides which field is required: `text`, `media`, `location`, `contact` or `poll`. */
   @Optional()
   @IsIn(messageTypes)
   type: MessageType = 'text';
 
   /**
-   * For `text`.
+   * For the type `text`.
    * @example "Your parcel is on its way."
    */
   @Optional()
   @IsMessageText()
   text?: string;
 
-  /** For `image`, `video`, `audio`, `voice`, `document` and `sticker`. */
+  /** For the types `image`, `video`, `audio`, `voice`, `document` and `sticker`. */
   @Optional()
   @IsObject()
   @ValidateNested()
   @Type(() => MediaSourceDto)
   media?: MediaSourceDto;
 
-  /** For `location`. */
+  /** For the type `location`. */
   @Optional()
   @IsObject()
   @ValidateNested()
   @Type(() => LocationDto)
   location?: LocationDto;
 
-  /** For `contact`: one, or a list. */
+  /** For the type `contact`: one contact or a list. */
   @Optional()
   @ApiPropertyOptional({
     oneOf: [
       { $ref: getSchemaPath(ContactDto) },
-      { type: 'array', items: { $ref: getSchemaPath(ContactDto) }, minItems: 1, maxItems: mostContacts },
+      { type: 'array', items: { $ref: getSchemaPath(ContactDto) }, minItems: 1, maxItems: maxContacts },
     ],
   })
   @IsArray()
   @ArrayMinSize(1)
-  @ArrayMaxSize(mostContacts)
+  @ArrayMaxSize(maxContacts)
   @IsObject({ each: true })
   @ValidateNested({ each: true })
   @Type(() => ContactDto)
   @Transform(({ value }) => (Array.isArray(value) ? value : [value]) as unknown)
   contact?: ContactDto[];
 
-  /** For `poll`. */
+  /** For the type `poll`. */
   @Optional()
   @IsObject()
   @ValidateNested()
   @Type(() => PollDto)
   poll?: PollDto;
 
-  /** The id of the message that this one answers: of the same account, in the same chat. */
+  /** The id of the message to reply to. It must belong to the same account and the same chat. */
   @Optional()
   @IsUUID()
   replyTo?: string;
 
   /**
-   * Whom the text or the caption mentions: phone numbers or chat ids. The text has each as `@` and its digits.
+   * The persons that the text or the caption mentions: phone numbers or chat ids. The text contains each as `@` and the digits.
    * @example ["+6281234567890"]
    */
   @Optional()
   @IsArray()
-  @ArrayMaxSize(mostMentions)
+  @ArrayMaxSize(maxMentions)
   @IsRecipient({ each: true })
   mentions?: string[];
 
@@ -125,17 +125,17 @@ export class SendMessageDto {
   @IsIn(['urgent', 'high', 'normal'])
   priority: Exclude<Priority, 'campaign'> = 'normal';
 
-  /** Not before this time. */
+  /** Flotilla does not send the message before this time. */
   @IsOptional()
   @IsTime()
   sendAt?: string | null;
 
-  /** Not after this time: the message expires when it has not been sent by then. */
+  /** If the message is not sent before this time, it expires. */
   @IsOptional()
   @IsTime()
   expiresAt?: string | null;
 
-  /** Yours: comes back with the message and in every event. */
+  /** Your own data. Flotilla returns it with the message and in every event of the message. */
   @IsOptional()
   @IsObject()
   @IsSmallJson()
@@ -150,7 +150,7 @@ export class EditMessageDto {
 
 export class ReactDto {
   /**
-   * One emoji; an empty text takes the reaction back.
+   * One emoji. An empty text removes the reaction.
    * @example 👍
    */
   @IsEmoji()
@@ -158,7 +158,7 @@ export class ReactDto {
 }
 
 export class SendMessageQuery extends ScopedQuery {
-  /** Answers when the message has got this far, or when `timeoutMs` is over. */
+  /** The answer waits until the message has this status or a later one, or until `timeoutMs` is over. */
   @IsOptional()
   @IsIn(['sent', 'delivered'])
   wait?: 'sent' | 'delivered';
@@ -172,7 +172,7 @@ export class SendMessageQuery extends ScopedQuery {
 }
 
 export class SendBatchDto {
-  /** Each is a `SendMessageDto`, and checked by itself: one that is wrong does not stop the others. */
+  /** Each item is a `SendMessageDto` and is checked separately: an invalid item does not stop the others. */
   @ApiProperty({
     type: 'array',
     items: { type: 'object', additionalProperties: true },
@@ -218,7 +218,7 @@ export class MessageError {
 }
 
 export class MessageReaction extends Person {
-  /** The phone number's digits, or the chat id of a hidden number. */
+  /** The digits of the phone number, or the chat id of a hidden number. */
   from!: string;
   emoji!: string;
   at!: string;
@@ -230,33 +230,33 @@ export class MessageResponse {
   accountId!: string;
   direction!: 'outgoing' | 'incoming';
   priority!: Priority;
-  /** One of those that can be sent, or `unsupported`: then `whatsappType` is WhatsApp's own name for it. */
+  /** A type that can be sent, or `unsupported`. In that case `whatsappType` is WhatsApp's own name of the type. */
   type!: string;
   to!: string;
-  /** The phone number's digits, or the chat id of a hidden number or of a group: to write there is to answer. */
+  /** The digits of the phone number, or the chat id of a hidden number or a group. To reply, use it as `to`. */
   from!: string | null;
-  /** Of media its caption. */
+  /** The text. For media, the caption. */
   text!: string | null;
   media!: MessageMedia | null;
   location!: MessageLocation | null;
   contact!: MessageContact[] | null;
   poll!: MessagePoll | null;
-  /** What people chose in a poll, the last choice of each. */
+  /** For a poll: the last vote of each person. */
   votes!: MessageVote[];
-  /** Phone numbers' digits, or chat ids of hidden numbers. */
+  /** The mentioned persons: the digits of phone numbers, or chat ids of hidden numbers. */
   mentions!: string[] | null;
-  /** Who wrote an incoming message: in a group somebody else than `from`. */
+  /** The author of an incoming message. In a group, `from` is the group. */
   participant!: Person | null;
   status!: MessageStatus;
   error!: MessageError | null;
   attempts!: number;
   whatsappId!: string;
   campaignId!: string | null;
-  /** The id of the message that this one answers; null also when Flotilla does not have that one. */
+  /** The id of the message that this message replies to. Null also if Flotilla does not have that message. */
   replyTo!: string | null;
-  /** Of an incoming message that answers another: that one's WhatsApp id. */
+  /** For an incoming reply: the WhatsApp id of the message that it replies to. */
   quotedWhatsappId!: string | null;
-  /** WhatsApp's own name of the type of a message that is `unsupported`. */
+  /** For type `unsupported`: WhatsApp's own name of the type. */
   whatsappType!: string | null;
   metadata!: Record<string, unknown>;
   createdAt!: string;
@@ -265,17 +265,17 @@ export class MessageResponse {
   deliveredAt!: string | null;
   readAt!: string | null;
   failedAt!: string | null;
-  /** When `text` was last changed, after the message was accepted or received. */
+  /** When `text` was last changed after the message was accepted or received. */
   editedAt!: string | null;
-  /** When it was deleted for everyone. Its status and text stay as they were. */
+  /** When the message was deleted for everyone. Its status and its text stay the same. */
   revokedAt!: string | null;
-  /** One for each person at the most. */
+  /** At most one reaction for each person. */
   reactions!: MessageReaction[];
 }
 
 export class BatchItemResponse {
   index!: number;
-  /** The HTTP status that the message alone would have got. */
+  /** The HTTP status that `POST /messages` would have answered for this message. */
   status!: number;
   message?: MessageResponse;
   error?: { code: string; detail: string; errors?: { path: string; message: string }[] };
@@ -286,7 +286,7 @@ export class BatchResponse {
   items!: BatchItemResponse[];
 }
 
-/** The same shape as `message_json` in the database, which writes the events; a test holds them together. */
+/** The same shape as `message_json` in the database, which writes the events. A test compares the two. */
 export function toMessageResponse(message: Message): MessageResponse {
   return {
     id: message.id,

@@ -19,17 +19,19 @@ export class MessageNotFound extends Problem {
 }
 
 export class MessageAlreadySending extends Problem {
-  constructor({ status }: Message, hint = 'can no longer be cancelled') {
-    super(409, 'message.already_sending', `The message is ${status} and ${hint}.`);
+  constructor({ status }: Message, hint = 'It can no longer be cancelled.') {
+    super(409, 'message.already_sending', `The message is ${status}. ${hint}`);
   }
 }
 
 const reached = { sent: ['sent', 'delivered', 'read', 'played'], delivered: ['delivered', 'read', 'played'] };
 const final = new Set(['read', 'played', 'failed', 'unknown', 'cancelled', 'expired']);
-const firstWaitPauseMs = 40;
-const longestWaitPauseMs = 1_000;
+const minWaitPauseMs = 40;
+const maxWaitPauseMs = 1_000;
 
-/** The ledger for its readers: one message, lists, waiting and cancelling. */
+type MessageUsage = Pick<Usage, 'messagesLastMinute' | 'messagesLast24Hours'>;
+
+/** Reads messages from the ledger, waits for their status, and cancels them. */
 @Injectable()
 export class MessagesService {
   constructor(
@@ -41,19 +43,17 @@ export class MessagesService {
     limits.onUsage((workspaceId) => this.usage(workspaceId));
   }
 
-  /** How many messages a workspace posted in the last minute, and had in the last 24 hours. */
-  private async usage(
-    workspaceId: string,
-  ): Promise<Pick<Usage, 'messagesLastMinute' | 'messagesLast24Hours'>> {
+  /** How many messages a workspace posted in the last minute, and how many it sent and received in the last 24 hours. */
+  private async usage(workspaceId: string): Promise<MessageUsage> {
     const now = Date.now();
-    const [counts] = await this.database.query(
+    const [counts] = await this.database.query<MessageUsage[]>(
       `select (select count(*)::int from messages where workspace_id = $1 and id >= $2 and direction = 'outgoing'
            and created_at > now() - interval '1 minute') as "messagesLastMinute",
          (select count(*)::int from messages where workspace_id = $1 and id >= $3
            and created_at > now() - interval '1 day') as "messagesLast24Hours"`,
       [workspaceId, firstIdAt(now - 2 * 60_000), firstIdAt(now - 25 * 3_600_000)],
     );
-    return counts;
+    return counts!;
   }
 
   /** @throws MessageNotFound, also for a message of another workspace */
@@ -88,7 +88,7 @@ export class MessagesService {
     const { affected } = await this.messages
       .createQueryBuilder()
       .update({ status: 'cancelled' })
-      // One that is sent again because its outcome was unknown may have arrived.
+      // With attempts, the message may have arrived: an uncertain message is queued or scheduled again.
       .where(
         `id = :id and workspace_id = :workspaceId and status in ('scheduled', 'queued') and attempts = 0`,
         { id, workspaceId },
@@ -100,9 +100,9 @@ export class MessagesService {
   }
 
   /**
-   * Waits until a message has got as far as asked, or can get no further, or the time is over. It has been accepted, so that
-   * while PostgreSQL does not answer, it goes on waiting: whoever is told of an error would send it once more.
-   * @param gone ends the waiting: nobody is there to be told
+   * Waits until a message reaches the wanted status or a final one, or until the timeout. The message is already accepted, so
+   * the wait goes on while PostgreSQL does not answer: after an error the caller would send the message again.
+   * @param gone ends the wait, because the caller has disconnected
    */
   async waitFor(
     message: Message,
@@ -116,7 +116,10 @@ export class MessagesService {
         current = await this.get(message.workspaceId, message.id);
       } catch (error) {
         if (error instanceof MessageNotFound) throw error;
-        this.logger.warn({ err: error, messageId: message.id }, 'how far a message has got is not known now');
+        this.logger.warn(
+          { err: error, messageId: message.id },
+          'the status of a message could not be read; still waiting',
+        );
       }
     };
     const isOver = async (asked: number) => {
@@ -124,8 +127,8 @@ export class MessagesService {
       return reached[goal].includes(current.status) || final.has(current.status);
     };
     await poll(isOver, {
-      // Most are sent at once; a wait for a phone that is off costs little.
-      pauseMs: (asked) => Math.min(firstWaitPauseMs * 1.25 ** (asked - 1), longestWaitPauseMs),
+      // Short pauses first, because most messages are sent at once; then long ones, so that a wait for a phone costs little.
+      pauseMs: (asked) => Math.min(minWaitPauseMs * 1.25 ** (asked - 1), maxWaitPauseMs),
       limitMs: timeoutMs,
       signal: gone,
     });

@@ -1,7 +1,7 @@
 import type { PagePerson } from '../whatsapp/in-page/page-functions.js';
 import type { Person } from './content.dto.js';
 
-/** A person as the contract shows one. */
+/** A person as the API shows it. */
 export function personOf({ chatId, alias }: PagePerson): Person {
   const ids = [chatId, alias ?? ''];
   const phone = ids.find((id) => id.endsWith('@c.us'));
@@ -11,12 +11,12 @@ export function personOf({ chatId, alias }: PagePerson): Person {
   };
 }
 
-/** What a person may be called where only one name is kept. */
+/** All addresses of a person: a row that keeps only one address may have any of them. */
 export function addressesOf({ chatId, alias }: PagePerson): string[] {
   return alias === null ? [addressOf(chatId)] : [addressOf(chatId), addressOf(alias)];
 }
 
-/** A phone number's digits, or the chat id of what is none. */
+/** The digits of a phone number; the chat id itself if it has no phone number. */
 export function addressOf(chatId: string): string {
   return chatId.endsWith('@c.us') ? chatId.slice(0, -'@c.us'.length) : chatId;
 }

@@ -1,6 +1,6 @@
 import { parsePhoneNumber } from '../platform/http/phone-number.js';
 
-/** Whom a message goes to: the WhatsApp chat, and how it is shown. */
+/** The recipient of a message: its WhatsApp chat, and its address in the API. */
 export interface Recipient {
   chatId: string;
   /** A phone number's digits, or the chat id of a group or a hidden number. */
@@ -8,8 +8,8 @@ export interface Recipient {
 }
 
 /**
- * Reads the `to` of a request: a phone number in any usual notation with country code, or a WhatsApp chat id.
- * @returns null when it is neither
+ * Parses the `to` of a request: a phone number with country code in any usual notation, or a WhatsApp chat id.
+ * @returns null if it is neither
  */
 export function parseRecipient(to: string): Recipient | null {
   const chatId = /^(\d{5,20})@(c\.us|lid)$/.exec(to);

@@ -1,12 +1,12 @@
 import { parsePhoneNumber } from '../platform/http/phone-number.js';
 import type { MessageContact } from './content.dto.js';
 
-/** Longer than any name on a card that a person reads. */
-const longestText = 256;
-/** A line of a card that is read: its name, its parameters and its value. */
+/** Longer than any real name on a card. */
+const maxTextLength = 256;
+/** A property of a card that we read: its name, its parameters and its value. */
 const property = /^(?:[\w-]+\.)?(FN|N|TEL|ORG)(;[^:]*)?:(.*)$/i;
 
-/** A contact as the card that WhatsApp sends: vCard 3.0, with the WhatsApp number. */
+/** The card of a contact as WhatsApp sends it: vCard 3.0, with the WhatsApp number. */
 export function toVcard({ name, phone, organization }: MessageContact): string {
   return [
     'BEGIN:VCARD',
@@ -19,11 +19,11 @@ export function toVcard({ name, phone, organization }: MessageContact): string {
   ].join('\n');
 }
 
-/** What is read of a card that somebody sent: the first of each. */
+/** Reads a received card. If a property occurs several times, the first counts. */
 export function fromVcard(card: string): MessageContact {
-  // A long line goes on in the next one, behind a blank (RFC 2426).
+  // A long line continues on the next line, after a blank (RFC 2426).
   const lines = card.replace(/\r?\n[ \t]/g, '').split(/\r?\n/);
-  /** The parameters and the value of the first line of each name that is read. */
+  /** By property: the parameters and the value of its first line. */
   const first = new Map<string, [string, string]>();
   for (const line of lines) {
     const [, name = '', parameters = '', value = ''] = property.exec(line) ?? [];
@@ -35,9 +35,9 @@ export function fromVcard(card: string): MessageContact {
   const waid = /;waid=(\d{5,20})/i.exec(parameters)?.[1];
   const organization = unescaped((valueOf('ORG') ?? '').replace(/(?<!\\);.*$/s, ''));
   return {
-    name: name.slice(0, longestText),
+    name: name.slice(0, maxTextLength),
     phone: waid ?? parsePhoneNumber(number),
-    organization: organization === '' ? null : organization.slice(0, longestText),
+    organization: organization === '' ? null : organization.slice(0, maxTextLength),
   };
 }
 

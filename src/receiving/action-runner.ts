@@ -12,24 +12,25 @@ export class ActionUncertain extends Problem {
     super(
       504,
       'whatsapp.no_answer',
-      `WhatsApp Web did not say that it is done (${reason}). If it is, the message will show it; asking again is safe.`,
+      `WhatsApp Web did not confirm the action (${reason}). If it was done, the message will show it. Try again: repeating it is safe.`,
     );
   }
 }
 
-/** Whose turn comes later than this is refused: it might not end before its caller has given up. */
-const longestWaitMs = 15_000;
+/** An action that waits longer for its turn is refused, because it might end after the timeout of its caller. */
+const maxWaitMs = 15_000;
 
 const refusals = {
-  edit: 'WhatsApp does not let this message be edited: a quarter of an hour after it was sent, or when it is revoked, it is too late.',
-  revoke: 'WhatsApp does not let this message be revoked: about two days after it was sent it is too late.',
-  react: 'WhatsApp does not let this account react to this message.',
+  edit: 'WhatsApp does not allow editing this message. A message can be edited for 15 minutes after it was sent, unless it was revoked.',
+  revoke:
+    'WhatsApp does not allow revoking this message. A message can be revoked for about two days after it was sent.',
+  react: 'WhatsApp does not allow this account to react to this message.',
 };
 
-/** Edits, revokes and reacts through the sessions of this instance, and writes down what came of it. */
+/** Edits, revokes and reacts through the sessions of this instance, and writes the results. */
 @Injectable()
 export class ActionRunner {
-  /** What is being done to a message: two edits at once would each wait for a text that the other one has replaced. */
+  /** By message: its last action. Two edits at the same time would each wait for a text that the other has replaced. */
   private readonly turns = new Map<string, Promise<void>>();
 
   constructor(
@@ -40,15 +41,15 @@ export class ActionRunner {
   /**
    * @throws AccountNotDrivenHere, SessionNotReady (nothing was done), ActionNotAllowed, ActionUncertain
    */
-  async act(accountId: string, asked: ActOnMessage): Promise<void> {
-    const key = `${accountId}/${asked.target.whatsappId}`;
+  async act(accountId: string, request: ActOnMessage): Promise<void> {
+    const key = `${accountId}/${request.target.whatsappId}`;
     const before = this.turns.get(key) ?? Promise.resolve();
-    const deadline = performance.now() + longestWaitMs;
+    const deadline = performance.now() + maxWaitMs;
     const turn = before
       .catch(() => undefined)
       .then(() => {
-        if (performance.now() > deadline) throw new ActionUncertain('others come before it');
-        return this.actNow(accountId, asked);
+        if (performance.now() > deadline) throw new ActionUncertain('earlier actions took too long');
+        return this.actNow(accountId, request);
       });
     this.turns.set(key, turn);
     try {
@@ -70,13 +71,13 @@ export class ActionRunner {
       case 'not_ready':
         throw new SessionNotReady(accountId);
       case 'not_found':
-        throw new ActionNotAllowed(action.kind, 'WhatsApp Web does not have this message any more.');
+        throw new ActionNotAllowed(action.kind, 'WhatsApp Web no longer has this message.');
       case 'not_allowed':
         throw new ActionNotAllowed(action.kind, refusals[action.kind]);
       case 'timed_out':
         throw new ActionUncertain('it took too long');
       case 'done':
-        // The page tells of it too; whichever comes second changes nothing.
+        // The page reports the change too. The second write changes nothing.
         await this.updates.writeChanges(accountId, [changeBy(target.whatsappId, action, result.at)]);
     }
   }

@@ -3,15 +3,15 @@ import { isMediaType, typeOf } from '../messages/message-types.js';
 import type { PageMessage } from '../whatsapp/in-page/page-functions.js';
 import type { MessageMedia } from '../messages/content.dto.js';
 import { addressOf, personOf } from '../messages/persons.js';
-import { clean } from '../messages/storable-text.js';
+import { storableValue } from '../messages/storable-text.js';
 import type { MessageContent } from '../messages/message.entity.js';
 import { fromVcard } from '../messages/vcard.js';
 
-/** A message that an account received; what is left out, it does not have. */
+/** A message that an account received. A missing field means that the message does not have it. */
 export type Incoming = Pick<PageMessage, 'whatsappId' | 'chatId' | 'from' | 'type' | 'text'> &
   Partial<PageMessage>;
 
-/** What is stored of it. */
+/** The stored form of an incoming message. */
 export interface IncomingRow {
   id: string;
   type: string;
@@ -21,13 +21,13 @@ export interface IncomingRow {
   whatsappId: string;
   media: MessageMedia | null;
   content: MessageContent;
-  /** Its media is still to be downloaded. */
+  /** Whether its media must be downloaded. */
   hasFile: boolean;
 }
 
-const mostContacts = 257;
+const maxContacts = 257;
 
-/** An incoming message as the ledger has it; null when nobody wrote it. */
+/** The row of an incoming message; null if it is a notice and not a message of a person. */
 export function toRow(message: Incoming): IncomingRow | null {
   const type = typeOf(message.type);
   if (type === null) return null;
@@ -37,16 +37,16 @@ export function toRow(message: Incoming): IncomingRow | null {
     ...(chatId.endsWith('@g.us') ? { author: from } : {}),
     ...(type === 'unsupported' ? { whatsappType: message.type } : {}),
     ...(type === 'location' && message.location ? { location: locationOf(message.location) } : {}),
-    ...(type === 'contact' ? { contact: (message.vcards ?? []).slice(0, mostContacts).map(fromVcard) } : {}),
+    ...(type === 'contact' ? { contact: (message.vcards ?? []).slice(0, maxContacts).map(fromVcard) } : {}),
     ...(type === 'poll' && poll ? { poll } : {}),
     ...(mentions?.length ? { mentions: mentions.map(addressOf) } : {}),
     ...(quoted ? { quotedWhatsappId: quoted } : {}),
   };
-  // Only what a person wrote may be empty; of the others there is no text at all.
-  const words = text === '' && type !== 'text' ? null : text;
+  // Only a text message may have an empty text. For other types, an empty text means no text.
+  const ownText = text === '' && type !== 'text' ? null : text;
   return {
     id: uuidv7(),
-    ...clean({ chatId, sender: addressOf(chatId), text: words, whatsappId, content }),
+    ...storableValue({ chatId, sender: addressOf(chatId), text: ownText, whatsappId, content }),
     type,
     media: media ? fileOf(media) : isMediaType(type) ? noFile : null,
     hasFile: media !== null,
@@ -55,20 +55,23 @@ export function toRow(message: Incoming): IncomingRow | null {
 
 /** The media of a message before it is downloaded. */
 function fileOf({ mimetype, size, filename }: NonNullable<Incoming['media']>): MessageMedia {
-  return clean({ mediaId: null, mimetype, size, filename, sha256: null, error: null });
+  return storableValue({ mediaId: null, mimetype, size, filename, sha256: null, error: null });
 }
 
-/** Media that WhatsApp Web is not given, such as what may be seen only once. */
+/** Media that WhatsApp does not give to WhatsApp Web, for example view-once media. */
 const noFile: MessageMedia = {
   mediaId: null,
   mimetype: 'application/octet-stream',
   size: null,
   filename: null,
   sha256: null,
-  error: { code: 'media.unavailable', message: 'WhatsApp does not give linked devices this media.' },
+  error: {
+    code: 'media.unavailable',
+    message: 'WhatsApp does not give this media to linked devices. Open it on the phone.',
+  },
 };
 
-/** WhatsApp's programs write the name of a place in the first line, and its address below. */
+/** WhatsApp's programs write the name of a place in the first line, and its address in the lines below. */
 function locationOf({ latitude, longitude, description }: NonNullable<Incoming['location']>) {
   const [name = null, ...address] = description?.split('\n') ?? [];
   return { latitude, longitude, name, address: address.length > 0 ? address.join('\n') : null };

@@ -5,17 +5,17 @@ import type { Account } from '../accounts/account.entity.js';
 import { prepared } from '../platform/database/prepared.js';
 import { type Incoming, toRow } from './incoming-rows.js';
 
-/** Stores what was written to accounts. A message or a contact may come twice: the second time changes nothing. */
+/** Stores incoming messages and contacts. A message or a contact may come twice: the second time changes nothing. */
 @Injectable()
 export class IncomingService {
   constructor(@InjectDataSource() private readonly database: DataSource) {}
 
   /**
-   * Stores incoming messages, each once however often it comes, and who wrote them. One with media is published when its
-   * media has been seen to.
+   * Stores incoming messages and their authors as contacts. Each message is stored once, however often it comes. A message with
+   * media is published when its download has ended.
    */
   async storeIncoming(account: Pick<Account, 'id'>, messages: Incoming[]): Promise<void> {
-    // First: an answer may be on its way as soon as the message is told of, and is not to count as one to a stranger.
+    // Contacts first: a reply may follow as soon as the message is published, and must not count as a cold message.
     await this.rememberContacts(account.id, messages);
     const rows = messages.map(toRow).filter((row) => row !== null);
     if (rows.length > 0)
@@ -35,7 +35,7 @@ export class IncomingService {
       );
   }
 
-  /** Remembers who has written to an account: what waits for them is cold no more. */
+  /** Records who has written to an account. Waiting messages to them are no longer cold. */
   async rememberContacts(accountId: string, chats: Pick<Incoming, 'chatId' | 'alias'>[]): Promise<void> {
     const ids = new Set(chats.flatMap(({ chatId, alias }) => (alias ? [chatId, alias] : [chatId])));
     if (ids.size === 0) return;

@@ -21,46 +21,51 @@ import { MessageFiles } from '../sending/message-files.js';
 import { targetOf } from '../messages/message-rows.js';
 import { type MessageWithMedia, IncomingMediaService } from '../messages/incoming-media.service.js';
 
-/** A download that runs; it rejects with why it failed. */
+/** A running download. `done` rejects with the reason of a failure. */
 interface Running {
   accountId: string;
   done: Promise<void>;
 }
 
-/** One that somebody asked for, and that waits for its turn. */
-interface Asked {
+/** A download that a caller requested and that waits for its turn. */
+interface DownloadRequest {
   accountId: string;
   messageId: string;
   done: Promise<void>;
   settle: (result: Promise<void>) => void;
 }
 
-const lookMs = 5_000;
-/** Of as many accounts: each waits for its own WhatsApp, and costs this process a file at most. */
-const downloadedAtOnce = 8;
-/** How many may wait that were asked for, and how long. */
-const mostAsked = 32;
-const askedMs = 30_000;
-/** How long WhatsApp may take for one. */
-const downloadMs = 120_000;
-/** Between the tries of one, by attempt; the last one again and again, until the message is published without it. */
+const pollMs = 5_000;
+/** Each download belongs to another account: it waits for its own WhatsApp, and holds at most one file in this process. */
+const concurrency = 8;
+/** How many requests may wait, and how long. */
+const maxRequests = 32;
+const maxRequestWaitMs = 30_000;
+/** How long WhatsApp may take for one download. */
+const downloadTimeoutMs = 120_000;
+/** The delays between the attempts. The last delay repeats until the message is published without its media. */
 const backoffMs = [2_000, 10_000, 30_000, 60_000];
-/** What no other try would change. */
-const final = new Set(['media.unavailable', 'media.too_large', 'media.empty', 'workspace.storage_limit']);
+/** Errors that a retry would not change. */
+const permanentCodes = new Set([
+  'media.unavailable',
+  'media.too_large',
+  'media.empty',
+  'workspace.storage_limit',
+]);
 
 /**
- * Downloads the media of incoming messages through the sessions of this instance, of each account one at a time: one that is slow
- * keeps nobody else waiting.
+ * Downloads the media of incoming messages through the sessions of this instance, one at a time for each account: a slow account
+ * does not delay other accounts.
  */
 @Injectable()
 export class MediaDownloader implements OnApplicationBootstrap, BeforeApplicationShutdown {
   private timer: NodeJS.Timeout | undefined;
   private filling: Promise<void> | null = null;
-  private again = false;
+  private isFillWanted = false;
   private stopping = false;
   /** By the id of their message. */
   private readonly running = new Map<string, Running>();
-  private readonly asked: Asked[] = [];
+  private readonly requests: DownloadRequest[] = [];
 
   constructor(
     private readonly sessions: AccountSessions,
@@ -72,23 +77,23 @@ export class MediaDownloader implements OnApplicationBootstrap, BeforeApplicatio
   ) {}
 
   onApplicationBootstrap(): void {
-    this.timer = setInterval(() => this.look(), lookMs);
+    this.timer = setInterval(() => this.wake(), pollMs);
   }
 
   async beforeApplicationShutdown(): Promise<void> {
     this.stopping = true;
     clearInterval(this.timer);
     await this.filling;
-    for (const { settle } of this.asked.splice(0)) settle(Promise.reject(new DownloadsBusy()));
+    for (const { settle } of this.requests.splice(0)) settle(Promise.reject(new DownloadsBusy()));
     await Promise.allSettled([...this.running.values()].map(({ done }) => done));
   }
 
-  /** Downloads what is due, soon. */
-  look(): void {
-    this.again = true;
+  /** Starts due downloads soon. */
+  wake(): void {
+    this.isFillWanted = true;
     this.filling ??= this.fill()
       .catch((error: unknown) =>
-        this.logger.warn({ err: error }, 'media that is due could not be looked for'),
+        this.logger.warn({ err: error }, 'due downloads could not be claimed; trying again'),
       )
       .finally(() => {
         this.filling = null;
@@ -96,67 +101,67 @@ export class MediaDownloader implements OnApplicationBootstrap, BeforeApplicatio
   }
 
   /**
-   * Downloads the media of one message before those that are due, also when that failed for good before. Who asks for one that is
-   * being downloaded, waits for that.
-   * @throws AccountNotDrivenHere, SessionNotReady, MediaGone, MediaNotDownloaded, DownloadsBusy, and what
-   *   `MediaService.storeIncoming` throws
+   * Downloads the media of one message before the due downloads, even if an earlier download failed for good. If its download
+   * already runs or waits, the call shares that download.
+   * @throws AccountNotDrivenHere, SessionNotReady, MediaGone, MediaNotDownloaded, DownloadsBusy, and the errors of
+   *   `MediaService.storeIncoming`
    */
   async download(accountId: string, messageId: string, epoch: number): Promise<void> {
     this.sessions.readyDriver(accountId, epoch);
-    const same = this.running.get(messageId) ?? this.asked.find((other) => other.messageId === messageId);
+    const same = this.running.get(messageId) ?? this.requests.find((other) => other.messageId === messageId);
     if (same) return same.done;
-    if (this.stopping || this.asked.length >= mostAsked) throw new DownloadsBusy();
-    let settle: Asked['settle'] = () => undefined;
+    if (this.stopping || this.requests.length >= maxRequests) throw new DownloadsBusy();
+    let settle: DownloadRequest['settle'] = () => undefined;
     const done = new Promise<void>((resolve) => (settle = resolve));
-    const asked = { accountId, messageId, done, settle };
-    this.asked.push(asked);
+    const request = { accountId, messageId, done, settle };
+    this.requests.push(request);
     const timer = setTimeout(() => {
-      const place = this.asked.indexOf(asked);
+      const place = this.requests.indexOf(request);
       if (place < 0) return;
-      this.asked.splice(place, 1);
+      this.requests.splice(place, 1);
       settle(Promise.reject(new DownloadsBusy()));
-    }, askedMs);
-    this.look();
+    }, maxRequestWaitMs);
+    this.wake();
     await done.finally(() => clearTimeout(timer));
   }
 
-  /** Starts what is asked for and what is due, as far as there is room; the end of each download makes room again. */
+  /** Starts requested and then due downloads, up to the limit. The end of each download calls this again. */
   private async fill(): Promise<void> {
-    while (this.again && !this.stopping) {
-      this.again = false;
-      for (const asked of [...this.asked]) {
-        if (this.room === 0 || this.busy.includes(asked.accountId)) continue;
-        this.asked.splice(this.asked.indexOf(asked), 1);
-        const { accountId, messageId } = asked;
-        asked.settle(this.start(messageId, accountId, this.downloadAsked(accountId, messageId)));
+    while (this.isFillWanted && !this.stopping) {
+      this.isFillWanted = false;
+      for (const request of [...this.requests]) {
+        if (this.room === 0 || this.busyAccounts.includes(request.accountId)) continue;
+        this.requests.splice(this.requests.indexOf(request), 1);
+        const { accountId, messageId } = request;
+        request.settle(this.start(messageId, accountId, this.downloadRequested(accountId, messageId)));
       }
       if (this.room === 0) continue;
-      const due = await this.incomingMedia.claim(this.config.instance.id, this.room, this.busy);
+      const due = await this.incomingMedia.claim(this.config.instance.id, this.room, this.busyAccounts);
       for (const message of due)
-        // What became of it has been written by then; who asks for the same meanwhile is told.
+        // An error is already written and logged. A caller that shares this download gets the error too.
         this.start(message.id, message.accountId, this.downloadDue(message)).catch(() => undefined);
     }
   }
 
   private get room(): number {
-    return downloadedAtOnce - this.running.size;
+    return concurrency - this.running.size;
   }
 
-  private get busy(): string[] {
+  private get busyAccounts(): string[] {
     return [...this.running.values()].map(({ accountId }) => accountId);
   }
 
   private start(id: string, accountId: string, download: Promise<void>): Promise<void> {
     const done = download.finally(() => {
       this.running.delete(id);
-      this.look();
+      this.wake();
     });
     this.running.set(id, { accountId, done });
     return done;
   }
 
-  /** Looked up when its turn has come: it may be there by then. */
-  private async downloadAsked(accountId: string, messageId: string): Promise<void> {
+  /** Reads the message when its turn has come: its media may be stored by then. */
+  private async downloadRequested(accountId: string, messageId: string): Promise<void> {
     const message = await this.incomingMedia.find(accountId, messageId);
     if (message && message.media.mediaId === null) await this.fetch(message);
   }
@@ -170,22 +175,22 @@ export class MediaDownloader implements OnApplicationBootstrap, BeforeApplicatio
     }
   }
 
-  /** What is due is tried again, or is over; the message is published then. */
+  /** Schedules a retry, or ends the download for good, so that the message is published. */
   private async postpone(message: MessageWithMedia, error: unknown): Promise<void> {
     const { id, attempt } = message;
     this.logger.warn({ err: error, messageId: id, attempt }, 'media not downloaded');
     try {
-      if (error instanceof Problem && final.has(error.code)) {
+      if (error instanceof Problem && permanentCodes.has(error.code)) {
         const { code } = error;
         await this.incomingMedia.settle(id, { ...message.media, error: { code, message: error.message } });
       } else await this.incomingMedia.postpone(id, backoffAfter(attempt, backoffMs));
     } catch (unwritten) {
-      // Its claim ends by itself, and it is tried again.
-      this.logger.warn({ err: unwritten, messageId: id }, 'what became of a download was not written');
+      // The claim runs out, and the download is tried again.
+      this.logger.warn({ err: unwritten, messageId: id }, 'the result of a download could not be written');
     }
   }
 
-  /** @throws SessionNotReady, MediaGone, MediaNotDownloaded, and what `MediaService.storeIncoming` throws */
+  /** @throws SessionNotReady, MediaGone, MediaNotDownloaded, and the errors of `MediaService.storeIncoming` */
   private async fetch(message: MessageWithMedia): Promise<void> {
     const path = this.files.newPath();
     try {
@@ -206,7 +211,7 @@ export class MediaDownloader implements OnApplicationBootstrap, BeforeApplicatio
     const { maxBytes } = this.config.media;
     const session = this.sessions.readyDriver(message.accountId).current;
     const fetched = await session.messages
-      .downloadMedia(targetOf(message), path, maxBytes, downloadMs)
+      .downloadMedia(targetOf(message), path, maxBytes, downloadTimeoutMs)
       .catch((error: unknown) => {
         throw new MediaNotDownloaded(error);
       });
@@ -214,13 +219,13 @@ export class MediaDownloader implements OnApplicationBootstrap, BeforeApplicatio
       case 'fetched':
         return;
       case 'too_large':
-        throw new MediaTooLarge(maxBytes, 'What is received');
+        throw new MediaTooLarge(maxBytes, 'The received file');
       case 'not_found':
         throw new MediaGone(new Error('WhatsApp Web does not have the message.'));
       case 'gone':
         throw new MediaGone(new Error(fetched.detail));
       case 'not_ready':
-        throw new MediaNotDownloaded(new Error('The page was being loaded anew.'));
+        throw new MediaNotDownloaded(new Error('The page was reloading.'));
       case 'failed':
         throw new MediaNotDownloaded(new Error(fetched.detail));
     }

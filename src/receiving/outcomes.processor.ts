@@ -3,7 +3,7 @@ import type { Job } from 'bullmq';
 import type { QueueProcessor } from '../queues/job-runner.js';
 import { OutcomesService } from './outcomes.service.js';
 
-/** One account in, and what became of its unknown messages is asked for. */
+/** Finds the outcomes of the unknown messages of the job's account. */
 @Injectable()
 export class OutcomesProcessor implements QueueProcessor<void> {
   readonly queues = ['messaging'] as const;

@@ -5,11 +5,11 @@ import { InstanceClient } from '../instances/instance-client.js';
 import type { JobHint } from '../queues/queues.service.js';
 import { QueuesService } from '../queues/queues.service.js';
 
-/** How many accounts are asked about at a time; the next look goes on. */
-const accountsAtOnce = 1_000;
-const answerMs = 30_000;
+/** How many accounts one call puts jobs for. They are chosen at random, so that later calls reach the others. */
+const accountBatchSize = 1_000;
+const callTimeoutMs = 30_000;
 
-/** Finds out what became of messages of which nobody could tell: WhatsApp Web may know by now. */
+/** Finds the outcomes of `unknown` messages: WhatsApp Web may know them by now. */
 @Injectable()
 export class OutcomesService {
   constructor(
@@ -18,14 +18,14 @@ export class OutcomesService {
     private readonly instances: InstanceClient,
   ) {}
 
-  /** Puts a job for each ready account that has unknown messages of the last two days. @returns how many */
+  /** Puts a job for each ready account with unknown messages of the last two days. @returns the number of jobs */
   async put(): Promise<number> {
     const accounts: { id: string }[] = await this.database.query(
       `select a.id from accounts a
        where a.status = 'ready' and a.id in (
          select u.account_id from uncertain_messages u join messages m on m.id = u.message_id
          where m.status = 'unknown' and u.since > now() - interval '2 days')
-       order by random() limit ${accountsAtOnce}`,
+       order by random() limit ${accountBatchSize}`,
     );
     await this.queues.put(
       accounts.map(({ id }): JobHint => ({
@@ -39,16 +39,16 @@ export class OutcomesService {
   }
 
   /**
-   * Has the instance that drives an account ask WhatsApp Web for the acks of what is not known to have arrived.
+   * Lets the instance that drives the account ask WhatsApp Web for the acks that are still missing.
    * @throws InstanceUnreachable, AccountNotDrivenHere, SessionNotReady
    */
   async find(accountId: string): Promise<void> {
-    const [row] = await this.database.query(
+    const [row] = await this.database.query<{ url: string }[]>(
       `select i.url from accounts a join instances i on i.id = a.instance_id where a.id = $1 and a.status = 'ready'`,
       [accountId],
     );
-    // One that is not ready is asked as soon as it is.
+    // An account that is not ready is asked when it becomes ready.
     if (!row) return;
-    await this.instances.call(row.url, 'POST', `/internal/accounts/${accountId}/outcomes`, {}, answerMs);
+    await this.instances.call(row.url, 'POST', `/internal/accounts/${accountId}/outcomes`, {}, callTimeoutMs);
   }
 }

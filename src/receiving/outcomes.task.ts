@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common';
 import type { ScheduledTask } from '../platform/scheduling/scheduler.service.js';
 import { OutcomesService } from './outcomes.service.js';
 
-/** Asks once a minute for the outcome of messages of which nobody could tell. */
+/** Starts the search for the outcomes of `unknown` messages once a minute. */
 @Injectable()
 export class OutcomesTask implements ScheduledTask {
   readonly name = 'outcomes';

@@ -5,7 +5,7 @@ import { ActionRunner } from './action-runner.js';
 import { MediaDownloader } from './media-downloader.js';
 import { OutcomeFinder } from './outcome-finder.js';
 
-/** What workers and the API ask about messages of the instance that owns an account. */
+/** Requests of workers and the API about messages, to the instance that owns an account. */
 @UseGuards(InternalGuard)
 @Controller('internal/accounts/:id')
 export class InternalReceivingController {

@@ -3,7 +3,7 @@ import { InstancesModule } from '../instances/instances.module.js';
 import { QueuesModule } from '../queues/queues.module.js';
 import { OutcomesService } from './outcomes.service.js';
 
-/** Outcomes as the worker and the scheduler see them. What an instance receives, its role lists. */
+/** The outcomes for the worker and the scheduler. The instance role itself lists what an instance needs. */
 @Module({
   imports: [InstancesModule, QueuesModule],
   providers: [OutcomesService],

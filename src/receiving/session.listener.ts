@@ -14,18 +14,18 @@ import { MessageSender } from '../sending/message-sender.js';
 import { IncomingService } from './incoming.service.js';
 import { type Ack, UpdatesService } from './updates.service.js';
 
-/** How much is looked up again when a session becomes ready. */
+/** How many messages of each kind are read again when a session becomes ready. */
 const catchUpLimit = 500;
-/** A phone's clock and ours may differ by this much. */
+/** How much a phone's clock may differ from ours. */
 const clockSkewMs = 60_000;
 
-/** Writes down what the sessions of this instance tell: acks, incoming messages and what becomes of messages. */
+/** Writes what the sessions of this instance report: acks, incoming messages and changes of messages. */
 @Injectable()
 export class SessionListener implements OnModuleInit, BeforeApplicationShutdown {
   private acks: Ack[] = [];
   private incoming: { account: Account; message: PageMessage }[] = [];
   private changes: { account: Account; change: PageChange }[] = [];
-  private readonly behind: WriteBehind;
+  private readonly writeBehind: WriteBehind;
 
   constructor(
     private readonly sessions: AccountSessions,
@@ -36,7 +36,7 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
     private readonly media: MediaDownloader,
     @Inject(LOGGER) logger: Logger,
   ) {
-    this.behind = new WriteBehind(
+    this.writeBehind = new WriteBehind(
       () => this.write(),
       () => ({ acks: this.acks.length, incoming: this.incoming.length, changes: this.changes.length }),
       logger,
@@ -46,35 +46,35 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
   onModuleInit(): void {
     this.sessions.on('session', (account, session) => this.follow(account, session));
     this.sessions.on('ready', (account) => {
-      void this.behind.catchUp(account.id, () => this.catchUp(account));
+      void this.writeBehind.catchUp(account.id, () => this.catchUp(account));
     });
   }
 
   private follow(account: Account, session: WhatsAppSession): void {
     session.on('ack', ({ whatsappId, ack }) => {
-      // The answer to the send said so already.
+      // The send has already returned this ack.
       if (ack === 1 && this.sender.hasJustSent(whatsappId)) return;
       if (ack < 0) this.sender.forget(whatsappId);
       this.acks.push({ accountId: account.id, whatsappId, ack });
-      this.behind.schedule();
+      this.writeBehind.schedule();
     });
     session.on('message', (message) => {
       this.incoming.push({ account, message });
-      this.behind.schedule();
+      this.writeBehind.schedule();
     });
     session.on('change', (change) => {
       this.changes.push({ account, change });
-      this.behind.schedule();
+      this.writeBehind.schedule();
     });
   }
 
   async beforeApplicationShutdown(): Promise<void> {
-    await this.behind.stop();
+    await this.writeBehind.stop();
   }
 
   /**
-   * Reads what the page learned before anybody listened, each kind whatever becomes of the others. Everything since the link
-   * is written again, as far as the page holds it, since an earlier reading may have been cut short; what is known changes
+   * Reads what the page learned before this listener followed it. Each kind is read even if another kind fails. Everything
+   * since the link that the page holds is written again, because an earlier reading may be incomplete. Known data changes
    * nothing.
    */
   private async catchUp(account: Account): Promise<void> {
@@ -87,7 +87,7 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
       this.readReactions(account, session),
       this.outcomes.read(account.id).then((acks) => this.acks.push(...acks)),
     ]);
-    this.behind.schedule();
+    this.writeBehind.schedule();
     const failed = readings.find((reading) => reading.status === 'rejected');
     if (failed) throw failed.reason;
   }
@@ -102,7 +102,7 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
       const missed = held.filter(({ timestamp }) => timestamp * 1000 >= since);
       this.incoming.push(...missed.map((message) => ({ account, message })));
     }
-    // Also who wrote before the account was linked, as far as WhatsApp Web has it.
+    // Also the contacts from before the link, if WhatsApp Web has their messages.
     await this.incomingMessages.rememberContacts(account.id, held);
   }
 
@@ -111,7 +111,7 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
     this.changes.push(...changes.map((change) => ({ account, change })));
   }
 
-  /** Reactions that were taken back meanwhile leave nothing that could be read: they are missed where they were known. */
+  /** A removed reaction leaves no trace in the page. Finds removals as known reactions that no longer stand. */
   private async readReactions(account: Account, session: WhatsAppSession): Promise<void> {
     const known = await this.updates.reactedTo(account.id, catchUpLimit);
     if (known.length === 0) return;
@@ -138,7 +138,7 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
     }
   }
 
-  /** Writes what was gathered; what could not be written stays gathered, and keeps back what is of the same account only. */
+  /** Writes the gathered items. Items that could not be written stay, and hold back later items of the same account only. */
   private async write(): Promise<void> {
     const failures = new Map<string, unknown>();
     const { acks, incoming, changes } = this;
@@ -155,13 +155,13 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
     for (const [account, messages] of byAccount) {
       try {
         await this.incomingMessages.storeIncoming(account, messages);
-        if (messages.some(({ media }) => media !== null)) this.media.look();
+        if (messages.some(({ media }) => media !== null)) this.media.wake();
       } catch (error) {
         failures.set(account.id, error);
         this.incoming.unshift(...messages.map((message) => ({ account, message })));
       }
     }
-    // After the messages themselves, which may have come in the same moment.
+    // Changes come after messages, because both may have arrived at the same moment.
     const left: typeof changes = [];
     for (const { account, change } of changes) {
       try {

@@ -16,8 +16,9 @@ export interface Ack {
 }
 
 /**
- * Moves messages forward by their acks; each takes the highest of its own, and the trigger tells the steps between. One that is
- * tried again because its outcome is unknown may be acknowledged at any moment, and one that has arrived has no error.
+ * Moves messages forward by their acks. Each message takes its highest ack, and the database trigger writes the events of the
+ * steps between. A message that waits for another attempt after an unknown outcome may get an ack at any time. An ack removes
+ * the error of the message.
  */
 const moveForward = `update messages m set
     status = (array['sent', 'delivered', 'read', 'played'])[acked.ack], error_code = null, error_message = null,
@@ -28,8 +29,8 @@ const moveForward = `update messages m set
     as told (account_id, whatsapp_id, ack) group by 1, 2) acked
   where m.account_id = acked.account_id and m.whatsapp_id = acked.whatsapp_id and m.direction = 'outgoing'
     and (m.status = any((array['scheduled', 'queued', 'sending', 'unknown', 'sent', 'delivered', 'read'])[:acked.ack + 3])
-      -- What was given up after an uncertain try did arrive. A page whose browser died before it had stored a refusal keeps
-      -- the message as pending, and sends it.
+      -- A message that failed after an uncertain attempt may arrive. So may a refused message: if the browser dies before it
+      -- has stored the refusal, the page keeps the message as pending and sends it.
       or m.status in ('failed', 'expired') and (m.attempts > 1 or m.error_code = 'whatsapp.refused'))`;
 
 const refuse = `update messages m set status = 'failed', failed_at = now(), sent_at = null, error_code = 'whatsapp.refused',
@@ -38,17 +39,17 @@ const refuse = `update messages m set status = 'failed', failed_at = now(), sent
   where m.account_id = refused.account_id and m.whatsapp_id = refused.whatsapp_id and m.direction = 'outgoing'
     and m.status in ('scheduled', 'queued', 'sending', 'unknown', 'sent')`;
 
-/** An ack that has not come two days after the message was sent, or given up, is looked up no more. */
-const awaitedForMs = 2 * 24 * 3_600_000;
-/** Of messages that are older nobody asks whether a reaction still stands. */
-const reactedForMs = 7 * 24 * 3_600_000;
+/** A missing ack is looked up for this time after the message was sent, or its outcome became unknown. */
+const ackLookupMs = 2 * 24 * 3_600_000;
+/** For older messages, Flotilla does not check whether a reaction still stands. */
+const reactionLookupMs = 7 * 24 * 3_600_000;
 
-/** Longer than any emoji that WhatsApp's programs make. */
-const emojiLength = 40;
-/** More than any poll of WhatsApp's has. */
-const mostOptions = 100;
+/** Longer than any emoji of WhatsApp's programs. */
+const maxEmojiLength = 40;
+/** More than any poll of WhatsApp has. */
+const maxOptions = 100;
 
-/** $1 the account, $2 the WhatsApp id, $3 when, $4 the text. What is older than the last edit came late. */
+/** $1 the account, $2 the WhatsApp id, $3 when, $4 the text. An edit that is older than the last one came late: it is ignored. */
 const edited = `update messages set text = $4, edited_at = $3
   where account_id = $1 and whatsapp_id = $2 and revoked_at is null and text is distinct from $4
     and (edited_at is null or edited_at < $3)`;
@@ -57,49 +58,59 @@ const edited = `update messages set text = $4, edited_at = $3
 const revoked = `update messages set revoked_at = $3
   where account_id = $1 and whatsapp_id = $2 and revoked_at is null`;
 
-/** Of `r`, what somebody did before, whether it was the same person: what is known of them may have become more since. */
-const isTheirs = `(r ->> 'from' in (who.address, who.phone, who.lid) or r ->> 'phone' = who.phone or r ->> 'lid' = who.lid)`;
+/** SQL: the item `r` is of the same person `who`. Any common address is enough, because more addresses may be known now. */
+const isSamePerson = `(r ->> 'from' in (who.address, who.phone, who.lid) or r ->> 'phone' = who.phone or r ->> 'lid' = who.lid)`;
 
 /**
- * $1 the account, $2 the WhatsApp id, $3 when, $4 who (null: the account itself) with $5 the phone number and $6 the hidden
- * one, $7 the emoji. The last one of each counts.
+ * $1 the account, $2 the WhatsApp id, $3 when, $4 the person (null: the account itself) with $5 the phone number and $6 the
+ * LID, $7 the emoji. The last reaction of each person counts.
  */
-const reacted = ofPerson('reactions', `'emoji', $7::text`, `r ->> 'emoji' = $7`, `$7 <> ''`);
+const reacted = setForPerson('reactions', `'emoji', $7::text`, `r ->> 'emoji' = $7`, `$7 <> ''`);
 
-/** The same of a vote: $7 the options. */
-const voted = ofPerson('votes', `'options', $7::jsonb`, `r -> 'options' = $7::jsonb`, `$7::jsonb <> '[]'`);
+/** The same for a vote: $7 the options. */
+const voted = setForPerson(
+  'votes',
+  `'options', $7::jsonb`,
+  `r -> 'options' = $7::jsonb`,
+  `$7::jsonb <> '[]'`,
+);
 
-/** @param same whether it says again what stands; @param isMore whether it is more than taking back what was there */
-function ofPerson(column: 'reactions' | 'votes', value: string, same: string, isMore: string): string {
+/**
+ * SQL that replaces a person's item in a column.
+ * @param value the key and the value of the new item
+ * @param isSame SQL: the new item equals the item `r`
+ * @param isSet SQL: the new item sets a value; otherwise it removes the old item
+ */
+function setForPerson(column: 'reactions' | 'votes', value: string, isSame: string, isSet: string): string {
   return `update messages m
     set ${column} = (select coalesce(jsonb_agg(r order by place), '[]') from jsonb_array_elements(m.${column})
-        with ordinality as others (r, place) where ${isTheirs} is not true)
+        with ordinality as others (r, place) where ${isSamePerson} is not true)
       || jsonb_build_array(jsonb_build_object('from', who.address, 'phone', who.phone, 'lid', who.lid, ${value},
         'at', iso_time($3)))
     from accounts a cross join lateral (select coalesce($4, a.phone_number, a.lid, '') as address,
       case when $4::text is null then a.phone_number else $5 end as phone,
       case when $4::text is null then a.lid else $6 end as lid) who
     where a.id = $1 and m.account_id = a.id and m.whatsapp_id = $2
-      and not exists (select from jsonb_array_elements(m.${column}) r where ${isTheirs}
-        and (${same} or (r ->> 'at')::timestamptz >= $3))
-      -- Taking back what is not there changes nothing.
-      and (${isMore} or exists (select from jsonb_array_elements(m.${column}) r where ${isTheirs}))`;
+      and not exists (select from jsonb_array_elements(m.${column}) r where ${isSamePerson}
+        and (${isSame} or (r ->> 'at')::timestamptz >= $3))
+      -- To remove a missing item changes nothing.
+      and (${isSet} or exists (select from jsonb_array_elements(m.${column}) r where ${isSamePerson}))`;
 }
 
-/** Writes what WhatsApp told an instance. Everything here may be written twice: the second time changes nothing. */
+/** Writes what WhatsApp reported to an instance. Every write may be repeated: the second time changes nothing. */
 @Injectable()
 export class UpdatesService {
   constructor(@InjectDataSource() private readonly database: DataSource) {}
 
   /**
-   * Writes how far messages got, and which WhatsApp refused. Where both were told of one message the last counts: a page may
-   * send after all what was refused.
-   * @param acks in the order in which they were told
+   * Writes the acks and the refusals of messages. If a message has both, the last counts: a page may send a message later that
+   * was refused before.
+   * @param acks in the order of arrival
    */
   async writeAcks(acks: Ack[]): Promise<void> {
-    const telling = acks.filter(({ ack }) => ack !== 0 && ack <= 4);
-    const passed = telling.filter(({ ack }) => ack > 0);
-    const lasts = new Map(telling.map((ack) => [`${ack.accountId}/${ack.whatsappId}`, ack]));
+    const known = acks.filter(({ ack }) => ack !== 0 && ack <= 4);
+    const passed = known.filter(({ ack }) => ack > 0);
+    const lasts = new Map(known.map((ack) => [`${ack.accountId}/${ack.whatsappId}`, ack]));
     const refused = [...lasts.values()].filter(({ ack }) => ack < 0);
     const ids = (some: Ack[]) => [
       some.map(({ accountId }) => accountId),
@@ -110,7 +121,7 @@ export class UpdatesService {
     if (refused.length > 0) await this.database.query(refuse, ids(refused));
   }
 
-  /** Writes what became of messages after they were sent: each change is told once, however often it comes. */
+  /** Writes changes of messages. Each change makes one event, however often it comes. */
   async writeChanges(accountId: string, changes: PageChange[]): Promise<void> {
     for (const change of changes) {
       const message = [accountId, change.whatsappId, timeOf(change.at)];
@@ -120,20 +131,20 @@ export class UpdatesService {
         const { phone = null, lid = null } = change.from === null ? {} : personOf(change.from);
         const who = [phone ?? lid ?? change.from?.chatId ?? null, phone, lid];
         if (change.kind === 'vote') {
-          const options = change.options.slice(0, mostOptions).map(storable);
+          const options = change.options.slice(0, maxOptions).map(storable);
           await this.database.query(voted, [...message, ...who, JSON.stringify(options)]);
         } else {
           await this.database.query(reacted, [
             ...message,
             ...who,
-            storable(change.emoji.slice(0, emojiLength)),
+            storable(change.emoji.slice(0, maxEmojiLength)),
           ]);
         }
       }
     }
   }
 
-  /** The latest messages of an account to which somebody reacts, as far as that is known. */
+  /** The latest messages of an account with known reactions. */
   async reactedTo(
     accountId: string,
     limit: number,
@@ -141,14 +152,14 @@ export class UpdatesService {
     return this.database.query(
       `select chat_id as "chatId", whatsapp_id as "whatsappId", direction, sender, content, reactions from messages
        where account_id = $1 and reactions <> '[]' and revoked_at is null and id > $3 order by id desc limit $2`,
-      [accountId, limit, firstIdAt(Date.now() - reactedForMs)],
+      [accountId, limit, firstIdAt(Date.now() - reactionLookupMs)],
     );
   }
 
   /**
-   * The messages of an account of which a further ack may have come while nobody listened: first those of unknown outcome,
-   * also those that wait to be sent again, and a fifth at the most of those that were refused, then the latest. What it costs
-   * does not depend on how many wait.
+   * The messages of an account that may have got another ack while no session listened: first messages with an unknown outcome,
+   * also if they wait for another attempt, then at most a fifth of `limit` refused messages, then the latest sent messages. The
+   * cost does not depend on how many messages wait.
    */
   async awaitingAcks(accountId: string, limit: number): Promise<{ chatId: string; whatsappId: string }[]> {
     return this.database.query(
@@ -165,12 +176,12 @@ export class UpdatesService {
         where account_id = $1 and stage is null and sent_at > $3 and status in ('sent', 'delivered')
         order by sent_at desc limit $2)
        limit $2`,
-      [accountId, limit, new Date(Date.now() - awaitedForMs)],
+      [accountId, limit, new Date(Date.now() - ackLookupMs)],
     );
   }
 }
 
-/** A time that a stranger's device gave: it may be nonsense, but is never later than now. */
+/** A time from a stranger's device, which may be nonsense: an invalid time or a time in the future becomes now. */
 function timeOf(ms: number): Date {
   return new Date(ms > 0 ? Math.min(ms, Date.now()) : Date.now());
 }

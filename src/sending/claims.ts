@@ -5,7 +5,7 @@ import { laneHead } from './lane-order.js';
 import { claimMs } from './lane-run.js';
 import type { PacedSendOptions } from './pacing-reservations.js';
 
-/* A claim: what it holds, and the SQL that makes it. */
+/* The fields of a claim, and the SQL that makes it. */
 
 /** A message that this instance is sending. */
 export interface Claim extends PacedSendOptions {
@@ -16,24 +16,24 @@ export interface Claim extends PacedSendOptions {
   text: string | null;
   media: MessageMedia | null;
   content: MessageContent | null;
-  /** The message that it answers. */
+  /** The message that it replies to. */
   quoted: QuotedMessage | null;
   whatsappId: string;
   priority: number;
-  /** 1 for the first try whose outcome may be uncertain. */
+  /** From 1. Attempts that certainly sent nothing do not count. */
   attempt: number;
   epoch: number;
-  /** A try is uncertain, and it is too late for another: it is only looked for. */
+  /** Its deadline has passed, so it must not be sent any more. After an uncertain attempt the runner only looks for it. */
   isExpired: boolean;
-  /** Nothing ended its last try: its instance may have died of it. */
+  /** Its last attempt never ended: that attempt may have killed its instance. */
   isTakenOver?: boolean;
-  /** It was tried as often as it may be, and its last try had no end: it is only looked for. */
+  /** It has no attempts left, and its last attempt never ended: the runner only looks for it. */
   isLastLook?: boolean;
-  /** Whether its account is paced: then the message is counted before it leaves. */
+  /** Whether its account is paced: then the message is counted before it is sent. */
   isPaced: boolean;
 }
 
-/** A message of the ledger that another one answers. */
+/** A message of the ledger that another message replies to. */
 export interface QuotedMessage {
   chatId: string;
   whatsappId: string;
@@ -42,19 +42,19 @@ export interface QuotedMessage {
   content: MessageContent | null;
 }
 
-/** The account $account, ready and ours: a claim under an epoch that has passed changes nothing. */
-export function driven(account: string, epoch: string): string {
+/** SQL: the account is ready, and is assigned under this epoch. A claim under an earlier epoch changes nothing. */
+export function isDriven(account: string, epoch: string): string {
   return `a.id = ${account} and a.status = 'ready' and a.epoch = ${epoch}`;
 }
 
-function claiming(instance: string): string {
+function setClaimed(instance: string): string {
   return `status = 'sending', attempts = m.attempts + 1, claimed_by = ${instance},
     next_attempt_at = now() + ${claimMs} * interval '1 millisecond'`;
 }
 
 /**
- * Asked of the status, not of the stage, so that no index on what waits fits: where statistics say that nothing waits,
- * PostgreSQL would look for the one id among all that does.
+ * Compares `status` and not `stage`, so that no index on waiting messages fits. If the statistics say that no message waits,
+ * PostgreSQL would use such an index, and would search all waiting messages for the one id.
  */
 const isWaiting = `m.status = 'queued'`;
 
@@ -63,17 +63,17 @@ export const claimColumns = `m.id, coalesce(m.expires_at <= now(), false) as "is
     'sender', q.sender, 'content', q.content) from messages q where q.id = m.reply_to::uuid) as quoted, m.whatsapp_id as "whatsappId", m.attempts as attempt, a.epoch,
   exists (select from account_pacing p where p.account_id = m.account_id) as "isPaced"`;
 
-/** $1 the account, $2 the epoch under which it is driven, $3 the priorities in their order, $4 the instance */
-export const claimHead = `update messages m set ${claiming('$4')}
+/** $1 the account, $2 the epoch of its assignment, $3 the priorities in the order of sending, $4 the instance */
+export const claimHead = `update messages m set ${setClaimed('$4')}
   from accounts a
   where m.id = (select head.id from ${laneHead('$1', '$3')} head) and ${isWaiting} and m.next_attempt_at <= now()
-    and ${driven('$1', '$2')}
+    and ${isDriven('$1', '$2')}
     and not exists (select from messages s where s.account_id = $1 and s.stage = 'sending')
   returning ${claimColumns}`;
 
 /**
- * $1 the message, $2 its account, $3 the status, $4 and $5 the error's code and message, $6 the priorities of which the next
- * message is named, $7 those of which it is claimed, $8 the instance, $9 the epoch
+ * $1 the message, $2 its account, $3 the status, $4 and $5 the error's code and message, $6 the priorities to take the lane's
+ * next head from, in order, $7 the priorities of which that head is also claimed, $8 the instance, $9 the epoch
  */
 export const finishAndClaim = `with finished as (
     update messages set status = $3, error_code = $4, error_message = $5,
@@ -82,11 +82,11 @@ export const finishAndClaim = `with finished as (
     where id = $1 and status = 'sending' returning id),
   head as (select * from ${laneHead('$2', '$6')} head),
   claimed as (
-    update messages m set ${claiming('$8')}
+    update messages m set ${setClaimed('$8')}
     from head, accounts a
-    where m.id = head.id and head.priority = any($7::smallint[]) and ${isWaiting} and ${driven('$2', '$9')}
+    where m.id = head.id and head.priority = any($7::smallint[]) and ${isWaiting} and ${isDriven('$2', '$9')}
       and not exists (select from messages s where s.account_id = $2 and s.stage = 'sending' and s.id <> $1)
-      -- The finished one first: the index allows one message of an account that is being sent.
+      -- Finish the old message first: the unique index allows an account only one message that is being sent.
       and (select count(*) from finished) >= 0
     returning ${claimColumns})
   select claimed.*, head.id as "headId", head.priority as "headPriority" from head left join claimed on true`;

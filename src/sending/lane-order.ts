@@ -1,7 +1,7 @@
 import { priorities, queueOf } from '../messages/message.entity.js';
 import type { JobContext } from '../queues/job-runner.js';
 
-/** Every priority, the most urgent first: the order in which a lane is sent unless somebody wants another. */
+/** Every priority, the most urgent first: the default order of a lane. */
 export const strictOrder: readonly number[] = priorities.map((_name, priority) => priority).reverse();
 
 /** The priorities that a worker serves now, in the order of its queues. */
@@ -11,25 +11,27 @@ export function servedPriorities({ servedQueues }: Pick<JobContext, 'servedQueue
     .filter((priority) => priority !== undefined);
 }
 
-/** How many of a priority are looked at for one that has not expired. */
-const nearEnough = 100;
+/** How many messages of a priority are read to find one that has not expired. */
+const maxScanned = 100;
 
 /**
- * SQL for the head of the lane of the account that `account` names: the oldest queued message of the first priority in
- * `order` (a smallint[]) that has any; priorities that are not in it stay where they are. One index look-up a priority,
- * however much waits. One that waits for its next attempt holds back the others of its priority, so that order is kept.
+ * SQL for the head of an account's lane: the oldest queued message of the first priority in `order` that has messages.
+ * Priorities that are not in `order` wait. It needs one index look-up for each priority, however many messages wait. A message
+ * that waits for its next attempt holds back the later messages of its priority, so that their order is kept.
  *
- * A priority of which a paced account may not send yet has no head; while it may not write to cold contacts, or may not
- * reply, the head is the first of the others. Of the two looks at an index one is taken.
+ * A priority that a paced account may not send yet has no head. While the account may not write to cold contacts, or may not
+ * reply, the head is the first message of the other kind. Only one of the two index look-ups runs.
  *
- * Behind many that have expired nothing is seen until they have been written off: a campaign that is too late would be read
- * whole at every look.
+ * The query reads only the first {@link maxScanned} messages of a priority. If all of them have expired, it finds no head until
+ * `LanesService.promote` has written their expiry. Without this bound, each query would read a whole expired campaign.
+ * @param account SQL of the account's id
+ * @param order SQL of a smallint[]
  */
 export function laneHead(account: string, order: string): string {
-  const firstWhere = (condition: string) => `(select near.id, near.priority, near.next_attempt_at
+  const firstWith = (condition: string) => `(select near.id, near.priority, near.next_attempt_at
       from (select m.id, m.priority, m.next_attempt_at, m.seq, m.expires_at from messages m
         where m.account_id = ${account} and m.stage = 'queued' and m.priority = wanted.priority and ${condition}
-        order by m.seq limit ${nearEnough}) near
+        order by m.seq limit ${maxScanned}) near
       where near.expires_at is null or near.expires_at > now()
       order by near.seq limit 1)`;
   return `(select first.id, first.priority, first.next_attempt_at
@@ -39,8 +41,8 @@ export function laneHead(account: string, order: string): string {
         coalesce(p.replies_closed_until <= now(), true) as replies
       from account_pacing p where p.account_id = ${account}) paced on true
     cross join lateral (
-      ${firstWhere('coalesce(paced.is_due and paced.cold and paced.replies, true)')}
-      union all ${firstWhere('paced.is_due and paced.cold <> paced.replies and m.is_cold = paced.cold')}
+      ${firstWith('coalesce(paced.is_due and paced.cold and paced.replies, true)')}
+      union all ${firstWith('paced.is_due and paced.cold <> paced.replies and m.is_cold = paced.cold')}
       limit 1) first
     where first.next_attempt_at <= now()
     order by wanted.place limit 1)`;

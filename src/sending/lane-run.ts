@@ -1,35 +1,38 @@
 import type { QueuePolicy } from '../queues/queue-policies.js';
 
-/** What a worker asks of the instance that owns an account; both are ours, so it is typed and not validated. */
+/** A request of a worker to the instance that owns an account. Both programs are Flotilla's: it is typed and not validated. */
 export interface LaneRun {
-  /** The assignment under which the worker knows the account. */
+  /** The epoch of the assignment that the worker knows. */
   epoch: number;
-  /** The priorities that may be sent, the first one first. */
+  /** The priorities to send, in the order of sending. */
   order: readonly number[];
-  /** How many messages at the most; others wait for the slot. */
-  most: number;
-  /** After how long no further message is begun, in milliseconds. */
-  forMs: number;
-  /** Whether only what is as urgent as the first message may follow it: heads of other lanes wait, more urgent than the rest. */
+  /** How many messages to send at most: other lanes wait for the slot. */
+  maxMessages: number;
+  /** After this time, in milliseconds, the run begins no further message. */
+  maxMs: number;
+  /** Whether a less urgent message must not follow: heads of other lanes wait, and may be more urgent than it. */
   asUrgentOnly: boolean;
   policy: Pick<QueuePolicy, 'attempts' | 'backoffMs'>;
 }
 
-/** The first message of a lane that may be sent now. */
+/** The next message of a lane that may be sent now. */
 export interface LaneHead {
   id: string;
   priority: number;
 }
 
-/** What a run came to. */
+/** The result of a run. */
 export interface LaneResult {
-  /** How many messages came to an end. */
+  /** How many messages reached an end: sent, failed or expired. */
   ended: number;
-  /** What the lane goes on with; null when nothing is due. */
+  /** The lane's next message; null if none is due. */
   head: LaneHead | null;
-  /** Nothing was claimed: another run has the lane, or it is empty by now. */
+  /** Nothing was claimed: another run has the lane, or the lane is empty now. */
   isUnclaimed: boolean;
 }
 
-/** How long a claim is its instance's alone. Taking it over from a live one is safe too: the send is joined, or its id is found. */
+/**
+ * How long a claim belongs to its instance. To take over a claim of a live instance is safe too: the new attempt joins the
+ * running send, or finds the message's id in WhatsApp Web.
+ */
 export const claimMs = 6_000;

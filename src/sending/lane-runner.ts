@@ -11,28 +11,28 @@ import { prepared } from '../platform/database/prepared.js';
 import { Problem } from '../platform/errors/problem.js';
 import { logContext, type Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
-import { type Claim, claimColumns, claimHead, driven, finishAndClaim } from './claims.js';
+import { type Claim, claimColumns, claimHead, isDriven, finishAndClaim } from './claims.js';
 import { LaneCampaignShare } from './lane-campaign-share.js';
 import { claimMs, type LaneHead, type LaneResult, type LaneRun } from './lane-run.js';
 import { MessageSender, SendFailed } from './message-sender.js';
 import { PacingReservations } from './pacing-reservations.js';
 
-/** What became of a claimed message, and what its lane goes on with. */
+/** The result of a send, and the next message of the lane. */
 type SendOutcome =
-  /** It has been sent, or never will be. */
+  /** The message is sent, or has failed for good. */
   | { kind: 'done'; next: Claim | null; head: LaneHead | null }
-  /** It is tried again later, and its lane waits for it. */
+  /** A later attempt follows, and the lane waits for it. */
   | { kind: 'postponed' };
 
 const renewClaimMs = 2_000;
-/** How much longer than asked for a worker waits for a run: its slot is wanted for accounts that do answer. */
-const patienceMs = 750;
+/** How much longer than `maxMs` a worker waits for a run. After that, its slot is free for other accounts. */
+const graceMs = 750;
 const backoffJitter: Jitter = [0.8, 1.2];
-/** When, and how often, a message of unknown outcome is sent again where that is the policy. */
+/** When, and how often, a message with an unknown outcome is sent again, if the policy of the workspace says so. */
 const resendAfterMs = 60_000;
-const mostResends = 5;
-/** Answers that no further try would change. */
-const permanent = new Set([
+const maxResends = 5;
+/** Errors that a retry would not change. */
+const permanentCodes = new Set([
   'recipient.not_registered',
   'recipient.no_chat',
   'message.quoted_not_found',
@@ -42,39 +42,39 @@ const permanent = new Set([
   'whatsapp.refused',
   'message.expired',
 ]);
-/** Those of them that prove nothing after an uncertain try: the first one may have left. */
-const provesNothing = new Set([
+/** Permanent errors that are inconclusive after an uncertain attempt: the message may have left in that attempt. */
+const inconclusiveCodes = new Set([
   'recipient.no_chat',
   'message.quoted_not_found',
   'media.not_found',
   'media.blob_missing',
   'media.unreadable',
 ]);
-/** Those of them after which WhatsApp has nothing of the message. */
-const neverLeft = new Set(['recipient.not_registered', ...provesNothing]);
-/** Answers that may be another one later, of a try that did not come to send anything. */
-const sentNothing = new Set(['media.storage_unavailable', 'whatsapp.not_sent']);
+/** Permanent errors after which WhatsApp certainly does not have the message. */
+const neverSentCodes = new Set(['recipient.not_registered', ...inconclusiveCodes]);
+/** Temporary errors of an attempt that certainly sent nothing. */
+const nothingSentCodes = new Set(['media.storage_unavailable', 'whatsapp.not_sent']);
 /**
- * After so many tries, some 8 s, what WhatsApp Web cannot send has `failed`. A connection that blinked is back by then, and no
- * more of them, since what follows of its priority waits meanwhile.
+ * After this many attempts, about 8 s, a message that WhatsApp Web cannot send becomes `failed`. A short break of the
+ * connection is over by then. More attempts would only hold back the later messages of its priority.
  */
-const mostNotSent = 5;
-/** Of how many messages it is known how often they were put back. */
+const maxNotSentTries = 5;
+/** For how many messages the count of unsent tries is kept. */
 const rememberedMessages = 1_000;
-/** How soon a message is tried again whose session was not there. */
-const notHereMs = 400;
+/** The delay before the next attempt if the session was not ready. */
+const notReadyRetryMs = 400;
 
 /**
  * Sends the messages of a lane, one after the other, in the instance that owns its account. The claim is a compare-and-set
- * in PostgreSQL under the owner's epoch, and a unique index makes two sends of one account at once impossible; each message
- * has one WhatsApp id, so trying again is never sending twice.
+ * in PostgreSQL under the owner's epoch, and a unique index prevents two sends of one account at the same time. Each message
+ * has one WhatsApp id, so that a retry never sends it twice.
  */
 @Injectable()
 export class LaneRunner implements BeforeApplicationShutdown {
   private readonly campaigns: LaneCampaignShare;
-  /** Sends that go on without a worker that waits for them. */
+  /** Sends that continue although no worker waits for them any more. */
   private readonly backgroundSends = new Set<Promise<void>>();
-  /** The tries that sent nothing, by message. A message that this process does not know is only tried sooner. */
+  /** By message: the attempts that sent nothing. If this process does not know a message, its next attempt only comes sooner. */
   private readonly unsentTries = new LRUCache<string, { code: string; tries: number }>({
     max: rememberedMessages,
   });
@@ -90,54 +90,56 @@ export class LaneRunner implements BeforeApplicationShutdown {
   }
 
   /**
-   * Sends what is first in a lane, and goes on with what follows as far as the run allows. A paced account types for seconds
-   * and pauses then, and one whose page hangs takes as long as its watchdog: nobody waits for those here, and the sweep puts
-   * what follows when its time has come.
+   * Sends the head of a lane, and then the following messages up to the limits of the run. A paced account types for seconds
+   * and then pauses, and an account with a hanging page takes as long as its watchdog. The caller does not wait for these: the
+   * sweep puts the next head when it is due.
    * @throws AccountNotDrivenHere, SessionNotReady: nothing was done
    */
   async run(accountId: string, run: LaneRun): Promise<LaneResult> {
-    this.sender.require(accountId, run.epoch);
-    const until = performance.now() + run.forMs;
+    this.sender.requireReady(accountId, run.epoch);
+    const until = performance.now() + run.maxMs;
     const first = await this.claim(accountId, run.epoch, this.campaigns.order(accountId, run.order));
     if (!first) return { ended: 0, head: null, isUnclaimed: true };
-    const sending = this.sendFrom(first, first.isPaced ? { ...run, most: 1 } : run, until);
+    const sending = this.sendFrom(first, first.isPaced ? { ...run, maxMessages: 1 } : run, until);
     if (!first.isPaced) {
-      const result = await Promise.race([sending, delay(run.forMs + patienceMs, null, { ref: false })]);
+      const result = await Promise.race([sending, delay(run.maxMs + graceMs, null, { ref: false })]);
       if (result) return result;
     }
-    const unhurried = sending
+    const background = sending
       .catch((error: unknown) =>
-        this.logger.warn({ err: error, accountId }, 'a lane was left behind; it is taken over'),
+        this.logger.warn({ err: error, accountId }, 'a send was interrupted; its claim will be taken over'),
       )
-      .then(() => void this.backgroundSends.delete(unhurried));
-    this.backgroundSends.add(unhurried);
+      .then(() => void this.backgroundSends.delete(background));
+    this.backgroundSends.add(background);
     return { ended: 0, head: null, isUnclaimed: false };
   }
 
-  /** Resolves when every send that nobody waits for has come to an end. */
+  /** Resolves when all background sends have ended. */
   async settled(): Promise<void> {
     await Promise.all(this.backgroundSends);
   }
 
-  /** Sessions have been closed by now, so these sends have an outcome, which is still to be written. */
+  /** The sessions are closed now, so these sends have an outcome. Waits until it is written. */
   async beforeApplicationShutdown(): Promise<void> {
     await this.settled();
   }
 
-  /** Sends a claimed message, and goes on with what follows as far as the run allows. */
+  /** Sends a claimed message, and then the following messages up to the limits of the run. */
   private async sendFrom(first: Claim, run: LaneRun, until: number): Promise<LaneResult> {
     const { accountId } = first;
     let ended = 0;
     for (let claim: Claim = first; ;) {
       this.campaigns.note(accountId, claim.priority);
       const order = this.campaigns.order(accountId, run.order);
-      // Asked when this one has been sent: it may have taken long.
-      const goOn = () => {
-        const isOver = ended + 1 >= run.most || performance.now() >= until;
+      // Evaluated after the send, which may have taken long.
+      const prioritiesToClaim = () => {
+        const isOver = ended + 1 >= run.maxMessages || performance.now() >= until;
         return order.filter((other) => !isOver && (other >= claim.priority || !run.asUrgentOnly));
       };
-      const outcome = await logContext.run({ messageId: claim.id }, () => this.send(claim, run, order, goOn));
-      // The sweep puts a postponed message again when its time has come.
+      const outcome = await logContext.run({ messageId: claim.id }, () =>
+        this.send(claim, run, order, prioritiesToClaim),
+      );
+      // The sweep puts a postponed message again when it is due.
       if (outcome.kind === 'postponed') return { ended, head: null, isUnclaimed: false };
       ended += 1;
       if (!outcome.next) return { ended, head: outcome.head, isUnclaimed: false };
@@ -146,8 +148,8 @@ export class LaneRunner implements BeforeApplicationShutdown {
   }
 
   /**
-   * Claims the first due message of a lane, or a send of it that nobody is at any more.
-   * @param order the priorities that may be sent, the first one first
+   * Claims the head of a lane, or takes over a send of the lane whose claim has run out.
+   * @param order the priorities to send, in the order of sending
    */
   async claim(accountId: string, epoch: number, order: readonly number[]): Promise<Claim | null> {
     return (await this.claimQueued(accountId, epoch, order)) ?? (await this.takeOver(accountId, epoch));
@@ -155,33 +157,33 @@ export class LaneRunner implements BeforeApplicationShutdown {
 
   /**
    * Sends a claimed message.
-   * @param order of which priorities the lane's next message is named, the first one first
-   * @param goOn of which priorities it is claimed in the same stroke
+   * @param order the priorities to take the lane's next head from, in the order of sending
+   * @param prioritiesToClaim the priorities of which that head is claimed in the same statement
    */
   private async send(
     claim: Claim,
     { policy }: LaneRun,
     order: readonly number[],
-    goOn: () => readonly number[],
+    prioritiesToClaim: () => readonly number[],
   ): Promise<SendOutcome> {
     const renewal = setInterval(() => this.renew(claim), renewClaimMs);
     try {
-      // Another try may be the end of this instance, and every account of it with it.
+      // Another attempt may kill this instance too, and with it the sessions of all its accounts.
       const isLastLook = claim.isTakenOver === true && policy.attempts > 0 && claim.attempt > policy.attempts;
       const problem = await this.tryToSend({ ...claim, isLastLook });
-      // Should PostgreSQL not take this, the message is taken over, and found to have been sent.
-      if (!problem) return await this.finish(claim, { status: 'sent' }, order, goOn());
+      // If PostgreSQL does not accept this write, the claim is taken over, and the next attempt finds the sent message.
+      if (!problem) return await this.finish(claim, { status: 'sent' }, order, prioritiesToClaim());
       const tries = this.countUnsentTry(problem, claim);
       const isNotSent = problem.code === 'whatsapp.not_sent' && tries > 0;
-      if (isPermanent(problem, claim) || (isNotSent && tries >= mostNotSent)) {
-        if (claim.isPaced && (isNotSent || neverLeft.has(problem.code)))
+      if (isPermanent(problem, claim) || (isNotSent && tries >= maxNotSentTries)) {
+        if (claim.isPaced && (isNotSent || neverSentCodes.has(problem.code)))
           await this.pacing.release(claim, 'not_sent');
         const status = problem.code === 'message.expired' ? 'expired' : 'failed';
         const end = { status, code: problem.code, message: problem.message } as const;
-        return await this.finish(claim, end, order, goOn());
+        return await this.finish(claim, end, order, prioritiesToClaim());
       }
       this.logger.warn({ err: problem, code: problem.code, attempt: claim.attempt }, 'not sent yet');
-      if (nothingDoneCodes.has(problem.code)) await this.putBack(claim, 'not_tried', notHereMs);
+      if (nothingDoneCodes.has(problem.code)) await this.putBack(claim, 'not_tried', notReadyRetryMs);
       else if (tries > 0)
         await this.putBack(
           claim,
@@ -196,7 +198,7 @@ export class LaneRunner implements BeforeApplicationShutdown {
     }
   }
 
-  /** @returns why it was not sent, or that nobody can tell; null when it was */
+  /** @returns null if the message was sent; else why not, or why the outcome is unknown */
   private async tryToSend(claim: Claim): Promise<Problem | null> {
     try {
       await this.sender.send(claim.isPaced ? { ...claim, ...(await this.pacing.reserve(claim)) } : claim);
@@ -206,7 +208,7 @@ export class LaneRunner implements BeforeApplicationShutdown {
     }
   }
 
-  /** A slow send stays its instance's: nobody takes it over while that lives. */
+  /** Renews the claim of a slow send, so that it is not taken over while this instance lives. */
   private renew({ id }: Claim): void {
     this.database
       .query(
@@ -219,7 +221,7 @@ export class LaneRunner implements BeforeApplicationShutdown {
       );
   }
 
-  /** The lane's head, when it is due and nothing of the lane is being sent. */
+  /** Claims the head of a lane, if it is due and no message of the lane is being sent. */
   private async claimQueued(
     accountId: string,
     epoch: number,
@@ -234,31 +236,31 @@ export class LaneRunner implements BeforeApplicationShutdown {
       ]);
       return claim ?? null;
     } catch (error) {
-      // Two claims at the same moment: the index let one through, and that one feeds the lane.
+      // Two claims at the same moment: the unique index allowed one, and its run continues the lane.
       if (isUniqueViolation(error)) return null;
       throw error;
     }
   }
 
-  /** A send of which nothing has been heard for too long. */
+  /** Takes over a send whose claim was not renewed. */
   private async takeOver(accountId: string, epoch: number): Promise<Claim | null> {
-    const [[claim]]: [Claim[], number] = await this.database.query(
+    const [[claim]] = await this.database.query<[Claim[], number]>(
       `update messages m set attempts = m.attempts + 1, claimed_by = $3,
          next_attempt_at = now() + ${claimMs} * interval '1 millisecond'
        from accounts a
-       where m.account_id = $1 and m.stage = 'sending' and m.next_attempt_at <= now() and ${driven('$1', '$2')}
+       where m.account_id = $1 and m.stage = 'sending' and m.next_attempt_at <= now() and ${isDriven('$1', '$2')}
        returning ${claimColumns}`,
       [accountId, epoch, this.config.instance.id],
     );
     return claim ? { ...claim, isTakenOver: true } : null;
   }
 
-  /** Writes the end of a send, and names or claims the lane's next message, in one statement. */
+  /** Writes the end of a send, and finds or claims the lane's next head, in one statement. */
   private async finish(
     claim: Claim,
     end: { status: 'sent' } | { status: 'failed' | 'expired'; code: string; message: string },
     order: readonly number[],
-    goOn: readonly number[],
+    prioritiesToClaim: readonly number[],
   ): Promise<SendOutcome> {
     this.unsentTries.delete(claim.id);
     try {
@@ -272,7 +274,7 @@ export class LaneRunner implements BeforeApplicationShutdown {
           end.status === 'sent' ? null : end.code,
           end.status === 'sent' ? null : end.message,
           order,
-          goOn,
+          prioritiesToClaim,
           this.config.instance.id,
           claim.epoch,
         ],
@@ -282,18 +284,19 @@ export class LaneRunner implements BeforeApplicationShutdown {
       if (claimed.id) return { kind: 'done', next: claimed as Claim, head: null };
       return { kind: 'done', next: null, head: { id: headId, priority: headPriority } };
     } catch (error) {
-      // Somebody else claimed the lane's next message at the same moment, which undid this statement.
+      // Another run claimed the lane's next head at the same moment, which undid this statement.
       if (isUniqueViolation(error)) return this.finish(claim, end, order, []);
       throw error;
     }
   }
 
   /**
-   * How often in a row, and for the same reason, nothing of a message came to be sent; 0 when it may have left. After an
-   * uncertain try this one counts as any other, or the message would hold its lane for as long as the reason lasts.
+   * Counts the attempts in a row that sent nothing, for the same reason.
+   * @returns 0 if the message may have left. After an uncertain attempt, this attempt counts as usual: otherwise the message
+   * would hold its lane as long as the reason lasts
    */
   private countUnsentTry({ code }: Problem, { id, attempt }: Claim): number {
-    if (attempt > 1 || !sentNothing.has(code)) return 0;
+    if (attempt > 1 || !nothingSentCodes.has(code)) return 0;
     const before = this.unsentTries.get(id);
     const tries = before?.code === code ? before.tries + 1 : 1;
     this.unsentTries.set(id, { code, tries });
@@ -301,9 +304,9 @@ export class LaneRunner implements BeforeApplicationShutdown {
   }
 
   /**
-   * Nothing was sent: the try does not count. A message of whose earlier try nobody knows the outcome stays `sending`, since
-   * it may have left already and must not be cancelled or overtaken by others of its lane. Any other one is `queued` again
-   * and holds back only what follows of its own priority.
+   * Nothing was sent: the attempt does not count. After an uncertain earlier attempt the message stays `sending`: it may have
+   * left already, and must not be cancelled or overtaken by other messages of its lane. Any other message becomes `queued`
+   * again, and holds back only the later messages of its own priority.
    */
   private async putBack(claim: Claim, outcome: 'not_tried' | 'not_sent', waitMs: number): Promise<void> {
     if (claim.isPaced && claim.attempt === 1) await this.pacing.release(claim, outcome);
@@ -324,17 +327,17 @@ export class LaneRunner implements BeforeApplicationShutdown {
   }
 
   /**
-   * Nobody can tell what became of it: `unknown`, and its lane goes on. Where the workspace's policy says so it is sent
-   * again later instead, under its one id, at most {@link mostResends} times; one of which instances may die waits for a
-   * person.
+   * The outcome stays unknown: the message becomes `unknown`, and its lane continues. If the workspace's policy says so, the
+   * message is instead sent again later, under the same id, at most {@link maxResends} times. A message that may kill
+   * instances waits for a person.
    */
   private async giveUp(claim: Claim, problem: Problem): Promise<void> {
-    const [resent] = await this.database.query(
+    const [resent] = await this.database.query<[{ id: string }[], number]>(
       `update messages m set status = 'scheduled', scheduled_for = now() + ${resendAfterMs} * interval '1 millisecond',
          resends = m.resends + 1, attempts = 1
        from workspaces w
        where m.id = $1 and m.status = 'sending' and w.id = m.workspace_id and w.unknown_policy = 'resend'
-         and m.resends < ${mostResends} and (m.expires_at is null or m.expires_at > now()) and $2 <> 'send.interrupted'
+         and m.resends < ${maxResends} and (m.expires_at is null or m.expires_at > now()) and $2 <> 'send.interrupted'
        returning m.id`,
       [claim.id, problem.code],
     );
@@ -347,7 +350,7 @@ export class LaneRunner implements BeforeApplicationShutdown {
 }
 
 function isPermanent({ code }: Problem, { attempt }: Claim): boolean {
-  return permanent.has(code) && (!provesNothing.has(code) || attempt === 1);
+  return permanentCodes.has(code) && (!inconclusiveCodes.has(code) || attempt === 1);
 }
 
 function isUniqueViolation(error: unknown): boolean {

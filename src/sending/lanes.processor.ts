@@ -11,22 +11,21 @@ import { headJob } from '../messages/message.entity.js';
 import { type Lane, LanesService } from './lanes.service.js';
 import { servedPriorities } from './lane-order.js';
 
-/** How long a job may go on with its lane before it gives its slot back. */
-const longestJobMs = 5_000;
-/** Nor longer than so much of the time after which it would be failed: its last send has to end within the rest. */
-const shareOfTimeout = 0.5;
-/** How long a lane is left to its instance: so late does a lane notice that others wait for its slot. */
-const longestRunMs = 250;
-const longestRun = 25;
+/** How long a job may keep its slot and continue its lane. */
+const maxJobMs = 5_000;
+/** The part of the queue's timeout that a job may use before its last send, which must end within the rest. */
+const maxTimeoutShare = 0.5;
+/** The limits of one call to the instance. During a call, a worker cannot react to lanes that wait for the slot. */
+const maxRunMs = 250;
+const maxRunMessages = 25;
 
-/** What is to be put once the job has left its queue. */
+/** What to put after the job has left its queue. */
 type Remainder =
   { kind: 'head'; head: LaneHead } | { kind: 'unclaimed'; accountId: string } | { kind: 'none' };
 
 /**
- * One head in, and its lane is run by the instance that owns the account. While the worker has slots to spare nobody waits
- * for this one, so the lane goes on without a way through Redis; otherwise, when its turn is over, its head goes to the end
- * of its queue, as every lane's does.
+ * Takes the head of a lane, and lets the instance that owns the account run the lane. While the worker has idle slots, the lane
+ * continues without going through Redis. Otherwise, after its turn, the lane's next head goes to the end of its queue.
  */
 @Injectable()
 export class LanesProcessor implements QueueProcessor<Remainder> {
@@ -46,10 +45,10 @@ export class LanesProcessor implements QueueProcessor<Remainder> {
       return await this.runLane(lane, context);
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
-      // Most often an instance that is being restarted. What it was at, and what waits, the sweep puts again.
+      // Usually the instance is restarting. The sweep puts its running sends and its waiting messages again.
       this.logger.warn(
         { accountId: lane.accountId, code: error.code, detail: error.message },
-        'a lane was not run',
+        'a lane could not be run; the sweep will put it again',
       );
       return { kind: 'none' };
     }
@@ -57,20 +56,20 @@ export class LanesProcessor implements QueueProcessor<Remainder> {
 
   private async runLane(lane: Lane, context: JobContext): Promise<Remainder> {
     const { hasJobLimit, policy } = context;
-    const until = Date.now() + Math.min(longestJobMs, policy.timeoutMs * shareOfTimeout);
+    const until = Date.now() + Math.min(maxJobMs, policy.timeoutMs * maxTimeoutShare);
     let sent = 0;
     for (;;) {
       this.turns.note(lane);
       const turn = hasJobLimit ? 1 : this.turns.length(lane.workspaceId);
-      // A queue may have been paused meanwhile.
+      // Read again for each run: a queue may have been paused.
       const order = servedPriorities(context);
       if (order.length === 0) return { kind: 'none' };
-      const isAlone = !hasJobLimit && context.hasIdleSlot();
+      const hasSpareSlot = !hasJobLimit && context.hasIdleSlot();
       const result = await this.lanes.run(lane, {
         order,
-        most: isAlone ? longestRun : Math.max(1, turn - sent),
-        forMs: longestRunMs,
-        asUrgentOnly: !isAlone,
+        maxMessages: hasSpareSlot ? maxRunMessages : Math.max(1, turn - sent),
+        maxMs: maxRunMs,
+        asUrgentOnly: !hasSpareSlot,
         policy,
       });
       sent += result.ended;
@@ -81,12 +80,12 @@ export class LanesProcessor implements QueueProcessor<Remainder> {
     }
   }
 
-  /** The job is out of Redis by now, so what is put may have the same id. */
+  /** The job has left Redis now, so the new job may have the same id. */
   async completed(remainder: Remainder): Promise<void> {
     if (remainder.kind === 'head') {
       await this.queuesService.put([headJob(remainder.head.id, remainder.head.priority)]);
     } else if (remainder.kind === 'unclaimed') {
-      // The send that kept the lane busy may have ended while this job still stood for the next head.
+      // The send that kept the lane busy may have ended while this job still existed, so that the next head could not be put.
       await this.lanes.feed([remainder.accountId]);
     }
   }

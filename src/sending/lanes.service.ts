@@ -10,18 +10,18 @@ import { headJob, queueOf } from '../messages/message.entity.js';
 import { laneHead, strictOrder } from './lane-order.js';
 import { SilentInstances } from './silent-instances.js';
 
-/** How many heads one sweep puts at the most; the next sweep goes on. */
+/** How many heads one sweep puts at most. The next sweep continues. */
 const sweepLimit = 20_000;
-/** A claim that was renewed while a sweep began is that much longer than it should be. */
+/** A claim that is renewed while a sweep begins may last this much longer than `claimMs`. */
 const clockMarginMs = 1_000;
-/** How many messages one step queues or lets expire. */
-const promotedAtOnce = 5_000;
-/** How much longer than a run its answer may take: an instance claims, and answers within a second of the run's time. */
-const answerMs = 3_000;
-/** A call that failed sooner has kept no slot from others. */
-const shortMs = 1_000;
+/** How many messages one step queues or expires. */
+const promoteBatchSize = 5_000;
+/** How much longer than the run its answer may take. An instance answers within a second after the time of the run. */
+const answerGraceMs = 3_000;
+/** A call that fails within this time has not blocked a slot. */
+const quickFailureMs = 1_000;
 
-/** The lane of a message, and who drives its account. */
+/** The lane of a message, and the instance that owns its account. */
 export interface Lane {
   accountId: string;
   workspaceId: string;
@@ -30,9 +30,8 @@ export interface Lane {
 }
 
 /**
- * A lane is the outgoing messages of one account. Redis holds only heads: for each connected account the message that is
- * to be sent next. This service has lanes run by the instances that own them, and finds heads again whenever Redis may have
- * lost them.
+ * A lane is the outgoing messages of one account. Redis holds only heads: for each connected account the message to send next.
+ * This service lets the owning instances run lanes, and finds the heads that Redis may have lost.
  */
 @Injectable()
 export class LanesService {
@@ -45,7 +44,7 @@ export class LanesService {
     private readonly instances: InstanceClient,
   ) {}
 
-  /** The lane that a message belongs to; null when the message is gone, or nobody owns its account. */
+  /** The lane of a message; null if the message is gone, or if no instance owns its account. */
   async find(messageId: string): Promise<Lane | null> {
     const [lane] = await prepared<Lane>(
       this.database,
@@ -57,14 +56,14 @@ export class LanesService {
   }
 
   /**
-   * Has the instance that owns a lane's account send what is first in it, and what follows as far as the run allows. One that
-   * does not answer is given up soon: a send that it is at goes on without anybody who waits for it.
-   * @throws InstanceUnreachable, AccountNotDrivenHere, SessionNotReady: nothing was done. Anything else: the sweep finds what
-   * was left behind.
+   * Lets the instance that owns the account send the lane's head, and then the following messages up to the limits of the run.
+   * The wait for the answer is short. If it ends, a send that has begun continues in the instance.
+   * @throws InstanceUnreachable, AccountNotDrivenHere, SessionNotReady: nothing was done. Any other error: the sweep finds the
+   * unfinished sends.
    */
   async run({ accountId, instanceUrl, epoch }: Lane, run: Omit<LaneRun, 'epoch'>): Promise<LaneResult> {
     if (!this.silent.mayCall(instanceUrl)) {
-      throw new InstanceUnreachable(instanceUrl, 'it did not answer the call before');
+      throw new InstanceUnreachable(instanceUrl, 'it did not answer the previous call');
     }
     const calledAt = performance.now();
     try {
@@ -73,70 +72,70 @@ export class LanesService {
         'POST',
         `/internal/accounts/${accountId}/lane`,
         { ...run, epoch } satisfies LaneRun,
-        run.forMs + answerMs,
+        run.maxMs + answerGraceMs,
       );
       this.silent.noteAnswer(instanceUrl);
       return result;
     } catch (error) {
       const isNoAnswer = error instanceof InstanceAnswerLost || error instanceof InstanceUnreachable;
-      if (isNoAnswer && performance.now() - calledAt > shortMs)
+      if (isNoAnswer && performance.now() - calledAt > quickFailureMs)
         this.silent.noteSilence(instanceUrl, calledAt);
       else this.silent.noteAnswer(instanceUrl);
       throw error;
     }
   }
 
-  /** Puts the heads of lanes, but for those of which a message is being sent: then its completion will. */
+  /** Puts the heads of lanes, except for lanes with a running send: the end of that send puts the next head. */
   async feed(accountIds: string[]): Promise<void> {
     if (accountIds.length === 0) return;
     const heads: { id: string; priority: number }[] = await this.database.query(
       `select head.id, head.priority from accounts a cross join lateral ${laneHead('a.id', '$2')} head
        where a.id = any($1) and a.status = 'ready'
          and not exists (select from messages where account_id = a.id and stage = 'sending')`,
-      [accountIds, await this.servedPriorities()],
+      [accountIds, await this.activePriorities()],
     );
     await this.queues.put(heads.map(({ id, priority }) => headJob(id, priority)));
   }
 
   /**
-   * Queues scheduled messages whose time has come, and puts the heads of their lanes; messages that are too late expire.
-   * In bounded steps: a hundred thousand may be due at the same second.
-   * @returns whether there may be more
+   * Queues due scheduled messages, puts the heads of their lanes, and expires messages whose deadline has passed. Works in
+   * bounded steps, because a hundred thousand messages may be due in the same second.
+   * @returns whether more messages may be due
    */
   async promote(): Promise<boolean> {
     const due: { account_id: string }[] = await this.database.query(
       `with due as (select id from messages where stage = 'scheduled' and scheduled_for <= now()
-         order by scheduled_for limit ${promotedAtOnce} for update skip locked),
+         order by scheduled_for limit ${promoteBatchSize} for update skip locked),
        promoted as (update messages m set status = 'queued', next_attempt_at = now(),
-           -- The time of a resend is nobody's sendAt.
+           -- With attempts, the time is that of a resend and not the caller's sendAt.
            scheduled_for = case when m.attempts > 0 then null else m.scheduled_for end
          from due where m.id = due.id
          returning m.account_id)
        select distinct account_id from promoted`,
     );
     await this.feed(due.map(({ account_id: accountId }) => accountId));
-    const [, expired] = await this.database.query(
+    const [, expired] = await this.database.query<[unknown[], number]>(
       `with late as (select id from messages where expires_at <= now() and stage in ('scheduled', 'queued')
-         limit ${promotedAtOnce} for update skip locked)
+         limit ${promoteBatchSize} for update skip locked)
        update messages m set failed_at = now(), error_code = 'message.expired',
-         -- One that is tried again because its outcome is unknown may have arrived before.
+         -- With attempts, the message may have arrived already.
          status = case when m.attempts > 0 then 'unknown' else 'expired' end,
-         error_message = case when m.attempts > 0 then 'Nobody can tell whether it was sent before expiresAt.'
-           else 'It was not sent before expiresAt.' end
+         error_message = case when m.attempts > 0 then 'It is not known whether the message was sent before expiresAt.'
+           else 'The message was not sent before expiresAt.' end
        from late where m.id = late.id`,
     );
-    return due.length > 0 || expired === promotedAtOnce;
+    return due.length > 0 || expired === promoteBatchSize;
   }
 
   /**
-   * Puts the head of every ready account's lane, and every send that is to be tried again: in the most urgent queue that is
-   * served, since everything of its lane waits for it.
-   * @returns how many heads were put; putting one that Redis still has changes nothing
+   * Puts the head of every ready account's lane, and every send that is due for another attempt. Such a send goes into the most
+   * urgent queue that is not paused, because its whole lane waits for it. To put a head that Redis still has changes nothing.
+   * @returns the number of heads
    */
   async sweep(): Promise<number> {
-    // Nobody can tell any more what became of a send whose account has been unlinked, whatever the account does since. An
-    // instance that is still at it holds its claim for a short time; the longer wait for a next try is not waited for, as
-    // another device would by then be linked, and would send it again.
+    // After the account was unlinked, the outcome of a send can no longer be found out, even if the account is linked again.
+    // An instance that is still sending holds a short claim: wait for its end. Do not wait for the longer delay of the next
+    // attempt: by then another device may be linked, and would send the message again.
     await this.database.query(
       `update messages m set status = 'unknown', error_code = 'account.logged_out',
          error_message = 'The account was logged out before the outcome of the send was known.'
@@ -154,14 +153,14 @@ export class LanesService {
        ) head
        where a.status = 'ready' and head.next_attempt_at <= now() and head.priority is not null
        limit ${sweepLimit}`,
-      [await this.servedPriorities()],
+      [await this.activePriorities()],
     );
     await this.queues.put(heads.map(({ id, priority }) => headJob(id, priority)));
     return heads.length;
   }
 
-  /** Of a lane whose first message is in a paused queue, the head is the first of the others. */
-  private async servedPriorities(): Promise<number[]> {
+  /** The priorities of the queues that are not paused. A lane's head is its first message of these priorities. */
+  private async activePriorities(): Promise<number[]> {
     const { paused } = await this.states.readControl();
     return strictOrder.filter((priority) => !paused.has(queueOf(priority)));
   }

@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common';
 import type { ScheduledTask } from '../platform/scheduling/scheduler.service.js';
 import { LanesService } from './lanes.service.js';
 
-/** Feeds again whatever Redis lost. */
+/** Puts the lane heads that Redis has lost. */
 @Injectable()
 export class LanesTask implements ScheduledTask {
   readonly name = 'lanes';
@@ -15,7 +15,7 @@ export class LanesTask implements ScheduledTask {
   }
 }
 
-/** Queues what is due: a scheduled message leaves within a second of its time. */
+/** Queues due scheduled messages, so that each leaves within a second of its time. */
 @Injectable()
 export class DueTask implements ScheduledTask {
   readonly name = 'due';

@@ -11,33 +11,33 @@ import { Problem } from '../platform/errors/problem.js';
 import type { OutgoingFile } from '../whatsapp/outgoing-content.js';
 import type { MessageMedia } from '../messages/content.dto.js';
 
-/** How long a storage may take to begin to give a file, and to go on: everything of the account waits for it. */
-const answerWithinMs = 5_000;
-/** How often a file cannot be read before it is taken to be broken, each time after another file could. */
-const brokenAfter = 5;
-/** Of how many files it is known that they could not be read. */
+/** How long a read of the storage may stall, at its start and later: all messages of the account wait for it. */
+const stallTimeoutMs = 5_000;
+/** A file is broken after this many failed reads, if each time the storage could read another file before. */
+const maxFailedReads = 5;
+/** For how many files the count of failed reads is kept. */
 const rememberedFiles = 1_000;
 
-/** One file cannot be read, while the storage gives others: it will not pass by waiting. */
+/** The storage can read other files, but not this one: a retry would not help. */
 export class MediaUnreadable extends Problem {
   constructor(cause: unknown) {
     super(
       500,
       'media.unreadable',
-      'Its file cannot be read, while the storage of media gives other files. Upload it again, and send a new message.',
+      'The file of the message cannot be read, but the media storage can read other files. Upload the file again, and send a new message.',
     );
     this.cause = cause;
   }
 }
 
-/** The files that this instance hands to its browsers and gets from them, for a moment each. */
+/** The temporary files that this instance gives to its browsers and receives from them. */
 @Injectable()
 export class MessageFiles implements OnModuleInit {
   private readonly dir: string;
-  /** How many files could be copied so far: when that grows, the storage is there. */
+  /** How many files were copied so far. If the number grows, the storage works. */
   private copied = 0;
-  /** By media: how often it could not be read although others could since the time before. */
-  private readonly unread = new LRUCache<string, { times: number; copiedBefore: number }>({
+  /** By media: how often it could not be read although other files were read since its last failure. */
+  private readonly failedReads = new LRUCache<string, { times: number; copiedBefore: number }>({
     max: rememberedFiles,
   });
 
@@ -48,19 +48,19 @@ export class MessageFiles implements OnModuleInit {
     this.dir = join(varDir, 'tmp', instance.id);
   }
 
-  /** Removes what a killed process has left behind. */
+  /** Removes the files that a killed process left behind. */
   async onModuleInit(): Promise<void> {
     await rm(this.dir, { recursive: true, force: true });
     await mkdir(this.dir, { recursive: true, mode: 0o700 });
   }
 
-  /** Where a file may lie that somebody removes again. */
+  /** A path for a new temporary file. The caller removes the file. */
   newPath(): string {
     return join(this.dir, randomUUID());
   }
 
   /**
-   * Copies the media of a message from the storage, for a browser of this machine.
+   * Copies the media of a message from the storage, for a browser on this machine.
    * @throws MediaNotFound, MediaBlobMissing, MediaStorageUnavailable, MediaUnreadable
    */
   async copyOf(
@@ -69,29 +69,30 @@ export class MessageFiles implements OnModuleInit {
   ): Promise<OutgoingFile> {
     const path = this.newPath();
     try {
-      await this.media.copyTo(mediaId!, path, answerWithinMs);
+      await this.media.copyTo(mediaId!, path, stallTimeoutMs);
     } catch (error) {
-      // A stream that breaks, a disk that is full, a database that does not answer: nothing of it is the page's fault.
+      // A broken stream, a full disk or a silent database is not a fault of the page, so the browser need not restart.
       const problem = error instanceof Problem ? error : new MediaStorageUnavailable(error);
-      if (problem instanceof MediaStorageUnavailable && this.isBroken(mediaId!))
+      if (problem instanceof MediaStorageUnavailable && this.countFailedRead(mediaId!))
         throw new MediaUnreadable(error);
       throw problem;
     }
     this.copied += 1;
-    this.unread.delete(mediaId!);
+    this.failedReads.delete(mediaId!);
     return { path, mimetype, size: size!, filename: filename ?? messageId };
   }
 
   /**
-   * Notes that a file could not be read. An outage is waited for however long it takes; of one file that alone cannot be read,
-   * everything of its priority would wait for ever.
+   * Counts a failed read. The sender waits for the end of an outage, however long it takes. But if only one file cannot be
+   * read, the later messages of its priority would wait for ever.
+   * @returns whether the file is broken
    */
-  private isBroken(mediaId: string): boolean {
-    const before = this.unread.get(mediaId);
-    const isAlone = before !== undefined && this.copied > before.copiedBefore;
-    const times = (before?.times ?? 0) + (isAlone ? 1 : 0);
-    this.unread.set(mediaId, { times, copiedBefore: this.copied });
-    return times >= brokenAfter;
+  private countFailedRead(mediaId: string): boolean {
+    const before = this.failedReads.get(mediaId);
+    const onlyThisFailed = before !== undefined && this.copied > before.copiedBefore;
+    const times = (before?.times ?? 0) + (onlyThisFailed ? 1 : 0);
+    this.failedReads.set(mediaId, { times, copiedBefore: this.copied });
+    return times >= maxFailedReads;
   }
 
   async remove({ path }: Pick<OutgoingFile, 'path'>): Promise<void> {

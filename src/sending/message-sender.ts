@@ -21,7 +21,7 @@ import type { Claim } from './claims.js';
 
 export class RecipientNotRegistered extends Problem {
   constructor(chatId: string) {
-    super(422, 'recipient.not_registered', `${chatId} has no WhatsApp.`);
+    super(422, 'recipient.not_registered', `${chatId} is not registered on WhatsApp. Check the number.`);
   }
 }
 
@@ -37,27 +37,27 @@ export class NoAnswer extends Problem {
   }
 }
 
-/** Of a try whose outcome was uncertain: WhatsApp Web does not know the message, and it is too late to send it. */
+/** After an uncertain attempt: WhatsApp Web does not know the message, and its deadline has passed. */
 export class MessageExpired extends Problem {
   constructor() {
-    super(410, 'message.expired', 'It was not sent before expiresAt.');
+    super(410, 'message.expired', 'The message was not sent before expiresAt.');
   }
 }
 
-/** Of a message that was tried often enough: WhatsApp Web does not know it, and another try might be the end of its instance too. */
+/** The message has no attempts left, and WhatsApp Web does not know it. Another attempt might kill its instance too. */
 export class SendInterrupted extends Problem {
   constructor() {
     super(
       500,
       'send.interrupted',
-      'Its last try was cut short by the end of its instance, and WhatsApp Web does not know the message.',
+      'The instance ended during the last attempt, and WhatsApp Web does not know the message.',
     );
   }
 }
 
 export class NoChat extends Problem {
   constructor(chatId: string, reason: string) {
-    super(422, 'recipient.no_chat', `WhatsApp opens no chat ${chatId} for this account: ${reason}`);
+    super(422, 'recipient.no_chat', `WhatsApp does not open the chat ${chatId} for this account: ${reason}`);
   }
 }
 
@@ -66,12 +66,12 @@ export class QuotedNotFound extends Problem {
     super(
       422,
       'message.quoted_not_found',
-      'WhatsApp Web does not have the message that this one answers any more. Send it again without replyTo.',
+      'WhatsApp Web no longer has the message in replyTo. Send a new message without replyTo.',
     );
   }
 }
 
-/** WhatsApp Web says itself that it could not: this try sent nothing, and a new browser would say the same. */
+/** WhatsApp Web reports that it could not send: this attempt sent nothing, and a new browser would report the same. */
 export class NotSent extends Problem {
   constructor(detail: string) {
     super(422, 'whatsapp.not_sent', `WhatsApp Web could not send the message: ${detail.slice(0, 500)}`);
@@ -80,32 +80,36 @@ export class NotSent extends Problem {
 
 export class PendingInPage extends Problem {
   constructor() {
-    super(504, 'whatsapp.pending', 'WhatsApp Web has the message and sends it as soon as it is connected.');
+    super(504, 'whatsapp.pending', 'WhatsApp Web has the message and will send it when it is connected.');
   }
 }
 
 export class SendFailed extends Problem {
   constructor(cause: unknown) {
-    super(500, 'send.failed', 'The send broke off: WhatsApp Web did not say whether the message left.');
+    super(
+      500,
+      'send.failed',
+      'The send was interrupted: WhatsApp Web did not report whether the message left.',
+    );
     this.cause = cause;
   }
 }
 
 const rememberedSends = 1_000;
-/** How many different messages, one after the other, WhatsApp Web fails with before it is taken to be broken itself. */
-const brokenAfter = 2;
-/** How soon the browser of such a page is restarted again: what the messages are to blame for, no browser heals. */
-const healEveryMs = 10 * 60_000;
-/** The slowest connection of which an upload is waited for, in bytes a second, and the longest that one is. */
-const slowestUpload = 256 * 1024;
-const longestUploadMs = 5 * 60_000;
+/** If WhatsApp Web fails with this many different messages in a row, the page counts as broken. */
+const maxFailedMessages = 2;
+/** The minimum time between two such restarts: a restart does not help if the messages cause the failures. */
+const minRestartIntervalMs = 10 * 60_000;
+/** The slowest upload that a send waits for, in bytes per second, and the longest wait for it. */
+const minUploadRate = 256 * 1024;
+const maxUploadMs = 5 * 60_000;
 
-/** How much longer than a text a message with media may take. */
+/** How much longer a message with media may take than a text. */
 function uploadMsOf(bytes: number): number {
-  return Math.min(longestUploadMs, Math.ceil((bytes / slowestUpload) * 1_000));
+  return Math.min(maxUploadMs, Math.ceil((bytes / minUploadRate) * 1_000));
 }
 
-/** Sends through the sessions of this instance. The same message asked for twice is sent once: the calls are joined. */
+/** Sends through the sessions of this instance. Two calls for the same message share one send. */
 @Injectable()
 export class MessageSender {
   /** Counts the sends for the statistics of this instance. */
@@ -113,8 +117,8 @@ export class MessageSender {
   /** The WhatsApp ids of the latest sends. */
   private readonly sent = new LRUCache<string, true>({ max: rememberedSends });
   private readonly running = new Map<string, Promise<{ ack: number }>>();
-  /** By account: what WhatsApp Web failed with since it sent one last, and when it was restarted for that. */
-  private readonly failures = new Map<string, { whatsappIds: Set<string>; healedAt: number }>();
+  /** By account: the messages that WhatsApp Web failed with since the last successful send, and the last restart for that. */
+  private readonly failures = new Map<string, { whatsappIds: Set<string>; restartedAt: number }>();
 
   constructor(
     private readonly sessions: AccountSessions,
@@ -124,25 +128,25 @@ export class MessageSender {
   ) {}
 
   /** @throws AccountNotDrivenHere, SessionNotReady */
-  require(accountId: string, epoch: number): void {
+  requireReady(accountId: string, epoch: number): void {
     this.sessions.readyDriver(accountId, epoch);
   }
 
-  /** Whether a message was sent by this instance a short while ago: then its ack 1 says nothing new. */
+  /** Whether this instance has just sent the message: then its ack 1 is no news. */
   hasJustSent(whatsappId: string): boolean {
     return this.sent.has(whatsappId);
   }
 
-  /** That a message was refused after all: if it is sent later, its ack 1 is news. */
+  /** WhatsApp refused the message after the send: if it is sent later, its ack 1 is news. */
   forget(whatsappId: string): void {
     this.sent.delete(whatsappId);
   }
 
   /**
    * @returns WhatsApp's ack, 1 or higher
-   * @throws AccountNotDrivenHere, SessionNotReady (nothing was done), RecipientNotRegistered, RefusedByWhatsApp (nothing
-   * more can be done), NotSent, MediaStorageUnavailable (this try sent nothing), or anything else: then the outcome is
-   * uncertain, and asking again tells
+   * @throws AccountNotDrivenHere, SessionNotReady (nothing was done), RecipientNotRegistered, RefusedByWhatsApp (a retry would
+   * not help), NotSent, MediaStorageUnavailable (this attempt sent nothing). After any other error the outcome is uncertain,
+   * and another call finds it out
    */
   async send(message: Claim): Promise<{ ack: number }> {
     const { accountId } = message;
@@ -176,34 +180,34 @@ export class MessageSender {
       try {
         return await this.ask(session, message, timeoutMs, lookOnly);
       } catch (error) {
-        // A page that hangs or is gone answers nothing, and says ready all the same. A storage is no page.
-        if (!isFirst && !(error instanceof Problem)) this.revive(accountId, session, message.attempt);
+        // A page that hangs or is gone does not answer, but its session still says ready. A Problem is not the page's fault.
+        if (!isFirst && !(error instanceof Problem)) this.recoverSession(accountId, session, message.attempt);
         throw error;
       }
     };
-    const looksOnly = message.isExpired || message.isLastLook === true;
-    // What may have arrived is looked for before its file is fetched: the storage may be down, or have it no more.
-    const looksFirst = !isFirst && message.media !== null;
-    let result = await ask(looksFirst || looksOnly);
-    if (result.outcome === 'absent' && !looksOnly) result = await ask(false);
+    const isLookOnly = message.isExpired || message.isLastLook === true;
+    // A message that may have arrived is looked up before its file is copied: the storage may be down, or the file deleted.
+    const isLookFirst = !isFirst && message.media !== null;
+    let result = await ask(isLookFirst || isLookOnly);
+    if (result.outcome === 'absent' && !isLookOnly) result = await ask(false);
     if (result.outcome === 'absent') throw message.isExpired ? new MessageExpired() : new SendInterrupted();
     if (result.outcome === 'not_registered') throw new RecipientNotRegistered(message.chatId);
     if (result.outcome === 'not_ready') throw new SessionNotReady(accountId);
     if (result.outcome === 'no_quoted') throw new QuotedNotFound();
     if (result.outcome === 'not_sent') {
-      this.heal(accountId, session, message);
+      this.restartIfBroken(accountId, session, message);
       throw new NotSent(result.detail);
     }
     if (result.outcome === 'no_chat') throw new NoChat(message.chatId, result.detail);
     if (result.outcome === 'pending' || result.outcome === 'timed_out') {
-      this.revive(accountId, session, message.attempt);
+      this.recoverSession(accountId, session, message.attempt);
       throw result.outcome === 'pending' ? new PendingInPage() : new NoAnswer(timeoutMs);
     }
     if (result.ack < 0) throw new RefusedByWhatsApp();
     return { ack: result.ack };
   }
 
-  /** @param lookOnly nothing is sent, so that no file is needed */
+  /** @param lookOnly only looks for the message: nothing is sent, so no file is needed */
   private async ask(
     session: WhatsAppSession,
     message: Claim,
@@ -220,7 +224,7 @@ export class MessageSender {
         quoted: quoted && targetOf(quoted),
         mentions: content?.mentions?.map((person) => parseRecipient(person)!.chatId) ?? [],
         whatsappId,
-        thorough: !isFirst,
+        searchStorage: !isFirst,
         lookOnly,
         timeoutMs,
         typingMs: isFirst ? typingMs : 0,
@@ -232,29 +236,30 @@ export class MessageSender {
   }
 
   /**
-   * Restarts the browser of a page that is connected, but fails with one message after the other: not before a second one,
-   * since it may be the first that cannot be sent. What may have left already holds its lane, so that no second one comes.
+   * Restarts the browser of a connected page that fails with several messages in a row. It waits for a second message, because
+   * only the first one may be unsendable. After an uncertain attempt it does not wait: that message holds its lane, so no
+   * second message comes.
    */
-  private heal(accountId: string, session: WhatsAppSession, { whatsappId, attempt }: Claim): void {
-    const failures = this.failures.get(accountId) ?? { whatsappIds: new Set(), healedAt: -Infinity };
+  private restartIfBroken(accountId: string, session: WhatsAppSession, { whatsappId, attempt }: Claim): void {
+    const failures = this.failures.get(accountId) ?? { whatsappIds: new Set(), restartedAt: -Infinity };
     this.failures.set(accountId, failures);
     failures.whatsappIds.add(whatsappId);
     const now = performance.now();
-    if (attempt === 1 && failures.whatsappIds.size < brokenAfter) return;
-    if (now < failures.healedAt + healEveryMs) return;
+    if (attempt === 1 && failures.whatsappIds.size < maxFailedMessages) return;
+    if (now < failures.restartedAt + minRestartIntervalMs) return;
     failures.whatsappIds.clear();
-    failures.healedAt = now;
-    this.logger.warn({ accountId, attempt }, 'WhatsApp Web is connected and fails: it is restarted');
+    failures.restartedAt = now;
+    this.logger.warn({ accountId, attempt }, 'WhatsApp Web is connected but fails: restarting its browser');
     if (session.ready) this.sessions.driver(accountId).restart('not_sent');
   }
 
   /**
-   * The watchdog: a message without ack 1 says that the session is dead, whatever it calls itself. Its connection is made
-   * anew, over which WhatsApp Web sends again what waits; if that does not help, its browser is.
+   * The watchdog: a message without ack 1 means that the session is dead, even if it says ready. First it reconnects the page,
+   * and WhatsApp Web then resends the pending messages. If that does not help, it restarts the browser.
    */
-  private revive(accountId: string, session: WhatsAppSession, attempt: number): void {
-    this.logger.warn({ accountId, attempt }, 'no ack in time: the connection is made anew');
-    // It has ended by itself, or another one has taken its place: that one is not to blame.
+  private recoverSession(accountId: string, session: WhatsAppSession, attempt: number): void {
+    this.logger.warn({ accountId, attempt }, 'no ack in time: recovering the session');
+    // The session has ended by itself, or a new session has replaced it: the new session is not to blame.
     if (!session.ready) return;
     if (attempt > 1) this.sessions.driver(accountId).restart('no_ack');
     else
@@ -263,13 +268,13 @@ export class MessageSender {
         .catch((error: unknown) =>
           this.logger.warn(
             { err: error, accountId },
-            'the page did not reconnect; the next attempt restarts it',
+            'the page did not reconnect; the next attempt restarts its browser',
           ),
         );
   }
 }
 
-/** What a session is to send for a message of the ledger. @param file the copy of its media on this machine */
+/** The content that a session sends for a message of the ledger. @param file the copy of its media on this machine */
 function toOutgoingContent(
   { id, type, text, content }: Pick<Claim, 'id' | 'type' | 'text' | 'content'>,
   file: OutgoingFile | null,

@@ -20,21 +20,21 @@ export interface PacedMessage {
   /** The number of its priority. */
   priority: number;
   chatId: string;
-  /** Null: nobody types it. */
+  /** Null if the message has no text to type. */
   text: string | null;
 }
 
-/** How the message is to be sent. */
+/** How to send the message. */
 export interface PacedSendOptions {
-  /** Shows the recipient "typing…" for that long first; on the first attempt only. */
+  /** First shows the recipient "typing…" for this time. Only on the first attempt. */
   typingMs?: number;
-  /** Asks WhatsApp first whether the number is registered: for somebody who was never written to. */
+  /** First asks WhatsApp whether the number is registered. For recipients without an earlier message. */
   checkNumber?: boolean;
 }
 
-/** How many messages are marked at once, and how often in one call at the most; the next call goes on. */
-const markLimit = 5_000;
-const marksAtOnce = 20;
+/** How many messages one statement marks, and how many statements one call runs. The next call continues. */
+const markBatchSize = 5_000;
+const maxMarkBatches = 20;
 
 interface Reservable extends PacingRow {
   isCold: boolean;
@@ -43,21 +43,22 @@ interface Reservable extends PacingRow {
 }
 
 /**
- * What each message of a paced account changes: it is counted, and the times of the next ones are set, before it leaves. A
- * process that dies in between has then sent too little rather than too much.
+ * Counts each message of a paced account, and sets the times of the next messages, before the message is sent. If the process
+ * dies in between, the account has sent too few messages and not too many.
  */
 @Injectable()
 export class PacingReservations {
   constructor(@InjectDataSource() private readonly database: DataSource) {}
 
   /**
-   * Counts a claimed message, and sets from when on the next ones may leave. The same message again, by a further try or
-   * another worker, is not counted twice.
-   * @returns how to send it; nothing special when its account is not paced any more
+   * Counts a claimed message, and sets the earliest times of the next messages. A later attempt for the same message does not
+   * count again.
+   * @returns how to send it; without options if its account is no longer paced
    */
   async reserve({ id, accountId, priority, chatId, text }: PacedMessage): Promise<PacedSendOptions> {
     return this.database.transaction(async (manager) => {
-      // Its recipient may have written while it waited. The message before the account, as whoever writes an ack locks them.
+      // The recipient may have written while the message waited. This locks the message before the account, in the same order
+      // as a write of an ack does.
       await manager.query(
         `update messages m set is_cold = ${isColdSql('m.account_id', 'm.chat_id')}
          where m.id = $1 and m.is_cold is distinct from ${isColdSql('m.account_id', 'm.chat_id')}`,
@@ -81,7 +82,7 @@ export class PacingReservations {
         const after = afterSend(before, settings, {
           priority: priorities[priority]!,
           isCold: row.isCold,
-          // It leaves when the typing ends.
+          // The message leaves when the typing ends.
           now: now + typingMs,
           random: Math.random(),
         });
@@ -97,9 +98,9 @@ export class PacingReservations {
   }
 
   /**
-   * Gives the budget of a message back that never left.
-   * @param outcome `not_tried`: WhatsApp heard nothing of it, so that the next one need not wait for it either;
-   * `not_sent`: WhatsApp was asked, and asking for many numbers in a row is what pacing is to prevent
+   * Returns the budget of a message that never left.
+   * @param outcome `not_tried`: WhatsApp heard nothing of the message, so the next message need not wait either. `not_sent`:
+   * WhatsApp was asked, so the gap stays, because pacing must prevent many number checks in a row
    */
   async release(
     { id, accountId }: Pick<PacedMessage, 'id' | 'accountId'>,
@@ -121,16 +122,17 @@ export class PacingReservations {
   }
 
   /**
-   * Tells of the messages that waited when pacing was turned on which are cold. Until then they count as neither: they are
-   * sent while both kinds are, and counted as what they are. One that is being written to at that moment is passed over.
+   * Marks which of the messages that waited when pacing was turned on go to cold contacts. Until it is marked, a message is
+   * sent only while both cold messages and replies are allowed, and it is counted as its real kind. A message whose row is
+   * locked is left out.
    */
   async markWaiting(): Promise<void> {
-    for (let round = 0; round < marksAtOnce; round += 1) {
-      const [, marked] = await this.database.query(
+    for (let round = 0; round < maxMarkBatches; round += 1) {
+      const [, marked] = await this.database.query<[unknown[], number]>(
         `with lane as (select account_id, marking_after from account_pacing where marking_after is not null limit 1),
          batch as (select m.id, m.account_id, m.chat_id from messages m
            where m.account_id = (select account_id from lane) and m.id > (select marking_after from lane)
-           order by m.id limit ${markLimit} for no key update of m skip locked),
+           order by m.id limit ${markBatchSize} for no key update of m skip locked),
          marked as (update messages m set is_cold = ${isColdSql('batch.account_id', 'batch.chat_id')}
            from batch where m.id = batch.id and m.stage is not null and m.is_cold is null)
          update account_pacing p set marking_after = (select id from batch order by id desc limit 1)

@@ -3,7 +3,7 @@ import type { ScheduledTask } from '../platform/scheduling/scheduler.service.js'
 import { PacingService } from '../pacing/pacing.service.js';
 import { PacingReservations } from './pacing-reservations.js';
 
-/** Ends cool-downs, and tells of messages that waited when pacing was turned on which go to cold contacts. */
+/** Ends cool-downs, and marks the cold ones among the messages that waited when pacing was turned on. */
 @Injectable()
 export class PacingTask implements ScheduledTask {
   readonly name = 'pacing';

@@ -3,7 +3,7 @@ import { InternalGuard } from '../platform/http/internal.guard.js';
 import type { LaneResult, LaneRun } from './lane-run.js';
 import { LaneRunner } from './lane-runner.js';
 
-/** What a worker asks of the instance that owns an account. */
+/** Requests of workers to the instance that owns an account. */
 @UseGuards(InternalGuard)
 @Controller('internal/accounts/:id')
 export class InternalSendingController {

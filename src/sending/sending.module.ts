@@ -5,7 +5,7 @@ import { ClearingService } from './clearing.service.js';
 import { LanesService } from './lanes.service.js';
 import { PacingReservations } from './pacing-reservations.js';
 
-/** Lanes as the worker, the scheduler and commands see them. What an instance does with its lanes, its role lists. */
+/** The lanes for the worker, the scheduler and the commands. The instance role itself lists what an instance needs. */
 @Module({
   imports: [InstancesModule, QueuesModule],
   providers: [LanesService, ClearingService, PacingReservations],

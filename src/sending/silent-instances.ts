@@ -1,21 +1,21 @@
-/** How long after a call that was not answered nothing is asked of an instance. */
+/** After an unanswered call, the instance gets no call for this time. */
 const restMs = 1_000;
-/** How long the call that finds out whether an instance answers again may take before another one does. */
+/** A probe that takes longer than this may be followed by another. */
 const probeMs = 5_000;
 
 /**
- * Instances that answer nobody, as one worker sees them: halted, or cut off while connections are open. Each call of such a
- * one would keep a slot until it is given up, and its accounts may have more heads than there are slots. So one call at a
- * time finds out whether it answers again, and no other is made.
+ * The instances that do not answer this worker: they hang, or the network is cut off while connections are open. Each call to
+ * such an instance would block a slot until its timeout, and its accounts may have more heads than the worker has slots.
+ * Therefore only one call at a time probes a silent instance. This is a circuit breaker.
  */
 export class SilentInstances {
-  /** When the next call may be made of those that did not answer. */
+  /** For each silent instance: when the next call may be made. */
   private readonly nextAt = new Map<string, number>();
   private readonly answeredAt = new Map<string, number>();
 
   constructor(private readonly clock: () => number = () => performance.now()) {}
 
-  /** Whether to call an instance now. Who is let through to a silent one finds out for the others. */
+  /** Whether to call an instance now. For a silent instance, the allowed call is the probe. */
   mayCall(url: string): boolean {
     const nextAt = this.nextAt.get(url);
     if (nextAt === undefined) return true;
@@ -24,13 +24,13 @@ export class SilentInstances {
     return true;
   }
 
-  /** Remembers that an instance answered, or that asking it cost no time. */
+  /** Records that an instance answered, or that the call failed at once. */
   noteAnswer(url: string): void {
     this.answeredAt.set(url, this.clock());
     this.nextAt.delete(url);
   }
 
-  /** Remembers that a call got no answer. When others did meanwhile it is its account that hangs, not the instance. */
+  /** Records a call without an answer. If other calls were answered since it began, only its account hangs, not the instance. */
   noteSilence(url: string, calledAt: number): void {
     if ((this.answeredAt.get(url) ?? -Infinity) < calledAt) this.nextAt.set(url, this.clock() + restMs);
   }

@@ -9,7 +9,7 @@ import type { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
 import type { Account, AccountStatus } from '../accounts/account.entity.js';
 import type { SessionSnapshots, SnapshotSchedule } from './session-snapshots.js';
 
-/** What a driver says of its account; it is written to the account's row under the driver's epoch. */
+/** What a driver observes of its account. It is written to the account's row under the driver's epoch. */
 export interface AccountObservation {
   status: AccountStatus;
   statusReason: string | null;
@@ -28,25 +28,25 @@ export interface AccountDriverOptions {
   deadlines: SessionOptions['deadlines'];
   qrTimeoutMs: number;
   network: () => Promise<Network>;
-  /** A browser, or what stands for one in a simulated fleet. */
+  /** Opens a browser, or its stand-in in a simulated fleet. */
   openSession: (options: SessionOptions) => WhatsAppSession;
   snapshots: SessionSnapshots;
-  /** Whether this process may drive accounts at this moment. */
+  /** Whether this process may drive accounts now. */
   mayDrive: () => boolean;
-  /** Bounds how many sessions start at once. */
+  /** Limits how many sessions start at the same time. */
   startSlot: <Result>(start: () => Promise<Result>) => Promise<Result>;
-  /** Writes what is seen. @returns false when this process no longer owns the account */
+  /** Writes an observation. @returns false if this process no longer owns the account */
   report: (observation: AccountObservation) => Promise<boolean>;
   logger: Logger;
 }
 
 export interface AccountDriverEvents {
   ready: [];
-  /** It runs nothing any more, and starts nothing by itself. */
+  /** The driver runs no session any more, and starts none by itself. */
   ended: [];
 }
 
-/** Why a session is over. */
+/** Why a session ended. */
 interface SessionEnd {
   reason: CloseReason | 'stopped' | 'qr_expired' | 'restart';
   detail: string;
@@ -56,19 +56,19 @@ interface SessionEnd {
 const backoffMs = [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000];
 const backoffJitter: Jitter = [0.5, 1];
 
-/** Keeps one account connected: starts its session, follows it, and starts it again with growing pauses when it breaks. */
+/** Keeps one account connected: starts its session, follows it, and restarts it with growing pauses when it breaks. */
 export class AccountDriver extends EventEmitter<AccountDriverEvents> {
   private session: WhatsAppSession | null = null;
   private readonly stopped = new AbortController();
   private pauseEnd: AbortController | null = null;
-  /** Gives up when nobody links the account: runs from the first code that is shown. */
+  /** Ends the session if nobody links the account. It runs from the first code that is shown. */
   private linkTimer: NodeJS.Timeout | undefined;
   private failures = 0;
   private isPrepared = false;
-  /** The session was linked in this life of the driver: what it came to is kept when it ends. */
-  private isWorthACopy = false;
+  /** Whether the session was linked during this driver's life: then it is saved when the driver ends. */
+  private needsSave = false;
   private stopOptions: StopOptions & { isFence?: boolean } = {};
-  /** Why the next session is started, when that is not the first. */
+  /** Why the next session starts; null for the first. */
   private startReason: string | null = null;
   private snapshotSchedule: SnapshotSchedule | null = null;
   private finished: Promise<void> | null = null;
@@ -86,10 +86,10 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
     return this.session?.ready ?? false;
   }
 
-  /** Whether the driver has given up: after a logout, a conflict, or a QR code that nobody scanned. */
+  /** Whether the driver has ended: after a stop, a logout, a conflict, or a code that nobody used. */
   hasEnded = false;
 
-  /** The running session. @throws when there is none */
+  /** The running session. @throws Error if no session runs */
   get current(): WhatsAppSession {
     if (!this.session) throw new Error('The session of this account is not running.');
     return this.session;
@@ -111,15 +111,15 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
   }
 
   /**
-   * Closes the browser and keeps a copy of the session; the account's row is left to the caller.
-   * @param options a fence leaves out everything that takes time, the copy too
+   * Closes the browser and saves the session. The caller writes the account's row.
+   * @param options a fence leaves out everything that takes time, also the save
    */
   async stop(options: StopOptions & { isFence?: boolean } = {}): Promise<void> {
     this.stopOptions = options;
     this.stopped.abort();
     if (options.isFence) {
-      this.isWorthACopy = false;
-      // A stop in good order that is under way already must not take the time that it may otherwise.
+      this.needsSave = false;
+      // An orderly stop may already run: this shortens it.
       void this.session?.stop(options);
     }
     this.endSession?.({ reason: 'stopped', detail: '' });
@@ -133,7 +133,7 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
     this.endSession?.({ reason: 'restart', detail: reason });
   }
 
-  /** Unlinks the account; deletes its credentials when WhatsApp confirmed that. @returns whether it did */
+  /** Unlinks the account. Deletes its credentials if WhatsApp confirms. @returns whether WhatsApp confirmed */
   async logout(): Promise<boolean> {
     const confirmed = await this.current.logout();
     if (confirmed) this.endSession?.({ reason: 'logged_out', detail: 'logged out by request' });
@@ -148,14 +148,14 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
         if (this.stopped.signal.aborted || !(await this.handleEnd(end))) break;
       }
     } finally {
-      // The browser is closed now: this copy is whole, and what another server starts from.
-      if (this.isWorthACopy) await this.saveSession();
+      // The browser is closed now, so this copy is complete. Another server starts from it.
+      if (this.needsSave) await this.saveSession();
     }
     this.hasEnded = true;
     this.emit('ended');
   }
 
-  /** Runs one session from its start to its end, and says why it ended. */
+  /** Runs one session from its start to its end. @returns why it ended */
   private async runSession(): Promise<SessionEnd> {
     let isOver = this.stopped.signal.aborted;
     const ended = new Promise<SessionEnd>((resolve) => {
@@ -166,7 +166,7 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
     });
     if (isOver) return { reason: 'stopped', detail: '' };
     try {
-      // The first thing that is waited for: accounts are started in the order in which they were asked for.
+      // No `await` comes before this: accounts start in the order in which their drivers were started.
       const started = this.options.startSlot(() => this.startSession(() => isOver));
       await Promise.race([started, ended]);
       return await ended;
@@ -186,7 +186,7 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
     }
   }
 
-  /** @param isOver whether the session was ended meanwhile: nothing may be opened then */
+  /** @param isOver whether the session was ended meanwhile: then nothing may be opened */
   private async startSession(isOver: () => boolean): Promise<void> {
     const { account, sessionsDir, chromiumPath, deadlines, mayDrive, snapshots } = this.options;
     const end = this.endSession;
@@ -218,7 +218,7 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
     await session.start();
   }
 
-  /** Reports what a session tells, and ends it when it says so. */
+  /** Reports the events of a session, and ends the session when it closes. */
   private follow(session: WhatsAppSession): void {
     const end = this.endSession!;
     const report = (observation: AccountObservation) => {
@@ -231,34 +231,34 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
           ),
       );
     };
-    const awaitLink = () => {
+    const startLinkTimer = () => {
       this.linkTimer ??= setTimeout(
         () => end({ reason: 'qr_expired', detail: 'nobody linked the account in time' }),
         this.options.qrTimeoutMs,
       );
     };
-    const linked = () => {
+    const stopLinkTimer = () => {
       clearTimeout(this.linkTimer);
       this.linkTimer = undefined;
     };
     session.on('qr', (value, expiresInMs) => {
-      awaitLink();
+      startLinkTimer();
       report({ status: 'qr', statusReason: null, qr: { value, expiresInMs } });
     });
     session.on('code', (value, expiresInMs) => {
-      awaitLink();
+      startLinkTimer();
       report({ status: 'pairing', statusReason: null, pairingCode: { value, expiresInMs } });
     });
     session.on('syncing', () => {
-      linked();
-      this.isWorthACopy = true;
+      stopLinkTimer();
+      this.needsSave = true;
       report({ status: 'syncing', statusReason: null });
     });
     session.on('ready', ({ phoneNumber, lid }) => {
-      linked();
+      stopLinkTimer();
       this.failures = 0;
       this.startReason = null;
-      this.isWorthACopy = true;
+      this.needsSave = true;
       const observation = { status: 'ready', statusReason: null, phoneNumber, lid, connected: true } as const;
       this.options.report(observation).then(
         (owned) => {
@@ -277,7 +277,7 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
     session.on('closed', (reason, detail) => end({ reason, detail }));
   }
 
-  /** @returns whether a new session is to be started */
+  /** @returns whether to start a new session */
   private async handleEnd({ reason, detail }: SessionEnd): Promise<boolean> {
     const { report, logger, account, sessionsDir, snapshots } = this.options;
     logger.info({ accountId: account.id, reason, detail }, 'session ended');
@@ -288,8 +288,8 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
         this.startReason = detail;
         return true;
       case 'logged_out':
-        this.isWorthACopy = false;
-        // Said first: a session that is not linked any more is of no use, but one whose end nobody knows would be started.
+        this.needsSave = false;
+        // The report comes first: if the process dies before it, the account would be started again without a session.
         await report({ status: 'logged_out', statusReason: detail, desiredState: 'disconnected' });
         await deleteProfile(sessionsDir, account.id);
         await snapshots.drop(account);
@@ -298,7 +298,7 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
         await report({ status: 'disconnected', statusReason: 'qr_expired', desiredState: 'disconnected' });
         return false;
       case 'conflict':
-        // Taking over blindly is how two owners fight for ever: a person decides.
+        // Two owners that take over automatically would fight for ever: a person decides.
         await report({ status: 'conflict', statusReason: detail });
         return false;
       case 'unpaired':
@@ -318,7 +318,7 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
     } catch (error) {
       this.options.logger.error(
         { err: error, accountId: this.account.id },
-        'the session could not be copied; the last copy stays',
+        'no snapshot of a session was taken; the last one stays',
       );
     }
   }

@@ -23,29 +23,29 @@ import { OwnAccounts } from './own-accounts.js';
 import { SessionSnapshots } from './session-snapshots.js';
 import { SandboxClient } from '../accounts/sandbox-client.js';
 
-/** Covers a notification that was lost. */
+/** Reads the rows this often, in case a notification was lost. */
 const pollMs = 2_000;
 const memoryCheckMs = 30_000;
-/** How long a browser may take to close when the lease is over, before its process group is killed. */
+/** How long a browser may take to close after the lease is over. Then its process group is killed. */
 const fenceCloseMs = 1_000;
-/** How long a browser that was told to end is waited for before it is killed again. */
-const goneMs = 5_000;
+/** How long to wait for the end of a killed browser before it is killed again. */
+const browserEndMs = 5_000;
 
-/** What the sessions of this instance do. Listeners follow each session from its start. */
+/** The events of this instance's sessions. Listeners follow each session from its start. */
 export interface AccountSessionEvents {
   /** A session starts. Its own events follow; see SessionEvents. */
   session: [account: Account, session: WhatsAppSession];
   ready: [account: Account];
 }
 
-/** How an account's session is opened: in a browser, unless a simulated fleet says otherwise. */
+/** Opens the session of an account: in a browser, or as a stand-in in a simulated fleet. */
 export const OPEN_SESSION = Symbol('OPEN_SESSION');
 export type OpenSession = (options: SessionOptions) => WhatsAppSession;
 
 /**
- * Drives the accounts that are assigned to this instance: what their rows want is compared with what runs here, whenever
- * PostgreSQL notifies and every few seconds besides. Nothing runs without a good lease, and no account is driven before its
- * last holder has let go of it.
+ * Drives the accounts that are assigned to this instance. It compares their rows with the running drivers at every notification
+ * of PostgreSQL, and also every few seconds. Nothing runs without a valid lease, and no account is driven before its last holder
+ * has released it.
  */
 @Injectable()
 export class AccountSessions
@@ -57,15 +57,15 @@ export class AccountSessions
   private readonly guardian: BrowserGuardian;
   private reconciling: Promise<void> = Promise.resolve();
   private reconcileQueued = false;
-  /** Since the lease was lost; `fencing` ends when every browser is closed. */
+  /** True since the lease was lost. `fencing` resolves when every browser is closed. */
   private isFenced = false;
   private fencing: Promise<void> = Promise.resolve();
   private fences = 0;
-  /** Drivers that are being stopped in good order. */
+  /** The orderly stops of drivers that are running. */
   private readonly leaving = new Set<Promise<void>>();
   private stopping = false;
   private readonly startSlots: LimitFunction;
-  /** When restored sessions may start: instances of a server that start together take turns. */
+  /** Resolves when accounts that were connected before may start: instances of a server that start together take turns. */
   private restoreAt: Promise<void> = Promise.resolve();
   private readonly memory = new Map<string, { bytes: number; isOverBudget: boolean }>();
 
@@ -89,13 +89,13 @@ export class AccountSessions
     });
   }
 
-  /** How many sessions are ready, and how many are run. */
+  /** How many sessions are ready, and how many drivers there are. */
   get counts(): { ready: number; total: number } {
     const drivers = [...this.drivers.values()];
     return { ready: drivers.filter((driver) => driver.ready).length, total: drivers.length };
   }
 
-  /** What this process and its browsers use, in bytes: the latest measurement. */
+  /** The memory of this process and its browsers in bytes, as last measured. */
   get memoryBytes(): number {
     return [...this.memory.values()].reduce((sum, { bytes }) => sum + bytes, process.memoryUsage().rss);
   }
@@ -103,23 +103,23 @@ export class AccountSessions
   /** @throws InstanceAlreadyRuns */
   async onApplicationBootstrap(): Promise<void> {
     const cpu = new MachineCpu();
-    // Without a browser every account would wait for one for ever.
+    // Fails at once if no browser is installed: otherwise every account would wait for ever.
     this.chromiumPath();
     const rank = await this.lease.acquire();
     await this.servers.register();
-    // Nothing runs yet: what the row says of a session that a dead predecessor had is no longer so.
-    await this.own.setAll([...drivenStatuses, 'reconnecting'], 'starting');
+    // Nothing runs yet: the statuses that a dead predecessor wrote are no longer true.
+    await this.own.setStatuses([...drivenStatuses, 'reconnecting'], 'starting');
     this.restoreAt = delay(rank * this.config.instance.staggerMs, undefined, { ref: false });
     this.lease.measure = () => ({ memoryBytes: this.memoryBytes, cpu: cpu.percent() });
     this.guardian.extend(this.lease.browsersGoneBy);
     this.lease.on('held', () => {
       this.guardian.extend(this.lease.browsersGoneBy);
-      // After a fence nothing runs: start again what is still ours.
+      // After a fence nothing runs: start the accounts that this instance still owns.
       if (this.isFenced) this.reconcile();
       this.isFenced = false;
     });
     this.lease.on('lost', () => this.fence());
-    this.lease.on('replaced', () => this.end());
+    this.lease.on('replaced', () => this.exit());
     this.lease.on('changed', () => this.reconcile());
     this.timers.push(setInterval(() => this.reconcile(), pollMs));
     this.timers.push(setInterval(() => void this.checkMemory(), memoryCheckMs));
@@ -128,21 +128,22 @@ export class AccountSessions
   }
 
   /**
-   * Lets running sends finish, closes every browser, so that the profiles are whole, and says that this instance is gone.
-   * In the first phase of the shutdown: what the sessions told last is written down in the next one.
+   * Lets running sends finish, closes every browser, so that the profiles are complete, and records that this instance is gone.
+   * This is the first phase of the shutdown. The next phase writes the last reports of the sessions.
    */
   async onModuleDestroy(): Promise<void> {
     this.stopping = true;
     this.timers.forEach((timer) => clearInterval(timer));
     await this.reconciling;
     await Promise.all([...this.drivers.values()].map((driver) => driver.stop()));
-    await this.own.setAll(drivenStatuses, 'reconnecting');
+    await this.own.setStatuses(drivenStatuses, 'reconnecting');
     await this.lease.retire();
     await this.guardian.close();
   }
 
   /**
-   * The driver of an account, for a caller that knows at which epoch this instance owns it.
+   * The driver of an account.
+   * @param epoch if given, this instance must own the account under this epoch
    * @throws AccountNotDrivenHere
    */
   driver(id: string, epoch?: number): AccountDriver {
@@ -179,42 +180,42 @@ export class AccountSessions
     const byId = new Map(wanted.map((account) => [account.id, account]));
     for (const driver of this.drivers.values()) {
       const account = byId.get(driver.account.id);
-      if (!account || driver.hasEnded || isOutdated(driver, account)) void this.letGo(driver);
+      if (!account || driver.hasEnded || isOutdated(driver, account)) void this.stopDriver(driver);
     }
     await this.own.release([...this.drivers.keys()]);
     for (const account of wanted) {
-      // Everything was closed meanwhile: what was read is of before.
+      // A fence has closed everything meanwhile: the rows are outdated.
       if (fences !== this.fences) return;
       const driver = this.drivers.get(account.id);
-      // One that is being stopped is started again when it has ended.
+      // A driver that is being stopped starts again after its end.
       if (!driver) await this.drive(account);
-      // Somebody took this instance for dead, or asked to connect at the moment in which the account became ready.
+      // The row is wrong: this instance was declared dead, or a request to connect came while the account became ready.
       else if (driver.ready && account.status !== 'ready' && !driver.isStopping)
-        await this.own.sayReady(account);
+        await this.own.correctToReady(account);
     }
   }
 
-  /** Stops a driver in good order; what follows is up to the next look at the rows. */
-  private async letGo(driver: AccountDriver): Promise<void> {
+  /** Stops a driver in an orderly way. The next reconciliation decides what follows. */
+  private async stopDriver(driver: AccountDriver): Promise<void> {
     if (driver.isStopping) return;
-    const leaving = this.close(driver).finally(() => this.leaving.delete(leaving));
+    const leaving = this.closeDriver(driver).finally(() => this.leaving.delete(leaving));
     this.leaving.add(leaving);
     await leaving;
     this.reconcile();
   }
 
-  private async close(driver: AccountDriver): Promise<void> {
+  private async closeDriver(driver: AccountDriver): Promise<void> {
     const { id } = driver.account;
     const profile = profileDir(this.config.sessions.dir, id);
     try {
       await driver.stop();
-      // The account stays held until its browser is certainly gone, however long a busy machine takes for that.
-      while (!(await endBrowsersOn(profile, goneMs)))
+      // This instance holds the account until its browser is certainly gone, however long a busy machine needs.
+      while (!(await endBrowsersOn(profile, browserEndMs)))
         this.logger.warn({ accountId: id }, 'a browser does not end; still trying');
-      // It may not come back here for long, and its caches are somebody's disk.
+      // The account may not come back for a long time, and its caches use disk space.
       await pruneCaches(profile);
     } catch (error) {
-      this.logger.warn({ err: error, accountId: id }, 'an account was not let go of in good order');
+      this.logger.warn({ err: error, accountId: id }, 'an account was not released in an orderly way');
     } finally {
       this.forget(driver);
     }
@@ -240,13 +241,13 @@ export class AccountSessions
     ]).then(() => drivers.forEach((driver) => this.forget(driver)));
   }
 
-  /** Another process has this instance's id now. */
-  private end(): void {
+  /** Another process uses this instance's id now: this process ends. */
+  private exit(): void {
     this.logger.fatal({ instanceId: this.config.instance.id }, 'another process runs under this instance id');
     void this.fencing.finally(() => process.exit(1));
   }
 
-  /** Starts the sessions anew whose browsers have grown beyond their budget, once that has been seen twice. */
+  /** Restarts a session if two checks in a row find that its browser exceeds the memory budget. */
   async checkMemory(): Promise<void> {
     for (const [id, driver] of this.drivers) {
       if (!driver.ready) continue;
@@ -257,7 +258,7 @@ export class AccountSessions
       if (bytes === null || !this.drivers.has(id)) continue;
       const isOverBudget = bytes > this.config.sessions.memoryBudgetBytes;
       if (isOverBudget && this.memory.get(id)?.isOverBudget) {
-        this.logger.warn({ accountId: id, bytes }, 'the browser has outgrown its budget: starting it anew');
+        this.logger.warn({ accountId: id, bytes }, 'a browser exceeds its memory budget: restarting it');
         this.memory.delete(id);
         driver.restart('memory_budget');
       } else {
@@ -270,7 +271,7 @@ export class AccountSessions
     const { sessions, sandbox } = this.config;
     if (!(await this.own.claim(account)) || !this.lease.held || this.stopping) return;
     await this.guardian.watch(account.id);
-    // One report after the other: two at once could be written in the wrong order.
+    // One report after the other: two parallel reports could be written in the wrong order.
     let reported: Promise<unknown> = Promise.resolve();
     const driver = new AccountDriver({
       account,
@@ -303,7 +304,7 @@ export class AccountSessions
     });
     driver.on('ready', () => {
       this.emit('ready', { ...account });
-      // What comes from now on and is missed is caught up from here.
+      // The next catch-up starts from here.
       account.lastConnectedAt = new Date();
     });
     driver.on('ended', () => this.reconcile());
@@ -318,23 +319,23 @@ export class AccountSessions
     return path;
   }
 
-  /** At most so many sessions start at once: a start is the most expensive thing that an instance does. */
+  /** Limits how many sessions start at the same time: a start is the most expensive work of an instance. */
   private async inStartSlot<Result>(account: Account, start: () => Promise<Result>): Promise<Result> {
     if (account.lastConnectedAt !== null) await this.restoreAt;
     return this.startSlots(start);
   }
 }
 
-/** Whether the account is another's by now, or is to be reached in another way than this driver does. */
+/** Whether the assignment has changed, or the account now needs another proxy or another way of linking. */
 function isOutdated(driver: AccountDriver, account: Account): boolean {
   return (
     account.epoch !== driver.account.epoch ||
     account.proxyUrl !== driver.account.proxyUrl ||
-    linksOtherwise(account, driver)
+    hasOtherLinkMethod(account, driver)
   );
 }
 
-function linksOtherwise(account: Account, driver: AccountDriver): boolean {
+function hasOtherLinkMethod(account: Account, driver: AccountDriver): boolean {
   if (driver.ready) return false;
   return (
     account.linkMethod !== driver.account.linkMethod ||

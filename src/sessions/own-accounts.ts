@@ -8,8 +8,8 @@ import type { AccountObservation } from './account-driver.js';
 import { Account, type AccountStatus } from '../accounts/account.entity.js';
 
 /**
- * The rows of the accounts of this instance: which it is to drive, which it holds, and what it says of them. Whatever it
- * writes is written only while this very process has its instance's lease.
+ * The rows of this instance's accounts: which accounts it must drive, which it holds, and their status. Every write succeeds only
+ * while this process has the lease of its instance.
  */
 @Injectable()
 export class OwnAccounts {
@@ -19,8 +19,8 @@ export class OwnAccounts {
     private readonly lease: InstanceLease,
   ) {}
 
-  /** Says of all accounts of this instance in some statuses that it starts anew. */
-  async setAll(from: AccountStatus[], status: AccountStatus): Promise<void> {
+  /** Changes the status of this instance's accounts that have one of the statuses `from`, because the instance restarts. */
+  async setStatuses(from: AccountStatus[], status: AccountStatus): Promise<void> {
     await this.accounts
       .createQueryBuilder()
       .update()
@@ -30,12 +30,12 @@ export class OwnAccounts {
       .execute();
   }
 
-  /** The accounts that this instance is to drive. */
+  /** The condition for the accounts that this instance must drive. */
   private get own() {
     return { instanceId: this.config.instance.id, desiredState: 'connected' as const };
   }
 
-  /** The accounts that are to be driven here, those with urgent messages first. */
+  /** The accounts to drive here, ordered by their most urgent waiting message. */
   wanted(): Promise<Account[]> {
     return this.accounts
       .createQueryBuilder('account')
@@ -51,7 +51,7 @@ export class OwnAccounts {
       .getMany();
   }
 
-  /** Lets go of the accounts that have no browser here any more, so that their next owner may start. */
+  /** Releases the accounts that have no browser here any more, so that their next owner may start. */
   async release(driven: string[]): Promise<void> {
     const { id } = this.config.instance;
     await this.accounts
@@ -63,7 +63,7 @@ export class OwnAccounts {
       .execute();
   }
 
-  /** Makes this instance the holder, if it owns the account and nobody else can have a browser open for it. */
+  /** Makes this instance the holder, if it owns the account and no other instance can have a browser open for it. */
   async claim({ id, epoch }: Account): Promise<boolean> {
     const { takeoverMarginMs } = this.config.instance;
     const { affected } = await this.accounts
@@ -82,7 +82,7 @@ export class OwnAccounts {
     return (affected ?? 0) > 0;
   }
 
-  /** SQL: this process is still the one that has its instance's lease, and that is good. */
+  /** SQL: this process has the lease of its instance, and the lease is valid. */
   private readonly isThisLife =
     'exists (select from instances life where life.id = :instance and life.incarnation = :incarnation and life.lease_expires_at > now())';
 
@@ -90,8 +90,8 @@ export class OwnAccounts {
     return { instance: this.config.instance.id, incarnation: this.lease.incarnation };
   }
 
-  /** Writes that a session is ready whose row says otherwise, unless that changed meanwhile. */
-  async sayReady({ id, epoch, status }: Account): Promise<void> {
+  /** Writes `ready` for a session that is ready, if the row still has the wrong status that was read. */
+  async correctToReady({ id, epoch, status }: Account): Promise<void> {
     await this.accounts
       .createQueryBuilder()
       .update()
@@ -101,25 +101,28 @@ export class OwnAccounts {
       .execute();
   }
 
-  /** Writes what is seen of an account, if this instance still owns it at this epoch. */
-  async report(account: Account, seen: AccountObservation): Promise<boolean> {
+  /**
+   * Writes an observation of an account, if this instance still owns it under this epoch.
+   * @returns whether it was written
+   */
+  async report(account: Account, observed: AccountObservation): Promise<boolean> {
     const inMs = (ms: number) => new Date(Date.now() + ms);
     const result = await this.accounts
       .createQueryBuilder()
       .update()
       .set({
-        status: seen.status,
-        statusReason: seen.statusReason,
-        qr: seen.qr?.value ?? null,
-        qrExpiresAt: seen.qr ? inMs(seen.qr.expiresInMs) : null,
-        pairingCode: seen.pairingCode?.value ?? null,
-        pairingCodeExpiresAt: seen.pairingCode ? inMs(seen.pairingCode.expiresInMs) : null,
-        ...(seen.desiredState ? { desiredState: seen.desiredState } : {}),
-        // Without credentials there is nothing to own: the next connect may place the account anywhere.
-        ...(seen.status === 'logged_out' ? { instanceId: null, linkedAt: null } : {}),
-        ...(seen.phoneNumber ? { phoneNumber: seen.phoneNumber } : {}),
-        ...(seen.lid ? { lid: seen.lid } : {}),
-        ...(seen.connected
+        status: observed.status,
+        statusReason: observed.statusReason,
+        qr: observed.qr?.value ?? null,
+        qrExpiresAt: observed.qr ? inMs(observed.qr.expiresInMs) : null,
+        pairingCode: observed.pairingCode?.value ?? null,
+        pairingCodeExpiresAt: observed.pairingCode ? inMs(observed.pairingCode.expiresInMs) : null,
+        ...(observed.desiredState ? { desiredState: observed.desiredState } : {}),
+        // Without credentials the account is bound to no instance: the next connect may place it anywhere.
+        ...(observed.status === 'logged_out' ? { instanceId: null, linkedAt: null } : {}),
+        ...(observed.phoneNumber ? { phoneNumber: observed.phoneNumber } : {}),
+        ...(observed.lid ? { lid: observed.lid } : {}),
+        ...(observed.connected
           ? { lastConnectedAt: new Date(), linkedAt: () => 'coalesce(linked_at, now())' }
           : {}),
       })

@@ -21,39 +21,39 @@ import {
 } from '../whatsapp/browser/archive.js';
 import type { Account } from '../accounts/account.entity.js';
 
-/** What of an account its snapshots need. */
+/** The fields of an account that its snapshots need. */
 export type SnapshotAccount = Pick<Account, 'id' | 'epoch'>;
 
-/** Where the profile that an account starts with came from: this server, a snapshot, or nowhere, so that it must be linked. */
+/** The origin of the profile that an account starts with: this server, a snapshot, or a new profile that must be linked. */
 export type ProfileOrigin = 'local' | 'restored' | 'new';
 
-/** There is a snapshot that is newer than what this server has, and it cannot be restored. */
+/** A snapshot is newer than the profile of this server, and cannot be restored. */
 export class SnapshotUnusable extends Problem {
   constructor(accountId: string, cause: Error) {
     super(
       500,
       'account.snapshot_unusable',
-      `The snapshot of the session of account ${accountId} cannot be restored. ${cause.message} If it is damaged, delete its row in session_snapshots: then the account starts with the older profile of this server, or asks for a QR code.`,
+      `The snapshot of the session of account ${accountId} cannot be restored. ${cause.message} If the snapshot is damaged, delete its row in session_snapshots. The account then starts with the older profile of this server, or shows a QR code.`,
     );
     this.cause = cause;
   }
 }
 
-/** PostgreSQL hands bytes over as text of twice their size: in pieces they never are in memory twice. */
-const readBytes = 8 * 2 ** 20;
-/** Each snapshot is in memory several times while it is encrypted and sent. */
-const savesAtOnce = 2;
+/** PostgreSQL returns bytes as text of twice their size. Reading in chunks keeps that text small. */
+const readChunkBytes = 8 * 2 ** 20;
+/** Low, because each snapshot is in memory several times while it is encrypted and sent. */
+const saveConcurrency = 2;
 
 /**
- * Copies of browser profiles in PostgreSQL, with which an account moves to another server without being linked again.
- * The epoch of an assignment grows at every change of owner: a local profile that was driven at the epoch of a snapshot, or
- * at a later one, is at least as new.
+ * Copies of browser profiles in PostgreSQL. With them an account moves to another server without being linked again. The epoch
+ * of an assignment grows at every change of owner. So a local profile that was driven under the epoch of a snapshot, or under a
+ * later epoch, is at least as new as that snapshot.
  */
 @Injectable()
 export class SessionSnapshots {
-  /** The first one writes, all of them read. */
+  /** The first key encrypts. All keys decrypt. */
   private readonly keys: Buffer[];
-  private readonly saves = pLimit(savesAtOnce);
+  private readonly saves = pLimit(saveConcurrency);
 
   constructor(
     @Inject(CONFIG) private readonly config: Config,
@@ -63,33 +63,33 @@ export class SessionSnapshots {
     this.keys = encryptionKeys(config, 'session-snapshots');
   }
 
-  /** Whether sessions are copied to PostgreSQL at all. */
-  get portable(): boolean {
+  /** Whether sessions are copied to PostgreSQL. */
+  get isEnabled(): boolean {
     return this.config.sessions.store === 'postgres';
   }
 
   /**
-   * Makes the profile of an account the newest that there is, and marks it with the account's epoch. The caller holds the
+   * Makes sure that the local profile of an account is the newest, and marks it with the account's epoch. The caller holds the
    * account and has no browser open for it yet.
    * @throws SnapshotUnusable
    */
   async prepare(account: SnapshotAccount): Promise<ProfileOrigin> {
     const dir = this.dirOf(account.id);
     await recoverProfile(dir);
-    const isHere = (await profileDigest(dir)) !== null;
-    if (this.portable && (await this.restore(account, dir, isHere))) return 'restored';
+    const hasLocalProfile = (await profileDigest(dir)) !== null;
+    if (this.isEnabled && (await this.restore(account, dir, hasLocalProfile))) return 'restored';
     await markProfile(dir, account.epoch);
-    return isHere ? 'local' : 'new';
+    return hasLocalProfile ? 'local' : 'new';
   }
 
   /**
-   * Takes a snapshot if the profile has changed since the last one, and this instance still holds the account.
+   * Takes a snapshot if the profile has changed since the last snapshot, and this instance still holds the account.
    * @param isRunning whether a browser may be writing to the profile
-   * @returns whether there is a new snapshot
+   * @returns whether a new snapshot was taken
    * @throws ProfileBusy, ProfileTooLarge
    */
   async save(account: SnapshotAccount, isRunning: boolean): Promise<boolean> {
-    if (!this.portable) return false;
+    if (!this.isEnabled) return false;
     return this.saves(async () => {
       const dir = this.dirOf(account.id);
       const digest = await profileDigest(dir);
@@ -100,8 +100,8 @@ export class SessionSnapshots {
   }
 
   /**
-   * Saves shortly after now, and then on an interval, one save at a time; a save that fails is logged and tried again at
-   * the next interval.
+   * Saves after a short delay, and then at an interval, one save at a time. A failed save is logged, and tried again at the next
+   * interval.
    */
   schedule(account: SnapshotAccount): SnapshotSchedule {
     const { snapshotDelayMs, snapshotIntervalMs } = this.config.sessions;
@@ -115,12 +115,12 @@ export class SessionSnapshots {
         );
       }
     };
-    return new SnapshotSchedule(this.portable ? save : null, snapshotDelayMs, snapshotIntervalMs);
+    return new SnapshotSchedule(this.isEnabled ? save : null, snapshotDelayMs, snapshotIntervalMs);
   }
 
-  /** Deletes the snapshot of an account: only when WhatsApp confirmed a logout. */
+  /** Deletes the snapshot of an account. Only for a logout that WhatsApp confirmed. */
   async drop({ id, epoch }: SnapshotAccount): Promise<void> {
-    // One that another instance took since is of a session that was linked anew.
+    // A snapshot under a later epoch belongs to a session that was linked again.
     await this.database.query('delete from session_snapshots where account_id = $1 and epoch <= $2', [
       id,
       epoch,
@@ -132,10 +132,10 @@ export class SessionSnapshots {
     return profileDir(this.config.sessions.dir, accountId);
   }
 
-  /** @returns whether a snapshot is in the place of the local profile now, because it is newer */
-  private async restore(account: SnapshotAccount, dir: string, isHere: boolean): Promise<boolean> {
-    // A profile without a mark is from before there were snapshots.
-    const localEpoch = isHere ? ((await profileEpoch(dir)) ?? -1) : -1;
+  /** Replaces the local profile with the snapshot, if the snapshot is newer. @returns whether it did */
+  private async restore(account: SnapshotAccount, dir: string, hasLocalProfile: boolean): Promise<boolean> {
+    // A profile without a mark is older than the first snapshot.
+    const localEpoch = hasLocalProfile ? ((await profileEpoch(dir)) ?? -1) : -1;
     const [newer] = await this.database.query<StoredSnapshot[]>(
       `select epoch, digest, length(data) as bytes from session_snapshots where account_id = $1 and epoch > $2`,
       [account.id, localEpoch],
@@ -144,24 +144,24 @@ export class SessionSnapshots {
     try {
       const encrypted = await this.read(account.id, newer);
       const archive = decrypt(this.keys, encrypted, contextOf({ id: account.id, epoch: newer.epoch }));
-      // What a dead process left running must not write into the profile that takes its place.
+      // A browser that a dead process left running must not write into the new profile.
       await claimProfile(dir);
       await unpackProfile(archive, dir, account.epoch);
       return true;
     } catch (error) {
       if (!(error instanceof DecryptionFailed || error instanceof ProfileArchiveDamaged)) throw error;
-      // An older profile that is here must not become the newest by that: its next copy would replace the better one.
+      // Do not fall back to an older local profile: its next snapshot would replace the newer one.
       throw new SnapshotUnusable(account.id, error);
     }
   }
 
   private async read(accountId: string, { epoch, digest, bytes }: StoredSnapshot): Promise<Buffer> {
     const parts: Buffer[] = [];
-    for (let from = 1; from <= bytes; from += readBytes) {
+    for (let from = 1; from <= bytes; from += readChunkBytes) {
       const [row] = await this.database.query<{ part: Buffer }[]>(
         `select substring(data from $4::int for $5::int) as part from session_snapshots
          where account_id = $1 and epoch = $2 and digest = $3`,
-        [accountId, epoch, digest, from, readBytes],
+        [accountId, epoch, digest, from, readChunkBytes],
       );
       if (!row) throw new Error(`The snapshot of account ${accountId} was replaced while it was read.`);
       parts.push(row.part);
@@ -178,8 +178,8 @@ export class SessionSnapshots {
   }
 
   /**
-   * Writes only for the holder of the account, and never over a later epoch. The holder may have lost the assignment
-   * already: this is then what the next owner starts from, who waits until it lets go, and for the lock on the row.
+   * Writes only for the holder of the account, and never over a later epoch. The holder may have lost the assignment already.
+   * The next owner then starts from this snapshot: it waits until the holder releases the account, and for the lock on the row.
    */
   private async write({ id, epoch }: SnapshotAccount, digest: string, data: Buffer): Promise<boolean> {
     const written = await this.database.query<object[]>(
@@ -202,7 +202,7 @@ interface StoredSnapshot {
   bytes: number;
 }
 
-/** Binds a snapshot to its row: one that was copied to another account, or given another epoch, cannot be decrypted. */
+/** Binds a snapshot to its row: under another account or another epoch, it cannot be decrypted. */
 function contextOf({ id, epoch }: SnapshotAccount): string {
   return `${id}@${epoch}`;
 }
@@ -213,7 +213,7 @@ export class SnapshotSchedule {
   private running: Promise<void> = Promise.resolve();
   private isStopped = false;
 
-  /** @param save does not throw; null when there is nothing to do */
+  /** @param save does not throw; null if there is nothing to do */
   constructor(
     private readonly save: (() => Promise<void>) | null,
     delayMs: number,
@@ -222,7 +222,7 @@ export class SnapshotSchedule {
     this.saveIn(delayMs);
   }
 
-  /** Ends the saves; a running one is waited for. */
+  /** Ends the saves, and waits for a running save. */
   async stop(): Promise<void> {
     this.isStopped = true;
     clearTimeout(this.timer);

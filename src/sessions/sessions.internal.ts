@@ -4,7 +4,7 @@ import { InternalGuard } from '../platform/http/internal.guard.js';
 import { Problem } from '../platform/errors/problem.js';
 import { AccountSessions } from './account-sessions.js';
 
-/** What the API asks of the instance that drives an account. */
+/** Requests of the API to the instance that drives an account. */
 @UseGuards(InternalGuard)
 @Controller('internal/accounts/:id')
 export class InternalSessionsController {
@@ -24,7 +24,7 @@ export class InternalSessionsController {
       throw new Problem(
         504,
         'account.logout_not_confirmed',
-        'WhatsApp did not confirm the logout; the account is still linked. Try again.',
+        'WhatsApp did not confirm the logout, so the account is still linked. Try again.',
       );
     }
   }

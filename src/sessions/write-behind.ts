@@ -2,20 +2,20 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Problem } from '../platform/errors/problem.js';
 import type { Logger } from '../platform/logging/logger.js';
 
-/** How long what sessions tell is gathered before it is written together. */
+/** How long reports of sessions are gathered before they are written together. */
 const gatherMs = 100;
 const retryMs = 500;
 const catchUpAttempts = 5;
 const catchUpPauseMs = 5_000;
 
-/** Writes what the sessions of this instance tell a moment after they told it, and again until it is written. */
+/** Writes the reports of this instance's sessions with a short delay, and retries until they are written. */
 export class WriteBehind {
   private writing: Promise<void> | null = null;
   private stopping = false;
 
   /**
-   * @param write writes what was gathered; what it could not write stays gathered
-   * @param waiting how much is gathered that can be written, by its kind
+   * @param write writes the gathered items; items that it could not write stay gathered
+   * @param waiting the number of gathered items that can be written, by kind
    */
   constructor(
     private readonly write: () => Promise<void>,
@@ -23,7 +23,7 @@ export class WriteBehind {
     private readonly logger: Logger,
   ) {}
 
-  /** Something was gathered. */
+  /** Plans a write, after an item was gathered. */
   schedule(): void {
     if (this.writing || this.stopping) return;
     this.writing = this.writeSoon().finally(() => {
@@ -33,9 +33,8 @@ export class WriteBehind {
   }
 
   /**
-   * Reads what a session's page learned before anybody listened, and again what could not be read, as long as the session is
-   * the same.
-   * @param read what it throws as a Problem says that there is no such session any more
+   * Reads what a session's page learned before the listener followed it. Retries a few times while the session exists.
+   * @param read throws a Problem if the session no longer exists
    */
   async catchUp(accountId: string, read: () => Promise<void>): Promise<void> {
     for (let attempt = 1; ; attempt += 1) {
@@ -45,7 +44,7 @@ export class WriteBehind {
       } catch (error) {
         this.logger.warn(
           { err: error, accountId, attempt },
-          'what came while the account was away could not be read',
+          'the events of the time before the connection could not be read',
         );
         if (this.stopping || attempt >= catchUpAttempts || error instanceof Problem) return;
       }
@@ -53,7 +52,7 @@ export class WriteBehind {
     }
   }
 
-  /** Writes what is left, once: when the process ends, after the sessions have ended. */
+  /** Writes the remaining items once. For the end of the process, after the sessions have ended. */
   async stop(): Promise<void> {
     this.stopping = true;
     await this.writing;

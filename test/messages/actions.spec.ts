@@ -6,7 +6,7 @@ import type { DataSource } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { PacingReservations } from '../../src/sending/pacing-reservations.js';
-import { longestCaption } from '../../src/messages/content.dto.js';
+import { maxCaptionLength } from '../../src/messages/content.dto.js';
 import type { MediaDownloader } from '../../src/receiving/media-downloader.js';
 import { type ActOnMessage, MessageActionsService } from '../../src/messages/message-actions.service.js';
 import { strictOrder } from '../../src/sending/lane-order.js';
@@ -457,11 +457,11 @@ describe('a message that was sent', () => {
   it('with media takes no longer caption than when it is sent', async () => {
     const { id } = await sent('a picture');
     await database.query(`update messages set type = 'image' where id = $1`, [id]);
-    await expect(actions.edit(workspaceId, id, 'x'.repeat(longestCaption + 1))).rejects.toEqual(
+    await expect(actions.edit(workspaceId, id, 'x'.repeat(maxCaptionLength + 1))).rejects.toEqual(
       refusal('validation.failed', 400),
     );
     expect(asked).toEqual([]);
-    await actions.edit(workspaceId, id, 'x'.repeat(longestCaption));
+    await actions.edit(workspaceId, id, 'x'.repeat(maxCaptionLength));
     expect(asked).toMatchObject([{ action: { kind: 'edit' } }]);
   });
 

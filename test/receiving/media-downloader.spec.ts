@@ -121,7 +121,7 @@ describe('downloads', { timeout: 60_000 }, () => {
     const second = await incoming(slow, 'slow 2');
     const others = [];
     for (let count = 0; count < 10; count += 1) others.push(await incoming(other, `other ${count}`));
-    downloader.look();
+    downloader.wake();
     await Promise.all(others.map(settled));
     expect(fetched.filter((whatsappId) => whatsappId.startsWith('slow'))).toEqual(['slow 1']);
     open();
@@ -134,14 +134,14 @@ describe('downloads', { timeout: 60_000 }, () => {
     const id = await incoming(accountId, 'wanted');
     const { opened, open } = gate();
     pages.set('wanted', (path) => opened.then(() => write(path)));
-    downloader.look();
+    downloader.wake();
     await eventually('it is fetched', () => fetched.length > 0);
     expect(fetched).toEqual(['wanted']);
     const asking = [downloader.download(accountId, id, 0), downloader.download(accountId, id, 0)];
     open();
     await Promise.all(asking);
     expect(fetched).toEqual(['wanted']);
-    expect(await received.isThere(id)).toBe(true);
+    expect(await received.isStored(id)).toBe(true);
   });
 
   it('that are asked for wait for their turn, and not too many of them', async () => {
@@ -150,7 +150,7 @@ describe('downloads', { timeout: 60_000 }, () => {
     const ids = [];
     for (let count = 0; count < 40; count += 1) ids.push(await incoming(accountId, `asked ${count}`));
     pages.set('asked 0', (path) => opened.then(() => write(path)));
-    downloader.look();
+    downloader.wake();
     await eventually('the first is fetched', () => fetched.length > 0);
     expect(fetched).toEqual(['asked 0']);
     const asking = ids.map((id) => downloader.download(accountId, id, 0));
@@ -171,7 +171,7 @@ describe('downloads', { timeout: 60_000 }, () => {
     // More tries than there are different pauses.
     for (let attempt = 1; attempt <= 6; attempt += 1) {
       await database.query('update messages set media_due_at = now() where id = $1', [id]);
-      downloader.look();
+      downloader.wake();
       await eventually('it is tried', async () => (await row(id)).attempts >= attempt);
       await eventually('it pauses', async () => {
         // Not claimed any more, which is for longer than the longest pause.
@@ -202,8 +202,8 @@ describe('downloads', { timeout: 60_000 }, () => {
     await downloader.download(accountId, id, 0);
     expect(fetched).toEqual(['deleted']);
     await media.delete(workspaceId, mediaId);
-    expect(await received.isThere(id)).toBe(false);
+    expect(await received.isStored(id)).toBe(false);
     await downloader.download(accountId, id, 0);
-    expect(await received.isThere(id)).toBe(true);
+    expect(await received.isStored(id)).toBe(true);
   });
 });

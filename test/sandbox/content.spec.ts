@@ -61,7 +61,7 @@ function send(content: OutgoingContent, options: Partial<PageSend> = {}) {
     quoted: null,
     mentions: [],
     whatsappId: idOf(count),
-    thorough: false,
+    searchStorage: false,
     lookOnly: false,
     timeoutMs: 10_000,
     typingMs: 0,
@@ -138,7 +138,7 @@ describe('media that is sent', { timeout: 30_000 }, () => {
     } as const;
     expect(await send(content)).toEqual({ outcome: 'not_sent', detail: expect.stringContaining('503') });
     await sandbox.call('DELETE', '/faults');
-    expect(await send(content, { whatsappId: idOf(count), thorough: true })).toMatchObject({
+    expect(await send(content, { whatsappId: idOf(count), searchStorage: true })).toMatchObject({
       outcome: 'known',
     });
     count -= 1;
@@ -154,7 +154,7 @@ describe('media that is sent', { timeout: 30_000 }, () => {
       file: await file('x.png', files.png, 'image/png'),
     } as const;
     expect(await send(content, { timeoutMs: 500 })).toEqual({ outcome: 'timed_out' });
-    const again = { whatsappId: idOf(count), thorough: true };
+    const again = { whatsappId: idOf(count), searchStorage: true };
     expect(await send(content, again)).toMatchObject({ outcome: 'known' });
     count -= 1;
     const lines = (await sandbox.ledger()).filter(({ whatsappId }) => whatsappId === idOf(count));

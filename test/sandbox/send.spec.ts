@@ -53,7 +53,7 @@ function send(options: Partial<PageSend> = {}) {
     quoted: null,
     mentions: [],
     whatsappId: `3EB0${String(count).padStart(18, '0')}`,
-    thorough: false,
+    searchStorage: false,
     lookOnly: false,
     timeoutMs: 5_000,
     typingMs: 0,
@@ -80,7 +80,9 @@ describe('a send', { timeout: 30_000 }, () => {
     const before = await typing();
     const whatsappId = '3EB0FFFFFFFFFFFFFFFFFF';
     expect(await send({ whatsappId })).toMatchObject({ outcome: 'known' });
-    expect(await send({ whatsappId, thorough: true, typingMs: 5_000 })).toMatchObject({ outcome: 'known' });
+    expect(await send({ whatsappId, searchStorage: true, typingMs: 5_000 })).toMatchObject({
+      outcome: 'known',
+    });
     expect(await typing()).toBe(before);
     expect((await sandbox.inbox(friend)).filter((entry) => entry.whatsappId === whatsappId)).toHaveLength(1);
   });
@@ -142,11 +144,11 @@ describe('a failure in the page', { timeout: 30_000 }, () => {
   });
 
   it.each(['getChat', 'sendMessage'] as const)('of %s is told, and nothing was sent', async (name) => {
-    const result = await withFailing(name, 'before', () => send({ thorough: true }));
+    const result = await withFailing(name, 'before', () => send({ searchStorage: true }));
     expect(result).toEqual({ outcome: 'not_sent', detail: 'Error: No LID for user' });
     const id = `3EB0${String(count).padStart(18, '0')}`;
     expect((await sandbox.ledger()).filter(({ whatsappId }) => whatsappId === id)).toEqual([]);
-    expect(await send({ whatsappId: id, thorough: true })).toMatchObject({ outcome: 'known' });
+    expect(await send({ whatsappId: id, searchStorage: true })).toMatchObject({ outcome: 'known' });
   });
 
   it('that comes when the page has the message says nothing of it: its ack does', async () => {

@@ -46,7 +46,7 @@ export function startSession(sessions: AccountSessions, account: Account): Event
 
 /** Sends for any account, as the test says. */
 export function senderThat(send: MessageSender['send']): MessageSender {
-  return fake<MessageSender>({ require: () => undefined, hasJustSent: () => false, send });
+  return fake<MessageSender>({ requireReady: () => undefined, hasJustSent: () => false, send });
 }
 
 /** The files of messages while the storage is away. */

@@ -570,7 +570,7 @@ export interface paths {
         get: operations["messages.list"];
         put?: never;
         /**
-         * Accepts a message to be sent once. `?wait=sent` answers 200 when it has been sent.
+         * Accepts a message, which Flotilla sends once. `?wait=sent` waits and answers 200 when the message is sent.
          * @description Needs a key with the role sender or more, or the admin key.
          */
         post: operations["messages.send"];
@@ -590,7 +590,7 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Accepts up to 1,000 messages; each has its own outcome.
+         * Accepts up to 1,000 messages. Each message has its own result.
          * @description Needs a key with the role sender or more, or the admin key.
          */
         post: operations["messages.sendBatch"];
@@ -608,21 +608,21 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * One message: how far it is, and what became of it.
+         * Shows one message with its status.
          * @description Needs a key with the role viewer or more, or the admin key.
          */
         get: operations["messages.get"];
         put?: never;
         post?: never;
         /**
-         * Cancels a message that is not being sent yet.
+         * Cancels a message that Flotilla has not tried to send yet.
          * @description Needs a key with the role sender or more, or the admin key.
          */
         delete: operations["messages.cancel"];
         options?: never;
         head?: never;
         /**
-         * Changes the text of a message: at WhatsApp for a quarter of an hour after it was sent, and freely before.
+         * Changes the text of a message: at any time before it is sent, and for about 15 minutes after, as WhatsApp allows.
          * @description Needs a key with the role sender or more, or the admin key.
          */
         patch: operations["messages.edit"];
@@ -638,7 +638,7 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Deletes a message for everyone; one that is not sent yet is cancelled.
+         * Deletes a message for everyone. A message that is not sent yet is cancelled.
          * @description Needs a key with the role sender or more, or the admin key.
          */
         post: operations["messages.revoke"];
@@ -658,7 +658,7 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Reacts to a message, sent or received; an empty emoji takes the reaction back.
+         * Reacts to a sent or received message. An empty emoji removes the reaction.
          * @description Needs a key with the role sender or more, or the admin key.
          */
         post: operations["messages.react"];
@@ -678,7 +678,7 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Downloads the media of an incoming message again, where that failed or it was deleted since.
+         * Downloads the media of an incoming message again, if the download failed or the file was deleted.
          * @description Needs a key with the role sender or more, or the admin key.
          */
         post: operations["messages.downloadMedia"];
@@ -698,7 +698,7 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Sends a message again that failed or whose outcome is unknown; an unknown one under its WhatsApp id, so that it arrives once.
+         * Sends a `failed` or `unknown` message again. An `unknown` message keeps its WhatsApp id, so that it arrives only once.
          * @description Needs a key with the role sender or more, or the admin key.
          */
         post: operations["messages.resend"];
@@ -2327,24 +2327,25 @@ export interface components {
         MediaSourceDto: {
             /**
              * Format: uri
-             * @description Where it is downloaded from, now. Its server must answer 200, without a redirect, at a public address.
+             * @description Flotilla downloads the file from this URL while it accepts the message. The server must have a public address and answer
+             *     200 without a redirect.
              * @example https://example.com/invoice.pdf
              */
             url?: string;
-            /** @description The file itself, as base64. For what is larger than a few megabytes use `POST /media` and `mediaId`. */
+            /** @description The file itself, as base64. For a file of more than a few megabytes, use `POST /media` and `mediaId`. */
             data?: string;
             /**
              * Format: uuid
-             * @description A file that was uploaded with `POST /media`, or that came with a message.
+             * @description The id of a file that was uploaded with `POST /media` or received with a message.
              */
             mediaId?: string;
             /**
-             * @description With `data` or `url`: what it is. The bytes have the last word.
+             * @description With `data` or `url`: the media type of the file. If the bytes show another type, that type counts.
              * @example application/pdf
              */
             mimetype?: string;
             /**
-             * @description With `data` or `url`: its name, which the recipient of a document sees.
+             * @description With `data` or `url`: the name of the file. The recipient of a document sees it.
              * @example invoice.pdf
              */
             filename?: string;
@@ -2381,7 +2382,7 @@ export interface components {
         PollDto: {
             question: string;
             /**
-             * @description 2 to 12, all different.
+             * @description 2 to 12 different options.
              * @example [
              *       "Morning",
              *       "Evening"
@@ -2389,7 +2390,7 @@ export interface components {
              */
             options: string[];
             /**
-             * @description Whether somebody may choose several.
+             * @description Whether a person may choose several options.
              * @default false
              */
             multiple?: Record<string, never>;
@@ -2405,51 +2406,51 @@ export interface components {
          */
         SendMessageDto: {
             /**
-             * @description For `text`.
+             * @description For the type `text`.
              * @example Your parcel is on its way.
              */
             text?: string;
-            /** @description For `contact`: one, or a list. */
+            /** @description For the type `contact`: one contact or a list. */
             contact?: components["schemas"]["ContactDto"] | components["schemas"]["ContactDto"][];
             /**
              * Format: date-time
-             * @description Not before this time.
+             * @description Flotilla does not send the message before this time.
              */
             sendAt?: string | null;
             /**
              * Format: date-time
-             * @description Not after this time: the message expires when it has not been sent by then.
+             * @description If the message is not sent before this time, it expires.
              */
             expiresAt?: string | null;
             /**
              * Format: uuid
-             * @description The account that sends; without it one that is ready, the one that last wrote to this recipient first.
+             * @description The account that sends. Default: a ready account, preferably the account that last wrote to this recipient.
              */
             accountId?: string;
             /**
-             * @description A phone number with country code, or a chat id.
+             * @description The recipient: a phone number with country code, or a chat id.
              * @example +6281234567890
              */
             to: string;
             /**
-             * @description What is sent. Each type has its own fields: `text`, `media`, `location`, `contact` or `poll`.
+             * @description The type of the message. It decides which field is required: `text`, `media`, `location`, `contact` or `poll`.
              * @default text
              * @enum {string}
              */
             type?: "audio" | "contact" | "document" | "image" | "location" | "poll" | "sticker" | "text" | "video" | "voice";
-            /** @description For `image`, `video`, `audio`, `voice`, `document` and `sticker`. */
+            /** @description For the types `image`, `video`, `audio`, `voice`, `document` and `sticker`. */
             media?: components["schemas"]["MediaSourceDto"];
-            /** @description For `location`. */
+            /** @description For the type `location`. */
             location?: components["schemas"]["LocationDto"];
-            /** @description For `poll`. */
+            /** @description For the type `poll`. */
             poll?: components["schemas"]["PollDto"];
             /**
              * Format: uuid
-             * @description The id of the message that this one answers: of the same account, in the same chat.
+             * @description The id of the message to reply to. It must belong to the same account and the same chat.
              */
             replyTo?: string;
             /**
-             * @description Whom the text or the caption mentions: phone numbers or chat ids. The text has each as `@` and its digits.
+             * @description The persons that the text or the caption mentions: phone numbers or chat ids. The text contains each as `@` and the digits.
              * @example [
              *       "+6281234567890"
              *     ]
@@ -2460,7 +2461,7 @@ export interface components {
              * @enum {string}
              */
             priority?: "high" | "normal" | "urgent";
-            /** @description Yours: comes back with the message and in every event. */
+            /** @description Your own data. Flotilla returns it with the message and in every event of the message. */
             metadata?: {
                 [key: string]: unknown;
             };
@@ -2490,15 +2491,15 @@ export interface components {
          *     }
          */
         MessageMedia: {
-            /** @description Under which `GET /media/:id` has it; null when it could not be downloaded, see `error`. */
+            /** @description The id for `GET /media/:id`. Null if the file is not stored: see `error`. */
             mediaId: string | null;
             mimetype: string;
-            /** @description In bytes; null as long as nobody knows. */
+            /** @description In bytes. Null if not known yet. */
             size: number | null;
             filename: string | null;
-            /** @description Of the bytes, in hexadecimal digits. */
+            /** @description The SHA-256 hash of the file, in hexadecimal digits. */
             sha256: string | null;
-            /** @description Why the file of an incoming message is not there. `POST /messages/:id/media` tries again. */
+            /** @description Why the file of an incoming message is missing. `POST /messages/:id/media` tries the download again. */
             error: components["schemas"]["MediaError"] | null;
         };
         /**
@@ -2524,7 +2525,7 @@ export interface components {
          */
         MessageContact: {
             name: string;
-            /** @description Digits with country code; null when the card has none. */
+            /** @description The digits with country code. Null if the card has no phone number. */
             phone: string | null;
             organization: string | null;
         };
@@ -2554,17 +2555,17 @@ export interface components {
          *     }
          */
         MessageVote: {
-            /** @description The phone number's digits, or the chat id of a hidden number. */
+            /** @description The digits of the phone number, or the chat id of a hidden number. */
             from: string;
             options: string[];
             at: string;
             /**
-             * @description The number's digits, with country code.
+             * @description The digits of the phone number, with country code.
              * @example 6281234567890
              */
             phone: string | null;
             /**
-             * @description The anonymous id, which stays when the number changes.
+             * @description The anonymous id (LID). It stays the same when the phone number changes.
              * @example 10987654321826@lid
              */
             lid: string | null;
@@ -2577,12 +2578,12 @@ export interface components {
          */
         Person: {
             /**
-             * @description The number's digits, with country code.
+             * @description The digits of the phone number, with country code.
              * @example 6281234567890
              */
             phone: string | null;
             /**
-             * @description The anonymous id, which stays when the number changes.
+             * @description The anonymous id (LID). It stays the same when the phone number changes.
              * @example 10987654321826@lid
              */
             lid: string | null;
@@ -2608,16 +2609,16 @@ export interface components {
          */
         MessageReaction: {
             /**
-             * @description The number's digits, with country code.
+             * @description The digits of the phone number, with country code.
              * @example 6281234567890
              */
             phone: string | null;
             /**
-             * @description The anonymous id, which stays when the number changes.
+             * @description The anonymous id (LID). It stays the same when the phone number changes.
              * @example 10987654321826@lid
              */
             lid: string | null;
-            /** @description The phone number's digits, or the chat id of a hidden number. */
+            /** @description The digits of the phone number, or the chat id of a hidden number. */
             from: string;
             emoji: string;
             at: string;
@@ -2721,22 +2722,22 @@ export interface components {
             direction: "incoming" | "outgoing";
             /** @enum {string} */
             priority: "campaign" | "high" | "normal" | "urgent";
-            /** @description One of those that can be sent, or `unsupported`: then `whatsappType` is WhatsApp's own name for it. */
+            /** @description A type that can be sent, or `unsupported`. In that case `whatsappType` is WhatsApp's own name of the type. */
             type: string;
             to: string;
-            /** @description The phone number's digits, or the chat id of a hidden number or of a group: to write there is to answer. */
+            /** @description The digits of the phone number, or the chat id of a hidden number or a group. To reply, use it as `to`. */
             from: string | null;
-            /** @description Of media its caption. */
+            /** @description The text. For media, the caption. */
             text: string | null;
             media: components["schemas"]["MessageMedia"] | null;
             location: components["schemas"]["MessageLocation"] | null;
             contact: components["schemas"]["MessageContact"][] | null;
             poll: components["schemas"]["MessagePoll"] | null;
-            /** @description What people chose in a poll, the last choice of each. */
+            /** @description For a poll: the last vote of each person. */
             votes: components["schemas"]["MessageVote"][];
-            /** @description Phone numbers' digits, or chat ids of hidden numbers. */
+            /** @description The mentioned persons: the digits of phone numbers, or chat ids of hidden numbers. */
             mentions: string[] | null;
-            /** @description Who wrote an incoming message: in a group somebody else than `from`. */
+            /** @description The author of an incoming message. In a group, `from` is the group. */
             participant: components["schemas"]["Person"] | null;
             /** @enum {string} */
             status: "cancelled" | "delivered" | "expired" | "failed" | "played" | "queued" | "read" | "received" | "scheduled" | "sending" | "sent" | "unknown";
@@ -2744,11 +2745,11 @@ export interface components {
             attempts: number;
             whatsappId: string;
             campaignId: string | null;
-            /** @description The id of the message that this one answers; null also when Flotilla does not have that one. */
+            /** @description The id of the message that this message replies to. Null also if Flotilla does not have that message. */
             replyTo: string | null;
-            /** @description Of an incoming message that answers another: that one's WhatsApp id. */
+            /** @description For an incoming reply: the WhatsApp id of the message that it replies to. */
             quotedWhatsappId: string | null;
-            /** @description WhatsApp's own name of the type of a message that is `unsupported`. */
+            /** @description For type `unsupported`: WhatsApp's own name of the type. */
             whatsappType: string | null;
             metadata: {
                 [key: string]: unknown;
@@ -2767,15 +2768,15 @@ export interface components {
             failedAt: string | null;
             /**
              * Format: date-time
-             * @description When `text` was last changed, after the message was accepted or received.
+             * @description When `text` was last changed after the message was accepted or received.
              */
             editedAt: string | null;
             /**
              * Format: date-time
-             * @description When it was deleted for everyone. Its status and text stay as they were.
+             * @description When the message was deleted for everyone. Its status and its text stay the same.
              */
             revokedAt: string | null;
-            /** @description One for each person at the most. */
+            /** @description At most one reaction for each person. */
             reactions: components["schemas"]["MessageReaction"][];
         };
         /**
@@ -2790,7 +2791,7 @@ export interface components {
          */
         SendBatchDto: {
             /**
-             * @description Each is a `SendMessageDto`, and checked by itself: one that is wrong does not stop the others.
+             * @description Each item is a `SendMessageDto` and is checked separately: an invalid item does not stop the others.
              * @example [
              *       {
              *         "to": "+6281234567890",
@@ -2810,7 +2811,7 @@ export interface components {
          */
         BatchItemResponse: {
             index: number;
-            /** @description The HTTP status that the message alone would have got. */
+            /** @description The HTTP status that `POST /messages` would have answered for this message. */
             status: number;
             message?: components["schemas"]["MessageResponse"];
             error?: {
@@ -2852,7 +2853,7 @@ export interface components {
          */
         ReactDto: {
             /**
-             * @description One emoji; an empty text takes the reaction back.
+             * @description One emoji. An empty text removes the reaction.
              * @example 👍
              */
             emoji: string;
@@ -2934,12 +2935,12 @@ export interface components {
          */
         ChatResponse: {
             /**
-             * @description The number's digits, with country code.
+             * @description The digits of the phone number, with country code.
              * @example 6281234567890
              */
             phone: string | null;
             /**
-             * @description The anonymous id, which stays when the number changes.
+             * @description The anonymous id (LID). It stays the same when the phone number changes.
              * @example 10987654321826@lid
              */
             lid: string | null;
@@ -3024,12 +3025,12 @@ export interface components {
          */
         ContactResponse: {
             /**
-             * @description The number's digits, with country code.
+             * @description The digits of the phone number, with country code.
              * @example 6281234567890
              */
             phone: string | null;
             /**
-             * @description The anonymous id, which stays when the number changes.
+             * @description The anonymous id (LID). It stays the same when the phone number changes.
              * @example 10987654321826@lid
              */
             lid: string | null;
@@ -3088,12 +3089,12 @@ export interface components {
          */
         ParticipantResult: {
             /**
-             * @description The number's digits, with country code.
+             * @description The digits of the phone number, with country code.
              * @example 6281234567890
              */
             phone: string | null;
             /**
-             * @description The anonymous id, which stays when the number changes.
+             * @description The anonymous id (LID). It stays the same when the phone number changes.
              * @example 10987654321826@lid
              */
             lid: string | null;
@@ -3116,12 +3117,12 @@ export interface components {
          */
         GroupParticipant: {
             /**
-             * @description The number's digits, with country code.
+             * @description The digits of the phone number, with country code.
              * @example 6281234567890
              */
             phone: string | null;
             /**
-             * @description The anonymous id, which stays when the number changes.
+             * @description The anonymous id (LID). It stays the same when the phone number changes.
              * @example 10987654321826@lid
              */
             lid: string | null;
@@ -4328,7 +4329,7 @@ export interface components {
         /**
          * @description `instance.answer_lost`: The connection to the instance at … broke before its answer came (…). It may have acted: check the result before you try again.
          *
-         *     `whatsapp.no_answer`: WhatsApp Web did not say that it is done. Asking again is safe.
+         *     `whatsapp.no_answer`: WhatsApp Web did not confirm the action. Try again: repeating it is safe.
          */
         "instance.answer_lost-whatsapp.no_answer": {
             headers: {
@@ -4440,7 +4441,7 @@ export interface components {
             };
         };
         /**
-         * @description `message.content_mismatch`: A message of type … has no …. Leave it out, or name the type that has it; the text below a picture, video or document is media.caption.
+         * @description `message.content_mismatch`: A message of type … does not take …. Remove it, or change the type. The text below an image, a video or a document is media.caption.
          *
          *     `media.url_unavailable`: The media could not be downloaded: …
          *
@@ -4450,7 +4451,7 @@ export interface components {
          *
          *     `media.type_refused`: Flotilla does not send programs, and this is …. Send a link to it, or an archive with a password.
          *
-         *     `idempotency.mismatch`: This Idempotency-Key was used for another request. Use a new key for a new message.
+         *     `idempotency.mismatch`: This Idempotency-Key belongs to a different request. Use a new key for a new message.
          */
         "message.content_mismatch-media.url_unavailable-media.empty-media.type_mismatch-media.type_refused-idempotency.mismatch": {
             headers: {
@@ -4578,9 +4579,9 @@ export interface components {
         /**
          * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
-         *     `account.none_ready`: No account of this workspace is ready to send. Connect one, or name one with accountId: then the message waits for it.
+         *     `account.none_ready`: No account of this workspace is ready to send. Connect an account, or set accountId: then the message waits for that account.
          *
-         *     `idempotency.in_progress`: A request with this Idempotency-Key is still running. Ask again in a moment: it gets the answer of that one.
+         *     `idempotency.in_progress`: A request with this Idempotency-Key is still running. Repeat the request in a moment to get its answer.
          */
         "request.conflict-account.none_ready-idempotency.in_progress": {
             headers: {
@@ -4780,7 +4781,7 @@ export interface components {
         /**
          * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
-         *     `message.already_sending`: The message is … and can no longer be cancelled.
+         *     `message.already_sending`: The message is …. It can no longer be cancelled.
          */
         "request.conflict-message.already_sending": {
             headers: {
@@ -4796,13 +4797,13 @@ export interface components {
         /**
          * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
-         *     `message.already_sending`: The message is … and can no longer be cancelled.
+         *     `message.already_sending`: The message is …. It can no longer be cancelled.
          *
          *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
          *
          *     `message.not_outgoing`: Only a message that this account sent can be ….
          *
-         *     `message.cannot_edit`: WhatsApp does not let it be edited any more.
+         *     `message.cannot_edit`: WhatsApp no longer allows editing this message.
          */
         "request.conflict-message.already_sending-account.not_ready-message.not_outgoing-message.cannot_edit": {
             headers: {
@@ -4818,13 +4819,13 @@ export interface components {
         /**
          * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
-         *     `message.already_sending`: The message is … and can no longer be cancelled.
+         *     `message.already_sending`: The message is …. It can no longer be cancelled.
          *
          *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
          *
          *     `message.not_outgoing`: Only a message that this account sent can be ….
          *
-         *     `message.cannot_revoke`: WhatsApp does not let it be revoked any more.
+         *     `message.cannot_revoke`: WhatsApp no longer allows revoking this message.
          */
         "request.conflict-message.already_sending-account.not_ready-message.not_outgoing-message.cannot_revoke": {
             headers: {
@@ -4840,11 +4841,11 @@ export interface components {
         /**
          * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
-         *     `message.already_sending`: The message is … and can no longer be cancelled.
+         *     `message.already_sending`: The message is …. It can no longer be cancelled.
          *
          *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
          *
-         *     `message.not_sent`: The message is …: its recipient does not have it, so there is nothing to react to.
+         *     `message.not_sent`: The message is …: its recipient does not have it. React to it after it is sent.
          *
          *     `message.cannot_react`: The message has been revoked.
          */
@@ -4862,13 +4863,13 @@ export interface components {
         /**
          * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
-         *     `message.no_media`: Only an incoming message with media has something to download.
+         *     `message.no_media`: The message has nothing to download. Only an incoming message with media does.
          *
          *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
          *
-         *     `media.unavailable`: WhatsApp does not have it any more. Ask the sender for it.
+         *     `media.unavailable`: WhatsApp no longer has this media. Ask the sender to send it again.
          *
-         *     `media.not_downloaded`: WhatsApp Web did not give it. Try again with POST /messages/:id/media when the account is ready.
+         *     `media.not_downloaded`: WhatsApp Web did not provide this media. When the account is ready, try again with POST /messages/:id/media.
          */
         "request.conflict-message.no_media-account.not_ready-media.unavailable-media.not_downloaded": {
             headers: {
@@ -4884,7 +4885,7 @@ export interface components {
         /**
          * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
-         *     `message.not_resendable`: The message is …. Only one that failed, or whose outcome is unknown, can be sent again.
+         *     `message.not_resendable`: The message is …. Only a failed or unknown message can be sent again.
          */
         "request.conflict-message.not_resendable": {
             headers: {
@@ -6919,14 +6920,14 @@ export interface operations {
     "messages.send": {
         parameters: {
             query?: {
-                /** @description Answers when the message has got this far, or when `timeoutMs` is over. */
+                /** @description The answer waits until the message has this status or a later one, or until `timeoutMs` is over. */
                 wait?: "sent" | "delivered";
                 timeoutMs?: number;
                 /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: {
-                /** @description Yours, 1 to 255 printable ASCII characters: however often the call is repeated, the message is sent once. */
+                /** @description A key that you choose: 1 to 255 printable ASCII characters. If you repeat the call with the same key, Flotilla sends the message only once. */
                 "Idempotency-Key"?: string;
             };
             path?: never;
@@ -6938,7 +6939,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description With `wait`: it has got that far. */
+            /** @description With `wait`: the message has reached the requested status. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -6947,10 +6948,10 @@ export interface operations {
                     "application/json": components["schemas"]["MessageResponse"];
                 };
             };
-            /** @description It is kept, and will be sent. */
+            /** @description The message is stored, and will be sent. */
             202: {
                 headers: {
-                    /** @description Where to look after it. */
+                    /** @description The URL of the message. */
                     Location?: string;
                     [name: string]: unknown;
                 };

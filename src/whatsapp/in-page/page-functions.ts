@@ -93,7 +93,7 @@ export interface PageSend {
   /** The id that the message gets, or already has after an earlier attempt. */
   whatsappId: string;
   /** Looks for that id in the page's storage too. True for every attempt after the first. */
-  thorough: boolean;
+  searchStorage: boolean;
   /** Only looks for the message, and never sends it. */
   lookOnly: boolean;
   /** How long to wait for an ack. */
@@ -226,7 +226,7 @@ export interface PageFlotilla {
   isRegistered(chatId: string): Promise<boolean>;
   /** The status of WhatsApp's refusal, 0 if it has no status. Null if the error is not a refusal. */
   refusalOf(error: unknown): number | null;
-  find(key: string, thorough: boolean): Promise<PageModel | undefined>;
+  find(key: string, searchStorage: boolean): Promise<PageModel | undefined>;
   locate(target: MessageTarget): Promise<{ chat: PageChat; message: PageModel } | null>;
   previewOf(text: string): Promise<object>;
   /** The text of a message; for media, the caption. */
@@ -350,8 +350,8 @@ export function installFlotilla(): void {
       return new MsgKey({ from, to: chat.id, id, participant, selfDir: 'out' });
     },
     // A reloaded page has its older messages only in its storage.
-    find: async (key, thorough) =>
-      Msg.get(key) ?? (thorough ? (await Msg.getMessagesById([key]))?.messages?.[0] : undefined),
+    find: async (key, searchStorage) =>
+      Msg.get(key) ?? (searchStorage ? (await Msg.getMessagesById([key]))?.messages?.[0] : undefined),
   };
   window.flotilla = flotilla;
 }

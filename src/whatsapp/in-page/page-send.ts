@@ -129,7 +129,7 @@ export function installSending(): void {
   };
 
   flotilla.send = async (send) => {
-    const { chatId, content, whatsappId, thorough, lookOnly, timeoutMs, typingMs, checkNumber } = send;
+    const { chatId, content, whatsappId, searchStorage, lookOnly, timeoutMs, typingMs, checkNumber } = send;
     let chat: PageChat | undefined;
     let failure: unknown = new Error(`WhatsApp gave no chat for ${chatId}`);
     try {
@@ -144,7 +144,7 @@ export function installSending(): void {
     }
 
     const key = flotilla.keyOf(chat, whatsappId)._serialized;
-    let message = await flotilla.find(key, thorough);
+    let message = await flotilla.find(key, searchStorage);
     const isRunning = running.has(whatsappId);
     if (!message && !isRunning) {
       if (lookOnly) return { outcome: 'absent' };
