@@ -3,7 +3,7 @@ import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
 import type { Account } from '../accounts/account.entity.js';
 import { prepared } from '../platform/database/prepared.js';
-import { type Incoming, toRow } from './incoming-rows.js';
+import { type Incoming, toRow } from './incoming-message.js';
 
 /** Stores incoming messages and contacts. A message or a contact may come twice: the second time changes nothing. */
 @Injectable()

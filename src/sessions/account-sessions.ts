@@ -19,6 +19,7 @@ import type { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
 import { AccountDriver } from './account-driver.js';
 import { AccountNotDrivenHere, SessionNotReady } from '../accounts/account-errors.js';
 import { type Account, drivenStatuses } from '../accounts/account.entity.js';
+import { MemoryWatch } from './memory-watch.js';
 import { OwnAccounts } from './own-accounts.js';
 import { SessionSnapshots } from './session-snapshots.js';
 import { SandboxClient } from '../accounts/sandbox-client.js';
@@ -67,7 +68,7 @@ export class AccountSessions
   private readonly startSlots: LimitFunction;
   /** Resolves when accounts that were connected before may start: instances of a server that start together take turns. */
   private restoreAt: Promise<void> = Promise.resolve();
-  private readonly memory = new Map<string, { bytes: number; isOverBudget: boolean }>();
+  private readonly memory: MemoryWatch;
 
   constructor(
     @Inject(CONFIG) private readonly config: Config,
@@ -80,6 +81,7 @@ export class AccountSessions
     @Inject(OPEN_SESSION) private readonly openSession: OpenSession,
   ) {
     super();
+    this.memory = new MemoryWatch(config.sessions.memoryBudgetBytes, logger);
     this.startSlots = pLimit(config.sessions.startConcurrency);
     this.guardian = new BrowserGuardian({
       sessionsDir: config.sessions.dir,
@@ -97,7 +99,7 @@ export class AccountSessions
 
   /** The memory of this process and its browsers in bytes, as last measured. */
   get memoryBytes(): number {
-    return [...this.memory.values()].reduce((sum, { bytes }) => sum + bytes, process.memoryUsage().rss);
+    return this.memory.bytes + process.memoryUsage().rss;
   }
 
   /** @throws InstanceAlreadyRuns */
@@ -225,7 +227,7 @@ export class AccountSessions
     const { id } = driver.account;
     if (this.drivers.get(id) !== driver) return;
     this.drivers.delete(id);
-    this.memory.delete(id);
+    this.memory.forget(id);
     this.guardian.unwatch(id);
   }
 
@@ -247,24 +249,9 @@ export class AccountSessions
     void this.fencing.finally(() => process.exit(1));
   }
 
-  /** Restarts a session if two checks in a row find that its browser exceeds the memory budget. */
-  async checkMemory(): Promise<void> {
-    for (const [id, driver] of this.drivers) {
-      if (!driver.ready) continue;
-      const bytes = await driver.current.memoryBytes().catch((error: unknown) => {
-        this.logger.debug({ err: error, accountId: id }, 'the memory of a browser could not be read');
-        return null;
-      });
-      if (bytes === null || !this.drivers.has(id)) continue;
-      const isOverBudget = bytes > this.config.sessions.memoryBudgetBytes;
-      if (isOverBudget && this.memory.get(id)?.isOverBudget) {
-        this.logger.warn({ accountId: id, bytes }, 'a browser exceeds its memory budget: restarting it');
-        this.memory.delete(id);
-        driver.restart('memory_budget');
-      } else {
-        this.memory.set(id, { bytes, isOverBudget });
-      }
-    }
+  /** Measures the browsers, and restarts those over their memory budget. */
+  checkMemory(): Promise<void> {
+    return this.memory.check(this.drivers);
   }
 
   private async drive(account: Account): Promise<void> {

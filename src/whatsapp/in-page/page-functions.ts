@@ -240,6 +240,8 @@ export interface PageFlotilla {
   /** Downloaded media, which the instance reads in pieces, by WhatsApp id. */
   fetched: Map<string, Blob>;
   send?(send: PageSend): Promise<PageSendResult>;
+  /** Shows the recipient an indicator for a time, in milliseconds. */
+  showTyping?(chat: PageChat, ms: number, state: 'typing' | 'recording'): Promise<void>;
   messageOf?(model: PageModel): PageMessage;
 }
 

@@ -27,16 +27,6 @@ export function installSending(): void {
   const toFile = window.WWebJS.mediaInfoToFile;
   window.WWebJS.mediaInfoToFile = (media: { file?: object }) => media.file ?? toFile(media);
 
-  /** Ignores the answers and the errors of the typing indicator, because they must not delay or fail a message. */
-  const showTyping = async (chat: PageChat, ms: number, state: 'typing' | 'recording') => {
-    const show = (shown: string) => {
-      window.WWebJS.sendChatstate(shown, chat.id._serialized).catch(() => undefined);
-    };
-    show(state);
-    await new Promise((resolve) => setTimeout(resolve, ms));
-    show('stop');
-  };
-
   const mediaOptions = async (
     content: Extract<OutgoingContent, { file: unknown }>,
     whatsappId: string,
@@ -151,7 +141,8 @@ export function installSending(): void {
       // WhatsApp cannot check a hidden number. The account only knows it because the person wrote from it.
       const unreachable = checkNumber && chatId.endsWith('@c.us') ? await recipientFailure(send) : undefined;
       if (unreachable) return unreachable;
-      if (typingMs > 0) await showTyping(chat, typingMs, content.type === 'voice' ? 'recording' : 'typing');
+      if (typingMs > 0)
+        await flotilla.showTyping!(chat, typingMs, content.type === 'voice' ? 'recording' : 'typing');
     }
     const isOutside = chatId.endsWith('@g.us') && chat.groupMetadata?.participants?.iAmMember?.() === false;
     if (!message && !isRunning && isOutside)
