@@ -387,7 +387,7 @@ describe('an uncertain send of an account that was unlinked', () => {
   });
 
   it('becomes unknown if WhatsApp Web asks for a new link', async () => {
-    const id = await accept('unlinked while nobody looked');
+    const id = await accept('unlinked unnoticed');
     await become('ready', new Date());
     await claim();
     await waitFor(id, 0);

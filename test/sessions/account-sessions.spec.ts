@@ -254,7 +254,7 @@ describe('an instance', () => {
     expect(started).toHaveLength(1);
     expect(started[0]!.stoppedAt).toBeNull();
     await sessions.checkMemory();
-    await eventually('started anew', () => started.length === 2);
+    await eventually('restarted', () => started.length === 2);
     await eventually('ready', async () => (await statusOf(id)).status === 'ready');
     const [{ reasons }] = await sql.query(
       'select array_agg(reason) as reasons from connection_logs where account_id = $1',
