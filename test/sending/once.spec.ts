@@ -184,7 +184,7 @@ describe('media', () => {
       response.writeHead(404).end();
     });
     for (const key of [undefined, 'a key']) {
-      // An old minute, which is certainly not the current minute when the request ends.
+      // A minute in the future, which is certainly not the current minute when the request ends.
       await database.query(
         `insert into message_rates (workspace_id, minute, accepted, granted)
          values ($1, date_trunc('minute', now()) + interval '1 day', 0, 0)
