@@ -73,7 +73,7 @@ export const claimHead = `update messages m set ${setClaimed('$4')}
 
 /**
  * $1 the message, $2 its account, $3 the status, $4 and $5 the error's code and message, $6 the priorities to take the lane's
- * next head from, in order, $7 the priorities of which that head is also claimed, $8 the instance, $9 the epoch
+ * next head from, in order, $7 the head is also claimed if it has one of these priorities, $8 the instance, $9 the epoch
  */
 export const finishAndClaim = `with finished as (
     update messages set status = $3, error_code = $4, error_message = $5,

@@ -158,7 +158,7 @@ export class LaneRunner implements BeforeApplicationShutdown {
   /**
    * Sends a claimed message.
    * @param order the priorities to take the lane's next head from, in the order of sending
-   * @param prioritiesToClaim the priorities of which that head is claimed in the same statement
+   * @param prioritiesToClaim that head is claimed in the same statement if it has one of these priorities
    */
   private async send(
     claim: Claim,

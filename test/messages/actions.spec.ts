@@ -54,7 +54,7 @@ const noOutcomes = fake<OutcomeFinder>({});
 const noMedia = fake<MediaDownloader>({});
 let workspaceId: string;
 let accountId: string;
-/** Where an instance would be: writes down what it is asked, and answers what the test wants. */
+/** Stands in for an instance: records the requests, and gives the answers that the test sets. */
 let instance: Server;
 let asked: ActOnMessage[] = [];
 let answer: { status: number; body?: object };
@@ -138,7 +138,7 @@ async function incoming(whatsappId = 'THEIRS', from = friend, chatId = from): Pr
 
 const show = async (id: string) => toMessageResponse(await messages.get(workspaceId, id));
 
-/** The events of the account that are no steps of a status, oldest first. */
+/** The events of the account except status changes, oldest first. */
 // eslint-disable-next-line @typescript-eslint/no-explicit-any -- what a reader of the events sees
 async function told(): Promise<{ type: string; data: any }[]> {
   return database.query(
@@ -151,8 +151,8 @@ async function told(): Promise<{ type: string; data: any }[]> {
 
 const refusal = (code: string, status = 409) => expect.objectContaining({ status, code });
 
-describe('what became of a message', () => {
-  it('is written and told once, however often it comes', async () => {
+describe('a change of a message', () => {
+  it('is written once and makes one event, however often it comes', async () => {
     const { id, whatsappId } = await sent('first words');
     const changes: PageChange[] = [
       { kind: 'edited', whatsappId, at: now, text: 'better words' },
@@ -191,7 +191,7 @@ describe('what became of a message', () => {
     expect(events.at(-1)!.data).toEqual(await show(id));
   });
 
-  it('is the latest, also when something older comes late', async () => {
+  it('is ignored if it is older than the last change', async () => {
     const { id, whatsappId } = await sent('one');
     const edit = (text: string, at: number): PageChange => ({ kind: 'edited', whatsappId, text, at });
     const react = (emoji: string, at: number): PageChange => ({
@@ -209,7 +209,7 @@ describe('what became of a message', () => {
     expect((await show(id)).reactions).toMatchObject([{ emoji: '❤️' }]);
   });
 
-  it('is a nothing when a reaction is taken back that was never there, or the message is not known', async () => {
+  it('does nothing if it removes a missing reaction, or if the message is unknown', async () => {
     const { whatsappId } = await sent('one');
     const taken: PageChange = {
       kind: 'reaction',
@@ -222,7 +222,7 @@ describe('what became of a message', () => {
     expect(await told()).toEqual([]);
   });
 
-  it('can be nonsense that a stranger sent: what cannot be stored is left out', async () => {
+  it('may be nonsense from a stranger: text that cannot be stored is left out', async () => {
     const id = await incoming();
     const whatsappId = 'THEIRS';
     await updates.writeChanges(accountId, [
@@ -241,7 +241,7 @@ describe('what became of a message', () => {
     expect(reactions[0]!.emoji.length).toBeLessThan(50);
   });
 
-  it('is of one person, whatever of their number and their hidden one is known at a time', async () => {
+  it('belongs to one person, whether the phone number, the LID or both are known', async () => {
     const id = await incoming();
     const react = (emoji: string, at: number, chatId: string, alias: string | null): PageChange => ({
       kind: 'reaction',
@@ -259,7 +259,7 @@ describe('what became of a message', () => {
     expect((await told()).map(({ data }) => data.reaction.emoji)).toEqual(['👍', '❤️', '']);
   });
 
-  it('is not told of a message that nobody has been told of, since its media is awaited: that tells it all', async () => {
+  it('makes no event while the message waits for its media: the later message event contains the change', async () => {
     const account = { id: accountId };
     const media = { mimetype: 'image/png', size: 1, filename: null };
     const whatsappId = 'AWAITED';
@@ -279,14 +279,14 @@ describe('what became of a message', () => {
     expect(published).toMatchObject([{ data: { text: 'before', reactions: [{ emoji: '👍' }] } }]);
   });
 
-  it('of another account is left alone, though the WhatsApp id is the same', async () => {
+  it('does not touch a message of another account with the same WhatsApp id', async () => {
     const id = await incoming();
     await updates.writeChanges(uuidv7(), [{ kind: 'revoked', whatsappId: 'THEIRS', at: now }]);
     expect((await show(id)).revokedAt).toBeNull();
   });
 });
 
-it('is written although that of another account cannot be', async () => {
+it('a change is written although a change of another account cannot be written', async () => {
   const broken = uuidv7();
   const parts = changed(incomingService, {
     storeIncoming: async (account, found) => {
@@ -313,7 +313,7 @@ it('is written although that of another account cannot be', async () => {
   }
 }, 30_000);
 
-it('is sent after all when WhatsApp says so after it refused it, also of a message sent by this instance', async () => {
+it('a refused message becomes sent if WhatsApp reports that later, also for a message that this instance sent', async () => {
   const { id, whatsappId } = await sent('refused at first');
   const sessions = sessionsWith({ send: async () => ({ outcome: 'known', ack: 1, whatsappId }) });
   const sender = new MessageSender(sessions, noFiles, context.get(CONFIG), silent);
@@ -344,7 +344,7 @@ it('is sent after all when WhatsApp says so after it refused it, also of a messa
 
 describe('a message that waits', () => {
   it.each([undefined, new Date(now + 3_600_000).toISOString()])(
-    'is edited in the ledger, and sent as it is then (sendAt %s)',
+    'is edited in the ledger, and sent with the new text (sendAt %s)',
     async (sendAt) => {
       const id = await accept('first words', sendAt);
       const edited = await actions.edit(workspaceId, id, 'better words');
@@ -356,7 +356,7 @@ describe('a message that waits', () => {
     },
   );
 
-  it('is cancelled when it is revoked, and stays so', async () => {
+  it('is cancelled by a revocation, and stays cancelled', async () => {
     const id = await accept('never');
     expect(await actions.revoke(workspaceId, id)).toMatchObject({ status: 'cancelled', revokedAt: null });
     expect(await actions.revoke(workspaceId, id)).toMatchObject({ status: 'cancelled' });
@@ -364,7 +364,7 @@ describe('a message that waits', () => {
     await expect(actions.edit(workspaceId, id, 'x')).rejects.toEqual(refusal('message.cannot_edit'));
   });
 
-  it('has nothing to react to', async () => {
+  it('refuses a reaction', async () => {
     await expect(actions.react(workspaceId, await accept('later'), '👍')).rejects.toEqual(
       refusal('message.not_sent'),
     );
@@ -374,9 +374,9 @@ describe('a message that waits', () => {
 describe('a message that is being sent', () => {
   it.each([
     ['sending', 1],
-    // It is sent again, and may have arrived.
+    // This message is sent again, and may have arrived.
     ['queued', 1],
-  ])('can be changed afterwards only (%s, attempts %s)', async (status, attempts) => {
+  ])('can be changed only after the send (%s, attempts %s)', async (status, attempts) => {
     const id = await accept('now');
     await database.query('update messages set status = $2, attempts = $3 where id = $1', [
       id,
@@ -390,7 +390,7 @@ describe('a message that is being sent', () => {
     expect(await show(id)).toMatchObject({ text: 'now', status });
   });
 
-  it('is either edited before or sent as it was, when both happen at once', async () => {
+  it('is edited before the send or sent unchanged, if both happen at the same time', async () => {
     for (let round = 0; round < 10; round += 1) {
       const id = await accept('before');
       const [claimed, edit] = await Promise.all([
@@ -404,7 +404,7 @@ describe('a message that is being sent', () => {
 });
 
 describe('a message that was sent', () => {
-  it('is changed by the instance of its account, at the epoch of the assignment', async () => {
+  it('is changed by the instance of its account, under the epoch of the assignment', async () => {
     const { id, whatsappId } = await sent('once');
     const theirs = await incoming();
     const inGroup = await incoming('GROUP', '62877@c.us', '120363000000000000@g.us');
@@ -434,7 +434,7 @@ describe('a message that was sent', () => {
     ]);
   });
 
-  it('and has been revoked is not changed any more', async () => {
+  it('cannot be changed after it was revoked', async () => {
     const { id, whatsappId } = await sent('gone');
     await updates.writeChanges(accountId, [{ kind: 'revoked', whatsappId, at: now }]);
     expect(await actions.revoke(workspaceId, id)).toMatchObject({ status: 'sent' });
@@ -443,7 +443,7 @@ describe('a message that was sent', () => {
     expect(asked).toEqual([]);
   });
 
-  it('is not edited or revoked when it is not ours, or no text', async () => {
+  it('is not edited or revoked if it is incoming, and not edited if it is not a text', async () => {
     const theirs = await incoming();
     await expect(actions.edit(workspaceId, theirs, 'x')).rejects.toEqual(refusal('message.not_outgoing'));
     await expect(actions.revoke(workspaceId, theirs)).rejects.toEqual(refusal('message.not_outgoing'));
@@ -454,7 +454,7 @@ describe('a message that was sent', () => {
     }
   });
 
-  it('with media takes no longer caption than when it is sent', async () => {
+  it('has the same limit for an edited caption as for a new one', async () => {
     const { id } = await sent('a picture');
     await database.query(`update messages set type = 'image' where id = $1`, [id]);
     await expect(actions.edit(workspaceId, id, 'x'.repeat(maxCaptionLength + 1))).rejects.toEqual(
@@ -465,7 +465,7 @@ describe('a message that was sent', () => {
     expect(asked).toMatchObject([{ action: { kind: 'edit' } }]);
   });
 
-  it.each(['failed', 'expired'])('never (%s) cannot be changed', async (status) => {
+  it.each(['failed', 'expired'])('cannot be changed if it never left (%s)', async (status) => {
     const { id } = await sent('never');
     await database.query('update messages set status = $2 where id = $1', [id, status]);
     await expect(actions.edit(workspaceId, id, 'x')).rejects.toEqual(refusal('message.cannot_edit'));
@@ -474,7 +474,7 @@ describe('a message that was sent', () => {
     expect(asked).toEqual([]);
   });
 
-  it('needs an account that is ready, and one whose instance agrees', async () => {
+  it('can be changed only if its account is ready, and if the instance agrees', async () => {
     const { id } = await sent('once');
     answer = { status: 503, body: { code: 'account.session_not_ready', detail: '' } };
     await expect(actions.edit(workspaceId, id, 'x')).rejects.toEqual(refusal('account.not_ready'));
@@ -489,7 +489,7 @@ describe('a message that was sent', () => {
     expect(await show(id)).toMatchObject({ text: 'once', editedAt: null });
   });
 
-  it('is not changed by an instance that is away, and the caller is told whether it may have been', async () => {
+  it('is not changed if its instance is away, and the error says whether the change may have happened', async () => {
     const { id } = await sent('once');
     const away = createServer().listen(0, '127.0.0.1');
     await once(away, 'listening');
@@ -528,7 +528,7 @@ describe('a poll', () => {
     options,
   });
 
-  it('has the last vote of each person, whatever the order in which votes come', async () => {
+  it('has the last vote of each person, in whatever order the votes come', async () => {
     const id = await incoming('POLL');
     await updates.writeChanges(accountId, [vote(['A'], now - 3_000), vote(['B'], now - 1_000)]);
     await updates.writeChanges(accountId, [
@@ -566,7 +566,7 @@ describe('the migration', () => {
     expect(data).toEqual(await show(id));
   });
 
-  it('and so of every kind of content', async () => {
+  it('writes every kind of content in that shape', async () => {
     const account = { id: accountId };
     const base = { chatId: '120363000000000000@g.us', from: '77@lid', fromAlias: '62877@c.us', text: '' };
     await incomingService.storeIncoming(account, [

@@ -27,11 +27,11 @@ describe('a recipient', () => {
     '62812@s.whatsapp.net',
     '+62 812 3456 7890 ext 5',
     '++6281234567890',
-  ])('%j is none', (to) => {
+  ])('%j is not a recipient', (to) => {
     expect(parseRecipient(to)).toBeNull();
   });
 
-  it('is never anything but digits and a known ending, whatever is sent', () => {
+  it('consists only of digits and a known ending, for any input', () => {
     fc.assert(
       fc.property(fc.string({ maxLength: 60 }), (to) => {
         const recipient = parseRecipient(to);
@@ -42,7 +42,7 @@ describe('a recipient', () => {
 });
 
 describe('the WhatsApp id of a message', () => {
-  it('is made from its own id, looks like one of WhatsApp Web, and is another for another message', () => {
+  it('is derived from its own id, looks like an id of WhatsApp Web, and differs between messages', () => {
     fc.assert(
       fc.property(fc.uuid(), fc.uuid(), (one, other) => {
         expect(whatsappIdOf(one)).toMatch(/^3EB0[0-9A-F]{18}$/);

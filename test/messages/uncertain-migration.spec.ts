@@ -4,7 +4,7 @@ import { expect, it } from 'vitest';
 import { dataSourceOptions, loadMigrations } from '../../src/platform/database/data-source.js';
 import { scratchDatabase } from '../support/scratch-database.js';
 
-it('finds the messages of which nobody can tell, also those whose failed jobs are forgotten, and can be taken back', async () => {
+it('the migration finds the messages with an unknown outcome, also without their failed jobs, and can be reverted', async () => {
   const { config, drop } = await scratchDatabase({ migrated: false });
   const all = await loadMigrations();
   const place = all.findIndex(({ name }) => name.startsWith('UncertainMessages'));

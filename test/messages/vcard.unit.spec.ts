@@ -5,7 +5,7 @@ describe('a contact card', () => {
   it.each([
     { name: 'Siti Rahma', phone: '6281234567890', organization: 'Toko; Maju, Jaya' },
     { name: 'A\\B, C;D\nE', phone: '6281234567890', organization: null },
-  ])('comes back as it was written (%o)', (contact) => {
+  ])('is read back as it was written (%o)', (contact) => {
     expect(fromVcard(toVcard(contact))).toEqual(contact);
   });
 

@@ -9,7 +9,7 @@ import { sessionsWith } from '../support/fakes.js';
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
 
-/** @param takesMs how long the page takes for each */
+/** @param takesMs how long the page takes for each action */
 function actorOn(takesMs: number[]) {
   const begun: string[] = [];
   const sessions = sessionsWith({
@@ -35,7 +35,7 @@ function actorOn(takesMs: number[]) {
 }
 
 describe('edits of one message', () => {
-  it('take turns, and those of another one wait for none', async () => {
+  it('take turns, and edits of another message do not wait', async () => {
     const { edit, begun } = actorOn([5_000, 100, 100]);
     const answers = [edit('first'), edit('second'), edit('other', 'two')];
     await vi.advanceTimersByTimeAsync(4_000);
@@ -45,7 +45,7 @@ describe('edits of one message', () => {
     expect(begun).toEqual(['first', 'other', 'second']);
   });
 
-  it('are refused, and not begun, when their turn comes too late; a later one has its turn', async () => {
+  it('are refused and not begun if their turn comes too late; a later edit gets its turn', async () => {
     const { edit, begun } = actorOn([16_000, 100]);
     const answers = [edit('first'), edit('second'), edit('third')];
     await vi.advanceTimersByTimeAsync(16_000);

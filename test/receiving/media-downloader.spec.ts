@@ -34,7 +34,7 @@ let media: MediaService;
 let received: IncomingMediaService;
 let downloader: MediaDownloader;
 let workspaceId: string;
-/** What the page would do: writes a file, or fails. By WhatsApp id; what is not in it is written at once. */
+/** By WhatsApp id: what the page does, write a file or fail. For other ids it writes a file at once. */
 let pages: Map<string, (path: string) => Promise<void>>;
 let fetched: string[];
 
@@ -82,7 +82,7 @@ function newAccount(): Promise<string> {
   return insertAccount(database, workspaceId, { ...ready, instance_id: config.instance.id });
 }
 
-/** A message with media that came in. @returns its id */
+/** Stores an incoming message with media. @returns its id */
 async function incoming(accountId: string, whatsappId: string): Promise<string> {
   const account = { id: accountId };
   const file = { mimetype: 'application/octet-stream', size: 20, filename: whatsappId };
@@ -101,11 +101,11 @@ async function row(id: string) {
   return found;
 }
 
-/** Until a message's media has been seen to. */
+/** Waits until the download of a message has ended. */
 const settled = (id: string) =>
   eventually('its media has been seen to', async () => (await row(id)).dueAt === null);
 
-/** Something that ends when the test says so. */
+/** A promise that the test resolves. */
 function gate(): { opened: Promise<void>; open: () => void } {
   let open = () => undefined as void;
   const opened = new Promise<void>((resolve) => (open = resolve));
@@ -113,7 +113,7 @@ function gate(): { opened: Promise<void>; open: () => void } {
 }
 
 describe('downloads', { timeout: 60_000 }, () => {
-  it('of a slow account keep those of others not waiting, and run one at a time', async () => {
+  it('of a slow account run one at a time, and do not delay other accounts', async () => {
     const [slow, other] = [await newAccount(), await newAccount()];
     const { opened, open } = gate();
     const first = await incoming(slow, 'slow 1');
@@ -129,7 +129,7 @@ describe('downloads', { timeout: 60_000 }, () => {
     expect((await row(second)).media).toMatchObject({ mediaId: expect.any(String), size: 20, error: null });
   });
 
-  it('of one message are one, whoever wants it and however often', async () => {
+  it('of one message are shared, however many callers request it', async () => {
     const accountId = await newAccount();
     const id = await incoming(accountId, 'wanted');
     const { opened, open } = gate();
@@ -144,7 +144,7 @@ describe('downloads', { timeout: 60_000 }, () => {
     expect(await received.isStored(id)).toBe(true);
   });
 
-  it('that are asked for wait for their turn, and not too many of them', async () => {
+  it('that are requested wait for their turn, up to a limit', async () => {
     const accountId = await newAccount();
     const { opened, open } = gate();
     const ids = [];
@@ -164,17 +164,17 @@ describe('downloads', { timeout: 60_000 }, () => {
     expect(new Set(fetched).size).toBe(fetched.length);
   });
 
-  it('that fail are tried until the message is published without, and tell tenants nothing of how', async () => {
+  it('that fail are retried until the message is published without media, and tenants see no internal error', async () => {
     const accountId = await newAccount();
     const id = await incoming(accountId, 'fails');
     pages.set('fails', () => Promise.reject(new Error('connect ECONNREFUSED 10.0.0.1:9000')));
-    // More tries than there are different pauses.
+    // More attempts than there are different pauses.
     for (let attempt = 1; attempt <= 6; attempt += 1) {
       await database.query('update messages set media_due_at = now() where id = $1', [id]);
       downloader.wake();
       await eventually('it is tried', async () => (await row(id)).attempts >= attempt);
       await eventually('it pauses', async () => {
-        // Not claimed any more, which is for longer than the longest pause.
+        // The claim has ended: a claim lasts longer than the longest pause.
         const [{ pause }] = await database.query(
           'select extract(epoch from media_due_at - now())::float as pause from messages where id = $1',
           [id],
@@ -194,7 +194,7 @@ describe('downloads', { timeout: 60_000 }, () => {
     expect((await row(id)).media.error).toMatchObject({ code: 'media.not_downloaded' });
   });
 
-  it('bring back what was deleted', async () => {
+  it('restore deleted media', async () => {
     const accountId = await newAccount();
     const id = await incoming(accountId, 'deleted');
     await downloader.download(accountId, id, 0);

@@ -16,10 +16,10 @@ import { senderThat } from '../support/fakes.js';
 import { silent, startServices } from '../support/services.js';
 import { scratchDatabase } from '../support/scratch-database.js';
 
-/** Enough that reading all of them once is the last thing that a planner should want. */
+/** So many messages that a good plan never reads all of them. */
 const backlog = 50_000;
 const burst = 5_000;
-/** More often than a connection tries a plan for the values at hand before it keeps one for all. */
+/** More runs than PostgreSQL makes custom plans before it may keep a generic plan. */
 const rounds = 40;
 
 let context: INestApplicationContext;
@@ -29,7 +29,7 @@ let database: DataSource;
 let accepting: AcceptService;
 let sending: LaneRunner;
 let lanes: LanesService;
-/** Has every message sent at once: what counts here is the ledger. */
+/** Every send succeeds at once: these tests measure the ledger. */
 const sendsAtOnce = senderThat(async () => ({ ack: 1 }));
 let workspaceId: string;
 let accountId: string;
@@ -44,7 +44,7 @@ beforeAll(async () => {
   lanes = context.get(LanesService);
   workspaceId = await insertWorkspace(database);
   accountId = await insertAccount(database, workspaceId, ready);
-  // Statistics are as old as each test says.
+  // Each test decides when the statistics are updated.
   await database.query('alter table messages set (autovacuum_enabled = false)');
   await addBacklog(backlog);
   await database.query('analyze messages');
@@ -65,7 +65,7 @@ async function addBacklog(count: number): Promise<void> {
   await database.query('alter table messages enable trigger message_created');
 }
 
-/** How often the whole table was read, once the statistics know of so many rows that were inserted. */
+/** How often the whole table was read. Waits until the statistics contain this many inserted rows. */
 async function tableReads(inserted: number): Promise<number> {
   const [row] = await eventually('the statistics', async () => {
     const rows: { reads: number; inserted: number }[] = await database.query(
@@ -76,10 +76,10 @@ async function tableReads(inserted: number): Promise<number> {
   return row!.reads;
 }
 
-/** How many rows or entries of indexes were read, once the statistics know of so many that were written. */
+/** How many rows and index entries were read. Waits until the statistics contain this many written rows. */
 async function rowReads(written: number): Promise<{ rows: number; written: number }> {
   const [row] = await eventually('the statistics', async () => {
-    // One statement at a time takes one connection: its own counts are there at once.
+    // One statement at a time uses one connection, so its counts are visible at once.
     await database.query('select pg_stat_force_next_flush()');
     const rows: { rows: number; written: number }[] = await database.query(
       `select (seq_tup_read + (select sum(idx_tup_read) from pg_stat_user_indexes i where i.relid = t.relid))::int as rows,
@@ -92,7 +92,7 @@ async function rowReads(written: number): Promise<{ rows: number; written: numbe
 }
 
 describe('with a long backlog', () => {
-  it('neither accepting, choosing an account, claiming, feeding nor sweeping reads the whole table', async () => {
+  it('accepting, choosing an account, claiming, feeding and sweeping do not read the whole table', async () => {
     const before = await tableReads(backlog);
     const recipients = Array.from({ length: rounds }, (_recipient, number) => `+62812345678${10 + number}`);
     for (const [number, to] of recipients.entries()) {
@@ -110,7 +110,7 @@ describe('with a long backlog', () => {
     expect(await tableReads(backlog + 2 * rounds)).toBe(before);
   }, 60_000);
 
-  it('a burst that PostgreSQL has no statistics of is claimed message by message too', async () => {
+  it('claims of a burst do not read the whole table, although PostgreSQL has no statistics of it', async () => {
     await database.query('delete from messages');
     await addBacklog(burst);
     await database.query(`update messages set status = 'sent'`);
@@ -124,7 +124,7 @@ describe('with a long backlog', () => {
     expect(after.rows - before.rows).toBeLessThan(burst);
   }, 60_000);
 
-  it('what is urgent is sent without reading a campaign that has expired, until that is written off', async () => {
+  it('an urgent message is sent without reading a whole expired campaign', async () => {
     await database.query('delete from messages');
     await addBacklog(burst);
     await database.query(`update messages set expires_at = now() - interval '1 second'`);
@@ -138,13 +138,13 @@ describe('with a long backlog', () => {
       expect(ended).toBe(1);
     }
     const after = await rowReads(before.written + 3 * rounds);
-    // Some hundreds each, of two statements.
+    // Some hundreds for each of the two statements.
     expect(after.rows - before.rows).toBeLessThan((rounds * burst) / 4);
     await lanes.promote();
     expect(await database.query(`select from messages where stage = 'queued'`)).toEqual([]);
   }, 60_000);
 
-  it('an account is chosen by a part of what waits, and by nothing of it for who was written to before', async () => {
+  it('the choice of an account reads a part of the backlog, and nothing of it for a known recipient', async () => {
     const accounts = 20;
     const waiting = 500;
     await database.query('delete from messages');
@@ -179,7 +179,7 @@ describe('with a long backlog', () => {
     expect(second.rows).toBeLessThan(waiting);
   }, 60_000);
 
-  it('what a page is asked for is found without a look at what waits, also before there are statistics of it', async () => {
+  it('the messages to ask a page for are found without reading the backlog, also without statistics', async () => {
     await database.query('delete from messages');
     await addBacklog(burst);
     await database.query('vacuum analyze messages');
@@ -197,7 +197,7 @@ describe('with a long backlog', () => {
   }, 60_000);
 
   it('the acks after the first one touch no index', async () => {
-    // Every page has room for the further versions of a row.
+    // Every page of the table has room for more versions of a row.
     await database.query('vacuum full messages');
     const [{ whatsappId }] = await database.query(
       `select whatsapp_id as "whatsappId" from messages where status = 'sent' limit 1`,

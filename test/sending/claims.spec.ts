@@ -51,7 +51,7 @@ afterAll(async () => {
   await drop?.();
 });
 
-/** Each test has a ready account of its own; no instance is asked to send. */
+/** Each test has its own ready account. No instance is asked to send. */
 beforeEach(async () => {
   workspaceId = await insertWorkspace(database);
   accountId = await newAccount();
@@ -77,7 +77,7 @@ async function statusOf(id: string): Promise<string> {
   return (await messages.get(workspaceId, id)).status;
 }
 
-/** Claims for the first assignment of an account. */
+/** Claims under the first epoch of an account. */
 const claim = (order: readonly number[] = strictOrder, account = accountId) =>
   sending.claim(account, 0, order);
 
@@ -101,7 +101,7 @@ describe('claiming', () => {
     }
   });
 
-  it('takes only what its worker serves, in the order that it is told', async () => {
+  it('takes only the priorities that its worker serves, in the given order', async () => {
     const normal = await accept('normal');
     const high = await accept('high', { priority: 'high' });
     const campaign = await accept('campaign');
@@ -113,7 +113,7 @@ describe('claiming', () => {
     expect(await statusOf(high)).toBe('queued');
   });
 
-  it('lets one of many at once through, for each account', async () => {
+  it('succeeds once for each account, if many claim at the same time', async () => {
     const accounts = [accountId, await newAccount(), await newAccount()];
     for (const id of accounts)
       for (let number = 0; number < 5; number += 1) await accept(`${number}`, { accountId: id });
@@ -132,7 +132,7 @@ describe('claiming', () => {
     expect(await claim()).toBeNull();
   });
 
-  it('is not held back by a campaign whose turn it is and that is not due', async () => {
+  it('is not held back by a campaign message that is first but not due', async () => {
     const campaign = await accept('campaign');
     await database.query(`update messages set priority = 0, next_attempt_at = 'infinity' where id = $1`, [
       campaign,
@@ -141,7 +141,7 @@ describe('claiming', () => {
     expect((await claim([3, 0, 2, 1]))?.id).toBe(normal);
   });
 
-  it('passes over what has expired, and the scheduler says so', async () => {
+  it('skips expired messages, and the scheduler marks them', async () => {
     const expired = await accept('expired', { expiresAt: new Date(Date.now() + 60_000).toISOString() });
     await database.query(`update messages set expires_at = now() - interval '1 second' where id = $1`, [
       expired,
@@ -152,7 +152,7 @@ describe('claiming', () => {
     expect((await messages.get(workspaceId, expired)).status).toBe('expired');
   });
 
-  it('takes over a send whose worker was not heard of, and not one that is young', async () => {
+  it('takes over a send whose claim has run out, and not a fresh one', async () => {
     const id = await accept('once');
     expect((await claim())?.attempt).toBe(1);
     expect(await claim()).toBeNull();
@@ -162,14 +162,14 @@ describe('claiming', () => {
     expect((await claim())?.attempt).toBe(2);
   });
 
-  it('is refused under an epoch that has passed', async () => {
+  it('is refused under an earlier epoch', async () => {
     await accept('stale');
     await database.query('update accounts set epoch = 7 where id = $1', [accountId]);
     expect(await sending.claim(accountId, 6, strictOrder)).toBeNull();
     expect(await sending.claim(accountId, 7, strictOrder)).not.toBeNull();
   });
 
-  it('feeds nobody whose account is not ready', async () => {
+  it('puts no head of an account that is not ready', async () => {
     const id = await accept('patience');
     await database.query(`update accounts set status = 'disconnected' where id = $1`, [accountId]);
     expect(await claim()).toBeNull();
@@ -178,7 +178,7 @@ describe('claiming', () => {
 });
 
 describe('acks', () => {
-  it('move a message forward only, and tell every step once', async () => {
+  it('move a message only forward, and make one event for every step', async () => {
     const id = await accept('acked');
     const { whatsappId } = await messages.get(workspaceId, id);
     await claim();
@@ -210,7 +210,7 @@ describe('acks', () => {
     });
   });
 
-  it('make a refused message that its page sent after all what it is, without an error', async () => {
+  it('move a refused message forward if its page sent it later, and remove its error', async () => {
     const id = await accept('refused first');
     const { whatsappId } = await messages.get(workspaceId, id);
     await claim();
@@ -235,7 +235,7 @@ describe('acks', () => {
     ]);
   });
 
-  it('that tell both of one message leave it as the last one says, and one that was delivered stays so', async () => {
+  it('of both kinds for one message leave it as the last ack says, but a delivered message stays delivered', async () => {
     for (const [told, status] of [
       [[-1, 1], 'sent'],
       [[1, -1], 'failed'],
@@ -251,7 +251,7 @@ describe('acks', () => {
     }
   });
 
-  it('are asked for of a refused message too: nobody may have listened when its page sent it', async () => {
+  it('are also looked up for a refused message: its page may have sent it while no session listened', async () => {
     const id = await accept('refused');
     const { whatsappId } = await messages.get(workspaceId, id);
     await claim();
@@ -275,7 +275,7 @@ describe('an incoming message', () => {
 });
 
 describe('a paused queue', () => {
-  it('holds its messages, and those of the other queues have a head all the same', async () => {
+  it('holds its messages, while the other queues still get heads', async () => {
     const states = context.get(QueueStates);
     const lanes = context.get(LanesService);
     const queue = context.get(QueuesService).queue('whatsapp-normal');
@@ -292,8 +292,8 @@ describe('a paused queue', () => {
   });
 });
 
-describe('messages of which nobody can tell', () => {
-  it('are asked for again, by one job for each ready account that has any', async () => {
+describe('messages with an unknown outcome', () => {
+  it('are looked up by one job for each ready account with such messages', async () => {
     const messaging = context.get(QueuesService).queue('messaging');
     const outcomes = context.get(OutcomesService);
     const away = await newAccount();
@@ -310,7 +310,7 @@ describe('messages of which nobody can tell', () => {
     expect(await outcomes.put()).toBe(0);
   });
 
-  it('are asked for however failed jobs are forgotten', async () => {
+  it('are looked up even if their failed jobs were deleted', async () => {
     const failedJobs = context.get(FailedJobsService);
     const ids = [await accept('unknown'), await accept('refused')];
     const [unknown, refused] = await Promise.all(ids.map((id) => messages.get(workspaceId, id)));
@@ -329,7 +329,7 @@ describe('messages of which nobody can tell', () => {
     expect(await context.get(OutcomesService).put()).toBe(0);
   });
 
-  it('are asked for however many were refused since, and so are those that were sent', async () => {
+  it('are looked up however many messages were refused since, and so are sent messages', async () => {
     const [unknown, sent] = [await accept('unknown'), await accept('sent')];
     await database.query(`update messages set status = 'unknown' where id = $1`, [unknown]);
     await database.query(`update messages set status = 'sent', sent_at = now() where id = $1`, [sent]);
@@ -344,7 +344,7 @@ describe('messages of which nobody can tell', () => {
     await database.query(`update messages set status = 'sent' where id = $1`, [unknown]);
   });
 
-  it('are asked for two days long, and two more once they wait to be sent again', async () => {
+  it('are looked up for two days, and for two more days if they wait to be sent again', async () => {
     const id = await accept('unknown');
     await database.query(`update messages set status = 'unknown' where id = $1`, [id]);
     await database.query(
@@ -358,7 +358,7 @@ describe('messages of which nobody can tell', () => {
   });
 });
 
-describe('a send in doubt whose account was unlinked', () => {
+describe('an uncertain send of an account that was unlinked', () => {
   const become = (status: string, linkedAt: Date | null) =>
     database.query('update accounts set status = $2, linked_at = $3 where id = $1', [
       accountId,
@@ -372,7 +372,7 @@ describe('a send in doubt whose account was unlinked', () => {
     ]);
   const sweep = () => context.get(LanesService).sweep();
 
-  it('is unknown, also while it waits for its next try, and whatever its owner has the account do since', async () => {
+  it('becomes unknown, also while it waits for its next attempt, and even if the account is linked again', async () => {
     for (const status of ['logged_out', 'starting', 'qr', 'syncing', 'disconnected']) {
       const id = await accept(status);
       await become('ready', new Date());
@@ -386,8 +386,8 @@ describe('a send in doubt whose account was unlinked', () => {
     }
   });
 
-  it('is unknown when WhatsApp Web asks for a link that was there before', async () => {
-    const id = await accept('unlinked while nobody looked');
+  it('becomes unknown if WhatsApp Web asks for a new link', async () => {
+    const id = await accept('unlinked unnoticed');
     await become('ready', new Date());
     await claim();
     await waitFor(id, 0);
@@ -396,7 +396,7 @@ describe('a send in doubt whose account was unlinked', () => {
     expect(await statusOf(id)).toBe('unknown');
   });
 
-  it('is left to an instance that may still be at it', async () => {
+  it('is left to an instance that may still be sending it', async () => {
     const id = await accept('under way');
     await become('ready', new Date());
     await claim();
@@ -408,7 +408,7 @@ describe('a send in doubt whose account was unlinked', () => {
     expect(await statusOf(id)).toBe('unknown');
   });
 
-  it('waits for its session while that is there', async () => {
+  it('waits while its account is linked', async () => {
     const id = await accept('in doubt');
     await become('ready', new Date());
     await claim();
@@ -419,9 +419,9 @@ describe('a send in doubt whose account was unlinked', () => {
   });
 });
 
-describe('what a page is asked for when its account is ready', () => {
+describe('the messages to ask a page for when its account is ready', () => {
   const awaited = async () => (await updates.awaitingAcks(accountId, 10)).map(({ whatsappId }) => whatsappId);
-  /** What was accepted three days ago, and waited until now. */
+  /** A message that was accepted three days ago, and waited until now. */
   async function acceptedLongAgo(): Promise<{ id: string; whatsappId: string }> {
     const whatsappId = randomUUID();
     const id = uuidv7({ msecs: Date.now() - 3 * day });
@@ -433,7 +433,7 @@ describe('what a page is asked for when its account is ready', () => {
     return { id, whatsappId };
   }
 
-  it('goes by when a message was sent, not by when it was accepted', async () => {
+  it('depend on the time of the send, not of the acceptance', async () => {
     const { whatsappId } = await acceptedLongAgo();
     await claim();
     expect(await awaited()).toEqual([whatsappId]);
@@ -445,7 +445,7 @@ describe('what a page is asked for when its account is ready', () => {
     expect(await awaited()).toEqual([]);
   });
 
-  it('goes by since when nobody can tell what became of one', async () => {
+  it('depend on the time at which the outcome became unknown', async () => {
     const { id, whatsappId } = await acceptedLongAgo();
     await claim();
     await database.query(`update messages set status = 'unknown' where id = $1`, [id]);
@@ -454,7 +454,7 @@ describe('what a page is asked for when its account is ready', () => {
     expect(await awaited()).toEqual([whatsappId]);
   });
 
-  it('goes by the last time: one that was refused after it had been sent was not sent', async () => {
+  it('depend on the last change: a message that was refused after the send does not count as sent', async () => {
     const id = await accept('refused after ack 1');
     const { whatsappId } = await messages.get(workspaceId, id);
     await claim();

@@ -10,7 +10,7 @@ describe('the share of campaigns within a lane', () => {
     const campaigns = new LaneCampaignShare(0.05);
     const sent: number[] = [];
     for (let number = 0; number < 400; number += 1) {
-      // Something of every priority but urgent waits all the time.
+      // Messages of every priority except urgent wait all the time.
       const next = campaigns.order('a', strictOrder).find((priority) => priority !== urgent)!;
       campaigns.note('a', next);
       sent.push(next);
@@ -20,7 +20,7 @@ describe('the share of campaigns within a lane', () => {
     expect(sent.slice(0, 19)).not.toContain(campaign);
   });
 
-  it('never puts a campaign before an urgent one, nor anything that is not served', () => {
+  it('never puts a campaign before an urgent message, and contains only served priorities', () => {
     fc.assert(
       fc.property(
         fc.double({ min: 0, max: 1, noNaN: true }),
@@ -40,7 +40,7 @@ describe('the share of campaigns within a lane', () => {
     );
   });
 
-  it('is none at 0', () => {
+  it('changes nothing at 0', () => {
     const campaigns = new LaneCampaignShare(0);
     for (let number = 0; number < 1000; number += 1) campaigns.note('a', normal);
     expect(campaigns.order('a', strictOrder)).toEqual(strictOrder);

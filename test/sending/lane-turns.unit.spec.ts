@@ -4,7 +4,7 @@ import { LaneTurns } from '../../src/sending/lane-turns.js';
 const lane = (accountId: string, workspaceId: string) => ({ accountId, workspaceId });
 
 describe('turns', () => {
-  it('are longer the fewer lanes a workspace has, so that each workspace gets the same', () => {
+  it('are longer if a workspace has fewer lanes, so that each workspace gets the same share', () => {
     let now = 10_000;
     const turns = new LaneTurns(() => now);
     for (let number = 0; number < 40; number += 1) turns.note(lane(`many ${number}`, 'many'));
@@ -13,14 +13,14 @@ describe('turns', () => {
     expect(turns.length('many')).toBe(1);
     expect(turns.length('few')).toBe(10);
     expect(turns.length('never seen')).toBe(40);
-    // Those that have nothing to send any more count no longer.
+    // Lanes without messages no longer count.
     now += 9_000;
     turns.note(lane('few 0', 'few'));
     now += 2_000;
     expect(turns.length('few')).toBe(1);
   });
 
-  it('have an end', () => {
+  it('have a maximum length', () => {
     const turns = new LaneTurns();
     for (let number = 0; number < 500; number += 1) turns.note(lane(`${number}`, 'many'));
     turns.note(lane('one', 'one'));

@@ -14,7 +14,7 @@ const silent = createLogger('test', 'silent');
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
 
-/** Runs what takes time, without waiting for it. @returns what it came to, and after how long */
+/** Runs work with fake timers. @returns its result, and the time that it took */
 async function timed<Result>(work: Promise<Result>): Promise<{ result: Result; ms: number }> {
   const started = performance.now();
   const timing = work.then((result) => ({ result, ms: performance.now() - started }));
@@ -22,7 +22,7 @@ async function timed<Result>(work: Promise<Result>): Promise<{ result: Result; m
   return timing;
 }
 
-/** Lanes that always have more to send; what they were asked for. */
+/** Lanes that always have more messages, and the runs that were requested of them. */
 function endlessLanes() {
   const orders: Omit<LaneRun, 'epoch'>[] = [];
   const lanes = fake<LanesService>({
@@ -48,7 +48,7 @@ function context(changes: Partial<JobContext>): JobContext {
 
 const job = (id: string) => fake<Job<{ id: string }>>({ data: { id } });
 
-it('a job with slots to spare ends well before it would be failed', async () => {
+it('a job on a worker with idle slots ends well before its timeout', async () => {
   const { orders, processor } = endlessLanes();
   const policy = { ...queuePolicies['whatsapp-normal'], timeoutMs: 4_000 };
   const { result, ms } = await timed(processor.process(job('small 0'), context({ policy })));
@@ -57,7 +57,7 @@ it('a job with slots to spare ends well before it would be failed', async () => 
   expect(orders.length).toBeGreaterThan(1);
 });
 
-it('a job that is counted is one message, also of a workspace whose turn is longer', async () => {
+it('with a job limit, a job sends one message, even if the turn of its workspace is longer', async () => {
   const { orders, processor } = endlessLanes();
   const counted = context({ hasJobLimit: true });
   for (let lane = 0; lane < 20; lane += 1) await timed(processor.process(job(`large ${lane}`), counted));

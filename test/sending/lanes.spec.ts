@@ -18,14 +18,14 @@ import { type QueueSystem, queueSystem } from '../support/queues.js';
 
 vi.setConfig({ testTimeout: 60_000 });
 
-/** Stands in for an instance: says of each run that one message was sent, or nothing while it is halted. */
+/** Stands in for an instance: answers each run with one sent message, and does not answer while it is halted. */
 class StandInInstance {
-  /** The accounts whose lanes it was asked to run, the first one first. */
+  /** The accounts whose lanes it was asked to run, in that order. */
   readonly asked: string[] = [];
   /** The accounts whose lanes it ran. */
   readonly ran = new Set<string>();
   isHalted = false;
-  /** Accounts whose lanes alone are not answered for. */
+  /** Accounts for whose lanes it does not answer. */
   readonly stuck = new Set<string>();
   private readonly server: Server = createServer((request, response) => {
     const accountId = request.url!.split('/')[3]!;
@@ -92,7 +92,7 @@ async function accept({ id: instanceId }: StandInInstance, id = uuidv7()): Promi
   return accountId;
 }
 
-it('an instance that does not answer holds back nobody else, however many accounts it has', async () => {
+it('an instance that does not answer does not hold back others, however many accounts it has', async () => {
   const { concurrency } = system.config.worker;
   hung.isHalted = true;
   const lanes = await Promise.all(Array.from({ length: concurrency + 8 }, () => accept(hung)));
@@ -100,7 +100,7 @@ it('an instance that does not answer holds back nobody else, however many accoun
 
   const first = await accept(healthy);
   await eventually('the others are served again', () => Promise.resolve(healthy.ran.has(first)), 8_000);
-  // Its lanes are put again and again meanwhile, and have no slot but one.
+  // Its lanes are put again all the time, but they get only one slot.
   for (let count = 0; count < 3; count += 1) {
     const next = await accept(healthy);
     await eventually('they are served at once', () => Promise.resolve(healthy.ran.has(next)), 1_500);

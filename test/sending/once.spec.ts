@@ -42,7 +42,7 @@ let received: UpdatesService;
 let lanes: LanesService;
 let workspaceId: string;
 let accountId: string;
-/** A session whose page is lost in every send: what became of the message is not known. */
+/** A session whose page is lost in every send: the outcome of the message is unknown. */
 const losesPages = senderThat(() => Promise.reject(new Error('detached frame')));
 
 beforeAll(async () => {
@@ -61,7 +61,7 @@ afterAll(async () => {
   await drop?.();
 });
 
-/** A ready account whose instance is nowhere: a send of it does nothing, and says so. */
+/** A ready account whose instance is not reachable: its sends fail without doing anything. */
 beforeEach(async () => {
   workspaceId = await insertWorkspace(database);
   accountId = await insertAccount(database, workspaceId, ready);
@@ -74,15 +74,15 @@ function wanted(text: string, more: Partial<SendMessageDto> = {}): SendMessageDt
 const accept = async (text: string, more?: Partial<SendMessageDto>) =>
   (await accepting.accept(workspaceId, wanted(text, more))).id;
 
-/** Sets what an earlier life of the message left. */
+/** Sets columns of a message, as earlier attempts would have left them. */
 async function become(id: string, status: string, more = ''): Promise<void> {
   await database.query(`update messages set status = $2 ${more} where id = $1`, [id, status]);
 }
 
 const policy = queuePolicies['whatsapp-normal'];
-/** What a page says of a message that it has sent. */
+/** The answer of a page that already has the message. */
 const known: PageSendResult = { outcome: 'known', ack: 1, whatsappId: 'X' };
-/** What is not known of media before somebody has looked at its file. */
+/** The fields of media that are unknown before its file is read. */
 const untouched = { sha256: null, error: null };
 const claim = () => sending.claim(accountId, 0, strictOrder);
 const runLane = (by = sending) =>
@@ -96,7 +96,7 @@ const runLane = (by = sending) =>
   });
 
 describe('an Idempotency-Key', () => {
-  it('gives the first answer again, also when the message has moved on and the fields come in another order', async () => {
+  it('gives the first answer again, also if the message has changed and the fields have another order', async () => {
     const first = toMessageResponse(await accepting.accept(workspaceId, wanted('once'), 'key'));
     await claim();
     await received.writeAcks([{ accountId, whatsappId: first.whatsappId, ack: 2 }]);
@@ -107,7 +107,7 @@ describe('an Idempotency-Key', () => {
     expect((await messages.get(workspaceId, first.id)).status).toBe('delivered');
   });
 
-  it('is remembered for a day at the least, and not for ever', async () => {
+  it('is kept for at least a day, and not for ever', async () => {
     const aged = async (key: string, age: string) => {
       const { id } = await accepting.accept(workspaceId, wanted(key), key);
       await database.query(
@@ -130,7 +130,7 @@ describe('an Idempotency-Key', () => {
     });
   });
 
-  it('accepts one of many requests at once; the others are told to wait, or get its answer', async () => {
+  it('accepts one of many parallel requests; the others must wait, or get its answer', async () => {
     const outcomes = await Promise.allSettled(
       Array.from({ length: 8 }, () => accepting.accept(workspaceId, wanted('once'), 'key')),
     );
@@ -148,7 +148,7 @@ describe('an Idempotency-Key', () => {
 });
 
 describe('media', () => {
-  /** A server of files that does something before each answer. @returns its address */
+  /** A file server that runs a function before each answer. @returns its address */
   async function serving(answer: (response: ServerResponse) => Promise<void>): Promise<string> {
     server = createServer((_request, response) => {
       answer(response).catch((error: unknown) => response.destroy(error as Error));
@@ -164,7 +164,7 @@ describe('media', () => {
   const stored = async () =>
     (await database.query('select from media where workspace_id = $1', [workspaceId])).length;
 
-  it('of a message that is refused for anything else is not stored', async () => {
+  it('of a message that is refused for another reason is not stored', async () => {
     const unknown = wanted('', { ...document({ data }), accountId: uuidv7() });
     await expect(accepting.accept(workspaceId, unknown)).rejects.toMatchObject({ code: 'account.not_found' });
     const late = wanted('', { ...document({ data }), expiresAt: new Date(Date.now() - 1).toISOString() });
@@ -174,7 +174,7 @@ describe('media', () => {
     expect(await stored()).toBe(1);
   });
 
-  it('that fails when the next minute has begun takes nothing from that one', async () => {
+  it('that fails after the next minute has begun does not use the limit of that minute', async () => {
     await database.query('update workspaces set messages_per_minute = 5 where id = $1', [workspaceId]);
     const url = await serving(async (response) => {
       await database.query(
@@ -184,7 +184,7 @@ describe('media', () => {
       response.writeHead(404).end();
     });
     for (const key of [undefined, 'a key']) {
-      // The minute from which is taken: one that cannot be the present one when it is over.
+      // A minute in the future, which is certainly not the current minute when the request ends.
       await database.query(
         `insert into message_rates (workspace_id, minute, accepted, granted)
          values ($1, date_trunc('minute', now()) + interval '1 day', 0, 0)
@@ -201,7 +201,7 @@ describe('media', () => {
     }
   });
 
-  it('is not even asked for when the limit of messages is reached', async () => {
+  it('is not downloaded if the limit of messages is reached', async () => {
     let asked = 0;
     const url = await serving(async (response) => {
       asked += 1;
@@ -219,7 +219,7 @@ describe('media', () => {
     expect(asked).toBe(0);
   });
 
-  it('that is deleted while a batch is accepted is missing to its own message only', async () => {
+  it('that is deleted while a batch is accepted fails only its own message', async () => {
     const files = context.get(MediaService);
     const { id } = await files.take(workspaceId, { data });
     await database.query(`update media set last_used_at = now() - interval '1 day'`);
@@ -272,12 +272,12 @@ describe('sending again', () => {
     expect(again).toMatchObject({ status: 'queued', errorCode: null, failedAt: null, attempts: 0 });
     expect(again.whatsappId).not.toBe(whatsappId);
     expect((await claim())?.attempt).toBe(1);
-    // What is still told of the first id concerns nobody.
+    // Later acks of the first id change nothing.
     await received.writeAcks([{ accountId, whatsappId, ack: 1 }]);
     expect((await messages.get(workspaceId, id)).status).toBe('sending');
   });
 
-  it('an unknown message keeps its id, is looked for before it is sent, and cannot be cancelled', async () => {
+  it('an unknown message keeps its id, is looked up before it is sent, and cannot be cancelled', async () => {
     const id = await accept('unknown');
     await become(id, 'unknown', `, attempts = 8, error_code = 'whatsapp.pending'`);
     const { whatsappId } = await messages.get(workspaceId, id);
@@ -289,7 +289,7 @@ describe('sending again', () => {
     expect((await claim())?.attempt).toBe(2);
   });
 
-  it('an unknown message that turns out to have arrived while it waits again is not sent', async () => {
+  it('an unknown message is not sent again if an ack arrives while it waits', async () => {
     const id = await accept('arrived');
     await become(id, 'unknown');
     await accepting.resend(workspaceId, id);
@@ -312,7 +312,7 @@ describe('sending again', () => {
     },
   );
 
-  it('is asked for twice at once and happens once', async () => {
+  it('happens once for two parallel requests', async () => {
     const id = await accept('twice');
     await become(id, 'failed');
     const outcomes = await Promise.allSettled([
@@ -324,8 +324,8 @@ describe('sending again', () => {
   });
 });
 
-describe('a message of which nobody can tell', () => {
-  /** Lets the last try of a message end without an answer. */
+describe('a message with an unknown outcome', () => {
+  /** Lets the last attempt of a message end without an answer. */
   async function exhaust(id: string): Promise<string> {
     const { attempts } = policy;
     await become(
@@ -337,7 +337,7 @@ describe('a message of which nobody can tell', () => {
     return (await messages.get(workspaceId, id)).status;
   }
 
-  it('is held by default, its workspace is told, and its lane goes on', async () => {
+  it('stays unknown by default, makes an event, and its lane continues', async () => {
     const id = await accept('held');
     const next = await accept('next');
     expect(await exhaust(id)).toBe('unknown');
@@ -349,7 +349,7 @@ describe('a message of which nobody can tell', () => {
     expect((await claim())?.id).toBe(next);
   });
 
-  it('is sent again later under its id where that is the policy, a bounded number of times', async () => {
+  it('is sent again later under its id if the policy says so, a limited number of times', async () => {
     await database.query(`update workspaces set unknown_policy = 'resend' where id = $1`, [workspaceId]);
     const wanted = {
       accountId,
@@ -384,7 +384,7 @@ describe('a storage that is away', () => {
   const comes = (id: string) =>
     database.query(`update messages set next_attempt_at = now() where id = $1`, [id]);
 
-  it('leaves a message that was never tried queued, however long it takes; what is more urgent goes on', async () => {
+  it('leaves an untried message queued, however long it takes; more urgent messages are sent', async () => {
     const away = senderThat(({ text }) =>
       text === 'urgent'
         ? Promise.resolve({ ack: 1 })
@@ -409,11 +409,11 @@ describe('a storage that is away', () => {
     expect((await messages.get(workspaceId, urgent)).status).toBe('sent');
     expect(await claim()).toBeNull();
     expect((await messages.get(workspaceId, behind)).status).toBe('queued');
-    // It certainly did not leave, so that it can be taken back.
+    // The message certainly did not leave, so it can be cancelled.
     expect((await messages.cancel(workspaceId, id)).status).toBe('cancelled');
   });
 
-  it('does not make a message wait for ever that may have left: its lane waits for that one', async () => {
+  it('does not hold a message for ever that may have left, because its lane waits for it', async () => {
     const { sessions } = session(async () => ({ outcome: 'absent' }));
     const sender = new MessageSender(sessions, filesAway, config, silent);
     const patient = new LaneRunner(database, sender, new PacingReservations(database), config, silent);
@@ -432,7 +432,7 @@ describe('a storage that is away', () => {
     });
   });
 
-  it('is not what keeps a file from being read while it gives others: that message ends, and what follows is sent', async () => {
+  it('is not assumed if only one file cannot be read: that message fails, and the next is sent', async () => {
     const copies: string[] = [];
     const store = fake<MediaService>({
       copyTo: async (mediaId) => {
@@ -471,11 +471,11 @@ describe('a storage that is away', () => {
     expect((await messages.get(workspaceId, behind)).status).toBe('sent');
   });
 
-  it('restarts no browser when the file cannot be written on this machine', async () => {
+  it('restarts no browser if the file cannot be written on this machine', async () => {
     const files = context.get(MediaService);
     const { id: mediaId } = await files.take(workspaceId, { data: Buffer.from('a file').toString('base64') });
     const { restart, sessions } = session(async () => ({ outcome: 'absent' }));
-    // Its directory was not made.
+    // The directory of the file does not exist.
     const nowhere = new MessageFiles(files, { ...config, varDir: '/nowhere' });
     const sender = new MessageSender(sessions, nowhere, config, silent);
     const sending = sender.send(claimOf({ attempt: 2, media: { ...media, mediaId }, type: 'image' }));
@@ -484,7 +484,7 @@ describe('a storage that is away', () => {
   });
 });
 
-describe('a message whose instance dies of each try', () => {
+describe('a message that kills its instance at each attempt', () => {
   it.each([
     ['absent', { status: 'unknown', errorCode: 'send.interrupted' }],
     ['known', { status: 'sent', errorCode: null }],
@@ -511,7 +511,7 @@ describe('a message whose instance dies of each try', () => {
   });
 });
 
-it('a message that is sent again is sent, also by a worker that tries only once', async () => {
+it('a resent message is sent, also by a worker that allows only one attempt', async () => {
   const sessions = sessionsWith({ send: async ({ lookOnly }) => (lookOnly ? { outcome: 'absent' } : known) });
   const sender = new MessageSender(sessions, noFiles, config, silent);
   const once = new LaneRunner(database, sender, new PacingReservations(database), config, silent);
@@ -526,7 +526,7 @@ it('a message that is sent again is sent, also by a worker that tries only once'
 describe('a page that cannot send a message', () => {
   const restart = vi.fn<AccountDriver['restart']>();
   const reconnect = vi.fn<WhatsAppSession['reconnect']>();
-  /** A session whose page fails with each message but the urgent ones. */
+  /** A session whose page fails with every message that is not urgent. */
   const failing = () => {
     const send: WhatsAppSession['send'] = async ({ content, lookOnly }) => {
       if ('text' in content && content.text === 'urgent') return known;
@@ -553,7 +553,7 @@ describe('a page that cannot send a message', () => {
     expect((await found(id)).status).toBe('failed');
   };
 
-  it('has its browser restarted when the next message fails too, and not again so soon', async () => {
+  it('gets a browser restart if the next message fails too, and no second restart soon after', async () => {
     const fails = failing();
     const ids = [await accept('one'), await accept('two'), await accept('three'), await accept('four')];
     await toItsEnd(fails, ids[0]!, 5);
@@ -569,7 +569,7 @@ describe('a page that cannot send a message', () => {
     restart.mockClear();
   });
 
-  it('keeps its browser when it sends others meanwhile', async () => {
+  it('keeps its browser if it sends other messages meanwhile', async () => {
     const fails = failing();
     await toItsEnd(fails, await accept('one'), 5);
     await accept('urgent', { priority: 'urgent' });
@@ -577,7 +577,7 @@ describe('a page that cannot send a message', () => {
     await toItsEnd(fails, await accept('two'), 5);
   });
 
-  it('makes it failed after five tries, says why, and holds back nothing that is more urgent', async () => {
+  it('fails the message after five attempts with the reason, and holds back no more urgent message', async () => {
     const fails = failing();
     const [id, behind] = [await accept('cannot be sent'), await accept('behind it')];
     for (let tries = 1; tries < 5; tries += 1) {
@@ -599,7 +599,7 @@ describe('a page that cannot send a message', () => {
     expect((await claim())?.id).toBe(behind);
   });
 
-  it('does not tell what became of an earlier try: then nobody can', async () => {
+  it('says nothing about an earlier attempt: the outcome stays unknown', async () => {
     const fails = failing();
     const id = await accept('may have left');
     await become(id, 'sending', ', attempts = 1');
@@ -611,14 +611,14 @@ describe('a page that cannot send a message', () => {
     await comes(id);
     await runLane(fails);
     expect(await found(id)).toMatchObject({ status: 'unknown', errorCode: 'whatsapp.not_sent' });
-    // Its lane waits for it, so that there is no second message which would say whether the page is broken.
+    // Its lane waits for the message, so no second message can show whether the page is broken.
     expect(restart.mock.calls).toEqual([['not_sent']]);
     restart.mockClear();
   });
 });
 
 describe('a page that hangs', () => {
-  it('keeps no worker waiting, and what it says in the end is written', async () => {
+  it('does not keep a worker waiting, and its late answer is written', async () => {
     let answer = (_: { ack: number }): void => undefined;
     const hangs = senderThat(() => new Promise((resolve) => (answer = resolve)));
     const patient = new LaneRunner(database, hangs, new PacingReservations(database), config, silent);
@@ -634,7 +634,7 @@ describe('a page that hangs', () => {
 });
 
 describe('time', () => {
-  it('queues what is due, the rest waits, and what is too late expires', async () => {
+  it('queues due messages, leaves later ones, and expires late ones', async () => {
     const later = new Date(Date.now() + 3_600_000).toISOString();
     const due = await accept('due', { sendAt: later });
     const waits = await accept('waits', { sendAt: later });
@@ -649,7 +649,7 @@ describe('time', () => {
     expect(statuses.map(({ status }) => status)).toEqual(['queued', 'scheduled', 'expired']);
   });
 
-  it('lets a try that was without answer wait with growing, uneven pauses', async () => {
+  it('retries an attempt without answer after growing, jittered pauses', async () => {
     const pauses: number[] = [];
     for (let number = 0; number < 6; number += 1) {
       const id = await accept(`${number}`);
@@ -664,8 +664,8 @@ describe('time', () => {
   });
 });
 
-describe('an uncertain try', () => {
-  it('is tried again in the most urgent queue, since its whole lane waits for it', async () => {
+describe('an uncertain attempt', () => {
+  it('is retried in the most urgent queue, because its whole lane waits for it', async () => {
     const id = await accept('in doubt');
     await runLane();
     await accept('behind it', { priority: 'urgent' });
@@ -678,7 +678,7 @@ describe('an uncertain try', () => {
   });
 
   it.each(['known', 'absent'] as const)(
-    'of a message with media is looked for before its file is fetched (%s)',
+    'of a message with media is looked up before its file is copied (%s)',
     async (outcome) => {
       const asked: { lookOnly: boolean; hasFile: boolean }[] = [];
       const send: WhatsAppSession['send'] = async ({ lookOnly, content }) => {
@@ -697,7 +697,7 @@ describe('an uncertain try', () => {
     },
   );
 
-  it('of a message that is too late by now only looks for it', async () => {
+  it('of an expired message is only looked up', async () => {
     const id = await accept('late', { expiresAt: new Date(Date.now() + 60_000).toISOString() });
     await runLane();
     await database.query(
@@ -707,7 +707,7 @@ describe('an uncertain try', () => {
     expect(await claim()).toMatchObject({ id, attempt: 2, isExpired: true });
   });
 
-  it('whose message waits to be sent again and expires is unknown, not expired', async () => {
+  it('makes its message unknown, not expired, if it expires while it waits to be sent again', async () => {
     const id = await accept('late', { expiresAt: new Date(Date.now() + 60_000).toISOString() });
     await become(
       id,

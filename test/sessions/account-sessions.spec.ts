@@ -118,7 +118,7 @@ async function addInstance(id: string, leaseSeconds: number): Promise<void> {
   await insertInstance(sql, id, { leaseMs: leaseSeconds * 1_000 });
 }
 
-/** An account that this instance is to drive, with a message of that priority waiting, or none. */
+/** An account that this instance must drive, with a waiting message of the priority, or without one. */
 async function addAccount(priority: number | null, heldBy: string | null = null): Promise<string> {
   const id = await insertAccount(sql, workspaceId, {
     environment: 'live',
@@ -172,7 +172,7 @@ async function statusOf(
 }
 
 describe('an instance', () => {
-  it('restores accounts with urgent messages first, and only so many at once', async () => {
+  it('restores accounts with urgent messages first, and limits parallel starts', async () => {
     holdStarts = true;
     const idle = await addAccount(null);
     const normal = await addAccount(1);
@@ -181,7 +181,7 @@ describe('an instance', () => {
     await startInstance();
     await eventually('two started', () => started.length === 2);
     const order = () => started.map(({ options }) => options.accountId);
-    // These two start side by side.
+    // These two start at the same time.
     expect(new Set(order())).toEqual(new Set([urgent, high]));
     started[0]!.goOn();
     await eventually('the third', () => started.length === 3);
@@ -193,7 +193,7 @@ describe('an instance', () => {
     await eventually('ready', async () => (await statusOf(idle)).status === 'ready');
   });
 
-  it('starts nothing that another live instance still holds, and everything once that has let go', async () => {
+  it('starts no account that another live instance holds, and starts it after the release', async () => {
     await addInstance('one.instance_01', 60);
     const held = await addAccount(null, 'one.instance_01');
     const free = await addAccount(null);
@@ -206,14 +206,14 @@ describe('an instance', () => {
     expect((await statusOf(held)).held_by).toBe(instanceId);
   });
 
-  it('takes over what an instance held whose lease and margin are over', async () => {
+  it('takes over the accounts of an instance whose lease and margin are over', async () => {
     await addInstance('one.instance_01', -2);
     const held = await addAccount(null, 'one.instance_01');
     await startInstance();
     await eventually('ready', async () => (await statusOf(held)).status === 'ready');
   });
 
-  it('lets an account go that is given to another instance, and holds it no more', async () => {
+  it('stops and releases an account that is assigned to another instance', async () => {
     await addInstance('one.instance_01', 60);
     const id = await addAccount(null);
     await startInstance();
@@ -227,7 +227,7 @@ describe('an instance', () => {
     expect(await statusOf(id)).toMatchObject({ status: 'starting' });
   });
 
-  it('closes everything before its lease ends when PostgreSQL is away, and drives it again afterwards', async () => {
+  it('closes everything before its lease ends if PostgreSQL is away, and drives it again afterwards', async () => {
     const id = await addAccount(null);
     const sessions = await startInstance();
     await eventually('ready', async () => (await statusOf(id)).status === 'ready');
@@ -245,7 +245,7 @@ describe('an instance', () => {
     await eventually('ready', async () => (await statusOf(id)).status === 'ready');
   });
 
-  it('starts a browser anew that has twice been seen beyond its memory budget', async () => {
+  it('restarts a browser that exceeds its memory budget in two checks', async () => {
     const id = await addAccount(null);
     const sessions = await startInstance();
     await eventually('ready', async () => (await statusOf(id)).status === 'ready');
@@ -254,7 +254,7 @@ describe('an instance', () => {
     expect(started).toHaveLength(1);
     expect(started[0]!.stoppedAt).toBeNull();
     await sessions.checkMemory();
-    await eventually('started anew', () => started.length === 2);
+    await eventually('restarted', () => started.length === 2);
     await eventually('ready', async () => (await statusOf(id)).status === 'ready');
     const [{ reasons }] = await sql.query(
       'select array_agg(reason) as reasons from connection_logs where account_id = $1',
@@ -265,7 +265,7 @@ describe('an instance', () => {
     expect(started).toHaveLength(2);
   });
 
-  it('remembers when an account was linked, however often its browser is started anew since', async () => {
+  it('keeps the time of the link, however often the browser restarts', async () => {
     const id = await addAccount(null);
     const sessions = await startInstance();
     await eventually('ready', async () => (await statusOf(id)).status === 'ready');

@@ -48,7 +48,7 @@ afterEach(() => rm(root, { recursive: true, force: true }));
 
 const newAccount = () => insertAccount(database, workspaceId);
 
-/** A server with a sessions directory of its own, and one instance on it. */
+/** A server with its own sessions directory and one instance. */
 class Server {
   readonly snapshots: SessionSnapshots;
 
@@ -141,7 +141,7 @@ describe('moving between servers', () => {
     expect(await a.epoch()).toBe(onA.epoch);
   });
 
-  it('carries a session that is read in several parts', async () => {
+  it('restores a session that is read in several chunks', async () => {
     const [a, b] = [new Server('server-a'), new Server('server-b')];
     const content = randomBytes(9_000_000);
     await linkedOn(a, content);
@@ -149,11 +149,11 @@ describe('moving between servers', () => {
     expect(content.equals(await readFile(b.path('Default/IndexedDB/keys')))).toBe(true);
   });
 
-  it('keeps a local profile that was driven since the snapshot, or when it was taken', async () => {
+  it('keeps a local profile that was driven under the epoch of the snapshot or a later one', async () => {
     const [a, b] = [new Server('server-a'), new Server('server-b')];
     await linkedOn(a);
     await a.writes('newer than the snapshot');
-    // B never came so far as to take a snapshot.
+    // B never took a snapshot.
     await b.takesOver();
     expect(await a.snapshots.prepare(await a.takesOver())).toBe('local');
     expect(await a.snapshots.prepare(await a.takesOver())).toBe('local');
@@ -172,7 +172,7 @@ describe('moving between servers', () => {
     expect(await b.content()).toBe('linked');
   });
 
-  it('keeps a profile without a mark when there is no snapshot', async () => {
+  it('keeps a profile without a mark if there is no snapshot', async () => {
     const a = new Server('server-a');
     await a.writes('from before there were snapshots');
     const account = await a.takesOver();
@@ -181,7 +181,7 @@ describe('moving between servers', () => {
     expect(await a.epoch()).toBe(account.epoch);
   });
 
-  it('puts back the local profile that a crash left aside', async () => {
+  it('puts back the local profile that a crash had left renamed', async () => {
     const a = new Server('server-a');
     await a.writes('linked');
     await cp(a.path(''), join(root, `server-a/session-${accountId}.replaced`), { recursive: true });
@@ -193,7 +193,7 @@ describe('moving between servers', () => {
 });
 
 describe('saving', () => {
-  it('writes only what changed, encrypted, without caches', async () => {
+  it('writes a snapshot only after a change, encrypted and without caches', async () => {
     const a = new Server('server-a');
     const account = await linkedOn(a, 'the secret of the account');
     const { data, size_bytes: size, epoch } = await stored();
@@ -208,7 +208,7 @@ describe('saving', () => {
     expect(await a.snapshots.save({ id: accountId, ...account }, true)).toBe(true);
   });
 
-  it('writes an unchanged profile again under a new epoch, so that other servers know theirs to be older', async () => {
+  it('writes an unchanged profile again under a new epoch, so that other servers know that theirs is older', async () => {
     const a = new Server('server-a');
     await linkedOn(a);
     const again = await a.takesOver();
@@ -217,7 +217,7 @@ describe('saving', () => {
     expect((await stored()).epoch).toBe(again.epoch);
   });
 
-  it('writes nothing for who does not hold the account any more', async () => {
+  it('writes nothing for an instance that no longer holds the account', async () => {
     const [a, b] = [new Server('server-a'), new Server('server-b')];
     const onA = { id: accountId, ...(await linkedOn(a)) };
     await a.writes('too late');
@@ -229,7 +229,7 @@ describe('saving', () => {
     expect(await stored()).toEqual(before);
   });
 
-  it('takes a last one for the next owner, who waits until this one lets go', async () => {
+  it('takes a last snapshot for the next owner, which waits until this instance releases the account', async () => {
     const [a, b] = [new Server('server-a'), new Server('server-b')];
     const onA = { id: accountId, ...(await linkedOn(a)) };
     await database.query('update accounts set instance_id = $2 where id = $1', [
@@ -243,7 +243,7 @@ describe('saving', () => {
     expect(await b.content()).toBe('the last that a did');
   });
 
-  it('never goes back behind a later epoch', async () => {
+  it('never replaces a snapshot of a later epoch', async () => {
     const a = new Server('server-a');
     const account = { id: accountId, ...(await linkedOn(a)) };
     await a.writes('changed since');
@@ -278,7 +278,7 @@ describe('saving', () => {
     expect(await stored()).toEqual(before);
   });
 
-  it('gives up on a session that is too large, and keeps the snapshot there is', async () => {
+  it('refuses a session that is too large, and keeps the last snapshot', async () => {
     const a = new Server('server-a', { sessions: { snapshotMaxBytes: 10_000 } });
     const account = { id: accountId, ...(await linkedOn(a)) };
     const before = await stored();
@@ -287,7 +287,7 @@ describe('saving', () => {
     expect(await stored()).toEqual(before);
   });
 
-  it('takes none of a profile that is not there', async () => {
+  it('takes no snapshot of a missing profile', async () => {
     const a = new Server('server-a');
     const account = await a.takesOver();
     await a.snapshots.prepare(account);
@@ -295,7 +295,7 @@ describe('saving', () => {
     expect(await stored()).toBeUndefined();
   });
 
-  it('saves many at once', async () => {
+  it('saves many sessions at the same time', async () => {
     const a = new Server('server-a');
     const ids = await Promise.all(Array.from({ length: 12 }, () => newAccount()));
     const saved = await Promise.all(
@@ -334,7 +334,7 @@ describe('saving', () => {
   });
 });
 
-describe('a snapshot that cannot be used', () => {
+describe('an unusable snapshot', () => {
   const breakages: [string, () => Promise<unknown>][] = [
     [
       'is damaged',
@@ -343,10 +343,10 @@ describe('a snapshot that cannot be used', () => {
           `update session_snapshots set data = set_byte(data, 100, 1 + get_byte(data, 100) % 200)`,
         ),
     ],
-    ['is cut off', () => database.query(`update session_snapshots set data = substring(data for 100)`)],
+    ['is truncated', () => database.query(`update session_snapshots set data = substring(data for 100)`)],
     ['is empty', () => database.query(`update session_snapshots set data = ''`)],
     [
-      'is that of another account',
+      'belongs to another account',
       async () => {
         const other = new Server('server-a');
         const id = await newAccount();
@@ -360,11 +360,11 @@ describe('a snapshot that cannot be used', () => {
         );
       },
     ],
-    ['was given another epoch', () => database.query(`update session_snapshots set epoch = epoch + 1`)],
+    ['has another epoch', () => database.query(`update session_snapshots set epoch = epoch + 1`)],
   ];
 
   it.each(breakages)(
-    'and %s never replaces a profile, and is never taken for none',
+    'that %s never replaces a profile, and never counts as missing',
     async (_what, damage) => {
       const [a, b] = [new Server('server-a'), new Server('server-b')];
       await linkedOn(a);
@@ -373,7 +373,7 @@ describe('a snapshot that cannot be used', () => {
     },
   );
 
-  it('because APP_KEY is another says so, and is restored with the right one', async () => {
+  it('with another APP_KEY is reported, and is restored with the right key', async () => {
     const a = new Server('server-a');
     await linkedOn(a);
     const misconfigured = new Server('server-b', { appKey: 'another key of at least 32 characters' });
@@ -391,7 +391,7 @@ describe('a snapshot that cannot be used', () => {
       await expect(prepared).rejects.toThrow(SnapshotUnusable);
       await expect(prepared).rejects.toThrow(/cannot be restored.*(APP_KEY|truncated).*session_snapshots/);
     }
-    // Nor is an older profile that is here taken for the newest: its next copy would replace the better one.
+    // An older local profile is not used either: its next snapshot would replace the newer one.
     await server.writes('older');
     await expect(server.snapshots.prepare(await server.takesOver())).rejects.toThrow(SnapshotUnusable);
     expect(await server.content()).toBe('older');
@@ -402,7 +402,7 @@ describe('a snapshot that cannot be used', () => {
 describe('the schedule of an account', () => {
   afterEach(() => vi.useRealTimers());
 
-  it('saves after the delay, then on the interval, never two at once', async () => {
+  it('saves after the delay, then at the interval, never two at the same time', async () => {
     vi.useFakeTimers();
     let saves = 0;
     let finish = () => {};
@@ -433,7 +433,7 @@ describe('the schedule of an account', () => {
     expect([saves, vi.getTimerCount()]).toEqual([2, 0]);
   });
 
-  it('takes snapshots while the account is held, and outlives failures', async () => {
+  it('takes snapshots while the account is held, and continues after failures', async () => {
     const sessions = { snapshotDelayMs: 10, snapshotIntervalMs: 10, snapshotMaxBytes: 10_000 };
     const a = new Server('server-a', { sessions });
     const account = await a.takesOver();
