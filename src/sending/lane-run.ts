@@ -7,9 +7,9 @@ export interface LaneRun {
   /** The priorities to send, in the order of sending. */
   order: readonly number[];
   /** How many messages to send at most: other lanes wait for the slot. */
-  maxMessages: number;
+  most: number;
   /** After this time, in milliseconds, the run begins no further message. */
-  maxMs: number;
+  forMs: number;
   /** Whether a less urgent message must not follow: heads of other lanes wait, and may be more urgent than it. */
   asUrgentOnly: boolean;
   policy: Pick<QueuePolicy, 'attempts' | 'backoffMs'>;

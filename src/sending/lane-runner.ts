@@ -25,7 +25,7 @@ type SendOutcome =
   | { kind: 'postponed' };
 
 const renewClaimMs = 2_000;
-/** How much longer than `maxMs` a worker waits for a run. After that, its slot is free for other accounts. */
+/** How much longer than `forMs` a worker waits for a run. After that, its slot is free for other accounts. */
 const graceMs = 750;
 const backoffJitter: Jitter = [0.8, 1.2];
 /** When, and how often, a message with an unknown outcome is sent again, if the policy of the workspace says so. */
@@ -97,12 +97,12 @@ export class LaneRunner implements BeforeApplicationShutdown {
    */
   async run(accountId: string, run: LaneRun): Promise<LaneResult> {
     this.sender.requireReady(accountId, run.epoch);
-    const until = performance.now() + run.maxMs;
+    const until = performance.now() + run.forMs;
     const first = await this.claim(accountId, run.epoch, this.campaigns.order(accountId, run.order));
     if (!first) return { ended: 0, head: null, isUnclaimed: true };
-    const sending = this.sendFrom(first, first.isPaced ? { ...run, maxMessages: 1 } : run, until);
+    const sending = this.sendFrom(first, first.isPaced ? { ...run, most: 1 } : run, until);
     if (!first.isPaced) {
-      const result = await Promise.race([sending, delay(run.maxMs + graceMs, null, { ref: false })]);
+      const result = await Promise.race([sending, delay(run.forMs + graceMs, null, { ref: false })]);
       if (result) return result;
     }
     const background = sending
@@ -133,7 +133,7 @@ export class LaneRunner implements BeforeApplicationShutdown {
       const order = this.campaigns.order(accountId, run.order);
       // Evaluated after the send, which may have taken long.
       const prioritiesToClaim = () => {
-        const isOver = ended + 1 >= run.maxMessages || performance.now() >= until;
+        const isOver = ended + 1 >= run.most || performance.now() >= until;
         return order.filter((other) => !isOver && (other >= claim.priority || !run.asUrgentOnly));
       };
       const outcome = await logContext.run({ messageId: claim.id }, () =>

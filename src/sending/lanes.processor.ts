@@ -67,8 +67,8 @@ export class LanesProcessor implements QueueProcessor<Remainder> {
       const hasSpareSlot = !hasJobLimit && context.hasIdleSlot();
       const result = await this.lanes.run(lane, {
         order,
-        maxMessages: hasSpareSlot ? maxRunMessages : Math.max(1, turn - sent),
-        maxMs: maxRunMs,
+        most: hasSpareSlot ? maxRunMessages : Math.max(1, turn - sent),
+        forMs: maxRunMs,
         asUrgentOnly: !hasSpareSlot,
         policy,
       });

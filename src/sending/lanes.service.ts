@@ -72,7 +72,7 @@ export class LanesService {
         'POST',
         `/internal/accounts/${accountId}/lane`,
         { ...run, epoch } satisfies LaneRun,
-        run.maxMs + answerGraceMs,
+        run.forMs + answerGraceMs,
       );
       this.silent.noteAnswer(instanceUrl);
       return result;

@@ -118,8 +118,8 @@ async function sendNext(accountId: string): Promise<string | null> {
   await sending.run(accountId, {
     epoch: 0,
     order: strictOrder,
-    maxMessages: 1,
-    maxMs: 1_000,
+    most: 1,
+    forMs: 1_000,
     asUrgentOnly: false,
     policy: queuePolicies['whatsapp-normal'],
   });

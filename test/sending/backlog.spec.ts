@@ -117,7 +117,7 @@ describe('with a long backlog', () => {
     await database.query('vacuum analyze messages');
     await addBacklog(burst);
     const before = await rowReads(0);
-    const run = { epoch: 0, order: strictOrder, maxMessages: rounds, maxMs: 60_000, asUrgentOnly: false };
+    const run = { epoch: 0, order: strictOrder, most: rounds, forMs: 60_000, asUrgentOnly: false };
     const { ended } = await sending.run(accountId, { ...run, policy: { attempts: 3, backoffMs: [100] } });
     expect(ended).toBe(rounds);
     const after = await rowReads(before.written + 2 * rounds);
@@ -130,7 +130,7 @@ describe('with a long backlog', () => {
     await database.query(`update messages set expires_at = now() - interval '1 second'`);
     await database.query('vacuum analyze messages');
     const wanted = { to: '+6281234567890', type: 'text' as const, priority: 'urgent' as const, accountId };
-    const run = { epoch: 0, order: strictOrder, maxMessages: rounds, maxMs: 60_000, asUrgentOnly: false };
+    const run = { epoch: 0, order: strictOrder, most: rounds, forMs: 60_000, asUrgentOnly: false };
     const before = await rowReads(0);
     for (let number = 0; number < rounds; number += 1) {
       await accepting.accept(workspaceId, { ...wanted, text: `urgent ${number}` });
@@ -183,7 +183,7 @@ describe('with a long backlog', () => {
     await database.query('delete from messages');
     await addBacklog(burst);
     await database.query('vacuum analyze messages');
-    const run = { epoch: 0, order: strictOrder, maxMessages: rounds, maxMs: 60_000, asUrgentOnly: false };
+    const run = { epoch: 0, order: strictOrder, most: rounds, forMs: 60_000, asUrgentOnly: false };
     await sending.run(accountId, { ...run, policy: { attempts: 3, backoffMs: [100] } });
     const doubted = await sending.claim(accountId, 0, strictOrder);
     await database.query(`update messages set status = 'unknown' where id = $1`, [doubted!.id]);

@@ -63,5 +63,5 @@ it('with a job limit, a job sends one message, even if the turn of its workspace
   for (let lane = 0; lane < 20; lane += 1) await timed(processor.process(job(`large ${lane}`), counted));
   orders.length = 0;
   expect((await timed(processor.process(job('small 0'), counted))).result).toMatchObject({ kind: 'head' });
-  expect(orders.map(({ maxMessages }) => maxMessages)).toEqual([1]);
+  expect(orders.map(({ most }) => most)).toEqual([1]);
 });

@@ -89,8 +89,8 @@ const runLane = (by = sending) =>
   by.run(accountId, {
     epoch: 0,
     order: strictOrder,
-    maxMessages: 1,
-    maxMs: 1_000,
+    most: 1,
+    forMs: 1_000,
     asUrgentOnly: false,
     policy,
   });
@@ -518,7 +518,7 @@ it('a resent message is sent, also by a worker that allows only one attempt', as
   const id = await accept('again');
   await become(id, 'unknown', ', attempts = 1');
   await accepting.resend(workspaceId, id);
-  const run = { epoch: 0, order: strictOrder, maxMessages: 1, maxMs: 1_000, asUrgentOnly: false };
+  const run = { epoch: 0, order: strictOrder, most: 1, forMs: 1_000, asUrgentOnly: false };
   await once.run(accountId, { ...run, policy: { ...policy, attempts: 1 } });
   expect(await messages.get(workspaceId, id)).toMatchObject({ status: 'sent', errorCode: null });
 });
@@ -623,7 +623,7 @@ describe('a page that hangs', () => {
     const hangs = senderThat(() => new Promise((resolve) => (answer = resolve)));
     const patient = new LaneRunner(database, hangs, new PacingReservations(database), config, silent);
     const [id, behind] = [await accept('hangs'), await accept('behind it')];
-    const run = { epoch: 0, order: strictOrder, maxMessages: 25, maxMs: 50, asUrgentOnly: false, policy };
+    const run = { epoch: 0, order: strictOrder, most: 25, forMs: 50, asUrgentOnly: false, policy };
     expect(await patient.run(accountId, run)).toEqual({ ended: 0, head: null, isUnclaimed: false });
     expect((await messages.get(workspaceId, id)).status).toBe('sending');
     answer({ ack: 1 });
