@@ -26,7 +26,7 @@ type AuditedRequest = AuthenticatedRequest & {
 };
 
 const safeMethods = new Set(['GET', 'HEAD', 'OPTIONS']);
-/** One that is refused again and again is written once in this time. */
+/** A request that is refused repeatedly is written once in this time. */
 const refusalEveryMs = 60_000;
 const refusalsKept = 1_000;
 /** The maximum time between the cut of a connection and its close event. */

@@ -1,5 +1,5 @@
 /**
- * SQL for whether a message that is not sent yet needs a media. Whoever asks has the row of the media locked, so that no
+ * SQL for whether a message that is not sent yet needs a media. The caller has the row of the media locked, so that no
  * other message can take it meanwhile.
  * @param mediaId SQL, a text
  */

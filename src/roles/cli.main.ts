@@ -156,7 +156,7 @@ const cures: Record<string, string> = {
   '42703': old,
 };
 
-// So that whoever runs a command decides when the process ends.
+// The caller of a command decides when the process ends.
 for (const command of [program, ...program.commands]) command.exitOverride();
 
 /** Runs the command that these arguments name; what it came to is in `process.exitCode`. */

@@ -99,7 +99,7 @@ export class Actions {
     return this.#submit('reaction', msg, emoji);
   }
 
-  /** Takes in an action. One that is known already, or older than the last one, changes nothing. */
+  /** Applies an action. An action that is known, or older than the last action, changes nothing. */
   async receive({ k, chat, fromMe, author, id, by, text, at }: ActionEvent): Promise<void> {
     const remote = chatWidOf(this.#collections, chat);
     const key = MsgKey.ofEvent(remote, { fromMe, id, author }, this.#account.me!);

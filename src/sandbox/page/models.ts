@@ -275,7 +275,7 @@ export function msgOfRow(row: MessageRow, me: Wid | undefined, isNewMsg: boolean
   return new Msg(attributes, row, media);
 }
 
-/** The chat that the wire calls `address`. Whoever hides the number may have a chat under the LID alone. */
+/** The chat that the wire calls `address`. A person who hides the number may have a chat under the LID only. */
 export function chatWidOf(collections: Collections, address: string): Wid {
   if (address.includes('@')) return createWid(address);
   const [pn, lid] = [widOfPhone(address), lidOfPhone(address)];
