@@ -107,6 +107,8 @@ export async function startFleet({ accounts, instances = 4, workers = 1, env = {
   // A PostgreSQL of its own, so that its processor time is counted with the rest.
   const stack = await createStack({ instances, workers, postgres: 'own', env });
   await stack.start();
+  // The bare library, which benchmarks compare with, works on builds up to june only.
+  await call('PUT', `${stack.urls.sandbox}/build`, { version: 'june' });
   const api = `${stack.urls.api}/api/v1`;
   /** @type {{ body: Schemas['WorkspaceResponse'] }} */
   const { body: workspace } = await call(

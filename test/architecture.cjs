@@ -25,11 +25,11 @@ const line = [
 ];
 
 /** The sandbox has a line of its own; the files beside its folders are for all of them, except its module. */
-const sandboxLine = ['journal', 'network', 'wire', 'control'];
+const sandboxLine = ['builds', 'journal', 'network', 'wire', 'control'];
 
 /** What the frames between the sandbox and its page contain. */
 const wireTypes =
-  '^src/sandbox/(wire/frames|network/(events|faults|group)|journal/(content|message-actions|queued-event))\\.ts$';
+  '^src/sandbox/(builds/build|wire/frames|network/(events|faults|group)|journal/(content|message-actions|queued-event))\\.ts$';
 
 /**
  * @param {string} folder

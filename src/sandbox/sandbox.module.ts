@@ -5,6 +5,7 @@ import {
   type OnApplicationBootstrap,
   type OnApplicationShutdown,
 } from '@nestjs/common';
+import { CurrentBuild } from './builds/builds.js';
 import { Ledger } from './journal/ledger.js';
 import { Outbox } from './journal/outbox.js';
 import { Delivery } from './network/delivery.js';
@@ -34,7 +35,7 @@ const stores = [Ledger, Outbox, PhoneRegistry, GroupRegistry, MediaStore, Pictur
     useFactory: ({ dir }: SandboxOptions) => store.open(dir),
   }),
 );
-const network = [FaultSettings, Delivery, GroupActions];
+const network = [CurrentBuild, FaultSettings, Delivery, GroupActions];
 const wire = [
   InFlight,
   BrowserCounters,

@@ -20,6 +20,7 @@ import {
 } from './in-page/page-functions.js';
 import { SessionMessages } from './session-messages.js';
 import { expectFile, forgetFile, installSending, sendMessage } from './in-page/page-send.js';
+import { installShims } from './in-page/page-shims.js';
 import { installTyping } from './in-page/page-typing.js';
 import {
   announceSynced,
@@ -349,6 +350,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
         PageBridge.open(this.page, (event) => this.emitPageEvent(event)),
         answerMs,
       );
+      await withDeadline(this.page.evaluate(installShims), answerMs);
       await withDeadline(this.page.evaluate(installFlotilla), answerMs);
       await withDeadline(this.page.evaluate(installTyping), answerMs);
       await withDeadline(this.page.evaluate(installSending), answerMs);

@@ -250,7 +250,9 @@ describe('what WhatsApp refuses', () => {
 
     await refuse(429);
     expect(await join()).toMatchObject(refused('too many requests'));
-    expect(await call('POST', '', { subject: 'More', participants })).toMatchObject(refused('too many requests'));
+    expect(await call('POST', '', { subject: 'More', participants })).toMatchObject(
+      refused('too many requests'),
+    );
     for (const [method, path, body] of [
       ['PATCH', '', { subject: 'Quartet' }],
       ['PATCH', '', { announcementsOnly: true }],

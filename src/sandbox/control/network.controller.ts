@@ -1,6 +1,8 @@
 import { Body, Controller, Delete, Get, HttpCode, Put, Query, StreamableFile } from '@nestjs/common';
 import { Readable } from 'node:stream';
 import { digitsOf } from '../addresses.js';
+import type { Build } from '../builds/build.js';
+import { builds, CurrentBuild } from '../builds/builds.js';
 import { Ledger } from '../journal/ledger.js';
 import { Outbox } from '../journal/outbox.js';
 import type { BrowserEvent } from '../network/events.js';
@@ -12,7 +14,7 @@ import { BrowserCounters } from '../wire/browser-counters.js';
 import { InFlight } from '../wire/in-flight.js';
 import { OnlineBrowsers } from '../wire/online-browsers.js';
 import { SandboxServer } from '../wire/server.js';
-import { FaultsDto, LedgerQueryDto } from './network.dto.js';
+import { BuildDto, FaultsDto, LedgerQueryDto } from './network.dto.js';
 
 /** The counters of the sandbox. */
 export interface SandboxStats {
@@ -51,6 +53,7 @@ export class SandboxNetworkController {
     private readonly browsers: OnlineBrowsers,
     private readonly counters: BrowserCounters,
     private readonly inFlight: InFlight,
+    private readonly currentBuild: CurrentBuild,
   ) {}
 
   @Get('ledger')
@@ -107,6 +110,18 @@ export class SandboxNetworkController {
   clearFaults(): Faults {
     this.faults.clear();
     return { ...NO_FAULTS };
+  }
+
+  @Get('builds')
+  listBuilds(): { items: (Build & { isCurrent: boolean })[] } {
+    const current = this.currentBuild.get();
+    return { items: builds.map((build) => ({ ...build, isCurrent: build === current })) };
+  }
+
+  /** Browsers load this build from now on. Pages that are open stay as they are until they load again. */
+  @Put('build')
+  putBuild(@Body() { version }: BuildDto): Build {
+    return this.currentBuild.put(version);
   }
 
   @Get('certificate')

@@ -1,5 +1,5 @@
 import { Type } from 'class-transformer';
-import { IsBoolean, IsIn, IsInt, IsNumber, IsString, Max, MaxLength, Min } from 'class-validator';
+import { IsBoolean, IsIn, IsInt, IsNotEmpty, IsNumber, IsString, Max, MaxLength, Min } from 'class-validator';
 import { Optional } from '../../platform/http/optional.js';
 import { DIALOGS } from '../network/fault-settings.js';
 import type { Dialog, Faults } from '../network/faults.js';
@@ -171,4 +171,11 @@ export class FaultsDto implements Partial<Faults> {
   @Min(100)
   @Max(TEN_MINUTES_MS)
   qrLifetimeMs?: number;
+}
+
+export class BuildDto {
+  /** A version, or the name of a build; GET /builds lists them. */
+  @IsString()
+  @IsNotEmpty()
+  version!: string;
 }

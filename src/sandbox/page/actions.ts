@@ -65,7 +65,7 @@ export class Actions {
   attach(collections: Collections): void {
     this.#collections = collections;
     collections.Reactions.find = async (id) => {
-      const key = typeof id === 'string' ? id : id._serialized;
+      const key = String(id);
       const row = collections.Msg.get(key)?.row ?? (await this.#store.find(key));
       const groups = row ? this.#groupsOf(row) : [];
       return { id: key, reactions: { length: groups.length, serialize: () => groups } };
@@ -104,7 +104,7 @@ export class Actions {
     const remote = chatWidOf(this.#collections, chat);
     const key = MsgKey.ofEvent(remote, { fromMe, id, author }, this.#account.me!);
     const msg = this.#collections.Msg.get(key);
-    const row = msg ? msg.row : await this.#store.find(key._serialized);
+    const row = msg ? msg.row : await this.#store.find(key.toString());
     if (!row) return;
     if (k === 'reaction') this.#changeReaction(row, msg, { by, text, at });
     else if (k === 'vote') this.#changeVote(row, { by, text, at });
@@ -176,7 +176,7 @@ export class Actions {
     return {
       id: new MsgKey({ fromMe, remote: parent.remote, id: `V${by}${parent.id}` }),
       pollUpdateParentKey: parent,
-      parentMsgKey: parent._serialized,
+      parentMsgKey: parent.toString(),
       selectedOptionLocalIds: o,
       senderTimestampMs: t,
       t: Math.floor(t / 1000),

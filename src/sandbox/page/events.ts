@@ -125,7 +125,7 @@ export type ModelWith<Attributes extends object> = new (
 ) => Model<Attributes> & Attributes;
 
 /** An id, or its text form. */
-export type IdLike = string | { _serialized: string };
+export type IdLike = string | { toString(): string };
 
 interface Member {
   id: IdLike;
@@ -190,6 +190,8 @@ export class Collection<M extends Member> extends Emitter {
   }
 }
 
-function textOf(id: IdLike | undefined): string {
-  return typeof id === 'string' ? id : (id?._serialized ?? String(id));
+/** The text form of an id. */
+export function textOf(id: IdLike | undefined): string {
+  if (typeof id === 'string') return id;
+  return (id as { _serialized?: string } | undefined)?._serialized ?? String(id);
 }

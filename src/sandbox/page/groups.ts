@@ -1,5 +1,5 @@
 import type { GroupAction, GroupEvent, GroupMember, GroupResult, GroupState } from '../wire/frames.js';
-import { Collection, type IdLike, Model, type ModelWith } from './events.js';
+import { Collection, type IdLike, Model, type ModelWith, textOf } from './events.js';
 import { createWid, lidOfPhone, phoneOfWid, type Wid, widOfPhone, type WidLike } from './ids.js';
 import type { Link } from './link.js';
 import type { Messages } from './messages.js';
@@ -124,8 +124,8 @@ export class Groups {
   attach(collections: Collections): void {
     this.#collections = collections;
     for (const name of ['GroupMetadata', 'WAWebGroupMetadataCollection'] as const) {
-      collections[name].update = (id) => this.query(id);
-      collections[name].find = async (id) => (await this.query(id), this.#metadataOf(id));
+      collections[name].update = (id) => this.query(textOf(id));
+      collections[name].find = async (id) => (await this.query(textOf(id)), this.#metadataOf(id));
       collections[name].get = (id) => this.#metadataOf(id);
     }
   }
@@ -238,7 +238,7 @@ export class Groups {
   }
 
   #metadataOf(id: IdLike | undefined): GroupMetadata | undefined {
-    return this.#collections.Chat.get(createWid(id))?.groupMetadata;
+    return this.#collections.Chat.get(createWid(textOf(id)))?.groupMetadata;
   }
 
   #chatOf({ id, subject }: GroupState): { chat: Chat; metadata: GroupMetadata } {

@@ -1,3 +1,5 @@
+import { build } from './build.js';
+
 const WID = /^(?:([\w.:-]+)@)(c\.us|lid|g\.us|s\.whatsapp\.net|broadcast|newsletter)$/;
 
 /** The address of a chat or a user. */
@@ -113,7 +115,8 @@ export class MsgKey {
   declare readonly remote: Wid;
   declare readonly id: string;
   declare readonly participant?: Wid;
-  declare readonly _serialized: string;
+  /** The text of the key is an own, enumerable field, which builds name differently. */
+  readonly [text: string]: unknown;
 
   constructor({ from, to, id, participant, selfDir, fromMe, remote }: KeyParts) {
     this.fromMe = fromMe ?? selfDir === 'out';
@@ -121,17 +124,17 @@ export class MsgKey {
     this.remote = remote ?? (this.fromMe ? to! : from!);
     this.id = id;
     if (participant) this.participant = participant;
-    this._serialized = [this.fromMe, this.remote, id, participant]
-      .filter((part) => part !== undefined)
-      .join('_');
+    const text = [this.fromMe, this.remote, id, participant].filter((part) => part !== undefined).join('_');
+    // An assignment, as in the real page: a setter of the prototype sees it.
+    (this as Record<string, unknown>)[build.keyField] = text;
   }
 
-  equals(other: { _serialized?: string } | undefined): boolean {
-    return this._serialized === other?._serialized;
+  equals(other: MsgKey | undefined): boolean {
+    return this.toString() === other?.toString();
   }
 
   toString(): string {
-    return this._serialized;
+    return String(this[build.keyField]);
   }
 
   /** The key of a message that the server tells of; in a group it names who wrote it. */

@@ -1,5 +1,6 @@
 import type { Rules, ServerFrame, WelcomeFrame } from '../wire/frames.js';
 import { Actions, type Reaction, type Vote } from './actions.js';
+import { build } from './build.js';
 import { Dialog } from './dialog.js';
 import { Emitter, Model, type ModelWith } from './events.js';
 import { Groups } from './groups.js';
@@ -376,5 +377,5 @@ async function createKeyPair(): Promise<KeyPair> {
 
 const app = new App(await Store.open());
 window.require = (name: string) => app.require(name);
-window.Debug = { VERSION: '2.3000.1029000000' };
+window.Debug = { VERSION: build.version };
 await app.start();

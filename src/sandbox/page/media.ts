@@ -1,4 +1,5 @@
 import type { MediaPointer } from '../wire/frames.js';
+import { build } from './build.js';
 import { Model, type ModelWith } from './events.js';
 import { decodeB64, encodeB64 } from './ids.js';
 
@@ -80,6 +81,7 @@ class MediaData extends (Model as ModelWith<MediaAttributes>) {
     const json: Partial<MediaAttributes> = { ...this };
     delete json.mediaBlob;
     delete json.preview;
+    delete (json as { __x_id?: object }).__x_id;
     return json;
   }
 }
@@ -148,7 +150,7 @@ export class Media {
     else if (isPtt && type === 'audio') type = 'ptt';
     const object = this.#objectOf(filehash);
     Object.assign(object, { type, blob, size: blob.size });
-    return new MediaData({
+    const media = new MediaData({
       type,
       mimetype,
       filehash,
@@ -160,6 +162,9 @@ export class Media {
       ...(type === 'document' ? { filename: (blob as File).name } : {}),
       ...(type === 'ptt' ? { waveform: new Uint8Array(64) } : {}),
     });
+    // The slot of the model's own id, which is empty until somebody asks for it.
+    if (build.mediaHasId) Object.assign(media, { __x_id: {} });
+    return media;
   }
 
   #objectOf(filehash: string): MediaObject {

@@ -163,7 +163,7 @@ export class Chat extends (Model as ModelWith<ChatAttributes>) {
       ...this,
       muteExpiration: this.mute.expiration,
       // whatsapp-web.js asks only whether there are any; it finds the last one by its key.
-      msgs: this.lastReceivedKey ? [this.lastReceivedKey._serialized] : [],
+      msgs: this.lastReceivedKey ? [this.lastReceivedKey.toString()] : [],
     };
   }
 }
@@ -238,7 +238,7 @@ export function rowOf(
   key: MsgKey,
   { body, type, t, ack, order, name, content, notice }: RowParts,
 ): MessageRow {
-  const row: MessageRow = { id: key._serialized, o: order, b: body, y: type, t, a: ack };
+  const row: MessageRow = { id: key.toString(), o: order, b: body, y: type, t, a: ack };
   if (key.fromMe && ack === 0) row.p = 1;
   if (name) row.n = name;
   if (content) row.x = content;

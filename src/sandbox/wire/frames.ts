@@ -10,6 +10,7 @@ import type { Dialog, Faults } from '../network/faults.js';
 import type { GroupAction, GroupResult, GroupState } from '../network/group.js';
 
 // The page takes all its types of the wire from this file.
+export type * from '../builds/build.js';
 export type * from '../journal/content.js';
 export type * from '../journal/message-actions.js';
 export type * from '../journal/queued-event.js';

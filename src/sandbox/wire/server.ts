@@ -13,6 +13,8 @@ import { MEDIA_PATH, MediaStore } from '../network/media.js';
 import { PictureStore } from '../network/pictures.js';
 import { SandboxOptions } from '../options.js';
 import { loadCertificate, spkiOf } from './certificate.js';
+import type { Build } from '../builds/build.js';
+import { CurrentBuild } from '../builds/builds.js';
 import { FrameHandler } from './frame-handler.js';
 import type { ServerFrame } from './frames.js';
 
@@ -49,6 +51,7 @@ export class SandboxServer {
     private readonly media: MediaStore,
     private readonly pictures: PictureStore,
     private readonly faults: FaultSettings,
+    private readonly builds: CurrentBuild,
   ) {}
 
   /** The port that it listens on. */
@@ -133,9 +136,10 @@ export class SandboxServer {
       response.writeHead(404).end();
       return;
     }
+    const body = pathname === '/' ? withBuild(asset.body, this.builds.get()) : asset.body;
     // Keeps the page out of the caches in the accounts' profiles.
     response.writeHead(200, { 'content-type': asset.type, 'cache-control': 'no-store' });
-    response.end(asset.body);
+    response.end(body);
   }
 
   /** Stores the media of a message, which its page has encrypted. */
@@ -203,4 +207,10 @@ function beat(sockets: WebSocketServer): void {
     socket.ping();
     socket.send(JSON.stringify({ t: 'beat' } satisfies ServerFrame));
   }
+}
+
+/** The page as a build: the page reads the build from its own HTML. */
+function withBuild(html: Buffer, build: Build): string {
+  const script = `<script id="build" type="application/json">${JSON.stringify(build)}</script>`;
+  return html.toString().replace('<!--build-->', () => script);
 }

@@ -155,6 +155,7 @@ export interface PageChat {
   mute?: { expiration?: number };
   groupMetadata?: PageGroupMetadata;
   msgs?: { getModelsArray(): PageModel[] };
+  lastReceivedKey?: object | null;
 }
 
 interface PageGroupMetadata {

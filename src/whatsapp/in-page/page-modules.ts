@@ -134,11 +134,16 @@ export interface PageModules {
     canSenderRevokeMsg(message: PageModel): boolean;
     canAdminRevokeMsg(message: PageModel): boolean;
   };
-  WAWebMsgKey: new (key: PageMessageKey) => { _serialized: string };
+  WAWebMsgKey: { new (key: PageMessageKey): { _serialized: string }; prototype: object };
   WAWebPollsVotesSchema: {
     getTable(): { equals(index: ['parentMsgKey'], key: string): Promise<PageVoteRow[]> };
   };
   WAWebQueryExistsJob: { queryWidExists(wid: PageWid): Promise<{ wid?: PageWid } | null | undefined> };
+  WAWebSendMsgChatAction: {
+    addAndSendMsgToChat(chat: PageChat, message: { __x_id?: unknown }, ...more: unknown[]): unknown;
+    /** Set by page-shims.ts. */
+    isMendedByFlotilla?: true;
+  };
   WAWebSendReactionMsgAction: { sendReactionToMsg(message: PageModel, emoji: string): Promise<unknown> };
   WAWebSocketModel: {
     Socket: { state: string; hasSynced?: boolean; reconnect(): void; logout(): Promise<void> };
