@@ -38,7 +38,7 @@ export class ConnectionLogsService {
       await this.database.query(
         `select id::text, event_type as event, reason, instance_id as "instanceId", epoch, details as data,
          created_at as "createdAt" from connection_logs
-       where account_id = $1 and ($3::bigint is null or id < $3) order by id desc limit $2`,
+       where account_id = $1 and ($3::bigint is null or id < $3) order by connection_logs.id desc limit $2`,
         [accountId, limit + 1, before ?? null],
       );
     return rows.map((row) => ({

@@ -11,7 +11,7 @@ import { InstancesService } from '../../src/instances/instances.service.js';
 import { DatabaseModule } from '../../src/platform/database/database.module.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import { createContext } from '../../src/platform/start-role.js';
-import { insertInstance, insertServer, insertWorkspace } from '../support/factories.js';
+import { insertAccount, insertInstance, insertServer, insertWorkspace } from '../support/factories.js';
 import { scratchDatabase } from '../support/scratch-database.js';
 
 @Module({ imports: [DatabaseModule, AccountsModule] })
@@ -405,4 +405,20 @@ it('the connection log deletes entries after thirty days', async () => {
     [accountId],
   );
   expect(kept).toEqual([{ isYoung: true }]);
+});
+
+it('the connection log is in the order of the events, also where ids get one digit more', async () => {
+  const accountId = await insertAccount(database, workspaceId);
+  await database.query(
+    `insert into connection_logs (id, workspace_id, account_id, epoch, event_type)
+     overriding system value select id, $1, $2, 0, id::text from generate_series(999999998, 1000000001) id`,
+    [workspaceId, accountId],
+  );
+  const entries = await context.get(ConnectionLogsService).list(workspaceId, accountId, 10);
+  expect(entries.slice(0, 4).map(({ event }) => event)).toEqual([
+    '1000000001',
+    '1000000000',
+    '999999999',
+    '999999998',
+  ]);
 });
