@@ -9,7 +9,7 @@ export class Delivery1795564800000 implements MigrationInterface {
         add column unknown_policy text not null default 'hold' check (unknown_policy in ('hold', 'resend'));
 
       alter table messages
-        -- How often it was sent anew, by hand or by that policy. A failed one got a new WhatsApp id each time.
+        -- How often it was sent again, by hand or by that policy. A failed message got a new WhatsApp id each time.
         add column resends integer not null default 0;
 
       -- Acks are written as far as they have come: whoever listens is told every step on the way, in order.

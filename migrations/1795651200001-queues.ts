@@ -10,7 +10,7 @@ export class Queues1795651200001 implements MigrationInterface {
         paused_at timestamptz
       );
 
-      -- When all workers were last asked to start anew; one row at the most.
+      -- When all workers were last asked to restart; at most one row.
       create table worker_restarts (
         is_only boolean primary key default true check (is_only),
         requested_at timestamptz not null
@@ -18,7 +18,7 @@ export class Queues1795651200001 implements MigrationInterface {
 
       create table workers (
         name text primary key,
-        -- No foreign key: a machine that only works the queues registers no server.
+        -- No foreign key: a machine that runs only workers registers no server.
         server_id text not null,
         pid integer not null,
         queues text[] not null,
@@ -33,7 +33,7 @@ export class Queues1795651200001 implements MigrationInterface {
       );
 
       create table failed_jobs (
-        -- That of the message when it stands for one.
+        -- The id of its message, if it has a message.
         id uuid primary key,
         queue text not null,
         job_id text not null,
@@ -46,7 +46,7 @@ export class Queues1795651200001 implements MigrationInterface {
         message_id uuid references messages on delete cascade,
         workspace_id uuid references workspaces on delete cascade
       );
-      -- A job that fails anew replaces its record.
+      -- A job that fails again replaces its record.
       create unique index failed_jobs_job on failed_jobs (queue, job_id);
       create index failed_jobs_age on failed_jobs (failed_at desc, id desc);
       create index failed_jobs_message on failed_jobs (message_id) where message_id is not null;

@@ -8,7 +8,7 @@ export class Pacing1795651200002 implements MigrationInterface {
   async up(runner: QueryRunner): Promise<void> {
     await runner.query(`
       alter table workspaces add column pacing jsonb;
-      -- Any object was taken before, and none had an effect.
+      -- Any object was accepted before, and no object had an effect.
       update accounts set pacing = null where pacing is not null;
 
       create table account_pacing (
@@ -43,7 +43,7 @@ export class Pacing1795651200002 implements MigrationInterface {
       create index account_pacing_paused on account_pacing (cold_paused_until) where cold_paused_until is not null;
       create index account_pacing_marking on account_pacing (account_id) where marking_after is not null;
 
-      -- Every live account is paced from now on. One that was linked already is not new: its warm-up began then.
+      -- Every live account is paced from now on. An account that was linked before is not new: its warm-up began then.
       insert into account_pacing (account_id, workspace_id, warm_up_from, pause_after, cool_down)
       select id, workspace_id, (linked_at at time zone 'UTC')::date, 1, interval '1 day' from accounts
       where environment = 'live';

@@ -20,7 +20,7 @@ export class Tenancy1795737600000 implements MigrationInterface {
         workspace_id uuid primary key references workspaces on delete cascade,
         minute timestamptz not null,
         accepted integer not null,
-        -- How many were granted of those that were asked for last.
+        -- How many of the last request were granted.
         granted integer not null
       ) with (fillfactor = 50);
 
@@ -122,7 +122,7 @@ export class Tenancy1795737600000 implements MigrationInterface {
       select isolate_workspace('connection_logs', 'select, insert');
       select isolate_workspace('server_logs', 'insert');
       select isolate_workspace('audit_log', '');
-      -- Whether there is a copy of a session decides where its account may go. The copy itself is nobody's to read.
+      -- Whether there is a copy of a session decides where its account may go. No tenant may read the copy itself.
       select isolate_workspace('session_snapshots', 'select (account_id, workspace_id)');
       select isolate_account('contacts', 'select, insert, delete');
 

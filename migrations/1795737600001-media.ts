@@ -31,13 +31,13 @@ export class Media1795737600001 implements MigrationInterface {
         -- When it was last taken for a message; it is kept for a time after that.
         last_used_at timestamptz not null default now()
       );
-      -- The same file under the same name is the same media: an upload that is repeated makes no second one.
+      -- The same file under the same name is the same media: a repeated upload makes no second media.
       create unique index media_same on media (workspace_id, sha256, mimetype, coalesce(filename, ''));
       create index media_workspace on media (workspace_id, id desc);
       create index media_blob on media (blob_id);
       create index media_age on media (last_used_at);
 
-      -- Which media messages need that are not sent yet.
+      -- The media of messages that are not sent yet.
       create index messages_waiting_media on messages ((media ->> 'mediaId')) where media is not null and stage is not null;
     `);
 
@@ -48,7 +48,7 @@ export class Media1795737600001 implements MigrationInterface {
         insert into media_blobs (id, sha256, size) values (blob, content, length)
       $$;
 
-      -- The blob of a content that media refer to; null when there is none.
+      -- The blob of a content that media refer to; null without such a blob.
       create function kept_media_blob(content bytea) returns uuid
         language sql stable security definer set search_path from current as $$
         select id from media_blobs where sha256 = content and state = 'kept'

@@ -5,10 +5,10 @@ export class Content1795737600002 implements MigrationInterface {
   async up(runner: QueryRunner): Promise<void> {
     await runner.query(`
       alter table messages
-        -- Of each type what it needs: location, contact, poll, mentions; of incoming ones also participant, quotedWhatsappId,
+        -- What each type needs: location, contact, poll, mentions; for incoming messages also participant, quotedWhatsappId,
         -- whatsappType, and author, the chat id under which WhatsApp knows the writer.
         add column content jsonb,
-        -- A list of {from, phone, lid, options, at}. A vote that was taken back stays, without options: an older one may come late.
+        -- A list of {from, phone, lid, options, at}. A vote that was taken back stays, without options: an older vote may come late.
         add column votes jsonb not null default '[]',
         -- When the media of an incoming message is to be downloaded (again). Until it is there, or has failed for good, the
         -- message is not published.
@@ -35,7 +35,7 @@ export class Content1795737600002 implements MigrationInterface {
       declare
         changed jsonb;
       begin
-        -- Nobody has been told of it yet: message.received will say it all.
+        -- No event has told of it yet: message.received will say it all.
         if new.media_due_at is not null then return null; end if;
         if new.edited_at is distinct from old.edited_at then
           insert into events (workspace_id, account_id, type, data) values (new.workspace_id, new.account_id,

@@ -16,7 +16,7 @@ export class Webhooks1795737600003 implements MigrationInterface {
         -- Null means every account.
         account_ids uuid[],
         description text,
-        -- Encrypted with APP_KEY. The previous one signs too until its time is over.
+        -- Encrypted with APP_KEY. The previous secret signs too until it expires.
         secret bytea not null,
         previous_secret bytea,
         previous_secret_expires_at timestamptz,
@@ -25,7 +25,7 @@ export class Webhooks1795737600003 implements MigrationInterface {
         active_from xid8 not null default pg_current_xact_id(),
         disabled_reason text check (disabled_reason in ('owner', 'gone', 'failing')),
         disabled_at timestamptz,
-        -- Since when nothing has arrived that was tried; null when the last try succeeded.
+        -- Since when every attempt has failed; null when the last attempt succeeded.
         failing_since timestamptz,
         created_at timestamptz not null default now(),
         updated_at timestamptz not null default now()
@@ -41,7 +41,7 @@ export class Webhooks1795737600003 implements MigrationInterface {
         event_id bigint not null,
         type text not null,
         account_id uuid,
-        -- Events of no account have a lane too.
+        -- Events without an account have a lane too.
         lane_id uuid not null generated always as (coalesce(account_id, '00000000-0000-0000-0000-000000000000'::uuid)) stored,
         -- failed: it is tried again; dead: it is not.
         status text not null default 'pending' check (status in ('pending', 'delivered', 'failed', 'dead')),
@@ -65,11 +65,11 @@ export class Webhooks1795737600003 implements MigrationInterface {
         webhook_id uuid not null references webhooks on delete cascade,
         lane_id uuid not null,
         workspace_id uuid not null references workspaces on delete cascade,
-        -- Grows with every delivery that is added, so that a lane never falls asleep over one that it has not seen.
+        -- Grows with every delivery that is added, so that a lane never stops before a delivery that it has not seen.
         version bigint not null default 0,
-        -- When its head is to be tried; infinity: there is none.
+        -- When its head is to be tried; infinity: it has no head.
         next_attempt_at timestamptz not null default now(),
-        -- Who runs it, and until when nobody else may.
+        -- Who runs it, and until when no other process may.
         claim uuid,
         claimed_until timestamptz,
         delivered bigint not null default 0,
@@ -123,7 +123,7 @@ export class Webhooks1795737600003 implements MigrationInterface {
       select isolate_workspace('webhooks');
       select isolate_workspace('webhook_deliveries');
       select isolate_workspace('webhook_lanes');
-      -- Whoever adds deliveries locks it, so that the reader of the log comes before or after.
+      -- A transaction that adds deliveries locks it, so that the reader of the log comes before or after.
       grant select, update (moved_at) on webhook_cursor to flotilla_tenant;
     `);
   }

@@ -56,12 +56,13 @@ export interface AttemptOutcome {
 /**
  * Posts to an endpoint once, signed by the Standard Webhooks scheme. Any 2xx is success: a body that is truncated, too long
  * or too slow changes nothing. It does not follow redirects.
+ * @param options `timeoutMs`: how long the endpoint may take to answer, `attemptTimeoutMs` by default
  */
 export async function attempt(
   url: string,
   secrets: string[],
   notification: Notification,
-  options: { allowPrivate: readonly string[]; version: string },
+  options: { allowPrivate: readonly string[]; version: string; timeoutMs?: number },
 ): Promise<AttemptOutcome> {
   const body = JSON.stringify(notification);
   const timestamp = Math.floor(Date.now() / 1_000);
@@ -78,7 +79,7 @@ export async function attempt(
         'webhook-signature': signatures(secrets, notification.id, timestamp, body),
       },
       body,
-      timeoutMs: attemptTimeoutMs,
+      timeoutMs: options.timeoutMs ?? attemptTimeoutMs,
       maxBytes: Infinity,
       allowPrivate: options.allowPrivate,
     });

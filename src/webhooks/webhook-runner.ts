@@ -3,7 +3,7 @@ import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
-import { attempt } from './webhook-attempt.js';
+import { attempt, attemptTimeoutMs } from './webhook-attempt.js';
 import {
   type ClaimedSequence,
   maxConcurrentSequences,
@@ -32,6 +32,8 @@ const maxRunMs = 20_000;
 export class WebhookRunner {
   private readonly running = new Map<string, WebhookSequence & { run: Promise<void> }>();
   private isStopping = false;
+  /** A property, so that a test of an endpoint that hangs can shorten it. */
+  private timeoutMs = attemptTimeoutMs;
 
   constructor(
     private readonly sequences: WebhookSequences,
@@ -108,6 +110,7 @@ export class WebhookRunner {
         const outcome = await attempt(sequence.url, secrets, notification, {
           allowPrivate: this.config.allowedPrivateAddresses,
           version: this.config.version,
+          timeoutMs: this.timeoutMs,
         });
         if (outcome.error === null) {
           await this.sequences.recordSuccess(sequence, id, outcome);

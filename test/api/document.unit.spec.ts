@@ -51,7 +51,7 @@ describe('docs/openapi.json', () => {
     ).toEqual([]);
   });
 
-  it('has an example for each JSON body, of which the body allows each field', () => {
+  it('has an example for each JSON body, and the body allows each field of the example', () => {
     const withBody = operations.filter(({ body }) => body !== undefined);
     expect(withBody.length).toBeGreaterThan(10);
     const wrong = withBody.flatMap(({ id, body }) => {

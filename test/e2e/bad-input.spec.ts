@@ -123,7 +123,7 @@ describe('bad input is refused with a status and a code, and nothing is written'
     expect((await flotilla.call('GET', '/accounts', undefined, made.body.key)).status).toBe(401);
   });
 
-  it('an expired key, and one that may not be used from here', async () => {
+  it('an expired key, and a key that may not be used from here', async () => {
     const make = async (more: object) =>
       (
         await flotilla.call('POST', `/workspaces/${workspace.id}/api-keys`, {
@@ -215,7 +215,7 @@ describe('bad input is refused with a status and a code, and nothing is written'
     ).toMatchObject({ status: 400, code: 'validation.failed' });
   });
 
-  it('an unknown workspace, an address that is none, an event id from elsewhere', async () => {
+  it('an unknown workspace, an invalid address, an event id from elsewhere', async () => {
     const nobody = '01960000-0000-7000-8000-000000000000';
     expect(
       (await flotilla.call('POST', `/accounts?workspaceId=${nobody}`, { name: 'x' })).body,
@@ -342,7 +342,7 @@ describe('what the contract says is queued, is queued', () => {
     ).toMatchObject({ status: 422, code: 'idempotency.mismatch' });
   });
 
-  it('a reader of the events that is slow gets all of them, and one that goes away harms nobody', async () => {
+  it('a slow reader of the events gets all of them, and a reader that goes away harms no other', async () => {
     const big = await flotilla.newWorkspace();
     const { body: account } = await big.call('POST', '/accounts', { name: 'big' });
     const messages = Array.from({ length: 120 }, () => ({

@@ -175,7 +175,7 @@ describe('the typed client', () => {
     expect(new TextDecoder().decode(value)).toMatch(/^id: \d+-\d+\n\n/);
   });
 
-  it('sends files, and has an idempotency key where the operation has one', async () => {
+  it('sends files, and an idempotency key where the operation takes one', async () => {
     const form = new FormData();
     form.set('file', new Blob(['a note'], { type: 'text/plain' }), 'note.txt');
     expect(await client.post('/media', { body: form })).toMatchObject({ mimetype: 'text/plain', size: 6 });
@@ -203,7 +203,7 @@ describe('the typed client', () => {
     });
   });
 
-  it('is told when a workspace has too many streams, and when it gave an id that is none', async () => {
+  it('is told when a workspace has too many streams, and when the id is invalid', async () => {
     const ended = new AbortController();
     const limited = { key: await workspace.keyFor('viewer') };
     const open = () =>
@@ -249,7 +249,7 @@ describe('verifyWebhook', () => {
     });
   });
 
-  it('refuses another body, an old one, one that is not signed, and a foreign signature', async () => {
+  it('refuses another body, an old body, an unsigned body and a foreign signature', async () => {
     const now = new Date();
     await expect(verifyWebhook(`${body} `, signed(now), secret)).rejects.toThrow(WebhookRefused);
     await expect(verifyWebhook(body, signed(new Date(now.getTime() - 400_000)), secret)).rejects.toThrow(

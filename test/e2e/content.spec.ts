@@ -163,7 +163,7 @@ describe('media', () => {
     expect((await download(again.body.media.mediaId)).equals(bytes)).toBe(true);
   });
 
-  it('of which WhatsApp Web can make nothing has failed, says why, and is no reason for a new browser', async () => {
+  it('that WhatsApp Web cannot read fails, says why, and is no reason for a new browser', async () => {
     const starts = async () =>
       (await workspace.call('GET', `/accounts/${account.id}/events?limit=200`)).body.items.length;
     const before = await starts();
@@ -183,7 +183,7 @@ describe('media', () => {
     const media = { data: base64(files.pdf), mimetype: 'application/pdf', filename: 'invoice.pdf' };
     const before = uploaded();
     const { body } = await workspace.send({ accountId: account.id, to: phone, type: 'document', media });
-    // Each try encrypts it anew: the first has failed by then.
+    // Each try encrypts it again: the first try has failed by then.
     await eventually('a second upload', async () => expect(uploaded()).toBeGreaterThan(before + 1));
     await flotilla.sandbox('DELETE', '/faults');
     const message = await until(body.id, ({ status }) => status === 'read', 60_000);

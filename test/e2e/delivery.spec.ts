@@ -56,7 +56,7 @@ describe('time', () => {
     expect(Math.max(...lateness)).toBeLessThan(1_000);
   });
 
-  it('lets a message that cannot be sent in time expire, and cancels one that waits', async () => {
+  it('lets a message expire that cannot be sent in time, and cancels a message that waits', async () => {
     await flotilla.sandbox('PUT', '/faults', { phone: account.phoneNumber, offline: true });
     await eventually('the account is offline', async () => {
       const { online, linked } = await flotilla.sandbox('GET', '/stats');
@@ -94,7 +94,7 @@ describe('an account that is offline', () => {
 });
 
 describe('a lost ack', () => {
-  it('is noticed by the watchdog: the connection is made anew, and the message arrives once', async () => {
+  it('is noticed by the watchdog: it connects again, and the message arrives once', async () => {
     await flotilla.sandbox('PUT', '/faults', { phone: account.phoneNumber, dropAckRate: 1 });
     const id = await send('its ack is lost');
     const next = await send('behind it');
@@ -104,7 +104,7 @@ describe('a lost ack', () => {
     await untilStatus(next, 'sent', 'delivered', 'read');
     expect(await received('its ack is lost')).toHaveLength(1);
     expect(await received('behind it')).toHaveLength(1);
-    // The browser stayed: making the connection anew was enough.
+    // The browser stayed: a new connection was enough.
     const { body } = await workspace.call('GET', `/accounts/${account.id}/events`);
     expect(body.items.filter(({ reason }: { reason: string | null }) => reason === 'no_ack')).toEqual([]);
   });

@@ -144,7 +144,7 @@ describe('servers', () => {
     expect(refused.body.detail).toContain(words);
   });
 
-  it('refuses a duplicate, a new id, and to delete one that is in use', async () => {
+  it('refuses a duplicate, a new id, and to delete a server that is in use', async () => {
     expect((await call('POST', '/servers', { id: 'home-server', name: 'x' })).body).toMatchObject({
       status: 409,
       code: 'server.exists',
@@ -208,7 +208,7 @@ describe('a health check', () => {
     expect((await call('GET', '/servers/home-server')).body.lastHealthCheckAt).toBe(body.checkedAt);
   });
 
-  it('asks the URL of one that has one, counts failures, and writes them down', async () => {
+  it('asks the health URL of a server that has one, counts failures, and records them', async () => {
     await call('POST', '/servers', { id: 'server-url', name: 'With a URL', url: machineUrl });
     const check = async () => (await call('POST', '/servers/server-url/health-check')).body;
     answer = 404;

@@ -277,7 +277,7 @@ describe('a message to a group', () => {
     });
   };
 
-  it('that the account is not in any more fails at once, and one that WhatsApp refuses as well', async () => {
+  it('that the account has left fails at once, and so does a group that WhatsApp refuses', async () => {
     const owner = await flotilla.newPhone();
     const left = await joined(owner);
     expect((await call('POST', `/${left}/leave`)).status).toBe(204);

@@ -397,7 +397,7 @@ describe('the storage', () => {
     );
   });
 
-  it('that has lost a file says so, and has it again when it is uploaded again', async () => {
+  it('that has lost a file says so, until the file is uploaded again', async () => {
     const bytes = newPng();
     const { body } = await upload(formOf(bytes));
     const path = `/media/${body.mediaId}`;

@@ -114,7 +114,7 @@ describe('what users of such gateways suffer from', { timeout: 150_000 }, () => 
     expect(stored.reverse()).toEqual(texts);
   });
 
-  it('says WORKING but dead: a session without acks is made to connect anew, and nothing is sent twice', async () => {
+  it('says WORKING but dead: a session without acks connects again, and nothing is sent twice', async () => {
     await accept('alive', 1);
     await expectOnce('alive', 1);
     await flotilla.sandbox('PUT', '/faults', { silent: true, phone: account.phoneNumber });

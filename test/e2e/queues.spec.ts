@@ -60,7 +60,7 @@ describe('the admin login', () => {
     expect(await answer.text()).toContain('not the admin key');
   });
 
-  it('believes no cookie that it has not signed, and none whose time has been changed', async () => {
+  it('believes no cookie that it has not signed, and no cookie with a changed time', async () => {
     const [until, signature] = (await cookie()).split('=')[1]!.split('.');
     const forged = [
       `1.${signature}`,

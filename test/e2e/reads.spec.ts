@@ -230,7 +230,7 @@ describe('GET /accounts/:id/chats/:chatId/messages', () => {
     expect(edited).toMatchObject({ text: 'better answer', editedAt: expect.any(String) });
   });
 
-  it('pages through a chat that the page has to load, also after the browser was started anew', async () => {
+  it('pages through a chat that the page has to load, also after a restart of the browser', async () => {
     // What the page holds without loading is not enough for any of this.
     await flotilla.sandbox('PUT', '/faults', { phone: account.phoneNumber, messagesInMemory: 5 });
     const texts = Array.from({ length: 25 }, (_, i) => `line ${i}`);

@@ -347,7 +347,7 @@ describe('the SQL of operators', () => {
     );
   });
 
-  it('failover places as the best server would be asked for each device anew', async () => {
+  it('failover asks for the best server for each device again', async () => {
     for (const [id, columns] of Object.entries({
       'server-big': { max_capacity: 10 },
       'server-small': { max_capacity: 5 },
@@ -466,7 +466,7 @@ describe('the SQL of operators', () => {
     await expect(client.query(statement)).rejects.toThrow(message);
   });
 
-  it('deletes a server that is out of use, and not one that runs', async () => {
+  it('deletes a server that is out of use, but not a server that runs', async () => {
     await newServer('server-a');
     await newInstance('server-a');
     await expect(client.query('delete from backend_servers')).rejects.toThrow('runs: server-a.instance_00');

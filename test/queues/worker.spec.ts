@@ -94,7 +94,7 @@ describe('a worker', () => {
     expect((await queues.counts('whatsapp-high'))?.waiting).toBe(1);
   });
 
-  it('takes one job with once, and none when there is none', async () => {
+  it('with --once takes one job, and takes no job from an empty queue', async () => {
     await put('messaging', 'm1', 'm2');
     expect(await work({ once: true })).toBe('max_jobs');
     expect(recorder.seen).toEqual(['m1']);
@@ -104,7 +104,7 @@ describe('a worker', () => {
     expect(await work({ once: true })).toBe('empty');
   });
 
-  it('takes not one job more than it may, however many fit at once', async () => {
+  it('never takes more jobs than its limit, also when more would fit at once', async () => {
     await context.close();
     ({ context, worker, database } = await workerContext(withConcurrency(8), [recorder]));
     queues = context.get(QueuesService);

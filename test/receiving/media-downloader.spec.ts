@@ -129,7 +129,7 @@ describe('downloads', { timeout: 60_000 }, () => {
     expect((await row(second)).media).toMatchObject({ mediaId: expect.any(String), size: 20, error: null });
   });
 
-  it('of one message are shared, however many callers request it', async () => {
+  it('of one message are shared by all callers that request it', async () => {
     const accountId = await newAccount();
     const id = await incoming(accountId, 'wanted');
     const { opened, open } = gate();

@@ -159,7 +159,7 @@ describe('typing', { timeout: 60_000 }, () => {
 });
 
 describe('the faults', { timeout: 60_000 }, () => {
-  it('silent: the page stays connected, and nothing is taken or told until it connects anew', async () => {
+  it('silent: the page stays connected, and takes and tells nothing until it connects again', async () => {
     const friend = await sandbox.phone();
     await account.send(friend, 'heard');
     const { duplicates } = await sandbox.stats();

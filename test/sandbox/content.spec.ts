@@ -121,7 +121,7 @@ describe('media that is sent', { timeout: 30_000 }, () => {
     expect((await arrived()).media?.mimetype).toBe('image/webp');
   });
 
-  it('of which the page can make nothing is not sent, and the page says why', async () => {
+  it('that the page cannot read is not sent, and the page says why', async () => {
     // Its beginning is a picture's, and no more of it.
     const cut = await file('x.png', files.png.subarray(0, 40), 'image/png');
     const result = await send({ type: 'sticker', caption: null, file: cut });

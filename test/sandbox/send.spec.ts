@@ -87,7 +87,7 @@ describe('a send', { timeout: 30_000 }, () => {
     expect((await sandbox.inbox(friend)).filter((entry) => entry.whatsappId === whatsappId)).toHaveLength(1);
   });
 
-  it('asks for the number first when it is to: nothing is typed or sent to one without WhatsApp', async () => {
+  it('asks for the number first when it is told to, and types and sends nothing to a number without WhatsApp', async () => {
     const before = await typing();
     const chatId = '628129999999999@c.us';
     expect(await send({ chatId, checkNumber: true, typingMs: 300 })).toEqual({ outcome: 'not_registered' });

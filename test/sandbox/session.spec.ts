@@ -243,7 +243,7 @@ describe('the phases of a start', { timeout: 60_000 }, () => {
 });
 
 describe('a session that is stopped', { timeout: 60_000 }, () => {
-  it('leaves no browser, in whichever moment of its start', async () => {
+  it('leaves no browser, at any moment of its start', async () => {
     for (const ms of [0, 5, 10, 20, 40, 60, 80, 120, 160, 200, 300, 400, 600]) {
       const watched = new Watched('early');
       const started = watched.session.start().catch((error: unknown) => watched.told.push(String(error)));

@@ -329,7 +329,7 @@ describe('messages with an unknown outcome', () => {
     expect(await context.get(OutcomesService).put()).toBe(0);
   });
 
-  it('are looked up however many messages were refused since, and so are sent messages', async () => {
+  it('are found again after many refused messages, and so are sent messages', async () => {
     const [unknown, sent] = [await accept('unknown'), await accept('sent')];
     await database.query(`update messages set status = 'unknown' where id = $1`, [unknown]);
     await database.query(`update messages set status = 'sent', sent_at = now() where id = $1`, [sent]);

@@ -92,7 +92,7 @@ async function accept({ id: instanceId }: StandInInstance, id = uuidv7()): Promi
   return accountId;
 }
 
-it('an instance that does not answer does not hold back others, however many accounts it has', async () => {
+it('an instance that does not answer does not hold back others, also when it has many accounts', async () => {
   const { concurrency } = system.config.worker;
   hung.isHalted = true;
   const lanes = await Promise.all(Array.from({ length: concurrency + 8 }, () => accept(hung)));

@@ -69,7 +69,7 @@ describe('the programs that a change concerns', () => {
     expect(after({ 'src/a/a.js.map': '{}' })).toEqual([]);
   });
 
-  it('are those that read a directory of which a file changes, comes or goes', () => {
+  it('are those that read a directory in which a file changes, comes or goes', () => {
     expect(after({ 'src/sandbox/page/index.html': '<p>2</p>' })).toEqual(['sandbox']);
     expect(after({ 'src/sandbox/page/new.js': '' })).toEqual(['sandbox']);
     expect(

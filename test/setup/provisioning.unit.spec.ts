@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -116,10 +117,13 @@ describe('processes', () => {
   it('are found by what they were started with, and ended', async () => {
     const child = spawn(
       process.execPath,
-      ['-e', "process.on('SIGTERM', () => {}); setInterval(() => {}, 1000)"],
+      [
+        '-e',
+        "process.on('SIGTERM', () => {}); setInterval(() => {}, 1000); console.log('SIGTERM is ignored')",
+      ],
       {
         env: { ...process.env, FLOTILLA_SPEC: directory },
-        stdio: 'ignore',
+        stdio: ['ignore', 'pipe', 'ignore'],
       },
     );
     const pid = child.pid ?? 0;
@@ -127,7 +131,7 @@ describe('processes', () => {
       expect(pidsWithEnvironment('FLOTILLA_SPEC', directory)).toEqual([pid]);
       return true;
     });
-    await sleep(300);
+    await once(child.stdout, 'data');
     await endProcesses([pid], { graceMs: 200 });
     expect(isAlive(pid)).toBe(false);
   });

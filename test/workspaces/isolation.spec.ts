@@ -272,7 +272,7 @@ describe('a connection', () => {
     }
   });
 
-  it('is set once for a workspace that goes on, and not at all where there is none', async () => {
+  it('is set once for a workspace that goes on, and not at all for an unknown workspace', async () => {
     const statements = async (work: () => Promise<unknown>) => {
       const client = await pool.connect();
       const sent: string[] = [];

@@ -121,7 +121,7 @@ describe('a key', () => {
   it('stops at once in every process when it is deleted', async () => {
     const { id, key } = await newKey(workspaceId);
     expect(await statusOf(key)).toBe(200);
-    // Until both processes listen they may believe it for two seconds; a key more is then looked up anew.
+    // Until both processes listen they may believe it for two seconds; another key is looked up again after that.
     await untilListening(1);
     expect(await statusOf(key, other)).toBe(200);
     await untilListening(2);
@@ -305,7 +305,7 @@ describe('the limits of a workspace', () => {
     }
   });
 
-  it('let it have so many accounts and no more, however many ask at once', async () => {
+  it('limit the accounts of a workspace, also when many requests come at once', async () => {
     await limit({ maxAccounts: 3 });
     const create = () => api.call('POST', '/accounts', { name: 'a', environment: 'sandbox' }, owner.key);
     const answers = await Promise.all(Array.from({ length: 8 }, create));
