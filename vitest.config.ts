@@ -11,7 +11,7 @@ const decorators = swc.vite({
 });
 
 /** More than the two processors that are counted on: most files wait most of the time, for a whole system or for time itself. */
-const filesAtOnce = 3;
+const filesAtOnce = 4;
 
 const unit = ['test/**/*.unit.spec.ts'];
 const endToEnd = ['test/e2e/**/*.spec.ts', 'test/sandbox/**/*.spec.ts'];
