@@ -35,7 +35,7 @@ export class Content1795737600002 implements MigrationInterface {
       declare
         changed jsonb;
       begin
-        -- No event has told of it yet: message.received will say it all.
+        -- Nobody has been told of it yet: message.received will say it all.
         if new.media_due_at is not null then return null; end if;
         if new.edited_at is distinct from old.edited_at then
           insert into events (workspace_id, account_id, type, data) values (new.workspace_id, new.account_id,
