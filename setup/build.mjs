@@ -61,9 +61,9 @@ export async function build(project, log) {
       failure: 'The build failed with the errors above. Correct them and start again.',
     });
   }
-  if (!existsSync(join(project, 'dist/src/roles/api.main.js'))) {
+  if (!existsSync(join(project, 'dist/programs/api.mjs'))) {
     throw new SetupError(
-      'The build did not write dist/src/roles/api.main.js. Check "outDir" and "rootDir" in tsconfig.json.',
+      'The build did not write dist/programs/api.mjs. Check "outDir" and "rootDir" in tsconfig.json.',
     );
   }
   writeStamp(project, hash);

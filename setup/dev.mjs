@@ -175,10 +175,10 @@ export class Development {
     const files = readCompiled(this.dist);
     const changed = changedFiles(this.#running, files);
     const programs = concernedPrograms(system.settings.programs, changed, files);
-    if (concernedPrograms(['instance'], changed, files).length > 0)
+    if (concernedPrograms([...system.settings.programs, 'cli'], changed, files).length > 0)
       await run([process.execPath, join(project, 'setup/bundle.mjs')], {
         cwd: project,
-        failure: 'The bundle of the instance failed with the errors above: no program is restarted.',
+        failure: 'Bundling failed with the errors above: no program is restarted.',
       });
     if (changed.some((path) => path.startsWith('migrations/'))) say((await system.migrate()).trim());
     this.#running = files;

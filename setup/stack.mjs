@@ -149,7 +149,7 @@ export async function createStack({
       readFile(join(system.paths.logDir, `${name.replace(/^.*:/, '')}.log`), 'utf8').catch(() => ''),
 
     cli: (...args) =>
-      tryRun([process.execPath, join(settings.project, 'dist/src/roles/cli.main.js'), ...args], {
+      tryRun([process.execPath, join(settings.project, 'dist/programs/cli.mjs'), ...args], {
         cwd: settings.project,
         env: system.environment,
       }),

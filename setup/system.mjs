@@ -265,7 +265,7 @@ export class System {
 
   /** @returns {Promise<string>} what the command prints */
   async migrate() {
-    return run([process.execPath, join(this.settings.project, 'dist/src/roles/cli.main.js'), 'migrate'], {
+    return run([process.execPath, join(this.settings.project, 'dist/programs/cli.mjs'), 'migrate'], {
       cwd: this.settings.project,
       env: this.environment,
       failure:

@@ -317,7 +317,7 @@ describe('a fleet of two servers with two instances each', () => {
   });
 
   it('refuses a second process under the id of a live instance', async () => {
-    const child = spawn(process.execPath, ['dist/instance.mjs'], {
+    const child = spawn(process.execPath, ['dist/programs/instance.mjs'], {
       env: {
         ...process.env,
         ...flotilla.stack.env,

@@ -92,13 +92,13 @@ describe('dist', () => {
       'src/page/gone.html',
       'migrations/1-gone.js',
       'migrations/1-gone.js.map',
-      'instance.mjs',
+      'programs/api.mjs',
     ])
       write(`dist/${path}`);
     removeOutdated(directory);
     expect(readdirSync(join(directory, 'dist/migrations'))).toEqual([]);
     expect(readdirSync(join(directory, 'dist/src'))).toEqual(['kept.js', 'kept.js.map', 'page']);
-    expect(readdirSync(join(directory, 'dist'))).toContain('instance.mjs');
+    expect(readdirSync(join(directory, 'dist'))).toContain('programs');
   });
 });
 

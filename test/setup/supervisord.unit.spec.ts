@@ -37,10 +37,8 @@ describe('the programs for supervisord', () => {
   it.each(['api', 'worker', 'scheduler', 'instance', 'sandbox'])(
     '%s runs node itself and always comes back',
     (name) => {
-      const script =
-        name === 'instance' ? 'dist/instance.mjs' : `--enable-source-maps dist/src/roles/${name}.main.js`;
       expect(program(config, name)).toMatchObject({
-        command: `"${process.execPath}" ${script}`,
+        command: `"${process.execPath}" dist/programs/${name}.mjs`,
         directory: '/srv/flotilla',
         user: 'flotilla',
         autostart: 'true',

@@ -20,7 +20,7 @@ export class Cli {
   private readonly child: ChildProcess;
 
   constructor(args: string[], env: NodeJS.ProcessEnv) {
-    this.child = spawn(process.execPath, [join(projectRoot, 'dist/src/roles/cli.main.js'), ...args], {
+    this.child = spawn(process.execPath, [join(projectRoot, 'dist/programs/cli.mjs'), ...args], {
       env,
       stdio: ['ignore', 'pipe', 'pipe'],
     });

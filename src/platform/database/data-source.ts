@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { MigrationInterface } from 'typeorm';
 import type { PostgresDataSourceOptions } from 'typeorm/driver/postgres/PostgresDataSourceOptions.js';
-import type { Config } from '../config/config.js';
+import { type Config, projectRoot } from '../config/config.js';
 import { ImpatientClient, queryTimeoutMs, sessionOptions } from './impatient-client.js';
 import { isolatingDriver } from './isolation.js';
 
@@ -27,11 +27,11 @@ export function dataSourceOptions(config: Config): PostgresDataSourceOptions {
   };
 }
 
-/** The migrations, oldest first: the exports of the files in `migrations/` at the top of the project. */
+/** The migrations, oldest first: the exports of the compiled files of `migrations/`. */
 export async function loadMigrations(): Promise<(new () => MigrationInterface)[]> {
-  const folder = join(import.meta.dirname, '../../../migrations');
+  const folder = join(projectRoot, 'dist/migrations');
   const files = readdirSync(folder)
-    .filter((name) => /^\d.*\.(js|ts)$/.test(name) && !name.endsWith('.d.ts'))
+    .filter((name) => /^\d.*\.js$/.test(name))
     .sort();
   const modules = await Promise.all(
     files.map(
