@@ -242,15 +242,16 @@ export class Store {
         this.#rows = new Map();
         const transaction = this.#db.transaction('messages', 'readwrite', { durability: 'relaxed' });
         const messages = transaction.objectStore('messages');
+        const added = [...rows.values()].filter((row) => this.#added.has(row));
         for (const row of rows.values()) {
-          if (this.#added.has(row)) this.#addTo(messages, row);
+          if (added.includes(row)) this.#addTo(messages, row);
           else messages.put(row);
         }
         this.#sincePrune += rows.size;
         const done = committed(transaction);
-        // Only pruning has more requests to come.
+        // Pruning has more requests to come. A request that may fail needs its listener, or the whole transaction fails with it.
         if (this.#sincePrune >= PRUNE_EVERY) this.#prune(messages);
-        else transaction.commit();
+        else if (added.length === 0) transaction.commit();
         await done;
       }
     } finally {
