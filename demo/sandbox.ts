@@ -30,6 +30,8 @@ export const healthyFaults: Faults = {
   uploadFailRate: 0,
   downloadFailRate: 0,
   uploadDelayMs: 0,
+  resumesSends: false,
+  sendFailRate: 0,
   groupRefusal: null,
   messagesInMemory: 2000,
   editWindowMs: 900_000,

@@ -358,6 +358,7 @@ END) stored,
   votes jsonb not null default '[]'::jsonb,
   media_due_at timestamp with time zone,
   media_attempts smallint not null default 0,
+  in_question_since timestamp with time zone,
   constraint messages_account_id_fkey FOREIGN KEY (account_id) REFERENCES accounts(id) ON DELETE CASCADE,
   constraint messages_direction_check CHECK ((direction = ANY (ARRAY['outgoing'::text, 'incoming'::text]))),
   constraint messages_pkey PRIMARY KEY (id),
@@ -484,6 +485,7 @@ create table session_snapshots (
   size_bytes bigint not null,
   data bytea not null storage external,
   taken_at timestamp with time zone not null default now(),
+  restored_at timestamp with time zone,
   constraint session_snapshots_account_id_fkey FOREIGN KEY (account_id) REFERENCES accounts(id) ON DELETE CASCADE,
   constraint session_snapshots_pkey PRIMARY KEY (account_id)
 );
@@ -1174,7 +1176,7 @@ AS $function$
           'location', m.content -> 'location', 'contact', m.content -> 'contact', 'poll', m.content -> 'poll',
           'votes', jsonb_path_query_array(m.votes, '$[*] ? (@.options.size() > 0)'),
           'mentions', m.content -> 'mentions', 'participant', m.content -> 'participant',
-          'quotedWhatsappId', m.content ->> 'quotedWhatsappId', 'whatsappType', m.content ->> 'whatsappType')
+          'quotedWhatsappId', m.content ->> 'quotedWhatsappId', 'whatsappType', m.content ->> 'whatsappType', 'inQuestionSince', iso_time(m.in_question_since))
       $function$;
 
 CREATE OR REPLACE FUNCTION public.note_uncertain_message()
@@ -1279,7 +1281,7 @@ AS $function$
       declare
         changed jsonb;
       begin
-        -- Nobody has been told of it yet: message.received will say it all.
+        -- No event has told of it yet: message.received will say it all.
         if new.media_due_at is not null then return null; end if;
         if new.edited_at is distinct from old.edited_at then
           insert into events (workspace_id, account_id, type, data) values (new.workspace_id, new.account_id,

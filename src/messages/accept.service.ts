@@ -407,6 +407,7 @@ function asAccepted(message: Message, { text, media }: SendMessageDto): Message 
     readAt: null,
     failedAt: null,
     revokedAt: null,
+    inQuestionSince: null,
     reactions: [],
     votes: [],
   });

@@ -180,6 +180,10 @@ export class Message {
   @Column('timestamptz', { name: 'revoked_at', nullable: true })
   revokedAt!: Date | null;
 
+  /** When the session was restored that does not know this sent message. Null if it is delivered, or was never in question. */
+  @Column('timestamptz', { name: 'in_question_since', nullable: true })
+  inQuestionSince!: Date | null;
+
   @Column('jsonb')
   reactions!: Reaction[];
 

@@ -269,6 +269,11 @@ export class MessageResponse {
   editedAt!: string | null;
   /** When the message was deleted for everyone. Its status and its text stay the same. */
   revokedAt!: string | null;
+  /**
+   * Set for a message that is `sent` and was not in the copy of the session that the account was restored from after a crash. WhatsApp's
+   * server has the message, but the recipient may not be able to read it. Null again as soon as it is delivered.
+   */
+  inQuestionSince!: string | null;
   /** At most one reaction for each person. */
   reactions!: MessageReaction[];
 }
@@ -323,6 +328,7 @@ export function toMessageResponse(message: Message): MessageResponse {
     failedAt: message.failedAt?.toISOString() ?? null,
     editedAt: message.editedAt?.toISOString() ?? null,
     revokedAt: message.revokedAt?.toISOString() ?? null,
+    inQuestionSince: message.inQuestionSince?.toISOString() ?? null,
     reactions: message.reactions.filter(({ emoji }) => emoji !== ''),
   };
 }

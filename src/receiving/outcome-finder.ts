@@ -16,6 +16,7 @@ export class OutcomeFinder {
   /** @throws AccountNotDrivenHere, SessionNotReady */
   async read(accountId: string): Promise<Ack[]> {
     const session = this.sessions.readyDriver(accountId).current;
+    await this.updates.questionSent(accountId);
     const acks = await session.messages.acksOf(await this.updates.awaitingAcks(accountId, maxLookups));
     return acks.map((ack) => ({ accountId, ...ack }));
   }

@@ -24,6 +24,7 @@ const moveForward = `update messages m set
     status = (array['sent', 'delivered', 'read', 'played'])[acked.ack], error_code = null, error_message = null,
     failed_at = null, sent_at = coalesce(m.sent_at, now()),
     delivered_at = case when acked.ack >= 2 then coalesce(m.delivered_at, now()) else m.delivered_at end,
+    in_question_since = case when acked.ack >= 2 then null else m.in_question_since end,
     read_at = case when acked.ack >= 3 then coalesce(m.read_at, now()) else m.read_at end
   from (select account_id, whatsapp_id, max(ack) as ack from unnest($1::uuid[], $2::text[], $3::int[])
     as told (account_id, whatsapp_id, ack) group by 1, 2) acked
@@ -32,6 +33,15 @@ const moveForward = `update messages m set
       -- A message that failed after an uncertain attempt may arrive. So may a refused message: if the browser dies before it
       -- has stored the refusal, the page keeps the message as pending and sends it.
       or m.status in ('failed', 'expired') and (m.attempts > 1 or m.error_code = 'whatsapp.refused'))`;
+
+/**
+ * $1 the account. A session that was restored from a snapshot does not know the messages that were sent after the snapshot was
+ * taken: if a recipient cannot decrypt such a message, nobody answers the request to send it again.
+ */
+const question = `update messages m set in_question_since = s.restored_at
+  from session_snapshots s
+  where s.account_id = $1 and m.account_id = $1 and m.stage is null and m.status = 'sent' and m.direction = 'outgoing'
+    and m.sent_at > s.taken_at and m.sent_at <= s.restored_at and m.in_question_since is null`;
 
 const refuse = `update messages m set status = 'failed', failed_at = now(), sent_at = null, error_code = 'whatsapp.refused',
     error_message = 'WhatsApp refused the message (ack -1).'
@@ -119,6 +129,11 @@ export class UpdatesService {
     if (passed.length > 0)
       await prepared(this.database, moveForward, [...ids(passed), passed.map(({ ack }) => ack)]);
     if (refused.length > 0) await this.database.query(refuse, ids(refused));
+  }
+
+  /** Marks the messages that a restored session does not know, and that are not delivered. */
+  async questionSent(accountId: string): Promise<void> {
+    await this.database.query(question, [accountId]);
   }
 
   /** Writes changes of messages. Each change makes one event, however often it comes. */

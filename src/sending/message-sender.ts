@@ -8,7 +8,7 @@ import { CONFIG } from '../platform/config/config.module.js';
 import { Problem } from '../platform/errors/problem.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
-import type { PageSendResult } from '../whatsapp/in-page/page-functions.js';
+import type { PageSend, PageSendResult } from '../whatsapp/in-page/page-functions.js';
 import type { OutgoingContent, OutgoingFile } from '../whatsapp/outgoing-content.js';
 import type { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
 import { MessageFiles } from './message-files.js';
@@ -81,6 +81,17 @@ export class NotSent extends Problem {
 export class PendingInPage extends Problem {
   constructor() {
     super(504, 'whatsapp.pending', 'WhatsApp Web has the message and will send it when it is connected.');
+  }
+}
+
+/** The page has the message and does not send it, because it failed, or because nobody may send it any more. */
+export class GivenUpByPage extends Problem {
+  constructor() {
+    super(
+      504,
+      'whatsapp.given_up',
+      'WhatsApp Web has the message and gave it up. WhatsApp did not say whether it has the message.',
+    );
   }
 }
 
@@ -176,16 +187,16 @@ export class MessageSender {
   ): Promise<{ ack: number }> {
     const isFirst = message.attempt === 1;
     const timeoutMs = this.config.ackTimeoutMs + uploadMsOf(message.media?.size ?? 0);
+    const isLookOnly = message.isExpired || message.isLastLook === true;
     const ask = async (lookOnly: boolean) => {
       try {
-        return await this.ask(session, message, timeoutMs, lookOnly);
+        return await this.ask(session, message, timeoutMs, { lookOnly, mayResend: !isLookOnly });
       } catch (error) {
         // A page that hangs or is gone does not answer, but its session still says ready. A Problem is not the page's fault.
         if (!isFirst && !(error instanceof Problem)) this.recoverSession(accountId, session, message.attempt);
         throw error;
       }
     };
-    const isLookOnly = message.isExpired || message.isLastLook === true;
     // A message that may have arrived is looked up before its file is copied: the storage may be down, or the file deleted.
     const isLookFirst = !isFirst && message.media !== null;
     let result = await ask(isLookFirst || isLookOnly);
@@ -199,6 +210,10 @@ export class MessageSender {
       throw new NotSent(result.detail);
     }
     if (result.outcome === 'no_chat') throw new NoChat(message.chatId, result.detail);
+    if (result.outcome === 'unsent') {
+      if (!isLookOnly) this.restartIfBroken(accountId, session, message);
+      throw new GivenUpByPage();
+    }
     if (result.outcome === 'pending' || result.outcome === 'timed_out') {
       this.recoverSession(accountId, session, message.attempt);
       throw result.outcome === 'pending' ? new PendingInPage() : new NoAnswer(timeoutMs);
@@ -207,12 +222,12 @@ export class MessageSender {
     return { ack: result.ack };
   }
 
-  /** @param lookOnly only looks for the message: nothing is sent, so no file is needed */
+  /** @param how `lookOnly` adds no message to the page, so no file is needed; `mayResend` sends what the page has and left */
   private async ask(
     session: WhatsAppSession,
     message: Claim,
     timeoutMs: number,
-    lookOnly: boolean,
+    { lookOnly, mayResend }: Pick<PageSend, 'lookOnly' | 'mayResend'>,
   ): Promise<PageSendResult> {
     const { chatId, whatsappId, typingMs = 0, checkNumber = false, quoted, content } = message;
     const isFirst = message.attempt === 1;
@@ -226,6 +241,7 @@ export class MessageSender {
         whatsappId,
         searchStorage: !isFirst,
         lookOnly,
+        mayResend,
         timeoutMs,
         typingMs: isFirst ? typingMs : 0,
         checkNumber,

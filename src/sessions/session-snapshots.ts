@@ -91,11 +91,13 @@ export class SessionSnapshots {
   async save(account: SnapshotAccount, isRunning: boolean): Promise<boolean> {
     if (!this.isEnabled) return false;
     return this.saves(async () => {
+      const startedAt = performance.now();
       const dir = this.dirOf(account.id);
       const digest = await profileDigest(dir);
       if (digest === null || !(await this.isOutdated(account, digest))) return false;
       const packed = await packProfile(dir, isRunning, this.config.sessions.snapshotMaxBytes);
-      return this.write(account, packed.digest, encrypt(this.keys[0]!, packed.archive, contextOf(account)));
+      const data = encrypt(this.keys[0]!, packed.archive, contextOf(account));
+      return this.write(account, packed.digest, data, performance.now() - startedAt);
     });
   }
 
@@ -146,6 +148,11 @@ export class SessionSnapshots {
       const archive = decrypt(this.keys, encrypted, contextOf({ id: account.id, epoch: newer.epoch }));
       // A browser that a dead process left running must not write into the new profile.
       await claimProfile(dir);
+      // Before the profile is there: a crash in between must not hide that the session is an older one.
+      await this.database.query(
+        'update session_snapshots set restored_at = now() where account_id = $1 and epoch = $2',
+        [account.id, newer.epoch],
+      );
       await unpackProfile(archive, dir, account.epoch);
       return true;
     } catch (error) {
@@ -180,17 +187,23 @@ export class SessionSnapshots {
   /**
    * Writes only for the holder of the account, and never over a later epoch. The holder may have lost the assignment already.
    * The next owner then starts from this snapshot: it waits until the holder releases the account, and for the lock on the row.
+   * @param ageMs how long ago the first byte of the profile was read
    */
-  private async write({ id, epoch }: SnapshotAccount, digest: string, data: Buffer): Promise<boolean> {
+  private async write(
+    { id, epoch }: SnapshotAccount,
+    digest: string,
+    data: Buffer,
+    ageMs: number,
+  ): Promise<boolean> {
     const written = await this.database.query<object[]>(
-      `insert into session_snapshots (account_id, workspace_id, epoch, digest, size_bytes, data)
-       select id, workspace_id, $2::int, $4, length($5::bytea), $5 from accounts
+      `insert into session_snapshots (account_id, workspace_id, epoch, digest, size_bytes, data, taken_at)
+       select id, workspace_id, $2::int, $4, length($5::bytea), $5, now() - $6 * interval '1 millisecond' from accounts
        where id = $1 and epoch >= $2 and held_by = $3 for share
        on conflict (account_id) do update set epoch = excluded.epoch, digest = excluded.digest,
-         size_bytes = excluded.size_bytes, data = excluded.data, taken_at = now()
+         size_bytes = excluded.size_bytes, data = excluded.data, taken_at = excluded.taken_at, restored_at = null
        where session_snapshots.epoch <= excluded.epoch
        returning account_id`,
-      [id, epoch, this.config.instance.id, digest, data],
+      [id, epoch, this.config.instance.id, digest, data, ageMs],
     );
     return written.length > 0;
   }

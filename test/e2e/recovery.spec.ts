@@ -1,6 +1,7 @@
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { descendantsOf, isAlive } from '../support/processes.js';
+import { files } from '../sandbox/media-files.js';
+import { browsersBelow, descendantsOf, isAlive } from '../support/processes.js';
 import { eventually } from '../support/eventually.js';
 import { Flotilla, type LedgerEntry, type Workspace } from '../support/flotilla.js';
 
@@ -17,11 +18,14 @@ beforeAll(async () => {
 });
 afterAll(() => flotilla?.stop());
 
-/** The message of that number: its text tells its place in the order of its account and priority. */
-function message(run: string, number: number) {
+/** The message of that number: its text or its caption tells its place in the order of its account and priority. */
+function message(run: string, number: number, isPicture = false) {
   const priority = ['normal', 'high', 'urgent'][Math.floor(number / accounts.length) % 3]!;
   const text = `${run}/${priority}/${String(number).padStart(4, '0')}`;
-  return { accountId: accounts[number % accounts.length]!.id, to: phone, text, priority };
+  const data = files.png.toString('base64');
+  const picture = { type: 'image', media: { data, mimetype: 'image/png', caption: text } };
+  const content = isPicture ? picture : { text };
+  return { accountId: accounts[number % accounts.length]!.id, to: phone, priority, ...content };
 }
 
 /** Accepts `count` messages, spread over the accounts and three priorities, in an order that the ledger can be held against. */
@@ -32,7 +36,7 @@ async function accept(run: string, count: number): Promise<void> {
     const answer = await eventually(
       'accepted',
       async () => {
-        const tried = await workspace.send(wanted, { 'idempotency-key': wanted.text });
+        const tried = await workspace.send(wanted, { 'idempotency-key': `${run}/${number}` });
         return tried.status === 202 ? tried : Promise.reject(new Error(JSON.stringify(tried.body)));
       },
       15_000,
@@ -41,7 +45,7 @@ async function accept(run: string, count: number): Promise<void> {
   }
 }
 
-/** What a run left in the ledger: all of it, none twice, in order per account and priority. */
+/** What a run left in the ledger: all of it, none received twice, in order per account and priority, and nothing unknown. */
 async function expectComplete(run: string, count: number): Promise<void> {
   const entries = await eventually(
     `all ${count} of ${run}`,
@@ -65,6 +69,7 @@ async function expectComplete(run: string, count: number): Promise<void> {
     const texts = lane.map(({ text }) => text);
     expect(texts).toEqual([...texts].sort());
   }
+  expect((await workspace.call('GET', '/messages?status=unknown&limit=1')).body.items).toEqual([]);
   const inbox: { text: string }[] = (await flotilla.sandbox('GET', `/phones/${phone}/inbox`)).items;
   expect(inbox.filter(({ text }) => text.startsWith(`${run}/`))).toHaveLength(count);
 }
@@ -119,6 +124,49 @@ describe('kill -9', () => {
     expect(await qrEvents()).toBe(qrsBefore);
     expect((await flotilla.sandbox('GET', '/stats')).conflicts).toBe(0);
   });
+});
+
+describe.each([
+  { page: 'marks what it left as failed', resumesSends: false },
+  { page: 'sends by itself what it left', resumesSends: true },
+])('kill -9 of browsers with messages in flight, if the next page $page', ({ resumesSends }) => {
+  const killBrowsers = async () => {
+    const browsers = await browsersBelow(flotilla.stack.varDir);
+    expect(browsers.length).toBeGreaterThanOrEqual(accounts.length);
+    for (const pid of browsers) process.kill(pid, 'SIGKILL');
+  };
+
+  it('texts and pictures arrive once, in order, and none is unknown', async () => {
+    const run = `browsers ${resumesSends}`;
+    const arrived = async () =>
+      (await flotilla.ledger()).filter(({ text }) => text.startsWith(`${run}/`)).length;
+    const { unheard: before } = await flotilla.sandbox('GET', '/stats');
+    // The message in flight of each account is in its page and does not reach WhatsApp: one is a text, the other a picture.
+    await flotilla.sandbox('PUT', '/faults', { resumesSends, silent: true });
+    const count = 60;
+    const messages = Array.from({ length: count }, (_message, number) =>
+      message(run, number, number % 4 < 2),
+    );
+    for (const number of [0, 3]) {
+      const { status, body } = await workspace.send(message(run, number, number === 0));
+      expect(status, JSON.stringify(body)).toBe(202);
+    }
+    await eventually(
+      'both on their way',
+      async () => (await flotilla.sandbox('GET', '/stats')).unheard >= before + 2,
+    );
+    await killBrowsers();
+    // WhatsApp accepts the next ones, and their browsers die before the ack. Receipts come when the browsers are back.
+    await flotilla.sandbox('PUT', '/faults', { resumesSends, ackDelayMs: 150, receiptDelayMs: 50 });
+    const others = messages.filter((_message, number) => number !== 0 && number !== 3);
+    expect((await workspace.call('POST', '/messages/batch', { messages: others })).status).toBe(200);
+    for (const share of [0.2, 0.5]) {
+      await eventually('more have arrived', async () => (await arrived()) > count * share, 60_000);
+      await killBrowsers();
+    }
+    await expectComplete(run, count);
+    await flotilla.sandbox('DELETE', '/faults');
+  }, 180_000);
 });
 
 async function qrEvents(): Promise<number> {

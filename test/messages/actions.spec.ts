@@ -560,10 +560,12 @@ describe('the migration', () => {
     await updates.writeChanges(accountId, [
       { kind: 'reaction', whatsappId, at: now, from: { chatId: friend, alias: null }, emoji: '👍' },
     ]);
+    await database.query('update messages set in_question_since = now() where id = $1', [id]);
     const [{ data }] = await database.query(`select message_json(m) as data from messages m where id = $1`, [
       id,
     ]);
     expect(data).toEqual(await show(id));
+    expect(data.inQuestionSince).toEqual(expect.any(String));
   });
 
   it('writes every kind of content in that shape', async () => {

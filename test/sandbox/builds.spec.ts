@@ -57,6 +57,7 @@ describe.each(builds)('the build $name', { timeout: 60_000 }, ({ name, version }
       whatsappId: idOf(count),
       searchStorage: false,
       lookOnly: false,
+      mayResend: true,
       timeoutMs: 5_000,
       typingMs: 0,
       checkNumber: false,

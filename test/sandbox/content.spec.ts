@@ -63,6 +63,7 @@ function send(content: OutgoingContent, options: Partial<PageSend> = {}) {
     whatsappId: idOf(count),
     searchStorage: false,
     lookOnly: false,
+    mayResend: true,
     timeoutMs: 10_000,
     typingMs: 0,
     checkNumber: false,

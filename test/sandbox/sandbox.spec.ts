@@ -100,10 +100,16 @@ describe('the sandbox', { timeout: 60_000 }, () => {
       window.keptNewId = window.require('WAWebMsgKey').newId;
       window.require('WAWebMsgKey').newId = async () => '3EB0DEADBEEF00112233';
     `);
-    await account.send(friend, 'once');
-    const again = await account.send(friend, 'once');
+    const first = await account.send(friend, 'once');
+    await expect(account.send(friend, 'once')).rejects.toThrow('DuplicateMessageError');
     await account.client.pupPage?.evaluate(`window.require('WAWebMsgKey').newId = window.keptNewId`);
-    expect(again.id.id).toBe('3EB0DEADBEEF00112233');
+    expect((await sandbox.ledger(before)).map((line) => line.duplicate)).toEqual([false]);
+    // The page refuses a second message under a known id, but it sends the first one again when it is told to.
+    expect(first.id.id).toBe('3EB0DEADBEEF00112233');
+    await account.client.pupPage?.evaluate(`
+      const message = window.require('WAWebCollections').Msg.get('${first.id._serialized}');
+      window.require('WAWebSendMsgChatAction').resendMsgToChat(undefined, Promise.resolve(message));
+    `);
     expect(await sandbox.inbox(friend)).toHaveLength(1);
     expect((await sandbox.ledger(before)).map((line) => line.duplicate)).toEqual([false, true]);
     expect((await sandbox.stats()).duplicates).toBe(duplicates + 1);

@@ -55,6 +55,7 @@ function send(options: Partial<PageSend> = {}) {
     whatsappId: `3EB0${String(count).padStart(18, '0')}`,
     searchStorage: false,
     lookOnly: false,
+    mayResend: true,
     timeoutMs: 5_000,
     typingMs: 0,
     checkNumber: false,

@@ -489,10 +489,10 @@ describe('a message that kills its instance at each attempt', () => {
     ['absent', { status: 'unknown', errorCode: 'send.interrupted' }],
     ['known', { status: 'sent', errorCode: null }],
   ] as const)('is only looked for when it was tried often enough (%s)', async (outcome, end) => {
-    const looks: boolean[] = [];
+    const looks: object[] = [];
     const sessions = sessionsWith({
-      send: async ({ lookOnly }) => {
-        looks.push(lookOnly);
+      send: async ({ lookOnly, mayResend }) => {
+        looks.push({ lookOnly, mayResend });
         return outcome === 'known' ? known : { outcome };
       },
     });
@@ -505,9 +505,56 @@ describe('a message that kills its instance at each attempt', () => {
       await database.query('update messages set next_attempt_at = now() where id = $1', [id]);
     }
     await runLane(survivor);
-    expect(looks).toEqual([true]);
+    expect(looks).toEqual([{ lookOnly: true, mayResend: false }]);
     expect(await messages.get(workspaceId, id)).toMatchObject(end);
     expect((await claim())?.id).toBe(behind);
+  });
+});
+
+describe('a message that the page has, and gave up', () => {
+  const restart = vi.fn<AccountDriver['restart']>();
+  const reconnect = vi.fn<WhatsAppSession['reconnect']>();
+  beforeEach(() => {
+    restart.mockClear();
+    reconnect.mockClear();
+  });
+
+  it('is tried again, holds its lane, and is unknown after the last try; its page is restarted once', async () => {
+    const asked: unknown[] = [];
+    const send: WhatsAppSession['send'] = async ({ mayResend, searchStorage }) => {
+      asked.push({ mayResend, searchStorage });
+      return { outcome: 'unsent' };
+    };
+    const sender = new MessageSender(sessionsWith({ send, reconnect }, { restart }), noFiles, config, silent);
+    const runner = new LaneRunner(database, sender, new PacingReservations(database), config, silent);
+    const id = await accept('given up');
+    await runLane(runner);
+    expect(restart).not.toHaveBeenCalled();
+    for (let attempt = 2; attempt <= policy.attempts; attempt += 1) {
+      expect((await messages.get(workspaceId, id)).status).toBe('sending');
+      await database.query('update messages set next_attempt_at = now() where id = $1', [id]);
+      await runLane(runner);
+    }
+    const { status, errorCode } = await messages.get(workspaceId, id);
+    expect({ status, errorCode }).toEqual({ status: 'unknown', errorCode: 'whatsapp.given_up' });
+    expect(asked).toHaveLength(policy.attempts);
+    expect(asked[1]).toEqual({ mayResend: true, searchStorage: true });
+    expect(restart).toHaveBeenCalledOnce();
+    // Its connection works: WhatsApp answered nothing for this message only.
+    expect(reconnect).not.toHaveBeenCalled();
+  });
+
+  it('is not sent again after its deadline', async () => {
+    const asked: unknown[] = [];
+    const send: WhatsAppSession['send'] = async ({ lookOnly, mayResend }) => {
+      asked.push({ lookOnly, mayResend });
+      return { outcome: 'unsent' };
+    };
+    const sender = new MessageSender(sessionsWith({ send, reconnect }, { restart }), noFiles, config, silent);
+    const sending = sender.send(claimOf({ attempt: 3, isExpired: true }));
+    await expect(sending).rejects.toMatchObject({ code: 'whatsapp.given_up' });
+    expect(asked).toEqual([{ lookOnly: true, mayResend: false }]);
+    expect(restart).not.toHaveBeenCalled();
   });
 });
 
@@ -680,9 +727,9 @@ describe('an uncertain attempt', () => {
   it.each(['known', 'absent'] as const)(
     'of a message with media is looked up before its file is copied (%s)',
     async (outcome) => {
-      const asked: { lookOnly: boolean; hasFile: boolean }[] = [];
-      const send: WhatsAppSession['send'] = async ({ lookOnly, content }) => {
-        asked.push({ lookOnly, hasFile: 'file' in content });
+      const asked: object[] = [];
+      const send: WhatsAppSession['send'] = async ({ lookOnly, mayResend, content }) => {
+        asked.push({ lookOnly, mayResend, hasFile: 'file' in content });
         return outcome === 'known' ? known : { outcome };
       };
       const restart = vi.fn<AccountDriver['restart']>();
@@ -691,7 +738,8 @@ describe('an uncertain attempt', () => {
       const sending = sender.send(claimOf({ attempt: 2, media, type: 'image' }));
       if (outcome === 'known') expect(await sending).toEqual({ ack: 1 });
       else await expect(sending).rejects.toMatchObject({ code: 'media.storage_unavailable' });
-      expect(asked).toEqual([{ lookOnly: true, hasFile: false }]);
+      // The page sends what it has without the file.
+      expect(asked).toEqual([{ lookOnly: true, mayResend: true, hasFile: false }]);
       // The page is not to blame for the storage.
       expect(restart).not.toHaveBeenCalled();
     },

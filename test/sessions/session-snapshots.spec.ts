@@ -3,6 +3,7 @@ import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/pr
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { DataSource } from 'typeorm';
+import { v7 as uuidv7 } from 'uuid';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import {
   SessionSnapshots,
@@ -13,7 +14,14 @@ import type { Config } from '../../src/platform/config/config.js';
 import { dataSourceOptions } from '../../src/platform/database/data-source.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import { ProfileTooLarge, profileEpoch } from '../../src/whatsapp/browser/archive.js';
-import { insertAccount, insertInstance, insertServer, insertWorkspace } from '../support/factories.js';
+import { UpdatesService } from '../../src/receiving/updates.service.js';
+import {
+  insertAccount,
+  insertInstance,
+  insertRow,
+  insertServer,
+  insertWorkspace,
+} from '../support/factories.js';
 import { eventually } from '../support/eventually.js';
 import { scratchDatabase } from '../support/scratch-database.js';
 
@@ -189,6 +197,88 @@ describe('moving between servers', () => {
     expect(await a.snapshots.prepare(await a.takesOver())).toBe('local');
     expect(await a.content()).toBe('linked');
     expect(await readdir(join(root, 'server-a'))).toEqual([`session-${accountId}`]);
+  });
+});
+
+describe('messages that a restored session does not know', () => {
+  /** @param age how long ago it was sent, for example '1 minute' */
+  const sent = async (text: string, age: string, status = 'sent') => {
+    const id = uuidv7();
+    await insertRow(database, 'messages', {
+      id,
+      workspace_id: workspaceId,
+      account_id: accountId,
+      direction: 'outgoing',
+      type: 'text',
+      chat_id: '6281234567890@c.us',
+      recipient: '6281234567890',
+      text,
+      status,
+      whatsapp_id: text,
+    });
+    await database.query('update messages set sent_at = now() - $2::interval where id = $1', [id, age]);
+  };
+  const inQuestion = async () =>
+    (
+      await database.query<{ text: string }[]>(
+        'select text from messages where account_id = $1 and in_question_since is not null order by 1',
+        [accountId],
+      )
+    ).map(({ text }) => text);
+
+  it('are in question until they are delivered, if they were sent after the snapshot was taken', async () => {
+    const [a, b] = [new Server('server-a'), new Server('server-b')];
+    const updates = new UpdatesService(database);
+    await linkedOn(a);
+    await database.query(
+      `update session_snapshots set taken_at = now() - interval '10 minutes' where account_id = $1`,
+      [accountId],
+    );
+    await sent('in the snapshot', '11 minutes');
+    await sent('after it', '5 minutes');
+    await sent('after it, in question for good', '4 minutes');
+    await sent('after it and delivered', '3 minutes', 'delivered');
+    await updates.questionSent(accountId);
+    expect(await inQuestion()).toEqual([]);
+
+    expect(await b.snapshots.prepare(await b.takesOver())).toBe('restored');
+    await sent('by the restored session', '-1 minutes');
+    await updates.questionSent(accountId);
+    expect(await inQuestion()).toEqual(['after it', 'after it, in question for good']);
+    // Their acks are asked for.
+    const awaited = (await updates.awaitingAcks(accountId, 10)).map(({ whatsappId }) => whatsappId);
+    expect(awaited).toEqual(expect.arrayContaining(['after it', 'after it, in question for good']));
+
+    await updates.writeAcks([{ accountId, whatsappId: 'after it', ack: 2 }]);
+    await updates.questionSent(accountId);
+    expect(await inQuestion()).toEqual(['after it, in question for good']);
+  });
+
+  it('do not exist if the session was saved after it ended', async () => {
+    const [a, b] = [new Server('server-a'), new Server('server-b')];
+    const { epoch } = await linkedOn(a);
+    await sent('before the end', '1 second');
+    await a.writes('used since');
+    expect(await a.snapshots.save({ id: accountId, epoch }, false)).toBe(true);
+    expect(await b.snapshots.prepare(await b.takesOver())).toBe('restored');
+    await new UpdatesService(database).questionSent(accountId);
+    expect(await inQuestion()).toEqual([]);
+  });
+
+  it('are forgotten by the next snapshot, which has a time of its own', async () => {
+    const [a, b] = [new Server('server-a'), new Server('server-b')];
+    await linkedOn(a);
+    const account = await b.takesOver();
+    expect(await b.snapshots.prepare(account)).toBe('restored');
+    expect((await stored()).restored_at).not.toBeNull();
+    await b.writes('used on b');
+    const [{ before }] = await database.query('select now() as before');
+    expect(await b.snapshots.save(account, true)).toBe(true);
+    const [{ after }] = await database.query('select now() as after');
+    const { restored_at: restoredAt, taken_at: takenAt } = await stored();
+    expect(restoredAt).toBeNull();
+    expect(takenAt.getTime()).toBeGreaterThanOrEqual(before.getTime());
+    expect(takenAt.getTime()).toBeLessThan(after.getTime());
   });
 });
 

@@ -2703,6 +2703,7 @@ export interface components {
          *       "failedAt": "2026-11-25T10:00:00.000Z",
          *       "editedAt": "2026-11-25T10:00:00.000Z",
          *       "revokedAt": "2026-11-25T10:00:00.000Z",
+         *       "inQuestionSince": "inQuestionSince",
          *       "reactions": [
          *         {
          *           "phone": "6281234567890",
@@ -2776,6 +2777,11 @@ export interface components {
              * @description When the message was deleted for everyone. Its status and its text stay the same.
              */
             revokedAt: string | null;
+            /**
+             * @description Set for a message that is `sent` and was not in the copy of the session that the account was restored from after a crash. WhatsApp's
+             *     server has the message, but the recipient may not be able to read it. Null again as soon as it is delivered.
+             */
+            inQuestionSince: string | null;
             /** @description At most one reaction for each person. */
             reactions: components["schemas"]["MessageReaction"][];
         };
@@ -6888,6 +6894,7 @@ export interface operations {
                      *           "failedAt": "2026-11-25T10:00:00.000Z",
                      *           "editedAt": "2026-11-25T10:00:00.000Z",
                      *           "revokedAt": "2026-11-25T10:00:00.000Z",
+                     *           "inQuestionSince": "inQuestionSince",
                      *           "reactions": [
                      *             {
                      *               "phone": "6281234567890",

@@ -53,6 +53,13 @@ export class FaultsDto implements Partial<Faults> {
   @Max(1)
   refuseRate?: number;
 
+  /** Share of messages that the page gives up without an ack, before or after they are accepted. */
+  @Optional()
+  @IsNumber()
+  @Min(0)
+  @Max(1)
+  sendFailRate?: number;
+
   /** Share of messages that cut the sender's connection, before or after they are accepted. */
   @Optional()
   @IsNumber()
@@ -115,6 +122,11 @@ export class FaultsDto implements Partial<Faults> {
   @Min(0)
   @Max(1)
   reloadAfterSendRate?: number;
+
+  /** Whether a page that starts again sends by itself what it left without an ack. */
+  @Optional()
+  @IsBoolean()
+  resumesSends?: boolean;
 
   /** Share of uploads of media that fail. This fault and the next two apply to all phones only. */
   @Optional()

@@ -11,6 +11,11 @@ export interface Faults {
   dropAckRate: number;
   /** Share of messages that are refused: ack −1, and no line in the ledger. */
   refuseRate: number;
+  /**
+   * Share of messages that the page gives up: they are marked as failed without an ack. Half of them are given up before the
+   * message is accepted, half after.
+   */
+  sendFailRate: number;
   /** Share of messages that cut the sender's connection: half of them before the message is accepted, half after. */
   disconnectRate: number;
   /** How long a browser syncs after it has connected. */
@@ -36,6 +41,11 @@ export interface Faults {
   reloadBeforeSendRate: number;
   /** Share of messages after which the page reloads, once per message: they are accepted, and the page does not know it. */
   reloadAfterSendRate: number;
+  /**
+   * A page that starts again sends by itself what an earlier page of its profile left without an ack. Otherwise it marks such
+   * messages as failed, and sends them when they are clicked: no start-up resume was found in the modules of WhatsApp Web.
+   */
+  resumesSends: boolean;
   /** Share of uploads of media that fail. */
   uploadFailRate: number;
   /** Share of downloads of media that fail. */

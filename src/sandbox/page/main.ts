@@ -85,6 +85,7 @@ class App {
     editWindowMs: 0,
     revokeWindowMs: 0,
     reloadBeforeSendRate: 0,
+    resumesSends: false,
     messagesInMemory: MESSAGES_IN_MEMORY,
   };
   conn = new Model<ConnAttributes>({ ref: undefined, pushname: '', platform: 'android', wid: undefined });
@@ -206,7 +207,8 @@ class App {
     link.on('welcome', (frame) => this.#welcome(frame));
     link.on('ev', ({ e }) => this.#inOrder(() => this.#messages.receive(e)));
     link.on('caught-up', () => this.#inOrder(() => this.#caughtUp()));
-    link.on('refused', ({ id }) => this.#messages.refused(id));
+    link.on('refused', ({ id }) => void this.#messages.refused(id));
+    link.on('failed', ({ id }) => void this.#messages.failed(id));
     link.on('conflict', () => {
       link.stop();
       socket.set({ state: 'CONFLICT' });
@@ -274,7 +276,7 @@ class App {
     await this.#store.flush();
     this.#setProgress(100);
     this.link.markReady();
-    this.#messages.resend();
+    this.#messages.resume();
     if (!this.socket.hasSynced) void this.#finishSync();
   }
 

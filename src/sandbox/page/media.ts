@@ -107,7 +107,7 @@ export class Media {
       WAWebMediaDataUtils: { shouldUseMediaCache: () => false },
       WAWebMediaMmsV4Upload: {
         uploadMedia: async ({ mediaObject }: { mediaObject: Required<MediaObject> }) => ({
-          mediaEntry: await this.#upload(mediaObject.blob),
+          mediaEntry: await this.upload(mediaObject.blob),
         }),
       },
       WAWebUploadManager: { encryptAndUpload: ({ blob }: { blob: Blob }) => this.#uploadSticker(blob) },
@@ -117,6 +117,11 @@ export class Media {
         downloadManager: { downloadAndMaybeDecrypt: (media: Download) => this.download(media) },
       },
     };
+  }
+
+  /** A file that this page has sent lately. */
+  blobOf(filehash: string): Blob | undefined {
+    return this.#objects.get(filehash)?.blob;
   }
 
   /** The plain bytes of a message's media. */
@@ -178,7 +183,8 @@ export class Media {
     return object;
   }
 
-  async #upload(blob: Blob) {
+  /** Encrypts and uploads a file. */
+  async upload(blob: Blob) {
     const mediaKey = crypto.getRandomValues(new Uint8Array(32));
     const { iv, cipherKey, macKey } = await keysOf(mediaKey);
     const encrypted = await crypto.subtle.encrypt(
@@ -207,7 +213,7 @@ export class Media {
   }
 
   async #uploadSticker(blob: Blob) {
-    const { mmsUrl, ...entry } = await this.#upload(blob);
+    const { mmsUrl, ...entry } = await this.upload(blob);
     return { ...entry, url: mmsUrl, mimetype: blob.type };
   }
 }

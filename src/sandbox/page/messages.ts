@@ -33,20 +33,22 @@ const MAX_PENDING = 1000;
 const MAX_KNOWN_NUMBERS = 10_000;
 const EARLIER_AT_ONCE = 50;
 
-/** What WhatsApp Web says of a message that was sent. */
+/** What WhatsApp Web says of a send that has ended, also of one that failed. */
 interface SendResult {
-  messageSendResult: 'OK' | 'ERROR_UNKNOWN';
+  messageSendResult: 'OK' | 'ERROR_NETWORK' | 'ERROR_UNKNOWN';
+  ackErrorCode?: number;
   t?: number | undefined;
 }
 
-/** A message without ack 1. */
+/** The code of a refusal, as an example: WhatsApp has many. */
+const REFUSED_CODE = 421;
+
+/** A message that this page sends. It lasts as long as the page. */
 interface PendingSend {
   promise: Promise<SendResult>;
   resolve: (result: SendResult) => void;
-  /** Whether its row is on the disk. */
-  isStored?: boolean;
   /** The connection that it was sent over last. */
-  sentOn?: number;
+  sentOn?: number | undefined;
 }
 
 /** The line that the chat of a group shows of a change. */
@@ -73,8 +75,10 @@ export class Messages {
   #link: Link;
   #collections!: Collections;
   #account: Account;
-  /** Sends without ack 1, by the text form of their key. */
+  /** The sends of this page that have neither an ack nor a failure, by the text form of their key. */
   #pending = new Map<string, PendingSend>();
+  /** The messages without an ack that an earlier page of this profile left. */
+  #left: Msg[] = [];
   /** The number of the connection; 0 while none has caught up. */
   #connection = 0;
   #connections = 0;
@@ -105,6 +109,15 @@ export class Messages {
       messages: collections.Msg.filter((msg) => msg.body?.includes(query)),
     });
     collections.Chat.find = async (id) => (await this.findOrCreateChat(createWid(id))).chat;
+    const messages = this;
+    Object.assign(collections.Msg.modelClass.prototype, {
+      resend(this: Msg) {
+        return messages.resend(this);
+      },
+      resumeUpload(this: Msg) {
+        return messages.resumeUpload(this);
+      },
+    });
   }
 
   /** Brings back what the last page of this profile had. */
@@ -114,7 +127,7 @@ export class Messages {
     for (const row of rows) {
       const msg = this.#modelOf(row, false);
       this.#collections.Msg.add(msg);
-      if (row.p) this.#pending.set(row.id, { ...waiter(), isStored: true });
+      if (row.p) this.#left.push(msg);
       this.#touchChat(msg, !msg.id.fromMe && row.o > (this.#seen.get(msg.id.remote._serialized) ?? 0));
     }
     for (const { id, archive = false, pin, mute = 0 } of chats) {
@@ -199,15 +212,72 @@ export class Messages {
   }
 
   /** Adds a message to a chat and sends it. Like WhatsApp Web it gives one promise for each step. */
-  addAndSend(chat: Chat, message: OutgoingMessage): [added: Promise<Msg>, sent: Promise<SendResult>] {
-    const added = this.#addOutgoing(chat, message);
-    const sent = added.then(({ id }): SendResult | Promise<SendResult> => {
-      const entry = this.#pending.get(id.toString());
-      return entry ? entry.promise : { messageSendResult: 'OK' };
-    });
+  addAndSend(message: OutgoingMessage): [added: Promise<Msg>, sent: Promise<SendResult>] {
+    const added = this.#addOutgoing(message);
+    const sent = this.resendToChat(added);
     // Not every caller waits for the result.
     sent.catch(() => undefined);
     return [added, sent];
+  }
+
+  /** Sends a message that the page has, under its id. It changes neither the mark of a failure nor the ack. */
+  async resendToChat(message: Promise<Msg>): Promise<SendResult> {
+    return this.sendRecord(await message);
+  }
+
+  /** Puts a message on the wire, also one that is on its way already. Resolves when the send has ended, well or not. */
+  sendRecord(msg: Msg): Promise<SendResult> {
+    const key = msg.id.toString();
+    const { Msg: msgs } = this.#collections;
+    const entry = this.#pending.get(key) ?? waiter();
+    this.#pending.set(key, entry);
+    if (msgs.get(key) !== msg) msgs.add(msg);
+    msg.isNewMsg = true;
+    entry.sentOn = undefined;
+    this.#transmit(key);
+    return entry.promise;
+  }
+
+  /** What a click on the mark of a failed message does. A message that has not failed stays as it is. */
+  async resend(msg: Msg): Promise<string | undefined> {
+    if (msg.ack >= 0 && !msg.isSendFailure) return undefined;
+    msg.row.a = 0;
+    msg.row.p = 1;
+    delete msg.row.f;
+    await this.#store.save(msg.row);
+    msg.set({ ack: 0, isSendFailure: false });
+    if (msg.row.x?.media && msg.local) return (await this.resumeUpload(msg))?.messageSendResult;
+    return (await this.sendRecord(msg)).messageSendResult;
+  }
+
+  /** Uploads the file of a message again and sends the message. A page without the file sends nothing, and does not fail. */
+  async resumeUpload(msg: Msg): Promise<SendResult | undefined> {
+    const { row } = msg;
+    const blob = row.x?.media && this.#media.blobOf(row.x.media.filehash);
+    if (!blob) {
+      console.error('media-fault: resumeUploadMsg msg without mediaObject');
+      return undefined;
+    }
+    msg.set({ ack: 0 });
+    try {
+      const { directPath, mediaKey, encFilehash } = await this.#media.upload(blob);
+      row.x!.media = { ...row.x!.media!, directPath, mediaKey, encFilehash };
+      msg.set({ directPath, mediaKey, encFilehash });
+      await this.#store.save(row);
+      return await this.sendRecord(msg);
+    } catch {
+      // The real page hides the reason too.
+      msg.set({ ack: -1 });
+      return undefined;
+    }
+  }
+
+  /** The rows of messages with these ids in a chat, in both directions: the real page looks for the beginnings of keys. */
+  async rowsOf(ids: string[], chat: Wid): Promise<{ id: string; ack: number }[]> {
+    const prefixes = ids.flatMap((id) =>
+      [true, false].map((fromMe) => new MsgKey({ fromMe, remote: chat, id }).toString()),
+    );
+    return (await this.#store.startingWith(prefixes)).map(({ id, a }) => ({ id, ack: a }));
   }
 
   /** The owner of the chat has seen all of it. */
@@ -245,11 +315,30 @@ export class Messages {
   }
 
   /** Takes in that the server refused a message. */
-  refused(id: string): void {
+  refused(id: string): Promise<void> {
+    const result = { messageSendResult: 'ERROR_UNKNOWN', ackErrorCode: REFUSED_CODE } as const;
+    return this.#fail(id, { ack: -1, isSendFailure: true }, result);
+  }
+
+  /** Takes in that a send failed for good in another way: then nobody knows whether the server has the message. */
+  failed(id: string): Promise<void> {
+    return this.#fail(id, { isSendFailure: true }, { messageSendResult: 'ERROR_NETWORK' });
+  }
+
+  async #fail(id: string, attributes: { ack?: -1; isSendFailure: true }, result: SendResult): Promise<void> {
     for (const [key, entry] of this.#pending) {
       if (MsgKey.fromString(key).id !== id) continue;
-      this.#settle(key, -1);
-      entry.resolve({ messageSendResult: 'ERROR_UNKNOWN' });
+      this.#pending.delete(key);
+      // A message stays in memory while it is sent.
+      const msg = this.#collections.Msg.get(key)!;
+      msg.row.f = 1;
+      if (attributes.ack) {
+        msg.row.a = attributes.ack;
+        delete msg.row.p;
+      }
+      await this.#store.save(msg.row);
+      msg.set(attributes);
+      entry.resolve(result);
     }
   }
 
@@ -258,13 +347,17 @@ export class Messages {
     this.#connection = 0;
   }
 
-  /** Sends, under the same ids, what the server has not acknowledged, and from now on every new message. */
-  resend(): void {
+  /** Sends, under the same ids, what this page has sent without an ack, and from now on every new message. */
+  resume(): void {
     this.#connection = ++this.#connections;
+    const left = this.#left.filter(({ ack }) => ack === 0);
+    this.#left = [];
     for (const key of this.#pending.keys()) this.#transmit(key);
+    if (!this.#rules.resumesSends) return;
+    for (const msg of left) void this.sendRecord(msg.set({ isSendFailure: false }));
   }
 
-  async #addOutgoing(chat: Chat, message: OutgoingMessage): Promise<Msg> {
+  async #addOutgoing(message: OutgoingMessage): Promise<Msg> {
     const { Msg } = this.#collections;
     const key = message.id;
     if (Object.hasOwn(message, '__x_id'))
@@ -279,19 +372,13 @@ export class Messages {
     if (this.#pending.size >= MAX_PENDING) {
       throw new Error(`${MAX_PENDING} messages wait for the server already.`);
     }
-    if (!this.#pending.has(key.toString())) this.#pending.set(key.toString(), waiter());
-    let msg = Msg.get(key);
-    if (!msg) {
-      const order = this.#store.nextOrder();
-      const row = rowOf(key, { ...message, body: textOf(message), content: contentOf(message), order });
-      msg = this.#modelOf(row, true);
-      Msg.add(msg);
-      this.#touchChat(msg, false);
-      await this.#store.save(row);
-    }
-    const entry = this.#pending.get(key.toString());
-    if (entry) entry.isStored = true;
-    this.#transmit(key.toString());
+    const order = this.#store.nextOrder();
+    const row = rowOf(key, { ...message, body: textOf(message), content: contentOf(message), order });
+    row.l = 1;
+    const known = Msg.get(key);
+    const msg = known ?? Msg.add(this.#modelOf(row, true));
+    if (!known) this.#touchChat(msg, false);
+    await this.#store.add(row);
     return msg;
   }
 
@@ -305,11 +392,11 @@ export class Messages {
     return true;
   }
 
-  /** Sends a stored message once per connection; without a connection it waits on disk for the next one. */
+  /** Sends a stored message once per connection; without a connection it waits for the next one of this page. */
   #transmit(key: string): void {
     const entry = this.#pending.get(key);
     const msg = this.#collections.Msg.get(key);
-    if (!entry?.isStored || !msg || !this.#connection || entry.sentOn === this.#connection) return;
+    if (!entry || !msg || !this.#connection || entry.sentOn === this.#connection) return;
     const to = addressOf(msg.id.remote);
     const { b: text, x: content } = msg.row;
     const frame = { t: 'send' as const, id: msg.id.id, to, type: msg.type, text, content };
@@ -350,16 +437,20 @@ export class Messages {
   }
 
   async #receiveAck({ chat, id, ack }: AckEvent): Promise<void> {
-    const key = MsgKey.ofEvent(this.#widOf(chat), { fromMe: true, id }, this.#account.me!).toString();
-    if (this.#collections.Msg.get(key)) {
-      this.#settle(key, ack);
+    const wid = this.#widOf(chat);
+    // The chat of a person may have changed from the number to the LID since the message was sent, or back.
+    const others = wid.isUser() ? [widOfPhone(chat), lidOfPhone(chat)] : [];
+    for (const remote of [wid, ...others]) {
+      const key = MsgKey.ofEvent(remote, { fromMe: true, id }, this.#account.me!).toString();
+      if (this.#collections.Msg.get(key)) return this.#settle(key, ack);
+      const row = await this.#store.find(key);
+      if (!row) continue;
+      if (row.a >= ack) return;
+      delete row.p;
+      row.a = ack;
+      this.#store.saveSoon(row);
       return;
     }
-    const row = await this.#store.find(key);
-    if (!row || row.a >= ack) return;
-    delete row.p;
-    row.a = ack;
-    this.#store.saveSoon(row);
   }
 
   /** Takes in the ack of a message. An ack that is not newer changes nothing. */

@@ -21,6 +21,10 @@ interface MsgAttributes extends ContentAttributes {
   to: Wid | undefined;
   self: 'in' | 'out';
   isNewMsg: boolean;
+  /** The page does not send it any more, and has no ack of it. */
+  isSendFailure: boolean;
+  /** Whether it was sent from this browser. */
+  local?: boolean;
   star: boolean;
   broadcast: boolean;
   isForwarded: boolean;
@@ -47,6 +51,9 @@ export interface Account {
 export class Msg extends (Model as ModelWith<MsgAttributes>) {
   #row: MessageRow;
   declare readonly downloadMedia: () => Promise<void>;
+  /** Set by {@link Messages}. */
+  declare readonly resend: () => Promise<string | undefined>;
+  declare readonly resumeUpload: () => Promise<unknown>;
 
   constructor(attributes: MsgAttributes, row: MessageRow, media: Media) {
     super(attributes);
@@ -259,12 +266,15 @@ export function msgOfRow(row: MessageRow, me: Wid | undefined, isNewMsg: boolean
     to: id.fromMe ? id.remote : me,
     self: id.fromMe ? 'out' : 'in',
     isNewMsg,
+    // Like the real page, this one takes a message that it reads from the disk without an ack for failed.
+    isSendFailure: row.f === 1 || (id.fromMe && row.a === 0 && !isNewMsg),
     star: false,
     broadcast: false,
     isForwarded: false,
     mentionedJidList: [],
     groupMentions: [],
   };
+  if (row.l) attributes.local = true;
   if (id.participant) attributes.author = id.participant;
   if (row.g) Object.assign(attributes, { subtype: row.g.change, recipients: row.g.whom });
   if (row.n) attributes.notifyName = row.n;
@@ -317,10 +327,10 @@ export function createCollections(
   exists: (phone: string, isByLid: boolean) => Promise<KnownNumber | null>,
   isKnown: (phone: string) => boolean,
 ) {
-  // A message stays in memory until it has ack 1.
+  // A message stays in memory while the page sends it.
   const Msgs = new Collection<Msg>(
     MESSAGES_IN_MEMORY,
-    (msg) => msg.ack !== 0 || !msg.id.fromMe,
+    (msg) => msg.ack !== 0 || !msg.id.fromMe || msg.isSendFailure,
   ) as MsgCollection;
   const Chats = new Collection<Chat>(CHATS_IN_MEMORY) as ChatCollection;
   const Contacts = new Collection<Contact>(CHATS_IN_MEMORY) as ContactCollection;

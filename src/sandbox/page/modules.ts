@@ -17,7 +17,7 @@ import type { Link } from './link.js';
 import type { Media } from './media.js';
 import type { Messages } from './messages.js';
 import type { Account, Chat, Collections, Contact, Msg } from './models.js';
-import type { Keys } from './store.js';
+import { DuplicateMessageError, type Keys } from './store.js';
 
 const LINK = /\bhttps?:\/\/[^\s<>"']+/gi;
 
@@ -70,7 +70,10 @@ export function createModules({
     WAWebConnModel: { Conn: conn },
     WAWebStreamModel: { Stream: { markAvailable() {}, markUnavailable() {}, mode: 'MAIN' } },
     WAWebOfflineHandler: {
-      OfflineMessageHandler: { getOfflineDeliveryProgress: () => app.offlineProgress },
+      OfflineMessageHandler: {
+        getOfflineDeliveryProgress: () => app.offlineProgress,
+        isResumeComplete: () => app.offlineProgress === 100,
+      },
     },
     WAWebAltDeviceLinkingApi: {
       setPairingType() {},
@@ -188,7 +191,14 @@ export function createModules({
     },
     WAWebGetEphemeralFieldsMsgActionsUtils: { getEphemeralFields: () => ({}) },
     WAWebSendMsgChatAction: {
-      addAndSendMsgToChat: (chat: Chat, message: OutgoingMessage) => messages.addAndSend(chat, message),
+      addAndSendMsgToChat: (_chat: Chat, message: OutgoingMessage) => messages.addAndSend(message),
+      resendMsgToChat: (_chat: Chat, message: Promise<Msg>) => messages.resendToChat(message),
+    },
+    WAWebSendMsgRecordAction: { sendMsgRecord: (msg: Msg) => messages.sendRecord(msg) },
+    WAWebResendMsgAction: { resendMsg: (msg: Msg) => messages.resend(msg) },
+    WAWebDBProcessMessage: { DuplicateMessageError },
+    WAWebDBMsgUtils: {
+      getMsgsByMsgIdsAndChatId: (ids: string[], chat: Wid) => messages.rowsOf(ids, chat),
     },
     WALinkify: { findLink: (text: string | undefined) => findLinks(text)[0], findLinks },
     WAWebLinkPreviewChatAction: { getLinkPreview: async () => ({}) },

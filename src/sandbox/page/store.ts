@@ -49,8 +49,12 @@ export interface MessageRow {
   t: number;
   /** Its ack. */
   a: number;
-  /** Waits for ack 1. */
+  /** Has no ack. */
   p?: 1;
+  /** The page gave its send up. */
+  f?: 1;
+  /** It was sent from this browser. */
+  l?: 1;
   /** The sender's name. */
   n?: string;
   x?: SubmittedContent;
@@ -72,6 +76,11 @@ export interface Notice {
   whom: string[];
 }
 
+/** The database has a message with this key already. Like the error of the real page, it has no text. */
+export class DuplicateMessageError extends Error {
+  override name = 'DuplicateMessageError';
+}
+
 /** What is stored of a chat. */
 export interface ChatRow {
   id: string;
@@ -89,6 +98,8 @@ export interface ChatRow {
 export class Store {
   #db!: IDBDatabase;
   #rows = new Map<string, MessageRow>();
+  /** The rows among those that must not be in the database yet. */
+  #added = new Set<MessageRow>();
   #draining: Promise<void> | undefined;
   #soon: Promise<void> | undefined;
   #nextOrder = 1;
@@ -155,6 +166,16 @@ export class Store {
     );
   }
 
+  /** The rows with keys that begin so. */
+  async startingWith(prefixes: string[]): Promise<MessageRow[]> {
+    await this.flush();
+    const messages = this.#db.transaction('messages').objectStore('messages');
+    const found = prefixes.map((prefix) =>
+      done<MessageRow[]>(messages.getAll(IDBKeyRange.bound(prefix, `${prefix}\uffff`))),
+    );
+    return (await Promise.all(found)).flat();
+  }
+
   /** The newest rows of a chat that are older than a place in the order, oldest first. */
   async before(order: number, chat: string, limit: number): Promise<MessageRow[]> {
     const range = order === Infinity ? null : IDBKeyRange.upperBound(order, true);
@@ -173,6 +194,15 @@ export class Store {
   save(row: MessageRow): Promise<void> {
     this.#rows.set(row.id, row);
     return this.flush();
+  }
+
+  /** Writes the row of a new message. @throws DuplicateMessageError */
+  async add(row: MessageRow): Promise<void> {
+    if (this.#rows.has(row.id)) throw new DuplicateMessageError();
+    this.#rows.set(row.id, row);
+    this.#added.add(row);
+    await this.flush();
+    if (this.#added.delete(row)) throw new DuplicateMessageError();
   }
 
   /** Writes a row with others a little later. */
@@ -212,17 +242,31 @@ export class Store {
         this.#rows = new Map();
         const transaction = this.#db.transaction('messages', 'readwrite', { durability: 'relaxed' });
         const messages = transaction.objectStore('messages');
-        for (const row of rows.values()) messages.put(row);
+        const added = [...rows.values()].filter((row) => this.#added.has(row));
+        for (const row of rows.values()) {
+          if (added.includes(row)) this.#addTo(messages, row);
+          else messages.put(row);
+        }
         this.#sincePrune += rows.size;
         const done = committed(transaction);
-        // Only pruning has more requests to come.
+        // Pruning has more requests to come. A request that may fail needs its listener, or the whole transaction fails with it.
         if (this.#sincePrune >= PRUNE_EVERY) this.#prune(messages);
-        else transaction.commit();
+        else if (added.length === 0) transaction.commit();
         await done;
       }
     } finally {
       this.#draining = undefined;
     }
+  }
+
+  /** A row that was already there stays as it is, and the others of the transaction are written. */
+  #addTo(messages: IDBObjectStore, row: MessageRow): void {
+    const request = messages.add(row);
+    request.onsuccess = () => this.#added.delete(row);
+    request.onerror = (event) => {
+      event.preventDefault();
+      event.stopPropagation();
+    };
   }
 
   #prune(messages: IDBObjectStore): void {

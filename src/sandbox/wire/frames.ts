@@ -40,6 +40,8 @@ export type ServerFrame =
   /** The page has got all events that it missed. */
   | { t: 'caught-up' }
   | { t: 'refused'; id: string }
+  /** The page gives a send up. The message may have been accepted. */
+  | { t: 'failed'; id: string }
   /** The connection ends for good: the page must not connect again by itself. */
   | { t: 'conflict' }
   | { t: 'unlinked' }
@@ -92,7 +94,7 @@ export interface AddressBookEntry {
 /** Limits that a real WhatsApp Web has in its program, and faults that the page applies to itself. */
 export type Rules = Pick<
   Faults,
-  'editWindowMs' | 'revokeWindowMs' | 'reloadBeforeSendRate' | 'messagesInMemory'
+  'editWindowMs' | 'revokeWindowMs' | 'reloadBeforeSendRate' | 'resumesSends' | 'messagesInMemory'
 >;
 
 /** The questions of a page: what each question contains, and its answer. */

@@ -117,6 +117,15 @@ export class OnlineBrowsers {
     }
     if (!connection.isOpen) return;
     this.online.set(credential.id, connection);
+    // Ack 1 is the server's answer on the connection of the message: it is lost with that connection. Receipts are kept.
+    const lost = [...this.outbox.pending(credential.id)].filter(
+      ({ event }) => event.k === 'ack' && event.ack === 1,
+    );
+    if (lost.length > 0)
+      this.outbox.confirm(
+        credential.id,
+        lost.map(({ n }) => n),
+      );
     const missed = [...this.outbox.pending(credential.id)];
     const frame = this.welcome.frameFor(credential, missed.length);
     connection.welcome(frame, this.faults.of(credential.phone), missed);

@@ -39,6 +39,13 @@ export class Submissions {
       this.refuse(connection, phone, id);
       return;
     }
+    const isGivenUp = happens(faults.sendFailRate);
+    // Before or after the message is accepted: the page cannot know which.
+    if (isGivenUp && Math.random() < 0.5) {
+      this.inFlight.end(phone, id);
+      connection.send({ t: 'failed', id });
+      return;
+    }
     const isCut = happens(faults.disconnectRate);
     // Cut before or after the message is accepted: the sender cannot know which.
     if (isCut && Math.random() < 0.5) {
@@ -54,6 +61,7 @@ export class Submissions {
       { from: phone, to, whatsappId: id, type: fromWhatsAppType(type), text, ...content, media },
       credential.id,
     );
+    if (isGivenUp) connection.send({ t: 'failed', id });
     if (isCut) connection.terminate();
     const { duplicate } = await accepted;
     if (!duplicate && happens(faults.reloadAfterSendRate)) {

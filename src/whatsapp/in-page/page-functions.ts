@@ -19,6 +19,8 @@ export type PageSendResult =
   | { outcome: 'not_sent'; detail: string }
   /** The page has the message. WhatsApp Web sends it by itself after it reconnects. */
   | { outcome: 'pending' }
+  /** The page has the message, has no ack of it, and has stopped to send it. It may have left. */
+  | { outcome: 'unsent' }
   /** The page was reloaded and is not ready yet. Nothing was done. */
   | { outcome: 'not_ready' }
   /** The caller only looked for the message (`lookOnly`), and the page does not know it. */
@@ -94,8 +96,10 @@ export interface PageSend {
   whatsappId: string;
   /** Looks for that id in the page's storage too. True for every attempt after the first. */
   searchStorage: boolean;
-  /** Only looks for the message, and never sends it. */
+  /** Only looks for the message, and never adds it to the page. */
   lookOnly: boolean;
+  /** Sends the message again if the page has it and does not send it. */
+  mayResend: boolean;
   /** How long to wait for an ack. */
   timeoutMs: number;
   /** How long to show "typing…" to the recipient before the send. 0 shows nothing. */
@@ -113,6 +117,10 @@ export interface PageModel {
   /** Seconds since 1970. */
   t?: number;
   ack?: number;
+  /** The page has no ack of the message and does not send it any more: it shows the red mark. */
+  isSendFailure?: boolean;
+  /** Only in older builds: what a click on that mark does. */
+  resend?(): Promise<unknown>;
   type?: string;
   body?: string;
   /** For media: the text below it. The body of media is a small preview picture. */
@@ -228,6 +236,12 @@ export interface PageFlotilla {
   /** The status of WhatsApp's refusal, 0 if it has no status. Null if the error is not a refusal. */
   refusalOf(error: unknown): number | null;
   find(key: string, searchStorage: boolean): Promise<PageModel | undefined>;
+  /** A message of this account, under its key or any other key with its id: its chat may have changed its own id. */
+  findOwn(chat: PageChat, whatsappId: string, searchStorage: boolean): Promise<PageModel | undefined>;
+  /** The rows of a message of this account in the page's database. They stay true if the model in memory is wrong. */
+  rowsOf(chat: PageChat, whatsappId: string): Promise<{ key: string; ack: number }[]>;
+  /** A module that not every build has. */
+  optional<Name extends keyof PageModules>(name: Name): PageModules[Name] | undefined;
   locate(target: MessageTarget): Promise<{ chat: PageChat; message: PageModel } | null>;
   previewOf(text: string): Promise<object>;
   /** The text of a message; for media, the caption. */
@@ -355,6 +369,32 @@ export function installFlotilla(): void {
     // A reloaded page has its older messages only in its storage.
     find: async (key, searchStorage) =>
       Msg.get(key) ?? (searchStorage ? (await Msg.getMessagesById([key]))?.messages?.[0] : undefined),
+    findOwn: async (chat, whatsappId, searchStorage) => {
+      const known = await flotilla.find(flotilla.keyOf(chat, whatsappId)._serialized, searchStorage);
+      const isSought = ({ id }: PageModel) => id.fromMe && id.id === whatsappId;
+      const found = known ?? Msg.getModelsArray().find(isSought);
+      if (found || !searchStorage) return found;
+      const keys = (await flotilla.rowsOf(chat, whatsappId)).map(({ key }) => key);
+      return keys.length > 0 ? (await Msg.getMessagesById(keys))?.messages?.[0] : undefined;
+    },
+    rowsOf: async (chat, whatsappId) => {
+      const { createWid } = window.require('WAWebWidFactory');
+      const alias = flotilla.aliasOf(chat.id._serialized);
+      const ids = [chat.id, ...(alias === null ? [] : [createWid(alias)])];
+      const utils = flotilla.optional('WAWebDBMsgUtils');
+      const rows = await Promise.all(
+        ids.map((id) => utils?.getMsgsByMsgIdsAndChatId([whatsappId], id) ?? []),
+      );
+      const found = rows.flat().map(({ id, ack }) => ({ key: String(id), ack: ack ?? 0 }));
+      return found.filter(({ key }) => key.startsWith('true_') && key.split('_')[2] === whatsappId);
+    },
+    optional: (name) => {
+      try {
+        return window.require(name) ?? undefined;
+      } catch {
+        return undefined;
+      }
+    },
   };
   window.flotilla = flotilla;
 }
@@ -366,8 +406,7 @@ export async function acksOf(
   const found: { whatsappId: string; ack: number }[] = [];
   for (const { chatId, whatsappId } of messages) {
     const chat = await window.WWebJS.getChat(chatId, { getAsModel: false }).catch(() => null);
-    const message =
-      chat && (await window.flotilla!.find(window.flotilla!.keyOf(chat, whatsappId)._serialized, true));
+    const message = chat && (await window.flotilla!.findOwn(chat, whatsappId, true));
     if (message) found.push({ whatsappId, ack: message.ack ?? 0 });
   }
   return found;

@@ -115,6 +115,10 @@ export interface PageModules {
   WAWebContactProfilePicThumbBridge: {
     requestProfilePicFromServer(of: PageChat | { id: PageWid }): Promise<{ eurl?: string } | null>;
   };
+  /** Rows of the database, in both directions, whose keys begin with one of the ids. */
+  WAWebDBMsgUtils: {
+    getMsgsByMsgIdsAndChatId(ids: string[], chat: PageWid): Promise<{ id: string | object; ack?: number }[]>;
+  };
   WAWebDownloadManager: {
     downloadManager: { downloadAndMaybeDecrypt(options: object): Promise<ArrayBuffer> };
   };
@@ -135,12 +139,21 @@ export interface PageModules {
     canAdminRevokeMsg(message: PageModel): boolean;
   };
   WAWebMsgKey: { new (key: PageMessageKey): { _serialized: string }; prototype: object };
+  WAWebOfflineHandler: {
+    OfflineMessageHandler: {
+      /** Whether the page has taken in what came while it was away. Throws before the server has said how much that is. */
+      isResumeComplete?(): boolean;
+    };
+  };
   WAWebPollsVotesSchema: {
     getTable(): { equals(index: ['parentMsgKey'], key: string): Promise<PageVoteRow[]> };
   };
   WAWebQueryExistsJob: { queryWidExists(wid: PageWid): Promise<{ wid?: PageWid } | null | undefined> };
+  /** Older builds have the method `resend` of a message instead. */
+  WAWebResendMsgAction: { resendMsg(message: PageModel): Promise<unknown> };
   WAWebSendMsgChatAction: {
     addAndSendMsgToChat(chat: PageChat, message: { __x_id?: unknown }, ...more: unknown[]): unknown;
+    resendMsgToChat?(chat: PageChat, message: Promise<PageModel>): Promise<unknown>;
     /** Set by page-shims.ts. */
     isMendedByFlotilla?: true;
   };

@@ -3,6 +3,7 @@ import type {
   PageChat,
   PageFileInput,
   PageFlotilla,
+  PageModel,
   PageSend,
   PageSendResult,
   PageWindow,
@@ -20,8 +21,15 @@ declare const File: new (parts: unknown[], name: string, options: { type: string
 export function installSending(): void {
   const flotilla: PageFlotilla = window.flotilla!;
   if (flotilla.send) return;
-  /** Running sends by WhatsApp id. An attempt may still upload after its caller has given up. */
+  /** Running sends by WhatsApp id, also repetitions. An attempt may still upload after its caller has given up. */
   const running = new Map<string, Promise<'no_quoted' | undefined>>();
+  const track = (whatsappId: string, sending: Promise<'no_quoted' | undefined>) => {
+    const tracked = sending.finally(() => running.delete(whatsappId));
+    running.set(whatsappId, tracked);
+    // It may fail when no caller waits for it any more. The next attempt finds out the result.
+    tracked.catch(() => undefined);
+    return tracked;
+  };
 
   // The library makes files from base64 text. Our files come from the disk.
   const toFile = window.WWebJS.mediaInfoToFile;
@@ -96,6 +104,38 @@ export function installSending(): void {
   };
 
   /**
+   * Sends a message that the page has again, under its id, as a click on its red mark does. Resolves when that has ended, well
+   * or not: the ack tells.
+   */
+  const resend = async (chat: PageChat, message: PageModel): Promise<undefined> => {
+    const { resendMsgToChat } = window.require('WAWebSendMsgChatAction');
+    const resendMsg = flotilla.optional('WAWebResendMsgAction')?.resendMsg;
+    const toChat = () => {
+      // It leaves the mark, which would then stay on a message that was sent.
+      message.isSendFailure = false;
+      return resendMsgToChat!(chat, Promise.resolve(message));
+    };
+    // What a click does is no help to uploaded media, because it uploads the file again, and a page that was reloaded does not
+    // have the file. Nor to a message without the mark: it does nothing.
+    if (resendMsgToChat && (message.directPath || !message.isSendFailure)) await toChat();
+    else if (resendMsg) await resendMsg(message);
+    else if (message.resend) await message.resend();
+    else if (resendMsgToChat) await toChat();
+    return undefined;
+  };
+
+  /** Whether the page has taken in what came while it was away: the receipt of a message may be among that. */
+  const hasCaughtUp = () => {
+    if (window.require('WAWebSocketModel').Socket.state !== 'CONNECTED') return false;
+    try {
+      const handler = flotilla.optional('WAWebOfflineHandler')?.OfflineMessageHandler;
+      return handler?.isResumeComplete?.() ?? true;
+    } catch {
+      return false;
+    }
+  };
+
+  /**
    * The result of a failure in the page.
    * @throws the failure, if the message may be on its way nevertheless; or if there is no connection, because then every
    * message fails and the page must reconnect
@@ -120,6 +160,7 @@ export function installSending(): void {
 
   flotilla.send = async (send) => {
     const { chatId, content, whatsappId, searchStorage, lookOnly, timeoutMs, typingMs, checkNumber } = send;
+    let { mayResend } = send;
     let chat: PageChat | undefined;
     let failure: unknown = new Error(`WhatsApp gave no chat for ${chatId}`);
     try {
@@ -133,8 +174,7 @@ export function installSending(): void {
       return (await recipientFailure(send)) ?? notSent(whatsappId, failure);
     }
 
-    const key = flotilla.keyOf(chat, whatsappId)._serialized;
-    let message = await flotilla.find(key, searchStorage);
+    let message = await flotilla.findOwn(chat, whatsappId, searchStorage);
     const isRunning = running.has(whatsappId);
     if (!message && !isRunning) {
       if (lookOnly) return { outcome: 'absent' };
@@ -154,13 +194,7 @@ export function installSending(): void {
       const timeout = new Promise<undefined>((resolve) => {
         timer = setTimeout(() => resolve(undefined), timeoutMs);
       });
-      let sending = running.get(whatsappId);
-      if (!sending) {
-        sending = startSend(chat, send).finally(() => running.delete(whatsappId));
-        running.set(whatsappId, sending);
-        // It may fail when no caller waits for it any more. The next attempt finds out the result.
-        sending.catch(() => undefined);
-      }
+      const sending = running.get(whatsappId) ?? track(whatsappId, startSend(chat, send));
       try {
         const ended = await Promise.race([sending, timeout]);
         if (ended === 'no_quoted') return { outcome: 'no_quoted' };
@@ -170,16 +204,31 @@ export function installSending(): void {
       } finally {
         clearTimeout(timer);
       }
-      message = await flotilla.find(key, hasFailed);
+      message = await flotilla.findOwn(chat, whatsappId, hasFailed);
       if (!message && hasFailed) return notSent(whatsappId, failure);
+      const isDuplicate = hasFailed && (failure as Error).name === 'DuplicateMessageError';
+      if (isDuplicate) {
+        // The database has the message already, and the page has added a second model to its memory, without the ack.
+        const ack = Math.max(...(await flotilla.rowsOf(chat, whatsappId)).map((row) => row.ack));
+        if (Number.isFinite(ack) && ack !== 0) return { outcome: 'known', ack, whatsappId };
+      } else mayResend = false;
     }
-    // A known message without an ack is on its way: WhatsApp Web resends it by itself after a reconnect.
+    // A page that sends by itself what an earlier page left does so at once. One that does not marks such messages as failed.
+    const patientUntil = Date.now() + timeoutMs / 2;
     while (message && (message.ack ?? 0) === 0 && Date.now() < deadline) {
+      const isSent = running.has(whatsappId);
+      if (!isSent && message.isSendFailure && !mayResend && hasCaughtUp()) return { outcome: 'unsent' };
+      const isLeft = !isSent && (message.isSendFailure || Date.now() >= patientUntil);
+      if (isLeft && mayResend && hasCaughtUp()) {
+        mayResend = false;
+        void track(whatsappId, resend(chat, message));
+      }
       await new Promise((resolve) => setTimeout(resolve, 50));
-      message = await flotilla.find(key, false);
+      message = (await flotilla.findOwn(chat, whatsappId, false)) ?? message;
     }
     if (!message) return { outcome: 'timed_out' };
-    if ((message.ack ?? 0) === 0) return { outcome: 'pending' };
+    if ((message.ack ?? 0) === 0)
+      return { outcome: message.isSendFailure && hasCaughtUp() ? 'unsent' : 'pending' };
     return { outcome: 'known', ack: message.ack ?? 0, whatsappId: message.id.id };
   };
 }
