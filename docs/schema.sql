@@ -63,6 +63,7 @@ create table accounts (
   moving_since timestamp with time zone,
   placement jsonb,
   linked_at timestamp with time zone,
+  receive jsonb not null default '{"stories": false, "channels": false}'::jsonb,
   constraint accounts_desired_state_check CHECK ((desired_state = ANY (ARRAY['connected'::text, 'disconnected'::text]))),
   constraint accounts_environment_check CHECK ((environment = ANY (ARRAY['live'::text, 'sandbox'::text]))),
   constraint accounts_held_by_fkey FOREIGN KEY (held_by) REFERENCES instances(id) ON DELETE SET NULL,
@@ -1279,7 +1280,7 @@ AS $function$
       declare
         changed jsonb;
       begin
-        -- Nobody has been told of it yet: message.received will say it all.
+        -- No event has told of it yet: message.received will say it all.
         if new.media_due_at is not null then return null; end if;
         if new.edited_at is distinct from old.edited_at then
           insert into events (workspace_id, account_id, type, data) values (new.workspace_id, new.account_id,

@@ -24,7 +24,7 @@ export class InternalSessionsController {
       throw new Problem(
         504,
         'account.logout_not_confirmed',
-        'WhatsApp did not confirm the logout, so the account is still linked. Try again.',
+        'WhatsApp did not confirm the logout. The account keeps its session. Try again, or unlink it on the phone under "Linked devices".',
       );
     }
   }

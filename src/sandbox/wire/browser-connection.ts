@@ -194,8 +194,17 @@ export class BrowserConnection {
   }
 
   /** Limits that a real WhatsApp Web has in its program, and faults that the page applies to itself. */
-  private sendRules({ editWindowMs, revokeWindowMs, reloadBeforeSendRate, messagesInMemory }: Faults): void {
-    const rules = { editWindowMs, revokeWindowMs, reloadBeforeSendRate, messagesInMemory };
+  private sendRules(faults: Faults): void {
+    const { editWindowMs, revokeWindowMs, reloadBeforeSendRate, messagesInMemory } = faults;
+    const { newChatNotice, revokedNamesOldKey } = faults;
+    const rules = {
+      editWindowMs,
+      revokeWindowMs,
+      reloadBeforeSendRate,
+      messagesInMemory,
+      newChatNotice,
+      revokedNamesOldKey,
+    };
     this.send({ t: 'rules', rules });
   }
 }
