@@ -36,6 +36,8 @@ export const healthyFaults: Faults = {
   messagesInMemory: 2000,
   editWindowMs: 900_000,
   revokeWindowMs: 216_000_000,
+  newChatNotice: true,
+  revokedNamesOldKey: true,
   qrLifetimeMs: 20_000,
 };
 

@@ -63,6 +63,7 @@ create table accounts (
   moving_since timestamp with time zone,
   placement jsonb,
   linked_at timestamp with time zone,
+  receive jsonb not null default '{"stories": false, "channels": false}'::jsonb,
   constraint accounts_desired_state_check CHECK ((desired_state = ANY (ARRAY['connected'::text, 'disconnected'::text]))),
   constraint accounts_environment_check CHECK ((environment = ANY (ARRAY['live'::text, 'sandbox'::text]))),
   constraint accounts_held_by_fkey FOREIGN KEY (held_by) REFERENCES instances(id) ON DELETE SET NULL,

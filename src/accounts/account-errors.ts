@@ -52,6 +52,17 @@ export class SessionNotReady extends Problem {
   }
 }
 
+/** WhatsApp did not say that the account is unlinked. Nothing was deleted. */
+export class LogoutNotConfirmed extends Problem {
+  constructor() {
+    super(
+      504,
+      'account.logout_not_confirmed',
+      'WhatsApp did not confirm the logout, so the account keeps its session. Try again, or unlink it on the phone under "Linked devices".',
+    );
+  }
+}
+
 /** The codes of an instance that did nothing, because it does not have the session. */
 export const nothingDoneCodes = new Set(['account.session_not_ready', 'account.not_driven_here']);
 

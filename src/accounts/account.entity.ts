@@ -28,6 +28,12 @@ export const drivenStatuses: AccountStatus[] = ['starting', 'qr', 'pairing', 'sy
 export type DesiredState = 'connected' | 'disconnected';
 export type LinkMethod = 'qr' | 'code';
 
+/** Which messages outside of chats an account stores. */
+export interface Receive {
+  stories: boolean;
+  channels: boolean;
+}
+
 /** One WhatsApp number, linked as a companion device, and its assignment to an instance. */
 @Entity('accounts')
 export class Account {
@@ -108,6 +114,9 @@ export class Account {
   /** The account's own pacing settings. They override those of its workspace. */
   @Column('jsonb', { nullable: true })
   pacing!: PacingDto | null;
+
+  @Column('jsonb')
+  receive!: Receive;
 
   @Column('text', { name: 'proxy_url', nullable: true })
   proxyUrl!: string | null;

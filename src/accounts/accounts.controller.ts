@@ -34,7 +34,7 @@ import {
   toAccountResponse,
   UpdateAccountDto,
 } from './accounts.dto.js';
-import { AccountNotFound, sessionProblems } from './account-errors.js';
+import { AccountNotFound, LogoutNotConfirmed, sessionProblems } from './account-errors.js';
 import type { Account } from './account.entity.js';
 import { AccountsService, NoPairingCode, NoQr, NotASandboxAccount } from './accounts.service.js';
 import { NoRoom, SessionNotPortable } from './assignments.service.js';
@@ -98,7 +98,7 @@ export class AccountsController {
 
   /** Deletes an account with its messages. If the account is ready, Flotilla logs it out first. */
   @Allow('owner')
-  @Fails(AccountNotFound, InstanceUnreachable, InstanceRefused, InstanceAnswerLost)
+  @Fails(AccountNotFound, InstanceUnreachable, InstanceRefused, InstanceAnswerLost, LogoutNotConfirmed)
   @Delete(':id')
   @HttpCode(204)
   async delete(@WorkspaceId() workspaceId: string, @Param('id', ParseUUIDPipe) id: string): Promise<void> {
@@ -211,7 +211,7 @@ export class AccountsController {
 
   /** Unlinks the account at WhatsApp. To connect it again, a new QR code or pairing code is needed. */
   @Allow('owner')
-  @Fails(...sessionProblems)
+  @Fails(...sessionProblems, LogoutNotConfirmed)
   @Post(':id/logout')
   @HttpCode(202)
   async logout(

@@ -1,6 +1,7 @@
 import {
   ArrayMaxSize,
   IsArray,
+  IsBoolean,
   IsIn,
   IsObject,
   IsOptional,
@@ -29,6 +30,24 @@ import { SendingResponse } from '../pacing/pacing.dto.js';
 
 const proxyRule = { protocols: ['http', 'https', 'socks5'], require_tld: false, require_protocol: true };
 
+/** Messages that are in no chat. They are not stored unless the account asks for them. A missing field stays as it is. */
+export class ReceiveDto {
+  /** Stories of contacts. `from` of such a message is `status@broadcast`; `participant` is the person. */
+  @Optional()
+  @IsBoolean()
+  stories?: boolean;
+
+  /** Posts of channels that the account follows. `from` of such a message is the channel, which ends in `@newsletter`. */
+  @Optional()
+  @IsBoolean()
+  channels?: boolean;
+}
+
+export class ReceiveResponse {
+  stories!: boolean;
+  channels!: boolean;
+}
+
 export class CreateAccountDto {
   /** @example Support */
   @IsString()
@@ -53,6 +72,12 @@ export class CreateAccountDto {
   @Type(() => PacingDto)
   @IsObject()
   pacing?: PacingDto | null;
+
+  @Optional()
+  @ValidateNested()
+  @Type(() => ReceiveDto)
+  @IsObject()
+  receive?: ReceiveDto;
 
   /** The proxy that the browser of a live account uses. */
   @IsOptional()
@@ -90,6 +115,12 @@ export class UpdateAccountDto {
   @Type(() => PacingDto)
   @IsObject()
   pacing?: PacingDto | null;
+
+  @Optional()
+  @ValidateNested()
+  @Type(() => ReceiveDto)
+  @IsObject()
+  receive?: ReceiveDto;
 
   @IsOptional()
   @IsUrl(proxyRule)
@@ -157,6 +188,8 @@ export class AccountResponse {
   /** The account's own settings. `sending` shows the settings in force. */
   pacing!: PacingDto | null;
   sending!: SendingResponse;
+  /** Which messages outside of chats are stored. */
+  receive!: ReceiveResponse;
   proxyUrl!: string | null;
   placement!: PlacementFiltersDto | null;
   lastConnectedAt!: string | null;
@@ -210,6 +243,7 @@ export function toAccountResponse(account: Account, sending: SendingResponse): A
     labels: account.labels,
     pacing: account.pacing,
     sending,
+    receive: account.receive,
     proxyUrl: account.proxyUrl === null ? null : withoutPassword(account.proxyUrl),
     placement: account.placement,
     lastConnectedAt: account.lastConnectedAt?.toISOString() ?? null,

@@ -9,7 +9,7 @@ import { Problem, ValidationFailed } from '../platform/errors/problem.js';
 import { given } from '../platform/database/given.js';
 import { parsePhoneNumber } from '../platform/http/phone-number.js';
 import { AccountNotFound, AccountNotReady, nothingDoneCodes, SessionChanging } from './account-errors.js';
-import { Account, type AccountStatus, drivenStatuses } from './account.entity.js';
+import { Account, type AccountStatus, drivenStatuses, type Receive } from './account.entity.js';
 import type {
   ConnectAccountDto,
   CreateAccountDto,
@@ -59,6 +59,9 @@ export class NotASandboxAccount extends Problem {
 /** How long an instance may take to answer: longer than a page may take. */
 const sessionTimeoutMs = 30_000;
 
+/** Stories and posts of channels are not messages to the account. */
+const receiveNothingMore: Receive = { stories: false, channels: false };
+
 /** The statuses of a session that runs or is starting: connecting again changes nothing. */
 const connectingOrConnected = new Set<AccountStatus>([...drivenStatuses, 'reconnecting']);
 
@@ -93,6 +96,7 @@ export class AccountsService {
         environment: wanted.environment,
         labels: wanted.labels ?? [],
         pacing: wanted.pacing ?? null,
+        receive: { ...receiveNothingMore, ...given({ ...wanted.receive }) },
         proxyUrl: wanted.proxyUrl ?? null,
         pinnedInstanceId: wanted.instanceId ?? null,
         placement: wanted.placement ?? null,
@@ -126,8 +130,11 @@ export class AccountsService {
 
   /** @throws AccountNotFound */
   async update(workspaceId: string, id: string, changes: UpdateAccountDto): Promise<Account> {
-    await this.get(workspaceId, id);
-    const wanted = given(changes);
+    const { receive } = await this.get(workspaceId, id);
+    const wanted = given({
+      ...changes,
+      receive: changes.receive && { ...receive, ...given({ ...changes.receive }) },
+    });
     await this.database.transaction(async (manager) => {
       if (Object.keys(wanted).length > 0)
         await manager.update(Account, { id, workspaceId }, wanted as object);

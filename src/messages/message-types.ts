@@ -1,3 +1,5 @@
+import { noticeTypes } from '../whatsapp/notices.js';
+
 /** The types of messages, as the API names them. */
 export const messageTypes = [
   'text',
@@ -32,26 +34,7 @@ const renamedTypes: Record<string, MessageType> = {
   poll_creation: 'poll',
 };
 
-/** Notices that WhatsApp Web shows between messages, and its internal messages. No person wrote them. */
-const notices = new Set([
-  'broadcast_notification',
-  'call_log',
-  'ciphertext',
-  'debug',
-  'e2e_notification',
-  'gp2',
-  'group_notification',
-  'keep_in_chat',
-  'newsletter_notification',
-  'notification',
-  'notification_template',
-  'pin_in_chat',
-  'pinned_message',
-  'poll_update',
-  'protocol',
-  'reaction',
-  'revoked',
-]);
+const notices = new Set(noticeTypes);
 
 /**
  * Our type for a type of WhatsApp Web: `unsupported` if we have no such type.

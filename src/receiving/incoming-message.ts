@@ -1,6 +1,6 @@
 import { v7 as uuidv7 } from 'uuid';
 import { isMediaType, typeOf } from '../messages/message-types.js';
-import type { PageMessage } from '../whatsapp/in-page/page-functions.js';
+import type { PageMessage, PageSource } from '../whatsapp/in-page/page-functions.js';
 import type { MessageMedia } from '../messages/content.dto.js';
 import { addressOf, personOf } from '../messages/persons.js';
 import { storableValue } from '../messages/storable-text.js';
@@ -11,12 +11,19 @@ import { fromVcard } from '../messages/vcard.js';
 export type Incoming = Pick<PageMessage, 'whatsappId' | 'chatId' | 'from' | 'type' | 'text'> &
   Partial<PageMessage>;
 
+/** Whether a person wrote this to the account. A notice, a story and a post of a channel say nothing about that. */
+export function isToAccount({ type, source = null }: Pick<Incoming, 'type' | 'source'>): boolean {
+  return source === null && typeOf(type) !== null;
+}
+
 /** The stored form of an incoming message. */
 export interface IncomingRow {
   id: string;
   type: string;
   chatId: string;
   sender: string;
+  /** Null for a message in a chat. */
+  source: PageSource | null;
   text: string | null;
   whatsappId: string;
   media: MessageMedia | null;
@@ -32,6 +39,7 @@ export function toRow(message: Incoming): IncomingRow | null {
   const type = typeOf(message.type);
   if (type === null) return null;
   const { chatId, text, whatsappId, from, fromAlias = null, media = null, quoted, mentions, poll } = message;
+  const { source = null } = message;
   const content: MessageContent = {
     participant: personOf({ chatId: from, alias: fromAlias }),
     ...(chatId.endsWith('@g.us') ? { author: from } : {}),
@@ -48,6 +56,7 @@ export function toRow(message: Incoming): IncomingRow | null {
     id: uuidv7(),
     ...storableValue({ chatId, sender: addressOf(chatId), text: ownText, whatsappId, content }),
     type,
+    source,
     media: media ? fileOf(media) : isMediaType(type) ? noFile : null,
     hasFile: media !== null,
   };

@@ -3,7 +3,8 @@ import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
 import type { Account } from '../accounts/account.entity.js';
 import { prepared } from '../platform/database/prepared.js';
-import { type Incoming, toRow } from './incoming-message.js';
+import type { PageSource } from '../whatsapp/in-page/page-functions.js';
+import { type Incoming, isToAccount, toRow } from './incoming-message.js';
 
 /** Stores incoming messages and contacts. A message or a contact may come twice: the second time changes nothing. */
 @Injectable()
@@ -12,7 +13,7 @@ export class IncomingService {
 
   /**
    * Stores incoming messages and their authors as contacts. Each message is stored once, however often it comes. A message with
-   * media is published when its download has ended.
+   * media is published when its download has ended. Stories and posts of channels are stored only if the account wants them.
    */
   async storeIncoming(account: Pick<Account, 'id'>, messages: Incoming[]): Promise<void> {
     // Contacts first: a reply may follow as soon as the message is published, and must not count as a cold message.
@@ -28,16 +29,30 @@ export class IncomingService {
            (select q.id from messages q where q.account_id = a.id and q.whatsapp_id = received.content ->> 'quotedWhatsappId')
          from accounts a, jsonb_to_recordset($2::jsonb) as received
            (id uuid, type text, "chatId" text, sender text, text text, "whatsappId" text, media jsonb, content jsonb,
-             "hasFile" boolean)
-         where a.id = $1 order by received.id
+             "hasFile" boolean, source text)
+         where a.id = $1 and (received.source is null or (a.receive ->> received.source)::boolean) order by received.id
          on conflict (account_id, whatsapp_id) do nothing`,
         [account.id, JSON.stringify(rows)],
       );
   }
 
+  /** The messages outside of chats that an account wants. */
+  async wantedSources(accountId: string): Promise<PageSource[]> {
+    const [row] = await this.database.query<Pick<Account, 'receive'>[]>(
+      'select receive from accounts where id = $1',
+      [accountId],
+    );
+    return (['stories', 'channels'] as const).filter((source) => row?.receive[source]);
+  }
+
   /** Records who has written to an account. Waiting messages to them are no longer cold. */
-  async rememberContacts(accountId: string, chats: Pick<Incoming, 'chatId' | 'alias'>[]): Promise<void> {
-    const ids = new Set(chats.flatMap(({ chatId, alias }) => (alias ? [chatId, alias] : [chatId])));
+  async rememberContacts(
+    accountId: string,
+    messages: Pick<Incoming, 'chatId' | 'alias' | 'type' | 'source'>[],
+  ): Promise<void> {
+    const ids = new Set(
+      messages.filter(isToAccount).flatMap(({ chatId, alias }) => (alias ? [chatId, alias] : [chatId])),
+    );
     if (ids.size === 0) return;
     await prepared(
       this.database,

@@ -97,7 +97,8 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
     session: WhatsAppSession,
     since: number | null,
   ): Promise<void> {
-    const held = await session.messages.recentIncoming(catchUpLimit);
+    const sources = await this.incomingMessages.wantedSources(account.id);
+    const held = await session.messages.recentIncoming(catchUpLimit, sources);
     if (since !== null) {
       const missed = held.filter(({ timestamp }) => timestamp * 1000 >= since);
       this.incoming.push(...missed.map((message) => ({ account, message })));

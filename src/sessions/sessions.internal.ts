@@ -1,7 +1,7 @@
 import { Controller, Get, HttpCode, Param, ParseUUIDPipe, Post, Res, UseGuards } from '@nestjs/common';
 import type { Response } from 'express';
 import { InternalGuard } from '../platform/http/internal.guard.js';
-import { Problem } from '../platform/errors/problem.js';
+import { LogoutNotConfirmed } from '../accounts/account-errors.js';
 import { AccountSessions } from './account-sessions.js';
 
 /** Requests of the API to the instance that drives an account. */
@@ -20,13 +20,7 @@ export class InternalSessionsController {
   @HttpCode(204)
   async logout(@Param('id', ParseUUIDPipe) id: string): Promise<void> {
     const confirmed = await this.sessions.readyDriver(id).logout();
-    if (!confirmed) {
-      throw new Problem(
-        504,
-        'account.logout_not_confirmed',
-        'WhatsApp did not confirm the logout, so the account is still linked. Try again.',
-      );
-    }
+    if (!confirmed) throw new LogoutNotConfirmed();
   }
 
   @Get('screenshot')

@@ -9,6 +9,7 @@ import {
   type PageChange,
   type PageGroupNotice,
   type PageMessage,
+  type PageSource,
   recentNotices,
 } from './in-page/page-functions.js';
 import { fetchMedia, forgetMedia, type PageFetchResult, readMedia } from './in-page/page-media.js';
@@ -78,8 +79,11 @@ export class SessionMessages {
     return withDeadline(this.page.evaluate(acksOf, messages), answerMs);
   }
 
-  /** The latest incoming messages that the page holds, oldest first. */
-  async recentIncoming(limit: number): Promise<PageMessage[]> {
-    return withDeadline(this.page.evaluate(recentIncoming, limit), answerMs);
+  /**
+   * The latest incoming messages that the page holds, oldest first.
+   * @param sources which messages outside of chats to read too
+   */
+  async recentIncoming(limit: number, sources: PageSource[] = []): Promise<PageMessage[]> {
+    return withDeadline(this.page.evaluate(recentIncoming, limit, sources), answerMs);
   }
 }

@@ -18,6 +18,7 @@ import {
   type PageSend,
   type PageSendResult,
 } from './in-page/page-functions.js';
+import { noticeTypes } from './notices.js';
 import { SessionMessages } from './session-messages.js';
 import { expectFile, forgetFile, installSending, sendMessage } from './in-page/page-send.js';
 import { installShims } from './in-page/page-shims.js';
@@ -26,10 +27,11 @@ import {
   announceSynced,
   connectionState,
   hasFlotilla,
-  logOut,
   type OwnIds,
   readOwnIds,
   reconnectSocket,
+  refreshQr,
+  unlink,
 } from './in-page/page-state.js';
 import {
   type CloseReason,
@@ -42,6 +44,8 @@ import {
 /** WhatsApp shows the first QR code for a minute, the next ones for 20 s each. */
 const firstQrLifetimeMs = 60_000;
 const qrLifetimeMs = 20_000;
+/** How long WhatsApp Web may take to show a new QR code before it is asked again. */
+const qrRefreshMs = 10_000;
 const pairingCodeLifetimeMs = 180_000;
 const probeMs = 250;
 /** How long the page gathers events before it reports them together. */
@@ -73,8 +77,10 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   private bridge: PageBridge | null = null;
   private isFollowed = false;
   private qrsShown = 0;
+  /** When the page was last asked for new QR codes: milliseconds of `performance.now()`. */
+  private qrRefreshedAt = -Infinity;
   private starting: Promise<void> | null = null;
-  private confirmedLogout: (() => void) | null = null;
+  private isLoggingOut = false;
   private readonly operations = new Set<Promise<unknown>>();
   private readonly dialogs: DialogWatch;
 
@@ -185,16 +191,16 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
    * @returns whether WhatsApp confirmed the logout; the caller may delete the credentials only if it did
    */
   async logout(): Promise<boolean> {
-    const confirmed = new Promise<boolean>((resolve) => {
-      this.confirmedLogout = () => resolve(true);
-    });
-    this.page.evaluate(logOut).catch((error: unknown) => {
-      // The page navigates away while it logs out. Only the confirmation decides.
-      this.options.onWarning('the page was lost during logout', error);
-    });
-    const result = await Promise.race([confirmed, delay(logoutMs, false, { ref: false })]);
+    this.isLoggingOut = true;
+    let status: number | null = null;
+    try {
+      status = await withDeadline(this.page.evaluate(unlink), logoutMs);
+      if (status !== 200) this.options.onWarning(`WhatsApp answered the logout with ${status}`, null);
+    } catch (error) {
+      this.options.onWarning('WhatsApp did not answer the logout', error);
+    }
     await this.stop();
-    return result;
+    return status === 200;
   }
 
   /**
@@ -285,6 +291,8 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
 
   private listen(client: Client): void {
     client.on('qr', (qr) => {
+      // The library also tells that the last code has expired, as a code without its first part.
+      if (/^(undefined|null),/.test(qr)) return;
       this.enter('linking');
       this.emit('qr', qr, this.qrsShown === 0 ? firstQrLifetimeMs : qrLifetimeMs);
       this.qrsShown += 1;
@@ -300,8 +308,9 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     client.on('ready', () => void this.becomeReady(client));
     client.on('disconnected', (reason) => {
       const text = String(reason);
-      if (text === 'LOGOUT' && this.confirmedLogout) this.confirmedLogout();
-      else if (text === 'LOGOUT') void this.close('logged_out', 'unlinked from the phone');
+      // The caller of `logout` decides by WhatsApp's answer. The page says the same without an answer.
+      if (this.isLoggingOut) return;
+      if (text === 'LOGOUT') void this.close('logged_out', 'unlinked from the phone');
       else if (text === 'CONFLICT') void this.close('conflict', 'another browser uses this session');
       else if (text.startsWith('UNPAIRED')) void this.close('unpaired', text);
       else void this.close('crashed', text);
@@ -354,7 +363,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
       await withDeadline(this.page.evaluate(installFlotilla), answerMs);
       await withDeadline(this.page.evaluate(installTyping), answerMs);
       await withDeadline(this.page.evaluate(installSending), answerMs);
-      await withDeadline(this.page.evaluate(installEvents, gatherMs), answerMs);
+      await withDeadline(this.page.evaluate(installEvents, gatherMs, noticeTypes), answerMs);
       own = await withDeadline(this.page.evaluate(readOwnIds), answerMs);
     } catch (error) {
       await this.close('crashed', `the page was lost while it became ready: ${String(error)}`);
@@ -369,6 +378,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     if (event.kind === 'ack') this.emit('ack', event);
     else if (event.kind === 'message') this.emit('message', event.message);
     else if (event.kind === 'group') this.emit('group', event);
+    else if (event.kind === 'warning') this.options.onWarning(event.text, null);
     else this.emit('change', event);
   }
 
@@ -404,10 +414,22 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     // The session may have become ready during the probe.
     if (this.ended || this.ready) return seen.state;
     if (seen.state === 'CONNECTED' || seen.state === 'PAIRING') this.enter('syncing');
+    if (seen.state === 'UNPAIRED_IDLE') await this.refreshQr(page);
     if (seen.hasSynced && !this.isAuthenticated && ++this.unnoticedSyncs === 4)
       page.evaluate(announceSynced).catch(() => undefined);
     const dialog = this.dialogs.open === null ? '' : `, under the dialog "${this.dialogs.open}"`;
     return `the page's state is ${seen.state}, ${seen.hasSynced ? 'synced' : 'not synced'}${dialog}`;
+  }
+
+  /** Keeps the QR code fresh: WhatsApp Web shows six codes, and then waits until a person asks for more. */
+  private async refreshQr(page: Page): Promise<void> {
+    if (this.options.pairWithPhoneNumber !== null) return;
+    if (performance.now() - this.qrRefreshedAt < qrRefreshMs) return;
+    this.qrRefreshedAt = performance.now();
+    const refreshing = page.evaluate(refreshQr).catch((error: unknown) => {
+      this.options.onWarning('the QR code could not be refreshed', error);
+    });
+    if (await resultWithin(refreshing, probeLimitMs)) this.qrsShown = 0;
   }
 
   /** The reason to close the session if the present phase has missed its deadline; otherwise null. */

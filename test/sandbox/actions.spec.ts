@@ -24,7 +24,11 @@ afterAll(async () => {
 
 function listen({ client }: Account): void {
   client.on('message_edit', (message, text) => edits.push({ id: message.id.id, text: String(text) }));
-  client.on('message_revoke_everyone', (message) => revocations.push(message.id.id));
+  client.on('message_revoke_everyone', (message) => {
+    // A revoked message has a new id.
+    const { protocolMessageKey } = message as Message & { protocolMessageKey?: { id: string } };
+    revocations.push((protocolMessageKey ?? message.id).id);
+  });
   client.on('message_reaction', (reaction) => reactions.push(reaction));
 }
 
@@ -132,7 +136,9 @@ describe('what a phone’s owner does to a message', { timeout: 60_000 }, () => 
     expect(kept.latestEditSenderTimestampMs).toBeGreaterThan(0);
     const [group] = await kept.getReactions();
     expect(group).toMatchObject({ aggregateEmoji: '❤️', senders: [{ senderId: `${friend}@c.us` }] });
-    expect((await restored.client.getMessageById(theirs.id._serialized)).type).toBe('revoked');
+    expect(await restored.client.getMessageById(theirs.id._serialized)).toBeNull();
+    const chat = await restored.client.getChatById(`${friend}@c.us`);
+    expect((await chat.fetchMessages({ limit: 10 })).at(-1)).toMatchObject({ type: 'revoked' });
     account = restored;
     listen(account);
   });

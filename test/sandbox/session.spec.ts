@@ -242,6 +242,51 @@ describe('the phases of a start', { timeout: 60_000 }, () => {
   });
 });
 
+describe('a session that waits for a person to scan', { timeout: 60_000 }, () => {
+  it('shows fresh QR codes for as long as it may, after WhatsApp Web has shown its six', async () => {
+    await sandbox.call('PUT', '/faults', { qrLifetimeMs: 100 });
+    const watched = new Watched('patient');
+    const codes = new Set<string>();
+    watched.session.on('qr', (qr) => codes.add(qr));
+    await watched.session.start();
+    await until('more than six codes', () => codes.size > 6);
+    await sandbox.call('PUT', '/faults', { qrLifetimeMs: 60_000 });
+    // The page may be idle once more. It has no code to show then, and the session asks for new codes again.
+    const phone = await sandbox.phone();
+    await until(
+      'a code that can be scanned',
+      async () => (await sandbox.call('POST', `/phones/${phone}/scan`, { qr: watched.qr })).status === 200,
+    );
+    await watched.untilTold('ready');
+    for (const code of codes) expect(code).toMatch(/^2@/);
+    expect(watched.warnings).toEqual([]);
+  });
+});
+
+describe('a logout', { timeout: 60_000 }, () => {
+  it('is confirmed by WhatsApp’s answer only; without it the session stays linked', async () => {
+    const { name, phone } = await linkedProfile();
+    const linked = async () => (await sandbox.stats()).linked;
+    const before = await linked();
+    const unheard = new Watched(name);
+    await unheard.session.start();
+    await unheard.untilTold('ready');
+    await sandbox.call('PUT', '/faults', { phone, offline: true });
+    expect(await unheard.session.logout()).toBe(false);
+    expect(unheard.warnings).toEqual(['WhatsApp did not answer the logout']);
+    expect(await linked()).toBe(before);
+    await sandbox.call('DELETE', '/faults');
+
+    const heard = new Watched(name);
+    await heard.session.start();
+    await heard.untilTold('ready');
+    expect(heard.qr).toBeNull();
+    expect(await heard.session.logout()).toBe(true);
+    expect(await linked()).toBe(before - 1);
+    expect([...unheard.told, ...heard.told].filter((line) => line.startsWith('logged_out'))).toEqual([]);
+  });
+});
+
 describe('a session that is stopped', { timeout: 60_000 }, () => {
   it('leaves no browser, at any moment of its start', async () => {
     for (const ms of [0, 5, 10, 20, 40, 60, 80, 120, 160, 200, 300, 400, 600]) {

@@ -95,6 +95,7 @@ export function pageMessageOf(own: Partial<PageMessage> = {}): PageMessage {
   return {
     whatsappId: 'X',
     chatId: from,
+    source: null,
     alias: null,
     from,
     fromAlias: null,
@@ -140,6 +141,7 @@ export function accountOf(own: Partial<Account> = {}): Account {
     pairingCodeExpiresAt: null,
     labels: [],
     pacing: null,
+    receive: { stories: false, channels: false },
     proxyUrl: null,
     linkedAt: null,
     lastConnectedAt: null,

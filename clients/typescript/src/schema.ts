@@ -1993,6 +1993,13 @@ export interface components {
              */
             graceSeconds?: number;
         };
+        /** @example {} */
+        ReceiveDto: {
+            /** @description Stories of contacts. `from` of such a message is `status@broadcast`; `participant` is the person. */
+            stories?: boolean;
+            /** @description Posts of channels that the account follows. `from` of such a message is the channel, which ends in `@newsletter`. */
+            channels?: boolean;
+        };
         /**
          * @example {
          *       "environment": "production",
@@ -2026,6 +2033,7 @@ export interface components {
             labels?: string[];
             /** @description The account's own pacing settings. They override those of its workspace, field by field. */
             pacing?: components["schemas"]["PacingDto"] | null;
+            receive?: components["schemas"]["ReceiveDto"];
             /**
              * Format: uri
              * @description The proxy that the browser of a live account uses.
@@ -2134,6 +2142,16 @@ export interface components {
         };
         /**
          * @example {
+         *       "stories": true,
+         *       "channels": true
+         *     }
+         */
+        ReceiveResponse: {
+            stories: boolean;
+            channels: boolean;
+        };
+        /**
+         * @example {
          *       "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
          *       "workspaceId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
          *       "name": "name",
@@ -2177,6 +2195,10 @@ export interface components {
          *           "until": "2026-11-25T10:00:00.000Z"
          *         }
          *       },
+         *       "receive": {
+         *         "stories": true,
+         *         "channels": true
+         *       },
          *       "proxyUrl": "proxyUrl",
          *       "placement": {
          *         "environment": "production",
@@ -2205,6 +2227,8 @@ export interface components {
             /** @description The account's own settings. `sending` shows the settings in force. */
             pacing: components["schemas"]["PacingDto"] | null;
             sending: components["schemas"]["SendingResponse"];
+            /** @description Which messages outside of chats are stored. */
+            receive: components["schemas"]["ReceiveResponse"];
             proxyUrl: string | null;
             placement: components["schemas"]["PlacementFiltersDto"] | null;
             /** Format: date-time */
@@ -2218,6 +2242,7 @@ export interface components {
             labels?: string[];
             /** @description The account's own pacing settings. They replace all earlier ones. Null: the settings of the workspace apply. */
             pacing?: components["schemas"]["PacingDto"] | null;
+            receive?: components["schemas"]["ReceiveDto"];
             /** Format: uri */
             proxyUrl?: string;
             /** @description Takes effect the next time that the account is placed. */
@@ -6193,6 +6218,10 @@ export interface operations {
                      *               "reason": "reason",
                      *               "until": "2026-11-25T10:00:00.000Z"
                      *             }
+                     *           },
+                     *           "receive": {
+                     *             "stories": true,
+                     *             "channels": true
                      *           },
                      *           "proxyUrl": "proxyUrl",
                      *           "placement": {

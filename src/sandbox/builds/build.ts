@@ -7,4 +7,6 @@ export interface Build {
   keyField: '_serialized' | '$1';
   /** Media that is prepared for a message carries `__x_id`, and a message that gets `__x_id` cannot be made. */
   mediaHasId: boolean;
+  /** `WAWebCmd` can refresh the QR code. */
+  cmdRefreshesQr: boolean;
 }

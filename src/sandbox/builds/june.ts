@@ -6,4 +6,5 @@ export const june: Build = {
   version: '2.3000.1042386815',
   keyField: '_serialized',
   mediaHasId: false,
+  cmdRefreshesQr: true,
 };

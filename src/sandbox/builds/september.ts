@@ -6,4 +6,5 @@ export const september: Build = {
   version: '2.3000.1047775310',
   keyField: '$1',
   mediaHasId: true,
+  cmdRefreshesQr: false,
 };

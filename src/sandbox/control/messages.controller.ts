@@ -58,6 +58,13 @@ export class SandboxMessagesController {
     return this.act(number, whatsappId, 'vote', JSON.stringify(options));
   }
 
+  /** The phone's browsers can decrypt a message that they have received undecrypted. */
+  @Post(':whatsappId/decrypt')
+  @HttpCode(200)
+  decrypt(@Param('phone') number: string, @Param('whatsappId') whatsappId: string): Promise<LedgerEntry> {
+    return this.delivery.decrypt(this.phones.require(number).phone, whatsappId);
+  }
+
   /** The plain media of a message, sent or received. */
   @Get(':whatsappId/media')
   async readMedia(
@@ -126,6 +133,8 @@ export class SandboxMessagesController {
     poll,
     replyTo,
     mentions,
+    as,
+    isUndecrypted,
   }: PhoneMessageDto): Promise<Content> {
     const pointer =
       media && (await this.media.encrypt(Buffer.from(media.data, 'base64'), media.mimetype, media.filename));
@@ -136,6 +145,8 @@ export class SandboxMessagesController {
       poll,
       replyTo,
       mentions: mentions?.map(digitsOf),
+      as,
+      undecrypted: isUndecrypted ? true : undefined,
     };
   }
 }

@@ -133,6 +133,16 @@ export class PhoneMessageDto {
   @MaxLength(100)
   replyTo?: string;
 
+  /** Not a message in a chat, but a story of the phone's owner, or a post in the owner's channel. */
+  @Optional()
+  @IsIn(['story', 'channel'])
+  as?: 'story' | 'channel';
+
+  /** Whether the recipients' browsers can decrypt it only later: POST /phones/:phone/messages/:whatsappId/decrypt. */
+  @Optional()
+  @IsBoolean()
+  isUndecrypted?: boolean;
+
   /** The numbers of the people that it mentions. */
   @Optional()
   @IsArray()

@@ -177,12 +177,22 @@ export class FaultsDto implements Partial<Faults> {
   @Max(TEN_DAYS_MS)
   revokeWindowMs?: number;
 
-  /** How long a QR code is valid. Applies to all phones only. */
+  /** How long a QR code is valid; the first of six is valid three times as long. Applies to all phones only. */
   @Optional()
   @IsInt()
   @Min(100)
   @Max(TEN_MINUTES_MS)
   qrLifetimeMs?: number;
+
+  /** Whether a new chat gets the notice that it is encrypted. */
+  @Optional()
+  @IsBoolean()
+  newChatNotice?: boolean;
+
+  /** Whether a revoked message names the key that it had before. Older pages forget that key. */
+  @Optional()
+  @IsBoolean()
+  revokedNamesOldKey?: boolean;
 }
 
 export class BuildDto {

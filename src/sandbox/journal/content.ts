@@ -21,4 +21,8 @@ export interface Content {
   replyTo?: string;
   /** Digits of phone numbers. */
   mentions?: string[];
+  /** It is no message in a chat: a story of its sender, or a post in the sender's channel. */
+  as?: 'story' | 'channel';
+  /** The recipients' browsers cannot decrypt it yet. */
+  undecrypted?: true;
 }

@@ -94,6 +94,22 @@ export class Delivery {
     return this.accept({ from: phone, to, whatsappId, type, text, author: message.from });
   }
 
+  /** Lets the browsers of a phone decrypt a message that they have got undecrypted. */
+  async decrypt(phone: string, whatsappId: string): Promise<LedgerEntry> {
+    const entry = await this.ledger.find(phone, whatsappId);
+    if (!entry?.undecrypted || entry.from === phone)
+      throw new NotFoundException(`${phone} did not receive an undecrypted message ${whatsappId}.`);
+    const event: MessageEvent = { ...this.messageEvent(entry, false), late: true };
+    const events = [...this.phones.credentialsOf(phone)].map(({ id: credential }) => ({
+      credential,
+      event,
+      delayMs: 0,
+    }));
+    // No line of the ledger: the message itself did not change.
+    this.outbox.add(this.outbox.lastSeq, events);
+    return entry;
+  }
+
   private checkMayChange({ from, at, type }: LedgerEntry, phone: string, action: 'edit' | 'revoke'): void {
     const { editWindowMs, revokeWindowMs } = this.faults.of(phone);
     const windowMs = action === 'edit' ? editWindowMs : revokeWindowMs;

@@ -22,6 +22,8 @@ export interface MessageEvent {
   content: Content;
   /** The same event was sent before; the page handles it as a new one. */
   again?: true;
+  /** The page has this message as one that it could not decrypt. Now it can. */
+  late?: true;
 }
 
 /** The progress of a message that the account sent: 1 server, 2 device, 3 read. */

@@ -30,6 +30,8 @@ export const NO_FAULTS: Readonly<Faults> = {
   editWindowMs: 15 * 60_000,
   revokeWindowMs: 60 * 3_600_000,
   qrLifetimeMs: 20_000,
+  newChatNotice: true,
+  revokedNamesOldKey: true,
 };
 
 /** The faults in force: general ones, and overrides for single phones. They do not survive a restart. */

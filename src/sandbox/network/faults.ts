@@ -60,6 +60,10 @@ export interface Faults {
   editWindowMs: number;
   /** For how long after sending a message can be revoked. */
   revokeWindowMs: number;
-  /** How long a QR code is valid. */
+  /** How long a QR code is valid; the first of six is valid three times as long. */
   qrLifetimeMs: number;
+  /** Whether a new chat gets the notice that it is encrypted. */
+  newChatNotice: boolean;
+  /** Whether a revoked message names the key that it had before. Older pages forget that key. */
+  revokedNamesOldKey: boolean;
 }

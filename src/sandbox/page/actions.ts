@@ -99,13 +99,17 @@ export class Actions {
     return this.#submit('reaction', msg, emoji);
   }
 
-  /** Applies an action. An action that is known, or older than the last action, changes nothing. */
-  async receive({ k, chat, fromMe, author, id, by, text, at }: ActionEvent): Promise<void> {
+  /**
+   * Applies an action. An action that is known, or older than the last action, changes nothing.
+   * @param given the model of the message, which may be loaded without being in memory
+   */
+  async receive({ k, chat, fromMe, author, id, by, text, at }: ActionEvent, given?: Msg): Promise<void> {
     const remote = chatWidOf(this.#collections, chat);
     const key = MsgKey.ofEvent(remote, { fromMe, id, author }, this.#account.me!);
-    const msg = this.#collections.Msg.get(key);
-    const row = msg ? msg.row : await this.#store.find(key.toString());
+    const held = this.#collections.Msg.get(key);
+    const row = held ? held.row : await this.#store.find(key.toString());
     if (!row) return;
+    const msg = held ?? given;
     if (k === 'reaction') this.#changeReaction(row, msg, { by, text, at });
     else if (k === 'vote') this.#changeVote(row, { by, text, at });
     else if (k === 'edit') this.#changeText(row, msg, { text, at });
@@ -118,7 +122,7 @@ export class Actions {
     const chat = addressOf(remote);
     const author = participant && phoneOfWid(participant);
     const { at } = await this.#link.ask('act', { deed: { action: k, chat, fromMe, author, id, text } });
-    await this.receive({ k, chat, fromMe, author, id, by: this.#account.me!.user, text, at });
+    await this.receive({ k, chat, fromMe, author, id, by: this.#account.me!.user, text, at }, msg);
   }
 
   #changeText(row: MessageRow, msg: Msg | undefined, { text, at }: Omit<Change, 'by'>): void {
@@ -129,18 +133,33 @@ export class Actions {
     msg?.set({ [msg.directPath ? 'caption' : 'body']: text, latestEditSenderTimestampMs: at });
   }
 
+  /** Like the real page, gives the message the key of the message that revoked it, in the same place. */
   #markRevoked(row: MessageRow, msg: Msg | undefined, at: number): void {
     if (row.y === 'revoked') return;
+    const { Msg: messages, Chat: chats } = this.#collections;
+    const oldKey = MsgKey.fromString(row.id);
+    const { fromMe, remote, participant, id } = oldKey;
+    const newKey = new MsgKey({ fromMe, remote, participant, id: `REVOKE${id}` });
+    row.id = newKey.toString();
     row.y = 'revoked';
     row.b = '';
     row.v = at;
-    this.#store.saveSoon(row);
-    msg?.set({
+    if (this.#rules.revokedNamesOldKey) row.k = oldKey.toString();
+    this.#store.replaceSoon(oldKey.toString(), row);
+    if (!msg) return;
+    messages.replaceId(oldKey, newKey);
+    msg.set({
+      id: newKey,
       type: 'revoked',
-      body: '',
-      protocolMessageKey: msg.id,
+      subtype: 'sender',
+      body: undefined,
+      caption: undefined,
       revokeTimestamp: Math.floor(at / 1000),
+      ...(this.#rules.revokedNamesOldKey ? { protocolMessageKey: oldKey } : {}),
     });
+    msg.announce('change:msgKey', { newKey, oldKey });
+    const chat = chats.get(remote);
+    if (oldKey.equals(chat?.lastReceivedKey)) chat!.lastReceivedKey = newKey;
   }
 
   #changeReaction(row: MessageRow, msg: Msg | undefined, { by, text, at }: Change): void {

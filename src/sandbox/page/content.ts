@@ -4,6 +4,7 @@ import { addressOfUser, type MsgKey, type Wid, widOfPhone, type WidLike } from '
 /** What a message has besides its text, as attributes of WhatsApp Web. */
 export interface ContentAttributes extends Partial<MediaPointer> {
   caption?: string | undefined;
+  isCaptionByUser?: boolean;
   mediaKeyTimestamp?: number;
   mediaData?: { mediaStage: string };
   lat?: number;
@@ -27,7 +28,7 @@ export type OutgoingMessage = {
   body?: string;
   quotedStanzaID?: string;
   mentionedJidList?: WidLike[];
-} & ((MediaPointer & { caption?: string }) | { directPath?: undefined }) &
+} & ((MediaPointer & { caption?: string; isCaptionByUser?: boolean }) | { directPath?: undefined }) &
   (
     | { type: 'chat' | 'image' | 'video' | 'audio' | 'ptt' | 'document' | 'sticker' }
     | { type: 'location'; lat: number; lng: number; loc?: string }
@@ -68,6 +69,8 @@ export function contentOf(message: OutgoingMessage): SubmittedContent | undefine
 
 /** The text that a person reads. Of media this is the caption, because the body is a small picture. */
 export function textOf(message: OutgoingMessage): string {
+  // The page takes the caption of a document for its file name, unless it is told that a person wrote the caption.
+  if (message.type === 'document' && message.directPath && !message.isCaptionByUser) return '';
   if (message.directPath) return message.caption ?? '';
   return message.type === 'vcard' || message.type === 'multi_vcard' ? '' : (message.body ?? '');
 }
@@ -76,12 +79,15 @@ export function textOf(message: OutgoingMessage): string {
 export function attributesOf(
   { media, location, contacts, poll, replyTo, mentions }: SubmittedContent,
   text: string,
+  type: string,
 ): ContentAttributes & { body?: string } {
   const attributes: ContentAttributes & { body?: string } = {};
   if (media)
     Object.assign(attributes, media, {
       body: '/9j/4AAQ',
-      caption: text === '' ? undefined : text,
+      ...(text === '' && type === 'document'
+        ? { caption: media.filename, isCaptionByUser: false }
+        : { caption: text === '' ? undefined : text, isCaptionByUser: text !== '' }),
       mediaKeyTimestamp: 0,
       mediaData: { mediaStage: 'NEED_POKE' },
     });

@@ -92,6 +92,11 @@ export class Model<Attributes extends object> extends Emitter {
     return this;
   }
 
+  /** Tells its own listeners and those of its collection. */
+  announce(name: string, ...args: unknown[]): void {
+    this.#tell(name, ...args);
+  }
+
   serialize(): object {
     return { ...this };
   }
@@ -164,6 +169,12 @@ export class Collection<M extends Member> extends Emitter {
   setLimit(limit: number): void {
     this.limit = limit;
     this.#makeRoom();
+  }
+
+  /** Holds a model under another id, in its old place. */
+  replaceId(before: IdLike, after: IdLike): void {
+    const [from, to] = [textOf(before), textOf(after)];
+    this.models = new Map(Array.from(this.models, ([id, model]) => [id === from ? to : id, model]));
   }
 
   remove(model: M): void {

@@ -124,7 +124,7 @@ export class Groups {
   attach(collections: Collections): void {
     this.#collections = collections;
     for (const name of ['GroupMetadata', 'WAWebGroupMetadataCollection'] as const) {
-      collections[name].update = (id) => this.query(textOf(id));
+      collections[name].update = (id) => this.#update(textOf(id));
       collections[name].find = async (id) => (await this.query(textOf(id)), this.#metadataOf(id));
       collections[name].get = (id) => this.#metadataOf(id);
     }
@@ -134,7 +134,8 @@ export class Groups {
   replaceAll(states: GroupState[]): void {
     const present = new Set(states.map(({ id }) => id));
     for (const chat of this.#collections.Chat.filter(({ id }) => id.isGroup())) {
-      if (!present.has(chat.id._serialized)) this.#forgetMe(chat);
+      // The members stay as they were: only the chat shows that the account is out.
+      if (!present.has(chat.id._serialized)) this.#markLeft(chat);
     }
     for (const state of states) this.#apply(state);
   }
@@ -143,7 +144,7 @@ export class Groups {
   receive({ id, chat, group, by, change, whom, body, t }: GroupEvent): void {
     this.#apply(group);
     const { metadata } = this.#chatOf(group);
-    if (!metadata.participants.iAmMember()) metadata.set({ isReadOnly: true });
+    if (!metadata.participants.iAmMember()) this.#markLeft(this.#chatOf(group).chat);
     this.#messages.addNotice({
       chat: createWid(chat),
       id,
@@ -159,6 +160,23 @@ export class Groups {
   async query(id: WidLike): Promise<void> {
     const { group } = await this.#do({ kind: 'query', group: createWid(id)._serialized });
     this.#apply(group);
+  }
+
+  /**
+   * What the real page calls an update: it asks the server only if it knows no members yet, and it does not fail if the server
+   * refuses, for example because the account has left the group.
+   */
+  async #update(id: WidLike): Promise<GroupMetadata | undefined> {
+    const wid = createWid(id);
+    if (!wid.isGroup()) throw new Error(`called update with ${wid}, which is no group`);
+    const known = this.#metadataOf(wid);
+    if (known && known.participants.length > 0) return known;
+    try {
+      await this.query(wid);
+    } catch (error) {
+      if (!(error instanceof ServerStatusCodeError)) throw error;
+    }
+    return this.#metadataOf(wid);
   }
 
   async create({ title, announce, restrict }: NewGroup, participants: { phoneNumber: Wid }[]) {
@@ -263,7 +281,7 @@ export class Groups {
       participants.add(new Participant(member));
       if (!member.hidden) this.#messages.meet(member.phone, member.name);
     }
-    chat.set({ name: state.subject, formattedTitle: state.subject });
+    chat.set({ name: state.subject, formattedTitle: state.subject, isReadOnly: false });
     metadata.set({
       version: state.version,
       subject: state.subject,
@@ -279,11 +297,9 @@ export class Groups {
     });
   }
 
-  /** The account was taken out of a group while this page was away. */
-  #forgetMe(chat: Chat): void {
-    const participants = chat.groupMetadata?.participants;
-    const me = participants?.get(lidOfPhone(this.#account.me!.user));
-    if (me) participants!.remove(me);
+  #markLeft(chat: Chat): void {
+    chat.set({ isReadOnly: true });
+    chat.groupMetadata?.set({ isReadOnly: true });
   }
 }
 

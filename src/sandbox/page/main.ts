@@ -21,6 +21,8 @@ import { type Credential, type KeyPair, type Keys, Store } from './store.js';
 
 /** Unless a fault says otherwise, syncing waits for a listener that notices its end, but not longer than this. */
 const LISTENER_LIMIT_MS = 10_000;
+/** How long a logout waits for the server. After that the page logs out although its phone still lists it. */
+const UNPAIR_LIMIT_MS = 3000;
 /** After a logout whatsapp-web.js has this long to close the page; then the page starts again by itself. */
 const LOGOUT_REDIRECT_MS = 1000;
 
@@ -33,7 +35,7 @@ declare global {
 }
 
 interface SocketAttributes {
-  state: 'UNLAUNCHED' | 'OPENING' | 'UNPAIRED' | 'PAIRING' | 'CONNECTED' | 'CONFLICT';
+  state: 'UNLAUNCHED' | 'OPENING' | 'UNPAIRED' | 'UNPAIRED_IDLE' | 'PAIRING' | 'CONNECTED' | 'CONFLICT';
   hasSynced: boolean;
 }
 
@@ -46,9 +48,9 @@ class Socket extends (Model as ModelWith<SocketAttributes>) {
     this.#app = app;
   }
 
-  /** Unlinks this browser; resolves once the server has confirmed it. */
-  logout(): Promise<void> {
-    return this.#app.logout();
+  /** Logs out. Like the real page it returns at once, and says the same whether the server was reached or not. */
+  logout(reason = 'user_initiated'): void {
+    void this.#app.logout(reason);
   }
 
   /** Takes the account back from the browser that took it. */
@@ -87,6 +89,8 @@ class App {
     reloadBeforeSendRate: 0,
     resumesSends: false,
     messagesInMemory: MESSAGES_IN_MEMORY,
+    newChatNotice: true,
+    revokedNamesOldKey: true,
   };
   conn = new Model<ConnAttributes>({ ref: undefined, pushname: '', platform: 'android', wid: undefined });
   declare readonly collections: Collections;
@@ -126,7 +130,7 @@ class App {
     this.#groups.attach(this.collections);
     actions.attach(this.collections);
     Object.assign(this.cmd, {
-      refreshQR: () => this.refreshQr(),
+      ...(build.cmdRefreshesQr ? { refreshQR: () => this.refreshQr() } : {}),
       archiveChat: async (chat: Chat, archive: boolean) => {
         await this.#messages.saveChat(chat.set({ archive }));
       },
@@ -179,14 +183,25 @@ class App {
     return this.link.ask('code', { phone: String(phone), secret: this.keys.advSecret });
   }
 
-  refreshQr(): Promise<true> {
-    return this.link.ask('refresh-qr');
+  /** Connects anew, which brings new QR codes. */
+  refreshQr(): void {
+    this.link.reconnect();
   }
 
-  async logout(): Promise<void> {
+  /** Asks the server to unlink this browser. */
+  async unpair(): Promise<{ status: number }> {
     await this.link.ask('logout');
+    return { status: 200 };
+  }
+
+  async logout(reason: string): Promise<void> {
+    const limit = new Promise((resolve) => setTimeout(resolve, UNPAIR_LIMIT_MS));
+    // Looked up now, because a program may have replaced the function. Its failure changes nothing.
+    const unpaired = this.modules.WAWebUnpairDeviceJob.unpairDevice(reason).catch(() => undefined);
+    await Promise.race([unpaired, limit]);
     this.link.stop();
     await this.#forget();
+    this.cmd.trigger('logout');
     setTimeout(() => this.#startAgain(), LOGOUT_REDIRECT_MS);
   }
 
@@ -200,8 +215,8 @@ class App {
     link.on('ref', ({ ref }) => {
       link.markReady();
       // The code comes first, because the state tells whatsapp-web.js to show it.
-      this.conn.set({ ref });
-      socket.set({ state: 'UNPAIRED' });
+      this.conn.set({ ref: ref ?? undefined });
+      socket.set({ state: ref === null ? 'UNPAIRED_IDLE' : 'UNPAIRED' });
     });
     link.on('paired', (frame) => this.#pair(frame));
     link.on('welcome', (frame) => this.#welcome(frame));

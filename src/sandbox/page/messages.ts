@@ -128,7 +128,8 @@ export class Messages {
       const msg = this.#modelOf(row, false);
       this.#collections.Msg.add(msg);
       if (row.p) this.#left.push(msg);
-      this.#touchChat(msg, !msg.id.fromMe && row.o > (this.#seen.get(msg.id.remote._serialized) ?? 0));
+      if (isInChat(row))
+        this.#touchChat(msg, !msg.id.fromMe && row.o > (this.#seen.get(msg.id.remote._serialized) ?? 0));
     }
     for (const { id, archive = false, pin, mute = 0 } of chats) {
       const chat = this.#collections.Chat.get(id);
@@ -164,13 +165,30 @@ export class Messages {
     const found = await this.exists(phone, wid.isLid());
     if (!found) throw new Error('No LID for user');
     const address = this.isKnown(phone) ? widOfPhone(phone) : wid;
-    return { chat: this.#chatOf(address, found.name), created: true };
+    return { chat: this.#chatWith(address, found.name), created: true };
   }
 
   /** The chat of a group that the account is in. */
   groupChat(wid: Wid, subject: string): Chat {
     const known = this.#collections.Chat.get(wid);
     return known ?? this.#chatOf(wid, subject);
+  }
+
+  /** The chat with a user. Like the real page, a new one begins with a notice "from" the other person, as a message would come. */
+  #chatWith(wid: Wid, name: string | undefined): Chat {
+    const known = this.#collections.Chat.get(wid);
+    if (known || !wid.isUser()) return known ?? this.#chatOf(wid, name);
+    const chat = this.#chatOf(wid, name);
+    if (this.#rules.newChatNotice) {
+      const key = new MsgKey({ fromMe: false, remote: wid, id: `E2E${wid.user}` });
+      const t = Math.floor(Date.now() / 1000);
+      const order = this.#store.nextOrder();
+      const row = rowOf(key, { body: '', type: 'e2e_notification', t, ack: 1, order });
+      row.g = { change: 'encrypt', whom: [] };
+      this.#store.saveSoon(row);
+      this.#collections.Msg.add(this.#modelOf(row, true));
+    }
+    return chat;
   }
 
   /** Learns the number of somebody who shows it. */
@@ -302,7 +320,8 @@ export class Messages {
   async receive(events: QueuedEvent<BrowserEvent>[]): Promise<void> {
     for (const { n, event } of events) {
       try {
-        if (event.k === 'msg') this.#receiveMessage(event);
+        if (event.k === 'msg' && event.late) await this.#decrypt(event);
+        else if (event.k === 'msg') this.#receiveMessage(event);
         else if (event.k === 'group') this.#groups.receive(event);
         else if (event.k === 'ack') await this.#receiveAck(event);
         else await this.#actions.receive(event);
@@ -403,12 +422,35 @@ export class Messages {
     if (this.#link.send(frame)) entry.sentOn = this.#connection;
   }
 
+  /** The key of a message that comes in. Stories and posts of channels are in no chat. */
+  #keyOf(event: MessageEvent): MsgKey {
+    const { chat, id, content, hidden, author } = event;
+    if (content.as === 'channel')
+      return new MsgKey({ fromMe: event.fromMe, remote: createWid(`${chat}@newsletter`), id });
+    if (content.as === 'story' && !author) {
+      const participant = event.fromMe ? this.#account.me! : this.#widOf(chat);
+      return new MsgKey({ fromMe: event.fromMe, remote: createWid('status@broadcast'), id, participant });
+    }
+    const isStranger = hidden && !author && !this.#collections.Chat.get(widOfPhone(chat));
+    return MsgKey.ofEvent(isStranger ? lidOfPhone(chat) : this.#widOf(chat), event, this.#account.me!);
+  }
+
+  /** Takes in the text of a message that could not be decrypted before: only its model changes, and only if it is in memory. */
+  async #decrypt(event: MessageEvent): Promise<void> {
+    const key = this.#keyOf(event);
+    const msg = this.#collections.Msg.get(key);
+    const row = msg ? msg.row : await this.#store.find(key.toString());
+    if (row?.y !== 'ciphertext') return;
+    Object.assign(row, { y: event.type, b: event.text, x: event.content });
+    this.#store.saveSoon(row);
+    if (!msg) return;
+    const { id: _id, t: _t, isNewMsg: _isNewMsg, ...attributes } = { ...this.#modelOf(row, false) };
+    msg.set(attributes);
+  }
+
   #receiveMessage(event: MessageEvent): void {
     const { Msg } = this.#collections;
-    const { Chat: chats } = this.#collections;
-    const isStranger = event.hidden && !event.author && !chats.get(widOfPhone(event.chat));
-    const remote = isStranger ? lidOfPhone(event.chat) : this.#widOf(event.chat);
-    const key = MsgKey.ofEvent(remote, event, this.#account.me!);
+    const key = this.#keyOf(event);
     const known = Msg.get(key);
     if (known) {
       if (event.fromMe) this.#settle(key.toString(), 1);
@@ -416,9 +458,12 @@ export class Messages {
       return;
     }
     if (event.name && !event.fromMe && !event.hidden) this.#learn(event.author ?? event.chat, event.name);
+    const isUndecrypted = event.content.undecrypted && !event.fromMe;
+    const name = event.author ? undefined : event.name;
+    if (isInChat({ x: event.content })) this.#chatWith(key.remote, name);
     const row = rowOf(key, {
-      body: event.text,
-      type: event.type,
+      body: isUndecrypted ? '' : event.text,
+      type: isUndecrypted ? 'ciphertext' : event.type,
       t: event.t,
       ack: 1,
       order: this.#store.nextOrder(),
@@ -428,7 +473,7 @@ export class Messages {
     this.#store.saveSoon(row);
     const msg = this.#modelOf(row, true);
     Msg.add(msg);
-    this.#touchChat(msg, !event.fromMe, event.author ? undefined : event.name);
+    if (isInChat(row)) this.#touchChat(msg, !event.fromMe, name);
   }
 
   /** The chat that the wire calls `address`. */
@@ -535,6 +580,11 @@ export class Messages {
       this.#numbers.delete(this.#numbers.keys().next().value!);
     }
   }
+}
+
+/** Whether a message is in a chat. Stories and posts of channels are not. */
+function isInChat({ x: content }: Pick<MessageRow, 'x'>): boolean {
+  return content?.as === undefined;
 }
 
 function waiter(): PendingSend {

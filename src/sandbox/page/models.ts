@@ -13,7 +13,8 @@ const CHATS_IN_MEMORY = 5000;
 /** What WhatsApp Web shows of a message. */
 interface MsgAttributes extends ContentAttributes {
   id: MsgKey;
-  body: string;
+  /** A revoked message has no body. */
+  body: string | undefined;
   type: string;
   t: number;
   ack: number;
@@ -40,6 +41,8 @@ interface MsgAttributes extends ContentAttributes {
   protocolMessageKey?: MsgKey;
   revokeTimestamp?: number;
   hasReaction?: boolean;
+  /** A story inside a group. */
+  isGroupStatus?: boolean;
 }
 
 /** The account that this browser is linked to; undefined before it is linked. */
@@ -71,7 +74,7 @@ export class Msg extends (Model as ModelWith<MsgAttributes>) {
   }
 
   get isStatusV3(): boolean {
-    return false;
+    return this.id.remote.isStatus();
   }
 
   /** Gets the media from the server, which may not have it any more. */
@@ -88,7 +91,7 @@ export class Msg extends (Model as ModelWith<MsgAttributes>) {
 
   /** Whether it is only a line about the chat, for example "… left". */
   get isNotification(): boolean {
-    return this.type === 'gp2';
+    return this.type === 'gp2' || this.type === 'e2e_notification';
   }
 
   unsafe(): this {
@@ -104,7 +107,7 @@ export class Msg extends (Model as ModelWith<MsgAttributes>) {
     return {
       quotedStanzaID: this.id.id,
       quotedParticipant: this.from,
-      quotedMsg: { type: this.type, body: this.body },
+      quotedMsg: { type: this.type, body: this.body ?? '' },
     };
   }
 }
@@ -258,7 +261,8 @@ export function msgOfRow(row: MessageRow, me: Wid | undefined, isNewMsg: boolean
   const id = MsgKey.fromString(row.id);
   const attributes: MsgAttributes = {
     id,
-    body: row.b,
+    // A notice has no body, and a message that is not decrypted has none yet.
+    body: ['e2e_notification', 'ciphertext', 'revoked'].includes(row.y) ? undefined : row.b,
     type: row.y,
     t: row.t,
     ack: row.a,
@@ -279,9 +283,12 @@ export function msgOfRow(row: MessageRow, me: Wid | undefined, isNewMsg: boolean
   if (row.g) Object.assign(attributes, { subtype: row.g.change, recipients: row.g.whom });
   if (row.n) attributes.notifyName = row.n;
   if (row.e) attributes.latestEditSenderTimestampMs = row.e;
-  if (row.v) Object.assign(attributes, { protocolMessageKey: id, revokeTimestamp: Math.floor(row.v / 1000) });
+  if (row.v) attributes.revokeTimestamp = Math.floor(row.v / 1000);
+  if (row.k) attributes.protocolMessageKey = MsgKey.fromString(row.k);
+  if (row.x?.as === 'story' && id.remote.isGroup()) attributes.isGroupStatus = true;
   if (row.r) attributes.hasReaction = Object.values(row.r).some(({ e }) => e !== '');
-  if (row.x && row.y !== 'revoked') Object.assign(attributes, attributesOf(row.x, row.b));
+  if (row.x && !['revoked', 'ciphertext'].includes(row.y))
+    Object.assign(attributes, attributesOf(row.x, row.b, row.y));
   return new Msg(attributes, row, media);
 }
 

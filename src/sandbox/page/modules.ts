@@ -29,7 +29,8 @@ interface ModulesOptions {
     link: Link;
     offlineProgress: number;
     requestPairingCode(phone: string): Promise<string>;
-    refreshQr(): Promise<true>;
+    refreshQr(): void;
+    unpair(): Promise<{ status: number }>;
   };
   socket: Emitter;
   cmd: Emitter;
@@ -82,6 +83,7 @@ export function createModules({
       startAltLinkingFlow: (phone: string) => app.requestPairingCode(phone),
     },
     WAWebLaunchSocketUtils: { refreshQR: () => app.refreshQr() },
+    WAWebUnpairDeviceJob: { unpairDevice: (_reason: string) => app.unpair() },
     WABase64: { encodeB64 },
     WAWebCompanionRegClientUtils: { DEVICE_PLATFORM: '1' },
     WAWebAdvSignatureApi: {},

@@ -63,6 +63,8 @@ export interface MessageRow {
   e?: number;
   /** When it was revoked, in milliseconds since 1970. */
   v?: number;
+  /** The text form of the key that it had before it was revoked. */
+  k?: string;
   /** By number: the last reaction, and its time in milliseconds since 1970. */
   r?: Record<string, { e: string; t: number }>;
   /** By number: the options of a poll that are chosen, and the time in milliseconds since 1970. */
@@ -100,6 +102,8 @@ export class Store {
   #rows = new Map<string, MessageRow>();
   /** The rows among those that must not be in the database yet. */
   #added = new Set<MessageRow>();
+  /** The ids of rows to delete. */
+  #gone = new Set<string>();
   #draining: Promise<void> | undefined;
   #soon: Promise<void> | undefined;
   #nextOrder = 1;
@@ -160,6 +164,7 @@ export class Store {
 
   /** One row, even when it is too old to be in memory. */
   async find(id: string): Promise<MessageRow | undefined> {
+    if (this.#gone.has(id)) return undefined;
     return (
       this.#rows.get(id) ??
       done<MessageRow | undefined>(this.#db.transaction('messages').objectStore('messages').get(id))
@@ -208,7 +213,15 @@ export class Store {
   /** Writes a row with others a little later. */
   saveSoon(row: MessageRow): void {
     this.#rows.set(row.id, row);
+    this.#gone.delete(row.id);
     void this.flushSoon();
+  }
+
+  /** Writes a row in the place of the row with another id. */
+  replaceSoon(id: string, row: MessageRow): void {
+    this.#rows.delete(id);
+    this.#gone.add(id);
+    this.saveSoon(row);
   }
 
   /** Resolves once everything that was saved before is committed. */
@@ -238,11 +251,13 @@ export class Store {
       // Rows that are saved in the same moment go along.
       await Promise.resolve();
       while (this.#rows.size > 0) {
-        const rows = this.#rows;
+        const [rows, gone] = [this.#rows, this.#gone];
         this.#rows = new Map();
+        this.#gone = new Set();
         const transaction = this.#db.transaction('messages', 'readwrite', { durability: 'relaxed' });
         const messages = transaction.objectStore('messages');
         const added = [...rows.values()].filter((row) => this.#added.has(row));
+        for (const id of gone) messages.delete(id);
         for (const row of rows.values()) {
           if (added.includes(row)) this.#addTo(messages, row);
           else messages.put(row);

@@ -196,7 +196,16 @@ export class BrowserConnection {
   /** Limits that a real WhatsApp Web has in its program, and faults that the page applies to itself. */
   private sendRules(faults: Faults): void {
     const { editWindowMs, revokeWindowMs, reloadBeforeSendRate, resumesSends, messagesInMemory } = faults;
-    const rules = { editWindowMs, revokeWindowMs, reloadBeforeSendRate, resumesSends, messagesInMemory };
+    const { newChatNotice, revokedNamesOldKey } = faults;
+    const rules = {
+      editWindowMs,
+      revokeWindowMs,
+      reloadBeforeSendRate,
+      resumesSends,
+      messagesInMemory,
+      newChatNotice,
+      revokedNamesOldKey,
+    };
     this.send({ t: 'rules', rules });
   }
 }

@@ -32,8 +32,8 @@ export type BrowserFrame =
 /** What the server sends. */
 export type ServerFrame =
   | { t: 'challenge'; nonce: string }
-  /** The first part of the QR code. */
-  | { t: 'ref'; ref: string }
+  /** The first part of the QR code. Null: the last code has expired, and no more follow on this connection. */
+  | { t: 'ref'; ref: string | null }
   | { t: 'paired'; id: string; phone: string; lid: string; name: string; proof: string }
   | WelcomeFrame
   | { t: 'ev'; e: QueuedEvent<BrowserEvent>[] }
@@ -94,7 +94,13 @@ export interface AddressBookEntry {
 /** Limits that a real WhatsApp Web has in its program, and faults that the page applies to itself. */
 export type Rules = Pick<
   Faults,
-  'editWindowMs' | 'revokeWindowMs' | 'reloadBeforeSendRate' | 'resumesSends' | 'messagesInMemory'
+  | 'editWindowMs'
+  | 'revokeWindowMs'
+  | 'reloadBeforeSendRate'
+  | 'resumesSends'
+  | 'messagesInMemory'
+  | 'newChatNotice'
+  | 'revokedNamesOldKey'
 >;
 
 /** The questions of a page: what each question contains, and its answer. */
@@ -105,7 +111,6 @@ export interface QuestionTypes {
   code: { asked: { phone: string; secret: string }; answer: string };
   /** `deed` is the action. The answer is the time of the action, in milliseconds since 1970. */
   act: { asked: { deed: ActionQuestion }; answer: { at: number } };
-  'refresh-qr': { asked: object; answer: true };
   logout: { asked: object; answer: true };
 }
 

@@ -13,6 +13,8 @@ import { proofOf } from './proof.js';
 interface Registration extends BrowserKeys {
   connection: BrowserConnection;
   ref: string;
+  /** How many QR codes the browser may still show on this connection. */
+  refsLeft: number;
   rotation: NodeJS.Timeout;
   code?: { value: string; phone: string; secret: string; expiresAt: number };
 }
@@ -21,6 +23,7 @@ const CODE_ALPHABET = '123456789ABCDEFGHJKLMNPQRSTVWXYZ';
 const CODE_LENGTH = 8;
 const CODE_LIFETIME_MS = 180_000;
 const STORE_LIMIT_MS = 10_000;
+const QR_CODES_PER_CONNECTION = 6;
 
 /** Links browsers to phones, by QR code or by pairing code, and unlinks them. */
 @Injectable()
@@ -45,16 +48,11 @@ export class Linking {
       device,
       connection,
       ref: '',
+      refsLeft: QR_CODES_PER_CONNECTION,
       rotation: setTimeout(() => undefined, 0),
     };
     this.waiting.set(connection, registration);
     this.rotate(registration);
-  }
-
-  /** Gives the browser a new QR code now. */
-  refresh(connection: BrowserConnection): void {
-    const registration = this.waiting.get(connection);
-    if (registration) this.rotate(registration);
   }
 
   /** Makes a pairing code for the owner of `phone`. */
@@ -144,10 +142,19 @@ export class Linking {
   private rotate(registration: Registration): void {
     clearTimeout(registration.rotation);
     this.byRef.delete(registration.ref);
+    if (registration.refsLeft === 0) {
+      registration.connection.send({ t: 'ref', ref: null });
+      return;
+    }
     registration.ref = `2@${randomBytes(48).toString('base64')}`;
     this.byRef.set(registration.ref, registration);
+    const isFirst = registration.refsLeft === QR_CODES_PER_CONNECTION;
+    registration.refsLeft -= 1;
     const { qrLifetimeMs } = this.faults.of(undefined);
-    registration.rotation = setTimeout(() => this.rotate(registration), qrLifetimeMs);
+    registration.rotation = setTimeout(
+      () => this.rotate(registration),
+      isFirst ? qrLifetimeMs * 3 : qrLifetimeMs,
+    );
     registration.connection.send({ t: 'ref', ref: registration.ref });
   }
 

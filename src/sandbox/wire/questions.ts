@@ -44,9 +44,6 @@ export class Questions {
       case 'act':
         if (!credential || !question.deed) throw new Error('Only a linked browser can do that.');
         return this.actOnMessage(credential, question.deed);
-      case 'refresh-qr':
-        this.linking.refresh(connection);
-        return true;
       case 'logout':
         if (credential) await this.linking.unlink(credential);
         return true;

@@ -1,4 +1,11 @@
-import type { PageEvent, PageFlotilla, PageMessage, PageWindow } from './page-functions.js';
+import type {
+  PageEvent,
+  PageFlotilla,
+  PageMessage,
+  PageModel,
+  PageSource,
+  PageWindow,
+} from './page-functions.js';
 import type { PageWidLike } from './page-modules.js';
 
 /*
@@ -11,17 +18,21 @@ declare const window: PageWindow;
  * Replaces the library's listeners and reports the needed events in batches over one binding, once per page load. The library
  * makes a round trip for each event, even for unused events, and that costs more than the send itself.
  * @param gatherMs how long to collect events for a batch
+ * @param noticeTypes WhatsApp's types of notices, which no person wrote
  */
-export function installEvents(gatherMs: number): void {
+export function installEvents(gatherMs: number, noticeTypes: readonly string[]): void {
   const flotilla: PageFlotilla = window.flotilla!;
   if (flotilla.messageOf) return;
+  const notices = new Set(noticeTypes);
+  flotilla.notices = notices;
 
   const serialized = (wid: PageWidLike | undefined) => wid?._serialized ?? String(wid);
 
   flotilla.messageOf = (model) => {
     const { id, from, to, author, type, body, t, directPath, mimetype, size, filename } = model;
-    const chatId = serialized(from);
-    const writer = serialized(author ?? from);
+    const source = flotilla.sourceOf(model);
+    const chatId = source === 'stories' ? 'status@broadcast' : serialized(from);
+    const writer = serialized(author ?? id.participant ?? from);
     const isMedia = typeof directPath === 'string' && directPath !== '';
     const quoted = model.quotedStanzaID;
     const number = (value: unknown) => (Number.isFinite(Number(value)) ? Number(value) : null);
@@ -33,6 +44,7 @@ export function installEvents(gatherMs: number): void {
     return {
       whatsappId: id.id,
       chatId,
+      source,
       alias: flotilla.aliasOf(chatId),
       from: writer,
       fromAlias: flotilla.aliasOf(writer),
@@ -87,17 +99,32 @@ export function installEvents(gatherMs: number): void {
     // A message that was revoked before it arrived leaves a mark, which is not a message.
     if (message.type === 'revoked') return report(flotilla.revocationOf(message));
     if (message.type === 'gp2') return report(flotilla.noticeOf(message));
-    if (!message.id.fromMe) report({ kind: 'message', message: flotilla.messageOf!(message) });
+    reportMessage(message);
+  };
+  const reportMessage = (message: PageModel) => {
+    if (!message.id.fromMe && !notices.has(String(message.type)))
+      report({ kind: 'message', message: flotilla.messageOf!(message) });
   };
   window.onChangeMessageTypeEvent = (message) => {
     if (message.type === 'revoked') report(flotilla.revocationOf(message));
+    // The page can decrypt it now. After a reload of the page, the library does not notice that.
+    else reportMessage(message);
   };
   window.onEditMessageEvent = (message) => {
-    const { id, type, directPath, latestEditSenderTimestampMs: at } = message;
-    // A revoked message loses its text too. The body of media is a small picture, which may arrive late.
-    if (type === 'revoked' || (directPath && !at)) return;
+    const { id, type, latestEditMsgKey, latestEditSenderTimestampMs: at } = message;
+    // The text also changes when a message is revoked, when it is decrypted late, and when a picture gets its preview.
+    if (type === 'revoked' || (!latestEditMsgKey && !at)) return;
     report({ kind: 'edited', whatsappId: id.id, text: flotilla.textOf(message), at: at ?? Date.now() });
   };
+  const { Msg } = window.require('WAWebCollections');
+  for (const { id, protocolMessageKey } of Msg.getModelsArray())
+    if (protocolMessageKey) flotilla.rekeyed.set(String(protocolMessageKey), String(id));
+  // A revoked message gets a new key. Older pages name the old key only here.
+  Msg.on('change:msgKey', ({ newKey, oldKey }) => {
+    flotilla.rekeyed.set(String(oldKey), String(newKey));
+    const message = Msg.get(String(newKey));
+    if (message?.type === 'revoked') report({ ...flotilla.revocationOf(message), whatsappId: oldKey.id });
+  });
   window.onReaction = (reactions) => {
     for (const { id, reactionParentKey, reactionText, reactionTimestamp, senderUserJid } of reactions) {
       report({
@@ -126,13 +153,18 @@ export function installEvents(gatherMs: number): void {
   window.onChatUnreadCountEvent = () => undefined;
 }
 
-/** The latest incoming messages that the page holds, including those that arrived while nothing listened. */
-export function recentIncoming(limit: number): PageMessage[] {
+/**
+ * The latest incoming messages that the page holds, including those that arrived while nothing listened.
+ * @param sources which messages outside of chats to read too
+ */
+export function recentIncoming(limit: number, sources: PageSource[]): PageMessage[] {
   const { flotilla } = window;
   if (!flotilla?.messageOf) return [];
   const { Msg } = window.require('WAWebCollections');
-  return Msg.getModelsArray()
-    .filter((model) => !model.id.fromMe && model.type !== 'revoked' && model.type !== 'gp2')
-    .slice(-limit)
-    .map(flotilla.messageOf);
+  const messages = Msg.getModelsArray().filter((model) => {
+    if (model.id.fromMe || flotilla.notices!.has(String(model.type))) return false;
+    const source = flotilla.sourceOf(model);
+    return source === null || sources.includes(source);
+  });
+  return flotilla.each('incoming messages', messages.slice(-limit), flotilla.messageOf);
 }

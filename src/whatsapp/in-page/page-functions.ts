@@ -27,10 +27,16 @@ export type PageSendResult =
   | { outcome: 'absent' }
   | { outcome: 'timed_out' };
 
+/** Where a message comes from that is in no chat: a story, also a story inside a group, or a post of a channel. */
+export type PageSource = 'stories' | 'channels';
+
 /** An incoming message, reduced to the fields that Flotilla stores. */
 export interface PageMessage {
   whatsappId: string;
+  /** `status@broadcast` for every story. */
   chatId: string;
+  /** Null for a message in a chat. */
+  source: PageSource | null;
   /** The other chat id of the same person, if the page knows it: a person has a phone number and a hidden number (LID). */
   alias: string | null;
   /** The sender. In a group this is a person, not the chat. */
@@ -110,7 +116,7 @@ export interface PageSend {
 
 /** A message as the page holds it. */
 export interface PageModel {
-  id: { id: string; fromMe: boolean; _serialized: string; remote: PageWidLike };
+  id: { id: string; fromMe: boolean; _serialized: string; remote: PageWidLike; participant?: PageWidLike };
   from?: PageWidLike;
   to?: PageWidLike;
   author?: PageWidLike;
@@ -125,6 +131,8 @@ export interface PageModel {
   body?: string;
   /** For media: the text below it. The body of media is a small preview picture. */
   caption?: string;
+  /** For a document: whether a person wrote the caption. Otherwise the caption is the name of the file. */
+  isCaptionByUser?: boolean;
   /** For media: where WhatsApp stores it. */
   directPath?: string;
   mimetype?: string;
@@ -144,10 +152,16 @@ export interface PageModel {
   recipients?: PageWidLike[];
   isNotification?: boolean;
   latestEditSenderTimestampMs?: number;
-  /** For a revoked message: the original message. */
+  /** For an edited message: the key of its last edit. */
+  latestEditMsgKey?: object | null;
+  /** For a revoked message: the key that it had before. Older pages do not set it. */
   protocolMessageKey?: { id: string };
   revokeTimestamp?: number;
   hasReaction?: boolean;
+  /** A story inside a group: the chat of its key is the group. */
+  isGroupStatus?: boolean;
+  /** A story of a channel. */
+  isNewsletterStatus?: boolean;
 }
 
 /** A chat as the page holds it. */
@@ -159,6 +173,8 @@ export interface PageChat {
   t?: number;
   unreadCount?: number;
   archive?: boolean;
+  /** For a group: the account is not a member. */
+  isReadOnly?: boolean;
   pin?: number;
   mute?: { expiration?: number };
   groupMetadata?: PageGroupMetadata;
@@ -242,9 +258,27 @@ export interface PageFlotilla {
   rowsOf(chat: PageChat, whatsappId: string): Promise<{ key: string; ack: number }[]>;
   /** A module that not every build has. */
   optional<Name extends keyof PageModules>(name: Name): PageModules[Name] | undefined;
+  /** By the text of its old key: the text of the present key of a message, which changes when the message is revoked. */
+  rekeyed: Map<string, string>;
+  /** Null for a message in a chat. */
+  sourceOf(message: PageModel): PageSource | null;
+  /** Whether the account is in a group. WhatsApp Web may keep the old members of a group that the account has left. */
+  isMember(group: PageChat): boolean;
+  /**
+   * Reads items, at most `max`. An item that cannot be read is left out and reported, so that the others are not lost with it.
+   * @throws if no item can be read
+   */
+  each<Item, Result>(
+    what: string,
+    items: Iterable<Item>,
+    read: (item: Item) => Result,
+    max?: number,
+  ): Result[];
+  /** WhatsApp's types of notices, which no person wrote. */
+  notices?: Set<string>;
   locate(target: MessageTarget): Promise<{ chat: PageChat; message: PageModel } | null>;
   previewOf(text: string): Promise<object>;
-  /** The text of a message; for media, the caption. */
+  /** The text of a message; for media, the caption that a person wrote. */
   textOf(message: PageModel): string;
   revocationOf(message: PageModel): PageChange;
   noticeOf(message: PageModel): PageGroupNotice;
@@ -269,6 +303,7 @@ export interface PageFileInput {
 export type PageEvent =
   | { kind: 'ack'; whatsappId: string; ack: number }
   | { kind: 'message'; message: PageMessage }
+  | { kind: 'warning'; text: string }
   | PageChange
   | PageGroupNotice;
 
@@ -306,7 +341,37 @@ export function installFlotilla(): void {
       Array.from(localIds)
         .map((id) => pollOptions.find(({ localId }) => localId === id)?.name)
         .filter((name) => name !== undefined),
-    textOf: ({ body, caption, directPath }) => (directPath ? caption : body) ?? '',
+    textOf: ({ body, caption, directPath, type, filename, isCaptionByUser }) => {
+      if (!directPath) return body ?? '';
+      const isFileName = type === 'document' && !isCaptionByUser && caption === filename;
+      return isFileName ? '' : (caption ?? '');
+    },
+    rekeyed: new Map(),
+    sourceOf: ({ id: { remote }, isGroupStatus, isNewsletterStatus }) => {
+      const chatId = remote._serialized ?? String(remote);
+      if (chatId.endsWith('@newsletter') || isNewsletterStatus === true) return 'channels';
+      return chatId.endsWith('@broadcast') || isGroupStatus === true ? 'stories' : null;
+    },
+    isMember: ({ groupMetadata, isReadOnly }) =>
+      groupMetadata?.participants?.iAmMember?.() !== false && isReadOnly !== true,
+    each: (what, items, read, max = Infinity) => {
+      const results: ReturnType<typeof read>[] = [];
+      const failures: unknown[] = [];
+      for (const item of items) {
+        if (results.length >= max) break;
+        try {
+          results.push(read(item));
+        } catch (error) {
+          failures.push(error);
+        }
+      }
+      if (failures.length > 0) {
+        if (results.length === 0) throw failures[0];
+        const text = `${failures.length} of the ${what} could not be read: ${String(failures[0])}`;
+        window.flotillaEmit(JSON.stringify([{ kind: 'warning', text }]));
+      }
+      return results;
+    },
     revocationOf: ({ id, protocolMessageKey, revokeTimestamp }) => ({
       kind: 'revoked',
       whatsappId: protocolMessageKey?.id ?? id.id,
@@ -328,6 +393,8 @@ export function installFlotilla(): void {
       };
     },
     locate: async ({ chatId, whatsappId, fromMe, author }) => {
+      // To ask for the chat of stories or of a channel would make one.
+      if (/@(broadcast|newsletter)$/.test(chatId)) return null;
       const chat = await window.WWebJS.getChat(chatId, { getAsModel: false }).catch(() => null);
       if (!chat) return null;
       // The page may know the chat under another id than the message.
@@ -368,7 +435,9 @@ export function installFlotilla(): void {
     },
     // A reloaded page has its older messages only in its storage.
     find: async (key, searchStorage) =>
-      Msg.get(key) ?? (searchStorage ? (await Msg.getMessagesById([key]))?.messages?.[0] : undefined),
+      Msg.get(key) ??
+      Msg.get(flotilla.rekeyed.get(key) ?? key) ??
+      (searchStorage ? (await Msg.getMessagesById([key]))?.messages?.[0] : undefined),
     findOwn: async (chat, whatsappId, searchStorage) => {
       const known = await flotilla.find(flotilla.keyOf(chat, whatsappId)._serialized, searchStorage);
       const isSought = ({ id }: PageModel) => id.fromMe && id.id === whatsappId;
@@ -419,11 +488,11 @@ export async function acksOf(
 export function recentNotices(since: number, limit: number): PageGroupNotice[] {
   const { flotilla } = window;
   if (!flotilla) return [];
-  return window
+  const notices = window
     .require('WAWebCollections')
     .Msg.getModelsArray()
     .filter(({ type, t }) => type === 'gp2' && Number(t) >= since)
     .sort((a, b) => Number(a.t) - Number(b.t))
-    .slice(-limit)
-    .map((model) => flotilla.noticeOf(model));
+    .slice(-limit);
+  return flotilla.each('notices of groups', notices, (model) => flotilla.noticeOf(model));
 }

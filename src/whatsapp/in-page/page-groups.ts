@@ -44,18 +44,19 @@ declare const window: PageWindow;
 /** The account's groups that the page knows without asking WhatsApp, in the order of their ids. */
 export function listGroups(limit: number, after: PageCursor | null): PageGroupItem[] {
   const { Chat } = window.require('WAWebCollections');
-  return Chat.getModelsArray()
+  const { each, isMember } = window.flotilla!;
+  const groups = Chat.getModelsArray()
     .map((chat) => ({ chat, id: chat.id._serialized }))
     .filter(({ chat, id }) => id.endsWith('@g.us') && chat.groupMetadata && (!after || id > after.id))
-    .filter(({ chat }) => chat.groupMetadata!.participants?.iAmMember?.() !== false)
-    .sort((a, b) => (a.id < b.id ? -1 : 1))
-    .slice(0, limit + 1)
-    .map(({ chat, id }) => ({
-      id,
-      subject: chat.formattedTitle ?? chat.name ?? '',
-      participantCount: Number(chat.groupMetadata!.participants?.length ?? chat.groupMetadata!.size ?? 0),
-      isAdmin: chat.groupMetadata!.participants?.iAmAdmin?.() === true,
-    }));
+    .filter(({ chat }) => isMember(chat))
+    .sort((a, b) => (a.id < b.id ? -1 : 1));
+  const read = ({ chat, id }: (typeof groups)[number]): PageGroupItem => ({
+    id,
+    subject: chat.formattedTitle ?? chat.name ?? '',
+    participantCount: Number(chat.groupMetadata!.participants?.length ?? chat.groupMetadata!.size ?? 0),
+    isAdmin: chat.groupMetadata!.participants?.iAmAdmin?.() === true,
+  });
+  return each('groups', groups, read, limit + 1);
 }
 
 /** Asks WhatsApp for a group. Null if the account has no chat of the group. */
@@ -75,7 +76,7 @@ export async function readGroup(groupId: string, withInvite: boolean): Promise<P
   const { groupMetadata } = chat;
   const participants = groupMetadata.participants!;
   const person = (wid: PageWidLike) => personOf(wid?._serialized ?? String(wid));
-  const isMember = participants.iAmMember?.() !== false;
+  const isMember = window.flotilla!.isMember(chat);
   const isAdmin = isMember && participants.iAmAdmin?.() === true;
   const invite =
     isAdmin && withInvite

@@ -46,9 +46,15 @@ export async function fetchMedia(
 ): Promise<PageFetchResult> {
   const { flotilla } = window;
   if (!flotilla) return { outcome: 'not_ready' };
-  const found = await flotilla.locate(target);
-  if (!found) return { outcome: 'not_found' };
-  const message = found.message as MediaModel;
+  const isInChat = !/@(broadcast|newsletter)$/.test(target.chatId);
+  const found = isInChat
+    ? (await flotilla.locate(target))?.message
+    : window
+        .require('WAWebCollections')
+        .Msg.getModelsArray()
+        .find(({ id }) => id.id === target.whatsappId && id.fromMe === target.fromMe);
+  const message = found as MediaModel | undefined;
+  if (!message) return { outcome: 'not_found' };
   if (!message.directPath)
     return { outcome: 'gone', detail: 'WhatsApp Web has no download address for the media' };
   const size = Number(message.size ?? 0);

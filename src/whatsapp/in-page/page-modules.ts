@@ -27,6 +27,10 @@ interface PageCollection<Model> {
 }
 
 interface PageMessageCollection extends PageCollection<PageModel> {
+  on(
+    event: 'change:msgKey',
+    listener: (keys: { newKey: PageModel['id']; oldKey: PageModel['id'] }) => void,
+  ): void;
   /** Looks in the storage too. */
   getMessagesById(keys: string[]): Promise<{ messages?: PageModel[] } | undefined>;
 }
@@ -86,6 +90,7 @@ export interface PageNewGroup {
 /** By the names that `window.require` takes. */
 export interface PageModules {
   WALinkify: { findLink(text: string): object | null | undefined };
+  WAWebBackendEventBus: { BackendEventBus: { triggerRefreshQR?(): void } };
   WAWebApiContact: {
     getCurrentLid(wid: PageWid): PageWid | undefined;
     getPhoneNumber(wid: PageWid): PageWid | undefined;
@@ -93,6 +98,8 @@ export interface PageModules {
   WAWebChatLoadMessages: { loadEarlierMsgs(options: { chat: PageChat }): Promise<PageModel[] | undefined> };
   WAWebCmd: {
     Cmd: {
+      /** Not in builds since July 2026. */
+      refreshQR?(): void;
       sendRevokeMsgs(
         chat: PageChat,
         messages: { list: PageModel[]; type: 'message' },
@@ -128,6 +135,7 @@ export interface PageModules {
   };
   WAWebGroupInviteJob: { joinGroupViaInvite(code: string): Promise<{ gid: PageWid }> };
   WAWebGroupQueryJob: { queryAndUpdateGroupMetadataById(group: { id: string }): Promise<unknown> };
+  WAWebLaunchSocketUtils: { refreshQR?(): void };
   WAWebLinkPreviewChatAction: { getLinkPreview(link: object): Promise<{ data?: object } | null> };
   WAWebMexFetchGroupInviteCodeJob: {
     fetchMexGroupInviteCode(groupId: string): Promise<string | { code?: string } | null>;
@@ -159,8 +167,9 @@ export interface PageModules {
   };
   WAWebSendReactionMsgAction: { sendReactionToMsg(message: PageModel, emoji: string): Promise<unknown> };
   WAWebSocketModel: {
-    Socket: { state: string; hasSynced?: boolean; reconnect(): void; logout(): Promise<void> };
+    Socket: { state: string; hasSynced?: boolean; reconnect(): void };
   };
+  WAWebUnpairDeviceJob: { unpairDevice(reason: string): Promise<{ status: number }> };
   WAWebUserPrefsMeUser: {
     getMaybeMeLidUser(): PageWid | undefined;
     getMaybeMePnUser(): PageWid | undefined;

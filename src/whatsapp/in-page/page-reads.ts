@@ -74,28 +74,32 @@ declare const window: PageWindow;
 /** The chats, latest first. At most `limit + 1` items: the extra item says that there are more. */
 export function listChats(limit: number, after: PageCursor | null): PageChatItem[] {
   const { Chat } = window.require('WAWebCollections');
+  const { aliasOf, each } = window.flotilla!;
   const now = Date.now() / 1000;
-  return Chat.getModelsArray()
-    .map((chat) => ({ chat, t: Number(chat.t ?? 0), id: chat.id._serialized }))
+  const chats = each('chats', Chat.getModelsArray(), (chat) => ({
+    chat,
+    t: Number(chat.t ?? 0),
+    id: chat.id._serialized,
+  }))
     .filter(({ id }) => /@(c\.us|lid|g\.us)$/.test(id))
     .filter(({ t, id }) => !after || t < after.t || (t === after.t && id < after.id))
-    .sort((a, b) => b.t - a.t || (a.id < b.id ? 1 : -1))
-    .slice(0, limit + 1)
-    .map(({ chat, t, id }) => {
-      const mutedUntil = Number(chat.mute?.expiration ?? 0);
-      return {
-        id,
-        alias: window.flotilla!.aliasOf(id),
-        name: chat.formattedTitle ?? chat.name ?? null,
-        isGroup: id.endsWith('@g.us'),
-        // −1 means: the user marked the chat as unread.
-        unreadCount: Math.abs(Number(chat.unreadCount ?? 0)),
-        t,
-        archived: chat.archive === true,
-        pinned: Boolean(chat.pin),
-        muted: mutedUntil === -1 || mutedUntil > now,
-      };
-    });
+    .sort((a, b) => b.t - a.t || (a.id < b.id ? 1 : -1));
+  const read = ({ chat, t, id }: (typeof chats)[number]): PageChatItem => {
+    const mutedUntil = Number(chat.mute?.expiration ?? 0);
+    return {
+      id,
+      alias: aliasOf(id),
+      name: chat.formattedTitle ?? chat.name ?? null,
+      isGroup: id.endsWith('@g.us'),
+      // −1 means: the user marked the chat as unread.
+      unreadCount: Math.abs(Number(chat.unreadCount ?? 0)),
+      t,
+      archived: chat.archive === true,
+      pinned: Boolean(chat.pin),
+      muted: mutedUntil === -1 || mutedUntil > now,
+    };
+  };
+  return each('chats', chats, read, limit + 1);
 }
 
 /** The people that the page knows, in the order of their ids. A person with a number and a LID appears once. */
@@ -103,8 +107,8 @@ export function listContacts(limit: number, after: PageCursor | null): PageConta
   const { Contact, Blocklist } = window.require('WAWebCollections');
   const getters = window.require('WAWebContactGetters');
   const { getIsMyContact } = window.require('WAWebFrontendContactGetters');
-  const { aliasOf } = window.flotilla!;
-  return Contact.getModelsArray()
+  const { aliasOf, each } = window.flotilla!;
+  const contacts = Contact.getModelsArray()
     .map((contact) => ({ contact, id: contact.id._serialized }))
     .filter(({ id }) => /@(c\.us|lid)$/.test(id) && (!after || id > after.id))
     .filter(({ contact }) => !getters.getIsMe(contact))
@@ -113,21 +117,21 @@ export function listContacts(limit: number, after: PageCursor | null): PageConta
       if (!id.endsWith('@lid')) return true;
       const phone = contact.phoneNumber?._serialized ?? aliasOf(id);
       return phone === null || !Contact.get(phone);
-    })
-    .slice(0, limit + 1)
-    .map(({ contact, id }) => {
-      const alias = aliasOf(id);
-      const isBlocked = contact.isContactBlocked || Blocklist.get(id) || (alias && Blocklist.get(alias));
-      return {
-        id,
-        alias,
-        name: getters.getName(contact) ?? null,
-        pushname: getters.getPushname(contact) ?? null,
-        isBusiness: contact.isBusiness === true,
-        isMyContact: Boolean(getIsMyContact(contact)),
-        isBlocked: Boolean(isBlocked),
-      };
     });
+  const read = ({ contact, id }: (typeof contacts)[number]): PageContactItem => {
+    const alias = aliasOf(id);
+    const isBlocked = contact.isContactBlocked || Blocklist.get(id) || (alias && Blocklist.get(alias));
+    return {
+      id,
+      alias,
+      name: getters.getName(contact) ?? null,
+      pushname: getters.getPushname(contact) ?? null,
+      isBusiness: contact.isBusiness === true,
+      isMyContact: Boolean(getIsMyContact(contact)),
+      isBlocked: Boolean(isBlocked),
+    };
+  };
+  return each('contacts', contacts, read, limit + 1);
 }
 
 /**
@@ -169,8 +173,14 @@ export async function readHistory(
   const chat = window.require('WAWebCollections').Chat.get(chatId)!;
   const idOf = (wid: PageWidLike | undefined) => wid?._serialized ?? String(wid);
   const messages = new Map<string, PageModel>();
+  const { each, personOf, sourceOf, textOf } = window.flotilla!;
+  const noMessages = ['e2e_notification', 'gp2', 'notification_template', 'protocol'];
   const addAll = (models: PageModel[]) => {
-    for (const model of models) if (!model.isNotification) messages.set(model.id._serialized, model);
+    for (const model of models) {
+      const isMessage = !model.isNotification && !noMessages.includes(String(model.type));
+      // A story inside a group has the group as its chat.
+      if (isMessage && sourceOf(model) === null) messages.set(model.id._serialized, model);
+    }
   };
   const beforeCursor = () => {
     const ordered = [...messages.values()].sort((a, b) => a.t! - b.t!);
@@ -192,21 +202,23 @@ export async function readHistory(
     addAll(later);
   }
   const found = beforeCursor();
-  const items = found
-    .slice(-limit - 1)
-    .reverse()
-    .map((model) => ({
-      key: model.id._serialized,
-      whatsappId: model.id.id,
-      fromMe: model.id.fromMe,
-      sender: window.flotilla!.personOf(idOf(model.author ?? model.from)),
-      type: String(model.type),
-      text: (model.type === 'chat' ? model.body : model.caption) ?? null,
-      ack: model.ack ?? 0,
-      t: Number(model.t),
-      quotedWhatsappId: model.quotedStanzaID ?? null,
-      editedAt: model.latestEditSenderTimestampMs ?? null,
-    }));
+  const readText = (model: PageModel) => {
+    if (model.type === 'chat') return model.body ?? null;
+    return (model.directPath ? textOf(model) || null : model.caption) ?? null;
+  };
+  const items = each('messages of the chat', found.slice(-limit - 1).reverse(), (model) => ({
+    key: model.id._serialized,
+    // A revoked message has a new id.
+    whatsappId: model.protocolMessageKey?.id ?? model.id.id,
+    fromMe: model.id.fromMe,
+    sender: personOf(idOf(model.author ?? model.from)),
+    type: String(model.type),
+    text: readText(model),
+    ack: model.ack ?? 0,
+    t: Number(model.t),
+    quotedWhatsappId: model.quotedStanzaID ?? null,
+    editedAt: model.latestEditSenderTimestampMs ?? null,
+  }));
   return { items, isComplete: isAtStart || found.length > limit };
 }
 

@@ -80,6 +80,45 @@ export function reconnectSocket(): void {
   window.require('WAWebSocketModel').Socket.reconnect();
 }
 
-export function logOut(): Promise<void> {
-  return window.require('WAWebSocketModel').Socket.logout();
+/**
+ * Asks for new QR codes after the last one has expired. A linked page is left alone: it would forget the messages that it sends.
+ * @returns whether it asked
+ * @throws if the page has no way to ask
+ */
+export function refreshQr(): boolean {
+  const { Socket } = window.require('WAWebSocketModel');
+  const { getMaybeMePnUser, getMaybeMeLidUser } = window.require('WAWebUserPrefsMeUser');
+  if (Socket.state !== 'UNPAIRED_IDLE' || getMaybeMePnUser() || getMaybeMeLidUser()) return false;
+  const find = <Module>(require: () => Module): Module | undefined => {
+    try {
+      return require();
+    } catch {
+      return undefined;
+    }
+  };
+  // The library asks the last of these three, in Node, where that fails.
+  const utils = find(() => window.require('WAWebLaunchSocketUtils'));
+  if (utils?.refreshQR) {
+    utils.refreshQR();
+    return true;
+  }
+  const bus = find(() => window.require('WAWebBackendEventBus'))?.BackendEventBus;
+  if (bus?.triggerRefreshQR) {
+    bus.triggerRefreshQR();
+    return true;
+  }
+  const { Cmd } = window.require('WAWebCmd');
+  if (!Cmd.refreshQR) throw new Error('The page has no function that refreshes the QR code.');
+  Cmd.refreshQR();
+  return true;
+}
+
+/**
+ * Unlinks the account at WhatsApp, and changes nothing in the page. The page's own `logout` would delete the credentials even if
+ * WhatsApp was not reached.
+ * @returns WhatsApp's status: 200 if the account is unlinked
+ */
+export async function unlink(): Promise<number> {
+  const { status } = await window.require('WAWebUnpairDeviceJob').unpairDevice('user_initiated');
+  return status;
 }
