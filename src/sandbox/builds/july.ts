@@ -6,4 +6,7 @@ export const july: Build = {
   version: '2.3000.1043140922',
   keyField: '$1',
   mediaHasId: false,
+  blocklistHasLids: true,
+  hasContactToBlock: true,
+  inviteIsOneObject: false,
 };

@@ -6,4 +6,7 @@ export const june: Build = {
   version: '2.3000.1042386815',
   keyField: '_serialized',
   mediaHasId: false,
+  blocklistHasLids: false,
+  hasContactToBlock: true,
+  inviteIsOneObject: false,
 };

@@ -6,4 +6,7 @@ export const september: Build = {
   version: '2.3000.1047775310',
   keyField: '$1',
   mediaHasId: true,
+  blocklistHasLids: true,
+  hasContactToBlock: false,
+  inviteIsOneObject: true,
 };

@@ -2,6 +2,7 @@ import { Type } from 'class-transformer';
 import {
   ArrayMaxSize,
   ArrayMinSize,
+  Equals,
   IsArray,
   IsBase64,
   IsBoolean,
@@ -139,6 +140,21 @@ export class PhoneMessageDto {
   @ArrayMaxSize(256)
   @IsString({ each: true })
   mentions?: string[];
+
+  /** The recipient may look at it once. */
+  @Optional()
+  @Equals(true)
+  viewOnce?: true;
+
+  /** A video without sound that plays again and again. */
+  @Optional()
+  @Equals(true)
+  gif?: true;
+
+  /** How long audio or video lasts, in seconds. */
+  @Optional()
+  @IsNumber()
+  duration?: number;
 }
 
 /** The vote of a phone's owner in a poll. */

@@ -3,9 +3,12 @@ import { Actions, type Reaction, type Vote } from './actions.js';
 import { build } from './build.js';
 import { Dialog } from './dialog.js';
 import { Emitter, Model, type ModelWith } from './events.js';
+import { Calls } from './calls.js';
 import { Groups } from './groups.js';
 import { decodeB64, encodeB64, type Wid, widOfPhone } from './ids.js';
+import { Invites } from './invites.js';
 import { Link } from './link.js';
+import { Marks } from './marks.js';
 import { Media } from './media.js';
 import { Messages } from './messages.js';
 import {
@@ -17,10 +20,13 @@ import {
   type Msg,
 } from './models.js';
 import { createModules, type Modules } from './modules.js';
+import { Profile } from './profile.js';
 import { type Credential, type KeyPair, type Keys, Store } from './store.js';
 
 /** Unless a fault says otherwise, syncing waits for a listener that notices its end, but not longer than this. */
 const LISTENER_LIMIT_MS = 10_000;
+/** How far syncing is, in percent, as the page shows it on the way. */
+const PROGRESS = [25, 50, 75];
 /** After a logout whatsapp-web.js has this long to close the page; then the page starts again by itself. */
 const LOGOUT_REDIRECT_MS = 1000;
 
@@ -67,8 +73,23 @@ interface ConnAttributes {
   /** The first part of the QR code. */
   ref: string | undefined;
   pushname: string;
-  platform: 'android';
+  /** Of the phone: `smba` is the app for businesses. */
+  platform: string;
   wid: Wid | undefined;
+}
+
+/** A `ConnModel` with the method that whatsapp-web.js calls. */
+class Conn extends (Model as ModelWith<ConnAttributes>) {
+  #canSetName: () => boolean;
+
+  constructor(canSetName: () => boolean, attributes: ConnAttributes) {
+    super(attributes);
+    this.#canSetName = canSetName;
+  }
+
+  canSetMyPushname(): boolean {
+    return this.#canSetName();
+  }
 }
 
 /** The page: it pairs, connects, syncs, and logs out. */
@@ -87,13 +108,19 @@ class App {
     reloadBeforeSendRate: 0,
     messagesInMemory: MESSAGES_IN_MEMORY,
   };
-  conn = new Model<ConnAttributes>({ ref: undefined, pushname: '', platform: 'android', wid: undefined });
+  conn = new Conn(() => this.#profile.canSetName, {
+    ref: undefined,
+    pushname: '',
+    platform: 'android',
+    wid: undefined,
+  });
   declare readonly collections: Collections;
   declare readonly modules: Modules;
   declare sync: Pick<WelcomeFrame, 'offline' | 'syncDelayMs' | 'earlySync'>;
   #store: Store;
   #messages: Messages;
   #groups: Groups;
+  #profile: Profile;
   #credential: Credential | undefined;
   /** The nonce of this connection's challenge. */
   #nonce!: string;
@@ -124,6 +151,10 @@ class App {
     this.#messages.attach(this.collections, this.#groups);
     this.#groups.attach(this.collections);
     actions.attach(this.collections);
+    const marks = new Marks(store, this.#messages);
+    marks.attach(this.collections, this.cmd);
+    this.#profile = new Profile({ link, account, conn: this.conn });
+    this.#profile.attach(this.collections);
     Object.assign(this.cmd, {
       refreshQR: () => this.refreshQr(),
       archiveChat: async (chat: Chat, archive: boolean) => {
@@ -147,6 +178,10 @@ class App {
       groups: this.#groups,
       actions,
       media,
+      marks,
+      profile: this.#profile,
+      invites: new Invites(account, this.#groups, this.#messages),
+      calls: new Calls(link),
     });
     this.#listen();
   }
@@ -212,6 +247,7 @@ class App {
       socket.set({ state: 'CONFLICT' });
     });
     link.on('unlinked', () => this.#unlinked());
+    link.on('profile', ({ profile }) => this.#profile.set(profile));
     link.on('contacts', ({ contacts }) => this.#messages.setAddressBook(contacts));
     link.on('dialog', ({ dialog }) => this.dialog.show(dialog));
     link.on('rules', ({ rules }) => {
@@ -251,7 +287,7 @@ class App {
 
   #welcome({
     phone,
-    name,
+    profile,
     offline,
     syncDelayMs,
     earlySync,
@@ -263,27 +299,33 @@ class App {
     this.account.me = widOfPhone(phone);
     this.#groups.replaceAll(groups);
     this.#messages.setAddressBook(contacts);
-    this.conn.set({ pushname: name, wid: this.account.me });
+    this.conn.set({ wid: this.account.me });
+    this.#profile.set(profile);
     this.sync = { offline, syncDelayMs, earlySync };
     this.dialog.show(dialog);
-    this.#setProgress(offline > 0 ? 0 : 100);
+    this.#setProgress(offline > 0 || !this.socket.hasSynced ? 0 : 100);
     this.socket.set({ state: 'CONNECTED' });
   }
 
   async #caughtUp(): Promise<void> {
     await this.#store.flush();
-    this.#setProgress(100);
     this.link.markReady();
     this.#messages.resend();
-    if (!this.socket.hasSynced) void this.#finishSync();
+    if (this.socket.hasSynced) this.#setProgress(100);
+    else void this.#finishSync();
   }
 
   async #finishSync(): Promise<void> {
     const { syncDelayMs, earlySync } = this.sync;
     if (!earlySync) {
-      if (syncDelayMs > 0) await new Promise((resolve) => setTimeout(resolve, syncDelayMs));
+      // whatsapp-web.js listens while the page syncs, and hears how far it is.
+      for (const percent of syncDelayMs > 0 ? PROGRESS : []) {
+        await new Promise((resolve) => setTimeout(resolve, syncDelayMs / PROGRESS.length));
+        this.#setProgress(percent);
+      }
       await this.#somebodyListens();
     }
+    this.#setProgress(100);
     // Like the real page, this one does not end syncing under a dialog.
     await this.dialog.whenClosed();
     this.socket.set({ hasSynced: true });
