@@ -7,6 +7,7 @@ import {
   IsBase64,
   IsBoolean,
   IsIn,
+  IsInt,
   IsNotEmpty,
   IsNumber,
   IsString,
@@ -26,6 +27,7 @@ const TYPES = [
   'location',
   'contact',
   'poll',
+  'group_invite',
   // A type that Flotilla does not know.
   'order',
 ] as const;
@@ -88,6 +90,27 @@ export class PhonePollDto {
   multiple = false;
 }
 
+/** An invite to a group in a message from a phone; the answer to adding a member has it. */
+export class PhoneInviteDto {
+  @IsString()
+  @MaxLength(60)
+  code!: string;
+
+  /** Seconds since 1970. */
+  @IsInt()
+  expiresAt!: number;
+
+  /** The address of the group. */
+  @IsString()
+  @MaxLength(60)
+  group!: string;
+
+  /** The name of the group. */
+  @IsString()
+  @MaxLength(100)
+  subject!: string;
+}
+
 /** A message that the owner of a phone sends. */
 export class PhoneMessageDto {
   /** The recipient's number, or the address of a group. */
@@ -140,6 +163,11 @@ export class PhoneMessageDto {
   @ArrayMaxSize(256)
   @IsString({ each: true })
   mentions?: string[];
+
+  @Optional()
+  @ValidateNested()
+  @Type(() => PhoneInviteDto)
+  invite?: PhoneInviteDto;
 
   /** The recipient may look at it once. */
   @Optional()

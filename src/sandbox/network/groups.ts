@@ -123,7 +123,8 @@ export class GroupRegistry {
 
   /** A phone joins by its personal invite, which is used up. */
   async acceptInvite(group: Group, phone: string): Promise<Group> {
-    const { [phone]: _used, ...personalInvites } = group.personalInvites ?? {};
+    const personalInvites = { ...group.personalInvites };
+    delete personalInvites[phone];
     return this.save({ ...group, personalInvites, members: [...group.members, { phone, role: 'member' }] });
   }
 

@@ -126,7 +126,8 @@ export class Actions {
     row.b = text;
     row.e = at;
     this.#store.saveSoon(row);
-    msg?.set({ [msg.directPath ? 'caption' : 'body']: text, latestEditSenderTimestampMs: at });
+    if (msg?.directPath) msg.set({ caption: text, isCaptionByUser: true, latestEditSenderTimestampMs: at });
+    else msg?.set({ body: text, latestEditSenderTimestampMs: at });
   }
 
   #markRevoked(row: MessageRow, msg: Msg | undefined, at: number): void {

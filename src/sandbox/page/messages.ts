@@ -222,12 +222,25 @@ export class Messages {
     chat.set({ t: last?.t ?? 0, lastReceivedKey: last && MsgKey.fromString(last.id) });
   }
 
+  /** The message that another one answers: the message itself, or what the answer carries of it. */
+  quotedBy({ quotedStanzaID, quotedParticipant, quotedMsg, id }: Msg): Msg | undefined {
+    const { Msg: msgs } = this.#collections;
+    const held = msgs.getModelsArray().find((other) => other.id.id === quotedStanzaID);
+    if (held || !quotedStanzaID || !quotedParticipant || !quotedMsg) return held;
+    const author = phoneOfWid(quotedParticipant);
+    const parts = { fromMe: author === this.#account.me!.user, id: quotedStanzaID, author };
+    const key = MsgKey.ofEvent(id.remote, parts, this.#account.me!);
+    const { type, body } = quotedMsg;
+    return this.#modelOf(rowOf(key, { body, type, t: 0, ack: 1, order: 0 }), false);
+  }
+
   /** Adds the line that a chat shows of somebody who has a new number. */
   addNumberNotice({ id, from, to, name, t }: NumberEvent): void {
     const { Chat: chats, Msg } = this.#collections;
     const chat = chats.get(widOfPhone(from));
     // A person without a chat gets no line.
     const key = chat && new MsgKey({ fromMe: false, remote: chat.id, id });
+    this.#numbers.delete(from);
     this.#learn(to, name);
     if (!key || Msg.get(key)) return;
     const order = this.#store.nextOrder();

@@ -200,8 +200,7 @@ export function createModules({
     },
     WAWebMsgReply: { canReplyMsg: () => true },
     WAWebQuotedMsgModelUtils: {
-      getQuotedMsgObj: (msg: Msg) =>
-        collections.Msg.getModelsArray().find((other) => other.id.id === msg.quotedStanzaID),
+      getQuotedMsgObj: (msg: Msg) => messages.quotedBy(msg),
     },
     WAWebGetEphemeralFieldsMsgActionsUtils: { getEphemeralFields: () => ({}) },
     WAWebSendMsgChatAction: {

@@ -26,7 +26,8 @@ export class Renumbering {
     if (this.phones.find(to))
       throw new ConflictException(`${to} is registered: choose a number that is not.`);
     const friends = this.phones.ownersThatKnow(from);
-    await this.linking.unlinkAll(phone);
+    const credentials = [...this.phones.credentialsOf(from)];
+    await Promise.all(credentials.map((credential) => this.linking.unlink(credential)));
     const moved = await this.phones.move(from, to);
     await this.groupActions.moveMember(from, to);
     const event: NumberEvent = {
