@@ -8,6 +8,7 @@ import {
 import { CurrentBuild } from './builds/builds.js';
 import { Ledger } from './journal/ledger.js';
 import { Outbox } from './journal/outbox.js';
+import { Calls } from './network/calls.js';
 import { Delivery } from './network/delivery.js';
 import type { BrowserEvent } from './network/events.js';
 import { FaultSettings } from './network/fault-settings.js';
@@ -22,7 +23,9 @@ import { FrameHandler } from './wire/frame-handler.js';
 import { InFlight } from './wire/in-flight.js';
 import { Linking } from './wire/linking.js';
 import { OnlineBrowsers } from './wire/online-browsers.js';
+import { ProfileQuestions } from './wire/profile-questions.js';
 import { Questions } from './wire/questions.js';
+import { Renumbering } from './wire/renumbering.js';
 import { SandboxServer } from './wire/server.js';
 import { Submissions } from './wire/submissions.js';
 import { Welcome } from './wire/welcome.js';
@@ -35,7 +38,7 @@ const stores = [Ledger, Outbox, PhoneRegistry, GroupRegistry, MediaStore, Pictur
     useFactory: ({ dir }: SandboxOptions) => store.open(dir),
   }),
 );
-const network = [CurrentBuild, FaultSettings, Delivery, GroupActions];
+const network = [CurrentBuild, FaultSettings, Calls, Delivery, GroupActions];
 const wire = [
   InFlight,
   BrowserCounters,
@@ -43,7 +46,9 @@ const wire = [
   OnlineBrowsers,
   Linking,
   Submissions,
+  ProfileQuestions,
   Questions,
+  Renumbering,
   FrameHandler,
   SandboxServer,
 ];

@@ -58,8 +58,7 @@ describe('groups with whatsapp-web.js', { timeout: 60_000 }, () => {
     if (typeof answer === 'string') throw new Error(answer);
     expect(answer.participants).toMatchObject({
       [`${friend}@c.us`]: { statusCode: 200 },
-      // As in the library, whose comparison with 403 is one of numbers.
-      [`${shy}@c.us`]: { statusCode: '403' },
+      [`${shy}@c.us`]: { statusCode: 403, isInviteV4Sent: false },
       '6281100000009@c.us': { statusCode: 404 },
     });
     expect(await group(answer.gid._serialized)).toMatchObject({
@@ -162,6 +161,91 @@ describe('groups with whatsapp-web.js', { timeout: 60_000 }, () => {
     ).toBe(409);
     const { invite } = await group(id);
     expect(await account.client.acceptInvite(invite)).toBe(id);
+  });
+
+  it('sends an invite to who joins by invite only: it is for that phone, works once, and expires', async () => {
+    const [shy, stranger] = [await sandbox.phone('Shy'), await sandbox.phone()];
+    await sandbox.call('PATCH', `/phones/${shy}`, { joinsByInviteOnly: true });
+    const answer = await account.client.createGroup('Quiet choir', [`${shy}@c.us`], {
+      comment: 'Join us',
+      memberAddMode: true,
+      messageTimer: 86_400,
+    });
+    if (typeof answer === 'string') throw new Error(answer);
+    const id = answer.gid._serialized;
+    expect(answer.participants[`${shy}@c.us`]).toMatchObject({ statusCode: 403, isInviteV4Sent: true });
+    expect(await group(id)).toMatchObject({ adminsAdd: true, ephemeralSeconds: 86_400 });
+    const inviteIn = async () => (await sandbox.inbox(shy)).at(-1)!;
+    expect(await inviteIn()).toMatchObject({
+      type: 'group_invite',
+      text: 'Join us',
+      invite: { group: id, subject: 'Quiet choir', code: expect.stringMatching(/^.{22}$/) },
+    });
+    const join = (phone: string, { code }: { code: string }) =>
+      sandbox.call<{ message?: string }>('POST', '/groups/join', { phone, group: id, code });
+    const first = (await inviteIn()).invite!;
+    expect((await join(stranger, first)).body.message).toContain('403');
+
+    // The invite of a second try replaces the first one, and this one has expired.
+    await sandbox.call('PUT', '/faults', { inviteLifetimeMs: 0 });
+    const chat = (await account.client.getChatById(id)) as GroupChat;
+    const add = () => chat.addParticipants([`${shy}@c.us`], { sleep: 0 });
+    expect(await add()).toMatchObject({ [`${shy}@c.us`]: { code: 403, isInviteV4Sent: true } });
+    expect((await join(shy, first)).body.message).toContain('403');
+    expect((await join(shy, (await inviteIn()).invite!)).body.message).toContain('410');
+
+    await sandbox.call('DELETE', '/faults');
+    await add();
+    const last = (await inviteIn()).invite!;
+    expect((await join(shy, last)).status).toBe(200);
+    expect((await group(id)).members.map(({ phone }) => phone)).toEqual([account.phone, shy]);
+    await sandbox.call('POST', `/groups/${id}/leave`, { phone: shy });
+    expect((await join(shy, last)).body.message).toContain('403');
+  });
+
+  it('accepts such an invite', async () => {
+    const owner = await sandbox.phone();
+    await sandbox.call('PATCH', `/phones/${account.phone}`, { joinsByInviteOnly: true });
+    const { body: theirs } = await sandbox.call<Group>('POST', '/groups', { owner, subject: 'Theirs' });
+    const { body } = await sandbox.call<{ members: { inviteCode: string; inviteExpiresAt: number }[] }>(
+      'POST',
+      `/groups/${theirs.id}/members`,
+      { change: 'add', participants: [account.phone] },
+    );
+    const { inviteCode: code, inviteExpiresAt: expiresAt } = body.members[0]!;
+    await sandbox.call('POST', `/phones/${owner}/messages`, {
+      to: account.phone,
+      type: 'group_invite',
+      invite: { code, expiresAt, group: theirs.id, subject: 'Theirs' },
+    });
+    const message = await until('the invite', () => account.received.find(({ inviteV4 }) => inviteV4));
+    expect(message.inviteV4).toMatchObject({ groupId: theirs.id, fromId: `${owner}@c.us`, inviteCode: code });
+    await message.acceptGroupV4Invite();
+    expect((await group(theirs.id)).members.map(({ phone }) => phone)).toEqual([owner, account.phone]);
+    await sandbox.call('PATCH', `/phones/${account.phone}`, { joinsByInviteOnly: false });
+  });
+
+  it('tells somebody with the link what the group is, before joining', async () => {
+    const [owner, member] = [await sandbox.phone(), await sandbox.phone()];
+    const participants = [member];
+    const { body } = await sandbox.call<Group>('POST', '/groups', { owner, subject: 'Theirs', participants });
+    await sandbox.call('PATCH', `/groups/${body.id}`, { description: 'Fridays', restrict: true });
+    expect(await account.client.getInviteInfo(body.invite)).toMatchObject({
+      id: { _serialized: body.id },
+      subject: 'Theirs',
+      desc: 'Fridays',
+      owner: { _serialized: lid(owner) },
+      creation: expect.any(Number),
+      restrict: true,
+      announce: false,
+      size: 2,
+      isLidAddressingMode: true,
+      participants: [
+        { id: { _serialized: lid(owner) }, isAdmin: true, isSuperAdmin: true },
+        { id: { _serialized: lid(member) }, isAdmin: false, isSuperAdmin: false },
+      ],
+    });
+    await expect(account.client.getInviteInfo('nosuchcode')).rejects.toThrow('410');
   });
 
   it('keeps a number that is hidden to itself', async () => {

@@ -9,4 +9,10 @@ export interface Build {
   mediaHasId: boolean;
   /** `WAWebCmd` can refresh the QR code. */
   cmdRefreshesQr: boolean;
+  /** The block list holds the LIDs of people, not their numbers. Public copies of both kinds exist; their builds are not known. */
+  blocklistHasLids: boolean;
+  /** `WAWebBlockContactUtils` finds the contact to block. One public copy lacks that function. */
+  hasContactToBlock: boolean;
+  /** An invite to one person is sent by one object instead of seven arguments (single source). */
+  inviteIsOneObject: boolean;
 }

@@ -7,4 +7,7 @@ export const july: Build = {
   keyField: '$1',
   mediaHasId: false,
   cmdRefreshesQr: false,
+  blocklistHasLids: true,
+  hasContactToBlock: true,
+  inviteIsOneObject: false,
 };

@@ -7,4 +7,7 @@ export const june: Build = {
   keyField: '_serialized',
   mediaHasId: false,
   cmdRefreshesQr: true,
+  blocklistHasLids: false,
+  hasContactToBlock: true,
+  inviteIsOneObject: false,
 };

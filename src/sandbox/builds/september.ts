@@ -7,4 +7,7 @@ export const september: Build = {
   keyField: '$1',
   mediaHasId: true,
   cmdRefreshesQr: false,
+  blocklistHasLids: true,
+  hasContactToBlock: false,
+  inviteIsOneObject: true,
 };

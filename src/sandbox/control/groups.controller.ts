@@ -70,8 +70,12 @@ export class SandboxGroupsController {
   /** The owner of a phone accepts an invite. */
   @Post('join')
   @HttpCode(200)
-  async join(@Body() { phone, code }: JoinGroupDto): Promise<GroupResult> {
-    return this.act(this.phones.require(phone).phone, { kind: 'join', code });
+  async join(@Body() { phone, code, group }: JoinGroupDto): Promise<GroupResult> {
+    const { phone: by } = this.phones.require(phone);
+    return this.act(
+      by,
+      group === undefined ? { kind: 'join', code } : { kind: 'accept-invite', group, code },
+    );
   }
 
   @Post(':id/leave')

@@ -99,8 +99,14 @@ export class GroupMemberDto {
 
 /** A phone that joins a group by an invite. */
 export class JoinGroupDto extends GroupMemberDto {
-  /** The invite code: the last part of the invite link. */
+  /** The invite code: the last part of the invite link, or the code of an invite to this phone. */
   @IsString()
   @MaxLength(60)
   code!: string;
+
+  /** The group of an invite to this phone. */
+  @Optional()
+  @IsString()
+  @MaxLength(60)
+  group?: string;
 }

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import {
   Body,
   ConflictException,
@@ -38,7 +39,7 @@ export class SandboxMessagesController {
     const address = isGroupId(body.to) ? this.groups.require(body.to).id : this.phones.require(body.to).phone;
     if (!this.delivery.maySend(phone, address))
       throw new ConflictException(
-        `${phone} may not send to ${body.to}: it is not a member, or only admins may send.`,
+        `${phone} may not send to ${body.to}: it is not a member, only admins may send, or it has blocked that number.`,
       );
     return this.delivery.sendFromPhone(phone, address, {
       type: body.type,
@@ -135,6 +136,10 @@ export class SandboxMessagesController {
     mentions,
     as,
     isUndecrypted,
+    invite,
+    viewOnce,
+    gif,
+    duration,
   }: PhoneMessageDto): Promise<Content> {
     const pointer =
       media && (await this.media.encrypt(Buffer.from(media.data, 'base64'), media.mimetype, media.filename));
@@ -147,6 +152,11 @@ export class SandboxMessagesController {
       mentions: mentions?.map(digitsOf),
       as,
       undecrypted: isUndecrypted ? true : undefined,
+      invite,
+      ...(viewOnce ? { viewOnce } : {}),
+      ...(gif ? { gif } : {}),
+      duration,
+      ...(poll ? { secret: randomBytes(32).toString('base64') } : {}),
     };
   }
 }

@@ -2,10 +2,12 @@ import { Type } from 'class-transformer';
 import {
   ArrayMaxSize,
   ArrayMinSize,
+  Equals,
   IsArray,
   IsBase64,
   IsBoolean,
   IsIn,
+  IsInt,
   IsNotEmpty,
   IsNumber,
   IsString,
@@ -25,6 +27,7 @@ const TYPES = [
   'location',
   'contact',
   'poll',
+  'group_invite',
   // A type that Flotilla does not know.
   'order',
 ] as const;
@@ -85,6 +88,27 @@ export class PhonePollDto {
 
   @IsBoolean()
   multiple = false;
+}
+
+/** An invite to a group in a message from a phone; the answer to adding a member has it. */
+export class PhoneInviteDto {
+  @IsString()
+  @MaxLength(60)
+  code!: string;
+
+  /** Seconds since 1970. */
+  @IsInt()
+  expiresAt!: number;
+
+  /** The address of the group. */
+  @IsString()
+  @MaxLength(60)
+  group!: string;
+
+  /** The name of the group. */
+  @IsString()
+  @MaxLength(100)
+  subject!: string;
 }
 
 /** A message that the owner of a phone sends. */
@@ -149,6 +173,26 @@ export class PhoneMessageDto {
   @ArrayMaxSize(256)
   @IsString({ each: true })
   mentions?: string[];
+
+  @Optional()
+  @ValidateNested()
+  @Type(() => PhoneInviteDto)
+  invite?: PhoneInviteDto;
+
+  /** The recipient may look at it once. */
+  @Optional()
+  @Equals(true)
+  viewOnce?: true;
+
+  /** A video without sound that plays again and again. */
+  @Optional()
+  @Equals(true)
+  gif?: true;
+
+  /** How long audio or video lasts, in seconds. */
+  @Optional()
+  @IsNumber()
+  duration?: number;
 }
 
 /** The vote of a phone's owner in a poll. */

@@ -156,6 +156,13 @@ export class FaultsDto implements Partial<Faults> {
   @Max(599)
   groupRefusal?: number;
 
+  /** How long an invite to one phone is valid. */
+  @Optional()
+  @IsInt()
+  @Min(0)
+  @Max(TEN_DAYS_MS)
+  inviteLifetimeMs?: number;
+
   /** How many messages a page holds in memory; it loads older ones from its disk. */
   @Optional()
   @IsInt()

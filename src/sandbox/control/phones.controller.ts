@@ -18,7 +18,10 @@ import { type Phone, type PhoneContact, PhoneRegistry } from '../network/phones.
 import { PictureStore } from '../network/pictures.js';
 import { Linking } from '../wire/linking.js';
 import { OnlineBrowsers } from '../wire/online-browsers.js';
+import { Renumbering } from '../wire/renumbering.js';
 import {
+  BlockDto,
+  ChangeNumberDto,
   ChangePhoneDto,
   CreatePhoneDto,
   EnterCodeDto,
@@ -44,6 +47,7 @@ export class SandboxPhonesController {
     private readonly ledger: Ledger,
     private readonly linking: Linking,
     private readonly browsers: OnlineBrowsers,
+    private readonly renumbering: Renumbering,
   ) {}
 
   @Post()
@@ -59,7 +63,33 @@ export class SandboxPhonesController {
   ): Promise<Phone> {
     const { phone } = this.phones.require(number);
     const picture = base64 ? await this.pictures.save(base64) : base64;
-    return this.phones.change(phone, given({ ...settings, picture }));
+    const changed = await this.phones.change(phone, given({ ...settings, picture }));
+    this.browsers.sendProfile(phone);
+    return changed;
+  }
+
+  /** The owner blocks a person, or ends that. */
+  @Put(':phone/blocked')
+  async block(
+    @Param('phone') number: string,
+    @Body() { phone: other, blocked }: BlockDto,
+  ): Promise<{ items: string[] }> {
+    const owner = this.phones.require(number).phone;
+    await this.phones.block({ owner, phone: this.phones.require(other).phone, blocked });
+    this.browsers.sendProfile(owner);
+    return this.listBlocked(number);
+  }
+
+  @Get(':phone/blocked')
+  listBlocked(@Param('phone') number: string): { items: string[] } {
+    return { items: this.phones.blockedBy(this.phones.require(number).phone) };
+  }
+
+  /** The owner moves the account to a new number, and WhatsApp tells the people who know the old one. */
+  @Post(':phone/change-number')
+  @HttpCode(200)
+  changeNumber(@Param('phone') number: string, @Body() { to }: ChangeNumberDto): Promise<Phone> {
+    return this.renumbering.move(this.phones.require(number), digitsOf(to));
   }
 
   /** The owner adds a person to the address book or, without a name, removes one. */

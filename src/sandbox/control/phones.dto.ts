@@ -1,5 +1,17 @@
 import { Type } from 'class-transformer';
-import { IsBoolean, IsInt, IsNotEmpty, IsString, Max, MaxLength, Min, ValidateIf } from 'class-validator';
+import {
+  ArrayMaxSize,
+  IsArray,
+  IsBoolean,
+  IsInt,
+  IsNotEmpty,
+  IsString,
+  Max,
+  MaxLength,
+  Min,
+  ValidateIf,
+  ValidateNested,
+} from 'class-validator';
 import { Optional } from '../../platform/http/optional.js';
 
 /** A new phone. */
@@ -16,6 +28,36 @@ export class CreatePhoneDto {
   @IsNotEmpty()
   @MaxLength(100)
   name?: string;
+}
+
+/** What a business says of itself. */
+export class BusinessProfileDto {
+  @Optional()
+  @IsString()
+  @MaxLength(512)
+  description?: string;
+
+  @Optional()
+  @IsString()
+  @MaxLength(128)
+  email?: string;
+
+  @Optional()
+  @IsString()
+  @MaxLength(256)
+  address?: string;
+
+  @Optional()
+  @IsString()
+  @MaxLength(100)
+  category?: string;
+
+  @Optional()
+  @IsArray()
+  @ArrayMaxSize(2)
+  @IsString({ each: true })
+  @MaxLength(256, { each: true })
+  websites?: string[];
 }
 
 /** Changes of a phone by its owner. */
@@ -40,6 +82,17 @@ export class ChangePhoneDto {
   @IsBoolean()
   isBusiness?: boolean;
 
+  /** The text under the name; null removes it. */
+  @ValidateIf(({ about }: ChangePhoneDto) => about !== undefined && about !== null)
+  @IsString()
+  @MaxLength(139)
+  about?: string | null;
+
+  @Optional()
+  @ValidateNested()
+  @Type(() => BusinessProfileDto)
+  businessProfile?: BusinessProfileDto;
+
   /** A JPEG or PNG in base64; null removes the picture. */
   @ValidateIf(({ picture }: ChangePhoneDto) => picture !== undefined && picture !== null)
   @IsString()
@@ -60,6 +113,27 @@ export class SaveContactDto {
   @IsNotEmpty()
   @MaxLength(100)
   name?: string;
+}
+
+/** A person that the owner of a phone blocks. */
+export class BlockDto {
+  @IsString()
+  @IsNotEmpty()
+  @MaxLength(40)
+  phone!: string;
+
+  /** False ends it. */
+  @IsBoolean()
+  blocked = true;
+}
+
+/** The new number of a phone. */
+export class ChangeNumberDto {
+  /** A number that is not registered, with its country code. */
+  @IsString()
+  @IsNotEmpty()
+  @MaxLength(40)
+  to!: string;
 }
 
 /** A QR code that the owner of a phone scans. */

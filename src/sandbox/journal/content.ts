@@ -10,6 +10,24 @@ export interface MediaPointer {
   filename?: string;
 }
 
+/** What the answered message says. An answer carries a copy, because its reader may not have that message. */
+export interface Quoted {
+  /** In WhatsApp's words. */
+  type: string;
+  text: string;
+  /** The number that wrote it. */
+  from: string;
+}
+
+/** An invite to a group, which its recipient can accept until it expires. */
+export interface GroupInvite {
+  code: string;
+  /** Seconds since 1970. */
+  expiresAt: number;
+  group: string;
+  subject: string;
+}
+
 /** What a message carries besides its text. */
 export interface Content {
   /** `sha256` is the hash of the plain bytes, in hexadecimal digits: a test compares it with the file that was sent. */
@@ -19,6 +37,17 @@ export interface Content {
   poll?: { question: string; options: string[]; multiple: boolean };
   /** The WhatsApp id of the message that it answers. */
   replyTo?: string;
+  quoted?: Quoted;
+  /** An invite to a group, for its recipient only. */
+  invite?: GroupInvite;
+  /** The recipient may look at it once. */
+  viewOnce?: true;
+  /** A video without sound that plays again and again. */
+  gif?: true;
+  /** How long audio or video lasts, in seconds. */
+  duration?: number;
+  /** Votes in a poll are encrypted with it: 32 bytes in base64. */
+  secret?: string;
   /** Digits of phone numbers. */
   mentions?: string[];
   /** It is no message in a chat: a story of its sender, or a post in the sender's channel. */

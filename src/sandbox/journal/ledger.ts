@@ -25,12 +25,14 @@ export interface LedgerEntry extends Content {
   author?: string;
   /** For a group: its members at that time, without the sender. */
   recipients?: string[];
+  /** The recipient has blocked the sender, and never sees this. */
+  blocked?: true;
 }
 
 /** What a sender gives to the network. */
 export type Submission = Pick<
   LedgerEntry,
-  'from' | 'to' | 'whatsappId' | 'type' | 'text' | 'author' | 'recipients' | keyof Content
+  'from' | 'to' | 'whatsappId' | 'type' | 'text' | 'author' | 'recipients' | 'blocked' | keyof Content
 >;
 
 /** A message as the phone that received it shows it now. */
@@ -39,6 +41,7 @@ export type InboxEntry = LedgerEntry & Partial<MessageState>;
 /** More than enough to recognise every repetition: a browser keeps its last 5,000 messages only. */
 const REMEMBERED_IDS_PER_PHONE = 50_000;
 const LINES_PER_MARK = 256;
+const NO_PLACE = -1;
 
 interface Inbox {
   /** The index of each message in the lists below. */
@@ -92,6 +95,7 @@ export class Ledger {
       ...contentOf(submission),
       ...(submission.author === undefined ? {} : { author: submission.author }),
       ...(submission.recipients === undefined ? {} : { recipients: submission.recipients }),
+      ...(submission.blocked ? { blocked: true } : {}),
     };
     const { offset, length, written } = this.journal.append(JSON.stringify(entry));
     this.index(entry, offset, length);
@@ -161,7 +165,7 @@ export class Ledger {
     for (const [owner, inbox] of this.inboxes) {
       for (const [key, place] of inbox.ids) {
         const [from, id] = key.split(':');
-        if (id === whatsappId && (from === phone || owner === phone)) {
+        if (place !== NO_PLACE && id === whatsappId && (from === phone || owner === phone)) {
           const [entry] = await this.inbox(owner, place, 1);
           return entry;
         }
@@ -207,7 +211,7 @@ export class Ledger {
     }
     if (isAction(entry)) {
       this.actions += 1;
-      this.states.apply(entry);
+      if (!entry.blocked) this.states.apply(entry);
       return;
     }
     this.accepted += 1;
@@ -217,9 +221,12 @@ export class Ledger {
 
   private receive(phone: string, entry: LedgerEntry, offset: number, length: number): void {
     const inbox = this.inboxOf(phone);
-    inbox.ids.set(idKey(entry), inbox.offsets.length);
-    inbox.offsets.push(offset);
-    inbox.lengths.push(length);
+    // A blocked message is recognised when it is repeated, but has no place in the inbox.
+    inbox.ids.set(idKey(entry), entry.blocked ? NO_PLACE : inbox.offsets.length);
+    if (!entry.blocked) {
+      inbox.offsets.push(offset);
+      inbox.lengths.push(length);
+    }
     if (inbox.ids.size > REMEMBERED_IDS_PER_PHONE) {
       for (const oldest of inbox.ids.keys()) {
         inbox.ids.delete(oldest);
@@ -248,15 +255,9 @@ async function readEntry(file: FileHandle, offset: number, length: number): Prom
 }
 
 /** Picks the content out of a larger object, such as a line of the ledger. */
-export function contentOf({
-  media,
-  location,
-  contacts,
-  poll,
-  replyTo,
-  mentions,
-  as,
-  undecrypted,
-}: Content): Content {
-  return given({ media, location, contacts, poll, replyTo, mentions, as, undecrypted });
+export function contentOf(content: Content): Content {
+  const { media, location, contacts, poll, replyTo, quoted, mentions } = content;
+  const { invite, viewOnce, gif, duration, secret, as, undecrypted } = content;
+  const marks = { invite, viewOnce, gif, duration, secret, as, undecrypted };
+  return given({ media, location, contacts, poll, replyTo, quoted, mentions, ...marks });
 }

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { ConflictException, Injectable, NotFoundException } from '@nestjs/common';
 import { isGroupId } from '../addresses.js';
-import type { Content } from '../journal/content.js';
+import type { Content, Quoted } from '../journal/content.js';
 import { contentOf, Ledger, type LedgerEntry, type Submission } from '../journal/ledger.js';
 import type { ActionType } from '../journal/message-actions.js';
 import { isAction } from '../journal/message-states.js';
@@ -47,7 +47,12 @@ export class Delivery {
   async accept(submission: Submission, origin?: string): Promise<LedgerEntry> {
     const { from, to } = submission;
     const recipients = isGroupId(to) ? this.othersIn(to, from) : undefined;
-    const entry = await this.ledger.append({ ...submission, ...(recipients ? { recipients } : {}) });
+    const entry = await this.ledger.append({
+      ...submission,
+      ...(recipients ? { recipients } : {}),
+      // Blocking does not reach into groups.
+      ...(this.phones.hasBlocked(to, from) ? { blocked: true } : {}),
+    });
     this.queueEvents(entry, origin);
     return entry;
   }
@@ -59,7 +64,7 @@ export class Delivery {
 
   /** Whether a phone may send to a number or a group. */
   maySend(from: string, to: string): boolean {
-    if (!isGroupId(to)) return this.phones.find(to) !== undefined;
+    if (!isGroupId(to)) return this.phones.find(to) !== undefined && !this.phones.hasBlocked(from, to);
     const group = this.groups.find(to);
     if (!group) return false;
     return group.announce ? this.groups.isAdmin(group, from) : this.groups.roleOf(group, from) !== undefined;
@@ -72,7 +77,15 @@ export class Delivery {
     message: Pick<Submission, 'type' | 'text' | keyof Content>,
   ): Promise<LedgerEntry> {
     const whatsappId = `AC${randomBytes(15).toString('hex').toUpperCase()}`;
-    return this.accept({ from, to, whatsappId, ...message });
+    const quoted = message.replyTo === undefined ? undefined : await this.quote(from, message.replyTo);
+    return this.accept({ from, to, whatsappId, ...message, ...(quoted ? { quoted } : {}) });
+  }
+
+  /** What an answer says of the answered message; undefined when the phone does not have that message. */
+  private async quote(phone: string, whatsappId: string): Promise<Quoted | undefined> {
+    const original = await this.ledger.find(phone, whatsappId);
+    if (!original) return undefined;
+    return { type: toWhatsAppType(original.type, original), text: original.text, from: original.from };
   }
 
   /** Accepts an action on a message that the owner of a phone does on the phone. */
@@ -140,7 +153,7 @@ export class Delivery {
   }
 
   private *forRecipients(entry: LedgerEntry): Generator<BrowserNotice> {
-    if (entry.duplicate || entry.to === entry.from) return;
+    if (entry.duplicate || entry.blocked || entry.to === entry.from) return;
     for (const phone of entry.recipients ?? [entry.to]) {
       for (const { id: credential } of this.phones.credentialsOf(phone)) {
         const event = this.messageEvent(entry, false);
@@ -161,7 +174,8 @@ export class Delivery {
     if (entry.duplicate) return;
     const { type, whatsappId, from, to, author = from, text } = entry;
     const { recipients } = entry;
-    for (const phone of new Set([from, ...(recipients ?? [to])])) {
+    const readers = entry.blocked ? [] : (recipients ?? [to]);
+    for (const phone of new Set([from, ...readers])) {
       const event: BrowserEvent = {
         k: type,
         id: whatsappId,
@@ -177,15 +191,29 @@ export class Delivery {
     }
   }
 
-  private acksOf({ from, to, whatsappId }: LedgerEntry): { event: AckEvent; delayMs: number }[] {
-    const faults = this.faults.of(from);
-    if (faults.dropAckRate > 0 && Math.random() < faults.dropAckRate) return [];
-    let last = 1;
-    if (faults.deliverAcks) last = faults.readAcks ? 3 : 2;
-    return Array.from({ length: last }, (_, i) => ({
-      event: { k: 'ack', id: whatsappId, chat: to, ack: i + 1 },
-      delayMs: faults.ackDelayMs + i * faults.receiptDelayMs,
-    }));
+  private acksOf(entry: LedgerEntry): { event: AckEvent; delayMs: number }[] {
+    const { from, to, whatsappId, recipients, at } = entry;
+    const { dropAckRate, ackDelayMs, receiptDelayMs } = this.faults.of(from);
+    if (dropAckRate > 0 && Math.random() < dropAckRate) return [];
+    const people = recipients ?? [to];
+    const events: { event: AckEvent; delayMs: number }[] = [];
+    for (const ack of [1, 2, 3]) {
+      const by = ack === 1 ? people : people.filter((phone) => this.lastAckOf(entry, phone) >= ack);
+      if (by.length === 0 && people.length > 0) break;
+      const delayMs = ackDelayMs + (ack - 1) * receiptDelayMs;
+      const t = Math.floor((Date.parse(at) + delayMs) / 1000);
+      const members = recipients && ack > 1 ? { by } : {};
+      const partial = by.length < people.length ? { partial: true as const } : {};
+      events.push({ event: { k: 'ack', id: whatsappId, chat: to, ack, t, ...members, ...partial }, delayMs });
+    }
+    return events;
+  }
+
+  /** How far a message gets with one recipient: the faults of both sides decide. */
+  private lastAckOf({ from, blocked }: LedgerEntry, phone: string): number {
+    const both = [this.faults.of(from), this.faults.of(phone)];
+    if (blocked || !both.every(({ deliverAcks }) => deliverAcks)) return 1;
+    return both.every(({ readAcks }) => readAcks) ? 3 : 2;
   }
 
   private messageEvent(entry: LedgerEntry, fromMe: boolean): MessageEvent {

@@ -32,6 +32,12 @@ export interface AckEvent {
   id: string;
   chat: string;
   ack: number;
+  /** In a group: the numbers of the members who have got this far. */
+  by?: string[];
+  /** Not all members have got this far, so the message as a whole has not. */
+  partial?: true;
+  /** Seconds since 1970. */
+  t: number;
 }
 
 /** An action on a message. */
@@ -70,5 +76,16 @@ export interface GroupEvent {
   t: number;
 }
 
+/** Somebody in the address book has moved to a new number. */
+export interface NumberEvent {
+  k: 'number';
+  id: string;
+  from: string;
+  to: string;
+  name: string;
+  /** Seconds since 1970. */
+  t: number;
+}
+
 /** An event for a linked browser. Browsers get their events in order and at least once. */
-export type BrowserEvent = MessageEvent | AckEvent | ActionEvent | GroupEvent;
+export type BrowserEvent = MessageEvent | AckEvent | ActionEvent | GroupEvent | NumberEvent;

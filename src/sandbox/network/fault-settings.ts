@@ -26,6 +26,7 @@ export const NO_FAULTS: Readonly<Faults> = {
   downloadFailRate: 0,
   uploadDelayMs: 0,
   groupRefusal: null,
+  inviteLifetimeMs: 3 * 24 * 3_600_000,
   messagesInMemory: 2000,
   editWindowMs: 15 * 60_000,
   revokeWindowMs: 60 * 3_600_000,

@@ -54,6 +54,8 @@ export interface Faults {
   uploadDelayMs: number;
   /** The status with which WhatsApp refuses all changes of groups, for example 419 or 429. Reading still works. */
   groupRefusal: number | null;
+  /** How long an invite to one phone is valid. */
+  inviteLifetimeMs: number;
   /** How many messages a page holds in memory; it loads older ones from its disk. */
   messagesInMemory: number;
   /** For how long after sending a message can be edited. */

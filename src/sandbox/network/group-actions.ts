@@ -4,6 +4,7 @@ import { Outbox } from '../journal/outbox.js';
 import type { BrowserEvent, GroupEvent } from './events.js';
 import type { Group, GroupAction, GroupResult, GroupSettings, Member } from './group.js';
 import { groupStateOf } from './group-state.js';
+import { FaultSettings } from './fault-settings.js';
 import { GroupRegistry, MAX_MEMBERS } from './groups.js';
 import { PhoneRegistry } from './phones.js';
 
@@ -16,11 +17,13 @@ export class GroupActions {
     private readonly phones: PhoneRegistry,
     private readonly groups: GroupRegistry,
     private readonly outbox: Outbox<BrowserEvent>,
+    private readonly faults: FaultSettings,
   ) {}
 
   /** Does something to a group in the name of the owner of the phone `by`. */
   async apply(by: string, action: GroupAction): Promise<GroupResult> {
     if (action.kind === 'create') return this.create(by, action);
+    if (action.kind === 'accept-invite') return this.acceptInvite(by, action);
     if ('code' in action) return this.useInvite(by, action);
     const group = this.groups.find(action.group);
     if (!group) return { status: 404 };
@@ -37,6 +40,14 @@ export class GroupActions {
         return this.invite(by, group, action.kind);
       default:
         return this.changeMembers(by, group, action.kind, action.phones);
+    }
+  }
+
+  /** Replaces the number of a member in all groups. */
+  async moveMember(from: string, to: string): Promise<void> {
+    for (const group of this.groups.list(from)) {
+      const next = await this.groups.moveMember(group, from, to);
+      this.notify(next, [], { by: from, change: 'modify', whom: [to], body: '' });
     }
   }
 
@@ -58,7 +69,7 @@ export class GroupActions {
     return {
       status: 200,
       group: groupStateOf(group, this.phones),
-      members: this.withInvites(group, checked),
+      members: await this.withInvites(by, group, checked),
     };
   }
 
@@ -71,13 +82,14 @@ export class GroupActions {
     const free = MAX_MEMBERS - group.members.length;
     const joining = checked.filter(({ status }) => status === 200);
     for (const late of joining.splice(free)) late.status = 419;
+    let next = group;
     if (joining.length > 0) {
       const whom = joining.map(({ phone }) => phone);
       const members = whom.map((phone) => ({ phone, role: 'member' as const }));
-      const next = await this.groups.setMembers(group, [...group.members, ...members]);
+      next = await this.groups.setMembers(group, [...group.members, ...members]);
       this.notify(next, [], { by, change: 'add', whom, body: '' });
     }
-    return { status: 200, members: this.withInvites(group, checked) };
+    return { status: 200, members: await this.withInvites(by, next, checked) };
   }
 
   private async changeMembers(
@@ -131,9 +143,25 @@ export class GroupActions {
     return { status: 200 };
   }
 
+  /** A phone accepts the invite that was made for it: 403 when it was made for another phone, 410 when it has expired. */
+  private async acceptInvite(
+    by: string,
+    { group: id, code }: Extract<GroupAction, { kind: 'accept-invite' }>,
+  ): Promise<GroupResult> {
+    const group = this.groups.find(id);
+    if (!group) return { status: 404 };
+    const invite = group.personalInvites?.[by];
+    if (invite?.code !== code) return { status: 403 };
+    if (invite.expiresAt * 1000 <= Date.now()) return { status: 410 };
+    if (group.members.length >= MAX_MEMBERS) return { status: 419 };
+    const next = await this.groups.acceptInvite(group, by);
+    this.notify(next, [], { by, change: 'invite', whom: [by], body: '' });
+    return { status: 200, group: groupStateOf(next, this.phones) };
+  }
+
   private async useInvite(
     by: string,
-    { kind, code }: Extract<GroupAction, { code: string }>,
+    { kind, code }: Extract<GroupAction, { kind: 'join' | 'look' }>,
   ): Promise<GroupResult> {
     const group = this.groups.findByInvite(code);
     if (!group) return { status: 410 };
@@ -151,12 +179,21 @@ export class GroupActions {
     return phone.joinsByInviteOnly ? 403 : 200;
   }
 
-  /** Gives the invite code for the phones that join by invite only. */
-  private withInvites(
+  /** Makes an invite for each phone that joins by invite only. */
+  private async withInvites(
+    by: string,
     group: Group,
     checked: { phone: string; status: number }[],
-  ): NonNullable<GroupResult['members']> {
-    return checked.map((entry) => (entry.status === 403 ? { ...entry, inviteCode: group.invite } : entry));
+  ): Promise<NonNullable<GroupResult['members']>> {
+    const shy = checked.filter(({ status }) => status === 403).map(({ phone }) => phone);
+    if (shy.length === 0) return checked;
+    const { inviteLifetimeMs } = this.faults.of(by);
+    const expiresAt = Math.floor((Date.now() + inviteLifetimeMs) / 1000);
+    const { personalInvites = {} } = await this.groups.invitePhones(group, by, shy, expiresAt);
+    return checked.map((entry) => {
+      const invite = entry.status === 403 ? personalInvites[entry.phone] : undefined;
+      return invite ? { ...entry, inviteCode: invite.code, inviteExpiresAt: invite.expiresAt } : entry;
+    });
   }
 
   /** Tells the browsers of all members, and of the phones in `gone`, which have just left. */

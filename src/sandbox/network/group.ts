@@ -20,8 +20,12 @@ export interface Group {
   restrict: boolean;
   /** Only admins may add members. */
   adminsAdd: boolean;
+  /** How long its messages stay, in seconds; 0 for ever. */
+  ephemeralSeconds?: number;
   /** The code of its invite link. */
   invite: string;
+  /** Invites to single phones, by number. */
+  personalInvites?: Record<string, PersonalInvite>;
   members: Member[];
   /** The file name of its picture. */
   picture: string | null;
@@ -29,10 +33,19 @@ export interface Group {
   version: number;
 }
 
+/** An invite for one phone. */
+export interface PersonalInvite {
+  code: string;
+  /** Who invites. */
+  by: string;
+  /** Seconds since 1970. */
+  expiresAt: number;
+}
+
 /** What members can change about a group. */
 export type GroupSettings = Pick<
   Group,
-  'subject' | 'description' | 'announce' | 'restrict' | 'adminsAdd' | 'picture'
+  'subject' | 'description' | 'announce' | 'restrict' | 'adminsAdd' | 'ephemeralSeconds' | 'picture'
 >;
 
 /** A member as the pages of the other members know it. If `hidden` is true, they show only the LID. */
@@ -43,7 +56,7 @@ export interface GroupMember extends Member {
 }
 
 /** A group as its members' pages know it. */
-export type GroupState = Omit<Group, 'invite' | 'members'> & { members: GroupMember[] };
+export type GroupState = Omit<Group, 'invite' | 'personalInvites' | 'members'> & { members: GroupMember[] };
 
 /** What a person does to a group, on a phone or in a linked browser. */
 export type GroupAction =
@@ -51,7 +64,8 @@ export type GroupAction =
   | { kind: 'add' | 'remove' | 'promote' | 'demote'; group: string; phones: string[] }
   | { kind: 'set'; group: string; settings: Partial<GroupSettings> }
   | { kind: 'leave' | 'invite' | 'reset-invite' | 'query'; group: string }
-  | { kind: 'join' | 'look'; code: string };
+  | { kind: 'join' | 'look'; code: string }
+  | { kind: 'accept-invite'; group: string; code: string };
 
 /** The result. `status` is WhatsApp's: 200, 401 not a member, 403 not an admin, 404 no such group, 410 invalid invite. */
 export interface GroupResult {
@@ -59,5 +73,5 @@ export interface GroupResult {
   group?: GroupState;
   invite?: string;
   /** Per phone: 200, 403 joins by invite only, 404 not registered or not a member, 409 already a member, 419 group is full. */
-  members?: { phone: string; status: number; inviteCode?: string }[];
+  members?: { phone: string; status: number; inviteCode?: string; inviteExpiresAt?: number }[];
 }

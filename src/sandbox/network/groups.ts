@@ -104,6 +104,30 @@ export class GroupRegistry {
     return this.save({ ...group, members });
   }
 
+  /** Gives a member a new number. */
+  async moveMember(group: Group, from: string, to: string): Promise<Group> {
+    const numberOf = (phone: string): string => (phone === from ? to : phone);
+    const members = group.members.map((member) => ({ ...member, phone: numberOf(member.phone) }));
+    return this.save({ ...group, owner: numberOf(group.owner), members });
+  }
+
+  /** Invites single phones; the invites that have expired go. */
+  async invitePhones(group: Group, by: string, phones: string[], expiresAt: number): Promise<Group> {
+    const now = Math.floor(Date.now() / 1000);
+    const standing = Object.entries(group.personalInvites ?? {}).filter(
+      ([, invite]) => invite.expiresAt > now,
+    );
+    const made = phones.map((phone) => [phone, { code: newInvite(), by, expiresAt }] as const);
+    return this.save({ ...group, personalInvites: Object.fromEntries([...standing, ...made]) });
+  }
+
+  /** A phone joins by its personal invite, which is used up. */
+  async acceptInvite(group: Group, phone: string): Promise<Group> {
+    const personalInvites = { ...group.personalInvites };
+    delete personalInvites[phone];
+    return this.save({ ...group, personalInvites, members: [...group.members, { phone, role: 'member' }] });
+  }
+
   /** Replaces the invite code: links with the old code stop working. */
   async resetInvite(group: Group): Promise<Group> {
     return this.save({ ...group, invite: newInvite() });

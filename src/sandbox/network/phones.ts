@@ -4,6 +4,10 @@ import { NotFoundException } from '@nestjs/common';
 import { parsePhoneNumberFromString } from 'libphonenumber-js';
 import { digitsOf } from '../addresses.js';
 import { Journal } from '../journal/journal.js';
+import type { BusinessProfile } from './business-profile.js';
+
+/** The text under the name of a phone whose owner has not changed it. */
+export const DEFAULT_ABOUT = 'Hey there! I am using WhatsApp.';
 
 /** A simulated phone: a registered WhatsApp number and its owner. */
 export interface Phone {
@@ -15,6 +19,9 @@ export interface Phone {
   /** Joins a group only by accepting an invite. */
   joinsByInviteOnly?: boolean;
   isBusiness?: boolean;
+  /** The text under the name; null when it was removed. A new phone has WhatsApp's own. */
+  about?: string | null;
+  businessProfile?: BusinessProfile;
   /** The file name of its profile picture. */
   picture?: string | null;
 }
@@ -29,6 +36,13 @@ export interface PhoneContact {
   name: string | null;
 }
 
+/** A person that the owner of a phone blocks, or blocks no longer. */
+export interface Block {
+  owner: string;
+  phone: string;
+  blocked: boolean;
+}
+
 /** Identifies a browser that is linked to a phone. The browser makes the secret and shows it to the phone in the QR code. */
 export interface Credential {
   id: string;
@@ -39,7 +53,13 @@ export interface Credential {
   linkedAt: string;
 }
 
-type PhoneLine = { phone: Phone } | { link: Credential } | { unlink: string } | { contact: PhoneContact };
+type PhoneLine =
+  | { phone: Phone }
+  | { link: Credential }
+  | { unlink: string }
+  | { contact: PhoneContact }
+  | { block: Block }
+  | { moved: { from: string; to: string } };
 
 /** The registered phones, their address books and the browsers that are linked to them, in `phones.ndjson`. */
 export class PhoneRegistry {
@@ -47,6 +67,7 @@ export class PhoneRegistry {
   private readonly credentials = new Map<string, Credential>();
   private readonly linked = new Map<string, Set<Credential>>();
   private readonly contacts = new Map<string, Map<string, string>>();
+  private readonly blocks = new Map<string, Set<string>>();
   private journal!: Journal;
 
   private constructor() {}
@@ -89,6 +110,35 @@ export class PhoneRegistry {
   /** The address book of a phone. */
   contactsOf(owner: string): { phone: string; name: string }[] {
     return Array.from(this.contacts.get(owner) ?? [], ([phone, name]) => ({ phone, name }));
+  }
+
+  /** The phones that have this number in their address books. */
+  ownersThatKnow(phone: string): string[] {
+    return [...this.contacts].filter(([, contacts]) => contacts.has(phone)).map(([owner]) => owner);
+  }
+
+  /** Blocks a person, or ends that. */
+  async block(block: Block): Promise<void> {
+    if (this.hasBlocked(block.owner, block.phone) !== block.blocked) await this.write({ block });
+  }
+
+  /** Whether the owner of a phone has blocked a person. */
+  hasBlocked(owner: string, phone: string): boolean {
+    return this.blocks.get(owner)?.has(phone) ?? false;
+  }
+
+  /** The numbers that the owner of a phone has blocked, in the order of blocking. */
+  blockedBy(owner: string): string[] {
+    return [...(this.blocks.get(owner) ?? [])];
+  }
+
+  /**
+   * Moves the account of a phone to a new number. The old number is registered no longer. The address book and the block list move too.
+   * Linked browsers belong to the old number: unlink them first.
+   */
+  async move(from: string, to: string): Promise<Phone> {
+    await this.write({ moved: { from, to } });
+    return this.require(to);
   }
 
   /**
@@ -184,12 +234,32 @@ export class PhoneRegistry {
       this.contacts.set(owner, contacts);
       if (name === null) contacts.delete(phone);
       else contacts.set(phone, name);
+    } else if ('block' in line) {
+      const { owner, phone, blocked } = line.block;
+      const blocks = this.blocks.get(owner) ?? new Set<string>();
+      this.blocks.set(owner, blocks);
+      if (blocked) blocks.add(phone);
+      else blocks.delete(phone);
+    } else if ('moved' in line) {
+      this.applyMove(line.moved);
     } else {
       const credential = this.credentials.get(line.unlink);
       if (!credential) return;
       this.credentials.delete(line.unlink);
       this.linked.get(credential.phone)?.delete(credential);
     }
+  }
+
+  private applyMove({ from, to }: { from: string; to: string }): void {
+    const phone = this.phones.get(from);
+    if (!phone) return;
+    this.phones.delete(from);
+    this.phones.set(to, { ...phone, phone: to });
+    const [contacts, blocks] = [this.contacts.get(from), this.blocks.get(from)];
+    this.contacts.delete(from);
+    this.blocks.delete(from);
+    if (contacts) this.contacts.set(to, contacts);
+    if (blocks) this.blocks.set(to, blocks);
   }
 
   private inventNumber(): string {

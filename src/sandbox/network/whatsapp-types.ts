@@ -5,6 +5,7 @@ const names: [ledger: string, whatsapp: string][] = [
   ['text', 'chat'],
   ['voice', 'ptt'],
   ['poll', 'poll_creation'],
+  ['group_invite', 'groups_v4_invite'],
   ['contact', 'vcard'],
   ['contact', 'multi_vcard'],
 ];

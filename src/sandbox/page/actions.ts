@@ -130,7 +130,8 @@ export class Actions {
     row.b = text;
     row.e = at;
     this.#store.saveSoon(row);
-    msg?.set({ [msg.directPath ? 'caption' : 'body']: text, latestEditSenderTimestampMs: at });
+    if (msg?.directPath) msg.set({ caption: text, isCaptionByUser: true, latestEditSenderTimestampMs: at });
+    else msg?.set({ body: text, latestEditSenderTimestampMs: at });
   }
 
   /** Like the real page, gives the message the key of the message that revoked it, in the same place. */

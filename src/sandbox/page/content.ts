@@ -1,10 +1,17 @@
 import type { MediaPointer, SubmittedContent } from '../wire/frames.js';
-import { addressOfUser, type MsgKey, type Wid, widOfPhone, type WidLike } from './ids.js';
+import {
+  addressOfUser,
+  decodeB64,
+  encodeB64,
+  type MsgKey,
+  type Wid,
+  widOfPhone,
+  type WidLike,
+} from './ids.js';
 
 /** What a message has besides its text, as attributes of WhatsApp Web. */
 export interface ContentAttributes extends Partial<MediaPointer> {
   caption?: string | undefined;
-  isCaptionByUser?: boolean;
   mediaKeyTimestamp?: number;
   mediaData?: { mediaStage: string };
   lat?: number;
@@ -16,8 +23,20 @@ export interface ContentAttributes extends Partial<MediaPointer> {
   pollOptions?: { name: string; localId: number }[];
   pollSelectableOptionsCount?: number;
   quotedStanzaID?: string;
-  quotedMsg?: { type: string; body: string };
+  quotedParticipant?: Wid;
+  quotedMsg?: { type: string; body: string; caption?: string };
   mentionedJidList?: Wid[];
+  /** Whether a person wrote the caption. Otherwise the caption of a document is the name of its file. */
+  isCaptionByUser?: boolean;
+  isViewOnce?: boolean;
+  isGif?: boolean;
+  duration?: number;
+  messageSecret?: Uint8Array;
+  inviteCode?: string;
+  inviteCodeExp?: number;
+  inviteGrp?: string;
+  inviteGrpName?: string;
+  comment?: string;
 }
 
 /** A message that whatsapp-web.js has made to be sent. */
@@ -27,7 +46,13 @@ export type OutgoingMessage = {
   ack: number;
   body?: string;
   quotedStanzaID?: string;
+  quotedParticipant?: WidLike;
+  quotedMsg?: { type: string; body: string; caption?: string };
   mentionedJidList?: WidLike[];
+  isViewOnce?: boolean;
+  isGif?: boolean;
+  duration?: number | string;
+  messageSecret?: Uint8Array<ArrayBuffer>;
 } & ((MediaPointer & { caption?: string; isCaptionByUser?: boolean }) | { directPath?: undefined }) &
   (
     | { type: 'chat' | 'image' | 'video' | 'audio' | 'ptt' | 'document' | 'sticker' }
@@ -39,6 +64,15 @@ export type OutgoingMessage = {
         pollName: string;
         pollOptions: { name: string }[];
         pollSelectableOptionsCount: number;
+      }
+    | {
+        type: 'groups_v4_invite';
+        from: WidLike;
+        inviteCode: string;
+        inviteCodeExp: number;
+        inviteGrp: string;
+        inviteGrpName: string;
+        comment: string;
       }
   );
 
@@ -61,7 +95,23 @@ export function contentOf(message: OutgoingMessage): SubmittedContent | undefine
       options: message.pollOptions.map(({ name }) => name),
       multiple: message.pollSelectableOptionsCount !== 1,
     };
+  if (message.type === 'groups_v4_invite')
+    content.invite = {
+      code: message.inviteCode,
+      expiresAt: message.inviteCodeExp,
+      group: message.inviteGrp,
+      subject: message.inviteGrpName,
+    };
   if (message.quotedStanzaID) content.replyTo = message.quotedStanzaID;
+  if (message.quotedMsg && message.quotedParticipant) {
+    const { type, body, caption } = message.quotedMsg;
+    const from = addressOfUser(message.quotedParticipant);
+    content.quoted = { type, text: caption ?? body, from };
+  }
+  if (message.isViewOnce) content.viewOnce = true;
+  if (message.isGif) content.gif = true;
+  if (message.duration) content.duration = Number(message.duration);
+  if (message.messageSecret) content.secret = encodeB64(message.messageSecret);
   if (message.mentionedJidList && message.mentionedJidList.length > 0)
     content.mentions = message.mentionedJidList.map(addressOfUser);
   return Object.keys(content).length > 0 ? content : undefined;
@@ -72,15 +122,17 @@ export function textOf(message: OutgoingMessage): string {
   // The page takes the caption of a document for its file name, unless it is told that a person wrote the caption.
   if (message.type === 'document' && message.directPath && !message.isCaptionByUser) return '';
   if (message.directPath) return message.caption ?? '';
+  if (message.type === 'groups_v4_invite') return message.comment;
   return message.type === 'vcard' || message.type === 'multi_vcard' ? '' : (message.body ?? '');
 }
 
 /** The content of a message as attributes of its model, as the modules of WhatsApp Web have them. */
 export function attributesOf(
-  { media, location, contacts, poll, replyTo, mentions }: SubmittedContent,
+  content: SubmittedContent,
   text: string,
   type: string,
 ): ContentAttributes & { body?: string } {
+  const { media, location, contacts, poll, replyTo, quoted, mentions, invite } = content;
   const attributes: ContentAttributes & { body?: string } = {};
   if (media)
     Object.assign(attributes, media, {
@@ -103,6 +155,22 @@ export function attributesOf(
       pollSelectableOptionsCount: poll.multiple ? 0 : 1,
     });
   if (replyTo) Object.assign(attributes, { quotedStanzaID: replyTo, quotedMsg: { type: 'chat', body: '' } });
+  if (quoted) {
+    const { type: quotedType, text: body, from } = quoted;
+    Object.assign(attributes, { quotedMsg: { type: quotedType, body }, quotedParticipant: widOfPhone(from) });
+  }
+  if (invite)
+    Object.assign(attributes, {
+      inviteCode: invite.code,
+      inviteCodeExp: invite.expiresAt,
+      inviteGrp: invite.group,
+      inviteGrpName: invite.subject,
+      comment: text,
+    });
+  if (content.viewOnce) attributes.isViewOnce = true;
+  if (content.gif) attributes.isGif = true;
+  if (content.duration) attributes.duration = content.duration;
+  if (content.secret) attributes.messageSecret = decodeB64(content.secret);
   if (mentions) attributes.mentionedJidList = mentions.map(widOfPhone);
   return attributes;
 }

@@ -76,6 +76,7 @@ interface GroupAttributes {
   announce?: boolean;
   restrict?: boolean;
   memberAddMode?: 'admin_add' | 'all_member_add';
+  ephemeralDuration?: number;
   size?: number;
   isReadOnly?: boolean;
 }
@@ -100,6 +101,10 @@ export interface NewGroup {
   title: string;
   announce?: boolean;
   restrict?: boolean;
+  /** Only admins may add members. */
+  memberAddMode?: boolean;
+  /** How long messages stay, in seconds; 0 for ever. */
+  ephemeralDuration?: number;
 }
 
 /** What whatsapp-web.js gives to add members to a group. */
@@ -179,9 +184,17 @@ export class Groups {
     return this.#metadataOf(wid);
   }
 
-  async create({ title, announce, restrict }: NewGroup, participants: { phoneNumber: Wid }[]) {
+  async create(
+    { title, announce, restrict, memberAddMode, ephemeralDuration = 0 }: NewGroup,
+    participants: { phoneNumber: Wid }[],
+  ) {
     const phones = participants.map(({ phoneNumber }) => phoneOfWid(phoneNumber));
-    const settings = { announce: Boolean(announce), restrict: Boolean(restrict) };
+    const settings = {
+      announce: Boolean(announce),
+      restrict: Boolean(restrict),
+      adminsAdd: Boolean(memberAddMode),
+      ephemeralSeconds: ephemeralDuration,
+    };
     const { group, members } = await this.#do({ kind: 'create', subject: title, phones, settings });
     this.#apply(group);
     return {
@@ -189,10 +202,10 @@ export class Groups {
       subject: group.subject,
       participants: [
         { wid: lidOfPhone(this.#account.me!.user), type: 'superadmin' },
-        ...members.map(({ phone, status, inviteCode }) => ({
+        ...members.map(({ phone, status, inviteCode, inviteExpiresAt }) => ({
           wid: widOfPhone(phone),
-          ...(status === 200 ? {} : { error: String(status) }),
-          ...(inviteCode ? { invite_code: inviteCode, invite_code_exp: expiry() } : {}),
+          ...(status === 200 ? {} : { error: status }),
+          ...(inviteCode ? { invite_code: inviteCode, invite_code_exp: inviteExpiresAt } : {}),
         })),
       ],
     };
@@ -208,9 +221,9 @@ export class Groups {
       const errorAddParticipantsClientErrors = { value: { code: String(result.status) } };
       return { name: 'AddParticipantsResponseClientError', value: { errorAddParticipantsClientErrors } };
     }
-    const addParticipant = result.members!.map(({ status, inviteCode }) => ({
+    const addParticipant = result.members!.map((member) => ({
       addParticipantsParticipantAddedOrNonRegisteredWaUserParticipantErrorLidResponseMixinGroup: {
-        value: { addParticipantsParticipantMixins: mixinOf(status, inviteCode) },
+        value: { addParticipantsParticipantMixins: mixinOf(member) },
       },
     }));
     return { name: 'AddParticipantsResponseSuccess', value: { addParticipant } };
@@ -238,10 +251,28 @@ export class Groups {
     return { code: invite };
   }
 
-  async join(code: string, kind: 'join' | 'look' = 'join'): Promise<{ gid: Wid; id: Wid; subject: string }> {
-    const { group } = await this.#do({ kind, code });
-    if (kind === 'join') this.#apply(group);
-    return { gid: createWid(group.id), id: createWid(group.id), subject: group.subject };
+  async join(code: string): Promise<{ gid: Wid }> {
+    const { group } = await this.#do({ kind: 'join', code });
+    this.#apply(group);
+    return { gid: createWid(group.id) };
+  }
+
+  /** What somebody with the invite code may know of the group before joining. */
+  async look(code: string): Promise<object> {
+    const { group } = await this.#do({ kind: 'look', code });
+    return {
+      id: createWid(group.id),
+      ...attributesOf(group),
+      participants: group.members.map((member) => new Participant(member).serialize()),
+      isLidAddressingMode: true,
+    };
+  }
+
+  /** Joins by an invite that was made for this account. */
+  async acceptInvite(id: WidLike, code: string): Promise<{ gid: Wid }> {
+    const { group } = await this.#do({ kind: 'accept-invite', group: createWid(id)._serialized, code });
+    this.#apply(group);
+    return { gid: createWid(group.id) };
   }
 
   async leave(chat: Chat): Promise<void> {
@@ -282,19 +313,7 @@ export class Groups {
       if (!member.hidden) this.#messages.meet(member.phone, member.name);
     }
     chat.set({ name: state.subject, formattedTitle: state.subject, isReadOnly: false });
-    metadata.set({
-      version: state.version,
-      subject: state.subject,
-      owner: lidOfPhone(state.owner),
-      creation: Math.floor(Date.parse(state.createdAt) / 1000),
-      desc: state.description || undefined,
-      descId: state.descriptionId || undefined,
-      announce: state.announce,
-      restrict: state.restrict,
-      memberAddMode: state.adminsAdd ? 'admin_add' : 'all_member_add',
-      size: state.members.length,
-      isReadOnly: false,
-    });
+    metadata.set({ version: state.version, ...attributesOf(state), isReadOnly: false });
   }
 
   #markLeft(chat: Chat): void {
@@ -303,14 +322,29 @@ export class Groups {
   }
 }
 
-function mixinOf(status: number, inviteCode: string | undefined): object | undefined {
-  if (status === 200) return undefined;
-  const name = status === 403 ? 'ParticipantRequestCodeCanBeSent' : 'ParticipantError';
-  const request = inviteCode ? { addRequestCode: inviteCode, addRequestExpiration: expiry() } : {};
-  return { name, value: { error: String(status), ...request } };
+/** What WhatsApp Web holds of a group, besides its members. */
+function attributesOf(state: GroupState): Omit<GroupAttributes, 'id' | 'isLidAddressingMode'> {
+  return {
+    subject: state.subject,
+    owner: lidOfPhone(state.owner),
+    creation: Math.floor(Date.parse(state.createdAt) / 1000),
+    desc: state.description || undefined,
+    descId: state.descriptionId || undefined,
+    announce: state.announce,
+    restrict: state.restrict,
+    memberAddMode: state.adminsAdd ? 'admin_add' : 'all_member_add',
+    ephemeralDuration: state.ephemeralSeconds ?? 0,
+    size: state.members.length,
+  };
 }
 
-/** An invite to one person is valid for three days. */
-function expiry(): number {
-  return Math.floor(Date.now() / 1000) + 3 * 24 * 3600;
+function mixinOf({
+  status,
+  inviteCode,
+  inviteExpiresAt,
+}: NonNullable<GroupResult['members']>[number]): object | undefined {
+  if (status === 200) return undefined;
+  const name = status === 403 ? 'ParticipantRequestCodeCanBeSent' : 'ParticipantError';
+  const request = inviteCode ? { addRequestCode: inviteCode, addRequestExpiration: inviteExpiresAt } : {};
+  return { name, value: { error: String(status), ...request } };
 }

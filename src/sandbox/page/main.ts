@@ -3,9 +3,12 @@ import { Actions, type Reaction, type Vote } from './actions.js';
 import { build } from './build.js';
 import { Dialog } from './dialog.js';
 import { Emitter, Model, type ModelWith } from './events.js';
+import { Calls } from './calls.js';
 import { Groups } from './groups.js';
 import { decodeB64, encodeB64, type Wid, widOfPhone } from './ids.js';
+import { Invites } from './invites.js';
 import { Link } from './link.js';
+import { Marks } from './marks.js';
 import { Media } from './media.js';
 import { Messages } from './messages.js';
 import {
@@ -17,12 +20,15 @@ import {
   type Msg,
 } from './models.js';
 import { createModules, type Modules } from './modules.js';
+import { Profile } from './profile.js';
 import { type Credential, type KeyPair, type Keys, Store } from './store.js';
 
 /** Unless a fault says otherwise, syncing waits for a listener that notices its end, but not longer than this. */
 const LISTENER_LIMIT_MS = 10_000;
 /** How long a logout waits for the server. After that the page logs out although its phone still lists it. */
 const UNPAIR_LIMIT_MS = 3000;
+/** How far syncing is, in percent, as the page shows it on the way. */
+const PROGRESS = [25, 50, 75];
 /** After a logout whatsapp-web.js has this long to close the page; then the page starts again by itself. */
 const LOGOUT_REDIRECT_MS = 1000;
 
@@ -69,8 +75,23 @@ interface ConnAttributes {
   /** The first part of the QR code. */
   ref: string | undefined;
   pushname: string;
-  platform: 'android';
+  /** Of the phone: `smba` is the app for businesses. */
+  platform: string;
   wid: Wid | undefined;
+}
+
+/** A `ConnModel` with the method that whatsapp-web.js calls. */
+class Conn extends (Model as ModelWith<ConnAttributes>) {
+  #canSetName: () => boolean;
+
+  constructor(canSetName: () => boolean, attributes: ConnAttributes) {
+    super(attributes);
+    this.#canSetName = canSetName;
+  }
+
+  canSetMyPushname(): boolean {
+    return this.#canSetName();
+  }
 }
 
 /** The page: it pairs, connects, syncs, and logs out. */
@@ -92,13 +113,19 @@ class App {
     newChatNotice: true,
     revokedNamesOldKey: true,
   };
-  conn = new Model<ConnAttributes>({ ref: undefined, pushname: '', platform: 'android', wid: undefined });
+  conn = new Conn(() => this.#profile.canSetName, {
+    ref: undefined,
+    pushname: '',
+    platform: 'android',
+    wid: undefined,
+  });
   declare readonly collections: Collections;
   declare readonly modules: Modules;
   declare sync: Pick<WelcomeFrame, 'offline' | 'syncDelayMs' | 'earlySync'>;
   #store: Store;
   #messages: Messages;
   #groups: Groups;
+  #profile: Profile;
   #credential: Credential | undefined;
   /** The nonce of this connection's challenge. */
   #nonce!: string;
@@ -129,6 +156,10 @@ class App {
     this.#messages.attach(this.collections, this.#groups);
     this.#groups.attach(this.collections);
     actions.attach(this.collections);
+    const marks = new Marks(store, this.#messages);
+    marks.attach(this.collections, this.cmd);
+    this.#profile = new Profile({ link, account, conn: this.conn });
+    this.#profile.attach(this.collections);
     Object.assign(this.cmd, {
       ...(build.cmdRefreshesQr ? { refreshQR: () => this.refreshQr() } : {}),
       archiveChat: async (chat: Chat, archive: boolean) => {
@@ -152,6 +183,10 @@ class App {
       groups: this.#groups,
       actions,
       media,
+      marks,
+      profile: this.#profile,
+      invites: new Invites(account, this.#groups, this.#messages),
+      calls: new Calls(link),
     });
     this.#listen();
   }
@@ -229,6 +264,7 @@ class App {
       socket.set({ state: 'CONFLICT' });
     });
     link.on('unlinked', () => this.#unlinked());
+    link.on('profile', ({ profile }) => this.#profile.set(profile));
     link.on('contacts', ({ contacts }) => this.#messages.setAddressBook(contacts));
     link.on('dialog', ({ dialog }) => this.dialog.show(dialog));
     link.on('rules', ({ rules }) => {
@@ -268,7 +304,7 @@ class App {
 
   #welcome({
     phone,
-    name,
+    profile,
     offline,
     syncDelayMs,
     earlySync,
@@ -280,27 +316,33 @@ class App {
     this.account.me = widOfPhone(phone);
     this.#groups.replaceAll(groups);
     this.#messages.setAddressBook(contacts);
-    this.conn.set({ pushname: name, wid: this.account.me });
+    this.conn.set({ wid: this.account.me });
+    this.#profile.set(profile);
     this.sync = { offline, syncDelayMs, earlySync };
     this.dialog.show(dialog);
-    this.#setProgress(offline > 0 ? 0 : 100);
+    this.#setProgress(offline > 0 || !this.socket.hasSynced ? 0 : 100);
     this.socket.set({ state: 'CONNECTED' });
   }
 
   async #caughtUp(): Promise<void> {
     await this.#store.flush();
-    this.#setProgress(100);
     this.link.markReady();
     this.#messages.resume();
-    if (!this.socket.hasSynced) void this.#finishSync();
+    if (this.socket.hasSynced) this.#setProgress(100);
+    else void this.#finishSync();
   }
 
   async #finishSync(): Promise<void> {
     const { syncDelayMs, earlySync } = this.sync;
     if (!earlySync) {
-      if (syncDelayMs > 0) await new Promise((resolve) => setTimeout(resolve, syncDelayMs));
+      // whatsapp-web.js listens while the page syncs, and hears how far it is.
+      for (const percent of syncDelayMs > 0 ? PROGRESS : []) {
+        await new Promise((resolve) => setTimeout(resolve, syncDelayMs / PROGRESS.length));
+        this.#setProgress(percent);
+      }
       await this.#somebodyListens();
     }
+    this.#setProgress(100);
     // Like the real page, this one does not end syncing under a dialog.
     await this.dialog.whenClosed();
     this.socket.set({ hasSynced: true });

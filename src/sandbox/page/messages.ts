@@ -3,6 +3,7 @@ import type {
   AddressBookEntry,
   BrowserEvent,
   MessageEvent,
+  NumberEvent,
   QueuedEvent,
   Rules,
 } from '../wire/frames.js';
@@ -105,9 +106,11 @@ export class Messages {
     this.#collections = collections;
     this.#groups = groups;
     collections.Msg.getMessagesById = async (ids) => ({ messages: await this.#load(ids) });
-    collections.Msg.search = async (query) => ({
-      messages: collections.Msg.filter((msg) => msg.body?.includes(query)),
-    });
+    collections.Msg.search = async (words, page = 1, count = 50, chat) => {
+      const rows = await this.#store.search(words, chat);
+      const messages = rows.slice((page - 1) * count, page * count).map((row) => this.#heldOrStored(row));
+      return { messages };
+    };
     collections.Chat.find = async (id) => (await this.findOrCreateChat(createWid(id))).chat;
     const messages = this;
     Object.assign(collections.Msg.modelClass.prototype, {
@@ -227,6 +230,61 @@ export class Messages {
     const msg = this.#modelOf(row, true);
     this.#collections.Msg.add(msg);
     this.#touchChat(msg, false);
+    if (change === 'modify') msg.set({ viewed: true });
+  }
+
+  /**
+   * Deletes messages. A message that was not sent yet is not sent any more.
+   * @param ids the text of the keys, also of messages that are only on the disk
+   */
+  async remove(chat: Chat, ids: string[]): Promise<void> {
+    const { Msg } = this.#collections;
+    const gone = new Set(ids);
+    const msgs = chat.msgs.getModelsArray().filter(({ row }) => gone.has(row.id));
+    for (const msg of msgs) {
+      const key = msg.id.toString();
+      this.#pending.get(key)?.resolve({ messageSendResult: 'ERROR_UNKNOWN' });
+      this.#pending.delete(key);
+      Msg.remove(msg);
+    }
+    chat.forgetEarlier(msgs);
+    await this.#store.remove(ids);
+    const [last] = await this.#store.before(Infinity, chat.id._serialized, 1);
+    chat.set({ t: last?.t ?? 0, lastReceivedKey: last && MsgKey.fromString(last.id) });
+  }
+
+  /** The message that another one answers: the message itself, or what the answer carries of it. */
+  quotedBy({ quotedStanzaID, quotedParticipant, quotedMsg, id }: Msg): Msg | undefined {
+    const { Msg: msgs } = this.#collections;
+    const held = msgs.getModelsArray().find((other) => other.id.id === quotedStanzaID);
+    if (held || !quotedStanzaID || !quotedParticipant || !quotedMsg) return held;
+    const author = phoneOfWid(quotedParticipant);
+    const parts = { fromMe: author === this.#account.me!.user, id: quotedStanzaID, author };
+    const key = MsgKey.ofEvent(id.remote, parts, this.#account.me!);
+    const { type, body } = quotedMsg;
+    return this.#modelOf(rowOf(key, { body, type, t: 0, ack: 1, order: 0 }), false);
+  }
+
+  /** Adds the line that a chat shows of somebody who has a new number. */
+  addNumberNotice({ id, from, to, name, t }: NumberEvent): void {
+    const { Chat: chats, Msg } = this.#collections;
+    const chat = chats.get(widOfPhone(from));
+    // A person without a chat gets no line.
+    const key = chat && new MsgKey({ fromMe: false, remote: chat.id, id });
+    this.#numbers.delete(from);
+    this.#learn(to, name);
+    if (!key || Msg.get(key)) return;
+    const order = this.#store.nextOrder();
+    const notice = {
+      change: 'change_number',
+      whom: [from, to].map((phone) => widOfPhone(phone)._serialized),
+    };
+    const row = rowOf(key, { body: '', type: 'notification_template', t, ack: 0, order, notice });
+    this.#store.saveSoon(row);
+    const msg = this.#modelOf(row, true);
+    Msg.add(msg);
+    this.#touchChat(msg, false);
+    msg.set({ viewed: true });
   }
 
   /** Adds a message to a chat and sends it. Like WhatsApp Web it gives one promise for each step. */
@@ -323,6 +381,7 @@ export class Messages {
         if (event.k === 'msg' && event.late) await this.#decrypt(event);
         else if (event.k === 'msg') this.#receiveMessage(event);
         else if (event.k === 'group') this.#groups.receive(event);
+        else if (event.k === 'number') this.addNumberNotice(event);
         else if (event.k === 'ack') await this.#receiveAck(event);
         else await this.#actions.receive(event);
       } catch (error) {
@@ -395,8 +454,12 @@ export class Messages {
     const row = rowOf(key, { ...message, body: textOf(message), content: contentOf(message), order });
     row.l = 1;
     const known = Msg.get(key);
-    const msg = known ?? Msg.add(this.#modelOf(row, true));
-    if (!known) this.#touchChat(msg, false);
+    const msg = known ?? this.#modelOf(row, true);
+    if (!known) {
+      if (msg.directPath) msg.isUnsentMedia = true;
+      Msg.add(msg);
+      this.#touchChat(msg, false);
+    }
     await this.#store.add(row);
     return msg;
   }
@@ -457,7 +520,11 @@ export class Messages {
       if (event.again) Msg.trigger('add', known);
       return;
     }
-    if (event.name && !event.fromMe && !event.hidden) this.#learn(event.author ?? event.chat, event.name);
+    if (event.name && !event.fromMe) {
+      const writer = event.author ?? event.chat;
+      if (!event.hidden) this.#learn(writer, event.name);
+      this.#rename(writer, event.name);
+    }
     const isUndecrypted = event.content.undecrypted && !event.fromMe;
     const name = event.author ? undefined : event.name;
     if (isInChat({ x: event.content })) this.#chatWith(key.remote, name);
@@ -481,18 +548,24 @@ export class Messages {
     return chatWidOf(this.#collections, address);
   }
 
-  async #receiveAck({ chat, id, ack }: AckEvent): Promise<void> {
+  async #receiveAck(event: AckEvent): Promise<void> {
+    const { chat, id, ack, partial } = event;
     const wid = this.#widOf(chat);
     // The chat of a person may have changed from the number to the LID since the message was sent, or back.
     const others = wid.isUser() ? [widOfPhone(chat), lidOfPhone(chat)] : [];
     for (const remote of [wid, ...others]) {
       const key = MsgKey.ofEvent(remote, { fromMe: true, id }, this.#account.me!).toString();
-      if (this.#collections.Msg.get(key)) return this.#settle(key, ack);
-      const row = await this.#store.find(key);
+      const msg = this.#collections.Msg.get(key);
+      const row = msg ? msg.row : await this.#store.find(key);
       if (!row) continue;
-      if (row.a >= ack) return;
-      delete row.p;
-      row.a = ack;
+      const isNew = noteReceipts(row, event);
+      if (!partial && msg) return this.#settle(key, ack);
+      if (!partial && row.a < ack) {
+        delete row.p;
+        row.a = ack;
+      } else if (!isNew) {
+        return;
+      }
       this.#store.saveSoon(row);
       return;
     }
@@ -508,6 +581,7 @@ export class Messages {
       delete row.p;
       this.#store.saveSoon(row);
       msg.set({ ack });
+      if (msg.isUnsentMedia && ack >= 1) msg.set({ isUnsentMedia: false });
     }
     const entry = this.#pending.get(key);
     if (entry) {
@@ -550,6 +624,10 @@ export class Messages {
     return found.filter(Boolean) as Msg[];
   }
 
+  #heldOrStored(row: MessageRow): Msg {
+    return this.#collections.Msg.get(row.id) ?? this.#modelOf(row, false);
+  }
+
   #modelOf(row: MessageRow, isNewMsg: boolean): Msg {
     return msgOfRow(row, this.#account.me, isNewMsg, this.#media);
   }
@@ -573,6 +651,12 @@ export class Messages {
     return chats.add(new Chat(wid, name ?? `+${wid.user}`, this.#collections.Msg));
   }
 
+  /** Contacts show the name that a person has given last. */
+  #rename(phone: string, pushname: string): void {
+    const { Contact: contacts } = this.#collections;
+    for (const wid of [widOfPhone(phone), lidOfPhone(phone)]) contacts.get(wid)?.set({ pushname });
+  }
+
   #learn(phone: string, name: string | undefined): void {
     if (this.#numbers.has(phone) && this.#numbers.get(phone)!.name === name) return;
     this.#numbers.set(phone, { name });
@@ -585,6 +669,19 @@ export class Messages {
 /** Whether a message is in a chat. Stories and posts of channels are not. */
 function isInChat({ x: content }: Pick<MessageRow, 'x'>): boolean {
   return content?.as === undefined;
+}
+
+/** Keeps who has got a message, or read it, and when. False when the row knows all of it already. */
+function noteReceipts(row: MessageRow, { chat, ack, by = [chat], t }: AckEvent): boolean {
+  if (ack < 2) return false;
+  const receipts = (row.i ??= {});
+  let isNew = false;
+  for (const phone of by) {
+    const times = (receipts[phone] ??= []);
+    isNew ||= times[ack - 2] === undefined;
+    times[ack - 2] ??= t;
+  }
+  return isNew;
 }
 
 function waiter(): PendingSend {

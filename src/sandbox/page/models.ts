@@ -3,6 +3,8 @@ import { attributesOf, type ContentAttributes } from './content.js';
 import type { GroupMetadata } from './groups.js';
 import { createWid, lidOfPhone, MsgKey, phoneOfWid, type Wid, widOfPhone, type WidLike } from './ids.js';
 import type { Media } from './media.js';
+import { formattedPhoneNumber } from './numbers.js';
+import type { Blocked, BusinessProfile } from './profile.js';
 import type { MessageRow, Notice } from './store.js';
 import type { MediaPointer, SubmittedContent } from '../wire/frames.js';
 
@@ -43,6 +45,12 @@ interface MsgAttributes extends ContentAttributes {
   hasReaction?: boolean;
   /** A story inside a group. */
   isGroupStatus?: boolean;
+  /** Own media that the server does not have yet. */
+  isUnsentMedia?: boolean;
+  /** Of a new number: the old number and the new one. */
+  templateParams?: string[];
+  /** Set soon after the message was added. */
+  viewed?: boolean;
 }
 
 /** The account that this browser is linked to; undefined before it is linked. */
@@ -91,7 +99,7 @@ export class Msg extends (Model as ModelWith<MsgAttributes>) {
 
   /** Whether it is only a line about the chat, for example "… left". */
   get isNotification(): boolean {
-    return this.type === 'gp2' || this.type === 'e2e_notification';
+    return ['gp2', 'e2e_notification', 'notification_template'].includes(this.type);
   }
 
   unsafe(): this {
@@ -102,12 +110,18 @@ export class Msg extends (Model as ModelWith<MsgAttributes>) {
     return true;
   }
 
+  /** The file of a message with media; a getter, because it is no attribute. */
+  get mediaObject(): { filehash: string; type: string } | undefined {
+    return this.directPath ? { filehash: this.filehash!, type: this.type } : undefined;
+  }
+
   /** What a reply to this message says about it. */
   msgContextInfo(): object {
+    const { type, body, caption } = this;
     return {
       quotedStanzaID: this.id.id,
-      quotedParticipant: this.from,
-      quotedMsg: { type: this.type, body: this.body ?? '' },
+      quotedParticipant: this.author ?? this.from,
+      quotedMsg: { type, body: body ?? '', ...(this.directPath ? { caption: caption ?? '' } : {}) },
     };
   }
 }
@@ -162,6 +176,11 @@ export class Chat extends (Model as ModelWith<ChatAttributes>) {
   /** Takes in messages that are older than those in memory. */
   addEarlier(msgs: Msg[]): void {
     this.#earlier = [...msgs, ...this.#earlier];
+  }
+
+  /** Drops messages that were taken in as earlier ones. */
+  forgetEarlier(gone: Msg[]): void {
+    this.#earlier = this.#earlier.filter((msg) => !gone.includes(msg));
   }
 
   iAmAdmin(): boolean {
@@ -229,6 +248,12 @@ export class Contact extends (Model as ModelWith<ContactAttributes>) {
       labels: [],
     });
   }
+
+  /** The name that chats and cards show. A getter, because it is no attribute. */
+  get formattedName(): string {
+    const number = this.phoneNumber && formattedPhoneNumber(this.phoneNumber.user);
+    return this.name ?? this.pushname ?? number ?? this.id.user;
+  }
 }
 
 /** The content of a row, without the key of the message. */
@@ -272,7 +297,7 @@ export function msgOfRow(row: MessageRow, me: Wid | undefined, isNewMsg: boolean
     isNewMsg,
     // Like the real page, this one takes a message that it reads from the disk without an ack for failed.
     isSendFailure: row.f === 1 || (id.fromMe && row.a === 0 && !isNewMsg),
-    star: false,
+    star: row.s === 1,
     broadcast: false,
     isForwarded: false,
     mentionedJidList: [],
@@ -280,7 +305,12 @@ export function msgOfRow(row: MessageRow, me: Wid | undefined, isNewMsg: boolean
   };
   if (row.l) attributes.local = true;
   if (id.participant) attributes.author = id.participant;
-  if (row.g) Object.assign(attributes, { subtype: row.g.change, recipients: row.g.whom });
+  if (row.g) {
+    const { change, whom } = row.g;
+    Object.assign(attributes, { subtype: change });
+    if (row.y === 'gp2') attributes.recipients = whom;
+    else Object.assign(attributes, { templateParams: whom, to: createWid(whom[1]) });
+  }
   if (row.n) attributes.notifyName = row.n;
   if (row.e) attributes.latestEditSenderTimestampMs = row.e;
   if (row.v) attributes.revokeTimestamp = Math.floor(row.v / 1000);
@@ -302,7 +332,7 @@ export function chatWidOf(collections: Collections, address: string): Wid {
 interface MsgCollection extends Collection<Msg> {
   modelClass: typeof Msg;
   getMessagesById(ids: IdLike[]): Promise<{ messages: Msg[] }>;
-  search(query: string): Promise<{ messages: Msg[] }>;
+  search(words: string, page?: number, count?: number, chat?: string): Promise<{ messages: Msg[] }>;
 }
 
 interface ChatCollection extends Collection<Chat> {
@@ -312,6 +342,10 @@ interface ChatCollection extends Collection<Chat> {
 interface ContactCollection extends Collection<Contact> {
   find(id: WidLike): Promise<Contact>;
   gadd(id: WidLike): Contact;
+}
+
+interface BusinessProfileCollection extends Collection<BusinessProfile> {
+  find(id: IdLike): Promise<BusinessProfile | undefined>;
 }
 
 /** A collection that holds nothing: what it finds comes from elsewhere, if at all. */
@@ -369,14 +403,14 @@ export function createCollections(
     Msg: Msgs,
     Chat: Chats,
     Contact: Contacts,
-    Blocklist: empty(),
+    Blocklist: new Collection<Blocked>(Infinity),
     Label: empty(),
     ProfilePicThumb: empty(),
     Status: empty(),
     Reactions: empty(),
     Presence: empty(),
     Call: empty(),
-    BusinessProfile: empty(),
+    BusinessProfile: new Collection<BusinessProfile>(CHATS_IN_MEMORY) as BusinessProfileCollection,
     GroupMetadata: empty<GroupMetadata>(),
     WAWebGroupMetadataCollection: empty<GroupMetadata>(),
     WAWebNewsletterCollection: empty(),

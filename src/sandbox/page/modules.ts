@@ -1,4 +1,6 @@
 import type { Actions } from './actions.js';
+import type { Calls } from './calls.js';
+import { cardModules } from './cards.js';
 import type { OutgoingMessage } from './content.js';
 import type { Emitter } from './events.js';
 import type { AddCall, GroupProperty, Groups, NewGroup } from './groups.js';
@@ -13,10 +15,14 @@ import {
   widOfPhone,
   type WidLike,
 } from './ids.js';
+import type { Invites } from './invites.js';
 import type { Link } from './link.js';
+import type { Marks } from './marks.js';
 import type { Media } from './media.js';
 import type { Messages } from './messages.js';
 import type { Account, Chat, Collections, Contact, Msg } from './models.js';
+import { findCC, formattedPhoneNumber } from './numbers.js';
+import type { Profile } from './profile.js';
 import { DuplicateMessageError, type Keys } from './store.js';
 
 const LINK = /\bhttps?:\/\/[^\s<>"']+/gi;
@@ -40,6 +46,10 @@ interface ModulesOptions {
   groups: Groups;
   actions: Actions;
   media: Media;
+  marks: Marks;
+  profile: Profile;
+  invites: Invites;
+  calls: Calls;
 }
 
 export type Modules = ReturnType<typeof createModules>;
@@ -55,6 +65,10 @@ export function createModules({
   groups,
   actions,
   media,
+  marks,
+  profile,
+  invites,
+  calls,
 }: ModulesOptions) {
   const pn = () => app.account.me;
   const lid = () => app.account.me && lidOfPhone(app.account.me.user);
@@ -140,7 +154,9 @@ export function createModules({
         return messages.isKnown(phoneOfWid(wid)) ? widOfPhone(phoneOfWid(wid)) : undefined;
       },
     },
-    WAWebPhoneUtils: { formattedPhoneNumber: (id: unknown) => `+${String(id).split('@')[0]}` },
+    WAWebPhoneUtils: { formattedPhoneNumber },
+    WAPhoneFindCC: { findCC },
+    ...cardModules,
     WAWebQueryExistsJob: {
       queryWidExists: async (wid: Wid) => {
         const found = wid.isUser() ? await messages.exists(phoneOfWid(wid), wid.isLid()) : null;
@@ -172,9 +188,10 @@ export function createModules({
       getIsUser: (contact: Contact) => contact.id.isUser(),
       getIsGroup: (contact: Contact) => contact.id.isGroup(),
       getIsWAContact: (contact: Contact) => contact.id.isUser(),
-      getUserid: (contact: Contact) => phoneOfWid(contact.id),
-      getVerifiedName: () => undefined,
-      getVerifiedLevel: () => undefined,
+      // A hidden number stays hidden.
+      getUserid: ({ id, phoneNumber }: Contact) => (phoneNumber ?? id).user,
+      getVerifiedName: ({ isBusiness, pushname }: Contact) => (isBusiness ? pushname : undefined),
+      getVerifiedLevel: ({ isBusiness }: Contact) => (isBusiness ? 'low' : undefined),
       getStatusMute: () => false,
       getName: (contact: Contact) => contact.name,
       getShortName: (contact: Contact) => contact.name?.split(' ')[0],
@@ -188,8 +205,7 @@ export function createModules({
     },
     WAWebMsgReply: { canReplyMsg: () => true },
     WAWebQuotedMsgModelUtils: {
-      getQuotedMsgObj: (msg: Msg) =>
-        collections.Msg.getModelsArray().find((other) => other.id.id === msg.quotedStanzaID),
+      getQuotedMsgObj: (msg: Msg) => messages.quotedBy(msg),
     },
     WAWebGetEphemeralFieldsMsgActionsUtils: { getEphemeralFields: () => ({}) },
     WAWebSendMsgChatAction: {
@@ -205,6 +221,7 @@ export function createModules({
     WALinkify: { findLink: (text: string | undefined) => findLinks(text)[0], findLinks },
     WAWebLinkPreviewChatAction: { getLinkPreview: async () => ({}) },
     WAWebMsgActionCapability: {
+      canStarMsg: (msg: Msg) => marks.canStar(msg),
       canSenderRevokeMsg: (msg: Msg) => actions.canRevoke(msg),
       canAdminRevokeMsg: () => false,
       canEditText: (msg: Msg) => actions.canEdit(msg),
@@ -215,6 +232,10 @@ export function createModules({
       getTable: () => ({ equals: (_index: unknown, key: string) => actions.votesOf(key) }),
     },
     ...media.modules,
+    ...marks.modules,
+    ...profile.modules,
+    ...invites.modules,
+    ...calls.modules,
     WAWebSendReactionMsgAction: { sendReactionToMsg: (msg: Msg, emoji: string) => actions.react(msg, emoji) },
 
     // Groups
@@ -224,7 +245,7 @@ export function createModules({
     },
     WAWebGroupQueryJob: {
       queryAndUpdateGroupMetadataById: ({ id }: { id: WidLike }) => groups.query(id),
-      queryGroupInvite: (code: string) => groups.join(code, 'look'),
+      queryGroupInvite: (code: string) => groups.look(code),
       resetGroupInviteCode: (wid: WidLike) => groups.invite(wid, 'reset-invite'),
     },
     WAWebMexFetchGroupInviteCodeJob: {
@@ -252,7 +273,6 @@ export function createModules({
     WAWebWidToJid: { widToGroupJid: (wid: Wid) => wid.toJid(), widToUserJid: (wid: Wid) => wid.toJid() },
 
     // Places where whatsapp-web.js hooks itself in
-    WAWebCallCollection: { calls: new Map(), on() {} },
     WAWebAddonReactionTableMode: { reactionTableMode: { bulkUpsert: nothing } },
     WAWebAddonPollVoteTableMode: { pollVoteTableMode: { bulkUpsert: nothing } },
     WAWebBackendJobsCommon: { mediaTypeFromProtobuf: () => null },

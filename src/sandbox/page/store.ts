@@ -65,13 +65,17 @@ export interface MessageRow {
   v?: number;
   /** The text form of the key that it had before it was revoked. */
   k?: string;
+  /** It has a star. */
+  s?: 1;
+  /** By number: when the person got the message, and when the person read it, in seconds since 1970. */
+  i?: Record<string, [delivered?: number, read?: number]>;
   /** By number: the last reaction, and its time in milliseconds since 1970. */
   r?: Record<string, { e: string; t: number }>;
   /** By number: the options of a poll that are chosen, and the time in milliseconds since 1970. */
   w?: Record<string, { o: number[]; t: number }>;
 }
 
-/** What somebody did to a group. */
+/** What somebody did to a group, or that somebody has a new number. */
 export interface Notice {
   change: string;
   /** The LIDs that it was done to. */
@@ -190,6 +194,37 @@ export class Store {
     return rows.filter(({ id }) => id.split('_')[1] === chat).slice(-limit);
   }
 
+  /** All rows of a chat, in any order. */
+  async ofChat(chat: string): Promise<MessageRow[]> {
+    await this.flush();
+    const store = this.#db.transaction('messages').objectStore('messages');
+    const ranges = [`true_${chat}_`, `false_${chat}_`].map((start) =>
+      IDBKeyRange.bound(start, `${start}\uffff`),
+    );
+    return (await Promise.all(ranges.map((range) => done<MessageRow[]>(store.getAll(range))))).flat();
+  }
+
+  /** Deletes rows, also those that still wait to be written. */
+  async remove(ids: string[]): Promise<void> {
+    for (const id of ids) this.#rows.delete(id);
+    // A write that has begun comes first.
+    await this.flush();
+    const transaction = this.#db.transaction('messages', 'readwrite', { durability: 'relaxed' });
+    for (const id of ids) transaction.objectStore('messages').delete(id);
+    await committed(transaction);
+  }
+
+  /** Rows that have these words in their text, newest first. */
+  async search(words: string, chat: string | undefined): Promise<MessageRow[]> {
+    await this.flush();
+    const rows = chat
+      ? await this.ofChat(chat)
+      : await done<MessageRow[]>(this.#db.transaction('messages').objectStore('messages').getAll());
+    const wanted = words.toLowerCase();
+    const found = rows.filter(({ b, g, y }) => !g && y !== 'revoked' && b.toLowerCase().includes(wanted));
+    return found.sort((one, other) => other.o - one.o);
+  }
+
   /** The place of a new message in the order of all messages of this account. */
   nextOrder(): number {
     return this.#nextOrder++;
@@ -243,6 +278,12 @@ export class Store {
   async saveChat(chat: ChatRow): Promise<void> {
     const transaction = this.#db.transaction('chats', 'readwrite', { durability: 'relaxed' });
     transaction.objectStore('chats').put(chat);
+    await committed(transaction);
+  }
+
+  async removeChat(id: string): Promise<void> {
+    const transaction = this.#db.transaction('chats', 'readwrite', { durability: 'relaxed' });
+    transaction.objectStore('chats').delete(id);
     await committed(transaction);
   }
 

@@ -8,6 +8,7 @@ import type { QueuedEvent } from '../journal/queued-event.js';
 import type { BrowserEvent } from '../network/events.js';
 import type { Dialog, Faults } from '../network/faults.js';
 import type { GroupAction, GroupResult, GroupState } from '../network/group.js';
+import type { BusinessProfile } from '../network/business-profile.js';
 
 // The page takes all its types of the wire from this file.
 export type * from '../builds/build.js';
@@ -17,6 +18,7 @@ export type * from '../journal/queued-event.js';
 export type * from '../network/events.js';
 export type * from '../network/faults.js';
 export type * from '../network/group.js';
+export type * from '../network/business-profile.js';
 
 /** What a browser sends. */
 export type BrowserFrame =
@@ -46,6 +48,9 @@ export type ServerFrame =
   | { t: 'conflict' }
   | { t: 'unlinked' }
   | { t: 'contacts'; contacts: AddressBookEntry[] }
+  | { t: 'profile'; profile: OwnProfile }
+  | { t: 'call'; call: IncomingCall }
+  | { t: 'call-ended'; id: string }
   | { t: 'dialog'; dialog: Dialog | null }
   | { t: 'rules'; rules: Rules }
   | { t: 'reload' }
@@ -77,12 +82,28 @@ export interface WelcomeFrame extends Pick<Faults, 'syncDelayMs' | 'earlySync' |
   t: 'welcome';
   phone: string;
   lid: string;
-  /** The account's own name. */
-  name: string;
+  profile: OwnProfile;
   /** How many events the page missed. */
   offline: number;
   groups: GroupState[];
   contacts: AddressBookEntry[];
+}
+
+/** What the account's own pages know of it. */
+export interface OwnProfile {
+  name: string;
+  isBusiness: boolean;
+  /** The numbers that the owner has blocked. */
+  blocked: string[];
+}
+
+/** A call that rings. */
+export interface IncomingCall {
+  id: string;
+  /** The number of the caller. */
+  from: string;
+  video: boolean;
+  hidden: boolean;
 }
 
 /** A person in the address book of the page's phone. */
@@ -111,6 +132,14 @@ export interface QuestionTypes {
   code: { asked: { phone: string; secret: string }; answer: string };
   /** `deed` is the action. The answer is the time of the action, in milliseconds since 1970. */
   act: { asked: { deed: ActionQuestion }; answer: { at: number } };
+  /** The text under somebody's name; null when the asker may not see it, or there is none. */
+  about: { asked: { phone: string }; answer: { about: string } | null };
+  'set-about': { asked: { text: string | null }; answer: true };
+  'set-name': { asked: { text: string }; answer: true };
+  block: { asked: { phone: string; blocked: boolean }; answer: true };
+  /** What a business says of itself; null when the number is not a business. */
+  business: { asked: { phone: string }; answer: BusinessProfile | null };
+  'reject-call': { asked: { id: string }; answer: true };
   logout: { asked: object; answer: true };
 }
 

@@ -8,7 +8,7 @@ import type { Credential } from '../network/phones.js';
 import { SandboxLogger } from '../options.js';
 import type { BrowserConnection, Refusal } from './browser-connection.js';
 import { BrowserCounters } from './browser-counters.js';
-import type { AddressBookEntry } from './frames.js';
+import type { AddressBookEntry, ServerFrame } from './frames.js';
 import { Welcome } from './welcome.js';
 
 const CONFLICT_CHECK_MS = 1000;
@@ -67,6 +67,16 @@ export class OnlineBrowsers {
   unlinked(credential: Credential): void {
     const connection = this.online.get(credential.id);
     if (connection) this.refuse(connection, 'unlinked');
+  }
+
+  /** Sends the connected browsers of a phone what they know of their own account. */
+  sendProfile(phone: string): void {
+    this.sendTo(phone, { t: 'profile', profile: this.welcome.profileOf(phone) });
+  }
+
+  /** Sends a frame to the connected browsers of a phone. */
+  sendTo(phone: string, frame: ServerFrame): void {
+    for (const connection of this.of(phone)) connection.send(frame);
   }
 
   /** Sends the connected browsers of a phone its address book. */

@@ -10,6 +10,7 @@ import { type Credential, PhoneRegistry } from '../network/phones.js';
 import type { BrowserConnection } from './browser-connection.js';
 import type { ActionQuestion, Answer, Question, RegisteredNumber } from './frames.js';
 import { Linking } from './linking.js';
+import { ProfileQuestions } from './profile-questions.js';
 
 const GROUP_READS: GroupAction['kind'][] = ['query', 'invite', 'look'];
 
@@ -23,6 +24,7 @@ export class Questions {
     private readonly delivery: Delivery,
     private readonly faults: FaultSettings,
     private readonly linking: Linking,
+    private readonly profiles: ProfileQuestions,
   ) {}
 
   /**
@@ -31,6 +33,8 @@ export class Questions {
    */
   async answer(connection: BrowserConnection, question: Question): Promise<Answer> {
     const { credential } = connection;
+    const answer = credential && (await this.profiles.answer(credential.phone, question));
+    if (answer !== undefined) return answer;
     switch (question.q) {
       case 'exists':
         return this.lookUp(question.phone ?? '');

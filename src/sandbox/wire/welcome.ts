@@ -4,7 +4,7 @@ import { FaultSettings } from '../network/fault-settings.js';
 import { groupStateOf } from '../network/group-state.js';
 import { GroupRegistry } from '../network/groups.js';
 import { type Credential, PhoneRegistry } from '../network/phones.js';
-import type { WelcomeFrame } from './frames.js';
+import type { OwnProfile, WelcomeFrame } from './frames.js';
 
 /** Makes the first frame for a linked browser: its account, its groups and its contacts. */
 @Injectable()
@@ -15,6 +15,12 @@ export class Welcome {
     private readonly faults: FaultSettings,
   ) {}
 
+  /** What the pages of a phone know of their own account. */
+  profileOf(phone: string): OwnProfile {
+    const { name = '', isBusiness = false } = this.phones.find(phone) ?? {};
+    return { name, isBusiness, blocked: this.phones.blockedBy(phone) };
+  }
+
   /** The frame for a browser that missed this many events. */
   frameFor({ phone }: Credential, missed: number): WelcomeFrame {
     const { syncDelayMs, earlySync, dialog } = this.faults.of(phone);
@@ -22,7 +28,7 @@ export class Welcome {
       t: 'welcome',
       phone,
       lid: lidOf(phone),
-      name: this.phones.find(phone)?.name ?? '',
+      profile: this.profileOf(phone),
       offline: missed,
       syncDelayMs,
       earlySync,
