@@ -33,6 +33,7 @@ const round = [
   ...times(2, 'sandbox', 'lost acks'),
   ...times(2, 'sandbox', 'slow acks'),
   ...times(2, 'sandbox', 'refusals'),
+  ...times(2, 'sandbox', 'failed sends'),
   ...times(2, 'sandbox', 'offline'),
 ];
 
@@ -42,6 +43,7 @@ export const sandboxFaults = {
   'lost acks': { dropAckRate: 0.4 },
   'slow acks': { ackDelayMs: 1_500, receiptDelayMs: 300 },
   refusals: { refuseRate: 0.4 },
+  'failed sends': { sendFailRate: 0.4 },
   offline: { offline: true },
 };
 

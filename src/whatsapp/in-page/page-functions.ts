@@ -401,15 +401,16 @@ export function installFlotilla(): void {
       const held = chat.msgs?.getModelsArray().find(({ id }) => id.id === whatsappId && id.fromMe === fromMe);
       if (held) return { chat, message: held };
       const participant = author && window.require('WAWebWidFactory').createWid(author);
-      const key = fromMe
-        ? flotilla.keyOf(chat, whatsappId)._serialized
-        : new MsgKey({
-            fromMe: false,
-            remote: chat.id,
-            id: whatsappId,
-            ...(participant ? { participant } : {}),
-          })._serialized;
-      const message = await flotilla.find(key, true);
+      const keyOfTheirs = () =>
+        new MsgKey({
+          fromMe: false,
+          remote: chat.id,
+          id: whatsappId,
+          ...(participant ? { participant } : {}),
+        })._serialized;
+      const message = fromMe
+        ? await flotilla.findOwn(chat, whatsappId, true)
+        : await flotilla.find(keyOfTheirs(), true);
       return message ? { chat, message } : null;
     },
     aliasOf: (chatId) => {

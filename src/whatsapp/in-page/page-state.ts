@@ -75,7 +75,7 @@ export function announceSynced(): void {
   window.onAppStateHasSyncedEvent?.();
 }
 
-/** Reconnects the page. WhatsApp Web then resends every message without an ack, under the same id. */
+/** Reconnects the page. WhatsApp Web then resends every message that this page has sent without an ack, under the same id. */
 export function reconnectSocket(): void {
   window.require('WAWebSocketModel').Socket.reconnect();
 }
