@@ -95,8 +95,9 @@ module.exports = {
       from: { path: '^src/roles/(api|worker|scheduler|cli|sandbox)\\.main\\.ts$' },
       to: {
         path: '^src/whatsapp/|node_modules/(whatsapp-web\\.js|puppeteer)',
-        // Types of what the page says are no browser.
-        pathNot: '^src/whatsapp/(message-target|in-page/page-(functions|modules)|outgoing-content)\\.ts$',
+        // Types of what the page says are no browser, and neither is the list of its notices.
+        pathNot:
+          '^src/whatsapp/(message-target|in-page/page-(functions|modules)|notices|outgoing-content)\\.ts$',
         reachable: true,
       },
     },

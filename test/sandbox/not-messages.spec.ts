@@ -74,6 +74,12 @@ async function reload(): Promise<void> {
   await until('ready again', () => readyCount > before);
 }
 
+/** Evaluates an expression over the collections of the page. */
+const inPage = (expression: string) =>
+  session['page'].evaluate(
+    `(({ Chat, GroupMetadata, Msg }) => (${expression}))(window.require('WAWebCollections'))`,
+  );
+
 let count = 0;
 
 async function send(to: string, text: string): Promise<string> {
@@ -149,16 +155,8 @@ describe('the notice at a new chat', { timeout: 60_000 }, () => {
   it('is no message', async () => {
     const stranger = await sandbox.phone();
     const id = await send(stranger, 'hello');
-    const noticed = await session['page'].evaluate(
-      (remote) =>
-        // eslint-disable-next-line @typescript-eslint/no-explicit-any -- a module of the page
-        (globalThis as any)
-          .require('WAWebCollections')
-          // eslint-disable-next-line @typescript-eslint/no-explicit-any -- a model of the page
-          .Msg.filter(
-            ({ id: key, type }: any) => type === 'e2e_notification' && String(key.remote) === remote,
-          ).length,
-      `${stranger}@c.us`,
+    const noticed = await inPage(
+      `Msg.filter(({ id, type }) => type === 'e2e_notification' && String(id.remote) === '${stranger}@c.us').length`,
     );
     expect(noticed).toBe(1);
     await marker(await sandbox.phone());
@@ -262,14 +260,8 @@ describe('a group that the account has left while it was away', { timeout: 60_00
     const ids = async () => (await session.chats(10_000).groups(100, null)).map(({ id }) => id);
     await until('the group', async () => (await ids()).includes(group.id));
     // The page hears only of the group's chat that it is read-only.
-    const update = await session['page'].evaluate(async (id) => {
-      // eslint-disable-next-line @typescript-eslint/no-explicit-any -- modules of the page
-      const { Chat, GroupMetadata } = (globalThis as any).require('WAWebCollections');
-      Chat.get(id).set({ isReadOnly: true });
-      await GroupMetadata.update(id);
-      return Chat.get(id).groupMetadata.participants.iAmMember();
-    }, group.id);
-    expect(update).toBe(true);
+    await inPage(`Chat.get('${group.id}').set({ isReadOnly: true }), GroupMetadata.update('${group.id}')`);
+    expect(await inPage(`Chat.get('${group.id}').groupMetadata.participants.iAmMember()`)).toBe(true);
     expect(await ids()).not.toContain(group.id);
   });
 });
@@ -278,19 +270,10 @@ describe('a chat or a message that the page cannot read', { timeout: 60_000 }, (
   it('does not cost the others, and is reported', async () => {
     const [broken, whole] = [await sandbox.phone(), await sandbox.phone()];
     for (const friend of [broken, whole]) await marker(friend);
-    await session['page'].evaluate((id) => {
-      // eslint-disable-next-line @typescript-eslint/no-explicit-any -- modules of the page
-      const { Chat, Msg } = (globalThis as any).require('WAWebCollections');
-      const fails = {
-        get: () => {
-          throw new Error('broken by the test');
-        },
-      };
-      Object.defineProperty(Chat.get(id), 'formattedTitle', fails);
-      // eslint-disable-next-line @typescript-eslint/no-explicit-any -- a model of the page
-      const [message] = Msg.filter(({ id: key, type }: any) => type === 'chat' && String(key.remote) === id);
-      Object.defineProperty(message, 'body', fails);
-    }, `${broken}@c.us`);
+    const fails = `{ get() { throw new Error('broken by the test'); } }`;
+    await inPage(`void Object.defineProperty(Chat.get('${broken}@c.us'), 'formattedTitle', ${fails})`);
+    const isBroken = `({ id, type }) => type === 'chat' && String(id.remote) === '${broken}@c.us'`;
+    await inPage(`void Object.defineProperty(Msg.filter(${isBroken})[0], 'body', ${fails})`);
     const ids = (await session.chats(10_000).chats(100, null)).map(({ id }) => id);
     expect(ids).toContain(`${whole}@c.us`);
     expect(ids).not.toContain(`${broken}@c.us`);

@@ -507,8 +507,9 @@ export class Messages {
     Object.assign(row, { y: event.type, b: event.text, x: event.content });
     this.#store.saveSoon(row);
     if (!msg) return;
-    const { id: _id, t: _t, isNewMsg: _isNewMsg, ...attributes } = { ...this.#modelOf(row, false) };
-    msg.set(attributes);
+    // Its key, its time and whether it was new stay.
+    const { id, t, isNewMsg } = msg;
+    msg.set({ ...this.#modelOf(row, false), id, t, isNewMsg });
   }
 
   #receiveMessage(event: MessageEvent): void {
