@@ -33,6 +33,7 @@ export const healthyFaults: Faults = {
   resumesSends: false,
   sendFailRate: 0,
   groupRefusal: null,
+  inviteLifetimeMs: 3 * 24 * 3_600_000,
   messagesInMemory: 2000,
   editWindowMs: 900_000,
   revokeWindowMs: 216_000_000,

@@ -6,7 +6,6 @@ import { decodeB64, encodeB64 } from './ids.js';
 const MAC_BYTES = 10;
 const KEY_INFO = 'WhatsApp Media Keys';
 const STICKER_PIXELS = 512;
-const MAX_CACHED_FILES = 8;
 
 /** A blob of the page, as WhatsApp Web keeps them. */
 class OpaqueData {
@@ -87,24 +86,9 @@ class MediaData extends (Model as ModelWith<MediaAttributes>) {
   }
 }
 
-/** The last few files that were prepared, by the hash of their bytes. The page asks for none of them. */
-class BlobCache {
-  #blobs = new Map<string, Blob>();
-
-  put(filehash: string, blob: Blob): void {
-    if (this.#blobs.size >= MAX_CACHED_FILES) this.#blobs.delete(this.#blobs.keys().next().value!);
-    this.#blobs.set(filehash, blob);
-  }
-
-  get(filehash: string): Blob | undefined {
-    return this.#blobs.get(filehash);
-  }
-}
-
 /** Encrypts, uploads and downloads media as WhatsApp Web does. The server has all media, encrypted. */
 export class Media {
   #objects = new Map<string, MediaObject>();
-  #blobs = new BlobCache();
 
   /** The modules of WhatsApp Web that whatsapp-web.js asks for to send and read media. */
   get modules() {
@@ -121,7 +105,8 @@ export class Media {
         castToV4: (type: string) => type,
       },
       WAWebMediaDataUtils: { shouldUseMediaCache: () => false },
-      WAWebMediaInMemoryBlobCache: { InMemoryMediaBlobCache: this.#blobs },
+      // The line above keeps whatsapp-web.js from putting anything here.
+      WAWebMediaInMemoryBlobCache: { InMemoryMediaBlobCache: { put() {} } },
       WAWebMediaMmsV4Upload: {
         uploadMedia: async ({ mediaObject }: { mediaObject: Required<MediaObject> }) => ({
           mediaEntry: await this.upload(mediaObject.blob),
