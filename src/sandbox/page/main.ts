@@ -23,6 +23,7 @@ import { type Credential, type KeyPair, type Keys, Store } from './store.js';
 const LISTENER_LIMIT_MS = 10_000;
 /** After a logout whatsapp-web.js has this long to close the page; then the page starts again by itself. */
 const LOGOUT_REDIRECT_MS = 1000;
+const YEAR_S = 31_536_000;
 
 declare global {
   interface Window {
@@ -245,6 +246,7 @@ class App {
     await this.#store.put({ credential });
     this.#credential = credential;
     this.account.me = widOfPhone(phone);
+    showPhone(phone);
     this.link.send({ t: 'stored', id });
     await this.#identify(this.#nonce);
   }
@@ -261,6 +263,7 @@ class App {
   }: Frame<'welcome'>): void {
     this.#wasConnected = true;
     this.account.me = widOfPhone(phone);
+    showPhone(phone);
     this.#groups.replaceAll(groups);
     this.#messages.setAddressBook(contacts);
     this.conn.set({ pushname: name, wid: this.account.me });
@@ -329,6 +332,7 @@ class App {
 
   async #forget(): Promise<void> {
     this.#credential = undefined;
+    showPhone(null);
     // whatsapp-web.js may have deleted the profile already while this page logs out.
     await this.#store.wipe().catch((error: unknown) => console.warn(error));
   }
@@ -368,6 +372,14 @@ class App {
     await this.#store.put({ keys }).catch((error: unknown) => console.warn(error));
     return keys;
   }
+}
+
+/**
+ * Keeps the phone in a cookie, so that the server knows at the next load of the page which build the phone has. The browser writes
+ * cookies to its disk after up to 30 s: a browser that is killed before that loads the build of unlinked browsers once.
+ */
+function showPhone(phone: string | null): void {
+  document.cookie = `phone=${phone ?? ''}; Max-Age=${phone === null ? 0 : YEAR_S}; Secure; SameSite=Lax`;
 }
 
 async function createKeyPair(): Promise<KeyPair> {
