@@ -220,14 +220,19 @@ export function browsersIn(folder) {
 }
 
 /**
- * The proportional set size of all browser processes with a profile in a folder.
+ * The memory of all browser processes with a profile in a folder, in bytes: their proportional set size, and the part of it
+ * that they share with no other browser.
  * @param {string} folder
- * @returns {{ bytes: number, processes: number }}
+ * @returns {{ bytes: number, own: number, processes: number }}
  */
 export function browserMemory(folder) {
   const pids = browsersIn(folder);
-  const bytes = pids.reduce((sum, pid) => sum + proportionalMemoryOf(pid), 0);
-  return { bytes, processes: pids.length };
+  const memory = pids.map(proportionalMemoryOf);
+  return {
+    bytes: memory.reduce((sum, { pss }) => sum + pss, 0),
+    own: memory.reduce((sum, { own }) => sum + own, 0),
+    processes: pids.length,
+  };
 }
 
 /**

@@ -211,8 +211,18 @@ export function cpuTimeOf(pid) {
 /** The resident memory of a process, in bytes. @param {number} pid */
 export const memoryOf = (pid) => kilobytes(readProc(pid, 'status'), 'VmRSS');
 
-/** The proportional set size of a process, in bytes: shared memory is divided among its users. @param {number} pid */
-export const proportionalMemoryOf = (pid) => kilobytes(readProc(pid, 'smaps_rollup'), 'Pss');
+/**
+ * The memory of a process in bytes. `pss` is its proportional set size: memory shared by n processes counts 1/n in each. `own` leaves
+ * out the pages of files, which all browsers of a machine share.
+ * @param {number} pid
+ */
+export function proportionalMemoryOf(pid) {
+  const text = readProc(pid, 'smaps_rollup');
+  return {
+    pss: kilobytes(text, 'Pss'),
+    own: kilobytes(text, 'Pss_Anon') + kilobytes(text, 'Pss_Shmem'),
+  };
+}
 
 /** @param {string} text @param {string} field */
 const kilobytes = (text, field) =>

@@ -21,10 +21,10 @@ export const sandboxControllers = [
 @Module({})
 export class SandboxRoleModule {
   static of(config: Config, logger: Logger): DynamicModule {
-    const { host, port, dir } = config.sandbox;
+    const { host, port, dir, build } = config.sandbox;
     return {
       module: SandboxRoleModule,
-      imports: [SandboxModule.forRoot({ host, port, dir, logger })],
+      imports: [SandboxModule.forRoot({ host, port, dir, build, logger })],
       controllers: sandboxControllers,
     };
   }

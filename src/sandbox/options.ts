@@ -14,5 +14,7 @@ export abstract class SandboxOptions {
   /** 0 takes a free port. */
   abstract readonly port: number;
   abstract readonly dir: string;
+  /** The version or the name of the first build of all phones. The default is the newest build. */
+  readonly build?: string;
   abstract readonly logger: SandboxLogger;
 }

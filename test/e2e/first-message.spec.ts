@@ -15,6 +15,12 @@ beforeAll(async () => {
 afterAll(() => flotilla?.stop());
 
 describe('a message from REST to read', () => {
+  it('runs on the build that SANDBOX_BUILD names, or on the newest', async () => {
+    const { items } = await flotilla.sandbox('GET', '/builds');
+    const current = items.find((build: { isCurrent: boolean }) => build.isCurrent);
+    expect(current.name).toBe(process.env.SANDBOX_BUILD || items.at(-1).name);
+  });
+
   it('links an account by QR code, and the image says what the text says', async () => {
     const id = await workspace.newAccount();
     const { body } = await eventually('a QR code', async () => {

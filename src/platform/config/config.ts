@@ -358,6 +358,9 @@ export const environmentSchema = z
       .describe('Where the sandbox listens. Beyond loopback its control API needs the admin key.'),
     SANDBOX_PORT: port(8443).describe('Where browsers connect to the simulated WhatsApp, with TLS.'),
     SANDBOX_CONTROL_PORT: port(3090).describe("The port of the sandbox's control API."),
+    SANDBOX_BUILD: optional.describe(
+      'The build of WhatsApp Web that the sandbox starts with: a version, or a name such as `june`. Without it, the newest.',
+    ),
 
     ALLOW_PRIVATE_ADDRESSES: addressRanges.describe(
       'Ranges of your own network that URLs of tenants (webhooks, media) may lead to, separated by commas, for example `10.1.0.0/16,fd00::/8`. `true`, outside of production, allows every address.',
@@ -659,6 +662,7 @@ function toConfig(env: Environment, envFile: string | null, varDir: string, serv
       controlPort: env.SANDBOX_CONTROL_PORT,
       controlUrl: `http://${env.SANDBOX_HOST}:${env.SANDBOX_CONTROL_PORT}`,
       dir: join(varDir, 'sandbox'),
+      build: env.SANDBOX_BUILD,
     },
     varDir,
   };

@@ -1,4 +1,5 @@
-import { BadRequestException } from '@nestjs/common';
+import { BadRequestException, Injectable } from '@nestjs/common';
+import { SandboxOptions } from '../options.js';
 import type { Build } from './build.js';
 import { july } from './july.js';
 import { june } from './june.js';
@@ -7,25 +8,47 @@ import { september } from './september.js';
 /** All known builds, the newest last. A new build is one file, and one entry here. */
 export const builds: readonly Build[] = [june, july, september];
 
-/** The build that browsers load. Open pages keep theirs until they load again. It does not survive a restart. */
+/** Which build a browser loads. Open pages keep theirs until they load again. Only the first build survives a restart. */
+@Injectable()
 export class CurrentBuild {
-  private build = builds.at(-1)!;
+  private build: Build;
+  /** The builds of single phones, by number. */
+  private readonly own = new Map<string, Build>();
 
-  get(): Build {
-    return this.build;
+  constructor({ build }: SandboxOptions) {
+    this.build = build === undefined ? builds.at(-1)! : find(build);
+  }
+
+  /** The build for the browsers of a phone. Undefined means a browser that is not linked. */
+  of(phone?: string): Build {
+    return (phone === undefined ? undefined : this.own.get(phone)) ?? this.build;
+  }
+
+  /** The phones that have a build of their own, and this is the build. */
+  phonesOn(build: Build): string[] {
+    return [...this.own].filter(([, own]) => own === build).map(([phone]) => phone);
   }
 
   /**
+   * Chooses the build of one phone. Without a phone it chooses the build of all phones, also of those with a build of their own.
    * @param version a version or a name
    * @throws BadRequestException for an unknown build
    */
-  put(version: string): Build {
-    const found = builds.find((build) => build.version === version || build.name === version);
-    if (!found) {
-      const known = builds.map((build) => `${build.version} (${build.name})`).join(', ');
-      throw new BadRequestException(`There is no build ${version}. Known builds: ${known}.`);
+  put(version: string, phone?: string): Build {
+    const build = find(version);
+    if (phone === undefined) {
+      this.build = build;
+      this.own.clear();
+    } else {
+      this.own.set(phone, build);
     }
-    this.build = found;
-    return found;
+    return build;
   }
+}
+
+function find(version: string): Build {
+  const found = builds.find((build) => build.version === version || build.name === version);
+  if (found) return found;
+  const known = builds.map((build) => `${build.version} (${build.name})`).join(', ');
+  throw new BadRequestException(`There is no build ${version}. Known builds: ${known}.`);
 }

@@ -112,16 +112,22 @@ export class SandboxNetworkController {
     return { ...NO_FAULTS };
   }
 
+  /** All builds, the newest last. `phones` are the phones that have this build as their own. */
   @Get('builds')
-  listBuilds(): { items: (Build & { isCurrent: boolean })[] } {
-    const current = this.currentBuild.get();
-    return { items: builds.map((build) => ({ ...build, isCurrent: build === current })) };
+  listBuilds(): { items: (Build & { isCurrent: boolean; phones: string[] })[] } {
+    const current = this.currentBuild.of();
+    const items = builds.map((build) => ({
+      ...build,
+      isCurrent: build === current,
+      phones: this.currentBuild.phonesOn(build),
+    }));
+    return { items };
   }
 
   /** Browsers load this build from now on. Pages that are open stay as they are until they load again. */
   @Put('build')
-  putBuild(@Body() { version }: BuildDto): Build {
-    return this.currentBuild.put(version);
+  putBuild(@Body() { version, phone }: BuildDto): Build {
+    return this.currentBuild.put(version, phone === undefined ? undefined : this.phones.require(phone).phone);
   }
 
   @Get('certificate')

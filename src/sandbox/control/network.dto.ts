@@ -207,4 +207,10 @@ export class BuildDto {
   @IsString()
   @IsNotEmpty()
   version!: string;
+
+  /** Chooses the build for the browsers of this phone only. */
+  @Optional()
+  @IsString()
+  @MaxLength(40)
+  phone?: string;
 }

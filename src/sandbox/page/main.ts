@@ -31,6 +31,7 @@ const UNPAIR_LIMIT_MS = 3000;
 const PROGRESS = [25, 50, 75];
 /** After a logout whatsapp-web.js has this long to close the page; then the page starts again by itself. */
 const LOGOUT_REDIRECT_MS = 1000;
+const YEAR_S = 31_536_000;
 
 declare global {
   interface Window {
@@ -298,6 +299,7 @@ class App {
     await this.#store.put({ credential });
     this.#credential = credential;
     this.account.me = widOfPhone(phone);
+    showPhone(phone);
     this.link.send({ t: 'stored', id });
     await this.#identify(this.#nonce);
   }
@@ -314,6 +316,7 @@ class App {
   }: Frame<'welcome'>): void {
     this.#wasConnected = true;
     this.account.me = widOfPhone(phone);
+    showPhone(phone);
     this.#groups.replaceAll(groups);
     this.#messages.setAddressBook(contacts);
     this.conn.set({ wid: this.account.me });
@@ -388,6 +391,7 @@ class App {
 
   async #forget(): Promise<void> {
     this.#credential = undefined;
+    showPhone(null);
     // whatsapp-web.js may have deleted the profile already while this page logs out.
     await this.#store.wipe().catch((error: unknown) => console.warn(error));
   }
@@ -427,6 +431,14 @@ class App {
     await this.#store.put({ keys }).catch((error: unknown) => console.warn(error));
     return keys;
   }
+}
+
+/**
+ * Keeps the phone in a cookie, so that the server knows at the next load of the page which build the phone has. The browser writes
+ * cookies to its disk after up to 30 s: a browser that is killed before that loads the build of unlinked browsers once.
+ */
+function showPhone(phone: string | null): void {
+  document.cookie = `phone=${phone ?? ''}; Max-Age=${phone === null ? 0 : YEAR_S}; Secure; SameSite=Lax`;
 }
 
 async function createKeyPair(): Promise<KeyPair> {

@@ -136,7 +136,8 @@ export class SandboxServer {
       response.writeHead(404).end();
       return;
     }
-    const body = pathname === '/' ? withBuild(asset.body, this.builds.get()) : asset.body;
+    const phone = /(?:^|; )phone=(\d+)/.exec(request.headers.cookie ?? '')?.[1];
+    const body = pathname === '/' ? withBuild(asset.body, this.builds.of(phone)) : asset.body;
     // Keeps the page out of the caches in the accounts' profiles.
     response.writeHead(200, { 'content-type': asset.type, 'cache-control': 'no-store' });
     response.end(body);

@@ -26,6 +26,9 @@ const leanArgs = [
   '--disk-cache-size=52428800',
   '--media-cache-size=52428800',
   '--renderer-process-limit=1',
+  // Chromium keeps two zygotes: processes that wait to be forked. The renderer needs the first. The second is for helpers without
+  // a sandbox, takes 8 MiB, and a session rarely has such a helper. Without a zygote Chromium starts it as a new process.
+  '--no-unsandboxed-zygote',
   // One renderer. The GPU and network code run as threads of the browser process, not as separate processes.
   '--in-process-gpu',
   '--enable-features=NetworkServiceInProcess2',
