@@ -1,6 +1,7 @@
 import { DynamicModule, Module } from '@nestjs/common';
 import type { Config } from '../platform/config/config.js';
 import type { Logger } from '../platform/logging/logger.js';
+import { SandboxCallLinksController } from '../sandbox/control/call-links.controller.js';
 import { SandboxGroupsController } from '../sandbox/control/groups.controller.js';
 import { SandboxMessagesController } from '../sandbox/control/messages.controller.js';
 import { SandboxNetworkController } from '../sandbox/control/network.controller.js';
@@ -13,6 +14,7 @@ export const sandboxControllers = [
   SandboxPhonesController,
   SandboxMessagesController,
   SandboxGroupsController,
+  SandboxCallLinksController,
 ];
 
 /** The simulated WhatsApp Web and its control API. */

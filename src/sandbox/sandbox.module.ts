@@ -8,6 +8,7 @@ import {
 import { CurrentBuild } from './builds/builds.js';
 import { Ledger } from './journal/ledger.js';
 import { Outbox } from './journal/outbox.js';
+import { CallLinks } from './network/call-links.js';
 import { Delivery } from './network/delivery.js';
 import type { BrowserEvent } from './network/events.js';
 import { FaultSettings } from './network/fault-settings.js';
@@ -17,6 +18,7 @@ import { MediaStore } from './network/media.js';
 import { PhoneRegistry } from './network/phones.js';
 import { PictureStore } from './network/pictures.js';
 import { SandboxLogger, SandboxOptions } from './options.js';
+import { AccountQuestions } from './wire/account-questions.js';
 import { BrowserCounters } from './wire/browser-counters.js';
 import { FrameHandler } from './wire/frame-handler.js';
 import { InFlight } from './wire/in-flight.js';
@@ -35,13 +37,14 @@ const stores = [Ledger, Outbox, PhoneRegistry, GroupRegistry, MediaStore, Pictur
     useFactory: ({ dir }: SandboxOptions) => store.open(dir),
   }),
 );
-const network = [CurrentBuild, FaultSettings, Delivery, GroupActions];
+const network = [CurrentBuild, FaultSettings, CallLinks, Delivery, GroupActions];
 const wire = [
   InFlight,
   BrowserCounters,
   Welcome,
   OnlineBrowsers,
   Linking,
+  AccountQuestions,
   Submissions,
   Questions,
   FrameHandler,

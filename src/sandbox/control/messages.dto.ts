@@ -6,10 +6,13 @@ import {
   IsBase64,
   IsBoolean,
   IsIn,
+  IsInt,
   IsNotEmpty,
   IsNumber,
   IsString,
+  Max,
   MaxLength,
+  Min,
   ValidateNested,
 } from 'class-validator';
 import { Optional } from '../../platform/http/optional.js';
@@ -25,6 +28,7 @@ const TYPES = [
   'location',
   'contact',
   'poll',
+  'event',
   // A type that Flotilla does not know.
   'order',
 ] as const;
@@ -87,6 +91,36 @@ export class PhonePollDto {
   multiple = false;
 }
 
+/** An appointment in a message from a phone. Times are seconds since 1970. */
+export class PhoneEventDto {
+  @IsString()
+  @IsNotEmpty()
+  @MaxLength(255)
+  name!: string;
+
+  @Optional()
+  @IsString()
+  @MaxLength(2048)
+  description?: string;
+
+  @IsInt()
+  @Min(0)
+  startTime!: number;
+
+  @Optional()
+  @IsInt()
+  @Min(0)
+  endTime?: number;
+
+  @Optional()
+  @IsString()
+  @MaxLength(255)
+  location?: string;
+
+  @IsBoolean()
+  canceled = false;
+}
+
 /** A message that the owner of a phone sends. */
 export class PhoneMessageDto {
   /** The recipient's number, or the address of a group. */
@@ -127,6 +161,11 @@ export class PhoneMessageDto {
   @Type(() => PhonePollDto)
   poll?: PhonePollDto;
 
+  @Optional()
+  @ValidateNested()
+  @Type(() => PhoneEventDto)
+  event?: PhoneEventDto;
+
   /** The WhatsApp id of the message that it answers. */
   @Optional()
   @IsString()
@@ -148,6 +187,23 @@ export class VoteDto {
   @ArrayMaxSize(12)
   @IsString({ each: true })
   options!: string[];
+}
+
+/** For how long a message is pinned in its chat. */
+export class PinDto {
+  /** 0 removes the pin. */
+  @IsInt()
+  @Min(0)
+  seconds!: number;
+}
+
+/** The response of a phone's owner to a scheduled event. */
+export class RespondDto {
+  /** 1 comes, 2 does not come, 3 may come; 0 takes the response back. */
+  @IsInt()
+  @Min(0)
+  @Max(3)
+  response!: number;
 }
 
 /** The new text of a message. */

@@ -248,6 +248,26 @@ async function readEntry(file: FileHandle, offset: number, length: number): Prom
 }
 
 /** Picks the content out of a larger object, such as a line of the ledger. */
-export function contentOf({ media, location, contacts, poll, replyTo, mentions }: Content): Content {
-  return given({ media, location, contacts, poll, replyTo, mentions });
+export function contentOf({
+  media,
+  location,
+  contacts,
+  poll,
+  replyTo,
+  mentions,
+  forwardingScore,
+  event,
+  channelInvite,
+}: Content): Content {
+  return given({
+    media,
+    location,
+    contacts,
+    poll,
+    replyTo,
+    mentions,
+    forwardingScore,
+    event,
+    channelInvite,
+  });
 }

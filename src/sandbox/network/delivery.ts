@@ -19,8 +19,21 @@ type BrowserNotice = AddressedEvent<BrowserEvent>;
 const SECOND_EVENT_MS = 200;
 /** The longest text of a message. */
 export const MAX_TEXT_LENGTH = 65_536;
+/** WhatsApp pins messages for 30 days at most. */
+const MAX_PIN_SECONDS = 30 * 24 * 3600;
 /** The types of messages that have a text that the sender can edit. */
 const EDITABLE = ['text', 'image', 'video', 'document'];
+
+function checkEventChange({ event, from, whatsappId }: LedgerEntry, phone: string): void {
+  if (!event) throw new ConflictException(`The message ${whatsappId} is not an event.`);
+  if (from !== phone) throw new ConflictException(`Only its sender, ${from}, can change an event.`);
+  if (event.canceled) throw new ConflictException('The event is canceled: it cannot be changed.');
+}
+
+function checkResponse({ event, whatsappId }: LedgerEntry, response: number): void {
+  if (!event) throw new ConflictException(`The message ${whatsappId} is not an event.`);
+  if (![0, 1, 2, 3].includes(response)) throw new ConflictException(`There is no response ${response}.`);
+}
 
 function checkVote({ poll, whatsappId }: LedgerEntry, options: string[]): void {
   if (!poll) throw new ConflictException(`The message ${whatsappId} is not a poll.`);
@@ -88,10 +101,36 @@ export class Delivery {
         `${phone} did not send or receive a message ${whatsappId}: GET /ledger shows all ids.`,
       );
     }
-    if (type === 'vote') checkVote(message, JSON.parse(text) as string[]);
-    else if (type !== 'reaction') this.checkMayChange(message, phone, type);
+    this.check(message, phone, type, text);
     const to = message.from === phone || isGroupId(message.to) ? message.to : message.from;
     return this.accept({ from: phone, to, whatsappId, type, text, author: message.from });
+  }
+
+  /**
+   * Checks an action of a page that the page itself cannot check.
+   * @throws with the message for the page
+   */
+  async checkFromPage(phone: string, whatsappId: string, type: ActionType, text: string): Promise<void> {
+    if (type === 'reaction' || type === 'edit' || type === 'revoke') return;
+    const message = await this.ledger.find(phone, whatsappId);
+    if (!message) throw new NotFoundException(`${phone} has no message ${whatsappId}.`);
+    this.check(message, phone, type, text);
+  }
+
+  private check(message: LedgerEntry, phone: string, type: ActionType, text: string): void {
+    if (type === 'vote') checkVote(message, JSON.parse(text) as string[]);
+    else if (type === 'pin') this.checkPin(message, phone, Number(text));
+    else if (type === 'reschedule') checkEventChange(message, phone);
+    else if (type === 'rsvp') checkResponse(message, Number(text));
+    else if (type !== 'reaction') this.checkMayChange(message, phone, type);
+  }
+
+  private checkPin({ to }: LedgerEntry, phone: string, seconds: number): void {
+    if (!Number.isInteger(seconds) || seconds < 0 || seconds > MAX_PIN_SECONDS)
+      throw new ConflictException(`A message is pinned for 1 to ${MAX_PIN_SECONDS} seconds.`);
+    const group = this.groups.find(to);
+    if (group?.restrict && !this.groups.isAdmin(group, phone))
+      throw new ConflictException('Only admins can pin messages in this group.');
   }
 
   private checkMayChange({ from, at, type }: LedgerEntry, phone: string, action: 'edit' | 'revoke'): void {

@@ -44,7 +44,10 @@ export interface ActionEvent {
   author?: string;
   /** The number of the person who acts. */
   by: string;
-  /** The new text, the emoji (empty when the reaction is removed), or the chosen options as JSON. */
+  /**
+   * The new text, the emoji (empty when the reaction is removed), the chosen options as JSON, the seconds of a pin (0 removes
+   * it), the changed event as JSON, or the number of the response to an event.
+   */
   text: string;
   /** Milliseconds since 1970. */
   at: number;

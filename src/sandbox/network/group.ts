@@ -4,6 +4,13 @@ export interface Member {
   role: 'member' | 'admin' | 'superadmin';
 }
 
+/** Somebody asks to join a group. */
+export interface JoinRequest {
+  phone: string;
+  /** Seconds since 1970. */
+  t: number;
+}
+
 /** A simulated group. */
 export interface Group {
   /** The address, with `@g.us`. */
@@ -20,6 +27,10 @@ export interface Group {
   restrict: boolean;
   /** Only admins may add members. */
   adminsAdd: boolean;
+  /** A person who joins by a link has to wait for an admin. */
+  approval?: boolean;
+  /** Who asked to join, the oldest first. */
+  requests?: JoinRequest[];
   /** The code of its invite link. */
   invite: string;
   members: Member[];
@@ -32,7 +43,7 @@ export interface Group {
 /** What members can change about a group. */
 export type GroupSettings = Pick<
   Group,
-  'subject' | 'description' | 'announce' | 'restrict' | 'adminsAdd' | 'picture'
+  'subject' | 'description' | 'announce' | 'restrict' | 'adminsAdd' | 'approval' | 'picture'
 >;
 
 /** A member as the pages of the other members know it. If `hidden` is true, they show only the LID. */
@@ -43,14 +54,16 @@ export interface GroupMember extends Member {
 }
 
 /** A group as its members' pages know it. */
-export type GroupState = Omit<Group, 'invite' | 'members'> & { members: GroupMember[] };
+export type GroupState = Omit<Group, 'invite' | 'members' | 'requests'> & { members: GroupMember[] };
 
 /** What a person does to a group, on a phone or in a linked browser. */
 export type GroupAction =
   | { kind: 'create'; subject: string; phones: string[]; settings?: Partial<GroupSettings> }
   | { kind: 'add' | 'remove' | 'promote' | 'demote'; group: string; phones: string[] }
   | { kind: 'set'; group: string; settings: Partial<GroupSettings> }
-  | { kind: 'leave' | 'invite' | 'reset-invite' | 'query'; group: string }
+  /** Answers the requests to join of these phones. */
+  | { kind: 'approve' | 'reject'; group: string; phones: string[] }
+  | { kind: 'leave' | 'invite' | 'reset-invite' | 'query' | 'requests'; group: string }
   | { kind: 'join' | 'look'; code: string };
 
 /** The result. `status` is WhatsApp's: 200, 401 not a member, 403 not an admin, 404 no such group, 410 invalid invite. */
@@ -58,6 +71,9 @@ export interface GroupResult {
   status: number;
   group?: GroupState;
   invite?: string;
+  requests?: JoinRequest[];
+  /** The phone that joins has to wait for an admin. */
+  isPending?: boolean;
   /** Per phone: 200, 403 joins by invite only, 404 not registered or not a member, 409 already a member, 419 group is full. */
   members?: { phone: string; status: number; inviteCode?: string }[];
 }

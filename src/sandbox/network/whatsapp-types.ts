@@ -5,6 +5,8 @@ const names: [ledger: string, whatsapp: string][] = [
   ['text', 'chat'],
   ['voice', 'ptt'],
   ['poll', 'poll_creation'],
+  ['event', 'event_creation'],
+  ['channel_invite', 'newsletter_admin_invite'],
   ['contact', 'vcard'],
   ['contact', 'multi_vcard'],
 ];

@@ -1,8 +1,9 @@
 import type { MediaPointer, SubmittedContent } from '../wire/frames.js';
+import { type EventAttributes, eventAttributesOf, eventOf } from './event-content.js';
 import { addressOfUser, type MsgKey, type Wid, widOfPhone, type WidLike } from './ids.js';
 
 /** What a message has besides its text, as attributes of WhatsApp Web. */
-export interface ContentAttributes extends Partial<MediaPointer> {
+export interface ContentAttributes extends Partial<MediaPointer>, Partial<EventAttributes> {
   caption?: string | undefined;
   mediaKeyTimestamp?: number;
   mediaData?: { mediaStage: string };
@@ -17,6 +18,10 @@ export interface ContentAttributes extends Partial<MediaPointer> {
   quotedStanzaID?: string;
   quotedMsg?: { type: string; body: string };
   mentionedJidList?: Wid[];
+  isForwarded?: boolean;
+  forwardingScore?: number;
+  newsletterId?: string;
+  newsletterName?: string;
 }
 
 /** A message that whatsapp-web.js has made to be sent. */
@@ -27,6 +32,7 @@ export type OutgoingMessage = {
   body?: string;
   quotedStanzaID?: string;
   mentionedJidList?: WidLike[];
+  forwardingScore?: number | undefined;
 } & ((MediaPointer & { caption?: string }) | { directPath?: undefined }) &
   (
     | { type: 'chat' | 'image' | 'video' | 'audio' | 'ptt' | 'document' | 'sticker' }
@@ -39,6 +45,8 @@ export type OutgoingMessage = {
         pollOptions: { name: string }[];
         pollSelectableOptionsCount: number;
       }
+    | ({ type: 'event_creation' } & EventAttributes)
+    | { type: 'newsletter_admin_invite'; newsletterId: string; newsletterName: string }
   );
 
 /** What a message carries besides its text, as the wire has it; undefined when there is nothing. */
@@ -60,6 +68,10 @@ export function contentOf(message: OutgoingMessage): SubmittedContent | undefine
       options: message.pollOptions.map(({ name }) => name),
       multiple: message.pollSelectableOptionsCount !== 1,
     };
+  if (message.type === 'event_creation') content.event = eventOf(message);
+  if (message.type === 'newsletter_admin_invite')
+    content.channelInvite = { channel: message.newsletterId, name: message.newsletterName };
+  if (message.forwardingScore) content.forwardingScore = message.forwardingScore;
   if (message.quotedStanzaID) content.replyTo = message.quotedStanzaID;
   if (message.mentionedJidList && message.mentionedJidList.length > 0)
     content.mentions = message.mentionedJidList.map(addressOfUser);
@@ -74,7 +86,17 @@ export function textOf(message: OutgoingMessage): string {
 
 /** The content of a message as attributes of its model, as the modules of WhatsApp Web have them. */
 export function attributesOf(
-  { media, location, contacts, poll, replyTo, mentions }: SubmittedContent,
+  {
+    media,
+    location,
+    contacts,
+    poll,
+    replyTo,
+    mentions,
+    forwardingScore,
+    event,
+    channelInvite,
+  }: SubmittedContent,
   text: string,
 ): ContentAttributes & { body?: string } {
   const attributes: ContentAttributes & { body?: string } = {};
@@ -97,6 +119,13 @@ export function attributesOf(
       pollSelectableOptionsCount: poll.multiple ? 0 : 1,
     });
   if (replyTo) Object.assign(attributes, { quotedStanzaID: replyTo, quotedMsg: { type: 'chat', body: '' } });
+  if (forwardingScore) Object.assign(attributes, { isForwarded: true, forwardingScore });
+  if (event) Object.assign(attributes, eventAttributesOf(event));
+  if (channelInvite)
+    Object.assign(attributes, {
+      newsletterId: channelInvite.channel,
+      newsletterName: channelInvite.name,
+    });
   if (mentions) attributes.mentionedJidList = mentions.map(widOfPhone);
   return attributes;
 }

@@ -133,7 +133,6 @@ class App {
         await this.#messages.saveChat(chat.set({ pin: pin ? Date.now() : undefined }));
       },
       markChatUnread: async (chat: Chat, unread: boolean) => chat.set({ unreadCount: unread ? -1 : 0 }),
-      openChatBottom: async () => undefined,
       sendRevokeMsgs: (_chat: Chat, { list }: { list: Msg[] }) =>
         Promise.all(list.map((msg) => actions.revoke(msg))),
     });
@@ -147,6 +146,7 @@ class App {
       groups: this.#groups,
       actions,
       media,
+      store,
     });
     this.#listen();
   }

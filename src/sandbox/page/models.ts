@@ -1,14 +1,16 @@
 import { Collection, type IdLike, Model, type ModelWith } from './events.js';
 import { attributesOf, type ContentAttributes } from './content.js';
 import type { GroupMetadata } from './groups.js';
-import { createWid, lidOfPhone, MsgKey, phoneOfWid, type Wid, widOfPhone, type WidLike } from './ids.js';
+import { createWid, lidOfPhone, MsgKey, phoneOfWid, Wid, widOfPhone, type WidLike } from './ids.js';
 import type { Media } from './media.js';
+import type { Picture } from './pictures.js';
 import type { MessageRow, Notice } from './store.js';
 import type { MediaPointer, SubmittedContent } from '../wire/frames.js';
 
 /** How many are kept in memory; older ones are on disk. */
 export const MESSAGES_IN_MEMORY = 2000;
 const CHATS_IN_MEMORY = 5000;
+const PICTURES_IN_MEMORY = 1000;
 
 /** What WhatsApp Web shows of a message. */
 interface MsgAttributes extends ContentAttributes {
@@ -203,8 +205,12 @@ interface ContactAttributes {
 }
 
 export class Contact extends (Model as ModelWith<ContactAttributes>) {
-  /** @param isKnown whether the number behind a LID is known */
-  constructor(wid: Wid, name: string | undefined, isKnown = true) {
+  /**
+   * @param of the address; whatsapp-web.js gives it as an attribute
+   * @param isKnown whether the number behind a LID is known
+   */
+  constructor(of: Wid | { id: Wid }, name?: string, isKnown = true) {
+    const wid = of instanceof Wid ? of : of.id;
     const phone = phoneOfWid(wid);
     const isUser = wid.isUser();
     super({
@@ -297,6 +303,10 @@ interface ContactCollection extends Collection<Contact> {
   gadd(id: WidLike): Contact;
 }
 
+interface PictureCollection extends Collection<Picture> {
+  find(id: IdLike): Promise<Picture>;
+}
+
 /** A collection that holds nothing: what it finds comes from elsewhere, if at all. */
 interface EmptyCollection<M extends GroupMetadata> extends Collection<M> {
   find(id: IdLike): Promise<unknown>;
@@ -354,7 +364,7 @@ export function createCollections(
     Contact: Contacts,
     Blocklist: empty(),
     Label: empty(),
-    ProfilePicThumb: empty(),
+    ProfilePicThumb: new Collection<Picture>(PICTURES_IN_MEMORY) as PictureCollection,
     Status: empty(),
     Reactions: empty(),
     Presence: empty(),

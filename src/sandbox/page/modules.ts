@@ -1,6 +1,8 @@
 import type { Actions } from './actions.js';
+import { addressBookModules } from './address-book.js';
 import type { OutgoingMessage } from './content.js';
 import type { Emitter } from './events.js';
+import { forwardingModules } from './forwarding.js';
 import type { AddCall, GroupProperty, Groups, NewGroup } from './groups.js';
 import {
   addressOf,
@@ -17,7 +19,12 @@ import type { Link } from './link.js';
 import type { Media } from './media.js';
 import type { Messages } from './messages.js';
 import type { Account, Chat, Collections, Contact, Msg } from './models.js';
-import type { Keys } from './store.js';
+import { joinRequestModules } from './join-requests.js';
+import { pictureModules } from './pictures.js';
+import { pinModules } from './pins.js';
+import { scheduledEventModules } from './scheduled-events.js';
+import { screenModules } from './screen.js';
+import type { Keys, Store } from './store.js';
 
 const LINK = /\bhttps?:\/\/[^\s<>"']+/gi;
 
@@ -39,6 +46,7 @@ interface ModulesOptions {
   groups: Groups;
   actions: Actions;
   media: Media;
+  store: Store;
 }
 
 export type Modules = ReturnType<typeof createModules>;
@@ -54,11 +62,13 @@ export function createModules({
   groups,
   actions,
   media,
+  store,
 }: ModulesOptions) {
   const pn = () => app.account.me;
   const lid = () => app.account.me && lidOfPhone(app.account.me.user);
   const isMe = (contact: Contact) => Boolean(pn()) && phoneOfWid(contact.id) === pn()!.user;
   const nothing: (...args: unknown[]) => Promise<void> = async () => undefined;
+  const parts = { link: app.link, account: app.account, collections };
   const chatState = (state: string) => async (wid: Wid) => {
     app.link.send({ t: 'chatstate', to: addressOf(wid), state });
   };
@@ -177,10 +187,6 @@ export function createModules({
       getIsEnterprise: () => false,
     },
     WAWebFrontendContactGetters: { getIsMyContact: (contact: Contact) => contact.isAddressBookContact === 1 },
-    WAWebContactProfilePicThumbBridge: {
-      requestProfilePicFromServer: ({ id }: { id: WidLike }) =>
-        app.link.ask('picture', { of: addressOf(createWid(id)) }),
-    },
     WAWebMsgReply: { canReplyMsg: () => true },
     WAWebQuotedMsgModelUtils: {
       getQuotedMsgObj: (msg: Msg) =>
@@ -238,6 +244,15 @@ export function createModules({
     },
     WASmaxGroupsAddParticipantsRPC: { sendAddParticipantsRPC: (call: AddCall) => groups.add(call) },
     WAWebWidToJid: { widToGroupJid: (wid: Wid) => wid.toJid(), widToUserJid: (wid: Wid) => wid.toJid() },
+
+    // Each of these files has the modules of one subject
+    ...joinRequestModules(groups),
+    ...pinModules(store, actions),
+    ...scheduledEventModules(app.link, actions),
+    ...forwardingModules(app.account, messages, actions),
+    ...pictureModules(parts),
+    ...addressBookModules(parts),
+    ...screenModules(collections, cmd),
 
     // Places where whatsapp-web.js hooks itself in
     WAWebCallCollection: { calls: new Map(), on() {} },

@@ -95,8 +95,19 @@ export type Rules = Pick<
   'editWindowMs' | 'revokeWindowMs' | 'reloadBeforeSendRate' | 'messagesInMemory'
 >;
 
+/** The questions of a page about its account. */
+export interface AccountQuestionTypes {
+  /** `of` is the account's own number or a group; the picture is base64, and null removes it. The answer is WhatsApp's status. */
+  'set-picture': { asked: { of: string; picture: string | null }; answer: { status: number } };
+  /** Without a name, the person is removed from the address book. */
+  'save-contact': { asked: { phone: string; name: string | null }; answer: true };
+  /** How many devices a number has: the phone and its linked browsers. */
+  devices: { asked: { phone: string }; answer: number };
+  'call-link': { asked: { startTime: number; kind: 'video' | 'voice' }; answer: string };
+}
+
 /** The questions of a page: what each question contains, and its answer. */
-export interface QuestionTypes {
+export interface QuestionTypes extends AccountQuestionTypes {
   exists: { asked: { phone: string }; answer: RegisteredNumber | null };
   group: { asked: { group: GroupAction }; answer: GroupResult };
   picture: { asked: { of: string }; answer: { eurl: string } | null };
