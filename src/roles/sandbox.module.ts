@@ -2,6 +2,7 @@ import { DynamicModule, Module } from '@nestjs/common';
 import type { Config } from '../platform/config/config.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { SandboxCallLinksController } from '../sandbox/control/call-links.controller.js';
+import { SandboxChannelsController } from '../sandbox/control/channels.controller.js';
 import { SandboxGroupsController } from '../sandbox/control/groups.controller.js';
 import { SandboxMessagesController } from '../sandbox/control/messages.controller.js';
 import { SandboxNetworkController } from '../sandbox/control/network.controller.js';
@@ -14,6 +15,7 @@ export const sandboxControllers = [
   SandboxPhonesController,
   SandboxMessagesController,
   SandboxGroupsController,
+  SandboxChannelsController,
   SandboxCallLinksController,
 ];
 

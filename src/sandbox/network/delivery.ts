@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { ConflictException, Injectable, NotFoundException } from '@nestjs/common';
-import { isGroupId } from '../addresses.js';
+import { isChannelId, isGroupId } from '../addresses.js';
 import type { Content } from '../journal/content.js';
 import { contentOf, Ledger, type LedgerEntry, type Submission } from '../journal/ledger.js';
 import type { ActionType } from '../journal/message-actions.js';
@@ -8,6 +8,7 @@ import { isAction } from '../journal/message-states.js';
 import { Outbox } from '../journal/outbox.js';
 import type { AddressedEvent } from '../journal/queued-event.js';
 import type { AckEvent, BrowserEvent, MessageEvent } from './events.js';
+import { ChannelRegistry } from './channels.js';
 import { FaultSettings } from './fault-settings.js';
 import { GroupRegistry } from './groups.js';
 import { PhoneRegistry } from './phones.js';
@@ -54,12 +55,13 @@ export class Delivery {
     private readonly ledger: Ledger,
     private readonly outbox: Outbox<BrowserEvent>,
     private readonly faults: FaultSettings,
+    private readonly channels: ChannelRegistry,
   ) {}
 
   /** Accepts a message or an action; the ledger has it before any browser. `origin` is the credential that sent it. */
   async accept(submission: Submission, origin?: string): Promise<LedgerEntry> {
     const { from, to } = submission;
-    const recipients = isGroupId(to) ? this.othersIn(to, from) : undefined;
+    const recipients = this.recipientsOf(to, from);
     const entry = await this.ledger.append({ ...submission, ...(recipients ? { recipients } : {}) });
     this.queueEvents(entry, origin);
     return entry;
@@ -72,7 +74,9 @@ export class Delivery {
 
   /** Whether a phone may send to a number or a group. */
   maySend(from: string, to: string): boolean {
-    if (!isGroupId(to)) return this.phones.find(to) !== undefined;
+    if (!isGroupId(to) && !isChannelId(to)) return this.phones.find(to) !== undefined;
+    const channel = this.channels.find(to);
+    if (channel) return this.channels.isAdmin(channel, from);
     const group = this.groups.find(to);
     if (!group) return false;
     return group.announce ? this.groups.isAdmin(group, from) : this.groups.roleOf(group, from) !== undefined;
@@ -153,7 +157,8 @@ export class Delivery {
   }
 
   private *forSender(entry: LedgerEntry, origin: string | undefined): Generator<BrowserNotice> {
-    const acks = this.acksOf(entry);
+    // The page of an author of a post hears with the answer that WhatsApp has it.
+    const acks = isChannelId(entry.to) ? [] : this.acksOf(entry);
     for (const { id: credential } of this.phones.credentialsOf(entry.from)) {
       if (credential !== origin && !entry.duplicate) {
         yield { credential, event: this.messageEvent(entry, true), delayMs: 0 };
@@ -172,6 +177,13 @@ export class Delivery {
           yield { credential, event: { ...event, again: true }, delayMs: SECOND_EVENT_MS };
       }
     }
+  }
+
+  /** Who gets a message to a group or a channel; undefined for a message to one person. */
+  private recipientsOf(to: string, from: string): string[] | undefined {
+    if (isGroupId(to)) return this.othersIn(to, from);
+    const channel = this.channels.find(to);
+    return channel && this.channels.readersOf(channel).filter((phone) => phone !== from);
   }
 
   private othersIn(groupId: string, phone: string): string[] {
@@ -212,13 +224,14 @@ export class Delivery {
   }
 
   private messageEvent(entry: LedgerEntry, fromMe: boolean): MessageEvent {
-    const writer = this.phones.find(entry.from);
+    // Readers of a channel do not see who posts.
+    const writer = isChannelId(entry.to) ? undefined : this.phones.find(entry.from);
     return {
       k: 'msg',
       id: entry.whatsappId,
       chat: fromMe || entry.recipients ? entry.to : entry.from,
       fromMe,
-      ...(entry.recipients ? { author: entry.from } : {}),
+      ...(writer && entry.recipients ? { author: entry.from } : {}),
       ...(writer?.hidesNumber && !fromMe ? { hidden: true } : {}),
       type: toWhatsAppType(entry.type, entry),
       text: entry.text,

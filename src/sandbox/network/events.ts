@@ -1,5 +1,6 @@
 import type { Content } from '../journal/content.js';
 import type { ActionType } from '../journal/message-actions.js';
+import type { ChannelState } from './channel.js';
 import type { GroupState } from './group.js';
 
 /** A message for a linked browser: its phone received it, or its phone's owner sent it from another device. */
@@ -71,5 +72,14 @@ export interface GroupEvent {
   t: number;
 }
 
+/** A change of a channel that the account reads, or read until this change. */
+export interface ChannelEvent {
+  k: 'channel';
+  /** The address of the channel. */
+  id: string;
+  /** The channel after the change; null when it was deleted. */
+  state: ChannelState | null;
+}
+
 /** An event for a linked browser. Browsers get their events in order and at least once. */
-export type BrowserEvent = MessageEvent | AckEvent | ActionEvent | GroupEvent;
+export type BrowserEvent = MessageEvent | AckEvent | ActionEvent | GroupEvent | ChannelEvent;

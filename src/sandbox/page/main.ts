@@ -1,6 +1,7 @@
 import type { Rules, ServerFrame, WelcomeFrame } from '../wire/frames.js';
 import { Actions, type Reaction, type Vote } from './actions.js';
 import { build } from './build.js';
+import { Channels } from './channels.js';
 import { Dialog } from './dialog.js';
 import { Emitter, Model, type ModelWith } from './events.js';
 import { Groups } from './groups.js';
@@ -17,6 +18,7 @@ import {
   type Msg,
 } from './models.js';
 import { createModules, type Modules } from './modules.js';
+import { ownMessageClass } from './own-message.js';
 import { type Credential, type KeyPair, type Keys, Store } from './store.js';
 
 /** Unless a fault says otherwise, syncing waits for a listener that notices its end, but not longer than this. */
@@ -94,6 +96,7 @@ class App {
   #store: Store;
   #messages: Messages;
   #groups: Groups;
+  #channels: Channels;
   #credential: Credential | undefined;
   /** The nonce of this connection's challenge. */
   #nonce!: string;
@@ -121,7 +124,10 @@ class App {
       (phone, isByLid) => this.#messages.exists(phone, isByLid),
       (phone) => this.#messages.isKnown(phone),
     );
-    this.#messages.attach(this.collections, this.#groups);
+    this.#channels = new Channels({ link, account, store, media, messages: this.#messages });
+    this.#messages.attach(this.collections, this.#groups, this.#channels);
+    this.#channels.attach(this.collections);
+    this.collections.Msg.modelClass = ownMessageClass({ account, store, media });
     this.#groups.attach(this.collections);
     actions.attach(this.collections);
     Object.assign(this.cmd, {
@@ -144,6 +150,7 @@ class App {
       collections: this.collections,
       messages: this.#messages,
       groups: this.#groups,
+      channels: this.#channels,
       actions,
       media,
       store,
@@ -257,11 +264,13 @@ class App {
     earlySync,
     dialog,
     groups,
+    channels,
     contacts,
   }: Frame<'welcome'>): void {
     this.#wasConnected = true;
     this.account.me = widOfPhone(phone);
     this.#groups.replaceAll(groups);
+    this.#channels.replaceAll(channels);
     this.#messages.setAddressBook(contacts);
     this.conn.set({ pushname: name, wid: this.account.me });
     this.sync = { offline, syncDelayMs, earlySync };

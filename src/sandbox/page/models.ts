@@ -1,5 +1,6 @@
 import { Collection, type IdLike, Model, type ModelWith } from './events.js';
-import { attributesOf, type ContentAttributes } from './content.js';
+import { attributesOf, type ContentAttributes, type OutgoingMessage } from './content.js';
+import type { ChannelMetadata } from './channels.js';
 import type { GroupMetadata } from './groups.js';
 import { createWid, lidOfPhone, MsgKey, phoneOfWid, Wid, widOfPhone, type WidLike } from './ids.js';
 import type { Media } from './media.js';
@@ -126,6 +127,8 @@ export class Chat extends (Model as ModelWith<ChatAttributes>) {
   declare readonly mute: Mute;
   /** Only groups have it. */
   declare readonly groupMetadata?: GroupMetadata;
+  /** Only channels have it. */
+  declare readonly newsletterMetadata?: ChannelMetadata;
 
   constructor(wid: Wid, name: string, messages: Collection<Msg>) {
     super({
@@ -145,10 +148,13 @@ export class Chat extends (Model as ModelWith<ChatAttributes>) {
   }
 
   /** The messages of this chat that are in memory. */
-  get msgs(): { getModelsArray(): Msg[] } {
+  get msgs(): { getModelsArray(): Msg[]; add(msg: Msg): Msg } {
     const chat = this.id._serialized;
     const inMemory = () => this.#messages.filter((msg) => msg.id.remote._serialized === chat);
-    return { getModelsArray: () => [...this.#earlier, ...inMemory()] };
+    return {
+      getModelsArray: () => [...this.#earlier, ...inMemory()],
+      add: (msg) => this.#messages.add(msg),
+    };
   }
 
   /** Takes in messages that are older than those in memory. */
@@ -289,7 +295,7 @@ export function chatWidOf(collections: Collections, address: string): Wid {
 }
 
 interface MsgCollection extends Collection<Msg> {
-  modelClass: typeof Msg;
+  modelClass: new (message: OutgoingMessage) => Msg;
   getMessagesById(ids: IdLike[]): Promise<{ messages: Msg[] }>;
   search(query: string): Promise<{ messages: Msg[] }>;
 }
@@ -308,7 +314,7 @@ interface PictureCollection extends Collection<Picture> {
 }
 
 /** A collection that holds nothing: what it finds comes from elsewhere, if at all. */
-interface EmptyCollection<M extends GroupMetadata> extends Collection<M> {
+interface EmptyCollection<M extends GroupMetadata | ChannelMetadata> extends Collection<M> {
   find(id: IdLike): Promise<unknown>;
   update(id: IdLike): Promise<unknown>;
 }
@@ -336,7 +342,6 @@ export function createCollections(
   const Contacts = new Collection<Contact>(CHATS_IN_MEMORY) as ContactCollection;
   // In the order of the real page: whatsapp-web.js looks at the third chat to see whether one more may be pinned.
   Chats.getModelsArray = () => [...Chats.models.values()].sort((a, b) => (b.pin ?? 0) - (a.pin ?? 0));
-  Msgs.modelClass = Msg;
 
   Contacts.find = async (id) => {
     const wid = createWid(id);
@@ -352,7 +357,7 @@ export function createCollections(
     return contact.set({ isBusiness });
   };
 
-  const empty = <M extends GroupMetadata = never>() => {
+  const empty = <M extends GroupMetadata | ChannelMetadata = never>() => {
     const collection = new Collection<M>(1) as EmptyCollection<M>;
     collection.find = async () => undefined;
     collection.update = async () => undefined;
@@ -372,8 +377,8 @@ export function createCollections(
     BusinessProfile: empty(),
     GroupMetadata: empty<GroupMetadata>(),
     WAWebGroupMetadataCollection: empty<GroupMetadata>(),
-    WAWebNewsletterCollection: empty(),
-    NewsletterMetadataCollection: empty(),
-    WAWebNewsletterMetadataCollection: empty(),
+    WAWebNewsletterCollection: new Collection<Chat>(CHATS_IN_MEMORY) as ChatCollection,
+    NewsletterMetadataCollection: empty<ChannelMetadata>(),
+    WAWebNewsletterMetadataCollection: empty<ChannelMetadata>(),
   };
 }

@@ -1,5 +1,6 @@
 import type { Actions } from './actions.js';
 import { addressBookModules } from './address-book.js';
+import type { Channels } from './channels.js';
 import type { OutgoingMessage } from './content.js';
 import type { Emitter } from './events.js';
 import { forwardingModules } from './forwarding.js';
@@ -44,6 +45,7 @@ interface ModulesOptions {
   collections: Collections;
   messages: Messages;
   groups: Groups;
+  channels: Channels;
   actions: Actions;
   media: Media;
   store: Store;
@@ -60,6 +62,7 @@ export function createModules({
   collections,
   messages,
   groups,
+  channels,
   actions,
   media,
   store,
@@ -165,7 +168,6 @@ export function createModules({
       getIsUser: (chat: Chat) => chat.id.isUser(),
     },
     WAWebUpdateUnreadChatAction: { sendSeen: ({ chat }: { chat: Chat }) => messages.sendSeen(chat) },
-    WAWebChatLoadMessages: { loadEarlierMsgs: ({ chat }: { chat: Chat }) => messages.loadEarlier(chat) },
     WAWebChatStateBridge: {
       sendChatStateComposing: chatState('composing'),
       sendChatStateRecording: chatState('recording'),
@@ -253,6 +255,7 @@ export function createModules({
     ...pictureModules(parts),
     ...addressBookModules(parts),
     ...screenModules(collections, cmd),
+    ...channels.modules,
 
     // Places where whatsapp-web.js hooks itself in
     WAWebCallCollection: { calls: new Map(), on() {} },

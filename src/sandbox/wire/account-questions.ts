@@ -1,6 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { isGroupId } from '../addresses.js';
 import { CallLinks } from '../network/call-links.js';
+import { ChannelActions } from '../network/channel-actions.js';
 import { GroupActions } from '../network/group-actions.js';
 import { PhoneRegistry } from '../network/phones.js';
 import { PictureStore } from '../network/pictures.js';
@@ -9,12 +10,13 @@ import { OnlineBrowsers } from './online-browsers.js';
 
 const MAX_NAME_LENGTH = 100;
 
-/** Answers what a page changes about its account: pictures, the address book and links to calls; and who has how many devices. */
+/** Answers what a page changes about its account: pictures, channels, the address book and links to calls; and who has how many devices. */
 @Injectable()
 export class AccountQuestions {
   constructor(
     private readonly phones: PhoneRegistry,
     private readonly groupActions: GroupActions,
+    private readonly channelActions: ChannelActions,
     private readonly pictures: PictureStore,
     private readonly browsers: OnlineBrowsers,
     private readonly callLinks: CallLinks,
@@ -33,6 +35,11 @@ export class AccountQuestions {
         return this.saveContact(me, question);
       case 'devices':
         return this.devicesOf(question.phone);
+      case 'channel':
+        return this.channelActions.apply(me, question.channel);
+      case 'picture':
+        // The pictures of channels only.
+        return this.channelActions.pictureOf(question.of);
       case 'call-link':
         return this.callLinks.create(me, question);
       default:

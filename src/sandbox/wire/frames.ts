@@ -6,6 +6,7 @@ import type { Content, MediaPointer } from '../journal/content.js';
 import type { ActionType } from '../journal/message-actions.js';
 import type { QueuedEvent } from '../journal/queued-event.js';
 import type { BrowserEvent } from '../network/events.js';
+import type { ChannelAction, ChannelResult, ChannelState } from '../network/channel.js';
 import type { Dialog, Faults } from '../network/faults.js';
 import type { GroupAction, GroupResult, GroupState } from '../network/group.js';
 
@@ -14,6 +15,7 @@ export type * from '../builds/build.js';
 export type * from '../journal/content.js';
 export type * from '../journal/message-actions.js';
 export type * from '../journal/queued-event.js';
+export type * from '../network/channel.js';
 export type * from '../network/events.js';
 export type * from '../network/faults.js';
 export type * from '../network/group.js';
@@ -80,6 +82,7 @@ export interface WelcomeFrame extends Pick<Faults, 'syncDelayMs' | 'earlySync' |
   /** How many events the page missed. */
   offline: number;
   groups: GroupState[];
+  channels: ChannelState[];
   contacts: AddressBookEntry[];
 }
 
@@ -103,6 +106,7 @@ export interface AccountQuestionTypes {
   'save-contact': { asked: { phone: string; name: string | null }; answer: true };
   /** How many devices a number has: the phone and its linked browsers. */
   devices: { asked: { phone: string }; answer: number };
+  channel: { asked: { channel: ChannelAction }; answer: ChannelResult };
   'call-link': { asked: { startTime: number; kind: 'video' | 'voice' }; answer: string };
 }
 
