@@ -2,6 +2,8 @@ import { DynamicModule, Module } from '@nestjs/common';
 import type { Config } from '../platform/config/config.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { SandboxCallsController } from '../sandbox/control/calls.controller.js';
+import { SandboxCallLinksController } from '../sandbox/control/call-links.controller.js';
+import { SandboxChannelsController } from '../sandbox/control/channels.controller.js';
 import { SandboxGroupsController } from '../sandbox/control/groups.controller.js';
 import { SandboxMessagesController } from '../sandbox/control/messages.controller.js';
 import { SandboxNetworkController } from '../sandbox/control/network.controller.js';
@@ -15,6 +17,8 @@ export const sandboxControllers = [
   SandboxMessagesController,
   SandboxGroupsController,
   SandboxCallsController,
+  SandboxChannelsController,
+  SandboxCallLinksController,
 ];
 
 /** The simulated WhatsApp Web and its control API. */

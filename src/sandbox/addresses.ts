@@ -19,6 +19,11 @@ export function lidOf(phone: string): string {
   return `1${[...phone].reverse().join('')}`;
 }
 
+/** Whether an address belongs to a channel. */
+export function isChannelId(address: string): boolean {
+  return address.endsWith('@newsletter');
+}
+
 /** Whether an address belongs to a group. */
 export function isGroupId(address: string): boolean {
   return address.endsWith('@g.us');

@@ -9,6 +9,9 @@ import { CurrentBuild } from './builds/builds.js';
 import { Ledger } from './journal/ledger.js';
 import { Outbox } from './journal/outbox.js';
 import { Calls } from './network/calls.js';
+import { CallLinks } from './network/call-links.js';
+import { ChannelActions } from './network/channel-actions.js';
+import { ChannelRegistry } from './network/channels.js';
 import { Delivery } from './network/delivery.js';
 import type { BrowserEvent } from './network/events.js';
 import { FaultSettings } from './network/fault-settings.js';
@@ -18,6 +21,7 @@ import { MediaStore } from './network/media.js';
 import { PhoneRegistry } from './network/phones.js';
 import { PictureStore } from './network/pictures.js';
 import { SandboxLogger, SandboxOptions } from './options.js';
+import { AccountQuestions } from './wire/account-questions.js';
 import { BrowserCounters } from './wire/browser-counters.js';
 import { FrameHandler } from './wire/frame-handler.js';
 import { InFlight } from './wire/in-flight.js';
@@ -31,20 +35,21 @@ import { Submissions } from './wire/submissions.js';
 import { Welcome } from './wire/welcome.js';
 
 /** What is restored from files in the sandbox's directory when the module is built. */
-const stores = [Ledger, Outbox, PhoneRegistry, GroupRegistry, MediaStore, PictureStore].map(
+const stores = [Ledger, Outbox, PhoneRegistry, GroupRegistry, ChannelRegistry, MediaStore, PictureStore].map(
   (store): FactoryProvider => ({
     provide: store,
     inject: [SandboxOptions],
     useFactory: ({ dir }: SandboxOptions) => store.open(dir),
   }),
 );
-const network = [CurrentBuild, FaultSettings, Calls, Delivery, GroupActions];
+const network = [CurrentBuild, FaultSettings, Calls, CallLinks, Delivery, GroupActions, ChannelActions];
 const wire = [
   InFlight,
   BrowserCounters,
   Welcome,
   OnlineBrowsers,
   Linking,
+  AccountQuestions,
   Submissions,
   ProfileQuestions,
   Questions,
@@ -63,6 +68,7 @@ export class SandboxModule implements OnApplicationBootstrap, OnApplicationShutd
     private readonly outbox: Outbox<BrowserEvent>,
     private readonly phones: PhoneRegistry,
     private readonly groups: GroupRegistry,
+    private readonly channels: ChannelRegistry,
   ) {}
 
   /** Provides the simulated WhatsApp with these options. */
@@ -84,6 +90,8 @@ export class SandboxModule implements OnApplicationBootstrap, OnApplicationShutd
   /** Stops within a few seconds, and writes what is left. */
   async onApplicationShutdown(): Promise<void> {
     await this.server.stop();
-    await Promise.all([this.ledger, this.outbox, this.phones, this.groups].map((store) => store.close()));
+    await Promise.all(
+      [this.ledger, this.outbox, this.phones, this.groups, this.channels].map((store) => store.close()),
+    );
   }
 }

@@ -1,4 +1,14 @@
-import { Body, ConflictException, Controller, Get, HttpCode, Param, Patch, Post } from '@nestjs/common';
+import {
+  Body,
+  ConflictException,
+  Controller,
+  Delete,
+  Get,
+  HttpCode,
+  Param,
+  Patch,
+  Post,
+} from '@nestjs/common';
 import { given } from '../../platform/database/given.js';
 import { digitsOf } from '../addresses.js';
 import type { Group, GroupAction, GroupResult } from '../network/group.js';
@@ -78,6 +88,21 @@ export class SandboxGroupsController {
     );
   }
 
+  /** The owner of a phone asks to join, as people do in groups with approval. The admins see the request. */
+  @Post(':id/requests')
+  @HttpCode(200)
+  async request(@Param('id') id: string, @Body() { phone }: GroupMemberDto): Promise<GroupResult> {
+    const by = this.phones.require(phone).phone;
+    return allowed(by, await this.groupActions.ask(by, this.groups.require(id)));
+  }
+
+  /** The owner of a phone takes the request to join back. */
+  @Delete(':id/requests/:phone')
+  async withdraw(@Param('id') id: string, @Param('phone') phone: string): Promise<GroupResult> {
+    const by = digitsOf(phone);
+    return allowed(by, await this.groupActions.withdraw(by, this.groups.require(id)));
+  }
+
   @Post(':id/leave')
   @HttpCode(200)
   async leave(@Param('id') id: string, @Body() { phone }: GroupMemberDto): Promise<GroupResult> {
@@ -85,9 +110,12 @@ export class SandboxGroupsController {
   }
 
   private async act(by: string, action: GroupAction): Promise<GroupResult> {
-    const result = await this.groupActions.apply(by, action);
-    if (result.status !== 200)
-      throw new ConflictException(`WhatsApp does not allow ${by} to do that (${result.status}).`);
-    return result;
+    return allowed(by, await this.groupActions.apply(by, action));
   }
+}
+
+function allowed(by: string, result: GroupResult): GroupResult {
+  if (result.status !== 200)
+    throw new ConflictException(`WhatsApp does not allow ${by} to do that (${result.status}).`);
+  return result;
 }

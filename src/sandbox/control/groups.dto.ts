@@ -65,6 +65,11 @@ export class ChangeGroupDto {
   @IsBoolean()
   adminsAdd?: boolean;
 
+  /** Whether a person who joins by the link has to wait for an admin. */
+  @Optional()
+  @IsBoolean()
+  approval?: boolean;
+
   /** A JPEG or PNG in base64; null removes the picture. */
   @ValidateIf(({ picture }: ChangeGroupDto) => picture !== undefined && picture !== null)
   @IsString()

@@ -20,7 +20,7 @@ import { Delivery } from '../network/delivery.js';
 import { GroupRegistry } from '../network/groups.js';
 import { MediaStore } from '../network/media.js';
 import { PhoneRegistry } from '../network/phones.js';
-import { EditMessageDto, PhoneMessageDto, ReactDto, VoteDto } from './messages.dto.js';
+import { EditMessageDto, PhoneMessageDto, PinDto, ReactDto, RespondDto, VoteDto } from './messages.dto.js';
 
 /** The messages of the simulated phones: a caller sends and acts as the owner of a phone. */
 @Controller('phones/:phone/messages')
@@ -95,6 +95,28 @@ export class SandboxMessagesController {
     return this.act(number, whatsappId, 'reaction', emoji);
   }
 
+  /** The owner pins a message in its chat, for everybody. */
+  @Post(':whatsappId/pin')
+  @HttpCode(200)
+  pin(
+    @Param('phone') number: string,
+    @Param('whatsappId') whatsappId: string,
+    @Body() { seconds }: PinDto,
+  ): Promise<LedgerEntry> {
+    return this.act(number, whatsappId, 'pin', String(seconds));
+  }
+
+  /** The owner responds to a scheduled event. */
+  @Post(':whatsappId/response')
+  @HttpCode(200)
+  respond(
+    @Param('phone') number: string,
+    @Param('whatsappId') whatsappId: string,
+    @Body() { response }: RespondDto,
+  ): Promise<LedgerEntry> {
+    return this.act(number, whatsappId, 'rsvp', String(response));
+  }
+
   /** The owner edits a message that was sent from this phone's account. */
   @Patch(':whatsappId')
   edit(
@@ -132,6 +154,7 @@ export class SandboxMessagesController {
     location,
     contacts,
     poll,
+    event,
     replyTo,
     mentions,
     as,
@@ -148,6 +171,7 @@ export class SandboxMessagesController {
       location,
       contacts,
       poll,
+      event,
       replyTo,
       mentions: mentions?.map(digitsOf),
       as,

@@ -11,7 +11,9 @@ import {
   IsNotEmpty,
   IsNumber,
   IsString,
+  Max,
   MaxLength,
+  Min,
   ValidateNested,
 } from 'class-validator';
 import { Optional } from '../../platform/http/optional.js';
@@ -28,6 +30,7 @@ const TYPES = [
   'contact',
   'poll',
   'group_invite',
+  'event',
   // A type that Flotilla does not know.
   'order',
 ] as const;
@@ -111,6 +114,36 @@ export class PhoneInviteDto {
   subject!: string;
 }
 
+/** An appointment in a message from a phone. Times are seconds since 1970. */
+export class PhoneEventDto {
+  @IsString()
+  @IsNotEmpty()
+  @MaxLength(255)
+  name!: string;
+
+  @Optional()
+  @IsString()
+  @MaxLength(2048)
+  description?: string;
+
+  @IsInt()
+  @Min(0)
+  startTime!: number;
+
+  @Optional()
+  @IsInt()
+  @Min(0)
+  endTime?: number;
+
+  @Optional()
+  @IsString()
+  @MaxLength(255)
+  location?: string;
+
+  @IsBoolean()
+  canceled = false;
+}
+
 /** A message that the owner of a phone sends. */
 export class PhoneMessageDto {
   /** The recipient's number, or the address of a group. */
@@ -150,6 +183,11 @@ export class PhoneMessageDto {
   @ValidateNested()
   @Type(() => PhonePollDto)
   poll?: PhonePollDto;
+
+  @Optional()
+  @ValidateNested()
+  @Type(() => PhoneEventDto)
+  event?: PhoneEventDto;
 
   /** The WhatsApp id of the message that it answers. */
   @Optional()
@@ -202,6 +240,23 @@ export class VoteDto {
   @ArrayMaxSize(12)
   @IsString({ each: true })
   options!: string[];
+}
+
+/** For how long a message is pinned in its chat. */
+export class PinDto {
+  /** 0 removes the pin. */
+  @IsInt()
+  @Min(0)
+  seconds!: number;
+}
+
+/** The response of a phone's owner to a scheduled event. */
+export class RespondDto {
+  /** 1 comes, 2 does not come, 3 may come; 0 takes the response back. */
+  @IsInt()
+  @Min(0)
+  @Max(3)
+  response!: number;
 }
 
 /** The new text of a message. */

@@ -28,6 +28,18 @@ export interface GroupInvite {
   subject: string;
 }
 
+/** An appointment. Times are seconds since 1970. */
+export interface ScheduledEvent {
+  name: string;
+  description?: string;
+  startTime: number;
+  endTime?: number;
+  location?: string;
+  /** The link to its call. */
+  joinLink?: string;
+  canceled: boolean;
+}
+
 /** What a message carries besides its text. */
 export interface Content {
   /** `sha256` is the hash of the plain bytes, in hexadecimal digits: a test compares it with the file that was sent. */
@@ -54,4 +66,9 @@ export interface Content {
   as?: 'story' | 'channel';
   /** The recipients' browsers cannot decrypt it yet. */
   undecrypted?: true;
+  /** How often the message was forwarded before it came here, 1 at least. */
+  forwardingScore?: number;
+  event?: ScheduledEvent;
+  /** Invites the recipient to become an admin of a channel. */
+  channelInvite?: { channel: string; name: string };
 }

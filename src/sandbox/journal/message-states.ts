@@ -1,8 +1,17 @@
 import { isGroupId } from '../addresses.js';
+import type { ScheduledEvent } from './content.js';
 import type { ActionType, MessageAction } from './message-actions.js';
 
 /** All types of actions. */
-export const ACTION_TYPES: readonly ActionType[] = ['edit', 'reaction', 'revoke', 'vote'];
+export const ACTION_TYPES: readonly ActionType[] = [
+  'edit',
+  'reaction',
+  'revoke',
+  'vote',
+  'pin',
+  'reschedule',
+  'rsvp',
+];
 
 /** What a phone shows of a message after all actions on it. */
 export interface MessageState {
@@ -11,6 +20,11 @@ export interface MessageState {
   revoked: boolean;
   reactions: { from: string; emoji: string }[];
   votes: { from: string; options: string[] }[];
+  /** Who pinned it in the chat, and for how long; null when nobody pins it any longer. */
+  pinned: { from: string; seconds: number } | null;
+  /** A scheduled event after its last change, and who comes: 1 yes, 2 no, 3 maybe. */
+  event: ScheduledEvent;
+  responses: { from: string; response: number }[];
 }
 
 const MAX_MESSAGES = 50_000;
@@ -31,11 +45,16 @@ export class MessageStates {
 
   /** Whether the message is already in the state to which this action leads. */
   isRepeated(action: MessageAction): boolean {
-    const { text, edited, revoked, reactions = [], votes = [] } = this.states.get(keyOf(action)) ?? {};
+    const state = this.states.get(keyOf(action)) ?? {};
+    const { text, edited, revoked, reactions = [], votes = [], responses = [] } = state;
     if (action.type === 'revoke') return revoked === true;
     if (action.type === 'edit') return edited === true && text === action.text;
     if (action.type === 'vote')
       return JSON.stringify(votes.find(({ from }) => from === action.from)?.options ?? []) === action.text;
+    if (action.type === 'pin') return (state.pinned?.seconds ?? 0) === Number(action.text);
+    if (action.type === 'reschedule') return JSON.stringify(state.event) === action.text;
+    if (action.type === 'rsvp')
+      return (responses.find(({ from }) => from === action.from)?.response ?? 0) === Number(action.text);
     return (reactions.find(({ from }) => from === action.from)?.emoji ?? '') === action.text;
   }
 
@@ -60,7 +79,7 @@ export class MessageStates {
 
 function changesBy(
   { type, text, from }: MessageAction,
-  { reactions = [], votes = [] }: Partial<MessageState>,
+  { reactions = [], votes = [], responses = [] }: Partial<MessageState>,
 ): Partial<MessageState> {
   if (type === 'revoke') return { revoked: true, text: '' };
   if (type === 'edit') return { edited: true, text };
@@ -68,6 +87,12 @@ function changesBy(
     return {
       votes: [...votes.filter((vote) => vote.from !== from), { from, options: JSON.parse(text) as string[] }],
     };
+  if (type === 'pin') return { pinned: text === '0' ? null : { from, seconds: Number(text) } };
+  if (type === 'reschedule') return { event: JSON.parse(text) as ScheduledEvent };
+  if (type === 'rsvp') {
+    const rest = responses.filter((response) => response.from !== from);
+    return { responses: text === '0' ? rest : [...rest, { from, response: Number(text) }] };
+  }
   const others = reactions.filter((reaction) => reaction.from !== from);
   return { reactions: text === '' ? others : [...others, { from, emoji: text }] };
 }

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { ConflictException, Injectable, NotFoundException } from '@nestjs/common';
-import { isGroupId } from '../addresses.js';
+import { isChannelId, isGroupId } from '../addresses.js';
 import type { Content, Quoted } from '../journal/content.js';
 import { contentOf, Ledger, type LedgerEntry, type Submission } from '../journal/ledger.js';
 import type { ActionType } from '../journal/message-actions.js';
@@ -8,6 +8,7 @@ import { isAction } from '../journal/message-states.js';
 import { Outbox } from '../journal/outbox.js';
 import type { AddressedEvent } from '../journal/queued-event.js';
 import type { AckEvent, BrowserEvent, MessageEvent } from './events.js';
+import { ChannelRegistry } from './channels.js';
 import { FaultSettings } from './fault-settings.js';
 import { GroupRegistry } from './groups.js';
 import { PhoneRegistry } from './phones.js';
@@ -19,8 +20,21 @@ type BrowserNotice = AddressedEvent<BrowserEvent>;
 const SECOND_EVENT_MS = 200;
 /** The longest text of a message. */
 export const MAX_TEXT_LENGTH = 65_536;
+/** WhatsApp pins messages for 30 days at most. */
+const MAX_PIN_SECONDS = 30 * 24 * 3600;
 /** The types of messages that have a text that the sender can edit. */
 const EDITABLE = ['text', 'image', 'video', 'document'];
+
+function checkEventChange({ event, from, whatsappId }: LedgerEntry, phone: string): void {
+  if (!event) throw new ConflictException(`The message ${whatsappId} is not an event.`);
+  if (from !== phone) throw new ConflictException(`Only its sender, ${from}, can change an event.`);
+  if (event.canceled) throw new ConflictException('The event is canceled: it cannot be changed.');
+}
+
+function checkResponse({ event, whatsappId }: LedgerEntry, response: number): void {
+  if (!event) throw new ConflictException(`The message ${whatsappId} is not an event.`);
+  if (![0, 1, 2, 3].includes(response)) throw new ConflictException(`There is no response ${response}.`);
+}
 
 function checkVote({ poll, whatsappId }: LedgerEntry, options: string[]): void {
   if (!poll) throw new ConflictException(`The message ${whatsappId} is not a poll.`);
@@ -41,12 +55,13 @@ export class Delivery {
     private readonly ledger: Ledger,
     private readonly outbox: Outbox<BrowserEvent>,
     private readonly faults: FaultSettings,
+    private readonly channels: ChannelRegistry,
   ) {}
 
   /** Accepts a message or an action; the ledger has it before any browser. `origin` is the credential that sent it. */
   async accept(submission: Submission, origin?: string): Promise<LedgerEntry> {
     const { from, to } = submission;
-    const recipients = isGroupId(to) ? this.othersIn(to, from) : undefined;
+    const recipients = this.recipientsOf(to, from);
     const entry = await this.ledger.append({
       ...submission,
       ...(recipients ? { recipients } : {}),
@@ -64,7 +79,10 @@ export class Delivery {
 
   /** Whether a phone may send to a number or a group. */
   maySend(from: string, to: string): boolean {
-    if (!isGroupId(to)) return this.phones.find(to) !== undefined && !this.phones.hasBlocked(from, to);
+    if (!isGroupId(to) && !isChannelId(to))
+      return this.phones.find(to) !== undefined && !this.phones.hasBlocked(from, to);
+    const channel = this.channels.find(to);
+    if (channel) return this.channels.isAdmin(channel, from);
     const group = this.groups.find(to);
     if (!group) return false;
     return group.announce ? this.groups.isAdmin(group, from) : this.groups.roleOf(group, from) !== undefined;
@@ -101,8 +119,7 @@ export class Delivery {
         `${phone} did not send or receive a message ${whatsappId}: GET /ledger shows all ids.`,
       );
     }
-    if (type === 'vote') checkVote(message, JSON.parse(text) as string[]);
-    else if (type !== 'reaction') this.checkMayChange(message, phone, type);
+    this.check(message, phone, type, text);
     const to = message.from === phone || isGroupId(message.to) ? message.to : message.from;
     return this.accept({ from: phone, to, whatsappId, type, text, author: message.from });
   }
@@ -121,6 +138,33 @@ export class Delivery {
     // No line of the ledger: the message itself did not change.
     this.outbox.add(this.outbox.lastSeq, events);
     return entry;
+  }
+
+  /**
+   * Checks an action of a page that the page itself cannot check.
+   * @throws with the message for the page
+   */
+  async checkFromPage(phone: string, whatsappId: string, type: ActionType, text: string): Promise<void> {
+    if (type === 'reaction' || type === 'edit' || type === 'revoke') return;
+    const message = await this.ledger.find(phone, whatsappId);
+    if (!message) throw new NotFoundException(`${phone} has no message ${whatsappId}.`);
+    this.check(message, phone, type, text);
+  }
+
+  private check(message: LedgerEntry, phone: string, type: ActionType, text: string): void {
+    if (type === 'vote') checkVote(message, JSON.parse(text) as string[]);
+    else if (type === 'pin') this.checkPin(message, phone, Number(text));
+    else if (type === 'reschedule') checkEventChange(message, phone);
+    else if (type === 'rsvp') checkResponse(message, Number(text));
+    else if (type !== 'reaction') this.checkMayChange(message, phone, type);
+  }
+
+  private checkPin({ to }: LedgerEntry, phone: string, seconds: number): void {
+    if (!Number.isInteger(seconds) || seconds < 0 || seconds > MAX_PIN_SECONDS)
+      throw new ConflictException(`A message is pinned for 1 to ${MAX_PIN_SECONDS} seconds.`);
+    const group = this.groups.find(to);
+    if (group?.restrict && !this.groups.isAdmin(group, phone))
+      throw new ConflictException('Only admins can pin messages in this group.');
   }
 
   private checkMayChange({ from, at, type }: LedgerEntry, phone: string, action: 'edit' | 'revoke'): void {
@@ -143,7 +187,8 @@ export class Delivery {
   }
 
   private *forSender(entry: LedgerEntry, origin: string | undefined): Generator<BrowserNotice> {
-    const acks = this.acksOf(entry);
+    // The page of an author of a post hears with the answer that WhatsApp has it.
+    const acks = isChannelId(entry.to) ? [] : this.acksOf(entry);
     for (const { id: credential } of this.phones.credentialsOf(entry.from)) {
       if (credential !== origin && !entry.duplicate) {
         yield { credential, event: this.messageEvent(entry, true), delayMs: 0 };
@@ -162,6 +207,13 @@ export class Delivery {
           yield { credential, event: { ...event, again: true }, delayMs: SECOND_EVENT_MS };
       }
     }
+  }
+
+  /** Who gets a message to a group or a channel; undefined for a message to one person. */
+  private recipientsOf(to: string, from: string): string[] | undefined {
+    if (isGroupId(to)) return this.othersIn(to, from);
+    const channel = this.channels.find(to);
+    return channel && this.channels.readersOf(channel).filter((phone) => phone !== from);
   }
 
   private othersIn(groupId: string, phone: string): string[] {
@@ -217,13 +269,14 @@ export class Delivery {
   }
 
   private messageEvent(entry: LedgerEntry, fromMe: boolean): MessageEvent {
-    const writer = this.phones.find(entry.from);
+    // Readers of a channel do not see who posts.
+    const writer = isChannelId(entry.to) ? undefined : this.phones.find(entry.from);
     return {
       k: 'msg',
       id: entry.whatsappId,
       chat: fromMe || entry.recipients ? entry.to : entry.from,
       fromMe,
-      ...(entry.recipients ? { author: entry.from } : {}),
+      ...(writer && entry.recipients ? { author: entry.from } : {}),
       ...(writer?.hidesNumber && !fromMe ? { hidden: true } : {}),
       type: toWhatsAppType(entry.type, entry),
       text: entry.text,

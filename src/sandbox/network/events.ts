@@ -1,5 +1,6 @@
 import type { Content } from '../journal/content.js';
 import type { ActionType } from '../journal/message-actions.js';
+import type { ChannelState } from './channel.js';
 import type { GroupState } from './group.js';
 
 /** A message for a linked browser: its phone received it, or its phone's owner sent it from another device. */
@@ -52,7 +53,10 @@ export interface ActionEvent {
   author?: string;
   /** The number of the person who acts. */
   by: string;
-  /** The new text, the emoji (empty when the reaction is removed), or the chosen options as JSON. */
+  /**
+   * The new text, the emoji (empty when the reaction is removed), the chosen options as JSON, the seconds of a pin (0 removes
+   * it), the changed event as JSON, or the number of the response to an event.
+   */
   text: string;
   /** Milliseconds since 1970. */
   at: number;
@@ -87,5 +91,14 @@ export interface NumberEvent {
   t: number;
 }
 
+/** A change of a channel that the account reads, or read until this change. */
+export interface ChannelEvent {
+  k: 'channel';
+  /** The address of the channel. */
+  id: string;
+  /** The channel after the change; null when it was deleted. */
+  state: ChannelState | null;
+}
+
 /** An event for a linked browser. Browsers get their events in order and at least once. */
-export type BrowserEvent = MessageEvent | AckEvent | ActionEvent | GroupEvent | NumberEvent;
+export type BrowserEvent = MessageEvent | AckEvent | ActionEvent | GroupEvent | NumberEvent | ChannelEvent;

@@ -9,6 +9,11 @@ import { GroupRegistry, MAX_MEMBERS } from './groups.js';
 import { PhoneRegistry } from './phones.js';
 
 const MAX_SUBJECT_LENGTH = 100;
+/** WhatsApp's words for changes of settings that the sandbox calls by another name. */
+const CHANGES: Record<string, string> = {
+  adminsAdd: 'member_add_mode',
+  approval: 'membership_approval_mode',
+};
 
 /** Applies WhatsApp's rules to groups, and tells the members' browsers about each change. */
 @Injectable()
@@ -35,6 +40,12 @@ export class GroupActions {
         return this.leave(by, group);
       case 'set':
         return this.set(by, group, action.settings);
+      case 'requests':
+        if (!this.groups.isAdmin(group, by)) return { status: 403 };
+        return { status: 200, requests: group.requests ?? [] };
+      case 'approve':
+      case 'reject':
+        return this.decide(by, group, action.kind, action.phones);
       case 'invite':
       case 'reset-invite':
         return this.invite(by, group, action.kind);
@@ -130,7 +141,7 @@ export class GroupActions {
       return { status: 406 };
     const next = await this.groups.change(group, settings);
     for (const [name, value] of Object.entries(settings)) {
-      const change = name === 'adminsAdd' ? 'member_add_mode' : name;
+      const change = CHANGES[name] ?? name;
       this.notify(next, [], { by, change, whom: [], body: String(value) });
     }
     return { status: 200, group: groupStateOf(next, this.phones) };
@@ -167,10 +178,73 @@ export class GroupActions {
     if (!group) return { status: 410 };
     if (kind === 'look' || this.groups.roleOf(group, by))
       return { status: 200, group: groupStateOf(group, this.phones) };
+    if (group.approval) return this.ask(by, group);
     if (group.members.length >= MAX_MEMBERS) return { status: 419 };
     const next = await this.groups.setMembers(group, [...group.members, { phone: by, role: 'member' }]);
     this.notify(next, [], { by, change: 'invite', whom: [by], body: '' });
     return { status: 200, group: groupStateOf(next, this.phones) };
+  }
+
+  /** Somebody asks to join: the admins see it. A second request of the same phone changes nothing. */
+  async ask(by: string, group: Group): Promise<GroupResult> {
+    const requests = group.requests ?? [];
+    if (!group.approval) return { status: 406 };
+    if (this.groups.roleOf(group, by)) return { status: 409 };
+    if (requests.length >= MAX_MEMBERS) return { status: 419 };
+    let next = group;
+    if (!requests.some(({ phone }) => phone === by)) {
+      next = await this.groups.setRequests(group, [...requests, { phone: by, t: nowInSeconds() }]);
+      this.tell(next, this.adminsOf(next), {
+        by,
+        change: 'membership_approval_request',
+        whom: [by],
+        body: '',
+      });
+    }
+    return { status: 200, isPending: true, group: groupStateOf(next, this.phones) };
+  }
+
+  /** Somebody takes the request to join back. */
+  async withdraw(by: string, group: Group): Promise<GroupResult> {
+    const requests = group.requests ?? [];
+    if (!requests.some(({ phone }) => phone === by)) return { status: 404 };
+    await this.dropRequests(by, group, [by]);
+    return { status: 200 };
+  }
+
+  /** An admin answers requests to join. */
+  private async decide(
+    by: string,
+    group: Group,
+    kind: 'approve' | 'reject',
+    phones: string[],
+  ): Promise<GroupResult> {
+    if (!this.groups.isAdmin(group, by)) return { status: 403 };
+    const requests = group.requests ?? [];
+    const isWaiting = (phone: string): boolean => requests.some((request) => request.phone === phone);
+    const known = phones.filter(isWaiting);
+    const free = kind === 'approve' ? MAX_MEMBERS - group.members.length : known.length;
+    const done = known.slice(0, free);
+    if (done.length > 0 && kind === 'approve') {
+      const joining = done.map((phone) => ({ phone, role: 'member' as const }));
+      const next = await this.groups.setMembers(group, [...group.members, ...joining]);
+      this.notify(next, [], { by, change: 'add', whom: done, body: '' });
+    } else if (done.length > 0) await this.dropRequests(by, group, done);
+    const statusOf = (phone: string): number => {
+      if (done.includes(phone)) return 200;
+      return isWaiting(phone) ? 419 : 404;
+    };
+    return { status: 200, members: phones.map((phone) => ({ phone, status: statusOf(phone) })) };
+  }
+
+  private async dropRequests(by: string, group: Group, whom: string[]): Promise<void> {
+    const left = (group.requests ?? []).filter(({ phone }) => !whom.includes(phone));
+    const next = await this.groups.setRequests(group, left);
+    this.tell(next, this.adminsOf(next), { by, change: 'revoked_membership_requests', whom, body: '' });
+  }
+
+  private adminsOf(group: Group): string[] {
+    return group.members.map(({ phone }) => phone).filter((phone) => this.groups.isAdmin(group, phone));
   }
 
   private statusFor(number: string): number {
@@ -200,6 +274,15 @@ export class GroupActions {
   private notify(
     group: Group,
     gone: string[],
+    change: Pick<GroupEvent, 'by' | 'change' | 'whom' | 'body'>,
+  ): void {
+    this.tell(group, [...group.members.map(({ phone }) => phone), ...gone], change);
+  }
+
+  /** Tells the browsers of these phones. */
+  private tell(
+    group: Group,
+    phones: string[],
     { by, change, whom, body }: Pick<GroupEvent, 'by' | 'change' | 'whom' | 'body'>,
   ): void {
     const event: GroupEvent = {
@@ -211,15 +294,18 @@ export class GroupActions {
       change,
       whom,
       body,
-      t: Math.floor(Date.now() / 1000),
+      t: nowInSeconds(),
     };
-    const recipients = new Set([...group.members.map(({ phone }) => phone), ...gone]);
-    const events = [...recipients].flatMap((phone) =>
+    const events = [...new Set(phones)].flatMap((phone) =>
       [...this.phones.credentialsOf(phone)].map(({ id: credential }) => ({ credential, event, delayMs: 0 })),
     );
     // No line of the ledger causes it. A page that misses it in a crash gets the state of the group when it connects.
     this.outbox.add(this.outbox.lastSeq, events);
   }
+}
+
+function nowInSeconds(): number {
+  return Math.floor(Date.now() / 1000);
 }
 
 /** A group always has an admin: when the last one leaves, the oldest member becomes admin. */

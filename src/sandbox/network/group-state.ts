@@ -4,7 +4,7 @@ import type { PhoneRegistry } from './phones.js';
 
 /** The state of a group that is sent to pages. */
 export function groupStateOf(
-  { invite: _invite, personalInvites: _personalInvites, members, ...group }: Group,
+  { invite: _invite, personalInvites: _personalInvites, requests: _requests, members, ...group }: Group,
   phones: PhoneRegistry,
 ): GroupState {
   return {

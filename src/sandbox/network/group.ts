@@ -4,6 +4,13 @@ export interface Member {
   role: 'member' | 'admin' | 'superadmin';
 }
 
+/** Somebody asks to join a group. */
+export interface JoinRequest {
+  phone: string;
+  /** Seconds since 1970. */
+  t: number;
+}
+
 /** A simulated group. */
 export interface Group {
   /** The address, with `@g.us`. */
@@ -22,6 +29,10 @@ export interface Group {
   adminsAdd: boolean;
   /** How long its messages stay, in seconds; 0 for ever. */
   ephemeralSeconds?: number;
+  /** A person who joins by a link has to wait for an admin. */
+  approval?: boolean;
+  /** Who asked to join, the oldest first. */
+  requests?: JoinRequest[];
   /** The code of its invite link. */
   invite: string;
   /** Invites to single phones, by number. */
@@ -45,7 +56,14 @@ export interface PersonalInvite {
 /** What members can change about a group. */
 export type GroupSettings = Pick<
   Group,
-  'subject' | 'description' | 'announce' | 'restrict' | 'adminsAdd' | 'ephemeralSeconds' | 'picture'
+  | 'subject'
+  | 'description'
+  | 'announce'
+  | 'restrict'
+  | 'adminsAdd'
+  | 'ephemeralSeconds'
+  | 'approval'
+  | 'picture'
 >;
 
 /** A member as the pages of the other members know it. If `hidden` is true, they show only the LID. */
@@ -56,14 +74,18 @@ export interface GroupMember extends Member {
 }
 
 /** A group as its members' pages know it. */
-export type GroupState = Omit<Group, 'invite' | 'personalInvites' | 'members'> & { members: GroupMember[] };
+export type GroupState = Omit<Group, 'invite' | 'personalInvites' | 'requests' | 'members'> & {
+  members: GroupMember[];
+};
 
 /** What a person does to a group, on a phone or in a linked browser. */
 export type GroupAction =
   | { kind: 'create'; subject: string; phones: string[]; settings?: Partial<GroupSettings> }
   | { kind: 'add' | 'remove' | 'promote' | 'demote'; group: string; phones: string[] }
   | { kind: 'set'; group: string; settings: Partial<GroupSettings> }
-  | { kind: 'leave' | 'invite' | 'reset-invite' | 'query'; group: string }
+  /** Answers the requests to join of these phones. */
+  | { kind: 'approve' | 'reject'; group: string; phones: string[] }
+  | { kind: 'leave' | 'invite' | 'reset-invite' | 'query' | 'requests'; group: string }
   | { kind: 'join' | 'look'; code: string }
   | { kind: 'accept-invite'; group: string; code: string };
 
@@ -72,6 +94,9 @@ export interface GroupResult {
   status: number;
   group?: GroupState;
   invite?: string;
+  requests?: JoinRequest[];
+  /** The phone that joins has to wait for an admin. */
+  isPending?: boolean;
   /** Per phone: 200, 403 joins by invite only, 404 not registered or not a member, 409 already a member, 419 group is full. */
   members?: { phone: string; status: number; inviteCode?: string; inviteExpiresAt?: number }[];
 }

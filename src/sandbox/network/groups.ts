@@ -2,7 +2,7 @@ import { randomBytes, randomInt } from 'node:crypto';
 import { join } from 'node:path';
 import { BadRequestException, NotFoundException } from '@nestjs/common';
 import { Journal } from '../journal/journal.js';
-import type { Group, GroupSettings, Member } from './group.js';
+import type { Group, GroupSettings, JoinRequest, Member } from './group.js';
 
 /** WhatsApp's limit. */
 export const MAX_MEMBERS = 1024;
@@ -96,12 +96,21 @@ export class GroupRegistry {
   async change(group: Group, changes: Partial<GroupSettings>): Promise<Group> {
     const descriptionId =
       changes.description === undefined ? group.descriptionId : randomBytes(10).toString('hex');
-    return this.save({ ...group, ...changes, descriptionId });
+    // Nobody waits in a group that everybody may join.
+    const requests = changes.approval === false ? [] : (group.requests ?? []);
+    return this.save({ ...group, ...changes, descriptionId, requests });
   }
 
   /** Replaces the members of a group. */
   async setMembers(group: Group, members: Member[]): Promise<Group> {
-    return this.save({ ...group, members });
+    // A member does not wait any longer.
+    const isOutside = ({ phone }: JoinRequest): boolean => members.every((member) => member.phone !== phone);
+    return this.save({ ...group, members, requests: group.requests?.filter(isOutside) ?? [] });
+  }
+
+  /** Replaces the requests to join a group. */
+  async setRequests(group: Group, requests: JoinRequest[]): Promise<Group> {
+    return this.save({ ...group, requests });
   }
 
   /** Gives a member a new number. */

@@ -107,9 +107,10 @@ export class PhoneRegistry {
     await this.write({ contact });
   }
 
-  /** The address book of a phone. */
+  /** The people in the address book of a phone who have WhatsApp. */
   contactsOf(owner: string): { phone: string; name: string }[] {
-    return Array.from(this.contacts.get(owner) ?? [], ([phone, name]) => ({ phone, name }));
+    const people = [...(this.contacts.get(owner) ?? [])].filter(([phone]) => this.phones.has(phone));
+    return people.map(([phone, name]) => ({ phone, name }));
   }
 
   /** The phones that have this number in their address books. */

@@ -6,6 +6,8 @@ const names: [ledger: string, whatsapp: string][] = [
   ['voice', 'ptt'],
   ['poll', 'poll_creation'],
   ['group_invite', 'groups_v4_invite'],
+  ['event', 'event_creation'],
+  ['channel_invite', 'newsletter_admin_invite'],
   ['contact', 'vcard'],
   ['contact', 'multi_vcard'],
 ];

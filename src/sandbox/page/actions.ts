@@ -2,6 +2,8 @@ import type { ActionEvent, ActionType, Rules } from '../wire/frames.js';
 import { addressOf, lidOfPhone, MsgKey, phoneOfWid, type Wid, widOfPhone } from './ids.js';
 import type { Link } from './link.js';
 import { type Account, chatWidOf, type Collections, type Msg } from './models.js';
+import { changePin } from './pins.js';
+import { changeEvent, changeResponse } from './scheduled-events.js';
 import type { MessageRow, Store } from './store.js';
 
 /** A reaction as it is in WhatsApp Web's table. */
@@ -41,7 +43,7 @@ interface ActionsOptions {
 }
 
 /** What one person did: the number, the new text or emoji, and the time in milliseconds since 1970. */
-type Change = Pick<ActionEvent, 'by' | 'text' | 'at'>;
+export type Change = Pick<ActionEvent, 'by' | 'text' | 'at'>;
 
 /** What is done to messages that were sent: edits, revocations, reactions and votes, by this account and by others. */
 export class Actions {
@@ -112,8 +114,15 @@ export class Actions {
     const msg = held ?? given;
     if (k === 'reaction') this.#changeReaction(row, msg, { by, text, at });
     else if (k === 'vote') this.#changeVote(row, { by, text, at });
-    else if (k === 'edit') this.#changeText(row, msg, { text, at });
+    else if (k === 'pin' || k === 'reschedule' || k === 'rsvp') {
+      if (CHANGES[k](row, msg, { by, text, at })) this.#store.saveSoon(row);
+    } else if (k === 'edit') this.#changeText(row, msg, { text, at });
     else this.#markRevoked(row, msg, at);
+  }
+
+  /** Does something to a message. Resolves once the server has the action and this page shows it. */
+  act(k: ActionType, msg: Msg, text: string): Promise<void> {
+    return this.#submit(k, msg, text);
   }
 
   /** Resolves once the server has the action and this page shows it. */
@@ -244,6 +253,9 @@ export class Actions {
     return Array.from(groups, ([aggregateEmoji, senders]) => ({ aggregateEmoji, senders }));
   }
 }
+
+/** Actions that change only the message. Each says whether it changed anything. */
+const CHANGES = { pin: changePin, reschedule: changeEvent, rsvp: changeResponse };
 
 function isYounger(msg: Msg, windowMs: number): boolean {
   return Date.now() - msg.t * 1000 < windowMs;

@@ -1,4 +1,5 @@
 import type { MediaPointer, SubmittedContent } from '../wire/frames.js';
+import { type EventAttributes, eventAttributesOf, eventOf } from './event-content.js';
 import {
   addressOfUser,
   decodeB64,
@@ -10,7 +11,7 @@ import {
 } from './ids.js';
 
 /** What a message has besides its text, as attributes of WhatsApp Web. */
-export interface ContentAttributes extends Partial<MediaPointer> {
+export interface ContentAttributes extends Partial<MediaPointer>, Partial<EventAttributes> {
   caption?: string | undefined;
   mediaKeyTimestamp?: number;
   mediaData?: { mediaStage: string };
@@ -37,6 +38,10 @@ export interface ContentAttributes extends Partial<MediaPointer> {
   inviteGrp?: string;
   inviteGrpName?: string;
   comment?: string;
+  isForwarded?: boolean;
+  forwardingScore?: number;
+  newsletterId?: string;
+  newsletterName?: string;
 }
 
 /** A message that whatsapp-web.js has made to be sent. */
@@ -53,6 +58,7 @@ export type OutgoingMessage = {
   isGif?: boolean;
   duration?: number | string;
   messageSecret?: Uint8Array<ArrayBuffer>;
+  forwardingScore?: number | undefined;
 } & ((MediaPointer & { caption?: string; isCaptionByUser?: boolean }) | { directPath?: undefined }) &
   (
     | { type: 'chat' | 'image' | 'video' | 'audio' | 'ptt' | 'document' | 'sticker' }
@@ -74,6 +80,8 @@ export type OutgoingMessage = {
         inviteGrpName: string;
         comment: string;
       }
+    | ({ type: 'event_creation' } & EventAttributes)
+    | { type: 'newsletter_admin_invite'; newsletterId: string; newsletterName: string }
   );
 
 /** What a message carries besides its text, as the wire has it; undefined when there is nothing. */
@@ -102,6 +110,10 @@ export function contentOf(message: OutgoingMessage): SubmittedContent | undefine
       group: message.inviteGrp,
       subject: message.inviteGrpName,
     };
+  if (message.type === 'event_creation') content.event = eventOf(message);
+  if (message.type === 'newsletter_admin_invite')
+    content.channelInvite = { channel: message.newsletterId, name: message.newsletterName };
+  if (message.forwardingScore) content.forwardingScore = message.forwardingScore;
   if (message.quotedStanzaID) content.replyTo = message.quotedStanzaID;
   if (message.quotedMsg && message.quotedParticipant) {
     const { type, body, caption } = message.quotedMsg;
@@ -133,6 +145,7 @@ export function attributesOf(
   type: string,
 ): ContentAttributes & { body?: string } {
   const { media, location, contacts, poll, replyTo, quoted, mentions, invite } = content;
+  const { forwardingScore, event, channelInvite } = content;
   const attributes: ContentAttributes & { body?: string } = {};
   if (media)
     Object.assign(attributes, media, {
@@ -171,6 +184,13 @@ export function attributesOf(
   if (content.gif) attributes.isGif = true;
   if (content.duration) attributes.duration = content.duration;
   if (content.secret) attributes.messageSecret = decodeB64(content.secret);
+  if (forwardingScore) Object.assign(attributes, { isForwarded: true, forwardingScore });
+  if (event) Object.assign(attributes, eventAttributesOf(event));
+  if (channelInvite)
+    Object.assign(attributes, {
+      newsletterId: channelInvite.channel,
+      newsletterName: channelInvite.name,
+    });
   if (mentions) attributes.mentionedJidList = mentions.map(widOfPhone);
   return attributes;
 }

@@ -1,4 +1,11 @@
-import type { GroupAction, GroupEvent, GroupMember, GroupResult, GroupState } from '../wire/frames.js';
+import type {
+  GroupAction,
+  GroupEvent,
+  GroupMember,
+  GroupResult,
+  GroupState,
+  JoinRequest,
+} from '../wire/frames.js';
 import { Collection, type IdLike, Model, type ModelWith, textOf } from './events.js';
 import { createWid, lidOfPhone, phoneOfWid, type Wid, widOfPhone, type WidLike } from './ids.js';
 import type { Link } from './link.js';
@@ -10,12 +17,13 @@ const SETTINGS = {
   announcement: (value: number) => ({ announce: value === 1 }),
   restrict: (value: number) => ({ restrict: value === 1 }),
   member_add_mode: (value: number) => ({ adminsAdd: value === 0 }),
+  membership_approval_mode: (value: number) => ({ approval: value === 1 }),
 };
 
 export type GroupProperty = keyof typeof SETTINGS;
 
 /** What WhatsApp Web throws when the server says no. */
-class ServerStatusCodeError extends Error {
+export class ServerStatusCodeError extends Error {
   declare readonly status: number;
 
   constructor(status: number) {
@@ -77,16 +85,20 @@ interface GroupAttributes {
   restrict?: boolean;
   memberAddMode?: 'admin_add' | 'all_member_add';
   ephemeralDuration?: number;
+  membershipApprovalMode?: boolean;
   size?: number;
   isReadOnly?: boolean;
 }
 
 export class GroupMetadata extends (Model as ModelWith<GroupAttributes>) {
   declare readonly participants: Participants;
+  /** As the group was when it was queried last. */
+  declare readonly membershipApprovalRequests: { _models: { id: Wid }[] };
 
   constructor(wid: Wid, me: () => Wid) {
     super({ id: wid, isLidAddressingMode: true });
     Object.defineProperty(this, 'participants', { value: new Participants(me), enumerable: false });
+    Object.defineProperty(this, 'membershipApprovalRequests', { value: { _models: [] }, enumerable: false });
   }
 
   override serialize(): object {
@@ -165,6 +177,7 @@ export class Groups {
   async query(id: WidLike): Promise<void> {
     const { group } = await this.#do({ kind: 'query', group: createWid(id)._serialized });
     this.#apply(group);
+    await this.#refreshRequests(this.#metadataOf(id)!);
   }
 
   /**
@@ -252,8 +265,8 @@ export class Groups {
   }
 
   async join(code: string): Promise<{ gid: Wid }> {
-    const { group } = await this.#do({ kind: 'join', code });
-    this.#apply(group);
+    const { group, isPending } = await this.#do({ kind: 'join', code });
+    if (!isPending) this.#apply(group);
     return { gid: createWid(group.id) };
   }
 
@@ -277,6 +290,23 @@ export class Groups {
 
   async leave(chat: Chat): Promise<void> {
     await this.#do({ kind: 'leave', group: chat.id._serialized });
+  }
+
+  /** Who asks to join a group; only admins get to know. */
+  async requestsOf(id: WidLike): Promise<JoinRequest[]> {
+    return (await this.#do({ kind: 'requests', group: createWid(id)._serialized })).requests;
+  }
+
+  /** @returns WhatsApp's status for each phone */
+  async decide(kind: 'approve' | 'reject', id: WidLike, phones: string[]) {
+    return (await this.#do({ kind, group: createWid(id)._serialized, phones })).members;
+  }
+
+  async #refreshRequests(metadata: GroupMetadata): Promise<void> {
+    const { id, participants, membershipApprovalRequests: list } = metadata;
+    const isAsked = metadata.membershipApprovalMode && participants.iAmAdmin();
+    const requests = isAsked ? await this.requestsOf(id) : [];
+    list._models = requests.map(({ phone }) => ({ id: lidOfPhone(phone) }));
   }
 
   async #do(deed: GroupAction): Promise<Required<GroupResult>> {
@@ -334,6 +364,7 @@ function attributesOf(state: GroupState): Omit<GroupAttributes, 'id' | 'isLidAdd
     restrict: state.restrict,
     memberAddMode: state.adminsAdd ? 'admin_add' : 'all_member_add',
     ephemeralDuration: state.ephemeralSeconds ?? 0,
+    membershipApprovalMode: state.approval ?? false,
     size: state.members.length,
   };
 }

@@ -92,9 +92,9 @@ export function addressOfUser(user: WidLike): string {
   return phoneOfWid(createWid(user));
 }
 
-/** The address of a chat on the wire: the digits of a number, or the whole address of a group. */
+/** The address of a chat on the wire: the digits of a number, or the whole address of a group or a channel. */
 export function addressOf(wid: Wid): string {
-  return wid.isGroup() ? wid._serialized : phoneOfWid(wid);
+  return wid.isUser() ? phoneOfWid(wid) : wid._serialized;
 }
 
 /** The parts of a key: of a new message (`from`, `to`, `selfDir`) or of a known one (`fromMe`, `remote`). */

@@ -1,6 +1,7 @@
 import type { Rules, ServerFrame, WelcomeFrame } from '../wire/frames.js';
 import { Actions, type Reaction, type Vote } from './actions.js';
 import { build } from './build.js';
+import { Channels } from './channels.js';
 import { Dialog } from './dialog.js';
 import { Emitter, Model, type ModelWith } from './events.js';
 import { Calls } from './calls.js';
@@ -20,6 +21,7 @@ import {
   type Msg,
 } from './models.js';
 import { createModules, type Modules } from './modules.js';
+import { ownMessageClass } from './own-message.js';
 import { Profile } from './profile.js';
 import { type Credential, type KeyPair, type Keys, Store } from './store.js';
 
@@ -127,6 +129,7 @@ class App {
   #messages: Messages;
   #groups: Groups;
   #profile: Profile;
+  #channels: Channels;
   #credential: Credential | undefined;
   /** The nonce of this connection's challenge. */
   #nonce!: string;
@@ -154,7 +157,10 @@ class App {
       (phone, isByLid) => this.#messages.exists(phone, isByLid),
       (phone) => this.#messages.isKnown(phone),
     );
-    this.#messages.attach(this.collections, this.#groups);
+    this.#channels = new Channels({ link, account, store, media, messages: this.#messages });
+    this.#messages.attach(this.collections, this.#groups, this.#channels);
+    this.#channels.attach(this.collections);
+    this.collections.Msg.modelClass = ownMessageClass({ account, store, media });
     this.#groups.attach(this.collections);
     actions.attach(this.collections);
     const marks = new Marks(store, this.#messages);
@@ -170,7 +176,6 @@ class App {
         await this.#messages.saveChat(chat.set({ pin: pin ? Date.now() : undefined }));
       },
       markChatUnread: async (chat: Chat, unread: boolean) => chat.set({ unreadCount: unread ? -1 : 0 }),
-      openChatBottom: async () => undefined,
       sendRevokeMsgs: (_chat: Chat, { list }: { list: Msg[] }) =>
         Promise.all(list.map((msg) => actions.revoke(msg))),
     });
@@ -182,12 +187,14 @@ class App {
       collections: this.collections,
       messages: this.#messages,
       groups: this.#groups,
+      channels: this.#channels,
       actions,
       media,
       marks,
       profile: this.#profile,
       invites: new Invites(account, this.#groups, this.#messages),
       calls: new Calls(link),
+      store,
     });
     this.#listen();
   }
@@ -312,12 +319,14 @@ class App {
     earlySync,
     dialog,
     groups,
+    channels,
     contacts,
   }: Frame<'welcome'>): void {
     this.#wasConnected = true;
     this.account.me = widOfPhone(phone);
     showPhone(phone);
     this.#groups.replaceAll(groups);
+    this.#channels.replaceAll(channels);
     this.#messages.setAddressBook(contacts);
     this.conn.set({ wid: this.account.me });
     this.#profile.set(profile);

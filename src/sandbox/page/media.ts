@@ -111,6 +111,9 @@ export class Media {
         uploadMedia: async ({ mediaObject }: { mediaObject: Required<MediaObject> }) => ({
           mediaEntry: await this.upload(mediaObject.blob),
         }),
+        uploadUnencryptedMedia: async ({ mediaObject }: { mediaObject: Required<MediaObject> }) => ({
+          mediaEntry: await this.#uploadPlain(mediaObject),
+        }),
       },
       WAWebUploadManager: { encryptAndUpload: ({ blob }: { blob: Blob }) => this.#uploadSticker(blob) },
       WAWebStartMediaUploadQpl: { startMediaUploadQpl: () => ({}) },
@@ -135,6 +138,7 @@ export class Media {
       });
     const bytes = await response.arrayBuffer();
     if ((await hashOf(bytes)) !== encFilehash) throw new Error('The media was changed on its way.');
+    if (mediaKey === '') return bytes;
     const { iv, cipherKey, macKey } = await keysOf(decodeB64(mediaKey));
     const encrypted = bytes.slice(0, -MAC_BYTES);
     const mac = await macOf(macKey, iv, encrypted);
@@ -196,12 +200,7 @@ export class Media {
     );
     const bytes = new Blob([encrypted, await macOf(macKey, iv, encrypted)]);
     const encFilehash = await hashOf(await bytes.arrayBuffer());
-    const response = await fetch(`/v/media?hash=${encodeURIComponent(encFilehash)}`, {
-      method: 'POST',
-      body: bytes,
-    });
-    if (!response.ok) throw new Error(`media-fault: the upload was answered ${response.status}`);
-    const { directPath } = (await response.json()) as { directPath: string };
+    const directPath = await put(bytes, encFilehash);
     const mmsUrl = `https://${location.host}${directPath}`;
     return {
       mmsUrl,
@@ -214,10 +213,33 @@ export class Media {
     };
   }
 
+  /** Media of channels are not encrypted, and have no key. */
+  async #uploadPlain({ blob, filehash }: Required<MediaObject>) {
+    const directPath = await put(blob, filehash);
+    const mmsUrl = `https://${location.host}${directPath}`;
+    return {
+      mmsUrl,
+      deprecatedMms3Url: mmsUrl,
+      directPath,
+      mediaKey: '',
+      mediaKeyTimestamp: Math.floor(Date.now() / 1000),
+      encFilehash: filehash,
+      uploadHash: filehash,
+      handle: directPath,
+    };
+  }
+
   async #uploadSticker(blob: Blob) {
     const { mmsUrl, ...entry } = await this.upload(blob);
     return { ...entry, url: mmsUrl, mimetype: blob.type };
   }
+}
+
+/** Uploads bytes. @returns their path */
+async function put(bytes: Blob, hash: string): Promise<string> {
+  const response = await fetch(`/v/media?hash=${encodeURIComponent(hash)}`, { method: 'POST', body: bytes });
+  if (!response.ok) throw new Error(`media-fault: the upload was answered ${response.status}`);
+  return ((await response.json()) as { directPath: string }).directPath;
 }
 
 /** Draws a picture as a sticker. */

@@ -8,6 +8,7 @@ import type {
   Rules,
 } from '../wire/frames.js';
 import type { Actions } from './actions.js';
+import type { Channels } from './channels.js';
 import { contentOf, type OutgoingMessage, textOf } from './content.js';
 import type { IdLike } from './events.js';
 import type { Groups } from './groups.js';
@@ -89,6 +90,7 @@ export class Messages {
   #confirming: Promise<void> | undefined;
   #actions: Actions;
   #groups!: Groups;
+  #channels!: Channels;
   #rules: Rules;
   #media: Media;
 
@@ -102,9 +104,10 @@ export class Messages {
   }
 
   /** The collections need `exists` of this object, so they come later than it. */
-  attach(collections: Collections, groups: Groups): void {
+  attach(collections: Collections, groups: Groups, channels: Channels): void {
     this.#collections = collections;
     this.#groups = groups;
+    this.#channels = channels;
     collections.Msg.getMessagesById = async (ids) => ({ messages: await this.#load(ids) });
     collections.Msg.search = async (words, page = 1, count = 50, chat) => {
       const rows = await this.#store.search(words, chat);
@@ -382,6 +385,7 @@ export class Messages {
         else if (event.k === 'msg') this.#receiveMessage(event);
         else if (event.k === 'group') this.#groups.receive(event);
         else if (event.k === 'number') this.addNumberNotice(event);
+        else if (event.k === 'channel') this.#channels.receive(event);
         else if (event.k === 'ack') await this.#receiveAck(event);
         else await this.#actions.receive(event);
       } catch (error) {
@@ -642,6 +646,7 @@ export class Messages {
 
   #chatOf(wid: Wid, given: string | undefined): Chat {
     const { Chat: chats, Contact: contacts } = this.#collections;
+    if (wid.isNewsletter()) return this.#channels.chatOf(wid);
     const known = chats.get(wid);
     if (known) return known;
     const phone = phoneOfWid(wid);

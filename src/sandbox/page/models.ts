@@ -1,9 +1,11 @@
 import { Collection, type IdLike, Model, type ModelWith } from './events.js';
-import { attributesOf, type ContentAttributes } from './content.js';
+import { attributesOf, type ContentAttributes, type OutgoingMessage } from './content.js';
+import type { ChannelMetadata } from './channels.js';
 import type { GroupMetadata } from './groups.js';
-import { createWid, lidOfPhone, MsgKey, phoneOfWid, type Wid, widOfPhone, type WidLike } from './ids.js';
+import { createWid, lidOfPhone, MsgKey, phoneOfWid, Wid, widOfPhone, type WidLike } from './ids.js';
 import type { Media } from './media.js';
 import { formattedPhoneNumber } from './numbers.js';
+import type { Picture } from './pictures.js';
 import type { Blocked, BusinessProfile } from './profile.js';
 import type { MessageRow, Notice } from './store.js';
 import type { MediaPointer, SubmittedContent } from '../wire/frames.js';
@@ -11,6 +13,7 @@ import type { MediaPointer, SubmittedContent } from '../wire/frames.js';
 /** How many are kept in memory; older ones are on disk. */
 export const MESSAGES_IN_MEMORY = 2000;
 const CHATS_IN_MEMORY = 5000;
+const PICTURES_IN_MEMORY = 1000;
 
 /** What WhatsApp Web shows of a message. */
 interface MsgAttributes extends ContentAttributes {
@@ -148,6 +151,8 @@ export class Chat extends (Model as ModelWith<ChatAttributes>) {
   declare readonly mute: Mute;
   /** Only groups have it. */
   declare readonly groupMetadata?: GroupMetadata;
+  /** Only channels have it. */
+  declare readonly newsletterMetadata?: ChannelMetadata;
 
   constructor(wid: Wid, name: string, messages: Collection<Msg>) {
     super({
@@ -167,10 +172,13 @@ export class Chat extends (Model as ModelWith<ChatAttributes>) {
   }
 
   /** The messages of this chat that are in memory. */
-  get msgs(): { getModelsArray(): Msg[] } {
+  get msgs(): { getModelsArray(): Msg[]; add(msg: Msg): Msg } {
     const chat = this.id._serialized;
     const inMemory = () => this.#messages.filter((msg) => msg.id.remote._serialized === chat);
-    return { getModelsArray: () => [...this.#earlier, ...inMemory()] };
+    return {
+      getModelsArray: () => [...this.#earlier, ...inMemory()],
+      add: (msg) => this.#messages.add(msg),
+    };
   }
 
   /** Takes in messages that are older than those in memory. */
@@ -232,8 +240,12 @@ interface ContactAttributes {
 }
 
 export class Contact extends (Model as ModelWith<ContactAttributes>) {
-  /** @param isKnown whether the number behind a LID is known */
-  constructor(wid: Wid, name: string | undefined, isKnown = true) {
+  /**
+   * @param of the address; whatsapp-web.js gives it as an attribute
+   * @param isKnown whether the number behind a LID is known
+   */
+  constructor(of: Wid | { id: Wid }, name?: string, isKnown = true) {
+    const wid = of instanceof Wid ? of : of.id;
     const phone = phoneOfWid(wid);
     const isUser = wid.isUser();
     super({
@@ -330,7 +342,7 @@ export function chatWidOf(collections: Collections, address: string): Wid {
 }
 
 interface MsgCollection extends Collection<Msg> {
-  modelClass: typeof Msg;
+  modelClass: new (message: OutgoingMessage) => Msg;
   getMessagesById(ids: IdLike[]): Promise<{ messages: Msg[] }>;
   search(words: string, page?: number, count?: number, chat?: string): Promise<{ messages: Msg[] }>;
 }
@@ -348,8 +360,12 @@ interface BusinessProfileCollection extends Collection<BusinessProfile> {
   find(id: IdLike): Promise<BusinessProfile | undefined>;
 }
 
+interface PictureCollection extends Collection<Picture> {
+  find(id: IdLike): Promise<Picture>;
+}
+
 /** A collection that holds nothing: what it finds comes from elsewhere, if at all. */
-interface EmptyCollection<M extends GroupMetadata> extends Collection<M> {
+interface EmptyCollection<M extends GroupMetadata | ChannelMetadata> extends Collection<M> {
   find(id: IdLike): Promise<unknown>;
   update(id: IdLike): Promise<unknown>;
 }
@@ -377,7 +393,6 @@ export function createCollections(
   const Contacts = new Collection<Contact>(CHATS_IN_MEMORY) as ContactCollection;
   // In the order of the real page: whatsapp-web.js looks at the third chat to see whether one more may be pinned.
   Chats.getModelsArray = () => [...Chats.models.values()].sort((a, b) => (b.pin ?? 0) - (a.pin ?? 0));
-  Msgs.modelClass = Msg;
 
   Contacts.find = async (id) => {
     const wid = createWid(id);
@@ -393,7 +408,7 @@ export function createCollections(
     return contact.set({ isBusiness });
   };
 
-  const empty = <M extends GroupMetadata = never>() => {
+  const empty = <M extends GroupMetadata | ChannelMetadata = never>() => {
     const collection = new Collection<M>(1) as EmptyCollection<M>;
     collection.find = async () => undefined;
     collection.update = async () => undefined;
@@ -405,7 +420,7 @@ export function createCollections(
     Contact: Contacts,
     Blocklist: new Collection<Blocked>(Infinity),
     Label: empty(),
-    ProfilePicThumb: empty(),
+    ProfilePicThumb: new Collection<Picture>(PICTURES_IN_MEMORY) as PictureCollection,
     Status: empty(),
     Reactions: empty(),
     Presence: empty(),
@@ -413,8 +428,8 @@ export function createCollections(
     BusinessProfile: new Collection<BusinessProfile>(CHATS_IN_MEMORY) as BusinessProfileCollection,
     GroupMetadata: empty<GroupMetadata>(),
     WAWebGroupMetadataCollection: empty<GroupMetadata>(),
-    WAWebNewsletterCollection: empty(),
-    NewsletterMetadataCollection: empty(),
-    WAWebNewsletterMetadataCollection: empty(),
+    WAWebNewsletterCollection: new Collection<Chat>(CHATS_IN_MEMORY) as ChatCollection,
+    NewsletterMetadataCollection: empty<ChannelMetadata>(),
+    WAWebNewsletterMetadataCollection: empty<ChannelMetadata>(),
   };
 }

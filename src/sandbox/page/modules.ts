@@ -1,8 +1,11 @@
 import type { Actions } from './actions.js';
+import { addressBookModules } from './address-book.js';
 import type { Calls } from './calls.js';
 import { cardModules } from './cards.js';
+import type { Channels } from './channels.js';
 import type { OutgoingMessage } from './content.js';
 import type { Emitter } from './events.js';
+import { forwardingModules } from './forwarding.js';
 import type { AddCall, GroupProperty, Groups, NewGroup } from './groups.js';
 import {
   addressOf,
@@ -21,9 +24,14 @@ import type { Marks } from './marks.js';
 import type { Media } from './media.js';
 import type { Messages } from './messages.js';
 import type { Account, Chat, Collections, Contact, Msg } from './models.js';
+import { joinRequestModules } from './join-requests.js';
 import { findCC, formattedPhoneNumber } from './numbers.js';
+import { pictureModules } from './pictures.js';
+import { pinModules } from './pins.js';
 import type { Profile } from './profile.js';
-import { DuplicateMessageError, type Keys } from './store.js';
+import { scheduledEventModules } from './scheduled-events.js';
+import { screenModules } from './screen.js';
+import { DuplicateMessageError, type Keys, type Store } from './store.js';
 
 const LINK = /\bhttps?:\/\/[^\s<>"']+/gi;
 
@@ -44,12 +52,14 @@ interface ModulesOptions {
   collections: Collections;
   messages: Messages;
   groups: Groups;
+  channels: Channels;
   actions: Actions;
   media: Media;
   marks: Marks;
   profile: Profile;
   invites: Invites;
   calls: Calls;
+  store: Store;
 }
 
 export type Modules = ReturnType<typeof createModules>;
@@ -63,17 +73,20 @@ export function createModules({
   collections,
   messages,
   groups,
+  channels,
   actions,
   media,
   marks,
   profile,
   invites,
   calls,
+  store,
 }: ModulesOptions) {
   const pn = () => app.account.me;
   const lid = () => app.account.me && lidOfPhone(app.account.me.user);
   const isMe = (contact: Contact) => Boolean(pn()) && phoneOfWid(contact.id) === pn()!.user;
   const nothing: (...args: unknown[]) => Promise<void> = async () => undefined;
+  const parts = { link: app.link, account: app.account, collections };
   const chatState = (state: string) => async (wid: Wid) => {
     app.link.send({ t: 'chatstate', to: addressOf(wid), state });
   };
@@ -176,7 +189,6 @@ export function createModules({
       getIsUser: (chat: Chat) => chat.id.isUser(),
     },
     WAWebUpdateUnreadChatAction: { sendSeen: ({ chat }: { chat: Chat }) => messages.sendSeen(chat) },
-    WAWebChatLoadMessages: { loadEarlierMsgs: ({ chat }: { chat: Chat }) => messages.loadEarlier(chat) },
     WAWebChatStateBridge: {
       sendChatStateComposing: chatState('composing'),
       sendChatStateRecording: chatState('recording'),
@@ -199,10 +211,6 @@ export function createModules({
       getIsEnterprise: () => false,
     },
     WAWebFrontendContactGetters: { getIsMyContact: (contact: Contact) => contact.isAddressBookContact === 1 },
-    WAWebContactProfilePicThumbBridge: {
-      requestProfilePicFromServer: ({ id }: { id: WidLike }) =>
-        app.link.ask('picture', { of: addressOf(createWid(id)) }),
-    },
     WAWebMsgReply: { canReplyMsg: () => true },
     WAWebQuotedMsgModelUtils: {
       getQuotedMsgObj: (msg: Msg) => messages.quotedBy(msg),
@@ -271,6 +279,16 @@ export function createModules({
     },
     WASmaxGroupsAddParticipantsRPC: { sendAddParticipantsRPC: (call: AddCall) => groups.add(call) },
     WAWebWidToJid: { widToGroupJid: (wid: Wid) => wid.toJid(), widToUserJid: (wid: Wid) => wid.toJid() },
+
+    // Each of these files has the modules of one subject
+    ...joinRequestModules(groups),
+    ...pinModules(store, actions),
+    ...scheduledEventModules(app.link, actions),
+    ...forwardingModules(app.account, messages, actions),
+    ...pictureModules(parts),
+    ...addressBookModules(parts),
+    ...screenModules(collections, cmd),
+    ...channels.modules,
 
     // Places where whatsapp-web.js hooks itself in
     WAWebAddonReactionTableMode: { reactionTableMode: { bulkUpsert: nothing } },

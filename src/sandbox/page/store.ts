@@ -71,6 +71,12 @@ export interface MessageRow {
   i?: Record<string, [delivered?: number, read?: number]>;
   /** By number: the last reaction, and its time in milliseconds since 1970. */
   r?: Record<string, { e: string; t: number }>;
+  /** The last pin: how long it lasts (0: removed), and its time in milliseconds since 1970. */
+  q?: { by: string; s: number; t: number };
+  /** By number: the response to a scheduled event, and its time in milliseconds since 1970. */
+  h?: Record<string, { c: number; t: number }>;
+  /** When the scheduled event was changed, in milliseconds since 1970. */
+  j?: number;
   /** By number: the options of a poll that are chosen, and the time in milliseconds since 1970. */
   w?: Record<string, { o: number[]; t: number }>;
 }
@@ -223,6 +229,13 @@ export class Store {
     const wanted = words.toLowerCase();
     const found = rows.filter(({ b, g, y }) => !g && y !== 'revoked' && b.toLowerCase().includes(wanted));
     return found.sort((one, other) => other.o - one.o);
+  }
+
+  /** The rows of a chat that somebody has pinned. */
+  async pinned(chat: string): Promise<MessageRow[]> {
+    await this.flush();
+    const rows = await done<MessageRow[]>(this.#db.transaction('messages').objectStore('messages').getAll());
+    return rows.filter(({ id, q }) => q && id.split('_')[1] === chat);
   }
 
   /** The place of a new message in the order of all messages of this account. */

@@ -6,6 +6,7 @@ import type { Content, MediaPointer } from '../journal/content.js';
 import type { ActionType } from '../journal/message-actions.js';
 import type { QueuedEvent } from '../journal/queued-event.js';
 import type { BrowserEvent } from '../network/events.js';
+import type { ChannelAction, ChannelResult, ChannelState } from '../network/channel.js';
 import type { Dialog, Faults } from '../network/faults.js';
 import type { GroupAction, GroupResult, GroupState } from '../network/group.js';
 import type { BusinessProfile } from '../network/business-profile.js';
@@ -15,6 +16,7 @@ export type * from '../builds/build.js';
 export type * from '../journal/content.js';
 export type * from '../journal/message-actions.js';
 export type * from '../journal/queued-event.js';
+export type * from '../network/channel.js';
 export type * from '../network/events.js';
 export type * from '../network/faults.js';
 export type * from '../network/group.js';
@@ -86,6 +88,7 @@ export interface WelcomeFrame extends Pick<Faults, 'syncDelayMs' | 'earlySync' |
   /** How many events the page missed. */
   offline: number;
   groups: GroupState[];
+  channels: ChannelState[];
   contacts: AddressBookEntry[];
 }
 
@@ -124,8 +127,20 @@ export type Rules = Pick<
   | 'revokedNamesOldKey'
 >;
 
+/** The questions of a page about its account. */
+export interface AccountQuestionTypes {
+  /** `of` is the account's own number or a group; the picture is base64, and null removes it. The answer is WhatsApp's status. */
+  'set-picture': { asked: { of: string; picture: string | null }; answer: { status: number } };
+  /** Without a name, the person is removed from the address book. */
+  'save-contact': { asked: { phone: string; name: string | null }; answer: true };
+  /** How many devices a number has: the phone and its linked browsers. */
+  devices: { asked: { phone: string }; answer: number };
+  channel: { asked: { channel: ChannelAction }; answer: ChannelResult };
+  'call-link': { asked: { startTime: number; kind: 'video' | 'voice' }; answer: string };
+}
+
 /** The questions of a page: what each question contains, and its answer. */
-export interface QuestionTypes {
+export interface QuestionTypes extends AccountQuestionTypes {
   exists: { asked: { phone: string }; answer: RegisteredNumber | null };
   group: { asked: { group: GroupAction }; answer: GroupResult };
   picture: { asked: { of: string }; answer: { eurl: string } | null };

@@ -1,5 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { isGroupId, lidOf } from '../addresses.js';
+import type { ActionType } from '../journal/message-actions.js';
 import { ACTION_TYPES } from '../journal/message-states.js';
 import { Delivery, MAX_TEXT_LENGTH } from '../network/delivery.js';
 import { FaultSettings } from '../network/fault-settings.js';
@@ -7,12 +8,15 @@ import type { GroupAction, GroupResult } from '../network/group.js';
 import { GroupActions } from '../network/group-actions.js';
 import { GroupRegistry } from '../network/groups.js';
 import { type Credential, PhoneRegistry } from '../network/phones.js';
+import { AccountQuestions } from './account-questions.js';
 import type { BrowserConnection } from './browser-connection.js';
 import type { ActionQuestion, Answer, Question, RegisteredNumber } from './frames.js';
 import { Linking } from './linking.js';
 import { ProfileQuestions } from './profile-questions.js';
 
-const GROUP_READS: GroupAction['kind'][] = ['query', 'invite', 'look'];
+/** What only the sender of a message does to it. */
+const OWN_ONLY: ActionType[] = ['edit', 'revoke', 'reschedule'];
+const GROUP_READS: GroupAction['kind'][] = ['query', 'invite', 'look', 'requests'];
 
 /** Answers the questions of pages: who exists, what a picture is, and what they want to do to groups and messages. */
 @Injectable()
@@ -25,6 +29,7 @@ export class Questions {
     private readonly faults: FaultSettings,
     private readonly linking: Linking,
     private readonly profiles: ProfileQuestions,
+    private readonly accounts: AccountQuestions,
   ) {}
 
   /**
@@ -33,7 +38,10 @@ export class Questions {
    */
   async answer(connection: BrowserConnection, question: Question): Promise<Answer> {
     const { credential } = connection;
-    const answer = credential && (await this.profiles.answer(credential.phone, question));
+    const answer =
+      credential &&
+      ((await this.profiles.answer(credential.phone, question)) ??
+        (await this.accounts.answer(credential.phone, question)));
     if (answer !== undefined) return answer;
     switch (question.q) {
       case 'exists':
@@ -86,7 +94,8 @@ export class Questions {
   ): Promise<{ at: number }> {
     const isAllowed = ACTION_TYPES.includes(action) && this.delivery.maySend(phone, chat);
     if (!isAllowed || text.length > MAX_TEXT_LENGTH) throw new Error(`WhatsApp refuses this ${action}.`);
-    if (!fromMe && action !== 'reaction') throw new Error(`Only its sender can ${action} a message.`);
+    if (!fromMe && OWN_ONLY.includes(action)) throw new Error(`Only its sender can ${action} a message.`);
+    await this.delivery.checkFromPage(phone, id, action, text);
     const other = isGroupId(chat) ? (author ?? '') : chat;
     const { at } = await this.delivery.accept({
       from: phone,

@@ -1,18 +1,20 @@
 import { Injectable } from '@nestjs/common';
 import { lidOf } from '../addresses.js';
+import { ChannelActions } from '../network/channel-actions.js';
 import { FaultSettings } from '../network/fault-settings.js';
 import { groupStateOf } from '../network/group-state.js';
 import { GroupRegistry } from '../network/groups.js';
 import { type Credential, PhoneRegistry } from '../network/phones.js';
 import type { OwnProfile, WelcomeFrame } from './frames.js';
 
-/** Makes the first frame for a linked browser: its account, its groups and its contacts. */
+/** Makes the first frame for a linked browser: its account, its groups, its channels and its contacts. */
 @Injectable()
 export class Welcome {
   constructor(
     private readonly phones: PhoneRegistry,
     private readonly groups: GroupRegistry,
     private readonly faults: FaultSettings,
+    private readonly channelActions: ChannelActions,
   ) {}
 
   /** What the pages of a phone know of their own account. */
@@ -34,6 +36,7 @@ export class Welcome {
       earlySync,
       dialog,
       groups: this.groups.list(phone).map((group) => groupStateOf(group, this.phones)),
+      channels: this.channelActions.statesFor(phone),
       contacts: this.phones.contactsOf(phone),
     };
   }
