@@ -194,13 +194,14 @@ describe('a page', { timeout: 60_000 }, () => {
       const whatsappId = await leave();
       await session['page'].evaluate((only) => {
         const real = window.require.bind(window);
-        const { resendMsgToChat: _without, ...chatAction } = real('WAWebSendMsgChatAction');
+        const chatAction = { ...real('WAWebSendMsgChatAction') };
+        delete chatAction.resendMsgToChat;
         window.require = ((name: never) => {
           if (name === 'WAWebResendMsgAction' && only !== name) throw new Error('no such module');
           return name === 'WAWebSendMsgChatAction' && only !== name ? chatAction : real(name);
         }) as typeof window.require;
-        const { prototype } = real('WAWebCollections').Msg.modelClass;
-        if (only !== 'msg.resend') delete prototype.resend;
+        const model = real('WAWebCollections').Msg.getModelsArray()[0]!;
+        if (only !== 'msg.resend') delete Object.getPrototypeOf(model).resend;
       }, only);
       expect(await send(whatsappId)).toMatchObject({ outcome: 'known' });
       expect(await lines(whatsappId)).toEqual(['new']);

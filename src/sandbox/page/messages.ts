@@ -115,15 +115,7 @@ export class Messages {
       return { messages };
     };
     collections.Chat.find = async (id) => (await this.findOrCreateChat(createWid(id))).chat;
-    const messages = this;
-    Object.assign(collections.Msg.modelClass.prototype, {
-      resend(this: Msg) {
-        return messages.resend(this);
-      },
-      resumeUpload(this: Msg) {
-        return messages.resumeUpload(this);
-      },
-    });
+    Object.assign(collections.Msg.modelClass.prototype, methodsOf(this));
   }
 
   /** Brings back what the last page of this profile had. */
@@ -670,6 +662,18 @@ export class Messages {
       this.#numbers.delete(this.#numbers.keys().next().value!);
     }
   }
+}
+
+/** What a message does by itself. */
+function methodsOf(messages: Messages) {
+  return {
+    resend(this: Msg) {
+      return messages.resend(this);
+    },
+    resumeUpload(this: Msg) {
+      return messages.resumeUpload(this);
+    },
+  };
 }
 
 /** Whether a message is in a chat. Stories and posts of channels are not. */
