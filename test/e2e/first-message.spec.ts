@@ -251,6 +251,15 @@ describe('a message from REST to read', () => {
     );
     expect(log.slice(0, since).filter((event: { type: string }) => event.type === 'account.qr')).toEqual([]);
 
+    const number = account.phoneNumber;
+    await flotilla.sandbox('PUT', '/faults', { phone: number, offline: true });
+    expect(await workspace.call('POST', `/accounts/${account.id}/logout`)).toMatchObject({
+      status: 504,
+      body: { code: 'account.logout_not_confirmed' },
+    });
+    await flotilla.sandbox('DELETE', '/faults');
+    // Its credentials are still there: it comes back without a QR code.
+    await workspace.untilStatus(account.id, 'ready');
     expect((await workspace.call('POST', `/accounts/${account.id}/logout`)).status).toBe(202);
     expect((await workspace.untilStatus(account.id, 'logged_out')).desiredState).toBe('disconnected');
     await workspace.call('POST', `/accounts/${account.id}/connect`);

@@ -302,6 +302,63 @@ describe('what others do', () => {
   });
 });
 
+describe('what is no message', () => {
+  /** Something that the phone's owner sends. @returns its WhatsApp id */
+  const post = async (body: object): Promise<string> =>
+    (await flotilla.sandbox('POST', `/phones/${phone}/messages`, { to: account.phoneNumber, ...body }))
+      .whatsappId;
+  const stored = async () =>
+    (await workspace.call('GET', '/messages?direction=incoming&limit=100')).body.items;
+  const storedAs = async (whatsappId: string): Promise<Message | undefined> =>
+    (await stored()).find((message: Message) => message.whatsappId === whatsappId);
+  const receive = async (wanted: object) =>
+    (await workspace.call('PATCH', `/accounts/${account.id}`, { receive: wanted })).body.receive;
+
+  it('stories and posts of channels are stored only if the account wants them', async () => {
+    const both = async (text: string) => [
+      await post({ as: 'story', text: `story ${text}` }),
+      await post({ as: 'channel', text: `post ${text}` }),
+    ];
+    expect((await workspace.account(account.id)).receive).toEqual({ stories: false, channels: false });
+    const unwanted = await both('unwanted');
+    await incoming('after the unwanted');
+    expect(await receive({ stories: true })).toEqual({ stories: true, channels: false });
+    const [story] = await both('of one kind');
+    expect(await eventually('the story', () => storedAs(story!))).toMatchObject({
+      type: 'text',
+      from: 'status@broadcast',
+      participant: { phone },
+    });
+    expect(await receive({ channels: true })).toEqual({ stories: true, channels: true });
+    const [, channel] = await both('of both kinds');
+    expect(await eventually('the post', () => storedAs(channel!))).toMatchObject({
+      from: `${phone}@newsletter`,
+      participant: { phone: null, lid: null },
+    });
+    const texts = (await stored()).map(({ text }: Message) => text);
+    expect(texts).not.toContain('post of one kind');
+    for (const id of unwanted) expect(await storedAs(id)).toBeUndefined();
+    expect(await receive({ stories: false, channels: false })).toEqual({ stories: false, channels: false });
+    const refused = await workspace.call('PATCH', `/accounts/${account.id}`, { receive: { stories: 'yes' } });
+    expect(refused).toMatchObject({ status: 400, body: { code: 'validation.failed' } });
+  });
+
+  it('a message that is decrypted late comes once, as the message and not as an edit', async () => {
+    const contacts = [{ name: 'Siti', vcard: 'BEGIN:VCARD\nFN:Siti\nEND:VCARD' }];
+    const card = await post({ type: 'contact', contacts, isUndecrypted: true });
+    await incoming('after the undecrypted');
+    expect(await storedAs(card)).toBeUndefined();
+    await flotilla.sandbox('POST', `/phones/${account.phoneNumber}/messages/${card}/decrypt`);
+    const message = await eventually('the card', () => storedAs(card));
+    await incoming('after the decrypted');
+    expect(await storedAs(card)).toMatchObject({ type: 'contact', text: null, editedAt: null });
+    await react(message!.id, '👍');
+    const types = ['message.received', 'message.edited', 'message.reaction'];
+    const events = await workspace.events(types, 2, (data) => data.id === message!.id);
+    expect(events.map(({ type }) => type)).toEqual(['message.received', 'message.reaction']);
+  });
+});
+
 describe('who may', () => {
   it('is a sender of the workspace, and nobody else', async () => {
     const { id, whatsappId } = await sent('ours alone');

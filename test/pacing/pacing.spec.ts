@@ -548,6 +548,25 @@ describe('a refusal', () => {
   });
 });
 
+it('a notice, an undecrypted message, a story and a post of a channel warm no contact', async () => {
+  const id = await newAccount();
+  const chatId = `${friend}@c.us`;
+  const from = { chatId, alias: null, from: chatId, text: '' };
+  await incomingService.storeIncoming({ id }, [
+    { ...from, whatsappId: 'notice', type: 'e2e_notification' },
+    { ...from, whatsappId: 'undecrypted', type: 'ciphertext' },
+    { ...from, whatsappId: 'story', type: 'chat', source: 'stories' },
+    { ...from, whatsappId: 'post', type: 'chat', source: 'channels' },
+  ]);
+  const message = await accept(id, friend);
+  expect((await messages.get(workspaceId, message)).isCold).toBe(true);
+  const stored = await database.query('select 1 from messages where account_id = $1 and direction = $2', [
+    id,
+    'incoming',
+  ]);
+  expect(stored).toEqual([]);
+});
+
 it('a contact is known before its message is published, so that an immediate answer is a reply', async () => {
   const id = await newAccount();
   const other = database.createQueryRunner();

@@ -190,6 +190,19 @@ describe('a message that is decrypted late', { timeout: 60_000 }, () => {
   });
 });
 
+describe('a message that is not decrypted', { timeout: 60_000 }, () => {
+  it('is reported, after the library has waited for it', async () => {
+    const friend = await sandbox.phone();
+    const id = await post(friend, { text: 'never read', isUndecrypted: true });
+    await marker(friend);
+    // The library waits for 15 s before it calls this function.
+    await inPage(`window.onCiphertextFailedEvent(Msg.filter(({ id }) => id.id === '${id}')[0])`);
+    await until('the warning', () =>
+      warnings.some((text) => text.includes(`cannot decrypt the message ${id}`)),
+    );
+  });
+});
+
 describe('a document without a caption', { timeout: 60_000 }, () => {
   it('has no text, although the page shows its file name as one', async () => {
     const friend = await sandbox.phone();

@@ -4159,7 +4159,7 @@ export interface components {
          * @description Every code that an error can have.
          * @enum {string}
          */
-        ErrorCode: "account.cold_not_paused" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "api_key.expired" | "api_key.in_use" | "api_key.not_found" | "api_key.rotated" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.required" | "chat.cannot_pin" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "whatsapp.no_answer" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit";
+        ErrorCode: "account.cold_not_paused" | "account.logout_not_confirmed" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "api_key.expired" | "api_key.in_use" | "api_key.not_found" | "api_key.rotated" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.required" | "chat.cannot_pin" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "whatsapp.no_answer" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit";
         /** @description The body of every error (RFC 9457). */
         Problem: {
             type: string;
@@ -4354,6 +4354,22 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "instance.answer_lost";
+                };
+            };
+        };
+        /**
+         * @description `instance.answer_lost`: The connection to the instance at … broke before its answer came (…). It may have acted: check the result before you try again.
+         *
+         *     `account.logout_not_confirmed`: WhatsApp did not confirm the logout, so the account keeps its session. Try again, or unlink it on the phone under "Linked devices".
+         */
+        "instance.answer_lost-account.logout_not_confirmed": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "instance.answer_lost" | "account.logout_not_confirmed";
                 };
             };
         };
@@ -6349,7 +6365,7 @@ export interface operations {
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
-            504: components["responses"]["instance.answer_lost"];
+            504: components["responses"]["instance.answer_lost-account.logout_not_confirmed"];
         };
     };
     "accounts.update": {
@@ -6676,7 +6692,7 @@ export interface operations {
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
-            504: components["responses"]["instance.answer_lost"];
+            504: components["responses"]["instance.answer_lost-account.logout_not_confirmed"];
         };
     };
     "accounts.sandboxScan": {

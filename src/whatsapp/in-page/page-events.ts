@@ -105,6 +105,12 @@ export function installEvents(gatherMs: number, noticeTypes: readonly string[]):
     if (!message.id.fromMe && !notices.has(String(message.type)))
       report({ kind: 'message', message: flotilla.messageOf!(message) });
   };
+  // Nothing waits for a message that the page cannot decrypt yet: it comes when its type changes.
+  window.onAddMessageCiphertextEvent = () => undefined;
+  window.onCiphertextFailedEvent = ({ id }) => {
+    const text = `WhatsApp Web cannot decrypt the message ${id.id} yet. It is stored when WhatsApp Web can.`;
+    report({ kind: 'warning', text });
+  };
   window.onChangeMessageTypeEvent = (message) => {
     if (message.type === 'revoked') report(flotilla.revocationOf(message));
     // The page can decrypt it now. After a reload of the page, the library does not notice that.

@@ -230,6 +230,9 @@ export interface PageWindow {
   onAppStateHasSyncedEvent?: () => void;
   onMessageAckEvent: (message: PageModel, ack: number) => void;
   onAddMessageEvent: (message: PageModel) => void;
+  onAddMessageCiphertextEvent: () => void;
+  /** The page has had a message for 15 s without being able to decrypt it. */
+  onCiphertextFailedEvent: (message: PageModel) => void;
   onChangeMessageEvent: () => void;
   onChangeMessageTypeEvent: (message: PageModel) => void;
   onEditMessageEvent: (message: PageModel, text: string) => void;

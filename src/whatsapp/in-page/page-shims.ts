@@ -8,6 +8,15 @@ import type { PageWindow } from './page-functions.js';
 declare const window: PageWindow;
 
 /**
+ * The builds that each shim serves, by the names of `src/sandbox/builds`. A test fails when no known build needs a shim: then the
+ * shim goes.
+ */
+export const shimmedBuilds = {
+  keys: ['july', 'september'],
+  media: ['september'],
+};
+
+/**
  * Mends the page for the library. Runs after every page load, before anything else is installed; running twice changes nothing.
  * @throws when a key has no text at all: then nothing could be found by its key
  */
@@ -18,7 +27,7 @@ export function installShims(): void {
   const { Msg, Chat } = window.require('WAWebCollections');
 
   /*
-   * Builds from 2.3000.1042401057 (July 2026): the text of a key is in a field with a minified name, and `_serialized` is gone. The
+   * Shim `keys`. Builds from 2.3000.1042401057 (July 2026): the text of a key is in a field with a minified name, and `_serialized` is gone. The
    * library reads `_serialized`, and copies keys with Object.assign: only an own, enumerable field survives.
    */
   const probe = new MsgKey({ fromMe: true, remote: createWid('0@c.us'), id: 'FLOTILLA' });
@@ -46,7 +55,7 @@ export function installShims(): void {
   }
 
   /*
-   * Builds from 2.3000.1047775310 (September 2026): media that is prepared for a message brings `__x_id`. The library spreads it over
+   * Shim `media`. Builds from 2.3000.1047775310 (September 2026): media that is prepared for a message brings `__x_id`. The library spreads it over
    * the message, where it overwrites the message's own id (wwebjs#201921 to #201925).
    */
   if (!sending.isMendedByFlotilla) {
