@@ -82,24 +82,32 @@ describe('cards', () => {
   });
 });
 
+/** The key under which the other side of a chat has a message. */
+const idHere = (message: Message, from: string) => `false_${from}@c.us_${message.id.id}`;
+
 describe('blocking', { timeout: 60_000 }, () => {
   it('keeps messages of the person away, and the text about the account', async () => {
     const { phone } = account;
     const person = await contactOf(other.phone);
+    const early = await other.send(phone, 'before the block');
+    await heard(account, 'before the block');
     await person.block();
     expect((await contactOf(other.phone)).isBlocked).toBe(true);
     expect((await account.client.getBlockedContacts()).map(({ number }) => number)).toEqual([other.phone]);
     expect((await sandbox.call('GET', `/phones/${phone}/blocked`)).body).toEqual({ items: [other.phone] });
 
     const sent = await other.send(phone, 'never seen');
-    await sent.react('👀');
+    await early.react('👀');
     expect(await (await contactOf(phone, other)).getAbout()).toBeNull();
     // What comes later shows that the message before it did not come.
     const friend = await sandbox.phone();
     await say(friend, phone, { text: 'after the block' });
     await heard(account, 'after the block');
     expect(account.received.map(({ body }) => body)).not.toContain('never seen');
-    expect((await sandbox.inbox(phone)).map(({ text }) => text)).not.toContain('never seen');
+    const inbox = await sandbox.inbox(phone);
+    expect(inbox.map(({ text }) => text)).not.toContain('never seen');
+    expect(inbox.find(({ text }) => text === 'before the block')).not.toHaveProperty('reactions');
+    expect((await account.client.getMessageById(idHere(early, other.phone))).hasReaction).toBe(false);
     expect(other.acksOf(sent.id.id)).toEqual([1]);
     expect((await say(phone, other.phone, { text: 'no' })).status).toBe(409);
     const refused = await account.client.sendMessage(`${other.phone}@c.us`, 'no', { waitUntilMsgSent: true });
