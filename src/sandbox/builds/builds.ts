@@ -24,7 +24,7 @@ export class CurrentBuild {
     return (phone === undefined ? undefined : this.own.get(phone)) ?? this.build;
   }
 
-  /** The phones that have a build of their own, and this is the build. */
+  /** The phones that have this build as their own. */
   phonesOn(build: Build): string[] {
     return [...this.own].filter(([, own]) => own === build).map(([phone]) => phone);
   }
