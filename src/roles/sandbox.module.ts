@@ -7,6 +7,7 @@ import { SandboxGroupsController } from '../sandbox/control/groups.controller.js
 import { SandboxMessagesController } from '../sandbox/control/messages.controller.js';
 import { SandboxNetworkController } from '../sandbox/control/network.controller.js';
 import { SandboxPhonesController } from '../sandbox/control/phones.controller.js';
+import { SandboxStoriesController } from '../sandbox/control/stories.controller.js';
 import { SandboxModule } from '../sandbox/sandbox.module.js';
 
 /** The control API of the sandbox. */
@@ -16,6 +17,7 @@ export const sandboxControllers = [
   SandboxMessagesController,
   SandboxGroupsController,
   SandboxChannelsController,
+  SandboxStoriesController,
   SandboxCallLinksController,
 ];
 

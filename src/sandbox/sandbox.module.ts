@@ -19,6 +19,7 @@ import { GroupRegistry } from './network/groups.js';
 import { MediaStore } from './network/media.js';
 import { PhoneRegistry } from './network/phones.js';
 import { PictureStore } from './network/pictures.js';
+import { Stories } from './network/stories.js';
 import { SandboxLogger, SandboxOptions } from './options.js';
 import { AccountQuestions } from './wire/account-questions.js';
 import { BrowserCounters } from './wire/browser-counters.js';
@@ -39,7 +40,7 @@ const stores = [Ledger, Outbox, PhoneRegistry, GroupRegistry, ChannelRegistry, M
     useFactory: ({ dir }: SandboxOptions) => store.open(dir),
   }),
 );
-const network = [CurrentBuild, FaultSettings, CallLinks, Delivery, GroupActions, ChannelActions];
+const network = [CurrentBuild, FaultSettings, CallLinks, Delivery, GroupActions, ChannelActions, Stories];
 const wire = [
   InFlight,
   BrowserCounters,

@@ -38,4 +38,8 @@ export interface Content {
   event?: ScheduledEvent;
   /** Invites the recipient to become an admin of a channel. */
   channelInvite?: { channel: string; name: string };
+  /** The colours of a story without a picture. */
+  style?: { color: number; font: number };
+  /** It is no message in a chat: a story of its sender, or a post in the sender's channel. */
+  as?: 'story' | 'channel';
 }

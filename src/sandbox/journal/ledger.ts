@@ -258,6 +258,8 @@ export function contentOf({
   forwardingScore,
   event,
   channelInvite,
+  style,
+  as,
 }: Content): Content {
   return given({
     media,
@@ -269,5 +271,7 @@ export function contentOf({
     forwardingScore,
     event,
     channelInvite,
+    style,
+    as,
   });
 }

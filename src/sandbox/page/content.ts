@@ -22,6 +22,8 @@ export interface ContentAttributes extends Partial<MediaPointer>, Partial<EventA
   forwardingScore?: number;
   newsletterId?: string;
   newsletterName?: string;
+  backgroundColor?: number;
+  font?: number;
 }
 
 /** A message that whatsapp-web.js has made to be sent. */
@@ -33,6 +35,8 @@ export type OutgoingMessage = {
   quotedStanzaID?: string;
   mentionedJidList?: WidLike[];
   forwardingScore?: number | undefined;
+  backgroundColor?: number;
+  font?: number;
 } & ((MediaPointer & { caption?: string }) | { directPath?: undefined }) &
   (
     | { type: 'chat' | 'image' | 'video' | 'audio' | 'ptt' | 'document' | 'sticker' }
@@ -71,6 +75,8 @@ export function contentOf(message: OutgoingMessage): SubmittedContent | undefine
   if (message.type === 'event_creation') content.event = eventOf(message);
   if (message.type === 'newsletter_admin_invite')
     content.channelInvite = { channel: message.newsletterId, name: message.newsletterName };
+  const { backgroundColor, font } = message;
+  if (backgroundColor !== undefined && font !== undefined) content.style = { color: backgroundColor, font };
   if (message.forwardingScore) content.forwardingScore = message.forwardingScore;
   if (message.quotedStanzaID) content.replyTo = message.quotedStanzaID;
   if (message.mentionedJidList && message.mentionedJidList.length > 0)
@@ -96,6 +102,7 @@ export function attributesOf(
     forwardingScore,
     event,
     channelInvite,
+    style,
   }: SubmittedContent,
   text: string,
 ): ContentAttributes & { body?: string } {
@@ -126,6 +133,7 @@ export function attributesOf(
       newsletterId: channelInvite.channel,
       newsletterName: channelInvite.name,
     });
+  if (style) Object.assign(attributes, { backgroundColor: style.color, font: style.font });
   if (mentions) attributes.mentionedJidList = mentions.map(widOfPhone);
   return attributes;
 }

@@ -67,7 +67,7 @@ export class Msg extends (Model as ModelWith<MsgAttributes>) {
   }
 
   get isStatusV3(): boolean {
-    return false;
+    return this.id.remote.isStatus();
   }
 
   /** Gets the media from the server, which may not have it any more. */

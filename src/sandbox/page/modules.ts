@@ -25,6 +25,7 @@ import { pictureModules } from './pictures.js';
 import { pinModules } from './pins.js';
 import { scheduledEventModules } from './scheduled-events.js';
 import { screenModules } from './screen.js';
+import { storyModules } from './stories.js';
 import type { Keys, Store } from './store.js';
 
 const LINK = /\bhttps?:\/\/[^\s<>"']+/gi;
@@ -256,6 +257,7 @@ export function createModules({
     ...addressBookModules(parts),
     ...screenModules(collections, cmd),
     ...channels.modules,
+    ...storyModules({ ...parts, store, revoke: (msg) => actions.revoke(msg) }),
 
     // Places where whatsapp-web.js hooks itself in
     WAWebCallCollection: { calls: new Map(), on() {} },
