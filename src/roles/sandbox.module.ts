@@ -8,6 +8,7 @@ import { SandboxGroupsController } from '../sandbox/control/groups.controller.js
 import { SandboxMessagesController } from '../sandbox/control/messages.controller.js';
 import { SandboxNetworkController } from '../sandbox/control/network.controller.js';
 import { SandboxPhonesController } from '../sandbox/control/phones.controller.js';
+import { SandboxStoriesController } from '../sandbox/control/stories.controller.js';
 import { SandboxModule } from '../sandbox/sandbox.module.js';
 
 /** The control API of the sandbox. */
@@ -18,6 +19,7 @@ export const sandboxControllers = [
   SandboxGroupsController,
   SandboxCallsController,
   SandboxChannelsController,
+  SandboxStoriesController,
   SandboxCallLinksController,
 ];
 

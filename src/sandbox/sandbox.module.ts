@@ -20,6 +20,7 @@ import { GroupRegistry } from './network/groups.js';
 import { MediaStore } from './network/media.js';
 import { PhoneRegistry } from './network/phones.js';
 import { PictureStore } from './network/pictures.js';
+import { Stories } from './network/stories.js';
 import { SandboxLogger, SandboxOptions } from './options.js';
 import { AccountQuestions } from './wire/account-questions.js';
 import { BrowserCounters } from './wire/browser-counters.js';
@@ -42,7 +43,16 @@ const stores = [Ledger, Outbox, PhoneRegistry, GroupRegistry, ChannelRegistry, M
     useFactory: ({ dir }: SandboxOptions) => store.open(dir),
   }),
 );
-const network = [CurrentBuild, FaultSettings, Calls, CallLinks, Delivery, GroupActions, ChannelActions];
+const network = [
+  CurrentBuild,
+  FaultSettings,
+  Calls,
+  CallLinks,
+  Delivery,
+  GroupActions,
+  ChannelActions,
+  Stories,
+];
 const wire = [
   InFlight,
   BrowserCounters,

@@ -71,4 +71,6 @@ export interface Content {
   event?: ScheduledEvent;
   /** Invites the recipient to become an admin of a channel. */
   channelInvite?: { channel: string; name: string };
+  /** The colours of a story without a picture. */
+  style?: { color: number; font: number };
 }

@@ -256,9 +256,8 @@ async function readEntry(file: FileHandle, offset: number, length: number): Prom
 
 /** Picks the content out of a larger object, such as a line of the ledger. */
 export function contentOf(content: Content): Content {
-  const { media, location, contacts, poll, replyTo, quoted, mentions, event } = content;
-  const { invite, channelInvite, viewOnce, gif, duration, secret, forwardingScore, as, undecrypted } =
-    content;
-  const marks = { invite, channelInvite, viewOnce, gif, duration, secret, forwardingScore, as, undecrypted };
-  return given({ media, location, contacts, poll, replyTo, quoted, mentions, event, ...marks });
+  const { media, location, contacts, poll, replyTo, quoted, mentions, event, style, as } = content;
+  const { invite, channelInvite, viewOnce, gif, duration, secret, forwardingScore, undecrypted } = content;
+  const marks = { invite, channelInvite, viewOnce, gif, duration, secret, forwardingScore, undecrypted };
+  return given({ media, location, contacts, poll, replyTo, quoted, mentions, event, style, as, ...marks });
 }

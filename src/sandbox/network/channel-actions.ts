@@ -10,7 +10,7 @@ import type {
   NewPost,
 } from './channel.js';
 import { ChannelRegistry } from './channels.js';
-import { Delivery } from './delivery.js';
+import { Delivery, MAX_TEXT_LENGTH } from './delivery.js';
 import type { BrowserEvent } from './events.js';
 import { MediaStore } from './media.js';
 import { PhoneRegistry } from './phones.js';
@@ -19,7 +19,6 @@ import { fromWhatsAppType } from './whatsapp-types.js';
 
 const MAX_NAME_LENGTH = 100;
 const MAX_DESCRIPTION_LENGTH = 2048;
-const MAX_TEXT_LENGTH = 65_536;
 const MAX_FOLLOWERS = 5000;
 const MAX_ADMINS = 16;
 const DONE: ChannelResult = { status: 200 };
@@ -202,11 +201,7 @@ export class ChannelActions {
     { id, type, text, content }: NewPost,
   ): Promise<ChannelResult> {
     if (text.length > MAX_TEXT_LENGTH) return { status: 406 };
-    const { media, ...rest } = content;
-    const complete = {
-      ...rest,
-      ...(media ? { media: { ...media, sha256: await this.media.sha256Of(media) } } : {}),
-    };
+    const complete = await this.media.withHash(content);
     const entry = await this.delivery.accept({
       from: by,
       to: channel.id,

@@ -1,4 +1,4 @@
-import type { Content } from '../journal/content.js';
+import type { Content, MediaPointer } from '../journal/content.js';
 
 /** A simulated channel: its owner and admins post, and its followers read. */
 export interface Channel {
@@ -77,9 +77,9 @@ export type ChannelAction =
   | { kind: 'invite-admin' | 'revoke-invite' | 'demote' | 'transfer'; channel: string; phone: string }
   | ({ kind: 'post'; channel: string } & NewPost);
 
-/** A post as an admin sends it. The sandbox itself computes the hash of the media. */
+/** A post as an admin sends it, or a story. The sandbox itself computes the hash of the media. */
 export type NewPost = Pick<ChannelPost, 'id' | 'type' | 'text'> & {
-  content: Omit<Content, 'media'> & { media?: Omit<NonNullable<Content['media']>, 'sha256'> | undefined };
+  content: Omit<Content, 'media'> & { media?: MediaPointer | undefined };
 };
 
 /** The result. `status` is WhatsApp's: 200, 403 not allowed, 404 no such channel, 406 a setting that WhatsApp refuses. */

@@ -20,6 +20,8 @@ type BrowserNotice = AddressedEvent<BrowserEvent>;
 const SECOND_EVENT_MS = 200;
 /** The longest text of a message. */
 export const MAX_TEXT_LENGTH = 65_536;
+/** The address of everybody who may see the stories of a phone. */
+const STORIES = 'status@broadcast';
 /** WhatsApp pins messages for 30 days at most. */
 const MAX_PIN_SECONDS = 30 * 24 * 3600;
 /** The types of messages that have a text that the sender can edit. */
@@ -79,10 +81,11 @@ export class Delivery {
 
   /** Whether a phone may send to a number or a group. */
   maySend(from: string, to: string): boolean {
-    if (!isGroupId(to) && !isChannelId(to))
+    if (!isGroupId(to) && !isChannelId(to) && to !== STORIES)
       return this.phones.find(to) !== undefined && !this.phones.hasBlocked(from, to);
     const channel = this.channels.find(to);
     if (channel) return this.channels.isAdmin(channel, from);
+    if (to === STORIES) return true;
     const group = this.groups.find(to);
     if (!group) return false;
     return group.announce ? this.groups.isAdmin(group, from) : this.groups.roleOf(group, from) !== undefined;
@@ -187,8 +190,8 @@ export class Delivery {
   }
 
   private *forSender(entry: LedgerEntry, origin: string | undefined): Generator<BrowserNotice> {
-    // The page of an author of a post hears with the answer that WhatsApp has it.
-    const acks = isChannelId(entry.to) ? [] : this.acksOf(entry);
+    // The page of an author of a post or a story hears with the answer that WhatsApp has it.
+    const acks = isChannelId(entry.to) || entry.to === STORIES ? [] : this.acksOf(entry);
     for (const { id: credential } of this.phones.credentialsOf(entry.from)) {
       if (credential !== origin && !entry.duplicate) {
         yield { credential, event: this.messageEvent(entry, true), delayMs: 0 };
@@ -212,8 +215,17 @@ export class Delivery {
   /** Who gets a message to a group or a channel; undefined for a message to one person. */
   private recipientsOf(to: string, from: string): string[] | undefined {
     if (isGroupId(to)) return this.othersIn(to, from);
+    if (to === STORIES) return this.friendsOf(from);
     const channel = this.channels.find(to);
     return channel && this.channels.readersOf(channel).filter((phone) => phone !== from);
+  }
+
+  /** The people who have this phone in their address books and are in its own. */
+  private friendsOf(phone: string): string[] {
+    const knows = (owner: string, other: string): boolean =>
+      this.phones.contactsOf(owner).some((contact) => contact.phone === other);
+    const people = this.phones.contactsOf(phone).map((contact) => contact.phone);
+    return people.filter((other) => other !== phone && knows(other, phone));
   }
 
   private othersIn(groupId: string, phone: string): string[] {
@@ -269,14 +281,15 @@ export class Delivery {
   }
 
   private messageEvent(entry: LedgerEntry, fromMe: boolean): MessageEvent {
+    const isStory = entry.to === STORIES;
     // Readers of a channel do not see who posts.
     const writer = isChannelId(entry.to) ? undefined : this.phones.find(entry.from);
     return {
       k: 'msg',
       id: entry.whatsappId,
-      chat: fromMe || entry.recipients ? entry.to : entry.from,
+      chat: fromMe || (entry.recipients && !isStory) ? entry.to : entry.from,
       fromMe,
-      ...(writer && entry.recipients ? { author: entry.from } : {}),
+      ...(writer && entry.recipients && !isStory ? { author: entry.from } : {}),
       ...(writer?.hidesNumber && !fromMe ? { hidden: true } : {}),
       type: toWhatsAppType(entry.type, entry),
       text: entry.text,

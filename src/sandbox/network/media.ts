@@ -4,7 +4,7 @@ import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/p
 import type { IncomingMessage } from 'node:http';
 import { join } from 'node:path';
 import { BadRequestException, NotFoundException } from '@nestjs/common';
-import type { MediaPointer } from '../journal/content.js';
+import type { Content, MediaPointer } from '../journal/content.js';
 
 export const MEDIA_PATH = '/v/media/';
 const MAX_MEDIA_BYTES = 128 * 1024 * 1024;
@@ -103,6 +103,14 @@ export class MediaStore {
    */
   async sha256Of(media: MediaPointer): Promise<string> {
     return hashOf(await this.decrypt(media)).toString('hex');
+  }
+
+  /** The content that a page submits, with the hash of its plain media. */
+  async withHash({
+    media,
+    ...rest
+  }: Omit<Content, 'media'> & { media?: MediaPointer | undefined }): Promise<Content> {
+    return media ? { ...rest, media: { ...media, sha256: await this.sha256Of(media) } } : rest;
   }
 
   /** Deletes the bytes at a path, as WhatsApp does after some weeks. */

@@ -88,9 +88,7 @@ export class Channels {
     for (const name of ['NewsletterMetadataCollection', 'WAWebNewsletterMetadataCollection'] as const) {
       collections[name].get = (id) => collections.WAWebNewsletterCollection.get(id)?.newsletterMetadata;
       collections[name].find = async (id) => (await this.#load(textOf(id))).newsletterMetadata;
-      collections[name].update = async (id) => {
-        await this.#query(textOf(id));
-      };
+      collections[name].update = (id) => this.#refresh(textOf(id));
     }
   }
 
@@ -308,6 +306,16 @@ export class Channels {
   async #load(id: string): Promise<Chat> {
     await this.#query(id);
     return this.chatOf(createWid(id));
+  }
+
+  /** Asks for the state of a channel that the page shows. The channel may have been deleted a moment ago. */
+  async #refresh(id: string): Promise<void> {
+    try {
+      await this.#query(id);
+    } catch (error) {
+      if (!(error instanceof ServerStatusCodeError) || error.status !== 404) throw error;
+      this.#forget(id);
+    }
   }
 
   async #query(id: string): Promise<void> {

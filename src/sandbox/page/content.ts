@@ -42,6 +42,8 @@ export interface ContentAttributes extends Partial<MediaPointer>, Partial<EventA
   forwardingScore?: number;
   newsletterId?: string;
   newsletterName?: string;
+  backgroundColor?: number;
+  font?: number;
 }
 
 /** A message that whatsapp-web.js has made to be sent. */
@@ -59,6 +61,8 @@ export type OutgoingMessage = {
   duration?: number | string;
   messageSecret?: Uint8Array<ArrayBuffer>;
   forwardingScore?: number | undefined;
+  backgroundColor?: number;
+  font?: number;
 } & ((MediaPointer & { caption?: string; isCaptionByUser?: boolean }) | { directPath?: undefined }) &
   (
     | { type: 'chat' | 'image' | 'video' | 'audio' | 'ptt' | 'document' | 'sticker' }
@@ -113,6 +117,8 @@ export function contentOf(message: OutgoingMessage): SubmittedContent | undefine
   if (message.type === 'event_creation') content.event = eventOf(message);
   if (message.type === 'newsletter_admin_invite')
     content.channelInvite = { channel: message.newsletterId, name: message.newsletterName };
+  const { backgroundColor, font } = message;
+  if (backgroundColor !== undefined && font !== undefined) content.style = { color: backgroundColor, font };
   if (message.forwardingScore) content.forwardingScore = message.forwardingScore;
   if (message.quotedStanzaID) content.replyTo = message.quotedStanzaID;
   if (message.quotedMsg && message.quotedParticipant) {
@@ -145,7 +151,7 @@ export function attributesOf(
   type: string,
 ): ContentAttributes & { body?: string } {
   const { media, location, contacts, poll, replyTo, quoted, mentions, invite } = content;
-  const { forwardingScore, event, channelInvite } = content;
+  const { forwardingScore, event, channelInvite, style } = content;
   const attributes: ContentAttributes & { body?: string } = {};
   if (media)
     Object.assign(attributes, media, {
@@ -191,6 +197,7 @@ export function attributesOf(
       newsletterId: channelInvite.channel,
       newsletterName: channelInvite.name,
     });
+  if (style) Object.assign(attributes, { backgroundColor: style.color, font: style.font });
   if (mentions) attributes.mentionedJidList = mentions.map(widOfPhone);
   return attributes;
 }

@@ -137,13 +137,15 @@ export class MsgKey {
     return String(this[build.keyField]);
   }
 
-  /** The key of a message that the server tells of; in a group it names who wrote it. */
+  /** The key of a message that the server tells of; in a group, and of a story, it names who wrote it. */
   static ofEvent(
     remote: Wid,
     { fromMe, id, author }: { fromMe: boolean; id: string; author?: string | undefined },
     me: Wid,
   ): MsgKey {
-    const participant = remote.isGroup() ? lidOfPhone(fromMe ? me.user : author!) : undefined;
+    let participant: Wid | undefined;
+    if (remote.isGroup()) participant = lidOfPhone(fromMe ? me.user : author!);
+    else if (remote.isStatus()) participant = widOfPhone(fromMe ? me.user : author!);
     return new MsgKey({ fromMe, remote, id, participant });
   }
 

@@ -89,6 +89,7 @@ export class Messages {
   #stored: number[] = [];
   #confirming: Promise<void> | undefined;
   #actions: Actions;
+  #stories: Chat | undefined;
   #groups!: Groups;
   #channels!: Channels;
   #rules: Rules;
@@ -156,6 +157,11 @@ export class Messages {
 
   /** The chat with a user, a new one if there is none. A number that is not registered has no LID, and so no chat. */
   async findOrCreateChat(wid: Wid): Promise<{ chat: Chat; created: boolean }> {
+    // The chat to send stories to is none that the page lists.
+    if (wid.isStatus()) {
+      this.#stories ??= new Chat(wid, 'Status', this.#collections.Msg);
+      return { chat: this.#stories, created: false };
+    }
     const known = this.#collections.Chat.get(wid.isUser() ? this.#widOf(phoneOfWid(wid)) : wid);
     if (known) return { chat: known, created: false };
     if (!wid.isUser()) throw new Error(`The account has no chat ${wid}`);
@@ -630,6 +636,8 @@ export class Messages {
   }
 
   #touchChat(msg: Msg, isUnread: boolean, name?: string): void {
+    // Stories are in no chat.
+    if (msg.id.remote.isStatus()) return;
     const chat = this.#chatOf(msg.id.remote, name);
     chat.t = msg.t;
     chat.lastReceivedKey = msg.id;

@@ -31,6 +31,7 @@ import { pinModules } from './pins.js';
 import type { Profile } from './profile.js';
 import { scheduledEventModules } from './scheduled-events.js';
 import { screenModules } from './screen.js';
+import { storyModules } from './stories.js';
 import { DuplicateMessageError, type Keys, type Store } from './store.js';
 
 const LINK = /\bhttps?:\/\/[^\s<>"']+/gi;
@@ -289,6 +290,7 @@ export function createModules({
     ...addressBookModules(parts),
     ...screenModules(collections, cmd),
     ...channels.modules,
+    ...storyModules({ ...parts, store, revoke: (msg) => actions.revoke(msg) }),
 
     // Places where whatsapp-web.js hooks itself in
     WAWebAddonReactionTableMode: { reactionTableMode: { bulkUpsert: nothing } },

@@ -5,18 +5,20 @@ import { ChannelActions } from '../network/channel-actions.js';
 import { GroupActions } from '../network/group-actions.js';
 import { PhoneRegistry } from '../network/phones.js';
 import { PictureStore } from '../network/pictures.js';
+import { Stories } from '../network/stories.js';
 import type { AccountQuestionTypes, Answer, Question } from './frames.js';
 import { OnlineBrowsers } from './online-browsers.js';
 
 const MAX_NAME_LENGTH = 100;
 
-/** Answers what a page changes about its account: pictures, channels, the address book and links to calls; and who has how many devices. */
+/** Answers what a page changes about its account: pictures, channels, stories, the address book and links to calls; and who has how many devices. */
 @Injectable()
 export class AccountQuestions {
   constructor(
     private readonly phones: PhoneRegistry,
     private readonly groupActions: GroupActions,
     private readonly channelActions: ChannelActions,
+    private readonly stories: Stories,
     private readonly pictures: PictureStore,
     private readonly browsers: OnlineBrowsers,
     private readonly callLinks: CallLinks,
@@ -37,6 +39,9 @@ export class AccountQuestions {
         return this.devicesOf(question.phone);
       case 'channel':
         return this.channelActions.apply(me, question.channel);
+      case 'story':
+        await this.stories.post(me, question.story);
+        return true;
       case 'picture':
         // The pictures of channels only.
         return this.channelActions.pictureOf(question.of);

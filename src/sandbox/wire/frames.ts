@@ -6,7 +6,7 @@ import type { Content, MediaPointer } from '../journal/content.js';
 import type { ActionType } from '../journal/message-actions.js';
 import type { QueuedEvent } from '../journal/queued-event.js';
 import type { BrowserEvent } from '../network/events.js';
-import type { ChannelAction, ChannelResult, ChannelState } from '../network/channel.js';
+import type { ChannelAction, ChannelResult, ChannelState, NewPost } from '../network/channel.js';
 import type { Dialog, Faults } from '../network/faults.js';
 import type { GroupAction, GroupResult, GroupState } from '../network/group.js';
 import type { BusinessProfile } from '../network/business-profile.js';
@@ -136,6 +136,7 @@ export interface AccountQuestionTypes {
   /** How many devices a number has: the phone and its linked browsers. */
   devices: { asked: { phone: string }; answer: number };
   channel: { asked: { channel: ChannelAction }; answer: ChannelResult };
+  story: { asked: { story: NewPost }; answer: true };
   'call-link': { asked: { startTime: number; kind: 'video' | 'voice' }; answer: string };
 }
 

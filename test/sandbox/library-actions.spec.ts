@@ -194,6 +194,47 @@ describe('what an account does to messages', { timeout: 60_000 }, () => {
   });
 });
 
+describe('stories', { timeout: 60_000 }, () => {
+  it('reach the people who know the account and whom it knows, and go when they are revoked', async () => {
+    const [fan, stranger] = [await sandbox.phone(), await sandbox.phone()];
+    const save = (owner: string, phone: string) =>
+      sandbox.call('PUT', `/phones/${owner}/contacts`, { phone, name: 'Somebody' });
+    await save(account.phone, friend.phone);
+    await save(friend.phone, account.phone);
+    // Of these two, each knows only one side.
+    await save(account.phone, stranger);
+    await save(fan, account.phone);
+    const text = { backgroundColor: '#ff0000', fontStyle: 2 };
+    await account.client.sendMessage('status@broadcast', 'good morning', { extra: text });
+    const shown = await received(friend, 'good morning');
+    expect(shown).toMatchObject({ from: 'status@broadcast', author: at(account.phone), isStatus: true });
+    const picture = new wwebjs.MessageMedia('image/png', files.png.toString('base64'), 'a.png');
+    const sent = await account.client.sendMessage('status@broadcast', picture, { caption: 'a view' });
+    const view = await received(friend, 'a view');
+    expect((await view.downloadMedia()).data).toBe(files.png.toString('base64'));
+    for (const phone of [fan, stranger]) expect(await sandbox.inbox(phone)).toEqual([]);
+    expect((await sandbox.ledger()).filter(({ to }) => to === 'status@broadcast')).toMatchObject([
+      { type: 'text', text: 'good morning', style: { color: 0xffff0000, font: 2 } },
+      { type: 'image', text: 'a view', recipients: [friend.phone] },
+    ]);
+
+    const stories = async (by: Account, of: string) =>
+      (await by.client.getBroadcastById(at(of))).msgs?.map(({ body }) => body);
+    expect(await stories(account, account.phone)).toEqual(['good morning', 'a view']);
+    expect(await stories(friend, account.phone)).toEqual(['good morning', 'a view']);
+    expect((await friend.client.getBroadcasts()).map(({ totalCount }) => totalCount)).toEqual([2]);
+    // Stories are no chat.
+    const chats = (await friend.client.getChats()).map(({ id }) => id._serialized);
+    expect(chats).not.toContain('status@broadcast');
+    await account.client.revokeStatusMessage(sent.id._serialized);
+    await until('the end', async () => (await stories(friend, account.phone))?.join() === 'good morning');
+    expect(await stories(account, account.phone)).toEqual(['good morning']);
+
+    await sandbox.call('POST', `/phones/${friend.phone}/stories`, { text: 'good night' });
+    expect(await received(account, 'good night')).toMatchObject({ author: at(friend.phone), isStatus: true });
+  });
+});
+
 describe('people and pictures', { timeout: 60_000 }, () => {
   it('sets and deletes the own picture, and others see it', async () => {
     const picture = new wwebjs.MessageMedia('image/png', files.png.toString('base64'));
