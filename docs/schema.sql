@@ -63,6 +63,10 @@ create table accounts (
   moving_since timestamp with time zone,
   placement jsonb,
   linked_at timestamp with time zone,
+  web_version text,
+  web_contract text,
+  web_missing jsonb,
+  web_checked_at timestamp with time zone,
   constraint accounts_desired_state_check CHECK ((desired_state = ANY (ARRAY['connected'::text, 'disconnected'::text]))),
   constraint accounts_environment_check CHECK ((environment = ANY (ARRAY['live'::text, 'sandbox'::text]))),
   constraint accounts_held_by_fkey FOREIGN KEY (held_by) REFERENCES instances(id) ON DELETE SET NULL,
@@ -72,6 +76,7 @@ create table accounts (
   constraint accounts_pinned_server_id_fkey FOREIGN KEY (pinned_server_id) REFERENCES servers(id) ON DELETE SET NULL,
   constraint accounts_pkey PRIMARY KEY (id),
   constraint accounts_status_check CHECK ((status = ANY (ARRAY['created'::text, 'waiting'::text, 'starting'::text, 'qr'::text, 'pairing'::text, 'syncing'::text, 'ready'::text, 'reconnecting'::text, 'disconnected'::text, 'conflict'::text, 'logged_out'::text, 'failed'::text]))),
+  constraint accounts_web_contract_check CHECK ((web_contract = ANY (ARRAY['ok'::text, 'broken'::text]))),
   constraint accounts_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES workspaces(id) ON DELETE CASCADE
 );
 CREATE INDEX accounts_held ON public.accounts USING btree (held_by) WHERE (held_by IS NOT NULL);
@@ -86,6 +91,7 @@ CREATE TRIGGER account_connection_logged AFTER UPDATE ON public.accounts FOR EAC
 CREATE TRIGGER account_epoch BEFORE UPDATE OF instance_id ON public.accounts FOR EACH ROW WHEN ((old.instance_id IS DISTINCT FROM new.instance_id)) EXECUTE FUNCTION grow_epoch();
 CREATE TRIGGER account_holder_logged AFTER UPDATE OF held_by ON public.accounts FOR EACH ROW WHEN ((old.held_by IS DISTINCT FROM new.held_by)) EXECUTE FUNCTION log_holder();
 CREATE TRIGGER account_other_number AFTER UPDATE OF phone_number ON public.accounts FOR EACH ROW WHEN ((old.phone_number <> new.phone_number)) EXECUTE FUNCTION begin_pacing_anew();
+CREATE TRIGGER account_web_incompatible AFTER UPDATE OF web_contract, web_missing ON public.accounts FOR EACH ROW WHEN (((new.web_contract = 'broken'::text) AND ((old.web_contract IS DISTINCT FROM 'broken'::text) OR (old.web_missing IS DISTINCT FROM new.web_missing)))) EXECUTE FUNCTION publish_web_incompatible();
 alter table accounts enable row level security;
 create policy workspace on accounts for all to flotilla_tenant using ((workspace_id = current_workspace())) with check ((workspace_id = current_workspace()));
 grant delete, insert, select, update on accounts to flotilla_tenant;
@@ -1279,7 +1285,7 @@ AS $function$
       declare
         changed jsonb;
       begin
-        -- Nobody has been told of it yet: message.received will say it all.
+        -- No event has told of it yet: message.received will say it all.
         if new.media_due_at is not null then return null; end if;
         if new.edited_at is distinct from old.edited_at then
           insert into events (workspace_id, account_id, type, data) values (new.workspace_id, new.account_id,
@@ -1340,6 +1346,18 @@ AS $function$
             'account.cold_resumed', jsonb_build_object('accountId', new.account_id,
               'reason', case when old.cold_paused_until <= now() then 'cool_down' else 'user_initiated' end));
         end if;
+        return null;
+      end $function$;
+
+CREATE OR REPLACE FUNCTION public.publish_web_incompatible()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+      begin
+        insert into events (workspace_id, account_id, type, data)
+        values (new.workspace_id, new.id, 'account.web_incompatible',
+          jsonb_build_object('accountId', new.id, 'version', new.web_version, 'missing', new.web_missing,
+            'phoneNumber', new.phone_number));
         return null;
       end $function$;
 

@@ -1601,6 +1601,7 @@ export interface webhooks {
          *     - `account.pairing_code`: there is a new code to type into the phone, which links an account
          *     - `account.cold_paused`: an account writes to no strangers for a while, because WhatsApp has refused messages
          *     - `account.cold_resumed`: the account writes to strangers again
+         *     - `account.web_incompatible`: WhatsApp Web has changed: the page of an account lacks what sending needs, and its messages wait
          *     - `message.received`: somebody has written to an account
          *     - `message.scheduled`: a message was accepted for later
          *     - `message.queued`: a message was accepted
@@ -2134,6 +2135,28 @@ export interface components {
         };
         /**
          * @example {
+         *       "version": "2.3000.1047775310",
+         *       "contract": "ok",
+         *       "missing": []
+         *     }
+         */
+        WebResponse: {
+            /** @example 2.3000.1047775310 */
+            version: string | null;
+            /**
+             * @description `broken`: the page lacks something that sending needs. The messages of the account wait.
+             * @example ok
+             * @enum {string}
+             */
+            contract: "broken" | "ok";
+            /**
+             * @description The names of what the page lacks. With `contract: ok`, sending does not need these.
+             * @example []
+             */
+            missing: string[];
+        };
+        /**
+         * @example {
          *       "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
          *       "workspaceId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
          *       "name": "name",
@@ -2183,6 +2206,11 @@ export interface components {
          *         "location": "US-East"
          *       },
          *       "lastConnectedAt": "2026-11-25T10:00:00.000Z",
+         *       "web": {
+         *         "version": "2.3000.1047775310",
+         *         "contract": "ok",
+         *         "missing": []
+         *       },
          *       "createdAt": "2026-11-25T10:00:00.000Z"
          *     }
          */
@@ -2209,6 +2237,8 @@ export interface components {
             placement: components["schemas"]["PlacementFiltersDto"] | null;
             /** Format: date-time */
             lastConnectedAt: string | null;
+            /** @description Null until the account was `ready` once. */
+            web: components["schemas"]["WebResponse"] | null;
             /** Format: date-time */
             createdAt: string;
         };
@@ -3320,7 +3350,7 @@ export interface components {
              * @example message.delivered
              * @enum {string}
              */
-            type: "account.cold_paused" | "account.cold_resumed" | "account.pairing_code" | "account.qr" | "account.status" | "campaign.progress" | "campaign.status" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.unknown" | "webhook.disabled";
+            type: "account.cold_paused" | "account.cold_resumed" | "account.pairing_code" | "account.qr" | "account.status" | "account.web_incompatible" | "campaign.progress" | "campaign.status" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.unknown" | "webhook.disabled";
             /** Format: date-time */
             createdAt: string;
             workspaceId: string | null;
@@ -3565,7 +3595,7 @@ export interface components {
              * @example message.sent
              * @enum {string}
              */
-            type: "account.cold_paused" | "account.cold_resumed" | "account.pairing_code" | "account.qr" | "account.status" | "campaign.progress" | "campaign.status" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.unknown" | "webhook.disabled";
+            type: "account.cold_paused" | "account.cold_resumed" | "account.pairing_code" | "account.qr" | "account.status" | "account.web_incompatible" | "campaign.progress" | "campaign.status" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.unknown" | "webhook.disabled";
             accountId: string | null;
             /**
              * @description `pending`: it waits for its first attempt. `failed`: Flotilla tries it again. `dead`: Flotilla does not, until you redeliver it.
@@ -6194,6 +6224,11 @@ export interface operations {
                      *             "location": "US-East"
                      *           },
                      *           "lastConnectedAt": "2026-11-25T10:00:00.000Z",
+                     *           "web": {
+                     *             "version": "2.3000.1047775310",
+                     *             "contract": "ok",
+                     *             "missing": []
+                     *           },
                      *           "createdAt": "2026-11-25T10:00:00.000Z"
                      *         }
                      *       ],
