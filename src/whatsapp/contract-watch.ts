@@ -18,7 +18,7 @@ import type { WebOptions, WebState } from './session-events.js';
 /** How long the page may take for a short answer. */
 const answerMs = 15_000;
 /** How long the page gathers events before it reports them together. */
-const gatherMs = 20;
+export const gatherMs = 20;
 /** A page that still loads may lack a module for a moment. */
 const tries = 3;
 const pauseMs = 1_000;
@@ -118,10 +118,11 @@ export class ContractWatch {
     this.set({ version: this.state?.version ?? null, contract: 'broken', missing });
   }
 
-  /** Sends have shown that the page is broken. It counts as broken until it is loaded again. */
-  distrust(reason: string): void {
+  /** Sends have shown that the page is broken. It counts as broken until it is loaded again, at the latest as any broken page. */
+  distrust(reason: string, reloadAfterMs: number): void {
     this.isDistrusted = true;
     this.breakWith([reason]);
+    this.reloadAt = performance.now() + Math.min(reloadAfterMs, this.options.recheckMs);
   }
 
   /** Loads a broken page again at the next opportunity. */
