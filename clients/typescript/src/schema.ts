@@ -346,7 +346,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Connects an account: restores its session, or requests a QR code or a pairing code.
+         * Connects an account: restores its session, or requests a QR code or a pairing code. If the contract of its page is
+         *     `broken`, the page is loaded again.
          * @description Needs a key with the role owner or more, or the admin key.
          */
         post: operations["accounts.connect"];
@@ -1664,7 +1665,8 @@ export interface components {
         /**
          * @example {
          *       "status": "ok",
-         *       "redis": "redis"
+         *       "redis": "redis",
+         *       "webIncompatible": 1
          *     }
          */
         ReadyResponse: {
@@ -1672,6 +1674,8 @@ export interface components {
             status: string;
             /** @description `ok` or `unreachable`. Flotilla accepts messages in both cases. */
             redis: string;
+            /** @description Connected accounts whose page of WhatsApp Web lacks what sending needs. Their messages wait. */
+            webIncompatible: number;
         };
         /**
          * @example {
@@ -1682,7 +1686,8 @@ export interface components {
          *       "accounts": {
          *         "total": 1,
          *         "connected": 1,
-         *         "connecting": 1
+         *         "connecting": 1,
+         *         "webIncompatible": 1
          *       },
          *       "memory": {
          *         "heapUsed": 1,
@@ -1707,6 +1712,7 @@ export interface components {
                 total: number;
                 connected: number;
                 connecting: number;
+                webIncompatible: number;
             };
             memory: {
                 heapUsed: number;
@@ -6423,13 +6429,14 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            404: components["responses"]["workspace.not_found-account.not_found"];
-            409: components["responses"]["request.conflict"];
+            404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
+            409: components["responses"]["request.conflict-account.not_ready"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
-            503: components["responses"]["service.unavailable"];
+            503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
+            504: components["responses"]["instance.answer_lost"];
         };
     };
     "accounts.qr": {
