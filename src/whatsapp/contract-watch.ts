@@ -38,7 +38,7 @@ interface Missing {
 /** Compares the page with the contract, and says when a page that breaks it is to be compared or loaded again. */
 export class ContractWatch {
   /** What the page was found to be. Null before the first comparison. */
-  state: WebState | null = null;
+  private state: WebState | null = null;
   /** Whether the session is used although the library is not ready. Then only a new load of the page can mend it. */
   isWithoutLibrary = false;
   /** Whether sends have shown that the page is broken, although it meets the contract. */
@@ -85,6 +85,10 @@ export class ContractWatch {
       });
       return;
     }
+  }
+
+  get isWhole(): boolean {
+    return this.state?.contract === 'ok';
   }
 
   /** The names that keep the library from starting in this page. Empty if the page does not answer, or is not WhatsApp Web. */

@@ -72,6 +72,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   private unnoticedSyncs = 0;
   private bridge: PageBridge | null = null;
   private isFollowed = false;
+  private who: SessionEvents['ready'][0] = { phoneNumber: null, lid: null };
   private qrsShown = 0;
   private starting: Promise<void> | null = null;
   private confirmedLogout: (() => void) | null = null;
@@ -400,7 +401,8 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     }
     if (this.ended || this.ready) return;
     this.enter('ready');
-    this.emit('ready', { phoneNumber: own?.phone ?? client.info?.wid?.user ?? null, lid: own?.lid ?? null });
+    this.who = { phoneNumber: own?.phone ?? client.info?.wid?.user ?? null, lid: own?.lid ?? null };
+    this.emit('ready', this.who);
   }
 
   /** The library cannot start in this page. The browser stays open: WhatsApp Web itself receives what comes. */
@@ -436,6 +438,8 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
       await this.contract
         .prepare(page, () => this.ended)
         .catch((error: unknown) => this.options.onWarning('the page could not be compared', error));
+      // What the page did not report meanwhile is read now.
+      if (this.contract.isWhole && this.ready) this.emit('ready', this.who);
     }
   }
 
