@@ -27,6 +27,8 @@ export const drivenStatuses: AccountStatus[] = ['starting', 'qr', 'pairing', 'sy
 
 export type DesiredState = 'connected' | 'disconnected';
 export type LinkMethod = 'qr' | 'code';
+export const webContracts = ['ok', 'broken'] as const;
+export type WebContract = (typeof webContracts)[number];
 
 /** Which messages outside of chats an account stores. */
 export interface Receive {
@@ -127,6 +129,21 @@ export class Account {
 
   @Column('timestamptz', { name: 'last_connected_at', nullable: true })
   lastConnectedAt!: Date | null;
+
+  /** What `Debug.VERSION` of the account's page said when it was last checked. */
+  @Column('text', { name: 'web_version', nullable: true })
+  webVersion!: string | null;
+
+  /** `broken`: the page lacks something that sending needs, so the lane holds. Null before the first check. */
+  @Column('text', { name: 'web_contract', nullable: true })
+  webContract!: WebContract | null;
+
+  /** The names of what the page lacks. */
+  @Column('jsonb', { name: 'web_missing', nullable: true })
+  webMissing!: string[] | null;
+
+  @Column('timestamptz', { name: 'web_checked_at', nullable: true })
+  webCheckedAt!: Date | null;
 
   @CreateDateColumn({ name: 'created_at', type: 'timestamptz' })
   createdAt!: Date;

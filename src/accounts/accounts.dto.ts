@@ -25,6 +25,7 @@ import {
   type Environment,
   environments,
   type LinkMethod,
+  type WebContract,
 } from './account.entity.js';
 import { SendingResponse } from '../pacing/pacing.dto.js';
 
@@ -172,6 +173,22 @@ export class ListAccountsQuery extends PageQuery {
   environment?: Environment;
 }
 
+/** The page of WhatsApp Web that the account has, as last checked. */
+export class WebResponse {
+  /** @example 2.3000.1047775310 */
+  version!: string | null;
+  /**
+   * `broken`: the page lacks something that sending needs. The messages of the account wait.
+   * @example ok
+   */
+  contract!: WebContract;
+  /**
+   * The names of what the page lacks. With `contract: ok`, sending does not need these.
+   * @example []
+   */
+  missing!: string[];
+}
+
 export class AccountResponse {
   id!: string;
   workspaceId!: string;
@@ -193,6 +210,8 @@ export class AccountResponse {
   proxyUrl!: string | null;
   placement!: PlacementFiltersDto | null;
   lastConnectedAt!: string | null;
+  /** Null until the account was `ready` once. */
+  web!: WebResponse | null;
   createdAt!: string;
 }
 
@@ -247,6 +266,11 @@ export function toAccountResponse(account: Account, sending: SendingResponse): A
     proxyUrl: account.proxyUrl === null ? null : withoutPassword(account.proxyUrl),
     placement: account.placement,
     lastConnectedAt: account.lastConnectedAt?.toISOString() ?? null,
+    web: account.webContract && {
+      version: account.webVersion,
+      contract: account.webContract,
+      missing: account.webMissing ?? [],
+    },
     createdAt: account.createdAt.toISOString(),
   };
 }

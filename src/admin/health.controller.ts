@@ -41,8 +41,8 @@ export class HealthController {
   @Fails(NotReady)
   @Get('health/ready')
   async ready(): Promise<ReadyResponse> {
-    await this.health.assertReady();
-    return { status: 'ok', redis: this.health.redisStatus() };
+    const { webIncompatible } = await this.health.assertReady();
+    return { status: 'ok', redis: this.health.redisStatus(), webIncompatible };
   }
 
   /** A detailed health check: accounts, memory and response times. */

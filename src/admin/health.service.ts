@@ -18,6 +18,8 @@ interface AccountCounts {
   total: number;
   connected: number;
   connecting: number;
+  /** Connected accounts whose page of WhatsApp Web lacks what sending needs. */
+  webIncompatible: number;
 }
 
 export class NotReady extends Problem {
@@ -68,14 +70,15 @@ export class HealthService {
   private async countAccounts(): Promise<AccountCounts> {
     const [row]: [AccountCounts] = await this.database.query(
       `select count(*)::int as total, count(*) filter (where status = 'ready')::int as connected,
-         count(*) filter (where status in ('starting', 'qr', 'pairing', 'syncing', 'reconnecting'))::int as connecting
+         count(*) filter (where status in ('starting', 'qr', 'pairing', 'syncing', 'reconnecting'))::int as connecting,
+         count(*) filter (where web_contract = 'broken' and status in ('syncing', 'ready'))::int as "webIncompatible"
        from accounts`,
     );
     return row;
   }
 
-  /** @throws NotReady with the reason */
-  async assertReady(): Promise<void> {
+  /** @returns the counts of accounts. @throws NotReady with the reason */
+  async assertReady(): Promise<AccountCounts> {
     const timeout = AbortSignal.timeout(databaseTimeoutMs);
     const late = new Promise<never>((_resolve, reject) =>
       timeout.addEventListener('abort', () => reject(new Error(`no answer within ${databaseTimeoutMs} ms`)), {
@@ -83,7 +86,8 @@ export class HealthService {
       }),
     );
     try {
-      await Promise.race([this.database.query('select 1 from workspaces limit 1'), late]);
+      const counted = this.database.query('select 1 from workspaces limit 1').then(() => this.accounts());
+      return await Promise.race([counted, late]);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       throw new NotReady(reason);

@@ -8,6 +8,8 @@ export const eventTypes = {
   'account.cold_paused':
     'an account writes to no strangers for a while, because WhatsApp has refused messages',
   'account.cold_resumed': 'the account writes to strangers again',
+  'account.web_incompatible':
+    'WhatsApp Web has changed: the page of an account lacks what sending needs, and its messages wait',
   'message.received': 'somebody has written to an account',
   'message.scheduled': 'a message was accepted for later',
   'message.queued': 'a message was accepted',

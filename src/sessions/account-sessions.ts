@@ -17,7 +17,7 @@ import { pruneCaches } from '../whatsapp/browser/archive.js';
 import type { SessionOptions } from '../whatsapp/session-events.js';
 import type { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
 import { AccountDriver } from './account-driver.js';
-import { AccountNotDrivenHere, SessionNotReady } from '../accounts/account-errors.js';
+import { AccountNotDrivenHere, SessionNotReady, WebIncompatible } from '../accounts/account-errors.js';
 import { type Account, drivenStatuses } from '../accounts/account.entity.js';
 import { MemoryWatch } from './memory-watch.js';
 import { OwnAccounts } from './own-accounts.js';
@@ -162,6 +162,13 @@ export class AccountSessions
     return driver;
   }
 
+  /** The driver of an account that may send. @throws AccountNotDrivenHere, SessionNotReady, WebIncompatible */
+  sendingDriver(id: string, epoch?: number): AccountDriver {
+    const driver = this.readyDriver(id, epoch);
+    if (driver.holdReason !== null) throw new WebIncompatible(driver.holdReason);
+    return driver;
+  }
+
   private reconcile(): void {
     if (this.reconcileQueued || this.stopping) return;
     this.reconcileQueued = true;
@@ -193,7 +200,7 @@ export class AccountSessions
       if (!driver) await this.drive(account);
       // The row is wrong: this instance was declared dead, or a request to connect came while the account became ready.
       else if (driver.ready && account.status !== 'ready' && !driver.isStopping)
-        await this.own.correctToReady(account);
+        await this.own.correctToReady(account, driver.readyReason);
     }
   }
 
@@ -269,6 +276,7 @@ export class AccountSessions
         loadMs: sessions.loadTimeoutMs,
         syncMs: sessions.syncTimeoutMs,
       },
+      web: { recheckMs: sessions.webRecheckMs, ignored: sessions.webIgnored },
       openSession: (options) => {
         const session = this.openSession(options);
         this.emit('session', account, session);

@@ -1,6 +1,7 @@
 import type { MessageTarget } from './message-target.js';
 import { EventEmitter, once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
+import { LRUCache } from 'lru-cache';
 import type { Browser, LaunchOptions, Page } from 'puppeteer';
 import whatsapp, { type Client } from 'whatsapp-web.js';
 import { launchOptions } from './browser/launch.js';
@@ -8,21 +9,13 @@ import { resultWithin, withDeadline } from './deadlines.js';
 import { DialogWatch, dialogTextLength, probeLimitMs } from './dialog-watch.js';
 import { browsersEnded, groupEnded, memoryOf } from './browser/processes.js';
 import { PageBridge } from './bridge.js';
+import { ContractWatch, gatherMs } from './contract-watch.js';
 import { SessionChats } from './session-chats.js';
 import { claimProfile } from './browser/profile.js';
 import { actOn, type PageAction, type PageActionResult } from './in-page/page-actions.js';
-import { installEvents } from './in-page/page-events.js';
-import {
-  installFlotilla,
-  type PageEvent,
-  type PageSend,
-  type PageSendResult,
-} from './in-page/page-functions.js';
-import { noticeTypes } from './notices.js';
+import type { PageEvent, PageSend, PageSendResult } from './in-page/page-functions.js';
 import { SessionMessages } from './session-messages.js';
-import { expectFile, forgetFile, installSending, sendMessage } from './in-page/page-send.js';
-import { installShims } from './in-page/page-shims.js';
-import { installTyping } from './in-page/page-typing.js';
+import { expectFile, forgetFile, sendMessage } from './in-page/page-send.js';
 import {
   announceSynced,
   connectionState,
@@ -48,8 +41,6 @@ const qrLifetimeMs = 20_000;
 const qrRefreshMs = 10_000;
 const pairingCodeLifetimeMs = 180_000;
 const probeMs = 250;
-/** How long the page gathers events before it reports them together. */
-const gatherMs = 20;
 /** How long a page may take for a short answer. */
 const answerMs = 15_000;
 /** How long WhatsApp may take for an edit, a revocation or a reaction. */
@@ -60,8 +51,16 @@ const killMs = 1_000;
 const finishSendsMs = 10_000;
 const closeMs = 5_000;
 const logoutMs = 10_000;
-/** The phases of a session. In `linking` a person must scan or type a code. */
-type Phase = 'launching' | 'loading' | 'linking' | 'syncing' | 'ready';
+/** For how many messages the session remembers acks, and how long after a send it waits for one. */
+const rememberedAcks = 500;
+const lateAckMs = 200;
+/** How long a linked page may be synced without the library being ready, before it is compared with the contract. */
+const stuckMs = 5_000;
+/**
+ * The phases of a session. In `linking` a person must scan or type a code. In `incompatible` the library cannot start in the
+ * page, so that only a new load of the page can help.
+ */
+type Phase = 'launching' | 'loading' | 'linking' | 'syncing' | 'ready' | 'incompatible';
 
 /** One account in one browser: whatsapp-web.js behind plain calls and plain events. */
 export class WhatsAppSession extends EventEmitter<SessionEvents> {
@@ -76,6 +75,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   private unnoticedSyncs = 0;
   private bridge: PageBridge | null = null;
   private isFollowed = false;
+  private who: SessionEvents['ready'][0] = { phoneNumber: null, lid: null };
   private qrsShown = 0;
   /** When the page was last asked for new QR codes: milliseconds of `performance.now()`. */
   private qrRefreshedAt = -Infinity;
@@ -83,9 +83,17 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   private isLoggingOut = false;
   private readonly operations = new Set<Promise<unknown>>();
   private readonly dialogs: DialogWatch;
+  private readonly contract: ContractWatch;
+  /** The last ack of each of the latest messages, as the page reported it. */
+  private readonly acks = new LRUCache<string, number>({ max: rememberedAcks });
+  /** Since when the page has been connected and synced while the session was not ready. */
+  private syncedSince: number | null = null;
 
   constructor(private readonly options: SessionOptions) {
     super();
+    this.contract = new ContractWatch((state) => {
+      if (!this.ended) this.emit('web', state);
+    }, options.web);
     this.dialogs = new DialogWatch({
       onOpen: (text) => {
         if (!this.ended) this.emit('action_required', text);
@@ -132,6 +140,9 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     });
     // It reads the page's HTML for an unused cache, and causes an unhandled rejection if the browser ends during that.
     Object.assign(client, { initWebVersionCache: async () => undefined });
+    const library = client as unknown as { inject(): Promise<void> };
+    const inject = library.inject.bind(client);
+    library.inject = () => this.injectLibrary(inject);
     this.listen(client);
     if (!this.options.canStart()) {
       this.ending.abort();
@@ -149,6 +160,19 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
       client.removeAllListeners();
       await this.endBrowser(closeMs);
       throw error;
+    }
+  }
+
+  /** Lets the library start in the page. A page that lacks what the library needs stays open. */
+  private async injectLibrary(inject: () => Promise<void>): Promise<void> {
+    try {
+      await inject();
+    } catch (error) {
+      if (this.ended) return;
+      const missing = await this.contract.missingForStart(this.page, () => this.ended);
+      if (missing.length === 0) throw error;
+      this.options.onWarning('whatsapp-web.js cannot start in this page', error);
+      this.becomeIncompatible(missing);
     }
   }
 
@@ -216,7 +240,19 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
       'file' in send.content
         ? this.sendFile(bridge, send, send.content.file.path)
         : bridge.call(sendMessage, send);
-    return this.track(sending, send.timeoutMs + typingMs + answerMs);
+    const result = await this.track(sending, send.timeoutMs + typingMs + answerMs);
+    if (result.outcome !== 'timed_out' && result.outcome !== 'absent') return result;
+    // The page does not find the message. If WhatsApp has acknowledged it, the page's look-ups are broken, not the send.
+    const ack = await this.ackFor(request.whatsappId);
+    return ack === null ? result : { outcome: 'known', ack, whatsappId: request.whatsappId, isUnfound: true };
+  }
+
+  /** The last ack that the page reported for a message, which may come a moment after the answer of the page. */
+  private async ackFor(whatsappId: string): Promise<number | null> {
+    const deadline = performance.now() + lateAckMs;
+    while (!this.ended && !this.acks.has(whatsappId) && performance.now() < deadline)
+      await delay(gatherMs, undefined, { ref: false });
+    return this.acks.get(whatsappId) ?? null;
   }
 
   private async sendFile(bridge: PageBridge, send: PageSend, path: string): Promise<PageSendResult> {
@@ -305,7 +341,10 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
       this.isAuthenticated = true;
       if (!this.ready) this.enter('syncing');
     });
-    client.on('ready', () => void this.becomeReady(client));
+    client.on('ready', () => {
+      this.contract.isWithoutLibrary = false;
+      void this.becomeReady(client);
+    });
     client.on('disconnected', (reason) => {
       const text = String(reason);
       // The caller of `logout` decides by WhatsApp's answer. The page says the same without an answer.
@@ -352,31 +391,82 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   private async becomeReady(client: Client): Promise<void> {
     if (this.ended) return;
     this.follow(this.page);
-    let own: OwnIds;
+    let own: OwnIds | null;
     try {
       // A reloaded page becomes ready again, but has lost the installed functions.
       this.bridge ??= await withDeadline(
         PageBridge.open(this.page, (event) => this.emitPageEvent(event)),
         answerMs,
       );
-      await withDeadline(this.page.evaluate(installShims), answerMs);
-      await withDeadline(this.page.evaluate(installFlotilla), answerMs);
-      await withDeadline(this.page.evaluate(installTyping), answerMs);
-      await withDeadline(this.page.evaluate(installSending), answerMs);
-      await withDeadline(this.page.evaluate(installEvents, gatherMs, noticeTypes), answerMs);
-      own = await withDeadline(this.page.evaluate(readOwnIds), answerMs);
+      await this.contract.prepare(this.page, () => this.ended);
+      own = await withDeadline(
+        this.page.evaluate(readOwnIds).catch(() => null),
+        answerMs,
+      );
     } catch (error) {
       await this.close('crashed', `the page was lost while it became ready: ${String(error)}`);
       return;
     }
     if (this.ended || this.ready) return;
     this.enter('ready');
-    this.emit('ready', { phoneNumber: own.phone ?? client.info?.wid?.user ?? null, lid: own.lid });
+    this.who = { phoneNumber: own?.phone ?? client.info?.wid?.user ?? null, lid: own?.lid ?? null };
+    this.emit('ready', this.who);
+  }
+
+  /** The library cannot start in this page. The browser stays open: WhatsApp Web itself receives what comes. */
+  private becomeIncompatible(missing: string[]): void {
+    if (this.ended) return;
+    this.enter('incompatible');
+    this.contract.breakWith(missing);
+  }
+
+  /** Sends have shown that the page is broken. It counts as broken until it is loaded again. */
+  distrust(reason: string, reloadAfterMs: number): void {
+    this.contract.distrust(reason, reloadAfterMs);
+  }
+
+  /** If the contract is broken: loads the page again now, and compares it again. */
+  recheck(): void {
+    this.contract.recheckNow();
+  }
+
+  /** Looks after a page with a broken contract: compares it again from time to time, and loads it again more rarely. */
+  private async mindContract(page: Page): Promise<void> {
+    if (this.phase !== 'ready' && this.phase !== 'incompatible') return;
+    const due = this.contract.due();
+    if (due === 'reload') {
+      this.isAuthenticated = false;
+      this.unnoticedSyncs = 0;
+      this.syncedSince = null;
+      this.enter('loading');
+      await page
+        .reload({ waitUntil: 'domcontentloaded', timeout: this.options.deadlines.loadMs })
+        .catch((error: unknown) => this.options.onWarning('the page did not load again', error));
+    } else if (due === 'look' && this.ready) {
+      await this.contract
+        .prepare(page, () => this.ended)
+        .catch((error: unknown) => this.options.onWarning('the page could not be compared', error));
+      // What the page did not report meanwhile is read now.
+      if (this.contract.isWhole && this.ready) this.emit('ready', this.who);
+    }
+  }
+
+  /** The library is not ready in a page that is connected and synced: the contract may say why. */
+  private async mindStuckLibrary(client: Client, page: Page): Promise<void> {
+    if (this.phase !== 'syncing' || this.syncedSince === null) return;
+    if (performance.now() - this.syncedSince < stuckMs) return;
+    this.syncedSince = performance.now();
+    const missing = await this.contract.missingForReady(page, () => this.ended);
+    if (missing.length === 0 || this.ended || this.ready) return;
+    this.contract.isWithoutLibrary = true;
+    await this.becomeReady(client);
   }
 
   private emitPageEvent(event: PageEvent): void {
-    if (event.kind === 'ack') this.emit('ack', event);
-    else if (event.kind === 'message') this.emit('message', event.message);
+    if (event.kind === 'ack') {
+      this.acks.set(event.whatsappId, event.ack);
+      this.emit('ack', event);
+    } else if (event.kind === 'message') this.emit('message', event.message);
     else if (event.kind === 'group') this.emit('group', event);
     else if (event.kind === 'warning') this.options.onWarning(event.text, null);
     else this.emit('change', event);
@@ -387,12 +477,22 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     while (!this.ended) {
       const page = client.pupPage as Page | undefined;
       if (page) this.follow(page);
-      const shown = this.phase === 'ready' ? '' : await this.probe(page);
+      const isSettled = this.phase === 'ready' || this.phase === 'incompatible';
+      const shown = isSettled ? '' : await this.probe(page);
       if (page) await this.dialogs.lookAt(page, this.phase === 'ready');
+      if (page) await this.mindContract(page);
+      if (page) await this.mindStuckLibrary(client, page);
       const late = this.missedDeadline(shown);
-      if (late && !this.ended) await this.close(...late);
+      if (late && !this.ended) await this.endLateStart(page, ...late);
       await delay(probeMs, undefined, { ref: false });
     }
+  }
+
+  /** Closes the session, unless the page lacks what the library needs to start. */
+  private async endLateStart(page: Page | undefined, reason: CloseReason, detail: string): Promise<void> {
+    const missing = page ? await this.contract.missingForStart(page, () => this.ended) : [];
+    if (missing.length > 0) this.becomeIncompatible(missing);
+    else if (!this.ready) await this.close(reason, detail);
   }
 
   private enter(phase: Phase): void {
@@ -412,7 +512,9 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     if (seen === undefined) return 'the page does not answer';
     if (seen === null) return 'the page is not WhatsApp Web';
     // The session may have become ready during the probe.
-    if (this.ended || this.ready) return seen.state;
+    if (this.ended || this.ready || this.phase === 'incompatible') return seen.state;
+    this.syncedSince =
+      seen.state === 'CONNECTED' && seen.hasSynced ? (this.syncedSince ?? performance.now()) : null;
     if (seen.state === 'CONNECTED' || seen.state === 'PAIRING') this.enter('syncing');
     if (seen.state === 'UNPAIRED_IDLE') await this.refreshQr(page);
     if (seen.hasSynced && !this.isAuthenticated && ++this.unnoticedSyncs === 4)

@@ -16,3 +16,22 @@ export interface Build {
   /** An invite to one person is sent by one object instead of seven arguments (single source). */
   inviteIsOneObject: boolean;
 }
+
+/** What a release of WhatsApp breaks in a build: the change that nobody knows yet. */
+export interface Damage {
+  /** Modules, or members of modules as `Module.member`, that the page does not have. A renamed function is a missing member. */
+  missing?: string[];
+  /** Functions, as `Module.member`, that throw a TypeError. */
+  throwing?: string[];
+  /** Modules whose members cannot be replaced, so that shims have no effect. */
+  frozen?: string[];
+  /** No own field of a message key holds the text of the key. */
+  keysWithoutText?: boolean;
+  /** The page finds no message by its key. Events about messages still come. */
+  blindLookups?: boolean;
+}
+
+/** A build as a page loads it. */
+export interface LoadedBuild extends Build {
+  damage?: Damage;
+}

@@ -1,7 +1,8 @@
 import { Body, Controller, Delete, Get, HttpCode, Put, Query, StreamableFile } from '@nestjs/common';
+import { given } from '../../platform/database/given.js';
 import { Readable } from 'node:stream';
 import { digitsOf } from '../addresses.js';
-import type { Build } from '../builds/build.js';
+import type { Build, LoadedBuild } from '../builds/build.js';
 import { builds, CurrentBuild } from '../builds/builds.js';
 import { Ledger } from '../journal/ledger.js';
 import { Outbox } from '../journal/outbox.js';
@@ -118,7 +119,7 @@ export class SandboxNetworkController {
     const current = this.currentBuild.of();
     const items = builds.map((build) => ({
       ...build,
-      isCurrent: build === current,
+      isCurrent: build.version === current.version,
       phones: this.currentBuild.phonesOn(build),
     }));
     return { items };
@@ -126,8 +127,11 @@ export class SandboxNetworkController {
 
   /** Browsers load this build from now on. Pages that are open stay as they are until they load again. */
   @Put('build')
-  putBuild(@Body() { version, phone }: BuildDto): Build {
-    return this.currentBuild.put(version, phone === undefined ? undefined : this.phones.require(phone).phone);
+  putBuild(@Body() { version, phone, damage }: BuildDto): LoadedBuild {
+    return this.currentBuild.put(
+      version,
+      given({ phone: phone === undefined ? undefined : this.phones.require(phone).phone, damage }),
+    );
   }
 
   @Get('certificate')

@@ -2,6 +2,7 @@ import type { Rules, ServerFrame, WelcomeFrame } from '../wire/frames.js';
 import { Actions, type Reaction, type Vote } from './actions.js';
 import { build } from './build.js';
 import { Channels } from './channels.js';
+import { breakModules } from './damage.js';
 import { Dialog } from './dialog.js';
 import { Emitter, Model, type ModelWith } from './events.js';
 import { Calls } from './calls.js';
@@ -456,6 +457,7 @@ async function createKeyPair(): Promise<KeyPair> {
 }
 
 const app = new App(await Store.open());
+breakModules(app.modules, build.damage);
 window.require = (name: string) => app.require(name);
 window.Debug = { VERSION: build.version };
 await app.start();

@@ -9,7 +9,8 @@ import type { PageLibrary, PageModules, PageWid, PageWidLike } from './page-modu
 
 /** The result of an attempt to send. */
 export type PageSendResult =
-  | { outcome: 'known'; ack: number; whatsappId: string }
+  /** `isUnfound`: WhatsApp has acknowledged the message, but the page does not find it. */
+  | { outcome: 'known'; ack: number; whatsappId: string; isUnfound?: true }
   | { outcome: 'not_registered' }
   /** There is no such group, or the account is not in it. Nothing was sent. */
   | { outcome: 'no_chat'; detail: string }
@@ -315,7 +316,6 @@ declare const window: PageWindow;
 /** Makes `window.flotilla`, once per page load, after the library has attached its listeners. */
 export function installFlotilla(): void {
   if (window.flotilla) return;
-  const MsgKey = window.require('WAWebMsgKey');
   const { Msg } = window.require('WAWebCollections');
 
   const flotilla: PageFlotilla = {
@@ -405,7 +405,7 @@ export function installFlotilla(): void {
       if (held) return { chat, message: held };
       const participant = author && window.require('WAWebWidFactory').createWid(author);
       const keyOfTheirs = () =>
-        new MsgKey({
+        new (window.require('WAWebMsgKey'))({
           fromMe: false,
           remote: chat.id,
           id: whatsappId,
@@ -435,7 +435,7 @@ export function installFlotilla(): void {
       const usesLid = isGroup ? chat.groupMetadata?.isLidAddressingMode : chat.id.isLid();
       const from = usesLid ? getMaybeMeLidUser() : getMaybeMePnUser();
       const participant = isGroup ? window.require('WAWebWidFactory').asUserWidOrThrow(from) : undefined;
-      return new MsgKey({ from, to: chat.id, id, participant, selfDir: 'out' });
+      return new (window.require('WAWebMsgKey'))({ from, to: chat.id, id, participant, selfDir: 'out' });
     },
     // A reloaded page has its older messages only in its storage.
     find: async (key, searchStorage) =>
@@ -455,9 +455,8 @@ export function installFlotilla(): void {
       const alias = flotilla.aliasOf(chat.id._serialized);
       const ids = [chat.id, ...(alias === null ? [] : [createWid(alias)])];
       const utils = flotilla.optional('WAWebDBMsgUtils');
-      const rows = await Promise.all(
-        ids.map((id) => utils?.getMsgsByMsgIdsAndChatId([whatsappId], id) ?? []),
-      );
+      if (!utils) return [];
+      const rows = await Promise.all(ids.map((id) => utils.getMsgsByMsgIdsAndChatId([whatsappId], id)));
       const found = rows.flat().map(({ id, ack }) => ({ key: String(id), ack: ack ?? 0 }));
       return found.filter(({ key }) => key.startsWith('true_') && key.split('_')[2] === whatsappId);
     },
