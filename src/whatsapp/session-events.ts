@@ -1,9 +1,18 @@
+import type { WebPage } from './browser/index-page.js';
 import type { Network } from './browser/launch.js';
 import type { PageChange, PageGroupNotice, PageMessage } from './in-page/page-functions.js';
 
 /** Why a session ended without a call of `stop`. */
 export type CloseReason =
-  'logged_out' | 'conflict' | 'unpaired' | 'crashed' | 'launch_timeout' | 'load_timeout' | 'sync_timeout';
+  | 'logged_out'
+  | 'conflict'
+  | 'unpaired'
+  | 'crashed'
+  | 'launch_timeout'
+  | 'load_timeout'
+  | 'sync_timeout'
+  /** WhatsApp no longer accepts this version of its page. */
+  | 'version_refused';
 
 /** How long each phase of a start may take, in milliseconds. No deadline runs while a person must scan or type a code. */
 export interface PhaseDeadlines {
@@ -40,6 +49,8 @@ export interface SessionEvents {
   /** The account is linked, and the page receives the messages since its last connection. */
   syncing: [];
   ready: [who: { phoneNumber: string | null; lid: string | null }];
+  /** The page has loaded a version. `html` is its index, if WhatsApp served it and it could be read. */
+  loaded: [version: string, html: string | null];
   /** The text of an open dialog of WhatsApp Web that a person must answer. Null when the dialog is gone. */
   action_required: [text: string | null];
   /** WhatsApp's ack of a message: −1 error, 1 server, 2 device, 3 read, 4 played. */
@@ -59,6 +70,8 @@ export interface SessionOptions {
   profileDir: string;
   chromiumPath: string;
   network: Network;
+  /** The page of the version that the account must have. Null: the page that WhatsApp serves. */
+  webPage?: WebPage | null;
   /** If not null, the account links with a pairing code for this phone number instead of a QR code. */
   pairWithPhoneNumber: string | null;
   deadlines: PhaseDeadlines;

@@ -3,6 +3,7 @@ import { EventEmitter, once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Browser, LaunchOptions, Page } from 'puppeteer';
 import whatsapp, { type Client } from 'whatsapp-web.js';
+import { IndexPage, type WebPage } from './browser/index-page.js';
 import { launchOptions } from './browser/launch.js';
 import { resultWithin, withDeadline } from './deadlines.js';
 import { DialogWatch, dialogTextLength, probeLimitMs } from './dialog-watch.js';
@@ -29,6 +30,7 @@ import {
   logOut,
   type OwnIds,
   readOwnIds,
+  readVersion,
   reconnectSocket,
 } from './in-page/page-state.js';
 import {
@@ -56,6 +58,8 @@ const killMs = 1_000;
 const finishSendsMs = 10_000;
 const closeMs = 5_000;
 const logoutMs = 10_000;
+/** WhatsApp's word for a page that is too old. */
+const deprecated = 'DEPRECATED_VERSION';
 /** The phases of a session. In `linking` a person must scan or type a code. */
 type Phase = 'launching' | 'loading' | 'linking' | 'syncing' | 'ready';
 
@@ -77,6 +81,9 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   private confirmedLogout: (() => void) | null = null;
   private readonly operations = new Set<Promise<unknown>>();
   private readonly dialogs: DialogWatch;
+  private readonly index: IndexPage;
+  /** What `Debug.VERSION` of the page says. Null before the page was ready. */
+  webVersion: string | null = null;
 
   constructor(private readonly options: SessionOptions) {
     super();
@@ -84,6 +91,10 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
       onOpen: (text) => {
         if (!this.ended) this.emit('action_required', text);
       },
+      onWarning: options.onWarning,
+    });
+    this.index = new IndexPage(options.webPage ?? null, {
+      onRefused: () => void this.closeRefused('it loads itself again and again'),
       onWarning: options.onWarning,
     });
   }
@@ -124,8 +135,8 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
       takeoverOnConflict: false,
       ...(pairWithPhoneNumber ? { pairWithPhoneNumber: { phoneNumber: pairWithPhoneNumber } } : {}),
     });
-    // It reads the page's HTML for an unused cache, and causes an unhandled rejection if the browser ends during that.
-    Object.assign(client, { initWebVersionCache: async () => undefined });
+    // IndexPage says why it does the work of the library's own cache.
+    Object.assign(client, { initWebVersionCache: () => this.index.attach(this.page) });
     this.listen(client);
     if (!this.options.canStart()) {
       this.ending.abort();
@@ -213,6 +224,25 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     return this.track(sending, send.timeoutMs + typingMs + answerMs);
   }
 
+  /** Sends a text to the account itself, which proves that the page can send. */
+  async sendToItself(text: string, whatsappId: string, timeoutMs: number): Promise<PageSendResult> {
+    const { phone, lid } = await withDeadline(this.page.evaluate(readOwnIds), answerMs);
+    const chatId = phone === null ? lid : `${phone}@c.us`;
+    if (chatId === null) return { outcome: 'not_ready' };
+    return this.send({
+      chatId,
+      content: { type: 'text', text },
+      quoted: null,
+      mentions: [],
+      whatsappId,
+      searchStorage: false,
+      lookOnly: false,
+      timeoutMs,
+      typingMs: 0,
+      checkNumber: false,
+    });
+  }
+
   private async sendFile(bridge: PageBridge, send: PageSend, path: string): Promise<PageSendResult> {
     const { whatsappId } = send;
     if (!(await bridge.giveFile(expectFile, whatsappId, path))) return { outcome: 'not_ready' };
@@ -240,6 +270,16 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     } finally {
       this.operations.delete(operation);
     }
+  }
+
+  /** Whether the page was given to the browser, and not served by WhatsApp. */
+  get hasGivenPage(): boolean {
+    return this.index.wasGiven;
+  }
+
+  /** The page that the browser gets at its next load. Null: the page that WhatsApp serves. */
+  async give(webPage: WebPage | null): Promise<void> {
+    await withDeadline(this.index.give(this.page, webPage), answerMs);
   }
 
   /** Reconnects to WhatsApp without reloading the page. */
@@ -302,6 +342,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
       const text = String(reason);
       if (text === 'LOGOUT' && this.confirmedLogout) this.confirmedLogout();
       else if (text === 'LOGOUT') void this.close('logged_out', 'unlinked from the phone');
+      else if (text === deprecated) void this.closeRefused(`its state is ${text}`);
       else if (text === 'CONFLICT') void this.close('conflict', 'another browser uses this session');
       else if (text.startsWith('UNPAIRED')) void this.close('unpaired', text);
       else void this.close('crashed', text);
@@ -356,12 +397,16 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
       await withDeadline(this.page.evaluate(installSending), answerMs);
       await withDeadline(this.page.evaluate(installEvents, gatherMs), answerMs);
       own = await withDeadline(this.page.evaluate(readOwnIds), answerMs);
+      this.webVersion = await withDeadline(this.page.evaluate(readVersion), answerMs);
     } catch (error) {
       await this.close('crashed', `the page was lost while it became ready: ${String(error)}`);
       return;
     }
     if (this.ended || this.ready) return;
     this.enter('ready');
+    if (this.webVersion !== null) this.emit('loaded', this.webVersion, this.index.served);
+    // About a megabyte, which no one needs any more.
+    this.index.served = null;
     this.emit('ready', { phoneNumber: own.phone ?? client.info?.wid?.user ?? null, lid: own.lid });
   }
 
@@ -403,6 +448,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     if (seen === null) return 'the page is not WhatsApp Web';
     // The session may have become ready during the probe.
     if (this.ended || this.ready) return seen.state;
+    if (seen.state === deprecated) await this.closeRefused(`its state is ${seen.state}`);
     if (seen.state === 'CONNECTED' || seen.state === 'PAIRING') this.enter('syncing');
     if (seen.hasSynced && !this.isAuthenticated && ++this.unnoticedSyncs === 4)
       page.evaluate(announceSynced).catch(() => undefined);
@@ -424,6 +470,11 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     if (this.phase === 'syncing' && isOver(syncMs))
       return ['sync_timeout', `not ready within ${syncMs} ms: ${shown}`];
     return null;
+  }
+
+  private async closeRefused(why: string): Promise<void> {
+    const version = this.index.version ?? this.webVersion ?? 'the version that it served';
+    await this.close('version_refused', `WhatsApp no longer accepts ${version} of WhatsApp Web: ${why}`);
   }
 
   private async close(reason: CloseReason, detail: string): Promise<void> {

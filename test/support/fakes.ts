@@ -22,6 +22,7 @@ export function sessionsWith(
   const sessions: AccountSessions = fake<AccountSessions>({
     readyDriver: () => driven,
     driver: () => driven,
+    countSend: () => undefined,
     on: (name, listener) => {
       events.on(name, listener);
       return sessions;

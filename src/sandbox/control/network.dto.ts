@@ -1,5 +1,16 @@
 import { Type } from 'class-transformer';
-import { IsBoolean, IsIn, IsInt, IsNotEmpty, IsNumber, IsString, Max, MaxLength, Min } from 'class-validator';
+import {
+  IsBoolean,
+  IsIn,
+  IsInt,
+  IsNotEmpty,
+  IsNumber,
+  IsString,
+  Matches,
+  Max,
+  MaxLength,
+  Min,
+} from 'class-validator';
 import { Optional } from '../../platform/http/optional.js';
 import { DIALOGS } from '../network/fault-settings.js';
 import type { Dialog, Faults } from '../network/faults.js';
@@ -164,6 +175,16 @@ export class FaultsDto implements Partial<Faults> {
   @Min(0)
   @Max(TEN_DAYS_MS)
   revokeWindowMs?: number;
+
+  /** The oldest version of the page that WhatsApp still accepts. */
+  @Optional()
+  @Matches(/^\d+\.\d+\.\d+$/)
+  oldestVersion?: string;
+
+  /** Whether a page that is too old loads itself again for ever. Otherwise its state becomes `DEPRECATED_VERSION`. */
+  @Optional()
+  @IsBoolean()
+  updateLoop?: boolean;
 
   /** How long a QR code is valid. Applies to all phones only. */
   @Optional()

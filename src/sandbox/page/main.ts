@@ -33,7 +33,7 @@ declare global {
 }
 
 interface SocketAttributes {
-  state: 'UNLAUNCHED' | 'OPENING' | 'UNPAIRED' | 'PAIRING' | 'CONNECTED' | 'CONFLICT';
+  state: 'UNLAUNCHED' | 'OPENING' | 'UNPAIRED' | 'PAIRING' | 'CONNECTED' | 'CONFLICT' | 'DEPRECATED_VERSION';
   hasSynced: boolean;
 }
 
@@ -86,6 +86,8 @@ class App {
     revokeWindowMs: 0,
     reloadBeforeSendRate: 0,
     messagesInMemory: MESSAGES_IN_MEMORY,
+    oldestVersion: null,
+    updateLoop: false,
   };
   conn = new Model<ConnAttributes>({ ref: undefined, pushname: '', platform: 'android', wid: undefined });
   declare readonly collections: Collections;
@@ -217,6 +219,7 @@ class App {
     link.on('rules', ({ rules }) => {
       Object.assign(this.rules, rules);
       this.collections.Msg.setLimit(rules.messagesInMemory);
+      if (this.#isTooOld()) this.#retire();
     });
     link.on('reload', () => location.reload());
   }
@@ -249,6 +252,18 @@ class App {
     await this.#identify(this.#nonce);
   }
 
+  /** Whether WhatsApp no longer accepts the version of this page. */
+  #isTooOld(): boolean {
+    const { oldestVersion } = this.rules;
+    return oldestVersion !== null && numberOf(build.version) < numberOf(oldestVersion);
+  }
+
+  #retire(): void {
+    this.link.stop();
+    if (this.rules.updateLoop) location.reload();
+    else this.socket.set({ state: 'DEPRECATED_VERSION' });
+  }
+
   #welcome({
     phone,
     name,
@@ -259,6 +274,7 @@ class App {
     groups,
     contacts,
   }: Frame<'welcome'>): void {
+    if (this.#isTooOld()) return;
     this.#wasConnected = true;
     this.account.me = widOfPhone(phone);
     this.#groups.replaceAll(groups);
@@ -368,6 +384,11 @@ class App {
     await this.#store.put({ keys }).catch((error: unknown) => console.warn(error));
     return keys;
   }
+}
+
+/** The last part of a version, which grows with each release. */
+function numberOf(version: string): number {
+  return Number(version.split('.').at(-1));
 }
 
 async function createKeyPair(): Promise<KeyPair> {

@@ -194,8 +194,15 @@ export class BrowserConnection {
   }
 
   /** Limits that a real WhatsApp Web has in its program, and faults that the page applies to itself. */
-  private sendRules({ editWindowMs, revokeWindowMs, reloadBeforeSendRate, messagesInMemory }: Faults): void {
+  private sendRules({
+    editWindowMs,
+    revokeWindowMs,
+    reloadBeforeSendRate,
+    messagesInMemory,
+    ...more
+  }: Faults): void {
+    const { oldestVersion, updateLoop } = more;
     const rules = { editWindowMs, revokeWindowMs, reloadBeforeSendRate, messagesInMemory };
-    this.send({ t: 'rules', rules });
+    this.send({ t: 'rules', rules: { ...rules, oldestVersion, updateLoop } });
   }
 }

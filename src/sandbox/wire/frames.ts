@@ -92,7 +92,12 @@ export interface AddressBookEntry {
 /** Limits that a real WhatsApp Web has in its program, and faults that the page applies to itself. */
 export type Rules = Pick<
   Faults,
-  'editWindowMs' | 'revokeWindowMs' | 'reloadBeforeSendRate' | 'messagesInMemory'
+  | 'editWindowMs'
+  | 'revokeWindowMs'
+  | 'reloadBeforeSendRate'
+  | 'messagesInMemory'
+  | 'oldestVersion'
+  | 'updateLoop'
 >;
 
 /** The questions of a page: what each question contains, and its answer. */

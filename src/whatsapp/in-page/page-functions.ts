@@ -203,6 +203,7 @@ export interface PollModel {
 export interface PageWindow {
   require<Name extends keyof PageModules>(name: Name): PageModules[Name];
   WWebJS: PageLibrary;
+  Debug?: { VERSION?: string };
   onAppStateHasSyncedEvent?: () => void;
   onMessageAckEvent: (message: PageModel, ack: number) => void;
   onAddMessageEvent: (message: PageModel) => void;
