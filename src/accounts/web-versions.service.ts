@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { LRUCache } from 'lru-cache';
 import { DataSource } from 'typeorm';
-import type { WebPage } from '../whatsapp/browser/index-page.js';
+import type { WebPage } from '../whatsapp/web-page.js';
 import type { Environment, WebContract } from './account.entity.js';
 import { canaries, versionForAll } from './web-version-policy.service.js';
 import type { WebVersionResponse } from './web-versions.dto.js';

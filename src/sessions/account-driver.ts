@@ -3,7 +3,7 @@ import { backoffAfter, type Jitter } from '../platform/backoff.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { pause } from '../platform/pause.js';
 import { deleteProfile, profileDir } from '../whatsapp/browser/profile.js';
-import type { WebPage } from '../whatsapp/browser/index-page.js';
+import type { WebPage } from '../whatsapp/web-page.js';
 import type { Network } from '../whatsapp/browser/launch.js';
 import type { CloseReason, SessionOptions, StopOptions } from '../whatsapp/session-events.js';
 import type { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
@@ -110,11 +110,15 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
     return this.session?.webVersion ?? null;
   }
 
-  /** Whether the account must restart to get the page that it must have. A page that it got at its start is not given twice. */
-  needsPage(version: string | null): boolean {
+  /**
+   * Whether the account must restart to get the page that it must have. A page that it got at its start is not given twice.
+   * @param isBroken the page that it has cannot send, so the same version may help: WhatsApp can change a version
+   */
+  needsPage(version: string | null, isBroken: boolean): boolean {
     if (!this.given || this.given.atStart === version) return false;
     if (this.isPausing) return true;
     if (!this.session) return false;
+    if (isBroken) return true;
     return version === null
       ? this.session.hasGivenPage
       : this.webVersion !== null && this.webVersion !== version;

@@ -73,8 +73,8 @@ export class WebVersionRollout implements OnApplicationBootstrap, OnModuleDestro
   private async apply(driver: AccountDriver, { environment, version, contract }: WantedPage): Promise<void> {
     if (driver.isGivenOther(version))
       await driver.give(version === null ? null : await this.versions.page(environment, version));
-    const cannotSend = driver.isPausing || (driver.ready && contract === 'broken');
-    if (cannotSend && driver.needsPage(version)) driver.restart('web_version');
+    const isBroken = driver.ready && contract === 'broken';
+    if ((driver.isPausing || isBroken) && driver.needsPage(version, isBroken)) driver.restart('web_version');
   }
 
   /** Restarts the next healthy account that has another version, if the last one is healthy again. */
@@ -87,7 +87,7 @@ export class WebVersionRollout implements OnApplicationBootstrap, OnModuleDestro
     this.moving = null;
     for (const { id, version } of wanted) {
       const driver = drivers.get(id)!;
-      if (!driver.ready || !driver.needsPage(version)) continue;
+      if (!driver.ready || !driver.needsPage(version, false)) continue;
       this.logger.info({ accountId: id, version, from: driver.webVersion }, 'restarting for another version');
       this.moving = { driver, since: performance.now() };
       driver.restart('web_version');

@@ -1,5 +1,5 @@
-import type { WebPage } from './browser/index-page.js';
 import type { Network } from './browser/launch.js';
+import type { WebPage } from './web-page.js';
 import type { PageChange, PageGroupNotice, PageMessage } from './in-page/page-functions.js';
 
 /** Why a session ended without a call of `stop`. */

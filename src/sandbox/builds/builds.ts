@@ -1,5 +1,5 @@
 import { BadRequestException } from '@nestjs/common';
-import type { Build } from './build.js';
+import type { Build, Damage, LoadedBuild } from './build.js';
 import { july } from './july.js';
 import { june } from './june.js';
 import { september } from './september.js';
@@ -9,23 +9,24 @@ export const builds: readonly Build[] = [june, july, september];
 
 /** The build that browsers load. Open pages keep theirs until they load again. It does not survive a restart. */
 export class CurrentBuild {
-  private build = builds.at(-1)!;
+  private build: LoadedBuild = builds.at(-1)!;
 
-  get(): Build {
+  get(): LoadedBuild {
     return this.build;
   }
 
   /**
    * @param version a version or a name
+   * @param damage what is broken in it; without it, the build is whole
    * @throws BadRequestException for an unknown build
    */
-  put(version: string): Build {
+  put(version: string, damage?: Damage): LoadedBuild {
     const found = builds.find((build) => build.version === version || build.name === version);
     if (!found) {
       const known = builds.map((build) => `${build.version} (${build.name})`).join(', ');
       throw new BadRequestException(`There is no build ${version}. Known builds: ${known}.`);
     }
-    this.build = found;
-    return found;
+    this.build = damage ? { ...found, damage } : found;
+    return this.build;
   }
 }

@@ -1,7 +1,7 @@
 import { Body, Controller, Delete, Get, HttpCode, Put, Query, StreamableFile } from '@nestjs/common';
 import { Readable } from 'node:stream';
 import { digitsOf } from '../addresses.js';
-import type { Build } from '../builds/build.js';
+import type { Build, LoadedBuild } from '../builds/build.js';
 import { builds, CurrentBuild } from '../builds/builds.js';
 import { Ledger } from '../journal/ledger.js';
 import { Outbox } from '../journal/outbox.js';
@@ -115,13 +115,13 @@ export class SandboxNetworkController {
   @Get('builds')
   listBuilds(): { items: (Build & { isCurrent: boolean })[] } {
     const current = this.currentBuild.get();
-    return { items: builds.map((build) => ({ ...build, isCurrent: build === current })) };
+    return { items: builds.map((build) => ({ ...build, isCurrent: build.version === current.version })) };
   }
 
   /** Browsers load this build from now on. Pages that are open stay as they are until they load again. */
   @Put('build')
-  putBuild(@Body() { version }: BuildDto): Build {
-    return this.currentBuild.put(version);
+  putBuild(@Body() { version, damage }: BuildDto): LoadedBuild {
+    return this.currentBuild.put(version, damage);
   }
 
   @Get('certificate')

@@ -1,5 +1,6 @@
 import { Type } from 'class-transformer';
 import {
+  ArrayMaxSize,
   IsBoolean,
   IsIn,
   IsInt,
@@ -10,13 +11,16 @@ import {
   Max,
   MaxLength,
   Min,
+  ValidateNested,
 } from 'class-validator';
 import { Optional } from '../../platform/http/optional.js';
+import type { Damage } from '../builds/build.js';
 import { DIALOGS } from '../network/fault-settings.js';
 import type { Dialog, Faults } from '../network/faults.js';
 
 const TEN_MINUTES_MS = 600_000;
 const TEN_DAYS_MS = 864_000_000;
+const MAX_DAMAGES = 50;
 
 /** The place in the ledger to start from. */
 export class LedgerQueryDto {
@@ -194,9 +198,46 @@ export class FaultsDto implements Partial<Faults> {
   qrLifetimeMs?: number;
 }
 
+/** What a page lacks, as when WhatsApp changes it without notice. */
+export class DamageDto implements Damage {
+  /** Modules, or `Module.member`, that the page does not have. */
+  @Optional()
+  @IsString({ each: true })
+  @ArrayMaxSize(MAX_DAMAGES)
+  missing?: string[];
+
+  /** Functions as `Module.member` that throw. */
+  @Optional()
+  @IsString({ each: true })
+  @ArrayMaxSize(MAX_DAMAGES)
+  throwing?: string[];
+
+  /** Modules whose members cannot be replaced. */
+  @Optional()
+  @IsString({ each: true })
+  @ArrayMaxSize(MAX_DAMAGES)
+  frozen?: string[];
+
+  /** Whether no own field of a message key holds its text. */
+  @Optional()
+  @IsBoolean()
+  keysWithoutText?: boolean;
+
+  /** Whether the page finds no message by its key. */
+  @Optional()
+  @IsBoolean()
+  blindLookups?: boolean;
+}
+
 export class BuildDto {
   /** A version, or the name of a build; GET /builds lists them. */
   @IsString()
   @IsNotEmpty()
   version!: string;
+
+  /** What is broken in the build. Without it, the build is whole. */
+  @Optional()
+  @ValidateNested()
+  @Type(() => DamageDto)
+  damage?: DamageDto;
 }

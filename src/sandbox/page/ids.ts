@@ -97,6 +97,9 @@ export function addressOf(wid: Wid): string {
   return wid.isGroup() ? wid._serialized : phoneOfWid(wid);
 }
 
+/** Where a damaged build keeps the text of a key: a field that is not enumerable. */
+const HIDDEN_TEXT = '#text';
+
 /** The parts of a key: of a new message (`from`, `to`, `selfDir`) or of a known one (`fromMe`, `remote`). */
 interface KeyParts {
   from?: Wid;
@@ -125,8 +128,9 @@ export class MsgKey {
     this.id = id;
     if (participant) this.participant = participant;
     const text = [this.fromMe, this.remote, id, participant].filter((part) => part !== undefined).join('_');
+    if (build.damage?.keysWithoutText) Object.defineProperty(this, HIDDEN_TEXT, { value: text });
     // An assignment, as in the real page: a setter of the prototype sees it.
-    (this as Record<string, unknown>)[build.keyField] = text;
+    else (this as Record<string, unknown>)[build.keyField] = text;
   }
 
   equals(other: MsgKey | undefined): boolean {
@@ -134,7 +138,7 @@ export class MsgKey {
   }
 
   toString(): string {
-    return String(this[build.keyField]);
+    return String(this[build.damage?.keysWithoutText ? HIDDEN_TEXT : build.keyField]);
   }
 
   /** The key of a message that the server tells of; in a group it names who wrote it. */

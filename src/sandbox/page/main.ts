@@ -1,6 +1,7 @@
 import type { Rules, ServerFrame, WelcomeFrame } from '../wire/frames.js';
 import { Actions, type Reaction, type Vote } from './actions.js';
 import { build } from './build.js';
+import { breakModules } from './damage.js';
 import { Dialog } from './dialog.js';
 import { Emitter, Model, type ModelWith } from './events.js';
 import { Groups } from './groups.js';
@@ -397,6 +398,7 @@ async function createKeyPair(): Promise<KeyPair> {
 }
 
 const app = new App(await Store.open());
+breakModules(app.modules, build.damage);
 window.require = (name: string) => app.require(name);
 window.Debug = { VERSION: build.version };
 await app.start();

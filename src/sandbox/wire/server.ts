@@ -13,7 +13,7 @@ import { MEDIA_PATH, MediaStore } from '../network/media.js';
 import { PictureStore } from '../network/pictures.js';
 import { SandboxOptions } from '../options.js';
 import { loadCertificate, spkiOf } from './certificate.js';
-import type { Build } from '../builds/build.js';
+import type { LoadedBuild } from '../builds/build.js';
 import { CurrentBuild } from '../builds/builds.js';
 import { FrameHandler } from './frame-handler.js';
 import type { ServerFrame } from './frames.js';
@@ -210,7 +210,7 @@ function beat(sockets: WebSocketServer): void {
 }
 
 /** The page as a build: the page reads the build from its own HTML. */
-function withBuild(html: Buffer, build: Build): string {
+function withBuild(html: Buffer, build: LoadedBuild): string {
   const script = `<script id="build" type="application/json">${JSON.stringify(build)}</script>`;
   return html.toString().replace('<!--build-->', () => script);
 }

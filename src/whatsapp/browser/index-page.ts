@@ -1,10 +1,5 @@
 import type { CDPSession, HTTPResponse, Page, Protocol } from 'puppeteer';
-
-/** A version of WhatsApp Web: its index names its scripts. */
-export interface WebPage {
-  version: string;
-  html: string;
-}
+import type { WebPage } from '../web-page.js';
 
 const origin = 'https://web.whatsapp.com';
 /** A larger index is not kept. The real one has less than 1 MB. */
