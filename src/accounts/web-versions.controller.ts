@@ -14,7 +14,7 @@ export class WebVersionsController {
     private readonly policy: WebVersionPolicyService,
   ) {}
 
-  /** Lists the versions of WhatsApp Web that accounts have loaded, the latest seen first. */
+  /** Lists the versions of WhatsApp Web that accounts have loaded, the newest first. */
   @Get()
   async list(): Promise<WebVersionsResponse> {
     return { items: await this.versions.list(), nextCursor: null };

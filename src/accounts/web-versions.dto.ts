@@ -101,7 +101,7 @@ export class WebVersionResponse {
 }
 
 export class WebVersionsResponse {
-  /** The latest seen first. */
+  /** The newest first. */
   items!: WebVersionResponse[];
   /** Always null: the list is short. */
   nextCursor!: string | null;

@@ -2,10 +2,15 @@ import { Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { LRUCache } from 'lru-cache';
 import { DataSource } from 'typeorm';
-import type { WebPage } from '../whatsapp/web-page.js';
 import type { Environment, WebContract } from './account.entity.js';
 import { canaries, versionForAll } from './web-version-policy.service.js';
 import type { WebVersionResponse } from './web-versions.dto.js';
+
+/** The index of a version. */
+export interface KeptPage {
+  version: string;
+  html: string;
+}
 
 /** What the policy wants of an account, and what its page is now. */
 export interface WantedPage {
@@ -30,7 +35,7 @@ export class WebVersionsService {
 
   constructor(@InjectDataSource() private readonly database: DataSource) {}
 
-  /** All known versions, the latest seen first. */
+  /** All known versions, the newest first. */
   async list(): Promise<WebVersionResponse[]> {
     const rows = await this.database.query<
       (Omit<WebVersionResponse, 'firstSeenAt' | 'lastSeenAt'> & { firstSeenAt: Date; lastSeenAt: Date })[]
@@ -45,7 +50,7 @@ export class WebVersionsService {
            count(*) filter (where web_contract = 'broken')::int as broken
          from accounts where desired_state = 'connected' and web_version is not null group by 1, 2
        ) now_on on now_on.environment = v.environment and now_on.web_version = v.version
-       order by v.last_seen_at desc, v.environment, v.version desc`,
+       order by v.first_seen_at desc, v.environment, v.version desc`,
     );
     return rows.map((row) => ({
       ...row,
@@ -107,13 +112,13 @@ export class WebVersionsService {
   }
 
   /** The page that an account must get now. Null: the page that WhatsApp serves. */
-  async pageFor(accountId: string): Promise<WebPage | null> {
+  async pageFor(accountId: string): Promise<KeptPage | null> {
     const [wanted] = await this.wanted([accountId]);
     return wanted?.version ? this.page(wanted.environment, wanted.version) : null;
   }
 
   /** @throws if the page is not kept */
-  async page(environment: Environment, version: string): Promise<WebPage> {
+  async page(environment: Environment, version: string): Promise<KeptPage> {
     const key = `${environment}/${version}`;
     let html = this.pages.get(key);
     if (html === undefined) {

@@ -136,8 +136,20 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
       takeoverOnConflict: false,
       ...(pairWithPhoneNumber ? { pairWithPhoneNumber: { phoneNumber: pairWithPhoneNumber } } : {}),
     });
-    // IndexPage says why it does the work of the library's own cache.
-    Object.assign(client, { initWebVersionCache: () => this.index.attach(this.page) });
+    const { inject } = client as unknown as { inject: () => Promise<void> };
+    let injections = 0;
+    Object.assign(client, {
+      // IndexPage says why it does the work of the library's own cache.
+      initWebVersionCache: () => this.index.attach(this.page),
+      // The library calls it at each later load too, and handles no error there: the page may load again meanwhile.
+      inject: () => {
+        const isFirst = ++injections === 1;
+        return inject.call(client).catch((error: unknown) => {
+          if (isFirst) throw error;
+          this.options.onWarning('the library was not added to a page that has loaded again', error);
+        });
+      },
+    });
     this.listen(client);
     if (!this.options.canStart()) {
       this.ending.abort();
@@ -154,6 +166,8 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
       this.ending.abort();
       client.removeAllListeners();
       await this.endBrowser(closeMs);
+      if (this.index.hasReloaded)
+        throw new Error(this.refusedBecause('it loads itself again'), { cause: error });
       throw error;
     }
   }
@@ -474,8 +488,12 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   }
 
   private async closeRefused(why: string): Promise<void> {
+    await this.close('version_refused', this.refusedBecause(why));
+  }
+
+  private refusedBecause(why: string): string {
     const version = this.index.version ?? this.webVersion ?? 'the version that it served';
-    await this.close('version_refused', `WhatsApp no longer accepts ${version} of WhatsApp Web: ${why}`);
+    return `WhatsApp no longer accepts ${version} of WhatsApp Web: ${why}`;
   }
 
   private async close(reason: CloseReason, detail: string): Promise<void> {

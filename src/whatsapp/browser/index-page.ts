@@ -12,8 +12,8 @@ const loadsWithinMs = 60_000;
  * The index of a session's page: gives the browser the page of a version, or reads the page that WhatsApp serves.
  *
  * It stands in for the cache of whatsapp-web.js, at the same place. The library pauses every request of the page in this process,
- * also those of media; leaves promises without a handler, which ends the process when the browser dies; and answers only the exact
- * address, so that a reload with a query gets another version. This class pauses only the index.
+ * also those of media; handles no error when the browser ends; and answers only the exact address, so that a load with a query gets
+ * another version. This class pauses only the index.
  */
 export class IndexPage {
   /** The HTML that WhatsApp served last. Null: the page was given, or could not be read. */
@@ -35,6 +35,11 @@ export class IndexPage {
   /** The version that is given. */
   get version(): string | null {
     return this.given?.version ?? null;
+  }
+
+  /** Whether the browser has loaded a given page more than once in the last minute. */
+  get hasReloaded(): boolean {
+    return this.loads.length > 1;
   }
 
   /** @throws if the browser ends */
