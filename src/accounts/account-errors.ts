@@ -52,8 +52,23 @@ export class SessionNotReady extends Problem {
   }
 }
 
-/** The codes of an instance that did nothing, because it does not have the session. */
-export const nothingDoneCodes = new Set(['account.session_not_ready', 'account.not_driven_here']);
+/** The page of the account lacks what sending needs. The instance did nothing. */
+export class WebIncompatible extends Problem {
+  constructor(reason: string) {
+    super(
+      409,
+      'account.web_incompatible',
+      `The page of WhatsApp Web lacks what sending needs (${reason}). Messages wait until it is mended: docs/whatsapp-web.md says what to do.`,
+    );
+  }
+}
+
+/** The codes of an instance that did nothing, because it does not have the session, or may not use it. */
+export const nothingDoneCodes = new Set([
+  'account.session_not_ready',
+  'account.not_driven_here',
+  'account.web_incompatible',
+]);
 
 /** The problems of a call to an account's session, through the instance that drives it. */
 export const sessionProblems = [

@@ -105,9 +105,12 @@ export class AccountsController {
     await this.accounts.delete(workspaceId, id);
   }
 
-  /** Connects an account: restores its session, or requests a QR code or a pairing code. */
+  /**
+   * Connects an account: restores its session, or requests a QR code or a pairing code. If the contract of its page is
+   * `broken`, the page is loaded again.
+   */
   @Allow('owner')
-  @Fails(AccountNotFound)
+  @Fails(...sessionProblems)
   @Post(':id/connect')
   @HttpCode(202)
   async connect(

@@ -154,8 +154,9 @@ export class AccountsService {
 
   /**
    * Connects the account: places it on an instance, which restores its session or requests a QR code or a pairing code.
-   * Nothing changes if the account is connected or connecting in the same way.
-   * @throws AccountNotFound, ValidationFailed
+   * Nothing changes if the account is connected or connecting in the same way, except that a page of WhatsApp Web that lacks
+   * what sending needs is loaded again.
+   * @throws AccountNotFound, ValidationFailed; if the page cannot be loaded again, SessionChanging or InstanceUnreachable
    */
   async connect(
     workspaceId: string,
@@ -168,7 +169,7 @@ export class AccountsService {
         { path: 'phoneNumber', message: 'must be a phone number with country code, such as +6281234567890' },
       ]);
     }
-    return this.database.transaction(async (manager) => {
+    const connected = await this.database.transaction(async (manager) => {
       await this.instances.lockPlacement(manager);
       const account = await lockAccount(manager, workspaceId, id);
       const sameLink = account.linkMethod === method && account.linkPhoneNumber === linkPhoneNumber;
@@ -178,6 +179,14 @@ export class AccountsService {
       await this.assignments.place(manager, [id], 'connect');
       return lockAccount(manager, workspaceId, id);
     });
+    if (
+      connected.webContract === 'broken' &&
+      (connected.status === 'ready' || connected.status === 'syncing')
+    )
+      await this.atInstance(connected, (url, path) =>
+        this.instanceClient.call(url, 'POST', `${path}/recheck`),
+      );
+    return connected;
   }
 
   /**

@@ -89,6 +89,8 @@ export class WebVersionPolicyService {
        )
        update web_versions v set status = d.status,
          reason = case d.status when 'refused' then left('its page lacks ' || d.missing, 1000) end,
+         -- It may have been kept before sends showed that it is broken.
+         page = case when d.status <> 'refused' then v.page end,
          promoted_at = case when d.status = 'good' then clock_timestamp() else v.promoted_at end,
          self_sent_at = case when d.status = 'good' then v.self_sent_at end,
          sends_in_a_row = case when d.status = 'good' then v.sends_in_a_row else 0 end

@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { LRUCache } from 'lru-cache';
 import { DataSource } from 'typeorm';
-import type { Environment, WebContract } from './account.entity.js';
+import type { Environment } from './account.entity.js';
 import { canaries, versionForAll } from './web-version-policy.service.js';
 import type { WebVersionResponse } from './web-versions.dto.js';
 
@@ -18,7 +18,6 @@ export interface WantedPage {
   environment: Environment;
   /** The version whose page the account must get. Null: the page that WhatsApp serves. */
   version: string | null;
-  contract: WebContract | null;
   /** The version is on trial, the account is a canary, and no message of a canary to itself was acknowledged yet. */
   needsSelfTest: boolean;
 }
@@ -59,7 +58,7 @@ export class WebVersionsService {
     }));
   }
 
-  /** Keeps the index of a version as WhatsApp served it. The first one stays. */
+  /** Keeps the index of a version as WhatsApp served it, of a page that works. The first one stays. */
   async keep(environment: Environment, version: string, html: string): Promise<void> {
     const kept = await this.database.query<object[]>(
       'select from web_versions where environment = $1 and version = $2 and page is not null',
@@ -96,7 +95,7 @@ export class WebVersionsService {
   async wanted(accountIds: string[]): Promise<WantedPage[]> {
     return this.database.query(
       `with policy as (select * from web_version_policy), canaries as (${canaries})
-       select a.id, a.environment, a.web_contract as contract,
+       select a.id, a.environment,
          case policy.mode
            when 'pinned' then (select v.version from web_versions v
              where v.environment = a.environment and v.version = policy.version and v.page is not null)

@@ -42,7 +42,8 @@ export class HealthController {
   @Get('health/ready')
   async ready(): Promise<ReadyResponse> {
     await this.health.assertReady();
-    return { status: 'ok', redis: this.health.redisStatus() };
+    const { webIncompatible } = await this.health.accounts();
+    return { status: 'ok', redis: this.health.redisStatus(), webIncompatible };
   }
 
   /** A detailed health check: accounts, memory and response times. */

@@ -18,6 +18,8 @@ export class ReadyResponse {
   status!: string;
   /** `ok` or `unreachable`. Flotilla accepts messages in both cases. */
   redis!: string;
+  /** Connected accounts whose page of WhatsApp Web lacks what sending needs. Their messages wait. */
+  webIncompatible!: number;
 }
 
 export class DetailedHealthResponse {
@@ -27,7 +29,7 @@ export class DetailedHealthResponse {
   /** Uptime of this process, in seconds. */
   uptime!: number;
   version!: string;
-  accounts!: { total: number; connected: number; connecting: number };
+  accounts!: { total: number; connected: number; connecting: number; webIncompatible: number };
   /** Memory of this process, in bytes. */
   memory!: { heapUsed: number; heapTotal: number; rss: number };
   /** Response times of the latest requests, in milliseconds. */

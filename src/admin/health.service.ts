@@ -18,6 +18,8 @@ interface AccountCounts {
   total: number;
   connected: number;
   connecting: number;
+  /** Connected accounts whose page of WhatsApp Web lacks what sending needs. */
+  webIncompatible: number;
 }
 
 export class NotReady extends Problem {
@@ -68,7 +70,8 @@ export class HealthService {
   private async countAccounts(): Promise<AccountCounts> {
     const [row]: [AccountCounts] = await this.database.query(
       `select count(*)::int as total, count(*) filter (where status = 'ready')::int as connected,
-         count(*) filter (where status in ('starting', 'qr', 'pairing', 'syncing', 'reconnecting'))::int as connecting
+         count(*) filter (where status in ('starting', 'qr', 'pairing', 'syncing', 'reconnecting'))::int as connecting,
+         count(*) filter (where web_contract = 'broken' and status in ('syncing', 'ready'))::int as "webIncompatible"
        from accounts`,
     );
     return row;

@@ -25,6 +25,7 @@ export class MetricsService {
   private readonly failed: Gauge<'queue'>;
   private readonly workers: Gauge<'status'>;
   private readonly accounts: Gauge<'status'>;
+  private readonly webIncompatible: Gauge<'version'>;
   private readonly deliveries: Gauge<'status'>;
   private readonly attempts: Gauge<'outcome'>;
   private collected: { at: number; done: Promise<void> } | null = null;
@@ -67,6 +68,11 @@ export class MetricsService {
     );
     this.workers = this.gauge('workers', 'Workers that are alive, on all servers.', 'status');
     this.accounts = this.gauge('accounts', 'Accounts by status.', 'status');
+    this.webIncompatible = this.gauge(
+      'web_incompatible_accounts',
+      'Connected accounts whose page of WhatsApp Web lacks what sending needs, by version.',
+      'version',
+    );
     this.deliveries = this.gauge(
       'webhook_deliveries',
       'Webhook deliveries that have not arrived: pending, failed (to be retried), dead.',
@@ -109,17 +115,22 @@ export class MetricsService {
       this.failed,
       this.workers,
       this.accounts,
+      this.webIncompatible,
       this.deliveries,
       this.attempts,
     ];
     try {
-      const [queues, workers, webhooks, accounts] = await Promise.all([
+      const [queues, workers, webhooks, accounts, incompatible] = await Promise.all([
         this.backlog.read(),
         this.workersService.listAlive(),
         this.webhooks.count(),
         this.database.query('select status, count(*)::int as count from accounts group by status') as Promise<
           { status: string; count: number }[]
         >,
+        this.database.query(
+          `select coalesce(web_version, 'unknown') as version, count(*)::int as count from accounts
+           where web_contract = 'broken' and status in ('syncing', 'ready') group by 1`,
+        ) as Promise<{ version: string; count: number }[]>,
       ]);
       gauges.forEach((gauge) => gauge.reset());
       for (const { name: queue, waiting, delayed, active, oldestSeconds, pausedAt, failed } of queues) {
@@ -134,6 +145,7 @@ export class MetricsService {
       for (const { status } of workers) this.workers.inc({ status });
       for (const status of accountStatuses) this.accounts.set({ status }, 0);
       for (const { status, count } of accounts) this.accounts.set({ status }, count);
+      for (const { version, count } of incompatible) this.webIncompatible.set({ version }, count);
       for (const status of ['pending', 'failed', 'dead'] as const)
         this.deliveries.set({ status }, webhooks[status]);
       this.attempts.set({ outcome: 'delivered' }, webhooks.attemptsDelivered);

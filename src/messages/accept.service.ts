@@ -367,7 +367,7 @@ const maxCountedBacklog = 100;
 
 /**
  * A ready account of the workspace: the account that last wrote to this recipient, else an account with the fewest waiting
- * messages. The query counts waiting messages only if no account has written, and in the order of their index, so that
+ * messages, and rather an account whose page has what sending needs. The query counts waiting messages only if no account has written, and in the order of their index, so that
  * PostgreSQL does not scan the table.
  */
 async function chooseAccount(run: RunSql, workspaceId: string, address: string): Promise<string> {
@@ -381,7 +381,8 @@ async function chooseAccount(run: RunSql, workspaceId: string, address: string):
        cross join lateral (select count(*) as waiting from (
          select from messages q where q.account_id = a.id and q.stage = 'queued'
          order by q.priority desc, q.seq limit ${maxCountedBacklog}) queued) backlog
-       where a.workspace_id = $1 and a.status = 'ready' order by backlog.waiting, random() limit 1)
+       where a.workspace_id = $1 and a.status = 'ready'
+       order by a.web_contract is not distinct from 'broken', backlog.waiting, random() limit 1)
      limit 1`,
     [workspaceId, address],
   );

@@ -42,9 +42,14 @@ export interface QuotedMessage {
   content: MessageContent | null;
 }
 
-/** SQL: the account is ready, and is assigned under this epoch. A claim under an earlier epoch changes nothing. */
+/** SQL: the account is ready, and its page has what sending needs. */
+export function maySend(account: string): string {
+  return `${account}.status = 'ready' and ${account}.web_contract is distinct from 'broken'`;
+}
+
+/** SQL: the account may send, and is assigned under this epoch. A claim under an earlier epoch changes nothing. */
 export function isDriven(account: string, epoch: string): string {
-  return `a.id = ${account} and a.status = 'ready' and a.epoch = ${epoch}`;
+  return `a.id = ${account} and ${maySend('a')} and a.epoch = ${epoch}`;
 }
 
 function setClaimed(instance: string): string {

@@ -5,6 +5,7 @@ import { InstanceAnswerLost, InstanceClient, InstanceUnreachable } from '../inst
 import { prepared } from '../platform/database/prepared.js';
 import { QueueStates } from '../queues/queue-states.js';
 import { QueuesService } from '../queues/queues.service.js';
+import { maySend } from './claims.js';
 import { claimMs, type LaneResult, type LaneRun } from './lane-run.js';
 import { headJob, queueOf } from '../messages/message.entity.js';
 import { laneHead, strictOrder } from './lane-order.js';
@@ -90,7 +91,7 @@ export class LanesService {
     if (accountIds.length === 0) return;
     const heads: { id: string; priority: number }[] = await this.database.query(
       `select head.id, head.priority from accounts a cross join lateral ${laneHead('a.id', '$2')} head
-       where a.id = any($1) and a.status = 'ready'
+       where a.id = any($1) and ${maySend('a')}
          and not exists (select from messages where account_id = a.id and stage = 'sending')`,
       [accountIds, await this.activePriorities()],
     );
@@ -151,7 +152,7 @@ export class LanesService {
          union all ${laneHead('a.id', '$1')}
          limit 1
        ) head
-       where a.status = 'ready' and head.next_attempt_at <= now() and head.priority is not null
+       where ${maySend('a')} and head.next_attempt_at <= now() and head.priority is not null
        limit ${sweepLimit}`,
       [await this.activePriorities()],
     );

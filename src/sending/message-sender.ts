@@ -127,9 +127,9 @@ export class MessageSender {
     @Inject(LOGGER) private readonly logger: Logger,
   ) {}
 
-  /** @throws AccountNotDrivenHere, SessionNotReady */
+  /** @throws AccountNotDrivenHere, SessionNotReady, WebIncompatible */
   requireReady(accountId: string, epoch: number): void {
-    this.sessions.readyDriver(accountId, epoch);
+    this.sessions.sendingDriver(accountId, epoch);
   }
 
   /** Whether this instance has just sent the message: then its ack 1 is no news. */
@@ -144,13 +144,13 @@ export class MessageSender {
 
   /**
    * @returns WhatsApp's ack, 1 or higher
-   * @throws AccountNotDrivenHere, SessionNotReady (nothing was done), RecipientNotRegistered, RefusedByWhatsApp (a retry would
+   * @throws AccountNotDrivenHere, SessionNotReady, WebIncompatible (nothing was done), RecipientNotRegistered, RefusedByWhatsApp (a retry would
    * not help), NotSent, MediaStorageUnavailable (this attempt sent nothing). After any other error the outcome is uncertain,
    * and another call finds it out
    */
   async send(message: Claim): Promise<{ ack: number }> {
     const { accountId } = message;
-    const driver = this.sessions.readyDriver(accountId, message.epoch);
+    const driver = this.sessions.sendingDriver(accountId, message.epoch);
     const key = `${accountId}/${message.whatsappId}`;
     let sending = this.running.get(key);
     if (!sending) {

@@ -5,7 +5,7 @@ import { pause } from '../platform/pause.js';
 import { deleteProfile, profileDir } from '../whatsapp/browser/profile.js';
 import type { WebPage } from '../whatsapp/web-page.js';
 import type { Network } from '../whatsapp/browser/launch.js';
-import type { CloseReason, SessionOptions, StopOptions } from '../whatsapp/session-events.js';
+import type { CloseReason, SessionOptions, StopOptions, WebState } from '../whatsapp/session-events.js';
 import type { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
 import type { Account, AccountStatus } from '../accounts/account.entity.js';
 import type { SessionSnapshots, SnapshotSchedule } from './session-snapshots.js';
@@ -20,6 +20,8 @@ export interface AccountObservation {
   qr?: { value: string; expiresInMs: number };
   pairingCode?: { value: string; expiresInMs: number };
   connected?: true;
+  /** What the page was found to be. */
+  web?: WebState;
 }
 
 export interface AccountDriverOptions {
@@ -27,6 +29,7 @@ export interface AccountDriverOptions {
   sessionsDir: string;
   chromiumPath: string;
   deadlines: SessionOptions['deadlines'];
+  web: SessionOptions['web'];
   qrTimeoutMs: number;
   network: () => Promise<Network>;
   /** The page that the policy gives the account. Null: the page that WhatsApp serves. */
@@ -55,6 +58,8 @@ interface SessionEnd {
   detail: string;
 }
 
+const maxReasonLength = 500;
+const webWarning = 'this page of WhatsApp Web lacks what sending needs: messages wait';
 /** Equal jitter (AWS Architecture Blog, "Exponential Backoff And Jitter"). */
 const backoffMs = [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000];
 const backoffJitter: Jitter = [0.5, 1];
@@ -80,6 +85,10 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
   private snapshotSchedule: SnapshotSchedule | null = null;
   private finished: Promise<void> | null = null;
   private endSession: ((end: SessionEnd) => void) | null = null;
+  /** What the page of the running session was found to be. */
+  private web: WebState | null = null;
+  /** The text of a dialog that a person must answer. */
+  private dialog: string | null = null;
 
   constructor(private readonly options: AccountDriverOptions) {
     super();
@@ -134,6 +143,18 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
     if (!this.session || !this.given) return;
     await this.session.give(webPage);
     this.given = { ...this.given, version: webPage?.version ?? null };
+  }
+
+  /** Why nothing may be sent although the session is ready: the page lacks what sending needs. Null if it may be sent. */
+  get holdReason(): string | null {
+    return this.web?.contract === 'broken' ? this.web.missing.join(', ') : null;
+  }
+
+  /** The reason that the account shows while it is ready. */
+  get readyReason(): string | null {
+    const { holdReason, dialog } = this;
+    if (holdReason !== null) return `web_incompatible: ${holdReason}`.slice(0, maxReasonLength);
+    return dialog === null ? null : `action_required: ${dialog}`;
   }
 
   get isStopping(): boolean {
@@ -229,7 +250,7 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
 
   /** @param isOver whether the session was ended meanwhile: then nothing may be opened */
   private async startSession(isOver: () => boolean): Promise<void> {
-    const { account, sessionsDir, chromiumPath, deadlines, mayDrive, snapshots } = this.options;
+    const { account, sessionsDir, chromiumPath, deadlines, web, mayDrive, snapshots } = this.options;
     const end = this.endSession;
     if (isOver()) return;
     if (!mayDrive()) return end?.({ reason: 'stopped', detail: 'the lease of this instance is over' });
@@ -254,10 +275,13 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
       webPage,
       pairWithPhoneNumber: account.linkMethod === 'code' ? account.linkPhoneNumber : null,
       deadlines,
+      web,
       canStart: mayDrive,
       onWarning: (message, error) => this.options.logger.warn({ err: error, accountId: account.id }, message),
     });
     this.session = session;
+    this.web = null;
+    this.dialog = null;
     this.follow(session);
     await session.start();
   }
@@ -303,7 +327,14 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
       this.failures = 0;
       this.startReason = null;
       this.needsSave = true;
-      const observation = { status: 'ready', statusReason: null, phoneNumber, lid, connected: true } as const;
+      const observation: AccountObservation = {
+        status: 'ready',
+        statusReason: this.readyReason,
+        phoneNumber,
+        lid,
+        connected: true,
+        ...(this.web ? { web: this.web } : {}),
+      };
       this.options.report(observation).then(
         (owned) => {
           if (!owned) return end({ reason: 'stopped', detail: 'owned by another instance' });
@@ -315,8 +346,16 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
       );
     });
     session.on('action_required', (text) => {
-      const status = session.ready ? 'ready' : 'syncing';
-      report({ status, statusReason: text === null ? null : `action_required: ${text}` });
+      this.dialog = text;
+      report({ status: session.ready ? 'ready' : 'syncing', statusReason: this.readyReason });
+    });
+    session.on('web', (web) => {
+      this.web = web;
+      if (web.contract === 'broken')
+        this.options.logger.warn({ accountId: this.account.id, ...web }, webWarning);
+      // The report of a session that becomes ready brings it too.
+      if (session.ready || web.contract === 'broken')
+        report({ status: session.ready ? 'ready' : 'syncing', statusReason: this.readyReason, web });
     });
     session.on('closed', (reason, detail) => end({ reason, detail }));
   }

@@ -14,10 +14,10 @@ import { BrowserGuardian } from '../whatsapp/browser/guardian.js';
 import { endBrowsersOn } from '../whatsapp/browser/processes.js';
 import { profileDir } from '../whatsapp/browser/profile.js';
 import { pruneCaches } from '../whatsapp/browser/archive.js';
-import type { SessionOptions } from '../whatsapp/session-events.js';
+import type { SessionOptions, WebState } from '../whatsapp/session-events.js';
 import type { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
 import { AccountDriver } from './account-driver.js';
-import { AccountNotDrivenHere, SessionNotReady } from '../accounts/account-errors.js';
+import { AccountNotDrivenHere, SessionNotReady, WebIncompatible } from '../accounts/account-errors.js';
 import { type Account, drivenStatuses } from '../accounts/account.entity.js';
 import { MemoryWatch } from './memory-watch.js';
 import { OwnAccounts } from './own-accounts.js';
@@ -176,6 +176,13 @@ export class AccountSessions
     return driver;
   }
 
+  /** The driver of an account that may send. @throws AccountNotDrivenHere, SessionNotReady, WebIncompatible */
+  sendingDriver(id: string, epoch?: number): AccountDriver {
+    const driver = this.readyDriver(id, epoch);
+    if (driver.holdReason !== null) throw new WebIncompatible(driver.holdReason);
+    return driver;
+  }
+
   private reconcile(): void {
     if (this.reconcileQueued || this.stopping) return;
     this.reconcileQueued = true;
@@ -207,7 +214,7 @@ export class AccountSessions
       if (!driver) await this.drive(account);
       // The row is wrong: this instance was declared dead, or a request to connect came while the account became ready.
       else if (driver.ready && account.status !== 'ready' && !driver.isStopping)
-        await this.own.correctToReady(account);
+        await this.own.correctToReady(account, driver.readyReason);
     }
   }
 
@@ -283,9 +290,10 @@ export class AccountSessions
         loadMs: sessions.loadTimeoutMs,
         syncMs: sessions.syncTimeoutMs,
       },
+      web: { recheckMs: sessions.webRecheckMs, ignored: sessions.webIgnored },
       openSession: (options) => {
         const session = this.openSession(options);
-        session.on('loaded', (version, html) => this.keepPage(account, version, html));
+        session.on('web', (state) => this.keepPage(account, state, session.takeServedPage()));
         this.emit('session', account, session);
         return session;
       },
@@ -316,8 +324,8 @@ export class AccountSessions
   }
 
   /** Keeps the page of a version that an account has loaded, so that other accounts can get it. */
-  private keepPage({ environment, id }: Account, version: string, html: string | null): void {
-    if (html === null) return;
+  private keepPage({ environment, id }: Account, { version, contract }: WebState, html: string | null): void {
+    if (html === null || version === null || contract !== 'ok') return;
     this.webVersions
       .keep(environment, version, html)
       .catch((error: unknown) =>

@@ -91,11 +91,11 @@ export class OwnAccounts {
   }
 
   /** Writes `ready` for a session that is ready, if the row still has the wrong status that was read. */
-  async correctToReady({ id, epoch, status }: Account): Promise<void> {
+  async correctToReady({ id, epoch, status }: Account, statusReason: string | null): Promise<void> {
     await this.accounts
       .createQueryBuilder()
       .update()
-      .set({ status: 'ready', statusReason: null })
+      .set({ status: 'ready', statusReason })
       .where({ ...this.own, id, epoch, status })
       .andWhere(this.isThisLife, this.life)
       .execute();
@@ -122,6 +122,14 @@ export class OwnAccounts {
         ...(observed.status === 'logged_out' ? { instanceId: null, linkedAt: null } : {}),
         ...(observed.phoneNumber ? { phoneNumber: observed.phoneNumber } : {}),
         ...(observed.lid ? { lid: observed.lid } : {}),
+        ...(observed.web
+          ? {
+              webVersion: observed.web.version,
+              webContract: observed.web.contract,
+              webMissing: observed.web.missing,
+              webCheckedAt: new Date(),
+            }
+          : {}),
         ...(observed.connected
           ? { lastConnectedAt: new Date(), linkedAt: () => 'coalesce(linked_at, now())' }
           : {}),

@@ -16,6 +16,13 @@ export class InternalSessionsController {
     this.sessions.driver(id).restart();
   }
 
+  /** Loads a page that lacks what sending needs again. */
+  @Post('recheck')
+  @HttpCode(204)
+  recheck(@Param('id', ParseUUIDPipe) id: string): void {
+    this.sessions.driver(id).current.recheck();
+  }
+
   @Post('logout')
   @HttpCode(204)
   async logout(@Param('id', ParseUUIDPipe) id: string): Promise<void> {

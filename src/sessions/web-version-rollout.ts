@@ -70,20 +70,21 @@ export class WebVersionRollout implements OnApplicationBootstrap, OnModuleDestro
   }
 
   /** Gives the page for the next load, and restarts an account that cannot send with its present page. */
-  private async apply(driver: AccountDriver, { environment, version, contract }: WantedPage): Promise<void> {
+  private async apply(driver: AccountDriver, { environment, version }: WantedPage): Promise<void> {
     if (driver.isGivenOther(version))
       await driver.give(version === null ? null : await this.versions.page(environment, version));
-    const isBroken = driver.ready && contract === 'broken';
+    const isBroken = driver.holdReason !== null;
     if ((driver.isPausing || isBroken) && driver.needsPage(version, isBroken)) driver.restart('web_version');
   }
 
   /** Restarts the next healthy account that has another version, if the last one is healthy again. */
   private moveNext(drivers: ReadonlyMap<string, AccountDriver>, wanted: WantedPage[]): void {
+    // An account that has left this instance holds no others back.
+    if (this.moving && drivers.get(this.moving.driver.account.id) !== this.moving.driver) this.moving = null;
     const { moving } = this;
     if (moving && !moving.driver.ready && performance.now() < moving.since + moveMs) return;
-    const isBroken = (id: string) => wanted.some((want) => want.id === id && want.contract === 'broken');
     // The version is no better for the other accounts.
-    if (moving && isBroken(moving.driver.account.id)) return;
+    if (moving && moving.driver.holdReason !== null) return;
     this.moving = null;
     for (const { id, version } of wanted) {
       const driver = drivers.get(id)!;

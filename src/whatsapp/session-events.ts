@@ -14,6 +14,16 @@ export type CloseReason =
   /** WhatsApp no longer accepts this version of its page. */
   | 'version_refused';
 
+/** What is known of the page of WhatsApp Web. */
+export interface WebState {
+  /** What `Debug.VERSION` says. */
+  version: string | null;
+  /** `broken`: something is missing without which nothing may be sent. */
+  contract: 'ok' | 'broken';
+  /** The names of what is missing. */
+  missing: string[];
+}
+
 /** How long each phase of a start may take, in milliseconds. No deadline runs while a person must scan or type a code. */
 export interface PhaseDeadlines {
   /** From the start of the browser until puppeteer can drive it. If exceeded: `launch_timeout`. */
@@ -48,9 +58,9 @@ export interface SessionEvents {
   code: [code: string, expiresInMs: number];
   /** The account is linked, and the page receives the messages since its last connection. */
   syncing: [];
+  /** The page was compared with the contract. The first time comes before `ready`. */
+  web: [state: WebState];
   ready: [who: { phoneNumber: string | null; lid: string | null }];
-  /** The page has loaded a version. `html` is its index, if WhatsApp served it and it could be read. */
-  loaded: [version: string, html: string | null];
   /** The text of an open dialog of WhatsApp Web that a person must answer. Null when the dialog is gone. */
   action_required: [text: string | null];
   /** WhatsApp's ack of a message: −1 error, 1 server, 2 device, 3 read, 4 played. */
@@ -64,6 +74,13 @@ export interface SessionEvents {
   closed: [reason: CloseReason, detail: string];
 }
 
+export interface WebOptions {
+  /** How long a page with a broken contract stays before it is loaded again, in milliseconds. */
+  recheckMs: number;
+  /** Names of the contract that an operator takes as not needed. */
+  ignored: readonly string[];
+}
+
 export interface SessionOptions {
   accountId: string;
   /** The browser profile of this account: its credentials. */
@@ -75,6 +92,8 @@ export interface SessionOptions {
   /** If not null, the account links with a pairing code for this phone number instead of a QR code. */
   pairWithPhoneNumber: string | null;
   deadlines: PhaseDeadlines;
+  /** Default: a broken page is loaded again every ten minutes, and nothing is ignored. */
+  web?: WebOptions;
   /** Whether this instance owns the account now. The session asks at the last moment before it starts the browser. */
   canStart: () => boolean;
   onWarning: (message: string, error: unknown) => void;

@@ -10,20 +10,13 @@ import { resultWithin, withDeadline } from './deadlines.js';
 import { DialogWatch, dialogTextLength, probeLimitMs } from './dialog-watch.js';
 import { browsersEnded, groupEnded, memoryOf } from './browser/processes.js';
 import { PageBridge } from './bridge.js';
+import { ContractWatch } from './contract-watch.js';
 import { SessionChats } from './session-chats.js';
 import { claimProfile } from './browser/profile.js';
 import { actOn, type PageAction, type PageActionResult } from './in-page/page-actions.js';
-import { installEvents } from './in-page/page-events.js';
-import {
-  installFlotilla,
-  type PageEvent,
-  type PageSend,
-  type PageSendResult,
-} from './in-page/page-functions.js';
+import type { PageEvent, PageSend, PageSendResult } from './in-page/page-functions.js';
 import { SessionMessages } from './session-messages.js';
-import { expectFile, forgetFile, installSending, sendMessage } from './in-page/page-send.js';
-import { installShims } from './in-page/page-shims.js';
-import { installTyping } from './in-page/page-typing.js';
+import { expectFile, forgetFile, sendMessage } from './in-page/page-send.js';
 import {
   announceSynced,
   connectionState,
@@ -31,7 +24,6 @@ import {
   logOut,
   type OwnIds,
   readOwnIds,
-  readVersion,
   reconnectSocket,
 } from './in-page/page-state.js';
 import {
@@ -47,8 +39,6 @@ const firstQrLifetimeMs = 60_000;
 const qrLifetimeMs = 20_000;
 const pairingCodeLifetimeMs = 180_000;
 const probeMs = 250;
-/** How long the page gathers events before it reports them together. */
-const gatherMs = 20;
 /** How long a page may take for a short answer. */
 const answerMs = 15_000;
 /** How long WhatsApp may take for an edit, a revocation or a reaction. */
@@ -61,8 +51,13 @@ const closeMs = 5_000;
 const logoutMs = 10_000;
 /** WhatsApp's word for a page that is too old. */
 const deprecated = 'DEPRECATED_VERSION';
-/** The phases of a session. In `linking` a person must scan or type a code. */
-type Phase = 'launching' | 'loading' | 'linking' | 'syncing' | 'ready';
+/** How long a linked page may be synced without the library being ready, before it is compared with the contract. */
+const stuckMs = 5_000;
+/**
+ * The phases of a session. In `linking` a person must scan or type a code. In `incompatible` the library cannot start in the
+ * page, so that only a new load of the page can help.
+ */
+type Phase = 'launching' | 'loading' | 'linking' | 'syncing' | 'ready' | 'incompatible';
 
 /** One account in one browser: whatsapp-web.js behind plain calls and plain events. */
 export class WhatsAppSession extends EventEmitter<SessionEvents> {
@@ -83,11 +78,15 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   private readonly operations = new Set<Promise<unknown>>();
   private readonly dialogs: DialogWatch;
   private readonly index: IndexPage;
-  /** What `Debug.VERSION` of the page says. Null before the page was ready. */
-  webVersion: string | null = null;
+  private readonly contract: ContractWatch;
+  /** Since when the page has been connected and synced while the session was not ready. */
+  private syncedSince: number | null = null;
 
   constructor(private readonly options: SessionOptions) {
     super();
+    this.contract = new ContractWatch((state) => {
+      if (!this.ended) this.emit('web', state);
+    }, options.web);
     this.dialogs = new DialogWatch({
       onOpen: (text) => {
         if (!this.ended) this.emit('action_required', text);
@@ -136,19 +135,13 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
       takeoverOnConflict: false,
       ...(pairWithPhoneNumber ? { pairWithPhoneNumber: { phoneNumber: pairWithPhoneNumber } } : {}),
     });
-    const { inject } = client as unknown as { inject: () => Promise<void> };
+    const library = client as unknown as { inject(): Promise<void> };
+    const inject = library.inject.bind(client);
     let injections = 0;
     Object.assign(client, {
       // IndexPage says why it does the work of the library's own cache.
       initWebVersionCache: () => this.index.attach(this.page),
-      // The library calls it at each later load too, and handles no error there: the page may load again meanwhile.
-      inject: () => {
-        const isFirst = ++injections === 1;
-        return inject.call(client).catch((error: unknown) => {
-          if (isFirst) throw error;
-          this.options.onWarning('the library was not added to a page that has loaded again', error);
-        });
-      },
+      inject: () => this.injectLibrary(inject, ++injections === 1),
     });
     this.listen(client);
     if (!this.options.canStart()) {
@@ -169,6 +162,20 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
       if (this.index.hasReloaded)
         throw new Error(this.refusedBecause('it loads itself again'), { cause: error });
       throw error;
+    }
+  }
+
+  /** Lets the library start in the page. A page that lacks what the library needs stays open. */
+  private async injectLibrary(inject: () => Promise<void>, isFirst: boolean): Promise<void> {
+    try {
+      await inject();
+    } catch (error) {
+      if (this.ended) return;
+      const missing = await this.contract.missingForStart(this.page, () => this.ended);
+      if (missing.length === 0 && isFirst) throw error;
+      this.options.onWarning('whatsapp-web.js cannot start in this page', error);
+      // After a later load nobody would handle the error. Either the page loads once more, or the deadline ends the session.
+      if (missing.length > 0) this.becomeIncompatible(missing);
     }
   }
 
@@ -287,6 +294,19 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     }
   }
 
+  /** What `Debug.VERSION` of the page says. Null before the page was compared with the contract. */
+  get webVersion(): string | null {
+    return this.contract.state?.version ?? null;
+  }
+
+  /** The index that WhatsApp served at the last load. Null if it was taken already, was given, or could not be read. */
+  takeServedPage(): string | null {
+    const { served } = this.index;
+    // It has about a megabyte.
+    this.index.served = null;
+    return served;
+  }
+
   /** Whether the page was given to the browser, and not served by WhatsApp. */
   get hasGivenPage(): boolean {
     return this.index.wasGiven;
@@ -352,7 +372,10 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
       this.isAuthenticated = true;
       if (!this.ready) this.enter('syncing');
     });
-    client.on('ready', () => void this.becomeReady(client));
+    client.on('ready', () => {
+      this.contract.isWithoutLibrary = false;
+      void this.becomeReady(client);
+    });
     client.on('disconnected', (reason) => {
       const text = String(reason);
       if (text === 'LOGOUT' && this.confirmedLogout) this.confirmedLogout();
@@ -399,30 +422,72 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   private async becomeReady(client: Client): Promise<void> {
     if (this.ended) return;
     this.follow(this.page);
-    let own: OwnIds;
+    let own: OwnIds | null;
     try {
       // A reloaded page becomes ready again, but has lost the installed functions.
       this.bridge ??= await withDeadline(
         PageBridge.open(this.page, (event) => this.emitPageEvent(event)),
         answerMs,
       );
-      await withDeadline(this.page.evaluate(installShims), answerMs);
-      await withDeadline(this.page.evaluate(installFlotilla), answerMs);
-      await withDeadline(this.page.evaluate(installTyping), answerMs);
-      await withDeadline(this.page.evaluate(installSending), answerMs);
-      await withDeadline(this.page.evaluate(installEvents, gatherMs), answerMs);
-      own = await withDeadline(this.page.evaluate(readOwnIds), answerMs);
-      this.webVersion = await withDeadline(this.page.evaluate(readVersion), answerMs);
+      await this.contract.prepare(this.page, () => this.ended);
+      own = await withDeadline(
+        this.page.evaluate(readOwnIds).catch(() => null),
+        answerMs,
+      );
     } catch (error) {
       await this.close('crashed', `the page was lost while it became ready: ${String(error)}`);
       return;
     }
     if (this.ended || this.ready) return;
     this.enter('ready');
-    if (this.webVersion !== null) this.emit('loaded', this.webVersion, this.index.served);
-    // About a megabyte, which no one needs any more.
-    this.index.served = null;
-    this.emit('ready', { phoneNumber: own.phone ?? client.info?.wid?.user ?? null, lid: own.lid });
+    this.emit('ready', { phoneNumber: own?.phone ?? client.info?.wid?.user ?? null, lid: own?.lid ?? null });
+  }
+
+  /** The library cannot start in this page. The browser stays open: WhatsApp Web itself receives what comes. */
+  private becomeIncompatible(missing: string[]): void {
+    if (this.ended) return;
+    this.enter('incompatible');
+    this.contract.breakWith(missing);
+  }
+
+  /** Sends have shown that the page is broken. It counts as broken until it is loaded again. */
+  distrust(reason: string): void {
+    this.contract.distrust(reason);
+  }
+
+  /** If the contract is broken: loads the page again now, and compares it again. */
+  recheck(): void {
+    this.contract.recheckNow();
+  }
+
+  /** Looks after a page with a broken contract: compares it again from time to time, and loads it again more rarely. */
+  private async mindContract(page: Page): Promise<void> {
+    if (this.phase !== 'ready' && this.phase !== 'incompatible') return;
+    const due = this.contract.due();
+    if (due === 'reload') {
+      this.isAuthenticated = false;
+      this.unnoticedSyncs = 0;
+      this.syncedSince = null;
+      this.enter('loading');
+      await page
+        .reload({ waitUntil: 'domcontentloaded', timeout: this.options.deadlines.loadMs })
+        .catch((error: unknown) => this.options.onWarning('the page did not load again', error));
+    } else if (due === 'look' && this.ready) {
+      await this.contract
+        .prepare(page, () => this.ended)
+        .catch((error: unknown) => this.options.onWarning('the page could not be compared', error));
+    }
+  }
+
+  /** The library is not ready in a page that is connected and synced: the contract may say why. */
+  private async mindStuckLibrary(client: Client, page: Page): Promise<void> {
+    if (this.phase !== 'syncing' || this.syncedSince === null) return;
+    if (performance.now() - this.syncedSince < stuckMs) return;
+    this.syncedSince = performance.now();
+    const missing = await this.contract.missingForReady(page, () => this.ended);
+    if (missing.length === 0 || this.ended || this.ready) return;
+    this.contract.isWithoutLibrary = true;
+    await this.becomeReady(client);
   }
 
   private emitPageEvent(event: PageEvent): void {
@@ -437,12 +502,22 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     while (!this.ended) {
       const page = client.pupPage as Page | undefined;
       if (page) this.follow(page);
-      const shown = this.phase === 'ready' ? '' : await this.probe(page);
+      const isSettled = this.phase === 'ready' || this.phase === 'incompatible';
+      const shown = isSettled ? '' : await this.probe(page);
       if (page) await this.dialogs.lookAt(page, this.phase === 'ready');
+      if (page) await this.mindContract(page);
+      if (page) await this.mindStuckLibrary(client, page);
       const late = this.missedDeadline(shown);
-      if (late && !this.ended) await this.close(...late);
+      if (late && !this.ended) await this.endLateStart(page, ...late);
       await delay(probeMs, undefined, { ref: false });
     }
+  }
+
+  /** Closes the session, unless the page lacks what the library needs to start. */
+  private async endLateStart(page: Page | undefined, reason: CloseReason, detail: string): Promise<void> {
+    const missing = page ? await this.contract.missingForStart(page, () => this.ended) : [];
+    if (missing.length > 0) this.becomeIncompatible(missing);
+    else if (!this.ready) await this.close(reason, detail);
   }
 
   private enter(phase: Phase): void {
@@ -462,8 +537,10 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     if (seen === undefined) return 'the page does not answer';
     if (seen === null) return 'the page is not WhatsApp Web';
     // The session may have become ready during the probe.
-    if (this.ended || this.ready) return seen.state;
+    if (this.ended || this.ready || this.phase === 'incompatible') return seen.state;
     if (seen.state === deprecated) await this.closeRefused(`its state is ${seen.state}`);
+    this.syncedSince =
+      seen.state === 'CONNECTED' && seen.hasSynced ? (this.syncedSince ?? performance.now()) : null;
     if (seen.state === 'CONNECTED' || seen.state === 'PAIRING') this.enter('syncing');
     if (seen.hasSynced && !this.isAuthenticated && ++this.unnoticedSyncs === 4)
       page.evaluate(announceSynced).catch(() => undefined);

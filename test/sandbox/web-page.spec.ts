@@ -13,7 +13,7 @@ let phone: string;
 let friend: string;
 interface Started {
   session: WhatsAppSession;
-  loaded: { version: string; html: string | null }[];
+  loaded: { version: string | null; html: string | null }[];
   closed: { reason: string; detail: string } | null;
   /** Why it did not start. */
   failure: unknown;
@@ -36,7 +36,7 @@ async function start(webPage: WebPage | null): Promise<Started> {
     onWarning: () => undefined,
   });
   const started: Started = { session, loaded: [], closed: null, failure: null };
-  session.on('loaded', (version, html) => started.loaded.push({ version, html }));
+  session.on('web', ({ version }) => started.loaded.push({ version, html: session.takeServedPage() }));
   session.on('closed', (reason, detail) => (started.closed = { reason, detail }));
   session.on('qr', (qr) => void sandbox.call('POST', `/phones/${phone}/scan`, { qr }));
   open.push(started);

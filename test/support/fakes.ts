@@ -21,6 +21,7 @@ export function sessionsWith(
   const events = new EventEmitter<AccountSessionEvents>();
   const sessions: AccountSessions = fake<AccountSessions>({
     readyDriver: () => driven,
+    sendingDriver: () => driven,
     driver: () => driven,
     countSend: () => undefined,
     on: (name, listener) => {

@@ -318,6 +318,15 @@ export const environmentSchema = z
     SESSION_SYNC_TIMEOUT_MS: milliseconds(90_000).describe(
       'How long the first synchronisation may take, from authenticated to ready.',
     ),
+    WEB_RECHECK_MS: milliseconds(600_000).describe(
+      'How long a page of WhatsApp Web that lacks what sending needs stays before it is loaded again.',
+    ),
+    WEB_CONTRACT_IGNORED: z
+      .string()
+      .default('')
+      .describe(
+        'Names, separated by commas, of what a page of WhatsApp Web may lack. Messages do not wait for these. `GET /accounts/:id` shows the names in `web.missing`.',
+      ),
     SESSION_STORE: z
       .enum(['local', 'postgres'])
       .default('local')
@@ -622,6 +631,8 @@ function toConfig(env: Environment, envFile: string | null, varDir: string, serv
       launchTimeoutMs: env.SESSION_LAUNCH_TIMEOUT_MS,
       loadTimeoutMs: env.SESSION_LOAD_TIMEOUT_MS,
       syncTimeoutMs: env.SESSION_SYNC_TIMEOUT_MS,
+      webRecheckMs: env.WEB_RECHECK_MS,
+      webIgnored: itemsOf(env.WEB_CONTRACT_IGNORED),
       store: env.SESSION_STORE,
       snapshotDelayMs: env.SESSION_SNAPSHOT_DELAY_MS,
       snapshotIntervalMs: env.SESSION_SNAPSHOT_INTERVAL_MS,

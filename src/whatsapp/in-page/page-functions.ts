@@ -203,7 +203,6 @@ export interface PollModel {
 export interface PageWindow {
   require<Name extends keyof PageModules>(name: Name): PageModules[Name];
   WWebJS: PageLibrary;
-  Debug?: { VERSION?: string };
   onAppStateHasSyncedEvent?: () => void;
   onMessageAckEvent: (message: PageModel, ack: number) => void;
   onAddMessageEvent: (message: PageModel) => void;
@@ -264,7 +263,6 @@ declare const window: PageWindow;
 /** Makes `window.flotilla`, once per page load, after the library has attached its listeners. */
 export function installFlotilla(): void {
   if (window.flotilla) return;
-  const MsgKey = window.require('WAWebMsgKey');
   const { Msg } = window.require('WAWebCollections');
 
   const flotilla: PageFlotilla = {
@@ -323,7 +321,7 @@ export function installFlotilla(): void {
       const participant = author && window.require('WAWebWidFactory').createWid(author);
       const key = fromMe
         ? flotilla.keyOf(chat, whatsappId)._serialized
-        : new MsgKey({
+        : new (window.require('WAWebMsgKey'))({
             fromMe: false,
             remote: chat.id,
             id: whatsappId,
@@ -351,7 +349,7 @@ export function installFlotilla(): void {
       const usesLid = isGroup ? chat.groupMetadata?.isLidAddressingMode : chat.id.isLid();
       const from = usesLid ? getMaybeMeLidUser() : getMaybeMePnUser();
       const participant = isGroup ? window.require('WAWebWidFactory').asUserWidOrThrow(from) : undefined;
-      return new MsgKey({ from, to: chat.id, id, participant, selfDir: 'out' });
+      return new (window.require('WAWebMsgKey'))({ from, to: chat.id, id, participant, selfDir: 'out' });
     },
     // A reloaded page has its older messages only in its storage.
     find: async (key, searchStorage) =>

@@ -128,6 +128,7 @@ export interface PageModules {
   WAWebMexFetchGroupInviteCodeJob: {
     fetchMexGroupInviteCode(groupId: string): Promise<string | { code?: string } | null>;
   };
+  WAWebMmsMediaTypes: { castToV4(type: string): unknown };
   WAWebMsgActionCapability: {
     canEditText(message: PageModel): boolean;
     canEditCaption(message: PageModel): boolean;

@@ -9,7 +9,7 @@ declare const window: PageWindow;
 
 /**
  * Mends the page for the library. Runs after every page load, before anything else is installed; running twice changes nothing.
- * @throws when a key has no text at all: then nothing could be found by its key
+ * What cannot be mended stays as it is: the page contract (page-contract.ts) finds it.
  */
 export function installShims(): void {
   const MsgKey = window.require('WAWebMsgKey');
@@ -23,10 +23,9 @@ export function installShims(): void {
    */
   const probe = new MsgKey({ fromMe: true, remote: createWid('0@c.us'), id: 'FLOTILLA' });
   const text = probe.toString();
-  if (probe._serialized !== text) {
-    const fields = Object.entries(probe as object);
-    const field = fields.find(([, value]) => value === text)?.[0];
-    if (field === undefined) throw new Error('A key of a message has no field with its text.');
+  const fields = Object.entries(probe as object);
+  const field = fields.find(([, value]) => value === text)?.[0];
+  if (probe._serialized !== text && field !== undefined) {
     const write = (key: object, value: unknown) => {
       for (const name of [field, '_serialized'])
         Object.defineProperty(key, name, { value, writable: true, enumerable: true, configurable: true });
@@ -49,8 +48,8 @@ export function installShims(): void {
    * Builds from 2.3000.1047775310 (September 2026): media that is prepared for a message brings `__x_id`. The library spreads it over
    * the message, where it overwrites the message's own id (wwebjs#201921 to #201925).
    */
-  if (!sending.isMendedByFlotilla) {
-    const send = sending.addAndSendMsgToChat;
+  const send = sending.addAndSendMsgToChat;
+  if (!sending.isMendedByFlotilla && typeof send === 'function') {
     sending.addAndSendMsgToChat = (chat, message, ...rest) => {
       delete message.__x_id;
       return send(chat, message, ...rest);

@@ -28,11 +28,6 @@ export function readOwnIds(): OwnIds {
   return { phone: getMaybeMePnUser()?.user ?? null, lid: getMaybeMeLidUser()?._serialized ?? null };
 }
 
-/** The version of WhatsApp Web. */
-export function readVersion(): string | null {
-  return window.Debug?.VERSION ?? null;
-}
-
 /** Whether `installFlotilla` has run since the page was loaded. */
 export function hasFlotilla(): boolean {
   return window.flotilla !== undefined;
