@@ -346,7 +346,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Connects an account: restores its session, or requests a QR code or a pairing code.
+         * Connects an account: restores its session, or requests a QR code or a pairing code. If the contract of its page is
+         *     `broken`, the page is loaded again.
          * @description Needs a key with the role owner or more, or the admin key.
          */
         post: operations["accounts.connect"];
@@ -1582,6 +1583,51 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/admin/web-versions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Lists the versions of WhatsApp Web that accounts have loaded, the newest first.
+         * @description Needs the admin key.
+         */
+        get: operations["webVersions.list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/web-versions/policy": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Shows which version accounts get.
+         * @description Needs the admin key.
+         */
+        get: operations["webVersions.getPolicy"];
+        /**
+         * Replaces the policy. An account that has another version gets its page at the next start of its browser. Instances restart such
+         *     accounts one after the other, and accounts whose page is broken at once.
+         * @description Needs the admin key.
+         */
+        put: operations["webVersions.setPolicy"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export interface webhooks {
     event: {
@@ -1622,6 +1668,7 @@ export interface webhooks {
          *     - `webhook.disabled`: a webhook was disabled, because its endpoint is gone or has failed for days
          *     - `campaign.status`: a campaign has another status (campaigns are not built yet)
          *     - `campaign.progress`: how far a campaign has got (campaigns are not built yet)
+         *     - `web_version.status`: a version of WhatsApp Web was found, passed its trial or was refused; it belongs to no workspace, so only the admin sees it
          *     - `instance.status`: an instance has another status; it belongs to no workspace, so only the admin sees it
          *     - `webhook.test`: somebody has called `POST /webhooks/{id}/test`. This event is not in the log, and its id is not a place in the log.
          */
@@ -1664,7 +1711,8 @@ export interface components {
         /**
          * @example {
          *       "status": "ok",
-         *       "redis": "redis"
+         *       "redis": "redis",
+         *       "webIncompatible": 1
          *     }
          */
         ReadyResponse: {
@@ -1672,6 +1720,8 @@ export interface components {
             status: string;
             /** @description `ok` or `unreachable`. Flotilla accepts messages in both cases. */
             redis: string;
+            /** @description Connected accounts whose page of WhatsApp Web lacks what sending needs. Their messages wait. */
+            webIncompatible: number;
         };
         /**
          * @example {
@@ -1682,7 +1732,8 @@ export interface components {
          *       "accounts": {
          *         "total": 1,
          *         "connected": 1,
-         *         "connecting": 1
+         *         "connecting": 1,
+         *         "webIncompatible": 1
          *       },
          *       "memory": {
          *         "heapUsed": 1,
@@ -1707,6 +1758,7 @@ export interface components {
                 total: number;
                 connected: number;
                 connecting: number;
+                webIncompatible: number;
             };
             memory: {
                 heapUsed: number;
@@ -3350,7 +3402,7 @@ export interface components {
              * @example message.delivered
              * @enum {string}
              */
-            type: "account.cold_paused" | "account.cold_resumed" | "account.pairing_code" | "account.qr" | "account.status" | "account.web_incompatible" | "campaign.progress" | "campaign.status" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.unknown" | "webhook.disabled";
+            type: "account.cold_paused" | "account.cold_resumed" | "account.pairing_code" | "account.qr" | "account.status" | "account.web_incompatible" | "campaign.progress" | "campaign.status" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.unknown" | "web_version.status" | "webhook.disabled";
             /** Format: date-time */
             createdAt: string;
             workspaceId: string | null;
@@ -3595,7 +3647,7 @@ export interface components {
              * @example message.sent
              * @enum {string}
              */
-            type: "account.cold_paused" | "account.cold_resumed" | "account.pairing_code" | "account.qr" | "account.status" | "account.web_incompatible" | "campaign.progress" | "campaign.status" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.unknown" | "webhook.disabled";
+            type: "account.cold_paused" | "account.cold_resumed" | "account.pairing_code" | "account.qr" | "account.status" | "account.web_incompatible" | "campaign.progress" | "campaign.status" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.unknown" | "web_version.status" | "webhook.disabled";
             accountId: string | null;
             /**
              * @description `pending`: it waits for its first attempt. `failed`: Flotilla tries it again. `dead`: Flotilla does not, until you redeliver it.
@@ -4155,10 +4207,159 @@ export interface components {
             filters?: components["schemas"]["PlacementFiltersDto"];
         };
         /**
+         * @example {
+         *       "environment": "live",
+         *       "version": "2.3000.1047775310",
+         *       "status": "good",
+         *       "reason": "reason",
+         *       "contract": "broken",
+         *       "isKept": true,
+         *       "accounts": 1,
+         *       "brokenAccounts": 1,
+         *       "sends": 1,
+         *       "failures": 1,
+         *       "sendsInARow": 1,
+         *       "isSelfTested": true,
+         *       "firstSeenAt": "2026-11-25T10:00:00.000Z",
+         *       "lastSeenAt": "2026-11-25T10:00:00.000Z"
+         *     }
+         */
+        WebVersionResponse: {
+            /** @enum {string} */
+            environment: "live" | "sandbox";
+            /** @example 2.3000.1047775310 */
+            version: string;
+            /**
+             * @description `new`: nobody has decided. `good`: it passed its trial, or the operator chose it. `refused`: its page is broken.
+             * @enum {string}
+             */
+            status: "good" | "new" | "refused";
+            /** @description Why it was refused. */
+            reason: string | null;
+            /**
+             * @description What the last check of a page found.
+             * @enum {string|null}
+             */
+            contract: "broken" | null | "ok";
+            /** @description Whether its page is kept, so that accounts can get it. */
+            isKept: boolean;
+            /** @description How many accounts have it now. */
+            accounts: number;
+            /** @description How many of them find its page broken. */
+            brokenAccounts: number;
+            /** @description Acknowledged messages. */
+            sends: number;
+            /** @description Tries at which WhatsApp Web failed. */
+            failures: number;
+            /** @description Acknowledged messages since the last failure. */
+            sendsInARow: number;
+            /** @description Whether a canary has sent a message to itself with it. */
+            isSelfTested: boolean;
+            /** Format: date-time */
+            firstSeenAt: string;
+            /** Format: date-time */
+            lastSeenAt: string;
+        };
+        /**
+         * @example {
+         *       "items": [
+         *         {
+         *           "environment": "live",
+         *           "version": "2.3000.1047775310",
+         *           "status": "good",
+         *           "reason": "reason",
+         *           "contract": "broken",
+         *           "isKept": true,
+         *           "accounts": 1,
+         *           "brokenAccounts": 1,
+         *           "sends": 1,
+         *           "failures": 1,
+         *           "sendsInARow": 1,
+         *           "isSelfTested": true,
+         *           "firstSeenAt": "2026-11-25T10:00:00.000Z",
+         *           "lastSeenAt": "2026-11-25T10:00:00.000Z"
+         *         }
+         *       ],
+         *       "nextCursor": "nextCursor"
+         *     }
+         */
+        WebVersionsResponse: {
+            /** @description The newest first. */
+            items: components["schemas"]["WebVersionResponse"][];
+            /** @description Always null: the list is short. */
+            nextCursor: string | null;
+        };
+        /**
+         * @example {
+         *       "live": "live",
+         *       "sandbox": "sandbox"
+         *     }
+         */
+        VersionForAll: {
+            live: string | null;
+            sandbox: string | null;
+        };
+        /**
+         * @example {
+         *       "mode": "canary",
+         *       "version": "version",
+         *       "canaries": [
+         *         "canaries"
+         *       ],
+         *       "canariesNow": [
+         *         "canariesNow"
+         *       ],
+         *       "sends": 1,
+         *       "versionForAll": {
+         *         "live": "live",
+         *         "sandbox": "sandbox"
+         *       },
+         *       "updatedAt": "2026-11-25T10:00:00.000Z"
+         *     }
+         */
+        WebVersionPolicyResponse: {
+            /** @enum {string} */
+            mode: "canary" | "latest" | "pinned";
+            /** @description Only for `pinned`. */
+            version: string | null;
+            /** @description The marked canaries. */
+            canaries: string[];
+            /** @description The canaries in force: in an environment without a marked account, its oldest linked account. */
+            canariesNow: string[];
+            sends: number;
+            versionForAll: components["schemas"]["VersionForAll"];
+            /** Format: date-time */
+            updatedAt: string;
+        };
+        /**
+         * @example {
+         *       "mode": "canary",
+         *       "version": "2.3000.1047775310"
+         *     }
+         */
+        WebVersionPolicyDto: {
+            /**
+             * @description `latest`: accounts get the page that WhatsApp serves. `pinned`: all accounts get the page of `version`. `canary`: a new version
+             *     goes to some accounts first, and to all accounts once it has proven itself.
+             * @enum {string}
+             */
+            mode: "canary" | "latest" | "pinned";
+            /**
+             * @description A version with a kept page. Required for `pinned`. For `canary`: the version that the other accounts get until a newer version
+             *     has proven itself; left out: the version that works for most accounts.
+             * @example 2.3000.1047775310
+             */
+            version?: string;
+            /** @description For `canary`: the ids of the accounts that get a new version first. Left out or empty: the oldest linked account. */
+            canaries?: string[];
+            /** @description For `canary`: how many sends in a row must be acknowledged before a new version goes to all accounts. Default: 20. */
+            sends?: number;
+        };
+        /**
          * @description Every code that an error can have.
          * @enum {string}
          */
-        ErrorCode: "account.cold_not_paused" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "api_key.expired" | "api_key.in_use" | "api_key.not_found" | "api_key.rotated" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.required" | "chat.cannot_pin" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "whatsapp.no_answer" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit";
+        ErrorCode: "account.cold_not_paused" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "api_key.expired" | "api_key.in_use" | "api_key.not_found" | "api_key.rotated" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.required" | "chat.cannot_pin" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "web_version.not_kept" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "whatsapp.no_answer" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit";
         /** @description The body of every error (RFC 9457). */
         Problem: {
             type: string;
@@ -4959,6 +5160,22 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "request.conflict" | "server.has_accounts" | "server.has_live_instances";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
+         *
+         *     `web_version.not_kept`: Flotilla has not kept the page of version …. GET /admin/web-versions lists the versions; choose a version with isKept.
+         */
+        "request.conflict-web_version.not_kept": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "web_version.not_kept";
                 };
             };
         };
@@ -6423,13 +6640,14 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            404: components["responses"]["workspace.not_found-account.not_found"];
-            409: components["responses"]["request.conflict"];
+            404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
+            409: components["responses"]["request.conflict-account.not_ready"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
-            503: components["responses"]["service.unavailable"];
+            503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
+            504: components["responses"]["instance.answer_lost"];
         };
     };
     "accounts.qr": {
@@ -9510,6 +9728,91 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             409: components["responses"]["request.conflict"];
+            413: components["responses"]["request.too_large"];
+            415: components["responses"]["request.unsupported_media_type"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "webVersions.list": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebVersionsResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "webVersions.getPolicy": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebVersionPolicyResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "webVersions.setPolicy": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WebVersionPolicyDto"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebVersionPolicyResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role"];
+            409: components["responses"]["request.conflict-web_version.not_kept"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
