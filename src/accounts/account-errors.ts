@@ -69,6 +69,8 @@ export const nothingDoneCodes = new Set([
   'account.not_driven_here',
   'account.web_incompatible',
 ]);
+/** Of these, the codes that mean that the session starts or moves. */
+export const sessionChangingCodes = new Set(['account.session_not_ready', 'account.not_driven_here']);
 
 /** The problems of a call to an account's session, through the instance that drives it. */
 export const sessionProblems = [

@@ -8,7 +8,7 @@ import { InstancesService } from '../instances/instances.service.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
 import { given } from '../platform/database/given.js';
 import { parsePhoneNumber } from '../platform/http/phone-number.js';
-import { AccountNotFound, AccountNotReady, nothingDoneCodes, SessionChanging } from './account-errors.js';
+import { AccountNotFound, AccountNotReady, SessionChanging, sessionChangingCodes } from './account-errors.js';
 import { Account, type AccountStatus, drivenStatuses } from './account.entity.js';
 import type {
   ConnectAccountDto,
@@ -328,7 +328,7 @@ export class AccountsService {
     try {
       return await call(url, `/internal/accounts/${account.id}`);
     } catch (error) {
-      if (error instanceof Problem && nothingDoneCodes.has(error.code)) throw new SessionChanging();
+      if (error instanceof Problem && sessionChangingCodes.has(error.code)) throw new SessionChanging();
       throw error;
     }
   }

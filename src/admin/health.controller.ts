@@ -41,8 +41,7 @@ export class HealthController {
   @Fails(NotReady)
   @Get('health/ready')
   async ready(): Promise<ReadyResponse> {
-    await this.health.assertReady();
-    const { webIncompatible } = await this.health.accounts();
+    const { webIncompatible } = await this.health.assertReady();
     return { status: 'ok', redis: this.health.redisStatus(), webIncompatible };
   }
 

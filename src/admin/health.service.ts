@@ -77,8 +77,8 @@ export class HealthService {
     return row;
   }
 
-  /** @throws NotReady with the reason */
-  async assertReady(): Promise<void> {
+  /** @returns the counts of accounts. @throws NotReady with the reason */
+  async assertReady(): Promise<AccountCounts> {
     const timeout = AbortSignal.timeout(databaseTimeoutMs);
     const late = new Promise<never>((_resolve, reject) =>
       timeout.addEventListener('abort', () => reject(new Error(`no answer within ${databaseTimeoutMs} ms`)), {
@@ -86,7 +86,8 @@ export class HealthService {
       }),
     );
     try {
-      await Promise.race([this.database.query('select 1 from workspaces limit 1'), late]);
+      const counted = this.database.query('select 1 from workspaces limit 1').then(() => this.accounts());
+      return await Promise.race([counted, late]);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       throw new NotReady(reason);

@@ -392,8 +392,9 @@ async function chooseAccount(run: RunSql, workspaceId: string, address: string):
 
 /** A message as the answer to its acceptance showed it. */
 function asAccepted(message: Message, { text, media }: SendMessageDto): Message {
-  // The policy of the workspace may schedule an uncertain message again: that time is not the caller's sendAt.
-  const scheduledFor = message.status === 'scheduled' && message.attempts > 0 ? null : message.scheduledFor;
+  // Flotilla may schedule a later try of a message: that time is not the caller's sendAt.
+  const isLaterTry = message.attempts > 0 || message.errorCode !== null;
+  const scheduledFor = message.status === 'scheduled' && isLaterTry ? null : message.scheduledFor;
   return Object.assign(message, {
     status: scheduledFor === null ? 'queued' : 'scheduled',
     scheduledFor,

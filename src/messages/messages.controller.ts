@@ -14,7 +14,7 @@ import {
 } from '@nestjs/common';
 import { ApiAcceptedResponse, ApiHeader, ApiOkResponse } from '@nestjs/swagger';
 import type { Response } from 'express';
-import { AccountNotFound, sessionProblems } from '../accounts/account-errors.js';
+import { AccountNotFound, sessionProblems, WebIncompatible } from '../accounts/account-errors.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
 import { fileProblems } from '../media/media-failures.js';
 import { StorageLimitReached } from '../media/media-keeper.js';
@@ -59,6 +59,7 @@ const actionProblems = [
   MessageNotFound,
   MessageAlreadySending,
   ...sessionProblems,
+  new WebIncompatible('WAWebMsgKey'),
   new Problem(
     504,
     'whatsapp.no_answer',

@@ -39,7 +39,7 @@ export class ActionRunner {
   ) {}
 
   /**
-   * @throws AccountNotDrivenHere, SessionNotReady (nothing was done), ActionNotAllowed, ActionUncertain
+   * @throws AccountNotDrivenHere, SessionNotReady, WebIncompatible (nothing was done), ActionNotAllowed, ActionUncertain
    */
   async act(accountId: string, request: ActOnMessage): Promise<void> {
     const key = `${accountId}/${request.target.whatsappId}`;
@@ -60,7 +60,7 @@ export class ActionRunner {
   }
 
   private async actNow(accountId: string, { epoch, target, action }: ActOnMessage): Promise<void> {
-    const session = this.sessions.readyDriver(accountId, epoch).current;
+    const session = this.sessions.sendingDriver(accountId, epoch).current;
     let result: PageActionResult;
     try {
       result = await session.act(target, action);

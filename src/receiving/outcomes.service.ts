@@ -18,11 +18,11 @@ export class OutcomesService {
     private readonly instances: InstanceClient,
   ) {}
 
-  /** Puts a job for each ready account with unknown messages of the last two days. @returns the number of jobs */
+  /** Puts a job for each account that may send and has unknown messages of the last two days. @returns the number of jobs */
   async put(): Promise<number> {
     const accounts: { id: string }[] = await this.database.query(
       `select a.id from accounts a
-       where a.status = 'ready' and a.id in (
+       where a.status = 'ready' and a.web_contract is distinct from 'broken' and a.id in (
          select u.account_id from uncertain_messages u join messages m on m.id = u.message_id
          where m.status = 'unknown' and u.since > now() - interval '2 days')
        order by random() limit ${accountBatchSize}`,

@@ -14,8 +14,9 @@ import { LOGGER } from '../platform/logging/logging.module.js';
 import { type Claim, claimColumns, claimHead, isDriven, finishAndClaim } from './claims.js';
 import { LaneCampaignShare } from './lane-campaign-share.js';
 import { claimMs, type LaneHead, type LaneResult, type LaneRun } from './lane-run.js';
-import { MessageSender, SendFailed } from './message-sender.js';
+import { MessageSender, NotSent, SendFailed } from './message-sender.js';
 import { PacingReservations } from './pacing-reservations.js';
+import { maxNotSentTries } from './web-breaker.js';
 
 /** The result of a send, and the next message of the lane. */
 type SendOutcome =
@@ -54,11 +55,8 @@ const inconclusiveCodes = new Set([
 const neverSentCodes = new Set(['recipient.not_registered', ...inconclusiveCodes]);
 /** Temporary errors of an attempt that certainly sent nothing. */
 const nothingSentCodes = new Set(['media.storage_unavailable', 'whatsapp.not_sent']);
-/**
- * After this many attempts, about 8 s, a message that WhatsApp Web cannot send becomes `failed`. A short break of the
- * connection is over by then. More attempts would only hold back the later messages of its priority.
- */
-const maxNotSentTries = 5;
+/** How long a message steps aside. */
+const asideMs = 60_000;
 /** For how many messages the count of unsent tries is kept. */
 const rememberedMessages = 1_000;
 /** The delay before the next attempt if the session was not ready. */
@@ -175,6 +173,11 @@ export class LaneRunner implements BeforeApplicationShutdown {
       if (!problem) return await this.finish(claim, { status: 'sent' }, order, prioritiesToClaim());
       const tries = this.countUnsentTry(problem, claim);
       const isNotSent = problem.code === 'whatsapp.not_sent' && tries > 0;
+      if (problem.code === 'account.web_incompatible') await this.bringBack(claim);
+      else if (mayBeThePage(problem) && isNotSent) {
+        await this.stepAside(claim, problem);
+        return { kind: 'postponed' };
+      }
       if (isPermanent(problem, claim) || (isNotSent && tries >= maxNotSentTries)) {
         if (claim.isPaced && (isNotSent || neverSentCodes.has(problem.code)))
           await this.pacing.release(claim, 'not_sent');
@@ -318,6 +321,31 @@ export class LaneRunner implements BeforeApplicationShutdown {
     );
   }
 
+  /**
+   * The message leaves its lane for a moment, because the page or the message itself may be the reason that it was not sent. The
+   * lane's next message shows which.
+   */
+  private async stepAside(claim: Claim, problem: Problem): Promise<void> {
+    if (claim.isPaced) await this.pacing.release(claim, 'not_sent');
+    await this.database.query(
+      `update messages set attempts = attempts - 1, status = 'scheduled',
+         scheduled_for = now() + ${asideMs} * interval '1 millisecond', error_code = $2, error_message = $3
+       where id = $1 and status = 'sending'`,
+      [claim.id, problem.code, problem.message],
+    );
+  }
+
+  /** The page was the reason: the messages that stepped aside wait in their lane again, in their order, with all their tries. */
+  private async bringBack({ id, accountId }: Claim): Promise<void> {
+    const [back] = await this.database.query<[{ id: string }[], number]>(
+      `update messages set status = 'queued', next_attempt_at = now(), scheduled_for = null, error_code = null,
+         error_message = null
+       where account_id = $1 and stage = 'scheduled' and error_code = 'whatsapp.not_sent' returning id`,
+      [accountId],
+    );
+    for (const message of [{ id }, ...back]) this.unsentTries.delete(message.id);
+  }
+
   private async keepForAnotherTry(claim: Claim, policy: LaneRun['policy']): Promise<void> {
     await this.database.query(
       `update messages set next_attempt_at = now() + $2::int * interval '1 millisecond'
@@ -355,4 +383,8 @@ function isPermanent({ code }: Problem, { attempt }: Claim): boolean {
 
 function isUniqueViolation(error: unknown): boolean {
   return (error as { code?: string }).code === '23505';
+}
+
+function mayBeThePage(problem: Problem): boolean {
+  return problem instanceof NotSent && problem.verdict === 'aside';
 }

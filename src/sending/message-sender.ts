@@ -2,7 +2,7 @@ import { Inject, Injectable } from '@nestjs/common';
 import { LRUCache } from 'lru-cache';
 import { SendMeter } from '../instances/stats-sampler.js';
 import { AccountSessions } from '../sessions/account-sessions.js';
-import { SessionNotReady } from '../accounts/account-errors.js';
+import { SessionNotReady, WebIncompatible } from '../accounts/account-errors.js';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import { Problem } from '../platform/errors/problem.js';
@@ -18,6 +18,7 @@ import { isMediaType } from '../messages/message-types.js';
 import { toVcard } from '../messages/vcard.js';
 import { parseRecipient } from '../messages/recipient.js';
 import type { Claim } from './claims.js';
+import { type Verdict, WebBreaker } from './web-breaker.js';
 
 export class RecipientNotRegistered extends Problem {
   constructor(chatId: string) {
@@ -73,7 +74,11 @@ export class QuotedNotFound extends Problem {
 
 /** WhatsApp Web reports that it could not send: this attempt sent nothing, and a new browser would report the same. */
 export class NotSent extends Problem {
-  constructor(detail: string) {
+  /** @param verdict whether the message or the page may be the reason */
+  constructor(
+    detail: string,
+    readonly verdict: Verdict['at'] = 'message',
+  ) {
     super(422, 'whatsapp.not_sent', `WhatsApp Web could not send the message: ${detail.slice(0, 500)}`);
   }
 }
@@ -119,6 +124,7 @@ export class MessageSender {
   private readonly running = new Map<string, Promise<{ ack: number }>>();
   /** By account: the messages that WhatsApp Web failed with since the last successful send, and the last restart for that. */
   private readonly failures = new Map<string, { whatsappIds: Set<string>; restartedAt: number }>();
+  private readonly breaker = new WebBreaker();
 
   constructor(
     private readonly sessions: AccountSessions,
@@ -199,16 +205,35 @@ export class MessageSender {
     if (result.outcome === 'not_ready') throw new SessionNotReady(accountId);
     if (result.outcome === 'no_quoted') throw new QuotedNotFound();
     if (result.outcome === 'not_sent') {
-      this.restartIfBroken(accountId, session, message);
-      throw new NotSent(result.detail);
+      const verdict = this.breaker.noteFailure(message, result.detail);
+      this.distrustIf(verdict, accountId, session);
+      if (verdict.at === 'message') this.restartIfBroken(accountId, session, message);
+      throw new NotSent(result.detail, verdict.at);
     }
     if (result.outcome === 'no_chat') throw new NoChat(message.chatId, result.detail);
     if (result.outcome === 'pending' || result.outcome === 'timed_out') {
       this.recoverSession(accountId, session, message.attempt);
       throw result.outcome === 'pending' ? new PendingInPage() : new NoAnswer(timeoutMs);
     }
+    if (result.isUnfound) this.distrustIf(this.breaker.noteUnfound(message), accountId, session, false);
+    else this.breaker.noteSuccess(accountId);
     if (result.ack < 0) throw new RefusedByWhatsApp();
     return { ack: result.ack };
+  }
+
+  /**
+   * Counts the page as broken if sends have shown that.
+   * @param isUnsent whether this attempt sent nothing
+   * @throws WebIncompatible if so, and the attempt sent nothing
+   */
+  private distrustIf(verdict: Verdict, accountId: string, session: WhatsAppSession, isUnsent = true): void {
+    if (verdict.at !== 'page') return;
+    this.logger.warn(
+      { accountId, reason: verdict.reason },
+      'sends fail with errors of the page: no more are sent',
+    );
+    session.distrust(verdict.reason, verdict.reloadAfterMs);
+    if (isUnsent) throw new WebIncompatible(verdict.reason);
   }
 
   /** @param lookOnly only looks for the message: nothing is sent, so no file is needed */

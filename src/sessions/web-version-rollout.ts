@@ -108,7 +108,8 @@ export class WebVersionRollout implements OnApplicationBootstrap, OnModuleDestro
         `3EB0${randomBytes(9).toString('hex').toUpperCase()}`,
         selfTestMs,
       );
-      if (result.outcome === 'known' && result.ack > 0) await this.versions.selfSent(environment, version);
+      const isProven = result.outcome === 'known' && result.ack > 0 && !result.isUnfound;
+      if (isProven) await this.versions.selfSent(environment, version);
       else this.logger.warn({ accountId: id, version, result }, 'a canary could not write to itself');
     } catch (error) {
       this.logger.warn({ err: error, accountId: id, version }, 'a canary could not write to itself');

@@ -18,7 +18,7 @@ import type { WebOptions, WebState } from './session-events.js';
 /** How long the page may take for a short answer. */
 const answerMs = 15_000;
 /** How long the page gathers events before it reports them together. */
-const gatherMs = 20;
+export const gatherMs = 20;
 /** A page that still loads may lack a module for a moment. */
 const tries = 3;
 const pauseMs = 1_000;
@@ -38,7 +38,7 @@ interface Missing {
 /** Compares the page with the contract, and says when a page that breaks it is to be compared or loaded again. */
 export class ContractWatch {
   /** What the page was found to be. Null before the first comparison. */
-  state: WebState | null = null;
+  private state: WebState | null = null;
   /** Whether the session is used although the library is not ready. Then only a new load of the page can mend it. */
   isWithoutLibrary = false;
   /** Whether sends have shown that the page is broken, although it meets the contract. */
@@ -87,6 +87,15 @@ export class ContractWatch {
     }
   }
 
+  /** What `Debug.VERSION` said at the last comparison. */
+  get version(): string | null {
+    return this.state?.version ?? null;
+  }
+
+  get isWhole(): boolean {
+    return this.state?.contract === 'ok';
+  }
+
   /** The names that keep the library from starting in this page. Empty if the page does not answer, or is not WhatsApp Web. */
   missingForStart(page: Page, isOver: () => boolean): Promise<string[]> {
     return this.missingIn(page, startNeeds, isOver);
@@ -118,10 +127,11 @@ export class ContractWatch {
     this.set({ version: this.state?.version ?? null, contract: 'broken', missing });
   }
 
-  /** Sends have shown that the page is broken. It counts as broken until it is loaded again. */
-  distrust(reason: string): void {
+  /** Sends have shown that the page is broken. It counts as broken until it is loaded again, at the latest as any broken page. */
+  distrust(reason: string, reloadAfterMs: number): void {
     this.isDistrusted = true;
     this.breakWith([reason]);
+    this.reloadAt = performance.now() + Math.min(reloadAfterMs, this.options.recheckMs);
   }
 
   /** Loads a broken page again at the next opportunity. */

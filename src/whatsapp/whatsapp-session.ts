@@ -1,6 +1,7 @@
 import type { MessageTarget } from './message-target.js';
 import { EventEmitter, once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
+import { LRUCache } from 'lru-cache';
 import type { Browser, LaunchOptions, Page } from 'puppeteer';
 import whatsapp, { type Client } from 'whatsapp-web.js';
 import { IndexPage } from './browser/index-page.js';
@@ -10,7 +11,7 @@ import { resultWithin, withDeadline } from './deadlines.js';
 import { DialogWatch, dialogTextLength, probeLimitMs } from './dialog-watch.js';
 import { browsersEnded, groupEnded, memoryOf } from './browser/processes.js';
 import { PageBridge } from './bridge.js';
-import { ContractWatch } from './contract-watch.js';
+import { ContractWatch, gatherMs } from './contract-watch.js';
 import { SessionChats } from './session-chats.js';
 import { claimProfile } from './browser/profile.js';
 import { actOn, type PageAction, type PageActionResult } from './in-page/page-actions.js';
@@ -51,6 +52,9 @@ const closeMs = 5_000;
 const logoutMs = 10_000;
 /** WhatsApp's word for a page that is too old. */
 const deprecated = 'DEPRECATED_VERSION';
+/** For how many messages the session remembers acks, and how long after a send it waits for one. */
+const rememberedAcks = 500;
+const lateAckMs = 200;
 /** How long a linked page may be synced without the library being ready, before it is compared with the contract. */
 const stuckMs = 5_000;
 /**
@@ -72,6 +76,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   private unnoticedSyncs = 0;
   private bridge: PageBridge | null = null;
   private isFollowed = false;
+  private who: SessionEvents['ready'][0] = { phoneNumber: null, lid: null };
   private qrsShown = 0;
   private starting: Promise<void> | null = null;
   private confirmedLogout: (() => void) | null = null;
@@ -79,6 +84,8 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   private readonly dialogs: DialogWatch;
   private readonly index: IndexPage;
   private readonly contract: ContractWatch;
+  /** The last ack of each of the latest messages, as the page reported it. */
+  private readonly acks = new LRUCache<string, number>({ max: rememberedAcks });
   /** Since when the page has been connected and synced while the session was not ready. */
   private syncedSince: number | null = null;
 
@@ -243,7 +250,19 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
       'file' in send.content
         ? this.sendFile(bridge, send, send.content.file.path)
         : bridge.call(sendMessage, send);
-    return this.track(sending, send.timeoutMs + typingMs + answerMs);
+    const result = await this.track(sending, send.timeoutMs + typingMs + answerMs);
+    if (result.outcome !== 'timed_out' && result.outcome !== 'absent') return result;
+    // The page does not find the message. If WhatsApp has acknowledged it, the page's look-ups are broken, not the send.
+    const ack = await this.ackFor(request.whatsappId);
+    return ack === null ? result : { outcome: 'known', ack, whatsappId: request.whatsappId, isUnfound: true };
+  }
+
+  /** The last ack that the page reported for a message, which may come a moment after the answer of the page. */
+  private async ackFor(whatsappId: string): Promise<number | null> {
+    const deadline = performance.now() + lateAckMs;
+    while (!this.ended && !this.acks.has(whatsappId) && performance.now() < deadline)
+      await delay(gatherMs, undefined, { ref: false });
+    return this.acks.get(whatsappId) ?? null;
   }
 
   /** Sends a text to the account itself, which proves that the page can send. */
@@ -296,7 +315,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
 
   /** What `Debug.VERSION` of the page says. Null before the page was compared with the contract. */
   get webVersion(): string | null {
-    return this.contract.state?.version ?? null;
+    return this.contract.version;
   }
 
   /** The index that WhatsApp served at the last load. Null if it was taken already, was given, or could not be read. */
@@ -440,7 +459,8 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     }
     if (this.ended || this.ready) return;
     this.enter('ready');
-    this.emit('ready', { phoneNumber: own?.phone ?? client.info?.wid?.user ?? null, lid: own?.lid ?? null });
+    this.who = { phoneNumber: own?.phone ?? client.info?.wid?.user ?? null, lid: own?.lid ?? null };
+    this.emit('ready', this.who);
   }
 
   /** The library cannot start in this page. The browser stays open: WhatsApp Web itself receives what comes. */
@@ -451,8 +471,8 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   }
 
   /** Sends have shown that the page is broken. It counts as broken until it is loaded again. */
-  distrust(reason: string): void {
-    this.contract.distrust(reason);
+  distrust(reason: string, reloadAfterMs: number): void {
+    this.contract.distrust(reason, reloadAfterMs);
   }
 
   /** If the contract is broken: loads the page again now, and compares it again. */
@@ -476,6 +496,8 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
       await this.contract
         .prepare(page, () => this.ended)
         .catch((error: unknown) => this.options.onWarning('the page could not be compared', error));
+      // What the page did not report meanwhile is read now.
+      if (this.contract.isWhole && this.ready) this.emit('ready', this.who);
     }
   }
 
@@ -491,8 +513,10 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   }
 
   private emitPageEvent(event: PageEvent): void {
-    if (event.kind === 'ack') this.emit('ack', event);
-    else if (event.kind === 'message') this.emit('message', event.message);
+    if (event.kind === 'ack') {
+      this.acks.set(event.whatsappId, event.ack);
+      this.emit('ack', event);
+    } else if (event.kind === 'message') this.emit('message', event.message);
     else if (event.kind === 'group') this.emit('group', event);
     else this.emit('change', event);
   }

@@ -7,6 +7,9 @@ import { Flotilla, type LedgerEntry, type Workspace } from '../support/flotilla.
  * the ledger of the simulated WhatsApp.
  */
 
+/** How many messages wait for a page that WhatsApp has broken. The figure in the docs is of 200. */
+const brokenMessages = Number(process.env.BROKEN_MESSAGES ?? 30);
+
 let flotilla: Flotilla;
 let workspace: Workspace;
 let account: { id: string; phoneNumber: string };
@@ -123,5 +126,66 @@ describe('what users of such gateways suffer from', { timeout: 150_000 }, () => 
     expect(await lines('dead')).toEqual([]);
     await expectOnce('dead', 4);
     expect(await lines('dead')).toHaveLength(4);
+  });
+
+  it('WhatsApp changes overnight: messages wait untried, and all leave when the page is whole again', async () => {
+    const events = async () => {
+      const { body } = await workspace.call('GET', `/accounts/${account.id}/events?limit=200`);
+      return body.items as { id: string; data: { status?: string } }[];
+    };
+    const seen = new Set((await events()).map(({ id }) => id));
+    // A new build is out, and its page lacks something. The page of the account loads itself again at the first send.
+    const damage = { keysWithoutText: true, missing: ['WAWebFindChatAction'] };
+    await flotilla.sandbox('PUT', '/build', { version: 'september', damage });
+    await flotilla.sandbox('PUT', '/faults', { reloadBeforeSendRate: 1, phone: account.phoneNumber });
+    await accept('broken', brokenMessages);
+    const held = await eventually('the contract is broken', async () => {
+      const found = await workspace.account(account.id);
+      return found.web.contract === 'broken' && found;
+    });
+    expect(held).toMatchObject({
+      status: 'ready',
+      statusReason: expect.stringMatching(/^web_incompatible: .*WAWebFindChatAction/),
+      web: { version: '2.3000.1047775310', missing: expect.arrayContaining(['WAWebFindChatAction']) },
+    });
+    await flotilla.sandbox('DELETE', '/faults');
+
+    await flotilla.sandbox('POST', `/phones/${phone}/messages`, { to: account.phoneNumber, text: 'heard' });
+    await eventually('it still receives', async () => {
+      const { body } = await workspace.call('GET', '/messages?direction=incoming');
+      return body.items.some(({ text }: { text: string }) => text === 'heard');
+    });
+    const [announced] = await workspace.events(['account.web_incompatible'], 1);
+    expect(announced!.data).toMatchObject({ accountId: account.id, version: '2.3000.1047775310' });
+    await eventually('it is in the health check', async () => {
+      return (await flotilla.call('GET', '/health/ready')).body.webIncompatible === 1;
+    });
+    await eventually('it is in the metrics', async () => {
+      const { body } = await flotilla.call('GET', '/metrics');
+      return body.includes('flotilla_web_incompatible_accounts{version="2.3000.1047775310"} 1');
+    });
+
+    // A look that finds the same changes nothing.
+    await workspace.call('POST', `/accounts/${account.id}/connect`);
+    await eventually('it was loaded again', async () => {
+      const fresh = (await events()).filter(({ id }) => !seen.has(id)).map(({ data }) => data.status);
+      return fresh.filter((status) => status === 'syncing').length === 2 && fresh[0] === 'ready';
+    });
+    expect(await lines('broken')).toEqual([]);
+
+    await flotilla.sandbox('PUT', '/build', { version: 'september' });
+    expect((await workspace.call('POST', `/accounts/${account.id}/connect`)).status).toBe(202);
+    const [first, ...others] = await expectOnce('broken', brokenMessages);
+    // The first was interrupted by the load of the page. Nothing was tried while the contract was broken.
+    expect(first).toBe(2);
+    expect(new Set(others)).toEqual(new Set([1]));
+    expect(await workspace.account(account.id)).toMatchObject({
+      status: 'ready',
+      statusReason: null,
+      web: { contract: 'ok', missing: [] },
+    });
+    // No browser and no connection was started for it: only the page was loaded.
+    const statuses = (await events()).filter(({ id }) => !seen.has(id)).map(({ data }) => data.status);
+    expect([...new Set(statuses)].sort()).toEqual(['ready', 'syncing']);
   });
 });

@@ -9,7 +9,8 @@ import type { PageLibrary, PageModules, PageWid, PageWidLike } from './page-modu
 
 /** The result of an attempt to send. */
 export type PageSendResult =
-  | { outcome: 'known'; ack: number; whatsappId: string }
+  /** `isUnfound`: WhatsApp has acknowledged the message, but the page does not find it. */
+  | { outcome: 'known'; ack: number; whatsappId: string; isUnfound?: true }
   | { outcome: 'not_registered' }
   /** There is no such group, or the account is not in it. Nothing was sent. */
   | { outcome: 'no_chat'; detail: string }

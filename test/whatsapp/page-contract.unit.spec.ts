@@ -1,0 +1,111 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { pageContract } from '../../src/whatsapp/in-page/page-contract.js';
+
+const root = join(import.meta.dirname, '../..');
+const read = (...path: string[]) => readFileSync(join(root, ...path), 'utf8');
+
+/** What the contract names: `Module` and `Module.member`. */
+const names = Object.values(pageContract)
+  .flat()
+  .map((name) => name.replace('()', ''));
+const isNamed = (need: string) => names.some((name) => name === need || name.startsWith(`${need}.`));
+
+/** The modules, and their members where the text says them, that a piece of code asks the page for. */
+function asksFor(code: string): string[] {
+  const found: string[] = [];
+  for (const [, module, members] of code.matchAll(/\brequire\(\s*'(\w+)',?\s*\)((?:\s*\.\s*\w+)*)/g)) {
+    const path = members!.replace(/\s/g, '');
+    // What comes after a call or an assignment is no part of the name.
+    found.push(`${module}${path}`);
+  }
+  for (const [, members, module] of code.matchAll(
+    /const \{([^}]*)\}\s*=\s*window\s*\.require\(\s*'(\w+)',?\s*\)/g,
+  ))
+    for (const member of members!.split(',')) {
+      const [name] = member.trim().split(':');
+      if (name) found.push(`${module}.${name}`);
+    }
+  return found;
+}
+
+/** Modules that our code uses only if they are there, or that the library only uses for what Flotilla does not do. */
+const notNeeded: Record<string, string> = {
+  WAWebMediaInMemoryBlobCache: 'only if shouldUseMediaCache says so',
+  WAMediaCalculateFilehash: 'only for channels',
+  WAWebGenerateEventCallLink: 'events are not sent',
+  WAWebFrontendVcardUtils: 'cards of contacts come as text',
+  WAWebVcardParsingUtils: 'cards of contacts come as text',
+  WAWebVcardGetNameFromParsed: 'cards of contacts come as text',
+  WAWebBotMessageSecret: 'bots are not invoked',
+  WAWebBotProfileCollection: 'bots are not invoked',
+  WAWebMsgDataFromModel: 'only for channels',
+  WAWebNewsletterUpdateMsgsRecordsJob: 'only for channels',
+  WAWebNewsletterSendMessageJob: 'only for channels',
+  WAWebLoadNewsletterPreviewChatAction: 'only for channels',
+  WAWebMediaUpdateMsg: 'stories are not sent',
+  WAWebStatusGatingUtils: 'stories are not sent',
+  WAWebSendStatusMsgAction: 'stories are not sent',
+  WAWebNonMessageDataRequestPlaceholderMessageResendUtils: 'only for a message that cannot be decrypted',
+  WAWebLidMigrationUtils: 'models of chats are not asked for',
+};
+
+describe('the page contract', () => {
+  const folder = 'src/whatsapp/in-page';
+  const ours = readdirSync(join(root, folder)).filter(
+    (name) => !['page-contract.ts', 'page-modules.ts'].includes(name),
+  );
+
+  it.each(ours)('names what %s asks the page for', (file) => {
+    const missing = asksFor(read(folder, file)).filter(
+      (need) => !isNamed(need) && !(need.split('.')[0]! in notNeeded),
+    );
+    expect(missing).toEqual([]);
+  });
+
+  it('names the modules of the functions of whatsapp-web.js that Flotilla calls, and of those that they call', () => {
+    const library = read('node_modules/whatsapp-web.js/src/util/Injected/Utils.js');
+    const bodies = new Map(
+      library
+        .split(/(?=^ {4}window\.WWebJS\.\w+ = )/m)
+        .map((text) => [/^ {4}window\.WWebJS\.(\w+) = /.exec(text)?.[1], text] as const),
+    );
+    const code = ours.map((file) => read(folder, file)).join('\n');
+    const called = new Set([...code.matchAll(/WWebJS\.(\w+)\(/g)].map(([, name]) => name!));
+    // The library's own listeners call it for every event.
+    called.add('getMessageModel');
+    expect(called.size).toBeGreaterThan(3);
+    for (const name of called) {
+      expect(names).toContain(`WWebJS.${name}`);
+      const body = bodies.get(name) ?? '';
+      expect(body).not.toBe('');
+      for (const [, inner] of body.matchAll(/WWebJS\.(\w+)\(/g)) if (!helpers.has(inner!)) called.add(inner!);
+      const modules = asksFor(body).map((need) => need.split('.')[0]!);
+      expect(modules.filter((module) => !isNamed(module) && !(module in notNeeded))).toEqual([]);
+    }
+  });
+
+  it('names what whatsapp-web.js needs to start', () => {
+    const client = read('node_modules/whatsapp-web.js/src/Client.js');
+    const start = client.slice(client.indexOf('async inject()'), client.indexOf('async initialize()'));
+    const listeners = client.slice(
+      client.indexOf('async attachEventListeners()'),
+      client.indexOf('async initWebVersionCache()'),
+    );
+    const store = read('node_modules/whatsapp-web.js/src/util/Injected/AuthStore/AuthStore.js');
+    const modules = asksFor(start + listeners + store).map((need) => need.split('.')[0]!);
+    expect(modules.length).toBeGreaterThan(10);
+    expect(modules.filter((module) => !isNamed(module) && !(module in notNeeded))).toEqual([]);
+  });
+});
+
+/** Functions of the library that ask the page for nothing, or that only a function for something else calls. */
+const helpers = new Set([
+  'getFileHash',
+  'generateHash',
+  'generateWaveform',
+  'arrayBufferToBase64',
+  'assertColor',
+  'getChatModel',
+]);
