@@ -24,6 +24,7 @@ const benchmarks = {
   delivery: () => import('./delivery.mjs'),
   api: () => import('./api.mjs'),
   webhooks: () => import('./webhooks.mjs'),
+  canary: () => import('./canary.mjs'),
 };
 
 const { values, positionals } = parseArgs({

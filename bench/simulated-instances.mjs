@@ -18,6 +18,7 @@ import { join } from 'node:path';
 import { DataSource } from 'typeorm';
 import { AccountSessions } from '#dist/src/sessions/account-sessions.js';
 import { Account } from '#dist/src/accounts/account.entity.js';
+import { WebVersionsService } from '#dist/src/accounts/web-versions.service.js';
 import { SandboxClient } from '#dist/src/accounts/sandbox-client.js';
 import { OwnAccounts } from '#dist/src/sessions/own-accounts.js';
 import { SessionSnapshots } from '#dist/src/sessions/session-snapshots.js';
@@ -69,6 +70,7 @@ for (let number = 0; number < options.instances; number += 1) {
     new ServersService(database.getRepository(Server), database, config),
     new SessionSnapshots(config, database, logger),
     new SandboxClient(config),
+    new WebVersionsService(database),
     (session) => openSimulatedSession(session, (event, accountId) => note(event, accountId, id)),
   );
   instances.set(id, sessions);

@@ -8,10 +8,19 @@ import { AccountsService } from './accounts.service.js';
 import { AssignmentsService } from './assignments.service.js';
 import { ConnectionLogsService } from './connection-logs.service.js';
 import { SandboxClient } from './sandbox-client.js';
+import { WebVersionPolicyService } from './web-version-policy.service.js';
+import { WebVersionsService } from './web-versions.service.js';
 
 @Module({
   imports: [TypeOrmModule.forFeature([Account]), InstancesModule, PacingModule, WorkspacesModule],
-  providers: [AccountsService, AssignmentsService, ConnectionLogsService, SandboxClient],
+  providers: [
+    AccountsService,
+    AssignmentsService,
+    ConnectionLogsService,
+    SandboxClient,
+    WebVersionsService,
+    WebVersionPolicyService,
+  ],
   exports: [
     TypeOrmModule,
     AccountsService,
@@ -19,6 +28,8 @@ import { SandboxClient } from './sandbox-client.js';
     ConnectionLogsService,
     PacingModule,
     SandboxClient,
+    WebVersionsService,
+    WebVersionPolicyService,
   ],
 })
 export class AccountsModule {}

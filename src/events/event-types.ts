@@ -30,6 +30,8 @@ export const eventTypes = {
   'webhook.disabled': 'a webhook was disabled, because its endpoint is gone or has failed for days',
   'campaign.status': 'a campaign has another status (campaigns are not built yet)',
   'campaign.progress': 'how far a campaign has got (campaigns are not built yet)',
+  'web_version.status':
+    'a version of WhatsApp Web was found, passed its trial or was refused; it belongs to no workspace, so only the admin sees it',
   'instance.status': 'an instance has another status; it belongs to no workspace, so only the admin sees it',
 } as const;
 

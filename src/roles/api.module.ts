@@ -1,6 +1,7 @@
 import { Module } from '@nestjs/common';
 import { APP_GUARD, APP_INTERCEPTOR } from '@nestjs/core';
 import { AccountsController } from '../accounts/accounts.controller.js';
+import { WebVersionsController } from '../accounts/web-versions.controller.js';
 import { AccountsModule } from '../accounts/accounts.module.js';
 import { AdminController } from '../admin/admin.controller.js';
 import { AdminGuard } from '../admin/admin.guard.js';
@@ -72,6 +73,7 @@ import { WorkspacesModule } from '../workspaces/workspaces.module.js';
     ServersController,
     LogsController,
     LoadBalancingController,
+    WebVersionsController,
   ],
   providers: [
     AuthGuard,

@@ -1,6 +1,7 @@
 import { Module } from '@nestjs/common';
 import { AccountsModule } from '../accounts/accounts.module.js';
 import { ConnectionLogsTask } from '../accounts/connection-logs.task.js';
+import { WebVersionsTask } from '../accounts/web-versions.task.js';
 import { FleetTask } from '../accounts/fleet.task.js';
 import { PacingTask } from '../sending/pacing.task.js';
 import { EventsModule } from '../events/events.module.js';
@@ -28,6 +29,7 @@ const tasks = [
   OutcomesTask,
   IncomingMediaTask,
   FleetTask,
+  WebVersionsTask,
   PacingTask,
   IdempotencyTask,
   EventsTask,

@@ -177,9 +177,13 @@ export class MessageSender {
         () => {
           this.sent.set(message.whatsappId, true);
           this.failures.get(accountId)?.whatsappIds.clear();
+          this.sessions.countSend(driver, true);
           this.meter.count('ok', performance.now() - started);
         },
-        () => this.meter.count('failed', performance.now() - started),
+        (error: unknown) => {
+          this.meter.count('failed', performance.now() - started);
+          if (isFailureOfPage(error)) this.sessions.countSend(driver, false);
+        },
       );
       this.running.set(key, sending);
     }
@@ -313,6 +317,12 @@ export class MessageSender {
           ),
         );
   }
+}
+
+/** Whether WhatsApp Web failed with the message. Other errors say nothing about its version. */
+function isFailureOfPage(error: unknown): boolean {
+  if (!(error instanceof Problem)) return true;
+  return error instanceof NotSent || error instanceof NoAnswer || error instanceof PendingInPage;
 }
 
 /** The content that a session sends for a message of the ledger. @param file the copy of its media on this machine */

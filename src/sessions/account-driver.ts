@@ -3,6 +3,7 @@ import { backoffAfter, type Jitter } from '../platform/backoff.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { pause } from '../platform/pause.js';
 import { deleteProfile, profileDir } from '../whatsapp/browser/profile.js';
+import type { WebPage } from '../whatsapp/web-page.js';
 import type { Network } from '../whatsapp/browser/launch.js';
 import type { CloseReason, SessionOptions, StopOptions, WebState } from '../whatsapp/session-events.js';
 import type { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
@@ -31,6 +32,8 @@ export interface AccountDriverOptions {
   web: SessionOptions['web'];
   qrTimeoutMs: number;
   network: () => Promise<Network>;
+  /** The page that the policy gives the account. Null: the page that WhatsApp serves. */
+  webPage: () => Promise<WebPage | null>;
   /** Opens a browser, or its stand-in in a simulated fleet. */
   openSession: (options: SessionOptions) => WhatsAppSession;
   snapshots: SessionSnapshots;
@@ -60,6 +63,8 @@ const webWarning = 'this page of WhatsApp Web lacks what sending needs: messages
 /** Equal jitter (AWS Architecture Blog, "Exponential Backoff And Jitter"). */
 const backoffMs = [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000];
 const backoffJitter: Jitter = [0.5, 1];
+/** WhatsApp will refuse the same page again. A changed policy ends this pause. */
+const refusedPauseMs = 10 * 60_000;
 
 /** Keeps one account connected: starts its session, follows it, and restarts it with growing pauses when it breaks. */
 export class AccountDriver extends EventEmitter<AccountDriverEvents> {
@@ -75,6 +80,8 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
   private stopOptions: StopOptions & { isFence?: boolean } = {};
   /** Why the next session starts; null for the first. */
   private startReason: string | null = null;
+  /** The version that the session was given, and the version at its start. Null: the page that WhatsApp serves. */
+  private given: { version: string | null; atStart: string | null } | null = null;
   private snapshotSchedule: SnapshotSchedule | null = null;
   private finished: Promise<void> | null = null;
   private endSession: ((end: SessionEnd) => void) | null = null;
@@ -102,6 +109,40 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
   get current(): WhatsAppSession {
     if (!this.session) throw new Error('The session of this account is not running.');
     return this.session;
+  }
+
+  /** Whether the driver waits before the next start, because a session has failed. */
+  isPausing = false;
+
+  /** The version of WhatsApp Web that the session has. Null without a ready session. */
+  get webVersion(): string | null {
+    return this.session?.webVersion ?? null;
+  }
+
+  /**
+   * Whether the account must restart to get the page that it must have. A page that it got at its start is not given twice.
+   * @param isBroken the page that it has cannot send, so the same version may help: WhatsApp can change a version
+   */
+  needsPage(version: string | null, isBroken: boolean): boolean {
+    if (!this.given || this.given.atStart === version) return false;
+    if (this.isPausing) return true;
+    if (!this.session) return false;
+    if (isBroken) return true;
+    return version === null
+      ? this.session.hasGivenPage
+      : this.webVersion !== null && this.webVersion !== version;
+  }
+
+  /** Whether a running session would get another page than this at its next load. */
+  isGivenOther(version: string | null): boolean {
+    return this.session !== null && this.given !== null && this.given.version !== version;
+  }
+
+  /** Gives the running session the page of its next load. */
+  async give(webPage: WebPage | null): Promise<void> {
+    if (!this.session || !this.given) return;
+    await this.session.give(webPage);
+    this.given = { ...this.given, version: webPage?.version ?? null };
   }
 
   /** Why nothing may be sent although the session is ready: the page lacks what sending needs. Null if it may be sent. */
@@ -218,17 +259,20 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
       return end?.({ reason: 'stopped', detail: 'owned by another instance' });
     }
     if (isOver()) return;
-    const [network] = await Promise.all([
+    const [network, webPage] = await Promise.all([
       this.options.network(),
+      this.options.webPage(),
       this.isPrepared ? undefined : snapshots.prepare(account),
     ]);
     this.isPrepared = true;
     if (isOver()) return;
+    this.given = { version: webPage?.version ?? null, atStart: webPage?.version ?? null };
     const session = this.options.openSession({
       accountId: account.id,
       profileDir: profileDir(sessionsDir, account.id),
       chromiumPath,
       network,
+      webPage,
       pairWithPhoneNumber: account.linkMethod === 'code' ? account.linkPhoneNumber : null,
       deadlines,
       web,
@@ -345,13 +389,17 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
       case 'launch_timeout':
       case 'load_timeout':
       case 'sync_timeout':
-        await report({
-          status: 'reconnecting',
-          statusReason: `${reason}: ${detail}`.slice(0, maxReasonLength),
-        });
-        await this.pause();
+      case 'version_refused':
+        await report({ status: 'reconnecting', statusReason: this.reasonOf(reason, detail) });
+        await this.pause(reason === 'version_refused' && this.given?.version ? refusedPauseMs : 0);
         return true;
     }
+  }
+
+  private reasonOf(reason: CloseReason, detail: string): string {
+    const version = this.given?.version;
+    const page = version ? ` (the page of ${version}, which the policy of WhatsApp Web versions gives)` : '';
+    return `${reason}: ${detail}`.slice(0, 500 - page.length) + page;
   }
 
   private async saveSession(): Promise<void> {
@@ -365,11 +413,13 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
     }
   }
 
-  private async pause(): Promise<void> {
+  private async pause(leastMs: number): Promise<void> {
     this.failures += 1;
     this.pauseEnd = new AbortController();
-    await pause(backoffAfter(this.failures, backoffMs, backoffJitter), {
+    this.isPausing = true;
+    await pause(Math.max(leastMs, backoffAfter(this.failures, backoffMs, backoffJitter)), {
       signal: AbortSignal.any([this.stopped.signal, this.pauseEnd.signal]),
     });
+    this.isPausing = false;
   }
 }

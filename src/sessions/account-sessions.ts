@@ -14,14 +14,16 @@ import { BrowserGuardian } from '../whatsapp/browser/guardian.js';
 import { endBrowsersOn } from '../whatsapp/browser/processes.js';
 import { profileDir } from '../whatsapp/browser/profile.js';
 import { pruneCaches } from '../whatsapp/browser/archive.js';
-import type { SessionOptions } from '../whatsapp/session-events.js';
+import type { SessionOptions, WebState } from '../whatsapp/session-events.js';
 import type { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
 import { AccountDriver } from './account-driver.js';
 import { AccountNotDrivenHere, SessionNotReady, WebIncompatible } from '../accounts/account-errors.js';
 import { type Account, drivenStatuses } from '../accounts/account.entity.js';
 import { MemoryWatch } from './memory-watch.js';
 import { OwnAccounts } from './own-accounts.js';
+import { SendCounts } from './send-counts.js';
 import { SessionSnapshots } from './session-snapshots.js';
+import { WebVersionsService } from '../accounts/web-versions.service.js';
 import { SandboxClient } from '../accounts/sandbox-client.js';
 
 /** Reads the rows this often, in case a notification was lost. */
@@ -69,6 +71,7 @@ export class AccountSessions
   /** Resolves when accounts that were connected before may start: instances of a server that start together take turns. */
   private restoreAt: Promise<void> = Promise.resolve();
   private readonly memory: MemoryWatch;
+  readonly sendCounts = new SendCounts();
 
   constructor(
     @Inject(CONFIG) private readonly config: Config,
@@ -78,6 +81,7 @@ export class AccountSessions
     private readonly servers: ServersService,
     private readonly snapshots: SessionSnapshots,
     private readonly sandbox: SandboxClient,
+    private readonly webVersions: WebVersionsService,
     @Inject(OPEN_SESSION) private readonly openSession: OpenSession,
   ) {
     super();
@@ -153,6 +157,16 @@ export class AccountSessions
     if (!driver || (epoch !== undefined && driver.account.epoch !== epoch))
       throw new AccountNotDrivenHere(id, epoch);
     return driver;
+  }
+
+  /** The drivers of all accounts. */
+  get all(): AccountDriver[] {
+    return this.lease.held ? [...this.drivers.values()] : [];
+  }
+
+  /** Counts a send for the version of WhatsApp Web that the account has. @param isOk whether WhatsApp acknowledged it */
+  countSend(driver: AccountDriver, isOk: boolean): void {
+    this.sendCounts.count(driver.account.environment, driver.webVersion, isOk);
   }
 
   /** The driver of an account whose session is ready. @throws AccountNotDrivenHere, SessionNotReady */
@@ -279,6 +293,7 @@ export class AccountSessions
       web: { recheckMs: sessions.webRecheckMs, ignored: sessions.webIgnored },
       openSession: (options) => {
         const session = this.openSession(options);
+        session.on('web', (state) => this.keepPage(account, state, session.takeServedPage()));
         this.emit('session', account, session);
         return session;
       },
@@ -289,6 +304,7 @@ export class AccountSessions
         if (account.environment === 'live') return { kind: 'live', proxyUrl: account.proxyUrl };
         return { kind: 'sandbox', host: sandbox.host, ...(await this.sandbox.certificate()) };
       },
+      webPage: () => this.webVersions.pageFor(account.id),
       startSlot: (start) => this.inStartSlot(account, start),
       report: (observation) => {
         const report = reported.then(() => this.own.report(account, observation));
@@ -305,6 +321,16 @@ export class AccountSessions
     driver.on('ended', () => this.reconcile());
     this.drivers.set(account.id, driver);
     driver.start();
+  }
+
+  /** Keeps the page of a version that an account has loaded, so that other accounts can get it. */
+  private keepPage({ environment, id }: Account, { version, contract }: WebState, html: string | null): void {
+    if (html === null || version === null || contract !== 'ok') return;
+    this.webVersions
+      .keep(environment, version, html)
+      .catch((error: unknown) =>
+        this.logger.warn({ err: error, accountId: id, version }, 'the page of a version was not kept'),
+      );
   }
 
   private chromiumPath(): string {

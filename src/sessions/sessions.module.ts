@@ -1,12 +1,14 @@
 import { type DynamicModule, Module } from '@nestjs/common';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { Account } from '../accounts/account.entity.js';
+import { WebVersionsService } from '../accounts/web-versions.service.js';
 import { SandboxClient } from '../accounts/sandbox-client.js';
 import { InstanceLease } from '../instances/instance-lease.js';
 import { InstancesModule } from '../instances/instances.module.js';
 import { AccountSessions, OPEN_SESSION, type OpenSession } from './account-sessions.js';
 import { OwnAccounts } from './own-accounts.js';
 import { SessionSnapshots } from './session-snapshots.js';
+import { WebVersionRollout } from './web-version-rollout.js';
 
 /** The sessions that an instance drives, under its lease. */
 @Module({})
@@ -21,8 +23,10 @@ export class SessionsModule {
         OwnAccounts,
         SessionSnapshots,
         SandboxClient,
+        WebVersionsService,
         { provide: OPEN_SESSION, useValue: openSession },
         AccountSessions,
+        WebVersionRollout,
       ],
       exports: [AccountSessions],
     };

@@ -88,6 +88,11 @@ export class ContractWatch {
     }
   }
 
+  /** What `Debug.VERSION` said at the last comparison. */
+  get version(): string | null {
+    return this.state?.version ?? null;
+  }
+
   get isWhole(): boolean {
     return this.state?.contract === 'ok';
   }

@@ -1,9 +1,18 @@
 import type { Network } from './browser/launch.js';
+import type { WebPage } from './web-page.js';
 import type { PageChange, PageGroupNotice, PageMessage } from './in-page/page-functions.js';
 
 /** Why a session ended without a call of `stop`. */
 export type CloseReason =
-  'logged_out' | 'conflict' | 'unpaired' | 'crashed' | 'launch_timeout' | 'load_timeout' | 'sync_timeout';
+  | 'logged_out'
+  | 'conflict'
+  | 'unpaired'
+  | 'crashed'
+  | 'launch_timeout'
+  | 'load_timeout'
+  | 'sync_timeout'
+  /** WhatsApp no longer accepts this version of its page. */
+  | 'version_refused';
 
 /** What is known of the page of WhatsApp Web. */
 export interface WebState {
@@ -78,6 +87,8 @@ export interface SessionOptions {
   profileDir: string;
   chromiumPath: string;
   network: Network;
+  /** The page of the version that the account must have. Null: the page that WhatsApp serves. */
+  webPage?: WebPage | null;
   /** If not null, the account links with a pairing code for this phone number instead of a QR code. */
   pairWithPhoneNumber: string | null;
   deadlines: PhaseDeadlines;

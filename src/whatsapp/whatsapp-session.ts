@@ -4,6 +4,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { LRUCache } from 'lru-cache';
 import type { Browser, LaunchOptions, Page } from 'puppeteer';
 import whatsapp, { type Client } from 'whatsapp-web.js';
+import { IndexPage } from './browser/index-page.js';
+import type { WebPage } from './web-page.js';
 import { launchOptions } from './browser/launch.js';
 import { resultWithin, withDeadline } from './deadlines.js';
 import { DialogWatch, dialogTextLength, probeLimitMs } from './dialog-watch.js';
@@ -51,6 +53,8 @@ const killMs = 1_000;
 const finishSendsMs = 10_000;
 const closeMs = 5_000;
 const logoutMs = 10_000;
+/** WhatsApp's word for a page that is too old. */
+const deprecated = 'DEPRECATED_VERSION';
 /** For how many messages the session remembers acks, and how long after a send it waits for one. */
 const rememberedAcks = 500;
 const lateAckMs = 200;
@@ -83,6 +87,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   private isLoggingOut = false;
   private readonly operations = new Set<Promise<unknown>>();
   private readonly dialogs: DialogWatch;
+  private readonly index: IndexPage;
   private readonly contract: ContractWatch;
   /** The last ack of each of the latest messages, as the page reported it. */
   private readonly acks = new LRUCache<string, number>({ max: rememberedAcks });
@@ -98,6 +103,10 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
       onOpen: (text) => {
         if (!this.ended) this.emit('action_required', text);
       },
+      onWarning: options.onWarning,
+    });
+    this.index = new IndexPage(options.webPage ?? null, {
+      onRefused: () => void this.closeRefused('it loads itself again and again'),
       onWarning: options.onWarning,
     });
   }
@@ -138,11 +147,14 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
       takeoverOnConflict: false,
       ...(pairWithPhoneNumber ? { pairWithPhoneNumber: { phoneNumber: pairWithPhoneNumber } } : {}),
     });
-    // It reads the page's HTML for an unused cache, and causes an unhandled rejection if the browser ends during that.
-    Object.assign(client, { initWebVersionCache: async () => undefined });
     const library = client as unknown as { inject(): Promise<void> };
     const inject = library.inject.bind(client);
-    library.inject = () => this.injectLibrary(inject);
+    let injections = 0;
+    Object.assign(client, {
+      // IndexPage says why it does the work of the library's own cache.
+      initWebVersionCache: () => this.index.attach(this.page),
+      inject: () => this.injectLibrary(inject, ++injections === 1),
+    });
     this.listen(client);
     if (!this.options.canStart()) {
       this.ending.abort();
@@ -159,20 +171,23 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
       this.ending.abort();
       client.removeAllListeners();
       await this.endBrowser(closeMs);
+      if (this.index.hasReloaded)
+        throw new Error(this.refusedBecause('it loads itself again'), { cause: error });
       throw error;
     }
   }
 
   /** Lets the library start in the page. A page that lacks what the library needs stays open. */
-  private async injectLibrary(inject: () => Promise<void>): Promise<void> {
+  private async injectLibrary(inject: () => Promise<void>, isFirst: boolean): Promise<void> {
     try {
       await inject();
     } catch (error) {
       if (this.ended) return;
       const missing = await this.contract.missingForStart(this.page, () => this.ended);
-      if (missing.length === 0) throw error;
+      if (missing.length === 0 && isFirst) throw error;
       this.options.onWarning('whatsapp-web.js cannot start in this page', error);
-      this.becomeIncompatible(missing);
+      // After a later load nobody would handle the error. Either the page loads once more, or the deadline ends the session.
+      if (missing.length > 0) this.becomeIncompatible(missing);
     }
   }
 
@@ -255,6 +270,25 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     return this.acks.get(whatsappId) ?? null;
   }
 
+  /** Sends a text to the account itself, which proves that the page can send. */
+  async sendToItself(text: string, whatsappId: string, timeoutMs: number): Promise<PageSendResult> {
+    const { phone, lid } = await withDeadline(this.page.evaluate(readOwnIds), answerMs);
+    const chatId = phone === null ? lid : `${phone}@c.us`;
+    if (chatId === null) return { outcome: 'not_ready' };
+    return this.send({
+      chatId,
+      content: { type: 'text', text },
+      quoted: null,
+      mentions: [],
+      whatsappId,
+      searchStorage: false,
+      lookOnly: false,
+      timeoutMs,
+      typingMs: 0,
+      checkNumber: false,
+    });
+  }
+
   private async sendFile(bridge: PageBridge, send: PageSend, path: string): Promise<PageSendResult> {
     const { whatsappId } = send;
     if (!(await bridge.giveFile(expectFile, whatsappId, path))) return { outcome: 'not_ready' };
@@ -282,6 +316,29 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     } finally {
       this.operations.delete(operation);
     }
+  }
+
+  /** What `Debug.VERSION` of the page says. Null before the page was compared with the contract. */
+  get webVersion(): string | null {
+    return this.contract.version;
+  }
+
+  /** The index that WhatsApp served at the last load. Null if it was taken already, was given, or could not be read. */
+  takeServedPage(): string | null {
+    const { served } = this.index;
+    // It has about a megabyte.
+    this.index.served = null;
+    return served;
+  }
+
+  /** Whether the page was given to the browser, and not served by WhatsApp. */
+  get hasGivenPage(): boolean {
+    return this.index.wasGiven;
+  }
+
+  /** The page that the browser gets at its next load. Null: the page that WhatsApp serves. */
+  async give(webPage: WebPage | null): Promise<void> {
+    await withDeadline(this.index.give(this.page, webPage), answerMs);
   }
 
   /** Reconnects to WhatsApp without reloading the page. */
@@ -350,6 +407,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
       // The caller of `logout` decides by WhatsApp's answer. The page says the same without an answer.
       if (this.isLoggingOut) return;
       if (text === 'LOGOUT') void this.close('logged_out', 'unlinked from the phone');
+      else if (text === deprecated) void this.closeRefused(`its state is ${text}`);
       else if (text === 'CONFLICT') void this.close('conflict', 'another browser uses this session');
       else if (text.startsWith('UNPAIRED')) void this.close('unpaired', text);
       else void this.close('crashed', text);
@@ -513,6 +571,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     if (seen === null) return 'the page is not WhatsApp Web';
     // The session may have become ready during the probe.
     if (this.ended || this.ready || this.phase === 'incompatible') return seen.state;
+    if (seen.state === deprecated) await this.closeRefused(`its state is ${seen.state}`);
     this.syncedSince =
       seen.state === 'CONNECTED' && seen.hasSynced ? (this.syncedSince ?? performance.now()) : null;
     if (seen.state === 'CONNECTED' || seen.state === 'PAIRING') this.enter('syncing');
@@ -548,6 +607,15 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     if (this.phase === 'syncing' && isOver(syncMs))
       return ['sync_timeout', `not ready within ${syncMs} ms: ${shown}`];
     return null;
+  }
+
+  private async closeRefused(why: string): Promise<void> {
+    await this.close('version_refused', this.refusedBecause(why));
+  }
+
+  private refusedBecause(why: string): string {
+    const version = this.index.version ?? this.webVersion ?? 'the version that it served';
+    return `WhatsApp no longer accepts ${version} of WhatsApp Web: ${why}`;
   }
 
   private async close(reason: CloseReason, detail: string): Promise<void> {

@@ -23,6 +23,7 @@ export function sessionsWith(
     readyDriver: () => driven,
     sendingDriver: () => driven,
     driver: () => driven,
+    countSend: () => undefined,
     on: (name, listener) => {
       events.on(name, listener);
       return sessions;

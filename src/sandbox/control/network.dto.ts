@@ -7,6 +7,7 @@ import {
   IsNotEmpty,
   IsNumber,
   IsString,
+  Matches,
   Max,
   MaxLength,
   Min,
@@ -197,6 +198,16 @@ export class FaultsDto implements Partial<Faults> {
   @Min(0)
   @Max(TEN_DAYS_MS)
   revokeWindowMs?: number;
+
+  /** The oldest version of the page that WhatsApp still accepts. */
+  @Optional()
+  @Matches(/^\d+\.\d+\.\d+$/)
+  oldestVersion?: string;
+
+  /** Whether a page that is too old loads itself again for ever. Otherwise its state becomes `DEPRECATED_VERSION`. */
+  @Optional()
+  @IsBoolean()
+  updateLoop?: boolean;
 
   /** How long a QR code is valid; the first of six is valid three times as long. Applies to all phones only. */
   @Optional()

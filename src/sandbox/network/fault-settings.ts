@@ -30,6 +30,8 @@ export const NO_FAULTS: Readonly<Faults> = {
   messagesInMemory: 2000,
   editWindowMs: 15 * 60_000,
   revokeWindowMs: 60 * 3_600_000,
+  oldestVersion: null,
+  updateLoop: false,
   qrLifetimeMs: 20_000,
   newChatNotice: true,
   revokedNamesOldKey: true,

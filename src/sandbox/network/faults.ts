@@ -62,6 +62,10 @@ export interface Faults {
   editWindowMs: number;
   /** For how long after sending a message can be revoked. */
   revokeWindowMs: number;
+  /** WhatsApp accepts this version of its page and later ones only. Null accepts all. */
+  oldestVersion: string | null;
+  /** A page that is too old loads itself again for ever. Otherwise its state becomes `DEPRECATED_VERSION`. */
+  updateLoop: boolean;
   /** How long a QR code is valid; the first of six is valid three times as long. */
   qrLifetimeMs: number;
   /** Whether a new chat gets the notice that it is encrypted. */

@@ -45,7 +45,15 @@ declare global {
 }
 
 interface SocketAttributes {
-  state: 'UNLAUNCHED' | 'OPENING' | 'UNPAIRED' | 'UNPAIRED_IDLE' | 'PAIRING' | 'CONNECTED' | 'CONFLICT';
+  state:
+    | 'UNLAUNCHED'
+    | 'OPENING'
+    | 'UNPAIRED'
+    | 'UNPAIRED_IDLE'
+    | 'PAIRING'
+    | 'CONNECTED'
+    | 'CONFLICT'
+    | 'DEPRECATED_VERSION';
   hasSynced: boolean;
 }
 
@@ -116,6 +124,8 @@ class App {
     messagesInMemory: MESSAGES_IN_MEMORY,
     newChatNotice: true,
     revokedNamesOldKey: true,
+    oldestVersion: null,
+    updateLoop: false,
   };
   conn = new Conn(() => this.#profile.canSetName, {
     ref: undefined,
@@ -279,6 +289,7 @@ class App {
     link.on('rules', ({ rules }) => {
       Object.assign(this.rules, rules);
       this.collections.Msg.setLimit(rules.messagesInMemory);
+      if (this.#isTooOld()) this.#retire();
     });
     link.on('reload', () => location.reload());
   }
@@ -312,6 +323,18 @@ class App {
     await this.#identify(this.#nonce);
   }
 
+  /** Whether WhatsApp no longer accepts the version of this page. */
+  #isTooOld(): boolean {
+    const { oldestVersion } = this.rules;
+    return oldestVersion !== null && numberOf(build.version) < numberOf(oldestVersion);
+  }
+
+  #retire(): void {
+    this.link.stop();
+    if (this.rules.updateLoop) location.reload();
+    else this.socket.set({ state: 'DEPRECATED_VERSION' });
+  }
+
   #welcome({
     phone,
     profile,
@@ -323,6 +346,7 @@ class App {
     channels,
     contacts,
   }: Frame<'welcome'>): void {
+    if (this.#isTooOld()) return;
     this.#wasConnected = true;
     this.account.me = widOfPhone(phone);
     showPhone(phone);
@@ -449,6 +473,11 @@ class App {
  */
 function showPhone(phone: string | null): void {
   document.cookie = `phone=${phone ?? ''}; Max-Age=${phone === null ? 0 : YEAR_S}; Secure; SameSite=Lax`;
+}
+
+/** The last part of a version, which grows with each release. */
+function numberOf(version: string): number {
+  return Number(version.split('.').at(-1));
 }
 
 async function createKeyPair(): Promise<KeyPair> {

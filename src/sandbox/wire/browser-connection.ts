@@ -196,16 +196,10 @@ export class BrowserConnection {
   /** Limits that a real WhatsApp Web has in its program, and faults that the page applies to itself. */
   private sendRules(faults: Faults): void {
     const { editWindowMs, revokeWindowMs, reloadBeforeSendRate, resumesSends, messagesInMemory } = faults;
-    const { newChatNotice, revokedNamesOldKey } = faults;
-    const rules = {
-      editWindowMs,
-      revokeWindowMs,
-      reloadBeforeSendRate,
-      resumesSends,
-      messagesInMemory,
-      newChatNotice,
-      revokedNamesOldKey,
-    };
-    this.send({ t: 'rules', rules });
+    const { newChatNotice, revokedNamesOldKey, oldestVersion, updateLoop } = faults;
+    const sends = { reloadBeforeSendRate, resumesSends };
+    const windows = { editWindowMs, revokeWindowMs };
+    const builds = { newChatNotice, revokedNamesOldKey, oldestVersion, updateLoop };
+    this.send({ t: 'rules', rules: { ...windows, ...sends, ...builds, messagesInMemory } });
   }
 }

@@ -125,6 +125,8 @@ export type Rules = Pick<
   | 'messagesInMemory'
   | 'newChatNotice'
   | 'revokedNamesOldKey'
+  | 'oldestVersion'
+  | 'updateLoop'
 >;
 
 /** The questions of a page about its account. */

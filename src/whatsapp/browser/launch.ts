@@ -45,6 +45,8 @@ export function launchOptions(executablePath: string, userDataDir: string, netwo
     args.push(
       `--host-resolver-rules=MAP web.whatsapp.com:443 ${network.host}:${network.port}`,
       `--ignore-certificate-errors-spki-list=${network.spki}`,
+      // Chromium takes a page that was given to it for a page of the Internet, which may not connect to this machine.
+      '--disable-features=LocalNetworkAccessChecks,LocalNetworkAccessChecksWebSockets',
     );
   } else if (network.proxyUrl) {
     args.push(`--proxy-server=${network.proxyUrl}`);
