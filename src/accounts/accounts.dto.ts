@@ -7,7 +7,6 @@ import {
   IsString,
   IsUrl,
   Length,
-  Matches,
   ValidateIf,
   ValidateNested,
 } from 'class-validator';
@@ -119,7 +118,7 @@ export class ConnectAccountDto {
   /** The phone's number with country code. Required if `method` is `code`. */
   @ValidateIf((body: ConnectAccountDto) => body.method === 'code' || body.phoneNumber !== undefined)
   @IsString({ message: 'phoneNumber is required to link by code' })
-  @Length(5, 40)
+  @Length(5, 64)
   phoneNumber?: string;
 }
 
@@ -127,7 +126,7 @@ export class SandboxScanDto {
   /** The number of the simulated phone that scans. Without it, the sandbox makes a new phone. */
   @IsOptional()
   @IsString()
-  @Matches(/^[+\d][\d\s().-]{4,30}$/, { message: 'must be a phone number with country code' })
+  @Length(5, 64)
   phone?: string;
 }
 

@@ -3,7 +3,7 @@ import { InjectDataSource } from '@nestjs/typeorm';
 import { fileTypeFromBuffer } from 'file-type';
 import { DataSource } from 'typeorm';
 import { AccountsService } from '../accounts/accounts.service.js';
-import { parsePhoneNumber } from '../platform/http/phone-number.js';
+import { parsePhoneNumber, phoneNumberHint } from '../platform/http/phone-number.js';
 import type { Page } from '../platform/http/pagination.js';
 import { RemoteSession, pageAfter } from './remote-session.js';
 import type {
@@ -36,7 +36,7 @@ export class ChatsService {
     const phone = parsePhoneNumber(text);
     if (phone === null) {
       await this.accounts.get(workspaceId, accountId);
-      throw new NumberInvalid();
+      throw new NumberInvalid(phoneNumberHint(text));
     }
     return this.session.call(workspaceId, accountId, 'number', { phone });
   }

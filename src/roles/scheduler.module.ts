@@ -16,6 +16,7 @@ import { StatsTask } from '../instances/stats.task.js';
 import { ReceivingModule } from '../receiving/receiving.module.js';
 import { SendingModule } from '../sending/sending.module.js';
 import { IdempotencyTask } from '../messages/idempotency.task.js';
+import { RecipientIdsTask } from '../messages/recipient-ids.task.js';
 import { DatabaseModule } from '../platform/database/database.module.js';
 import { FailedJobsTask } from '../queues/failed-jobs.task.js';
 import { SCHEDULED_TASKS, SchedulerService } from '../platform/scheduling/scheduler.service.js';
@@ -30,6 +31,7 @@ const tasks = [
   FleetTask,
   PacingTask,
   IdempotencyTask,
+  RecipientIdsTask,
   EventsTask,
   StatsTask,
   ConnectionLogsTask,

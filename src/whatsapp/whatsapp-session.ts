@@ -19,6 +19,7 @@ import {
   type PageSendResult,
 } from './in-page/page-functions.js';
 import { SessionMessages } from './session-messages.js';
+import { installPersons } from './in-page/page-persons.js';
 import { expectFile, forgetFile, installSending, sendMessage } from './in-page/page-send.js';
 import { installShims } from './in-page/page-shims.js';
 import { installTyping } from './in-page/page-typing.js';
@@ -353,6 +354,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
       await withDeadline(this.page.evaluate(installShims), answerMs);
       await withDeadline(this.page.evaluate(installFlotilla), answerMs);
       await withDeadline(this.page.evaluate(installTyping), answerMs);
+      await withDeadline(this.page.evaluate(installPersons), answerMs);
       await withDeadline(this.page.evaluate(installSending), answerMs);
       await withDeadline(this.page.evaluate(installEvents, gatherMs), answerMs);
       own = await withDeadline(this.page.evaluate(readOwnIds), answerMs);

@@ -1,5 +1,16 @@
 import { Type } from 'class-transformer';
-import { IsBoolean, IsInt, IsNotEmpty, IsString, Max, MaxLength, Min, ValidateIf } from 'class-validator';
+import {
+  ArrayMaxSize,
+  IsArray,
+  IsBoolean,
+  IsInt,
+  IsNotEmpty,
+  IsString,
+  Max,
+  MaxLength,
+  Min,
+  ValidateIf,
+} from 'class-validator';
 import { Optional } from '../../platform/http/optional.js';
 
 /** A new phone. */
@@ -16,6 +27,14 @@ export class CreatePhoneDto {
   @IsNotEmpty()
   @MaxLength(100)
   name?: string;
+
+  /** Other forms of the number, for example a Brazilian number with its ninth digit. */
+  @Optional()
+  @IsArray()
+  @ArrayMaxSize(10)
+  @IsString({ each: true })
+  @MaxLength(40, { each: true })
+  aliases?: string[];
 }
 
 /** Changes of a phone by its owner. */

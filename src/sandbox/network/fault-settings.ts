@@ -24,6 +24,8 @@ export const NO_FAULTS: Readonly<Faults> = {
   downloadFailRate: 0,
   uploadDelayMs: 0,
   groupRefusal: null,
+  checkRefusal: null,
+  hiddenChats: false,
   messagesInMemory: 2000,
   editWindowMs: 15 * 60_000,
   revokeWindowMs: 60 * 3_600_000,

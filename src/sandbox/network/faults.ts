@@ -44,6 +44,10 @@ export interface Faults {
   uploadDelayMs: number;
   /** The status with which WhatsApp refuses all changes of groups, for example 419 or 429. Reading still works. */
   groupRefusal: number | null;
+  /** The status with which WhatsApp refuses to check numbers, for example 429. */
+  checkRefusal: number | null;
+  /** WhatsApp moves the chats with persons from their numbers to their hidden numbers. Known messages keep their keys. */
+  hiddenChats: boolean;
   /** How many messages a page holds in memory; it loads older ones from its disk. */
   messagesInMemory: number;
   /** For how long after sending a message can be edited. */

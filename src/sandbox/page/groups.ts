@@ -15,7 +15,7 @@ const SETTINGS = {
 export type GroupProperty = keyof typeof SETTINGS;
 
 /** What WhatsApp Web throws when the server says no. */
-class ServerStatusCodeError extends Error {
+export class ServerStatusCodeError extends Error {
   declare readonly status: number;
 
   constructor(status: number) {

@@ -8,6 +8,7 @@ import { decodeB64, encodeB64, type Wid, widOfPhone } from './ids.js';
 import { Link } from './link.js';
 import { Media } from './media.js';
 import { Messages } from './messages.js';
+import { hideChats } from './persons.js';
 import {
   type Account,
   type Chat,
@@ -86,6 +87,7 @@ class App {
     revokeWindowMs: 0,
     reloadBeforeSendRate: 0,
     messagesInMemory: MESSAGES_IN_MEMORY,
+    hiddenChats: false,
   };
   conn = new Model<ConnAttributes>({ ref: undefined, pushname: '', platform: 'android', wid: undefined });
   declare readonly collections: Collections;
@@ -217,6 +219,7 @@ class App {
     link.on('rules', ({ rules }) => {
       Object.assign(this.rules, rules);
       this.collections.Msg.setLimit(rules.messagesInMemory);
+      if (rules.hiddenChats) hideChats(this.collections);
     });
     link.on('reload', () => location.reload());
   }

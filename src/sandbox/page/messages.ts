@@ -9,7 +9,7 @@ import type {
 import type { Actions } from './actions.js';
 import { contentOf, type OutgoingMessage, textOf } from './content.js';
 import type { IdLike } from './events.js';
-import type { Groups } from './groups.js';
+import { type Groups, ServerStatusCodeError } from './groups.js';
 import { addressOf, createWid, lidOfPhone, MsgKey, phoneOfWid, type Wid, widOfPhone } from './ids.js';
 import type { Link } from './link.js';
 import type { Media } from './media.js';
@@ -129,11 +129,15 @@ export class Messages {
    * @param isByLid whether only the LID is known: a hidden number is not learnt from that
    */
   async exists(phone: string, isByLid = false): Promise<KnownNumber | null> {
-    const known = this.#numbers.get(phone);
-    if (known) return known;
+    return this.#numbers.get(phone) ?? this.ask(phone, isByLid);
+  }
+
+  /** The same, but always asks the server. @throws ServerStatusCodeError if the server does not say */
+  async ask(phone: string, isByLid = false): Promise<KnownNumber | null> {
     const found = await this.#link.ask('exists', { phone }, { changesNothing: true });
+    if (found && 'status' in found) throw new ServerStatusCodeError(found.status);
     // Remembered only when it is registered: any other number may be registered a moment later.
-    if (found && !(isByLid && found.hidden)) this.#learn(phone, found.name);
+    if (found && !(isByLid && found.hidden)) this.#learn(found.phone, found.name);
     return found;
   }
 
@@ -149,8 +153,8 @@ export class Messages {
     if (!wid.isUser()) throw new Error(`The account has no chat ${wid}`);
     const phone = phoneOfWid(wid);
     const found = await this.exists(phone, wid.isLid());
-    if (!found) throw new Error('No LID for user');
-    const address = this.isKnown(phone) ? widOfPhone(phone) : wid;
+    if (!found || (found.phone ?? phone) !== phone) throw new Error('No LID for user');
+    const address = this.isKnown(phone) ? this.#widOf(phone) : wid;
     return { chat: this.#chatOf(address, found.name), created: true };
   }
 
@@ -346,20 +350,25 @@ export class Messages {
 
   /** The chat that the wire calls `address`. */
   #widOf(address: string): Wid {
+    if (this.#rules.hiddenChats && !address.includes('@')) return lidOfPhone(address);
     return chatWidOf(this.#collections, address);
   }
 
   async #receiveAck({ chat, id, ack }: AckEvent): Promise<void> {
-    const key = MsgKey.ofEvent(this.#widOf(chat), { fromMe: true, id }, this.#account.me!).toString();
-    if (this.#collections.Msg.get(key)) {
-      this.#settle(key, ack);
+    const wid = this.#widOf(chat);
+    // The chat of a person may have changed from the number to the LID since the message was sent, or back.
+    const others = wid.isUser() ? [widOfPhone(chat), lidOfPhone(chat)] : [];
+    for (const remote of [wid, ...others]) {
+      const key = MsgKey.ofEvent(remote, { fromMe: true, id }, this.#account.me!).toString();
+      if (this.#collections.Msg.get(key)) return this.#settle(key, ack);
+      const row = await this.#store.find(key);
+      if (!row) continue;
+      if (row.a >= ack) return;
+      delete row.p;
+      row.a = ack;
+      this.#store.saveSoon(row);
       return;
     }
-    const row = await this.#store.find(key);
-    if (!row || row.a >= ack) return;
-    delete row.p;
-    row.a = ack;
-    this.#store.saveSoon(row);
   }
 
   /** Takes in the ack of a message. An ack that is not newer changes nothing. */

@@ -305,6 +305,8 @@ interface EmptyCollection<M extends GroupMetadata> extends Collection<M> {
 
 /** What is known of a registered number. */
 export interface KnownNumber {
+  /** The form of the number that WhatsApp has; missing if it is the form that was asked for. */
+  phone?: string;
   name: string | undefined;
   isBusiness?: boolean;
   hidden?: boolean;

@@ -1,7 +1,13 @@
 import type { Actions } from './actions.js';
 import type { OutgoingMessage } from './content.js';
 import type { Emitter } from './events.js';
-import type { AddCall, GroupProperty, Groups, NewGroup } from './groups.js';
+import {
+  type AddCall,
+  type GroupProperty,
+  type Groups,
+  type NewGroup,
+  ServerStatusCodeError,
+} from './groups.js';
 import {
   addressOf,
   createWid,
@@ -136,10 +142,14 @@ export function createModules({
       },
     },
     WAWebPhoneUtils: { formattedPhoneNumber: (id: unknown) => `+${String(id).split('@')[0]}` },
+    WAWebBackendErrors: { ServerStatusCodeError },
     WAWebQueryExistsJob: {
       queryWidExists: async (wid: Wid) => {
-        const found = wid.isUser() ? await messages.exists(phoneOfWid(wid), wid.isLid()) : null;
-        return found ? { wid, biz: Boolean(found.isBusiness) } : null;
+        const asked = phoneOfWid(wid);
+        const found = wid.isUser() ? await messages.ask(asked, wid.isLid()) : null;
+        if (!found) return null;
+        const { phone = asked, isBusiness } = found;
+        return { wid: phone === asked ? wid : widOfPhone(phone), biz: Boolean(isBusiness) };
       },
     },
 

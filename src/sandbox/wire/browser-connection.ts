@@ -194,8 +194,9 @@ export class BrowserConnection {
   }
 
   /** Limits that a real WhatsApp Web has in its program, and faults that the page applies to itself. */
-  private sendRules({ editWindowMs, revokeWindowMs, reloadBeforeSendRate, messagesInMemory }: Faults): void {
-    const rules = { editWindowMs, revokeWindowMs, reloadBeforeSendRate, messagesInMemory };
+  private sendRules(faults: Faults): void {
+    const { editWindowMs, revokeWindowMs, reloadBeforeSendRate, messagesInMemory, hiddenChats } = faults;
+    const rules = { editWindowMs, revokeWindowMs, reloadBeforeSendRate, messagesInMemory, hiddenChats };
     this.send({ t: 'rules', rules });
   }
 }

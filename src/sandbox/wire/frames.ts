@@ -92,12 +92,12 @@ export interface AddressBookEntry {
 /** Limits that a real WhatsApp Web has in its program, and faults that the page applies to itself. */
 export type Rules = Pick<
   Faults,
-  'editWindowMs' | 'revokeWindowMs' | 'reloadBeforeSendRate' | 'messagesInMemory'
+  'editWindowMs' | 'revokeWindowMs' | 'reloadBeforeSendRate' | 'messagesInMemory' | 'hiddenChats'
 >;
 
 /** The questions of a page: what each question contains, and its answer. */
 export interface QuestionTypes {
-  exists: { asked: { phone: string }; answer: RegisteredNumber | null };
+  exists: { asked: { phone: string }; answer: RegisteredNumber | CheckRefused | null };
   group: { asked: { group: GroupAction }; answer: GroupResult };
   picture: { asked: { of: string }; answer: { eurl: string } | null };
   code: { asked: { phone: string; secret: string }; answer: string };
@@ -120,11 +120,18 @@ export type Answer = QuestionTypes[keyof QuestionTypes]['answer'];
 
 /** A registered number. */
 export interface RegisteredNumber {
+  /** The form of the number that WhatsApp has. */
+  phone: string;
   name: string;
   lid: string;
   isBusiness: boolean;
   /** Its owner hides the number. */
   hidden: boolean;
+}
+
+/** WhatsApp does not say whether a number is registered. */
+export interface CheckRefused {
+  status: number;
 }
 
 /** An action of a page on a message. */
