@@ -375,7 +375,7 @@ const maxCountedBacklog = 100;
 async function chooseAccount(run: RunSql, workspaceId: string, address: string): Promise<string> {
   const [row] = await run(
     `(select a.id from (
-         select m.id, m.account_id from ${formsSql('$1::uuid', '$2::text')} address cross join lateral (
+         select m.id, m.account_id from (${formsSql('$1::uuid', '$2::text')}) address cross join lateral (
            select id, account_id from messages where workspace_id = $1 and recipient = address.form
              and direction = 'outgoing' order by id desc limit 20) m) latest
        join accounts a on a.id = latest.account_id and a.status = 'ready' order by latest.id desc limit 1)

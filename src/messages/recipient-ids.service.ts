@@ -21,18 +21,18 @@ export function knownIdSql(account: string, chatId: string): string {
 }
 
 /**
- * SQL: the addresses of a person in all forms that the accounts of a workspace have learnt, as rows with the column `form`.
+ * SQL: a query for the addresses of a person in all forms that the accounts of a workspace have learnt, in the column `form`.
  * @param workspace SQL for the workspace's id
  * @param address SQL for one address
  */
 export function formsSql(workspace: string, address: string): string {
   const chatId = `(case when ${address} like '%@%' then ${address} else ${address} || '@c.us' end)`;
-  const known = `recipient_ids r where r.workspace_id = ${workspace}`;
-  const persons = `(select ${chatId} union select r.chat_id from ${known} and r.number = ${chatId})`;
-  return `(select ${address} as form
-    union (select distinct regexp_replace(form, '@c[.]us$', '') from recipient_ids r
+  return `select ${address} as form
+    union (select distinct regexp_replace(forms.form, '@c[.]us$', '') from recipient_ids r
       cross join lateral (values (r.number), (r.chat_id)) as forms (form)
-      where r.workspace_id = ${workspace} and r.chat_id in ${persons} limit ${maxForms}))`;
+      where r.workspace_id = ${workspace} and r.chat_id in (select ${chatId}
+        union select o.chat_id from recipient_ids o where o.workspace_id = ${workspace} and o.number = ${chatId})
+      limit ${maxForms})`;
 }
 
 /** The numbers for which WhatsApp has another id: it keeps old national forms, and its form of a number may lack a digit. */
@@ -56,21 +56,22 @@ export class RecipientIds {
     );
   }
 
-  /** The chat id that WhatsApp has for a number, as far as the account has learnt it. */
-  async idOf(accountId: string, chatId: string): Promise<string> {
-    const [row] = await this.database.query<{ id: string }[]>(
-      `select ${knownIdSql('$1::uuid', '$2::text')} as id`,
-      [accountId, chatId],
+  /** For each chat id the one that WhatsApp has for that number, if the account has learnt it; else the same chat id. */
+  async idsOf(accountId: string, chatIds: string[]): Promise<string[]> {
+    const rows = await this.database.query<{ id: string }[]>(
+      `select ${knownIdSql('$1::uuid', 'given.chat_id')} as id
+       from unnest($2::text[]) with ordinality as given (chat_id, place) order by given.place`,
+      [accountId, chatIds],
     );
-    return row!.id;
+    return rows.map(({ id }) => id);
   }
 
   /** All addresses of a person that the accounts of the workspace have learnt. */
   async forms(workspaceId: string, address: string): Promise<string[]> {
-    const rows = await this.database.query<{ form: string }[]>(
-      `select form from ${formsSql('$1::uuid', '$2::text')} forms`,
-      [workspaceId, address],
-    );
+    const rows = await this.database.query<{ form: string }[]>(formsSql('$1::uuid', '$2::text'), [
+      workspaceId,
+      address,
+    ]);
     return rows.map(({ form }) => form);
   }
 

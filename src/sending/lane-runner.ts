@@ -14,8 +14,9 @@ import { LOGGER } from '../platform/logging/logging.module.js';
 import { type Claim, claimColumns, claimHead, isDriven, finishAndClaim } from './claims.js';
 import { LaneCampaignShare } from './lane-campaign-share.js';
 import { claimMs, type LaneHead, type LaneResult, type LaneRun } from './lane-run.js';
-import { MessageSender, NumberChecksPaused, SendFailed } from './message-sender.js';
+import { MessageSender, SendFailed } from './message-sender.js';
 import { PacingReservations } from './pacing-reservations.js';
+import { NumberChecksPaused } from './recipient-checks.js';
 
 /** The result of a send, and the next message of the lane. */
 type SendOutcome =

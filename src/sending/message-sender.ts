@@ -12,7 +12,7 @@ import type { NumberCheck, PageSendResult } from '../whatsapp/in-page/page-funct
 import type { OutgoingContent, OutgoingFile } from '../whatsapp/outgoing-content.js';
 import type { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
 import { MessageFiles } from './message-files.js';
-import { RecipientChecks } from './recipient-checks.js';
+import { NumberChecksPaused, RecipientChecks } from './recipient-checks.js';
 import { pollSecretOf } from '../messages/message.entity.js';
 import { targetOf } from '../messages/message-rows.js';
 import { isMediaType } from '../messages/message-types.js';
@@ -23,24 +23,6 @@ import type { Claim } from './claims.js';
 export class RecipientNotRegistered extends Problem {
   constructor(chatId: string) {
     super(422, 'recipient.not_registered', `${chatId} is not registered on WhatsApp. Check the number.`);
-  }
-}
-
-/** WhatsApp throttles the number checks of the account, and the recipient is a stranger to it. Nothing was sent. */
-export class NumberChecksPaused extends Problem {
-  /**
-   * @param until when the account may check numbers again, in milliseconds since 1970
-   * @param isAsked whether WhatsApp was asked about this recipient
-   */
-  constructor(
-    readonly until: number,
-    readonly isAsked: boolean,
-  ) {
-    super(
-      429,
-      'whatsapp.number_checks_paused',
-      `WhatsApp checks no more numbers for this account at the moment. The message waits until ${new Date(until).toISOString()}; messages to known chats go on.`,
-    );
   }
 }
 

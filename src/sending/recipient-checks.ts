@@ -3,10 +3,31 @@ import { LRUCache } from 'lru-cache';
 import type { Config } from '../platform/config/config.js';
 import { RecipientIds } from '../messages/recipient-ids.service.js';
 import { CONFIG } from '../platform/config/config.module.js';
+import { Problem } from '../platform/errors/problem.js';
 
 /** More accounts than an instance drives. If it forgets an account, WhatsApp throttles it once more. */
 const rememberedAccounts = 10_000;
 const maxPauseMs = 3_600_000;
+
+/** WhatsApp throttles the number checks of the account, and the person is a stranger to it. Nothing was done. */
+export class NumberChecksPaused extends Problem {
+  /**
+   * @param until when the account may check numbers again, in milliseconds since 1970
+   * @param isAsked whether WhatsApp was asked about this person
+   */
+  constructor(
+    readonly until: number,
+    readonly isAsked: boolean,
+  ) {
+    super(
+      429,
+      'whatsapp.number_checks_paused',
+      'WhatsApp checks no more numbers for this account at the moment. Flotilla asks again later. Messages to persons who have a chat with the account go on.',
+      undefined,
+      Math.max(1, Math.ceil((until - Date.now()) / 1_000)),
+    );
+  }
+}
 
 /** A message to a number that WhatsApp was asked about. */
 interface AskedMessage {

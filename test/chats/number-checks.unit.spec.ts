@@ -8,6 +8,8 @@ import { NumberChecks } from '../../src/chats/number-checks.js';
 import { CallDispatcher } from '../../src/chats/call-dispatcher.js';
 import { TooManyNumberChecks } from '../../src/chats/chat-errors.js';
 import { InstanceClient } from '../../src/instances/instance-client.js';
+import { RecipientIds } from '../../src/messages/recipient-ids.service.js';
+import { RecipientChecks } from '../../src/sending/recipient-checks.js';
 import { settings } from '../support/settings.js';
 import { ProblemFilter } from '../../src/platform/errors/problem.filter.js';
 import { InternalGuard } from '../../src/platform/http/internal.guard.js';
@@ -55,7 +57,13 @@ describe('an instance that drives a live account', () => {
     };
     const module = await Test.createTestingModule({
       controllers: [InternalChatsController],
-      providers: [CallDispatcher, GroupOperations, { provide: AccountSessions, useValue: sessions }],
+      providers: [
+        CallDispatcher,
+        GroupOperations,
+        { provide: AccountSessions, useValue: sessions },
+        { provide: RecipientChecks, useValue: { until: () => null } },
+        { provide: RecipientIds, useValue: {} },
+      ],
     })
       .overrideGuard(InternalGuard)
       .useValue({ canActivate: () => true })

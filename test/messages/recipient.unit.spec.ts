@@ -82,9 +82,16 @@ describe('a recipient', () => {
   });
 
   it('consists only of digits and a known ending, for any input', () => {
-    const written = fc.stringMatching(
-      /^[+(]?[\d٠-٩०-९０-９ ().\u200e\u00a0-]{0,30}(@(c\.us|lid|g\.us|s\.whatsapp\.net))?$/,
-    );
+    const signs = [
+      ...'0123456789٠٩०९０９+( ).-@',
+      '\u200e',
+      '\u00a0',
+      '@c.us',
+      '@lid',
+      '@g.us',
+      '@s.whatsapp.net',
+    ];
+    const written = fc.array(fc.constantFrom(...signs), { maxLength: 30 }).map((some) => some.join(''));
     fc.assert(
       fc.property(
         fc.oneof(fc.string({ maxLength: 80 }), fc.string({ unit: 'binary', maxLength: 80 }), written),
@@ -134,7 +141,7 @@ describe('a recipient', () => {
           expect(parseRecipient(chatId)).toEqual(recipient);
         },
       ),
-      { numRuns: 2_000 },
+      { numRuns: 500 },
     );
   });
 });

@@ -217,7 +217,11 @@ export interface paths {
         delete?: never;
         options?: never;
         head?: never;
-        patch?: never;
+        /**
+         * Changes the settings of your workspace. Fields that are left out stay as they are.
+         * @description Needs a key with the role owner or more, or the admin key.
+         */
+        patch: operations["ownWorkspace.update"];
         trace?: never;
     };
     "/api/v1/workspace/api-keys": {
@@ -1793,6 +1797,7 @@ export interface components {
          *       "name": "name",
          *       "pacing": {},
          *       "unknownPolicy": "hold",
+         *       "defaultCountry": "defaultCountry",
          *       "limits": {
          *         "maxAccounts": 1,
          *         "messagesPerMinute": 1,
@@ -1808,6 +1813,8 @@ export interface components {
             pacing: components["schemas"]["PacingDto"] | null;
             /** @enum {string} */
             unknownPolicy: "hold" | "resend";
+            /** @description The country of phone numbers that begin with 0 instead of a country code. */
+            defaultCountry: string | null;
             limits: components["schemas"]["LimitsResponse"];
             /** Format: date-time */
             createdAt: string;
@@ -1835,6 +1842,7 @@ export interface components {
          *       "name": "name",
          *       "pacing": {},
          *       "unknownPolicy": "hold",
+         *       "defaultCountry": "defaultCountry",
          *       "limits": {
          *         "maxAccounts": 1,
          *         "messagesPerMinute": 1,
@@ -1856,6 +1864,8 @@ export interface components {
             pacing: components["schemas"]["PacingDto"] | null;
             /** @enum {string} */
             unknownPolicy: "hold" | "resend";
+            /** @description The country of phone numbers that begin with 0 instead of a country code. */
+            defaultCountry: string | null;
             limits: components["schemas"]["LimitsResponse"];
             /** Format: date-time */
             createdAt: string;
@@ -1872,7 +1882,11 @@ export interface components {
             /** @description The maximum size of the stored media, in bytes. */
             maxStorageBytes?: number | null;
         };
-        /** @example {} */
+        /**
+         * @example {
+         *       "defaultCountry": "ID"
+         *     }
+         */
         UpdateWorkspaceDto: {
             name?: string;
             /** @description The pacing settings for all accounts that do not have their own. They replace the old settings as a whole. Null restores the defaults. */
@@ -1883,6 +1897,12 @@ export interface components {
              */
             unknownPolicy?: "hold" | "resend";
             limits?: components["schemas"]["LimitsDto"];
+            /**
+             * @description The country of phone numbers that begin with 0 instead of a country code, for example `0812-3456-7890` with `ID`. Null: such
+             *     numbers are refused.
+             * @example ID
+             */
+            defaultCountry?: string | null;
         };
         /**
          * @example {
@@ -1992,6 +2012,19 @@ export interface components {
              * @default 0
              */
             graceSeconds?: number;
+        };
+        /**
+         * @example {
+         *       "defaultCountry": "ID"
+         *     }
+         */
+        UpdateOwnWorkspaceDto: {
+            /**
+             * @description The country of phone numbers that begin with 0 instead of a country code, for example `0812-3456-7890` with `ID`. Null: such
+             *     numbers are refused.
+             * @example ID
+             */
+            defaultCountry?: string | null;
         };
         /**
          * @example {
@@ -4128,7 +4161,7 @@ export interface components {
          * @description Every code that an error can have.
          * @enum {string}
          */
-        ErrorCode: "account.cold_not_paused" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "api_key.expired" | "api_key.in_use" | "api_key.not_found" | "api_key.rotated" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.required" | "chat.cannot_pin" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "whatsapp.no_answer" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit";
+        ErrorCode: "account.cold_not_paused" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "api_key.expired" | "api_key.in_use" | "api_key.not_found" | "api_key.rotated" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.required" | "chat.cannot_pin" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "whatsapp.no_answer" | "whatsapp.number_checks_paused" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit";
         /** @description The body of every error (RFC 9457). */
         Problem: {
             type: string;
@@ -4464,7 +4497,7 @@ export interface components {
                 };
             };
         };
-        /** @description `number.invalid`: This is not a phone number. Write it with its country code, for example +6281234567890. */
+        /** @description `number.invalid`: The number …. */
         "number.invalid": {
             headers: {
                 [name: string]: unknown;
@@ -4504,15 +4537,17 @@ export interface components {
          * @description `rate_limit.exceeded`: This API key has made too many requests. Wait 12 s, then try again (see Retry-After).
          *
          *     `account.too_many_number_checks`: A live account may check at most … new numbers per minute, because WhatsApp bans accounts that check many. Try again in a minute.
+         *
+         *     `whatsapp.number_checks_paused`: WhatsApp checks no more numbers for this account at the moment. Flotilla asks again later. Messages to persons who have a chat with the account go on.
          */
-        "rate_limit.exceeded-account.too_many_number_checks": {
+        "rate_limit.exceeded-account.too_many_number_checks-whatsapp.number_checks_paused": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "rate_limit.exceeded" | "account.too_many_number_checks";
+                    code: "rate_limit.exceeded" | "account.too_many_number_checks" | "whatsapp.number_checks_paused";
                 };
             };
         };
@@ -5597,6 +5632,7 @@ export interface operations {
                      *           "name": "name",
                      *           "pacing": {},
                      *           "unknownPolicy": "hold",
+                     *           "defaultCountry": "defaultCountry",
                      *           "limits": {
                      *             "maxAccounts": 1,
                      *             "messagesPerMinute": 1,
@@ -5944,6 +5980,43 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "ownWorkspace.update": {
+        parameters: {
+            query?: {
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateOwnWorkspaceDto"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WorkspaceResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role"];
+            404: components["responses"]["workspace.not_found"];
+            409: components["responses"]["request.conflict"];
+            413: components["responses"]["request.too_large"];
+            415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
@@ -7461,7 +7534,7 @@ export interface operations {
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["account.not_ready"];
             422: components["responses"]["number.invalid"];
-            429: components["responses"]["rate_limit.exceeded-account.too_many_number_checks"];
+            429: components["responses"]["rate_limit.exceeded-account.too_many_number_checks-whatsapp.number_checks_paused"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -7803,7 +7876,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-contact.not_found-contact.no_picture"];
             409: components["responses"]["account.not_ready"];
-            429: components["responses"]["rate_limit.exceeded-account.too_many_number_checks"];
+            429: components["responses"]["rate_limit.exceeded-account.too_many_number_checks-whatsapp.number_checks_paused"];
             500: components["responses"]["internal.error"];
             502: components["responses"]["contact.picture_too_large"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];

@@ -242,6 +242,8 @@ export interface PageFlotilla {
   personOf(chatId: string): PagePerson;
   /** All chat ids of a person that the page knows: first the given id. */
   idsOf?(chatId: string): string[];
+  /** The text of the key under which the page has a message of this account, also if its chat has moved to another id since. */
+  heldKeyOf?(chat: PageChat, whatsappId: string, searchStorage: boolean): Promise<string>;
   /**
    * Finds out whether a message to this chat id can be sent, and asks WhatsApp about the number of a stranger.
    * @param always asks even if the page knows the id

@@ -16,6 +16,15 @@ export function installPersons(): void {
     return alias === null ? [chatId] : [chatId, alias];
   };
 
+  flotilla.heldKeyOf = async (chat, whatsappId, searchStorage) => {
+    const { createWid } = window.require('WAWebWidFactory');
+    for (const id of flotilla.idsOf!(chat.id._serialized)) {
+      const key = flotilla.keyOf({ ...chat, id: createWid(id) }, whatsappId)._serialized;
+      if (await flotilla.find(key, searchStorage)) return key;
+    }
+    return flotilla.keyOf(chat, whatsappId)._serialized;
+  };
+
   /** The id by number of the person that WhatsApp answers with, if the page knows it. */
   const answeredId = (asked: string, answered: string): string => {
     if (!answered.endsWith('@lid')) return answered;
@@ -27,10 +36,11 @@ export function installPersons(): void {
   flotilla.reach = async (chatId, numberCheck, always): Promise<PageReach> => {
     const { Chat } = window.require('WAWebCollections');
     if (!chatId.endsWith('@c.us') && !chatId.endsWith('@lid')) return { outcome: 'reached' };
-    // The page has a chat with the person, so it knows this id. A hidden number is known only because the person wrote from it.
-    const isKnown = chatId.endsWith('@lid') || flotilla.idsOf!(chatId).some((id) => Chat.get(id));
+    const hasChat = flotilla.idsOf!(chatId).some((id) => Chat.get(id));
+    // A hidden number is known only because the person wrote from it.
+    const isKnown = hasChat || chatId.endsWith('@lid');
     if ((isKnown && !always) || numberCheck === 'done') return { outcome: 'reached' };
-    if (numberCheck === 'paused') return isKnown ? { outcome: 'reached' } : { outcome: 'paused' };
+    if (numberCheck === 'paused') return { outcome: hasChat ? 'reached' : 'paused' };
     let found;
     try {
       const wid = window.require('WAWebWidFactory').createWid(chatId);
@@ -38,7 +48,7 @@ export function installPersons(): void {
     } catch (error) {
       // The refusal of a question says nothing about the number.
       if (flotilla.refusalOf(error) === null) throw error;
-      return { outcome: 'throttled' };
+      return { outcome: hasChat ? 'reached' : 'throttled' };
     }
     if (!found?.wid) return { outcome: 'not_registered' };
     const id = answeredId(chatId, found.wid._serialized);

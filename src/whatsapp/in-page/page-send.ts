@@ -141,7 +141,7 @@ export function installSending(): void {
       return (await recipientFailure(send, true)) ?? notSent(whatsappId, failure);
     }
 
-    const key = flotilla.keyOf(chat, whatsappId)._serialized;
+    const key = await flotilla.heldKeyOf!(chat, whatsappId, searchStorage);
     let message = await flotilla.find(key, searchStorage);
     const isRunning = running.has(whatsappId);
     if (!message && !isRunning) {
