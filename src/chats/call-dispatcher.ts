@@ -58,7 +58,8 @@ export class CallDispatcher {
     private readonly checks: RecipientChecks,
   ) {
     this.handlers = {
-      number: (chats, { phone }, accountId) => this.number(chats, accountId, phone),
+      number: (chats, { phone }, accountId) =>
+        this.number(chats, accountId, phone.includes('@') ? phone : `${phone}@c.us`),
       chats: async (chats, { limit, after }) => {
         const found = await chats.chats(limit, after);
         return toListPage(found, limit, ({ id, alias, t, ...rest }) => ({
@@ -128,19 +129,19 @@ export class CallDispatcher {
     }
   }
 
-  private async number(chats: SessionChats, accountId: string, phone: string): Promise<NumberResponse> {
-    const known = this.numberChecks.known(accountId, phone);
+  private async number(chats: SessionChats, accountId: string, asked: string): Promise<NumberResponse> {
+    const known = this.numberChecks.known(accountId, asked);
     if (known) return known;
-    const asked = `${phone}@c.us`;
     const person = await this.person(chats, accountId, asked);
-    if (person) await this.keepOtherId(accountId, asked, person);
+    if (person && asked.endsWith('@c.us')) await this.keepOtherId(accountId, asked, person);
+    const { phone = null, lid = null } = person ? personOf(person) : {};
     const answer = {
-      phone,
+      phone: asked.endsWith('@c.us') ? asked.slice(0, -'@c.us'.length) : phone,
       registered: person !== null,
       chatId: person?.chatId ?? null,
-      lid: person && personOf(person).lid,
+      lid,
     };
-    this.numberChecks.remember(accountId, answer);
+    this.numberChecks.remember(accountId, asked, answer);
     return answer;
   }
 
@@ -208,9 +209,7 @@ export class CallDispatcher {
 
   /** Whether WhatsApp knows a person that the page does not know. @throws TooManyNumberChecks, NumberChecksPaused */
   private async exists(chats: SessionChats, accountId: string, chatId: string): Promise<boolean> {
-    const phone = /^(\d+)@c\.us$/.exec(chatId)?.[1];
-    if (phone !== undefined) return (await this.number(chats, accountId, phone)).registered;
-    return (await this.person(chats, accountId, chatId)) !== null;
+    return (await this.number(chats, accountId, chatId)).registered;
   }
 }
 

@@ -22,16 +22,7 @@ export function parseRecipient(to: string): Recipient | null {
   if (lid !== undefined) return { chatId: `${lid}@lid`, address: `${lid}@lid` };
   if (/^\d{5,20}(-\d{5,20})?@g\.us$/.test(text)) return { chatId: text, address: text };
   const phone = parsePhoneNumber(to);
-  return phone === null ? null : { chatId: `${phone}@c.us`, address: addressOf(`${phone}@c.us`) };
-}
-
-/**
- * The address of a chat in the API: the digits of a phone number, else the chat id itself. A request can name the chat by its
- * address: a number that the digits alone do not give back keeps its chat id.
- */
-export function addressOf(chatId: string): string {
-  const digits = chatId.endsWith('@c.us') ? chatId.slice(0, -'@c.us'.length) : chatId;
-  return parsePhoneNumber(digits) === digits ? digits : chatId;
+  return phone === null ? null : { chatId: `${phone}@c.us`, address: phone };
 }
 
 /** What is wrong with a text that names no person, and the cure. */

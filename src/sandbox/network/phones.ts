@@ -1,7 +1,7 @@
 import { randomBytes, randomInt } from 'node:crypto';
 import { join } from 'node:path';
 import { ConflictException, NotFoundException } from '@nestjs/common';
-import { parsePhoneNumberFromString } from 'libphonenumber-js';
+import { parsePhoneNumberFromString } from 'libphonenumber-js/max';
 import { digitsOf } from '../addresses.js';
 import { Journal } from '../journal/journal.js';
 
