@@ -198,7 +198,8 @@ export class MessageSender {
     if (result.outcome === 'absent') throw message.isExpired ? new MessageExpired() : new SendInterrupted();
     if (result.outcome === 'throttled' || result.outcome === 'paused') {
       const isAsked = result.outcome === 'throttled';
-      const until = this.checks.until(accountId) ?? this.checks.throttled(accountId);
+      // A pause may have ended since the page was told of it.
+      const until = isAsked ? this.checks.throttled(accountId) : (this.checks.until(accountId) ?? Date.now());
       if (isAsked) this.logger.warn({ accountId, until }, 'WhatsApp throttles number checks: they pause');
       throw new NumberChecksPaused(until, isAsked);
     }

@@ -42,8 +42,9 @@ interface Pause {
 }
 
 /**
- * What WhatsApp has answered about the numbers of strangers, and when the accounts of this instance may ask again. A throttled check says nothing about its number, so
- * all checks of the account pause. The pause doubles each time WhatsApp throttles the account soon after a pause.
+ * Keeps what WhatsApp answers about the numbers of strangers, and knows when the accounts of this instance may ask again. A
+ * throttled check says nothing about its number, so all checks of the account pause. The pause doubles each time WhatsApp
+ * throttles the account soon after a pause.
  */
 @Injectable()
 export class RecipientChecks {

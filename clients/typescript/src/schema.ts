@@ -2942,8 +2942,11 @@ export interface components {
          *     }
          */
         NumberResponse: {
-            /** @example 6281234567890 */
-            phone: string;
+            /**
+             * @description The number that was asked for. For a hidden number, the person's number if this account knows it.
+             * @example 6281234567890
+             */
+            phone: string | null;
             registered: boolean;
             /**
              * @description Use it as `to` of a message. Null if the number has no WhatsApp.
