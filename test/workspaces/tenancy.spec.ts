@@ -421,7 +421,7 @@ describe('the default country of a workspace', () => {
   });
 
   it('is a country, and the only setting that an owner may change', async () => {
-    for (const defaultCountry of ['id', 'XX', 'Indonesia', '', 62])
+    for (const defaultCountry of ['id', 'XX', 'Indonesia', '__proto__', '', 62])
       expect((await api.call('PATCH', '/workspace', { defaultCountry }, owner.key)).status).toBe(400);
     for (const change of [{ name: 'mine' }, { limits: { maxAccounts: null } }, { unknownPolicy: 'resend' }])
       expect((await api.call('PATCH', '/workspace', change, owner.key)).status).toBe(400);

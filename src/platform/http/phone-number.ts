@@ -32,7 +32,7 @@ export function setDefaultCountry(country: string | null): void {
 
 /** Whether this is the ISO 3166 code of a country whose numbers are known, for example `ID`. */
 export function isCountry(text: string): text is CountryCode {
-  return isSupportedCountry(text);
+  return /^[A-Z]{2}$/.test(text) && isSupportedCountry(text);
 }
 
 /**
