@@ -31,6 +31,8 @@ export const healthyFaults: Faults = {
   downloadFailRate: 0,
   uploadDelayMs: 0,
   groupRefusal: null,
+  checkRefusal: null,
+  hiddenChats: false,
   messagesInMemory: 2000,
   editWindowMs: 900_000,
   revokeWindowMs: 216_000_000,

@@ -394,10 +394,9 @@ async function chooseAccount(run: RunSql, workspaceId: string, address: string):
 
 /** A message as the answer to its acceptance showed it. */
 function asAccepted(message: Message, { text, media }: SendMessageDto): Message {
-  // Flotilla may schedule a message again, after an uncertain attempt or an attempt that WhatsApp put off: that time is not
-  // the caller's sendAt.
-  const isPutOff = message.status === 'scheduled' && (message.attempts > 0 || message.errorCode !== null);
-  const scheduledFor = isPutOff ? null : message.scheduledFor;
+  // Flotilla may schedule a later try of a message: that time is not the caller's sendAt.
+  const isLaterTry = message.attempts > 0 || message.errorCode !== null;
+  const scheduledFor = message.status === 'scheduled' && isLaterTry ? null : message.scheduledFor;
   return Object.assign(message, {
     status: scheduledFor === null ? 'queued' : 'scheduled',
     scheduledFor,

@@ -107,7 +107,7 @@ export class LanesService {
       `with due as (select id from messages where stage = 'scheduled' and scheduled_for <= now()
          order by scheduled_for limit ${promoteBatchSize} for update skip locked),
        promoted as (update messages m set status = 'queued', next_attempt_at = now(),
-           -- With attempts or an error, the time is that of another attempt and not the caller's sendAt.
+           -- With attempts or an error, the time is that of a later try and not the caller's sendAt.
            scheduled_for = case when m.attempts > 0 or m.error_code is not null then null else m.scheduled_for end,
            error_code = null, error_message = null
          from due where m.id = due.id
