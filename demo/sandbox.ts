@@ -34,6 +34,8 @@ export const healthyFaults: Faults = {
   sendFailRate: 0,
   groupRefusal: null,
   inviteLifetimeMs: 3 * 24 * 3_600_000,
+  checkRefusal: null,
+  hiddenChats: false,
   messagesInMemory: 2000,
   editWindowMs: 900_000,
   revokeWindowMs: 216_000_000,

@@ -408,6 +408,23 @@ create table queues (
   constraint queues_pkey PRIMARY KEY (name)
 );
 
+create table recipient_ids (
+  account_id uuid not null,
+  workspace_id uuid not null,
+  number text not null,
+  chat_id text not null,
+  checked_at timestamp with time zone not null default now(),
+  constraint recipient_ids_account_id_fkey FOREIGN KEY (account_id) REFERENCES accounts(id) ON DELETE CASCADE,
+  constraint recipient_ids_pkey PRIMARY KEY (account_id, number),
+  constraint recipient_ids_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES workspaces(id) ON DELETE CASCADE
+);
+CREATE INDEX recipient_ids_chat ON public.recipient_ids USING btree (workspace_id, chat_id);
+CREATE INDEX recipient_ids_checked ON public.recipient_ids USING btree (checked_at);
+CREATE INDEX recipient_ids_number ON public.recipient_ids USING btree (workspace_id, number);
+alter table recipient_ids enable row level security;
+create policy workspace on recipient_ids for all to flotilla_tenant using ((workspace_id = current_workspace())) with check ((workspace_id = current_workspace()));
+grant select on recipient_ids to flotilla_tenant;
+
 create table server_logs (
   id bigint not null generated always as identity,
   server_id text,
@@ -632,16 +649,20 @@ create table workspaces (
   max_accounts integer,
   messages_per_minute integer,
   max_storage_bytes bigint,
+  default_country text,
+  constraint workspaces_default_country_check CHECK ((default_country ~ '^[A-Z]{2}$'::text)),
   constraint workspaces_max_accounts_check CHECK ((max_accounts >= 0)),
   constraint workspaces_max_storage_bytes_check CHECK ((max_storage_bytes >= 0)),
   constraint workspaces_messages_per_minute_check CHECK ((messages_per_minute >= 0)),
   constraint workspaces_pkey PRIMARY KEY (id),
   constraint workspaces_unknown_policy_check CHECK ((unknown_policy = ANY (ARRAY['hold'::text, 'resend'::text])))
 );
+CREATE TRIGGER default_country_changed AFTER UPDATE OF default_country ON public.workspaces FOR EACH ROW WHEN ((old.default_country IS DISTINCT FROM new.default_country)) EXECUTE FUNCTION notify_keys_of_workspace();
 CREATE TRIGGER limits_changed AFTER UPDATE OF max_accounts, messages_per_minute, max_storage_bytes ON public.workspaces FOR EACH ROW EXECUTE FUNCTION notify_limits();
 alter table workspaces enable row level security;
 create policy workspace on workspaces for all to flotilla_tenant using ((id = current_workspace()));
 grant select on workspaces to flotilla_tenant;
+grant update (default_country, updated_at) on workspaces to flotilla_tenant;
 
 create view backend_servers as
  SELECT s.id,
@@ -1227,6 +1248,15 @@ CREATE OR REPLACE FUNCTION public.notify_key()
 AS $function$
       begin
         perform pg_notify('flotilla_keys', old.id::text);
+        return null;
+      end $function$;
+
+CREATE OR REPLACE FUNCTION public.notify_keys_of_workspace()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+      begin
+        perform pg_notify('flotilla_keys', id::text) from api_keys where workspace_id = new.id;
         return null;
       end $function$;
 

@@ -27,29 +27,36 @@ const onDemand = {
   },
 };
 
-const programs = ['api', 'cli', 'instance', 'sandbox', 'scheduler', 'worker'];
+/** @param {string[]} programs @param {import('esbuild').BuildOptions} options */
+const bundle = (programs, options) =>
+  build({
+    entryPoints: Object.fromEntries(
+      programs.map((program) => [program, join(project, `dist/src/roles/${program}.main.js`)]),
+    ),
+    outdir: join(project, 'dist/programs'),
+    outExtension: { '.js': '.mjs' },
+    bundle: true,
+    platform: 'node',
+    format: 'esm',
+    target: 'node20',
+    logLevel: 'error',
+    // Large, and read by few programs or none: tools of the browser library, and the validation of requests.
+    external: ['typescript', 'pac-proxy-agent', 'class-validator', 'class-transformer'],
+    plugins: [onDemand],
+    // Bundled CommonJS modules expect these names.
+    banner: {
+      js: [
+        `import { createRequire as __createRequire } from 'node:module';`,
+        `const require = __createRequire(import.meta.url);`,
+        `const __filename = import.meta.filename, __dirname = import.meta.dirname;`,
+      ].join('\n'),
+    },
+    ...options,
+  });
 
-await build({
-  entryPoints: Object.fromEntries(
-    programs.map((program) => [program, join(project, `dist/src/roles/${program}.main.js`)]),
-  ),
-  outdir: join(project, 'dist/programs'),
-  outExtension: { '.js': '.mjs' },
-  bundle: true,
-  splitting: true,
-  platform: 'node',
-  format: 'esm',
-  target: 'node20',
-  logLevel: 'error',
-  // Large, and read by few programs or none: tools of the browser library, and the validation of requests.
-  external: ['typescript', 'pac-proxy-agent', 'class-validator', 'class-transformer'],
-  plugins: [onDemand],
-  // Bundled CommonJS modules expect these names.
-  banner: {
-    js: [
-      `import { createRequire as __createRequire } from 'node:module';`,
-      `const require = __createRequire(import.meta.url);`,
-      `const __filename = import.meta.filename, __dirname = import.meta.dirname;`,
-    ].join('\n'),
-  },
-});
+await Promise.all([
+  // The OpenAPI document has the names of classes, which a bundle would change where two are equal.
+  bundle(['api', 'cli', 'sandbox', 'scheduler', 'worker'], { splitting: true, keepNames: true }),
+  // Its functions for the page go there as text, without the helper that keeps names.
+  bundle(['instance'], {}),
+]);

@@ -17,7 +17,7 @@ export const owners: Record<string, string[]> = {
   pacing: ['account_pacing', 'contacts'],
   accounts: ['accounts', 'connection_logs', 'web_versions', 'web_version_policy'],
   sessions: ['session_snapshots'],
-  messages: ['messages', 'idempotency_keys'],
+  messages: ['messages', 'idempotency_keys', 'recipient_ids'],
   receiving: ['uncertain_messages'],
 };
 

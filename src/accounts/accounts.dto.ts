@@ -8,7 +8,6 @@ import {
   IsString,
   IsUrl,
   Length,
-  Matches,
   ValidateIf,
   ValidateNested,
 } from 'class-validator';
@@ -151,7 +150,7 @@ export class ConnectAccountDto {
   /** The phone's number with country code. Required if `method` is `code`. */
   @ValidateIf((body: ConnectAccountDto) => body.method === 'code' || body.phoneNumber !== undefined)
   @IsString({ message: 'phoneNumber is required to link by code' })
-  @Length(5, 40)
+  @Length(5, 64)
   phoneNumber?: string;
 }
 
@@ -159,7 +158,7 @@ export class SandboxScanDto {
   /** The number of the simulated phone that scans. Without it, the sandbox makes a new phone. */
   @IsOptional()
   @IsString()
-  @Matches(/^[+\d][\d\s().-]{4,30}$/, { message: 'must be a phone number with country code' })
+  @Length(5, 64)
   phone?: string;
 }
 

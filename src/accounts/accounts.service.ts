@@ -7,7 +7,7 @@ import { InstanceClient } from '../instances/instance-client.js';
 import { InstancesService } from '../instances/instances.service.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
 import { given } from '../platform/database/given.js';
-import { parsePhoneNumber } from '../platform/http/phone-number.js';
+import { parsePhoneNumber, phoneNumberHint } from '../platform/http/phone-number.js';
 import { AccountNotFound, AccountNotReady, SessionChanging, sessionChangingCodes } from './account-errors.js';
 import { Account, type AccountStatus, drivenStatuses, type Receive } from './account.entity.js';
 import type {
@@ -172,9 +172,7 @@ export class AccountsService {
   ): Promise<Account> {
     const linkPhoneNumber = phoneNumber === undefined ? null : parsePhoneNumber(phoneNumber);
     if (phoneNumber !== undefined && linkPhoneNumber === null) {
-      throw new ValidationFailed([
-        { path: 'phoneNumber', message: 'must be a phone number with country code, such as +6281234567890' },
-      ]);
+      throw new ValidationFailed([{ path: 'phoneNumber', message: phoneNumberHint(phoneNumber) }]);
     }
     const connected = await this.database.transaction(async (manager) => {
       await this.instances.lockPlacement(manager);
@@ -285,8 +283,7 @@ export class AccountsService {
     if (account.environment !== 'sandbox') throw new NotASandboxAccount();
     if (account.status !== 'qr' || !account.qr) throw new NoQr(account);
     const number = phone === undefined ? undefined : parsePhoneNumber(phone);
-    if (number === null)
-      throw new ValidationFailed([{ path: 'phone', message: 'must be a phone number with country code' }]);
+    if (number === null) throw new ValidationFailed([{ path: 'phone', message: phoneNumberHint(phone) }]);
     const scanner = await this.sandbox.phone(number);
     await this.sandbox.scan(scanner, account.qr);
     return { phone: scanner };

@@ -2,8 +2,11 @@ import { Injectable } from '@nestjs/common';
 import { AccountSessions } from '../sessions/account-sessions.js';
 import { personOf } from '../messages/persons.js';
 import { typeOf } from '../messages/message-types.js';
+import { RecipientIds } from '../messages/recipient-ids.service.js';
 import { Problem } from '../platform/errors/problem.js';
-import type { SessionChats } from '../whatsapp/session-chats.js';
+import { NumberChecksPaused, RecipientChecks } from '../sending/recipient-checks.js';
+import type { PagePerson } from '../whatsapp/in-page/page-functions.js';
+import { Refused, type SessionChats } from '../whatsapp/session-chats.js';
 import type { PageCursor, PageHistoryItem } from '../whatsapp/in-page/page-reads.js';
 import type { HistoryMessage, NumberResponse } from './chats.dto.js';
 import { GroupOperations } from './group-operations.js';
@@ -51,9 +54,12 @@ export class CallDispatcher {
   constructor(
     private readonly sessions: AccountSessions,
     groups: GroupOperations,
+    private readonly recipients: RecipientIds,
+    private readonly checks: RecipientChecks,
   ) {
     this.handlers = {
-      number: (chats, { phone }, accountId) => this.number(chats, accountId, phone),
+      number: (chats, { phone }, accountId) =>
+        this.number(chats, accountId, phone.includes('@') ? phone : `${phone}@c.us`),
       chats: async (chats, { limit, after }) => {
         const found = await chats.chats(limit, after);
         return toListPage(found, limit, ({ id, alias, t, ...rest }) => ({
@@ -71,18 +77,21 @@ export class CallDispatcher {
           ...rest,
         }));
       },
-      history: async (chats, { chatId, limit, after }) => {
-        const knownId = await this.find(chats, chatId);
+      history: async (chats, { chatId, limit, after }, accountId) => {
+        const knownId = await this.find(chats, accountId, chatId);
         const { items, isComplete } = await chats.history(knownId, limit, after);
         const found = items.map((item) => ({ ...item, id: item.key }));
         const page = toListPage(found, limit, (item) => toHistoryMessage(knownId, item));
         return isComplete ? page : { ...page, next: cursorAfter(found, after) };
       },
       picture: (chats, { id, isGroup }, accountId) => this.picture(chats, accountId, id, isGroup),
-      markRead: async (chats, { chatId }) => chats.markRead(await this.find(chats, chatId)),
-      showState: async (chats, { chatId, state }) => chats.show(await this.find(chats, chatId), state),
-      updateChat: async (chats, { chatId, changes }) => {
-        if (!(await chats.changeChat(await this.find(chats, chatId), changes))) throw new CannotPin();
+      markRead: async (chats, { chatId }, accountId) =>
+        chats.markRead(await this.find(chats, accountId, chatId)),
+      showState: async (chats, { chatId, state }, accountId) =>
+        chats.show(await this.find(chats, accountId, chatId), state),
+      updateChat: async (chats, { chatId, changes }, accountId) => {
+        if (!(await chats.changeChat(await this.find(chats, accountId, chatId), changes)))
+          throw new CannotPin();
       },
       groups: async (chats, { limit, after }) => {
         const found = (await chats.groups(limit, after)).map((item) => ({ ...item, t: 0 }));
@@ -120,19 +129,38 @@ export class CallDispatcher {
     }
   }
 
-  private async number(chats: SessionChats, accountId: string, phone: string): Promise<NumberResponse> {
-    const known = this.numberChecks.known(accountId, phone);
+  private async number(chats: SessionChats, accountId: string, asked: string): Promise<NumberResponse> {
+    const known = this.numberChecks.known(accountId, asked);
     if (known) return known;
-    this.countCheck(accountId);
-    const person = await chats.person(`${phone}@c.us`);
+    const person = await this.person(chats, accountId, asked);
+    if (person && asked.endsWith('@c.us')) await this.keepOtherId(accountId, asked, person);
+    const { phone = null, lid = null } = person ? personOf(person) : {};
     const answer = {
-      phone,
+      phone: asked.endsWith('@c.us') ? asked.slice(0, -'@c.us'.length) : phone,
       registered: person !== null,
       chatId: person?.chatId ?? null,
-      lid: person && personOf(person).lid,
+      lid,
     };
-    this.numberChecks.remember(accountId, answer);
+    this.numberChecks.remember(accountId, asked, answer);
     return answer;
+  }
+
+  /** Asks WhatsApp for a person; null if there is no such person. @throws TooManyNumberChecks, NumberChecksPaused */
+  private async person(chats: SessionChats, accountId: string, chatId: string): Promise<PagePerson | null> {
+    const until = this.checks.until(accountId);
+    if (until !== null) throw new NumberChecksPaused(until, false);
+    this.countCheck(accountId);
+    const person = await chats.person(chatId);
+    if (person instanceof Refused) throw new NumberChecksPaused(this.checks.throttled(accountId), true);
+    return person;
+  }
+
+  /** Keeps the id under which WhatsApp has a number, so that messages to the number find their chat. */
+  private async keepOtherId(accountId: string, asked: string, { chatId, alias }: PagePerson): Promise<void> {
+    const ids = [chatId, alias].filter((id) => id !== null);
+    if (ids.includes(asked)) return;
+    const otherId = ids.find((id) => id.endsWith('@c.us')) ?? chatId;
+    await this.recipients.remember(accountId, asked, otherId);
   }
 
   /** @throws TooManyNumberChecks */
@@ -141,10 +169,19 @@ export class CallDispatcher {
       this.numberChecks.count(accountId);
   }
 
-  private async find(chats: SessionChats, chatId: string): Promise<string> {
-    const knownId = await chats.find(chatId);
+  private async find(chats: SessionChats, accountId: string, chatId: string): Promise<string> {
+    const knownId = (await chats.find(chatId)) ?? (await this.findUnderOtherId(chats, accountId, chatId));
     if (knownId === null) throw new ChatNotFound(chatId);
     return knownId;
+  }
+
+  private async findUnderOtherId(
+    chats: SessionChats,
+    accountId: string,
+    chatId: string,
+  ): Promise<string | null> {
+    const [otherId = chatId] = await this.recipients.idsOf(accountId, [chatId]);
+    return otherId === chatId ? null : chats.find(otherId);
   }
 
   private async picture(
@@ -170,12 +207,9 @@ export class CallDispatcher {
     }
   }
 
-  /** Whether WhatsApp knows a person that the page does not know. @throws TooManyNumberChecks */
+  /** Whether WhatsApp knows a person that the page does not know. @throws TooManyNumberChecks, NumberChecksPaused */
   private async exists(chats: SessionChats, accountId: string, chatId: string): Promise<boolean> {
-    const phone = /^(\d+)@c\.us$/.exec(chatId)?.[1];
-    if (phone !== undefined) return (await this.number(chats, accountId, phone)).registered;
-    this.countCheck(accountId);
-    return (await chats.person(chatId)) !== null;
+    return (await this.number(chats, accountId, chatId)).registered;
   }
 }
 

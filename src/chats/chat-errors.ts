@@ -123,12 +123,9 @@ export class TooManyNumberChecks extends Problem {
 }
 
 export class NumberInvalid extends Problem {
-  constructor() {
-    super(
-      422,
-      'number.invalid',
-      'This is not a phone number. Write it with its country code, for example +6281234567890.',
-    );
+  /** @param hint what is wrong with the number, and the cure */
+  constructor(hint: string) {
+    super(422, 'number.invalid', `The number ${hint}.`);
   }
 }
 

@@ -1,5 +1,5 @@
 import type { PipeTransform } from '@nestjs/common';
-import { parseRecipient } from '../messages/recipient.js';
+import { parseRecipient, recipientHint } from '../messages/recipient.js';
 import { ValidationFailed } from '../platform/errors/problem.js';
 
 /** Turns a phone number in any usual notation, or the chat id of a person, into the chat id. */
@@ -7,12 +7,7 @@ export class ContactIdPipe implements PipeTransform<string, string> {
   transform(value: string): string {
     const chatId = parseRecipient(value)?.chatId;
     if (!chatId || chatId.endsWith('@g.us'))
-      throw new ValidationFailed([
-        {
-          path: 'contactId',
-          message: 'must be a phone number with country code, or a chat id (…@c.us, …@lid)',
-        },
-      ]);
+      throw new ValidationFailed([{ path: 'contactId', message: recipientHint(value, '@c.us or @lid') }]);
     return chatId;
   }
 }
@@ -21,13 +16,7 @@ export class ContactIdPipe implements PipeTransform<string, string> {
 export class ChatIdPipe implements PipeTransform<string, string> {
   transform(value: string): string {
     const chatId = parseRecipient(value)?.chatId;
-    if (!chatId)
-      throw new ValidationFailed([
-        {
-          path: 'chatId',
-          message: 'must be a chat id (…@c.us, …@lid, …@g.us), or a phone number with country code',
-        },
-      ]);
+    if (!chatId) throw new ValidationFailed([{ path: 'chatId', message: recipientHint(value) }]);
     return chatId;
   }
 }

@@ -14,6 +14,7 @@ import { ApiOkResponse, ApiProduces } from '@nestjs/swagger';
 import type { Response } from 'express';
 import { Fails, Paged } from '../platform/http/documentation.js';
 import type { Page } from '../platform/http/pagination.js';
+import { NumberChecksPaused } from '../sending/recipient-checks.js';
 import { Allow, WorkspaceId } from '../workspaces/auth.guard.js';
 import { ChatIdPipe, ContactIdPipe } from './chat-id.pipe.js';
 import {
@@ -45,7 +46,7 @@ export class ChatsController {
 
   /** Checks whether a phone number, in any usual notation, has WhatsApp. The answer may be up to ten minutes old. */
   @Allow('viewer')
-  @Fails(...chatProblems, NumberInvalid, TooManyNumberChecks)
+  @Fails(...chatProblems, NumberInvalid, TooManyNumberChecks, NumberChecksPaused)
   @Get('numbers/:phone')
   async number(
     @WorkspaceId() workspaceId: string,
@@ -138,7 +139,14 @@ export class ChatsController {
 
   /** Reads the profile picture of a person. If the account does not know the person, this counts as a number check. */
   @Allow('viewer')
-  @Fails(...chatProblems, ContactNotFound, new NoPicture(false), PictureTooLarge, TooManyNumberChecks)
+  @Fails(
+    ...chatProblems,
+    ContactNotFound,
+    new NoPicture(false),
+    PictureTooLarge,
+    TooManyNumberChecks,
+    NumberChecksPaused,
+  )
   @Get('contacts/:contactId/picture')
   @ApiProduces('image/jpeg', 'image/png', 'image/webp')
   @ApiOkResponse({ schema: { type: 'string', format: 'binary' } })

@@ -12,8 +12,11 @@ export class PageListQuery extends LimitedQuery {
 }
 
 export class NumberResponse {
-  /** @example 6281234567890 */
-  phone!: string;
+  /**
+   * The number that was asked for. For a hidden number, the person's number if this account knows it.
+   * @example 6281234567890
+   */
+  phone!: string | null;
   registered!: boolean;
   /**
    * Use it as `to` of a message. Null if the number has no WhatsApp.

@@ -3,7 +3,7 @@ import { InjectDataSource } from '@nestjs/typeorm';
 import { fileTypeFromBuffer } from 'file-type';
 import { DataSource } from 'typeorm';
 import { AccountsService } from '../accounts/accounts.service.js';
-import { parsePhoneNumber } from '../platform/http/phone-number.js';
+import { parseRecipient, recipientHint } from '../messages/recipient.js';
 import type { Page } from '../platform/http/pagination.js';
 import { RemoteSession, pageAfter } from './remote-session.js';
 import type {
@@ -33,12 +33,12 @@ export class ChatsService {
 
   /** Whether a number has WhatsApp. The answer is cached for ten minutes. @throws NumberInvalid, TooManyNumberChecks */
   async number(workspaceId: string, accountId: string, text: string): Promise<NumberResponse> {
-    const phone = parsePhoneNumber(text);
-    if (phone === null) {
+    const person = parseRecipient(text);
+    if (!person || person.chatId.endsWith('@g.us')) {
       await this.accounts.get(workspaceId, accountId);
-      throw new NumberInvalid();
+      throw new NumberInvalid(recipientHint(text, '@c.us or @lid'));
     }
-    return this.session.call(workspaceId, accountId, 'number', { phone });
+    return this.session.call(workspaceId, accountId, 'number', { phone: person.address });
   }
 
   /** The chats, the latest first. */

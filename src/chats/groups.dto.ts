@@ -9,7 +9,8 @@ import {
   MaxLength,
   registerDecorator,
 } from 'class-validator';
-import { parseRecipient } from '../messages/recipient.js';
+import { firstWrong } from '../messages/message-rules.js';
+import { parseRecipient, recipientHint } from '../messages/recipient.js';
 import { Optional } from '../platform/http/optional.js';
 import { Person } from '../messages/content.dto.js';
 
@@ -23,15 +24,13 @@ function IsPerson(): PropertyDecorator {
       target: target.constructor,
       propertyName: propertyName as string,
       name: 'isPerson',
-      options: {
-        each: true,
-        message: 'must be phone numbers with country code, or chat ids (…@c.us, …@lid)',
-      },
+      options: { each: true },
       validator: {
         validate: (value: unknown) => {
           const recipient = typeof value === 'string' ? parseRecipient(value) : null;
           return recipient !== null && !recipient.chatId.endsWith('@g.us');
         },
+        defaultMessage: (found) => recipientHint(firstWrong(found), '@c.us or @lid'),
       },
     });
 }

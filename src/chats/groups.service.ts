@@ -1,5 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { parseRecipient } from '../messages/recipient.js';
+import { RecipientIds } from '../messages/recipient-ids.service.js';
 import type { Page } from '../platform/http/pagination.js';
 import { RemoteSession, pageAfter } from './remote-session.js';
 import type { PageListQuery } from './chats.dto.js';
@@ -17,7 +18,10 @@ import type { Participant, ParticipantChange } from './session-calls.js';
 /** The groups of an account's WhatsApp. Every call throws as {@link RemoteSession.call} does. */
 @Injectable()
 export class GroupsService {
-  constructor(private readonly session: RemoteSession) {}
+  constructor(
+    private readonly session: RemoteSession,
+    private readonly recipients: RecipientIds,
+  ) {}
 
   /** The groups, in the order of their ids. */
   list(
@@ -43,7 +47,7 @@ export class GroupsService {
   ): Promise<CreatedGroupResponse> {
     const { group, results } = await this.session.call(workspaceId, accountId, 'createGroup', {
       subject: subject.trim(),
-      participants: participantsOf(participants),
+      participants: await this.participantsOf(accountId, participants),
     });
     return { ...group, results };
   }
@@ -67,7 +71,7 @@ export class GroupsService {
     change: ParticipantChange,
     participants: string[],
   ): Promise<ParticipantsResponse> {
-    const ask = { groupId, change, participants: participantsOf(participants) };
+    const ask = { groupId, change, participants: await this.participantsOf(accountId, participants) };
     return { items: await this.session.call(workspaceId, accountId, 'changeParticipants', ask) };
   }
 
@@ -85,13 +89,14 @@ export class GroupsService {
   leave(workspaceId: string, accountId: string, groupId: string): Promise<void> {
     return this.session.call(workspaceId, accountId, 'leave', { groupId });
   }
-}
 
-function participantsOf(given: string[]): Participant[] {
-  const unique = new Map<string, Participant>();
-  for (const text of given) {
-    const chatId = parseRecipient(text)!.chatId;
-    if (!unique.has(chatId)) unique.set(chatId, { given: text, chatId });
+  /** Each person once, however often and in however many forms the caller names the person. */
+  private async participantsOf(accountId: string, given: string[]): Promise<Participant[]> {
+    const written = given.map((text) => parseRecipient(text)!.chatId);
+    const ids = await this.recipients.idsOf(accountId, written);
+    const unique = new Map<string, Participant>();
+    for (const [index, chatId] of ids.entries())
+      if (!unique.has(chatId)) unique.set(chatId, { given: given[index]!, chatId });
+    return [...unique.values()];
   }
-  return [...unique.values()];
 }

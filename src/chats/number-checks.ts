@@ -23,10 +23,10 @@ export class NumberChecks {
     this.answers = new LRUCache({ ...options, perf: { now } });
   }
 
-  /** The cached answer for a number of an account, or undefined. */
-  known(accountId: string, phone: string): NumberResponse | undefined {
+  /** The cached answer for a chat id that an account asked for, or undefined. */
+  known(accountId: string, chatId: string): NumberResponse | undefined {
     // The oldest answer is the first to go, however often it was read.
-    return this.answers.peek(`${accountId} ${phone}`);
+    return this.answers.peek(`${accountId} ${chatId}`);
   }
 
   /** Counts a question to WhatsApp, before it is asked. @throws TooManyNumberChecks */
@@ -37,7 +37,7 @@ export class NumberChecks {
     this.asked.set(accountId, [...recent, this.now()]);
   }
 
-  remember(accountId: string, answer: NumberResponse): void {
-    this.answers.set(`${accountId} ${answer.phone}`, answer);
+  remember(accountId: string, chatId: string, answer: NumberResponse): void {
+    this.answers.set(`${accountId} ${chatId}`, answer);
   }
 }

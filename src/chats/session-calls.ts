@@ -39,6 +39,7 @@ interface List {
  * `remote-session.ts`, the instance side is `call-dispatcher.ts`. Both sides are ours, so the calls are typed and not validated.
  */
 export interface SessionCalls {
+  /** `phone`: the digits of a number, or the chat id of a hidden number. */
   number: { ask: { phone: string }; answer: NumberResponse };
   chats: { ask: List; answer: ListPage<ChatResponse> };
   contacts: { ask: List; answer: ListPage<ContactResponse> };

@@ -23,6 +23,7 @@ import { headJob, Message, priorities, whatsappIdOf } from './message.entity.js'
 import { type BatchItemResponse, SendMessageDto, toMessageResponse } from './messages.dto.js';
 import { MessagesService } from './messages.service.js';
 import { parseRecipient } from './recipient.js';
+import { formsSql, knownIdSql } from './recipient-ids.service.js';
 
 export class NoAccountReady extends Problem {
   constructor() {
@@ -301,10 +302,10 @@ async function insertMessage(
   const [row] = await run(
     `insert into messages (id, workspace_id, account_id, direction, priority, type, chat_id, recipient, sender, text,
        status, whatsapp_id, metadata, scheduled_for, expires_at, is_cold, media, content, reply_to)
-     select $1, a.workspace_id, a.id, 'outgoing', $4, $5, $6, $7, a.phone_number, $8,
-       case when $11::timestamptz is null then 'queued' else 'scheduled' end, $9, $10, $11, $12, ${isColdSql('a.id', '$6')},
-       $13, $14, $15
-     from accounts a where a.id = $2 and a.workspace_id = $3
+     select $1, a.workspace_id, a.id, 'outgoing', $4, $5, known.chat_id, $7, a.phone_number, $8,
+       case when $11::timestamptz is null then 'queued' else 'scheduled' end, $9, $10, $11, $12,
+       ${isColdSql('a.id', 'known.chat_id')}, $13, $14, $15
+     from accounts a cross join lateral (select ${knownIdSql('a.id', '$6::text')} as chat_id) known where a.id = $2 and a.workspace_id = $3
      returning *, status = 'queued' and coalesce((select waiting.priority from messages waiting
        where waiting.account_id = $2 and waiting.stage = 'queued' order by waiting.priority desc limit 1) < $4, true) as is_head`,
     [
@@ -348,7 +349,8 @@ async function accountOfQuoted(
 ): Promise<string> {
   const [quoted] = await run(
     `select account_id from messages where id = $1 and workspace_id = $2 and account_id = coalesce($3, account_id)
-       and (chat_id = $4 or chat_id not like '%@g.us' and direction = 'incoming'
+       and (chat_id = $4 or chat_id = ${knownIdSql('messages.account_id', '$4::text')}
+         or chat_id not like '%@g.us' and direction = 'incoming'
          and $4 in (content -> 'participant' ->> 'lid', (content -> 'participant' ->> 'phone') || '@c.us'))`,
     [replyTo, workspaceId, accountId ?? null, chatId],
   );
@@ -373,8 +375,9 @@ const maxCountedBacklog = 100;
 async function chooseAccount(run: RunSql, workspaceId: string, address: string): Promise<string> {
   const [row] = await run(
     `(select a.id from (
-         select m.id, m.account_id from messages m
-         where m.workspace_id = $1 and m.recipient = $2 and m.direction = 'outgoing' order by m.id desc limit 20) latest
+         select m.id, m.account_id from (${formsSql('$1::uuid', '$2::text')}) address cross join lateral (
+           select id, account_id from messages where workspace_id = $1 and recipient = address.form
+             and direction = 'outgoing' order by id desc limit 20) m) latest
        join accounts a on a.id = latest.account_id and a.status = 'ready' order by latest.id desc limit 1)
      union all
      (select a.id from accounts a

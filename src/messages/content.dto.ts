@@ -16,7 +16,7 @@ import {
   registerDecorator,
 } from 'class-validator';
 import { Optional } from '../platform/http/optional.js';
-import { parsePhoneNumber } from '../platform/http/phone-number.js';
+import { parsePhoneNumber, phoneNumberHint } from '../platform/http/phone-number.js';
 
 /** WhatsApp's own limits of a poll. */
 const minOptions = 2;
@@ -33,7 +33,7 @@ function IsPhone() {
       propertyName,
       validator: {
         validate: (value: unknown) => typeof value === 'string' && parsePhoneNumber(value) !== null,
-        defaultMessage: () => 'must be a phone number with country code, for example +6281234567890',
+        defaultMessage: (found) => phoneNumberHint(found?.value),
       },
     });
 }

@@ -1,7 +1,7 @@
 import { applyDecorators } from '@nestjs/common';
 import { ApiProperty } from '@nestjs/swagger';
-import { IsNotEmpty, IsString, Matches, registerDecorator } from 'class-validator';
-import { parseRecipient } from './recipient.js';
+import { IsNotEmpty, IsString, Matches, registerDecorator, type ValidationArguments } from 'class-validator';
+import { parseRecipient, recipientHint } from './recipient.js';
 
 /* The rules of WhatsApp for the fields of a message, as decorators of class-validator. */
 
@@ -20,10 +20,17 @@ export function IsRecipient(options?: { each: boolean }) {
       options,
       validator: {
         validate: (value: unknown) => typeof value === 'string' && parseRecipient(value) !== null,
-        defaultMessage: () =>
-          'must be a phone number with country code, for example +6281234567890, or a chat id that ends in @c.us, @lid or @g.us',
+        defaultMessage: (found) => recipientHint(firstWrong(found)),
       },
     });
+}
+
+/** The value that is no recipient, also if it is one value of a list. */
+export function firstWrong(found: ValidationArguments | undefined): unknown {
+  const value: unknown = found?.value;
+  return Array.isArray(value)
+    ? value.find((item) => typeof item !== 'string' || parseRecipient(item) === null)
+    : value;
 }
 
 export function IsEmoji() {

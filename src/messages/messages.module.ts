@@ -10,6 +10,7 @@ import { IncomingMediaService } from './incoming-media.service.js';
 import { MessageActionsService } from './message-actions.service.js';
 import { Message } from './message.entity.js';
 import { MessagesService } from './messages.service.js';
+import { RecipientIds } from './recipient-ids.service.js';
 
 @Module({
   imports: [TypeOrmModule.forFeature([Message]), AccountsModule, MediaModule, QueuesModule, WorkspacesModule],
@@ -19,7 +20,8 @@ import { MessagesService } from './messages.service.js';
     ContentPreparation,
     IncomingMediaService,
     MessageActionsService,
+    RecipientIds,
   ],
-  exports: [AcceptService, MessagesService, IncomingMediaService, MessageActionsService],
+  exports: [AcceptService, MessagesService, RecipientIds, IncomingMediaService, MessageActionsService],
 })
 export class MessagesModule {}

@@ -1,6 +1,6 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { InjectDataSource, InjectRepository } from '@nestjs/typeorm';
-import { DataSource, LessThan, MoreThanOrEqual, Repository } from 'typeorm';
+import { DataSource, In, LessThan, MoreThanOrEqual, Repository } from 'typeorm';
 import { firstIdAt } from '../platform/database/ids.js';
 import { Problem } from '../platform/errors/problem.js';
 import { given } from '../platform/database/given.js';
@@ -11,6 +11,7 @@ import { LimitsService, type Usage } from '../workspaces/limits.service.js';
 import { Message } from './message.entity.js';
 import type { ListMessagesQuery } from './messages.dto.js';
 import { parseRecipient } from './recipient.js';
+import { RecipientIds } from './recipient-ids.service.js';
 
 export class MessageNotFound extends Problem {
   constructor(id: string) {
@@ -37,6 +38,7 @@ export class MessagesService {
   constructor(
     @InjectRepository(Message) private readonly messages: Repository<Message>,
     @InjectDataSource() private readonly database: DataSource,
+    private readonly recipients: RecipientIds,
     limits: LimitsService,
     @Inject(LOGGER) private readonly logger: Logger,
   ) {
@@ -65,6 +67,9 @@ export class MessagesService {
 
   /** Up to `limit + 1` messages, newest first. */
   async list(workspaceId: string, query: ListMessagesQuery): Promise<Message[]> {
+    const address = query.to === undefined ? undefined : parseRecipient(query.to)?.address;
+    // A message keeps the number as the caller wrote it.
+    const forms = address === undefined ? undefined : await this.recipients.forms(workspaceId, address);
     return this.messages.find({
       where: {
         workspaceId,
@@ -73,7 +78,7 @@ export class MessagesService {
           status: query.status,
           direction: query.direction,
           campaignId: query.campaignId,
-          recipient: query.to === undefined ? undefined : parseRecipient(query.to)?.address,
+          recipient: forms && In(forms),
           createdAt: query.since === undefined ? undefined : MoreThanOrEqual(new Date(query.since)),
           id: query.cursor === undefined ? undefined : LessThan(query.cursor),
         }),

@@ -1,4 +1,4 @@
-import { parsePhoneNumber } from '../platform/http/phone-number.js';
+import { parsePhoneNumber, phoneNumberHint, plain } from '../platform/http/phone-number.js';
 
 /** The recipient of a message: its WhatsApp chat, and its address in the API. */
 export interface Recipient {
@@ -7,14 +7,26 @@ export interface Recipient {
   address: string;
 }
 
+/** Longer than any chat id. */
+const maxLength = 64;
+
 /**
- * Parses the `to` of a request: a phone number with country code in any usual notation, or a WhatsApp chat id.
+ * Parses a person or a group as a request names it: a phone number in any usual notation, or any id that WhatsApp has for it
+ * (`…@c.us`, `…@s.whatsapp.net`, `…@lid`, `…@g.us`).
  * @returns null if it is neither
  */
 export function parseRecipient(to: string): Recipient | null {
-  const chatId = /^(\d{5,20})@(c\.us|lid)$/.exec(to);
-  if (chatId) return { chatId: to, address: chatId[2] === 'c.us' ? chatId[1]! : to };
-  if (/^\d{5,20}(-\d{5,20})?@g\.us$/.test(to)) return { chatId: to, address: to };
+  if (to.length > maxLength) return null;
+  const text = plain(to).toLowerCase();
+  const lid = /^(\d{5,20})(?:[.:_]\d{1,5})*@lid$/.exec(text)?.[1];
+  if (lid !== undefined) return { chatId: `${lid}@lid`, address: `${lid}@lid` };
+  if (/^\d{5,20}(-\d{5,20})?@g\.us$/.test(text)) return { chatId: text, address: text };
   const phone = parsePhoneNumber(to);
   return phone === null ? null : { chatId: `${phone}@c.us`, address: phone };
+}
+
+/** What is wrong with a text that names no person, and the cure. */
+export function recipientHint(text: unknown, endings = '@c.us, @lid or @g.us'): string {
+  const hint = phoneNumberHint(text);
+  return hint.startsWith('must be') ? `${hint}, or a chat id that ends in ${endings}` : hint;
 }

@@ -9,6 +9,7 @@ import { InstancesModule } from '../instances/instances.module.js';
 import { StatsSampler } from '../instances/stats-sampler.js';
 import { MediaModule } from '../media/media.module.js';
 import { IncomingMediaService } from '../messages/incoming-media.service.js';
+import { RecipientIds } from '../messages/recipient-ids.service.js';
 import { DatabaseModule } from '../platform/database/database.module.js';
 import { ActionRunner } from '../receiving/action-runner.js';
 import { IncomingService } from '../receiving/incoming.service.js';
@@ -21,6 +22,7 @@ import { LaneRunner } from '../sending/lane-runner.js';
 import { MessageFiles } from '../sending/message-files.js';
 import { MessageSender } from '../sending/message-sender.js';
 import { PacingReservations } from '../sending/pacing-reservations.js';
+import { RecipientChecks } from '../sending/recipient-checks.js';
 import { InternalSendingController } from '../sending/sending.internal.js';
 import { AccountSessions } from '../sessions/account-sessions.js';
 import { InternalSessionsController } from '../sessions/sessions.internal.js';
@@ -45,6 +47,8 @@ import { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
   providers: [
     PacingReservations,
     MessageFiles,
+    RecipientChecks,
+    RecipientIds,
     MessageSender,
     LaneRunner,
     ActionRunner,

@@ -17,6 +17,7 @@ import { StatsTask } from '../instances/stats.task.js';
 import { ReceivingModule } from '../receiving/receiving.module.js';
 import { SendingModule } from '../sending/sending.module.js';
 import { IdempotencyTask } from '../messages/idempotency.task.js';
+import { RecipientIdsTask } from '../messages/recipient-ids.task.js';
 import { DatabaseModule } from '../platform/database/database.module.js';
 import { FailedJobsTask } from '../queues/failed-jobs.task.js';
 import { SCHEDULED_TASKS, SchedulerService } from '../platform/scheduling/scheduler.service.js';
@@ -32,6 +33,7 @@ const tasks = [
   WebVersionsTask,
   PacingTask,
   IdempotencyTask,
+  RecipientIdsTask,
   EventsTask,
   StatsTask,
   ConnectionLogsTask,

@@ -1,6 +1,7 @@
 import type { MessageMedia } from '../messages/content.dto.js';
 import type { Message, MessageContent } from '../messages/message.entity.js';
 import type { MessageType } from '../messages/message-types.js';
+import { knownIdSql } from '../messages/recipient-ids.service.js';
 import { laneHead } from './lane-order.js';
 import { claimMs } from './lane-run.js';
 import type { PacedSendOptions } from './pacing-reservations.js';
@@ -54,7 +55,7 @@ export function isDriven(account: string, epoch: string): string {
 
 function setClaimed(instance: string): string {
   return `status = 'sending', attempts = m.attempts + 1, claimed_by = ${instance},
-    next_attempt_at = now() + ${claimMs} * interval '1 millisecond'`;
+    next_attempt_at = now() + ${claimMs} * interval '1 millisecond', chat_id = ${knownIdSql('m.account_id', 'm.chat_id')}`;
 }
 
 /**

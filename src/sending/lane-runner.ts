@@ -16,6 +16,7 @@ import { LaneCampaignShare } from './lane-campaign-share.js';
 import { claimMs, type LaneHead, type LaneResult, type LaneRun } from './lane-run.js';
 import { MessageSender, NotSent, SendFailed } from './message-sender.js';
 import { PacingReservations } from './pacing-reservations.js';
+import { NumberChecksPaused } from './recipient-checks.js';
 import { maxNotSentTries } from './web-breaker.js';
 
 /** The result of a send, and the next message of the lane. */
@@ -59,6 +60,8 @@ const nothingSentCodes = new Set(['media.storage_unavailable', 'whatsapp.not_sen
 const asideMs = 60_000;
 /** For how many messages the count of unsent tries is kept. */
 const rememberedMessages = 1_000;
+/** How long before its number check a message returns into its lane. The promotion of due messages takes less. */
+const returnBeforeCheckMs = 1_000;
 /** The delay before the next attempt if the session was not ready. */
 const notReadyRetryMs = 400;
 
@@ -171,6 +174,10 @@ export class LaneRunner implements BeforeApplicationShutdown {
       const problem = await this.tryToSend({ ...claim, isLastLook });
       // If PostgreSQL does not accept this write, the claim is taken over, and the next attempt finds the sent message.
       if (!problem) return await this.finish(claim, { status: 'sent' }, order, prioritiesToClaim());
+      if (problem instanceof NumberChecksPaused) {
+        await this.waitForCheck(claim, problem);
+        return { kind: 'postponed' };
+      }
       const tries = this.countUnsentTry(problem, claim);
       const isNotSent = problem.code === 'whatsapp.not_sent' && tries > 0;
       if (problem.code === 'account.web_incompatible') await this.bringBack(claim);
@@ -344,6 +351,27 @@ export class LaneRunner implements BeforeApplicationShutdown {
       [accountId],
     );
     for (const message of [{ id }, ...back]) this.unsentTries.delete(message.id);
+  }
+
+  /**
+   * WhatsApp throttles the number checks of the account. The message leaves the lane until the checks go on, so that messages to
+   * known chats pass it. The attempt does not count.
+   */
+  private async waitForCheck(
+    claim: Claim,
+    { until, isAsked, code, message }: NumberChecksPaused,
+  ): Promise<void> {
+    const waitMs = until - Date.now();
+    // Shortly before the checks go on, it waits at its place in the lane: a later message to the same stranger must not pass it.
+    if (waitMs <= 2 * returnBeforeCheckMs) return this.putBack(claim, 'not_tried', Math.max(waitMs, 0));
+    if (claim.isPaced && claim.attempt === 1)
+      await this.pacing.release(claim, isAsked ? 'not_sent' : 'not_tried');
+    await this.database.query(
+      `update messages set status = 'scheduled', attempts = attempts - 1, error_code = $3, error_message = $4,
+         scheduled_for = now() + $2::int * interval '1 millisecond'
+       where id = $1 and status = 'sending'`,
+      [claim.id, waitMs - returnBeforeCheckMs, code, message],
+    );
   }
 
   private async keepForAnotherTry(claim: Claim, policy: LaneRun['policy']): Promise<void> {

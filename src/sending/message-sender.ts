@@ -8,10 +8,11 @@ import { CONFIG } from '../platform/config/config.module.js';
 import { Problem } from '../platform/errors/problem.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
-import type { PageSend, PageSendResult } from '../whatsapp/in-page/page-functions.js';
+import type { NumberCheck, PageSend, PageSendResult } from '../whatsapp/in-page/page-functions.js';
 import type { OutgoingContent, OutgoingFile } from '../whatsapp/outgoing-content.js';
 import type { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
 import { MessageFiles } from './message-files.js';
+import { NumberChecksPaused, RecipientChecks } from './recipient-checks.js';
 import { pollSecretOf } from '../messages/message.entity.js';
 import { targetOf } from '../messages/message-rows.js';
 import { isMediaType } from '../messages/message-types.js';
@@ -142,6 +143,7 @@ export class MessageSender {
     private readonly files: MessageFiles,
     @Inject(CONFIG) private readonly config: Config,
     @Inject(LOGGER) private readonly logger: Logger,
+    private readonly checks: RecipientChecks,
   ) {}
 
   /** @throws AccountNotDrivenHere, SessionNotReady, WebIncompatible */
@@ -181,6 +183,8 @@ export class MessageSender {
           this.meter.count('ok', performance.now() - started);
         },
         (error: unknown) => {
+          // The message only waits.
+          if (error instanceof NumberChecksPaused) return;
           this.meter.count('failed', performance.now() - started);
           if (isFailureOfPage(error)) this.sessions.countSend(driver, false);
         },
@@ -212,6 +216,15 @@ export class MessageSender {
     let result = await ask(isLookFirst || isLookOnly);
     if (result.outcome === 'absent' && !isLookOnly) result = await ask(false);
     if (result.outcome === 'absent') throw message.isExpired ? new MessageExpired() : new SendInterrupted();
+    if (result.outcome === 'throttled' || result.outcome === 'paused') {
+      const isAsked = result.outcome === 'throttled';
+      // A pause may have ended since the page was told of it.
+      const until = isAsked ? this.checks.throttled(accountId) : (this.checks.until(accountId) ?? Date.now());
+      if (isAsked) this.logger.warn({ accountId, until }, 'WhatsApp throttles number checks: they pause');
+      throw new NumberChecksPaused(until, isAsked);
+    }
+    // WhatsApp answered with an id, and then with another id for that id.
+    if (result.outcome === 'other_id') throw new NotSent(`its number has the other id ${result.chatId}`);
     if (result.outcome === 'not_registered') throw new RecipientNotRegistered(message.chatId);
     if (result.outcome === 'not_ready') throw new SessionNotReady(accountId);
     if (result.outcome === 'no_quoted') throw new QuotedNotFound();
@@ -258,11 +271,11 @@ export class MessageSender {
     timeoutMs: number,
     { lookOnly, mayResend }: Pick<PageSend, 'lookOnly' | 'mayResend'>,
   ): Promise<PageSendResult> {
-    const { chatId, whatsappId, typingMs = 0, checkNumber = false, quoted, content } = message;
+    const { whatsappId, typingMs = 0, checkNumber = false, quoted, content } = message;
     const isFirst = message.attempt === 1;
     const file = message.media && !lookOnly ? await this.files.copyOf(message.id, message.media) : null;
-    try {
-      return await session.send({
+    const sendTo = (chatId: string, numberCheck: NumberCheck) =>
+      session.send({
         chatId,
         content: toOutgoingContent(message, file),
         quoted: quoted && targetOf(quoted),
@@ -274,7 +287,16 @@ export class MessageSender {
         timeoutMs,
         typingMs: isFirst ? typingMs : 0,
         checkNumber,
+        numberCheck,
       });
+    try {
+      const isPaused = this.checks.until(message.accountId) !== null;
+      const result = await sendTo(message.chatId, isPaused ? 'paused' : 'allowed');
+      if (result.outcome !== 'other_id') return result;
+      // Kept before the send: another attempt finds the message under this id only.
+      await this.checks.answered(message, result.chatId);
+      message.chatId = result.chatId;
+      return await sendTo(result.chatId, 'done');
     } finally {
       if (file) await this.files.remove(file);
     }

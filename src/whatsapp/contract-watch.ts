@@ -11,6 +11,7 @@ import {
 import { installEvents } from './in-page/page-events.js';
 import { noticeTypes } from './notices.js';
 import { installFlotilla } from './in-page/page-functions.js';
+import { installPersons } from './in-page/page-persons.js';
 import { installSending } from './in-page/page-send.js';
 import { installShims } from './in-page/page-shims.js';
 import { installTyping } from './in-page/page-typing.js';
@@ -61,7 +62,7 @@ export class ContractWatch {
     for (let attempt = 1; ; attempt += 1) {
       const failures = [await failureOf(page, installShims)];
       const finding = await withDeadline(page.evaluate(findMissing, pageContract, true), answerMs);
-      for (const install of [installFlotilla, installTyping, installSending])
+      for (const install of [installFlotilla, installTyping, installPersons, installSending])
         failures.push(await failureOf(page, install));
       failures.push(await failureOf(page, installEvents, gatherMs, noticeTypes));
       const { version, missing } = finding ?? {

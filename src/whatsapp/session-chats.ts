@@ -119,8 +119,8 @@ export class SessionChats {
   }
 
   /** Asks WhatsApp for the person with a number or LID; null if there is no such person. */
-  person(chatId: string): Promise<PagePerson | null> {
-    return this.read(() => this.page.evaluate(findPerson, chatId));
+  person(chatId: string): Promise<PagePerson | null | Refused> {
+    return catchRefusal(this.read(() => this.page.evaluate(findPerson, chatId)));
   }
 
   /** Newest first. One item more than `limit` if there are more. @param chatId as {@link find} returns it */

@@ -283,6 +283,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
       whatsappId,
       searchStorage: false,
       lookOnly: false,
+      mayResend: false,
       timeoutMs,
       typingMs: 0,
       checkNumber: false,

@@ -11,6 +11,7 @@ import { isUUID } from 'class-validator';
 import type { NextFunction, Request, Response } from 'express';
 import { isolate, isolatedTo } from '../platform/database/isolation.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
+import { setDefaultCountry } from '../platform/http/phone-number.js';
 import { keyRoles, type KeyRole } from './api-key.entity.js';
 import { hashKey } from './api-keys.service.js';
 import {
@@ -128,11 +129,13 @@ export class AuthGuard implements CanActivate, OnApplicationBootstrap {
     request.principal = principal;
     if (principal.kind === 'admin') {
       request.workspaceId = workspaceIdOf(request);
-      if (request.workspaceId !== undefined) await this.workspaces.get(request.workspaceId);
+      if (request.workspaceId !== undefined)
+        setDefaultCountry((await this.workspaces.get(request.workspaceId)).defaultCountry);
     } else {
       if (needed === 'admin' || keyRoles.indexOf(principal.role) > keyRoles.indexOf(needed))
         throw new RoleInsufficient(needed);
       request.workspaceId = principal.workspaceId;
+      setDefaultCountry(principal.defaultCountry);
     }
     // Routes for the admin are about all workspaces. There `workspaceId` is only a filter.
     if (needed !== 'admin' && request.workspaceId !== undefined) isolate(request.workspaceId);

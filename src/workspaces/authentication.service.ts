@@ -11,6 +11,7 @@ import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import { ApiKey, type KeyRole } from './api-key.entity.js';
 import { hashKey } from './api-keys.service.js';
+import { Workspace } from './workspace.entity.js';
 
 /** Identifies a key in a log. */
 export type KnownKey = Pick<ApiKey, 'id' | 'prefix' | 'workspaceId'>;
@@ -25,6 +26,8 @@ export type Principal =
       keyId: string;
       keyPrefix: string;
       expiresAt: Date | null;
+      /** The default country of the workspace. */
+      defaultCountry: string | null;
     };
 
 export class AuthenticationRequired extends Problem {
@@ -46,6 +49,7 @@ export class InvalidKey extends Problem {
 /** A key from the database, with the check of its allowed addresses. */
 interface FoundKey {
   key: ApiKey;
+  defaultCountry: string | null;
   isAllowed: (ip: string) => boolean;
 }
 
@@ -95,7 +99,8 @@ export class AuthenticationService implements OnModuleDestroy {
         `This API key may not be used from ${ip}. Call from an address in its allowedIps, or use another key.`,
         found.key,
       );
-    return { kind: 'workspace', workspaceId, role, keyId: id, keyPrefix: prefix, expiresAt };
+    const { defaultCountry } = found;
+    return { kind: 'workspace', workspaceId, role, keyId: id, keyPrefix: prefix, expiresAt, defaultCountry };
   }
 
   /** Whether this is the hash of the admin key. */
@@ -109,7 +114,8 @@ export class AuthenticationService implements OnModuleDestroy {
     if (!key.lastUsedAt || Date.now() - key.lastUsedAt.getTime() > 60_000) {
       await this.keys.update({ id: key.id }, { lastUsedAt: new Date() });
     }
-    return { key, isAllowed: allows(key.allowedIps) };
+    const workspace = await this.keys.manager.findOneBy(Workspace, { id: key.workspaceId });
+    return { key, defaultCountry: workspace?.defaultCountry ?? null, isAllowed: allows(key.allowedIps) };
   }
 }
 

@@ -34,6 +34,10 @@ export class Workspace {
   @Column('text', { name: 'unknown_policy', default: 'hold' })
   unknownPolicy!: UnknownPolicy;
 
+  /** The ISO 3166 code of the country of its numbers without a country code. Null: such numbers are refused. */
+  @Column('text', { name: 'default_country', nullable: true })
+  defaultCountry!: string | null;
+
   /** The maximum number of accounts. Null means no limit. */
   @Column('integer', { name: 'max_accounts', nullable: true })
   maxAccounts!: number | null;

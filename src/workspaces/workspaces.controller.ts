@@ -17,6 +17,7 @@ import { LimitsService } from './limits.service.js';
 import {
   CreateWorkspaceDto,
   toWorkspaceResponse,
+  UpdateOwnWorkspaceDto,
   UpdateWorkspaceDto,
   WorkspaceResponse,
   WorkspaceUsageResponse,
@@ -82,5 +83,11 @@ export class OwnWorkspaceController {
   @Get()
   async get(@WorkspaceId() id: string): Promise<WorkspaceUsageResponse> {
     return { ...toWorkspaceResponse(await this.workspaces.get(id)), usage: await this.limits.usage(id) };
+  }
+  /** Changes the settings of your workspace. Fields that are left out stay as they are. */
+  @Allow('owner')
+  @Patch()
+  async update(@WorkspaceId() id: string, @Body() body: UpdateOwnWorkspaceDto): Promise<WorkspaceResponse> {
+    return toWorkspaceResponse(await this.workspaces.update(id, body));
   }
 }

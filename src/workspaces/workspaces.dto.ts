@@ -8,12 +8,28 @@ import {
   Length,
   Max,
   Min,
+  registerDecorator,
   ValidateNested,
 } from 'class-validator';
 import { Optional } from '../platform/http/optional.js';
+import { isCountry } from '../platform/http/phone-number.js';
 import type { Limits, Usage } from './limits.service.js';
 import { PacingDto } from './pacing-settings.dto.js';
 import { unknownPolicies, type UnknownPolicy, type Workspace } from './workspace.entity.js';
+
+function IsCountry(): PropertyDecorator {
+  return (target, propertyName) =>
+    registerDecorator({
+      name: 'isCountry',
+      target: target.constructor,
+      propertyName: String(propertyName),
+      validator: {
+        validate: (value: unknown) => typeof value === 'string' && isCountry(value),
+        defaultMessage: () =>
+          'must be the ISO 3166 code of a country, in two capital letters, for example ID',
+      },
+    });
+}
 
 export class CreateWorkspaceDto {
   /** @example "Acme Ltd" */
@@ -46,7 +62,19 @@ export class LimitsDto {
   maxStorageBytes?: number | null;
 }
 
-export class UpdateWorkspaceDto {
+/** The settings that the owners of a workspace may change. Fields that are left out stay as they are. */
+export class UpdateOwnWorkspaceDto {
+  /**
+   * The country of phone numbers that begin with 0 instead of a country code, for example `0812-3456-7890` with `ID`. Null: such
+   * numbers are refused.
+   * @example ID
+   */
+  @IsOptional()
+  @IsCountry()
+  defaultCountry?: string | null;
+}
+
+export class UpdateWorkspaceDto extends UpdateOwnWorkspaceDto {
   @Optional()
   @IsString()
   @Length(1, 200)
@@ -92,6 +120,8 @@ export class WorkspaceResponse {
   name!: string;
   pacing!: PacingDto | null;
   unknownPolicy!: UnknownPolicy;
+  /** The country of phone numbers that begin with 0 instead of a country code. */
+  defaultCountry!: string | null;
   limits!: LimitsResponse;
   createdAt!: string;
   updatedAt!: string;
@@ -107,6 +137,7 @@ export function toWorkspaceResponse(workspace: Workspace): WorkspaceResponse {
     name: workspace.name,
     pacing: workspace.pacing,
     unknownPolicy: workspace.unknownPolicy,
+    defaultCountry: workspace.defaultCountry,
     limits: {
       maxAccounts: workspace.maxAccounts,
       messagesPerMinute: workspace.messagesPerMinute,

@@ -8,6 +8,8 @@ import { NumberChecks } from '../../src/chats/number-checks.js';
 import { CallDispatcher } from '../../src/chats/call-dispatcher.js';
 import { TooManyNumberChecks } from '../../src/chats/chat-errors.js';
 import { InstanceClient } from '../../src/instances/instance-client.js';
+import { RecipientIds } from '../../src/messages/recipient-ids.service.js';
+import { RecipientChecks } from '../../src/sending/recipient-checks.js';
 import { settings } from '../support/settings.js';
 import { ProblemFilter } from '../../src/platform/errors/problem.filter.js';
 import { InternalGuard } from '../../src/platform/http/internal.guard.js';
@@ -19,17 +21,17 @@ describe('number checks', () => {
   it('are cached for ten minutes, separately for each account', () => {
     let now = 1;
     const checks = new NumberChecks(() => now);
-    checks.remember('a', answer('6281'));
+    checks.remember('a', '6281@c.us', answer('6281'));
     now += 600_000;
-    expect(checks.known('a', '6281')).toEqual(answer('6281'));
-    expect(checks.known('b', '6281')).toBeUndefined();
+    expect(checks.known('a', '6281@c.us')).toEqual(answer('6281'));
+    expect(checks.known('b', '6281@c.us')).toBeUndefined();
     now += 1;
-    expect(checks.known('a', '6281')).toBeUndefined();
+    expect(checks.known('a', '6281@c.us')).toBeUndefined();
   });
 
   it('drop the oldest answers when the cache is full', () => {
     const checks = new NumberChecks(() => 1);
-    for (let i = 0; i <= 20_000; i += 1) checks.remember('a', answer(String(i)));
+    for (let i = 0; i <= 20_000; i += 1) checks.remember('a', String(i), answer(String(i)));
     expect(checks.known('a', '0')).toBeUndefined();
     expect(checks.known('a', '1')).toBeDefined();
     expect(checks.known('a', '20000')).toBeDefined();
@@ -55,7 +57,13 @@ describe('an instance that drives a live account', () => {
     };
     const module = await Test.createTestingModule({
       controllers: [InternalChatsController],
-      providers: [CallDispatcher, GroupOperations, { provide: AccountSessions, useValue: sessions }],
+      providers: [
+        CallDispatcher,
+        GroupOperations,
+        { provide: AccountSessions, useValue: sessions },
+        { provide: RecipientChecks, useValue: { until: () => null } },
+        { provide: RecipientIds, useValue: {} },
+      ],
     })
       .overrideGuard(InternalGuard)
       .useValue({ canActivate: () => true })

@@ -4,6 +4,8 @@ import { Flotilla, type LedgerEntry, type Workspace } from '../support/flotilla.
 
 /** A gap is counted from the claim, and what lies between that and the ledger takes more time for one than for another. */
 const unevenMs = 400;
+/** How long number checks pause after WhatsApp has throttled one. */
+const checkPauseMs = 4_000;
 
 let flotilla: Flotilla;
 let workspace: Workspace;
@@ -11,7 +13,7 @@ let accountId: string;
 let phoneNumber: string;
 
 beforeAll(async () => {
-  flotilla = await Flotilla.start({ instances: 1 });
+  flotilla = await Flotilla.start({ instances: 1, env: { NUMBER_CHECK_PAUSE_MS: String(checkPauseMs) } });
   workspace = await flotilla.newWorkspace();
   const [account] = await workspace.linkedAccounts(1);
   accountId = account.id;
@@ -157,6 +159,126 @@ async function eventTypes(): Promise<string[]> {
   const events = await workspace.events(['account.cold_paused', 'account.cold_resumed'], 2);
   return events.map(({ type }) => type);
 }
+
+/** How often the account asked WhatsApp about a number. */
+async function checks(): Promise<number> {
+  return (await flotilla.sandbox('GET', '/stats')).numberChecks;
+}
+
+describe('a number that WhatsApp has in another form', () => {
+  it.each([
+    ['Brazil: the ninth digit', '5511987654321', '551187654321'],
+    ['Mexico: 521', '525512345678', '5215512345678'],
+    ['Argentina: 549', '541123456789', '5491123456789'],
+  ])(
+    'gets its messages, acks, edits and answers under the number of the caller (%s)',
+    async (_country, written, own) => {
+      await flotilla.sandbox('POST', '/phones', { phone: own, aliases: [written] });
+      await pace({ ...quick, dailyBudget: { cold: 2 } });
+      const asked = await checks();
+      const first = await send(written, `${own} first`);
+      // Accepted before WhatsApp has answered for the first message.
+      const second = await send(written, `${own} second`);
+      await eventually('read', async () => (await statusOf(second)) === 'read');
+      expect(await statusOf(first)).toBe('read');
+      expect((await arrived(own)).map(({ to, text }) => [to, text])).toEqual([
+        [own, `${own} first`],
+        [own, `${own} second`],
+      ]);
+      // WhatsApp was asked once, and each message keeps the number that the caller wrote.
+      expect(await checks()).toBe(asked + 1);
+      const sent = (await workspace.call('GET', `/messages/${first}`)).body;
+      expect(sent.to).toBe(written);
+      expect((await workspace.call('PATCH', `/messages/${first}`, { text: `${own} edited` })).status).toBe(
+        200,
+      );
+
+      // The budget for strangers is used up. Its owner answers, and is no stranger any more, under either form.
+      const cold = await send(written, `${own} cold`);
+      await workspace.untilStatus(accountId, 'ready');
+      expect(await statusOf(cold)).toBe('queued');
+      await flotilla.sandbox('POST', `/phones/${own}/messages`, { to: phoneNumber, text: `${own} answers` });
+      await untilSent(cold);
+      const { items } = (await workspace.call('GET', `/messages?direction=incoming&accountId=${accountId}`))
+        .body;
+      const answer = items.find(({ text }: { text: string }) => text === `${own} answers`);
+      expect(answer.from).toBe(own);
+      const reply = await workspace.send({
+        accountId,
+        to: written,
+        replyTo: answer.id,
+        text: `${own} reply`,
+      });
+      expect(reply.status).toBe(202);
+      await untilSent(reply.body.id);
+      await untilSent(await send(answer.from, `${own} by its own number`));
+      // Without an account in the request, the account that wrote to the person in any form sends.
+      for (const to of [written, own])
+        expect((await workspace.send({ to, text: `${own} anybody` })).body.accountId).toBe(accountId);
+      await workspace.untilAllSent();
+
+      // A filter finds the messages of both forms, by either form.
+      const listed = async (to: string) =>
+        (await workspace.call('GET', `/messages?to=${to}`)).body.items.map(({ id }: { id: string }) => id);
+      expect(await listed(written)).toEqual(await listed(own));
+      expect(await listed(own)).toContain(first);
+      const number = (await workspace.call('GET', `/accounts/${accountId}/numbers/${written}`)).body;
+      expect(number).toMatchObject({ phone: written, registered: true, chatId: `${own}@c.us` });
+      const history = await workspace.call('GET', `/accounts/${accountId}/chats/${written}/messages?limit=1`);
+      expect(history.body.items[0].chatId).toBe(`${own}@c.us`);
+      expect((await arrived(own)).filter(({ duplicate }) => duplicate)).toEqual([]);
+    },
+  );
+});
+
+describe('number checks that WhatsApp throttles', () => {
+  it('let messages to strangers wait, without a try, a failure or a restart; messages to known chats go on', async () => {
+    await pace({ ...quick, dailyBudget: { cold: 10 } });
+    const friend = await newFriend();
+    await flotilla.sandbox('PUT', '/faults', { phone: phoneNumber, checkRefusal: 429 });
+    const asked = await checks();
+    const begun = Date.now();
+    const to = await flotilla.newPhone();
+    const ids = [await send(to, 'throttled 1'), await send(await flotilla.newPhone(), 'throttled 2')];
+    ids.push(await send(to, 'throttled 3'));
+    for (const id of ids) {
+      const waiting = await eventually('waits', async () => {
+        const { body } = await workspace.call('GET', `/messages/${id}`);
+        return body.status === 'scheduled' && body;
+      });
+      expect(waiting).toMatchObject({ attempts: 0, error: { code: 'whatsapp.number_checks_paused' } });
+      expect(Date.parse(waiting.scheduledFor)).toBeGreaterThan(begun);
+    }
+    await untilSent(await send(friend, 'throttled: a friend'));
+    expect(await arrived('throttled')).toHaveLength(1);
+    // One refusal is enough: WhatsApp is not asked again during the pause.
+    expect(await checks()).toBe(asked + 1);
+    const number = await workspace.call('GET', `/accounts/${accountId}/numbers/${to}`);
+    expect([number.status, number.body.code]).toEqual([429, 'whatsapp.number_checks_paused']);
+    expect((await workspace.account(accountId)).sending.budget.cold.used).toBe(0);
+
+    // The next pause is longer.
+    await eventually('asked again', async () => (await checks()) > asked + 1);
+    await flotilla.sandbox('DELETE', '/faults');
+    for (const id of ids) await untilSent(id);
+    const entries = await arrived('throttled');
+    expect(entries.filter(({ to: recipient }) => recipient === to).map(({ text }) => text)).toEqual([
+      'throttled 1',
+      'throttled 3',
+    ]);
+    expect(entries.filter(({ duplicate }) => duplicate)).toEqual([]);
+    expect(Date.parse(entries[1]!.at) - begun).toBeGreaterThanOrEqual(3 * checkPauseMs);
+    for (const id of ids)
+      expect((await workspace.call('GET', `/messages/${id}`)).body).toMatchObject({
+        attempts: 1,
+        error: null,
+        scheduledFor: null,
+      });
+    const { body } = await workspace.call('GET', `/accounts/${accountId}/events`);
+    const ends = body.items.filter(({ type }: { type: string }) => type === 'account.status');
+    expect(ends[0].event).toBe('connected');
+  });
+});
 
 describe('what a contact sees', () => {
   it('is that somebody types, before the message comes', async () => {

@@ -70,11 +70,13 @@ describe('GET /accounts/:id/numbers/:phone', () => {
   it('tells who has WhatsApp, in any usual notation', async () => {
     const phone = await flotilla.newPhone();
     const known = { phone, registered: true, chatId: `${phone}@c.us`, lid: lid(phone) };
-    for (const text of [phone, `+${phone}`, `00${phone}`, `+${phone.slice(0, 2)} ${phone.slice(2)}`])
+    const forms = [phone, `+${phone}`, `00${phone}`, `+${phone.slice(0, 2)} ${phone.slice(2)}`];
+    for (const text of [...forms, `${phone}@c.us`, `${phone}@s.whatsapp.net`])
       expect(await call('GET', `/numbers/${encodeURIComponent(text)}`)).toMatchObject({
         status: 200,
         body: known,
       });
+    expect((await call('GET', `/numbers/${lid(phone)}`)).body).toEqual({ ...known, chatId: lid(phone) });
     expect((await call('GET', '/numbers/+6281100000009')).body).toEqual({
       phone: '6281100000009',
       registered: false,

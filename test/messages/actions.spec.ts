@@ -33,7 +33,7 @@ import {
   ready,
 } from '../support/factories.js';
 import { changed, fake } from '../support/fake.js';
-import { noFiles, sessionsWith, startSession } from '../support/fakes.js';
+import { allowedChecks, noFiles, sessionsWith, startSession } from '../support/fakes.js';
 import { silent, startServices } from '../support/services.js';
 import { scratchDatabase } from '../support/scratch-database.js';
 
@@ -316,7 +316,7 @@ it('a change is written although a change of another account cannot be written',
 it('a refused message becomes sent if WhatsApp reports that later, also for a message that this instance sent', async () => {
   const { id, whatsappId } = await sent('refused at first');
   const sessions = sessionsWith({ send: async () => ({ outcome: 'known', ack: 1, whatsappId }) });
-  const sender = new MessageSender(sessions, noFiles, context.get(CONFIG), silent);
+  const sender = new MessageSender(sessions, noFiles, context.get(CONFIG), silent, allowedChecks);
   await sender.send(claimOf({ accountId, whatsappId, chatId: friend }));
   const listener = new SessionListener(
     sessions,

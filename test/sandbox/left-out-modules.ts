@@ -10,22 +10,4 @@ export const leftOutModules: Readonly<Record<string, string>> = {
   WAWebL10N: 'the public directory of channels',
   WAWebSendNonMessageDataRequest:
     'history from the phone: no chat has `endOfHistoryTransferType`, so that nobody asks for it',
-
-  // Another branch has these: its merge removes the lines.
-  WADeprecatedSendIq: 'calls',
-  WAPhoneFindCC: 'numbers',
-  WAWap: 'calls',
-  WAWebApiMessageInfoStore: 'receipts',
-  WAWebBlockContactAction: 'blocking',
-  WAWebBlockContactUtils: 'blocking',
-  WAWebChatClearBridge: 'deleting',
-  WAWebChatSendMessages: 'invites',
-  WAWebContactStatusBridge: 'profiles',
-  WAWebDeleteChatAction: 'deleting',
-  WAWebFrontendVcardUtils: 'cards',
-  WAWebGroupInviteV4Job: 'invites',
-  WAWebMediaInMemoryBlobCache: 'media',
-  WAWebSetPushnameConnAction: 'profiles',
-  WAWebVcardGetNameFromParsed: 'cards',
-  WAWebVcardParsingUtils: 'cards',
 };

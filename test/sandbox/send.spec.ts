@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { PageSend, PageWindow } from '../../src/whatsapp/in-page/page-functions.js';
 import { connectionState } from '../../src/whatsapp/in-page/page-state.js';
 import { WhatsAppSession } from '../../src/whatsapp/whatsapp-session.js';
@@ -96,6 +96,72 @@ describe('a send', { timeout: 30_000 }, () => {
     expect(await send({ checkNumber: true })).toMatchObject({ outcome: 'known' });
   });
 });
+
+describe('a stranger', { timeout: 30_000 }, () => {
+  const checks = async () => (await sandbox.stats()).numberChecks ?? 0;
+  const faults = (set: object) => sandbox.call('PUT', '/faults', set);
+  afterEach(() => sandbox.call('DELETE', '/faults'));
+
+  it('is asked for once, and a known person never', async () => {
+    const chatId = `${await sandbox.phone()}@c.us`;
+    const before = await checks();
+    expect(await send({ chatId })).toMatchObject({ outcome: 'known' });
+    expect(await checks()).toBe(before + 1);
+    expect(await send({ chatId })).toMatchObject({ outcome: 'known' });
+    expect(await checks()).toBe(before + 1);
+  });
+
+  it('whose number WhatsApp has in another form gets the message under that form only', async () => {
+    const { body } = await sandbox.call<{ phone: string }>('POST', '/phones', {
+      phone: '551187654321',
+      aliases: ['5511987654321'],
+    });
+    const alias = { chatId: '5511987654321@c.us', whatsappId: '3EB0AAAAAAAAAAAAAAAAA1' };
+    // Nothing is sent yet: the caller keeps the id first.
+    expect(await send(alias)).toEqual({ outcome: 'other_id', chatId: '551187654321@c.us' });
+    expect(await sandbox.inbox(body.phone)).toEqual([]);
+    // WhatsApp has no chat under the form that was asked for, however often it is asked.
+    expect(await send({ ...alias, numberCheck: 'done' })).toMatchObject({
+      outcome: 'not_sent',
+      detail: expect.stringContaining('No LID for user'),
+    });
+    const answered = { ...alias, chatId: '551187654321@c.us', numberCheck: 'done' } as const;
+    expect(await send(answered)).toMatchObject({ outcome: 'known' });
+    expect(await sandbox.inbox(body.phone)).toHaveLength(1);
+  });
+
+  it('waits while WhatsApp refuses to check numbers, and known persons do not', async () => {
+    const chatId = `${await sandbox.phone()}@c.us`;
+    await faults({ checkRefusal: 429 });
+    expect(await send({ chatId })).toEqual({ outcome: 'throttled' });
+    expect(await send({ checkNumber: true })).toMatchObject({ outcome: 'known' });
+    const before = await checks();
+    expect(await send({ chatId, numberCheck: 'paused' })).toEqual({ outcome: 'paused' });
+    expect(await send({ numberCheck: 'paused', checkNumber: true })).toMatchObject({ outcome: 'known' });
+    expect(await checks()).toBe(before);
+    await sandbox.call('DELETE', '/faults');
+    expect(await send({ chatId })).toMatchObject({ outcome: 'known' });
+  });
+});
+
+it('a message is found again after its chat has moved from the number to the hidden number', async () => {
+  const recipient = await sandbox.phone();
+  const chatId = `${recipient}@c.us`;
+  const whatsappId = '3EB0AAAAAAAAAAAAAAAAA2';
+  await sandbox.call('PUT', '/faults', { ackDelayMs: 2_000 });
+  expect(await send({ chatId, whatsappId, timeoutMs: 300 })).toEqual({ outcome: 'pending' });
+  await sandbox.call('PUT', '/faults', { hiddenChats: true });
+  await until('moved', async () => (await session.chats(5_000).find(chatId))?.endsWith('@lid'));
+  // The key of a new message in this chat has another text than the key of the held message.
+  expect(await send({ chatId, whatsappId, searchStorage: true })).toMatchObject({
+    outcome: 'known',
+    whatsappId,
+  });
+  expect(await sandbox.inbox(recipient)).toHaveLength(1);
+  expect(await send({ chatId })).toMatchObject({ outcome: 'known' });
+  expect(await sandbox.inbox(recipient)).toHaveLength(2);
+  await sandbox.call('DELETE', '/faults');
+}, 30_000);
 
 describe('a failure in the page', { timeout: 30_000 }, () => {
   /** Has one of the library's functions fail, before or after it did its work. */

@@ -60,6 +60,7 @@ async function send(session: WhatsAppSession) {
     whatsappId: `3EB0${String(sends).padStart(18, '0')}`,
     searchStorage: false,
     lookOnly: false,
+    mayResend: false,
     timeoutMs: 5_000,
     typingMs: 0,
     checkNumber: false,

@@ -27,7 +27,7 @@ import type { WhatsAppSession } from '../../src/whatsapp/whatsapp-session.js';
 import { eventually } from '../support/eventually.js';
 import { claimOf, insertAccount, insertWorkspace, ready } from '../support/factories.js';
 import { fake } from '../support/fake.js';
-import { filesAway, noFiles, senderThat, sessionsWith } from '../support/fakes.js';
+import { filesAway, allowedChecks, noFiles, senderThat, sessionsWith } from '../support/fakes.js';
 import { scratchDatabase } from '../support/scratch-database.js';
 import { silent, startServices } from '../support/services.js';
 
@@ -415,7 +415,7 @@ describe('a storage that is away', () => {
 
   it('does not hold a message for ever that may have left, because its lane waits for it', async () => {
     const { sessions } = session(async () => ({ outcome: 'absent' }));
-    const sender = new MessageSender(sessions, filesAway, config, silent);
+    const sender = new MessageSender(sessions, filesAway, config, silent, allowedChecks);
     const patient = new LaneRunner(database, sender, new PacingReservations(database), config, silent);
     const id = await accept('its caption');
     await become(id, 'sending', `, type = 'image', media = '${JSON.stringify(media)}', attempts = 1`);
@@ -444,7 +444,7 @@ describe('a storage that is away', () => {
     const { restart, sessions } = session(async ({ content }) =>
       'file' in content || 'text' in content ? known : { outcome: 'absent' },
     );
-    const sender = new MessageSender(sessions, files, config, silent);
+    const sender = new MessageSender(sessions, files, config, silent, allowedChecks);
     const patient = new LaneRunner(database, sender, new PacingReservations(database), config, silent);
     const [id, behind] = [await accept('unreadable'), await accept('behind it')];
     await become(id, 'queued', `, type = 'image', media = '${JSON.stringify(media)}'`);
@@ -477,7 +477,7 @@ describe('a storage that is away', () => {
     const { restart, sessions } = session(async () => ({ outcome: 'absent' }));
     // The directory of the file does not exist.
     const nowhere = new MessageFiles(files, { ...config, varDir: '/nowhere' });
-    const sender = new MessageSender(sessions, nowhere, config, silent);
+    const sender = new MessageSender(sessions, nowhere, config, silent, allowedChecks);
     const sending = sender.send(claimOf({ attempt: 2, media: { ...media, mediaId }, type: 'image' }));
     await expect(sending).rejects.toMatchObject({ code: 'media.storage_unavailable' });
     expect(restart).not.toHaveBeenCalled();
@@ -496,7 +496,7 @@ describe('a message that kills its instance at each attempt', () => {
         return outcome === 'known' ? known : { outcome };
       },
     });
-    const sender = new MessageSender(sessions, noFiles, config, silent);
+    const sender = new MessageSender(sessions, noFiles, config, silent, allowedChecks);
     const survivor = new LaneRunner(database, sender, new PacingReservations(database), config, silent);
     await database.query(`update workspaces set unknown_policy = 'resend' where id = $1`, [workspaceId]);
     const [id, behind] = [await accept('deadly'), await accept('behind it')];
@@ -525,7 +525,13 @@ describe('a message that the page has, and gave up', () => {
       asked.push({ mayResend, searchStorage });
       return { outcome: 'unsent' };
     };
-    const sender = new MessageSender(sessionsWith({ send, reconnect }, { restart }), noFiles, config, silent);
+    const sender = new MessageSender(
+      sessionsWith({ send, reconnect }, { restart }),
+      noFiles,
+      config,
+      silent,
+      allowedChecks,
+    );
     const runner = new LaneRunner(database, sender, new PacingReservations(database), config, silent);
     const id = await accept('given up');
     await runLane(runner);
@@ -550,7 +556,13 @@ describe('a message that the page has, and gave up', () => {
       asked.push({ lookOnly, mayResend });
       return { outcome: 'unsent' };
     };
-    const sender = new MessageSender(sessionsWith({ send, reconnect }, { restart }), noFiles, config, silent);
+    const sender = new MessageSender(
+      sessionsWith({ send, reconnect }, { restart }),
+      noFiles,
+      config,
+      silent,
+      allowedChecks,
+    );
     const sending = sender.send(claimOf({ attempt: 3, isExpired: true }));
     await expect(sending).rejects.toMatchObject({ code: 'whatsapp.given_up' });
     expect(asked).toEqual([{ lookOnly: true, mayResend: false }]);
@@ -560,7 +572,7 @@ describe('a message that the page has, and gave up', () => {
 
 it('a resent message is sent, also by a worker that allows only one attempt', async () => {
   const sessions = sessionsWith({ send: async ({ lookOnly }) => (lookOnly ? { outcome: 'absent' } : known) });
-  const sender = new MessageSender(sessions, noFiles, config, silent);
+  const sender = new MessageSender(sessions, noFiles, config, silent, allowedChecks);
   const once = new LaneRunner(database, sender, new PacingReservations(database), config, silent);
   const id = await accept('again');
   await become(id, 'unknown', ', attempts = 1');
@@ -579,7 +591,13 @@ describe('a page that cannot send a message', () => {
       if ('text' in content && content.text === 'urgent') return known;
       return lookOnly ? { outcome: 'absent' } : { outcome: 'not_sent', detail: 'Error: No LID for user' };
     };
-    const sender = new MessageSender(sessionsWith({ send, reconnect }, { restart }), noFiles, config, silent);
+    const sender = new MessageSender(
+      sessionsWith({ send, reconnect }, { restart }),
+      noFiles,
+      config,
+      silent,
+      allowedChecks,
+    );
     return new LaneRunner(database, sender, new PacingReservations(database), config, silent);
   };
   const comes = (id: string) =>
@@ -733,7 +751,13 @@ describe('an uncertain attempt', () => {
         return outcome === 'known' ? known : { outcome };
       };
       const restart = vi.fn<AccountDriver['restart']>();
-      const sender = new MessageSender(sessionsWith({ send }, { restart }), filesAway, config, silent);
+      const sender = new MessageSender(
+        sessionsWith({ send }, { restart }),
+        filesAway,
+        config,
+        silent,
+        allowedChecks,
+      );
       const media = { mediaId: uuidv7(), mimetype: 'image/png', size: 1, filename: null, ...untouched };
       const sending = sender.send(claimOf({ attempt: 2, media, type: 'image' }));
       if (outcome === 'known') expect(await sending).toEqual({ ack: 1 });

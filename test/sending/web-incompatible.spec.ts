@@ -13,7 +13,7 @@ import { PacingReservations } from '../../src/sending/pacing-reservations.js';
 import type { AccountDriver } from '../../src/sessions/account-driver.js';
 import type { WhatsAppSession } from '../../src/whatsapp/whatsapp-session.js';
 import { insertAccount, insertWorkspace, ready } from '../support/factories.js';
-import { noFiles, sessionsWith } from '../support/fakes.js';
+import { allowedChecks, noFiles, sessionsWith } from '../support/fakes.js';
 import { scratchDatabase } from '../support/scratch-database.js';
 import { silent, startServices } from '../support/services.js';
 
@@ -60,7 +60,13 @@ beforeEach(async () => {
     sent.push(text);
     return { outcome: 'known', ack: 1, whatsappId };
   };
-  const sender = new MessageSender(sessionsWith({ send, distrust }, { restart }), noFiles, config, silent);
+  const sender = new MessageSender(
+    sessionsWith({ send, distrust }, { restart }),
+    noFiles,
+    config,
+    silent,
+    allowedChecks,
+  );
   lane = new LaneRunner(database, sender, new PacingReservations(database), config, silent);
 });
 
@@ -160,6 +166,7 @@ it('acks of messages that the page does not find hold the lane, and the messages
     noFiles,
     config,
     silent,
+    allowedChecks,
   );
   lane = new LaneRunner(database, sender, new PacingReservations(database), config, silent);
   const ids = [await accept('one'), await accept('two'), await accept('three'), await accept('four')];

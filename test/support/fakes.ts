@@ -1,6 +1,7 @@
 import { EventEmitter } from 'node:events';
 import { MediaStorageUnavailable } from '../../src/media/media-storage.js';
 import type { MessageFiles } from '../../src/sending/message-files.js';
+import type { RecipientChecks } from '../../src/sending/recipient-checks.js';
 import type { MessageSender } from '../../src/sending/message-sender.js';
 import type { AccountDriver } from '../../src/sessions/account-driver.js';
 import type { AccountSessionEvents, AccountSessions } from '../../src/sessions/account-sessions.js';
@@ -58,3 +59,6 @@ export const filesAway = fake<MessageFiles>({
 
 /** The files of messages for a test that sends none. */
 export const noFiles = fake<MessageFiles>({});
+
+/** WhatsApp throttles no number checks. */
+export const allowedChecks = fake<RecipientChecks>({ until: () => null });

@@ -66,6 +66,10 @@ async function fill(workspaceId: string): Promise<void> {
     ],
     [`insert into contacts (account_id, chat_id) values ($1, 'x@c.us')`, [accountId]],
     [
+      `insert into recipient_ids (account_id, workspace_id, number, chat_id) values ($1, $2, 'x@c.us', 'y@c.us')`,
+      [accountId, workspaceId],
+    ],
+    [
       `insert into messages (id, workspace_id, account_id, direction, type, chat_id, recipient, status, whatsapp_id)
        values (gen_random_uuid(), $2, $1, 'outgoing', 'text', 'x@c.us', 'x', 'queued', 'W')`,
       [accountId, workspaceId],

@@ -382,6 +382,54 @@ describe('the limits of a workspace', () => {
   }
 });
 
+describe('the default country of a workspace', () => {
+  const to = '0812-3456-7890';
+  const send = (key: string, on = api) =>
+    on.call('POST', '/messages', { ...message, to, mentions: [to] }, key);
+
+  it('is set by its owner or the admin, and then numbers need no country code, in every process', async () => {
+    await readyAccount(workspaceId);
+    const refused = await send(owner.key);
+    expect([refused.status, refused.body.errors[0].path]).toEqual([400, 'to']);
+    expect(refused.body.errors[0].message).toMatch(/no country code.*defaultCountry/);
+    expect((await send(owner.key, other)).status).toBe(400);
+
+    const set = (defaultCountry: unknown, key = owner.key) =>
+      api.call('PATCH', '/workspace', { defaultCountry }, key);
+    const { status, body } = await set('ID');
+    expect([status, body.defaultCountry]).toEqual([200, 'ID']);
+    for (const through of [api, other]) {
+      const sent = await eventually('accepted', async () => {
+        const answer = await send(owner.key, through);
+        return answer.status === 202 && answer.body;
+      });
+      expect(sent).toMatchObject({ to: '6281234567890', mentions: ['6281234567890'] });
+      const listed = await through.call('GET', `/messages?to=${to}&limit=1`, undefined, owner.key);
+      expect(listed.body.items[0].id).toBe(sent.id);
+    }
+    const batch = await api.call('POST', '/messages/batch', { messages: [{ to, text: 'x' }] }, owner.key);
+    expect(batch.body.items[0].message.to).toBe('6281234567890');
+    // The admin acts in the workspace that the request names.
+    const asAdmin = await api.call('POST', `/messages?workspaceId=${workspaceId}`, { to, text: 'x' });
+    expect(asAdmin.body.to).toBe('6281234567890');
+
+    const stranger = await newWorkspace();
+    expect((await send(stranger.owner.key)).status).toBe(400);
+    const changed = await api.call('PATCH', `/workspaces/${workspaceId}`, { defaultCountry: null });
+    expect([changed.status, changed.body.defaultCountry]).toEqual([200, null]);
+    await eventually('refused again', async () => (await send(owner.key)).status === 400);
+  });
+
+  it('is a country, and the only setting that an owner may change', async () => {
+    for (const defaultCountry of ['id', 'XX', 'Indonesia', '__proto__', '', 62])
+      expect((await api.call('PATCH', '/workspace', { defaultCountry }, owner.key)).status).toBe(400);
+    for (const change of [{ name: 'mine' }, { limits: { maxAccounts: null } }, { unknownPolicy: 'resend' }])
+      expect((await api.call('PATCH', '/workspace', change, owner.key)).status).toBe(400);
+    const sender = await newKey(workspaceId, { role: 'sender' });
+    expect((await api.call('PATCH', '/workspace', { defaultCountry: 'ID' }, sender.key)).status).toBe(403);
+  });
+});
+
 describe('two workspaces', () => {
   it('never see each other under parallel load: no row, no event, no file', async () => {
     const tenants = await Promise.all(

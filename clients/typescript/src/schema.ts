@@ -217,7 +217,11 @@ export interface paths {
         delete?: never;
         options?: never;
         head?: never;
-        patch?: never;
+        /**
+         * Changes the settings of your workspace. Fields that are left out stay as they are.
+         * @description Needs a key with the role owner or more, or the admin key.
+         */
+        patch: operations["ownWorkspace.update"];
         trace?: never;
     };
     "/api/v1/workspace/api-keys": {
@@ -346,7 +350,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Connects an account: restores its session, or requests a QR code or a pairing code.
+         * Connects an account: restores its session, or requests a QR code or a pairing code. If the contract of its page is
+         *     `broken`, the page is loaded again.
          * @description Needs a key with the role owner or more, or the admin key.
          */
         post: operations["accounts.connect"];
@@ -1582,6 +1587,51 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/admin/web-versions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Lists the versions of WhatsApp Web that accounts have loaded, the newest first.
+         * @description Needs the admin key.
+         */
+        get: operations["webVersions.list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/web-versions/policy": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Shows which version accounts get.
+         * @description Needs the admin key.
+         */
+        get: operations["webVersions.getPolicy"];
+        /**
+         * Replaces the policy. An account that has another version gets its page at the next start of its browser. Instances restart such
+         *     accounts one after the other, and accounts whose page is broken at once.
+         * @description Needs the admin key.
+         */
+        put: operations["webVersions.setPolicy"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export interface webhooks {
     event: {
@@ -1601,6 +1651,7 @@ export interface webhooks {
          *     - `account.pairing_code`: there is a new code to type into the phone, which links an account
          *     - `account.cold_paused`: an account writes to no strangers for a while, because WhatsApp has refused messages
          *     - `account.cold_resumed`: the account writes to strangers again
+         *     - `account.web_incompatible`: WhatsApp Web has changed: the page of an account lacks what sending needs, and its messages wait
          *     - `message.received`: somebody has written to an account
          *     - `message.scheduled`: a message was accepted for later
          *     - `message.queued`: a message was accepted
@@ -1621,6 +1672,7 @@ export interface webhooks {
          *     - `webhook.disabled`: a webhook was disabled, because its endpoint is gone or has failed for days
          *     - `campaign.status`: a campaign has another status (campaigns are not built yet)
          *     - `campaign.progress`: how far a campaign has got (campaigns are not built yet)
+         *     - `web_version.status`: a version of WhatsApp Web was found, passed its trial or was refused; it belongs to no workspace, so only the admin sees it
          *     - `instance.status`: an instance has another status; it belongs to no workspace, so only the admin sees it
          *     - `webhook.test`: somebody has called `POST /webhooks/{id}/test`. This event is not in the log, and its id is not a place in the log.
          */
@@ -1663,7 +1715,8 @@ export interface components {
         /**
          * @example {
          *       "status": "ok",
-         *       "redis": "redis"
+         *       "redis": "redis",
+         *       "webIncompatible": 1
          *     }
          */
         ReadyResponse: {
@@ -1671,6 +1724,8 @@ export interface components {
             status: string;
             /** @description `ok` or `unreachable`. Flotilla accepts messages in both cases. */
             redis: string;
+            /** @description Connected accounts whose page of WhatsApp Web lacks what sending needs. Their messages wait. */
+            webIncompatible: number;
         };
         /**
          * @example {
@@ -1681,7 +1736,8 @@ export interface components {
          *       "accounts": {
          *         "total": 1,
          *         "connected": 1,
-         *         "connecting": 1
+         *         "connecting": 1,
+         *         "webIncompatible": 1
          *       },
          *       "memory": {
          *         "heapUsed": 1,
@@ -1706,6 +1762,7 @@ export interface components {
                 total: number;
                 connected: number;
                 connecting: number;
+                webIncompatible: number;
             };
             memory: {
                 heapUsed: number;
@@ -1793,6 +1850,7 @@ export interface components {
          *       "name": "name",
          *       "pacing": {},
          *       "unknownPolicy": "hold",
+         *       "defaultCountry": "defaultCountry",
          *       "limits": {
          *         "maxAccounts": 1,
          *         "messagesPerMinute": 1,
@@ -1808,6 +1866,8 @@ export interface components {
             pacing: components["schemas"]["PacingDto"] | null;
             /** @enum {string} */
             unknownPolicy: "hold" | "resend";
+            /** @description The country of phone numbers that begin with 0 instead of a country code. */
+            defaultCountry: string | null;
             limits: components["schemas"]["LimitsResponse"];
             /** Format: date-time */
             createdAt: string;
@@ -1835,6 +1895,7 @@ export interface components {
          *       "name": "name",
          *       "pacing": {},
          *       "unknownPolicy": "hold",
+         *       "defaultCountry": "defaultCountry",
          *       "limits": {
          *         "maxAccounts": 1,
          *         "messagesPerMinute": 1,
@@ -1856,6 +1917,8 @@ export interface components {
             pacing: components["schemas"]["PacingDto"] | null;
             /** @enum {string} */
             unknownPolicy: "hold" | "resend";
+            /** @description The country of phone numbers that begin with 0 instead of a country code. */
+            defaultCountry: string | null;
             limits: components["schemas"]["LimitsResponse"];
             /** Format: date-time */
             createdAt: string;
@@ -1872,7 +1935,11 @@ export interface components {
             /** @description The maximum size of the stored media, in bytes. */
             maxStorageBytes?: number | null;
         };
-        /** @example {} */
+        /**
+         * @example {
+         *       "defaultCountry": "ID"
+         *     }
+         */
         UpdateWorkspaceDto: {
             name?: string;
             /** @description The pacing settings for all accounts that do not have their own. They replace the old settings as a whole. Null restores the defaults. */
@@ -1883,6 +1950,12 @@ export interface components {
              */
             unknownPolicy?: "hold" | "resend";
             limits?: components["schemas"]["LimitsDto"];
+            /**
+             * @description The country of phone numbers that begin with 0 instead of a country code, for example `0812-3456-7890` with `ID`. Null: such
+             *     numbers are refused.
+             * @example ID
+             */
+            defaultCountry?: string | null;
         };
         /**
          * @example {
@@ -1992,6 +2065,19 @@ export interface components {
              * @default 0
              */
             graceSeconds?: number;
+        };
+        /**
+         * @example {
+         *       "defaultCountry": "ID"
+         *     }
+         */
+        UpdateOwnWorkspaceDto: {
+            /**
+             * @description The country of phone numbers that begin with 0 instead of a country code, for example `0812-3456-7890` with `ID`. Null: such
+             *     numbers are refused.
+             * @example ID
+             */
+            defaultCountry?: string | null;
         };
         /** @example {} */
         ReceiveDto: {
@@ -2152,6 +2238,28 @@ export interface components {
         };
         /**
          * @example {
+         *       "version": "2.3000.1047775310",
+         *       "contract": "ok",
+         *       "missing": []
+         *     }
+         */
+        WebResponse: {
+            /** @example 2.3000.1047775310 */
+            version: string | null;
+            /**
+             * @description `broken`: the page lacks something that sending needs. The messages of the account wait.
+             * @example ok
+             * @enum {string}
+             */
+            contract: "broken" | "ok";
+            /**
+             * @description The names of what the page lacks. With `contract: ok`, sending does not need these.
+             * @example []
+             */
+            missing: string[];
+        };
+        /**
+         * @example {
          *       "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
          *       "workspaceId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
          *       "name": "name",
@@ -2205,6 +2313,11 @@ export interface components {
          *         "location": "US-East"
          *       },
          *       "lastConnectedAt": "2026-11-25T10:00:00.000Z",
+         *       "web": {
+         *         "version": "2.3000.1047775310",
+         *         "contract": "ok",
+         *         "missing": []
+         *       },
          *       "createdAt": "2026-11-25T10:00:00.000Z"
          *     }
          */
@@ -2233,6 +2346,8 @@ export interface components {
             placement: components["schemas"]["PlacementFiltersDto"] | null;
             /** Format: date-time */
             lastConnectedAt: string | null;
+            /** @description Null until the account was `ready` once. */
+            web: components["schemas"]["WebResponse"] | null;
             /** Format: date-time */
             createdAt: string;
         };
@@ -2940,8 +3055,11 @@ export interface components {
          *     }
          */
         NumberResponse: {
-            /** @example 6281234567890 */
-            phone: string;
+            /**
+             * @description The number that was asked for. For a hidden number, the person's number if this account knows it.
+             * @example 6281234567890
+             */
+            phone: string | null;
             registered: boolean;
             /**
              * @description Use it as `to` of a message. Null if the number has no WhatsApp.
@@ -3351,7 +3469,7 @@ export interface components {
              * @example message.delivered
              * @enum {string}
              */
-            type: "account.cold_paused" | "account.cold_resumed" | "account.pairing_code" | "account.qr" | "account.status" | "campaign.progress" | "campaign.status" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.unknown" | "webhook.disabled";
+            type: "account.cold_paused" | "account.cold_resumed" | "account.pairing_code" | "account.qr" | "account.status" | "account.web_incompatible" | "campaign.progress" | "campaign.status" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.unknown" | "web_version.status" | "webhook.disabled";
             /** Format: date-time */
             createdAt: string;
             workspaceId: string | null;
@@ -3596,7 +3714,7 @@ export interface components {
              * @example message.sent
              * @enum {string}
              */
-            type: "account.cold_paused" | "account.cold_resumed" | "account.pairing_code" | "account.qr" | "account.status" | "campaign.progress" | "campaign.status" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.unknown" | "webhook.disabled";
+            type: "account.cold_paused" | "account.cold_resumed" | "account.pairing_code" | "account.qr" | "account.status" | "account.web_incompatible" | "campaign.progress" | "campaign.status" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.unknown" | "web_version.status" | "webhook.disabled";
             accountId: string | null;
             /**
              * @description `pending`: it waits for its first attempt. `failed`: Flotilla tries it again. `dead`: Flotilla does not, until you redeliver it.
@@ -4156,10 +4274,159 @@ export interface components {
             filters?: components["schemas"]["PlacementFiltersDto"];
         };
         /**
+         * @example {
+         *       "environment": "live",
+         *       "version": "2.3000.1047775310",
+         *       "status": "good",
+         *       "reason": "reason",
+         *       "contract": "broken",
+         *       "isKept": true,
+         *       "accounts": 1,
+         *       "brokenAccounts": 1,
+         *       "sends": 1,
+         *       "failures": 1,
+         *       "sendsInARow": 1,
+         *       "isSelfTested": true,
+         *       "firstSeenAt": "2026-11-25T10:00:00.000Z",
+         *       "lastSeenAt": "2026-11-25T10:00:00.000Z"
+         *     }
+         */
+        WebVersionResponse: {
+            /** @enum {string} */
+            environment: "live" | "sandbox";
+            /** @example 2.3000.1047775310 */
+            version: string;
+            /**
+             * @description `new`: nobody has decided. `good`: it passed its trial, or the operator chose it. `refused`: its page is broken.
+             * @enum {string}
+             */
+            status: "good" | "new" | "refused";
+            /** @description Why it was refused. */
+            reason: string | null;
+            /**
+             * @description What the last check of a page found.
+             * @enum {string|null}
+             */
+            contract: "broken" | null | "ok";
+            /** @description Whether its page is kept, so that accounts can get it. */
+            isKept: boolean;
+            /** @description How many accounts have it now. */
+            accounts: number;
+            /** @description How many of them find its page broken. */
+            brokenAccounts: number;
+            /** @description Acknowledged messages. */
+            sends: number;
+            /** @description Tries at which WhatsApp Web failed. */
+            failures: number;
+            /** @description Acknowledged messages since the last failure. */
+            sendsInARow: number;
+            /** @description Whether a canary has sent a message to itself with it. */
+            isSelfTested: boolean;
+            /** Format: date-time */
+            firstSeenAt: string;
+            /** Format: date-time */
+            lastSeenAt: string;
+        };
+        /**
+         * @example {
+         *       "items": [
+         *         {
+         *           "environment": "live",
+         *           "version": "2.3000.1047775310",
+         *           "status": "good",
+         *           "reason": "reason",
+         *           "contract": "broken",
+         *           "isKept": true,
+         *           "accounts": 1,
+         *           "brokenAccounts": 1,
+         *           "sends": 1,
+         *           "failures": 1,
+         *           "sendsInARow": 1,
+         *           "isSelfTested": true,
+         *           "firstSeenAt": "2026-11-25T10:00:00.000Z",
+         *           "lastSeenAt": "2026-11-25T10:00:00.000Z"
+         *         }
+         *       ],
+         *       "nextCursor": "nextCursor"
+         *     }
+         */
+        WebVersionsResponse: {
+            /** @description The newest first. */
+            items: components["schemas"]["WebVersionResponse"][];
+            /** @description Always null: the list is short. */
+            nextCursor: string | null;
+        };
+        /**
+         * @example {
+         *       "live": "live",
+         *       "sandbox": "sandbox"
+         *     }
+         */
+        VersionForAll: {
+            live: string | null;
+            sandbox: string | null;
+        };
+        /**
+         * @example {
+         *       "mode": "canary",
+         *       "version": "version",
+         *       "canaries": [
+         *         "canaries"
+         *       ],
+         *       "canariesNow": [
+         *         "canariesNow"
+         *       ],
+         *       "sends": 1,
+         *       "versionForAll": {
+         *         "live": "live",
+         *         "sandbox": "sandbox"
+         *       },
+         *       "updatedAt": "2026-11-25T10:00:00.000Z"
+         *     }
+         */
+        WebVersionPolicyResponse: {
+            /** @enum {string} */
+            mode: "canary" | "latest" | "pinned";
+            /** @description Only for `pinned`. */
+            version: string | null;
+            /** @description The marked canaries. */
+            canaries: string[];
+            /** @description The canaries in force: in an environment without a marked account, its oldest linked account. */
+            canariesNow: string[];
+            sends: number;
+            versionForAll: components["schemas"]["VersionForAll"];
+            /** Format: date-time */
+            updatedAt: string;
+        };
+        /**
+         * @example {
+         *       "mode": "canary",
+         *       "version": "2.3000.1047775310"
+         *     }
+         */
+        WebVersionPolicyDto: {
+            /**
+             * @description `latest`: accounts get the page that WhatsApp serves. `pinned`: all accounts get the page of `version`. `canary`: a new version
+             *     goes to some accounts first, and to all accounts once it has proven itself.
+             * @enum {string}
+             */
+            mode: "canary" | "latest" | "pinned";
+            /**
+             * @description A version with a kept page. Required for `pinned`. For `canary`: the version that the other accounts get until a newer version
+             *     has proven itself; left out: the version that works for most accounts.
+             * @example 2.3000.1047775310
+             */
+            version?: string;
+            /** @description For `canary`: the ids of the accounts that get a new version first. Left out or empty: the oldest linked account. */
+            canaries?: string[];
+            /** @description For `canary`: how many sends in a row must be acknowledged before a new version goes to all accounts. Default: 20. */
+            sends?: number;
+        };
+        /**
          * @description Every code that an error can have.
          * @enum {string}
          */
-        ErrorCode: "account.cold_not_paused" | "account.logout_not_confirmed" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "api_key.expired" | "api_key.in_use" | "api_key.not_found" | "api_key.rotated" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.required" | "chat.cannot_pin" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "whatsapp.no_answer" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit";
+        ErrorCode: "account.cold_not_paused" | "account.logout_not_confirmed" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "account.web_incompatible" | "api_key.expired" | "api_key.in_use" | "api_key.not_found" | "api_key.rotated" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.required" | "chat.cannot_pin" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "web_version.not_kept" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "whatsapp.no_answer" | "whatsapp.number_checks_paused" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit";
         /** @description The body of every error (RFC 9457). */
         Problem: {
             type: string;
@@ -4511,7 +4778,7 @@ export interface components {
                 };
             };
         };
-        /** @description `number.invalid`: This is not a phone number. Write it with its country code, for example +6281234567890. */
+        /** @description `number.invalid`: The number …. */
         "number.invalid": {
             headers: {
                 [name: string]: unknown;
@@ -4551,15 +4818,17 @@ export interface components {
          * @description `rate_limit.exceeded`: This API key has made too many requests. Wait 12 s, then try again (see Retry-After).
          *
          *     `account.too_many_number_checks`: A live account may check at most … new numbers per minute, because WhatsApp bans accounts that check many. Try again in a minute.
+         *
+         *     `whatsapp.number_checks_paused`: WhatsApp checks no more numbers for this account at the moment. Flotilla asks again later. Messages to persons who have a chat with the account go on.
          */
-        "rate_limit.exceeded-account.too_many_number_checks": {
+        "rate_limit.exceeded-account.too_many_number_checks-whatsapp.number_checks_paused": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "rate_limit.exceeded" | "account.too_many_number_checks";
+                    code: "rate_limit.exceeded" | "account.too_many_number_checks" | "whatsapp.number_checks_paused";
                 };
             };
         };
@@ -4848,18 +5117,20 @@ export interface components {
          *
          *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
          *
+         *     `account.web_incompatible`: The page of WhatsApp Web lacks what sending needs (WAWebMsgKey). Messages wait until it is mended: docs/whatsapp-web.md says what to do.
+         *
          *     `message.not_outgoing`: Only a message that this account sent can be ….
          *
          *     `message.cannot_edit`: WhatsApp no longer allows editing this message.
          */
-        "request.conflict-message.already_sending-account.not_ready-message.not_outgoing-message.cannot_edit": {
+        "request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_edit": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "request.conflict" | "message.already_sending" | "account.not_ready" | "message.not_outgoing" | "message.cannot_edit";
+                    code: "request.conflict" | "message.already_sending" | "account.not_ready" | "account.web_incompatible" | "message.not_outgoing" | "message.cannot_edit";
                 };
             };
         };
@@ -4869,19 +5140,21 @@ export interface components {
          *     `message.already_sending`: The message is …. It can no longer be cancelled.
          *
          *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
+         *
+         *     `account.web_incompatible`: The page of WhatsApp Web lacks what sending needs (WAWebMsgKey). Messages wait until it is mended: docs/whatsapp-web.md says what to do.
          *
          *     `message.not_outgoing`: Only a message that this account sent can be ….
          *
          *     `message.cannot_revoke`: WhatsApp no longer allows revoking this message.
          */
-        "request.conflict-message.already_sending-account.not_ready-message.not_outgoing-message.cannot_revoke": {
+        "request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_revoke": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "request.conflict" | "message.already_sending" | "account.not_ready" | "message.not_outgoing" | "message.cannot_revoke";
+                    code: "request.conflict" | "message.already_sending" | "account.not_ready" | "account.web_incompatible" | "message.not_outgoing" | "message.cannot_revoke";
                 };
             };
         };
@@ -4892,18 +5165,20 @@ export interface components {
          *
          *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
          *
+         *     `account.web_incompatible`: The page of WhatsApp Web lacks what sending needs (WAWebMsgKey). Messages wait until it is mended: docs/whatsapp-web.md says what to do.
+         *
          *     `message.not_sent`: The message is …: its recipient does not have it. React to it after it is sent.
          *
          *     `message.cannot_react`: The message has been revoked.
          */
-        "request.conflict-message.already_sending-account.not_ready-message.not_sent-message.cannot_react": {
+        "request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_sent-message.cannot_react": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "request.conflict" | "message.already_sending" | "account.not_ready" | "message.not_sent" | "message.cannot_react";
+                    code: "request.conflict" | "message.already_sending" | "account.not_ready" | "account.web_incompatible" | "message.not_sent" | "message.cannot_react";
                 };
             };
         };
@@ -4976,6 +5251,22 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "request.conflict" | "server.has_accounts" | "server.has_live_instances";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
+         *
+         *     `web_version.not_kept`: Flotilla has not kept the page of version …. GET /admin/web-versions lists the versions; choose a version with isKept.
+         */
+        "request.conflict-web_version.not_kept": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "web_version.not_kept";
                 };
             };
         };
@@ -5644,6 +5935,7 @@ export interface operations {
                      *           "name": "name",
                      *           "pacing": {},
                      *           "unknownPolicy": "hold",
+                     *           "defaultCountry": "defaultCountry",
                      *           "limits": {
                      *             "maxAccounts": 1,
                      *             "messagesPerMinute": 1,
@@ -5996,6 +6288,43 @@ export interface operations {
             503: components["responses"]["service.unavailable"];
         };
     };
+    "ownWorkspace.update": {
+        parameters: {
+            query?: {
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateOwnWorkspaceDto"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WorkspaceResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role"];
+            404: components["responses"]["workspace.not_found"];
+            409: components["responses"]["request.conflict"];
+            413: components["responses"]["request.too_large"];
+            415: components["responses"]["request.unsupported_media_type"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
     "ownApiKeys.list": {
         parameters: {
             query?: {
@@ -6245,6 +6574,11 @@ export interface operations {
                      *             "location": "US-East"
                      *           },
                      *           "lastConnectedAt": "2026-11-25T10:00:00.000Z",
+                     *           "web": {
+                     *             "version": "2.3000.1047775310",
+                     *             "contract": "ok",
+                     *             "missing": []
+                     *           },
                      *           "createdAt": "2026-11-25T10:00:00.000Z"
                      *         }
                      *       ],
@@ -6439,13 +6773,14 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            404: components["responses"]["workspace.not_found-account.not_found"];
-            409: components["responses"]["request.conflict"];
+            404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
+            409: components["responses"]["request.conflict-account.not_ready"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
-            503: components["responses"]["service.unavailable"];
+            503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
+            504: components["responses"]["instance.answer_lost"];
         };
     };
     "accounts.qr": {
@@ -7159,7 +7494,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-message.not_found-account.not_found-instance.not_found"];
-            409: components["responses"]["request.conflict-message.already_sending-account.not_ready-message.not_outgoing-message.cannot_edit"];
+            409: components["responses"]["request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_edit"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -7196,7 +7531,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-message.not_found-account.not_found-instance.not_found"];
-            409: components["responses"]["request.conflict-message.already_sending-account.not_ready-message.not_outgoing-message.cannot_revoke"];
+            409: components["responses"]["request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_revoke"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
@@ -7235,7 +7570,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-message.not_found-account.not_found-instance.not_found"];
-            409: components["responses"]["request.conflict-message.already_sending-account.not_ready-message.not_sent-message.cannot_react"];
+            409: components["responses"]["request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_sent-message.cannot_react"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -7513,7 +7848,7 @@ export interface operations {
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["account.not_ready"];
             422: components["responses"]["number.invalid"];
-            429: components["responses"]["rate_limit.exceeded-account.too_many_number_checks"];
+            429: components["responses"]["rate_limit.exceeded-account.too_many_number_checks-whatsapp.number_checks_paused"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -7855,7 +8190,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-contact.not_found-contact.no_picture"];
             409: components["responses"]["account.not_ready"];
-            429: components["responses"]["rate_limit.exceeded-account.too_many_number_checks"];
+            429: components["responses"]["rate_limit.exceeded-account.too_many_number_checks-whatsapp.number_checks_paused"];
             500: components["responses"]["internal.error"];
             502: components["responses"]["contact.picture_too_large"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
@@ -9527,6 +9862,91 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             409: components["responses"]["request.conflict"];
+            413: components["responses"]["request.too_large"];
+            415: components["responses"]["request.unsupported_media_type"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "webVersions.list": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebVersionsResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "webVersions.getPolicy": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebVersionPolicyResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role"];
+            429: components["responses"]["rate_limit.exceeded"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "webVersions.setPolicy": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WebVersionPolicyDto"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebVersionPolicyResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role"];
+            409: components["responses"]["request.conflict-web_version.not_kept"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];

@@ -359,6 +359,9 @@ export const environmentSchema = z
     ACK_TIMEOUT_MS: milliseconds(10_000).describe(
       'How long a message that WhatsApp Web has taken may be without ack 1 before Flotilla reconnects the session.',
     ),
+    NUMBER_CHECK_PAUSE_MS: milliseconds(300_000).describe(
+      'How long an account checks no numbers after WhatsApp has throttled a check. The pause doubles, up to an hour, each time WhatsApp throttles the account again.',
+    ),
 
     SANDBOX_HOST: z
       .string()
@@ -667,6 +670,8 @@ function toConfig(env: Environment, envFile: string | null, varDir: string, serv
     },
     /** How long a message that WhatsApp Web has taken may be without ack 1 before Flotilla reconnects the session. */
     ackTimeoutMs: env.ACK_TIMEOUT_MS,
+    /** How long an account checks no numbers after WhatsApp has throttled a check. */
+    numberCheckPauseMs: env.NUMBER_CHECK_PAUSE_MS,
     sandbox: {
       host: env.SANDBOX_HOST,
       port: env.SANDBOX_PORT,

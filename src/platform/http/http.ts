@@ -9,6 +9,7 @@ import { ProblemFilter, sendProblem } from '../errors/problem.filter.js';
 import { logContext, type Logger } from '../logging/logger.js';
 import { hardenServer, type HttpTimeouts } from './http-server.js';
 import type { SignedCalls } from './internal.guard.js';
+import { serveNumbers } from './phone-number.js';
 import { securityHeaders } from './security-headers.js';
 
 /** More than any request of the API needs: a text of 65,536 characters, each of them escaped, has 400 kB. */
@@ -51,7 +52,7 @@ export function configureHttp(
     const given = request.headers['x-request-id'];
     request.id = typeof given === 'string' && /^[\w.-]{1,100}$/.test(given) ? given : randomUUID();
     response.setHeader('X-Request-Id', request.id);
-    logContext.run({ requestId: request.id }, () => serveRequest(next));
+    logContext.run({ requestId: request.id }, () => serveRequest(() => serveNumbers(next)));
   });
   if (logger.isLevelEnabled('debug')) app.use(logRequests(logger));
   app.use(securityHeaders);

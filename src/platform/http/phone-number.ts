@@ -1,26 +1,96 @@
-import { parsePhoneNumberFromString } from 'libphonenumber-js/max';
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { type CountryCode, isSupportedCountry, parsePhoneNumberFromString } from 'libphonenumber-js/max';
 import { LRUCache } from 'lru-cache';
 
+/** The country of the numbers without a country code, for the request that the code serves. */
+const request = new AsyncLocalStorage<{ country: CountryCode | null }>();
+
 /** A number is parsed when its request is validated, and again when it is used: the second time, the cache has it. */
-const cache = new LRUCache<string, { digits: string | null }>({
+const cache = new LRUCache<string, { digits: string | null }, { text: string; country: CountryCode | null }>({
   max: 10_000,
-  memoMethod: (text) => ({ digits: parse(text.trim()) }),
+  memoMethod: (_key, _stale, { context: { text, country } }) => ({ digits: parse(plain(text), country) }),
 });
 /** Longer than any number in any notation. */
-const maxLength = 40;
+const maxLength = 64;
+/** WhatsApp's id of a person by number. A device of the person may follow the number. */
+const whatsappId = /^(\d{5,20})(?:[.:_]\d{1,5})*@(?:c\.us|s\.whatsapp\.net)$/i;
+/** Forms of numbers that WhatsApp keeps, although the countries have changed them: libraries call them impossible. */
+const oldForms = /^(?:521\d{10}|225\d{8}|229\d{8})$/;
+/** What people write between the digits of a number. */
+const separators = /[\s\p{Z}\p{Pd}\p{Ps}\p{Pe}\u2212.]/gu;
+
+/** Serves one request. Its numbers need a country code until {@link setDefaultCountry} names a country. */
+export function serveNumbers(serve: () => void): void {
+  request.run({ country: null }, serve);
+}
+
+/** Reads the numbers of the present request that begin with a single 0 as numbers of this country. */
+export function setDefaultCountry(country: string | null): void {
+  const current = request.getStore();
+  if (current) current.country = country !== null && isCountry(country) ? country : null;
+}
+
+/** Whether this is the ISO 3166 code of a country whose numbers are known, for example `ID`. */
+export function isCountry(text: string): text is CountryCode {
+  return /^[A-Z]{2}$/.test(text) && isSupportedCountry(text);
+}
 
 /**
- * Parses a phone number with country code, in any usual notation: `+62 812-3456-7890`, `0062812…`, `62812…`.
- * @returns its digits without a plus. Null if it is not a possible number
+ * The text without invisible marks, with the digits and the signs of all scripts as those of ASCII.
+ * @returns the text as it is if it has only ASCII
+ */
+export function plain(text: string): string {
+  if (/^[\x20-\x7e]*$/.test(text)) return text.trim();
+  return text
+    .normalize('NFKC')
+    .replace(/\p{Cf}/gu, '')
+    .replace(/\p{Nd}/gu, (digit) => String(valueOf(digit)))
+    .trim();
+}
+
+/**
+ * Parses a phone number in any usual notation, or WhatsApp's id of a person by number: `+62 812-3456-7890`, `0062812…`,
+ * `62812…`, `62812…@c.us`, `62812…@s.whatsapp.net`, in the digits of any script.
+ * @returns its digits with country code, without a plus. Null if it is not a possible number
  */
 export function parsePhoneNumber(text: string): string | null {
   if (text.length > maxLength) return null;
-  return cache.memo(text).digits;
+  const country = request.getStore()?.country ?? null;
+  // The same text is another number in another country.
+  return cache.memo(`${country ?? ''} ${text}`, { context: { text, country } }).digits;
 }
 
-function parse(text: string): string | null {
-  if (!/^[+\d][\d\s().-]{4,30}$/.test(text)) return null;
-  const international = text.startsWith('+') ? text : `+${text.replace(/^00/, '')}`;
-  const parsed = parsePhoneNumberFromString(international);
+/** What is wrong with a text that is no phone number, and the cure. */
+export function phoneNumberHint(text: unknown): string {
+  const isNational =
+    typeof text === 'string' &&
+    text.length <= maxLength &&
+    /^0[1-9]\d{3,}$/.test(plain(text).replace(separators, ''));
+  if (!isNational) return 'must be a phone number with country code, for example +6281234567890';
+  return request.getStore()?.country
+    ? 'is not a number of the defaultCountry of the workspace: write it with its country code, for example +6281234567890'
+    : 'has no country code: write it as +6281234567890, or set defaultCountry of the workspace (PATCH /workspace)';
+}
+
+function parse(text: string, country: CountryCode | null): string | null {
+  const id = whatsappId.exec(text);
+  if (id) return id[1]!;
+  const written = text.replace(separators, '');
+  if (!/^\+?\d{5,22}$/.test(written)) return null;
+  if (/^0[^0]/.test(written)) return country && possible(written, country);
+  const digits = written.replace(/^(\+|00)/, '');
+  return oldForms.test(digits) ? digits : possible(`+${digits}`);
+}
+
+function possible(text: string, country?: CountryCode): string | null {
+  const parsed = parsePhoneNumberFromString(text, country);
   return parsed?.isPossible() ? parsed.number.slice(1) : null;
+}
+
+/** The value of a digit of any script: Unicode has the ten digits of a script in a row. */
+function valueOf(digit: string): number {
+  let value = 0;
+  for (let code = digit.codePointAt(0)! - 1; /\p{Nd}/u.test(String.fromCodePoint(code)); code -= 1)
+    value += 1;
+  return value % 10;
 }

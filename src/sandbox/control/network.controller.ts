@@ -33,6 +33,8 @@ export interface SandboxStats {
   unheard: number;
   /** How often the fault `reloadAfterSendRate` reloaded a page. */
   reloads: number;
+  /** How often browsers asked whether a number is registered. */
+  numberChecks: number;
   conflicts: number;
   /** The most messages of one sender that had no ack at the same time. */
   maxInFlight: number;
@@ -76,7 +78,7 @@ export class SandboxNetworkController {
 
   @Get('stats')
   stats(): SandboxStats {
-    const { chatStates, unheard, reloads, conflicts, unknownModules } = this.counters;
+    const { chatStates, unheard, reloads, numberChecks, conflicts, unknownModules } = this.counters;
     return {
       phones: this.phones.size,
       linked: this.phones.linkedCount,
@@ -89,6 +91,7 @@ export class SandboxNetworkController {
       paused: chatStates.paused,
       unheard,
       reloads,
+      numberChecks,
       conflicts,
       maxInFlight: this.inFlight.max,
       offlineQueued: this.outbox.size,

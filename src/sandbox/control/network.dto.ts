@@ -177,6 +177,17 @@ export class FaultsDto implements Partial<Faults> {
   @Min(0)
   @Max(TEN_DAYS_MS)
   inviteLifetimeMs?: number;
+  /** The status with which WhatsApp refuses to check numbers, for example 429. Chats that exist are not affected. */
+  @Optional()
+  @IsInt()
+  @Min(400)
+  @Max(599)
+  checkRefusal?: number;
+
+  /** Whether WhatsApp moves the chats with persons from their numbers to their hidden numbers. */
+  @Optional()
+  @IsBoolean()
+  hiddenChats?: boolean;
 
   /** How many messages a page holds in memory; it loads older ones from its disk. */
   @Optional()

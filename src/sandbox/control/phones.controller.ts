@@ -52,7 +52,7 @@ export class SandboxPhonesController {
 
   @Post()
   create(@Body() body?: CreatePhoneDto): Promise<Phone> {
-    return this.phones.create(body?.phone, body?.name);
+    return this.phones.create(body?.phone, body?.name, body?.aliases);
   }
 
   /** The owner changes the name, the picture or the privacy settings. */

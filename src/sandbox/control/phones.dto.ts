@@ -28,6 +28,14 @@ export class CreatePhoneDto {
   @IsNotEmpty()
   @MaxLength(100)
   name?: string;
+
+  /** Other forms of the number, for example a Brazilian number with its ninth digit. */
+  @Optional()
+  @IsArray()
+  @ArrayMaxSize(10)
+  @IsString({ each: true })
+  @MaxLength(40, { each: true })
+  aliases?: string[];
 }
 
 /** What a business says of itself. */

@@ -27,6 +27,8 @@ export const NO_FAULTS: Readonly<Faults> = {
   uploadDelayMs: 0,
   groupRefusal: null,
   inviteLifetimeMs: 3 * 24 * 3_600_000,
+  checkRefusal: null,
+  hiddenChats: false,
   messagesInMemory: 2000,
   editWindowMs: 15 * 60_000,
   revokeWindowMs: 60 * 3_600_000,

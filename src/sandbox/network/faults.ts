@@ -56,6 +56,10 @@ export interface Faults {
   groupRefusal: number | null;
   /** How long an invite to one phone is valid. */
   inviteLifetimeMs: number;
+  /** The status with which WhatsApp refuses to check numbers, for example 429. */
+  checkRefusal: number | null;
+  /** WhatsApp moves the chats with persons from their numbers to their hidden numbers. Known messages keep their keys. */
+  hiddenChats: boolean;
   /** How many messages a page holds in memory; it loads older ones from its disk. */
   messagesInMemory: number;
   /** For how long after sending a message can be edited. */

@@ -1,7 +1,7 @@
 import { randomBytes, randomInt } from 'node:crypto';
 import { join } from 'node:path';
-import { NotFoundException } from '@nestjs/common';
-import { parsePhoneNumberFromString } from 'libphonenumber-js';
+import { ConflictException, NotFoundException } from '@nestjs/common';
+import { parsePhoneNumberFromString } from 'libphonenumber-js/max';
 import { digitsOf } from '../addresses.js';
 import { Journal } from '../journal/journal.js';
 import type { BusinessProfile } from './business-profile.js';
@@ -22,12 +22,14 @@ export interface Phone {
   /** The text under the name; null when it was removed. A new phone has WhatsApp's own. */
   about?: string | null;
   businessProfile?: BusinessProfile;
+  /** Other forms of its number: WhatsApp answers a check of them with the number itself, and has no chat under them. */
+  aliases?: string[];
   /** The file name of its profile picture. */
   picture?: string | null;
 }
 
 /** What the owner of a phone can change about it. */
-export type PhoneSettings = Partial<Omit<Phone, 'phone' | 'createdAt'>>;
+export type PhoneSettings = Partial<Omit<Phone, 'phone' | 'createdAt' | 'aliases'>>;
 
 /** A person in the address book of a phone; a null name removes the person. */
 export interface PhoneContact {
@@ -64,6 +66,8 @@ type PhoneLine =
 /** The registered phones, their address books and the browsers that are linked to them, in `phones.ndjson`. */
 export class PhoneRegistry {
   private readonly phones = new Map<string, Phone>();
+  /** The phones by the other forms of their numbers. */
+  private readonly byAlias = new Map<string, Phone>();
   private readonly credentials = new Map<string, Credential>();
   private readonly linked = new Map<string, Set<Credential>>();
   private readonly contacts = new Map<string, Map<string, string>>();
@@ -81,15 +85,24 @@ export class PhoneRegistry {
     return registry;
   }
 
-  /** Registers a number, or an invented Indonesian mobile number. A registered number stays as it is. */
-  async create(input?: string, name?: string): Promise<Phone> {
+  /**
+   * Registers a number, or an invented Indonesian mobile number. A registered number stays as it is.
+   * @param aliases other forms of the number
+   * @throws ConflictException if a form of the number belongs to another phone
+   */
+  async create(input?: string, name?: string, aliases: string[] = []): Promise<Phone> {
     const phone = input === undefined ? this.inventNumber() : digitsOf(input);
     const known = this.phones.get(phone);
     if (known) return known;
+    const forms = aliases.map(digitsOf);
+    const taken = [phone, ...forms].find((form) => this.phones.has(form) || this.byAlias.has(form));
+    if (taken !== undefined)
+      throw new ConflictException(`${taken} is a number of another phone: choose another number.`);
     const entry: Phone = {
       phone,
       name: name ?? `Phone ${phone.slice(-4)}`,
       createdAt: new Date().toISOString(),
+      ...(forms.length > 0 ? { aliases: forms } : {}),
     };
     await this.write({ phone: entry });
     return entry;
@@ -160,6 +173,11 @@ export class PhoneRegistry {
     return this.phones.get(digits);
   }
 
+  /** The phone with these digits, or with these digits as another form of its number. */
+  findByAnyForm(digits: string): Phone | undefined {
+    return this.phones.get(digits) ?? this.byAlias.get(digits);
+  }
+
   /** The phones in the order of their creation; with `after`, those after this number. */
   list(after: string | undefined, limit: number): { items: Phone[]; nextCursor: string | null } {
     const items: Phone[] = [];
@@ -225,6 +243,7 @@ export class PhoneRegistry {
   private apply(line: PhoneLine): void {
     if ('phone' in line) {
       this.phones.set(line.phone.phone, line.phone);
+      for (const alias of line.phone.aliases ?? []) this.byAlias.set(alias, line.phone);
     } else if ('link' in line) {
       this.credentials.set(line.link.id, line.link);
       const credentials = this.linked.get(line.link.phone) ?? new Set();
@@ -266,7 +285,11 @@ export class PhoneRegistry {
   private inventNumber(): string {
     for (;;) {
       const phone = `62812${String(randomInt(0, 100_000_000)).padStart(8, '0')}`;
-      if (!this.phones.has(phone) && parsePhoneNumberFromString(`+${phone}`)?.isValid()) {
+      if (
+        !this.phones.has(phone) &&
+        !this.byAlias.has(phone) &&
+        parsePhoneNumberFromString(`+${phone}`)?.isValid()
+      ) {
         return phone;
       }
     }

@@ -115,6 +115,7 @@ export interface NewGroup {
   restrict?: boolean;
   /** Only admins may add members. */
   memberAddMode?: boolean;
+  membershipApprovalMode?: boolean;
   /** How long messages stay, in seconds; 0 for ever. */
   ephemeralDuration?: number;
 }
@@ -198,7 +199,7 @@ export class Groups {
   }
 
   async create(
-    { title, announce, restrict, memberAddMode, ephemeralDuration = 0 }: NewGroup,
+    { title, announce, restrict, memberAddMode, membershipApprovalMode, ephemeralDuration = 0 }: NewGroup,
     participants: { phoneNumber: Wid }[],
   ) {
     const phones = participants.map(({ phoneNumber }) => phoneOfWid(phoneNumber));
@@ -206,6 +207,7 @@ export class Groups {
       announce: Boolean(announce),
       restrict: Boolean(restrict),
       adminsAdd: Boolean(memberAddMode),
+      approval: Boolean(membershipApprovalMode),
       ephemeralSeconds: ephemeralDuration,
     };
     const { group, members } = await this.#do({ kind: 'create', subject: title, phones, settings });

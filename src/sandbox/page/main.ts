@@ -13,6 +13,7 @@ import { Link } from './link.js';
 import { Marks } from './marks.js';
 import { Media } from './media.js';
 import { Messages } from './messages.js';
+import { hideChats } from './persons.js';
 import {
   type Account,
   type Chat,
@@ -126,6 +127,7 @@ class App {
     revokedNamesOldKey: true,
     oldestVersion: null,
     updateLoop: false,
+    hiddenChats: false,
   };
   conn = new Conn(() => this.#profile.canSetName, {
     ref: undefined,
@@ -290,6 +292,7 @@ class App {
       Object.assign(this.rules, rules);
       this.collections.Msg.setLimit(rules.messagesInMemory);
       if (this.#isTooOld()) this.#retire();
+      if (rules.hiddenChats) hideChats(this.collections);
     });
     link.on('reload', () => location.reload());
   }

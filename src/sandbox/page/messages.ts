@@ -11,7 +11,7 @@ import type { Actions } from './actions.js';
 import type { Channels } from './channels.js';
 import { contentOf, type OutgoingMessage, textOf } from './content.js';
 import type { IdLike } from './events.js';
-import type { Groups } from './groups.js';
+import { type Groups, ServerStatusCodeError } from './groups.js';
 import { addressOf, createWid, lidOfPhone, MsgKey, phoneOfWid, type Wid, widOfPhone } from './ids.js';
 import type { Link } from './link.js';
 import type { Media } from './media.js';
@@ -142,11 +142,15 @@ export class Messages {
    * @param isByLid whether only the LID is known: a hidden number is not learnt from that
    */
   async exists(phone: string, isByLid = false): Promise<KnownNumber | null> {
-    const known = this.#numbers.get(phone);
-    if (known) return known;
+    return this.#numbers.get(phone) ?? this.ask(phone, isByLid);
+  }
+
+  /** The same, but always asks the server. @throws ServerStatusCodeError if the server does not say */
+  async ask(phone: string, isByLid = false): Promise<KnownNumber | null> {
     const found = await this.#link.ask('exists', { phone }, { changesNothing: true });
+    if (found && 'status' in found) throw new ServerStatusCodeError(found.status);
     // Remembered only when it is registered: any other number may be registered a moment later.
-    if (found && !(isByLid && found.hidden)) this.#learn(phone, found.name);
+    if (found && !(isByLid && found.hidden)) this.#learn(found.phone, found.name);
     return found;
   }
 
@@ -167,8 +171,8 @@ export class Messages {
     if (!wid.isUser()) throw new Error(`The account has no chat ${wid}`);
     const phone = phoneOfWid(wid);
     const found = await this.exists(phone, wid.isLid());
-    if (!found) throw new Error('No LID for user');
-    const address = this.isKnown(phone) ? widOfPhone(phone) : wid;
+    if (!found || (found.phone ?? phone) !== phone) throw new Error('No LID for user');
+    const address = this.isKnown(phone) ? this.#widOf(phone) : wid;
     return { chat: this.#chatWith(address, found.name), created: true };
   }
 
@@ -548,6 +552,7 @@ export class Messages {
 
   /** The chat that the wire calls `address`. */
   #widOf(address: string): Wid {
+    if (this.#rules.hiddenChats && !address.includes('@')) return lidOfPhone(address);
     return chatWidOf(this.#collections, address);
   }
 

@@ -372,6 +372,8 @@ interface EmptyCollection<M extends GroupMetadata | ChannelMetadata> extends Col
 
 /** What is known of a registered number. */
 export interface KnownNumber {
+  /** The form of the number that WhatsApp has; missing if it is the form that was asked for. */
+  phone?: string;
   name: string | undefined;
   isBusiness?: boolean;
   hidden?: boolean;

@@ -6,7 +6,13 @@ import type { Channels } from './channels.js';
 import type { OutgoingMessage } from './content.js';
 import type { Emitter } from './events.js';
 import { forwardingModules } from './forwarding.js';
-import type { AddCall, GroupProperty, Groups, NewGroup } from './groups.js';
+import {
+  type AddCall,
+  type GroupProperty,
+  type Groups,
+  type NewGroup,
+  ServerStatusCodeError,
+} from './groups.js';
 import {
   addressOf,
   createWid,
@@ -169,12 +175,16 @@ export function createModules({
       },
     },
     WAWebPhoneUtils: { formattedPhoneNumber },
+    WAWebBackendErrors: { ServerStatusCodeError },
     WAPhoneFindCC: { findCC },
     ...cardModules,
     WAWebQueryExistsJob: {
       queryWidExists: async (wid: Wid) => {
-        const found = wid.isUser() ? await messages.exists(phoneOfWid(wid), wid.isLid()) : null;
-        return found ? { wid, biz: Boolean(found.isBusiness) } : null;
+        const asked = phoneOfWid(wid);
+        const found = wid.isUser() ? await messages.ask(asked, wid.isLid()) : null;
+        if (!found) return null;
+        const { phone = asked, isBusiness } = found;
+        return { wid: phone === asked ? wid : widOfPhone(phone), biz: Boolean(isBusiness) };
       },
     },
 

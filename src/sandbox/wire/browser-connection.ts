@@ -196,10 +196,10 @@ export class BrowserConnection {
   /** Limits that a real WhatsApp Web has in its program, and faults that the page applies to itself. */
   private sendRules(faults: Faults): void {
     const { editWindowMs, revokeWindowMs, reloadBeforeSendRate, resumesSends, messagesInMemory } = faults;
-    const { newChatNotice, revokedNamesOldKey, oldestVersion, updateLoop } = faults;
+    const { newChatNotice, revokedNamesOldKey, oldestVersion, updateLoop, hiddenChats } = faults;
     const sends = { reloadBeforeSendRate, resumesSends };
     const windows = { editWindowMs, revokeWindowMs };
-    const builds = { newChatNotice, revokedNamesOldKey, oldestVersion, updateLoop };
+    const builds = { newChatNotice, revokedNamesOldKey, oldestVersion, updateLoop, hiddenChats };
     this.send({ t: 'rules', rules: { ...windows, ...sends, ...builds, messagesInMemory } });
   }
 }

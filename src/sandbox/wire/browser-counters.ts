@@ -13,6 +13,8 @@ export class BrowserCounters {
   unheard = 0;
   /** How often the fault `reloadAfterSendRate` reloaded a page. */
   reloads = 0;
+  /** How often browsers asked whether a number is registered. */
+  numberChecks = 0;
   /** How often two live browsers connected with one credential. */
   conflicts = 0;
   private readonly modules = new Map<string, number>();
@@ -44,6 +46,7 @@ export class BrowserCounters {
     this.chatStates = { ...NO_CHAT_STATES };
     this.unheard = 0;
     this.reloads = 0;
+    this.numberChecks = 0;
     this.conflicts = 0;
     this.modules.clear();
   }

@@ -127,6 +127,7 @@ export type Rules = Pick<
   | 'revokedNamesOldKey'
   | 'oldestVersion'
   | 'updateLoop'
+  | 'hiddenChats'
 >;
 
 /** The questions of a page about its account. */
@@ -144,7 +145,7 @@ export interface AccountQuestionTypes {
 
 /** The questions of a page: what each question contains, and its answer. */
 export interface QuestionTypes extends AccountQuestionTypes {
-  exists: { asked: { phone: string }; answer: RegisteredNumber | null };
+  exists: { asked: { phone: string }; answer: RegisteredNumber | CheckRefused | null };
   group: { asked: { group: GroupAction }; answer: GroupResult };
   picture: { asked: { of: string }; answer: { eurl: string } | null };
   code: { asked: { phone: string; secret: string }; answer: string };
@@ -174,11 +175,18 @@ export type Answer = QuestionTypes[keyof QuestionTypes]['answer'];
 
 /** A registered number. */
 export interface RegisteredNumber {
+  /** The form of the number that WhatsApp has. */
+  phone: string;
   name: string;
   lid: string;
   isBusiness: boolean;
   /** Its owner hides the number. */
   hidden: boolean;
+}
+
+/** WhatsApp does not say whether a number is registered. */
+export interface CheckRefused {
+  status: number;
 }
 
 /** An action of a page on a message. */

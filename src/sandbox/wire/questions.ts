@@ -10,7 +10,8 @@ import { GroupRegistry } from '../network/groups.js';
 import { type Credential, PhoneRegistry } from '../network/phones.js';
 import { AccountQuestions } from './account-questions.js';
 import type { BrowserConnection } from './browser-connection.js';
-import type { ActionQuestion, Answer, Question, RegisteredNumber } from './frames.js';
+import { BrowserCounters } from './browser-counters.js';
+import type { ActionQuestion, Answer, CheckRefused, Question, RegisteredNumber } from './frames.js';
 import { Linking } from './linking.js';
 import { ProfileQuestions } from './profile-questions.js';
 
@@ -30,6 +31,7 @@ export class Questions {
     private readonly linking: Linking,
     private readonly profiles: ProfileQuestions,
     private readonly accounts: AccountQuestions,
+    private readonly counters: BrowserCounters,
   ) {}
 
   /**
@@ -45,7 +47,8 @@ export class Questions {
     if (answer !== undefined) return answer;
     switch (question.q) {
       case 'exists':
-        return this.lookUp(question.phone ?? '');
+        this.counters.numberChecks += 1;
+        return this.lookUp(question.phone ?? '', credential?.phone);
       case 'group':
         if (!credential || !question.group) throw new Error('Only a linked browser can do that.');
         return this.actOnGroup(credential, question.group);
@@ -65,11 +68,13 @@ export class Questions {
     }
   }
 
-  private lookUp(number: string): RegisteredNumber | null {
-    const phone = this.phones.find(number);
+  private lookUp(number: string, by: string | undefined): RegisteredNumber | CheckRefused | null {
+    const { checkRefusal } = this.faults.of(by);
+    if (checkRefusal !== null) return { status: checkRefusal };
+    const phone = this.phones.findByAnyForm(number);
     if (!phone) return null;
     const { name, isBusiness = false, hidesNumber: hidden = false } = phone;
-    return { name, lid: lidOf(phone.phone), isBusiness, hidden };
+    return { phone: phone.phone, name, lid: lidOf(phone.phone), isBusiness, hidden };
   }
 
   /** The address of the picture of a phone or a group, on web.whatsapp.com; null when it has none. */

@@ -11,7 +11,7 @@ import type { PageLibrary, PageModules, PageWid, PageWidLike } from './page-modu
 export type PageSendResult =
   /** `isUnfound`: WhatsApp has acknowledged the message, but the page does not find it. */
   | { outcome: 'known'; ack: number; whatsappId: string; isUnfound?: true }
-  | { outcome: 'not_registered' }
+  | Exclude<PageReach, { outcome: 'reached' }>
   /** There is no such group, or the account is not in it. Nothing was sent. */
   | { outcome: 'no_chat'; detail: string }
   /** The quoted message no longer exists. Nothing was sent. */
@@ -30,6 +30,19 @@ export type PageSendResult =
 
 /** Where a message comes from that is in no chat: a story, also a story inside a group, or a post of a channel. */
 export type PageSource = 'stories' | 'channels';
+/** Whether WhatsApp has a person under an id. With each other outcome than `reached`, nothing was sent. */
+export type PageReach =
+  | { outcome: 'reached' }
+  | { outcome: 'not_registered' }
+  /** WhatsApp has the number under this other id: send there. */
+  | { outcome: 'other_id'; chatId: string }
+  /** WhatsApp refused to check the number, because the account checks too many. */
+  | { outcome: 'throttled' }
+  /** The number must be checked first, and the caller does not allow a check now. */
+  | { outcome: 'paused' };
+
+/** Whether the page may ask WhatsApp about the number of a stranger. `done`: WhatsApp's answer is this very id. */
+export type NumberCheck = 'allowed' | 'paused' | 'done';
 
 /** An incoming message, reduced to the fields that Flotilla stores. */
 export interface PageMessage {
@@ -111,8 +124,10 @@ export interface PageSend {
   timeoutMs: number;
   /** How long to show "typing…" to the recipient before the send. 0 shows nothing. */
   typingMs: number;
-  /** Asks WhatsApp whether the number is registered, and sends nothing if it is not. */
+  /** Asks WhatsApp whether the number is registered even if the page has its chat, and sends nothing if it is not. */
   checkNumber: boolean;
+  /** Default: `allowed`. */
+  numberCheck?: NumberCheck;
 }
 
 /** A message as the page holds it. */
@@ -252,7 +267,13 @@ export interface PageFlotilla {
   /** The other chat id of a person, who has a phone number and a hidden number (LID). Null if the page does not know it. */
   aliasOf(chatId: string): string | null;
   personOf(chatId: string): PagePerson;
-  isRegistered(chatId: string): Promise<boolean>;
+  /** All chat ids of a person that the page knows: first the given id. */
+  idsOf?(chatId: string): string[];
+  /**
+   * Finds out whether a message to this chat id can be sent, and asks WhatsApp about the number of a stranger.
+   * @param always asks even if the page knows the id
+   */
+  reach?(chatId: string, numberCheck: NumberCheck, always: boolean): Promise<PageReach>;
   /** The status of WhatsApp's refusal, 0 if it has no status. Null if the error is not a refusal. */
   refusalOf(error: unknown): number | null;
   find(key: string, searchStorage: boolean): Promise<PageModel | undefined>;
@@ -321,12 +342,6 @@ export function installFlotilla(): void {
   const flotilla: PageFlotilla = {
     files: new Map(),
     fetched: new Map(),
-    isRegistered: async (chatId) => {
-      const wid = window.require('WAWebWidFactory').createWid(chatId);
-      if (typeof wid.isUser === 'function' && !wid.isUser()) return true;
-      const found = await window.require('WAWebQueryExistsJob').queryWidExists(wid);
-      return found?.wid !== undefined;
-    },
     refusalOf: (error) => {
       const { name, status, statusCode } = error as Record<string, unknown>;
       return name === 'ServerStatusCodeError' ? Number(status ?? statusCode) || 0 : null;

@@ -149,10 +149,14 @@ export function installSending(): void {
     return { outcome: 'not_sent', detail: String(failure) };
   };
 
-  /** The result of a send whose recipient is not registered or could not be checked; undefined if it is registered. */
-  const recipientFailure = async ({ chatId, whatsappId }: PageSend): Promise<PageSendResult | undefined> => {
+  /** The result of a send whose recipient cannot be reached under this id, or could not be checked; else undefined. */
+  const recipientFailure = async (
+    { chatId, whatsappId, numberCheck = 'allowed' }: PageSend,
+    isChecked: boolean,
+  ): Promise<PageSendResult | undefined> => {
     try {
-      return (await flotilla.isRegistered(chatId)) ? undefined : { outcome: 'not_registered' };
+      const reach = await flotilla.reach!(chatId, numberCheck, isChecked);
+      return reach.outcome === 'reached' ? undefined : reach;
     } catch (error) {
       return notSent(whatsappId, error);
     }
@@ -161,6 +165,10 @@ export function installSending(): void {
   flotilla.send = async (send) => {
     const { chatId, content, whatsappId, searchStorage, lookOnly, timeoutMs, typingMs, checkNumber } = send;
     let { mayResend } = send;
+    // Before the chat is made: WhatsApp refuses a chat under another id than its own.
+    const isChecked = checkNumber && !searchStorage && chatId.endsWith('@c.us');
+    const unreachable = running.has(whatsappId) ? undefined : await recipientFailure(send, isChecked);
+    if (unreachable) return unreachable;
     let chat: PageChat | undefined;
     let failure: unknown = new Error(`WhatsApp gave no chat for ${chatId}`);
     try {
@@ -171,16 +179,13 @@ export function installSending(): void {
     if (!chat) {
       if (!chatId.endsWith('@c.us') && !chatId.endsWith('@lid'))
         return { outcome: 'no_chat', detail: String(failure) };
-      return (await recipientFailure(send)) ?? notSent(whatsappId, failure);
+      return (await recipientFailure(send, true)) ?? notSent(whatsappId, failure);
     }
 
     let message = await flotilla.findOwn(chat, whatsappId, searchStorage);
     const isRunning = running.has(whatsappId);
     if (!message && !isRunning) {
       if (lookOnly) return { outcome: 'absent' };
-      // WhatsApp cannot check a hidden number. The account only knows it because the person wrote from it.
-      const unreachable = checkNumber && chatId.endsWith('@c.us') ? await recipientFailure(send) : undefined;
-      if (unreachable) return unreachable;
       if (typingMs > 0)
         await flotilla.showTyping!(chat, typingMs, content.type === 'voice' ? 'recording' : 'typing');
     }
