@@ -194,10 +194,10 @@ describe('a page', { timeout: 60_000 }, () => {
       const whatsappId = await leave();
       await session['page'].evaluate((only) => {
         const real = window.require.bind(window);
-        const { resendMsgToChat: _without, ...chatAction } = real('WAWebSendMsgChatAction');
+        const { addAndSendMsgToChat } = real('WAWebSendMsgChatAction');
         window.require = ((name: never) => {
           if (name === 'WAWebResendMsgAction' && only !== name) throw new Error('no such module');
-          return name === 'WAWebSendMsgChatAction' && only !== name ? chatAction : real(name);
+          return name === 'WAWebSendMsgChatAction' && only !== name ? { addAndSendMsgToChat } : real(name);
         }) as typeof window.require;
         const { prototype } = real('WAWebCollections').Msg.modelClass;
         if (only !== 'msg.resend') delete prototype.resend;

@@ -109,13 +109,14 @@ export class Messages {
       messages: collections.Msg.filter((msg) => msg.body?.includes(query)),
     });
     collections.Chat.find = async (id) => (await this.findOrCreateChat(createWid(id))).chat;
-    const messages = this;
+    const resend = (msg: Msg) => this.resend(msg);
+    const resumeUpload = (msg: Msg) => this.resumeUpload(msg);
     Object.assign(collections.Msg.modelClass.prototype, {
       resend(this: Msg) {
-        return messages.resend(this);
+        return resend(this);
       },
       resumeUpload(this: Msg) {
-        return messages.resumeUpload(this);
+        return resumeUpload(this);
       },
     });
   }

@@ -375,7 +375,13 @@ export function installFlotilla(): void {
       const isSought = ({ id }: PageModel) => id.fromMe && id.id === whatsappId;
       const found = known ?? Msg.getModelsArray().find(isSought);
       if (found || !searchStorage) return found;
-      const keys = (await flotilla.rowsOf(chat, whatsappId)).map(({ key }) => key);
+      const alias = flotilla.aliasOf(chat.id._serialized);
+      const other = alias && { ...chat, id: window.require('WAWebWidFactory').createWid(alias) };
+      const rows = await flotilla.rowsOf(chat, whatsappId);
+      const keys = [
+        ...(other ? [flotilla.keyOf(other, whatsappId)._serialized] : []),
+        ...rows.map(({ key }) => key),
+      ];
       return keys.length > 0 ? (await Msg.getMessagesById(keys))?.messages?.[0] : undefined;
     },
     rowsOf: async (chat, whatsappId) => {
@@ -383,10 +389,11 @@ export function installFlotilla(): void {
       const alias = flotilla.aliasOf(chat.id._serialized);
       const ids = [chat.id, ...(alias === null ? [] : [createWid(alias)])];
       const utils = flotilla.optional('WAWebDBMsgUtils');
-      const rows = await Promise.all(
-        ids.map((id) => utils?.getMsgsByMsgIdsAndChatId([whatsappId], id) ?? []),
-      );
-      const found = rows.flat().map(({ id, ack }) => ({ key: String(id), ack: ack ?? 0 }));
+      const found: { key: string; ack: number }[] = [];
+      for (const wid of ids) {
+        const rows = (await utils?.getMsgsByMsgIdsAndChatId([whatsappId], wid)) ?? [];
+        found.push(...rows.map(({ id, ack }) => ({ key: String(id), ack: ack ?? 0 })));
+      }
       return found.filter(({ key }) => key.startsWith('true_') && key.split('_')[2] === whatsappId);
     },
     optional: (name) => {
