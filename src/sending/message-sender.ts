@@ -90,7 +90,7 @@ export class PendingInPage extends Problem {
   }
 }
 
-/** The page has the message and does not send it, because it failed, or because nobody may send it any more. */
+/** The page has the message, and gave it up without an answer of WhatsApp. */
 export class GivenUpByPage extends Problem {
   constructor() {
     super(
@@ -202,9 +202,11 @@ export class MessageSender {
     const isFirst = message.attempt === 1;
     const timeoutMs = this.config.ackTimeoutMs + uploadMsOf(message.media?.size ?? 0);
     const isLookOnly = message.isExpired || message.isLastLook === true;
+    // WhatsApp Web took an expired message before its deadline, so it may have left. Only to finish it tells.
+    const mayResend = message.isLastLook !== true;
     const ask = async (lookOnly: boolean) => {
       try {
-        return await this.ask(session, message, timeoutMs, { lookOnly, mayResend: !isLookOnly });
+        return await this.ask(session, message, timeoutMs, { lookOnly, mayResend });
       } catch (error) {
         // A page that hangs or is gone does not answer, but its session still says ready. A Problem is not the page's fault.
         if (!isFirst && !(error instanceof Problem)) this.recoverSession(accountId, session, message.attempt);

@@ -341,6 +341,21 @@ describe('a fleet of two servers with two instances each', () => {
     await untilCopied();
     const lost = [...(await instancesOf())].filter(([, owner]) => owner.startsWith('server-2'));
     expect(lost.length).toBeGreaterThan(0);
+    // The phone of their recipient is off, and no copy of the sessions knows these messages.
+    await flotilla.sandbox('PUT', '/faults', { deliverAcks: false });
+    const phoneOff = await flotilla.newPhone();
+    const sent = await Promise.all(
+      lost.map(async ([accountId]) => {
+        const { body } = await workspace.call('POST', '/messages?wait=sent&timeoutMs=10000', {
+          accountId,
+          to: phoneOff,
+          text: 'after the copy',
+        });
+        expect(body).toMatchObject({ status: 'sent', inQuestionSince: null });
+        return body.id as string;
+      }),
+    );
+    await flotilla.sandbox('DELETE', '/faults');
     await expectDeliveredThroughout('machine', async () => {
       const everything = [second.supervisordPid!, ...(await descendantsOf(second.supervisordPid!))];
       for (const pid of everything) process.kill(pid, 'SIGKILL');
@@ -349,6 +364,10 @@ describe('a fleet of two servers with two instances each', () => {
         return now.every(({ status, instanceId }) => status === 'ready' && instanceId.startsWith('server-1'));
       });
     });
+    for (const id of sent) {
+      const { body: message } = await workspace.call('GET', `/messages/${id}`);
+      expect(message).toMatchObject({ status: 'sent', inQuestionSince: expect.any(String) });
+    }
     expect(await qrsShown()).toBe(qrs);
     const { body } = await flotilla.call('GET', '/admin/logs?serverId=server-1&limit=200');
     const taken = body.items.filter(

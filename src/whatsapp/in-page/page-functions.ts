@@ -462,7 +462,13 @@ export function installFlotilla(): void {
       const isSought = ({ id }: PageModel) => id.fromMe && id.id === whatsappId;
       const found = known ?? Msg.getModelsArray().find(isSought);
       if (found || !searchStorage) return found;
-      const keys = (await flotilla.rowsOf(chat, whatsappId)).map(({ key }) => key);
+      const alias = flotilla.aliasOf(chat.id._serialized);
+      const other = alias && { ...chat, id: window.require('WAWebWidFactory').createWid(alias) };
+      const rows = await flotilla.rowsOf(chat, whatsappId);
+      const keys = [
+        ...(other ? [flotilla.keyOf(other, whatsappId)._serialized] : []),
+        ...rows.map(({ key }) => key),
+      ];
       return keys.length > 0 ? (await Msg.getMessagesById(keys))?.messages?.[0] : undefined;
     },
     rowsOf: async (chat, whatsappId) => {
