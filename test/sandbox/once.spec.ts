@@ -194,7 +194,7 @@ describe('a page', { timeout: 60_000 }, () => {
         delete chatAction.resendMsgToChat;
         window.require = ((name: never) => {
           if (name === 'WAWebResendMsgAction' && only !== name) throw new Error('no such module');
-          return name === 'WAWebSendMsgChatAction' && only !== name ? { addAndSendMsgToChat } : real(name);
+          return name === 'WAWebSendMsgChatAction' && only !== name ? chatAction : real(name);
         }) as typeof window.require;
         const model = real('WAWebCollections').Msg.getModelsArray()[0]!;
         if (only !== 'msg.resend') delete Object.getPrototypeOf(model).resend;

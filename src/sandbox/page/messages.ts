@@ -127,7 +127,8 @@ export class Messages {
       const msg = this.#modelOf(row, false);
       this.#collections.Msg.add(msg);
       if (row.p) this.#left.push(msg);
-      if (isInChat(row))
+      if (row.y === 'e2e_notification') this.#chatOf(msg.id.remote, undefined);
+      else if (isInChat(row))
         this.#touchChat(msg, !msg.id.fromMe && row.o > (this.#seen.get(msg.id.remote._serialized) ?? 0));
     }
     for (const { id, archive = false, pin, mute = 0 } of chats) {

@@ -123,11 +123,16 @@ export function installEvents(gatherMs: number, noticeTypes: readonly string[]):
     report({ kind: 'edited', whatsappId: id.id, text: flotilla.textOf(message), at: at ?? Date.now() });
   };
   const { Msg } = window.require('WAWebCollections');
+  const { rekeyed } = flotilla;
+  const rekey = (oldKey: object, newKey: object) => {
+    rekeyed.set(String(oldKey), String(newKey));
+    if (rekeyed.size > 5_000) rekeyed.delete(rekeyed.keys().next().value!);
+  };
   for (const { id, protocolMessageKey } of Msg.getModelsArray())
-    if (protocolMessageKey) flotilla.rekeyed.set(String(protocolMessageKey), String(id));
+    if (protocolMessageKey) rekey(protocolMessageKey, id);
   // A revoked message gets a new key. Older pages name the old key only here.
   Msg.on('change:msgKey', ({ newKey, oldKey }) => {
-    flotilla.rekeyed.set(String(oldKey), String(newKey));
+    rekey(oldKey, newKey);
     const message = Msg.get(String(newKey));
     if (message?.type === 'revoked') report({ ...flotilla.revocationOf(message), whatsappId: oldKey.id });
   });

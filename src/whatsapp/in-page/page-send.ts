@@ -189,7 +189,7 @@ export function installSending(): void {
       if (typingMs > 0)
         await flotilla.showTyping!(chat, typingMs, content.type === 'voice' ? 'recording' : 'typing');
     }
-    const isOutside = chatId.endsWith('@g.us') && !flotilla.isMember(chat);
+    const isOutside = chatId.endsWith('@g.us') && chat.groupMetadata?.participants?.iAmMember?.() === false;
     if (!message && !isRunning && isOutside)
       return { outcome: 'no_chat', detail: 'the account is no longer in this group' };
     const deadline = Date.now() + timeoutMs;
