@@ -199,6 +199,7 @@ export class Messages {
     const msg = this.#modelOf(row, true);
     this.#collections.Msg.add(msg);
     this.#touchChat(msg, false);
+    // whatsapp-web.js hears of a new number when its notice changes.
     if (change === 'modify') msg.set({ viewed: true });
   }
 
@@ -253,6 +254,7 @@ export class Messages {
     const msg = this.#modelOf(row, true);
     Msg.add(msg);
     this.#touchChat(msg, false);
+    // As in the notice of a group.
     msg.set({ viewed: true });
   }
 
