@@ -236,6 +236,7 @@ export class Messages {
     const msg = this.#modelOf(row, true);
     this.#collections.Msg.add(msg);
     this.#touchChat(msg, false);
+    // whatsapp-web.js hears of a new number when its notice changes.
     if (change === 'modify') msg.set({ viewed: true });
   }
 
@@ -290,6 +291,7 @@ export class Messages {
     const msg = this.#modelOf(row, true);
     Msg.add(msg);
     this.#touchChat(msg, false);
+    // As in the notice of a group.
     msg.set({ viewed: true });
   }
 
