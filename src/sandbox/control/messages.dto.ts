@@ -26,9 +26,9 @@ const TYPES = [
   'document',
   'sticker',
   'location',
+  'event',
   'contact',
   'poll',
-  'event',
   // A type that Flotilla does not know.
   'order',
 ] as const;
@@ -64,33 +64,6 @@ export class PhoneLocationDto {
   description?: string;
 }
 
-/** A contact card in a message from a phone. */
-export class PhoneContactDto {
-  @IsString()
-  @MaxLength(256)
-  name!: string;
-
-  @IsString()
-  @MaxLength(10_000)
-  vcard!: string;
-}
-
-/** A poll in a message from a phone. */
-export class PhonePollDto {
-  @IsString()
-  @MaxLength(255)
-  question!: string;
-
-  @IsArray()
-  @ArrayMinSize(2)
-  @ArrayMaxSize(12)
-  @IsString({ each: true })
-  options!: string[];
-
-  @IsBoolean()
-  multiple = false;
-}
-
 /** An appointment in a message from a phone. Times are seconds since 1970. */
 export class PhoneEventDto {
   @IsString()
@@ -119,6 +92,33 @@ export class PhoneEventDto {
 
   @IsBoolean()
   canceled = false;
+}
+
+/** A contact card in a message from a phone. */
+export class PhoneContactDto {
+  @IsString()
+  @MaxLength(256)
+  name!: string;
+
+  @IsString()
+  @MaxLength(10_000)
+  vcard!: string;
+}
+
+/** A poll in a message from a phone. */
+export class PhonePollDto {
+  @IsString()
+  @MaxLength(255)
+  question!: string;
+
+  @IsArray()
+  @ArrayMinSize(2)
+  @ArrayMaxSize(12)
+  @IsString({ each: true })
+  options!: string[];
+
+  @IsBoolean()
+  multiple = false;
 }
 
 /** A message that the owner of a phone sends. */

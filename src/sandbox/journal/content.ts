@@ -10,18 +10,6 @@ export interface MediaPointer {
   filename?: string;
 }
 
-/** An appointment. Times are seconds since 1970. */
-export interface ScheduledEvent {
-  name: string;
-  description?: string;
-  startTime: number;
-  endTime?: number;
-  location?: string;
-  /** The link to its call. */
-  joinLink?: string;
-  canceled: boolean;
-}
-
 /** What a message carries besides its text. */
 export interface Content {
   /** `sha256` is the hash of the plain bytes, in hexadecimal digits: a test compares it with the file that was sent. */
@@ -42,4 +30,16 @@ export interface Content {
   style?: { color: number; font: number };
   /** It is no message in a chat: a story of its sender, or a post in the sender's channel. */
   as?: 'story' | 'channel';
+}
+
+/** An appointment. Times are seconds since 1970. */
+export interface ScheduledEvent {
+  name: string;
+  description?: string;
+  startTime: number;
+  endTime?: number;
+  location?: string;
+  /** The link to its call. */
+  joinLink?: string;
+  canceled: boolean;
 }

@@ -54,6 +54,15 @@ export interface ActionEvent {
   at: number;
 }
 
+/** A change of a channel that the account reads, or read until this change. */
+export interface ChannelEvent {
+  k: 'channel';
+  /** The address of the channel. */
+  id: string;
+  /** The channel after the change; null when it was deleted. */
+  state: ChannelState | null;
+}
+
 /** A change of a group that the account is in, or was in until this change. */
 export interface GroupEvent {
   k: 'group';
@@ -70,15 +79,6 @@ export interface GroupEvent {
   body: string;
   /** Seconds since 1970. */
   t: number;
-}
-
-/** A change of a channel that the account reads, or read until this change. */
-export interface ChannelEvent {
-  k: 'channel';
-  /** The address of the channel. */
-  id: string;
-  /** The channel after the change; null when it was deleted. */
-  state: ChannelState | null;
 }
 
 /** An event for a linked browser. Browsers get their events in order and at least once. */

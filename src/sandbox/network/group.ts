@@ -21,16 +21,16 @@ export interface Group {
   descriptionId: string;
   owner: string;
   createdAt: string;
+  /** A person who joins by a link has to wait for an admin. */
+  approval?: boolean;
+  /** Who asked to join, the oldest first. */
+  requests?: JoinRequest[];
   /** Only admins may send messages. */
   announce: boolean;
   /** Only admins may change subject, description and picture. */
   restrict: boolean;
   /** Only admins may add members. */
   adminsAdd: boolean;
-  /** A person who joins by a link has to wait for an admin. */
-  approval?: boolean;
-  /** Who asked to join, the oldest first. */
-  requests?: JoinRequest[];
   /** The code of its invite link. */
   invite: string;
   members: Member[];
@@ -58,12 +58,13 @@ export type GroupState = Omit<Group, 'invite' | 'members' | 'requests'> & { memb
 
 /** What a person does to a group, on a phone or in a linked browser. */
 export type GroupAction =
+  | { kind: 'requests'; group: string }
+  /** Answers the requests to join of these phones. */
+  | { kind: 'approve' | 'reject'; group: string; phones: string[] }
   | { kind: 'create'; subject: string; phones: string[]; settings?: Partial<GroupSettings> }
   | { kind: 'add' | 'remove' | 'promote' | 'demote'; group: string; phones: string[] }
   | { kind: 'set'; group: string; settings: Partial<GroupSettings> }
-  /** Answers the requests to join of these phones. */
-  | { kind: 'approve' | 'reject'; group: string; phones: string[] }
-  | { kind: 'leave' | 'invite' | 'reset-invite' | 'query' | 'requests'; group: string }
+  | { kind: 'leave' | 'invite' | 'reset-invite' | 'query'; group: string }
   | { kind: 'join' | 'look'; code: string };
 
 /** The result. `status` is WhatsApp's: 200, 401 not a member, 403 not an admin, 404 no such group, 410 invalid invite. */

@@ -2,11 +2,11 @@ import type { Content } from '../journal/content.js';
 
 /** Types of messages that the ledger names as Flotilla's API does, and WhatsApp's page differently. */
 const names: [ledger: string, whatsapp: string][] = [
+  ['event', 'event_creation'],
+  ['channel_invite', 'newsletter_admin_invite'],
   ['text', 'chat'],
   ['voice', 'ptt'],
   ['poll', 'poll_creation'],
-  ['event', 'event_creation'],
-  ['channel_invite', 'newsletter_admin_invite'],
   ['contact', 'vcard'],
   ['contact', 'multi_vcard'],
 ];

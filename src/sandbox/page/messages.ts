@@ -242,8 +242,8 @@ export class Messages {
     for (const { n, event } of events) {
       try {
         if (event.k === 'msg') this.#receiveMessage(event);
-        else if (event.k === 'group') this.#groups.receive(event);
         else if (event.k === 'channel') this.#channels.receive(event);
+        else if (event.k === 'group') this.#groups.receive(event);
         else if (event.k === 'ack') await this.#receiveAck(event);
         else await this.#actions.receive(event);
       } catch (error) {

@@ -300,6 +300,10 @@ interface MsgCollection extends Collection<Msg> {
   search(query: string): Promise<{ messages: Msg[] }>;
 }
 
+interface PictureCollection extends Collection<Picture> {
+  find(id: IdLike): Promise<Picture>;
+}
+
 interface ChatCollection extends Collection<Chat> {
   find(id: WidLike): Promise<Chat>;
 }
@@ -307,10 +311,6 @@ interface ChatCollection extends Collection<Chat> {
 interface ContactCollection extends Collection<Contact> {
   find(id: WidLike): Promise<Contact>;
   gadd(id: WidLike): Contact;
-}
-
-interface PictureCollection extends Collection<Picture> {
-  find(id: IdLike): Promise<Picture>;
 }
 
 /** A collection that holds nothing: what it finds comes from elsewhere, if at all. */

@@ -170,13 +170,6 @@ export class Store {
     return rows.filter(({ id }) => id.split('_')[1] === chat).slice(-limit);
   }
 
-  /** The rows of a chat that somebody has pinned. */
-  async pinned(chat: string): Promise<MessageRow[]> {
-    await this.flush();
-    const rows = await done<MessageRow[]>(this.#db.transaction('messages').objectStore('messages').getAll());
-    return rows.filter(({ id, q }) => q && id.split('_')[1] === chat);
-  }
-
   /** The place of a new message in the order of all messages of this account. */
   nextOrder(): number {
     return this.#nextOrder++;
@@ -214,6 +207,13 @@ export class Store {
     const transaction = this.#db.transaction('chats', 'readwrite', { durability: 'relaxed' });
     transaction.objectStore('chats').put(chat);
     await committed(transaction);
+  }
+
+  /** The rows of a chat that somebody has pinned. */
+  async pinned(chat: string): Promise<MessageRow[]> {
+    await this.flush();
+    const rows = await done<MessageRow[]>(this.#db.transaction('messages').objectStore('messages').getAll());
+    return rows.filter(({ id, q }) => q && id.split('_')[1] === chat);
   }
 
   async #drain(): Promise<void> {
