@@ -34,7 +34,7 @@ export function addressBookModules({ link, account, collections }: Parts) {
         if (phone === account.me?.user) return null;
         const commonGroups = { serialize: () => groupsWith(collections, phone) };
         // Not enumerable, because it is no attribute.
-        Object.defineProperty(contact, 'commonGroups', { value: commonGroups, enumerable: false });
+        Object.defineProperty(contact, 'commonGroups', { value: commonGroups, configurable: true });
         return commonGroups;
       },
     },
