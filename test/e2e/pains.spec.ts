@@ -7,7 +7,7 @@ import { Flotilla, type LedgerEntry, type Workspace } from '../support/flotilla.
  * the ledger of the simulated WhatsApp.
  */
 
-/** How many messages wait for a page that WhatsApp has broken. The figure in the docs is of 200. */
+/** How many messages wait for a page that WhatsApp has broken. docs/whatsapp-web.md speaks of 200. */
 const brokenMessages = Number(process.env.BROKEN_MESSAGES ?? 30);
 
 let flotilla: Flotilla;

@@ -147,7 +147,11 @@ describe('a page that lacks what sending needs', { timeout: 60_000 }, () => {
 
   it('that whatsapp-web.js does not start in, keeps its browser until it is whole', async () => {
     await open('september', { missing: ['WAWebSocketModel'] });
-    expect((await broken()).missing).toEqual(['WAWebSocketModel']);
+    expect(await broken()).toEqual({
+      version: builds.at(-1)!.version,
+      contract: 'broken',
+      missing: ['WAWebSocketModel'],
+    });
     expect(told).toEqual([]);
     await heal('september', 1);
     expect(told).toEqual(['ready']);
