@@ -92,6 +92,7 @@ CREATE TRIGGER account_epoch BEFORE UPDATE OF instance_id ON public.accounts FOR
 CREATE TRIGGER account_holder_logged AFTER UPDATE OF held_by ON public.accounts FOR EACH ROW WHEN ((old.held_by IS DISTINCT FROM new.held_by)) EXECUTE FUNCTION log_holder();
 CREATE TRIGGER account_other_number AFTER UPDATE OF phone_number ON public.accounts FOR EACH ROW WHEN ((old.phone_number <> new.phone_number)) EXECUTE FUNCTION begin_pacing_anew();
 CREATE TRIGGER account_web_incompatible AFTER UPDATE OF web_contract, web_missing ON public.accounts FOR EACH ROW WHEN (((new.web_contract = 'broken'::text) AND ((old.web_contract IS DISTINCT FROM 'broken'::text) OR (old.web_missing IS DISTINCT FROM new.web_missing)))) EXECUTE FUNCTION publish_web_incompatible();
+CREATE TRIGGER account_web_version AFTER UPDATE OF web_checked_at ON public.accounts FOR EACH ROW WHEN ((new.web_version IS NOT NULL)) EXECUTE FUNCTION record_web_version();
 alter table accounts enable row level security;
 create policy workspace on accounts for all to flotilla_tenant using ((workspace_id = current_workspace())) with check ((workspace_id = current_workspace()));
 grant delete, insert, select, update on accounts to flotilla_tenant;
@@ -510,6 +511,42 @@ create policy workspace on uncertain_messages for all to flotilla_tenant using (
    FROM accounts a
   WHERE ((a.id = uncertain_messages.account_id) AND (a.workspace_id = current_workspace())))));
 grant delete, insert, select, update on uncertain_messages to flotilla_tenant;
+
+create table web_version_policy (
+  only_row boolean not null default true,
+  mode text not null default 'latest'::text,
+  version text,
+  canary_ids uuid[] not null default '{}'::uuid[],
+  sends integer not null default 20,
+  updated_at timestamp with time zone not null default now(),
+  constraint web_version_policy_check CHECK (((mode = 'pinned'::text) = (version IS NOT NULL))),
+  constraint web_version_policy_mode_check CHECK ((mode = ANY (ARRAY['latest'::text, 'pinned'::text, 'canary'::text]))),
+  constraint web_version_policy_only_row_check CHECK (only_row),
+  constraint web_version_policy_pkey PRIMARY KEY (only_row),
+  constraint web_version_policy_sends_check CHECK (((sends >= 0) AND (sends <= 100000)))
+);
+
+create table web_versions (
+  environment text not null,
+  version text not null,
+  status text not null default 'new'::text,
+  reason text,
+  page text,
+  contract text,
+  sends bigint not null default 0,
+  failures bigint not null default 0,
+  sends_in_a_row integer not null default 0,
+  self_sent_at timestamp with time zone,
+  promoted_at timestamp with time zone,
+  first_seen_at timestamp with time zone not null default now(),
+  last_seen_at timestamp with time zone not null default now(),
+  constraint web_versions_contract_check CHECK ((contract = ANY (ARRAY['ok'::text, 'broken'::text]))),
+  constraint web_versions_environment_check CHECK ((environment = ANY (ARRAY['live'::text, 'sandbox'::text]))),
+  constraint web_versions_pkey PRIMARY KEY (environment, version),
+  constraint web_versions_status_check CHECK ((status = ANY (ARRAY['new'::text, 'good'::text, 'refused'::text])))
+);
+CREATE TRIGGER web_version_decided AFTER UPDATE OF status ON public.web_versions FOR EACH ROW WHEN ((old.status <> new.status)) EXECUTE FUNCTION publish_web_version();
+CREATE TRIGGER web_version_found AFTER INSERT ON public.web_versions FOR EACH ROW EXECUTE FUNCTION publish_web_version();
 
 create table webhook_cursor (
   is_only boolean not null default true,
@@ -1361,6 +1398,17 @@ AS $function$
         return null;
       end $function$;
 
+CREATE OR REPLACE FUNCTION public.publish_web_version()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+      begin
+        insert into events (type, data) values ('web_version.status', jsonb_build_object('environment', new.environment,
+          'version', new.version, 'status', new.status, 'reason', new.reason,
+          'previousStatus', case when tg_op = 'UPDATE' then old.status end));
+        return null;
+      end $function$;
+
 CREATE OR REPLACE FUNCTION public.publish_webhook_disabled()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -1445,6 +1493,17 @@ AS $function$
           new.attempts, new.id, new.workspace_id)
         on conflict (id) do update set queue = excluded.queue, exception = excluded.exception,
           attempts = excluded.attempts, failed_at = excluded.failed_at;
+        return null;
+      end $function$;
+
+CREATE OR REPLACE FUNCTION public.record_web_version()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+      begin
+        insert into web_versions (environment, version, contract)
+        values (new.environment, new.web_version, new.web_contract)
+        on conflict (environment, version) do update set contract = excluded.contract, last_seen_at = now();
         return null;
       end $function$;
 
