@@ -20,9 +20,9 @@ const firstReloadMs = 30_000;
  */
 const knownErrors = [
   /ServerStatusCodeError|throttl|overlimit/i,
-  /No LID for user|findChat|findOrCreateLatestChat|createChat|WhatsApp gave no chat/,
+  /No LID for user|findChat|findOrCreateLatestChat|createChat|WhatsApp gave no chat|has no chat|wid error/,
   /media-fault|upload|download|decode|The page did not receive the file|Invalid media type/i,
-  /no answer|time[d -]?out|network|offline|disconnect|failed to fetch|AbortError/i,
+  /no answer|not answer|too many|timeout|timed out|network|offline|disconnect|connection|socket|failed to fetch|AbortError|MaxRetries|QuotaExceeded/i,
   /Contact is blocked|DuplicateMessageError/,
 ];
 

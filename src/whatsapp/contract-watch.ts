@@ -43,6 +43,8 @@ export class ContractWatch {
   isWithoutLibrary = false;
   /** Whether sends have shown that the page is broken, although it meets the contract. */
   private isDistrusted = false;
+  /** What the page last said of its version. */
+  private version: string | null = null;
   private reloadAt = Infinity;
   private lookAgainAt = Infinity;
 
@@ -113,8 +115,10 @@ export class ContractWatch {
   ): Promise<string[]> {
     for (let attempt = 1; ; attempt += 1) {
       // A page that does not answer says nothing about its build.
-      const finding = page.evaluate(findMissing, pageContract, false).catch(() => null);
-      const missing = ((await resultWithin(finding, answerMs))?.missing ?? []).filter(
+      const asked = page.evaluate(findMissing, pageContract, false).catch(() => null);
+      const finding = await resultWithin(asked, answerMs);
+      this.version = finding?.version ?? this.version;
+      const missing = (finding?.missing ?? []).filter(
         ({ need, name }) => needs.includes(need) && !this.options.ignored.includes(name),
       );
       if (missing.length === 0 || attempt === tries || isOver()) return missing.map(({ name }) => name);
@@ -124,7 +128,7 @@ export class ContractWatch {
 
   /** The library cannot start in the page. */
   breakWith(missing: string[]): void {
-    this.set({ version: this.state?.version ?? null, contract: 'broken', missing });
+    this.set({ version: this.version, contract: 'broken', missing });
   }
 
   /** Sends have shown that the page is broken. It counts as broken until it is loaded again, at the latest as any broken page. */
@@ -161,6 +165,7 @@ export class ContractWatch {
       contract,
       missing: missing.slice(0, maxMissing).map((name) => name.slice(0, maxNameLength)),
     };
+    this.version = version;
     const now = performance.now();
     if (contract === 'ok') this.reloadAt = Infinity;
     else if (this.reloadAt === Infinity) this.reloadAt = now + this.options.recheckMs;

@@ -7,7 +7,7 @@ import { Flotilla, type LedgerEntry, type Workspace } from '../support/flotilla.
  * the ledger of the simulated WhatsApp.
  */
 
-/** How many messages wait for a page that WhatsApp has broken. The figure in the docs is of 200. */
+/** How many messages wait for a page that WhatsApp has broken. docs/whatsapp-web.md speaks of 200. */
 const brokenMessages = Number(process.env.BROKEN_MESSAGES ?? 30);
 
 let flotilla: Flotilla;
@@ -61,6 +61,16 @@ async function expectOnce(run: string, count: number): Promise<number[]> {
     .filter((text: string) => texts.includes(text));
   expect(received).toEqual(texts);
   return messages.map(({ attempts }) => attempts).reverse();
+}
+
+/** Begins to watch the account. @returns reads the statuses that it has had since, newest first */
+async function newStatuses(): Promise<() => Promise<string[]>> {
+  const read = async () => {
+    const { body } = await workspace.call('GET', `/accounts/${account.id}/events?limit=200`);
+    return body.items as { id: string; data: { status: string } }[];
+  };
+  const seen = new Set((await read()).map(({ id }) => id));
+  return async () => (await read()).filter(({ id }) => !seen.has(id)).map(({ data }) => data.status);
 }
 
 describe('what users of such gateways suffer from', { timeout: 150_000 }, () => {
@@ -129,11 +139,7 @@ describe('what users of such gateways suffer from', { timeout: 150_000 }, () => 
   });
 
   it('WhatsApp changes overnight: messages wait untried, and all leave when the page is whole again', async () => {
-    const events = async () => {
-      const { body } = await workspace.call('GET', `/accounts/${account.id}/events?limit=200`);
-      return body.items as { id: string; data: { status?: string } }[];
-    };
-    const seen = new Set((await events()).map(({ id }) => id));
+    const fresh = await newStatuses();
     // A new build is out, and its page lacks something. The page of the account loads itself again at the first send.
     const damage = { keysWithoutText: true, missing: ['WAWebFindChatAction'] };
     await flotilla.sandbox('PUT', '/build', { version: 'september', damage });
@@ -161,15 +167,16 @@ describe('what users of such gateways suffer from', { timeout: 150_000 }, () => 
       return (await flotilla.call('GET', '/health/ready')).body.webIncompatible === 1;
     });
     await eventually('it is in the metrics', async () => {
-      const { body } = await flotilla.call('GET', '/metrics');
-      return body.includes('flotilla_web_incompatible_accounts{version="2.3000.1047775310"} 1');
+      const headers = { authorization: `Bearer ${flotilla.adminKey}` };
+      const metrics = await (await fetch(`${flotilla.stack.urls.api}/metrics`, { headers })).text();
+      return metrics.includes('flotilla_web_incompatible_accounts{version="2.3000.1047775310"} 1');
     });
 
     // A look that finds the same changes nothing.
     await workspace.call('POST', `/accounts/${account.id}/connect`);
     await eventually('it was loaded again', async () => {
-      const fresh = (await events()).filter(({ id }) => !seen.has(id)).map(({ data }) => data.status);
-      return fresh.filter((status) => status === 'syncing').length === 2 && fresh[0] === 'ready';
+      const statuses = await fresh();
+      return statuses.filter((status) => status === 'syncing').length === 2 && statuses[0] === 'ready';
     });
     expect(await lines('broken')).toEqual([]);
 
@@ -185,7 +192,32 @@ describe('what users of such gateways suffer from', { timeout: 150_000 }, () => 
       web: { contract: 'ok', missing: [] },
     });
     // No browser and no connection was started for it: only the page was loaded.
-    const statuses = (await events()).filter(({ id }) => !seen.has(id)).map(({ data }) => data.status);
-    expect([...new Set(statuses)].sort()).toEqual(['ready', 'syncing']);
+    expect([...new Set(await fresh())].sort()).toEqual(['ready', 'syncing']);
+  });
+
+  it('WhatsApp changes in a way that only sends show: messages wait too, and none fails', async () => {
+    const damage = { throwing: ['WAWebSendMsgChatAction.addAndSendMsgToChat'] };
+    await flotilla.sandbox('PUT', '/build', { version: 'september', damage });
+    await workspace.call('POST', `/accounts/${account.id}/disconnect`);
+    await workspace.untilStatus(account.id, 'disconnected');
+    await workspace.call('POST', `/accounts/${account.id}/connect`);
+    expect((await workspace.untilStatus(account.id, 'ready')).web.contract).toBe('ok');
+    const fresh = await newStatuses();
+    await accept('throws', 6);
+    const held = await eventually(
+      'sends have shown it',
+      async () => {
+        const found = await workspace.account(account.id);
+        return found.web.contract === 'broken' && found;
+      },
+      60_000,
+    );
+    expect(held.statusReason).toMatch(/^web_incompatible: TypeError: .*addAndSendMsgToChat/);
+    await flotilla.sandbox('PUT', '/build', { version: 'september' });
+    await workspace.call('POST', `/accounts/${account.id}/connect`);
+    expect(await expectOnce('throws', 6)).toEqual([1, 1, 1, 1, 1, 1]);
+    const failures = await workspace.call('GET', '/messages?direction=outgoing&status=failed');
+    expect(failures.body.items).toEqual([]);
+    expect([...new Set(await fresh())].sort()).toEqual(['ready', 'syncing']);
   });
 });

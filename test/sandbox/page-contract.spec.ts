@@ -42,16 +42,10 @@ async function open(version: string, broken?: Damage, ignored: string[] = []): P
 const broken = () => until('a broken contract', () => web.find(({ contract }) => contract === 'broken'));
 const ready = (times = 1) => until('ready', () => told.filter((what) => what === 'ready').length >= times);
 
-/** The page is whole again, and is loaded again: as after an operator's `POST /accounts/:id/connect`. */
-async function heal(version: string, times: number): Promise<void> {
-  await sandbox.call('PUT', '/build', { version });
-  session.recheck();
-  await until('a contract that holds', () => web.at(-1)?.contract === 'ok');
-  await ready(times);
-  expect(web.at(-1)!.missing).toEqual([]);
-  const sent = await session.send({
+const send = (text: string) =>
+  session.send({
     chatId: `${friend}@c.us`,
-    content: { type: 'text', text: 'healed' },
+    content: { type: 'text', text },
     quoted: null,
     mentions: [],
     whatsappId: `3EB0${crypto.randomUUID().replaceAll('-', '').slice(0, 18).toUpperCase()}`,
@@ -61,7 +55,15 @@ async function heal(version: string, times: number): Promise<void> {
     typingMs: 0,
     checkNumber: false,
   });
-  expect(sent).toMatchObject({ outcome: 'known' });
+
+/** The page is whole again, and is loaded again: as after an operator's `POST /accounts/:id/connect`. */
+async function heal(version: string, times: number): Promise<void> {
+  await sandbox.call('PUT', '/build', { version });
+  session.recheck();
+  await until('a contract that holds', () => web.at(-1)?.contract === 'ok');
+  await ready(times);
+  expect(web.at(-1)!.missing).toEqual([]);
+  expect(await send('healed')).toMatchObject({ outcome: 'known' });
 }
 
 beforeAll(async () => {
@@ -111,6 +113,12 @@ describe('a page that lacks what sending needs', { timeout: 60_000 }, () => {
       { throwing: ['WAWebMmsMediaTypes.castToV4'] },
       'WAWebMmsMediaTypes.castToV4: it takes IMAGE',
     ],
+    [
+      'a look-up by key that works',
+      'september',
+      { blindLookups: true },
+      'WAWebCollections.Msg.get: a message that the page holds is found by its key',
+    ],
   ])('%s: names it, stays connected, and receives', async (_what, build, damage, name) => {
     await open(build, damage);
     await ready();
@@ -139,12 +147,28 @@ describe('a page that lacks what sending needs', { timeout: 60_000 }, () => {
 
   it('that whatsapp-web.js does not start in, keeps its browser until it is whole', async () => {
     await open('september', { missing: ['WAWebSocketModel'] });
-    expect((await broken()).missing).toEqual(['WAWebSocketModel']);
+    expect(await broken()).toEqual({
+      version: builds.at(-1)!.version,
+      contract: 'broken',
+      missing: ['WAWebSocketModel'],
+    });
     expect(told).toEqual([]);
     await heal('september', 1);
     expect(told).toEqual(['ready']);
   });
 });
+
+it(
+  'a message that the page does not find counts as sent when its ack comes',
+  { timeout: 60_000 },
+  async () => {
+    await open('september', { blindLookups: true });
+    await ready();
+    const sent = await send('acknowledged');
+    expect(sent).toMatchObject({ outcome: 'known', ack: expect.any(Number) });
+    expect((await sandbox.inbox(friend)).filter(({ text }) => text === 'acknowledged')).toHaveLength(1);
+  },
+);
 
 it('a page that lacks what only some calls need is used, and says what is missing', async () => {
   await open('september', { missing: ['WAWebGroupInviteJob', 'WAWebFindChatAction'] }, [

@@ -59,6 +59,9 @@ describe('the breaker stays closed', () => {
     'Error: media-fault: the upload was answered 503',
     'EncodingError: The source image cannot be decoded.',
     'Error: no answer',
+    'Error: The server did not answer "exists" in time.',
+    'Error: The connection was lost.',
+    'Error: The account has no chat 1@newsletter',
     'TypeError: Failed to fetch',
   ])('for errors that are known and handled: %s', (error) => {
     const breaker = new WebBreaker();

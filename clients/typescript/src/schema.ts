@@ -4359,7 +4359,7 @@ export interface components {
          * @description Every code that an error can have.
          * @enum {string}
          */
-        ErrorCode: "account.cold_not_paused" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "api_key.expired" | "api_key.in_use" | "api_key.not_found" | "api_key.rotated" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.required" | "chat.cannot_pin" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "web_version.not_kept" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "whatsapp.no_answer" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit";
+        ErrorCode: "account.cold_not_paused" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "account.web_incompatible" | "api_key.expired" | "api_key.in_use" | "api_key.not_found" | "api_key.rotated" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.required" | "chat.cannot_pin" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "whatsapp.no_answer" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit";
         /** @description The body of every error (RFC 9457). */
         Problem: {
             type: string;
@@ -5032,18 +5032,20 @@ export interface components {
          *
          *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
          *
+         *     `account.web_incompatible`: The page of WhatsApp Web lacks what sending needs (WAWebMsgKey). Messages wait until it is mended: docs/whatsapp-web.md says what to do.
+         *
          *     `message.not_outgoing`: Only a message that this account sent can be ….
          *
          *     `message.cannot_edit`: WhatsApp no longer allows editing this message.
          */
-        "request.conflict-message.already_sending-account.not_ready-message.not_outgoing-message.cannot_edit": {
+        "request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_edit": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "request.conflict" | "message.already_sending" | "account.not_ready" | "message.not_outgoing" | "message.cannot_edit";
+                    code: "request.conflict" | "message.already_sending" | "account.not_ready" | "account.web_incompatible" | "message.not_outgoing" | "message.cannot_edit";
                 };
             };
         };
@@ -5053,19 +5055,21 @@ export interface components {
          *     `message.already_sending`: The message is …. It can no longer be cancelled.
          *
          *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
+         *
+         *     `account.web_incompatible`: The page of WhatsApp Web lacks what sending needs (WAWebMsgKey). Messages wait until it is mended: docs/whatsapp-web.md says what to do.
          *
          *     `message.not_outgoing`: Only a message that this account sent can be ….
          *
          *     `message.cannot_revoke`: WhatsApp no longer allows revoking this message.
          */
-        "request.conflict-message.already_sending-account.not_ready-message.not_outgoing-message.cannot_revoke": {
+        "request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_revoke": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "request.conflict" | "message.already_sending" | "account.not_ready" | "message.not_outgoing" | "message.cannot_revoke";
+                    code: "request.conflict" | "message.already_sending" | "account.not_ready" | "account.web_incompatible" | "message.not_outgoing" | "message.cannot_revoke";
                 };
             };
         };
@@ -5076,18 +5080,20 @@ export interface components {
          *
          *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
          *
+         *     `account.web_incompatible`: The page of WhatsApp Web lacks what sending needs (WAWebMsgKey). Messages wait until it is mended: docs/whatsapp-web.md says what to do.
+         *
          *     `message.not_sent`: The message is …: its recipient does not have it. React to it after it is sent.
          *
          *     `message.cannot_react`: The message has been revoked.
          */
-        "request.conflict-message.already_sending-account.not_ready-message.not_sent-message.cannot_react": {
+        "request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_sent-message.cannot_react": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "request.conflict" | "message.already_sending" | "account.not_ready" | "message.not_sent" | "message.cannot_react";
+                    code: "request.conflict" | "message.already_sending" | "account.not_ready" | "account.web_incompatible" | "message.not_sent" | "message.cannot_react";
                 };
             };
         };
@@ -7360,7 +7366,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-message.not_found-account.not_found-instance.not_found"];
-            409: components["responses"]["request.conflict-message.already_sending-account.not_ready-message.not_outgoing-message.cannot_edit"];
+            409: components["responses"]["request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_edit"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -7397,7 +7403,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-message.not_found-account.not_found-instance.not_found"];
-            409: components["responses"]["request.conflict-message.already_sending-account.not_ready-message.not_outgoing-message.cannot_revoke"];
+            409: components["responses"]["request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_revoke"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
@@ -7436,7 +7442,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-message.not_found-account.not_found-instance.not_found"];
-            409: components["responses"]["request.conflict-message.already_sending-account.not_ready-message.not_sent-message.cannot_react"];
+            409: components["responses"]["request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_sent-message.cannot_react"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
