@@ -2,6 +2,7 @@
  * WhatsApp releases a broken version while a fleet sends, with the policy canary: only the canary may stop. Then WhatsApp mends
  * the version, and it reaches all accounts.
  */
+import pg from 'pg';
 import { call, eventually, newPhone, readLedger, startFleet } from './fleet.mjs';
 
 /** @typedef {import('./fleet.mjs').Account} Account */
@@ -70,6 +71,11 @@ export async function canary({ accounts: accountCount, messages, log }) {
     );
     return body.items.length;
   };
+  /** @param {string} id */
+  const restart = async (id) => {
+    const { status } = await call('POST', `${api}/accounts/${id}/restart`, {}, key);
+    if (status !== 202) throw new Error(`a restart was answered with ${status}`);
+  };
   try {
     const chosen = /** @type {Account} */ (accounts[0]).id;
     const good = await eventually('the page of the good version is kept', async () =>
@@ -101,22 +107,16 @@ export async function canary({ accounts: accountCount, messages, log }) {
     await eventually('half of the first messages', () => posted >= messages / 4);
     await release('september', damage);
     log(`a broken version is released after ${posted} messages`);
-    await Promise.all([
-      first,
-      ...accounts.map(({ id }) => call('POST', `${api}/accounts/${id}/restart`, {}, key)),
-    ]);
+    await Promise.all([first, ...accounts.map(({ id }) => restart(id))]);
     await eventually('the canary has stopped', async () =>
       (await read()).some(
         ({ id, web }) => id === chosen && web?.contract === 'broken' && web.version !== good.version,
       ),
     );
     await post(messages);
-    /** @type {Set<string>} */
-    const stopped = new Set();
     await eventually(
       'the other accounts have sent all',
       async () => {
-        for (const { id, web } of await read()) if (web?.contract === 'broken') stopped.add(id);
         for (const { id } of accounts.slice(1))
           for (const waiting of ['queued', 'sending']) if ((await count(waiting, id)) > 0) return false;
         return true;
@@ -124,9 +124,10 @@ export async function canary({ accounts: accountCount, messages, log }) {
       600_000,
       200,
     );
+    const stopped = await accountsThatStopped(stack.env.DATABASE_URL);
     const held = await count('queued', chosen);
     log(
-      `${stopped.size} of ${accounts.length} accounts stopped; the canary holds ${held >= 200 ? '200 or more' : held} messages`,
+      `${stopped.length} of ${accounts.length} accounts stopped; the canary holds ${held >= 200 ? '200 or more' : held} messages`,
     );
     const refused = (await versions()).find(({ status: decided }) => decided === 'refused');
     const versionsOfOthers = [
@@ -135,7 +136,7 @@ export async function canary({ accounts: accountCount, messages, log }) {
 
     await release('september');
     const mendedAt = performance.now();
-    await call('POST', `${api}/accounts/${chosen}/restart`, {}, key);
+    await restart(chosen);
     const isOver = async () => (await count('queued')) + (await count('sending')) === 0;
     await eventually('all messages have left', isOver, 600_000, 200);
     await eventually(
@@ -158,7 +159,7 @@ export async function canary({ accounts: accountCount, messages, log }) {
       accounts: accounts.length,
       messages,
       canary: chosen,
-      stopped: [...stopped],
+      stopped,
       held,
       good: good.version,
       versionsOfOthers,
@@ -174,5 +175,20 @@ export async function canary({ accounts: accountCount, messages, log }) {
     };
   } finally {
     await stack.stop();
+  }
+}
+
+/** The accounts that found their page broken at any time, by the log of events. @param {string} databaseUrl */
+async function accountsThatStopped(databaseUrl) {
+  const client = new pg.Client({ connectionString: databaseUrl });
+  await client.connect();
+  try {
+    /** @type {{ rows: { id: string }[] }} */
+    const { rows } = await client.query(
+      `select distinct account_id as id from events where type = 'account.web_incompatible'`,
+    );
+    return rows.map(({ id }) => id);
+  } finally {
+    await client.end();
   }
 }

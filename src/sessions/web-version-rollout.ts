@@ -56,7 +56,8 @@ export class WebVersionRollout implements OnApplicationBootstrap, OnModuleDestro
     }, everyMs).unref();
   }
 
-  private async run(): Promise<void> {
+  /** One round. @throws if PostgreSQL or a page does not answer */
+  async run(): Promise<void> {
     await this.writeCounts();
     const drivers = new Map(this.sessions.all.map((driver) => [driver.account.id, driver]));
     if (drivers.size === 0) return;

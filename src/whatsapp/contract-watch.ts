@@ -46,7 +46,7 @@ export class ContractWatch {
   /** Whether sends have shown that the page is broken, although it meets the contract. */
   private isDistrusted = false;
   /** What the page last said of its version. */
-  private version: string | null = null;
+  version: string | null = null;
   private reloadAt = Infinity;
   private lookAgainAt = Infinity;
 
@@ -89,11 +89,6 @@ export class ContractWatch {
       });
       return;
     }
-  }
-
-  /** What `Debug.VERSION` said at the last comparison. */
-  get version(): string | null {
-    return this.state?.version ?? null;
   }
 
   get isWhole(): boolean {

@@ -10,6 +10,7 @@ import { WebVersionsService } from '../../src/accounts/web-versions.service.js';
 import { SandboxClient } from '../../src/accounts/sandbox-client.js';
 import { OwnAccounts } from '../../src/sessions/own-accounts.js';
 import { SessionSnapshots } from '../../src/sessions/session-snapshots.js';
+import { WebVersionRollout } from '../../src/sessions/web-version-rollout.js';
 import { InstanceLease } from '../../src/instances/instance-lease.js';
 import { InstancesModule } from '../../src/instances/instances.module.js';
 import type { Config } from '../../src/platform/config/config.js';
@@ -84,6 +85,7 @@ let workspaceId: string;
     SandboxClient,
     WebVersionsService,
     AccountSessions,
+    WebVersionRollout,
     { provide: OPEN_SESSION, useValue: (options: SessionOptions) => new StandIn(options) },
   ],
 })
@@ -279,6 +281,25 @@ describe('an instance', () => {
     sessions.driver(id).restart();
     await eventually('ready again', async () => (await times()).last_connected_at > first.last_connected_at);
     expect((await times()).linked_at).toEqual(first.linked_at);
+  });
+
+  it('says which version WhatsApp refuses, and tries no page again before the policy changes', async () => {
+    await sql.query(
+      `insert into web_versions (environment, version, page) values ('live', '2.3000.1', 'page')`,
+    );
+    await sql.query(`update web_version_policy set mode = 'pinned', version = '2.3000.1'`);
+    const id = await addAccount(null);
+    await startInstance();
+    await eventually('ready', async () => (await statusOf(id)).status === 'ready');
+    expect(started[0]!.options.webPage).toEqual({ version: '2.3000.1', html: 'page' });
+    started[0]!.emit('closed', 'version_refused', 'WhatsApp no longer accepts it');
+    await eventually('reconnecting', async () => (await statusOf(id)).status === 'reconnecting');
+    const { status_reason: reason } = await statusOf(id);
+    expect(reason).toMatch(/^version_refused: .*the page of 2\.3000\.1, which the policy/);
+    await sql.query(`update web_version_policy set mode = 'latest', version = null`);
+    await eventually('started again', () => started.length === 2);
+    expect(started[1]!.options.webPage).toBeNull();
+    await eventually('ready', async () => (await statusOf(id)).status === 'ready');
   });
 
   it('leaves a conflict to a person', async () => {
