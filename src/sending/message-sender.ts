@@ -275,13 +275,15 @@ export class MessageSender {
   ): Promise<PageSendResult> {
     const { whatsappId, typingMs = 0, checkNumber = false, quoted, content } = message;
     const isFirst = message.attempt === 1;
+    const mentioned = content?.mentions?.map((person) => parseRecipient(person)!.chatId) ?? [];
+    const mentions = await this.checks.idsOf(message.accountId, mentioned);
     const file = message.media && !lookOnly ? await this.files.copyOf(message.id, message.media) : null;
     const sendTo = (chatId: string, numberCheck: NumberCheck) =>
       session.send({
         chatId,
         content: toOutgoingContent(message, file),
         quoted: quoted && targetOf(quoted),
-        mentions: content?.mentions?.map((person) => parseRecipient(person)!.chatId) ?? [],
+        mentions,
         whatsappId,
         searchStorage: !isFirst,
         lookOnly,

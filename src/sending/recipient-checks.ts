@@ -60,6 +60,11 @@ export class RecipientChecks {
     return this.recipients.remember(accountId, chatId, otherId, id);
   }
 
+  /** The chat ids that WhatsApp has for these persons, as far as the account has learnt them. */
+  async idsOf(accountId: string, chatIds: string[]): Promise<string[]> {
+    return chatIds.length === 0 ? [] : this.recipients.idsOf(accountId, chatIds);
+  }
+
   /** When the account may check numbers again, in milliseconds since 1970; null means now. */
   until(accountId: string): number | null {
     const until = this.pauses.get(accountId)?.until ?? 0;

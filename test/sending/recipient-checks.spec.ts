@@ -105,7 +105,13 @@ describe('the id that WhatsApp answers with', () => {
     expect(keeping).toHaveBeenCalledOnce();
     await runLane(page);
     expect(asked.slice(2).map(([chatId]) => chatId)).toEqual([own]);
-    const following = await accept(number);
+    const following = await accept(number, { mentions: [`+${number}`] });
+    let mentioned: string[] = [];
+    await runLane((send) => {
+      mentioned = send.mentions;
+      return sent;
+    });
+    expect(mentioned).toEqual([own]);
     for (const id of [first, waiting, following]) expect(await chatIdOf(id)).toBe(own);
     expect(await messages.get(workspaceId, first)).toMatchObject({ status: 'sent', recipient: number });
     for (const form of [number, '551187654321'])
@@ -187,7 +193,7 @@ describe('a throttled check', () => {
 
   it('keeps the order: near the end of the pause, the message waits at its place in the lane', async () => {
     const id = await accept(number);
-    checks = fake<RecipientChecks>({ until: () => Date.now() + 1_500 });
+    checks = fake<RecipientChecks>({ until: () => Date.now() + 1_500, idsOf: async () => [] });
     await runLane(throttled);
     expect(await messages.get(workspaceId, id)).toMatchObject({ status: 'queued', attempts: 0 });
   });

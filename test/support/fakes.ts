@@ -61,4 +61,7 @@ export const filesAway = fake<MessageFiles>({
 export const noFiles = fake<MessageFiles>({});
 
 /** WhatsApp throttles no number checks. */
-export const allowedChecks = fake<RecipientChecks>({ until: () => null });
+export const allowedChecks = fake<RecipientChecks>({
+  until: () => null,
+  idsOf: async (_accountId, chatIds) => chatIds,
+});
