@@ -118,6 +118,11 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     return this.phase === 'ready' && !this.ended;
   }
 
+  /** Whether the library cannot start in the page: it lacks something, and only a new load of it can help. */
+  get isIncompatible(): boolean {
+    return this.phase === 'incompatible' && !this.ended;
+  }
+
   private get ended(): boolean {
     return this.ending.signal.aborted;
   }
