@@ -63,6 +63,10 @@ create table accounts (
   moving_since timestamp with time zone,
   placement jsonb,
   linked_at timestamp with time zone,
+  web_version text,
+  web_contract text,
+  web_missing jsonb,
+  web_checked_at timestamp with time zone,
   receive jsonb not null default '{"stories": false, "channels": false}'::jsonb,
   constraint accounts_desired_state_check CHECK ((desired_state = ANY (ARRAY['connected'::text, 'disconnected'::text]))),
   constraint accounts_environment_check CHECK ((environment = ANY (ARRAY['live'::text, 'sandbox'::text]))),
@@ -73,6 +77,7 @@ create table accounts (
   constraint accounts_pinned_server_id_fkey FOREIGN KEY (pinned_server_id) REFERENCES servers(id) ON DELETE SET NULL,
   constraint accounts_pkey PRIMARY KEY (id),
   constraint accounts_status_check CHECK ((status = ANY (ARRAY['created'::text, 'waiting'::text, 'starting'::text, 'qr'::text, 'pairing'::text, 'syncing'::text, 'ready'::text, 'reconnecting'::text, 'disconnected'::text, 'conflict'::text, 'logged_out'::text, 'failed'::text]))),
+  constraint accounts_web_contract_check CHECK ((web_contract = ANY (ARRAY['ok'::text, 'broken'::text]))),
   constraint accounts_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES workspaces(id) ON DELETE CASCADE
 );
 CREATE INDEX accounts_held ON public.accounts USING btree (held_by) WHERE (held_by IS NOT NULL);
@@ -87,6 +92,8 @@ CREATE TRIGGER account_connection_logged AFTER UPDATE ON public.accounts FOR EAC
 CREATE TRIGGER account_epoch BEFORE UPDATE OF instance_id ON public.accounts FOR EACH ROW WHEN ((old.instance_id IS DISTINCT FROM new.instance_id)) EXECUTE FUNCTION grow_epoch();
 CREATE TRIGGER account_holder_logged AFTER UPDATE OF held_by ON public.accounts FOR EACH ROW WHEN ((old.held_by IS DISTINCT FROM new.held_by)) EXECUTE FUNCTION log_holder();
 CREATE TRIGGER account_other_number AFTER UPDATE OF phone_number ON public.accounts FOR EACH ROW WHEN ((old.phone_number <> new.phone_number)) EXECUTE FUNCTION begin_pacing_anew();
+CREATE TRIGGER account_web_incompatible AFTER UPDATE OF web_contract, web_missing ON public.accounts FOR EACH ROW WHEN (((new.web_contract = 'broken'::text) AND ((old.web_contract IS DISTINCT FROM 'broken'::text) OR (old.web_missing IS DISTINCT FROM new.web_missing)))) EXECUTE FUNCTION publish_web_incompatible();
+CREATE TRIGGER account_web_version AFTER UPDATE OF web_checked_at ON public.accounts FOR EACH ROW WHEN ((new.web_version IS NOT NULL)) EXECUTE FUNCTION record_web_version();
 alter table accounts enable row level security;
 create policy workspace on accounts for all to flotilla_tenant using ((workspace_id = current_workspace())) with check ((workspace_id = current_workspace()));
 grant delete, insert, select, update on accounts to flotilla_tenant;
@@ -524,6 +531,42 @@ create policy workspace on uncertain_messages for all to flotilla_tenant using (
    FROM accounts a
   WHERE ((a.id = uncertain_messages.account_id) AND (a.workspace_id = current_workspace())))));
 grant delete, insert, select, update on uncertain_messages to flotilla_tenant;
+
+create table web_version_policy (
+  only_row boolean not null default true,
+  mode text not null default 'latest'::text,
+  version text,
+  canary_ids uuid[] not null default '{}'::uuid[],
+  sends integer not null default 20,
+  updated_at timestamp with time zone not null default now(),
+  constraint web_version_policy_check CHECK (((mode = 'pinned'::text) = (version IS NOT NULL))),
+  constraint web_version_policy_mode_check CHECK ((mode = ANY (ARRAY['latest'::text, 'pinned'::text, 'canary'::text]))),
+  constraint web_version_policy_only_row_check CHECK (only_row),
+  constraint web_version_policy_pkey PRIMARY KEY (only_row),
+  constraint web_version_policy_sends_check CHECK (((sends >= 0) AND (sends <= 100000)))
+);
+
+create table web_versions (
+  environment text not null,
+  version text not null,
+  status text not null default 'new'::text,
+  reason text,
+  page text,
+  contract text,
+  sends bigint not null default 0,
+  failures bigint not null default 0,
+  sends_in_a_row integer not null default 0,
+  self_sent_at timestamp with time zone,
+  promoted_at timestamp with time zone,
+  first_seen_at timestamp with time zone not null default now(),
+  last_seen_at timestamp with time zone not null default now(),
+  constraint web_versions_contract_check CHECK ((contract = ANY (ARRAY['ok'::text, 'broken'::text]))),
+  constraint web_versions_environment_check CHECK ((environment = ANY (ARRAY['live'::text, 'sandbox'::text]))),
+  constraint web_versions_pkey PRIMARY KEY (environment, version),
+  constraint web_versions_status_check CHECK ((status = ANY (ARRAY['new'::text, 'good'::text, 'refused'::text])))
+);
+CREATE TRIGGER web_version_decided AFTER UPDATE OF status ON public.web_versions FOR EACH ROW WHEN ((old.status <> new.status)) EXECUTE FUNCTION publish_web_version();
+CREATE TRIGGER web_version_found AFTER INSERT ON public.web_versions FOR EACH ROW EXECUTE FUNCTION publish_web_version();
 
 create table webhook_cursor (
   is_only boolean not null default true,
@@ -1312,7 +1355,7 @@ AS $function$
       declare
         changed jsonb;
       begin
-        -- No event has told of it yet: message.received will say it all.
+        -- Nobody has been told of it yet: message.received will say it all.
         if new.media_due_at is not null then return null; end if;
         if new.edited_at is distinct from old.edited_at then
           insert into events (workspace_id, account_id, type, data) values (new.workspace_id, new.account_id,
@@ -1373,6 +1416,29 @@ AS $function$
             'account.cold_resumed', jsonb_build_object('accountId', new.account_id,
               'reason', case when old.cold_paused_until <= now() then 'cool_down' else 'user_initiated' end));
         end if;
+        return null;
+      end $function$;
+
+CREATE OR REPLACE FUNCTION public.publish_web_incompatible()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+      begin
+        insert into events (workspace_id, account_id, type, data)
+        values (new.workspace_id, new.id, 'account.web_incompatible',
+          jsonb_build_object('accountId', new.id, 'version', new.web_version, 'missing', new.web_missing,
+            'phoneNumber', new.phone_number));
+        return null;
+      end $function$;
+
+CREATE OR REPLACE FUNCTION public.publish_web_version()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+      begin
+        insert into events (type, data) values ('web_version.status', jsonb_build_object('environment', new.environment,
+          'version', new.version, 'status', new.status, 'reason', new.reason,
+          'previousStatus', case when tg_op = 'UPDATE' then old.status end));
         return null;
       end $function$;
 
@@ -1460,6 +1526,17 @@ AS $function$
           new.attempts, new.id, new.workspace_id)
         on conflict (id) do update set queue = excluded.queue, exception = excluded.exception,
           attempts = excluded.attempts, failed_at = excluded.failed_at;
+        return null;
+      end $function$;
+
+CREATE OR REPLACE FUNCTION public.record_web_version()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+      begin
+        insert into web_versions (environment, version, contract)
+        values (new.environment, new.web_version, new.web_contract)
+        on conflict (environment, version) do update set contract = excluded.contract, last_seen_at = now();
         return null;
       end $function$;
 
