@@ -48,6 +48,8 @@ const notNeeded: Record<string, string> = {
   WAWebStatusGatingUtils: 'stories are not sent',
   WAWebSendStatusMsgAction: 'stories are not sent',
   WAWebNonMessageDataRequestPlaceholderMessageResendUtils: 'only for a message that cannot be decrypted',
+  WAWebLaunchSocketUtils: 'one of three ways to refresh QR codes',
+  WAWebBackendEventBus: 'one of three ways to refresh QR codes',
   WAWebLidMigrationUtils: 'models of chats are not asked for',
 };
 

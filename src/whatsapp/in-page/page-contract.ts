@@ -88,6 +88,8 @@ export const pageContract: Record<ContractNeed, readonly string[]> = {
     'WWebJS.toStickerData()',
   ],
   actions: [
+    // Older and newer pages have other ways as well.
+    'WAWebSendMsgChatAction.resendMsgToChat()',
     'WAWebMsgActionCapability.canEditText()',
     'WAWebMsgActionCapability.canEditCaption()',
     'WAWebMsgActionCapability.canSenderRevokeMsg()',
@@ -104,7 +106,7 @@ export const pageContract: Record<ContractNeed, readonly string[]> = {
     'WWebJS.editMessage()',
   ],
   reads: [
-    'WAWebSocketModel.Socket.logout()',
+    'WAWebUnpairDeviceJob.unpairDevice()',
     'WAWebCollections.Contact.getModelsArray()',
     'WAWebCollections.Blocklist.get()',
     'WAWebApiContact.getCurrentLid()',
