@@ -129,7 +129,9 @@ export async function canary({ accounts: accountCount, messages, log }) {
     log(
       `${stopped.length} of ${accounts.length} accounts stopped; the canary holds ${held >= 200 ? '200 or more' : held} messages`,
     );
-    const refused = (await versions()).find(({ status: decided }) => decided === 'refused');
+    const refused = await eventually('the version is refused', async () =>
+      (await versions()).find(({ status: decided }) => decided === 'refused'),
+    );
     const versionsOfOthers = [
       ...new Set((await read()).filter(({ id }) => id !== chosen).map(({ web }) => web?.version)),
     ];
@@ -163,7 +165,7 @@ export async function canary({ accounts: accountCount, messages, log }) {
       held,
       good: good.version,
       versionsOfOthers,
-      refused: refused ? { version: refused.version, reason: refused.reason } : null,
+      refused: { version: refused.version, reason: refused.reason },
       passed: passed
         ? { version: passed.version, status: passed.status, isSelfTested: passed.isSelfTested }
         : null,
