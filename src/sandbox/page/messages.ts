@@ -23,7 +23,7 @@ import {
   Contact,
   type KnownNumber,
   MESSAGES_IN_MEMORY,
-  type Msg,
+  Msg,
   msgOfRow,
   rowOf,
 } from './models.js';
@@ -116,7 +116,7 @@ export class Messages {
       return { messages };
     };
     collections.Chat.find = async (id) => (await this.findOrCreateChat(createWid(id))).chat;
-    Object.assign(collections.Msg.modelClass.prototype, methodsOf(this));
+    Object.assign(Msg.prototype, methodsOf(this));
   }
 
   /** Brings back what the last page of this profile had. */
