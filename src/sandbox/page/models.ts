@@ -321,7 +321,8 @@ export function msgOfRow(row: MessageRow, me: Wid | undefined, isNewMsg: boolean
     const { change, whom } = row.g;
     Object.assign(attributes, { subtype: change });
     if (row.y === 'gp2') attributes.recipients = whom;
-    else Object.assign(attributes, { templateParams: whom, to: createWid(whom[1]) });
+    else if (row.y === 'notification_template')
+      Object.assign(attributes, { templateParams: whom, to: createWid(whom[1]) });
   }
   if (row.n) attributes.notifyName = row.n;
   if (row.e) attributes.latestEditSenderTimestampMs = row.e;
