@@ -21,9 +21,9 @@ async function open(
   broken?: Damage,
   { ignored = [], loadMs = 20_000 }: { ignored?: string[]; loadMs?: number } = {},
 ): Promise<void> {
+  [told, web, texts] = [[], [], []];
   const put = await sandbox.call('PUT', '/build', { version, ...(broken ? { damage: broken } : {}) });
   expect(put.status).toBe(200);
-  [told, web, texts] = [[], [], []];
   session = new WhatsAppSession({
     accountId: 'contract',
     profileDir: join(sandbox.dir, 'session-contract'),
