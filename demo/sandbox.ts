@@ -34,6 +34,8 @@ export const healthyFaults: Faults = {
   messagesInMemory: 2000,
   editWindowMs: 900_000,
   revokeWindowMs: 216_000_000,
+  oldestVersion: null,
+  updateLoop: false,
   qrLifetimeMs: 20_000,
 };
 
