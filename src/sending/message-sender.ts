@@ -206,8 +206,9 @@ export class MessageSender {
     if (result.outcome === 'no_quoted') throw new QuotedNotFound();
     if (result.outcome === 'not_sent') {
       const verdict = this.breaker.noteFailure(message, result.detail);
-      this.distrustIf(verdict, accountId, session);
-      if (verdict.at === 'message') this.restartIfBroken(accountId, session, message);
+      // After an uncertain attempt this attempt counts: a single bad message must not hold its lane for ever.
+      this.distrustIf(verdict, accountId, session, message.attempt === 1);
+      if (verdict.at === 'known') this.restartIfBroken(accountId, session, message);
       throw new NotSent(result.detail, verdict.at);
     }
     if (result.outcome === 'no_chat') throw new NoChat(message.chatId, result.detail);
@@ -223,17 +224,22 @@ export class MessageSender {
 
   /**
    * Counts the page as broken if sends have shown that.
-   * @param isUnsent whether this attempt sent nothing
-   * @throws WebIncompatible if so, and the attempt sent nothing
+   * @param isUntried whether the attempt is to count as not made
+   * @throws WebIncompatible if so, and the attempt is not to count
    */
-  private distrustIf(verdict: Verdict, accountId: string, session: WhatsAppSession, isUnsent = true): void {
+  private distrustIf(
+    verdict: Verdict,
+    accountId: string,
+    session: WhatsAppSession,
+    isUntried: boolean,
+  ): void {
     if (verdict.at !== 'page') return;
     this.logger.warn(
       { accountId, reason: verdict.reason },
       'sends fail with errors of the page: no more are sent',
     );
     session.distrust(verdict.reason, verdict.reloadAfterMs);
-    if (isUnsent) throw new WebIncompatible(verdict.reason);
+    if (isUntried) throw new WebIncompatible(verdict.reason);
   }
 
   /** @param lookOnly only looks for the message: nothing is sent, so no file is needed */

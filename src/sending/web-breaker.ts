@@ -35,11 +35,13 @@ export interface FailedMessage {
 }
 
 /**
- * - `message`: the error is known, or may be the message's own fault.
+ * - `known`: the error is known, and says nothing about the page.
+ * - `message`: the error is new, and may be the message's own fault.
  * - `aside`: let the lane's next message show whether the page is broken.
  * - `page`: the page is broken. Nothing more may be sent until it is loaded again.
  */
-export type Verdict = { at: 'message' | 'aside' } | { at: 'page'; reason: string; reloadAfterMs: number };
+export type Verdict =
+  { at: 'known' | 'message' | 'aside' } | { at: 'page'; reason: string; reloadAfterMs: number };
 
 interface Evidence {
   accountId: string;
@@ -88,7 +90,7 @@ export class WebBreaker {
 
   /** An attempt sent nothing. @param error as the page says it */
   noteFailure(message: FailedMessage, error: string): Verdict {
-    return isKnown(error) ? { at: 'message' } : this.note(message, textOf(error));
+    return isKnown(error) ? { at: 'known' } : this.note(message, textOf(error));
   }
 
   private note({ id, accountId, attempt, media }: FailedMessage, text: string): Verdict {
@@ -108,9 +110,11 @@ export class WebBreaker {
     // The suspects go first after a new load of the page, and each steps aside once. Then one new message decides.
     const isHalfOpen = state.trips > 0;
     const hasReturned = suspect.asides > 0 && subjects > 1;
+    // After an uncertain attempt a message cannot step aside: it holds its lane.
+    const isStuck = attempt > 1 && suspect.failures > 1;
     const isBroken = isHalfOpen
       ? !known || attempt > 1 || suspect.asides > 0
-      : subjects >= tripsAt || hasReturned || this.isSpread(text);
+      : subjects >= tripsAt || hasReturned || isStuck || this.isSpread(text);
     if (isBroken) {
       state.trips += 1;
       for (const other of state.suspects.values()) other.asides = 0;

@@ -354,7 +354,7 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
       if (web.contract === 'broken')
         this.options.logger.warn({ accountId: this.account.id, ...web }, webWarning);
       // The report of a session that becomes ready brings it too.
-      if (session.ready || web.contract === 'broken')
+      if (session.ready || session.isIncompatible)
         report({ status: session.ready ? 'ready' : 'syncing', statusReason: this.readyReason, web });
     });
     session.on('closed', (reason, detail) => end({ reason, detail }));

@@ -76,6 +76,9 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   private unnoticedSyncs = 0;
   private bridge: PageBridge | null = null;
   private isFollowed = false;
+  private isInitialized = false;
+  /** How often the page was loaded again because its contract was broken. */
+  private reloads = 0;
   private who: SessionEvents['ready'][0] = { phoneNumber: null, lid: null };
   private qrsShown = 0;
   private starting: Promise<void> | null = null;
@@ -108,6 +111,11 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
 
   get ready(): boolean {
     return this.phase === 'ready' && !this.ended;
+  }
+
+  /** Whether the library cannot start in the page: it lacks something, and only a new load of it can help. */
+  get isIncompatible(): boolean {
+    return this.phase === 'incompatible' && !this.ended;
   }
 
   private get ended(): boolean {
@@ -160,6 +168,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     void this.watch(client);
     try {
       await Promise.race([client.initialize(), aborted(this.ending.signal)]);
+      this.isInitialized = true;
     } catch (error) {
       // The session was ended during the start, which made the start fail. The caller that ended it closes the browser.
       if (this.ended) return;
@@ -174,10 +183,13 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
 
   /** Lets the library start in the page. A page that lacks what the library needs stays open. */
   private async injectLibrary(inject: () => Promise<void>, isFirst: boolean): Promise<void> {
+    const { reloads } = this;
     try {
       await inject();
     } catch (error) {
       if (this.ended) return;
+      // Our own load of the page interrupted it. The library does not notice that during its first start.
+      if (this.reloads > reloads && !this.isInitialized) return this.injectLibrary(inject, isFirst);
       const missing = await this.contract.missingForStart(this.page, () => this.ended);
       if (missing.length === 0 && isFirst) throw error;
       this.options.onWarning('whatsapp-web.js cannot start in this page', error);
@@ -488,6 +500,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
       this.isAuthenticated = false;
       this.unnoticedSyncs = 0;
       this.syncedSince = null;
+      this.reloads += 1;
       this.enter('loading');
       await page
         .reload({ waitUntil: 'domcontentloaded', timeout: this.options.deadlines.loadMs })

@@ -16,17 +16,21 @@ let web: WebState[] = [];
 let texts: string[] = [];
 
 /** Opens the account in a browser. `broken` is what WhatsApp has broken in the build. */
-async function open(version: string, broken?: Damage, ignored: string[] = []): Promise<void> {
+async function open(
+  version: string,
+  broken?: Damage,
+  { ignored = [], loadMs = 20_000 }: { ignored?: string[]; loadMs?: number } = {},
+): Promise<void> {
+  [told, web, texts] = [[], [], []];
   const put = await sandbox.call('PUT', '/build', { version, ...(broken ? { damage: broken } : {}) });
   expect(put.status).toBe(200);
-  [told, web, texts] = [[], [], []];
   session = new WhatsAppSession({
     accountId: 'contract',
     profileDir: join(sandbox.dir, 'session-contract'),
     chromiumPath,
     network: { kind: 'sandbox', host: '127.0.0.1', port: sandbox.server.port, spki: sandbox.server.spki },
     pairWithPhoneNumber: null,
-    deadlines: { launchMs: 20_000, loadMs: 20_000, syncMs: 20_000 },
+    deadlines: { launchMs: 20_000, loadMs, syncMs: 20_000 },
     web: { recheckMs: 600_000, ignored },
     canStart: () => true,
     onWarning: () => undefined,
@@ -170,10 +174,17 @@ it(
   },
 );
 
+it('a page that does not say its version keeps its browser too', { timeout: 60_000 }, async () => {
+  void open('september', { missing: ['Debug.VERSION'] }, { loadMs: 5_000 });
+  expect(await broken()).toEqual({ version: null, contract: 'broken', missing: ['Debug.VERSION'] });
+  expect(told).toEqual([]);
+  await heal('september', 1);
+  expect(told).toEqual(['ready']);
+});
+
 it('a page that lacks what only some calls need is used, and says what is missing', async () => {
-  await open('september', { missing: ['WAWebGroupInviteJob', 'WAWebFindChatAction'] }, [
-    'WAWebFindChatAction',
-  ]);
+  const missing = ['WAWebGroupInviteJob', 'WAWebFindChatAction'];
+  await open('september', { missing }, { ignored: ['WAWebFindChatAction'] });
   await ready();
   expect(web).toEqual([
     {

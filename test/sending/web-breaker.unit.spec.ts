@@ -44,6 +44,13 @@ describe('the breaker opens', () => {
     expect(breaker.noteFailure(second, changed)).toEqual(page);
   });
 
+  it('at the second failure of a message that holds its lane after an uncertain attempt', () => {
+    const breaker = new WebBreaker();
+    const uncertain = message('one', { attempt: 2 });
+    expect(breaker.noteFailure(uncertain, changed).at).toBe('message');
+    expect(breaker.noteFailure(uncertain, changed)).toEqual(page);
+  });
+
   it('when acks come for messages that the page does not find', () => {
     const breaker = new WebBreaker();
     breaker.noteUnfound(message());
@@ -66,7 +73,7 @@ describe('the breaker stays closed', () => {
   ])('for errors that are known and handled: %s', (error) => {
     const breaker = new WebBreaker();
     for (let number = 0; number < 10; number += 1)
-      expect(breaker.noteFailure(message(`account-${number % 2}`), error).at).toBe('message');
+      expect(breaker.noteFailure(message(`account-${number % 2}`), error).at).toBe('known');
   });
 
   it('for a single bad message, which steps aside once after all its tries and then fails', () => {

@@ -139,6 +139,19 @@ describe('a page that fails with errors that nobody knows', () => {
   });
 });
 
+it('a message that may have left already holds the lane and keeps its place: no browser restarts', async () => {
+  const id = await accept('may have left');
+  await database.query(`update messages set status = 'sending', attempts = 1 where id = $1`, [id]);
+  errorOf = () => changed;
+  for (const attempts of [2, 3]) {
+    await database.query('update messages set next_attempt_at = now() where id = $1', [id]);
+    await sendNext();
+    expect(await found(id)).toEqual({ status: 'sending', attempts, errorCode: null });
+  }
+  expect(distrust).toHaveBeenCalledExactlyOnceWith(changed, 30_000);
+  expect(restart).not.toHaveBeenCalled();
+});
+
 it('a single bad message fails after it has let the next one pass', async () => {
   const [bad, good] = [await accept('bad'), await accept('good')];
   errorOf = (text) => (text === 'bad' ? changed : null);

@@ -11,7 +11,7 @@ export interface Build {
 
 /** What a release of WhatsApp breaks in a build: the change that nobody knows yet. */
 export interface Damage {
-  /** Modules, or members of modules as `Module.member`, that the page does not have. A renamed function is a missing member. */
+  /** Modules, or members of modules as `Module.member`, that the page does not have; or `Debug.VERSION`. A renamed function is a missing member. */
   missing?: string[];
   /** Functions, as `Module.member`, that throw a TypeError. */
   throwing?: string[];

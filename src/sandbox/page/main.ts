@@ -29,7 +29,7 @@ declare global {
   interface Window {
     /** Gives whatsapp-web.js and Flotilla the modules of the page. They expect what WhatsApp Web has, which is untyped. */
     require: (name: string) => unknown;
-    Debug: { VERSION: string };
+    Debug: { VERSION?: string };
   }
 }
 
@@ -398,7 +398,7 @@ async function createKeyPair(): Promise<KeyPair> {
 }
 
 const app = new App(await Store.open());
+window.Debug = { VERSION: build.version };
 breakModules(app.modules, build.damage);
 window.require = (name: string) => app.require(name);
-window.Debug = { VERSION: build.version };
 await app.start();
