@@ -41,6 +41,8 @@ export const healthyFaults: Faults = {
   revokeWindowMs: 216_000_000,
   newChatNotice: true,
   revokedNamesOldKey: true,
+  oldestVersion: null,
+  updateLoop: false,
   qrLifetimeMs: 20_000,
 };
 

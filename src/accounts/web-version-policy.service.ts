@@ -92,8 +92,9 @@ export class WebVersionPolicyService {
          -- It may have been kept before sends showed that it is broken.
          page = case when d.status <> 'refused' then v.page end,
          promoted_at = case when d.status = 'good' then clock_timestamp() else v.promoted_at end,
-         self_sent_at = case when d.status = 'good' then v.self_sent_at end,
-         sends_in_a_row = case when d.status = 'good' then v.sends_in_a_row else 0 end
+         -- A broken page sends nothing, so that all later sends are of a page that works.
+         self_sent_at = case when d.status <> 'refused' then v.self_sent_at end,
+         sends_in_a_row = case when d.status <> 'refused' then v.sends_in_a_row else 0 end
        from decided d where d.environment = v.environment and d.version = v.version and d.status is not null`,
     );
   }

@@ -46,6 +46,7 @@ const impossible: [RegExp, string][] = [
   [/messages\/\{id\}\/resend$/, 'message.not_resendable'],
   [/deliveries\/\{deliveryId\}\/redeliver$/, 'webhook.delivery_not_found'],
   [/instances\/\{id\}\/(drain|activate)$/, 'instance.not_found'],
+  [/^PUT \/api\/v1\/admin\/web-versions\/policy$/, 'web_version.not_kept'],
   // A file is sent by the media's own tests.
   [/^POST \/api\/v1\/media$/, 'media.unsupported_upload'],
 ];
