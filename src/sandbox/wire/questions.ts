@@ -40,11 +40,12 @@ export class Questions {
    */
   async answer(connection: BrowserConnection, question: Question): Promise<Answer> {
     const { credential } = connection;
-    const answer =
-      credential &&
-      ((await this.profiles.answer(credential.phone, question)) ??
-        (await this.accounts.answer(credential.phone, question)));
-    if (answer !== undefined) return answer;
+    if (credential) {
+      for (const others of [this.profiles, this.accounts]) {
+        const answer = await others.answer(credential.phone, question);
+        if (answer !== undefined) return answer;
+      }
+    }
     switch (question.q) {
       case 'exists':
         this.counters.numberChecks += 1;
