@@ -110,7 +110,8 @@ export async function canary({ accounts: accountCount, messages, log }) {
     await Promise.all([first, ...accounts.map(({ id }) => restart(id))]);
     await eventually('the canary has stopped', async () =>
       (await read()).some(
-        ({ id, web }) => id === chosen && web?.contract === 'broken' && web.version !== good.version,
+        ({ id, contract, webVersion }) =>
+          id === chosen && contract === 'broken' && webVersion !== good.version,
       ),
     );
     await post(messages);
@@ -133,7 +134,7 @@ export async function canary({ accounts: accountCount, messages, log }) {
       (await versions()).find(({ status: decided }) => decided === 'refused'),
     );
     const versionsOfOthers = [
-      ...new Set((await read()).filter(({ id }) => id !== chosen).map(({ web }) => web?.version)),
+      ...new Set((await read()).filter(({ id }) => id !== chosen).map(({ webVersion }) => webVersion)),
     ];
 
     await release('september');
@@ -146,7 +147,8 @@ export async function canary({ accounts: accountCount, messages, log }) {
       async () => {
         const now = await read();
         return now.every(
-          ({ web, status: is }) => is === 'ready' && web?.contract === 'ok' && web.version !== good.version,
+          ({ contract, webVersion, status: is }) =>
+            is === 'ready' && contract === 'ok' && webVersion !== good.version,
         );
       },
       600_000,

@@ -172,22 +172,6 @@ export class ListAccountsQuery extends PageQuery {
   environment?: Environment;
 }
 
-/** The page of WhatsApp Web that the account has, as last checked. */
-export class WebResponse {
-  /** @example 2.3000.1047775310 */
-  version!: string | null;
-  /**
-   * `broken`: the page lacks something that sending needs. The messages of the account wait.
-   * @example ok
-   */
-  contract!: WebContract;
-  /**
-   * The names of what the page lacks. With `contract: ok`, sending does not need these.
-   * @example []
-   */
-  missing!: string[];
-}
-
 export class AccountResponse {
   id!: string;
   workspaceId!: string;
@@ -209,8 +193,22 @@ export class AccountResponse {
   proxyUrl!: string | null;
   placement!: PlacementFiltersDto | null;
   lastConnectedAt!: string | null;
-  /** Null until the account was `ready` once. */
-  web!: WebResponse | null;
+  /**
+   * The version of the page of WhatsApp Web that the account has. Null until the account was `ready` once.
+   * @example 2.3000.1047775310
+   */
+  webVersion!: string | null;
+  /**
+   * `broken`: the page lacks something that sending needs, and the messages of the account wait. Null until the account was
+   * `ready` once.
+   * @example ok
+   */
+  contract!: WebContract | null;
+  /**
+   * The names of what the page lacks. With `contract: ok`, sending does not need these.
+   * @example []
+   */
+  contractMissing!: string[];
   createdAt!: string;
 }
 
@@ -265,11 +263,9 @@ export function toAccountResponse(account: Account, sending: SendingResponse): A
     proxyUrl: account.proxyUrl === null ? null : withoutPassword(account.proxyUrl),
     placement: account.placement,
     lastConnectedAt: account.lastConnectedAt?.toISOString() ?? null,
-    web: account.webContract && {
-      version: account.webVersion,
-      contract: account.webContract,
-      missing: account.webMissing ?? [],
-    },
+    webVersion: account.webVersion,
+    contract: account.webContract,
+    contractMissing: account.webMissing ?? [],
     createdAt: account.createdAt.toISOString(),
   };
 }

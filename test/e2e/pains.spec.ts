@@ -147,12 +147,13 @@ describe('what users of such gateways suffer from', { timeout: 150_000 }, () => 
     await accept('broken', brokenMessages);
     const held = await eventually('the contract is broken', async () => {
       const found = await workspace.account(account.id);
-      return found.web.contract === 'broken' && found;
+      return found.contract === 'broken' && found;
     });
     expect(held).toMatchObject({
       status: 'ready',
       statusReason: expect.stringMatching(/^web_incompatible: .*WAWebFindChatAction/),
-      web: { version: '2.3000.1047775310', missing: expect.arrayContaining(['WAWebFindChatAction']) },
+      webVersion: '2.3000.1047775310',
+      contractMissing: expect.arrayContaining(['WAWebFindChatAction']),
     });
     await flotilla.sandbox('DELETE', '/faults');
 
@@ -189,7 +190,8 @@ describe('what users of such gateways suffer from', { timeout: 150_000 }, () => 
     expect(await workspace.account(account.id)).toMatchObject({
       status: 'ready',
       statusReason: null,
-      web: { contract: 'ok', missing: [] },
+      contract: 'ok',
+      contractMissing: [],
     });
     // No browser and no connection was started for it: only the page was loaded.
     expect([...new Set(await fresh())].sort()).toEqual(['ready', 'syncing']);
@@ -201,14 +203,14 @@ describe('what users of such gateways suffer from', { timeout: 150_000 }, () => 
     await workspace.call('POST', `/accounts/${account.id}/disconnect`);
     await workspace.untilStatus(account.id, 'disconnected');
     await workspace.call('POST', `/accounts/${account.id}/connect`);
-    expect((await workspace.untilStatus(account.id, 'ready')).web.contract).toBe('ok');
+    expect((await workspace.untilStatus(account.id, 'ready')).contract).toBe('ok');
     const fresh = await newStatuses();
     await accept('throws', 6);
     const held = await eventually(
       'sends have shown it',
       async () => {
         const found = await workspace.account(account.id);
-        return found.web.contract === 'broken' && found;
+        return found.contract === 'broken' && found;
       },
       60_000,
     );

@@ -2238,28 +2238,6 @@ export interface components {
         };
         /**
          * @example {
-         *       "version": "2.3000.1047775310",
-         *       "contract": "ok",
-         *       "missing": []
-         *     }
-         */
-        WebResponse: {
-            /** @example 2.3000.1047775310 */
-            version: string | null;
-            /**
-             * @description `broken`: the page lacks something that sending needs. The messages of the account wait.
-             * @example ok
-             * @enum {string}
-             */
-            contract: "broken" | "ok";
-            /**
-             * @description The names of what the page lacks. With `contract: ok`, sending does not need these.
-             * @example []
-             */
-            missing: string[];
-        };
-        /**
-         * @example {
          *       "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
          *       "workspaceId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
          *       "name": "name",
@@ -2313,11 +2291,9 @@ export interface components {
          *         "location": "US-East"
          *       },
          *       "lastConnectedAt": "2026-11-25T10:00:00.000Z",
-         *       "web": {
-         *         "version": "2.3000.1047775310",
-         *         "contract": "ok",
-         *         "missing": []
-         *       },
+         *       "webVersion": "2.3000.1047775310",
+         *       "contract": "ok",
+         *       "contractMissing": [],
          *       "createdAt": "2026-11-25T10:00:00.000Z"
          *     }
          */
@@ -2346,8 +2322,23 @@ export interface components {
             placement: components["schemas"]["PlacementFiltersDto"] | null;
             /** Format: date-time */
             lastConnectedAt: string | null;
-            /** @description Null until the account was `ready` once. */
-            web: components["schemas"]["WebResponse"] | null;
+            /**
+             * @description The version of the page of WhatsApp Web that the account has. Null until the account was `ready` once.
+             * @example 2.3000.1047775310
+             */
+            webVersion: string | null;
+            /**
+             * @description `broken`: the page lacks something that sending needs, and the messages of the account wait. Null until the account was
+             *     `ready` once.
+             * @example ok
+             * @enum {string|null}
+             */
+            contract: "broken" | null | "ok";
+            /**
+             * @description The names of what the page lacks. With `contract: ok`, sending does not need these.
+             * @example []
+             */
+            contractMissing: string[];
             /** Format: date-time */
             createdAt: string;
         };
@@ -6574,11 +6565,9 @@ export interface operations {
                      *             "location": "US-East"
                      *           },
                      *           "lastConnectedAt": "2026-11-25T10:00:00.000Z",
-                     *           "web": {
-                     *             "version": "2.3000.1047775310",
-                     *             "contract": "ok",
-                     *             "missing": []
-                     *           },
+                     *           "webVersion": "2.3000.1047775310",
+                     *           "contract": "ok",
+                     *           "contractMissing": [],
                      *           "createdAt": "2026-11-25T10:00:00.000Z"
                      *         }
                      *       ],

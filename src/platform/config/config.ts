@@ -325,7 +325,7 @@ export const environmentSchema = z
       .string()
       .default('')
       .describe(
-        'Names, separated by commas, of what a page of WhatsApp Web may lack. Messages do not wait for these. `GET /accounts/:id` shows the names in `web.missing`.',
+        'Names, separated by commas, of what a page of WhatsApp Web may lack. Messages do not wait for these. `GET /accounts/:id` shows the names in `contractMissing`.',
       ),
     SESSION_STORE: z
       .enum(['local', 'postgres'])
