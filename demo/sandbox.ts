@@ -43,7 +43,7 @@ export const healthyFaults: Faults = {
   revokedNamesOldKey: true,
   oldestVersion: null,
   updateLoop: false,
-  qrLifetimeMs: 20_000,
+  qrLifetimeMs: 10_000,
 };
 
 const answerMs = 15_000;

@@ -34,7 +34,7 @@ export const NO_FAULTS: Readonly<Faults> = {
   revokeWindowMs: 60 * 3_600_000,
   oldestVersion: null,
   updateLoop: false,
-  qrLifetimeMs: 20_000,
+  qrLifetimeMs: 10_000,
   newChatNotice: true,
   revokedNamesOldKey: true,
 };

@@ -70,7 +70,7 @@ export interface Faults {
   oldestVersion: string | null;
   /** A page that is too old loads itself again for ever. Otherwise its state becomes `DEPRECATED_VERSION`. */
   updateLoop: boolean;
-  /** How long a QR code is valid; the first of six is valid three times as long. */
+  /** How long a QR code is valid; the first of six is valid three times as long. Half of what WhatsApp gives. */
   qrLifetimeMs: number;
   /** Whether a new chat gets the notice that it is encrypted. */
   newChatNotice: boolean;
