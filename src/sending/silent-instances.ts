@@ -13,7 +13,8 @@ export class SilentInstances {
   private readonly nextAt = new Map<string, number>();
   private readonly answeredAt = new Map<string, number>();
 
-  constructor(private readonly clock: () => number = () => performance.now()) {}
+  /** The clock is a property, so that a test can move it. */
+  constructor(private clock: () => number = () => performance.now()) {}
 
   /** Whether to call an instance now. For a silent instance, the allowed call is the probe. */
   mayCall(url: string): boolean {

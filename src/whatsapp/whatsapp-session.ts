@@ -239,13 +239,14 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
 
   /**
    * Unlinks the account at WhatsApp and closes the browser.
+   * @param withinMs how long to wait for WhatsApp's answer
    * @returns whether WhatsApp confirmed the logout; the caller may delete the credentials only if it did
    */
-  async logout(): Promise<boolean> {
+  async logout(withinMs = logoutMs): Promise<boolean> {
     this.isLoggingOut = true;
     let status: number | null = null;
     try {
-      status = await withDeadline(this.page.evaluate(unlink), logoutMs);
+      status = await withDeadline(this.page.evaluate(unlink), withinMs);
       if (status !== 200) this.options.onWarning(`WhatsApp answered the logout with ${status}`, null);
     } catch (error) {
       this.options.onWarning('WhatsApp did not answer the logout', error);

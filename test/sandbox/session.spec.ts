@@ -1,7 +1,7 @@
 import { chmod, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { browsersOn } from '../../src/whatsapp/browser/processes.js';
 import { claimProfile } from '../../src/whatsapp/browser/profile.js';
 import { NotOwned, type SessionOptions } from '../../src/whatsapp/session-events.js';
@@ -49,6 +49,12 @@ class Watched {
   }
 }
 
+/** Moves the clock that the session and its dialogs read. */
+function advanceClock(ms: number): void {
+  const now = performance.now.bind(performance);
+  vi.spyOn(performance, 'now').mockImplementation(() => now() + ms);
+}
+
 let sandbox: SandboxHarness;
 let sessions: Watched[] = [];
 
@@ -57,6 +63,7 @@ beforeAll(async () => {
 }, 30_000);
 
 afterEach(async () => {
+  vi.restoreAllMocks();
   await sandbox.call('DELETE', '/faults');
   await Promise.all(sessions.map(({ session }) => session.stop({ finishSendsMs: 0, closeMs: 0 })));
   sessions = [];
@@ -116,7 +123,7 @@ describe('dialogs of WhatsApp Web', { timeout: 60_000 }, () => {
     await sandbox.call('PUT', '/faults', { phone, dialog: 'whats_new' });
     await delay(200);
     // It looks every 30 s.
-    watched.session['dialogs']['nextLook'] = 0;
+    advanceClock(30_000);
     await until('it to be pressed again', () => watched.warnings.length === 2);
     expect(watched.actions).toEqual([]);
     expect(watched.session.ready).toBe(true);
@@ -133,7 +140,8 @@ describe('dialogs of WhatsApp Web', { timeout: 60_000 }, () => {
     expect(watched.told).toEqual(['syncing']);
     await sandbox.call('DELETE', '/faults');
     await watched.untilTold('ready');
-    await until('the end of it', () => watched.actions.length === 2, 40_000);
+    advanceClock(30_000);
+    await until('the end of it', () => watched.actions.length === 2);
     expect(watched.actions[1]).toBeNull();
   });
 
@@ -219,19 +227,26 @@ describe('the phases of a start', { timeout: 60_000 }, () => {
   it('end with sync_timeout when it never gets ready, and say what the page shows', async () => {
     const { name, phone } = await linkedProfile();
     await sandbox.call('PUT', '/faults', { phone, dialog: 'terms' });
-    const watched = new Watched(name, { deadlines: { ...patient, syncMs: 6_000 } });
+    const watched = new Watched(name);
     await watched.session.start();
+    await until('the call for a person', () => watched.actions.length > 0);
+    advanceClock(patient.syncMs);
     expect(await watched.untilTold('sync_timeout')).toMatch(
-      /within 6000 ms: the page's state is CONNECTED, not synced, under the dialog "WhatsApp is updating/,
+      /within 20000 ms: the page's state is CONNECTED, not synced, under the dialog "WhatsApp is updating/,
     );
     expect(await watched.browsers).toBe(0);
   });
 
   it('have no deadline while a person is to scan', async () => {
-    const watched = new Watched('unscanned', { deadlines: { launchMs: 5_000, loadMs: 5_000, syncMs: 500 } });
+    await sandbox.call('PUT', '/faults', { qrLifetimeMs: 500 });
+    const watched = new Watched('unscanned');
+    const codes = new Set<string>();
+    watched.session.on('qr', (qr) => codes.add(qr));
     await watched.session.start();
-    await until('the QR code', () => watched.qr);
-    await delay(6_000);
+    await until('the QR code', () => codes.size === 1);
+    // An hour later by its clock, the session has looked at the page several times.
+    advanceClock(3_600_000);
+    await until('three more QR codes', () => codes.size >= 4);
     expect(watched.told).toEqual([]);
   });
 
@@ -272,7 +287,7 @@ describe('a logout', { timeout: 60_000 }, () => {
     await unheard.session.start();
     await unheard.untilTold('ready');
     await sandbox.call('PUT', '/faults', { phone, offline: true });
-    expect(await unheard.session.logout()).toBe(false);
+    expect(await unheard.session.logout(1_000)).toBe(false);
     expect(unheard.warnings).toEqual(['WhatsApp did not answer the logout']);
     expect(await linked()).toBe(before);
     await sandbox.call('DELETE', '/faults');
