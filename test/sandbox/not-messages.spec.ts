@@ -293,10 +293,19 @@ describe('a chat or a message that the page cannot read', { timeout: 60_000 }, (
     const held = (await session.messages.recentIncoming(100)).map(({ chatId }) => chatId);
     expect(held).toContain(`${whole}@c.us`);
     expect(held).not.toContain(`${broken}@c.us`);
-    await until('the warnings', () => warnings.length === 2);
+    const [unread, read] = [await send(broken, 'unread'), await send(whole, 'read')];
+    const isUnread = `({ id }) => id.id === '${unread}'`;
+    await inPage(`void Object.defineProperty(Msg.filter(${isUnread})[0], 'ack', ${fails})`);
+    const acks = await session.messages.acksOf([
+      { chatId: `${broken}@c.us`, whatsappId: unread },
+      { chatId: `${whole}@c.us`, whatsappId: read },
+    ]);
+    expect(acks.map(({ whatsappId }) => whatsappId)).toEqual([read]);
+    await until('the warnings', () => warnings.length === 3);
     expect(warnings).toEqual([
       expect.stringContaining('1 of the chats could not be read: Error: broken by the test'),
       expect.stringContaining('1 of the incoming messages could not be read'),
+      expect.stringContaining('1 of the acks could not be read'),
     ]);
     await reload();
   });

@@ -110,12 +110,12 @@ export async function recentChanges(since: number, limit: number): Promise<PageC
   const { Msg, Reactions } = window.require('WAWebCollections');
   const { getMaybeMePnUser, getMaybeMeLidUser } = window.require('WAWebUserPrefsMeUser');
   const own = [getMaybeMePnUser(), getMaybeMeLidUser()].map((wid) => wid?._serialized);
-  const changes: PageChange[] = [];
   const changed = Msg.getModelsArray().filter(
     ({ type, latestEditSenderTimestampMs, hasReaction }) =>
       type === 'revoked' || type === 'poll_creation' || latestEditSenderTimestampMs || hasReaction,
   );
-  for (const model of changed.slice(-limit)) {
+  const found = await flotilla.eachInTurn('changed messages', changed.slice(-limit), async (model) => {
+    const changes: PageChange[] = [];
     const { id, type, latestEditSenderTimestampMs: editedAt, hasReaction } = model;
     if (type === 'revoked') changes.push(flotilla.revocationOf(model));
     else if (editedAt)
@@ -130,16 +130,17 @@ export async function recentChanges(since: number, limit: number): Promise<PageC
         changes.push({ kind: 'vote', whatsappId: id.id, from, options, at: senderTimestampMs });
       }
     }
-    if (!hasReaction) continue;
-    const found = await Reactions.find(id._serialized).catch(() => null);
-    for (const { senders } of found?.reactions.serialize() ?? []) {
+    if (!hasReaction) return changes;
+    const held = await Reactions.find(id._serialized).catch(() => null);
+    for (const { senders } of held?.reactions.serialize() ?? []) {
       for (const { msgKey, senderUserJid, reactionText, timestamp } of senders) {
         const from = msgKey.fromMe ? null : flotilla.personOf(senderUserJid);
         changes.push({ kind: 'reaction', whatsappId: id.id, from, emoji: reactionText ?? '', at: timestamp });
       }
     }
-  }
-  return changes.filter(({ at }) => at >= since);
+    return changes;
+  });
+  return found.flat().filter(({ at }) => at >= since);
 }
 
 /**
@@ -152,18 +153,17 @@ export async function reactionsTo(
   const { flotilla } = window;
   if (!flotilla) return [];
   const { Reactions } = window.require('WAWebCollections');
-  const present: { whatsappId: string; from: (PagePerson | null)[] }[] = [];
-  for (const target of targets) {
+  const present = await flotilla.eachInTurn('reactions', targets, async (target) => {
     const found = await flotilla.locate(target);
-    if (!found) continue;
+    if (!found) return [];
     const held = await Reactions.find(found.message.id._serialized).catch(() => null);
     // Without an answer it is unknown whether there are reactions.
-    if (!held) continue;
+    if (!held) return [];
     const senders = held.reactions.serialize().flatMap((group) => group.senders);
     const from = senders.map(({ msgKey, senderUserJid }) =>
       msgKey.fromMe ? null : flotilla.personOf(senderUserJid),
     );
-    present.push({ whatsappId: target.whatsappId, from });
-  }
-  return present;
+    return [{ whatsappId: target.whatsappId, from }];
+  });
+  return present.flat();
 }

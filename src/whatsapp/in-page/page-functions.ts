@@ -299,6 +299,12 @@ export interface PageFlotilla {
     read: (item: Item) => Result,
     max?: number,
   ): Result[];
+  /** The same for items that are read one after another, because the page or its database has to answer for each. */
+  eachInTurn<Item, Result>(
+    what: string,
+    items: Iterable<Item>,
+    read: (item: Item) => Promise<Result>,
+  ): Promise<Result[]>;
   /** WhatsApp's types of notices, which no person wrote. */
   notices?: Set<string>;
   locate(target: MessageTarget): Promise<{ chat: PageChat; message: PageModel } | null>;
@@ -338,6 +344,14 @@ declare const window: PageWindow;
 export function installFlotilla(): void {
   if (window.flotilla) return;
   const { Msg } = window.require('WAWebCollections');
+
+  /** @throws the first failure, if nothing could be read */
+  const reportUnread = (what: string, failures: unknown[], isAll: boolean): void => {
+    if (failures.length === 0) return;
+    if (isAll) throw failures[0];
+    const text = `${failures.length} of the ${what} could not be read: ${String(failures[0])}`;
+    window.flotillaEmit(JSON.stringify([{ kind: 'warning', text }]));
+  };
 
   const flotilla: PageFlotilla = {
     files: new Map(),
@@ -383,11 +397,20 @@ export function installFlotilla(): void {
           failures.push(error);
         }
       }
-      if (failures.length > 0) {
-        if (results.length === 0) throw failures[0];
-        const text = `${failures.length} of the ${what} could not be read: ${String(failures[0])}`;
-        window.flotillaEmit(JSON.stringify([{ kind: 'warning', text }]));
+      reportUnread(what, failures, results.length === 0);
+      return results;
+    },
+    eachInTurn: async (what, items, read) => {
+      const results: Awaited<ReturnType<typeof read>>[] = [];
+      const failures: unknown[] = [];
+      for (const item of items) {
+        try {
+          results.push(await read(item));
+        } catch (error) {
+          failures.push(error);
+        }
       }
+      reportUnread(what, failures, results.length === 0);
       return results;
     },
     revocationOf: ({ id, protocolMessageKey, revokeTimestamp }) => ({
@@ -496,13 +519,13 @@ export function installFlotilla(): void {
 export async function acksOf(
   messages: { chatId: string; whatsappId: string }[],
 ): Promise<{ whatsappId: string; ack: number }[]> {
-  const found: { whatsappId: string; ack: number }[] = [];
-  for (const { chatId, whatsappId } of messages) {
+  const flotilla = window.flotilla!;
+  const found = await flotilla.eachInTurn('acks', messages, async ({ chatId, whatsappId }) => {
     const chat = await window.WWebJS.getChat(chatId, { getAsModel: false }).catch(() => null);
-    const message = chat && (await window.flotilla!.findOwn(chat, whatsappId, true));
-    if (message) found.push({ whatsappId, ack: message.ack ?? 0 });
-  }
-  return found;
+    const message = chat && (await flotilla.findOwn(chat, whatsappId, true));
+    return message ? [{ whatsappId, ack: message.ack ?? 0 }] : [];
+  });
+  return found.flat();
 }
 
 /**
