@@ -182,7 +182,11 @@ export function installSending(): void {
       return (await recipientFailure(send, true)) ?? notSent(whatsappId, failure);
     }
 
-    let message = await flotilla.findOwn(chat, whatsappId, searchStorage);
+    // Before the first attempt the page cannot know the id under another key, and a search of all its messages would cost more
+    // with each message that it holds.
+    let message = searchStorage
+      ? await flotilla.findOwn(chat, whatsappId, true)
+      : await flotilla.find(flotilla.keyOf(chat, whatsappId)._serialized, false);
     const isRunning = running.has(whatsappId);
     if (!message && !isRunning) {
       if (lookOnly) return { outcome: 'absent' };
