@@ -1,6 +1,7 @@
 /**
  * The whole pipeline, from REST POST to ack 1, message by message and in batches, against a bare whatsapp-web.js loop, over
- * four accounts each, on the same sandbox, in alternating rounds of one run.
+ * four accounts each, on the same sandbox, in alternating rounds of one run. The bare loop works on the build june only, so the
+ * rounds run there. After them, the pipeline sends once on each newer build.
  */
 import pg from 'pg';
 import { launchOptions } from '#dist/src/whatsapp/browser/launch.js';
@@ -64,6 +65,12 @@ export async function run({ messages, rounds, log }) {
       const batches = await measure('batches', () => pipeline(fleet, phone, messages, sendInBatches));
       log(`round ${round}: bare ${bareRate}/s, pipeline ${one}/s, in batches ${batches}/s`);
     }
+    const newer = await onNewerBuilds(fleet, async (name) => {
+      await pipeline(fleet, phone, warmUp, sendOneByOne);
+      const rate = await pipeline(fleet, phone, messages, sendOneByOne);
+      log(`${name}: pipeline ${rate.toFixed(0)}/s`);
+      return rate;
+    });
     const { duplicates, conflicts } = await sandboxStats(sandboxUrl);
     const a = median(rates.bare);
     const b = median(rates.pipeline);
@@ -76,6 +83,7 @@ export async function run({ messages, rounds, log }) {
       batchRates: rates.batches,
       ratio: b / a,
       batchRatio: c / a,
+      newerBuilds: newer,
       cpuMsPerMessage: cost,
       duplicates,
       conflicts,
@@ -85,6 +93,10 @@ export async function run({ messages, rounds, log }) {
         { what: 'b/a', value: (b / a).toFixed(2), target: '>= 0.8' },
         { what: `c: batches of ${batchSize} to ack 1, messages/s`, value: c.toFixed(0) },
         { what: 'c/a', value: (c / a).toFixed(2) },
+        ...Object.entries(newer).map(([name, rate]) => ({
+          what: `b on ${name}, messages/s, and as a share of b`,
+          value: `${rate.toFixed(0)}, ${(rate / b).toFixed(2)}`,
+        })),
         ...Object.entries(cost).map(([kind, ofKind]) => ({
           what: `${kind}: processor ms per message`,
           value: describe(ofKind),
@@ -96,6 +108,33 @@ export async function run({ messages, rounds, log }) {
     await bare.stop();
     await fleet.stack.stop();
   }
+}
+
+/**
+ * Loads each build after june in all accounts, and measures there.
+ *
+ * @param {Fleet} fleet
+ * @param {(name: string) => Promise<number>} measure
+ * @returns {Promise<Record<string, number>>} the result of each build, by its name
+ */
+async function onNewerBuilds({ stack, api, key, accounts }, measure) {
+  /** @type {{ body: { items: { name: string, version: string }[] } }} */
+  const { body } = await call('GET', `${stack.urls.sandbox}/builds`);
+  /** @type {Record<string, number>} */
+  const results = {};
+  for (const { name, version } of body.items.filter((build) => build.name !== 'june')) {
+    await call('PUT', `${stack.urls.sandbox}/build`, { version });
+    for (const { id } of accounts) {
+      await call('POST', `${api}/accounts/${id}/restart`, {}, key);
+      await eventually(`an account on ${name}`, async () => {
+        /** @type {{ body: { status: string, webVersion: string } }} */
+        const { body: account } = await call('GET', `${api}/accounts/${id}`, undefined, key);
+        return account.status === 'ready' && account.webVersion === version;
+      });
+    }
+    results[name] = await measure(name);
+  }
+  return results;
 }
 
 /** @param {string} databaseUrl */
