@@ -39,15 +39,22 @@ export class RouteNotFound extends Problem {
   }
 }
 
+/** The most errors that an answer lists. */
+const maxListedErrors = 50;
+
 /** The request does not match the schema of the API. */
 export class ValidationFailed extends Problem {
   constructor(errors: FieldError[]) {
-    const first = errors[0];
+    const [first] = errors;
+    const rest =
+      errors.length > maxListedErrors
+        ? ` This list has the first ${maxListedErrors} of ${errors.length} errors.`
+        : '';
     super(
       400,
       'validation.failed',
-      first ? `${first.path}: ${first.message}` : 'The request is not valid.',
-      errors,
+      first ? `${first.path}: ${first.message}${rest && '.'}${rest}` : 'The request is not valid.',
+      errors.slice(0, maxListedErrors),
     );
   }
 }
