@@ -38,7 +38,13 @@ export class QueueBoard {
     });
     // The headers allow only its own scripts and styles, so the external fonts of its page do not load.
     const readBody = readJson({ bytes: maxFormBytes });
-    return [this.guard.middleware, readBody, pageHeaders, this.withRedis, server.getRouter() as RequestHandler];
+    return [
+      this.guard.middleware,
+      readBody,
+      pageHeaders,
+      this.withRedis,
+      server.getRouter() as RequestHandler,
+    ];
   }
 
   /** Refuses API calls while Redis is not connected, and ends calls that take too long. */

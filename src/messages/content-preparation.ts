@@ -60,6 +60,8 @@ const typesWithMentions = new Set<MessageType>(['text', 'image', 'video', 'docum
 const batchDownloadMs = 60_000;
 /** How many messages of a batch are prepared at the same time. */
 const batchConcurrency = 8;
+/** The most errors that are listed for a message of a batch: the answer has a thousand such lists. */
+const maxItemErrors = 5;
 
 /** Turns the content of a request into the content that the ledger stores. */
 @Injectable()
@@ -130,9 +132,7 @@ export class ContentPreparation {
       await turns.next();
       const chunk = valid.slice(start, start + batchConcurrency);
       prepared.push(
-        ...(await Promise.all(
-          chunk.map((dto) => (dto instanceof Problem ? dto : orProblem(prepare(dto)))),
-        )),
+        ...(await Promise.all(chunk.map((dto) => (dto instanceof Problem ? dto : orProblem(prepare(dto)))))),
       );
     }
     return prepared;
@@ -211,7 +211,11 @@ function sourceOf({ url, data, mediaId, mimetype, filename }: MediaSourceDto): M
 async function toSendMessageDto(candidate: Record<string, unknown>): Promise<SendMessageDto> {
   const dto = toDto(SendMessageDto, candidate);
   const errors = await validate(dto, { whitelist: true, forbidNonWhitelisted: true, stopAtFirstError: true });
-  if (errors.length > 0) throw new ValidationFailed(errors.flatMap((error) => fieldErrors(error)));
+  if (errors.length > 0)
+    throw new ValidationFailed(
+      errors.flatMap((error) => fieldErrors(error)),
+      maxItemErrors,
+    );
   return dto;
 }
 

@@ -39,22 +39,18 @@ export class RouteNotFound extends Problem {
   }
 }
 
-/** The most errors that an answer lists. */
-const maxListedErrors = 50;
-
 /** The request does not match the schema of the API. */
 export class ValidationFailed extends Problem {
-  constructor(errors: FieldError[]) {
+  /** @param maxListed the most errors that the answer lists */
+  constructor(errors: FieldError[], maxListed = 50) {
     const [first] = errors;
-    const rest =
-      errors.length > maxListedErrors
-        ? ` This list has the first ${maxListedErrors} of ${errors.length} errors.`
-        : '';
+    const more =
+      errors.length > maxListed ? `. This list has the first ${maxListed} of ${errors.length} errors.` : '';
     super(
       400,
       'validation.failed',
-      first ? `${first.path}: ${first.message}${rest && '.'}${rest}` : 'The request is not valid.',
-      errors.slice(0, maxListedErrors),
+      first ? `${first.path}: ${first.message}${more}` : 'The request is not valid.',
+      errors.slice(0, maxListed),
     );
   }
 }

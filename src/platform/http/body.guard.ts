@@ -63,7 +63,8 @@ export class BodyGuard implements CanActivate {
     let own = 0;
     const hold = (more: number) => {
       const all = (this.held.get(caller) ?? 0) + more;
-      if (all > maxHeldBytes) throw new RateLimitExceeded('Your open requests have too many bytes in all.', 1);
+      if (all > maxHeldBytes)
+        throw new RateLimitExceeded('Your open requests have too many bytes in all.', 1);
       own += more;
       this.held.set(caller, all);
     };

@@ -22,7 +22,11 @@ class BodyTooLarge extends Problem {
 
 class CharsetUnsupported extends Problem {
   constructor() {
-    super(415, 'request.unsupported_media_type', 'The body must be UTF-8 (RFC 8259). Remove the charset, or send charset=utf-8.');
+    super(
+      415,
+      'request.unsupported_media_type',
+      'The body must be UTF-8 (RFC 8259). Remove the charset, or send charset=utf-8.',
+    );
   }
 }
 
@@ -35,7 +39,12 @@ interface JsonBody {
 }
 
 /** Middleware that reads a JSON body, checks its shape, and parses it. */
-export function readJson({ bytes, caps = defaultCaps, mustBeObject = false, seeBody }: JsonBody): RequestHandler {
+export function readJson({
+  bytes,
+  caps = defaultCaps,
+  mustBeObject = false,
+  seeBody,
+}: JsonBody): RequestHandler {
   const read = json({
     limit: bytes,
     verify: (request, response, body, charset) => {
@@ -46,7 +55,8 @@ export function readJson({ bytes, caps = defaultCaps, mustBeObject = false, seeB
   });
   return (request, response, next) => {
     // Otherwise body-parser reads the whole body before it refuses it.
-    if (announcedBytes(request) > bytes && request.headers['transfer-encoding'] === undefined) next(new BodyTooLarge(bytes));
+    if (announcedBytes(request) > bytes && request.headers['transfer-encoding'] === undefined)
+      next(new BodyTooLarge(bytes));
     else read(request, response, next);
   };
 }

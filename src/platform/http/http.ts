@@ -30,13 +30,7 @@ export function configureHttp(
   app: NestExpressApplication,
   logger: Logger,
   timeouts: HttpTimeouts,
-  {
-    bodyBytes = maxBodyBytes,
-    beforeBody,
-    seeBody,
-    afterBody = [],
-    trustedProxies = [],
-  }: HttpOptions,
+  { bodyBytes = maxBodyBytes, beforeBody, seeBody, afterBody = [], trustedProxies = [] }: HttpOptions,
 ): void {
   hardenServer(app.getHttpServer(), timeouts);
   app.disable('x-powered-by');

@@ -170,7 +170,8 @@ function escapeLength(bytes: Buffer, at: number): number {
   const code = codeAt(bytes, at);
   if (code === 0) return 0;
   if (code < 0xd800 || code > 0xdfff) return 6;
-  const next = code < 0xdc00 && bytes[at + 6] === backslash && bytes[at + 7] === 0x75 ? codeAt(bytes, at + 6) : 0;
+  const next =
+    code < 0xdc00 && bytes[at + 6] === backslash && bytes[at + 7] === 0x75 ? codeAt(bytes, at + 6) : 0;
   return next >= 0xdc00 && next <= 0xdfff ? 12 : 0;
 }
 

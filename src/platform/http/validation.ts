@@ -73,7 +73,8 @@ function checkLimits(type: Type, value: Record<string, unknown>, parent: string,
       errors.push({ path, message: `${name} must be shorter than or equal to ${maxLength} characters` });
     if (nested === null) continue;
     for (const [index, item] of items.entries())
-      if (isRecord(item)) checkLimits(nested, item, `${path}.${Array.isArray(found) ? `${index}.` : ''}`, errors);
+      if (isRecord(item))
+        checkLimits(nested, item, `${path}.${Array.isArray(found) ? `${index}.` : ''}`, errors);
   }
 }
 
