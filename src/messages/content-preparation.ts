@@ -114,7 +114,7 @@ export class ContentPreparation {
     grant: Grant,
     checkBeforeFile: CheckBeforeFile,
   ): Promise<Prepared[]> {
-    const turns = new Turns();
+    const turns = new Turns(workspaceId);
     const valid: (SendMessageDto | Problem)[] = [];
     for (const candidate of wanted) {
       await turns.next();

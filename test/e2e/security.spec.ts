@@ -372,18 +372,36 @@ describe('what is too large or too slow', () => {
     }
   });
 
+  it('a caller cannot hold more than 64 MB with bodies that do not come', async () => {
+    const other = await flotilla.newWorkspace();
+    const { host } = new URL(flotilla.stack.urls.api);
+    const send = (key: string) =>
+      raw(
+        flotilla.stack.urls.api,
+        `POST /api/v1/messages/batch HTTP/1.1\r\nHost: ${host}\r\nContent-Type: application/json\r\nX-Api-Key: ${key}\r\nContent-Length: 8000000\r\n\r\n{`,
+      );
+    const answers = await Promise.all([
+      ...Array.from({ length: 9 }, () => send(workspace.key)),
+      send(other.key),
+    ]);
+    const statuses = answers.map((answer) => Number(/^HTTP\/1\.1 (\d+)/.exec(answer)?.[1]));
+    expect(statuses.slice(0, 9).sort()).toEqual([...Array<number>(8).fill(408), 429]);
+    expect(statuses[9]).toBe(408);
+    expect((await get('/api/v1/accounts', bearer(workspace.key))).status).toBe(200);
+  });
+
   const million = 1_000_000;
   const nasty: [what: string, path: string, body: string][] = [
     ['300,000 empty objects', '/messages/batch', `{"messages": [${'{},'.repeat(300_000)}{}]}`],
     ['a list of 300,000 empty objects', '/accounts', `[${'{},'.repeat(300_000)}{}]`],
-    ['8.4 MB of nested empty lists', '/messages/batch', `{"messages": ${'[[],'.repeat(2.1 * million)}`],
+    ['8.4 MB of nested empty lists', '/messages/batch', `{"messages": ${'[[],'.repeat(2.09 * million)}`],
     ['nested lists as metadata', '/messages', `{"metadata": {"a": [${'[],'.repeat(2 * million)}[]]}}`],
     [
-      '1,000 messages with 49 unknown fields',
+      '1,000 messages with 45 unknown fields',
       '/messages/batch',
       JSON.stringify({
         messages: Array.from({ length: 1_000 }, () =>
-          Object.fromEntries(Array.from({ length: 49 }, (_none, index) => [`unknown-${index}`, 1])),
+          Object.fromEntries(Array.from({ length: 45 }, (_none, index) => [`unknown-${index}`, 1])),
         ),
       }),
     ],

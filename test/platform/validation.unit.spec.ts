@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { ValidationFailed } from '../../src/platform/errors/problem.js';
 import { Optional } from '../../src/platform/http/optional.js';
 import { toDto } from '../../src/platform/http/validation.js';
-import { Turns } from '../../src/platform/turns.js';
+import { longTurn, Turns } from '../../src/platform/turns.js';
 
 class Inner {
   @Optional()
@@ -93,17 +93,35 @@ describe('ValidationFailed', () => {
 });
 
 describe('Turns', () => {
-  it('give others their turn during long work', async () => {
+  const work = (ms: number) => {
+    const end = performance.now() + ms;
+    while (performance.now() < end);
+  };
+
+  it('give the event loop to others during long work, also when several callers work', async () => {
     let others = 0;
     const timer = setInterval(() => (others += 1), 0);
-    const turns = new Turns();
-    for (let part = 0; part < 20; part += 1) {
-      await turns.next();
-      const end = performance.now() + 6;
-      while (performance.now() < end);
-    }
+    const run = async (caller: string) => {
+      const turns = new Turns(caller);
+      for (let part = 0; part < 10; part += 1) {
+        await turns.next();
+        work(6);
+      }
+    };
+    await Promise.all([run('a'), run('b'), run('c'), run('d')]);
     clearInterval(timer);
-    // Two parts fill a turn. Without turns, others had none.
-    expect(others).toBeGreaterThanOrEqual(5);
+    // Two parts fill a turn: there were twenty turns. Without turns, others had none.
+    expect(others).toBeGreaterThanOrEqual(10);
+  });
+
+  it('go round among the callers', async () => {
+    const order: string[] = [];
+    const take = async (caller: string) => {
+      await longTurn(caller);
+      order.push(caller);
+      work(2);
+    };
+    await Promise.all([...'aaaaabbc'].map(take));
+    expect(order.join('')).toBe('abcabaaa');
   });
 });

@@ -35,7 +35,8 @@ export class ReferenceGone extends Problem {
 
 export class RouteNotFound extends Problem {
   constructor(method: string, path: string) {
-    super(404, 'route.not_found', `There is no route ${method} ${path}. Check the method and the path.`);
+    const shown = path.length > 200 ? `${path.slice(0, 200)}…` : path;
+    super(404, 'route.not_found', `There is no route ${method} ${shown}. Check the method and the path.`);
   }
 }
 

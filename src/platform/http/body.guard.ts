@@ -2,14 +2,11 @@ import { type CanActivate, type ExecutionContext, Injectable, SetMetadata } from
 import { ROUTE_ARGS_METADATA } from '@nestjs/common/constants.js';
 import { RouteParamtypes } from '@nestjs/common/enums/route-paramtypes.enum.js';
 import type { NextFunction, Request, RequestHandler, Response } from 'express';
-import { setImmediate } from 'node:timers/promises';
-import { announcedBytes, maxBodyBytes, readJson } from './body.js';
+import { announcedBytes, type BodyRequest, callerOf, maxBodyBytes, readJson } from './body.js';
 import { defaultCaps, type JsonCaps } from './json-caps.js';
 import { RateLimitExceeded } from './rate-limit.js';
 
 const RULE = 'flotilla:body';
-/** A body of this size may take milliseconds to parse. The event loop serves others before the body is validated. */
-const largeBytes = 65_536;
 /** The most bytes that the bodies of one caller's open requests may have in this process. */
 const maxHeldBytes = 64 * 2 ** 20;
 
@@ -18,9 +15,6 @@ interface BodyRule {
   bytes: number;
   caps: JsonCaps;
 }
-
-/** What a guard before this one knows about the caller. */
-type CallersRequest = Request & { workspaceId?: string };
 
 /** Lets a route take another body than most routes. Caps that are left out are the default. */
 export const TakesBody = (bytes: number, caps: Partial<JsonCaps>) =>
@@ -32,7 +26,7 @@ export const TakesBody = (bytes: number, caps: Partial<JsonCaps>) =>
  */
 @Injectable()
 export class BodyGuard implements CanActivate {
-  private readonly readers = new WeakMap<object, { read: RequestHandler; bytes: number } | null>();
+  private readonly readers = new WeakMap<object, RequestHandler | null>();
   /** The bytes of the bodies of each caller's open requests. */
   private readonly held = new Map<string, number>();
 
@@ -45,38 +39,21 @@ export class BodyGuard implements CanActivate {
     }
     if (reader === null) return true;
     const http = context.switchToHttp();
-    const request = http.getRequest<CallersRequest>();
-    const announced = announcedBytes(request);
-    await this.read(reader.read, request, http.getResponse<Response>(), Math.min(announced, reader.bytes));
-    if (announced > largeBytes) await setImmediate();
+    const request = http.getRequest<BodyRequest>();
+    await this.read(reader, request, http.getResponse<Response>());
     return true;
   }
 
-  /** @throws RateLimitExceeded if the caller already has too many bytes in this process; and the errors of the middleware */
-  private async read(
-    middleware: RequestHandler,
-    request: CallersRequest,
-    response: Response,
-    bytes: number,
-  ): Promise<void> {
-    const caller = request.workspaceId ?? request.ip ?? '';
-    let own = 0;
-    const hold = (more: number) => {
-      const all = (this.held.get(caller) ?? 0) + more;
-      if (all > maxHeldBytes)
-        throw new RateLimitExceeded('Your open requests have too many bytes in all.', 1);
-      own += more;
-      this.held.set(caller, all);
-    };
-    response.once('close', () => {
-      const left = (this.held.get(caller) ?? 0) - own;
-      if (left > 0) this.held.set(caller, left);
-      else this.held.delete(caller);
-    });
-    const isChunked = request.headers['transfer-encoding'] !== undefined;
-    if (!isChunked) hold(bytes);
-    await new Promise<void>((resolve, reject) => {
-      if (isChunked)
+  /** @throws RateLimitExceeded if the caller's open requests have too many bytes; and the errors of the middleware */
+  private read(middleware: RequestHandler, request: BodyRequest, response: Response): Promise<void> {
+    const announced = announcedBytes(request);
+    return new Promise<void>((resolve, reject) => {
+      const hold = this.holder(callerOf(request), response);
+      const next: NextFunction = (error?: unknown) =>
+        error === undefined ? resolve() : reject(error as Error);
+      void middleware(request, response, next);
+      if (announced !== Infinity) hold(announced);
+      else
         request.on('data', (chunk: Buffer) => {
           try {
             hold(chunk.length);
@@ -84,21 +61,34 @@ export class BodyGuard implements CanActivate {
             reject(error as Error);
           }
         });
-      const next: NextFunction = (error?: unknown) =>
-        error === undefined ? resolve() : reject(error as Error);
-      void middleware(request, response, next);
     });
+  }
+
+  /** Makes a function that counts bytes of a caller until the response is closed. */
+  private holder(caller: string, response: Response): (bytes: number) => void {
+    let own = 0;
+    response.once('close', () => {
+      const left = (this.held.get(caller) ?? 0) - own;
+      if (left > 0) this.held.set(caller, left);
+      else this.held.delete(caller);
+    });
+    return (bytes) => {
+      // The close event of a caller that has gone may be over.
+      if (response.closed) return;
+      const all = (this.held.get(caller) ?? 0) + bytes;
+      if (all > maxHeldBytes)
+        throw new RateLimitExceeded('Your open requests have too many bytes in all.', 1);
+      own += bytes;
+      this.held.set(caller, all);
+    };
   }
 }
 
 /** Reads the body for a handler. Null: the handler has no parameter for a body. */
-function readerOf(
-  handler: object & { name: string },
-  controller: object,
-): { read: RequestHandler; bytes: number } | null {
+function readerOf(handler: object & { name: string }, controller: object): RequestHandler | null {
   const parameters = (Reflect.getMetadata(ROUTE_ARGS_METADATA, controller, handler.name) ?? {}) as object;
   if (!Object.keys(parameters).some((key) => key.startsWith(`${RouteParamtypes.BODY}:`))) return null;
   const rule = Reflect.getMetadata(RULE, handler) as BodyRule | undefined;
   const { bytes, caps } = rule ?? { bytes: maxBodyBytes, caps: defaultCaps };
-  return { read: readJson({ bytes, caps, mustBeObject: true }), bytes };
+  return readJson({ bytes, caps });
 }

@@ -1,5 +1,6 @@
-import { json, type NextFunction, type Request, type RequestHandler, type Response } from 'express';
+import { type NextFunction, raw, type Request, type RequestHandler, type Response } from 'express';
 import { Problem } from '../errors/problem.js';
+import { longTurn } from '../turns.js';
 import type { SignedCalls } from './internal.guard.js';
 import { checkJson, defaultCaps, type JsonCaps } from './json-caps.js';
 
@@ -7,7 +8,7 @@ import { checkJson, defaultCaps, type JsonCaps } from './json-caps.js';
 export const maxBodyBytes = 2 ** 20;
 /** Enough for the forms and buttons of the admin's pages. */
 export const maxFormBytes = 4_096;
-/** Reading the rest of a smaller body costs less than a new connection. */
+/** Reading the rest of a smaller body costs less than a new connection, and parsing it takes no more than a few milliseconds. */
 const smallBytes = 65_536;
 
 class BodyTooLarge extends Problem {
@@ -15,8 +16,14 @@ class BodyTooLarge extends Problem {
     super(
       413,
       'request.too_large',
-      `The body has more than ${bytes} bytes, the limit of this route. Send less in one request. Upload files with POST /media.`,
+      `The body has more than ${bytes} bytes, the limit of this route. Send less in one request, and files with POST /media.`,
     );
+  }
+}
+
+class BodyMalformed extends Problem {
+  constructor(reason: string) {
+    super(400, 'request.malformed', `The body is not JSON: ${reason}. Correct it.`);
   }
 }
 
@@ -25,40 +32,64 @@ class CharsetUnsupported extends Problem {
     super(
       415,
       'request.unsupported_media_type',
-      'The body must be UTF-8 (RFC 8259). Remove the charset, or send charset=utf-8.',
+      'JSON must be UTF-8 (RFC 8259). Send it with charset=utf-8.',
     );
   }
 }
 
+/** What is known about a request when its body is read. */
+export type BodyRequest = Request & { workspaceId?: string };
+
 interface JsonBody {
-  /** The largest body, in bytes, also after it is decompressed. */
+  /** The largest body, in bytes. A compressed body counts decompressed. */
   bytes: number;
   caps?: JsonCaps;
-  mustBeObject?: boolean;
   seeBody?: SignedCalls['seeBody'];
 }
 
-/** Middleware that reads a JSON body, checks its shape, and parses it. */
-export function readJson({
-  bytes,
-  caps = defaultCaps,
-  mustBeObject = false,
-  seeBody,
-}: JsonBody): RequestHandler {
-  const read = json({
-    limit: bytes,
-    verify: (request, response, body, charset) => {
-      if (charset !== 'utf-8') throw new CharsetUnsupported();
-      seeBody?.(request, response, body);
-      checkJson(body, caps, mustBeObject);
-    },
-  });
+/** Middleware that reads a JSON body, checks its shape before it is parsed, and parses it. */
+export function readJson({ bytes, caps = defaultCaps, seeBody }: JsonBody): RequestHandler {
+  const read = raw({ limit: bytes, type: 'application/json' });
   return (request, response, next) => {
-    // Otherwise body-parser reads the whole body before it refuses it.
-    if (announcedBytes(request) > bytes && request.headers['transfer-encoding'] === undefined)
-      next(new BodyTooLarge(bytes));
-    else read(request, response, next);
+    const announced = announcedBytes(request);
+    // Otherwise body-parser would read the whole body before it refuses it.
+    if (announced > bytes && announced !== Infinity) throw new BodyTooLarge(bytes);
+    read(request, response, (error?: unknown) => {
+      const body: unknown = request.body;
+      if (error !== undefined || !Buffer.isBuffer(body)) {
+        next(error);
+        return;
+      }
+      seeBody?.(request, response, body);
+      parseJson(request, body, caps).then(
+        (parsed) => {
+          request.body = parsed;
+          next();
+        },
+        (failure: unknown) => next(failure),
+      );
+    });
   };
+}
+
+/** @throws CharsetUnsupported, ValidationFailed, BodyMalformed */
+async function parseJson(request: BodyRequest, body: Buffer, caps: JsonCaps): Promise<unknown> {
+  const charset =
+    /;\s*charset\s*=\s*"?([^\s;"]+)/i.exec(request.headers['content-type'] ?? '')?.[1] ?? 'utf-8';
+  if (charset.toLowerCase() !== 'utf-8') throw new CharsetUnsupported();
+  if (body.length === 0) return {};
+  const caller = callerOf(request);
+  if (body.length > smallBytes) await longTurn(caller);
+  checkJson(body, caps);
+  try {
+    const text = body.toString();
+    return JSON.parse(text.startsWith('\ufeff') ? text.slice(1) : text);
+  } catch (error) {
+    throw new BodyMalformed((error as SyntaxError).message);
+  } finally {
+    // The validation of a large body takes a turn of its own.
+    if (body.length > smallBytes) await longTurn(caller);
+  }
 }
 
 /** Middleware that closes the connection after an answer that came before a large body was read. Otherwise Node would read all of it. */
@@ -77,4 +108,9 @@ export function closeUnread(request: Request, response: Response, next: NextFunc
 export function announcedBytes({ headers }: Request): number {
   if (headers['transfer-encoding'] !== undefined) return Infinity;
   return Number(headers['content-length'] ?? 0);
+}
+
+/** The workspace that a request acts in, otherwise the address that it comes from. */
+export function callerOf({ workspaceId, ip = '' }: BodyRequest): string {
+  return workspaceId ?? ip;
 }

@@ -8,6 +8,7 @@ import { logContext, type Logger } from '../logging/logger.js';
 import { closeUnread, maxBodyBytes, readJson } from './body.js';
 import { hardenServer, type HttpTimeouts } from './http-server.js';
 import type { SignedCalls } from './internal.guard.js';
+import { trustedCaps } from './json-caps.js';
 import { serveNumbers } from './phone-number.js';
 import { securityHeaders } from './security-headers.js';
 
@@ -49,7 +50,7 @@ export function configureHttp(
   app.use(closeUnread);
   app.use(checkUrl);
   for (const middleware of beforeBody?.(app) ?? []) app.use(middleware);
-  if (bodyBytes !== null) app.use(readJson({ bytes: bodyBytes, seeBody }));
+  if (bodyBytes !== null) app.use(readJson({ bytes: bodyBytes, caps: trustedCaps, seeBody }));
   for (const middleware of afterBody) app.use(middleware);
   app.useGlobalFilters(new ProblemFilter(logger));
   app.enableShutdownHooks();

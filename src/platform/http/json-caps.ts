@@ -28,6 +28,15 @@ export const defaultCaps: JsonCaps = {
   textBytes: 6 * 65_536,
 };
 
+/** The caps of callers that Flotilla trusts. The depth is limited all the same. */
+export const trustedCaps: JsonCaps = {
+  values: Infinity,
+  depth: defaultCaps.depth,
+  fields: Infinity,
+  elements: Infinity,
+  textBytes: Infinity,
+};
+
 const quote = 0x22;
 const comma = 0x2c;
 const colon = 0x3a;
@@ -61,16 +70,16 @@ interface Way {
  * Checks a JSON text in UTF-8 before it is parsed, in one pass over its bytes that makes no objects. It also refuses text that
  * PostgreSQL cannot store: NUL characters and halves of surrogate pairs, which only escapes can express. It does not check the
  * syntax: where it stops early, `JSON.parse` fails.
- * @throws ValidationFailed if the text exceeds a cap, or is not an object although it must be
+ * @throws ValidationFailed if the text exceeds a cap, or is not an object
  */
-export function checkJson(bytes: Buffer, caps: JsonCaps, mustBeObject = false): void {
+export function checkJson(bytes: Buffer, caps: JsonCaps): void {
   const way: Way = { bytes, isArray: [false], counts: [0], keyStarts: [0], keyEnds: [0] };
   const { isArray, counts, keyStarts, keyEnds } = way;
   const search = { quote: -1, backslash: -1 };
   let depth = 0;
   let values = 0;
   let isKey = false;
-  let at = 0;
+  let at = hasByteOrderMark(bytes) ? 3 : 0;
   while (at < bytes.length) {
     const byte = bytes[at]!;
     if (byte === colon || isSpace[byte] === 1) {
@@ -94,6 +103,7 @@ export function checkJson(bytes: Buffer, caps: JsonCaps, mustBeObject = false): 
       at += 1;
       continue;
     }
+    if (depth === 0 && byte !== openObject) throw refusal(way, 0, 'must be a JSON object');
     if (!isKey) {
       values += 1;
       if (values > caps.values)
@@ -117,8 +127,6 @@ export function checkJson(bytes: Buffer, caps: JsonCaps, mustBeObject = false): 
     } else if (byte === openObject || byte === openArray) {
       if (depth === caps.depth)
         throw refusal(way, depth, `must not be nested deeper than ${caps.depth} levels`);
-      if (depth === 0 && mustBeObject && byte === openArray)
-        throw refusal(way, 0, 'must be a JSON object, not an array');
       depth += 1;
       isKey = byte === openObject;
       isArray[depth] = !isKey;
@@ -130,6 +138,10 @@ export function checkJson(bytes: Buffer, caps: JsonCaps, mustBeObject = false): 
       while (at < bytes.length && endsScalar[bytes[at]!] === 0);
     }
   }
+}
+
+function hasByteOrderMark(bytes: Buffer): boolean {
+  return bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf;
 }
 
 const unterminated = -1;

@@ -9,10 +9,15 @@ import { defaultMetadataStorage } from 'class-transformer/cjs/storage.js';
 import { getMetadataStorage, type ValidationError } from 'class-validator';
 import { type FieldError, ValidationFailed } from '../errors/problem.js';
 
+class DtoPipe extends ValidationPipe {
+  /** Does nothing: parsed JSON has no gaps, and the search takes a microsecond for each value. */
+  protected override closeArrayGaps(): void {}
+}
+
 /** Validates the requests of strangers against their DTOs. Calls between Flotilla's programs are typed, so they need no validation. */
 export function validateRequests(app: INestApplication): void {
   app.useGlobalPipes(
-    new ValidationPipe({
+    new DtoPipe({
       whitelist: true,
       forbidNonWhitelisted: true,
       transform: true,
