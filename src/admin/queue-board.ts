@@ -6,6 +6,7 @@ import type { Queue } from 'bullmq';
 import type { NextFunction, Request, RequestHandler, Response } from 'express';
 import { Problem } from '../platform/errors/problem.js';
 import { sendProblem } from '../platform/errors/problem.filter.js';
+import { maxFormBytes, readJson } from '../platform/http/body.js';
 import { pageHeaders } from '../platform/http/security-headers.js';
 import { isLaneQueue, type QueueName, queueNames } from '../queues/queue-policies.js';
 import { QueueStates } from '../queues/queue-states.js';
@@ -36,7 +37,14 @@ export class QueueBoard {
       options: { uiConfig: { boardTitle: 'Flotilla', hideDocsLink: true, showWorkers: false } },
     });
     // The headers allow only its own scripts and styles, so the external fonts of its page do not load.
-    return [this.guard.middleware, pageHeaders, this.withRedis, server.getRouter() as RequestHandler];
+    const readBody = readJson({ bytes: maxFormBytes });
+    return [
+      this.guard.middleware,
+      readBody,
+      pageHeaders,
+      this.withRedis,
+      server.getRouter() as RequestHandler,
+    ];
   }
 
   /** Refuses API calls while Redis is not connected, and ends calls that take too long. */

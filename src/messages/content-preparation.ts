@@ -1,13 +1,13 @@
 import { Injectable } from '@nestjs/common';
-import { plainToInstance } from 'class-transformer';
 import { validate } from 'class-validator';
 import type { EntityManager } from 'typeorm';
 import { MediaNotFound, MediaService, type MediaSource } from '../media/media.service.js';
 import { type Grant, MessageLimitReached } from '../workspaces/limits.service.js';
 import type { Media } from '../media/media.entity.js';
 import { type FieldError, Problem, ValidationFailed } from '../platform/errors/problem.js';
-import { fieldErrors } from '../platform/http/http.js';
 import { parsePhoneNumber } from '../platform/http/phone-number.js';
+import { fieldErrors, toDto } from '../platform/http/validation.js';
+import { Turns } from '../platform/turns.js';
 import { isMediaType, type MessageType } from './message-types.js';
 import type { MediaSourceDto, MessageMedia } from './content.dto.js';
 import type { MessageContent } from './message.entity.js';
@@ -60,6 +60,8 @@ const typesWithMentions = new Set<MessageType>(['text', 'image', 'video', 'docum
 const batchDownloadMs = 60_000;
 /** How many messages of a batch are prepared at the same time. */
 const batchConcurrency = 8;
+/** The most errors that are listed for a message of a batch: the answer has a thousand such lists. */
+const maxItemErrors = 5;
 
 /** Turns the content of a request into the content that the ledger stores. */
 @Injectable()
@@ -112,22 +114,27 @@ export class ContentPreparation {
     grant: Grant,
     checkBeforeFile: CheckBeforeFile,
   ): Promise<Prepared[]> {
+    const turns = new Turns(workspaceId);
+    const valid: (SendMessageDto | Problem)[] = [];
+    for (const candidate of wanted) {
+      await turns.next();
+      valid.push(await orProblem(toSendMessageDto(candidate)));
+    }
     const deadline = Date.now() + batchDownloadMs;
     let files = 0;
-    const prepare = async (candidate: Record<string, unknown>) => {
-      try {
-        const dto = await toSendMessageDto(candidate);
-        if (needsUpload(dto) && (files += 1) > grant.count) throw new MessageLimitReached(grant.limit);
-        if (dto.media?.url !== undefined && Date.now() > deadline) throw new TooManyDownloads();
-        return { dto, content: await this.prepare(workspaceId, dto, checkBeforeFile) };
-      } catch (error) {
-        if (error instanceof Problem) return error;
-        throw error;
-      }
+    const prepare = async (dto: SendMessageDto): Promise<Prepared> => {
+      if (needsUpload(dto) && (files += 1) > grant.count) throw new MessageLimitReached(grant.limit);
+      if (dto.media?.url !== undefined && Date.now() > deadline) throw new TooManyDownloads();
+      return { dto, content: await this.prepare(workspaceId, dto, checkBeforeFile) };
     };
     const prepared: Prepared[] = [];
-    for (let start = 0; start < wanted.length; start += batchConcurrency)
-      prepared.push(...(await Promise.all(wanted.slice(start, start + batchConcurrency).map(prepare))));
+    for (let start = 0; start < valid.length; start += batchConcurrency) {
+      await turns.next();
+      const chunk = valid.slice(start, start + batchConcurrency);
+      prepared.push(
+        ...(await Promise.all(chunk.map((dto) => (dto instanceof Problem ? dto : orProblem(prepare(dto)))))),
+      );
+    }
     return prepared;
   }
 
@@ -202,8 +209,22 @@ function sourceOf({ url, data, mediaId, mimetype, filename }: MediaSourceDto): M
 }
 
 async function toSendMessageDto(candidate: Record<string, unknown>): Promise<SendMessageDto> {
-  const dto = plainToInstance(SendMessageDto, candidate);
+  const dto = toDto(SendMessageDto, candidate);
   const errors = await validate(dto, { whitelist: true, forbidNonWhitelisted: true, stopAtFirstError: true });
-  if (errors.length > 0) throw new ValidationFailed(errors.flatMap((error) => fieldErrors(error)));
+  if (errors.length > 0)
+    throw new ValidationFailed(
+      errors.flatMap((error) => fieldErrors(error)),
+      maxItemErrors,
+    );
   return dto;
+}
+
+/** The result of work, or the problem that it threw. */
+async function orProblem<Result>(work: Promise<Result>): Promise<Result | Problem> {
+  try {
+    return await work;
+  } catch (error) {
+    if (error instanceof Problem) return error;
+    throw error;
+  }
 }

@@ -21,6 +21,7 @@ import { StorageLimitReached } from '../media/media-keeper.js';
 import { MediaEmpty, MediaTooLarge } from '../media/media-spool.js';
 import { MediaStorageUnavailable } from '../media/media-storage.js';
 import { MediaNotFound, MediaUnavailable } from '../media/media.service.js';
+import { TakesBody } from '../platform/http/body.guard.js';
 import { Fails, Paged } from '../platform/http/documentation.js';
 import { type Page, toPage } from '../platform/http/pagination.js';
 import { Allow, WorkspaceId } from '../workspaces/auth.guard.js';
@@ -53,6 +54,9 @@ import {
   NoAccountReady,
 } from './accept.service.js';
 import { MessageAlreadySending, MessageNotFound, MessagesService } from './messages.service.js';
+
+/** Enough for a thousand messages, or a file of a few megabytes in base64. */
+const largeBodyBytes = 8 * 2 ** 20;
 
 /** The errors of an action on a message that WhatsApp already has. */
 const actionProblems = [
@@ -105,6 +109,7 @@ export class MessagesController {
     IdempotencyInProgress,
     IdempotencyMismatch,
   )
+  @TakesBody(largeBodyBytes, { longField: 'data' })
   @Post()
   @HttpCode(202)
   async send(
@@ -137,6 +142,7 @@ export class MessagesController {
 
   /** Accepts up to 1,000 messages. Each message has its own result. */
   @Allow('sender')
+  @TakesBody(largeBodyBytes, { longField: 'data', values: 50_000 })
   @Post('batch')
   @HttpCode(200)
   async sendBatch(

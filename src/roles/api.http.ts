@@ -5,30 +5,23 @@ import { HealthService } from '../admin/health.service.js';
 import { MetricsService } from '../admin/metrics.service.js';
 import { boardPath, QueueBoard } from '../admin/queue-board.js';
 import type { Config } from '../platform/config/config.js';
+import { maxFormBytes, readJson } from '../platform/http/body.js';
 import { allowOrigins } from '../platform/http/cors.js';
-import { bodyLimit, type HttpOptions, validateRequests } from '../platform/http/http.js';
+import type { HttpOptions } from '../platform/http/http.js';
 import { refuseKeyInUrl } from '../platform/http/key-in-url.js';
 import { pageHeaders } from '../platform/http/security-headers.js';
+import { validateRequests } from '../platform/http/validation.js';
 import type { ConfigureApp } from '../platform/start-role.js';
-import { AuthGuard } from '../workspaces/auth.guard.js';
 import { apiPath, prefixRoutes, serveDocument } from './api.document.js';
 
 /** The paths of the documentation. */
 const docsPaths = ['/docs', '/docs-json', '/docs-yaml', '/openapi.json'];
-/** Enough outside of the API, where there are only forms and buttons. */
-const smallBodyLimit = '4kb';
-const bodies = [
-  // Enough for a thousand messages, or a small file in base64.
-  { path: `${apiPath}/messages`, limit: '8mb' },
-  { path: apiPath, limit: bodyLimit },
-  { path: '/', limit: smallBodyLimit },
-];
 
 /** The middleware in front of the API's routes, beside the middleware of every role. */
 export function httpOptionsOf({ http: { corsOrigins, trustedProxies } }: Config): HttpOptions {
   return {
     trustedProxies,
-    bodies,
+    bodyBytes: null,
     beforeBody: (app) => [
       // These come first, so that they also see requests that the next ones refuse.
       app.get(AuditService).watch,
@@ -36,7 +29,6 @@ export function httpOptionsOf({ http: { corsOrigins, trustedProxies } }: Config)
       app.get(MetricsService).measure,
       refuseKeyInUrl,
       ...(corsOrigins.length > 0 ? [onlyBelow(apiPath, allowOrigins(corsOrigins))] : []),
-      onlyBelow(apiPath, app.get(AuthGuard).beforeLargeBody),
     ],
   };
 }
@@ -44,7 +36,11 @@ export function httpOptionsOf({ http: { corsOrigins, trustedProxies } }: Config)
 /** Adds the pages of the API and the prefix of its routes. */
 export function configureApi({ http: { docsAccess } }: Config): ConfigureApp {
   return (app) => {
-    app.use('/admin/login', urlencoded({ extended: false, limit: smallBodyLimit }));
+    app.use(
+      '/admin/login',
+      urlencoded({ extended: false, limit: maxFormBytes }),
+      readJson({ bytes: maxFormBytes }),
+    );
     app.use(boardPath, ...app.get(QueueBoard).handlers());
     if (docsAccess === 'admin') app.use(docsPaths, app.get(AdminGuard).middleware);
     app.use(docsPaths, pageHeaders);

@@ -32,6 +32,7 @@ import { MessagesController } from '../messages/messages.controller.js';
 import { MessagesModule } from '../messages/messages.module.js';
 import { SendingModule } from '../sending/sending.module.js';
 import { DatabaseModule } from '../platform/database/database.module.js';
+import { BodyGuard } from '../platform/http/body.guard.js';
 import { ApiKeysController, OwnApiKeysController } from '../workspaces/api-keys.controller.js';
 import { AuthGuard } from '../workspaces/auth.guard.js';
 import { OwnWorkspaceController, WorkspacesController } from '../workspaces/workspaces.controller.js';
@@ -78,6 +79,8 @@ import { WorkspacesModule } from '../workspaces/workspaces.module.js';
   providers: [
     AuthGuard,
     { provide: APP_GUARD, useExisting: AuthGuard },
+    // After AuthGuard: the body of a refused request is not read.
+    { provide: APP_GUARD, useClass: BodyGuard },
     AuditService,
     { provide: APP_INTERCEPTOR, useExisting: AuditService },
     HealthService,

@@ -23,6 +23,6 @@ export function httpOptionsOf({ adminApiKey, internalApiKey }: Config): HttpOpti
     seeBody,
     afterBody: [afterBody],
     // The largest body is a picture that is too large for Flotilla, in base64.
-    bodies: [{ path: '/', limit: '4mb' }],
+    bodyBytes: 4 * 2 ** 20,
   };
 }

@@ -1,4 +1,4 @@
-import { validateRequests } from '../platform/http/http.js';
+import { validateRequests } from '../platform/http/validation.js';
 import { listen, startRole } from '../platform/start-role.js';
 import { httpOptionsOf } from './sandbox.http.js';
 import { SandboxRoleModule } from './sandbox.module.js';

@@ -8,7 +8,7 @@ import {
 } from '@nestjs/common';
 import { Reflector } from '@nestjs/core';
 import { isUUID } from 'class-validator';
-import type { NextFunction, Request, Response } from 'express';
+import type { Request, Response } from 'express';
 import { isolate, isolatedTo } from '../platform/database/isolation.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
 import { setDefaultCountry } from '../platform/http/phone-number.js';
@@ -38,8 +38,6 @@ export type AuthenticatedRequest = Request & {
 };
 
 const ACCESS = 'flotilla:access';
-/** The maximum size of a body, in bytes, that is read before the key is checked. */
-const smallBodyBytes = 65_536;
 
 /** Declares who may call a route. A route without this decorator is for the admin only. */
 export const Allow = (access: Access) => SetMetadata(ACCESS, access);
@@ -141,22 +139,6 @@ export class AuthGuard implements CanActivate, OnApplicationBootstrap {
     if (needed !== 'admin' && request.workspaceId !== undefined) isolate(request.workspaceId);
     return true;
   }
-
-  /** Refuses an unknown caller before a large body is read. For a small body this early check is not worth its cost. */
-  readonly beforeLargeBody = (request: Request, response: Response, next: NextFunction): void => {
-    const isSmall = Number(request.headers['content-length'] ?? 0) <= smallBodyBytes;
-    if (isSmall && request.headers['transfer-encoding'] === undefined) next();
-    else {
-      this.identify(request).then(
-        () => next(),
-        (error: unknown) => {
-          // Closes the connection, so that the server does not read the rest of the body.
-          response.set('Connection', 'close');
-          next(error);
-        },
-      );
-    }
-  };
 
   /** @throws AuthenticationRequired, InvalidKey, RateLimitExceeded */
   private async identify(request: AuthenticatedRequest): Promise<Principal> {

@@ -30,20 +30,20 @@ describe('bad input is refused with a status and a code, and nothing is written'
     ['an empty text', { to, text: '' }, 400, 'validation.failed', 'text'],
     ['a blank text', { to, text: ' \n ' }, 400, 'validation.failed', 'text'],
     ['100 kB of text', { to, text: 'x'.repeat(100_000) }, 400, 'validation.failed', 'text'],
-    ['a NUL in a text', { to, text: 'a\u0000b' }, 400, 'validation.failed', 'body'],
+    ['a NUL in a text', { to, text: 'a\u0000b' }, 400, 'validation.failed', 'text'],
     [
       'half a surrogate pair',
       { to, text: 'x', metadata: { note: '\ud800' } },
       400,
       'validation.failed',
-      'body',
+      'metadata.note',
     ],
     [
       '100,000 levels',
       `{"to":"${to}","text":"x","metadata":${'['.repeat(100_000)}${']'.repeat(100_000)}}`,
       400,
       'validation.failed',
-      'body',
+      `metadata${'.0'.repeat(31)}`,
     ],
     [
       '17 kB of metadata',

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { eventually } from '../support/eventually.js';
 import { scratchDatabase } from '../support/scratch-database.js';
 import { type Answer, type Api, startApi } from '../support/api.js';
@@ -92,5 +92,38 @@ describe('the API', () => {
     });
     expect(answer.status).toBe(415);
     expect(await answer.json()).toMatchObject({ code: 'request.unsupported_media_type' });
+  });
+});
+
+describe('a body', () => {
+  it('is not parsed before the route, the key and the role are known', async () => {
+    const { key: viewer } = (
+      await api.call('POST', `/workspaces/${workspaceId}/api-keys`, { name: 'test', role: 'viewer' })
+    ).body;
+    const body = JSON.stringify({ name: 'x'.repeat(60_000) });
+    const parsed = vi.spyOn(JSON, 'parse');
+    const statuses = new Map<number, number>();
+    const post = async (path: string, headers: Record<string, string> = {}) => {
+      const { status } = await fetch(`${api.url}${path}`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json', ...headers },
+        body,
+      });
+      statuses.set(status, (statuses.get(status) ?? 0) + 1);
+    };
+    try {
+      for (let sent = 0; sent < 300; sent += 1) await post('/messages');
+      await post('/accounts', { authorization: `Bearer ${viewer}` });
+      await post('/nothing', { authorization: `Bearer ${key}` });
+      expect(parsed.mock.calls.filter(([text]) => text.length > 60_000)).toEqual([]);
+      await post('/accounts', { authorization: `Bearer ${key}` });
+      expect(parsed.mock.calls.filter(([text]) => text.length > 60_000)).toHaveLength(1);
+    } finally {
+      parsed.mockRestore();
+    }
+    expect(statuses.get(403)).toBe(1);
+    expect(statuses.get(404)).toBe(1);
+    expect(statuses.get(400)).toBe(1);
+    expect((statuses.get(401) ?? 0) + (statuses.get(429) ?? 0)).toBe(300);
   });
 });

@@ -35,19 +35,23 @@ export class ReferenceGone extends Problem {
 
 export class RouteNotFound extends Problem {
   constructor(method: string, path: string) {
-    super(404, 'route.not_found', `There is no route ${method} ${path}. Check the method and the path.`);
+    const shown = path.length > 200 ? `${path.slice(0, 200)}…` : path;
+    super(404, 'route.not_found', `There is no route ${method} ${shown}. Check the method and the path.`);
   }
 }
 
 /** The request does not match the schema of the API. */
 export class ValidationFailed extends Problem {
-  constructor(errors: FieldError[]) {
-    const first = errors[0];
+  /** @param maxListed the most errors that the answer lists */
+  constructor(errors: FieldError[], maxListed = 50) {
+    const [first] = errors;
+    const more =
+      errors.length > maxListed ? `. This list has the first ${maxListed} of ${errors.length} errors.` : '';
     super(
       400,
       'validation.failed',
-      first ? `${first.path}: ${first.message}` : 'The request is not valid.',
-      errors,
+      first ? `${first.path}: ${first.message}${more}` : 'The request is not valid.',
+      errors.slice(0, maxListed),
     );
   }
 }

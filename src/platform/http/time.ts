@@ -1,6 +1,9 @@
 import { ApiProperty } from '@nestjs/swagger';
 import { isRFC3339, registerDecorator } from 'class-validator';
 
+/** Longer than a time with nanoseconds and an offset. */
+const maxLength = 64;
+
 /** Validates an RFC 3339 time, which JavaScript and PostgreSQL both read. Without an offset, it would be another moment on each server. */
 export function IsTime() {
   return (target: object, propertyName: string) => {
@@ -11,7 +14,11 @@ export function IsTime() {
       propertyName,
       validator: {
         validate: (value: unknown) =>
-          typeof value === 'string' && isRFC3339(value) && !Number.isNaN(Date.parse(value)) && hasDay(value),
+          typeof value === 'string' &&
+          value.length <= maxLength &&
+          isRFC3339(value) &&
+          !Number.isNaN(Date.parse(value)) &&
+          hasDay(value),
         defaultMessage: () => 'must be a time with an offset, such as 2026-11-22T10:00:00Z',
       },
     });

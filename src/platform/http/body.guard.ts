@@ -1,0 +1,94 @@
+import { type CanActivate, type ExecutionContext, Injectable, SetMetadata } from '@nestjs/common';
+import { ROUTE_ARGS_METADATA } from '@nestjs/common/constants.js';
+import { RouteParamtypes } from '@nestjs/common/enums/route-paramtypes.enum.js';
+import type { NextFunction, Request, RequestHandler, Response } from 'express';
+import { announcedBytes, type BodyRequest, callerOf, maxBodyBytes, readJson } from './body.js';
+import { defaultCaps, type JsonCaps } from './json-caps.js';
+import { RateLimitExceeded } from './rate-limit.js';
+
+const RULE = 'flotilla:body';
+/** The most bytes that the bodies of one caller's open requests may have in this process. */
+const maxHeldBytes = 64 * 2 ** 20;
+
+/** The size and the shape of the largest body of a route. */
+interface BodyRule {
+  bytes: number;
+  caps: JsonCaps;
+}
+
+/** Lets a route take another body than most routes. Caps that are left out are the default. */
+export const TakesBody = (bytes: number, caps: Partial<JsonCaps>) =>
+  SetMetadata(RULE, { bytes, caps: { ...defaultCaps, ...caps } } satisfies BodyRule);
+
+/**
+ * Reads the JSON body of a route that declares `@Body`, and no other body. It is the last guard: the route, the key, the
+ * role, and the limits of the address and of the key are checked before a byte of the body is read.
+ */
+@Injectable()
+export class BodyGuard implements CanActivate {
+  private readonly readers = new WeakMap<object, RequestHandler | null>();
+  /** The bytes of the bodies of each caller's open requests. */
+  private readonly held = new Map<string, number>();
+
+  async canActivate(context: ExecutionContext): Promise<boolean> {
+    const handler = context.getHandler();
+    let reader = this.readers.get(handler);
+    if (reader === undefined) {
+      reader = readerOf(handler, context.getClass());
+      this.readers.set(handler, reader);
+    }
+    if (reader === null) return true;
+    const http = context.switchToHttp();
+    const request = http.getRequest<BodyRequest>();
+    await this.read(reader, request, http.getResponse<Response>());
+    return true;
+  }
+
+  /** @throws RateLimitExceeded if the caller's open requests have too many bytes; and the errors of the middleware */
+  private read(middleware: RequestHandler, request: BodyRequest, response: Response): Promise<void> {
+    const announced = announcedBytes(request);
+    return new Promise<void>((resolve, reject) => {
+      const hold = this.holder(callerOf(request), response);
+      const next: NextFunction = (error?: unknown) =>
+        error === undefined ? resolve() : reject(error as Error);
+      void middleware(request, response, next);
+      if (announced !== Infinity) hold(announced);
+      else
+        request.on('data', (chunk: Buffer) => {
+          try {
+            hold(chunk.length);
+          } catch (error) {
+            reject(error as Error);
+          }
+        });
+    });
+  }
+
+  /** Makes a function that counts bytes of a caller until the response is closed. */
+  private holder(caller: string, response: Response): (bytes: number) => void {
+    let own = 0;
+    response.once('close', () => {
+      const left = (this.held.get(caller) ?? 0) - own;
+      if (left > 0) this.held.set(caller, left);
+      else this.held.delete(caller);
+    });
+    return (bytes) => {
+      // The close event of a caller that has gone may be over.
+      if (response.closed) return;
+      const all = (this.held.get(caller) ?? 0) + bytes;
+      if (all > maxHeldBytes)
+        throw new RateLimitExceeded('Your open requests have too many bytes in all.', 1);
+      own += bytes;
+      this.held.set(caller, all);
+    };
+  }
+}
+
+/** Reads the body for a handler. Null: the handler has no parameter for a body. */
+function readerOf(handler: object & { name: string }, controller: object): RequestHandler | null {
+  const parameters = (Reflect.getMetadata(ROUTE_ARGS_METADATA, controller, handler.name) ?? {}) as object;
+  if (!Object.keys(parameters).some((key) => key.startsWith(`${RouteParamtypes.BODY}:`))) return null;
+  const rule = Reflect.getMetadata(RULE, handler) as BodyRule | undefined;
+  const { bytes, caps } = rule ?? { bytes: maxBodyBytes, caps: defaultCaps };
+  return readJson({ bytes, caps });
+}

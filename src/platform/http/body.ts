@@ -1,0 +1,116 @@
+import { type NextFunction, raw, type Request, type RequestHandler, type Response } from 'express';
+import { Problem } from '../errors/problem.js';
+import { longTurn } from '../turns.js';
+import type { SignedCalls } from './internal.guard.js';
+import { checkJson, defaultCaps, type JsonCaps } from './json-caps.js';
+
+/** More than most requests need: a text of 65,536 characters, each of them escaped, has 400 kB. */
+export const maxBodyBytes = 2 ** 20;
+/** Enough for the forms and buttons of the admin's pages. */
+export const maxFormBytes = 4_096;
+/** Reading the rest of a smaller body costs less than a new connection, and parsing it takes no more than a few milliseconds. */
+const smallBytes = 65_536;
+
+class BodyTooLarge extends Problem {
+  constructor(bytes: number) {
+    super(
+      413,
+      'request.too_large',
+      `The body has more than ${bytes} bytes, the limit of this route. Send less in one request, and files with POST /media.`,
+    );
+  }
+}
+
+class BodyMalformed extends Problem {
+  constructor(reason: string) {
+    super(400, 'request.malformed', `The body is not JSON: ${reason}. Correct it.`);
+  }
+}
+
+class CharsetUnsupported extends Problem {
+  constructor() {
+    super(
+      415,
+      'request.unsupported_media_type',
+      'JSON must be UTF-8 (RFC 8259). Send it with charset=utf-8.',
+    );
+  }
+}
+
+/** What is known about a request when its body is read. */
+export type BodyRequest = Request & { workspaceId?: string };
+
+interface JsonBody {
+  /** The largest body, in bytes. A compressed body counts decompressed. */
+  bytes: number;
+  caps?: JsonCaps;
+  seeBody?: SignedCalls['seeBody'];
+}
+
+/** Middleware that reads a JSON body, checks its shape before it is parsed, and parses it. */
+export function readJson({ bytes, caps = defaultCaps, seeBody }: JsonBody): RequestHandler {
+  const read = raw({ limit: bytes, type: 'application/json' });
+  return (request, response, next) => {
+    const announced = announcedBytes(request);
+    // Otherwise body-parser would read the whole body before it refuses it.
+    if (announced > bytes && announced !== Infinity) throw new BodyTooLarge(bytes);
+    read(request, response, (error?: unknown) => {
+      const body: unknown = request.body;
+      if (error !== undefined || !Buffer.isBuffer(body)) {
+        next(error);
+        return;
+      }
+      seeBody?.(request, response, body);
+      parseJson(request, body, caps).then(
+        (parsed) => {
+          request.body = parsed;
+          next();
+        },
+        (failure: unknown) => next(failure),
+      );
+    });
+  };
+}
+
+/** @throws CharsetUnsupported, ValidationFailed, BodyMalformed */
+async function parseJson(request: BodyRequest, body: Buffer, caps: JsonCaps): Promise<unknown> {
+  const charset =
+    /;\s*charset\s*=\s*"?([^\s;"]+)/i.exec(request.headers['content-type'] ?? '')?.[1] ?? 'utf-8';
+  if (charset.toLowerCase() !== 'utf-8') throw new CharsetUnsupported();
+  if (body.length === 0) return {};
+  const caller = callerOf(request);
+  if (body.length > smallBytes) await longTurn(caller);
+  checkJson(body, caps);
+  try {
+    const text = body.toString();
+    return JSON.parse(text.startsWith('\ufeff') ? text.slice(1) : text);
+  } catch (error) {
+    throw new BodyMalformed((error as SyntaxError).message);
+  } finally {
+    // The validation of a large body takes a turn of its own.
+    if (body.length > smallBytes) await longTurn(caller);
+  }
+}
+
+/** Middleware that closes the connection after an answer that came before a large body was read. Otherwise Node would read all of it. */
+export function closeUnread(request: Request, response: Response, next: NextFunction): void {
+  if (announcedBytes(request) > smallBytes) {
+    const writeHead = response.writeHead.bind(response) as (...head: unknown[]) => Response;
+    response.writeHead = (...head: unknown[]) => {
+      if (!request.complete) response.setHeader('Connection', 'close');
+      return writeHead(...head);
+    };
+  }
+  next();
+}
+
+/** The size of the body according to the headers. Infinity if they do not tell. */
+export function announcedBytes({ headers }: Request): number {
+  if (headers['transfer-encoding'] !== undefined) return Infinity;
+  return Number(headers['content-length'] ?? 0);
+}
+
+/** The workspace that a request acts in, otherwise the address that it comes from. */
+export function callerOf({ workspaceId, ip = '' }: BodyRequest): string {
+  return workspaceId ?? ip;
+}
