@@ -42,7 +42,7 @@ it('streams that open at the same time begin at the same place, and get every ev
       context.get(EventStream).subscribe(
         { workspaceId, keyId: undefined, types: [], after: undefined, withCodes: false },
         {
-          deliver: (text) => texts.push(text) > 0,
+          deliver: (bytes) => texts.push(String(bytes)) > 0,
           drained: () => Promise.resolve(),
           close: () => undefined,
         },

@@ -15,6 +15,7 @@ import { strictOrder } from '../../src/sending/lane-order.js';
 import { MessageFiles } from '../../src/sending/message-files.js';
 import { MessageSender } from '../../src/sending/message-sender.js';
 import { AcceptService } from '../../src/messages/accept.service.js';
+import { MessageWaits } from '../../src/messages/message-waits.js';
 import { MessagesService } from '../../src/messages/messages.service.js';
 import { UpdatesService } from '../../src/receiving/updates.service.js';
 import { LaneRunner } from '../../src/sending/lane-runner.js';
@@ -37,6 +38,7 @@ let drop: () => Promise<void>;
 let database: DataSource;
 let accepting: AcceptService;
 let messages: MessagesService;
+let waits: MessageWaits;
 let sending: LaneRunner;
 let received: UpdatesService;
 let lanes: LanesService;
@@ -52,6 +54,7 @@ beforeAll(async () => {
   ({ context, database } = await startServices(config));
   accepting = context.get(AcceptService);
   messages = context.get(MessagesService);
+  waits = context.get(MessageWaits);
   sending = new LaneRunner(database, losesPages, new PacingReservations(database), config, silent);
   lanes = context.get(LanesService);
   received = new UpdatesService(database);
@@ -250,9 +253,9 @@ describe('waiting for a message', () => {
     const accepted = await accepting.accept(workspaceId, wanted('awaited'));
     const reading = vi.spyOn(messages, 'get').mockRejectedValue(new Error('Connection terminated'));
     try {
-      expect(await messages.waitFor(accepted, 'sent', 200)).toEqual({ message: accepted, isReached: false });
+      expect(await waits.until(accepted, 'sent', 200)).toEqual({ message: accepted, isReached: false });
       expect(reading).toHaveBeenCalled();
-      const waiting = messages.waitFor(accepted, 'sent', 10_000);
+      const waiting = waits.until(accepted, 'sent', 10_000);
       reading.mockRestore();
       await database.query(`update messages set status = 'sent' where id = $1`, [accepted.id]);
       expect(await waiting).toMatchObject({ message: { status: 'sent' }, isReached: true });
