@@ -263,6 +263,37 @@ describe('waiting for a message', () => {
       reading.mockRestore();
     }
   });
+
+  it('is over when PostgreSQL notifies, before anybody looks; also after a repetition of an earlier request', async () => {
+    const looking = vi.spyOn(waits as unknown as { look(): Promise<void> }, 'look').mockResolvedValue();
+    const leave = waits.enter(workspaceId);
+    try {
+      const first = await accepting.accept(workspaceId, wanted('notified'), undefined, 'sent');
+      await accepting.accept(workspaceId, wanted('repeated'), 'repeated');
+      const second = await accepting.accept(workspaceId, wanted('repeated'), 'repeated', 'delivered');
+      // `missed` is called once the process listens.
+      await eventually('it listens', () => looking.mock.calls.length > 0);
+      const waiting = [waits.until(first, 'sent', 60_000), waits.until(second, 'delivered', 60_000)];
+      await database.query(`update messages set status = 'sent' where id = any($1)`, [[first.id, second.id]]);
+      expect(await waiting[0]).toMatchObject({ message: { status: 'sent' }, isReached: true });
+      await database.query(`update messages set status = 'delivered' where id = $1`, [second.id]);
+      expect(await waiting[1]).toMatchObject({ message: { status: 'delivered' }, isReached: true });
+    } finally {
+      leave();
+      looking.mockRestore();
+    }
+  });
+
+  it('misses no change before it begins, nor a change whose notification is lost', async () => {
+    const early = await accepting.accept(workspaceId, wanted('early'), undefined, 'sent');
+    await database.query(`update messages set status = 'sent' where id = $1`, [early.id]);
+    expect(await waits.until(early, 'sent', 60_000)).toMatchObject({ isReached: true });
+    // Nobody is notified of a message that is not marked.
+    const lost = await accepting.accept(workspaceId, wanted('lost'));
+    const waiting = waits.until(lost, 'sent', 60_000);
+    await database.query(`update messages set status = 'failed' where id = $1`, [lost.id]);
+    expect(await waiting).toMatchObject({ message: { status: 'failed' }, isReached: false });
+  });
 });
 
 describe('sending again', () => {
