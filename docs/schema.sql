@@ -367,6 +367,7 @@ END) stored,
   media_due_at timestamp with time zone,
   media_attempts smallint not null default 0,
   in_question_since timestamp with time zone,
+  awaited_status text,
   constraint messages_account_id_fkey FOREIGN KEY (account_id) REFERENCES accounts(id) ON DELETE CASCADE,
   constraint messages_direction_check CHECK ((direction = ANY (ARRAY['outgoing'::text, 'incoming'::text]))),
   constraint messages_pkey PRIMARY KEY (id),
@@ -390,6 +391,7 @@ CREATE INDEX messages_workspace ON public.messages USING btree (workspace_id, id
 CREATE UNIQUE INDEX messages_sending ON public.messages USING btree (account_id) WHERE (stage = 'sending'::text);
 CREATE UNIQUE INDEX messages_whatsapp_id ON public.messages USING btree (account_id, whatsapp_id);
 CREATE TRIGGER message_acted_on AFTER UPDATE OF edited_at, revoked_at, reactions, votes ON public.messages FOR EACH ROW EXECUTE FUNCTION publish_message_action();
+CREATE TRIGGER message_awaited AFTER UPDATE OF status ON public.messages FOR EACH ROW WHEN (((new.awaited_status IS NOT NULL) AND (old.status <> new.status) AND (new.status <> ALL (ARRAY['scheduled'::text, 'queued'::text, 'sending'::text])) AND ((new.awaited_status = 'delivered'::text) OR (old.status = ANY (ARRAY['scheduled'::text, 'queued'::text, 'sending'::text]))))) EXECUTE FUNCTION notify_message_wait();
 CREATE TRIGGER message_changed AFTER UPDATE OF status ON public.messages FOR EACH ROW WHEN (((old.status IS DISTINCT FROM new.status) AND (new.status <> ALL (ARRAY['sending'::text, 'queued'::text, 'scheduled'::text])))) EXECUTE FUNCTION publish_message_event();
 CREATE TRIGGER message_created AFTER INSERT ON public.messages FOR EACH ROW WHEN ((new.media_due_at IS NULL)) EXECUTE FUNCTION publish_message_event();
 CREATE TRIGGER message_failed AFTER UPDATE OF status ON public.messages FOR EACH ROW WHEN (((old.status IS DISTINCT FROM new.status) AND (new.direction = 'outgoing'::text) AND (new.status = ANY (ARRAY['failed'::text, 'unknown'::text])))) EXECUTE FUNCTION record_failed_message();
@@ -1312,6 +1314,15 @@ AS $function$
         return null;
       end $function$;
 
+CREATE OR REPLACE FUNCTION public.notify_message_wait()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+      begin
+        perform pg_notify('flotilla_message_waits', new.id || ' ' || new.status);
+        return null;
+      end $function$;
+
 CREATE OR REPLACE FUNCTION public.pause_cold_after_refusal()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -1451,6 +1462,33 @@ AS $function$
           'webhookId', new.id, 'url', new.url, 'description', new.description, 'reason', new.disabled_reason,
           'failingSince', iso_time(new.failing_since)));
         return null;
+      end $function$;
+
+CREATE OR REPLACE FUNCTION public.read_events(after_transaction xid8, after_id bigint, of_workspace uuid, max_rows integer, max_bytes integer)
+ RETURNS TABLE(transaction_id xid8, id bigint, type text, workspace_id uuid, account_id uuid, created_at timestamp with time zone, data jsonb, has_more boolean)
+ LANGUAGE plpgsql
+ STABLE
+ SET plan_cache_mode TO 'force_custom_plan'
+AS $function$
+      #variable_conflict use_column
+      declare
+        event record;
+        row_count integer := 0;
+        byte_count bigint := 0;
+      begin
+        for event in
+          select e.transaction_id, e.id, e.type, e.workspace_id, e.account_id, e.created_at, e.data from events e
+          where (e.transaction_id, e.id) > (after_transaction, after_id)
+            and e.transaction_id < pg_snapshot_xmin(pg_current_snapshot())
+            and (of_workspace is null or e.workspace_id = of_workspace)
+          order by e.transaction_id, e.id limit max_rows
+        loop
+          row_count := row_count + 1;
+          byte_count := byte_count + octet_length(event.data::text);
+          return query select event.transaction_id, event.id, event.type, event.workspace_id, event.account_id,
+            event.created_at, event.data, row_count = max_rows or byte_count >= max_bytes;
+          exit when byte_count >= max_bytes;
+        end loop;
       end $function$;
 
 CREATE OR REPLACE FUNCTION public.reassign_devices_on_server_failure(failed_server_id text DEFAULT NULL::text)

@@ -4,6 +4,9 @@ import type { NextFunction, Request, Response } from 'express';
 import { collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import { DataSource } from 'typeorm';
 import { accountStatuses } from '../accounts/account.entity.js';
+import { OpenStreams } from '../events/open-streams.js';
+import { MessageWaits } from '../messages/message-waits.js';
+import { UnreadResponses } from '../platform/http/unread-responses.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import { WorkersService } from '../queues/workers.service.js';
@@ -18,6 +21,9 @@ const cacheMs = 5_000;
 export class MetricsService {
   private readonly registry = new Registry();
   private readonly requests: Histogram<'method' | 'route' | 'status'>;
+  private readonly openBytes: Gauge<'of'>;
+  private readonly openStreams: Gauge;
+  private readonly openWaits: Gauge;
   private readonly isDatabaseUp: Gauge;
   private readonly jobs: Gauge<'queue' | 'state'>;
   private readonly oldest: Gauge<'queue'>;
@@ -35,6 +41,9 @@ export class MetricsService {
     private readonly backlog: BacklogService,
     private readonly workersService: WorkersService,
     private readonly webhooks: WebhookDeliveriesService,
+    private readonly unread: UnreadResponses,
+    private readonly streams: OpenStreams,
+    private readonly waits: MessageWaits,
     @Inject(LOGGER) private readonly logger: Logger,
   ) {
     collectDefaultMetrics({ register: this.registry });
@@ -45,6 +54,13 @@ export class MetricsService {
       buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
       registers: [this.registry],
     });
+    this.openBytes = this.gauge(
+      'open_request_bytes',
+      'Memory of the open requests of this process and of their unread answers: total, and of the workspace that holds the most.',
+      'of',
+    );
+    this.openStreams = this.gauge('event_streams', 'Open event streams of this process.');
+    this.openWaits = this.gauge('message_waits', 'Requests of this process that wait for a message.');
     this.isDatabaseUp = this.gauge(
       'database_up',
       'Whether PostgreSQL answered. If not, the metrics below are missing.',
@@ -104,6 +120,11 @@ export class MetricsService {
       this.collected = { at: Date.now(), done: this.collect() };
     }
     await this.collected.done;
+    const { total, largest } = this.unread.count();
+    this.openBytes.set({ of: 'total' }, total);
+    this.openBytes.set({ of: 'largest' }, largest);
+    this.openStreams.set(this.streams.count);
+    this.openWaits.set(this.waits.count);
     return this.registry.metrics();
   }
 

@@ -4,6 +4,7 @@ import { personOf } from '../messages/persons.js';
 import { typeOf } from '../messages/message-types.js';
 import { RecipientIds } from '../messages/recipient-ids.service.js';
 import { Problem } from '../platform/errors/problem.js';
+import { countFitting } from '../platform/http/pagination.js';
 import { NumberChecksPaused, RecipientChecks } from '../sending/recipient-checks.js';
 import type { PagePerson } from '../whatsapp/in-page/page-functions.js';
 import { Refused, type SessionChats } from '../whatsapp/session-chats.js';
@@ -82,7 +83,7 @@ export class CallDispatcher {
         const { items, isComplete } = await chats.history(knownId, limit, after);
         const found = items.map((item) => ({ ...item, id: item.key }));
         const page = toListPage(found, limit, (item) => toHistoryMessage(knownId, item));
-        return isComplete ? page : { ...page, next: cursorAfter(found, after) };
+        return isComplete ? page : { ...page, next: page.next ?? cursorAfter(found, after) };
       },
       picture: (chats, { id, isGroup }, accountId) => this.picture(chats, accountId, id, isGroup),
       markRead: async (chats, { chatId }, accountId) =>
@@ -213,17 +214,21 @@ export class CallDispatcher {
   }
 }
 
-/** A page of a list. @param rows up to `limit + 1` rows; the extra row shows that there is a next page */
+/**
+ * A page of a list, which ends early when it is large.
+ * @param rows up to `limit + 1` rows; the extra row shows that there is a next page
+ */
 function toListPage<Row extends { t: number; id: string }, Item>(
   rows: Row[],
   limit: number,
   toItem: (row: Row) => Item,
 ): ListPage<Item> {
-  const shown = rows.slice(0, limit);
-  const last = shown.at(-1);
+  const items = rows.slice(0, limit).map(toItem);
+  const count = countFitting(items.map((item) => Buffer.byteLength(JSON.stringify(item))));
+  const last = rows[count - 1];
   return {
-    items: shown.map(toItem),
-    next: rows.length > limit && last ? { t: last.t, id: last.id } : null,
+    items: items.slice(0, count),
+    next: rows.length > count && last ? { t: last.t, id: last.id } : null,
   };
 }
 

@@ -14,8 +14,10 @@ import { ApiOkResponse, ApiProduces } from '@nestjs/swagger';
 import type { Response } from 'express';
 import { Fails, Paged } from '../platform/http/documentation.js';
 import type { Page } from '../platform/http/pagination.js';
+import { UnreadResponses } from '../platform/http/unread-responses.js';
 import { NumberChecksPaused } from '../sending/recipient-checks.js';
-import { Allow, WorkspaceId } from '../workspaces/auth.guard.js';
+import { Allow, Caller, WorkspaceId } from '../workspaces/auth.guard.js';
+import { ownerOf, type Principal } from '../workspaces/authentication.service.js';
 import { ChatIdPipe, ContactIdPipe } from './chat-id.pipe.js';
 import {
   ChatResponse,
@@ -42,7 +44,10 @@ import { sendPicture } from './pictures.js';
 /** Chats and contacts. Each call reads them from the WhatsApp of the account, so the account must be ready. */
 @Controller('accounts/:id')
 export class ChatsController {
-  constructor(private readonly chats: ChatsService) {}
+  constructor(
+    private readonly chats: ChatsService,
+    private readonly unread: UnreadResponses,
+  ) {}
 
   /** Checks whether a phone number, in any usual notation, has WhatsApp. The answer may be up to ten minutes old. */
   @Allow('viewer')
@@ -64,9 +69,10 @@ export class ChatsController {
   async list(
     @WorkspaceId() workspaceId: string,
     @Param('id', ParseUUIDPipe) id: string,
+    @Caller() caller: Principal,
     @Query() query: PageListQuery,
   ): Promise<Page<ChatResponse>> {
-    return this.chats.chats(workspaceId, id, query);
+    return this.unread.read(ownerOf(caller), () => this.chats.chats(workspaceId, id, query), id);
   }
 
   /** Archives, pins or mutes a chat, on all devices of the account. */
@@ -119,9 +125,10 @@ export class ChatsController {
     @WorkspaceId() workspaceId: string,
     @Param('id', ParseUUIDPipe) id: string,
     @Param('chatId', ChatIdPipe) chatId: string,
+    @Caller() caller: Principal,
     @Query() query: PageListQuery,
   ): Promise<Page<HistoryMessage>> {
-    return this.chats.history(workspaceId, id, chatId, query);
+    return this.unread.read(ownerOf(caller), () => this.chats.history(workspaceId, id, chatId, query), id);
   }
 
   /** Lists the contacts of the account's WhatsApp, in the order of their ids. */
@@ -132,9 +139,10 @@ export class ChatsController {
   async contacts(
     @WorkspaceId() workspaceId: string,
     @Param('id', ParseUUIDPipe) id: string,
+    @Caller() caller: Principal,
     @Query() query: PageListQuery,
   ): Promise<Page<ContactResponse>> {
-    return this.chats.contacts(workspaceId, id, query);
+    return this.unread.read(ownerOf(caller), () => this.chats.contacts(workspaceId, id, query), id);
   }
 
   /** Reads the profile picture of a person. If the account does not know the person, this counts as a number check. */

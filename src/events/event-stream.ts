@@ -5,28 +5,39 @@ import { LOGGER } from '../platform/logging/logging.module.js';
 import { AuthenticationService } from '../workspaces/authentication.service.js';
 import pLimit from 'p-limit';
 import { linkingEvents, matchesPattern } from './event-types.js';
-import { compareCursors, EventsService, type PublicEvent } from './events.service.js';
+import {
+  compareCursors,
+  type EventBatch,
+  EventsService,
+  parseCursor,
+  type PublicEvent,
+} from './events.service.js';
 
 /** How often the log is read while a stream is open; also how late an event may be. */
 const pollMs = 150;
-const batchSize = 500;
-/** How many streams read past events at once: after a restart all streams reconnect together. */
+/** How many bytes of new events are read and delivered at once. */
+const pollBytes = 512 * 1024;
+/** How many bytes of the log a listener that is behind gets at once. So much waits in memory for a client that reads nothing. */
+const catchUpBytes = 256 * 1024;
+/** How many listeners read the log at once: after a restart all streams reconnect together. */
 const maxConcurrentCatchUps = 4;
-/** A listener that is this many events behind is disconnected: it resumes with `Last-Event-ID`. */
-const maxBacklog = 2_000;
 
 interface Listener {
   workspaceId: string | undefined;
   /** The key that opened the stream; undefined for the admin key. */
   keyId: string | undefined;
   matches: (type: string) => boolean;
-  /** Writes an event in its wire format. Returns false if the listener cannot take more. */
-  deliver: (text: string) => boolean;
+  /** Writes events in their wire format. Returns false if too much waits for the client to get new events as they happen. */
+  deliver: (bytes: Buffer) => boolean;
   close: () => void;
-  /** Events that came while the listener still reads past events; null after that. */
-  pending: PublicEvent[] | null;
-  /** Resolves when a listener that reads past events can take more. */
+  /** Resolves when the client has read what waits for it, or is gone. */
   drained: () => Promise<void>;
+  /** Whether it gets events as they happen. Until then it reads the log at its own pace. */
+  isLive: boolean;
+  /** While it reads the log: whether an event for it has happened since its last read began. */
+  hasMissed: boolean;
+  /** The place up to which it has read the log. Null: later events than this have been delivered. */
+  hasReadTo: string | null;
   isClosed: boolean;
 }
 
@@ -67,6 +78,7 @@ export class EventStream implements OnApplicationShutdown {
     },
     { deliver, drained, close }: Pick<Listener, 'deliver' | 'drained' | 'close'>,
   ): Promise<() => void> {
+    if (options.after !== undefined) parseCursor(options.after);
     const listener: Listener = {
       workspaceId: options.workspaceId,
       keyId: options.keyId,
@@ -74,15 +86,20 @@ export class EventStream implements OnApplicationShutdown {
       deliver,
       drained,
       close,
-      pending: [],
+      isLive: false,
+      hasMissed: false,
+      hasReadTo: null,
       isClosed: false,
     };
     this.add(listener);
     const unsubscribe = () => this.remove(listener);
     try {
       await (this.following ??= this.follow());
-      if (options.after === undefined) listener.deliver(`id: ${this.cursor}\n\n`);
-      await this.catchUp(listener, options.after ?? this.cursor, options.after !== undefined);
+      if (options.after !== undefined) await this.catchUp(listener, options.after);
+      else {
+        listener.deliver(Buffer.from(`id: ${this.cursor}\n\n`));
+        listener.isLive = true;
+      }
     } catch (error) {
       unsubscribe();
       throw error;
@@ -113,24 +130,25 @@ export class EventStream implements OnApplicationShutdown {
     this.schedule();
   }
 
-  /** Delivers the events after a place in the log if `isPast`, and then the events that came meanwhile. */
-  private async catchUp(listener: Listener, after: string, isPast: boolean): Promise<void> {
+  /** Delivers the events after a place in the log, as fast as the client reads them, until the listener has missed no event. */
+  private async catchUp(listener: Listener, after: string): Promise<void> {
     let cursor = after;
-    while (isPast && !listener.isClosed) {
+    while (!listener.isClosed) {
       const from = cursor;
-      const batch = await this.reads(() => this.events.readAfter(from, batchSize, listener.workspaceId));
-      for (const event of batch) {
-        if (listener.isClosed) return;
-        // Past events wait for a slow listener. A listener that is too slow for new events is disconnected.
-        if (listener.matches(event.type) && !listener.deliver(toText(event))) await listener.drained();
+      const { events, hasMore } = await this.reads(() => {
+        listener.hasMissed = false;
+        return this.events.readAfter(from, catchUpBytes, listener.workspaceId);
+      });
+      if (listener.isClosed) return;
+      cursor = events.at(-1)?.cursor ?? cursor;
+      const wanted = events.filter(({ type }) => listener.matches(type));
+      if (wanted.length > 0) listener.deliver(Buffer.concat(wanted.map(toBytes)));
+      if (!hasMore && !listener.hasMissed) {
+        listener.hasReadTo = cursor;
+        listener.isLive = true;
+        return;
       }
-      cursor = batch.at(-1)?.cursor ?? cursor;
-      if (batch.length < batchSize) break;
-    }
-    const pending = listener.pending ?? [];
-    listener.pending = null;
-    for (const event of pending) {
-      if (compareCursors(event.cursor, cursor) > 0) this.offer(listener, event);
+      await listener.drained();
     }
   }
 
@@ -148,12 +166,12 @@ export class EventStream implements OnApplicationShutdown {
 
   private async poll(): Promise<void> {
     try {
-      let batch: PublicEvent[];
+      let batch: EventBatch;
       do {
-        batch = await this.events.readAfter(this.cursor, batchSize);
-        for (const event of batch) this.publish(event);
-        this.cursor = batch.at(-1)?.cursor ?? this.cursor;
-      } while (batch.length === batchSize);
+        batch = await this.events.readAfter(this.cursor, pollBytes);
+        for (const event of batch.events) this.publish(event);
+        this.cursor = batch.events.at(-1)?.cursor ?? this.cursor;
+      } while (batch.hasMore);
     } catch (error) {
       this.logger.warn({ err: error }, 'the event log cannot be read; trying again');
     }
@@ -163,15 +181,29 @@ export class EventStream implements OnApplicationShutdown {
     const recipients = [...(this.byWorkspace.get(event.workspaceId ?? undefined) ?? [])];
     if (event.workspaceId !== null) recipients.push(...(this.byWorkspace.get(undefined) ?? []));
     for (const listener of recipients) {
-      if (!listener.pending) this.offer(listener, event);
-      else if (listener.pending.length < maxBacklog) listener.pending.push(event);
-      else this.disconnect(listener);
+      if (!listener.matches(event.type)) continue;
+      if (listener.isLive) this.offer(listener, event);
+      else listener.hasMissed = true;
     }
   }
 
   private offer(listener: Listener, event: PublicEvent): void {
-    if (listener.isClosed || !listener.matches(event.type)) return;
-    if (!listener.deliver(textOf(event))) this.disconnect(listener);
+    if (listener.isClosed) return;
+    if (listener.hasReadTo !== null && compareCursors(event.cursor, listener.hasReadTo) <= 0) return;
+    listener.hasReadTo = null;
+    if (!listener.deliver(bytesOf(event))) this.fallBehind(listener, event.cursor);
+  }
+
+  /** Lets a listener whose client reads too slowly read the log itself, so that later events do not wait for it in memory. */
+  private fallBehind(listener: Listener, cursor: string): void {
+    listener.isLive = false;
+    listener
+      .drained()
+      .then(() => this.catchUp(listener, cursor))
+      .catch((error: unknown) => {
+        this.logger.warn({ err: error }, 'the event log cannot be read; a stream ends and can be resumed');
+        this.disconnect(listener);
+      });
   }
 
   private disconnect(listener: Listener): void {
@@ -195,18 +227,16 @@ export class EventStream implements OnApplicationShutdown {
   }
 }
 
-/** The wire format of an event is the same for all listeners. */
-const texts = new WeakMap<PublicEvent, string>();
+/** The wire format of an event is the same for all listeners, and their sockets share its memory. */
+const known = new WeakMap<PublicEvent, Buffer>();
 
-function textOf(event: PublicEvent): string {
-  const known = texts.get(event);
-  if (known !== undefined) return known;
-  const text = toText(event);
-  texts.set(event, text);
-  return text;
+function bytesOf(event: PublicEvent): Buffer {
+  const bytes = known.get(event) ?? toBytes(event);
+  known.set(event, bytes);
+  return bytes;
 }
 
-function toText(event: PublicEvent): string {
+function toBytes(event: PublicEvent): Buffer {
   const data = JSON.stringify({
     id: event.cursor,
     type: event.type,
@@ -215,7 +245,7 @@ function toText(event: PublicEvent): string {
     accountId: event.accountId,
     data: event.data,
   });
-  return `id: ${event.cursor}\nevent: ${event.type}\ndata: ${data}\n\n`;
+  return Buffer.from(`id: ${event.cursor}\nevent: ${event.type}\ndata: ${data}\n\n`);
 }
 
 function typeMatcher(patterns: string[], withCodes: boolean): (type: string) => boolean {

@@ -3,15 +3,18 @@ import { ApiExtraModels, ApiHeader, ApiOkResponse } from '@nestjs/swagger';
 import { once } from 'node:events';
 import type { Response } from 'express';
 import { Fails } from '../platform/http/documentation.js';
+import { UnreadResponses } from '../platform/http/unread-responses.js';
 import { Allow, Caller, MayLink, WorkspaceIdOrAll } from '../workspaces/auth.guard.js';
-import type { Principal } from '../workspaces/authentication.service.js';
+import { ownerOf, type Principal } from '../workspaces/authentication.service.js';
 import { EventStream } from './event-stream.js';
 import { EventResponse, StreamEventsQuery } from './events.dto.js';
 import { InvalidEventCursor } from './events.service.js';
 import { OpenStreams, TooManyStreams } from './open-streams.js';
 
-/** A reader is disconnected if more than this waits for it; it resumes with `Last-Event-ID`. */
-const maxBufferedBytes = 4 * 1024 * 1024;
+/** If more than this waits for a client, it gets no new events until it has read them. It must be more than one batch of events. */
+const maxBufferedBytes = 1024 * 1024;
+/** How long the client of a stream that ends may take to read the rest. */
+const lingerMs = 1_000;
 
 const exampleEvent = `id: 7421-88
 event: message.delivered
@@ -24,6 +27,7 @@ export class EventsController {
   constructor(
     private readonly stream: EventStream,
     private readonly open: OpenStreams,
+    private readonly unread: UnreadResponses,
   ) {}
 
   /**
@@ -54,45 +58,48 @@ export class EventsController {
     @Headers('last-event-id') lastEventId: string | undefined,
     @Res() response: Response,
   ): Promise<void> {
-    const leave = this.open.enter(caller.kind === 'admin' ? 'admin' : caller.workspaceId);
+    if (response.closed) return;
+    const owner = ownerOf(caller);
+    const leave = this.open.enter(owner);
     let unsubscribe = () => {};
-    const close = () => {
+    // Not "close" of the request: if a caller sends a body, its request closes as soon as the body is read.
+    response.once('close', () => {
       leave();
       this.open.silence(response);
       unsubscribe();
+    });
+    response.on('error', () => response.destroy());
+    // An ended answer stays open, and in memory, until its client has read it.
+    const close = () => {
+      unsubscribe();
       response.end();
+      const giveUp = setTimeout(() => response.destroy(), lingerMs);
+      response.once('close', () => clearTimeout(giveUp));
     };
-    // Not "close" of the request: if a caller sends a body, its request closes as soon as the body is read.
-    response.on('close', close);
-    response.on('error', close);
     response.set({
       'Content-Type': 'text/event-stream',
       'Cache-Control': 'no-cache',
       'X-Accel-Buffering': 'no',
     });
-    try {
-      unsubscribe = await this.stream.subscribe(
-        {
-          workspaceId,
-          keyId: caller.kind === 'workspace' ? caller.keyId : undefined,
-          types: query.types?.split(',') ?? [],
-          after: lastEventId || undefined,
-          withCodes,
-        },
-        { deliver: (text) => write(response, text), drained: () => drained(response), close },
-      );
-    } catch (error) {
-      leave();
-      throw error;
-    }
+    this.unread.stream(owner, response, () => response.destroy());
+    this.open.keepAlive(response, () => {
+      if (hasExpired(caller)) close();
+    });
+    unsubscribe = await this.stream.subscribe(
+      {
+        workspaceId,
+        keyId: caller.kind === 'workspace' ? caller.keyId : undefined,
+        types: query.types?.split(',') ?? [],
+        after: lastEventId || undefined,
+        withCodes,
+      },
+      { deliver: (bytes) => write(response, bytes), drained: () => drained(response), close },
+    );
     if (response.destroyed) {
       unsubscribe();
       return;
     }
     response.flushHeaders();
-    this.open.keepAlive(response, () => {
-      if (hasExpired(caller)) close();
-    });
   }
 }
 
@@ -100,15 +107,18 @@ function hasExpired(caller: Principal): boolean {
   return caller.kind === 'workspace' && caller.expiresAt !== null && caller.expiresAt.getTime() <= Date.now();
 }
 
+/** Resolves when the client has read what waits for it, or is gone. */
 async function drained(response: Response): Promise<void> {
+  if (!response.writableNeedDrain) return;
   const gone = new AbortController();
-  response.once('close', () => gone.abort());
-  // If the connection closes, the stream is closed too, so there is nothing to wait for.
-  if (!response.destroyed) await once(response, 'drain', { signal: gone.signal }).catch(() => undefined);
+  const abort = () => gone.abort();
+  response.once('close', abort);
+  await once(response, 'drain', { signal: gone.signal }).catch(() => undefined);
+  response.off('close', abort);
 }
 
-function write(response: Response, text: string): boolean {
+function write(response: Response, bytes: Buffer): boolean {
   if (response.writableEnded || response.destroyed) return false;
-  response.write(text);
+  response.write(bytes);
   return response.writableLength < maxBufferedBytes;
 }

@@ -26,6 +26,13 @@ interface EventRow {
   account_id: string | null;
   created_at: Date;
   data: unknown;
+  has_more: boolean;
+}
+
+export interface EventBatch {
+  events: PublicEvent[];
+  /** Whether the batch ended at a limit: there may be more events after it. */
+  hasMore: boolean;
 }
 
 export class InvalidEventCursor extends Problem {
@@ -64,20 +71,18 @@ export class EventsService {
   }
 
   /**
-   * The events after `cursor`, oldest first, at most `limit`.
+   * The events after `cursor`, oldest first, at most {@link maxRows}.
+   * @param maxBytes the batch ends with the event that reaches this size
    * @throws InvalidEventCursor
    */
-  async readAfter(cursor: string, limit: number, workspaceId?: string): Promise<PublicEvent[]> {
+  async readAfter(cursor: string, maxBytes: number, workspaceId?: string): Promise<EventBatch> {
     const [transactionId, id] = parseCursor(cursor);
     const rows: EventRow[] = await this.database.query(
-      `select transaction_id::text, id, type, workspace_id, account_id, created_at, data from events
-       where (transaction_id, id) > ($1::text::xid8, $2::bigint)
-         and transaction_id < pg_snapshot_xmin(pg_current_snapshot())
-         and ($3::uuid is null or workspace_id = $3)
-       order by events.transaction_id, id limit $4`,
-      [transactionId, id, workspaceId ?? null, limit],
+      `select transaction_id::text, id, type, workspace_id, account_id, created_at, data, has_more
+       from read_events($1::text::xid8, $2::bigint, $3::uuid, ${maxRows}, $4)`,
+      [transactionId, id, workspaceId ?? null, maxBytes],
     );
-    return rows.map(toEvent);
+    return { events: rows.map(toEvent), hasMore: rows.at(-1)?.has_more ?? false };
   }
 
   /** Deletes events after {@link keptDays}, in short transactions: readers of the log stop at the oldest running transaction. */
@@ -92,6 +97,7 @@ export class EventsService {
   }
 }
 
+const maxRows = 500;
 const pruneBatchSize = 10_000;
 const maxRowId = '9223372036854775807';
 

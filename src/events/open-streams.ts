@@ -31,6 +31,11 @@ export class OpenStreams implements OnApplicationShutdown {
     this.limit = http.eventStreamsPerWorkspace;
   }
 
+  /** The number of open streams. */
+  get count(): number {
+    return [...this.perCaller.values()].reduce((sum, count) => sum + count, 0);
+  }
+
   /**
    * Counts a stream until the returned function is called.
    * @param caller the owner of the stream: a workspace id, or `admin`

@@ -15,14 +15,10 @@ export class RangeNotSatisfiable extends Problem {
   }
 }
 
-/** How long a client may read nothing before its connection is closed, because the connection holds a file or a transfer open. */
-const stallTimeoutMs = 60_000;
-
 /**
  * Answers with a file, or with the requested part of it. A browser must save the file, and never show or run it, because its
  * sender may be malicious.
  * @param open opens the bytes; not called if the answer has no body
- * @param maxStallMs how long the client may read nothing
  * @throws RangeNotSatisfiable, and the errors of `open`
  */
 export async function sendMedia(
@@ -30,7 +26,6 @@ export async function sendMedia(
   response: Response,
   media: Media,
   open: (range?: ByteRange) => Promise<Readable>,
-  maxStallMs = stallTimeoutMs,
 ): Promise<void> {
   const etag = `"${media.sha256}"`;
   response.attachment(media.filename ?? media.id);
@@ -65,7 +60,6 @@ export async function sendMedia(
     for (const name of response.getHeaderNames()) if (name !== 'x-request-id') response.removeHeader(name);
     throw error;
   });
-  response.setTimeout(maxStallMs, () => response.destroy());
   try {
     await pipeline(bytes, response);
   } catch (error) {

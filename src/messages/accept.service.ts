@@ -21,6 +21,7 @@ import {
 } from './content-preparation.js';
 import { headJob, Message, priorities, whatsappIdOf } from './message.entity.js';
 import { type BatchItemResponse, SendMessageDto, toMessageResponse } from './messages.dto.js';
+import type { AwaitedStatus } from './message-waits.js';
 import { MessagesService } from './messages.service.js';
 import { parseRecipient } from './recipient.js';
 import { formsSql, knownIdSql } from './recipient-ids.service.js';
@@ -89,15 +90,23 @@ export class AcceptService {
   /**
    * Accepts a message. From then on Flotilla sends it once, even if any process dies. Works while Redis is down.
    * @param idempotencyKey the same key with the same request returns the first answer again
+   * @param awaited the status that the caller will wait for
    * @throws AccountNotFound, NoAccountReady, ValidationFailed, ContentMismatch, MessageLimitReached, IdempotencyMismatch,
    * IdempotencyInProgress, and the errors of `MediaService.take`
    */
-  async accept(workspaceId: string, wanted: SendMessageDto, idempotencyKey?: string): Promise<Message> {
-    if (idempotencyKey !== undefined) return this.acceptOnce(workspaceId, wanted, idempotencyKey);
+  async accept(
+    workspaceId: string,
+    wanted: SendMessageDto,
+    idempotencyKey?: string,
+    awaited?: AwaitedStatus,
+  ): Promise<Message> {
+    if (idempotencyKey !== undefined) return this.acceptOnce(workspaceId, wanted, idempotencyKey, awaited);
     const grant = await this.limits.takeMessage(workspaceId);
     try {
       const content = await this.contents.prepare(workspaceId, wanted, this.checkBeforeFile);
-      const accepted = await insertMessage(this.database, this.runOnPool, workspaceId, wanted, content);
+      const accepted = await insertMessage(this.database, this.runOnPool, workspaceId, wanted, content, {
+        awaited,
+      });
       this.putJob(accepted);
       return accepted.message;
     } catch (error) {
@@ -171,11 +180,16 @@ export class AcceptService {
     await this.database.query(`delete from idempotency_keys where created_at < now() - interval '2 days'`);
   }
 
-  private async acceptOnce(workspaceId: string, wanted: SendMessageDto, key: string): Promise<Message> {
+  private async acceptOnce(
+    workspaceId: string,
+    wanted: SendMessageDto,
+    key: string,
+    awaited?: AwaitedStatus,
+  ): Promise<Message> {
     // A stable order: the same request may list its fields in another order.
     const hash = createHash('sha256').update(stringify(wanted)).digest();
     const known = await this.findByKey(this.runOnPool, workspaceId, key, hash);
-    if (known !== null) return asAccepted(await this.messages.get(workspaceId, known), wanted);
+    if (known !== null) return this.repeated(workspaceId, known, wanted, awaited);
     const grant = await this.limits.takeMessage(workspaceId);
     let accepted: Accepted | null = null;
     let messageId = uuidv7();
@@ -194,7 +208,10 @@ export class AcceptService {
         );
         const inside = runIn(manager);
         return claimed.length > 0
-          ? await insertMessage(this.database, inside, workspaceId, wanted, content, messageId)
+          ? await insertMessage(this.database, inside, workspaceId, wanted, content, {
+              id: messageId,
+              awaited,
+            })
           : (await this.findByKey(inside, workspaceId, key, hash))!;
       });
       if (typeof outcome === 'string') messageId = outcome;
@@ -202,9 +219,25 @@ export class AcceptService {
     } finally {
       if (!accepted) await this.limits.giveBack(grant, 1);
     }
-    if (!accepted) return asAccepted(await this.messages.get(workspaceId, messageId), wanted);
+    if (!accepted) return this.repeated(workspaceId, messageId, wanted, awaited);
     this.putJob(accepted);
     return accepted.message;
+  }
+
+  /** The answer to a repeated request. The first request may have waited for nothing or for less. */
+  private async repeated(
+    workspaceId: string,
+    id: string,
+    wanted: SendMessageDto,
+    awaited?: AwaitedStatus,
+  ): Promise<Message> {
+    if (awaited !== undefined)
+      await this.database.query(
+        `update messages set awaited_status = $3 where id = $1 and workspace_id = $2
+           and awaited_status is distinct from $3 and awaited_status is distinct from 'delivered'`,
+        [id, workspaceId, awaited],
+      );
+    return asAccepted(await this.messages.get(workspaceId, id), wanted);
   }
 
   /** One transaction for all messages: a commit for each of 1,000 messages would wait for the disk 1,000 times. */
@@ -292,7 +325,7 @@ async function insertMessage(
   workspaceId: string,
   wanted: SendMessageDto,
   { text, media, content }: PreparedContent,
-  id = uuidv7(),
+  { id = uuidv7(), awaited }: { id?: string; awaited?: AwaitedStatus | undefined } = {},
 ): Promise<Accepted> {
   const recipient = parseRecipient(wanted.to)!;
   const sendAt = sendTimeOf(wanted);
@@ -301,10 +334,10 @@ async function insertMessage(
   // match soon, and would scan the whole table.
   const [row] = await run(
     `insert into messages (id, workspace_id, account_id, direction, priority, type, chat_id, recipient, sender, text,
-       status, whatsapp_id, metadata, scheduled_for, expires_at, is_cold, media, content, reply_to)
+       status, whatsapp_id, metadata, scheduled_for, expires_at, is_cold, media, content, reply_to, awaited_status)
      select $1, a.workspace_id, a.id, 'outgoing', $4, $5, known.chat_id, $7, a.phone_number, $8,
        case when $11::timestamptz is null then 'queued' else 'scheduled' end, $9, $10, $11, $12,
-       ${isColdSql('a.id', 'known.chat_id')}, $13, $14, $15
+       ${isColdSql('a.id', 'known.chat_id')}, $13, $14, $15, $16
      from accounts a cross join lateral (select ${knownIdSql('a.id', '$6::text')} as chat_id) known where a.id = $2 and a.workspace_id = $3
      returning *, status = 'queued' and coalesce((select waiting.priority from messages waiting
        where waiting.account_id = $2 and waiting.stage = 'queued' order by waiting.priority desc limit 1) < $4, true) as is_head`,
@@ -324,6 +357,7 @@ async function insertMessage(
       media,
       content,
       wanted.replyTo ?? null,
+      awaited ?? null,
     ],
   );
   if (!row) throw new AccountNotFound(accountId);

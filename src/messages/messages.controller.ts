@@ -23,8 +23,10 @@ import { MediaStorageUnavailable } from '../media/media-storage.js';
 import { MediaNotFound, MediaUnavailable } from '../media/media.service.js';
 import { TakesBody } from '../platform/http/body.guard.js';
 import { Fails, Paged } from '../platform/http/documentation.js';
-import { type Page, toPage } from '../platform/http/pagination.js';
-import { Allow, WorkspaceId } from '../workspaces/auth.guard.js';
+import { cutPage, type Page } from '../platform/http/pagination.js';
+import { UnreadResponses } from '../platform/http/unread-responses.js';
+import { Allow, Caller, WorkspaceId } from '../workspaces/auth.guard.js';
+import { ownerOf, type Principal } from '../workspaces/authentication.service.js';
 import { MessageLimitReached } from '../workspaces/limits.service.js';
 import {
   ActionNotAllowed,
@@ -44,6 +46,7 @@ import {
   SendMessageQuery,
   toMessageResponse,
 } from './messages.dto.js';
+import { MessageWaits, TooManyWaits } from './message-waits.js';
 import { MediaGone, MediaNotDownloaded } from './media-problems.js';
 import { ContentMismatch } from './content-preparation.js';
 import {
@@ -77,6 +80,8 @@ export class MessagesController {
     private readonly accepting: AcceptService,
     private readonly messages: MessagesService,
     private readonly actions: MessageActionsService,
+    private readonly waits: MessageWaits,
+    private readonly unread: UnreadResponses,
   ) {}
 
   /** Accepts a message, which Flotilla sends once. `?wait=sent` waits and answers 200 when the message is sent. */
@@ -108,6 +113,7 @@ export class MessagesController {
     MessageNotFound,
     IdempotencyInProgress,
     IdempotencyMismatch,
+    TooManyWaits,
   )
   @TakesBody(largeBodyBytes, { longField: 'data' })
   @Post()
@@ -124,20 +130,26 @@ export class MessagesController {
         { path: 'Idempotency-Key', message: 'must be 1 to 255 printable ASCII characters' },
       ]);
     }
-    const accepted = await this.accepting.accept(workspaceId, body, idempotencyKey);
-    response.location(`/api/v1/messages/${accepted.id}`);
-    if (query.wait === undefined) return toMessageResponse(accepted);
-    const gone = new AbortController();
-    if (response.closed) gone.abort();
-    else response.once('close', () => gone.abort());
-    const { message, isReached } = await this.messages.waitFor(
-      accepted,
-      query.wait,
-      query.timeoutMs,
-      gone.signal,
-    );
-    if (isReached) response.status(200);
-    return toMessageResponse(message);
+    // Before the message is accepted: a caller that is refused sends it again.
+    const leave = query.wait === undefined ? undefined : this.waits.enter(workspaceId);
+    try {
+      const accepted = await this.accepting.accept(workspaceId, body, idempotencyKey, query.wait);
+      response.location(`/api/v1/messages/${accepted.id}`);
+      if (query.wait === undefined) return toMessageResponse(accepted);
+      const gone = new AbortController();
+      if (response.closed) gone.abort();
+      else response.once('close', () => gone.abort());
+      const { message, isReached } = await this.waits.until(
+        accepted,
+        query.wait,
+        query.timeoutMs,
+        gone.signal,
+      );
+      if (isReached) response.status(200);
+      return toMessageResponse(message);
+    } finally {
+      leave?.();
+    }
   }
 
   /** Accepts up to 1,000 messages. Each message has its own result. */
@@ -167,9 +179,11 @@ export class MessagesController {
   @Get()
   async list(
     @WorkspaceId() workspaceId: string,
+    @Caller() caller: Principal,
     @Query() query: ListMessagesQuery,
   ): Promise<Page<MessageResponse>> {
-    return toPage(await this.messages.list(workspaceId, query), query.limit, toMessageResponse);
+    const found = await this.unread.read(ownerOf(caller), () => this.messages.list(workspaceId, query));
+    return cutPage(found, toMessageResponse);
   }
 
   /** Shows one message with its status. */

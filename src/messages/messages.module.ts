@@ -9,6 +9,7 @@ import { ContentPreparation } from './content-preparation.js';
 import { IncomingMediaService } from './incoming-media.service.js';
 import { MessageActionsService } from './message-actions.service.js';
 import { Message } from './message.entity.js';
+import { MessageWaits } from './message-waits.js';
 import { MessagesService } from './messages.service.js';
 import { RecipientIds } from './recipient-ids.service.js';
 
@@ -17,11 +18,19 @@ import { RecipientIds } from './recipient-ids.service.js';
   providers: [
     AcceptService,
     MessagesService,
+    MessageWaits,
     ContentPreparation,
     IncomingMediaService,
     MessageActionsService,
     RecipientIds,
   ],
-  exports: [AcceptService, MessagesService, RecipientIds, IncomingMediaService, MessageActionsService],
+  exports: [
+    AcceptService,
+    MessagesService,
+    MessageWaits,
+    RecipientIds,
+    IncomingMediaService,
+    MessageActionsService,
+  ],
 })
 export class MessagesModule {}

@@ -1,12 +1,10 @@
-import { Inject, Injectable } from '@nestjs/common';
+import { Injectable } from '@nestjs/common';
 import { InjectDataSource, InjectRepository } from '@nestjs/typeorm';
 import { DataSource, In, LessThan, MoreThanOrEqual, Repository } from 'typeorm';
 import { firstIdAt } from '../platform/database/ids.js';
 import { Problem } from '../platform/errors/problem.js';
 import { given } from '../platform/database/given.js';
-import type { Logger } from '../platform/logging/logger.js';
-import { LOGGER } from '../platform/logging/logging.module.js';
-import { poll } from '../platform/poll.js';
+import { countFitting } from '../platform/http/pagination.js';
 import { LimitsService, type Usage } from '../workspaces/limits.service.js';
 import { Message } from './message.entity.js';
 import type { ListMessagesQuery } from './messages.dto.js';
@@ -25,14 +23,14 @@ export class MessageAlreadySending extends Problem {
   }
 }
 
-const reached = { sent: ['sent', 'delivered', 'read', 'played'], delivered: ['delivered', 'read', 'played'] };
-const final = new Set(['read', 'played', 'failed', 'unknown', 'cancelled', 'expired']);
-const minWaitPauseMs = 40;
-const maxWaitPauseMs = 1_000;
+/** The columns of a message that may be large. Only for texts does PostgreSQL know the size without reading the value. */
+const largeColumns = ['text', 'media', 'content', 'metadata', 'reactions', 'votes'];
+/** SQL: about the size of a message in JSON. */
+const messageBytes = `1000 + ${largeColumns.map((name) => `coalesce(octet_length(m.${name}::text), 0)`).join(' + ')}`;
 
 type MessageUsage = Pick<Usage, 'messagesLastMinute' | 'messagesLast24Hours'>;
 
-/** Reads messages from the ledger, waits for their status, and cancels them. */
+/** Reads messages from the ledger, and cancels them. */
 @Injectable()
 export class MessagesService {
   constructor(
@@ -40,7 +38,6 @@ export class MessagesService {
     @InjectDataSource() private readonly database: DataSource,
     private readonly recipients: RecipientIds,
     limits: LimitsService,
-    @Inject(LOGGER) private readonly logger: Logger,
   ) {
     limits.onUsage((workspaceId) => this.usage(workspaceId));
   }
@@ -65,13 +62,17 @@ export class MessagesService {
     return message;
   }
 
-  /** Up to `limit + 1` messages, newest first. */
-  async list(workspaceId: string, query: ListMessagesQuery): Promise<Message[]> {
+  /** Messages, newest first: `limit` or, if they are large, fewer. `hasMore`: there are more after them. */
+  async list(workspaceId: string, query: ListMessagesQuery): Promise<{ rows: Message[]; hasMore: boolean }> {
     const address = query.to === undefined ? undefined : parseRecipient(query.to)?.address;
     // A message keeps the number as the caller wrote it.
     const forms = address === undefined ? undefined : await this.recipients.forms(workspaceId, address);
-    return this.messages.find({
-      where: {
+    // First the sizes: 200 messages may have more than 50 MB.
+    const found = await this.messages
+      .createQueryBuilder('m')
+      .select('m.id', 'id')
+      .addSelect(messageBytes, 'bytes')
+      .where({
         workspaceId,
         ...given({
           accountId: query.accountId,
@@ -82,10 +83,14 @@ export class MessagesService {
           createdAt: query.since === undefined ? undefined : MoreThanOrEqual(new Date(query.since)),
           id: query.cursor === undefined ? undefined : LessThan(query.cursor),
         }),
-      },
-      order: { id: 'DESC' },
-      take: query.limit + 1,
-    });
+      })
+      .orderBy('m.id', 'DESC')
+      .limit(query.limit + 1)
+      .getRawMany<{ id: string; bytes: number }>();
+    const count = countFitting(found.slice(0, query.limit).map(({ bytes }) => bytes));
+    const ids = found.slice(0, count).map(({ id }) => id);
+    const rows = await this.messages.find({ where: { workspaceId, id: In(ids) }, order: { id: 'DESC' } });
+    return { rows, hasMore: found.length > count };
   }
 
   /** Cancels a message that has never been tried. @throws MessageNotFound, MessageAlreadySending */
@@ -102,41 +107,5 @@ export class MessagesService {
     const message = await this.get(workspaceId, id);
     if (!affected && message.status !== 'cancelled') throw new MessageAlreadySending(message);
     return message;
-  }
-
-  /**
-   * Waits until a message reaches the wanted status or a final one, or until the timeout. The message is already accepted, so
-   * the wait goes on while PostgreSQL does not answer: after an error the caller would send the message again.
-   * @param gone ends the wait, because the caller has disconnected
-   */
-  async waitFor(
-    message: Message,
-    goal: 'sent' | 'delivered',
-    timeoutMs: number,
-    gone?: AbortSignal,
-  ): Promise<{ message: Message; isReached: boolean }> {
-    let current = message;
-    const read = async () => {
-      try {
-        current = await this.get(message.workspaceId, message.id);
-      } catch (error) {
-        if (error instanceof MessageNotFound) throw error;
-        this.logger.warn(
-          { err: error, messageId: message.id },
-          'the status of a message could not be read; still waiting',
-        );
-      }
-    };
-    const isOver = async (asked: number) => {
-      if (asked > 0) await read();
-      return reached[goal].includes(current.status) || final.has(current.status);
-    };
-    await poll(isOver, {
-      // Short pauses first, because most messages are sent at once; then long ones, so that a wait for a phone costs little.
-      pauseMs: (asked) => Math.min(minWaitPauseMs * 1.25 ** (asked - 1), maxWaitPauseMs),
-      limitMs: timeoutMs,
-      signal: gone,
-    });
-    return { message: current, isReached: reached[goal].includes(current.status) };
   }
 }

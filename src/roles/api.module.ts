@@ -33,6 +33,7 @@ import { MessagesModule } from '../messages/messages.module.js';
 import { SendingModule } from '../sending/sending.module.js';
 import { DatabaseModule } from '../platform/database/database.module.js';
 import { BodyGuard } from '../platform/http/body.guard.js';
+import { UnreadResponses } from '../platform/http/unread-responses.js';
 import { ApiKeysController, OwnApiKeysController } from '../workspaces/api-keys.controller.js';
 import { AuthGuard } from '../workspaces/auth.guard.js';
 import { OwnWorkspaceController, WorkspacesController } from '../workspaces/workspaces.controller.js';
@@ -91,6 +92,7 @@ import { WorkspacesModule } from '../workspaces/workspaces.module.js';
     MetricsGuard,
     QueueBoard,
     OpenStreams,
+    UnreadResponses,
   ],
 })
 export class ApiModule {}

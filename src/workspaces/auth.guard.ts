@@ -12,12 +12,14 @@ import type { Request, Response } from 'express';
 import { isolate, isolatedTo } from '../platform/database/isolation.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
 import { setDefaultCountry } from '../platform/http/phone-number.js';
+import { UnreadResponses } from '../platform/http/unread-responses.js';
 import { keyRoles, type KeyRole } from './api-key.entity.js';
 import { hashKey } from './api-keys.service.js';
 import {
   AuthenticationService,
   InvalidKey,
   type KnownKey,
+  ownerOf,
   type Principal,
 } from './authentication.service.js';
 import { RateLimits } from './rate-limits.js';
@@ -106,6 +108,7 @@ export class AuthGuard implements CanActivate, OnApplicationBootstrap {
     private readonly authentication: AuthenticationService,
     private readonly workspaces: WorkspacesService,
     private readonly limits: RateLimits,
+    private readonly unread: UnreadResponses,
   ) {}
 
   onApplicationBootstrap(): void {
@@ -125,6 +128,7 @@ export class AuthGuard implements CanActivate, OnApplicationBootstrap {
     const principal = await this.identify(request);
     await this.limits.count(principal, context.switchToHttp().getResponse<Response>());
     request.principal = principal;
+    this.unread.enter(ownerOf(principal), context.switchToHttp().getResponse<Response>());
     if (principal.kind === 'admin') {
       request.workspaceId = workspaceIdOf(request);
       if (request.workspaceId !== undefined)

@@ -30,6 +30,11 @@ export type Principal =
       defaultCountry: string | null;
     };
 
+/** Whom the use of the API counts for: the workspace of the key, or `admin`. */
+export function ownerOf(caller: Principal): string {
+  return caller.kind === 'admin' ? 'admin' : caller.workspaceId;
+}
+
 export class AuthenticationRequired extends Problem {
   constructor(detail = 'Send your API key as "Authorization: Bearer KEY" or "X-Api-Key: KEY".') {
     super(401, 'auth.required', detail);

@@ -1,9 +1,8 @@
 import { once } from 'node:events';
 import { readdir, readFile } from 'node:fs/promises';
-import { connect } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
-import { Client } from 'pg';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { CallSigner } from '../../src/platform/http/signed-calls.js';
 import { eventually } from '../support/eventually.js';
 import { Flotilla, type Workspace } from '../support/flotilla.js';
@@ -224,11 +223,20 @@ describe('how often', () => {
 });
 
 describe('without trusted proxies, in development', () => {
+  const waitLimit = 2_000;
   let direct: Flotilla;
   beforeAll(async () => {
     direct = await Flotilla.start({
       programs: ['api'],
-      env: { TRUSTED_PROXIES: '', NODE_ENV: 'development', RATE_LIMIT_PER_IP: '20' },
+      env: {
+        TRUSTED_PROXIES: '',
+        NODE_ENV: 'development',
+        RATE_LIMIT_PER_IP: '20',
+        STALL_TIMEOUT_MS: '2000',
+        EVENT_STREAMS_PER_WORKSPACE: '60',
+        UNREAD_MB_PER_WORKSPACE: '48',
+        WAITS_PER_WORKSPACE: String(waitLimit),
+      },
     });
   });
   afterAll(() => direct?.stop());
@@ -248,42 +256,157 @@ describe('without trusted proxies, in development', () => {
     expect(await ask(flotilla, key, '198.51.100.7, 198.51.100.8')).toBe(401);
   });
 
-  it('?wait= ends when the caller has gone', async () => {
-    const own = await direct.newWorkspace();
-    const { body: account } = await own.call('POST', '/accounts', { name: 'x', environment: 'sandbox' });
-    const database = new Client({ connectionString: direct.stack.env.DATABASE_URL });
-    await database.connect();
-    try {
-      const lookedAt = async (): Promise<number> => {
-        const { rows } = await database.query(
-          `select idx_scan + seq_scan as scans from pg_stat_user_tables where relname = 'messages'`,
-        );
-        return Number(rows[0].scans);
+  describe('what a workspace can hold', () => {
+    const streamLimit = 60;
+    let own: Workspace;
+    let accountId: string;
+    const openSockets: Socket[] = [];
+    beforeAll(async () => {
+      own = await direct.newWorkspace();
+      const account = { name: 'x', environment: 'sandbox' };
+      accountId = (await own.call('POST', '/accounts', account)).body.id;
+    });
+    afterEach(() => {
+      for (const socket of openSockets.splice(0)) socket.destroy();
+    });
+
+    /** A figure of the API process. */
+    const metric = async (name: string): Promise<number> => {
+      const answer = await fetch(`${direct.stack.urls.api}/metrics`, { headers: bearer(direct.adminKey) });
+      const line = (await answer.text()).split('\n').find((text) => text.startsWith(`flotilla_${name} `));
+      return Number(line!.split(' ').at(-1));
+    };
+    const held = 'open_request_bytes{of="largest"}';
+    const megabytes = async (): Promise<number> => {
+      const { pid } = (await direct.stack.status()).get('flotilla:api')!;
+      return Number(/VmRSS:\s+(\d+)/.exec(await readFile(`/proc/${pid}/status`, 'utf8'))![1]) / 1_024;
+    };
+    const unread = (paths: string[], headers: string[] = []): Socket => {
+      const { hostname, port } = new URL(direct.stack.urls.api);
+      const socket = connect(Number(port), hostname);
+      openSockets.push(socket);
+      socket.on('error', () => undefined);
+      const lines = ['Host: x', `Authorization: Bearer ${own.key}`, ...headers, '', ''];
+      for (const path of paths) socket.write([`GET /api/v1${path} HTTP/1.1`, ...lines].join('\r\n'));
+      return socket;
+    };
+    /** The status of the first answer. After that, the client reads nothing. */
+    const statusOf = async (socket: Socket): Promise<number> => {
+      await once(socket, 'readable');
+      return Number(String(socket.read(15)).split(' ')[1]);
+    };
+    const sendLarge = async (count: number): Promise<void> => {
+      const messages = Array.from({ length: count }, () => ({
+        accountId,
+        to: '+6281234567890',
+        text: 'x'.repeat(60_000),
+      }));
+      expect((await own.call('POST', '/messages/batch', { messages })).status).toBe(200);
+    };
+
+    it('a page ends early when it is large, and the next one goes on there', async () => {
+      await sendLarge(120);
+      const ids = new Set<string>();
+      let cursor = '';
+      do {
+        const answer = await own.call('GET', `/messages?limit=200${cursor}`);
+        expect(JSON.stringify(answer.body).length).toBeLessThan(1.1 * 2 ** 20);
+        for (const { id } of answer.body.items) ids.add(id);
+        cursor = answer.body.nextCursor === null ? '' : `&cursor=${answer.body.nextCursor}`;
+      } while (cursor !== '');
+      expect(ids.size).toBe(120);
+    });
+
+    it('pages that nobody reads: a few in memory, then 429 until their connections are closed', async () => {
+      const before = await megabytes();
+      let highest = before;
+      const pages = Array.from({ length: 20 }, () => '/messages?limit=200');
+      for (let client = 0; client < 60; client += 1) unread(pages);
+      const refused = await eventually('refused', async () => {
+        highest = Math.max(highest, await megabytes());
+        const answer = await own.call('GET', '/messages?limit=1');
+        return answer.status === 429 && answer;
+      });
+      expect(refused.body.code).toBe('workspace.too_much_unread');
+      expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0);
+      const other = await direct.newWorkspace();
+      expect((await other.call('GET', '/messages?limit=1')).status).toBe(200);
+      // The clients are still there: the API has given them up.
+      await eventually('read or closed', async () => {
+        highest = Math.max(highest, await megabytes());
+        return (await metric(held)) < 2 ** 20;
+      });
+      expect((await own.call('GET', '/messages?limit=1')).status).toBe(200);
+      process.stdout.write(`unread pages: ${Math.round(before)} MB, then ${Math.round(highest)} MB\n`);
+      expect(highest - before).toBeLessThan(150);
+    });
+
+    it('streams that nobody reads: no more than the limit, little memory, and their slots come back', async () => {
+      const before = await megabytes();
+      let highest = before;
+      const open = () => unread(['/events'], ['Last-Event-ID: 0-0']);
+      const statuses = await Promise.all(Array.from({ length: streamLimit * 2 }, () => statusOf(open())));
+      expect(statuses.filter((status) => status === 200)).toHaveLength(streamLimit);
+      expect(statuses.filter((status) => status === 429)).toHaveLength(streamLimit);
+      for (let round = 0; round < 4; round += 1) {
+        await sendLarge(100);
+        highest = Math.max(highest, await megabytes());
+      }
+      await eventually('all are closed', async () => {
+        highest = Math.max(highest, await megabytes());
+        return (await metric('event_streams')) === 0;
+      });
+      // A slot is free exactly when its connection is gone.
+      const again = await Promise.all(Array.from({ length: streamLimit + 1 }, () => statusOf(open())));
+      expect(again.filter((status) => status === 200)).toHaveLength(streamLimit);
+      process.stdout.write(`unread streams: ${Math.round(before)} MB, then ${Math.round(highest)} MB\n`);
+      expect(highest - before).toBeLessThan(150);
+    });
+
+    it('waits: they slow nobody, more than the limit accept no message, and they end with their callers', async () => {
+      const other = await direct.newWorkspace();
+      const medianMs = async (): Promise<number> => {
+        const times: number[] = [];
+        for (let read = 0; read < 60; read += 1) {
+          const begin = performance.now();
+          expect((await other.call('GET', '/accounts')).status).toBe(200);
+          times.push(performance.now() - begin);
+        }
+        return times.sort((a, b) => a - b)[30]!;
       };
-      const caller = new AbortController();
-      const answer = fetch(`${direct.stack.urls.api}/api/v1/messages?wait=delivered&timeoutMs=60000`, {
-        method: 'POST',
-        signal: caller.signal,
-        headers: { ...bearer(own.key), 'content-type': 'application/json' },
-        body: JSON.stringify({ accountId: account.id, to: '+6281234567890', text: 'x' }),
+      const callers = new AbortController();
+      const wait = () =>
+        fetch(`${direct.stack.urls.api}/api/v1/messages?wait=delivered&timeoutMs=60000`, {
+          method: 'POST',
+          signal: callers.signal,
+          headers: { ...bearer(own.key), 'content-type': 'application/json' },
+          body: JSON.stringify({ accountId, to: '+6281234567890', text: 'x' }),
+        });
+      const alone = await medianMs();
+      const waiting = Array.from({ length: waitLimit }, async () => {
+        await expect(wait()).rejects.toThrow();
       });
-      answer.catch(() => undefined);
-      const before = await lookedAt();
-      await eventually('somebody looks', async () => (await lookedAt()) > before + 5);
-      caller.abort();
-      await expect(answer).rejects.toThrow();
-      let last = -1;
-      let unchanged = 0;
-      await eventually('nobody looks any more', async () => {
-        const now = await lookedAt();
-        unchanged = now === last ? unchanged + 1 : 0;
-        last = now;
-        // Looks are half a second apart at most, and PostgreSQL counts them a second late: these are three seconds.
-        return unchanged >= 60;
-      });
-    } finally {
-      await database.end();
-    }
+      await eventually('all wait', async () => (await metric('message_waits')) === waitLimit, 60_000);
+      await eventually(
+        'all are accepted',
+        async () => (await own.call('GET', '/workspace')).body.usage.messagesLast24Hours >= waitLimit,
+      );
+      const beside = await medianMs();
+      process.stdout.write(
+        `reads beside ${waitLimit} waits: ${alone.toFixed(1)} ms, then ${beside.toFixed(1)} ms\n`,
+      );
+      expect(beside / alone).toBeLessThan(3);
+      const count = async () =>
+        (await own.call('GET', '/workspace')).body.usage.messagesLast24Hours as number;
+      const accepted = await count();
+      const refused = await wait();
+      expect([refused.status, refused.headers.get('retry-after')]).toEqual([429, '2']);
+      expect(await problem(refused)).toMatchObject({ code: 'message.too_many_waits' });
+      expect(await count()).toBe(accepted);
+      callers.abort();
+      await Promise.all(waiting);
+      await eventually('nobody waits', async () => (await metric('message_waits')) === 0);
+    });
   });
 
   it('the documentation is open in development', async () => {

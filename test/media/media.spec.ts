@@ -24,6 +24,7 @@ import type { DataSource } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { MediaBlobsService, type StorageFinding } from '../../src/media/media-blobs.service.js';
+import { destroyStalledSockets } from '../../src/platform/http/stalled-sockets.js';
 import { sendMedia } from '../../src/media/media-download.js';
 import { blobKey } from '../../src/media/media-storage.js';
 import { MediaSpool } from '../../src/media/media-spool.js';
@@ -445,9 +446,10 @@ describe('a reader', () => {
     const closed = new Promise((resolve) => endless.on('error', () => undefined).once('close', resolve));
     const server = express()
       .get('/', (request, response) =>
-        sendMedia(request, response, { ...row, size: 2 ** 40 }, async () => endless, 300),
+        sendMedia(request, response, { ...row, size: 2 ** 40 }, async () => endless),
       )
       .listen(0, '127.0.0.1');
+    destroyStalledSockets(server, 300);
     await once(server, 'listening');
     const socket = connect((server.address() as AddressInfo).port, '127.0.0.1');
     socket.on('error', () => undefined).pause();

@@ -15,6 +15,7 @@ import { strictOrder } from '../../src/sending/lane-order.js';
 import { MessageFiles } from '../../src/sending/message-files.js';
 import { MessageSender } from '../../src/sending/message-sender.js';
 import { AcceptService } from '../../src/messages/accept.service.js';
+import { MessageWaits } from '../../src/messages/message-waits.js';
 import { MessagesService } from '../../src/messages/messages.service.js';
 import { UpdatesService } from '../../src/receiving/updates.service.js';
 import { LaneRunner } from '../../src/sending/lane-runner.js';
@@ -37,6 +38,7 @@ let drop: () => Promise<void>;
 let database: DataSource;
 let accepting: AcceptService;
 let messages: MessagesService;
+let waits: MessageWaits;
 let sending: LaneRunner;
 let received: UpdatesService;
 let lanes: LanesService;
@@ -52,6 +54,7 @@ beforeAll(async () => {
   ({ context, database } = await startServices(config));
   accepting = context.get(AcceptService);
   messages = context.get(MessagesService);
+  waits = context.get(MessageWaits);
   sending = new LaneRunner(database, losesPages, new PacingReservations(database), config, silent);
   lanes = context.get(LanesService);
   received = new UpdatesService(database);
@@ -250,15 +253,46 @@ describe('waiting for a message', () => {
     const accepted = await accepting.accept(workspaceId, wanted('awaited'));
     const reading = vi.spyOn(messages, 'get').mockRejectedValue(new Error('Connection terminated'));
     try {
-      expect(await messages.waitFor(accepted, 'sent', 200)).toEqual({ message: accepted, isReached: false });
+      expect(await waits.until(accepted, 'sent', 200)).toEqual({ message: accepted, isReached: false });
       expect(reading).toHaveBeenCalled();
-      const waiting = messages.waitFor(accepted, 'sent', 10_000);
+      const waiting = waits.until(accepted, 'sent', 10_000);
       reading.mockRestore();
       await database.query(`update messages set status = 'sent' where id = $1`, [accepted.id]);
       expect(await waiting).toMatchObject({ message: { status: 'sent' }, isReached: true });
     } finally {
       reading.mockRestore();
     }
+  });
+
+  it('is over when PostgreSQL notifies, before anybody looks; also after a repetition of an earlier request', async () => {
+    const looking = vi.spyOn(waits as unknown as { look(): Promise<void> }, 'look').mockResolvedValue();
+    const leave = waits.enter(workspaceId);
+    try {
+      const first = await accepting.accept(workspaceId, wanted('notified'), undefined, 'sent');
+      await accepting.accept(workspaceId, wanted('repeated'), 'repeated');
+      const second = await accepting.accept(workspaceId, wanted('repeated'), 'repeated', 'delivered');
+      // `missed` is called once the process listens.
+      await eventually('it listens', () => looking.mock.calls.length > 0);
+      const waiting = [waits.until(first, 'sent', 60_000), waits.until(second, 'delivered', 60_000)];
+      await database.query(`update messages set status = 'sent' where id = any($1)`, [[first.id, second.id]]);
+      expect(await waiting[0]).toMatchObject({ message: { status: 'sent' }, isReached: true });
+      await database.query(`update messages set status = 'delivered' where id = $1`, [second.id]);
+      expect(await waiting[1]).toMatchObject({ message: { status: 'delivered' }, isReached: true });
+    } finally {
+      leave();
+      looking.mockRestore();
+    }
+  });
+
+  it('misses no change before it begins, nor a change whose notification is lost', async () => {
+    const early = await accepting.accept(workspaceId, wanted('early'), undefined, 'sent');
+    await database.query(`update messages set status = 'sent' where id = $1`, [early.id]);
+    expect(await waits.until(early, 'sent', 60_000)).toMatchObject({ isReached: true });
+    // Nobody is notified of a message that is not marked.
+    const lost = await accepting.accept(workspaceId, wanted('lost'));
+    const waiting = waits.until(lost, 'sent', 60_000);
+    await database.query(`update messages set status = 'failed' where id = $1`, [lost.id]);
+    expect(await waiting).toMatchObject({ message: { status: 'failed' }, isReached: false });
   });
 });
 

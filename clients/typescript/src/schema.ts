@@ -4417,7 +4417,7 @@ export interface components {
          * @description Every code that an error can have.
          * @enum {string}
          */
-        ErrorCode: "account.cold_not_paused" | "account.logout_not_confirmed" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "account.web_incompatible" | "api_key.expired" | "api_key.in_use" | "api_key.not_found" | "api_key.rotated" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.required" | "chat.cannot_pin" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "web_version.not_kept" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "whatsapp.no_answer" | "whatsapp.number_checks_paused" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit";
+        ErrorCode: "account.cold_not_paused" | "account.logout_not_confirmed" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "account.web_incompatible" | "api_key.expired" | "api_key.in_use" | "api_key.not_found" | "api_key.rotated" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.required" | "chat.cannot_pin" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "message.too_many_waits" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "web_version.not_kept" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "whatsapp.no_answer" | "whatsapp.number_checks_paused" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit" | "workspace.too_much_unread";
         /** @description The body of every error (RFC 9457). */
         Problem: {
             type: string;
@@ -4793,65 +4793,77 @@ export interface components {
                 };
             };
         };
-        /** @description `rate_limit.exceeded`: This API key has made too many requests. Wait 12 s, then try again (see Retry-After). */
-        "rate_limit.exceeded": {
+        /**
+         * @description `rate_limit.exceeded`: This API key has made too many requests. Wait 12 s, then try again (see Retry-After).
+         *
+         *     `workspace.too_much_unread`: The open requests of this workspace (or of the admin key) and their unread answers hold more than 32 MB. Read or close the open answers, then try again. An operator can raise UNREAD_MB_PER_WORKSPACE.
+         */
+        "rate_limit.exceeded-workspace.too_much_unread": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "rate_limit.exceeded";
+                    code: "rate_limit.exceeded" | "workspace.too_much_unread";
                 };
             };
         };
         /**
          * @description `rate_limit.exceeded`: This API key has made too many requests. Wait 12 s, then try again (see Retry-After).
+         *
+         *     `workspace.too_much_unread`: The open requests of this workspace (or of the admin key) and their unread answers hold more than 32 MB. Read or close the open answers, then try again. An operator can raise UNREAD_MB_PER_WORKSPACE.
          *
          *     `account.too_many_number_checks`: A live account may check at most … new numbers per minute, because WhatsApp bans accounts that check many. Try again in a minute.
          *
          *     `whatsapp.number_checks_paused`: WhatsApp checks no more numbers for this account at the moment. Flotilla asks again later. Messages to persons who have a chat with the account go on.
          */
-        "rate_limit.exceeded-account.too_many_number_checks-whatsapp.number_checks_paused": {
+        "rate_limit.exceeded-workspace.too_much_unread-account.too_many_number_checks-whatsapp.number_checks_paused": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "rate_limit.exceeded" | "account.too_many_number_checks" | "whatsapp.number_checks_paused";
+                    code: "rate_limit.exceeded" | "workspace.too_much_unread" | "account.too_many_number_checks" | "whatsapp.number_checks_paused";
                 };
             };
         };
         /**
          * @description `rate_limit.exceeded`: This API key has made too many requests. Wait 12 s, then try again (see Retry-After).
+         *
+         *     `workspace.too_much_unread`: The open requests of this workspace (or of the admin key) and their unread answers hold more than 32 MB. Read or close the open answers, then try again. An operator can raise UNREAD_MB_PER_WORKSPACE.
          *
          *     `events.too_many_streams`: This workspace (or the admin key) has … streams open, the limit. Close unused streams, read several event types in one stream, or raise EVENT_STREAMS_PER_WORKSPACE.
          */
-        "rate_limit.exceeded-events.too_many_streams": {
+        "rate_limit.exceeded-workspace.too_much_unread-events.too_many_streams": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "rate_limit.exceeded" | "events.too_many_streams";
+                    code: "rate_limit.exceeded" | "workspace.too_much_unread" | "events.too_many_streams";
                 };
             };
         };
         /**
          * @description `rate_limit.exceeded`: This API key has made too many requests. Wait 12 s, then try again (see Retry-After).
          *
+         *     `workspace.too_much_unread`: The open requests of this workspace (or of the admin key) and their unread answers hold more than 32 MB. Read or close the open answers, then try again. An operator can raise UNREAD_MB_PER_WORKSPACE.
+         *
          *     `workspace.message_limit`: The workspace has reached its limit of … messages per minute. Try again in the next minute, or let the admin raise limits.messagesPerMinute.
+         *
+         *     `message.too_many_waits`: This workspace has … requests that wait for a message, the limit. The message was not accepted. Try again later or without wait, or follow GET /events. An operator can raise WAITS_PER_WORKSPACE.
          */
-        "rate_limit.exceeded-workspace.message_limit": {
+        "rate_limit.exceeded-workspace.too_much_unread-workspace.message_limit-message.too_many_waits": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "rate_limit.exceeded" | "workspace.message_limit";
+                    code: "rate_limit.exceeded" | "workspace.too_much_unread" | "workspace.message_limit" | "message.too_many_waits";
                 };
             };
         };
@@ -5949,7 +5961,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -5982,7 +5994,7 @@ export interface operations {
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6012,7 +6024,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6041,7 +6053,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found"];
             409: components["responses"]["request.conflict"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6078,7 +6090,7 @@ export interface operations {
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6138,7 +6150,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6175,7 +6187,7 @@ export interface operations {
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6214,7 +6226,7 @@ export interface operations {
             409: components["responses"]["request.conflict-api_key.expired-api_key.rotated"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6245,7 +6257,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["api_key.not_found"];
             409: components["responses"]["request.conflict"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6274,7 +6286,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6311,7 +6323,7 @@ export interface operations {
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6370,7 +6382,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6407,7 +6419,7 @@ export interface operations {
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6447,7 +6459,7 @@ export interface operations {
             409: components["responses"]["request.conflict-api_key.expired-api_key.rotated"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6479,7 +6491,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-api_key.not_found"];
             409: components["responses"]["request.conflict-api_key.in_use"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6584,7 +6596,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6621,7 +6633,7 @@ export interface operations {
             409: components["responses"]["request.conflict-workspace.account_limit"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6653,7 +6665,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found-account.not_found"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6685,7 +6697,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["request.conflict"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-account.logout_not_confirmed"];
@@ -6726,7 +6738,7 @@ export interface operations {
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6766,7 +6778,7 @@ export interface operations {
             409: components["responses"]["request.conflict-account.not_ready"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost"];
@@ -6802,7 +6814,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["account.no_qr"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6836,7 +6848,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["account.no_pairing_code"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6870,7 +6882,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["request.conflict"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6904,7 +6916,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["request.conflict-account.not_ready"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost"];
@@ -6939,7 +6951,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["request.conflict-account.cold_not_paused"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6979,7 +6991,7 @@ export interface operations {
             409: components["responses"]["request.conflict-instance.none_available-instance.not_available-account.session_not_portable"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -7013,7 +7025,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["request.conflict-account.not_ready"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-account.logout_not_confirmed"];
@@ -7054,7 +7066,7 @@ export interface operations {
             409: components["responses"]["request.conflict-account.not_sandbox-account.no_qr-sandbox.refused"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             502: components["responses"]["sandbox.broken"];
             503: components["responses"]["service.unavailable-sandbox.unreachable"];
@@ -7112,7 +7124,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found-account.not_found"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -7146,7 +7158,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["account.not_ready"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost"];
@@ -7288,7 +7300,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -7343,7 +7355,7 @@ export interface operations {
             413: components["responses"]["request.too_large-media.too_large-workspace.storage_limit"];
             415: components["responses"]["request.unsupported_media_type"];
             422: components["responses"]["message.content_mismatch-media.url_unavailable-media.empty-media.type_mismatch-media.type_refused-idempotency.mismatch"];
-            429: components["responses"]["rate_limit.exceeded-workspace.message_limit"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-workspace.message_limit-message.too_many_waits"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-media.storage_unavailable"];
         };
@@ -7380,7 +7392,7 @@ export interface operations {
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -7412,7 +7424,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found-message.not_found"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -7446,7 +7458,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-message.not_found"];
             409: components["responses"]["request.conflict-message.already_sending"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -7486,7 +7498,7 @@ export interface operations {
             409: components["responses"]["request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_edit"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -7521,7 +7533,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-message.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_revoke"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -7562,7 +7574,7 @@ export interface operations {
             409: components["responses"]["request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_sent-message.cannot_react"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -7599,7 +7611,7 @@ export interface operations {
             409: components["responses"]["request.conflict-message.no_media-account.not_ready-media.unavailable-media.not_downloaded"];
             413: components["responses"]["media.too_large-workspace.storage_limit"];
             422: components["responses"]["media.empty"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused-media.storage_unavailable"];
             504: components["responses"]["instance.answer_lost"];
@@ -7634,7 +7646,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-message.not_found"];
             409: components["responses"]["request.conflict-message.not_resendable"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -7690,7 +7702,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-media.storage_unavailable"];
         };
@@ -7736,7 +7748,7 @@ export interface operations {
             413: components["responses"]["request.too_large-media.too_large-workspace.storage_limit"];
             415: components["responses"]["request.unsupported_media_type-media.unsupported_upload"];
             422: components["responses"]["media.empty-media.type_mismatch-media.type_refused"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-media.storage_unavailable"];
         };
@@ -7769,7 +7781,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found-media.not_found"];
             416: components["responses"]["media.range_not_satisfiable"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error-media.blob_missing"];
             503: components["responses"]["service.unavailable-media.storage_unavailable"];
         };
@@ -7801,7 +7813,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-media.not_found"];
             409: components["responses"]["request.conflict-media.in_use"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-media.storage_unavailable"];
         };
@@ -7837,7 +7849,7 @@ export interface operations {
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["account.not_ready"];
             422: components["responses"]["number.invalid"];
-            429: components["responses"]["rate_limit.exceeded-account.too_many_number_checks-whatsapp.number_checks_paused"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-account.too_many_number_checks-whatsapp.number_checks_paused"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -7898,7 +7910,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["account.not_ready"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -7939,7 +7951,7 @@ export interface operations {
             409: components["responses"]["request.conflict-account.not_ready-chat.cannot_pin"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -7974,7 +7986,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-chat.not_found"];
             409: components["responses"]["request.conflict-account.not_ready"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -8015,7 +8027,7 @@ export interface operations {
             409: components["responses"]["request.conflict-account.not_ready"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -8082,7 +8094,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-chat.not_found"];
             409: components["responses"]["account.not_ready"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -8141,7 +8153,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["account.not_ready"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -8179,7 +8191,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-contact.not_found-contact.no_picture"];
             409: components["responses"]["account.not_ready"];
-            429: components["responses"]["rate_limit.exceeded-account.too_many_number_checks-whatsapp.number_checks_paused"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-account.too_many_number_checks-whatsapp.number_checks_paused"];
             500: components["responses"]["internal.error"];
             502: components["responses"]["contact.picture_too_large"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
@@ -8235,7 +8247,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["account.not_ready"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -8276,7 +8288,7 @@ export interface operations {
             409: components["responses"]["request.conflict-account.not_ready-group.refused"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -8317,7 +8329,7 @@ export interface operations {
             409: components["responses"]["request.conflict-account.not_ready-group.refused"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -8353,7 +8365,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["account.not_ready"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -8396,7 +8408,7 @@ export interface operations {
             409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -8439,7 +8451,7 @@ export interface operations {
             409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -8482,7 +8494,7 @@ export interface operations {
             409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -8525,7 +8537,7 @@ export interface operations {
             409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -8568,7 +8580,7 @@ export interface operations {
             409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -8605,7 +8617,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["account.not_ready-group.not_member-group.not_admin-group.refused"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -8642,7 +8654,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -8677,7 +8689,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.refused"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -8715,7 +8727,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found-group.no_picture"];
             409: components["responses"]["account.not_ready"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             502: components["responses"]["contact.picture_too_large"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
@@ -8756,7 +8768,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed-events.invalid_cursor"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found"];
-            429: components["responses"]["rate_limit.exceeded-events.too_many_streams"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-events.too_many_streams"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -8821,7 +8833,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -8859,7 +8871,7 @@ export interface operations {
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             422: components["responses"]["url.not_usable-url.address_not_public"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -8892,7 +8904,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-webhook.not_found"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -8924,7 +8936,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-webhook.not_found"];
             409: components["responses"]["request.conflict"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -8965,7 +8977,7 @@ export interface operations {
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             422: components["responses"]["url.not_usable-url.address_not_public"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -8999,7 +9011,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-webhook.not_found"];
             409: components["responses"]["request.conflict"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9065,7 +9077,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-webhook.not_found"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9101,7 +9113,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-webhook.not_found-webhook.delivery_not_found"];
             409: components["responses"]["request.conflict"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9141,7 +9153,7 @@ export interface operations {
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9198,7 +9210,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9229,7 +9241,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["instance.not_found"];
             409: components["responses"]["request.conflict"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9260,7 +9272,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["instance.not_found"];
             409: components["responses"]["request.conflict"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9293,7 +9305,7 @@ export interface operations {
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9319,7 +9331,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9345,7 +9357,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9376,7 +9388,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["queue.not_found"];
             409: components["responses"]["request.conflict"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9407,7 +9419,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["queue.not_found"];
             409: components["responses"]["request.conflict"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9434,7 +9446,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9510,7 +9522,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9543,7 +9555,7 @@ export interface operations {
             409: components["responses"]["request.conflict-server.exists"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9573,7 +9585,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["server.not_found"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9602,7 +9614,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["server.not_found"];
             409: components["responses"]["request.conflict-server.has_accounts-server.has_live_instances"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9639,7 +9651,7 @@ export interface operations {
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9670,7 +9682,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["server.not_found"];
             409: components["responses"]["request.conflict"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9732,7 +9744,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9794,7 +9806,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9820,7 +9832,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9853,7 +9865,7 @@ export interface operations {
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9879,7 +9891,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9905,7 +9917,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9938,7 +9950,7 @@ export interface operations {
             409: components["responses"]["request.conflict-web_version.not_kept"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };

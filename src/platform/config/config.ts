@@ -94,11 +94,30 @@ export const environmentSchema = z
       .describe(
         'Open `GET /events` streams of one workspace in each API process. The admin key has as many for itself.',
       ),
+    WAITS_PER_WORKSPACE: z.coerce
+      .number()
+      .int()
+      .min(1)
+      .max(100_000)
+      .default(500)
+      .describe('Requests of one workspace that wait with `?wait=` in each API process.'),
+    UNREAD_MB_PER_WORKSPACE: z.coerce
+      .number()
+      .int()
+      .min(4)
+      .max(100_000)
+      .default(32)
+      .describe(
+        'How many MB of answers may wait in each API process until the clients of one workspace read them. Past that, new requests get 429 and the event streams that are behind are closed. The admin key has as much for itself.',
+      ),
     HEADERS_TIMEOUT_MS: milliseconds(10_000).describe(
       'How long a caller may take to send the headers of a request. It must not be longer than `REQUEST_TIMEOUT_MS`.',
     ),
     REQUEST_TIMEOUT_MS: milliseconds(300_000).describe(
       'How long a caller may take to send a whole request, uploads included.',
+    ),
+    STALL_TIMEOUT_MS: milliseconds(30_000).describe(
+      'How long a caller may take no byte of an answer that waits for it, before its connection is closed.',
     ),
     DOCS_ACCESS: z
       .preprocess((value) => (value === '' ? undefined : value), z.enum(['public', 'admin']).optional())
@@ -556,6 +575,10 @@ function toConfig(env: Environment, envFile: string | null, varDir: string, serv
       rateLimitPerAddress: env.RATE_LIMIT_PER_IP,
       headersTimeoutMs: env.HEADERS_TIMEOUT_MS,
       requestTimeoutMs: env.REQUEST_TIMEOUT_MS,
+      stallTimeoutMs: env.STALL_TIMEOUT_MS,
+      /** How many bytes of answers may wait in this process until the clients of one workspace read them. */
+      unreadBytesPerWorkspace: env.UNREAD_MB_PER_WORKSPACE * 2 ** 20,
+      waitsPerWorkspace: env.WAITS_PER_WORKSPACE,
       /** Who may read `/docs` and `/openapi.json`. */
       docsAccess: env.DOCS_ACCESS ?? (env.NODE_ENV === 'production' ? 'admin' : 'public'),
     },

@@ -3,6 +3,7 @@ import type { Server } from 'node:http';
 import type { Socket } from 'node:net';
 import { Problem } from '../errors/problem.js';
 import { problemBody } from '../errors/problem.filter.js';
+import { destroyStalledSockets } from './stalled-sockets.js';
 
 /** How long a caller may take, in milliseconds. */
 export interface HttpTimeouts {
@@ -10,6 +11,8 @@ export interface HttpTimeouts {
   headersTimeoutMs: number;
   /** Until its whole request has arrived. */
   requestTimeoutMs: number;
+  /** Without taking any byte of an answer that waits for it. */
+  stallTimeoutMs: number;
 }
 
 /** Longer than reverse proxies keep idle connections, so that a proxy never sends a request on a connection that is closing. */
@@ -18,7 +21,10 @@ const keepAliveMs = 75_000;
 const lingerMs = 1_000;
 
 /** Limits what one connection can use of the process, and answers malformed requests with a problem. */
-export function hardenServer(server: Server, { headersTimeoutMs, requestTimeoutMs }: HttpTimeouts): void {
+export function hardenServer(
+  server: Server,
+  { headersTimeoutMs, requestTimeoutMs, stallTimeoutMs }: HttpTimeouts,
+): void {
   server.headersTimeout = headersTimeoutMs;
   server.requestTimeout = requestTimeoutMs;
   server.keepAliveTimeout = keepAliveMs;
@@ -27,6 +33,7 @@ export function hardenServer(server: Server, { headersTimeoutMs, requestTimeoutM
   // Node reads this value when it starts to listen. Its default is 30 seconds.
   Object.assign(server, { connectionsCheckingInterval: Math.min(5_000, headersTimeoutMs) });
   server.on('connection', lingerBeforeClose);
+  destroyStalledSockets(server, stallTimeoutMs);
   server.on(
     'clientError',
     (error: NodeJS.ErrnoException, socket: Socket & { _httpMessage?: { headersSent: boolean } }) => {

@@ -5,6 +5,7 @@ import { Problem, ReferenceGone, RouteNotFound } from '../errors/problem.js';
 import { KeyInUrl } from './key-in-url.js';
 import { exampleOf, type Schema } from './openapi-examples.js';
 import { RateLimitExceeded } from './rate-limit.js';
+import { TooMuchUnread } from './unread-responses.js';
 
 /** Facts about a route that the swagger module does not know. */
 export interface RouteFacts {
@@ -53,7 +54,10 @@ const withoutRoute = [
   new Problem(408, 'request.timeout', 'The request did not arrive in time.'),
   new Problem(431, 'request.headers_too_large', 'The URL and the headers are larger than 16 kB together.'),
 ];
-const ofKeys = new RateLimitExceeded('This API key has made too many requests.', 12);
+const ofKeys = [
+  new RateLimitExceeded('This API key has made too many requests.', 12),
+  new TooMuchUnread(32 * 2 ** 20),
+];
 const exampleRequestId = '0f3c7a52-6f0e-4a83-9c55-3f6a1f0c8a11';
 const ofInput = new Problem(400, 'validation.failed', 'text: must not be empty', [
   { path: 'text', message: 'must not be empty' },
@@ -214,7 +218,7 @@ function addProblems(
 ): Problem[] {
   const problems = [
     ...general,
-    ...(facts.isPublic ? [] : [ofKeys]),
+    ...(facts.isPublic ? [] : ofKeys),
     ofInput,
     ...(operation.requestBody ? ofBodies : []),
     ...facts.problems,

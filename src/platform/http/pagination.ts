@@ -42,12 +42,32 @@ export interface Page<Item> {
   nextCursor: string | null;
 }
 
+/** About how many bytes of JSON the items of a page have at most. A larger item has a page for itself. */
+export const maxPageBytes = 2 ** 20;
+
 /** Makes a page of rows. The query must use `limit + 1`: the extra row shows that there is a next page. */
 export function toPage<Row extends { id: string }, Item>(
   rows: Row[],
   limit: number,
   toItem: (row: Row) => Item,
 ): Page<Item> {
-  const shown = rows.slice(0, limit);
-  return { items: shown.map(toItem), nextCursor: rows.length > limit ? (shown.at(-1)?.id ?? null) : null };
+  return cutPage({ rows: rows.slice(0, limit), hasMore: rows.length > limit }, toItem);
+}
+
+/** Makes a page of rows, which ends early when it has {@link maxPageBytes}. */
+export function cutPage<Row extends { id: string }, Item>(
+  { rows, hasMore }: { rows: Row[]; hasMore: boolean },
+  toItem: (row: Row) => Item,
+): Page<Item> {
+  const items = rows.map(toItem);
+  const count = countFitting(items.map((item) => Buffer.byteLength(JSON.stringify(item))));
+  const isCut = hasMore || count < rows.length;
+  return { items: items.slice(0, count), nextCursor: isCut ? (rows[count - 1]?.id ?? null) : null };
+}
+
+/** How many of these items, with their sizes in bytes, fit into a page: at least one. */
+export function countFitting(sizes: number[]): number {
+  let bytes = 0;
+  const tooMany = sizes.findIndex((size, index) => (bytes += size) > maxPageBytes && index > 0);
+  return tooMany === -1 ? sizes.length : tooMany;
 }

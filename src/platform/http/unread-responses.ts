@@ -1,0 +1,134 @@
+import { Inject, Injectable, type OnApplicationShutdown } from '@nestjs/common';
+import type { Request, Response } from 'express';
+import pLimit, { type LimitFunction } from 'p-limit';
+import type { Config } from '../config/config.js';
+import { CONFIG } from '../config/config.module.js';
+import { Problem } from '../errors/problem.js';
+
+/** How often streams that are behind are looked for. */
+const lookMs = 500;
+/** How many large pages are read at once for one key of {@link UnreadResponses.read}. */
+const concurrentReads = 4;
+/** About the memory of a request without its body, so that open requests are limited too. */
+const requestBytes = 16 * 1024;
+
+export class TooMuchUnread extends Problem {
+  constructor(maxBytes: number) {
+    super(
+      429,
+      'workspace.too_much_unread',
+      `The open requests of this workspace (or of the admin key) and their unread answers hold more than ${Math.round(maxBytes / 2 ** 20)} MB. Read or close the open answers, then try again. An operator can raise UNREAD_MB_PER_WORKSPACE.`,
+      undefined,
+      5,
+    );
+  }
+}
+
+/** An open answer. */
+interface Answer {
+  /** The memory of its request. */
+  requestBytes: number;
+  /** Ends a stream. Null: the answer is not a stream. */
+  end: (() => void) | null;
+}
+
+/**
+ * The open answers of this process by owner, and the memory that they hold: their requests, and the bytes of pages, downloads and
+ * streams that wait until their clients read them. An owner is a workspace id, or `admin`.
+ */
+@Injectable()
+export class UnreadResponses implements OnApplicationShutdown {
+  private readonly owners = new Map<string, Map<Response, Answer>>();
+  private readonly reads = new Map<string, { limit: LimitFunction; users: number }>();
+  private readonly maxBytes: number;
+  private readonly timer: NodeJS.Timeout;
+
+  constructor(@Inject(CONFIG) { http }: Config) {
+    this.maxBytes = http.unreadBytesPerWorkspace;
+    this.timer = setInterval(() => this.endStreams(), lookMs).unref();
+  }
+
+  onApplicationShutdown(): void {
+    clearInterval(this.timer);
+  }
+
+  /** Counts the answer to a request until it is closed. @throws TooMuchUnread */
+  enter(owner: string, response: Response): void {
+    this.assertRoom(owner);
+    // A closed answer does not tell that it closes.
+    if (response.closed) return;
+    const answers = this.owners.get(owner) ?? new Map<Response, Answer>();
+    this.owners.set(owner, answers);
+    answers.set(response, { requestBytes: requestBytes + bodyBytesOf(response.req), end: null });
+    response.once('close', () => {
+      answers.delete(response);
+      if (answers.size === 0 && this.owners.get(owner) === answers) this.owners.delete(owner);
+    });
+  }
+
+  /** Makes an answer a stream, which `end` ends when the owner has too much unread and this stream is behind. */
+  stream(owner: string, response: Response, end: () => void): void {
+    const answer = this.owners.get(owner)?.get(response);
+    if (answer) answer.end = end;
+  }
+
+  /**
+   * Reads a page that may be large. A few pages of a key are read at once; the others wait, and are not read if too many pages
+   * are unread then.
+   * @param key pages that wait for each other: by default all of the owner
+   * @throws TooMuchUnread
+   */
+  async read<Result>(owner: string, read: () => Promise<Result>, key = owner): Promise<Result> {
+    const slots = this.reads.get(key) ?? { limit: pLimit(concurrentReads), users: 0 };
+    this.reads.set(key, slots);
+    slots.users += 1;
+    try {
+      return await slots.limit(() => {
+        this.assertRoom(owner);
+        return read();
+      });
+    } finally {
+      slots.users -= 1;
+      if (slots.users === 0) this.reads.delete(key);
+    }
+  }
+
+  /** The memory that the open answers of one owner hold, in bytes. */
+  private bytesOf(owner: string): number {
+    let bytes = 0;
+    for (const [response, answer] of this.owners.get(owner) ?? [])
+      bytes += response.writableLength + answer.requestBytes;
+    return bytes;
+  }
+
+  /** The memory that all open answers hold, and those of the owner that holds the most, in bytes. */
+  count(): { total: number; largest: number } {
+    const each = [...this.owners.keys()].map((owner) => this.bytesOf(owner));
+    return { total: each.reduce((sum, bytes) => sum + bytes, 0), largest: Math.max(0, ...each) };
+  }
+
+  private assertRoom(owner: string): void {
+    if (this.bytesOf(owner) > this.maxBytes) throw new TooMuchUnread(this.maxBytes);
+  }
+
+  /** Ends the streams that are furthest behind, of each owner that has too much unread, until it has no longer too much. */
+  private endStreams(): void {
+    for (const [owner, answers] of [...this.owners]) {
+      let bytes = this.bytesOf(owner);
+      if (bytes <= this.maxBytes) continue;
+      const streams = [...answers]
+        .flatMap(([response, { end }]) => (end ? [{ waiting: response.writableLength, end }] : []))
+        .sort((a, b) => b.waiting - a.waiting);
+      for (const { waiting, end } of streams) {
+        if (bytes <= this.maxBytes || waiting === 0) break;
+        end();
+        bytes -= waiting;
+      }
+    }
+  }
+}
+
+/** The size of a JSON body, which stays in memory until the answer. Uploads are streams. */
+function bodyBytesOf({ headers }: Request): number {
+  return headers['content-type']?.includes('json') ? Number(headers['content-length'] ?? 0) || 0 : 0;
+}
