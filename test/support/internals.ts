@@ -5,7 +5,7 @@ const patterns = [
   /\blocalhost\b/gi,
   /::1\b/g,
   /\bfile:\/\/\S*/g,
-  /\bE(?:CONNREFUSED|CONNRESET|NOENT|ACCES|PIPE|TIMEDOUT|HOSTUNREACH|NOTFOUND|ADDRINUSE)\b.*[/:\d].*/g,
+  /\bE(?:CONNREFUSED|CONNRESET|NOENT|ACCES|PIPE|TIMEDOUT|HOSTUNREACH|NOTFOUND|ADDRINUSE)\b.*[/\d].*/g,
   /(?:\/[\w.@-]+)*\/(?:node_modules|dist|src|var|tmp|srv|home|usr|etc|proc)\/[\w./@-]*/g,
   /\bat \S+ \(\S+:\d+:\d+\)/g,
   /\S+\.internal\b/g,

@@ -511,7 +511,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Scans the QR code of a sandbox account with a simulated phone. Without a number, the sandbox makes a new phone.
+         * Scans the QR code of a sandbox account with a simulated phone. Without a number, the sandbox makes a new phone. A phone
+         *     belongs to the workspace that first linked it.
          * @description Needs a key with the role owner or more, or the admin key.
          */
         post: operations["accounts.sandboxScan"];
@@ -4417,7 +4418,7 @@ export interface components {
          * @description Every code that an error can have.
          * @enum {string}
          */
-        ErrorCode: "account.cold_not_paused" | "account.logout_not_confirmed" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "account.web_incompatible" | "api_key.expired" | "api_key.in_use" | "api_key.not_found" | "api_key.rotated" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.required" | "chat.cannot_pin" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "web_version.not_kept" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "whatsapp.no_answer" | "whatsapp.number_checks_paused" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit";
+        ErrorCode: "account.cold_not_paused" | "account.logout_not_confirmed" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "account.web_incompatible" | "api_key.expired" | "api_key.in_use" | "api_key.not_found" | "api_key.rotated" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.required" | "chat.cannot_pin" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.off" | "sandbox.phone_not_found" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "web_version.not_kept" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "whatsapp.no_answer" | "whatsapp.number_checks_paused" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit";
         /** @description The body of every error (RFC 9457). */
         Problem: {
             type: string;
@@ -4603,7 +4604,7 @@ export interface components {
                 };
             };
         };
-        /** @description `instance.answer_lost`: The connection to the instance at … broke before its answer came (…). It may have acted: check the result before you try again. */
+        /** @description `instance.answer_lost`: The connection to the instance of the account broke before its answer came. It may have acted: check the result before you try again. */
         "instance.answer_lost": {
             headers: {
                 [name: string]: unknown;
@@ -4616,7 +4617,7 @@ export interface components {
             };
         };
         /**
-         * @description `instance.answer_lost`: The connection to the instance at … broke before its answer came (…). It may have acted: check the result before you try again.
+         * @description `instance.answer_lost`: The connection to the instance of the account broke before its answer came. It may have acted: check the result before you try again.
          *
          *     `account.logout_not_confirmed`: WhatsApp did not confirm the logout, so the account keeps its session. Try again, or unlink it on the phone under "Linked devices".
          */
@@ -4632,7 +4633,7 @@ export interface components {
             };
         };
         /**
-         * @description `instance.answer_lost`: The connection to the instance at … broke before its answer came (…). It may have acted: check the result before you try again.
+         * @description `instance.answer_lost`: The connection to the instance of the account broke before its answer came. It may have acted: check the result before you try again.
          *
          *     `whatsapp.no_answer`: WhatsApp Web did not confirm the action. Try again: repeating it is safe.
          */
@@ -4998,20 +4999,40 @@ export interface components {
         /**
          * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
-         *     `account.not_sandbox`: A simulated phone can only link an account with environment "sandbox". Scan the QR code of a live account with a real phone.
+         *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
          *
-         *     `account.no_qr`: There is no QR code now: the account is …. Request a QR code: POST /accounts/…/connect.
-         *
-         *     `sandbox.refused`: The QR code is no longer shown.
+         *     `sandbox.off`: The sandbox is switched off on this server. Use an account with environment "live", or let the operator set SANDBOX=true.
          */
-        "request.conflict-account.not_sandbox-account.no_qr-sandbox.refused": {
+        "request.conflict-account.not_ready-sandbox.off": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "request.conflict" | "account.not_sandbox" | "account.no_qr" | "sandbox.refused";
+                    code: "request.conflict" | "account.not_ready" | "sandbox.off";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
+         *
+         *     `account.not_sandbox`: A simulated phone can only link an account with environment "sandbox". Scan the QR code of a live account with a real phone.
+         *
+         *     `account.no_qr`: There is no QR code now: the account is …. Request a QR code: POST /accounts/…/connect.
+         *
+         *     `sandbox.off`: The sandbox is switched off on this server. Use an account with environment "live", or let the operator set SANDBOX=true.
+         *
+         *     `sandbox.refused`: The QR code is no longer shown.
+         */
+        "request.conflict-account.not_sandbox-account.no_qr-sandbox.off-sandbox.refused": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "account.not_sandbox" | "account.no_qr" | "sandbox.off" | "sandbox.refused";
                 };
             };
         };
@@ -5281,15 +5302,17 @@ export interface components {
          * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
          *     `workspace.account_limit`: The workspace has reached its limit of … accounts. Delete an account, or let the admin raise limits.maxAccounts.
+         *
+         *     `sandbox.off`: The sandbox is switched off on this server. Use an account with environment "live", or let the operator set SANDBOX=true.
          */
-        "request.conflict-workspace.account_limit": {
+        "request.conflict-workspace.account_limit-sandbox.off": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "request.conflict" | "workspace.account_limit";
+                    code: "request.conflict" | "workspace.account_limit" | "sandbox.off";
                 };
             };
         };
@@ -5351,7 +5374,7 @@ export interface components {
                 };
             };
         };
-        /** @description `sandbox.broken`: The sandbox failed. Look at its log. Its answer was: … */
+        /** @description `sandbox.broken`: The sandbox failed. The operator finds the reason in the logs. */
         "sandbox.broken": {
             headers: {
                 [name: string]: unknown;
@@ -5390,9 +5413,9 @@ export interface components {
         /**
          * @description `service.unavailable`: PostgreSQL does not answer. Try again later.
          *
-         *     `instance.unreachable`: The instance at … does not answer (…). It may be restarting: try again.
+         *     `instance.unreachable`: The instance of the account does not answer. It may be restarting: try again.
          *
-         *     `instance.refused`: The instance at … refused the call. …
+         *     `instance.refused`: The instance of the account refused the call, and nothing was done. The operator finds the reason in the log of the API.
          */
         "service.unavailable-instance.unreachable-instance.refused": {
             headers: {
@@ -5408,9 +5431,9 @@ export interface components {
         /**
          * @description `service.unavailable`: PostgreSQL does not answer. Try again later.
          *
-         *     `instance.unreachable`: The instance at … does not answer (…). It may be restarting: try again.
+         *     `instance.unreachable`: The instance of the account does not answer. It may be restarting: try again.
          *
-         *     `instance.refused`: The instance at … refused the call. …
+         *     `instance.refused`: The instance of the account refused the call, and nothing was done. The operator finds the reason in the log of the API.
          *
          *     `media.storage_unavailable`: The storage of media is unavailable right now. Try again.
          */
@@ -5444,7 +5467,7 @@ export interface components {
         /**
          * @description `service.unavailable`: PostgreSQL does not answer. Try again later.
          *
-         *     `sandbox.unreachable`: The sandbox at … does not answer. Check that it runs: ./flotilla ctl status.
+         *     `sandbox.unreachable`: The sandbox does not answer. Try again, or let the operator check that it runs: ./flotilla ctl status.
          */
         "service.unavailable-sandbox.unreachable": {
             headers: {
@@ -5460,7 +5483,7 @@ export interface components {
         /**
          * @description `service.unavailable`: PostgreSQL does not answer. Try again later.
          *
-         *     `service.not_ready`: PostgreSQL cannot be used: …. Check that PostgreSQL is running, and run "./flotilla migrate".
+         *     `service.not_ready`: PostgreSQL cannot be used. Check that PostgreSQL is running, and run "./flotilla migrate". The log has the reason.
          */
         "service.unavailable-service.not_ready": {
             headers: {
@@ -5656,6 +5679,24 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "workspace.not_found" | "account.not_found" | "media.not_found" | "message.not_found";
+                };
+            };
+        };
+        /**
+         * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
+         *
+         *     `account.not_found`: This workspace has no account …. GET /accounts lists its accounts.
+         *
+         *     `sandbox.phone_not_found`: This workspace has no simulated phone …. Name another number, or leave "phone" out: the sandbox then makes a new phone.
+         */
+        "workspace.not_found-account.not_found-sandbox.phone_not_found": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "workspace.not_found" | "account.not_found" | "sandbox.phone_not_found";
                 };
             };
         };
@@ -6618,7 +6659,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-instance.not_found"];
-            409: components["responses"]["request.conflict-workspace.account_limit"];
+            409: components["responses"]["request.conflict-workspace.account_limit-sandbox.off"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -6763,7 +6804,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
-            409: components["responses"]["request.conflict-account.not_ready"];
+            409: components["responses"]["request.conflict-account.not_ready-sandbox.off"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
@@ -6903,7 +6944,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
-            409: components["responses"]["request.conflict-account.not_ready"];
+            409: components["responses"]["request.conflict-account.not_ready-sandbox.off"];
             429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
@@ -7050,8 +7091,8 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            404: components["responses"]["workspace.not_found-account.not_found"];
-            409: components["responses"]["request.conflict-account.not_sandbox-account.no_qr-sandbox.refused"];
+            404: components["responses"]["workspace.not_found-account.not_found-sandbox.phone_not_found"];
+            409: components["responses"]["request.conflict-account.not_sandbox-account.no_qr-sandbox.off-sandbox.refused"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded"];
