@@ -141,7 +141,7 @@ class Demo {
     } catch (error) {
       if (!(error instanceof DemoFailed)) throw error;
       throw new DemoFailed(
-        `The sandbox does not answer at ${this.sandbox.url}. See whether it runs with: ./flotilla ctl status`,
+        `The sandbox does not answer at ${this.sandbox.url}. See whether it runs with: ./flotilla ctl status. If it is switched off, set SANDBOX=true in .env and start Flotilla again.`,
       );
     }
   }

@@ -55,6 +55,7 @@ export async function isolatedEnvironment({ varDir, instances = 2, workers = 1 }
     INSTANCES: String(instances),
     INSTANCE_BASE_PORT: await port(Math.max(1, instances)),
     WORKERS: String(workers),
+    SANDBOX: 'true',
     SANDBOX_PORT: await port(),
     SANDBOX_CONTROL_PORT: await port(),
     EMBEDDED_POSTGRES_PORT: await port(),

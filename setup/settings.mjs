@@ -33,10 +33,18 @@ export function readSettings({ project = PROJECT, environment = process.env } = 
     return value;
   };
 
+  // As in src/platform/config/config.ts.
+  const hasSandbox = /^(true|1|yes|on|y|enabled)$/i.test(
+    text('SANDBOX', String(text('NODE_ENV', 'production') !== 'production')),
+  );
+
   return {
     project,
     envFile,
-    programs: programsOf(text('PROGRAMS', PROGRAMS.join(',')), 'PROGRAMS'),
+    programs: programsOf(text('PROGRAMS', PROGRAMS.join(',')), 'PROGRAMS').filter(
+      (name) => name !== 'sandbox' || hasSandbox,
+    ),
+    hasSandbox,
     varDir: resolve(project, text('VAR_DIR', 'var')),
     host: text('HOST', '127.0.0.1'),
     port: number('PORT', 3000),

@@ -94,13 +94,13 @@ ${bold('Flotilla is running.')}
 
   API              ${api}/api/v1
   documentation    ${api}/docs
-  sandbox control  ${sandbox}   ${dim('simulated WhatsApp, no phone needed')}
+  sandbox control  ${settings.hasSandbox ? `${sandbox}   ${dim('simulated WhatsApp, no phone needed')}` : 'off; SANDBOX=true in .env switches the simulated WhatsApp on'}
   admin key        ADMIN_API_KEY in ${envFile}
   logs             ${system?.paths.logDir}
 
 ${bold('Next, in another terminal:')}
 
-  npm run demo
+  ${settings.hasSandbox ? 'npm run demo' : './flotilla --help'}
   curl -X POST ${api}/api/v1/workspaces -H "Authorization: Bearer ${key}" -H 'Content-Type: application/json' -d '{"name": "My first workspace"}'
   ./flotilla ctl status
 

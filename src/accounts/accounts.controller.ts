@@ -38,7 +38,13 @@ import { AccountNotFound, LogoutNotConfirmed, sessionProblems } from './account-
 import type { Account } from './account.entity.js';
 import { AccountsService, NoPairingCode, NoQr, NotASandboxAccount } from './accounts.service.js';
 import { NoRoom, SessionNotPortable } from './assignments.service.js';
-import { SandboxBroken, SandboxRefused, SandboxUnreachable } from './sandbox-client.js';
+import {
+  SandboxBroken,
+  SandboxOff,
+  SandboxPhoneNotFound,
+  SandboxRefused,
+  SandboxUnreachable,
+} from './sandbox-client.js';
 import { ConnectionLogsService } from './connection-logs.service.js';
 import { ColdNotPaused, PacingService } from '../pacing/pacing.service.js';
 
@@ -52,7 +58,7 @@ export class AccountsController {
 
   /** Creates an account. Connect it to get a QR code or a pairing code. */
   @Allow('owner')
-  @Fails(InstanceNotFound, AccountLimitReached)
+  @Fails(InstanceNotFound, AccountLimitReached, SandboxOff)
   @Post()
   async create(@WorkspaceId() workspaceId: string, @Body() body: CreateAccountDto): Promise<AccountResponse> {
     return this.respond(await this.accounts.create(workspaceId, body));
@@ -110,7 +116,7 @@ export class AccountsController {
    * `broken`, the page is loaded again.
    */
   @Allow('owner')
-  @Fails(...sessionProblems)
+  @Fails(...sessionProblems, SandboxOff)
   @Post(':id/connect')
   @HttpCode(202)
   async connect(
@@ -177,7 +183,7 @@ export class AccountsController {
 
   /** Closes the account's browser and starts it again. */
   @Allow('owner')
-  @Fails(...sessionProblems)
+  @Fails(...sessionProblems, SandboxOff)
   @Post(':id/restart')
   @HttpCode(202)
   async restart(
@@ -224,12 +230,17 @@ export class AccountsController {
     return this.respond(await this.accounts.logout(workspaceId, id));
   }
 
-  /** Scans the QR code of a sandbox account with a simulated phone. Without a number, the sandbox makes a new phone. */
+  /**
+   * Scans the QR code of a sandbox account with a simulated phone. Without a number, the sandbox makes a new phone. A phone
+   * belongs to the workspace that first linked it.
+   */
   @Allow('owner')
   @Fails(
     AccountNotFound,
     NotASandboxAccount,
     NoQr,
+    SandboxOff,
+    SandboxPhoneNotFound,
     SandboxUnreachable,
     new SandboxRefused('The QR code is no longer shown.'),
     SandboxBroken,

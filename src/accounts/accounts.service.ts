@@ -1,12 +1,13 @@
 import { Injectable } from '@nestjs/common';
 import { InjectDataSource, InjectRepository } from '@nestjs/typeorm';
 import QRCode from 'qrcode';
-import { DataSource, type EntityManager, LessThan, Repository } from 'typeorm';
+import { DataSource, type EntityManager, LessThan, Not, Repository } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { InstanceClient } from '../instances/instance-client.js';
 import { InstancesService } from '../instances/instances.service.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
 import { given } from '../platform/database/given.js';
+import { asPlatform } from '../platform/database/isolation.js';
 import { parsePhoneNumber, phoneNumberHint } from '../platform/http/phone-number.js';
 import { AccountNotFound, AccountNotReady, SessionChanging, sessionChangingCodes } from './account-errors.js';
 import { Account, type AccountStatus, drivenStatuses, type Receive } from './account.entity.js';
@@ -20,7 +21,7 @@ import { AccountLimitReached, LimitsService } from '../workspaces/limits.service
 import { WorkspacesService } from '../workspaces/workspaces.service.js';
 import { AssignmentsService } from './assignments.service.js';
 import { PacingService } from '../pacing/pacing.service.js';
-import { SandboxClient } from './sandbox-client.js';
+import { SandboxClient, SandboxPhoneNotFound } from './sandbox-client.js';
 
 export class NoQr extends Problem {
   constructor(account: Account) {
@@ -83,8 +84,9 @@ export class AccountsService {
     workspaces.onDelete((workspaceId) => this.deleteAll(workspaceId));
   }
 
-  /** Creates an account. @throws InstanceNotFound if a named instance does not exist; AccountLimitReached */
+  /** Creates an account. @throws InstanceNotFound if a named instance does not exist; AccountLimitReached, SandboxOff */
   async create(workspaceId: string, wanted: CreateAccountDto): Promise<Account> {
+    if (wanted.environment === 'sandbox') this.sandbox.requireOn();
     if (wanted.instanceId !== undefined) await this.instances.get(wanted.instanceId);
     const id = uuidv7();
     await this.database.transaction(async (manager) => {
@@ -163,7 +165,7 @@ export class AccountsService {
    * Connects the account: places it on an instance, which restores its session or requests a QR code or a pairing code.
    * Nothing changes if the account is connected or connecting in the same way, except that a page of WhatsApp Web that lacks
    * what sending needs is loaded again.
-   * @throws AccountNotFound, ValidationFailed; if the page cannot be loaded again, SessionChanging or InstanceUnreachable
+   * @throws AccountNotFound, ValidationFailed, SandboxOff; if the page cannot be loaded again, SessionChanging or InstanceUnreachable
    */
   async connect(
     workspaceId: string,
@@ -177,6 +179,7 @@ export class AccountsService {
     const connected = await this.database.transaction(async (manager) => {
       await this.instances.lockPlacement(manager);
       const account = await lockAccount(manager, workspaceId, id);
+      if (account.environment === 'sandbox') this.sandbox.requireOn();
       const sameLink = account.linkMethod === method && account.linkPhoneNumber === linkPhoneNumber;
       const runs = account.desiredState === 'connected' && connectingOrConnected.has(account.status);
       if (runs && (sameLink || account.status === 'ready')) return account;
@@ -273,10 +276,11 @@ export class AccountsService {
   }
 
   /**
-   * Lets a simulated phone scan the account's QR code.
+   * Lets a simulated phone scan the account's QR code. A phone belongs to the workspace that first linked it.
    * @param phone the phone's number; without it, the sandbox makes a new phone
    * @returns the number of the phone
-   * @throws AccountNotFound, NotASandboxAccount, NoQr, ValidationFailed
+   * @throws AccountNotFound, NotASandboxAccount, NoQr, ValidationFailed, SandboxPhoneNotFound, and the other problems of
+   * {@link SandboxClient}
    */
   async sandboxScan(workspaceId: string, id: string, phone?: string): Promise<{ phone: string }> {
     const account = await this.get(workspaceId, id);
@@ -284,9 +288,20 @@ export class AccountsService {
     if (account.status !== 'qr' || !account.qr) throw new NoQr(account);
     const number = phone === undefined ? undefined : parsePhoneNumber(phone);
     if (number === null) throw new ValidationFailed([{ path: 'phone', message: phoneNumberHint(phone) }]);
+    // The sandbox does not know the workspace of a phone that was linked through its control API.
+    if (number !== undefined && (await this.isLinkedElsewhere(workspaceId, number)))
+      throw new SandboxPhoneNotFound(number);
     const scanner = await this.sandbox.phone(number);
-    await this.sandbox.scan(scanner, account.qr);
+    await this.sandbox.scan(scanner, account.qr, workspaceId);
     return { phone: scanner };
+  }
+
+  /** Whether a simulated phone is linked to an account of another workspace. */
+  private async isLinkedElsewhere(workspaceId: string, phoneNumber: string): Promise<boolean> {
+    // The rows of other workspaces are hidden from the request.
+    return asPlatform(() =>
+      this.accounts.existsBy({ environment: 'sandbox', phoneNumber, workspaceId: Not(workspaceId) }),
+    );
   }
 
   /**

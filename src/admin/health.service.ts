@@ -23,12 +23,13 @@ interface AccountCounts {
 }
 
 export class NotReady extends Problem {
-  constructor(reason: string) {
+  constructor(cause?: unknown) {
     super(
       503,
       'service.not_ready',
-      `PostgreSQL cannot be used: ${reason}. Check that PostgreSQL is running, and run "./flotilla migrate".`,
+      'PostgreSQL cannot be used. Check that PostgreSQL is running, and run "./flotilla migrate". The log has the reason.',
     );
+    this.cause = cause;
   }
 }
 
@@ -89,8 +90,7 @@ export class HealthService {
       const counted = this.database.query('select 1 from workspaces limit 1').then(() => this.accounts());
       return await Promise.race([counted, late]);
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
-      throw new NotReady(reason);
+      throw new NotReady(error);
     }
   }
 

@@ -100,11 +100,10 @@ export class InviteInvalid extends Problem {
 /** The page gave no answer, or an answer without an outcome. The outcome of a change is then unknown. */
 export class PageSilent extends Problem {
   constructor(cause: unknown) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
     super(
       504,
       'whatsapp.no_answer',
-      `WhatsApp Web did not answer (${reason}). You may repeat a read. Before you repeat a change, check whether it was made.`,
+      'WhatsApp Web did not answer. You may repeat a read. Before you repeat a change, check whether it was made.',
     );
     this.cause = cause;
   }

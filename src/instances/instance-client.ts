@@ -5,21 +5,29 @@ import { CONFIG } from '../platform/config/config.module.js';
 import { Problem } from '../platform/errors/problem.js';
 import { CallSigner, refusedCodes } from '../platform/http/signed-calls.js';
 
+/* What a tenant sees of an instance that cannot be called names no address and no reason: these stand in the log, as the cause. */
+
 /** The instance could not be reached: it has certainly not begun the request. */
 export class InstanceUnreachable extends Problem {
   constructor(url: string, reason: string) {
     super(
       503,
       'instance.unreachable',
-      `The instance at ${url} does not answer (${reason}). It may be restarting: try again.`,
+      'The instance of the account does not answer. It may be restarting: try again.',
     );
+    this.cause = new Error(`${url}: ${reason}`);
   }
 }
 
 /** The instance did not accept the signature of the call: it has done nothing. */
 export class InstanceRefused extends Problem {
   constructor(url: string, detail: string) {
-    super(503, 'instance.refused', `The instance at ${url} refused the call. ${detail}`);
+    super(
+      503,
+      'instance.refused',
+      'The instance of the account refused the call, and nothing was done. The operator finds the reason in the log of the API.',
+    );
+    this.cause = new Error(`${url}: ${detail}`);
   }
 }
 
@@ -29,8 +37,9 @@ export class InstanceAnswerLost extends Problem {
     super(
       504,
       'instance.answer_lost',
-      `The connection to the instance at ${url} broke before its answer came (${reason}). It may have acted: check the result before you try again.`,
+      'The connection to the instance of the account broke before its answer came. It may have acted: check the result before you try again.',
     );
+    this.cause = new Error(`${url}: ${reason}`);
   }
 }
 

@@ -173,7 +173,8 @@ export class JobRunner {
 function describe(error: Error): string {
   const code = error instanceof Problem ? `${error.code}: ` : '';
   // Long enough for the message and the stack. The message of an error may hold a whole document.
-  return `${code}${error.stack ?? error.message}`.replaceAll('\u0000', '').slice(0, 8_000);
+  const cause = error.cause instanceof Error ? `\nCaused by: ${error.cause.message}` : '';
+  return `${code}${error.stack ?? error.message}${cause}`.replaceAll('\u0000', '').slice(0, 8_000);
 }
 
 function asError(error: unknown): Error {

@@ -8,12 +8,13 @@ import { ActionNotAllowed, type ActOnMessage } from '../messages/message-actions
 import { UpdatesService } from './updates.service.js';
 
 export class ActionUncertain extends Problem {
-  constructor(reason: string) {
+  constructor(cause: unknown) {
     super(
       504,
       'whatsapp.no_answer',
-      `WhatsApp Web did not confirm the action (${reason}). If it was done, the message will show it. Try again: repeating it is safe.`,
+      'WhatsApp Web did not confirm the action. If it was done, the message will show it. Try again: repeating it is safe.',
     );
+    this.cause = cause;
   }
 }
 
@@ -48,7 +49,8 @@ export class ActionRunner {
     const turn = before
       .catch(() => undefined)
       .then(() => {
-        if (performance.now() > deadline) throw new ActionUncertain('earlier actions took too long');
+        if (performance.now() > deadline)
+          throw new ActionUncertain(new Error('Earlier actions took too long.'));
         return this.actNow(accountId, request);
       });
     this.turns.set(key, turn);
@@ -65,7 +67,7 @@ export class ActionRunner {
     try {
       result = await session.act(target, action);
     } catch (error) {
-      throw new ActionUncertain(error instanceof Error ? error.message : String(error));
+      throw new ActionUncertain(error);
     }
     switch (result.outcome) {
       case 'not_ready':
@@ -75,7 +77,7 @@ export class ActionRunner {
       case 'not_allowed':
         throw new ActionNotAllowed(action.kind, refusals[action.kind]);
       case 'timed_out':
-        throw new ActionUncertain('it took too long');
+        throw new ActionUncertain(new Error('It took too long.'));
       case 'done':
         // The page reports the change too. The second write changes nothing.
         await this.updates.writeChanges(accountId, [changeBy(target.whatsappId, action, result.at)]);

@@ -47,7 +47,12 @@ export class LanesProcessor implements QueueProcessor<Remainder> {
       if (!(error instanceof Problem)) throw error;
       // Usually the instance is restarting. The sweep puts its running sends and its waiting messages again.
       this.logger.warn(
-        { accountId: lane.accountId, code: error.code, detail: error.message },
+        {
+          accountId: lane.accountId,
+          code: error.code,
+          detail: error.message,
+          reason: error.cause instanceof Error ? error.cause.message : undefined,
+        },
         'a lane could not be run; the sweep will put it again',
       );
       return { kind: 'none' };

@@ -5,6 +5,7 @@ import { AccountSessions } from '../sessions/account-sessions.js';
 import { SessionNotReady, WebIncompatible } from '../accounts/account-errors.js';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
+import { foreignText } from '../platform/errors/foreign-text.js';
 import { Problem } from '../platform/errors/problem.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
@@ -59,7 +60,12 @@ export class SendInterrupted extends Problem {
 
 export class NoChat extends Problem {
   constructor(chatId: string, reason: string) {
-    super(422, 'recipient.no_chat', `WhatsApp does not open the chat ${chatId} for this account: ${reason}`);
+    super(
+      422,
+      'recipient.no_chat',
+      `WhatsApp does not open the chat ${chatId} for this account: ${foreignText(reason)}`,
+    );
+    this.cause = new Error(reason);
   }
 }
 
@@ -80,7 +86,8 @@ export class NotSent extends Problem {
     detail: string,
     readonly verdict: Verdict['at'] = 'message',
   ) {
-    super(422, 'whatsapp.not_sent', `WhatsApp Web could not send the message: ${detail.slice(0, 500)}`);
+    super(422, 'whatsapp.not_sent', `WhatsApp Web could not send the message: ${foreignText(detail)}`);
+    this.cause = new Error(detail);
   }
 }
 

@@ -1,3 +1,5 @@
+import { foreignText } from '../platform/errors/foreign-text.js';
+
 /** Evidence that is older than this says nothing about the page of today. */
 const windowMs = 10 * 60_000;
 /** With this many different messages that fail with new errors, the page counts as broken. */
@@ -11,6 +13,8 @@ const maxSuspects = 10;
 export const maxNotSentTries = 5;
 /** How much evidence of all accounts is kept. */
 const maxEvidence = 200;
+/** How much of an error is looked at. */
+const maxErrorLength = 1_000;
 /** The wait before a distrusted page is loaded again: it doubles each time that the page fails again. */
 const firstReloadMs = 30_000;
 
@@ -143,6 +147,8 @@ function isKnown(error: string): boolean {
 
 /** The error without what differs from message to message. */
 function textOf(error: string): string {
-  const [line = ''] = error.split('\n');
-  return line.replace(/\S*@(c\.us|g\.us|lid|s\.whatsapp\.net)\S*|\b[\dA-F]{6,}\b|\d+/gi, '…').slice(0, 200);
+  // The reason that an account shows.
+  return foreignText(error, maxErrorLength)
+    .replace(/\S*@(c\.us|g\.us|lid|s\.whatsapp\.net)\S*|\b[\dA-F]{6,}\b|\d+/gi, '…')
+    .slice(0, 200);
 }

@@ -5,9 +5,10 @@ import { pause } from '../platform/pause.js';
 import { deleteProfile, profileDir } from '../whatsapp/browser/profile.js';
 import type { WebPage } from '../whatsapp/web-page.js';
 import type { Network } from '../whatsapp/browser/launch.js';
-import type { CloseReason, SessionOptions, StopOptions, WebState } from '../whatsapp/session-events.js';
+import type { SessionOptions, StopOptions, WebState } from '../whatsapp/session-events.js';
 import type { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
 import type { Account, AccountStatus } from '../accounts/account.entity.js';
+import { failedStart, type SessionEnd, statusReasonOf } from './session-end.js';
 import type { SessionSnapshots, SnapshotSchedule } from './session-snapshots.js';
 
 /** What a driver observes of its account. It is written to the account's row under the driver's epoch. */
@@ -50,12 +51,6 @@ export interface AccountDriverEvents {
   ready: [];
   /** The driver runs no session any more, and starts none by itself. */
   ended: [];
-}
-
-/** Why a session ended. */
-interface SessionEnd {
-  reason: CloseReason | 'stopped' | 'qr_expired' | 'restart';
-  detail: string;
 }
 
 const maxReasonLength = 500;
@@ -198,7 +193,7 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
   /** Unlinks the account. Deletes its credentials if WhatsApp confirms. @returns whether WhatsApp confirmed */
   async logout(): Promise<boolean> {
     const confirmed = await this.current.logout();
-    if (confirmed) this.endSession?.({ reason: 'logged_out', detail: 'logged out by request' });
+    if (confirmed) this.endSession?.({ reason: 'logout', detail: 'WhatsApp confirmed it' });
     else this.restart();
     return confirmed;
   }
@@ -234,7 +229,7 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
       return await ended;
     } catch (error) {
       this.options.logger.warn({ err: error, accountId: this.account.id }, 'the session did not start');
-      return { reason: 'crashed', detail: error instanceof Error ? error.message : String(error) };
+      return failedStart(error);
     } finally {
       isOver = true;
       clearTimeout(this.linkTimer);
@@ -370,10 +365,15 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
       case 'restart':
         this.startReason = detail;
         return true;
+      case 'logout':
       case 'logged_out':
         this.needsSave = false;
         // The report comes first: if the process dies before it, the account would be started again without a session.
-        await report({ status: 'logged_out', statusReason: detail, desiredState: 'disconnected' });
+        await report({
+          status: 'logged_out',
+          statusReason: statusReasonOf(reason),
+          desiredState: 'disconnected',
+        });
         await deleteProfile(sessionsDir, account.id);
         await snapshots.drop(account);
         return false;
@@ -382,24 +382,23 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
         return false;
       case 'conflict':
         // Two owners that take over automatically would fight for ever: a person decides.
-        await report({ status: 'conflict', statusReason: detail });
+        await report({ status: 'conflict', statusReason: statusReasonOf(reason) });
         return false;
       case 'unpaired':
       case 'crashed':
+      case 'not_started':
+      case 'unreachable':
+      case 'sandbox_off':
+      case 'sandbox_unreachable':
+      case 'snapshot_unusable':
       case 'launch_timeout':
       case 'load_timeout':
       case 'sync_timeout':
       case 'version_refused':
-        await report({ status: 'reconnecting', statusReason: this.reasonOf(reason, detail) });
+        await report({ status: 'reconnecting', statusReason: statusReasonOf(reason, this.given?.version) });
         await this.pause(reason === 'version_refused' && this.given?.version ? refusedPauseMs : 0);
         return true;
     }
-  }
-
-  private reasonOf(reason: CloseReason, detail: string): string {
-    const version = this.given?.version;
-    const page = version ? ` (the page of ${version}, which the policy of WhatsApp Web versions gives)` : '';
-    return `${reason}: ${detail}`.slice(0, 500 - page.length) + page;
   }
 
   private async saveSession(): Promise<void> {

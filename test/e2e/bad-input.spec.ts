@@ -1,7 +1,12 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Flotilla, type Workspace } from '../support/flotilla.js';
+import { browsersOn } from '../../src/whatsapp/browser/processes.js';
+import { profileDir } from '../../src/whatsapp/browser/profile.js';
+import { eventually } from '../support/eventually.js';
+import { type Answer, Flotilla, type Workspace } from '../support/flotilla.js';
+import { internals } from '../support/internals.js';
 
 let flotilla: Flotilla;
 let workspace: Workspace;
@@ -390,4 +395,142 @@ describe('what the contract says is queued, is queued', () => {
     ]);
     expect((await workspace.call('POST', '/messages/batch', { messages: [] })).status).toBe(400);
   });
+});
+
+describe('a simulated phone', () => {
+  it('belongs to the workspace that first linked it, also after a restart', async () => {
+    const scan = (who: Workspace, id: string, phone: string) =>
+      who.call('POST', `/accounts/${id}/sandbox-scan`, { phone });
+    const waiting = async (who: Workspace) => {
+      const id = await who.newAccount();
+      await who.untilStatus(id, 'qr');
+      return id;
+    };
+    const [account] = await workspace.linkedAccounts(1);
+    const free = await flotilla.newPhone();
+    const [stranger, own] = await Promise.all([waiting(other), waiting(workspace)]);
+    for (const restart of [false, true]) {
+      if (restart) {
+        await flotilla.stack.ctl('restart', 'flotilla:sandbox');
+        await eventually('back', async () => (await fetch(`${flotilla.stack.urls.sandbox}/stats`)).ok);
+      }
+      await other.untilStatus(stranger, 'qr');
+      const refused = await scan(other, stranger, `+${account.phoneNumber}`);
+      expect([refused.status, refused.body.code]).toEqual([404, 'sandbox.phone_not_found']);
+    }
+    // Linked by the operator, so that the sandbox does not know whose it is.
+    const operated = await waiting(workspace);
+    const { qr } = (await workspace.call('GET', `/accounts/${operated}/qr`)).body;
+    const byOperator = await flotilla.newPhone();
+    await flotilla.sandbox('POST', `/phones/${byOperator}/scan`, { qr });
+    await workspace.untilStatus(operated, 'ready');
+    expect((await scan(other, stranger, byOperator)).body.code).toBe('sandbox.phone_not_found');
+    // A phone of nobody is free for the first, and a workspace may link its own phone again.
+    await eventually('linked', async () => (await scan(other, stranger, free)).status === 200);
+    expect((await scan(workspace, own, free)).body.code).toBe('sandbox.phone_not_found');
+    await eventually('linked', async () => (await scan(workspace, own, account.phoneNumber)).status === 200);
+    expect((await workspace.untilStatus(own, 'ready')).phoneNumber).toBe(account.phoneNumber);
+  });
+});
+
+describe('nothing of the inside', () => {
+  it('is in what a tenant gets to know of failures', async () => {
+    const own = await flotilla.newWorkspace();
+    const [account, second] = await own.linkedAccounts(2);
+    const unlinked = await own.newAccount();
+    await own.untilStatus(unlinked, 'qr');
+    const { urls, env, varDir } = flotilla.stack;
+    const secrets = [
+      varDir,
+      process.cwd(),
+      ...['INSTANCE_BASE_PORT', 'SANDBOX_PORT', 'SANDBOX_CONTROL_PORT'].map((name) => env[name]!),
+      ...[urls.sandbox, ...urls.instances, env.DATABASE_URL, env.REDIS_URL].map((url) => new URL(url!).host),
+    ];
+    const seen: string[] = [];
+    const codes = new Set<string>();
+    const note = async (answer: Answer | Promise<Answer>) => {
+      const { body, headers } = await answer;
+      seen.push(JSON.stringify(body), JSON.stringify([...headers]));
+      if (body?.code) codes.add(body.code);
+      return body;
+    };
+    const at = (id: string, what: string) => `/accounts/${id}/${what}`;
+    const phone = await flotilla.newPhone();
+
+    // WhatsApp fails, with an upload and without an answer.
+    await flotilla.sandbox('PUT', '/faults', { uploadFailRate: 1 });
+    const media = { data: Buffer.from('x').toString('base64'), mimetype: 'text/plain', filename: 'x.txt' };
+    const { id } = await note(own.send({ accountId: account.id, to: phone, type: 'document', media }));
+    await eventually('tried', async () => (await own.call('GET', `/messages/${id}`)).body.error !== null);
+    await note(own.call('GET', `/messages/${id}`));
+    await flotilla.sandbox('DELETE', '/faults');
+
+    // The sandbox is gone: a start fails, and a scan.
+    await flotilla.stack.ctl('stop', 'flotilla:sandbox');
+    await note(own.call('POST', at(unlinked, 'sandbox-scan'), {}));
+    await own.call('POST', at(second.id, 'restart'));
+    await eventually('not started', async () => {
+      const body = await note(own.call('GET', `/accounts/${second.id}`));
+      return body.statusReason?.startsWith('sandbox_unreachable');
+    });
+    await flotilla.stack.ctl('start', 'flotilla:sandbox');
+    await own.untilStatus(second.id, 'ready', 90_000);
+
+    // A browser dies.
+    const [browser] = await browsersOn(profileDir(join(varDir, 'sessions'), second.id));
+    process.kill(browser!.pid, 'SIGKILL');
+    await eventually('crashed', async () => {
+      const body = await note(own.call('GET', `/accounts/${second.id}`));
+      return body.statusReason?.startsWith('crashed');
+    });
+    await own.untilStatus(second.id, 'ready', 90_000);
+
+    // The instance does not answer, and is gone.
+    const everything = () =>
+      Promise.all([
+        note(own.call('GET', at(account.id, 'screenshot'))),
+        note(own.call('GET', at(account.id, 'chats'))),
+        note(own.call('POST', at(account.id, 'groups'), { name: 'x', participants: [phone] })),
+        note(own.call('POST', at(account.id, 'restart'))),
+        note(own.call('POST', at(account.id, 'logout'))),
+      ]);
+    const instance = (await flotilla.stack.status()).get('flotilla:instance_00')!;
+    process.kill(instance.pid, 'SIGSTOP');
+    const lost = everything();
+    await eventually('asked', async () => {
+      const { body } = await own.call('GET', at(account.id, 'screenshot'));
+      codes.add(body?.code);
+      return body?.code !== undefined;
+    });
+    process.kill(instance.pid, 'SIGKILL');
+    await lost;
+    await everything();
+    await flotilla.stack.ctl('stop', 'flotilla:instance_00');
+    await everything();
+    await flotilla.stack.ctl('start', 'flotilla:instance_00');
+    await own.untilStatus(account.id, 'ready', 90_000);
+
+    for (const path of [
+      '/accounts',
+      '/messages',
+      '/workspace',
+      ...[account.id, second.id, unlinked].flatMap((account) => [
+        `/accounts/${account}`,
+        at(account, 'events'),
+      ]),
+    ])
+      await note(own.call('GET', path));
+    seen.push(JSON.stringify(await own.events(['account.*'], 12)));
+    await note(flotilla.call('GET', '/health/ready', undefined, null));
+    expect(seen.flatMap((text) => internals(text, secrets))).toEqual([]);
+    expect([...codes]).toEqual(
+      expect.arrayContaining(['sandbox.unreachable', 'instance.answer_lost', 'instance.unreachable']),
+    );
+    // The operator finds it in the logs.
+    const logs = (await Promise.all(['api', 'instance_00'].map((name) => flotilla.stack.logs(name)))).join(
+      '',
+    );
+    expect(logs).toContain(new URL(urls.instances[0]!).host);
+    expect(logs).toContain(`ECONNREFUSED`);
+  }, 240_000);
 });

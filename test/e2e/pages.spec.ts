@@ -1,3 +1,4 @@
+import { Client } from 'pg';
 import puppeteer, { type Browser } from 'puppeteer';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadConfig } from '../../src/platform/config/config.js';
@@ -8,7 +9,10 @@ let flotilla: Flotilla;
 let browser: Browser;
 
 beforeAll(async () => {
-  flotilla = await Flotilla.start({ programs: ['api'], env: { NODE_ENV: 'production' } });
+  flotilla = await Flotilla.start({
+    programs: ['sandbox', 'api'],
+    env: { NODE_ENV: 'production', SANDBOX: '' },
+  });
   const { chromiumPath } = loadConfig({ ...process.env, ...flotilla.stack.env }).sessions;
   browser = await puppeteer.launch({ executablePath: chromiumPath!, args: ['--no-sandbox'], pipe: true });
 });
@@ -52,5 +56,33 @@ describe('in a browser', () => {
     expect(complaints.filter((complaint) => !complaint.includes('fonts.googleapis.com'))).toEqual([]);
     expect(elsewhere.filter((url) => !url.startsWith('https://fonts.googleapis.com/'))).toEqual([]);
     await context.close();
+  });
+});
+
+describe('in production, unless it is asked for', () => {
+  it('there is no sandbox: no program, no account', async () => {
+    expect(
+      [...(await flotilla.stack.status()).keys()].filter((name) => name.startsWith('flotilla:')),
+    ).toEqual(['flotilla:api']);
+    const workspace = await flotilla.newWorkspace();
+    const { status, body } = await workspace.call('POST', '/accounts', { name: 'x', environment: 'sandbox' });
+    expect([status, body.code, body.detail]).toEqual([
+      409,
+      'sandbox.off',
+      expect.stringContaining('SANDBOX=true'),
+    ]);
+    expect((await workspace.call('POST', '/accounts', { name: 'x' })).status).toBe(201);
+  });
+
+  it('an account of the sandbox from before is refused with the cure', async () => {
+    const workspace = await flotilla.newWorkspace();
+    const { body: account } = await workspace.call('POST', '/accounts', { name: 'x' });
+    const database = new Client({ connectionString: flotilla.stack.env.DATABASE_URL });
+    await database.connect();
+    await database.query(`update accounts set environment = 'sandbox' where id = $1`, [account.id]);
+    await database.end();
+    const { status, body } = await workspace.call('POST', `/accounts/${account.id}/connect`);
+    expect([status, body.code]).toEqual([409, 'sandbox.off']);
+    expect((await workspace.account(account.id)).desiredState).toBe('disconnected');
   });
 });

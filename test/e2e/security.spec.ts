@@ -2,6 +2,8 @@ import { once } from 'node:events';
 import { readdir, readFile } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
+import { connect as connectTls } from 'node:tls';
+import { Client } from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { CallSigner } from '../../src/platform/http/signed-calls.js';
 import { eventually } from '../support/eventually.js';
@@ -19,6 +21,7 @@ beforeAll(async () => {
     instances: 1,
     env: {
       NODE_ENV: 'production',
+      SANDBOX: 'true',
       LOG_LEVEL: 'trace',
       CORS_ORIGINS: 'https://app.example.com, http://localhost:5173',
       RATE_LIMIT_PER_KEY: String(perKey),
@@ -681,6 +684,69 @@ describe('an instance', () => {
     expect(await problem(await call(path, late, 'POST', body))).toMatchObject({
       code: 'internal.clock_skew',
     });
+  });
+});
+
+describe('the sandbox', () => {
+  const control = (head: Record<string, string>, method = 'GET', path = '/stats') => {
+    const lines = Object.entries({ Connection: 'close', 'Content-Length': '0', ...head });
+    const text = lines.map(([name, value]) => `${name}: ${value}\r\n`).join('');
+    return raw(flotilla.stack.urls.sandbox, `${method} ${path} HTTP/1.1\r\n${text}\r\n`);
+  };
+
+  it('is controlled from this machine, under a name that only this machine decides', async () => {
+    const { host, port } = new URL(flotilla.stack.urls.sandbox);
+    for (const name of [host, `localhost:${port}`, `[::1]:${port}`])
+      expect(await control({ Host: name }), name).toMatch(/^HTTP\/1\.1 200 /);
+    for (const name of [
+      `evil.example.com:${port}`,
+      `localhost.evil.example.com:${port}`,
+      '127.0.0.1.nip.io',
+      '',
+    ]) {
+      const answer = await control({ Host: name }, 'POST', '/phones');
+      expect(answer, name).toMatch(/^HTTP\/1\.1 40[01] /);
+    }
+    expect(await control({ Host: 'sandbox.example.com', 'X-Api-Key': flotilla.adminKey })).toMatch(/ 200 /);
+  });
+
+  it('takes nothing from a page of another origin', async () => {
+    const { host } = new URL(flotilla.stack.urls.sandbox);
+    for (const head of [
+      { Origin: 'https://evil.example.com' },
+      { Origin: 'null' },
+      { Origin: 'http://localhost:5173', 'X-Api-Key': flotilla.adminKey },
+      { 'Sec-Fetch-Site': 'cross-site' },
+      { 'Sec-Fetch-Site': 'same-site' },
+    ] as Record<string, string>[]) {
+      for (const [method, path] of [
+        ['POST', '/phones'],
+        ['GET', '/ledger'],
+        ['DELETE', '/ledger'],
+      ] as const) {
+        const answer = await control({ Host: host, ...head }, method, path);
+        expect(answer, JSON.stringify(head)).toMatch(/^HTTP\/1\.1 403 /);
+        expect(answer).toContain('"code":"sandbox.foreign_page"');
+        expect(answer.toLowerCase()).not.toContain('access-control-allow-origin');
+      }
+    }
+    expect(await control({ Host: host, Origin: `http://${host}` })).toMatch(/ 200 /);
+  });
+
+  it('reads no upload of a stranger', async () => {
+    const { hostname } = new URL(flotilla.stack.urls.sandbox);
+    const socket = connectTls({
+      host: hostname,
+      port: Number(flotilla.stack.env.SANDBOX_PORT),
+      rejectUnauthorized: false,
+    });
+    await once(socket, 'secureConnect');
+    socket.write(
+      'POST /v/media?hash=x HTTP/1.1\r\nHost: web.whatsapp.com\r\nContent-Length: 100000000\r\n\r\nx',
+    );
+    const [answer] = (await once(socket, 'data')) as [Buffer];
+    expect(String(answer)).toMatch(/^HTTP\/1\.1 401 /);
+    socket.destroy();
   });
 });
 

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import ts from 'typescript';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { readSettings } from '../../setup/settings.mjs';
 import {
   InvalidConfiguration,
   loadConfig,
@@ -145,6 +146,21 @@ describe('trusted proxies and origins', () => {
     ['HEADERS_TIMEOUT_MS', '400000'],
   ])('%s cannot be %s', (name, value) => {
     expect(() => loadConfig({ ...secrets, [name]: value })).toThrow(name);
+  });
+});
+
+describe('the sandbox', () => {
+  it.each([
+    ['production', undefined, false],
+    ['production', '', false],
+    ['production', 'true', true],
+    ['development', undefined, true],
+    ['development', 'false', false],
+    [undefined, undefined, false],
+  ])('with NODE_ENV=%s and SANDBOX=%s is on: %s', (NODE_ENV, SANDBOX, isOn) => {
+    const environment = { ...secrets, NODE_ENV, SANDBOX };
+    expect(loadConfig(environment).sandbox.isOn).toBe(isOn);
+    expect(readSettings({ environment }).programs.includes('sandbox')).toBe(isOn);
   });
 });
 

@@ -1,4 +1,9 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { readdir, readFile } from 'node:fs/promises';
+import { request } from 'node:https';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { proofOf } from '../../src/sandbox/wire/proof.js';
 import { type Account, SandboxHarness, until } from './sandbox.harness.js';
 
 let sandbox: SandboxHarness;
@@ -356,6 +361,51 @@ describe('the sandbox', { timeout: 60_000 }, () => {
       return Object.keys(unknownModules).length > 0 && unknownModules;
     });
     expect(stats).toEqual({ WAWebNoSuchThing: 1 });
+  });
+
+  it('stores uploads of linked browsers only, whole, and of the size that WhatsApp allows', async () => {
+    const own = await sandbox.linked();
+    const bytes = randomBytes(300_000);
+    const hash = createHash('sha256').update(bytes).digest('base64');
+    const upload = (authorization: string | undefined, body = bytes) =>
+      new Promise<{ status: number; path?: string }>((resolve, reject) => {
+        const call = request({
+          host: '127.0.0.1',
+          port: sandbox.server.port,
+          rejectUnauthorized: false,
+          agent: false,
+          method: 'POST',
+          path: `/v/media?hash=${encodeURIComponent(hash)}`,
+          headers: {
+            'content-length': body.length,
+            ...(authorization === undefined ? {} : { authorization }),
+          },
+        });
+        call.on('response', async (response) => {
+          const text = Buffer.concat(await response.toArray()).toString();
+          const answer = text === '' ? {} : { path: (JSON.parse(text) as { directPath: string }).directPath };
+          resolve({ status: response.statusCode!, ...answer });
+        });
+        call.on('error', reject);
+        call.end(body);
+      });
+    // What the page of a linked browser would send.
+    const secret = (await own.client.pupPage!.evaluate(
+      `window.require('WAWebUserPrefsMultiDevice').getADVSecretKey()`,
+    )) as string;
+    const journal = await readFile(join(sandbox.dir, 'sandbox/phones.ndjson'), 'utf8');
+    const [, id] = new RegExp(`"phone":"${own.phone}".*"id":"(\\w+)"`).exec(journal)!;
+    const proof = `${id}:${proofOf(secret, `upload:${hash}`)}`;
+    const files = () => readdir(join(sandbox.dir, 'sandbox/media'));
+    const before = (await files()).length;
+    for (const stranger of [undefined, '', 'x:y', `${id}:`, `${id}:${hash}`, proof.slice(1)])
+      expect(await upload(stranger), stranger).toEqual({ status: 401 });
+    expect(await upload(proof, Buffer.from('other bytes'))).toEqual({ status: 400 });
+    expect(await files()).toHaveLength(before);
+    expect(await upload(proof)).toMatchObject({ status: 200, path: expect.stringMatching(/^\/v\/media\//) });
+    expect(await files()).toHaveLength(before + 1);
+    await sandbox.call('POST', `/phones/${own.phone}/unlink`);
+    expect(await upload(proof)).toEqual({ status: 401 });
   });
 
   it('empties the ledger', async () => {

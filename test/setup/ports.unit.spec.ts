@@ -42,7 +42,7 @@ describe('ports', () => {
   });
 
   it('needs no port for a PostgreSQL or Redis that is elsewhere', () => {
-    const environment = { ENV_FILE: 'none', INSTANCES: '2' };
+    const environment = { ENV_FILE: 'none', INSTANCES: '2', SANDBOX: 'true' };
     const ports = (more = {}) =>
       portsOf(readSettings({ environment: { ...environment, ...more } })).map(({ port }) => port);
     expect(ports()).toEqual([3000, 3001, 3002, 8443, 3090, 54320, 63790]);

@@ -124,7 +124,13 @@ describe('the programs for supervisord', () => {
 function printed(environment: Record<string, string>, ...args: string[]): string {
   return execFileSync(process.execPath, [join(PROJECT, 'setup/supervisord.mjs'), ...args], {
     encoding: 'utf8',
-    env: { PATH: process.env['PATH'], ENV_FILE: 'none', VAR_DIR: '/srv/flotilla/var', ...environment },
+    env: {
+      PATH: process.env['PATH'],
+      ENV_FILE: 'none',
+      VAR_DIR: '/srv/flotilla/var',
+      SANDBOX: 'true',
+      ...environment,
+    },
   });
 }
 
@@ -215,6 +221,7 @@ describe.each([1, 4])('the production configuration for %i instances', (count) =
   it('runs what PROGRAMS says, and --only wins over it', () => {
     const sectionsOf = (text: string) => text.match(/^\[program:.*\]$/gm);
     expect(sectionsOf(config)).toHaveLength(PROGRAMS.length);
+    expect(sectionsOf(printed({ SANDBOX: '' }))).not.toContain('[program:flotilla-sandbox]');
     const second = printed({ INSTANCES: String(count), PROGRAMS: 'instance' });
     expect(sectionsOf(second)).toEqual(['[program:flotilla-instance]']);
     expect(second).toContain('programs=flotilla-instance\n');

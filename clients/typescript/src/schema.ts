@@ -511,7 +511,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Scans the QR code of a sandbox account with a simulated phone. Without a number, the sandbox makes a new phone.
+         * Scans the QR code of a sandbox account with a simulated phone. Without a number, the sandbox makes a new phone. A phone
+         *     belongs to the workspace that first linked it.
          * @description Needs a key with the role owner or more, or the admin key.
          */
         post: operations["accounts.sandboxScan"];
@@ -4417,7 +4418,7 @@ export interface components {
          * @description Every code that an error can have.
          * @enum {string}
          */
-        ErrorCode: "account.cold_not_paused" | "account.logout_not_confirmed" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "account.web_incompatible" | "api_key.expired" | "api_key.in_use" | "api_key.not_found" | "api_key.rotated" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.required" | "chat.cannot_pin" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "message.too_many_waits" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "web_version.not_kept" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "whatsapp.no_answer" | "whatsapp.number_checks_paused" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit" | "workspace.too_much_unread";
+        ErrorCode: "account.cold_not_paused" | "account.logout_not_confirmed" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "account.web_incompatible" | "api_key.expired" | "api_key.in_use" | "api_key.not_found" | "api_key.rotated" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.required" | "chat.cannot_pin" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.off" | "sandbox.phone_not_found" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "web_version.not_kept" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "whatsapp.no_answer" | "whatsapp.number_checks_paused" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit";
         /** @description The body of every error (RFC 9457). */
         Problem: {
             type: string;
@@ -4603,7 +4604,7 @@ export interface components {
                 };
             };
         };
-        /** @description `instance.answer_lost`: The connection to the instance at … broke before its answer came (…). It may have acted: check the result before you try again. */
+        /** @description `instance.answer_lost`: The connection to the instance of the account broke before its answer came. It may have acted: check the result before you try again. */
         "instance.answer_lost": {
             headers: {
                 [name: string]: unknown;
@@ -4616,7 +4617,7 @@ export interface components {
             };
         };
         /**
-         * @description `instance.answer_lost`: The connection to the instance at … broke before its answer came (…). It may have acted: check the result before you try again.
+         * @description `instance.answer_lost`: The connection to the instance of the account broke before its answer came. It may have acted: check the result before you try again.
          *
          *     `account.logout_not_confirmed`: WhatsApp did not confirm the logout, so the account keeps its session. Try again, or unlink it on the phone under "Linked devices".
          */
@@ -4632,7 +4633,7 @@ export interface components {
             };
         };
         /**
-         * @description `instance.answer_lost`: The connection to the instance at … broke before its answer came (…). It may have acted: check the result before you try again.
+         * @description `instance.answer_lost`: The connection to the instance of the account broke before its answer came. It may have acted: check the result before you try again.
          *
          *     `whatsapp.no_answer`: WhatsApp Web did not confirm the action. Try again: repeating it is safe.
          */
@@ -4793,77 +4794,65 @@ export interface components {
                 };
             };
         };
-        /**
-         * @description `rate_limit.exceeded`: This API key has made too many requests. Wait 12 s, then try again (see Retry-After).
-         *
-         *     `workspace.too_much_unread`: The open requests of this workspace (or of the admin key) and their unread answers hold more than 32 MB. Read or close the open answers, then try again. An operator can raise UNREAD_MB_PER_WORKSPACE.
-         */
-        "rate_limit.exceeded-workspace.too_much_unread": {
+        /** @description `rate_limit.exceeded`: This API key has made too many requests. Wait 12 s, then try again (see Retry-After). */
+        "rate_limit.exceeded": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "rate_limit.exceeded" | "workspace.too_much_unread";
+                    code: "rate_limit.exceeded";
                 };
             };
         };
         /**
          * @description `rate_limit.exceeded`: This API key has made too many requests. Wait 12 s, then try again (see Retry-After).
-         *
-         *     `workspace.too_much_unread`: The open requests of this workspace (or of the admin key) and their unread answers hold more than 32 MB. Read or close the open answers, then try again. An operator can raise UNREAD_MB_PER_WORKSPACE.
          *
          *     `account.too_many_number_checks`: A live account may check at most … new numbers per minute, because WhatsApp bans accounts that check many. Try again in a minute.
          *
          *     `whatsapp.number_checks_paused`: WhatsApp checks no more numbers for this account at the moment. Flotilla asks again later. Messages to persons who have a chat with the account go on.
          */
-        "rate_limit.exceeded-workspace.too_much_unread-account.too_many_number_checks-whatsapp.number_checks_paused": {
+        "rate_limit.exceeded-account.too_many_number_checks-whatsapp.number_checks_paused": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "rate_limit.exceeded" | "workspace.too_much_unread" | "account.too_many_number_checks" | "whatsapp.number_checks_paused";
+                    code: "rate_limit.exceeded" | "account.too_many_number_checks" | "whatsapp.number_checks_paused";
                 };
             };
         };
         /**
          * @description `rate_limit.exceeded`: This API key has made too many requests. Wait 12 s, then try again (see Retry-After).
-         *
-         *     `workspace.too_much_unread`: The open requests of this workspace (or of the admin key) and their unread answers hold more than 32 MB. Read or close the open answers, then try again. An operator can raise UNREAD_MB_PER_WORKSPACE.
          *
          *     `events.too_many_streams`: This workspace (or the admin key) has … streams open, the limit. Close unused streams, read several event types in one stream, or raise EVENT_STREAMS_PER_WORKSPACE.
          */
-        "rate_limit.exceeded-workspace.too_much_unread-events.too_many_streams": {
+        "rate_limit.exceeded-events.too_many_streams": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "rate_limit.exceeded" | "workspace.too_much_unread" | "events.too_many_streams";
+                    code: "rate_limit.exceeded" | "events.too_many_streams";
                 };
             };
         };
         /**
          * @description `rate_limit.exceeded`: This API key has made too many requests. Wait 12 s, then try again (see Retry-After).
          *
-         *     `workspace.too_much_unread`: The open requests of this workspace (or of the admin key) and their unread answers hold more than 32 MB. Read or close the open answers, then try again. An operator can raise UNREAD_MB_PER_WORKSPACE.
-         *
          *     `workspace.message_limit`: The workspace has reached its limit of … messages per minute. Try again in the next minute, or let the admin raise limits.messagesPerMinute.
-         *
-         *     `message.too_many_waits`: This workspace has … requests that wait for a message, the limit. The message was not accepted. Try again later or without wait, or follow GET /events. An operator can raise WAITS_PER_WORKSPACE.
          */
-        "rate_limit.exceeded-workspace.too_much_unread-workspace.message_limit-message.too_many_waits": {
+        "rate_limit.exceeded-workspace.message_limit": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "rate_limit.exceeded" | "workspace.too_much_unread" | "workspace.message_limit" | "message.too_many_waits";
+                    code: "rate_limit.exceeded" | "workspace.message_limit";
                 };
             };
         };
@@ -5010,20 +4999,40 @@ export interface components {
         /**
          * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
-         *     `account.not_sandbox`: A simulated phone can only link an account with environment "sandbox". Scan the QR code of a live account with a real phone.
+         *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
          *
-         *     `account.no_qr`: There is no QR code now: the account is …. Request a QR code: POST /accounts/…/connect.
-         *
-         *     `sandbox.refused`: The QR code is no longer shown.
+         *     `sandbox.off`: The sandbox is switched off on this server. Use an account with environment "live", or let the operator set SANDBOX=true.
          */
-        "request.conflict-account.not_sandbox-account.no_qr-sandbox.refused": {
+        "request.conflict-account.not_ready-sandbox.off": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "request.conflict" | "account.not_sandbox" | "account.no_qr" | "sandbox.refused";
+                    code: "request.conflict" | "account.not_ready" | "sandbox.off";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
+         *
+         *     `account.not_sandbox`: A simulated phone can only link an account with environment "sandbox". Scan the QR code of a live account with a real phone.
+         *
+         *     `account.no_qr`: There is no QR code now: the account is …. Request a QR code: POST /accounts/…/connect.
+         *
+         *     `sandbox.off`: The sandbox is switched off on this server. Use an account with environment "live", or let the operator set SANDBOX=true.
+         *
+         *     `sandbox.refused`: The QR code is no longer shown.
+         */
+        "request.conflict-account.not_sandbox-account.no_qr-sandbox.off-sandbox.refused": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "account.not_sandbox" | "account.no_qr" | "sandbox.off" | "sandbox.refused";
                 };
             };
         };
@@ -5293,15 +5302,17 @@ export interface components {
          * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
          *     `workspace.account_limit`: The workspace has reached its limit of … accounts. Delete an account, or let the admin raise limits.maxAccounts.
+         *
+         *     `sandbox.off`: The sandbox is switched off on this server. Use an account with environment "live", or let the operator set SANDBOX=true.
          */
-        "request.conflict-workspace.account_limit": {
+        "request.conflict-workspace.account_limit-sandbox.off": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "request.conflict" | "workspace.account_limit";
+                    code: "request.conflict" | "workspace.account_limit" | "sandbox.off";
                 };
             };
         };
@@ -5363,7 +5374,7 @@ export interface components {
                 };
             };
         };
-        /** @description `sandbox.broken`: The sandbox failed. Look at its log. Its answer was: … */
+        /** @description `sandbox.broken`: The sandbox failed. The operator finds the reason in the logs. */
         "sandbox.broken": {
             headers: {
                 [name: string]: unknown;
@@ -5402,9 +5413,9 @@ export interface components {
         /**
          * @description `service.unavailable`: PostgreSQL does not answer. Try again later.
          *
-         *     `instance.unreachable`: The instance at … does not answer (…). It may be restarting: try again.
+         *     `instance.unreachable`: The instance of the account does not answer. It may be restarting: try again.
          *
-         *     `instance.refused`: The instance at … refused the call. …
+         *     `instance.refused`: The instance of the account refused the call, and nothing was done. The operator finds the reason in the log of the API.
          */
         "service.unavailable-instance.unreachable-instance.refused": {
             headers: {
@@ -5420,9 +5431,9 @@ export interface components {
         /**
          * @description `service.unavailable`: PostgreSQL does not answer. Try again later.
          *
-         *     `instance.unreachable`: The instance at … does not answer (…). It may be restarting: try again.
+         *     `instance.unreachable`: The instance of the account does not answer. It may be restarting: try again.
          *
-         *     `instance.refused`: The instance at … refused the call. …
+         *     `instance.refused`: The instance of the account refused the call, and nothing was done. The operator finds the reason in the log of the API.
          *
          *     `media.storage_unavailable`: The storage of media is unavailable right now. Try again.
          */
@@ -5456,7 +5467,7 @@ export interface components {
         /**
          * @description `service.unavailable`: PostgreSQL does not answer. Try again later.
          *
-         *     `sandbox.unreachable`: The sandbox at … does not answer. Check that it runs: ./flotilla ctl status.
+         *     `sandbox.unreachable`: The sandbox does not answer. Try again, or let the operator check that it runs: ./flotilla ctl status.
          */
         "service.unavailable-sandbox.unreachable": {
             headers: {
@@ -5472,7 +5483,7 @@ export interface components {
         /**
          * @description `service.unavailable`: PostgreSQL does not answer. Try again later.
          *
-         *     `service.not_ready`: PostgreSQL cannot be used: …. Check that PostgreSQL is running, and run "./flotilla migrate".
+         *     `service.not_ready`: PostgreSQL cannot be used. Check that PostgreSQL is running, and run "./flotilla migrate". The log has the reason.
          */
         "service.unavailable-service.not_ready": {
             headers: {
@@ -5668,6 +5679,24 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "workspace.not_found" | "account.not_found" | "media.not_found" | "message.not_found";
+                };
+            };
+        };
+        /**
+         * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
+         *
+         *     `account.not_found`: This workspace has no account …. GET /accounts lists its accounts.
+         *
+         *     `sandbox.phone_not_found`: This workspace has no simulated phone …. Name another number, or leave "phone" out: the sandbox then makes a new phone.
+         */
+        "workspace.not_found-account.not_found-sandbox.phone_not_found": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "workspace.not_found" | "account.not_found" | "sandbox.phone_not_found";
                 };
             };
         };
@@ -5961,7 +5990,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -5994,7 +6023,7 @@ export interface operations {
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6024,7 +6053,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6053,7 +6082,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found"];
             409: components["responses"]["request.conflict"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6090,7 +6119,7 @@ export interface operations {
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6150,7 +6179,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6187,7 +6216,7 @@ export interface operations {
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6226,7 +6255,7 @@ export interface operations {
             409: components["responses"]["request.conflict-api_key.expired-api_key.rotated"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6257,7 +6286,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["api_key.not_found"];
             409: components["responses"]["request.conflict"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6286,7 +6315,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6323,7 +6352,7 @@ export interface operations {
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6382,7 +6411,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6419,7 +6448,7 @@ export interface operations {
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6459,7 +6488,7 @@ export interface operations {
             409: components["responses"]["request.conflict-api_key.expired-api_key.rotated"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6491,7 +6520,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-api_key.not_found"];
             409: components["responses"]["request.conflict-api_key.in_use"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6596,7 +6625,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6630,10 +6659,10 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-instance.not_found"];
-            409: components["responses"]["request.conflict-workspace.account_limit"];
+            409: components["responses"]["request.conflict-workspace.account_limit-sandbox.off"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6665,7 +6694,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found-account.not_found"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6697,7 +6726,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["request.conflict"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-account.logout_not_confirmed"];
@@ -6738,7 +6767,7 @@ export interface operations {
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6775,10 +6804,10 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
-            409: components["responses"]["request.conflict-account.not_ready"];
+            409: components["responses"]["request.conflict-account.not_ready-sandbox.off"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost"];
@@ -6814,7 +6843,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["account.no_qr"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6848,7 +6877,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["account.no_pairing_code"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6882,7 +6911,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["request.conflict"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6915,8 +6944,8 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
-            409: components["responses"]["request.conflict-account.not_ready"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            409: components["responses"]["request.conflict-account.not_ready-sandbox.off"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost"];
@@ -6951,7 +6980,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["request.conflict-account.cold_not_paused"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -6991,7 +7020,7 @@ export interface operations {
             409: components["responses"]["request.conflict-instance.none_available-instance.not_available-account.session_not_portable"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -7025,7 +7054,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["request.conflict-account.not_ready"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-account.logout_not_confirmed"];
@@ -7062,11 +7091,11 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            404: components["responses"]["workspace.not_found-account.not_found"];
-            409: components["responses"]["request.conflict-account.not_sandbox-account.no_qr-sandbox.refused"];
+            404: components["responses"]["workspace.not_found-account.not_found-sandbox.phone_not_found"];
+            409: components["responses"]["request.conflict-account.not_sandbox-account.no_qr-sandbox.off-sandbox.refused"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             502: components["responses"]["sandbox.broken"];
             503: components["responses"]["service.unavailable-sandbox.unreachable"];
@@ -7124,7 +7153,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found-account.not_found"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -7158,7 +7187,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["account.not_ready"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost"];
@@ -7300,7 +7329,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -7355,7 +7384,7 @@ export interface operations {
             413: components["responses"]["request.too_large-media.too_large-workspace.storage_limit"];
             415: components["responses"]["request.unsupported_media_type"];
             422: components["responses"]["message.content_mismatch-media.url_unavailable-media.empty-media.type_mismatch-media.type_refused-idempotency.mismatch"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-workspace.message_limit-message.too_many_waits"];
+            429: components["responses"]["rate_limit.exceeded-workspace.message_limit"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-media.storage_unavailable"];
         };
@@ -7392,7 +7421,7 @@ export interface operations {
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -7424,7 +7453,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found-message.not_found"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -7458,7 +7487,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-message.not_found"];
             409: components["responses"]["request.conflict-message.already_sending"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -7498,7 +7527,7 @@ export interface operations {
             409: components["responses"]["request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_edit"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -7533,7 +7562,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-message.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_revoke"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -7574,7 +7603,7 @@ export interface operations {
             409: components["responses"]["request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_sent-message.cannot_react"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -7611,7 +7640,7 @@ export interface operations {
             409: components["responses"]["request.conflict-message.no_media-account.not_ready-media.unavailable-media.not_downloaded"];
             413: components["responses"]["media.too_large-workspace.storage_limit"];
             422: components["responses"]["media.empty"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused-media.storage_unavailable"];
             504: components["responses"]["instance.answer_lost"];
@@ -7646,7 +7675,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-message.not_found"];
             409: components["responses"]["request.conflict-message.not_resendable"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -7702,7 +7731,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-media.storage_unavailable"];
         };
@@ -7748,7 +7777,7 @@ export interface operations {
             413: components["responses"]["request.too_large-media.too_large-workspace.storage_limit"];
             415: components["responses"]["request.unsupported_media_type-media.unsupported_upload"];
             422: components["responses"]["media.empty-media.type_mismatch-media.type_refused"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-media.storage_unavailable"];
         };
@@ -7781,7 +7810,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found-media.not_found"];
             416: components["responses"]["media.range_not_satisfiable"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error-media.blob_missing"];
             503: components["responses"]["service.unavailable-media.storage_unavailable"];
         };
@@ -7813,7 +7842,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-media.not_found"];
             409: components["responses"]["request.conflict-media.in_use"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-media.storage_unavailable"];
         };
@@ -7849,7 +7878,7 @@ export interface operations {
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["account.not_ready"];
             422: components["responses"]["number.invalid"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-account.too_many_number_checks-whatsapp.number_checks_paused"];
+            429: components["responses"]["rate_limit.exceeded-account.too_many_number_checks-whatsapp.number_checks_paused"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -7910,7 +7939,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["account.not_ready"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -7951,7 +7980,7 @@ export interface operations {
             409: components["responses"]["request.conflict-account.not_ready-chat.cannot_pin"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -7986,7 +8015,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-chat.not_found"];
             409: components["responses"]["request.conflict-account.not_ready"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -8027,7 +8056,7 @@ export interface operations {
             409: components["responses"]["request.conflict-account.not_ready"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -8094,7 +8123,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-chat.not_found"];
             409: components["responses"]["account.not_ready"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -8153,7 +8182,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["account.not_ready"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -8191,7 +8220,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-contact.not_found-contact.no_picture"];
             409: components["responses"]["account.not_ready"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-account.too_many_number_checks-whatsapp.number_checks_paused"];
+            429: components["responses"]["rate_limit.exceeded-account.too_many_number_checks-whatsapp.number_checks_paused"];
             500: components["responses"]["internal.error"];
             502: components["responses"]["contact.picture_too_large"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
@@ -8247,7 +8276,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["account.not_ready"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -8288,7 +8317,7 @@ export interface operations {
             409: components["responses"]["request.conflict-account.not_ready-group.refused"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -8329,7 +8358,7 @@ export interface operations {
             409: components["responses"]["request.conflict-account.not_ready-group.refused"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -8365,7 +8394,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["account.not_ready"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -8408,7 +8437,7 @@ export interface operations {
             409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -8451,7 +8480,7 @@ export interface operations {
             409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -8494,7 +8523,7 @@ export interface operations {
             409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -8537,7 +8566,7 @@ export interface operations {
             409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -8580,7 +8609,7 @@ export interface operations {
             409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -8617,7 +8646,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["account.not_ready-group.not_member-group.not_admin-group.refused"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -8654,7 +8683,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -8689,7 +8718,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.refused"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
@@ -8727,7 +8756,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found-group.no_picture"];
             409: components["responses"]["account.not_ready"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             502: components["responses"]["contact.picture_too_large"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
@@ -8768,7 +8797,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed-events.invalid_cursor"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             404: components["responses"]["workspace.not_found"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-events.too_many_streams"];
+            429: components["responses"]["rate_limit.exceeded-events.too_many_streams"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -8833,7 +8862,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -8871,7 +8900,7 @@ export interface operations {
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             422: components["responses"]["url.not_usable-url.address_not_public"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -8904,7 +8933,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-webhook.not_found"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -8936,7 +8965,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-webhook.not_found"];
             409: components["responses"]["request.conflict"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -8977,7 +9006,7 @@ export interface operations {
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             422: components["responses"]["url.not_usable-url.address_not_public"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9011,7 +9040,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-webhook.not_found"];
             409: components["responses"]["request.conflict"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9077,7 +9106,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-webhook.not_found"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9113,7 +9142,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-webhook.not_found-webhook.delivery_not_found"];
             409: components["responses"]["request.conflict"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9153,7 +9182,7 @@ export interface operations {
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9210,7 +9239,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9241,7 +9270,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["instance.not_found"];
             409: components["responses"]["request.conflict"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9272,7 +9301,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["instance.not_found"];
             409: components["responses"]["request.conflict"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9305,7 +9334,7 @@ export interface operations {
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9331,7 +9360,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9357,7 +9386,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9388,7 +9417,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["queue.not_found"];
             409: components["responses"]["request.conflict"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9419,7 +9448,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["queue.not_found"];
             409: components["responses"]["request.conflict"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9446,7 +9475,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9522,7 +9551,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9555,7 +9584,7 @@ export interface operations {
             409: components["responses"]["request.conflict-server.exists"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9585,7 +9614,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["server.not_found"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9614,7 +9643,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["server.not_found"];
             409: components["responses"]["request.conflict-server.has_accounts-server.has_live_instances"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9651,7 +9680,7 @@ export interface operations {
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9682,7 +9711,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["server.not_found"];
             409: components["responses"]["request.conflict"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9744,7 +9773,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9806,7 +9835,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9832,7 +9861,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9865,7 +9894,7 @@ export interface operations {
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9891,7 +9920,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9917,7 +9946,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
@@ -9950,7 +9979,7 @@ export interface operations {
             409: components["responses"]["request.conflict-web_version.not_kept"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };

@@ -51,7 +51,7 @@ export const environmentSchema = z
       .enum(['production', 'development', 'test'])
       .default('production')
       .describe(
-        '`production` forbids `ALLOW_PRIVATE_ADDRESSES=true` and changes the default of `DOCS_ACCESS`. `test` is for the tests.',
+        '`production` forbids `ALLOW_PRIVATE_ADDRESSES=true`, and changes the defaults of `DOCS_ACCESS` and `SANDBOX`. `test` is for the tests.',
       ),
     LOG_LEVEL: z
       .enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'])
@@ -382,11 +382,20 @@ export const environmentSchema = z
       'How long an account checks no numbers after WhatsApp has throttled a check. The pause doubles, up to an hour, each time WhatsApp throttles the account again.',
     ),
 
+    SANDBOX: z
+      .preprocess((value) => (value === '' ? undefined : value), z.stringbool().optional())
+      .meta({
+        description:
+          'Whether there is a sandbox: a simulated WhatsApp, with accounts of the environment `sandbox`. The same on every server.',
+        defaultText: '`false` in production, otherwise `true`',
+      }),
     SANDBOX_HOST: z
       .string()
       .min(1)
       .default('127.0.0.1')
-      .describe('Where the sandbox listens. Beyond loopback its control API needs the admin key.'),
+      .describe(
+        'Where the sandbox listens. Its control API needs the admin key, except on loopback under the name of this machine.',
+      ),
     SANDBOX_PORT: port(8443).describe('Where browsers connect to the simulated WhatsApp, with TLS.'),
     SANDBOX_CONTROL_PORT: port(3090).describe("The port of the sandbox's control API."),
     SANDBOX_BUILD: optional.describe(
@@ -696,6 +705,8 @@ function toConfig(env: Environment, envFile: string | null, varDir: string, serv
     /** How long an account checks no numbers after WhatsApp has throttled a check. */
     numberCheckPauseMs: env.NUMBER_CHECK_PAUSE_MS,
     sandbox: {
+      /** Without it there are no accounts of the environment `sandbox`. */
+      isOn: env.SANDBOX ?? env.NODE_ENV !== 'production',
       host: env.SANDBOX_HOST,
       port: env.SANDBOX_PORT,
       controlPort: env.SANDBOX_CONTROL_PORT,

@@ -12,7 +12,7 @@ const sections: Record<string, string> = {
   ROUTER_SHARD_SIZE: 'Placement',
   WORKERS: 'Workers',
   CHROMIUM_PATH: 'Browsers and sessions',
-  SANDBOX_HOST: 'Sandbox',
+  SANDBOX: 'Sandbox',
   ALLOW_PRIVATE_ADDRESSES: 'Addresses of tenants',
   MEDIA_PATH: 'Media',
   PROGRAMS: 'Programs and files',

@@ -21,6 +21,8 @@ const frameworkCodes: Record<number, string> = {
   503: 'service.unavailable',
 };
 
+const internalError = 'Flotilla failed with an internal error. The log has the details under the request id.';
+
 /** Answers every error as RFC 9457 `application/problem+json`. An unexpected error is logged, and its answer reveals no details. */
 @Catch()
 export class ProblemFilter implements ExceptionFilter {
@@ -76,11 +78,7 @@ function toProblem(exception: unknown): Problem {
       'PostgreSQL does not answer. Try again later. With an Idempotency-Key, a retry has no second effect.';
     return new Problem(503, 'service.unavailable', detail);
   }
-  return new Problem(
-    500,
-    'internal.error',
-    'Flotilla failed with an internal error. The log has the details under the request id.',
-  );
+  return new Problem(500, 'internal.error', internalError);
 }
 
 /** Whether a row that existed when the request was checked was deleted before the request was carried out. */
@@ -103,10 +101,8 @@ function isDatabaseAway(exception: unknown): boolean {
   );
 }
 
-function fromStatus(status: number, detail: string): Problem {
-  return new Problem(
-    status,
-    frameworkCodes[status] ?? (status >= 500 ? 'internal.error' : 'request.invalid'),
-    detail,
-  );
+function fromStatus(status: number, message: string): Problem {
+  // The text of an error of the server may name what is inside.
+  const [code, detail] = status >= 500 ? ['internal.error', internalError] : ['request.invalid', message];
+  return new Problem(status, frameworkCodes[status] ?? code, detail);
 }

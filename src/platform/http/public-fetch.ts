@@ -3,6 +3,7 @@ import type { IncomingHttpHeaders } from 'node:http';
 import { isIP, type LookupFunction } from 'node:net';
 import { type Readable, Transform } from 'node:stream';
 import { Agent, errors, request } from 'undici';
+import { foreignText } from '../errors/foreign-text.js';
 import { Problem } from '../errors/problem.js';
 import { isPublicAddress } from './public-address.js';
 
@@ -202,7 +203,13 @@ function problemOf(error: unknown, timeoutMs: number): Problem {
     error instanceof errors.HeadersTimeoutError ||
     error instanceof errors.BodyTimeoutError;
   if (isLate) return new ResponseTooLate(timeoutMs);
-  return new HostUnreachable(reasons[code ?? ''] ?? (message || code || name));
+  return new HostUnreachable(reasonOf(code ?? '', message || code || name));
+}
+
+/** The reason without the addresses and paths that errors of the network and of TLS name. */
+function reasonOf(code: string, message: string): string {
+  if (code === 'EPROTO' || code.startsWith('ERR_SSL_')) return 'its TLS does not work';
+  return reasons[code] ?? (/^E[A-Z]+$/.test(code) ? 'the connection failed' : foreignText(message));
 }
 
 /** The texts of common errors, by their code. */

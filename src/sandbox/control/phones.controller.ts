@@ -109,8 +109,9 @@ export class SandboxPhonesController {
 
   @Post(':phone/scan')
   @HttpCode(200)
-  async scan(@Param('phone') number: string, @Body() { qr }: ScanDto): Promise<{ phone: string }> {
+  async scan(@Param('phone') number: string, @Body() { qr, tenant }: ScanDto): Promise<{ phone: string }> {
     const phone = this.phones.require(number);
+    if (tenant !== undefined) await this.phones.claim(phone, tenant);
     await this.linking.scan(phone, qr);
     return { phone: phone.phone };
   }

@@ -151,6 +151,13 @@ export class ScanDto {
   @IsNotEmpty()
   @MaxLength(1000)
   qr!: string;
+
+  /** The tenant whose browser shows the code. The phone then belongs to this tenant. Without it, every phone may scan. */
+  @Optional()
+  @IsString()
+  @IsNotEmpty()
+  @MaxLength(100)
+  tenant?: string;
 }
 
 /** A pairing code that the owner of a phone enters. */

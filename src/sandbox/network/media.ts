@@ -1,13 +1,17 @@
 import { createCipheriv, createDecipheriv, createHash, createHmac, hkdfSync, randomBytes } from 'node:crypto';
-import { createReadStream, type ReadStream } from 'node:fs';
+import { createReadStream, createWriteStream, type ReadStream } from 'node:fs';
 import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import type { IncomingMessage } from 'node:http';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
 import { BadRequestException, NotFoundException } from '@nestjs/common';
 import type { Content, MediaPointer } from '../journal/content.js';
 
 export const MEDIA_PATH = '/v/media/';
 const MAX_MEDIA_BYTES = 128 * 1024 * 1024;
+/** Beyond this the store loses its oldest files, as WhatsApp loses media after some weeks. */
+const MAX_STORED_BYTES = 4 * 1024 * 1024 * 1024;
+const MAX_STORED_FILES = 50_000;
 const MAC_BYTES = 10;
 const NAME = /^[0-9a-f]{64}$/;
 
@@ -16,12 +20,17 @@ const NAME = /^[0-9a-f]{64}$/;
  * for the phones too, so it can encrypt and decrypt.
  */
 export class MediaStore {
+  /** The sizes of the files by their names, the oldest first. */
+  private readonly sizes = new Map<string, number>();
+  private bytes = 0;
+
   private constructor(private readonly dir: string) {}
 
   /** Opens the store, or creates it. */
   static async open(dir: string): Promise<MediaStore> {
     const store = new MediaStore(join(dir, 'media'));
     await mkdir(store.dir, { recursive: true });
+    await store.readSizes();
     return store;
   }
 
@@ -30,16 +39,25 @@ export class MediaStore {
    * @returns its path; null when it is too large or does not have this hash
    */
   async saveUpload(request: IncomingMessage, encFilehash: string): Promise<string | null> {
-    const chunks: Buffer[] = [];
+    const partial = this.newPartial();
+    const hash = createHash('sha256');
     let size = 0;
-    for await (const chunk of request) {
-      size += (chunk as Buffer).length;
-      if (size > MAX_MEDIA_BYTES) return null;
-      chunks.push(chunk as Buffer);
+    const check = async function* (chunks: AsyncIterable<Buffer>) {
+      for await (const chunk of chunks) {
+        size += chunk.length;
+        if (size > MAX_MEDIA_BYTES) return;
+        hash.update(chunk);
+        yield chunk;
+      }
+    };
+    try {
+      await pipeline(request, check, createWriteStream(partial, { mode: 0o600 }));
+      const digest = hash.digest();
+      if (size > MAX_MEDIA_BYTES || digest.toString('base64') !== encFilehash) return null;
+      return await this.keep(partial, digest.toString('hex'), size);
+    } finally {
+      await rm(partial, { force: true });
     }
-    const bytes = Buffer.concat(chunks);
-    if (hashOf(bytes).toString('base64') !== encFilehash) return null;
-    return this.save(bytes);
   }
 
   /** The encrypted bytes at a path; null when there are none. */
@@ -116,23 +134,66 @@ export class MediaStore {
   /** Deletes the bytes at a path, as WhatsApp does after some weeks. */
   async delete(directPath: string): Promise<void> {
     const path = this.fileOf(directPath);
-    if (path) await rm(path, { force: true });
+    if (path) await this.remove(basename(path));
   }
 
   /** Deletes everything, except files that are being written now. */
   async clear(): Promise<void> {
-    const names = (await readdir(this.dir)).filter((name) => NAME.test(name));
-    await Promise.all(names.map((name) => rm(join(this.dir, name), { force: true })));
+    await Promise.all([...this.sizes.keys()].map((name) => this.remove(name)));
   }
 
   private async save(bytes: Buffer): Promise<string> {
-    const name = hashOf(bytes).toString('hex');
-    const path = join(this.dir, name);
-    // Renamed when it is complete, so that nobody reads a part of it.
-    const partial = `${path}.${randomBytes(6).toString('hex')}`;
-    await writeFile(partial, bytes, { mode: 0o600 });
-    await rename(partial, path);
+    const partial = this.newPartial();
+    try {
+      await writeFile(partial, bytes, { mode: 0o600 });
+      return await this.keep(partial, hashOf(bytes).toString('hex'), bytes.length);
+    } finally {
+      await rm(partial, { force: true });
+    }
+  }
+
+  /** A file is renamed when it is complete, so that nobody reads a part of it. */
+  private newPartial(): string {
+    return join(this.dir, `partial.${randomBytes(8).toString('hex')}`);
+  }
+
+  /** Keeps a complete file under its name. @returns its path for the pages */
+  private async keep(partial: string, name: string, size: number): Promise<string> {
+    await rename(partial, join(this.dir, name));
+    this.forget(name);
+    this.sizes.set(name, size);
+    this.bytes += size;
+    for (const oldest of this.sizes.keys()) {
+      if (this.sizes.size <= MAX_STORED_FILES && this.bytes <= MAX_STORED_BYTES) break;
+      await this.remove(oldest);
+    }
     return MEDIA_PATH + name;
+  }
+
+  private async remove(name: string): Promise<void> {
+    this.forget(name);
+    await rm(join(this.dir, name), { force: true });
+  }
+
+  private forget(name: string): void {
+    this.bytes -= this.sizes.get(name) ?? 0;
+    this.sizes.delete(name);
+  }
+
+  /** Reads the sizes of the files, and removes what a killed process has left half written. */
+  private async readSizes(): Promise<void> {
+    const found: { name: string; size: number; mtimeMs: number }[] = [];
+    for (const name of await readdir(this.dir)) {
+      const path = join(this.dir, name);
+      if (NAME.test(name)) {
+        const { size, mtimeMs } = await stat(path);
+        found.push({ name, size, mtimeMs });
+      } else await rm(path, { force: true });
+    }
+    for (const { name, size } of found.sort((a, b) => a.mtimeMs - b.mtimeMs)) {
+      this.sizes.set(name, size);
+      this.bytes += size;
+    }
   }
 
   private fileOf(directPath: string): string | null {

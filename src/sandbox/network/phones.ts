@@ -26,10 +26,12 @@ export interface Phone {
   aliases?: string[];
   /** The file name of its profile picture. */
   picture?: string | null;
+  /** The tenant that may link browsers to it. Without one, the first tenant that links a browser to it gets it. */
+  tenant?: string;
 }
 
 /** What the owner of a phone can change about it. */
-export type PhoneSettings = Partial<Omit<Phone, 'phone' | 'createdAt' | 'aliases'>>;
+export type PhoneSettings = Partial<Omit<Phone, 'phone' | 'createdAt' | 'aliases' | 'tenant'>>;
 
 /** A person in the address book of a phone; a null name removes the person. */
 export interface PhoneContact {
@@ -115,6 +117,18 @@ export class PhoneRegistry {
     return entry;
   }
 
+  /**
+   * Gives a phone to a tenant for good, unless it has a tenant.
+   * @throws NotFoundException if the phone belongs to another tenant, as if the number were not registered
+   */
+  async claim({ phone }: Phone, tenant: string): Promise<void> {
+    const entry = this.require(phone);
+    if (entry.tenant === tenant) return;
+    if (entry.tenant !== undefined) throw noPhone(phone);
+    // `write` applies the line before it waits, so two tenants at the same moment cannot both get the phone.
+    await this.write({ phone: { ...entry, tenant } });
+  }
+
   /** Adds a person to the address book of a phone, or removes one. */
   async saveContact(contact: PhoneContact): Promise<void> {
     await this.write({ contact });
@@ -162,9 +176,7 @@ export class PhoneRegistry {
   require(input: string): Phone {
     const digits = digitsOf(input);
     const phone = this.phones.get(digits);
-    if (!phone) {
-      throw new NotFoundException(`No phone has the number ${digits}: create it with POST /phones first.`);
-    }
+    if (!phone) throw noPhone(digits);
     return phone;
   }
 
@@ -294,4 +306,8 @@ export class PhoneRegistry {
       }
     }
   }
+}
+
+function noPhone(digits: string): NotFoundException {
+  return new NotFoundException(`No phone has the number ${digits}: create it with POST /phones first.`);
 }

@@ -152,7 +152,7 @@ class App {
   constructor(store: Store) {
     this.#store = store;
     const { link, account, rules } = this;
-    const media = new Media();
+    const media = new Media((hash) => this.#authorizeUpload(hash));
     const actions = new Actions({
       store,
       link,
@@ -448,6 +448,11 @@ class App {
   #setProgress(percent: number): void {
     this.offlineProgress = percent;
     this.cmd.trigger('offline_progress_update_from_bridge');
+  }
+
+  /** The `Authorization` of an upload. */
+  async #authorizeUpload(hash: string): Promise<string> {
+    return `${this.#credential?.id ?? ''}:${await this.#prove(`upload:${hash}`)}`;
   }
 
   async #prove(text: string): Promise<string> {

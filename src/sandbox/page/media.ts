@@ -89,6 +89,12 @@ class MediaData extends (Model as ModelWith<MediaAttributes>) {
 /** Encrypts, uploads and downloads media as WhatsApp Web does. The server has all media, encrypted. */
 export class Media {
   #objects = new Map<string, MediaObject>();
+  #authorize: (hash: string) => Promise<string>;
+
+  /** @param authorize makes the proof that a linked browser uploads bytes with this hash */
+  constructor(authorize: (hash: string) => Promise<string>) {
+    this.#authorize = authorize;
+  }
 
   /** The modules of WhatsApp Web that whatsapp-web.js asks for to send and read media. */
   get modules() {
@@ -200,7 +206,7 @@ export class Media {
     );
     const bytes = new Blob([encrypted, await macOf(macKey, iv, encrypted)]);
     const encFilehash = await hashOf(await bytes.arrayBuffer());
-    const directPath = await put(bytes, encFilehash);
+    const directPath = await this.#put(bytes, encFilehash);
     const mmsUrl = `https://${location.host}${directPath}`;
     return {
       mmsUrl,
@@ -215,7 +221,7 @@ export class Media {
 
   /** Media of channels are not encrypted, and have no key. */
   async #uploadPlain({ blob, filehash }: Required<MediaObject>) {
-    const directPath = await put(blob, filehash);
+    const directPath = await this.#put(blob, filehash);
     const mmsUrl = `https://${location.host}${directPath}`;
     return {
       mmsUrl,
@@ -233,13 +239,17 @@ export class Media {
     const { mmsUrl, ...entry } = await this.upload(blob);
     return { ...entry, url: mmsUrl, mimetype: blob.type };
   }
-}
 
-/** Uploads bytes. @returns their path */
-async function put(bytes: Blob, hash: string): Promise<string> {
-  const response = await fetch(`/v/media?hash=${encodeURIComponent(hash)}`, { method: 'POST', body: bytes });
-  if (!response.ok) throw new Error(`media-fault: the upload was answered ${response.status}`);
-  return ((await response.json()) as { directPath: string }).directPath;
+  /** Uploads bytes. @returns their path */
+  async #put(bytes: Blob, hash: string): Promise<string> {
+    const response = await fetch(`/v/media?hash=${encodeURIComponent(hash)}`, {
+      method: 'POST',
+      headers: { authorization: await this.#authorize(hash) },
+      body: bytes,
+    });
+    if (!response.ok) throw new Error(`media-fault: the upload was answered ${response.status}`);
+    return ((await response.json()) as { directPath: string }).directPath;
+  }
 }
 
 /** Draws a picture as a sticker. */

@@ -10,6 +10,7 @@ import { type WebSocket, WebSocketServer } from 'ws';
 import { projectRoot } from '../../platform/config/config.js';
 import { FaultSettings } from '../network/fault-settings.js';
 import { MEDIA_PATH, MediaStore } from '../network/media.js';
+import { PhoneRegistry } from '../network/phones.js';
 import { PictureStore } from '../network/pictures.js';
 import { SandboxOptions } from '../options.js';
 import { loadCertificate, spkiOf } from './certificate.js';
@@ -17,6 +18,7 @@ import type { LoadedBuild } from '../builds/build.js';
 import { CurrentBuild } from '../builds/builds.js';
 import { FrameHandler } from './frame-handler.js';
 import type { ServerFrame } from './frames.js';
+import { isSameProof, proofOf } from './proof.js';
 
 interface Asset {
   type: string;
@@ -35,6 +37,9 @@ const PICTURES_PATH = '/pictures/';
 const MAX_FRAME_BYTES = 1024 * 1024;
 const HEARTBEAT_MS = 15_000;
 const STOP_LIMIT_MS = 3000;
+/** A page uploads one file after the other. */
+const MAX_UPLOADS_PER_BROWSER = 8;
+const MAX_UPLOADS = 64;
 
 /** Serves https://web.whatsapp.com/ to the browsers: the page, its WebSocket, media and pictures, on one TLS port. */
 @Injectable()
@@ -44,6 +49,9 @@ export class SandboxServer {
   private heartbeat: NodeJS.Timeout | undefined;
   private fingerprint = '';
   private readonly assets = new Map<string, Asset>();
+  /** The running uploads by the credentials of their browsers. */
+  private readonly uploads = new Map<string, number>();
+  private runningUploads = 0;
 
   constructor(
     private readonly options: SandboxOptions,
@@ -52,6 +60,7 @@ export class SandboxServer {
     private readonly pictures: PictureStore,
     private readonly faults: FaultSettings,
     private readonly builds: CurrentBuild,
+    private readonly phones: PhoneRegistry,
   ) {}
 
   /** The port that it listens on. */
@@ -143,12 +152,41 @@ export class SandboxServer {
     response.end(body);
   }
 
-  /** Stores the media of a message, which its page has encrypted. */
+  /** Stores the media of a message, which its page has encrypted. Only a browser that is linked to a phone may upload. */
   private async receiveMedia(
     request: IncomingMessage,
     response: ServerResponse,
     hash: string,
   ): Promise<void> {
+    const credential = this.uploaderOf(request, hash);
+    const running = this.uploads.get(credential ?? '') ?? 0;
+    const isBusy = running >= MAX_UPLOADS_PER_BROWSER || this.runningUploads >= MAX_UPLOADS;
+    if (credential === undefined || isBusy) {
+      // The server does not read the bytes.
+      response.writeHead(isBusy ? 429 : 401, { connection: 'close' }).end();
+      return;
+    }
+    this.uploads.set(credential, running + 1);
+    this.runningUploads += 1;
+    try {
+      await this.storeMedia(request, response, hash);
+    } finally {
+      this.runningUploads -= 1;
+      const left = this.uploads.get(credential)! - 1;
+      if (left > 0) this.uploads.set(credential, left);
+      else this.uploads.delete(credential);
+    }
+  }
+
+  /** The credential of the browser that proves that it uploads bytes with this hash. */
+  private uploaderOf({ headers, method }: IncomingMessage, hash: string): string | undefined {
+    const [id = '', proof = ''] = (headers.authorization ?? '').split(':');
+    const credential = this.phones.credential(id);
+    const isProved = credential && isSameProof(proofOf(credential.secret, `upload:${hash}`), proof);
+    return isProved && method === 'POST' ? credential.id : undefined;
+  }
+
+  private async storeMedia(request: IncomingMessage, response: ServerResponse, hash: string): Promise<void> {
     const { uploadFailRate, uploadDelayMs } = this.faults.of(undefined);
     const directPath = await this.media.saveUpload(request, hash);
     if (uploadDelayMs > 0) await delay(uploadDelayMs, undefined, { ref: false });
