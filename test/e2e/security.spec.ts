@@ -3,7 +3,6 @@ import { readdir, readFile } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { connect as connectTls } from 'node:tls';
-import { Client } from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { CallSigner } from '../../src/platform/http/signed-calls.js';
 import { eventually } from '../support/eventually.js';
