@@ -9,6 +9,7 @@ import { LanesService } from '../../src/sending/lanes.service.js';
 import { laneHead, strictOrder } from '../../src/sending/lane-order.js';
 import { AcceptService } from '../../src/messages/accept.service.js';
 import { MessagesService } from '../../src/messages/messages.service.js';
+import { RecipientIds } from '../../src/messages/recipient-ids.service.js';
 import { IncomingService } from '../../src/receiving/incoming.service.js';
 import { UpdatesService } from '../../src/receiving/updates.service.js';
 import type { Claim } from '../../src/sending/claims.js';
@@ -354,6 +355,16 @@ describe('budgets', () => {
     expect((await messages.get(workspaceId, waiting)).isCold).toBe(false);
     for (const to of [friend, '199000000000002@lid'])
       expect((await messages.get(workspaceId, await accept(id, to))).isCold).toBe(false);
+  });
+
+  it('know a person by the number that WhatsApp has, also for a message to another form of it', async () => {
+    const id = await newAccount();
+    const message = await accept(id, '5511987654321');
+    await hears(id, '551187654321');
+    expect((await messages.get(workspaceId, message)).isCold).toBe(true);
+    const recipients = context.get(RecipientIds);
+    await recipients.remember(id, '5511987654321@c.us', '551187654321@c.us', message);
+    expect((await messages.get(workspaceId, message)).isCold).toBe(false);
   });
 
   it('grow while a new account warms up', async () => {

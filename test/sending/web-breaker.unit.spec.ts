@@ -70,6 +70,8 @@ describe('the breaker stays closed', () => {
     'Error: The connection was lost.',
     'Error: The account has no chat 1@newsletter',
     'TypeError: Failed to fetch',
+    'DuplicateMessageError: the database has this message',
+    'Error: Contact is blocked',
   ])('for errors that are known and handled: %s', (error) => {
     const breaker = new WebBreaker();
     for (let number = 0; number < 10; number += 1)
