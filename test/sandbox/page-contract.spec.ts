@@ -6,7 +6,10 @@ import type { WebState } from '../../src/whatsapp/session-events.js';
 import { WhatsAppSession } from '../../src/whatsapp/whatsapp-session.js';
 import { chromiumPath, SandboxHarness, until } from './sandbox.harness.js';
 
-declare const window: { require: (name: string) => unknown; flotilla?: { send?: unknown } };
+declare const window: {
+  require: (name: string) => unknown;
+  flotilla?: { send?: unknown; findOwn?: () => Promise<undefined> };
+};
 
 let sandbox: SandboxHarness;
 let session: WhatsAppSession;
@@ -200,7 +203,11 @@ it(
     await ready();
     const sent = await send('acknowledged');
     expect(sent).toMatchObject({ outcome: 'known', ack: expect.any(Number) });
-    expect((await sandbox.inbox(friend)).filter(({ text }) => text === 'acknowledged')).toHaveLength(1);
+    // A look-up that finds nothing at all, also not among the messages in memory.
+    await session['page'].evaluate(() => void (window.flotilla!.findOwn = async () => undefined));
+    expect(await send('not found')).toMatchObject({ outcome: 'known', isUnfound: true });
+    for (const what of ['acknowledged', 'not found'])
+      expect((await sandbox.inbox(friend)).filter(({ text }) => text === what)).toHaveLength(1);
   },
 );
 

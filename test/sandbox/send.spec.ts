@@ -148,6 +148,14 @@ it('a message is found again after its chat has moved from the number to the hid
   const recipient = await sandbox.phone();
   const chatId = `${recipient}@c.us`;
   const whatsappId = '3EB0AAAAAAAAAAAAAAAAA2';
+  const { body: theirs } = await sandbox.call<{ whatsappId: string }>(
+    'POST',
+    `/phones/${recipient}/messages`,
+    { to: phone, text: 'before' },
+  );
+  await until('the message', async () =>
+    (await session.messages.recentIncoming(10)).some((held) => held.whatsappId === theirs.whatsappId),
+  );
   await sandbox.call('PUT', '/faults', { ackDelayMs: 2_000 });
   expect(await send({ chatId, whatsappId, timeoutMs: 300 })).toEqual({ outcome: 'pending' });
   await sandbox.call('PUT', '/faults', { hiddenChats: true });
@@ -162,6 +170,14 @@ it('a message is found again after its chat has moved from the number to the hid
   expect(await sandbox.inbox(recipient)).toHaveLength(1);
   expect(await send({ chatId })).toMatchObject({ outcome: 'known' });
   expect(await sandbox.inbox(recipient)).toHaveLength(2);
+  // So are their messages, in the memory of the page and in its database: they keep their keys too.
+  const target = { chatId, whatsappId: theirs.whatsappId, fromMe: false, author: null };
+  expect(await session.act(target, { kind: 'react', emoji: '👍' })).toMatchObject({ outcome: 'done' });
+  await session['page'].evaluate(
+    `(({ Msg }) => void Msg.remove(Msg.filter(({ id }) => id.id === '${theirs.whatsappId}')[0]))(window.require('WAWebCollections'))`,
+  );
+  expect(await send({ chatId, quoted: target })).toMatchObject({ outcome: 'known' });
+  expect((await sandbox.inbox(recipient)).at(-1)).toMatchObject({ replyTo: theirs.whatsappId });
   await sandbox.call('DELETE', '/faults');
 }, 30_000);
 

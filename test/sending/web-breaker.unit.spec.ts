@@ -59,6 +59,15 @@ describe('the breaker opens', () => {
   });
 });
 
+it.each(['TypeError: e.upload is not a function', 'ReferenceError: connection is not defined'])(
+  'code of the page that is not there is no known error, whatever its name is: %s',
+  (error) => {
+    const breaker = new WebBreaker();
+    for (let number = 0; number < 2; number += 1) breaker.noteFailure(message(), error);
+    expect(breaker.noteFailure(message(), error)).toEqual(page);
+  },
+);
+
 describe('the breaker stays closed', () => {
   it.each([
     'ServerStatusCodeError: 429',
