@@ -4,6 +4,7 @@ import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { AccountsService } from '../../src/accounts/accounts.service.js';
 import { PacingReservations } from '../../src/sending/pacing-reservations.js';
+import { NumberChecksPaused } from '../../src/sending/recipient-checks.js';
 import { PacingService } from '../../src/pacing/pacing.service.js';
 import { LanesService } from '../../src/sending/lanes.service.js';
 import { laneHead, strictOrder } from '../../src/sending/lane-order.js';
@@ -42,6 +43,7 @@ let asked: Claim[] = [];
 let problem: string | null = null;
 const sender = senderThat(async (message) => {
   asked.push(message);
+  if (problem === 'whatsapp.number_checks_paused') throw new NumberChecksPaused(Date.now() + 60_000, true);
   if (problem) throw new Problem(422, problem, 'as told');
   return { ack: 1 };
 });
@@ -441,6 +443,15 @@ describe('a reservation', () => {
     expect(budget!.cold.used).toBe(0);
     expect(nextSendAt).not.toBeNull();
     expect(lane.open).toBe(true);
+  });
+
+  it('returns its budget while WhatsApp throttles the check of the number', async () => {
+    const id = await newAccount();
+    problem = 'whatsapp.number_checks_paused';
+    const message = await accept(id, cold);
+    await sendNext(id);
+    expect(await statusOf(message)).toBe('scheduled');
+    expect((await sendingOf(id)).budget!.cold.used).toBe(0);
   });
 
   it('returns its budget if WhatsApp Web cannot send the message, and the next attempt waits like any message', async () => {

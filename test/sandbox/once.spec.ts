@@ -340,6 +340,14 @@ describe('a page', { timeout: 60_000 }, () => {
 
   it('waits for what came while it was away before it sends a message again', async () => {
     const whatsappId = await leave();
+    const connection = async () => (await session['page'].evaluate(connectionState)).state;
+    await faults({ offline: true });
+    await until('the connection is lost', async () => (await connection()) !== 'CONNECTED');
+    // It is not given up either: a receipt may be on its way.
+    const looked = await send(whatsappId, { lookOnly: true, mayResend: false, timeoutMs: 500 });
+    expect(looked).toEqual({ outcome: 'pending' });
+    await faults({});
+    await until('the connection is back', async () => (await connection()) === 'CONNECTED');
     await session['page'].evaluate(() => {
       const handler = window.require('WAWebOfflineHandler').OfflineMessageHandler;
       Object.assign(handler, { isResumeComplete: () => false });
@@ -347,7 +355,7 @@ describe('a page', { timeout: 60_000 }, () => {
     expect(await send(whatsappId, { timeoutMs: 500 })).toEqual({ outcome: 'pending' });
     expect(await lines(whatsappId)).toEqual([]);
     await restart();
-    expect((await session['page'].evaluate(connectionState)).state).toBe('CONNECTED');
+    expect(await connection()).toBe('CONNECTED');
     expect(await send(whatsappId)).toMatchObject({ outcome: 'known' });
     expect(await lines(whatsappId)).toEqual(['new']);
   });

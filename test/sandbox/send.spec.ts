@@ -109,6 +109,15 @@ describe('a stranger', { timeout: 30_000 }, () => {
     expect(await checks()).toBe(before + 1);
     expect(await send({ chatId })).toMatchObject({ outcome: 'known' });
     expect(await checks()).toBe(before + 1);
+    // A later try may find the message: the answer would say nothing about that.
+    expect(await send({ chatId, checkNumber: true, searchStorage: true })).toMatchObject({
+      outcome: 'known',
+    });
+    expect(await checks()).toBe(before + 1);
+  });
+
+  it('without a chat is asked for if the page makes none', async () => {
+    expect(await send({ chatId: '199999999999999@lid' })).toEqual({ outcome: 'not_registered' });
   });
 
   it('whose number WhatsApp has in another form gets the message under that form only', async () => {
@@ -132,6 +141,7 @@ describe('a stranger', { timeout: 30_000 }, () => {
 
   it('waits while WhatsApp refuses to check numbers, and known persons do not', async () => {
     const chatId = `${await sandbox.phone()}@c.us`;
+    expect(await send()).toMatchObject({ outcome: 'known' });
     await faults({ checkRefusal: 429 });
     expect(await send({ chatId })).toEqual({ outcome: 'throttled' });
     expect(await send({ checkNumber: true })).toMatchObject({ outcome: 'known' });
@@ -140,6 +150,8 @@ describe('a stranger', { timeout: 30_000 }, () => {
     expect(await send({ numberCheck: 'paused', checkNumber: true })).toMatchObject({ outcome: 'known' });
     expect(await checks()).toBe(before);
     await sandbox.call('DELETE', '/faults');
+    // The page is not told to make a chat either: it would ask.
+    expect(await send({ chatId, numberCheck: 'paused' })).toEqual({ outcome: 'paused' });
     expect(await send({ chatId })).toMatchObject({ outcome: 'known' });
   });
 });
@@ -239,6 +251,8 @@ describe('a failure in the page', { timeout: 30_000 }, () => {
   it('that comes when the page has the message says nothing of it: its ack does', async () => {
     const result = await withFailing('sendMessage', 'after', () => send());
     expect(result).toMatchObject({ outcome: 'known' });
+    const again = { whatsappId: `3EB0${String(count).padStart(18, '0')}`, searchStorage: true };
+    await expect(withFailing('getChat', 'before', () => send(again))).rejects.toThrow('No LID for user');
   });
 
   it('that comes without a connection is not the fault of the message', async () => {

@@ -1,6 +1,8 @@
 import type { INestApplicationContext } from '@nestjs/common';
 import type { DataSource } from 'typeorm';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { GroupsService } from '../../src/chats/groups.service.js';
+import type { RemoteSession } from '../../src/chats/remote-session.js';
 import { AcceptService } from '../../src/messages/accept.service.js';
 import { MessagesService } from '../../src/messages/messages.service.js';
 import { RecipientIds } from '../../src/messages/recipient-ids.service.js';
@@ -134,10 +136,23 @@ describe('the id that WhatsApp answers with', () => {
       const found = await messages.list(workspaceId, { to, limit: 10 });
       expect(found.map(({ id }) => id)).toEqual([reply, first]);
     }
+    const call = vi.fn().mockResolvedValue({ group: {}, results: [] });
+    const groups = new GroupsService(fake<RemoteSession>({ call }), recipients);
+    await groups.create(workspaceId, accountId, { subject: 'One', participants: [number, ownNumber] });
+    expect(call).toHaveBeenCalledExactlyOnceWith(workspaceId, accountId, 'createGroup', {
+      subject: 'One',
+      participants: [{ given: number, chatId: own }],
+    });
     // It has no waiting message: it would be chosen for a stranger.
     await insertAccount(database, workspaceId, ready);
     const chosen = await accept(ownNumber, { accountId: undefined });
     expect((await messages.get(workspaceId, chosen)).accountId).toBe(accountId);
+  });
+
+  it('sends nothing, which is certain, if WhatsApp has another id for the answer too', async () => {
+    const id = await accept(number);
+    await runLane(({ chatId }) => ({ outcome: 'other_id', chatId: `1${chatId}` }));
+    expect(await messages.get(workspaceId, id)).toMatchObject({ status: 'queued', attempts: 0 });
   });
 
   it('is asked for again after 30 days, and forgotten after a year', async () => {
