@@ -338,6 +338,13 @@ describe('a page', { timeout: 60_000 }, () => {
     await restart();
   });
 
+  it('is not asked for the message without a key: a group has no second id, and nobody sent the message', async () => {
+    const ask = { owner: friend, subject: 'Ours', participants: [phone] };
+    const { body: group } = await sandbox.call<{ id: string }>('POST', '/groups', ask);
+    await until('the group', async () => (await session.chats(5_000).find(group.id)) !== null);
+    expect(await send(newId(), { chatId: group.id, lookOnly: true })).toEqual({ outcome: 'absent' });
+  });
+
   it('waits for what came while it was away before it sends a message again', async () => {
     const whatsappId = await leave();
     const connection = async () => (await session['page'].evaluate(connectionState)).state;
