@@ -1,6 +1,6 @@
 import { Test } from '@nestjs/testing';
 import { v7 as uuidv7 } from 'uuid';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { AccountSessions } from '../../src/sessions/account-sessions.js';
 import { InternalChatsController } from '../../src/chats/chats.internal.js';
 import { GroupOperations } from '../../src/chats/group-operations.js';
@@ -10,6 +10,10 @@ import { TooManyNumberChecks } from '../../src/chats/chat-errors.js';
 import { InstanceClient } from '../../src/instances/instance-client.js';
 import { RecipientIds } from '../../src/messages/recipient-ids.service.js';
 import { RecipientChecks } from '../../src/sending/recipient-checks.js';
+import { Refused, type SessionChats } from '../../src/whatsapp/session-chats.js';
+import { accountOf } from '../support/factories.js';
+import { fake } from '../support/fake.js';
+import { sessionsWith } from '../support/fakes.js';
 import { settings } from '../support/settings.js';
 import { ProblemFilter } from '../../src/platform/errors/problem.filter.js';
 import { InternalGuard } from '../../src/platform/http/internal.guard.js';
@@ -91,5 +95,57 @@ describe('an instance that drives a live account', () => {
       await client.onApplicationShutdown();
       await app.close();
     }
+  });
+});
+
+describe('an instance', () => {
+  const asked = '5511987654321@c.us';
+  const own = '551187654321@c.us';
+  const config = { numberCheckPauseMs: 60_000 };
+  /** The calls of an account whose page is this. */
+  function dispatcherOf(page: Partial<SessionChats>, recipients: Partial<RecipientIds>) {
+    const ids = fake<RecipientIds>(recipients);
+    const sessions = sessionsWith(
+      { chats: () => fake<SessionChats>(page) },
+      { account: accountOf({ environment: 'sandbox' }) },
+    );
+    return new CallDispatcher(sessions, fake<GroupOperations>({}), ids, new RecipientChecks(ids, config));
+  }
+  const number = (phone: string) => ({ epoch: 1, call: 'number' as const, ask: { phone } });
+
+  it('asks WhatsApp about no number after WhatsApp has refused to check one, until the pause is over', async () => {
+    const person = vi.fn<SessionChats['person']>().mockResolvedValue(new Refused(429));
+    const calls = dispatcherOf({ person }, {});
+    for (const phone of ['5511987654321', '12025550108'])
+      await expect(calls.dispatch('a', number(phone))).rejects.toMatchObject({
+        status: 429,
+        code: 'whatsapp.number_checks_paused',
+        retryAfterSeconds: 60,
+      });
+    expect(person).toHaveBeenCalledOnce();
+  });
+
+  it('keeps the other id that WhatsApp has for a number, and finds the chat under it', async () => {
+    const kept = new Map<string, string>();
+    const recipients: Partial<RecipientIds> = {
+      remember: async (_accountId, from, to) => void kept.set(from, to),
+      idsOf: async (_accountId, chatIds) => chatIds.map((id) => kept.get(id) ?? id),
+    };
+    const history = vi.fn<SessionChats['history']>().mockResolvedValue({ items: [], isComplete: true });
+    const page: Partial<SessionChats> = {
+      person: async () => ({ chatId: own, alias: '77@lid' }),
+      find: async (chatId) => (chatId === own ? own : null),
+      history,
+    };
+    const calls = dispatcherOf(page, recipients);
+    expect(await calls.dispatch('a', number('5511987654321'))).toEqual({
+      phone: '5511987654321',
+      registered: true,
+      chatId: own,
+      lid: '77@lid',
+    });
+    expect([...kept]).toEqual([[asked, own]]);
+    await calls.dispatch('a', { epoch: 1, call: 'history', ask: { chatId: asked, limit: 1, after: null } });
+    expect(history).toHaveBeenCalledExactlyOnceWith(own, 1, null);
   });
 });

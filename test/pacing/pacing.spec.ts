@@ -4,11 +4,13 @@ import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { AccountsService } from '../../src/accounts/accounts.service.js';
 import { PacingReservations } from '../../src/sending/pacing-reservations.js';
+import { NumberChecksPaused } from '../../src/sending/recipient-checks.js';
 import { PacingService } from '../../src/pacing/pacing.service.js';
 import { LanesService } from '../../src/sending/lanes.service.js';
 import { laneHead, strictOrder } from '../../src/sending/lane-order.js';
 import { AcceptService } from '../../src/messages/accept.service.js';
 import { MessagesService } from '../../src/messages/messages.service.js';
+import { RecipientIds } from '../../src/messages/recipient-ids.service.js';
 import { IncomingService } from '../../src/receiving/incoming.service.js';
 import { UpdatesService } from '../../src/receiving/updates.service.js';
 import type { Claim } from '../../src/sending/claims.js';
@@ -41,6 +43,7 @@ let asked: Claim[] = [];
 let problem: string | null = null;
 const sender = senderThat(async (message) => {
   asked.push(message);
+  if (problem === 'whatsapp.number_checks_paused') throw new NumberChecksPaused(Date.now() + 60_000, true);
   if (problem) throw new Problem(422, problem, 'as told');
   return { ack: 1 };
 });
@@ -356,6 +359,16 @@ describe('budgets', () => {
       expect((await messages.get(workspaceId, await accept(id, to))).isCold).toBe(false);
   });
 
+  it('know a person by the number that WhatsApp has, also for a message to another form of it', async () => {
+    const id = await newAccount();
+    const message = await accept(id, '5511987654321');
+    await hears(id, '551187654321');
+    expect((await messages.get(workspaceId, message)).isCold).toBe(true);
+    const recipients = context.get(RecipientIds);
+    await recipients.remember(id, '5511987654321@c.us', '551187654321@c.us', message);
+    expect((await messages.get(workspaceId, message)).isCold).toBe(false);
+  });
+
   it('grow while a new account warms up', async () => {
     const id = await newAccount({ warmUp: { days: 10, startPercent: 10 } }, { linked: 0 });
     await sendTo(id, cold);
@@ -430,6 +443,15 @@ describe('a reservation', () => {
     expect(budget!.cold.used).toBe(0);
     expect(nextSendAt).not.toBeNull();
     expect(lane.open).toBe(true);
+  });
+
+  it('returns its budget while WhatsApp throttles the check of the number', async () => {
+    const id = await newAccount();
+    problem = 'whatsapp.number_checks_paused';
+    const message = await accept(id, cold);
+    await sendNext(id);
+    expect(await statusOf(message)).toBe('scheduled');
+    expect((await sendingOf(id)).budget!.cold.used).toBe(0);
   });
 
   it('returns its budget if WhatsApp Web cannot send the message, and the next attempt waits like any message', async () => {

@@ -2,12 +2,19 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { OutgoingContent, OutgoingMediaType } from '../../src/whatsapp/outgoing-content.js';
-import type { PageChange, PageMessage, PageSend } from '../../src/whatsapp/in-page/page-functions.js';
+import type {
+  PageChange,
+  PageMessage,
+  PageSend,
+  PageWindow,
+} from '../../src/whatsapp/in-page/page-functions.js';
 import { WhatsAppSession } from '../../src/whatsapp/whatsapp-session.js';
 import { files, sha256 } from './media-files.js';
 import { chromiumPath, SandboxHarness, until } from './sandbox.harness.js';
 
 /* Every type of message between whatsapp-web.js in a browser and the simulated phones, without Flotilla around it. */
+
+declare const window: PageWindow & { sends: number };
 
 let sandbox: SandboxHarness;
 let session: WhatsAppSession;
@@ -154,9 +161,18 @@ describe('media that is sent', { timeout: 30_000 }, () => {
       caption: null,
       file: await file('x.png', files.png, 'image/png'),
     } as const;
+    await session['page'].evaluate(() => {
+      const { sendMessage } = window.WWebJS;
+      window.sends = 0;
+      window.WWebJS.sendMessage = (...given) => {
+        window.sends += 1;
+        return sendMessage(...given);
+      };
+    });
     expect(await send(content, { timeoutMs: 500 })).toEqual({ outcome: 'timed_out' });
     const again = { whatsappId: idOf(count), searchStorage: true };
     expect(await send(content, again)).toMatchObject({ outcome: 'known' });
+    expect(await session['page'].evaluate(() => window.sends)).toBe(1);
     count -= 1;
     const lines = (await sandbox.ledger()).filter(({ whatsappId }) => whatsappId === idOf(count));
     expect(lines).toMatchObject([{ duplicate: false }]);

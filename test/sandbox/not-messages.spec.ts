@@ -176,6 +176,8 @@ describe('a message that is decrypted late', { timeout: 60_000 }, () => {
       await marker(friend);
       expect(received.map((message) => message.text)).toEqual(['the last']);
       if (isReloaded) await reload();
+      const held = (await session.messages.recentIncoming(100)).map(({ whatsappId }) => whatsappId);
+      expect(held).not.toContain(text);
       for (const id of [text, card])
         expect((await sandbox.call('POST', `/phones/${phone}/messages/${id}/decrypt`)).status).toBe(200);
       expect(await receivedAs(text)).toMatchObject({ type: 'chat', text: 'at last' });

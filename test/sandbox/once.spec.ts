@@ -29,6 +29,8 @@ type TestModules = PageModules & {
 };
 declare const window: Omit<PageWindow, 'require'> & {
   require: <Name extends keyof TestModules>(name: Name) => TestModules[Name];
+  /** How often the page was told to send a message again. */
+  resends: number;
 };
 
 let sandbox: SandboxHarness;
@@ -124,15 +126,15 @@ async function restart(): Promise<void> {
 
 /** Leaves a message without an ack on the disk of the page, and restarts the browser. */
 async function leave(
-  options: { isPicture?: boolean; isAccepted?: boolean; resumes?: boolean } = {},
+  options: { isPicture?: boolean; isAccepted?: boolean; whileAway?: object } = {},
 ): Promise<string> {
-  const { isPicture = false, isAccepted = false, resumes = false } = options;
+  const { isPicture = false, isAccepted = false, whileAway = {} } = options;
   const whatsappId = newId();
   // Nothing comes back: neither the ack nor a receipt.
   await faults(isAccepted ? { dropAckRate: 1 } : { silent: true });
   expect(await send(whatsappId, { isPicture, timeoutMs: 500 })).toEqual({ outcome: 'pending' });
   expect(await lines(whatsappId)).toEqual(isAccepted ? ['new'] : []);
-  await faults({ resumesSends: resumes });
+  await faults(whileAway);
   await restart();
   return whatsappId;
 }
@@ -166,8 +168,9 @@ describe('a page that starts again', { timeout: 60_000 }, () => {
   it.each([{ isPicture: false }, { isPicture: true }])(
     'and sends by itself what it left is not hurried: %o',
     async ({ isPicture }) => {
-      const whatsappId = await leave({ isPicture, resumes: true });
-      expect(await send(whatsappId, { isPicture })).toMatchObject({ outcome: 'known' });
+      // The ack comes after the session was ready, and before half of its patience is over.
+      const whatsappId = await leave({ isPicture, whileAway: { resumesSends: true, ackDelayMs: 3_000 } });
+      expect(await send(whatsappId, { isPicture, timeoutMs: 10_000 })).toMatchObject({ outcome: 'known' });
       expect(await lines(whatsappId)).toEqual(['new']);
     },
   );
@@ -233,10 +236,22 @@ describe('a page', { timeout: 60_000 }, () => {
 
   it('gives a send up without an ack: the next try sends it again, and no try sends two copies', async () => {
     const whatsappId = newId();
+    await session['page'].evaluate(() => {
+      const action = window.require('WAWebResendMsgAction');
+      const { resendMsg } = action;
+      Object.assign(window, { resends: 0 });
+      action.resendMsg = (message) => {
+        window.resends += 1;
+        return resendMsg(message);
+      };
+    });
+    const resends = () => session['page'].evaluate(() => window.resends);
     await faults({ sendFailRate: 1, dropAckRate: 1 });
     expect(await send(whatsappId)).toEqual({ outcome: 'unsent' });
     expect(await shown(whatsappId)).toEqual({ ack: 0, isSendFailure: true });
+    expect(await resends()).toBe(0);
     expect(await send(whatsappId)).toEqual({ outcome: 'unsent' });
+    expect(await resends()).toBe(1);
     const before = (await lines(whatsappId)).length;
     await faults({});
     expect(await send(whatsappId)).toMatchObject({ outcome: 'known' });
@@ -309,16 +324,37 @@ describe('a page', { timeout: 60_000 }, () => {
       Chat.remove(chat);
       Chat.add(Object.assign(chat, { id: lid }));
     }, `${friend}@c.us`);
+    // Only the page's database has the message, under the key of the other id.
+    await forget(whatsappId);
+    const looked = await send(whatsappId, { lookOnly: true, mayResend: false });
+    expect(looked).toEqual({ outcome: 'unsent' });
+    await forget(whatsappId);
+    // A chat that WhatsApp does not give costs the others nothing.
+    const asked = ['628129999999999', friend].map((number) => ({ chatId: `${number}@c.us`, whatsappId }));
+    expect(await session.messages.acksOf(asked)).toEqual([{ whatsappId, ack: 0 }]);
     await forget(whatsappId);
     expect(await send(whatsappId)).toMatchObject({ outcome: 'known' });
     expect(await lines(whatsappId)).toEqual(['new']);
-    const acks = await session.messages.acksOf([{ chatId: `${friend}@c.us`, whatsappId }]);
-    expect(acks).toMatchObject([{ whatsappId }]);
     await restart();
+  });
+
+  it('is not asked for the message without a key: a group has no second id, and nobody sent the message', async () => {
+    const ask = { owner: friend, subject: 'Ours', participants: [phone] };
+    const { body: group } = await sandbox.call<{ id: string }>('POST', '/groups', ask);
+    await until('the group', async () => (await session.chats(5_000).find(group.id)) !== null);
+    expect(await send(newId(), { chatId: group.id, lookOnly: true })).toEqual({ outcome: 'absent' });
   });
 
   it('waits for what came while it was away before it sends a message again', async () => {
     const whatsappId = await leave();
+    const connection = async () => (await session['page'].evaluate(connectionState)).state;
+    await faults({ offline: true });
+    await until('the connection is lost', async () => (await connection()) !== 'CONNECTED');
+    // It is not given up either: a receipt may be on its way.
+    const looked = await send(whatsappId, { lookOnly: true, mayResend: false, timeoutMs: 500 });
+    expect(looked).toEqual({ outcome: 'pending' });
+    await faults({});
+    await until('the connection is back', async () => (await connection()) === 'CONNECTED');
     await session['page'].evaluate(() => {
       const handler = window.require('WAWebOfflineHandler').OfflineMessageHandler;
       Object.assign(handler, { isResumeComplete: () => false });
@@ -326,7 +362,7 @@ describe('a page', { timeout: 60_000 }, () => {
     expect(await send(whatsappId, { timeoutMs: 500 })).toEqual({ outcome: 'pending' });
     expect(await lines(whatsappId)).toEqual([]);
     await restart();
-    expect((await session['page'].evaluate(connectionState)).state).toBe('CONNECTED');
+    expect(await connection()).toBe('CONNECTED');
     expect(await send(whatsappId)).toMatchObject({ outcome: 'known' });
     expect(await lines(whatsappId)).toEqual(['new']);
   });

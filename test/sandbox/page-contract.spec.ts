@@ -1,10 +1,15 @@
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { Damage } from '../../src/sandbox/builds/build.js';
 import { builds } from '../../src/sandbox/builds/builds.js';
 import type { WebState } from '../../src/whatsapp/session-events.js';
 import { WhatsAppSession } from '../../src/whatsapp/whatsapp-session.js';
 import { chromiumPath, SandboxHarness, until } from './sandbox.harness.js';
+
+declare const window: {
+  require: (name: string) => unknown;
+  flotilla?: { send?: unknown; findOwn?: () => Promise<undefined> };
+};
 
 let sandbox: SandboxHarness;
 let session: WhatsAppSession;
@@ -76,7 +81,10 @@ beforeAll(async () => {
   [phone, friend] = [await sandbox.phone(), await sandbox.phone()];
 }, 60_000);
 
-afterEach(() => session.stop({ finishSendsMs: 0, closeMs: 0 }), 30_000);
+afterEach(async () => {
+  vi.restoreAllMocks();
+  await session.stop({ finishSendsMs: 0, closeMs: 0 });
+}, 30_000);
 afterAll(() => sandbox?.stop(), 30_000);
 
 it.each(builds)('the build $name has everything', { timeout: 60_000 }, async ({ version }) => {
@@ -142,6 +150,30 @@ describe('a page that lacks what sending needs', { timeout: 60_000 }, () => {
     expect(told).toEqual(['ready', 'ready']);
   });
 
+  it('after a load that WhatsApp made, is found too; once whole, it is used again without a load', async () => {
+    await open('september');
+    await ready();
+    await sandbox.call('PUT', '/build', {
+      version: 'september',
+      damage: { missing: ['WAWebFindChatAction'] },
+    });
+    await session['page'].reload();
+    expect((await broken()).missing[0]).toBe('WAWebFindChatAction');
+    await ready(2);
+    await session['page'].evaluate(() => {
+      const real = window.require;
+      const chatAction = { findOrCreateLatestChat: () => Promise.reject(new Error('not called')) };
+      window.require = (name) => (name === 'WAWebFindChatAction' ? chatAction : real(name));
+    });
+    const now = performance.now.bind(performance);
+    vi.spyOn(performance, 'now').mockImplementation(() => now() + 30_000);
+    await until('a contract that holds', () => web.at(-1)?.contract === 'ok');
+    // What came meanwhile is read.
+    await ready(3);
+    expect(told).toEqual(['ready', 'ready', 'ready']);
+    expect(await session['page'].evaluate(() => typeof window.flotilla?.send)).toBe('function');
+  });
+
   it('that whatsapp-web.js does not get ready in, stays connected too', async () => {
     await open('september', { missing: ['WAWebSyncGatingUtils'] });
     await ready();
@@ -171,7 +203,11 @@ it(
     await ready();
     const sent = await send('acknowledged');
     expect(sent).toMatchObject({ outcome: 'known', ack: expect.any(Number) });
-    expect((await sandbox.inbox(friend)).filter(({ text }) => text === 'acknowledged')).toHaveLength(1);
+    // A look-up that finds nothing at all, also not among the messages in memory.
+    await session['page'].evaluate(() => void (window.flotilla!.findOwn = async () => undefined));
+    expect(await send('not found')).toMatchObject({ outcome: 'known', isUnfound: true });
+    for (const what of ['acknowledged', 'not found'])
+      expect((await sandbox.inbox(friend)).filter(({ text }) => text === what)).toHaveLength(1);
   },
 );
 

@@ -109,6 +109,15 @@ describe('a stranger', { timeout: 30_000 }, () => {
     expect(await checks()).toBe(before + 1);
     expect(await send({ chatId })).toMatchObject({ outcome: 'known' });
     expect(await checks()).toBe(before + 1);
+    // A later try may find the message: the answer would say nothing about that.
+    expect(await send({ chatId, checkNumber: true, searchStorage: true })).toMatchObject({
+      outcome: 'known',
+    });
+    expect(await checks()).toBe(before + 1);
+  });
+
+  it('without a chat is asked for if the page makes none', async () => {
+    expect(await send({ chatId: '199999999999999@lid' })).toEqual({ outcome: 'not_registered' });
   });
 
   it('whose number WhatsApp has in another form gets the message under that form only', async () => {
@@ -132,6 +141,7 @@ describe('a stranger', { timeout: 30_000 }, () => {
 
   it('waits while WhatsApp refuses to check numbers, and known persons do not', async () => {
     const chatId = `${await sandbox.phone()}@c.us`;
+    expect(await send()).toMatchObject({ outcome: 'known' });
     await faults({ checkRefusal: 429 });
     expect(await send({ chatId })).toEqual({ outcome: 'throttled' });
     expect(await send({ checkNumber: true })).toMatchObject({ outcome: 'known' });
@@ -140,6 +150,8 @@ describe('a stranger', { timeout: 30_000 }, () => {
     expect(await send({ numberCheck: 'paused', checkNumber: true })).toMatchObject({ outcome: 'known' });
     expect(await checks()).toBe(before);
     await sandbox.call('DELETE', '/faults');
+    // The page is not told to make a chat either: it would ask.
+    expect(await send({ chatId, numberCheck: 'paused' })).toEqual({ outcome: 'paused' });
     expect(await send({ chatId })).toMatchObject({ outcome: 'known' });
   });
 });
@@ -148,11 +160,21 @@ it('a message is found again after its chat has moved from the number to the hid
   const recipient = await sandbox.phone();
   const chatId = `${recipient}@c.us`;
   const whatsappId = '3EB0AAAAAAAAAAAAAAAAA2';
+  const { body: theirs } = await sandbox.call<{ whatsappId: string }>(
+    'POST',
+    `/phones/${recipient}/messages`,
+    { to: phone, text: 'before' },
+  );
+  await until('the message', async () =>
+    (await session.messages.recentIncoming(10)).some((held) => held.whatsappId === theirs.whatsappId),
+  );
   await sandbox.call('PUT', '/faults', { ackDelayMs: 2_000 });
   expect(await send({ chatId, whatsappId, timeoutMs: 300 })).toEqual({ outcome: 'pending' });
   await sandbox.call('PUT', '/faults', { hiddenChats: true });
   await until('moved', async () => (await session.chats(5_000).find(chatId))?.endsWith('@lid'));
-  // The key of a new message in this chat has another text than the key of the held message.
+  // The key of a new message in this chat has another text than the key of the held message. The page finds it in its memory.
+  const looked = await send({ chatId, whatsappId, lookOnly: true, mayResend: false, timeoutMs: 100 });
+  expect(looked.outcome).toMatch(/^(pending|known)$/);
   expect(await send({ chatId, whatsappId, searchStorage: true })).toMatchObject({
     outcome: 'known',
     whatsappId,
@@ -160,6 +182,14 @@ it('a message is found again after its chat has moved from the number to the hid
   expect(await sandbox.inbox(recipient)).toHaveLength(1);
   expect(await send({ chatId })).toMatchObject({ outcome: 'known' });
   expect(await sandbox.inbox(recipient)).toHaveLength(2);
+  // So are their messages, in the memory of the page and in its database: they keep their keys too.
+  const target = { chatId, whatsappId: theirs.whatsappId, fromMe: false, author: null };
+  expect(await session.act(target, { kind: 'react', emoji: '👍' })).toMatchObject({ outcome: 'done' });
+  await session['page'].evaluate(
+    `(({ Msg }) => void Msg.remove(Msg.filter(({ id }) => id.id === '${theirs.whatsappId}')[0]))(window.require('WAWebCollections'))`,
+  );
+  expect(await send({ chatId, quoted: target })).toMatchObject({ outcome: 'known' });
+  expect((await sandbox.inbox(recipient)).at(-1)).toMatchObject({ replyTo: theirs.whatsappId });
   await sandbox.call('DELETE', '/faults');
 }, 30_000);
 
@@ -221,6 +251,8 @@ describe('a failure in the page', { timeout: 30_000 }, () => {
   it('that comes when the page has the message says nothing of it: its ack does', async () => {
     const result = await withFailing('sendMessage', 'after', () => send());
     expect(result).toMatchObject({ outcome: 'known' });
+    const again = { whatsappId: `3EB0${String(count).padStart(18, '0')}`, searchStorage: true };
+    await expect(withFailing('getChat', 'before', () => send(again))).rejects.toThrow('No LID for user');
   });
 
   it('that comes without a connection is not the fault of the message', async () => {

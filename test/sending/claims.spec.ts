@@ -296,12 +296,13 @@ describe('messages with an unknown outcome', () => {
   it('are looked up by one job for each ready account with such messages', async () => {
     const messaging = context.get(QueuesService).queue('messaging');
     const outcomes = context.get(OutcomesService);
-    const away = await newAccount();
-    for (const account of [accountId, accountId, away]) {
+    const [away, broken] = [await newAccount(), await newAccount()];
+    for (const account of [accountId, accountId, away, broken]) {
       const id = await accept('unknown', { accountId: account });
       await database.query(`update messages set status = 'unknown' where id = $1`, [id]);
     }
     await database.query(`update accounts set status = 'disconnected' where id = $1`, [away]);
+    await database.query(`update accounts set web_contract = 'broken' where id = $1`, [broken]);
     await messaging.drain();
     await outcomes.put();
     expect((await messaging.getJobs(['waiting'])).map(({ data }) => data)).toEqual([{ accountId }]);

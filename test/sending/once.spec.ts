@@ -545,6 +545,49 @@ describe('a message that kills its instance at each attempt', () => {
   });
 });
 
+it('a message that WhatsApp refuses is failed at once, and is not tried again', async () => {
+  const send = async (): Promise<PageSendResult> => ({ outcome: 'known', ack: -1, whatsappId: 'X' });
+  const sender = new MessageSender(sessionsWith({ send }), noFiles, config, silent, allowedChecks);
+  const runner = new LaneRunner(database, sender, new PacingReservations(database), config, silent);
+  const id = await accept('refused');
+  await runLane(runner);
+  expect(await messages.get(workspaceId, id)).toMatchObject({
+    status: 'failed',
+    errorCode: 'whatsapp.refused',
+    attempts: 1,
+  });
+  expect(await claim()).toBeNull();
+});
+
+it.each([
+  ['pending', 'whatsapp.pending'],
+  ['timed_out', 'whatsapp.no_answer'],
+] as const)(
+  'a message without an ack (%s) reconnects the page once, and then each try restarts its browser',
+  async (outcome, errorCode) => {
+    const recoveries: string[] = [];
+    const sender = new MessageSender(
+      sessionsWith(
+        { send: async () => ({ outcome }), reconnect: async () => void recoveries.push('reconnect') },
+        { restart: (reason) => void recoveries.push(`restart: ${reason}`) },
+      ),
+      noFiles,
+      config,
+      silent,
+      allowedChecks,
+    );
+    const runner = new LaneRunner(database, sender, new PacingReservations(database), config, silent);
+    const id = await accept('no ack');
+    for (let attempt = 1; attempt <= policy.attempts; attempt += 1) {
+      await database.query('update messages set next_attempt_at = now() where id = $1', [id]);
+      await runLane(runner);
+    }
+    const restarts = Array<string>(policy.attempts - 1).fill('restart: no_ack');
+    expect(recoveries).toEqual(['reconnect', ...restarts]);
+    expect(await messages.get(workspaceId, id)).toMatchObject({ status: 'unknown', errorCode });
+  },
+);
+
 describe('a message that the page has, and gave up', () => {
   const restart = vi.fn<AccountDriver['restart']>();
   const reconnect = vi.fn<WhatsAppSession['reconnect']>();

@@ -1,6 +1,8 @@
 import type { INestApplicationContext } from '@nestjs/common';
 import type { DataSource } from 'typeorm';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { GroupsService } from '../../src/chats/groups.service.js';
+import type { RemoteSession } from '../../src/chats/remote-session.js';
 import { AcceptService } from '../../src/messages/accept.service.js';
 import { MessagesService } from '../../src/messages/messages.service.js';
 import { RecipientIds } from '../../src/messages/recipient-ids.service.js';
@@ -69,8 +71,11 @@ const accept = async (to: string, more: object = {}) =>
   ).id;
 const chatIdOf = async (id: string) => (await messages.get(workspaceId, id)).chatId;
 
-/** Sends the head of the lane, and then at most one more message, through a page that answers so. */
-async function runLane(answer: (send: PageSend) => PageSendResult, most = 1): Promise<void> {
+/** Sends the head of the lane, and then at most one more message, through a page that answers so. @returns what sent them */
+async function runLane(
+  answer: (send: PageSend) => PageSendResult | Promise<PageSendResult>,
+  most = 1,
+): Promise<MessageSender> {
   const sessions = sessionsWith({ send: async (send) => answer(send) });
   const sender = new MessageSender(sessions, noFiles, config, silent, checks);
   const lane = new LaneRunner(database, sender, new PacingReservations(database), config, silent);
@@ -83,6 +88,7 @@ async function runLane(answer: (send: PageSend) => PageSendResult, most = 1): Pr
     asUrgentOnly: false,
     policy,
   });
+  return sender;
 }
 
 const sent: PageSendResult = { outcome: 'known', ack: 1, whatsappId: 'X' };
@@ -90,22 +96,24 @@ const sent: PageSendResult = { outcome: 'known', ack: 1, whatsappId: 'X' };
 describe('the id that WhatsApp answers with', () => {
   it('is kept before the message is sent there, and serves the messages that wait and that follow', async () => {
     const [first, waiting] = [await accept(number), await accept(number)];
-    const asked: [string, string | undefined, string][] = [];
-    const page = (send: PageSend): PageSendResult => {
-      asked.push([send.chatId, send.numberCheck, send.whatsappId]);
+    const asked: [string, string | undefined, string, string?][] = [];
+    const page = async (send: PageSend): Promise<PageSendResult> => {
+      const [kept] = await recipients.idsOf(accountId, [`${number}@c.us`]);
+      asked.push([send.chatId, send.numberCheck, send.whatsappId, kept]);
       return send.chatId === own ? sent : { outcome: 'other_id', chatId: own };
     };
     const { whatsappId } = await messages.get(workspaceId, first);
     const keeping = vi.spyOn(recipients, 'remember');
     await runLane(page);
     expect(asked).toEqual([
-      [`${number}@c.us`, 'allowed', whatsappId],
-      [own, 'done', whatsappId],
+      [`${number}@c.us`, 'allowed', whatsappId, `${number}@c.us`],
+      [own, 'done', whatsappId, own],
     ]);
     expect(keeping).toHaveBeenCalledOnce();
     await runLane(page);
     expect(asked.slice(2).map(([chatId]) => chatId)).toEqual([own]);
     const following = await accept(number, { mentions: [`+${number}`] });
+    expect(await chatIdOf(following)).toBe(own);
     let mentioned: string[] = [];
     await runLane((send) => {
       mentioned = send.mentions;
@@ -117,6 +125,34 @@ describe('the id that WhatsApp answers with', () => {
     for (const form of [number, '551187654321'])
       expect((await recipients.forms(workspaceId, form)).sort()).toEqual(['551187654321', number]);
     expect(await recipients.forms(await insertWorkspace(database), number)).toEqual([number]);
+  });
+
+  it('makes both forms of the number the same person: for a reply, a filter, and the choice of an account', async () => {
+    const first = await accept(number);
+    await runLane(({ chatId }) => (chatId === own ? sent : { outcome: 'other_id', chatId: own }));
+    const reply = await accept(number, { replyTo: first });
+    const ownNumber = own.replace('@c.us', '');
+    for (const to of [number, ownNumber]) {
+      const found = await messages.list(workspaceId, { to, limit: 10 });
+      expect(found.map(({ id }) => id)).toEqual([reply, first]);
+    }
+    const call = vi.fn().mockResolvedValue({ group: {}, results: [] });
+    const groups = new GroupsService(fake<RemoteSession>({ call }), recipients);
+    await groups.create(workspaceId, accountId, { subject: 'One', participants: [number, ownNumber] });
+    expect(call).toHaveBeenCalledExactlyOnceWith(workspaceId, accountId, 'createGroup', {
+      subject: 'One',
+      participants: [{ given: number, chatId: own }],
+    });
+    // It has no waiting message: it would be chosen for a stranger.
+    await insertAccount(database, workspaceId, ready);
+    const chosen = await accept(ownNumber, { accountId: undefined });
+    expect((await messages.get(workspaceId, chosen)).accountId).toBe(accountId);
+  });
+
+  it('sends nothing, which is certain, if WhatsApp has another id for the answer too', async () => {
+    const id = await accept(number);
+    await runLane(({ chatId }) => ({ outcome: 'other_id', chatId: `1${chatId}` }));
+    expect(await messages.get(workspaceId, id)).toMatchObject({ status: 'queued', attempts: 0 });
   });
 
   it('is asked for again after 30 days, and forgotten after a year', async () => {
@@ -150,7 +186,17 @@ describe('a throttled check', () => {
       await accept('+12025550108'),
       await accept('+6281234567890'),
     ];
-    for (let run = 0; run < 3; run += 1) await runLane(throttled);
+    const sends: object[] = [];
+    for (let run = 0; run < 3; run += 1) {
+      const { ok, failed } = (await runLane(throttled)).meter.read();
+      sends.push({ ok, failed });
+    }
+    // A message that only waits is no failed send in the statistics.
+    expect(sends).toEqual([
+      { ok: 0, failed: 0 },
+      { ok: 0, failed: 0 },
+      { ok: 1, failed: 0 },
+    ]);
     for (const waiting of [id, stranger])
       expect(await messages.get(workspaceId, waiting)).toMatchObject({
         status: 'scheduled',

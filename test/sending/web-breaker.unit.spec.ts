@@ -59,6 +59,15 @@ describe('the breaker opens', () => {
   });
 });
 
+it.each(['TypeError: e.upload is not a function', 'ReferenceError: connection is not defined'])(
+  'code of the page that is not there is no known error, whatever its name is: %s',
+  (error) => {
+    const breaker = new WebBreaker();
+    for (let number = 0; number < 2; number += 1) breaker.noteFailure(message(), error);
+    expect(breaker.noteFailure(message(), error)).toEqual(page);
+  },
+);
+
 describe('the breaker stays closed', () => {
   it.each([
     'ServerStatusCodeError: 429',
@@ -70,6 +79,8 @@ describe('the breaker stays closed', () => {
     'Error: The connection was lost.',
     'Error: The account has no chat 1@newsletter',
     'TypeError: Failed to fetch',
+    'DuplicateMessageError: the database has this message',
+    'Error: Contact is blocked',
   ])('for errors that are known and handled: %s', (error) => {
     const breaker = new WebBreaker();
     for (let number = 0; number < 10; number += 1)

@@ -158,6 +158,16 @@ it('a message that may have left already holds the lane and keeps its place: no 
   expect(restart).not.toHaveBeenCalled();
 });
 
+it('a message without an account goes to an account whose page works, although it has more to send', async () => {
+  const other = await insertAccount(database, workspaceId, ready);
+  const wanted = { to: '+6281234567890', text: 'x', type: 'text', priority: 'normal' } as const;
+  const accepting = context.get(AcceptService);
+  await accepting.accept(workspaceId, { ...wanted, accountId: other });
+  await setContract('broken');
+  const chosen = await accepting.accept(workspaceId, { ...wanted, to: '+6281234567891' });
+  expect(chosen.accountId).toBe(other);
+});
+
 it('a single bad message fails after it has let the next one pass', async () => {
   const [bad, good] = [await accept('bad'), await accept('good')];
   errorOf = (text) => (text === 'bad' ? changed : null);

@@ -5,6 +5,7 @@ import type { DataSource } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { AccountSessions, OPEN_SESSION } from '../../src/sessions/account-sessions.js';
+import { WebIncompatible } from '../../src/accounts/account-errors.js';
 import { Account } from '../../src/accounts/account.entity.js';
 import { WebVersionsService } from '../../src/accounts/web-versions.service.js';
 import { SandboxClient } from '../../src/accounts/sandbox-client.js';
@@ -18,7 +19,8 @@ import { DatabaseModule } from '../../src/platform/database/database.module.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import { createContext } from '../../src/platform/start-role.js';
 import type { SessionEvents, SessionOptions } from '../../src/whatsapp/session-events.js';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { tcpProxy, type TcpProxy } from '../../setup/tcp-proxy.mjs';
@@ -33,6 +35,8 @@ class StandIn extends EventEmitter<SessionEvents> {
   ready = false;
   bytes = 100;
   stoppedAt: number | null = null;
+  /** Whether WhatsApp answers a logout. */
+  confirmsLogout = false;
   private begin!: () => void;
   private readonly mayStart = new Promise<void>((resolve) => {
     this.begin = resolve;
@@ -58,6 +62,15 @@ class StandIn extends EventEmitter<SessionEvents> {
     this.stoppedAt ??= performance.now();
     this.ready = false;
     this.goOn();
+  }
+
+  async logout(): Promise<boolean> {
+    await this.stop();
+    return this.confirmsLogout;
+  }
+
+  takeServedPage(): string | null {
+    return null;
   }
 
   memoryBytes(): Promise<number> {
@@ -300,6 +313,40 @@ describe('an instance', () => {
     await eventually('started again', () => started.length === 2);
     expect(started[1]!.options.webPage).toBeNull();
     await eventually('ready', async () => (await statusOf(id)).status === 'ready');
+  });
+
+  it('sends nothing through a page that lacks what sending needs, and says why while it is ready', async () => {
+    const id = await addAccount(null);
+    const sessions = await startInstance();
+    await eventually('ready', async () => (await statusOf(id)).status === 'ready');
+    expect(sessions.sendingDriver(id)).toBe(sessions.readyDriver(id));
+    started[0]!.emit('web', { version: '2.3000.1', contract: 'broken', missing: ['WAWebMsgKey', 'WWebJS'] });
+    await eventually('the reason', async () => (await statusOf(id)).status_reason !== null);
+    expect(await statusOf(id)).toMatchObject({
+      status: 'ready',
+      status_reason: 'web_incompatible: WAWebMsgKey, WWebJS',
+    });
+    expect(() => sessions.sendingDriver(id)).toThrow(WebIncompatible);
+    expect(sessions.readyDriver(id).ready).toBe(true);
+    started[0]!.emit('web', { version: '2.3000.1', contract: 'ok', missing: [] });
+    await eventually('no reason', async () => (await statusOf(id)).status_reason === null);
+    expect(sessions.sendingDriver(id)).toBe(sessions.readyDriver(id));
+  });
+
+  it('deletes the credentials of an account only if WhatsApp has confirmed its logout', async () => {
+    const id = await addAccount(null);
+    const sessions = await startInstance();
+    await eventually('ready', async () => (await statusOf(id)).status === 'ready');
+    const profile = started[0]!.options.profileDir;
+    await mkdir(profile, { recursive: true });
+    await writeFile(join(profile, 'credentials'), 'secret');
+    expect(await sessions.driver(id).logout()).toBe(false);
+    await eventually('ready again', async () => started.length === 2 && sessions.driver(id).ready);
+    expect(await readFile(join(profile, 'credentials'), 'utf8')).toBe('secret');
+    started[1]!.confirmsLogout = true;
+    expect(await sessions.driver(id).logout()).toBe(true);
+    await eventually('logged out', async () => (await statusOf(id)).status === 'logged_out');
+    await eventually('deleted', async () => !existsSync(profile));
   });
 
   it('leaves a conflict to a person', async () => {

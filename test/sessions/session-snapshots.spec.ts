@@ -14,7 +14,9 @@ import type { Config } from '../../src/platform/config/config.js';
 import { dataSourceOptions } from '../../src/platform/database/data-source.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import { ProfileTooLarge, profileEpoch } from '../../src/whatsapp/browser/archive.js';
+import { OutcomeFinder } from '../../src/receiving/outcome-finder.js';
 import { UpdatesService } from '../../src/receiving/updates.service.js';
+import type { SessionMessages } from '../../src/whatsapp/session-messages.js';
 import {
   insertAccount,
   insertInstance,
@@ -23,6 +25,8 @@ import {
   insertWorkspace,
 } from '../support/factories.js';
 import { eventually } from '../support/eventually.js';
+import { fake } from '../support/fake.js';
+import { sessionsWith } from '../support/fakes.js';
 import { scratchDatabase } from '../support/scratch-database.js';
 
 let config: Config;
@@ -229,6 +233,14 @@ describe('messages that a restored session does not know', () => {
   it('are in question until they are delivered, if they were sent after the snapshot was taken', async () => {
     const [a, b] = [new Server('server-a'), new Server('server-b')];
     const updates = new UpdatesService(database);
+    let asked: string[] = [];
+    const acksOf: SessionMessages['acksOf'] = async (messages) => {
+      asked = messages.map(({ whatsappId }) => whatsappId);
+      return [];
+    };
+    // What an instance does when the session is ready.
+    const sessions = sessionsWith({ messages: fake<SessionMessages>({ acksOf }) });
+    const becomesReady = () => new OutcomeFinder(sessions, updates).find(accountId);
     await linkedOn(a);
     await database.query(
       `update session_snapshots set taken_at = now() - interval '10 minutes' where account_id = $1`,
@@ -238,19 +250,18 @@ describe('messages that a restored session does not know', () => {
     await sent('after it', '5 minutes');
     await sent('after it, in question for good', '4 minutes');
     await sent('after it and delivered', '3 minutes', 'delivered');
-    await updates.questionSent(accountId);
+    await becomesReady();
     expect(await inQuestion()).toEqual([]);
 
     expect(await b.snapshots.prepare(await b.takesOver())).toBe('restored');
     await sent('by the restored session', '-1 minutes');
-    await updates.questionSent(accountId);
+    await becomesReady();
     expect(await inQuestion()).toEqual(['after it', 'after it, in question for good']);
     // Their acks are asked for.
-    const awaited = (await updates.awaitingAcks(accountId, 10)).map(({ whatsappId }) => whatsappId);
-    expect(awaited).toEqual(expect.arrayContaining(['after it', 'after it, in question for good']));
+    expect(asked).toEqual(expect.arrayContaining(['after it', 'after it, in question for good']));
 
     await updates.writeAcks([{ accountId, whatsappId: 'after it', ack: 2 }]);
-    await updates.questionSent(accountId);
+    await becomesReady();
     expect(await inQuestion()).toEqual(['after it, in question for good']);
   });
 

@@ -1,7 +1,11 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import type { Page } from 'puppeteer';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { ContractWatch } from '../../src/whatsapp/contract-watch.js';
 import { pageContract } from '../../src/whatsapp/in-page/page-contract.js';
+import type { WebState } from '../../src/whatsapp/session-events.js';
+import { fake } from '../support/fake.js';
 
 const root = join(import.meta.dirname, '../..');
 const read = (...path: string[]) => readFileSync(join(root, ...path), 'utf8');
@@ -111,3 +115,76 @@ const helpers = new Set([
   'assertColor',
   'getChatModel',
 ]);
+
+describe('the watch of a page', () => {
+  let states: WebState[] = [];
+  /** How far the clock is ahead. */
+  let aheadMs = 0;
+  beforeEach(() => {
+    [states, aheadMs] = [[], 0];
+    const now = performance.now.bind(performance);
+    vi.spyOn(performance, 'now').mockImplementation(() => now() + aheadMs);
+  });
+  afterEach(() => void vi.restoreAllMocks());
+  const watch = () => new ContractWatch((state) => states.push(state), { recheckMs: 600_000, ignored: [] });
+  const passes = (ms: number) => (aheadMs += ms);
+  /** A page in which these modules are missing, one comparison after the other, and in which one function fails to install. */
+  function pageThat(missing: string[][], failing?: string): Page {
+    let comparisons = 0;
+    const evaluate = async (code: unknown): Promise<unknown> => {
+      if (typeof code === 'string') return code.includes(`function ${failing}(`) ? 'Error: no' : null;
+      const names = missing[Math.min(comparisons++, missing.length - 1)]!;
+      return { version: '2.3000.1', missing: names.map((name) => ({ need: 'sending', name })) };
+    };
+    return fake<Page>({ evaluate: evaluate as Page['evaluate'] });
+  }
+
+  it('compares a page three times before it is broken, because a page that still loads may lack a module', async () => {
+    const [loading, broken] = [watch(), watch()];
+    await Promise.all([
+      loading.prepare(pageThat([['A'], ['A'], []]), () => false),
+      broken.prepare(pageThat([['A'], ['A'], ['A'], []]), () => false),
+    ]);
+    expect([loading.isWhole, broken.isWhole]).toEqual([true, false]);
+    expect(states).toHaveLength(2);
+  });
+
+  it('counts a page as broken if a function of ours cannot be installed in it', async () => {
+    await watch().prepare(pageThat([[]], 'installTyping'), () => true);
+    expect(states).toEqual([
+      { version: '2.3000.1', contract: 'broken', missing: ['installTyping: Error: no'] },
+    ]);
+  });
+
+  it('compares a broken page again after 30 s, loads it again after ten minutes or when asked to, and a whole page never', async () => {
+    const whole = watch();
+    await whole.prepare(pageThat([[]]), () => true);
+    const broken = watch();
+    await broken.prepare(pageThat([['A']]), () => true);
+    const asked = watch();
+    await asked.prepare(pageThat([['A']]), () => true);
+    for (const watched of [whole, asked]) watched.recheckNow();
+    expect([whole, broken, asked].map((watched) => watched.due())).toEqual([null, null, 'reload']);
+    passes(30_000);
+    expect([whole, broken].map((watched) => watched.due())).toEqual([null, 'look']);
+    // A comparison that finds the same does not put the next load off.
+    await broken.prepare(pageThat([['A']]), () => true);
+    expect(broken.due()).toBeNull();
+    passes(570_000);
+    expect([whole, broken].map((watched) => watched.due())).toEqual([null, 'reload']);
+  });
+
+  it('trusts a page that sends have found broken only after it was loaded again', async () => {
+    const watched = watch();
+    await watched.prepare(pageThat([[]]), () => true);
+    watched.distrust('TypeError: no', 60_000);
+    expect(states.at(-1)).toEqual({ version: '2.3000.1', contract: 'broken', missing: ['TypeError: no'] });
+    passes(59_000);
+    expect(watched.due()).toBeNull();
+    passes(1_000);
+    expect(watched.due()).toBe('reload');
+    watched.distrust('TypeError: no', 3_600_000);
+    passes(600_000);
+    expect(watched.due()).toBe('reload');
+  });
+});

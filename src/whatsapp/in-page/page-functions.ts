@@ -441,18 +441,25 @@ export function installFlotilla(): void {
       // The page may know the chat under another id than the message.
       const held = chat.msgs?.getModelsArray().find(({ id }) => id.id === whatsappId && id.fromMe === fromMe);
       if (held) return { chat, message: held };
-      const participant = author && window.require('WAWebWidFactory').createWid(author);
-      const keyOfTheirs = () =>
-        new (window.require('WAWebMsgKey'))({
+      if (fromMe) {
+        const message = await flotilla.findOwn(chat, whatsappId, true);
+        return message ? { chat, message } : null;
+      }
+      const { createWid } = window.require('WAWebWidFactory');
+      const participant = author && createWid(author);
+      // A chat that moves to the hidden number of the person keeps the keys of its messages.
+      const alias = flotilla.aliasOf(chat.id._serialized);
+      for (const remote of alias === null ? [chat.id] : [chat.id, createWid(alias)]) {
+        const key = new (window.require('WAWebMsgKey'))({
           fromMe: false,
-          remote: chat.id,
+          remote,
           id: whatsappId,
           ...(participant ? { participant } : {}),
-        })._serialized;
-      const message = fromMe
-        ? await flotilla.findOwn(chat, whatsappId, true)
-        : await flotilla.find(keyOfTheirs(), true);
-      return message ? { chat, message } : null;
+        });
+        const message = await flotilla.find(key._serialized, true);
+        if (message) return { chat, message };
+      }
+      return null;
     },
     aliasOf: (chatId) => {
       if (!chatId.endsWith('@c.us') && !chatId.endsWith('@lid')) return null;
