@@ -1,7 +1,7 @@
 import { type CanActivate, type ExecutionContext, Injectable, SetMetadata } from '@nestjs/common';
 import { ROUTE_ARGS_METADATA } from '@nestjs/common/constants.js';
 import { RouteParamtypes } from '@nestjs/common/enums/route-paramtypes.enum.js';
-import type { NextFunction, Request, RequestHandler, Response } from 'express';
+import type { NextFunction, RequestHandler, Response } from 'express';
 import { announcedBytes, type BodyRequest, callerOf, maxBodyBytes, readJson } from './body.js';
 import { defaultCaps, type JsonCaps } from './json-caps.js';
 import { RateLimitExceeded } from './rate-limit.js';
