@@ -130,10 +130,10 @@ export class ContentPreparation {
     const prepared: Prepared[] = [];
     for (let start = 0; start < valid.length; start += batchConcurrency) {
       await turns.next();
-      const chunk = valid.slice(start, start + batchConcurrency);
-      prepared.push(
-        ...(await Promise.all(chunk.map((dto) => (dto instanceof Problem ? dto : orProblem(prepare(dto)))))),
-      );
+      const chunk = valid
+        .slice(start, start + batchConcurrency)
+        .map(async (dto) => (dto instanceof Problem ? dto : orProblem(prepare(dto))));
+      prepared.push(...(await Promise.all(chunk)));
     }
     return prepared;
   }

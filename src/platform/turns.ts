@@ -1,12 +1,15 @@
 /** How long a part of long work may hold the event loop, in milliseconds. */
 const sliceMs = 10;
+/** The longest pause after a turn, in milliseconds. */
+const maxPauseMs = 200;
 /** Work that waits for its turn, by the caller that it serves. The first caller is next. */
 const waiting = new Map<string, (() => void)[]>();
 let isTaken = false;
 
 /**
  * Waits for a turn to do work that holds the event loop for milliseconds. The process gives one turn at a time, and the callers
- * take turns. After a turn, the event loop is free of such work for as long as the turn took.
+ * take turns. After a turn, the event loop is free of such work for as long as the turn took; after a turn of more than two
+ * slices, such as the parsing of 8 MB, for four times as long, so that few requests of others meet such a turn.
  */
 export function longTurn(caller: string): Promise<void> {
   return new Promise((resolve) => {
@@ -28,7 +31,10 @@ function give(): void {
   if (own.length > 0) waiting.set(caller, own);
   const began = performance.now();
   begin!();
-  setImmediate(() => setTimeout(give, performance.now() - began));
+  setImmediate(() => {
+    const took = performance.now() - began;
+    setTimeout(give, Math.min(took > 2 * sliceMs ? 4 * took : took, maxPauseMs));
+  });
 }
 
 /** Divides long work into turns: `await turns.next()` before each part of the work. */
