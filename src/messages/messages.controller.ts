@@ -24,8 +24,7 @@ import { MediaNotFound, MediaUnavailable } from '../media/media.service.js';
 import { Fails, Paged } from '../platform/http/documentation.js';
 import { cutPage, type Page } from '../platform/http/pagination.js';
 import { UnreadResponses } from '../platform/http/unread-responses.js';
-import { Allow, Caller, WorkspaceId } from '../workspaces/auth.guard.js';
-import { ownerOf, type Principal } from '../workspaces/authentication.service.js';
+import { Allow, WorkspaceId } from '../workspaces/auth.guard.js';
 import { MessageLimitReached } from '../workspaces/limits.service.js';
 import {
   ActionNotAllowed,
@@ -173,10 +172,10 @@ export class MessagesController {
   @Get()
   async list(
     @WorkspaceId() workspaceId: string,
-    @Caller() caller: Principal,
     @Query() query: ListMessagesQuery,
+    @Res({ passthrough: true }) response: Response,
   ): Promise<Page<MessageResponse>> {
-    const found = await this.unread.read(ownerOf(caller), () => this.messages.list(workspaceId, query));
+    const found = await this.unread.read(response, () => this.messages.list(workspaceId, query));
     return cutPage(found, toMessageResponse);
   }
 
