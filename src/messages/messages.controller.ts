@@ -127,7 +127,12 @@ export class MessagesController {
     // Before the message is accepted: a caller that is refused sends it again.
     const leave = query.wait === undefined ? undefined : this.waits.enter(workspaceId);
     try {
-      const accepted = await this.accepting.accept(workspaceId, body, idempotencyKey, query.wait);
+      const accept = () => this.accepting.accept(workspaceId, body, idempotencyKey, query.wait);
+      // A download may take long, so it does not hold up the turns of others.
+      const isPlain = query.wait === undefined || body.media?.url !== undefined;
+      const accepted = isPlain
+        ? await accept()
+        : await this.unread.inTurn(response, accept, `${workspaceId} wait`);
       response.location(`/api/v1/messages/${accepted.id}`);
       if (query.wait === undefined) return toMessageResponse(accepted);
       const gone = new AbortController();
@@ -175,7 +180,7 @@ export class MessagesController {
     @Query() query: ListMessagesQuery,
     @Res({ passthrough: true }) response: Response,
   ): Promise<Page<MessageResponse>> {
-    const found = await this.unread.read(response, () => this.messages.list(workspaceId, query));
+    const found = await this.unread.inTurn(response, () => this.messages.list(workspaceId, query));
     return cutPage(found, toMessageResponse);
   }
 

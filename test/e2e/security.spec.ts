@@ -216,7 +216,7 @@ describe('how often', () => {
 });
 
 describe('without trusted proxies, in development', () => {
-  const waitLimit = 1_000;
+  const waitLimit = 300;
   let direct: Flotilla;
   beforeAll(async () => {
     direct = await Flotilla.start({
@@ -226,8 +226,10 @@ describe('without trusted proxies, in development', () => {
         NODE_ENV: 'development',
         RATE_LIMIT_PER_IP: '20',
         STALL_TIMEOUT_MS: '2000',
-        EVENT_STREAMS_PER_WORKSPACE: '60',
-        UNREAD_MB_PER_WORKSPACE: '48',
+        EVENT_STREAMS_PER_WORKSPACE: '40',
+        UNREAD_MB_PER_WORKSPACE: '8',
+        // A small heap, so that garbage that is not collected yet does not count as growth.
+        NODE_OPTIONS: '--max-old-space-size=256',
         WAITS_PER_WORKSPACE: String(waitLimit),
       },
     });
@@ -250,7 +252,7 @@ describe('without trusted proxies, in development', () => {
   });
 
   describe('what a workspace can hold', () => {
-    const streamLimit = 60;
+    const streamLimit = 40;
     let own: Workspace;
     let accountId: string;
     const openSockets: Socket[] = [];
@@ -320,8 +322,8 @@ describe('without trusted proxies, in development', () => {
     it('pages that nobody reads: a few in memory, then 429 until their connections are closed', async () => {
       const before = await megabytes();
       let highest = before;
-      const pages = Array.from({ length: 15 }, () => '/messages?limit=200');
-      for (let client = 0; client < 30; client += 1) unread(pages);
+      const pages = Array.from({ length: 12 }, () => '/messages?limit=200');
+      for (let client = 0; client < 8; client += 1) unread(pages);
       const refused = await eventually('refused', async () => {
         highest = Math.max(highest, await megabytes());
         const answer = await own.call('GET', '/messages?limit=1');
@@ -348,8 +350,8 @@ describe('without trusted proxies, in development', () => {
       const statuses = await Promise.all(Array.from({ length: streamLimit * 2 }, () => statusOf(open())));
       expect(statuses.filter((status) => status === 200)).toHaveLength(streamLimit);
       expect(statuses.filter((status) => status === 429)).toHaveLength(streamLimit);
-      for (let round = 0; round < 4; round += 1) {
-        await sendLarge(100);
+      for (let round = 0; round < 3; round += 1) {
+        await sendLarge(60);
         highest = Math.max(highest, await megabytes());
       }
       await untilMetric('event_streams', async (count) => {
@@ -382,21 +384,29 @@ describe('without trusted proxies, in development', () => {
           headers: { ...bearer(own.key), 'content-type': 'application/json' },
           body: JSON.stringify({ accountId, to: '+6281234567890', text: 'x' }),
         });
+      const count = async () =>
+        (await own.call('GET', '/workspace')).body.usage.messagesLast24Hours as number;
+      const before = await count();
       const alone = await medianMs();
       const waiting = Promise.allSettled(Array.from({ length: waitLimit }, wait));
       await untilMetric('message_waits', (count) => count === waitLimit);
+      await eventually(
+        'all are accepted',
+        async () => {
+          await delay(200);
+          return (await count()) === before + waitLimit;
+        },
+        60_000,
+      );
       const beside = await medianMs();
       process.stdout.write(
         `reads beside ${waitLimit} waits: ${alone.toFixed(1)} ms, then ${beside.toFixed(1)} ms\n`,
       );
       expect(beside / alone).toBeLessThan(3);
-      const count = async () =>
-        (await own.call('GET', '/workspace')).body.usage.messagesLast24Hours as number;
-      const accepted = await count();
       const refused = await wait();
       expect([refused.status, refused.headers.get('retry-after')]).toEqual([429, '2']);
       expect(await problem(refused)).toMatchObject({ code: 'message.too_many_waits' });
-      expect(await count()).toBe(accepted);
+      expect(await count()).toBe(before + waitLimit);
       callers.abort();
       for (const { status } of await waiting) expect(status).toBe('rejected');
       await untilMetric('message_waits', (count) => count === 0);

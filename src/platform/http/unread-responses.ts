@@ -7,8 +7,8 @@ import { Problem } from '../errors/problem.js';
 
 /** How often streams that are behind are looked for. */
 const lookMs = 500;
-/** How many large pages are read at once for one key of {@link UnreadResponses.read}. */
-const concurrentReads = 4;
+/** How many requests with one key of {@link UnreadResponses.inTurn} work at once. */
+const concurrency = 4;
 /** About the memory of a request without its body, so that open requests are limited too. */
 const requestBytes = 16 * 1024;
 
@@ -47,7 +47,7 @@ interface Answer {
 export class UnreadResponses implements OnApplicationShutdown {
   private readonly owners = new Map<string, Map<Response, Answer>>();
   private readonly ownersOf = new WeakMap<Response, string>();
-  private readonly reads = new Map<string, { limit: LimitFunction; users: number }>();
+  private readonly turns = new Map<string, { limit: LimitFunction; users: number }>();
   private readonly maxBytes: number;
   private readonly timer: NodeJS.Timeout;
 
@@ -82,26 +82,27 @@ export class UnreadResponses implements OnApplicationShutdown {
   }
 
   /**
-   * Reads a page that may be large. A few pages of a key are read at once; the others wait, and are not read if too many pages
-   * are unread then, or if the client is gone.
-   * @param key pages that wait for each other: by default all of the owner
+   * Does the work of a request that is large or comes in great numbers. Few such requests of a key work at once, so that they
+   * neither fill the memory nor take all connections to PostgreSQL. The others wait, and fail if their owner has too much unread
+   * when their turn comes, or if the client is gone.
+   * @param key requests that wait for each other: by default all of the owner
    * @throws TooMuchUnread, ClientGone
    */
-  async read<Result>(response: Response, read: () => Promise<Result>, key?: string): Promise<Result> {
+  async inTurn<Result>(response: Response, work: () => Promise<Result>, key?: string): Promise<Result> {
     const owner = this.ownerOf(response);
     key ??= owner;
-    const slots = this.reads.get(key) ?? { limit: pLimit(concurrentReads), users: 0 };
-    this.reads.set(key, slots);
+    const slots = this.turns.get(key) ?? { limit: pLimit(concurrency), users: 0 };
+    this.turns.set(key, slots);
     slots.users += 1;
     try {
       return await slots.limit(() => {
         if (response.closed) throw new ClientGone();
         this.assertRoom(owner);
-        return read();
+        return work();
       });
     } finally {
       slots.users -= 1;
-      if (slots.users === 0) this.reads.delete(key);
+      if (slots.users === 0) this.turns.delete(key);
     }
   }
 
