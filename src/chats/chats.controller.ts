@@ -16,8 +16,7 @@ import { Fails, Paged } from '../platform/http/documentation.js';
 import type { Page } from '../platform/http/pagination.js';
 import { UnreadResponses } from '../platform/http/unread-responses.js';
 import { NumberChecksPaused } from '../sending/recipient-checks.js';
-import { Allow, Caller, WorkspaceId } from '../workspaces/auth.guard.js';
-import { ownerOf, type Principal } from '../workspaces/authentication.service.js';
+import { Allow, WorkspaceId } from '../workspaces/auth.guard.js';
 import { ChatIdPipe, ContactIdPipe } from './chat-id.pipe.js';
 import {
   ChatResponse,
@@ -69,10 +68,10 @@ export class ChatsController {
   async list(
     @WorkspaceId() workspaceId: string,
     @Param('id', ParseUUIDPipe) id: string,
-    @Caller() caller: Principal,
     @Query() query: PageListQuery,
+    @Res({ passthrough: true }) response: Response,
   ): Promise<Page<ChatResponse>> {
-    return this.unread.read(ownerOf(caller), () => this.chats.chats(workspaceId, id, query), id);
+    return this.unread.inTurn(response, () => this.chats.chats(workspaceId, id, query), id);
   }
 
   /** Archives, pins or mutes a chat, on all devices of the account. */
@@ -125,10 +124,10 @@ export class ChatsController {
     @WorkspaceId() workspaceId: string,
     @Param('id', ParseUUIDPipe) id: string,
     @Param('chatId', ChatIdPipe) chatId: string,
-    @Caller() caller: Principal,
     @Query() query: PageListQuery,
+    @Res({ passthrough: true }) response: Response,
   ): Promise<Page<HistoryMessage>> {
-    return this.unread.read(ownerOf(caller), () => this.chats.history(workspaceId, id, chatId, query), id);
+    return this.unread.inTurn(response, () => this.chats.history(workspaceId, id, chatId, query), id);
   }
 
   /** Lists the contacts of the account's WhatsApp, in the order of their ids. */
@@ -139,10 +138,10 @@ export class ChatsController {
   async contacts(
     @WorkspaceId() workspaceId: string,
     @Param('id', ParseUUIDPipe) id: string,
-    @Caller() caller: Principal,
     @Query() query: PageListQuery,
+    @Res({ passthrough: true }) response: Response,
   ): Promise<Page<ContactResponse>> {
-    return this.unread.read(ownerOf(caller), () => this.chats.contacts(workspaceId, id, query), id);
+    return this.unread.inTurn(response, () => this.chats.contacts(workspaceId, id, query), id);
   }
 
   /** Reads the profile picture of a person. If the account does not know the person, this counts as a number check. */

@@ -132,24 +132,29 @@ export class EventStream implements OnApplicationShutdown {
 
   /** Delivers the events after a place in the log, as fast as the client reads them, until the listener has missed no event. */
   private async catchUp(listener: Listener, after: string): Promise<void> {
-    let cursor = after;
-    while (!listener.isClosed) {
-      const from = cursor;
-      const { events, hasMore } = await this.reads(() => {
-        listener.hasMissed = false;
-        return this.events.readAfter(from, catchUpBytes, listener.workspaceId);
-      });
-      if (listener.isClosed) return;
-      cursor = events.at(-1)?.cursor ?? cursor;
-      const wanted = events.filter(({ type }) => listener.matches(type));
-      if (wanted.length > 0) listener.deliver(Buffer.concat(wanted.map(toBytes)));
-      if (!hasMore && !listener.hasMissed) {
-        listener.hasReadTo = cursor;
-        listener.isLive = true;
-        return;
-      }
-      await listener.drained();
-    }
+    let cursor: string | null = after;
+    while ((cursor = await this.deliverBatch(listener, cursor)) !== null) await listener.drained();
+  }
+
+  /**
+   * Delivers the next events of the log. It is a function of its own so that the batch does not stay in memory while the client
+   * reads.
+   * @returns the place to go on from; null if there is nothing to go on with
+   */
+  private async deliverBatch(listener: Listener, after: string): Promise<string | null> {
+    if (listener.isClosed) return null;
+    const { events, hasMore } = await this.reads(() => {
+      listener.hasMissed = false;
+      return this.events.readAfter(after, catchUpBytes, listener.workspaceId);
+    });
+    if (listener.isClosed) return null;
+    const wanted = events.filter(({ type }) => listener.matches(type));
+    if (wanted.length > 0) listener.deliver(Buffer.concat(wanted.map(toBytes)));
+    const cursor = events.at(-1)?.cursor ?? after;
+    if (hasMore || listener.hasMissed) return cursor;
+    listener.hasReadTo = cursor;
+    listener.isLive = true;
+    return null;
   }
 
   private schedule(): void {
@@ -236,16 +241,10 @@ function bytesOf(event: PublicEvent): Buffer {
   return bytes;
 }
 
-function toBytes(event: PublicEvent): Buffer {
-  const data = JSON.stringify({
-    id: event.cursor,
-    type: event.type,
-    createdAt: event.createdAt,
-    workspaceId: event.workspaceId,
-    accountId: event.accountId,
-    data: event.data,
-  });
-  return Buffer.from(`id: ${event.cursor}\nevent: ${event.type}\ndata: ${data}\n\n`);
+function toBytes({ data, ...event }: PublicEvent): Buffer {
+  const { cursor: id, type, createdAt, workspaceId, accountId } = event;
+  const head = JSON.stringify({ id, type, createdAt, workspaceId, accountId });
+  return Buffer.from(`id: ${id}\nevent: ${type}\ndata: ${head.slice(0, -1)},"data":${data}}\n\n`);
 }
 
 function typeMatcher(patterns: string[], withCodes: boolean): (type: string) => boolean {

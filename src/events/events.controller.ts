@@ -59,8 +59,7 @@ export class EventsController {
     @Res() response: Response,
   ): Promise<void> {
     if (response.closed) return;
-    const owner = ownerOf(caller);
-    const leave = this.open.enter(owner);
+    const leave = this.open.enter(ownerOf(caller));
     let unsubscribe = () => {};
     // Not "close" of the request: if a caller sends a body, its request closes as soon as the body is read.
     response.once('close', () => {
@@ -81,7 +80,7 @@ export class EventsController {
       'Cache-Control': 'no-cache',
       'X-Accel-Buffering': 'no',
     });
-    this.unread.stream(owner, response, () => response.destroy());
+    this.unread.stream(response, () => response.destroy());
     this.open.keepAlive(response, () => {
       if (hasExpired(caller)) close();
     });

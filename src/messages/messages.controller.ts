@@ -25,8 +25,7 @@ import { TakesBody } from '../platform/http/body.guard.js';
 import { Fails, Paged } from '../platform/http/documentation.js';
 import { cutPage, type Page } from '../platform/http/pagination.js';
 import { UnreadResponses } from '../platform/http/unread-responses.js';
-import { Allow, Caller, WorkspaceId } from '../workspaces/auth.guard.js';
-import { ownerOf, type Principal } from '../workspaces/authentication.service.js';
+import { Allow, WorkspaceId } from '../workspaces/auth.guard.js';
 import { MessageLimitReached } from '../workspaces/limits.service.js';
 import {
   ActionNotAllowed,
@@ -133,7 +132,12 @@ export class MessagesController {
     // Before the message is accepted: a caller that is refused sends it again.
     const leave = query.wait === undefined ? undefined : this.waits.enter(workspaceId);
     try {
-      const accepted = await this.accepting.accept(workspaceId, body, idempotencyKey, query.wait);
+      const accept = () => this.accepting.accept(workspaceId, body, idempotencyKey, query.wait);
+      // A download may take long, so it does not hold up the turns of others.
+      const isPlain = query.wait === undefined || body.media?.url !== undefined;
+      const accepted = isPlain
+        ? await accept()
+        : await this.unread.inTurn(response, accept, `${workspaceId} wait`);
       response.location(`/api/v1/messages/${accepted.id}`);
       if (query.wait === undefined) return toMessageResponse(accepted);
       const gone = new AbortController();
@@ -179,10 +183,10 @@ export class MessagesController {
   @Get()
   async list(
     @WorkspaceId() workspaceId: string,
-    @Caller() caller: Principal,
     @Query() query: ListMessagesQuery,
+    @Res({ passthrough: true }) response: Response,
   ): Promise<Page<MessageResponse>> {
-    const found = await this.unread.read(ownerOf(caller), () => this.messages.list(workspaceId, query));
+    const found = await this.unread.inTurn(response, () => this.messages.list(workspaceId, query));
     return cutPage(found, toMessageResponse);
   }
 

@@ -56,7 +56,7 @@ it('streams that open at the same time begin at the same place, and get every ev
     await eventually('told', async () => told.every((texts) => texts.length >= 3));
     for (const [beginning, ...texts] of told) {
       expect(beginning).toMatch(/^id: \d+-\d+\n\n$/);
-      expect(texts.map((text) => (/"n":(\d+)/.exec(text) ?? [])[1])).toEqual(['1', '2']);
+      expect(texts.map((text) => (/"n": (\d+)/.exec(text) ?? [])[1])).toEqual(['1', '2']);
     }
     for (const leave of unsubscribe) leave();
   } finally {
@@ -98,7 +98,7 @@ it('a listener that is behind reads the log at its own pace: every event once, i
         {
           deliver: (bytes) => {
             largest = Math.max(largest, bytes.length);
-            got.push(...[...String(bytes).matchAll(/"n":(\d+)/g)].map(([, n]) => Number(n)));
+            got.push(...[...String(bytes).matchAll(/"n": (\d+)/g)].map(([, n]) => Number(n)));
             // Every third time, too much waits for the client.
             return got.length % 3 !== 0;
           },

@@ -7,8 +7,8 @@ import { Problem } from '../errors/problem.js';
 
 /** How often streams that are behind are looked for. */
 const lookMs = 500;
-/** How many large pages are read at once for one key of {@link UnreadResponses.read}. */
-const concurrentReads = 4;
+/** How many requests with one key of {@link UnreadResponses.inTurn} work at once. */
+const concurrency = 4;
 /** About the memory of a request without its body, so that open requests are limited too. */
 const requestBytes = 16 * 1024;
 
@@ -21,6 +21,13 @@ export class TooMuchUnread extends Problem {
       undefined,
       5,
     );
+  }
+}
+
+/** Ends the work for a request whose connection is closed. Its client never sees it. */
+class ClientGone extends Problem {
+  constructor() {
+    super(408, 'request.timeout', 'The client has closed the connection.');
   }
 }
 
@@ -39,7 +46,8 @@ interface Answer {
 @Injectable()
 export class UnreadResponses implements OnApplicationShutdown {
   private readonly owners = new Map<string, Map<Response, Answer>>();
-  private readonly reads = new Map<string, { limit: LimitFunction; users: number }>();
+  private readonly ownersOf = new WeakMap<Response, string>();
+  private readonly turns = new Map<string, { limit: LimitFunction; users: number }>();
   private readonly maxBytes: number;
   private readonly timer: NodeJS.Timeout;
 
@@ -55,6 +63,7 @@ export class UnreadResponses implements OnApplicationShutdown {
   /** Counts the answer to a request until it is closed. @throws TooMuchUnread */
   enter(owner: string, response: Response): void {
     this.assertRoom(owner);
+    this.ownersOf.set(response, owner);
     // A closed answer does not tell that it closes.
     if (response.closed) return;
     const answers = this.owners.get(owner) ?? new Map<Response, Answer>();
@@ -66,30 +75,34 @@ export class UnreadResponses implements OnApplicationShutdown {
     });
   }
 
-  /** Makes an answer a stream, which `end` ends when the owner has too much unread and this stream is behind. */
-  stream(owner: string, response: Response, end: () => void): void {
-    const answer = this.owners.get(owner)?.get(response);
+  /** Makes an answer a stream, which `end` ends when its owner has too much unread and this stream is behind. */
+  stream(response: Response, end: () => void): void {
+    const answer = this.owners.get(this.ownerOf(response))?.get(response);
     if (answer) answer.end = end;
   }
 
   /**
-   * Reads a page that may be large. A few pages of a key are read at once; the others wait, and are not read if too many pages
-   * are unread then.
-   * @param key pages that wait for each other: by default all of the owner
-   * @throws TooMuchUnread
+   * Does the work of a request that is large or comes in great numbers. Few such requests of a key work at once, so that they
+   * neither fill the memory nor take all connections to PostgreSQL. The others wait, and fail if their owner has too much unread
+   * when their turn comes, or if the client is gone.
+   * @param key requests that wait for each other: by default all of the owner
+   * @throws TooMuchUnread, ClientGone
    */
-  async read<Result>(owner: string, read: () => Promise<Result>, key = owner): Promise<Result> {
-    const slots = this.reads.get(key) ?? { limit: pLimit(concurrentReads), users: 0 };
-    this.reads.set(key, slots);
+  async inTurn<Result>(response: Response, work: () => Promise<Result>, key?: string): Promise<Result> {
+    const owner = this.ownerOf(response);
+    key ??= owner;
+    const slots = this.turns.get(key) ?? { limit: pLimit(concurrency), users: 0 };
+    this.turns.set(key, slots);
     slots.users += 1;
     try {
       return await slots.limit(() => {
+        if (response.closed) throw new ClientGone();
         this.assertRoom(owner);
-        return read();
+        return work();
       });
     } finally {
       slots.users -= 1;
-      if (slots.users === 0) this.reads.delete(key);
+      if (slots.users === 0) this.turns.delete(key);
     }
   }
 
@@ -105,6 +118,12 @@ export class UnreadResponses implements OnApplicationShutdown {
   count(): { total: number; largest: number } {
     const each = [...this.owners.keys()].map((owner) => this.bytesOf(owner));
     return { total: each.reduce((sum, bytes) => sum + bytes, 0), largest: Math.max(0, ...each) };
+  }
+
+  private ownerOf(response: Response): string {
+    const owner = this.ownersOf.get(response);
+    if (owner === undefined) throw new Error('The route of this answer is public.');
+    return owner;
   }
 
   private assertRoom(owner: string): void {
