@@ -10,6 +10,7 @@ import {
   chownSync,
   constants,
   existsSync,
+  lchownSync,
   mkdirSync,
   mkdtempSync,
   readFileSync,
@@ -17,7 +18,7 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir, userInfo } from 'node:os';
+import { userInfo } from 'node:os';
 import { join } from 'node:path';
 import { SetupError } from './console.mjs';
 import { run, tryRun, which } from './processes.mjs';
@@ -152,7 +153,8 @@ function kernelCure() {
  */
 async function browserRuns(chromium, { uid, gid }, scratch, args) {
   const profile = mkdtempSync(join(scratch, '.trial-'));
-  if (uid !== undefined && gid !== undefined) chownSync(profile, uid, gid);
+  // The user owns the directory around it, and could have put a link in its place.
+  if (uid !== undefined && gid !== undefined) lchownSync(profile, uid, gid);
   try {
     const { code, stdout } = await tryRun(
       [
@@ -243,7 +245,11 @@ async function giveFiles(settings, { uid, gid }) {
     mkdirSync(directory, { recursive: true, mode: 0o700 });
     // A file with several names may be a file of somebody else, to which this user has made a link.
     const strangers = ['(', '-type', 'd', '-o', '-links', '1', ')', '!', '-uid', String(uid)];
-    await run(['find', directory, ...strangers, '-exec', 'chown', '-h', `${uid}:${gid}`, '{}', '+'], {
+    // In the directory of each file: the user could put a link in the place of a directory meanwhile.
+    const give = ['-execdir', 'chown', '-h', `${uid}:${gid}`, '{}', '+'];
+    await run(['find', directory, ...strangers, ...give], {
+      cwd: '/',
+      env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
       failure: `${directory} could not be given to the user ${NAME}. Give it with: chown -R ${NAME}: ${directory}`,
     });
   }
