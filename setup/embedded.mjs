@@ -20,6 +20,7 @@ import { SetupError } from './console.mjs';
 import { query } from './connections.mjs';
 import { parseJson } from './json.mjs';
 import { endProcesses, parentOf, pidsWorkingIn, processName, run, tryRun } from './processes.mjs';
+import { userNamed } from './programs-user.mjs';
 import { dataUrls } from './settings.mjs';
 import { findRedis, postgresDirectories } from './system-packages.mjs';
 
@@ -54,16 +55,13 @@ function writeState(settings, change) {
  */
 function postgresOwner() {
   if (process.getuid?.() !== 0) return { user: userInfo().username };
-  const entry = readFileSync('/etc/passwd', 'utf8')
-    .split('\n')
-    .find((line) => line.startsWith('postgres:'))
-    ?.split(':');
-  if (!entry) {
+  const owner = userNamed('postgres');
+  if (!owner) {
     throw new SetupError(
       'PostgreSQL does not run as root and this system has no user "postgres". Create it (useradd --system postgres), or start as another user.',
     );
   }
-  return { user: 'postgres', uid: Number(entry[2]), gid: Number(entry[3]) };
+  return owner;
 }
 
 /**

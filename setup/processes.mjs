@@ -31,6 +31,7 @@ export async function endRunningCommands() {
  * @property {string} [log] file that the output is appended to
  * @property {number} [uid]
  * @property {number} [gid]
+ * @property {number} [timeout] milliseconds after which the command is ended
  * @property {(line: string) => void} [onLine] called for each line of output
  */
 

@@ -2,7 +2,7 @@
  * The settings for set-up, from the environment, the `.env` and the defaults, in this order. The programs read theirs in
  * `src/platform/config` in the same order.
  */
-import { dirname, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { SetupError } from './console.mjs';
 import { envFilePath, readEnvFile } from './env-file.mjs';
@@ -33,6 +33,17 @@ export function readSettings({ project = PROJECT, environment = process.env } = 
     return value;
   };
 
+  /**
+   * @template {string} Value
+   * @param {string} name
+   * @param {readonly [Value, ...Value[]]} values the first is the default
+   */
+  const oneOf = (name, values) => {
+    const raw = text(name, values[0]);
+    const value = values.find((possible) => possible === raw);
+    if (!value) throw new SetupError(`${name} is "${raw}": set it to ${values.join(', ')}.`);
+    return value;
+  };
   // As in src/platform/config/config.ts.
   const hasSandbox = /^(true|1|yes|on|y|enabled)$/i.test(
     text('SANDBOX', String(text('NODE_ENV', 'production') !== 'production')),
@@ -59,6 +70,8 @@ export function readSettings({ project = PROJECT, environment = process.env } = 
     sandboxPort: number('SANDBOX_PORT', 8443),
     sandboxControlPort: number('SANDBOX_CONTROL_PORT', 3090),
     chromiumPath: text('CHROMIUM_PATH'),
+    browserSandbox: oneOf('BROWSER_SANDBOX', /** @type {const} */ (['auto', 'on', 'off'])),
+    mediaPath: resolve(project, text('MEDIA_PATH') || join(text('VAR_DIR', 'var'), 'media')),
     /** The environment for programs: the caller's without the variables of npm. */
     environment: Object.fromEntries(
       Object.entries(environment).filter(([name]) => !/^npm_/i.test(name) && name !== 'INIT_CWD'),

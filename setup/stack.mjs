@@ -38,6 +38,7 @@ import { System } from './system.mjs';
  * @property {string} varDir
  * @property {number | undefined} supervisordPid the pid of its supervisord while it runs
  * @property {StackEnvironment} env its settings
+ * @property {import('./programs-user.mjs').ProgramsUser | undefined} programsUser who runs the programs, once it has started
  * @property {{ api: string, sandbox: string, instances: string[] }} urls
  * @property {() => Promise<void>} start resolves when every program is RUNNING and ready. On failure it stops everything again.
  * @property {(options?: { keep?: boolean }) => Promise<void>} stop stops everything and removes the database and the files.
@@ -90,6 +91,9 @@ export async function createStack({
     varDir: settings.varDir,
     get supervisordPid() {
       return system.supervisordPid;
+    },
+    get programsUser() {
+      return system.programsUser;
     },
     env: /** @type {StackEnvironment} */ ({ ...own, DATABASE_URL, REDIS_URL }),
     urls: urls(settings),

@@ -54,6 +54,7 @@ async function main() {
   system = new System(settings, { step, inspected });
   await system.start();
   banner(settings);
+  if (system.programsUser?.warning) say(`${yellow(`! ${system.programsUser.warning}`)}\n`);
   if (values.dev) {
     development = new Development(system);
     await development.start();

@@ -187,12 +187,12 @@ export function withInspector(config, { program, number, address }) {
  * @param {object} options
  * @param {Record<string, string | number>} options.data
  * @param {readonly string[]} options.dataPrograms
- * @param {boolean} options.programs
+ * @param {{ user: string, home: string }} [options.programsUser] who runs the programs; without it, none runs
  * @param {Inspected} [options.inspected]
  */
-export function renderSupervisord(settings, { data, dataPrograms, programs, inspected }) {
+export function renderSupervisord(settings, { data, dataPrograms, programsUser, inspected }) {
   const paths = supervisordPaths(settings.varDir);
-  const { username: USER, homedir: home } = userInfo();
+  const { username: USER } = userInfo();
   const parts = [
     render(template('supervisord.conf'), {
       USER,
@@ -211,11 +211,10 @@ export function renderSupervisord(settings, { data, dataPrograms, programs, insp
       }),
     );
   }
-  if (programs) {
+  if (programsUser) {
     const config = renderPrograms({
       project: settings.project,
-      user: USER,
-      home,
+      ...programsUser,
       logDir: paths.logDir,
       instances: settings.instances,
       workers: settings.workers,

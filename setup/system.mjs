@@ -19,6 +19,7 @@ import {
   tiedToThisProcess,
   waitFor,
 } from './processes.mjs';
+import { prepareProgramsUser } from './programs-user.mjs';
 import { dataUrls, urls } from './settings.mjs';
 import {
   SupervisorClient,
@@ -94,6 +95,8 @@ export class System {
     this.client = new SupervisorClient(this.paths.socket);
     /** Settles when supervisord has ended. @type {Promise<{ code: number | null, signal: NodeJS.Signals | null }> | undefined} */
     this.ended = undefined;
+    /** Who runs the programs; undefined before the start. @type {import('./programs-user.mjs').ProgramsUser | undefined} */
+    this.programsUser = undefined;
   }
 
   get supervisordPid() {
@@ -102,7 +105,12 @@ export class System {
 
   /** The environment of the programs. */
   get environment() {
-    return { ...this.settings.environment, VAR_DIR: this.settings.varDir };
+    const { settings, programsUser } = this;
+    return {
+      ...settings.environment,
+      VAR_DIR: settings.varDir,
+      ...(programsUser ? { BROWSER_SANDBOX: programsUser.browserSandbox } : {}),
+    };
   }
 
   /** Starts everything. Stops everything again on failure. */
@@ -134,12 +142,20 @@ export class System {
       dataPrograms.push('redis');
       Object.assign(data, prepareRedis(settings));
     }
+    const programsUser = this.programs
+      ? await step('user of the programs', async ({ note }) => {
+          const chosen = await prepareProgramsUser(settings);
+          note(chosen.user);
+          return chosen;
+        })
+      : undefined;
+    this.programsUser = programsUser;
     await step('supervisord', () =>
       this.#launch(
         renderSupervisord(settings, {
           data,
           dataPrograms,
-          programs: this.programs,
+          programsUser: programsUser && { user: programsUser.user, home: programsUser.home },
           inspected: this.inspected,
         }),
       ),

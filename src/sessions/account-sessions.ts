@@ -11,6 +11,7 @@ import { CONFIG } from '../platform/config/config.module.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import { BrowserGuardian } from '../whatsapp/browser/guardian.js';
+import { checkBrowserSandbox } from '../whatsapp/browser/launch.js';
 import { endBrowsersOn } from '../whatsapp/browser/processes.js';
 import { profileDir } from '../whatsapp/browser/profile.js';
 import { pruneCaches } from '../whatsapp/browser/archive.js';
@@ -109,8 +110,9 @@ export class AccountSessions
   /** @throws InstanceAlreadyRuns */
   async onApplicationBootstrap(): Promise<void> {
     const cpu = new MachineCpu();
-    // Fails at once if no browser is installed: otherwise every account would wait for ever.
+    // Fails at once if no browser is installed, or may run: otherwise every account would wait for ever.
     this.chromiumPath();
+    checkBrowserSandbox(this.config.sessions.browserSandbox);
     const rank = await this.lease.acquire();
     await this.servers.register();
     // Nothing runs yet: the statuses that a dead predecessor wrote are no longer true.
@@ -292,7 +294,7 @@ export class AccountSessions
       },
       web: { recheckMs: sessions.webRecheckMs, ignored: sessions.webIgnored },
       openSession: (options) => {
-        const session = this.openSession(options);
+        const session = this.openSession({ ...options, browserSandbox: sessions.browserSandbox });
         session.on('web', (state) => this.keepPage(account, state, session.takeServedPage()));
         this.emit('session', account, session);
         return session;

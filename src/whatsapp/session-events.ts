@@ -1,4 +1,4 @@
-import type { Network } from './browser/launch.js';
+import type { BrowserSandbox, Network } from './browser/launch.js';
 import type { WebPage } from './web-page.js';
 import type { PageChange, PageGroupNotice, PageMessage } from './in-page/page-functions.js';
 
@@ -86,6 +86,8 @@ export interface SessionOptions {
   /** The browser profile of this account: its credentials. */
   profileDir: string;
   chromiumPath: string;
+  /** Default: `auto`. */
+  browserSandbox?: BrowserSandbox;
   network: Network;
   /** The page of the version that the account must have. Null: the page that WhatsApp serves. */
   webPage?: WebPage | null;

@@ -139,12 +139,13 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
 
   private async launch(): Promise<void> {
     if (this.ended) return;
-    const { accountId, chromiumPath, profileDir, network, deadlines, pairWithPhoneNumber } = this.options;
+    const { accountId, chromiumPath, profileDir, network, deadlines, pairWithPhoneNumber, browserSandbox } =
+      this.options;
     await claimProfile(profileDir);
     if (this.ended) return;
     // This class watches the deadlines of the phases, so the timeouts of puppeteer and of the library must not come first.
     const puppeteer: LaunchOptions = {
-      ...launchOptions(chromiumPath, profileDir, network),
+      ...launchOptions(chromiumPath, profileDir, network, browserSandbox),
       timeout: 0,
       signal: this.killing.signal,
     };

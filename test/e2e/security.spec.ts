@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile, stat } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { connect as connectTls } from 'node:tls';
@@ -7,6 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { CallSigner } from '../../src/platform/http/signed-calls.js';
 import { eventually } from '../support/eventually.js';
+import { browsersBelow } from '../support/processes.js';
 import { Flotilla, type Workspace } from '../support/flotilla.js';
 
 /** What a stranger, a browser and another machine may do, through HTTP against everything that listens. */
@@ -634,6 +635,30 @@ describe('a connection', () => {
     const head = `GET /api/v1/workspace HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Api-Key: ${key}\r\n`;
     const answer = await raw(flotilla.stack.urls.api, `${head}${junk}X-Forwarded-For: 198.51.100.9\r\n\r\n`);
     expect(answer).toMatch(/^HTTP\/1\.1 200 /);
+  });
+});
+
+describe('a program', () => {
+  it('has no rights of root, and its browsers run in their own sandbox', async () => {
+    await workspace.linkedAccounts(1);
+    const { programsUser, varDir } = flotilla.stack;
+    // A machine that forbids it says why, with the cure; then this test says so.
+    expect(programsUser).toMatchObject({ browserSandbox: 'on' });
+    expect(programsUser!.warning).toBeUndefined();
+    const owners = await Promise.all(
+      [...(await flotilla.stack.status())]
+        .filter(([name]) => name.startsWith('flotilla:'))
+        .map(async ([, { pid }]) => (await stat(`/proc/${pid}`)).uid),
+    );
+    const own = programsUser!.uid ?? process.getuid!();
+    expect(own).not.toBe(0);
+    expect(owners).toEqual(owners.map(() => own));
+    const browsers = await browsersBelow(varDir);
+    expect(browsers.length).toBeGreaterThan(0);
+    for (const pid of browsers) {
+      expect((await readFile(`/proc/${pid}/cmdline`, 'utf8')).split('\0')).not.toContain('--no-sandbox');
+      expect((await stat(`/proc/${pid}`)).uid).toBe(own);
+    }
   });
 });
 

@@ -404,8 +404,14 @@ describe('the sandbox', { timeout: 60_000 }, () => {
     expect(await files()).toHaveLength(before);
     expect(await upload(proof)).toMatchObject({ status: 200, path: expect.stringMatching(/^\/v\/media\//) });
     expect(await files()).toHaveLength(before + 1);
-    await sandbox.call('POST', `/phones/${own.phone}/unlink`);
+    const { phone } = own;
+    const shown = own.qrs.length;
+    await sandbox.call('POST', `/phones/${phone}/unlink`);
     expect(await upload(proof)).toEqual({ status: 401 });
+    // The library starts again in the page. It does not bear that its browser is closed meanwhile.
+    const qr = await until('a new QR code', () => own.qrs.slice(shown).at(-1));
+    await sandbox.call('POST', `/phones/${phone}/scan`, { qr });
+    await own.ready(2);
   });
 
   it('empties the ledger', async () => {

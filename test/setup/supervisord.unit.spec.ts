@@ -79,7 +79,11 @@ describe('the programs for supervisord', () => {
       REDIS: '/r',
       REDIS_DIR: '/e',
     };
-    const whole = renderSupervisord(settings, { data, dataPrograms: ['postgres', 'redis'], programs: true });
+    const whole = renderSupervisord(settings, {
+      data,
+      dataPrograms: ['postgres', 'redis'],
+      programsUser: { user: 'flotilla', home: '/srv/flotilla/var/home' },
+    });
     expect(whole).not.toContain('hush');
     expect(whole).not.toContain('{{');
     expect(whole.match(/^\[group:.*\]$/gm)).toEqual(['[group:flotilla-data]', '[group:flotilla]']);

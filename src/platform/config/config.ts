@@ -322,6 +322,12 @@ export const environmentSchema = z
       defaultText:
         'the first of `chromium-headless-shell`, `chromium`, `google-chrome`, `google-chrome-stable`, `chromium-browser` on the `PATH`',
     }),
+    BROWSER_SANDBOX: z
+      .enum(['auto', 'on', 'off'])
+      .default('auto')
+      .describe(
+        "Chromium's own sandbox. `auto`: `npm start` tries it; if the kernel refuses it, `npm start` says so with the cure, and browsers run without it. `on`: Flotilla does not start without it. `off`: browsers run without it. Chromium has no sandbox as root. See [security.md](security.md#browsers).",
+      ),
     SESSION_START_CONCURRENCY: z.coerce
       .number()
       .int()
@@ -665,6 +671,7 @@ function toConfig(env: Environment, envFile: string | null, varDir: string, serv
     sessions: {
       dir: join(varDir, 'sessions'),
       chromiumPath: env.CHROMIUM_PATH ?? findBrowser(),
+      browserSandbox: env.BROWSER_SANDBOX,
       startConcurrency: env.SESSION_START_CONCURRENCY,
       launchTimeoutMs: env.SESSION_LAUNCH_TIMEOUT_MS,
       loadTimeoutMs: env.SESSION_LOAD_TIMEOUT_MS,

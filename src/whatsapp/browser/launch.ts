@@ -36,11 +36,28 @@ const leanArgs = [
   '--disable-site-isolation-trials',
 ];
 
+/** Whether a browser uses Chromium's own sandbox. `auto`: unless this process runs as root, for whom Chromium has none. */
+export type BrowserSandbox = 'auto' | 'on' | 'off';
+
+const isRoot = () => process.getuid?.() === 0;
+
+/** @throws Error if browsers must have a sandbox and cannot */
+export function checkBrowserSandbox(sandbox: BrowserSandbox): void {
+  if (sandbox === 'on' && isRoot())
+    throw new Error(
+      'BROWSER_SANDBOX is on, but Chromium has no sandbox as root. Run Flotilla as another user, or start it with npm start, which does so.',
+    );
+}
+
 /** The options to start a browser for one account. */
-export function launchOptions(executablePath: string, userDataDir: string, network: Network): LaunchOptions {
+export function launchOptions(
+  executablePath: string,
+  userDataDir: string,
+  network: Network,
+  sandbox: BrowserSandbox = 'auto',
+): LaunchOptions {
   const args = [...leanArgs];
-  // Chromium refuses to use its own sandbox as root. To use that sandbox, run Flotilla as an ordinary user.
-  if (process.getuid?.() === 0) args.push('--no-sandbox');
+  if (sandbox === 'off' || (sandbox === 'auto' && isRoot())) args.push('--no-sandbox');
   if (network.kind === 'sandbox') {
     args.push(
       `--host-resolver-rules=MAP web.whatsapp.com:443 ${network.host}:${network.port}`,
