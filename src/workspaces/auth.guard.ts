@@ -125,7 +125,7 @@ export class AuthGuard implements CanActivate, OnApplicationBootstrap {
     request.access = needed;
     if (needed === 'public') return true;
     const principal = await this.identify(request);
-    await this.limits.count(principal, context.switchToHttp().getResponse<Response>());
+    this.limits.count(principal, context.switchToHttp().getResponse<Response>());
     request.principal = principal;
     if (principal.kind === 'admin') {
       request.workspaceId = workspaceIdOf(request);
