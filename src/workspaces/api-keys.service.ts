@@ -242,9 +242,7 @@ function assertWithin(wanted: KeyBounds, maker: KeyBounds): void {
   const end = maker.expiresAt;
   if (end && (wanted.expiresAt === null || wanted.expiresAt > end)) {
     const wantedEnd = wanted.expiresAt === null ? 'never' : `at ${wanted.expiresAt.toISOString()}`;
-    throw new ApiKeyTooWide(
-      `it expires at ${end.toISOString()}, and the new key would expire ${wantedEnd}`,
-    );
+    throw new ApiKeyTooWide(`it expires at ${end.toISOString()}, and the new key would expire ${wantedEnd}`);
   }
   const ranges = maker.allowedIps;
   if (!ranges) return;

@@ -37,7 +37,10 @@ export class KnownKeys {
     authentication.onChange((keyId) => {
       this.read(keyId).catch((error: unknown) => {
         this.isLoaded = false;
-        this.logger.warn({ err: error }, 'the set of known keys could not be read; the next guess reads it again');
+        this.logger.warn(
+          { err: error },
+          'the set of known keys could not be read; the next guess reads it again',
+        );
       });
     });
   }

@@ -61,16 +61,13 @@ export class RateLimits {
       http.rateLimitPerAddress,
       'Your address has made too many requests without a key or with a wrong key.',
     );
-    this.logins = new RateLimit(
-      counts,
-      'login',
-      loginsPerMinute,
-      'There were too many attempts to log in.',
-    );
+    this.logins = new RateLimit(counts, 'login', loginsPerMinute, 'There were too many attempts to log in.');
     const secrets = [adminApiKey, metricsToken].filter(({ length }) => length > 0);
     const isLong = ({ length }: string) => length >= unguessableLength;
     this.unguessable = new Set(secrets.filter(isLong).map((secret) => idOf(hashKey(secret))));
-    this.guessable = new Set(secrets.filter((secret) => !isLong(secret)).map((secret) => idOf(hashKey(secret))));
+    this.guessable = new Set(
+      secrets.filter((secret) => !isLong(secret)).map((secret) => idOf(hashKey(secret))),
+    );
   }
 
   /** Counts a request with a valid key, for the key and for its workspace. @throws RateLimitExceeded */

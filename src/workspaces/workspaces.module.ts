@@ -24,6 +24,6 @@ const services = [
 @Module({
   imports: [TypeOrmModule.forFeature([Workspace, ApiKey]), SharedCountsModule],
   providers: services,
-  exports: services,
+  exports: [...services, SharedCountsModule],
 })
 export class WorkspacesModule {}
