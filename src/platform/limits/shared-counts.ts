@@ -56,6 +56,8 @@ export class SharedCounts implements BeforeApplicationShutdown {
   /** When the timer fires; Infinity without a timer. */
   private dueAt = Infinity;
   private exchangedAt = -Infinity;
+  /** When Redis last answered. */
+  private answeredAt = performance.now();
   private exchange: Promise<void> | null = null;
   private isAlone = false;
   private isStopped = false;
@@ -66,7 +68,8 @@ export class SharedCounts implements BeforeApplicationShutdown {
     @Optional() @Inject(REDIS) private readonly redis?: Redis,
   ) {
     // Two systems with databases of their own do not share counts, even if they share a Redis.
-    this.prefix = `flotilla:counts:${new URL(database.url).pathname.slice(1)}:`;
+    const name = URL.canParse(database.url) ? new URL(database.url).pathname.slice(1) : '';
+    this.prefix = `flotilla:counts:${name}:`;
   }
 
   /** Tells the other processes about a changed count. */
@@ -120,15 +123,19 @@ export class SharedCounts implements BeforeApplicationShutdown {
 
   private async exchangeOnce(): Promise<void> {
     const redis = this.redis!;
-    if (redis.status !== 'ready') return this.tellAlone('there is no connection');
-    const slow = setTimeout(() => this.tellAlone('there is no answer'), silenceMs);
-    slow.unref();
     const now = performance.now();
     // A window that ends before Redis reads this would count in the next window.
-    const counts = [...new Set([...this.changed, ...this.present])].filter(
-      ({ endsAt }) => endsAt - now > endingMs,
-    );
+    for (const count of this.changed) if (count.endsAt - now < endingMs) this.changed.delete(count);
+    if (redis.status !== 'ready') {
+      // A program that has just started may still be connecting.
+      if (now - this.answeredAt > silenceMs) this.tellAlone('there is no connection');
+      return;
+    }
+    const counts = [...new Set([...this.changed, ...this.present])];
     this.changed.clear();
+    if (counts.length === 0) return;
+    const slow = setTimeout(() => this.tellAlone('there is no answer'), silenceMs);
+    slow.unref();
     const written = counts.map(({ own }) => own);
     try {
       const pipeline = redis.pipeline();
@@ -151,7 +158,7 @@ export class SharedCounts implements BeforeApplicationShutdown {
         if (error) throw error;
         return sum as number[];
       });
-      const answeredAt = performance.now();
+      const answeredAt = (this.answeredAt = performance.now());
       counts.forEach((count, index) => {
         count.known = written[index]!;
         count.others = Math.max(0, sums[2 * index]! - count.known);
