@@ -22,12 +22,15 @@ interface Row {
  */
 @Injectable()
 export class KnownKeys {
-  private prefixes = new Set<number>();
-  private byId = new Map<string, number>();
-  private isLoaded = false;
-  private loading: Promise<void> | null = null;
-  /** The reads run one after the other, so that an older read does not overwrite a newer one. */
-  private reads: Promise<void> = Promise.resolve();
+  private readonly prefixes = new Set<number>();
+  private readonly byId = new Map<string, number>();
+  /** False before the first read, and after a failed one. */
+  private isReady = false;
+  /** Every key may have changed. */
+  private allChanged = true;
+  /** Keys that have changed since they were read. A set, so that many changes of one key are one read. */
+  private readonly changed = new Set<string>();
+  private reading: Promise<void> | null = null;
 
   constructor(
     @InjectRepository(ApiKey) private readonly keys: Repository<ApiKey>,
@@ -35,53 +38,57 @@ export class KnownKeys {
     authentication: AuthenticationService,
   ) {
     authentication.onChange((keyId) => {
-      this.read(keyId).catch((error: unknown) => {
-        this.isLoaded = false;
-        this.logger.warn(
-          { err: error },
-          'the set of known keys could not be read; the next guess reads it again',
-        );
-      });
+      if (keyId === null) this.allChanged = true;
+      else this.changed.add(keyId);
+      this.read().catch((error: unknown) =>
+        this.logger.warn({ err: error }, 'the known keys could not be read; the next guess reads them'),
+      );
     });
   }
 
-  /** Whether a key with this hash exists. Only the first call waits for the database. */
+  /** Whether a key with this hash exists. It waits for the database only if the keys have never been read, or a read failed. */
   async has(hash: Buffer): Promise<boolean> {
-    if (!this.isLoaded) await (this.loading ??= this.read(null).finally(() => (this.loading = null)));
+    if (!this.isReady) await this.read();
     return this.prefixes.has(prefixOf(hash));
   }
 
-  /** Reads one key again; null: all keys. */
-  private read(keyId: string | null): Promise<void> {
-    const read = this.reads.then(() =>
-      asPlatform(() => (keyId === null ? this.readAll() : this.readOne(keyId))),
-    );
-    this.reads = read.catch(() => undefined);
-    return read;
+  /** Reads what has changed, and what changes meanwhile. There is one read at a time. */
+  private read(): Promise<void> {
+    return (this.reading ??= asPlatform(() => this.readChanges()));
   }
 
-  private async readAll(): Promise<void> {
-    const rows: Row[] = await this.keys.query(
-      `select id, substr(key_hash, 1, ${prefixBytes}) as prefix from api_keys`,
-    );
-    this.byId = new Map(rows.map(({ id, prefix }) => [id, prefixOf(prefix)]));
-    this.prefixes = new Set(this.byId.values());
-    this.isLoaded = true;
+  private async readChanges(): Promise<void> {
+    try {
+      while (this.allChanged || this.changed.size > 0) {
+        const ids = this.allChanged ? null : [...this.changed];
+        this.changed.clear();
+        this.allChanged = false;
+        const rows: Row[] = await this.keys.query(
+          `select id, substr(key_hash, 1, ${prefixBytes}) as prefix from api_keys
+           where $1::uuid[] is null or id = any($1)`,
+          [ids],
+        );
+        this.replace(ids ?? [...this.byId.keys()], rows);
+      }
+      this.isReady = true;
+    } catch (error) {
+      this.isReady = false;
+      this.allChanged = true;
+      throw error;
+    } finally {
+      this.reading = null;
+    }
   }
 
-  private async readOne(id: string): Promise<void> {
-    if (!this.isLoaded) return;
-    const [row]: Row[] = await this.keys.query(
-      `select id, substr(key_hash, 1, ${prefixBytes}) as prefix from api_keys where id = $1`,
-      [id],
-    );
-    const known = this.byId.get(id);
-    if (row) {
-      this.byId.set(id, prefixOf(row.prefix));
-      this.prefixes.add(prefixOf(row.prefix));
-    } else if (known !== undefined) {
+  private replace(ids: string[], rows: Row[]): void {
+    for (const id of ids) {
+      const prefix = this.byId.get(id);
+      if (prefix !== undefined) this.prefixes.delete(prefix);
       this.byId.delete(id);
-      this.prefixes.delete(known);
+    }
+    for (const { id, prefix } of rows) {
+      this.byId.set(id, prefixOf(prefix));
+      this.prefixes.add(prefixOf(prefix));
     }
   }
 }

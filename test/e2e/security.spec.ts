@@ -219,7 +219,7 @@ describe('how often', () => {
 });
 
 describe('without trusted proxies, in development, with two processes of the API', () => {
-  const perWorkspace = 600;
+  const perWorkspace = 300;
   let direct: Flotilla;
   let second: Stack;
   beforeAll(async () => {
@@ -321,15 +321,22 @@ describe('without trusted proxies, in development, with two processes of the API
       keys.map(async (key, index) => {
         const url = `${(index % 2 ? second : direct.stack).urls.api}/api/v1/accounts`;
         const found: number[] = [];
-        for (let asked = 0; asked < 24; asked += 1)
+        for (let asked = 0; asked < 12; asked += 1)
           found.push((await fetch(url, { headers: bearer(key) })).status);
         return found;
       }),
     );
     const count = (status: number) => statuses.flat().filter((each) => each === status).length;
-    expect(count(200) + count(429)).toBe(50 * 24);
+    expect(count(200) + count(429)).toBe(50 * 12);
     expect(count(200)).toBeGreaterThanOrEqual(perWorkspace);
-    expect(count(200)).toBeLessThanOrEqual(perWorkspace * 1.1);
+    expect(count(200)).toBeLessThanOrEqual(perWorkspace * 1.2);
+    // A fresh key has no fresh quota; another workspace has its own.
+    const fresh = await own.keyFor('owner');
+    const refused = await fetch(`${second.urls.api}/api/v1/accounts`, { headers: bearer(fresh) });
+    expect(refused.status).toBe(429);
+    expect(refused.headers.get('ratelimit')).toMatch(/^"workspace";r=0;t=\d+$/);
+    const other = await direct.newWorkspace();
+    expect((await other.call('GET', '/accounts')).status).toBe(200);
   }, 60_000);
 
   it('a key works that nobody used before, while strangers flood its address, also after a restart', async () => {

@@ -11,8 +11,6 @@ import { type Answer, type Api, startApi } from '../support/api.js';
 
 /* Keys, limits, isolation and the audit log, through HTTP; two processes of the API where it matters. */
 
-/** Requests a minute: more than any test below needs that is not about the limit. */
-const perWorkspace = 500;
 const maxApiKeys = 12;
 
 let drop: () => Promise<void>;
@@ -31,7 +29,6 @@ beforeAll(async () => {
     ...scratch.config,
     database: { ...scratch.config.database, poolSize: 3 },
     media: { ...scratch.config.media, path: mediaDir },
-    http: { ...scratch.config.http, rateLimitPerWorkspace: perWorkspace },
     workspaces: { ...scratch.config.workspaces, maxApiKeys },
   };
   api = await startApi(config);
@@ -289,29 +286,6 @@ describe('a key', () => {
     const { items } = (await api.call('GET', '/workspace/api-keys?limit=200', undefined, owner.key)).body;
     expect(items).toHaveLength(2 * maxApiKeys);
   });
-
-  it('shares the requests of its workspace with the other keys, over two processes', async () => {
-    const keys = [owner, ...(await Promise.all(Array.from({ length: 9 }, () => newKey(workspaceId))))];
-    const answers = await Promise.all(
-      keys.map(async ({ key }, index) => {
-        const found: Answer[] = [];
-        for (let asked = 0; asked < 70; asked += 1)
-          found.push(await (index % 2 ? api : other).call('GET', '/workspace', undefined, key));
-        return found;
-      }),
-    );
-    const all = answers.flat();
-    const accepted = all.filter(({ status }) => status === 200);
-    expect(accepted.length).toBeGreaterThanOrEqual(perWorkspace);
-    expect(accepted.length).toBeLessThanOrEqual(perWorkspace * 1.1);
-    const refused = all.find(({ status }) => status === 429)!;
-    expect(refused.body.code).toBe('rate_limit.exceeded');
-    expect(refused.headers.get('ratelimit-policy')).toBe(`"workspace";q=${perWorkspace};w=60`);
-    expect(refused.headers.get('ratelimit')).toMatch(/^"workspace";r=0;t=\d+$/);
-    // A fresh key has no fresh quota; another workspace has its own.
-    expect(await statusOf((await newKey(workspaceId)).key)).toBe(429);
-    expect(await statusOf((await newWorkspace()).owner.key)).toBe(200);
-  }, 60_000);
 
   it.each(['sender', 'viewer'])('of a %s manages none', async (role) => {
     const { key } = await newKey(workspaceId, { role });
