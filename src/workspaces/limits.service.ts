@@ -131,7 +131,7 @@ export class LimitsService implements OnModuleDestroy {
     // Many requests at the same moment take one reserve, not one each.
     const takesReserve = !this.taking.has(workspaceId);
     if (takesReserve) this.taking.add(workspaceId);
-    const wanted = count + (takesReserve ? reservedOf(limit) : 0);
+    const wanted = count + (takesReserve ? reservedOf(limit) - (reserve?.count ?? 0) : 0);
     const askedAt = performance.now();
     const [row] = await prepared<{ granted: number; minute: Date; leftMs: number }>(this.database, take, [
       workspaceId,
