@@ -20,7 +20,11 @@ const heartbeats = 2;
 
 /** @param {{ log: (text: string) => void }} options */
 export async function run({ log }) {
-  const fleet = await startFleet({ accounts: 2, instances: 1, env: { RATE_LIMIT_PER_KEY: '0' } });
+  const fleet = await startFleet({
+    accounts: 2,
+    instances: 1,
+    env: { RATE_LIMIT_PER_KEY: '0', RATE_LIMIT_PER_WORKSPACE: '0' },
+  });
   const { stack } = fleet;
   const admin = stack.env.ADMIN_API_KEY;
   const api = `${stack.urls.api}/api/v1`;

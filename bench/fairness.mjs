@@ -10,7 +10,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { createStack } from '../setup/stack.mjs';
 import { holdCampaigns, insertBacklog, withDatabase } from './backlog.mjs';
 import { sum } from './figures.mjs';
-import { call, eventually } from './fleet.mjs';
+import { call, eventually, noLimits } from './fleet.mjs';
 
 /** @typedef {Awaited<ReturnType<typeof measure>>} Measured */
 
@@ -107,8 +107,9 @@ async function connectAccounts(stack, workspaces) {
   /** @type {{ id: string, workspace: number }[]} */
   const accounts = [];
   for (const [workspace, size] of workspaces.entries()) {
+    const wanted = { name: `bench ${workspace}`, limits: noLimits };
     /** @type {{ body: { id: string } }} */
-    const { body: made } = await call('POST', `${api}/workspaces`, { name: `bench ${workspace}` }, admin);
+    const { body: made } = await call('POST', `${api}/workspaces`, wanted, admin);
     const { id } = made;
     for (let number = 0; number < size; number += 1) {
       const body = { name: `bench ${number}`, environment: 'sandbox' };

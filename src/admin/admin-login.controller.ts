@@ -49,7 +49,7 @@ export class AdminLoginController {
     if (this.session.isForeign(request)) throw new ForeignOrigin();
     const ip = request.ip ?? '';
     const page = pageAfterLogin(next);
-    await this.limits.countLogin(ip, response);
+    this.limits.countLogin(ip, response);
     const hash = hashKey(key);
     try {
       await this.limits.limitGuesses(ip, hash, () => {

@@ -3,6 +3,8 @@ import type { Response } from 'express';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import { Problem } from '../platform/errors/problem.js';
+import { ConcurrencyLimit } from '../platform/limits/concurrency-limit.js';
+import { SharedCounts } from '../platform/limits/shared-counts.js';
 
 const heartbeatMs = 15_000;
 
@@ -18,22 +20,26 @@ export class TooManyStreams extends Problem {
   }
 }
 
-/** The open streams of this process: how many each workspace has, and one heartbeat for all. */
+/** The open streams of this process, with one heartbeat for all. The limit of a workspace counts those of all processes. */
 @Injectable()
 export class OpenStreams implements OnApplicationShutdown {
   /** Each stream with its check before a heartbeat. */
   private readonly streams = new Map<Response, () => void>();
-  private readonly perCaller = new Map<string, number>();
-  private readonly limit: number;
+  private readonly limit: ConcurrencyLimit;
   private heartbeat: NodeJS.Timeout | null = null;
 
-  constructor(@Inject(CONFIG) { http }: Config) {
-    this.limit = http.eventStreamsPerWorkspace;
+  constructor(@Inject(CONFIG) { http }: Config, counts: SharedCounts) {
+    this.limit = new ConcurrencyLimit(
+      counts,
+      'streams',
+      http.eventStreamsPerWorkspace,
+      (limit) => new TooManyStreams(limit),
+    );
   }
 
   /** The number of open streams. */
   get count(): number {
-    return [...this.perCaller.values()].reduce((sum, count) => sum + count, 0);
+    return this.limit.count;
   }
 
   /**
@@ -42,17 +48,7 @@ export class OpenStreams implements OnApplicationShutdown {
    * @throws TooManyStreams
    */
   enter(caller: string): () => void {
-    const count = this.perCaller.get(caller) ?? 0;
-    if (count >= this.limit) throw new TooManyStreams(this.limit);
-    this.perCaller.set(caller, count + 1);
-    let isIn = true;
-    return () => {
-      if (!isIn) return;
-      isIn = false;
-      const left = this.perCaller.get(caller)! - 1;
-      if (left === 0) this.perCaller.delete(caller);
-      else this.perCaller.set(caller, left);
-    };
+    return this.limit.enter(caller);
   }
 
   /**

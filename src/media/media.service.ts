@@ -11,6 +11,8 @@ import { CONFIG } from '../platform/config/config.module.js';
 import { given } from '../platform/database/given.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
 import { publicFetch } from '../platform/http/public-fetch.js';
+import { ConcurrencyLimit } from '../platform/limits/concurrency-limit.js';
+import { SharedCounts } from '../platform/limits/shared-counts.js';
 import { isInUse } from './media-in-use.js';
 import { MediaKeeper } from './media-keeper.js';
 import { cleanName } from './media-name.js';
@@ -49,6 +51,19 @@ export class MediaUnavailable extends Problem {
   }
 }
 
+/** The workspace already downloads as many media URLs as it may at the same time. */
+export class TooManyUrlDownloads extends Problem {
+  constructor(limit: number) {
+    super(
+      429,
+      'media.too_many_downloads',
+      `This workspace is downloading ${limit} media URLs, the limit. Wait until some have ended, upload the files with POST /media instead, or raise MEDIA_DOWNLOADS_PER_WORKSPACE.`,
+      undefined,
+      5,
+    );
+  }
+}
+
 /** The source of a message's media, as the request gives it. */
 export type MediaSource =
   | { mediaId: string }
@@ -79,6 +94,8 @@ const base64ChunkLength = 65_536;
 /** Stores and returns the files of workspaces. */
 @Injectable()
 export class MediaService {
+  private readonly downloads: ConcurrencyLimit;
+
   constructor(
     @InjectRepository(Media) private readonly media: Repository<Media>,
     @InjectDataSource() private readonly database: DataSource,
@@ -86,13 +103,21 @@ export class MediaService {
     private readonly spool: MediaSpool,
     private readonly keeper: MediaKeeper,
     @Inject(CONFIG) private readonly config: Config,
-  ) {}
+    counts: SharedCounts,
+  ) {
+    this.downloads = new ConcurrencyLimit(
+      counts,
+      'downloads',
+      config.media.downloadsPerWorkspace,
+      (limit) => new TooManyUrlDownloads(limit),
+    );
+  }
 
   /**
    * The media of a message before the message is accepted: it is looked up, decoded or downloaded within a time limit, so that
    * every accepted message has its media. Call it outside of a transaction.
    * @param type the message type; a file that this type cannot carry is refused and not kept
-   * @throws MediaNotFound, MediaUnavailable, MediaTooLarge, MediaEmpty, MediaTypeMismatch, MediaTypeRefused,
+   * @throws MediaNotFound, MediaUnavailable, TooManyUrlDownloads, MediaTooLarge, MediaEmpty, MediaTypeMismatch, MediaTypeRefused,
    *   StorageLimitReached, MediaStorageUnavailable, ValidationFailed if `data` is not base64
    */
   async take(workspaceId: string, source: MediaSource, type = 'document'): Promise<Media> {
@@ -105,7 +130,7 @@ export class MediaService {
       const file = await this.spool.receive(decode(source.data), maxBytes);
       return this.store(workspaceId, file, describe(source), 'data', type);
     }
-    const { file, declared } = await this.download(source.url, maxBytes);
+    const { file, declared } = await this.download(workspaceId, source.url, maxBytes);
     const { mimetype, filename } = describe(source);
     const described = {
       mimetype: mimetype ?? declared.mimetype,
@@ -245,10 +270,12 @@ export class MediaService {
   }
 
   private async download(
+    workspaceId: string,
     url: string,
     maxBytes: number,
   ): Promise<{ file: SpooledFile; declared: FileDescription }> {
     const { fetchTimeoutMs } = this.config.media;
+    const leave = this.downloads.enter(workspaceId);
     try {
       const answer = await publicFetch(url, {
         method: 'GET',
@@ -272,6 +299,8 @@ export class MediaService {
       if (code === 'url.too_large') throw new MediaTooLarge(maxBytes);
       if (code.startsWith('url.')) throw new MediaUnavailable(message);
       throw error;
+    } finally {
+      leave();
     }
   }
 }

@@ -7,6 +7,8 @@ import { asPlatform } from '../platform/database/isolation.js';
 import { Notifications } from '../platform/database/notifications.js';
 import { prepared } from '../platform/database/prepared.js';
 import { Problem } from '../platform/errors/problem.js';
+import { ConcurrencyLimit } from '../platform/limits/concurrency-limit.js';
+import { SharedCounts } from '../platform/limits/shared-counts.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import { pause } from '../platform/pause.js';
@@ -51,10 +53,8 @@ interface Waiter {
 export class MessageWaits implements OnModuleDestroy {
   /** The waiters by message. */
   private readonly waiters = new Map<string, Set<Waiter>>();
-  /** The number of waits of each workspace. */
-  private readonly counts = new Map<string, number>();
   private readonly notifications: Notifications;
-  private readonly limit: number;
+  private readonly limit: ConcurrencyLimit;
   private timer: NodeJS.Timeout | null = null;
 
   constructor(
@@ -62,8 +62,14 @@ export class MessageWaits implements OnModuleDestroy {
     @InjectDataSource() private readonly database: DataSource,
     @Inject(CONFIG) config: Config,
     @Inject(LOGGER) private readonly logger: Logger,
+    counts: SharedCounts,
   ) {
-    this.limit = config.http.waitsPerWorkspace;
+    this.limit = new ConcurrencyLimit(
+      counts,
+      'waits',
+      config.http.waitsPerWorkspace,
+      (limit) => new TooManyWaits(limit),
+    );
     this.notifications = new Notifications(config, logger, [channel], {
       heard: (_channel, payload) => this.tell(...(payload.split(' ') as [string, MessageStatus])),
       missed: () => void this.look(),
@@ -77,20 +83,14 @@ export class MessageWaits implements OnModuleDestroy {
 
   /** The number of requests that wait. */
   get count(): number {
-    return [...this.counts.values()].reduce((sum, count) => sum + count, 0);
+    return this.limit.count;
   }
 
   /** Counts a wait until the returned function is called. @throws TooManyWaits */
   enter(workspaceId: string): () => void {
-    const count = this.counts.get(workspaceId) ?? 0;
-    if (count >= this.limit) throw new TooManyWaits(this.limit);
-    this.counts.set(workspaceId, count + 1);
+    const leave = this.limit.enter(workspaceId);
     this.notifications.start();
-    return () => {
-      const left = this.counts.get(workspaceId)! - 1;
-      if (left === 0) this.counts.delete(workspaceId);
-      else this.counts.set(workspaceId, left);
-    };
+    return leave;
   }
 
   /**

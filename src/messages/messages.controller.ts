@@ -20,7 +20,7 @@ import { fileProblems } from '../media/media-failures.js';
 import { StorageLimitReached } from '../media/media-keeper.js';
 import { MediaEmpty, MediaTooLarge } from '../media/media-spool.js';
 import { MediaStorageUnavailable } from '../media/media-storage.js';
-import { MediaNotFound, MediaUnavailable } from '../media/media.service.js';
+import { MediaNotFound, MediaUnavailable, TooManyUrlDownloads } from '../media/media.service.js';
 import { TakesBody } from '../platform/http/body.guard.js';
 import { Fails, Paged } from '../platform/http/documentation.js';
 import { cutPage, type Page } from '../platform/http/pagination.js';
@@ -108,6 +108,7 @@ export class MessagesController {
     ContentMismatch,
     MediaNotFound,
     MediaUnavailable,
+    TooManyUrlDownloads,
     ...fileProblems,
     MessageNotFound,
     IdempotencyInProgress,

@@ -34,6 +34,7 @@ import {
 } from './webhooks.dto.js';
 import {
   AccountsNotFound,
+  TooManyWebhookTests,
   WebhookLimitReached,
   WebhookNotFound,
   WebhooksService,
@@ -95,7 +96,7 @@ export class WebhooksController {
   }
 
   /** Posts a `webhook.test` now, and answers with the outcome within 15 seconds. */
-  @Fails(WebhookNotFound)
+  @Fails(WebhookNotFound, TooManyWebhookTests)
   @Post(':id/test')
   @HttpCode(200)
   async test(

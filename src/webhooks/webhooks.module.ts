@@ -1,5 +1,6 @@
 import { Module } from '@nestjs/common';
 import { TypeOrmModule } from '@nestjs/typeorm';
+import { SharedCountsModule } from '../platform/limits/shared-counts.module.js';
 import { QueuesModule } from '../queues/queues.module.js';
 import { WebhookDeliveriesService } from './webhook-deliveries.service.js';
 import { WebhookDelivery } from './webhook-delivery.entity.js';
@@ -12,7 +13,7 @@ import { WebhooksService } from './webhooks.service.js';
 const services = [WebhooksService, WebhookDeliveriesService, WebhookFanOut, WebhookSequences, WebhookSecrets];
 
 @Module({
-  imports: [TypeOrmModule.forFeature([Webhook, WebhookDelivery]), QueuesModule],
+  imports: [TypeOrmModule.forFeature([Webhook, WebhookDelivery]), QueuesModule, SharedCountsModule],
   providers: services,
   exports: services,
 })

@@ -8,6 +8,8 @@ import { given } from '../platform/database/given.js';
 import { Problem } from '../platform/errors/problem.js';
 import type { PageQuery } from '../platform/http/pagination.js';
 import { toPublicUrl } from '../platform/http/public-fetch.js';
+import { ConcurrencyLimit } from '../platform/limits/concurrency-limit.js';
+import { SharedCounts } from '../platform/limits/shared-counts.js';
 import { attempt, type AttemptOutcome } from './webhook-attempt.js';
 import { newSecret, WebhookSecrets } from './webhook-secrets.js';
 import { Webhook } from './webhook.entity.js';
@@ -16,6 +18,8 @@ import type { CreateWebhookDto, UpdateWebhookDto } from './webhooks.dto.js';
 const maxPerWorkspace = 20;
 /** How long the old secret also signs after a change. */
 const overlapHours = 24;
+/** How many tests of its webhooks a workspace may run at the same time. Each may take 15 seconds. */
+const maxConcurrentTests = 4;
 const deleteBatchSize = 10_000;
 
 export class WebhookNotFound extends Problem {
@@ -30,6 +34,18 @@ export class WebhookLimitReached extends Problem {
       409,
       'webhook.limit_reached',
       `The workspace has reached its limit of ${maxPerWorkspace} webhooks. Delete a webhook, or let another webhook take more events.`,
+    );
+  }
+}
+
+export class TooManyWebhookTests extends Problem {
+  constructor(limit: number) {
+    super(
+      429,
+      'webhook.too_many_tests',
+      `This workspace is running ${limit} tests of webhooks, the limit. Wait until one has ended: each takes at most 15 seconds.`,
+      undefined,
+      5,
     );
   }
 }
@@ -53,11 +69,21 @@ export interface WithSecret {
 /** The endpoints of workspaces. */
 @Injectable()
 export class WebhooksService {
+  private readonly tests: ConcurrencyLimit;
+
   constructor(
     @InjectRepository(Webhook) private readonly webhooks: Repository<Webhook>,
     private readonly secrets: WebhookSecrets,
     @Inject(CONFIG) private readonly config: Config,
-  ) {}
+    counts: SharedCounts,
+  ) {
+    this.tests = new ConcurrencyLimit(
+      counts,
+      'webhook-tests',
+      maxConcurrentTests,
+      (limit) => new TooManyWebhookTests(limit),
+    );
+  }
 
   /**
    * Creates an endpoint, which gets events from now on.
@@ -189,25 +215,30 @@ export class WebhooksService {
 
   /**
    * Posts a `webhook.test` to an endpoint once, now, even if the endpoint is disabled. This event is not in the log.
-   * @throws WebhookNotFound
+   * @throws WebhookNotFound, TooManyWebhookTests
    */
   async test(workspaceId: string, id: string): Promise<AttemptOutcome & { eventId: string }> {
     const webhook = await this.get(workspaceId, id);
     const eventId = `test-${uuidv7()}`;
-    const outcome = await attempt(
-      webhook.url,
-      this.secretsOf(webhook),
-      {
-        id: eventId,
-        type: 'webhook.test',
-        createdAt: new Date().toISOString(),
-        workspaceId,
-        accountId: null,
-        data: { webhookId: id },
-      },
-      { allowPrivate: this.config.allowedPrivateAddresses, version: this.config.version },
-    );
-    return { ...outcome, eventId };
+    const leave = this.tests.enter(workspaceId);
+    try {
+      const outcome = await attempt(
+        webhook.url,
+        this.secretsOf(webhook),
+        {
+          id: eventId,
+          type: 'webhook.test',
+          createdAt: new Date().toISOString(),
+          workspaceId,
+          accountId: null,
+          data: { webhookId: id },
+        },
+        { allowPrivate: this.config.allowedPrivateAddresses, version: this.config.version },
+      );
+      return { ...outcome, eventId };
+    } finally {
+      leave();
+    }
   }
 
   private secretsOf({ id, secret, previousSecret, previousSecretExpiresAt }: Webhook): string[] {

@@ -12,9 +12,11 @@ import {
 import {
   ApiKeyExpired,
   ApiKeyInUse,
+  ApiKeyLimitReached,
   ApiKeyNotFound,
   ApiKeyRotated,
   ApiKeysService,
+  ApiKeyTooWide,
 } from './api-keys.service.js';
 import { Allow, Caller, WorkspaceId } from './auth.guard.js';
 import type { Principal } from './authentication.service.js';
@@ -27,7 +29,7 @@ export class ApiKeysController {
   constructor(private readonly keys: ApiKeysService) {}
 
   /** Creates an API key. Only this answer shows `key`. */
-  @Fails(WorkspaceNotFound)
+  @Fails(WorkspaceNotFound, ApiKeyLimitReached)
   @Post()
   async create(
     @Param('id', ParseUUIDPipe) id: string,
@@ -48,7 +50,7 @@ export class ApiKeysController {
   }
 
   /** Rotates a key: creates its replacement. The old key works until the grace period ends. */
-  @Fails(ApiKeyNotFound, ApiKeyExpired, ApiKeyRotated)
+  @Fails(ApiKeyNotFound, ApiKeyExpired, ApiKeyRotated, ApiKeyLimitReached)
   @Post(':keyId/rotate')
   async rotate(
     @Param('id', ParseUUIDPipe) id: string,
@@ -76,14 +78,18 @@ export class ApiKeysController {
 export class OwnApiKeysController {
   constructor(private readonly keys: ApiKeysService) {}
 
-  /** Creates an API key for your workspace. Only this answer shows `key`. */
-  @Fails(WorkspaceNotFound)
+  /**
+   * Creates an API key for your workspace. Only this answer shows `key`. The new key may do at most what your key may do:
+   * without `expiresAt` and `allowedIps` it has those of your key.
+   */
+  @Fails(WorkspaceNotFound, ApiKeyNotFound, ApiKeyLimitReached, ApiKeyTooWide)
   @Post()
   async create(
     @WorkspaceId() workspaceId: string,
+    @Caller() caller: Principal,
     @Body() body: CreateApiKeyDto,
   ): Promise<CreatedApiKeyResponse> {
-    return toCreatedApiKeyResponse(await this.keys.create(workspaceId, body));
+    return toCreatedApiKeyResponse(await this.keys.create(workspaceId, body, keyIdOf(caller)));
   }
 
   /** Lists the keys of your workspace, newest first. */
@@ -94,15 +100,19 @@ export class OwnApiKeysController {
     return toPage(await this.keys.list(workspaceId, query), query.limit, toApiKeyResponse);
   }
 
-  /** Rotates a key: creates its replacement. The old key works until the grace period ends. A key may rotate itself. */
-  @Fails(ApiKeyNotFound, ApiKeyExpired, ApiKeyRotated)
+  /**
+   * Rotates a key: creates its replacement. The old key works until the grace period ends. A key may rotate itself, and other keys
+   * that may not do more than itself.
+   */
+  @Fails(ApiKeyNotFound, ApiKeyExpired, ApiKeyRotated, ApiKeyLimitReached, ApiKeyTooWide)
   @Post(':keyId/rotate')
   async rotate(
     @WorkspaceId() workspaceId: string,
+    @Caller() caller: Principal,
     @Param('keyId', ParseUUIDPipe) keyId: string,
     @Body() body: RotateApiKeyDto = new RotateApiKeyDto(),
   ): Promise<CreatedApiKeyResponse> {
-    return toCreatedApiKeyResponse(await this.keys.rotate(workspaceId, keyId, body));
+    return toCreatedApiKeyResponse(await this.keys.rotate(workspaceId, keyId, body, keyIdOf(caller)));
   }
 
   /** Deletes another key of your workspace: it stops working at once. A key cannot delete itself. */
@@ -114,6 +124,11 @@ export class OwnApiKeysController {
     @Caller() caller: Principal,
     @Param('keyId', ParseUUIDPipe) keyId: string,
   ): Promise<void> {
-    await this.keys.delete(workspaceId, keyId, caller.kind === 'workspace' ? caller.keyId : undefined);
+    await this.keys.delete(workspaceId, keyId, keyIdOf(caller));
   }
+}
+
+/** The id of the caller's key; undefined for the admin. */
+function keyIdOf(caller: Principal): string | undefined {
+  return caller.kind === 'workspace' ? caller.keyId : undefined;
 }

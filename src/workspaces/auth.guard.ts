@@ -126,7 +126,7 @@ export class AuthGuard implements CanActivate, OnApplicationBootstrap {
     request.access = needed;
     if (needed === 'public') return true;
     const principal = await this.identify(request);
-    await this.limits.count(principal, context.switchToHttp().getResponse<Response>());
+    this.limits.count(principal, context.switchToHttp().getResponse<Response>());
     request.principal = principal;
     this.unread.enter(ownerOf(principal), context.switchToHttp().getResponse<Response>());
     if (principal.kind === 'admin') {

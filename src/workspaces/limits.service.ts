@@ -1,5 +1,6 @@
 import { Inject, Injectable, type OnModuleDestroy } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
+import { LRUCache } from 'lru-cache';
 import { DataSource } from 'typeorm';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
@@ -23,6 +24,18 @@ export interface Grant {
   /** The minute of the limit; null if there is no limit. */
   minute: Date | null;
 }
+
+/** Messages that this process took from the limit of a minute in advance. */
+interface Reserve extends Grant {
+  minute: Date;
+  /** When the minute ends, on the clock of `performance.now()`. */
+  endsAt: number;
+}
+
+/** The share of a limit that a process takes in advance, and the most messages. */
+const reservedShare = 0.01;
+const maxReserved = 100;
+const maxReserves = 10_000;
 
 /** The usage of a workspace. */
 export interface Usage {
@@ -58,6 +71,9 @@ export class MessageLimitReached extends Problem {
 @Injectable()
 export class LimitsService implements OnModuleDestroy {
   private readonly cache: ReadCache<Limits>;
+  private readonly reserves = new LRUCache<string, Reserve>({ max: maxReserves });
+  /** The workspaces for which a query takes a reserve. */
+  private readonly taking = new Set<string>();
   private readonly counts: ((workspaceId: string) => Promise<Partial<Usage>>)[] = [];
 
   constructor(
@@ -97,19 +113,43 @@ export class LimitsService implements OnModuleDestroy {
 
   /**
    * Takes messages from the limit of the current minute of the clock, before any other work for them. {@link giveBack} returns
-   * the unused messages. One row counts for all API processes, so the limit is exact. The row exists only for workspaces with a
-   * limit, and its lock is short, because its commit does not wait for the disk.
+   * the unused messages. One row counts for all API processes, so the limit is never exceeded. The row exists only for workspaces
+   * with a limit, and its lock is short, because its commit does not wait for the disk.
+   *
+   * A process takes up to a hundredth of the limit in advance, so that not every message costs a query. What it does not use of
+   * that is lost at the end of the minute, or earlier to the other processes.
    * @param count the number of wanted messages; fewer may be granted
    */
   async takeMessages(workspaceId: string, count: number): Promise<Grant> {
     const { messagesPerMinute: limit } = await this.of(workspaceId);
     if (limit === null) return { workspaceId, count, limit: Infinity, minute: null };
-    const [row] = await prepared<{ granted: number; minute: Date }>(this.database, take, [
+    const reserve = this.reserveOf(workspaceId, limit);
+    if (reserve && reserve.count >= count) {
+      reserve.count -= count;
+      return { workspaceId, count, limit, minute: reserve.minute };
+    }
+    // Many requests at the same moment take one reserve, not one each.
+    const takesReserve = !this.taking.has(workspaceId);
+    if (takesReserve) this.taking.add(workspaceId);
+    const wanted = count + (takesReserve ? reservedOf(limit) - (reserve?.count ?? 0) : 0);
+    const askedAt = performance.now();
+    const [row] = await prepared<{ granted: number; minute: Date; leftMs: number }>(this.database, take, [
       workspaceId,
-      count,
+      wanted,
       limit,
-    ]);
-    return { workspaceId, count: row!.granted, limit, minute: row!.minute };
+    ]).finally(() => takesReserve && this.taking.delete(workspaceId));
+    const { granted, minute, leftMs } = row!;
+    const grant = { workspaceId, count: Math.min(granted, count), limit, minute };
+    // The minute has ended at the latest when it ends on this clock, because the question came before its answer.
+    this.keep({ ...grant, count: granted - grant.count, endsAt: askedAt + leftMs });
+    const missing = count - grant.count;
+    const kept = missing > 0 ? this.reserveOf(workspaceId, limit, minute) : undefined;
+    if (kept) {
+      const more = Math.min(missing, kept.count);
+      kept.count -= more;
+      grant.count += more;
+    }
+    return grant;
   }
 
   /** Takes one message, as {@link takeMessages} does. @throws MessageLimitReached */
@@ -120,8 +160,13 @@ export class LimitsService implements OnModuleDestroy {
   }
 
   /** Gives back unused messages. After the end of their minute this does nothing, because they counted for that minute. */
-  async giveBack({ workspaceId, minute }: Grant, count: number): Promise<void> {
+  async giveBack({ workspaceId, minute, limit }: Grant, count: number): Promise<void> {
     if (minute === null || count === 0) return;
+    const reserve = this.reserveOf(workspaceId, limit, minute);
+    if (reserve && reserve.count + count <= reservedOf(limit)) {
+      reserve.count += count;
+      return;
+    }
     await prepared(
       this.database,
       `update message_rates set accepted = greatest(accepted - $2::int, 0) ${asyncCommit}
@@ -129,6 +174,24 @@ export class LimitsService implements OnModuleDestroy {
       [workspaceId, count, minute],
     );
   }
+
+  /** What is left of the reserve for the present minute, or for this minute. */
+  private reserveOf(workspaceId: string, limit: number, minute?: Date): Reserve | undefined {
+    const reserve = this.reserves.get(workspaceId);
+    if (!reserve || reserve.limit !== limit || reserve.endsAt <= performance.now()) return undefined;
+    return minute === undefined || reserve.minute.getTime() === minute.getTime() ? reserve : undefined;
+  }
+
+  /** Adds to the reserve of the same minute. */
+  private keep(taken: Reserve): void {
+    const reserve = this.reserveOf(taken.workspaceId, taken.limit, taken.minute);
+    if (reserve) reserve.count += taken.count;
+    else if (taken.count > 0) this.reserves.set(taken.workspaceId, taken);
+  }
+}
+
+function reservedOf(limit: number): number {
+  return Math.min(maxReserved, Math.floor(limit * reservedShare));
 }
 
 /** SQL: the number of messages that were already taken in this minute. */
@@ -144,4 +207,5 @@ const take = `insert into message_rates as r (workspace_id, minute, accepted, gr
   select $1::uuid, date_trunc('minute', now()), ${granted('0')}, ${granted('0')} ${asyncCommit}
   on conflict (workspace_id) do update set minute = greatest(r.minute, excluded.minute),
     granted = ${granted(used)}, accepted = ${used} + ${granted(used)}
-  returning granted, minute`;
+  returning granted, minute,
+    (extract(epoch from minute + interval '1 minute' - clock_timestamp()) * 1000)::float as "leftMs"`;

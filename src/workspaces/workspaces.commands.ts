@@ -41,7 +41,7 @@ export function addWorkspacesCommands(program: Command, run: RunWithServices): v
           import('./workspaces.dto.js'),
         ]);
         const wanted = await validated(CreateWorkspaceDto, { name });
-        const { id } = await services.get(WorkspacesService).create(wanted.name);
+        const { id } = await services.get(WorkspacesService).create(wanted);
         print(id);
         await audit(services, 'workspace:create', id, id);
       }),

@@ -32,10 +32,10 @@ export class WorkspacesController {
     private readonly limits: LimitsService,
   ) {}
 
-  /** Creates a workspace. */
+  /** Creates a workspace. Limits that are left out have the defaults of the settings. A limit of null means no limit. */
   @Post()
   async create(@Body() body: CreateWorkspaceDto): Promise<WorkspaceResponse> {
-    return toWorkspaceResponse(await this.workspaces.create(body.name));
+    return toWorkspaceResponse(await this.workspaces.create(body));
   }
 
   /** Lists the workspaces, newest first. */

@@ -31,14 +31,7 @@ function IsCountry(): PropertyDecorator {
     });
 }
 
-export class CreateWorkspaceDto {
-  /** @example "Acme Ltd" */
-  @IsString()
-  @Length(1, 200)
-  name!: string;
-}
-
-/** Changes of the limits of a workspace. Null removes a limit. Fields that are left out stay as they are. */
+/** Limits of a workspace. Null means no limit. A limit that is left out stays as it is; that of a new workspace has its default. */
 export class LimitsDto {
   /** The maximum number of accounts. */
   @IsOptional()
@@ -60,6 +53,19 @@ export class LimitsDto {
   @Max(Number.MAX_SAFE_INTEGER)
   @IsInt()
   maxStorageBytes?: number | null;
+}
+
+export class CreateWorkspaceDto {
+  /** @example "Acme Ltd" */
+  @IsString()
+  @Length(1, 200)
+  name!: string;
+
+  @Optional()
+  @ValidateNested()
+  @Type(() => LimitsDto)
+  @IsObject()
+  limits?: LimitsDto;
 }
 
 /** The settings that the owners of a workspace may change. Fields that are left out stay as they are. */

@@ -1,12 +1,14 @@
-import { Injectable } from '@nestjs/common';
+import { Inject, Injectable } from '@nestjs/common';
 import { InjectRepository } from '@nestjs/typeorm';
 import { type EntityManager, LessThan, Repository } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
+import type { Config } from '../platform/config/config.js';
+import { CONFIG } from '../platform/config/config.module.js';
 import { given } from '../platform/database/given.js';
 import type { PageQuery } from '../platform/http/pagination.js';
 import { Problem } from '../platform/errors/problem.js';
 import { Workspace } from './workspace.entity.js';
-import type { UpdateWorkspaceDto } from './workspaces.dto.js';
+import type { CreateWorkspaceDto, UpdateWorkspaceDto } from './workspaces.dto.js';
 
 export class WorkspaceNotFound extends Problem {
   constructor(id: string) {
@@ -21,10 +23,16 @@ export class WorkspacesService {
   private readonly afterDelete: ((manager: EntityManager, workspaceId: string) => Promise<void>)[] = [];
   private readonly afterPacing: ((manager: EntityManager, workspaceId: string) => Promise<void>)[] = [];
 
-  constructor(@InjectRepository(Workspace) private readonly workspaces: Repository<Workspace>) {}
+  constructor(
+    @InjectRepository(Workspace) private readonly workspaces: Repository<Workspace>,
+    @Inject(CONFIG) private readonly config: Config,
+  ) {}
 
-  async create(name: string): Promise<Workspace> {
-    return this.workspaces.save(this.workspaces.create({ id: uuidv7(), name }));
+  /** Creates a workspace. Limits that are left out have the operator's defaults. */
+  async create({ name, limits = {} }: CreateWorkspaceDto): Promise<Workspace> {
+    return this.workspaces.save(
+      this.workspaces.create({ id: uuidv7(), name, ...this.config.workspaces.limits, ...given(limits) }),
+    );
   }
 
   /** Up to `limit + 1` workspaces, newest first. */

@@ -16,7 +16,10 @@ let flotilla: Flotilla;
 let tenants: Tenants;
 
 beforeAll(async () => {
-  flotilla = await Flotilla.start({ programs: ['api'], env: { RATE_LIMIT_PER_KEY: '0' } });
+  flotilla = await Flotilla.start({
+    programs: ['api'],
+    env: { RATE_LIMIT_PER_KEY: '0', RATE_LIMIT_PER_WORKSPACE: '0' },
+  });
   tenants = await makeTenants(flotilla);
 });
 afterAll(() => flotilla?.stop());

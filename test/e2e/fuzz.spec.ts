@@ -27,7 +27,10 @@ let tenants: Tenants;
 let bystanders: Tenants;
 
 beforeAll(async () => {
-  flotilla = await Flotilla.start({ programs: ['api'], env: { RATE_LIMIT_PER_KEY: '0' } });
+  flotilla = await Flotilla.start({
+    programs: ['api'],
+    env: { RATE_LIMIT_PER_KEY: '0', RATE_LIMIT_PER_WORKSPACE: '0' },
+  });
   database = new pg.Client({ connectionString: flotilla.stack.env.DATABASE_URL });
   await database.connect();
   tenants = await makeTenants(flotilla);

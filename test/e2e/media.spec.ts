@@ -16,6 +16,7 @@ const png = Buffer.from(
 );
 const newPng = () => Buffer.concat([png, randomBytes(16)]);
 const limit = 64 * 2 ** 20;
+const downloads = 3;
 const unknown = '019a1b2c-3d4e-7f00-8000-0123456789ab';
 
 // eslint-disable-next-line @typescript-eslint/no-explicit-any -- what a caller of the API sees: JSON of any shape
@@ -29,7 +30,7 @@ let sender: string;
 beforeAll(async () => {
   flotilla = await Flotilla.start({
     programs: ['api', 'scheduler'],
-    env: { ALLOW_PRIVATE_ADDRESSES: '127.0.0.1/32' },
+    env: { ALLOW_PRIVATE_ADDRESSES: '127.0.0.1/32', MEDIA_DOWNLOADS_PER_WORKSPACE: String(downloads) },
   });
   workspace = await flotilla.newWorkspace();
   viewer = await workspace.keyFor('viewer');
@@ -379,6 +380,42 @@ describe('the media of a message', () => {
       expect((await workspace.call('DELETE', path)).status).toBe(204);
     } finally {
       server.close();
+    }
+  });
+});
+
+describe('URLs', () => {
+  it('are downloaded for one workspace a few at the same time', async () => {
+    const waiting: (() => void)[] = [];
+    const server = createServer((_request, response) => waiting.push(() => response.end(newPng())));
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = server.address() as AddressInfo;
+    try {
+      const accountId = (await workspace.call('POST', '/accounts', { name: 'urls' })).body.id;
+      const send = () => {
+        const media = { url: `http://127.0.0.1:${port}/a.png` };
+        return workspace.send({ accountId, to: '+6281234567890', type: 'image', media });
+      };
+      const running = Array.from({ length: downloads }, send);
+      await eventually('all are running', () => waiting.length === downloads);
+      const refused = await send();
+      expect(refused).toMatchObject({ status: 429, body: { code: 'media.too_many_downloads' } });
+      expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0);
+      for (const answer of waiting.splice(0)) answer();
+      const next = eventually('the next one may run', async () => {
+        const sent = await send();
+        return sent.status === 202 && sent;
+      });
+      await eventually('the next one is running', () => waiting.length === 1);
+      waiting[0]!();
+      for (const sent of [...(await Promise.all(running)), await next]) {
+        expect(sent.status).toBe(202);
+        expect((await workspace.call('DELETE', `/messages/${sent.body.id}`)).status).toBe(200);
+      }
+    } finally {
+      server.close();
+      server.closeAllConnections();
     }
   });
 });

@@ -192,6 +192,22 @@ describe('webhooks through the API', () => {
     await received(8);
   });
 
+  it('are tested four at the same time in one workspace', async () => {
+    const { id } = await newWebhook();
+    const waiting: (() => void)[] = [];
+    receiver.answer = (response) => waiting.push(() => response.end());
+    const test = () => workspace.call('POST', `/webhooks/${id}/test`);
+    const running = Array.from({ length: 4 }, test);
+    await eventually('four are running', () => waiting.length === 4);
+    const refused = await test();
+    expect(refused).toMatchObject({ status: 429, body: { code: 'webhook.too_many_tests' } });
+    expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0);
+    for (const answer of waiting) answer();
+    for (const tested of await Promise.all(running)) expect(tested.body.isDelivered).toBe(true);
+    receiver.answer = (response) => response.end();
+    expect((await test()).status).toBe(200);
+  });
+
   it('are counted among the queues and metrics, and seen to on the command line', async () => {
     const { id } = await newWebhook();
     receiver.answer = (response) => response.writeHead(500).end();

@@ -74,7 +74,7 @@ beforeEach(async () => {
   asked = [];
   problem = null;
   await database.query('delete from accounts');
-  workspaceId = (await workspaces.create('test')).id;
+  workspaceId = (await workspaces.create({ name: 'test' })).id;
 });
 
 /** A ready account, linked some days ago. Typing is off, because it takes 1 to 3 seconds of each gap. */

@@ -133,7 +133,7 @@ describe('the id that WhatsApp answers with', () => {
     const reply = await accept(number, { replyTo: first });
     const ownNumber = own.replace('@c.us', '');
     for (const to of [number, ownNumber]) {
-      const found = await messages.list(workspaceId, { to, limit: 10 });
+      const { rows: found } = await messages.list(workspaceId, { to, limit: 10 });
       expect(found.map(({ id }) => id)).toEqual([reply, first]);
     }
     const call = vi.fn().mockResolvedValue({ group: {}, results: [] });

@@ -4,12 +4,16 @@ import { join } from 'node:path';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Config } from '../../src/platform/config/config.js';
+import { LimitsService } from '../../src/workspaces/limits.service.js';
 import { runCommand } from '../support/commands.js';
 import { eventually } from '../support/eventually.js';
+import { silent } from '../support/services.js';
 import { scratchDatabase } from '../support/scratch-database.js';
 import { type Api, startApi } from '../support/api.js';
 
 /* Keys, limits, isolation and the audit log, through HTTP; two processes of the API where it matters. */
+
+const maxApiKeys = 12;
 
 let drop: () => Promise<void>;
 let mediaDir: string;
@@ -27,6 +31,7 @@ beforeAll(async () => {
     ...scratch.config,
     database: { ...scratch.config.database, poolSize: 3 },
     media: { ...scratch.config.media, path: mediaDir },
+    workspaces: { ...scratch.config.workspaces, maxApiKeys },
   };
   api = await startApi(config);
   other = await startApi(config);
@@ -211,6 +216,79 @@ describe('a key', () => {
     await untilStatus(401, owner.key);
   });
 
+  const make = (body: object, key: string) =>
+    api.call('POST', '/workspace/api-keys', { name: 'k', role: 'viewer', ...body }, key);
+  const inHours = (hours: number) => new Date(Date.now() + hours * 3_600_000).toISOString();
+  const tooWide = { status: 403, body: { code: 'api_key.too_wide' } };
+
+  it('with an end and with addresses makes keys that end with it at the latest, for its addresses at most', async () => {
+    const bounds = { expiresAt: inHours(1), allowedIps: ['127.0.0.0/8', '2001:db8::/32'] };
+    const bounded = await newKey(workspaceId, bounds);
+    const inherited = await make({}, bounded.key);
+    expect(inherited).toMatchObject({ status: 201, body: bounds });
+    const narrower = { expiresAt: inHours(0.5), allowedIps: ['127.0.0.1', '2001:db8:1::/48'] };
+    expect(await make({ ...narrower, role: 'owner' }, bounded.key)).toMatchObject({
+      status: 201,
+      body: narrower,
+    });
+    for (const wider of [
+      { expiresAt: inHours(2) },
+      { allowedIps: ['127.0.0.0/7'] },
+      { allowedIps: ['127.0.0.1', '10.0.0.1'] },
+      { allowedIps: ['0.0.0.0/0'] },
+      { allowedIps: ['::/0'] },
+      { allowedIps: ['::ffff:10.0.0.1'] },
+      { allowedIps: ['2001:db8::/31'] },
+    ])
+      expect(await make(wider, bounded.key), JSON.stringify(wider)).toMatchObject(tooWide);
+    // A key that such a key made is bounded in the same way.
+    const maker = (await make({ role: 'owner' }, bounded.key)).body;
+    expect(await make({ expiresAt: inHours(2) }, maker.key)).toMatchObject(tooWide);
+  });
+
+  it('with an end and with addresses cannot rotate itself or another key into more', async () => {
+    const bounded = await newKey(workspaceId, { expiresAt: inHours(1), allowedIps: ['127.0.0.1'] });
+    const rotate = (id: string, body: object, key: string) =>
+      api.call('POST', `/workspace/api-keys/${id}/rotate`, body, key);
+    for (const expiresAt of [null, inHours(2)])
+      expect(await rotate(bounded.id, { expiresAt }, bounded.key)).toMatchObject(tooWide);
+    // The owner's key has no end; a key that ends in time may still be used from elsewhere.
+    expect(await rotate(owner.id, {}, bounded.key)).toMatchObject(tooWide);
+    const elsewhere = await newKey(workspaceId, { expiresAt: inHours(0.5), allowedIps: ['10.0.0.1'] });
+    expect(await rotate(elsewhere.id, {}, bounded.key)).toMatchObject(tooWide);
+    const within = await newKey(workspaceId, { expiresAt: inHours(0.5), allowedIps: ['127.0.0.1/32'] });
+    expect((await rotate(within.id, {}, bounded.key)).status).toBe(201);
+    const successor = await rotate(bounded.id, { expiresAt: inHours(0.5) }, bounded.key);
+    expect(successor).toMatchObject({ status: 201, body: { allowedIps: ['127.0.0.1'] } });
+    // The admin and an unbounded owner may.
+    expect((await rotate(successor.body.id, { expiresAt: null }, owner.key)).status).toBe(201);
+  });
+
+  it('is one of a limited number, also when many are made at once', async () => {
+    const create = (body: object = {}) =>
+      api.call('POST', `/workspaces/${workspaceId}/api-keys`, { name: 'k', role: 'viewer', ...body });
+    const answers = await Promise.all(Array.from({ length: maxApiKeys + 4 }, () => create()));
+    const made = answers.filter(({ status }) => status === 201);
+    expect(made).toHaveLength(maxApiKeys - 1);
+    const full = { status: 409, body: { code: 'api_key.limit_reached' } };
+    for (const answer of answers) if (!made.includes(answer)) expect(answer).toMatchObject(full);
+    expect((await make({}, owner.key)).body.detail).toMatch(/Delete keys.*API_KEYS_PER_WORKSPACE/);
+    const path = `/workspace/api-keys/${made[0]!.body.id}`;
+    const rotate = (graceSeconds: number) => api.call('POST', `${path}/rotate`, { graceSeconds }, owner.key);
+    expect(await rotate(60)).toMatchObject(full);
+    const rotated = await rotate(0);
+    expect(rotated.status).toBe(201);
+    expect(await create()).toMatchObject(full);
+    const deleted = `/workspace/api-keys/${rotated.body.id}`;
+    expect((await api.call('DELETE', deleted, undefined, owner.key)).status).toBe(204);
+    // Keys that have expired do not count, and the oldest of them are forgotten.
+    for (let count = 0; count < maxApiKeys + 2; count += 1)
+      expect((await create({ expiresAt: inHours(-1) })).status).toBe(201);
+    expect((await create()).status).toBe(201);
+    const { items } = (await api.call('GET', '/workspace/api-keys?limit=200', undefined, owner.key)).body;
+    expect(items).toHaveLength(2 * maxApiKeys);
+  });
+
   it.each(['sender', 'viewer'])('of a %s manages none', async (role) => {
     const { key } = await newKey(workspaceId, { role });
     for (const method of ['GET', 'POST'])
@@ -260,6 +338,16 @@ async function listenersOf(channel: string): Promise<number> {
 describe('the limits of a workspace', () => {
   const limit = (limits: object, workspace = workspaceId) =>
     api.call('PATCH', `/workspaces/${workspace}`, { limits });
+
+  it('have defaults in a new workspace, unless the admin sets others', async () => {
+    const defaults = { maxAccounts: 50, messagesPerMinute: 3_000, maxStorageBytes: 5 * 2 ** 30 };
+    const create = async (body: object) =>
+      (await api.call('POST', '/workspaces', { name: 'test', ...body })).body;
+    expect((await create({})).limits).toEqual(defaults);
+    const limits = { maxAccounts: null, messagesPerMinute: 7 };
+    const { id } = await create({ limits });
+    expect((await api.call('GET', `/workspaces/${id}`)).body.limits).toEqual({ ...defaults, ...limits });
+  });
 
   it('are set by the admin, each by itself, and shown with what is used', async () => {
     await readyAccount(workspaceId);
@@ -337,6 +425,38 @@ describe('the limits of a workspace', () => {
     );
     expect(count).toBe(20);
   }, 90_000);
+
+  it('are never exceeded by processes that take some messages in advance', async () => {
+    await limit({ messagesPerMinute: 300 });
+    const processes = [0, 1].map(() => new LimitsService(api.database, config, silent));
+    /** Granted messages by their minute. */
+    const granted = new Map<number, number>();
+    const takeUntilRefused = async () => {
+      for (;;) {
+        const grants = await Promise.all(
+          Array.from({ length: 20 }, (_none, index) =>
+            processes[index % 2]!.takeMessages(workspaceId, index === 7 ? 5 : 1),
+          ),
+        );
+        for (const { minute, count } of grants)
+          granted.set(minute!.getTime(), (granted.get(minute!.getTime()) ?? 0) + count);
+        const refused = grants.find(({ count }) => count === 0);
+        if (refused) return refused;
+      }
+    };
+    try {
+      const refused = await takeUntilRefused();
+      expect(Math.max(...granted.values())).toBeLessThanOrEqual(300);
+      // Each process takes a hundredth in advance, which the other one does not have.
+      expect(granted.get(refused.minute!.getTime())).toBeGreaterThanOrEqual(300 - 3);
+      await processes[0]!.giveBack(refused, 10);
+      granted.set(refused.minute!.getTime(), granted.get(refused.minute!.getTime())! - 10);
+      await takeUntilRefused();
+      expect(Math.max(...granted.values())).toBeLessThanOrEqual(300);
+    } finally {
+      for (const service of processes) await service.onModuleDestroy();
+    }
+  });
 
   it('count what was accepted: not what was refused, and a repeated request once', async () => {
     await readyAccount(workspaceId);

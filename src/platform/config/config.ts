@@ -81,7 +81,12 @@ export const environmentSchema = z
       .describe(
         'The origins whose pages may call `/api/v1` from a browser, separated by commas, for example `https://app.example.com`. Cookies are never allowed.',
       ),
-    RATE_LIMIT_PER_KEY: perMinute(30_000).describe('Requests a minute with one API key. 0: no limit.'),
+    RATE_LIMIT_PER_WORKSPACE: perMinute(30_000).describe(
+      'Requests a minute with all API keys of one workspace, for all API processes together. 0: no limit.',
+    ),
+    RATE_LIMIT_PER_KEY: perMinute(30_000).describe(
+      'Requests a minute with one API key, for all API processes together. Below `RATE_LIMIT_PER_WORKSPACE`, one key cannot use up what its workspace has. It is also the limit of the admin key. 0: no limit.',
+    ),
     RATE_LIMIT_PER_IP: perMinute(60).describe(
       'Requests a minute from one address (or one /64 of IPv6) without a key or with a wrong key. 0: no limit.',
     ),
@@ -92,7 +97,41 @@ export const environmentSchema = z
       .max(100_000)
       .default(100)
       .describe(
-        'Open `GET /events` streams of one workspace in each API process. The admin key has as many for itself.',
+        'Open `GET /events` streams of one workspace, for all API processes together. The admin key has as many for itself.',
+      ),
+    API_KEYS_PER_WORKSPACE: z.coerce
+      .number()
+      .int()
+      .min(1)
+      .max(10_000)
+      .default(100)
+      .describe('How many keys that have not expired a workspace has at most.'),
+    DEFAULT_MAX_ACCOUNTS: z.coerce
+      .number()
+      .int()
+      .min(0)
+      .max(1_000_000)
+      .default(50)
+      .describe(
+        'The limit `maxAccounts` of a new workspace, unless the admin sets another. Existing workspaces keep theirs. 0: no limit.',
+      ),
+    DEFAULT_MESSAGES_PER_MINUTE: z.coerce
+      .number()
+      .int()
+      .min(0)
+      .max(10_000_000)
+      .default(3_000)
+      .describe(
+        'The limit `messagesPerMinute` of a new workspace, unless the admin sets another. Existing workspaces keep theirs. A batch has up to 1,000 messages. 0: no limit.',
+      ),
+    DEFAULT_MAX_STORAGE_BYTES: z.coerce
+      .number()
+      .int()
+      .min(0)
+      .max(Number.MAX_SAFE_INTEGER)
+      .default(5 * 2 ** 30)
+      .describe(
+        'The limit `maxStorageBytes` of a new workspace, unless the admin sets another. Existing workspaces keep theirs. 0: no limit.',
       ),
     WAITS_PER_WORKSPACE: z.coerce
       .number()
@@ -100,7 +139,7 @@ export const environmentSchema = z
       .min(1)
       .max(100_000)
       .default(500)
-      .describe('Requests of one workspace that wait with `?wait=` in each API process.'),
+      .describe('Requests of one workspace that wait with `?wait=`, for all API processes together.'),
     UNREAD_MB_PER_WORKSPACE: z.coerce
       .number()
       .int()
@@ -437,6 +476,15 @@ export const environmentSchema = z
       .max(60_000)
       .default(15_000)
       .describe('How long the download of a media URL may take.'),
+    MEDIA_DOWNLOADS_PER_WORKSPACE: z.coerce
+      .number()
+      .int()
+      .min(1)
+      .max(1_000)
+      .default(16)
+      .describe(
+        'How many media URLs are downloaded for one workspace at the same time, for all API processes together. One batch downloads up to eight.',
+      ),
     MEDIA_S3_BUCKET: optional.describe(
       'A bucket that holds the files instead of a directory. It needs `MEDIA_S3_ACCESS_KEY_ID` and `MEDIA_S3_SECRET_ACCESS_KEY`. See [media.md](media.md#storage-for-operators).',
     ),
@@ -583,6 +631,8 @@ function toConfig(env: Environment, envFile: string | null, varDir: string, serv
       trustedProxies: env.TRUSTED_PROXIES,
       /** The origins whose pages may call the API from a browser. */
       corsOrigins: env.CORS_ORIGINS,
+      /** Requests a minute with all keys of a workspace. 0: no limit. */
+      rateLimitPerWorkspace: env.RATE_LIMIT_PER_WORKSPACE,
       /** Requests a minute with one key. 0: no limit. */
       rateLimitPerKey: env.RATE_LIMIT_PER_KEY,
       eventStreamsPerWorkspace: env.EVENT_STREAMS_PER_WORKSPACE,
@@ -610,6 +660,16 @@ function toConfig(env: Environment, envFile: string | null, varDir: string, serv
     },
     /** Ranges of private addresses that the URLs of tenants may lead to. */
     allowedPrivateAddresses: env.ALLOW_PRIVATE_ADDRESSES as readonly string[],
+    workspaces: {
+      /** How many keys that have not expired a workspace has at most. */
+      maxApiKeys: env.API_KEYS_PER_WORKSPACE,
+      /** The limits of a new workspace. Null: no limit. */
+      limits: {
+        maxAccounts: env.DEFAULT_MAX_ACCOUNTS || null,
+        messagesPerMinute: env.DEFAULT_MESSAGES_PER_MINUTE || null,
+        maxStorageBytes: env.DEFAULT_MAX_STORAGE_BYTES || null,
+      },
+    },
     adminApiKey: env.ADMIN_API_KEY,
     internalApiKey: env.INTERNAL_API_KEY,
     appKey: env.APP_KEY,
@@ -693,6 +753,8 @@ function toConfig(env: Environment, envFile: string | null, varDir: string, serv
       retentionMs: env.MEDIA_RETENTION_DAYS === 0 ? null : env.MEDIA_RETENTION_DAYS * 86_400_000,
       /** How long the download of a media URL may take. */
       fetchTimeoutMs: env.MEDIA_FETCH_TIMEOUT_MS,
+      /** How many media URLs are downloaded for one workspace at the same time. */
+      downloadsPerWorkspace: env.MEDIA_DOWNLOADS_PER_WORKSPACE,
       /** Null: the files are on the disk. */
       s3:
         env.MEDIA_S3_BUCKET === undefined

@@ -33,6 +33,23 @@ export function isAddressRange(text: string): boolean {
   return text.includes('/') && isAddressOrRange(text);
 }
 
+/**
+ * Whether all addresses of `inner` are in `outer`. Both are addresses or ranges. IPv4 counts as a part of IPv6 (IPv4-mapped), as
+ * it does for Node's `BlockList`.
+ */
+export function isWithin(inner: string, outer: string): boolean {
+  const [address, bits] = asIpv6(inner);
+  const [network, networkBits] = asIpv6(outer);
+  return bits >= networkBits && address.match(network, networkBits);
+}
+
+function asIpv6(text: string): [ipaddr.IPv6, bits: number] {
+  const [address = '', bits] = text.split('/');
+  const parsed = ipaddr.parse(address);
+  if (parsed.kind() === 'ipv6') return [parsed as ipaddr.IPv6, bits === undefined ? 128 : Number(bits)];
+  return [(parsed as ipaddr.IPv4).toIPv4MappedAddress(), 96 + (bits === undefined ? 32 : Number(bits))];
+}
+
 function contains(range: string, address: ipaddr.IPv4 | ipaddr.IPv6): boolean {
   const [network, bits] = ipaddr.parseCIDR(range);
   return network.kind() === address.kind() && address.match(network as never, bits);
