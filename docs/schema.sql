@@ -118,6 +118,7 @@ create table api_keys (
 );
 CREATE INDEX api_keys_workspace ON public.api_keys USING btree (workspace_id);
 CREATE TRIGGER key_changed AFTER UPDATE OF role, expires_at, allowed_ips ON public.api_keys FOR EACH ROW EXECUTE FUNCTION notify_key();
+CREATE TRIGGER key_created AFTER INSERT ON public.api_keys FOR EACH ROW EXECUTE FUNCTION notify_new_key();
 CREATE TRIGGER key_deleted AFTER DELETE ON public.api_keys FOR EACH ROW EXECUTE FUNCTION notify_key();
 alter table api_keys enable row level security;
 create policy workspace on api_keys for all to flotilla_tenant using ((workspace_id = current_workspace())) with check ((workspace_id = current_workspace()));
@@ -1320,6 +1321,15 @@ CREATE OR REPLACE FUNCTION public.notify_message_wait()
 AS $function$
       begin
         perform pg_notify('flotilla_message_waits', new.id || ' ' || new.status);
+        return null;
+      end $function$;
+
+CREATE OR REPLACE FUNCTION public.notify_new_key()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+      begin
+        perform pg_notify('flotilla_keys', new.id::text);
         return null;
       end $function$;
 

@@ -98,7 +98,7 @@ export interface paths {
         get: operations["workspaces.list"];
         put?: never;
         /**
-         * Creates a workspace.
+         * Creates a workspace. Limits that are left out have the defaults of the settings. A limit of null means no limit.
          * @description Needs the admin key.
          */
         post: operations["workspaces.create"];
@@ -238,7 +238,8 @@ export interface paths {
         get: operations["ownApiKeys.list"];
         put?: never;
         /**
-         * Creates an API key for your workspace. Only this answer shows `key`.
+         * Creates an API key for your workspace. Only this answer shows `key`. The new key may do at most what your key may do:
+         *     without `expiresAt` and `allowedIps` it has those of your key.
          * @description Needs a key with the role owner or more, or the admin key.
          */
         post: operations["ownApiKeys.create"];
@@ -258,7 +259,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Rotates a key: creates its replacement. The old key works until the grace period ends. A key may rotate itself.
+         * Rotates a key: creates its replacement. The old key works until the grace period ends. A key may rotate itself, and other keys
+         *     that may not do more than itself.
          * @description Needs a key with the role owner or more, or the admin key.
          */
         post: operations["ownApiKeys.rotate"];
@@ -1776,6 +1778,15 @@ export interface components {
                 p99ResponseTime: number;
             };
         };
+        /** @example {} */
+        LimitsDto: {
+            /** @description The maximum number of accounts. */
+            maxAccounts?: number | null;
+            /** @description The maximum number of messages per minute of the clock. */
+            messagesPerMinute?: number | null;
+            /** @description The maximum size of the stored media, in bytes. */
+            maxStorageBytes?: number | null;
+        };
         /**
          * @example {
          *       "name": "Acme Ltd"
@@ -1784,6 +1795,7 @@ export interface components {
         CreateWorkspaceDto: {
             /** @example Acme Ltd */
             name: string;
+            limits?: components["schemas"]["LimitsDto"];
         };
         /** @example {} */
         PacingGapsDto: {
@@ -1926,15 +1938,6 @@ export interface components {
             /** Format: date-time */
             updatedAt: string;
             usage: components["schemas"]["UsageResponse"];
-        };
-        /** @example {} */
-        LimitsDto: {
-            /** @description The maximum number of accounts. */
-            maxAccounts?: number | null;
-            /** @description The maximum number of messages per minute of the clock. */
-            messagesPerMinute?: number | null;
-            /** @description The maximum size of the stored media, in bytes. */
-            maxStorageBytes?: number | null;
         };
         /**
          * @example {
@@ -4418,7 +4421,7 @@ export interface components {
          * @description Every code that an error can have.
          * @enum {string}
          */
-        ErrorCode: "account.cold_not_paused" | "account.logout_not_confirmed" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "account.web_incompatible" | "api_key.expired" | "api_key.in_use" | "api_key.not_found" | "api_key.rotated" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.required" | "chat.cannot_pin" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "message.too_many_waits" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.off" | "sandbox.phone_not_found" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "web_version.not_kept" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "whatsapp.no_answer" | "whatsapp.number_checks_paused" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit" | "workspace.too_much_unread";
+        ErrorCode: "account.cold_not_paused" | "account.logout_not_confirmed" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "account.web_incompatible" | "api_key.expired" | "api_key.in_use" | "api_key.limit_reached" | "api_key.not_found" | "api_key.rotated" | "api_key.too_wide" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.required" | "chat.cannot_pin" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.too_many_downloads" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "message.too_many_waits" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.off" | "sandbox.phone_not_found" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "web_version.not_kept" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "webhook.too_many_tests" | "whatsapp.no_answer" | "whatsapp.number_checks_paused" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit" | "workspace.too_much_unread";
         /** @description The body of every error (RFC 9457). */
         Problem: {
             type: string;
@@ -4515,6 +4518,22 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "auth.insufficient_role";
+                };
+            };
+        };
+        /**
+         * @description `auth.insufficient_role`: This key may not call this route. Use a key with the role owner.
+         *
+         *     `api_key.too_wide`: A key cannot make a key that may do more than itself: …. Narrow the new key, or ask the admin to make it.
+         */
+        "auth.insufficient_role-api_key.too_wide": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "auth.insufficient_role" | "api_key.too_wide";
                 };
             };
         };
@@ -4853,18 +4872,38 @@ export interface components {
          *
          *     `workspace.too_much_unread`: The open requests of this workspace (or of the admin key) and their unread answers hold more than 32 MB. Read or close the open answers, then try again. An operator can raise UNREAD_MB_PER_WORKSPACE.
          *
-         *     `workspace.message_limit`: The workspace has reached its limit of … messages per minute. Try again in the next minute, or let the admin raise limits.messagesPerMinute.
-         *
-         *     `message.too_many_waits`: This workspace has … requests that wait for a message, the limit. The message was not accepted. Try again later or without wait, or follow GET /events. An operator can raise WAITS_PER_WORKSPACE.
+         *     `webhook.too_many_tests`: This workspace is running … tests of webhooks, the limit. Wait until one has ended: each takes at most 15 seconds.
          */
-        "rate_limit.exceeded-workspace.too_much_unread-workspace.message_limit-message.too_many_waits": {
+        "rate_limit.exceeded-workspace.too_much_unread-webhook.too_many_tests": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "rate_limit.exceeded" | "workspace.too_much_unread" | "workspace.message_limit" | "message.too_many_waits";
+                    code: "rate_limit.exceeded" | "workspace.too_much_unread" | "webhook.too_many_tests";
+                };
+            };
+        };
+        /**
+         * @description `rate_limit.exceeded`: This API key has made too many requests. Wait 12 s, then try again (see Retry-After).
+         *
+         *     `workspace.too_much_unread`: The open requests of this workspace (or of the admin key) and their unread answers hold more than 32 MB. Read or close the open answers, then try again. An operator can raise UNREAD_MB_PER_WORKSPACE.
+         *
+         *     `workspace.message_limit`: The workspace has reached its limit of … messages per minute. Try again in the next minute, or let the admin raise limits.messagesPerMinute.
+         *
+         *     `media.too_many_downloads`: This workspace is downloading … media URLs, the limit. Wait until some have ended, upload the files with POST /media instead, or raise MEDIA_DOWNLOADS_PER_WORKSPACE.
+         *
+         *     `message.too_many_waits`: This workspace has … requests that wait for a message, the limit. The message was not accepted. Try again later or without wait, or follow GET /events. An operator can raise WAITS_PER_WORKSPACE.
+         */
+        "rate_limit.exceeded-workspace.too_much_unread-workspace.message_limit-media.too_many_downloads-message.too_many_waits": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "rate_limit.exceeded" | "workspace.too_much_unread" | "workspace.message_limit" | "media.too_many_downloads" | "message.too_many_waits";
                 };
             };
         };
@@ -5054,15 +5093,17 @@ export interface components {
          *     `api_key.expired`: The key …… has expired. Create a new key instead.
          *
          *     `api_key.rotated`: The key …… has already been rotated. If you lost the new key, rotate the new key: ….
+         *
+         *     `api_key.limit_reached`: The workspace has reached its limit of … API keys. Delete keys that you do not use, rotate with graceSeconds 0, or let the operator raise API_KEYS_PER_WORKSPACE.
          */
-        "request.conflict-api_key.expired-api_key.rotated": {
+        "request.conflict-api_key.expired-api_key.rotated-api_key.limit_reached": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "request.conflict" | "api_key.expired" | "api_key.rotated";
+                    code: "request.conflict" | "api_key.expired" | "api_key.rotated" | "api_key.limit_reached";
                 };
             };
         };
@@ -5079,6 +5120,22 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "request.conflict" | "api_key.in_use";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
+         *
+         *     `api_key.limit_reached`: The workspace has reached its limit of … API keys. Delete keys that you do not use, rotate with graceSeconds 0, or let the operator raise API_KEYS_PER_WORKSPACE.
+         */
+        "request.conflict-api_key.limit_reached": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "api_key.limit_reached";
                 };
             };
         };
@@ -6225,7 +6282,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found"];
-            409: components["responses"]["request.conflict"];
+            409: components["responses"]["request.conflict-api_key.limit_reached"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -6264,7 +6321,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["api_key.not_found"];
-            409: components["responses"]["request.conflict-api_key.expired-api_key.rotated"];
+            409: components["responses"]["request.conflict-api_key.expired-api_key.rotated-api_key.limit_reached"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -6455,9 +6512,9 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
-            404: components["responses"]["workspace.not_found"];
-            409: components["responses"]["request.conflict"];
+            403: components["responses"]["auth.insufficient_role-api_key.too_wide"];
+            404: components["responses"]["workspace.not_found-api_key.not_found"];
+            409: components["responses"]["request.conflict-api_key.limit_reached"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -6495,9 +6552,9 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-api_key.too_wide"];
             404: components["responses"]["workspace.not_found-api_key.not_found"];
-            409: components["responses"]["request.conflict-api_key.expired-api_key.rotated"];
+            409: components["responses"]["request.conflict-api_key.expired-api_key.rotated-api_key.limit_reached"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7396,7 +7453,7 @@ export interface operations {
             413: components["responses"]["request.too_large-media.too_large-workspace.storage_limit"];
             415: components["responses"]["request.unsupported_media_type"];
             422: components["responses"]["message.content_mismatch-media.url_unavailable-media.empty-media.type_mismatch-media.type_refused-idempotency.mismatch"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-workspace.message_limit-message.too_many_waits"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-workspace.message_limit-media.too_many_downloads-message.too_many_waits"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-media.storage_unavailable"];
         };
@@ -9052,7 +9109,7 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-webhook.not_found"];
             409: components["responses"]["request.conflict"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-webhook.too_many_tests"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
