@@ -375,7 +375,11 @@ describe('without trusted proxies, in development, with two processes of the API
       expect(statuses.filter((status) => status === 200)).toHaveLength(streamLimit);
       expect(statuses.filter((status) => status === 429)).toHaveLength(streamLimit);
       for (let round = 0; round < 3; round += 1) {
-        await sendLarge(60);
+        // It is refused while the streams of its own workspace hold too much.
+        await eventually('sent', async () => {
+          await sendLarge(60);
+          return true;
+        });
         highest = Math.max(highest, await megabytes());
       }
       await untilMetric('event_streams', async (count) => {

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { createServer, type Server, type ServerResponse } from 'node:http';
 import { connect, type AddressInfo, type Socket } from 'node:net';
 import { afterEach, expect, it } from 'vitest';
+import { closeWaitingAnswers } from '../../src/platform/http/http-server.js';
 import { destroyStalledSockets } from '../../src/platform/http/stalled-sockets.js';
 import { eventually } from '../support/eventually.js';
 
@@ -70,4 +71,25 @@ it('a client that reads slowly gets all of one large write, and a stream without
   const readAt = performance.now();
   await eventually('longer than a stall', () => performance.now() - readAt > stallMs * 2);
   expect(response.closed).toBe(false);
+});
+
+it('every pipelined answer closes with its connection, also one that waits behind another', async () => {
+  server = createServer();
+  closeWaitingAnswers(server);
+  const answers: ServerResponse[] = [];
+  let closed = 0;
+  server.on('request', (_request, response: ServerResponse) => {
+    answers.push(response.once('close', () => (closed += 1)));
+    if (answers.length > 1) response.end('this waits for the first answer');
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const client = connect((server.address() as AddressInfo).port, '127.0.0.1');
+  clients.push(client);
+  client.write('GET / HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(3));
+  await eventually('asked', () => answers.length === 3);
+  expect(closed).toBe(0);
+  client.destroy();
+  await eventually('closed', () => closed === 3);
+  expect(answers.every((answer) => answer.closed)).toBe(true);
 });

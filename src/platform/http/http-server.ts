@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type { Server } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { Problem } from '../errors/problem.js';
 import { problemBody } from '../errors/problem.filter.js';
@@ -34,6 +34,7 @@ export function hardenServer(
   Object.assign(server, { connectionsCheckingInterval: Math.min(5_000, headersTimeoutMs) });
   server.on('connection', lingerBeforeClose);
   destroyStalledSockets(server, stallTimeoutMs);
+  closeWaitingAnswers(server);
   server.on(
     'clientError',
     (error: NodeJS.ErrnoException, socket: Socket & { _httpMessage?: { headersSent: boolean } }) => {
@@ -73,6 +74,29 @@ function lingerBeforeClose(socket: Socket): void {
     const giveUp = setTimeout(() => socket.destroy(), lingerMs);
     socket.once('close', () => clearTimeout(giveUp));
   };
+}
+
+/**
+ * Closes the answers of a connection that is closed. Node closes only the answer that it is sending. Pipelined answers that wait
+ * behind it would never close, and would keep their memory and their slots.
+ */
+export function closeWaitingAnswers(server: Server): void {
+  const open = new WeakMap<Socket, Set<ServerResponse>>();
+  server.prependListener('request', ({ socket }: IncomingMessage, response: ServerResponse) => {
+    const answers = open.get(socket) ?? new Set();
+    if (!open.has(socket)) {
+      open.set(socket, answers);
+      socket.once('close', () => {
+        for (const answer of [...answers]) {
+          // As Node does with the answer that it is sending.
+          Object.assign(answer, { destroyed: true, _closed: true });
+          answer.emit('close');
+        }
+      });
+    }
+    answers.add(response);
+    response.once('close', () => answers.delete(response));
+  });
 }
 
 function problemOf(code: string | undefined, headersTimeoutMs: number, requestTimeoutMs: number): Problem {
