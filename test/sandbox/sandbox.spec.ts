@@ -381,10 +381,13 @@ describe('the sandbox', { timeout: 60_000 }, () => {
             ...(authorization === undefined ? {} : { authorization }),
           },
         });
-        call.on('response', async (response) => {
-          const text = Buffer.concat(await response.toArray()).toString();
-          const answer = text === '' ? {} : { path: (JSON.parse(text) as { directPath: string }).directPath };
-          resolve({ status: response.statusCode!, ...answer });
+        call.on('response', (response) => {
+          response.toArray().then((chunks: Buffer[]) => {
+            const text = Buffer.concat(chunks).toString();
+            const answer =
+              text === '' ? {} : { path: (JSON.parse(text) as { directPath: string }).directPath };
+            resolve({ status: response.statusCode!, ...answer });
+          }, reject);
         });
         call.on('error', reject);
         call.end(body);
