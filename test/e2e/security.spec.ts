@@ -242,7 +242,7 @@ describe('without trusted proxies, in development, with two processes of the API
       RATE_LIMIT_PER_WORKSPACE: String(perWorkspace),
       STALL_TIMEOUT_MS: '2000',
       EVENT_STREAMS_PER_WORKSPACE: '40',
-      UNREAD_MB_PER_WORKSPACE: '8',
+      UNREAD_MB_PER_WORKSPACE: '32',
       // A small heap, so that garbage that is not collected yet does not count as growth.
       NODE_OPTIONS: '--max-old-space-size=256',
       WAITS_PER_WORKSPACE: String(waitLimit),
