@@ -5,6 +5,7 @@ import { pause } from '../platform/pause.js';
 import { deleteProfile, profileDir } from '../whatsapp/browser/profile.js';
 import type { WebPage } from '../whatsapp/web-page.js';
 import type { Network } from '../whatsapp/browser/launch.js';
+import { type ProxyForwarder, ProxyUnreachable } from '../whatsapp/browser/proxy-forwarder.js';
 import type { CloseReason, SessionOptions, StopOptions, WebState } from '../whatsapp/session-events.js';
 import type { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
 import type { Account, AccountStatus } from '../accounts/account.entity.js';
@@ -31,7 +32,14 @@ export interface AccountDriverOptions {
   deadlines: SessionOptions['deadlines'];
   web: SessionOptions['web'];
   qrTimeoutMs: number;
-  network: () => Promise<Network>;
+  /**
+   * Makes the forwarder to the account's proxy; null if the account has no proxy.
+   * @param browserGroup the process group of the browser that may use it
+   * @throws if the stored proxy cannot be read
+   */
+  forwarder: (browserGroup: () => number | undefined) => ProxyForwarder | null;
+  /** @param proxyPort the port of the forwarder; null without a proxy */
+  network: (proxyPort: number | null) => Promise<Network>;
   /** The page that the policy gives the account. Null: the page that WhatsApp serves. */
   webPage: () => Promise<WebPage | null>;
   /** Opens a browser, or its stand-in in a simulated fleet. */
@@ -54,7 +62,7 @@ export interface AccountDriverEvents {
 
 /** Why a session ended. */
 interface SessionEnd {
-  reason: CloseReason | 'stopped' | 'qr_expired' | 'restart';
+  reason: CloseReason | 'proxy_unreachable' | 'stopped' | 'qr_expired' | 'restart';
   detail: string;
 }
 
@@ -85,6 +93,7 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
   private snapshotSchedule: SnapshotSchedule | null = null;
   private finished: Promise<void> | null = null;
   private endSession: ((end: SessionEnd) => void) | null = null;
+  private forwarder: ProxyForwarder | null = null;
   /** What the page of the running session was found to be. */
   private web: WebState | null = null;
   /** The text of a dialog that a person must answer. */
@@ -228,13 +237,18 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
     });
     if (isOver) return { reason: 'stopped', detail: '' };
     try {
-      // No `await` comes before this: accounts start in the order in which their drivers were started.
-      const started = this.options.startSlot(() => this.startSession(() => isOver));
+      this.forwarder = this.openForwarder();
+      const start = () => this.options.startSlot(() => this.startSession(() => isOver));
+      // No `await` comes before this: accounts start in the order in which their drivers were started. An account with a proxy
+      // waits for its proxy first: a proxy without an answer holds no start slot, and no browser starts for it.
+      const started = this.forwarder ? this.forwarder.check().then(start) : start();
       await Promise.race([started, ended]);
-      return await ended;
+      return this.blameProxy(await ended);
     } catch (error) {
+      if (error instanceof ProxyUnreachable) return { reason: 'proxy_unreachable', detail: error.message };
       this.options.logger.warn({ err: error, accountId: this.account.id }, 'the session did not start');
-      return { reason: 'crashed', detail: error instanceof Error ? error.message : String(error) };
+      const detail = error instanceof Error ? error.message : String(error);
+      return this.blameProxy({ reason: 'crashed', detail });
     } finally {
       isOver = true;
       clearTimeout(this.linkTimer);
@@ -244,8 +258,33 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
       this.snapshotSchedule = null;
       await this.session?.stop(this.stopOptions);
       this.session = null;
+      this.forwarder?.close();
+      this.forwarder = null;
       if (!this.stopOptions.isFence) await copying;
     }
+  }
+
+  /** @throws ProxyUnreachable if the stored proxy cannot be read */
+  private openForwarder(): ProxyForwarder | null {
+    try {
+      return this.options.forwarder(() => this.session?.browserGroup);
+    } catch (error) {
+      this.options.logger.error(
+        { err: error, accountId: this.account.id },
+        'the proxy of an account cannot be read',
+      );
+      throw new ProxyUnreachable();
+    }
+  }
+
+  /** A page whose proxy fails ends in many ways. The account shows one reason for all of them. */
+  private blameProxy(end: SessionEnd): SessionEnd {
+    const { forwarder } = this;
+    const isOfNetwork =
+      end.reason === 'crashed' || end.reason === 'load_timeout' || end.reason === 'sync_timeout';
+    if (!forwarder || !isOfNetwork || !(forwarder.isFailing || /net::ERR_/.test(end.detail))) return end;
+    this.options.logger.warn({ accountId: this.account.id, ...end }, 'a session failed behind its proxy');
+    return { reason: 'proxy_unreachable', detail: new ProxyUnreachable().message };
   }
 
   /** @param isOver whether the session was ended meanwhile: then nothing may be opened */
@@ -260,7 +299,7 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
     }
     if (isOver()) return;
     const [network, webPage] = await Promise.all([
-      this.options.network(),
+      this.openNetwork(),
       this.options.webPage(),
       this.isPrepared ? undefined : snapshots.prepare(account),
     ]);
@@ -284,6 +323,10 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
     this.dialog = null;
     this.follow(session);
     await session.start();
+  }
+
+  private async openNetwork(): Promise<Network> {
+    return this.options.network(this.forwarder ? await this.forwarder.listen() : null);
   }
 
   /** Reports the events of a session, and ends the session when it closes. */
@@ -390,14 +433,16 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
       case 'load_timeout':
       case 'sync_timeout':
       case 'version_refused':
+      case 'proxy_unreachable':
         await report({ status: 'reconnecting', statusReason: this.reasonOf(reason, detail) });
         await this.pause(reason === 'version_refused' && this.given?.version ? refusedPauseMs : 0);
         return true;
     }
   }
 
-  private reasonOf(reason: CloseReason, detail: string): string {
-    const version = this.given?.version;
+  private reasonOf(reason: SessionEnd['reason'], detail: string): string {
+    // No page was given yet.
+    const version = reason === 'proxy_unreachable' ? null : this.given?.version;
     const page = version ? ` (the page of ${version}, which the policy of WhatsApp Web versions gives)` : '';
     return `${reason}: ${detail}`.slice(0, 500 - page.length) + page;
   }

@@ -6,6 +6,7 @@ import { v7 as uuidv7 } from 'uuid';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { AccountSessions, OPEN_SESSION } from '../../src/sessions/account-sessions.js';
 import { Account } from '../../src/accounts/account.entity.js';
+import { AccountProxies } from '../../src/accounts/account-proxies.js';
 import { WebVersionsService } from '../../src/accounts/web-versions.service.js';
 import { SandboxClient } from '../../src/accounts/sandbox-client.js';
 import { OwnAccounts } from '../../src/sessions/own-accounts.js';
@@ -82,6 +83,7 @@ let workspaceId: string;
     InstanceLease,
     OwnAccounts,
     SessionSnapshots,
+    AccountProxies,
     SandboxClient,
     WebVersionsService,
     AccountSessions,
