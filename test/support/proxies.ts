@@ -44,7 +44,7 @@ export function httpProxy(
 /** A SOCKS5 proxy with user and password (RFC 1928 and 1929) that looks up names itself. */
 export function socksProxy({ user, password, portOf }: TestProxyOptions): Promise<TestProxy> {
   const targets: string[] = [];
-  const server = createServer((client) => {
+  const server = createServer({ allowHalfOpen: true }, (client) => {
     client.on('error', () => undefined);
     const serve = async () => {
       const [, methodCount] = await read(client, 2);
@@ -97,7 +97,13 @@ async function read(socket: Socket, bytes: number): Promise<Buffer> {
     const chunk = socket.read(bytes) as Buffer | null;
     if (chunk) return chunk;
     if (socket.readableEnded || socket.destroyed) throw new Error('The client has gone.');
-    await Promise.race([once(socket, 'readable'), once(socket, 'close')]);
+    await new Promise<void>((resolve) => {
+      const go = () => {
+        socket.off('readable', go).off('close', go);
+        resolve();
+      };
+      socket.on('readable', go).on('close', go);
+    });
   }
 }
 

@@ -81,7 +81,5 @@ function proxyArgs(port: number): string[] {
     // WebRTC sends UDP, which goes around the proxy. The headless shell and the full browser have different switches.
     '--force-webrtc-ip-handling-policy=disable_non_proxied_udp',
     '--webrtc-ip-handling-policy=disable_non_proxied_udp',
-    // Chromium takes the proxy's address for the address of the page's servers, and a given page may not connect to this machine.
-    '--disable-features=LocalNetworkAccessChecks,LocalNetworkAccessChecksWebSockets',
   ];
 }
