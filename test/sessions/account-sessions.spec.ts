@@ -377,8 +377,8 @@ describe('an instance', () => {
       expect(started).toHaveLength(1);
       expect(right.targets).toEqual([]);
       const [events] = await sql.query(
-        `select count(*)::int as count, count(distinct data->>'reason')::int as reasons from events
-         where account_id = any($1) and data->>'reason' like 'proxy%'`,
+        `select count(*)::int as count, count(distinct data->>'statusReason')::int as reasons from events
+         where account_id = any($1) and data->>'statusReason' like 'proxy%'`,
         [broken],
       );
       expect(events).toMatchObject({ count: broken.length, reasons: 1 });
@@ -399,7 +399,7 @@ describe('an instance', () => {
       const proxy = await open(httpProxy({ user: 'user', password: 'proxy-password' }));
       const url = `http://${login}@127.0.0.1:${proxy.port}`;
       const id = await addProxied(url);
-      const sessions = await startInstance({ allowedPrivateAddresses, logger });
+      const sessions = await startInstance({ allowedPrivateAddresses, proxyTimeoutMs: 2_000, logger });
       await eventually('ready', async () => (await statusOf(id)).status === 'ready');
       expect(proxy.targets).toEqual(['web.whatsapp.com:443']);
       const { network } = started[0]!.options;
