@@ -80,8 +80,8 @@ export class CreateAccountDto {
 
   /**
    * The proxy that the browser of a live account uses: `http://`, `https://` or `socks5://`, then `USER:PASSWORD@` if the proxy needs
-   * them, host and port. Percent-encode special characters in user and password. The proxy must be on the public internet.
-   * @example socks5://user:password@proxy.example.com:1080
+   * them, host and port, as in `socks5://user:password@proxy.example.com:1080`. Percent-encode special characters in user and
+   * password. The proxy must be on the public internet.
    */
   @IsOptional()
   @IsString()
@@ -128,7 +128,6 @@ export class UpdateAccountDto {
 
   /**
    * The proxy that the browser of a live account uses, in the form of `POST /accounts`. The session restarts with it. Null: no proxy.
-   * @example socks5://user:password@proxy.example.com:1080
    */
   @IsOptional()
   @IsString()

@@ -36,7 +36,7 @@ beforeAll(async () => {
   const scratch = await scratchDatabase();
   ({ drop } = scratch);
   config = { ...scratch.config, appKey: newKey, appPreviousKeys: [oldKey] };
-  database = await new DataSource(dataSourceOptions(config)).initialize();
+  database = await new DataSource({ ...dataSourceOptions(config), entities: [Account] }).initialize();
   workspaceId = await insertWorkspace(database);
 }, 60_000);
 afterAll(async () => {

@@ -32,7 +32,6 @@ describe('the URL of a proxy', () => {
     const word = fc.string({ unit: 'grapheme', minLength: 1, maxLength: 20 });
     fc.assert(
       fc.property(word, fc.oneof(word, fc.constant('')), (user, password) => {
-        // eslint-disable-next-line no-control-regex
         fc.pre(![user, password].some((text) => /[\0-\x1f\x7f]/.test(text) || text === '********'));
         const url = withLogin('socks5://proxy.example.com:1080', credentialsInUrl({ user, password }));
         expect(parseProxyUrl(url, []).credentials).toEqual({ user, password });

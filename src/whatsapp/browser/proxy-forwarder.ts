@@ -164,7 +164,7 @@ export class ProxyForwarder {
     signal.addEventListener('abort', abandon);
     try {
       await once(socket, 'connect');
-      if (scheme === 'socks5') await askSocks(socket, proxy, target);
+      if (scheme === 'socks5') await askSocks(socket, proxy, target, limitMs);
       else if (scheme === 'http') await askHttp(socket, proxy, target);
       else {
         const secure = this.track(
@@ -221,7 +221,12 @@ async function askHttp(socket: Socket, { credentials }: Proxy, target: Target): 
 }
 
 /** Asks a SOCKS5 proxy for a connection. The proxy looks up the name of the target. */
-async function askSocks(socket: Socket, { host, port, credentials }: Proxy, target: Target): Promise<void> {
+async function askSocks(
+  socket: Socket,
+  { host, port, credentials }: Proxy,
+  target: Target,
+  timeout: number,
+): Promise<void> {
   try {
     await SocksClient.createConnection({
       command: 'connect',
@@ -233,6 +238,7 @@ async function askSocks(socket: Socket, { host, port, credentials }: Proxy, targ
         ...(credentials ? { userId: credentials.user, password: credentials.password } : {}),
       },
       destination: target,
+      timeout,
     });
   } catch (error) {
     // The error of the library holds the password.
