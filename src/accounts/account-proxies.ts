@@ -12,7 +12,7 @@ import {
   type Proxy,
   withLogin,
   withoutCredentials,
-} from '../whatsapp/browser/proxy-url.js';
+} from '../platform/http/proxy-url.js';
 import { Account } from './account.entity.js';
 
 type ProxyColumns = Pick<Account, 'proxyUrl' | 'proxyCredentials'>;

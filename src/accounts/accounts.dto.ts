@@ -26,7 +26,7 @@ import {
   type LinkMethod,
   type WebContract,
 } from './account.entity.js';
-import { masked } from '../whatsapp/browser/proxy-url.js';
+import { masked } from '../platform/http/proxy-url.js';
 import { SendingResponse } from '../pacing/pacing.dto.js';
 
 /** Messages that are in no chat. They are not stored unless the account asks for them. A missing field stays as it is. */

@@ -11,7 +11,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { processStatus } from '../../src/platform/proc.js';
 import { AddressNotPublic } from '../../src/platform/http/public-fetch.js';
 import { ProxyForwarder, type ProxyForwarderOptions } from '../../src/whatsapp/browser/proxy-forwarder.js';
-import type { Proxy } from '../../src/whatsapp/browser/proxy-url.js';
+import type { Proxy } from '../../src/platform/http/proxy-url.js';
 import { eventually } from '../support/eventually.js';
 import { startNameServer } from '../support/name-server.js';
 import { httpProxy, rawServer, socksProxy, type TestProxy } from '../support/proxies.js';

@@ -8,7 +8,7 @@ import { pause } from '../../platform/pause.js';
 import { hasSocket, loopbackSocket, processStatus, runningProcesses } from '../../platform/proc.js';
 import { isPublicAddress } from '../../platform/http/public-address.js';
 import { AddressNotPublic, publicLookup } from '../../platform/http/public-fetch.js';
-import { place, type Proxy } from './proxy-url.js';
+import { place, type Proxy } from '../../platform/http/proxy-url.js';
 
 /** Where a proxy must lead to before a browser starts. */
 const whatsapp = { host: 'web.whatsapp.com', port: 443 };

@@ -1,7 +1,7 @@
 import { isIP } from 'node:net';
-import { Problem, ValidationFailed } from '../../platform/errors/problem.js';
-import { isPublicAddress } from '../../platform/http/public-address.js';
-import { AddressNotPublic } from '../../platform/http/public-fetch.js';
+import { Problem, ValidationFailed } from '../errors/problem.js';
+import { isPublicAddress } from './public-address.js';
+import { AddressNotPublic } from './public-fetch.js';
 
 /** The proxy of an account. */
 export interface Proxy {

@@ -8,7 +8,7 @@ import {
   parseProxyUrl,
   withLogin,
   withoutCredentials,
-} from '../../src/whatsapp/browser/proxy-url.js';
+} from '../../src/platform/http/proxy-url.js';
 
 describe('the URL of a proxy', () => {
   it.each([
