@@ -109,7 +109,7 @@ class RecoveryBench {
    */
   static async prepare(fleet, rounds, log) {
     const config = await configOf(fleet.stack);
-    const launch = launchOptions(config.sessions.chromiumPath ?? '', '', { kind: 'live', proxyUrl: null });
+    const launch = launchOptions(config.sessions.chromiumPath ?? '', '', { kind: 'live', proxyPort: null });
     // The clients are linked once and closed: later they start from a profile on the disk, as our sessions do.
     const bare = await startBareClients({
       sandboxUrl: fleet.stack.urls.sandbox,

@@ -18,6 +18,7 @@ import { join } from 'node:path';
 import { DataSource } from 'typeorm';
 import { AccountSessions } from '#dist/src/sessions/account-sessions.js';
 import { Account } from '#dist/src/accounts/account.entity.js';
+import { AccountProxies } from '#dist/src/accounts/account-proxies.js';
 import { WebVersionsService } from '#dist/src/accounts/web-versions.service.js';
 import { SandboxClient } from '#dist/src/accounts/sandbox-client.js';
 import { OwnAccounts } from '#dist/src/sessions/own-accounts.js';
@@ -71,6 +72,7 @@ for (let number = 0; number < options.instances; number += 1) {
     new SessionSnapshots(config, database, logger),
     new SandboxClient(config),
     new WebVersionsService(database),
+    new AccountProxies(config, logger, database.getRepository(Account)),
     (session) => openSimulatedSession(session, (event, accountId) => note(event, accountId, id)),
   );
   instances.set(id, sessions);

@@ -35,7 +35,7 @@ export async function run({ messages, rounds, log }) {
   const bare = await startBareClients({
     sandboxUrl,
     count: accountCount,
-    puppeteer: launchOptions(chromiumPath ?? '', '', { kind: 'live', proxyUrl: null }),
+    puppeteer: launchOptions(chromiumPath ?? '', '', { kind: 'live', proxyPort: null }),
   });
   try {
     const phone = await newPhone(sandboxUrl);

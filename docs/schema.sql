@@ -68,6 +68,7 @@ create table accounts (
   web_missing jsonb,
   web_checked_at timestamp with time zone,
   receive jsonb not null default '{"stories": false, "channels": false}'::jsonb,
+  proxy_credentials bytea,
   constraint accounts_desired_state_check CHECK ((desired_state = ANY (ARRAY['connected'::text, 'disconnected'::text]))),
   constraint accounts_environment_check CHECK ((environment = ANY (ARRAY['live'::text, 'sandbox'::text]))),
   constraint accounts_held_by_fkey FOREIGN KEY (held_by) REFERENCES instances(id) ON DELETE SET NULL,
@@ -1277,7 +1278,7 @@ AS $function$
         if new.instance_id is not null and (old.instance_id is distinct from new.instance_id
             or old.desired_state <> new.desired_state or old.epoch <> new.epoch
             or (old.held_by is distinct from new.held_by and new.held_by is null)
-            or old.proxy_url is distinct from new.proxy_url
+            or old.proxy_url is distinct from new.proxy_url or old.proxy_credentials is distinct from new.proxy_credentials
             or old.link_method <> new.link_method or old.link_phone_number is distinct from new.link_phone_number
             or (old.status <> new.status and new.status = 'starting' and new.held_by is null)) then
           perform notify_instance(new.instance_id);

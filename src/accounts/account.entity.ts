@@ -120,8 +120,13 @@ export class Account {
   @Column('jsonb')
   receive!: Receive;
 
+  /** Without user and password, except in a row that an older version of Flotilla wrote. */
   @Column('text', { name: 'proxy_url', nullable: true })
   proxyUrl!: string | null;
+
+  /** The user and password of the proxy. Encrypted with APP_KEY; see AccountProxies. */
+  @Column('bytea', { name: 'proxy_credentials', nullable: true })
+  proxyCredentials!: Buffer | null;
 
   /** When the present session was linked. Null before the first link and after a logout. */
   @Column('timestamptz', { name: 'linked_at', nullable: true })

@@ -17,6 +17,7 @@ import type { Response } from 'express';
 import { InstanceAnswerLost, InstanceRefused, InstanceUnreachable } from '../instances/instance-client.js';
 import { InstanceNotFound } from '../instances/instances.service.js';
 import { Fails, Paged } from '../platform/http/documentation.js';
+import { AddressNotPublic } from '../platform/http/public-fetch.js';
 import { LogPageQuery, type Page, toPage } from '../platform/http/pagination.js';
 import { Allow, WorkspaceId } from '../workspaces/auth.guard.js';
 import { AccountLimitReached } from '../workspaces/limits.service.js';
@@ -58,7 +59,7 @@ export class AccountsController {
 
   /** Creates an account. Connect it to get a QR code or a pairing code. */
   @Allow('owner')
-  @Fails(InstanceNotFound, AccountLimitReached, SandboxOff)
+  @Fails(InstanceNotFound, AccountLimitReached, AddressNotPublic, SandboxOff)
   @Post()
   async create(@WorkspaceId() workspaceId: string, @Body() body: CreateAccountDto): Promise<AccountResponse> {
     return this.respond(await this.accounts.create(workspaceId, body));
@@ -92,7 +93,7 @@ export class AccountsController {
 
   /** Changes the given fields. The other fields stay as they are. */
   @Allow('owner')
-  @Fails(AccountNotFound)
+  @Fails(AccountNotFound, AddressNotPublic)
   @Patch(':id')
   async update(
     @WorkspaceId() workspaceId: string,

@@ -6,8 +6,8 @@ import {
   IsObject,
   IsOptional,
   IsString,
-  IsUrl,
   Length,
+  MaxLength,
   ValidateIf,
   ValidateNested,
 } from 'class-validator';
@@ -26,9 +26,8 @@ import {
   type LinkMethod,
   type WebContract,
 } from './account.entity.js';
+import { masked } from '../platform/http/proxy-url.js';
 import { SendingResponse } from '../pacing/pacing.dto.js';
-
-const proxyRule = { protocols: ['http', 'https', 'socks5'], require_tld: false, require_protocol: true };
 
 /** Messages that are in no chat. They are not stored unless the account asks for them. A missing field stays as it is. */
 export class ReceiveDto {
@@ -79,10 +78,15 @@ export class CreateAccountDto {
   @IsObject()
   receive?: ReceiveDto;
 
-  /** The proxy that the browser of a live account uses. */
+  /**
+   * The proxy that the browser of a live account uses: `http://`, `https://` or `socks5://`, then `USER:PASSWORD@` if the proxy needs
+   * them, host and port, as in `socks5://user:password@proxy.example.com:1080`. Percent-encode special characters in user and
+   * password. The proxy must be on the public internet.
+   */
   @IsOptional()
-  @IsUrl(proxyRule)
-  proxyUrl?: string;
+  @IsString()
+  @MaxLength(2_048)
+  proxyUrl?: string | null;
 
   /** The instance to place the account on. Without it, Flotilla chooses an instance. */
   @Optional()
@@ -122,9 +126,13 @@ export class UpdateAccountDto {
   @IsObject()
   receive?: ReceiveDto;
 
+  /**
+   * The proxy that the browser of a live account uses, in the form of `POST /accounts`. The session restarts with it. Null: no proxy.
+   */
   @IsOptional()
-  @IsUrl(proxyRule)
-  proxyUrl?: string;
+  @IsString()
+  @MaxLength(2_048)
+  proxyUrl?: string | null;
 
   /** Takes effect the next time that the account is placed. */
   @Optional()
@@ -190,6 +198,10 @@ export class AccountResponse {
   sending!: SendingResponse;
   /** Which messages outside of chats are stored. */
   receive!: ReceiveResponse;
+  /**
+   * A user and password are shown as `********:********`.
+   * @example socks5://********:********@proxy.example.com:1080
+   */
   proxyUrl!: string | null;
   placement!: PlacementFiltersDto | null;
   lastConnectedAt!: string | null;
@@ -260,7 +272,7 @@ export function toAccountResponse(account: Account, sending: SendingResponse): A
     pacing: account.pacing,
     sending,
     receive: account.receive,
-    proxyUrl: account.proxyUrl === null ? null : withoutPassword(account.proxyUrl),
+    proxyUrl: account.proxyUrl === null ? null : masked(account.proxyUrl, account.proxyCredentials !== null),
     placement: account.placement,
     lastConnectedAt: account.lastConnectedAt?.toISOString() ?? null,
     webVersion: account.webVersion,
@@ -268,10 +280,4 @@ export function toAccountResponse(account: Account, sending: SendingResponse): A
     contractMissing: account.webMissing ?? [],
     createdAt: account.createdAt.toISOString(),
   };
-}
-
-function withoutPassword(url: string): string {
-  const parsed = new URL(url);
-  if (parsed.password) parsed.password = '********';
-  return parsed.toString();
 }

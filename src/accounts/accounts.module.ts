@@ -4,6 +4,7 @@ import { InstancesModule } from '../instances/instances.module.js';
 import { PacingModule } from '../pacing/pacing.module.js';
 import { WorkspacesModule } from '../workspaces/workspaces.module.js';
 import { Account } from './account.entity.js';
+import { AccountProxies } from './account-proxies.js';
 import { AccountsService } from './accounts.service.js';
 import { AssignmentsService } from './assignments.service.js';
 import { ConnectionLogsService } from './connection-logs.service.js';
@@ -14,6 +15,7 @@ import { WebVersionsService } from './web-versions.service.js';
 @Module({
   imports: [TypeOrmModule.forFeature([Account]), InstancesModule, PacingModule, WorkspacesModule],
   providers: [
+    AccountProxies,
     AccountsService,
     AssignmentsService,
     ConnectionLogsService,
@@ -23,6 +25,7 @@ import { WebVersionsService } from './web-versions.service.js';
   ],
   exports: [
     TypeOrmModule,
+    AccountProxies,
     AccountsService,
     AssignmentsService,
     ConnectionLogsService,

@@ -19,6 +19,7 @@ import type {
 } from './accounts.dto.js';
 import { AccountLimitReached, LimitsService } from '../workspaces/limits.service.js';
 import { WorkspacesService } from '../workspaces/workspaces.service.js';
+import { AccountProxies } from './account-proxies.js';
 import { AssignmentsService } from './assignments.service.js';
 import { PacingService } from '../pacing/pacing.service.js';
 import { SandboxClient, SandboxPhoneNotFound } from './sandbox-client.js';
@@ -77,6 +78,7 @@ export class AccountsService {
     private readonly instanceClient: InstanceClient,
     private readonly sandbox: SandboxClient,
     private readonly pacing: PacingService,
+    private readonly proxies: AccountProxies,
     limits: LimitsService,
     workspaces: WorkspacesService,
   ) {
@@ -84,7 +86,11 @@ export class AccountsService {
     workspaces.onDelete((workspaceId) => this.deleteAll(workspaceId));
   }
 
-  /** Creates an account. @throws InstanceNotFound if a named instance does not exist; AccountLimitReached, SandboxOff */
+  /**
+   * Creates an account.
+   * @throws InstanceNotFound if a named instance does not exist; AccountLimitReached; SandboxOff; ValidationFailed or AddressNotPublic
+   * for a proxy that cannot be used
+   */
   async create(workspaceId: string, wanted: CreateAccountDto): Promise<Account> {
     if (wanted.environment === 'sandbox') this.sandbox.requireOn();
     if (wanted.instanceId !== undefined) await this.instances.get(wanted.instanceId);
@@ -99,7 +105,7 @@ export class AccountsService {
         labels: wanted.labels ?? [],
         pacing: wanted.pacing ?? null,
         receive: { ...receiveNothingMore, ...given({ ...wanted.receive }) },
-        proxyUrl: wanted.proxyUrl ?? null,
+        ...this.proxies.columns(id, wanted.proxyUrl ?? null),
         pinnedInstanceId: wanted.instanceId ?? null,
         placement: wanted.placement ?? null,
       });
@@ -130,12 +136,13 @@ export class AccountsService {
     });
   }
 
-  /** @throws AccountNotFound */
+  /** @throws AccountNotFound; ValidationFailed or AddressNotPublic for a proxy that cannot be used */
   async update(workspaceId: string, id: string, changes: UpdateAccountDto): Promise<Account> {
     const { receive } = await this.get(workspaceId, id);
     const wanted = given({
       ...changes,
       receive: changes.receive && { ...receive, ...given({ ...changes.receive }) },
+      ...(changes.proxyUrl === undefined ? {} : this.proxies.columns(id, changes.proxyUrl)),
     });
     await this.database.transaction(async (manager) => {
       if (Object.keys(wanted).length > 0)

@@ -28,6 +28,13 @@ const encryptedColumns: EncryptedColumn[] = [
   },
   { table: 'webhooks', id: 'id', column: 'secret', purpose: 'webhook-secrets', context: 'id::text' },
   { table: 'webhooks', id: 'id', column: 'previous_secret', purpose: 'webhook-secrets', context: 'id::text' },
+  {
+    table: 'accounts',
+    id: 'id',
+    column: 'proxy_credentials',
+    purpose: 'account-proxies',
+    context: 'id::text',
+  },
 ];
 
 /** The outcome for one column. */

@@ -1,5 +1,6 @@
-import { readFileSync, readlinkSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
+import { endianness } from 'node:os';
 
 /** A process in Linux's /proc. */
 export interface ProcessStatus {
@@ -58,6 +59,39 @@ export async function proportionalSetSize(pid: number): Promise<number> {
     const statm = await readFile(`/proc/${pid}/statm`, 'utf8').catch(() => '0 0 0');
     const [, resident = 0, shared = 0] = statm.split(' ').map(Number);
     return (resident - shared) * pageBytes;
+  }
+}
+
+/** 127.0.0.1 as the kernel prints it: a number in the byte order of the machine. */
+const loopback = endianness() === 'LE' ? '0100007F' : '7F000001';
+
+/**
+ * The inode of the socket of the process that connected from 127.0.0.1:`from` to 127.0.0.1:`to`. Null if that process has closed it.
+ * @throws Error without /proc/net/tcp
+ */
+export async function loopbackSocket(from: number, to: number): Promise<string | null> {
+  const address = (port: number) => `${loopback}:${port.toString(16).toUpperCase().padStart(4, '0')}`;
+  const ends = ` ${address(from)} ${address(to)} `;
+  const line = (await readFile('/proc/net/tcp', 'utf8')).split('\n').find((text) => text.includes(ends));
+  // The inode is column 10. A socket without a process has the inode 0.
+  const inode = line?.trim().split(/\s+/)[9];
+  return inode === undefined || inode === '0' ? null : inode;
+}
+
+/** Whether a process has this socket open. False if the process has ended or may not be read. Synchronous, as {@link processStatus}. */
+export function hasSocket(pid: number, inode: string): boolean {
+  const wanted = `socket:[${inode}]`;
+  try {
+    return readdirSync(`/proc/${pid}/fd`).some((name) => {
+      try {
+        return readlinkSync(`/proc/${pid}/fd/${name}`) === wanted;
+      } catch {
+        // The process has closed this descriptor meanwhile.
+        return false;
+      }
+    });
+  } catch {
+    return false;
   }
 }
 

@@ -1,5 +1,6 @@
 import { Module } from '@nestjs/common';
 import { AccountsModule } from '../accounts/accounts.module.js';
+import { AccountProxiesTask } from '../accounts/account-proxies.task.js';
 import { ConnectionLogsTask } from '../accounts/connection-logs.task.js';
 import { WebVersionsTask } from '../accounts/web-versions.task.js';
 import { FleetTask } from '../accounts/fleet.task.js';
@@ -30,6 +31,7 @@ const tasks = [
   OutcomesTask,
   IncomingMediaTask,
   FleetTask,
+  AccountProxiesTask,
   WebVersionsTask,
   PacingTask,
   IdempotencyTask,

@@ -5,6 +5,7 @@ import { pause } from '../platform/pause.js';
 import { deleteProfile, profileDir } from '../whatsapp/browser/profile.js';
 import type { WebPage } from '../whatsapp/web-page.js';
 import type { Network } from '../whatsapp/browser/launch.js';
+import { type ProxyForwarder, ProxyUnreachable } from '../whatsapp/browser/proxy-forwarder.js';
 import type { SessionOptions, StopOptions, WebState } from '../whatsapp/session-events.js';
 import type { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
 import type { Account, AccountStatus } from '../accounts/account.entity.js';
@@ -32,7 +33,14 @@ export interface AccountDriverOptions {
   deadlines: SessionOptions['deadlines'];
   web: SessionOptions['web'];
   qrTimeoutMs: number;
-  network: () => Promise<Network>;
+  /**
+   * Makes the forwarder to the account's proxy; null if the account has no proxy.
+   * @param browserGroup the process group of the browser that may use it
+   * @throws if the stored proxy cannot be read
+   */
+  forwarder: (browserGroup: () => number | undefined) => ProxyForwarder | null;
+  /** @param proxyPort the port of the forwarder; null without a proxy */
+  network: (proxyPort: number | null) => Promise<Network>;
   /** The page that the policy gives the account. Null: the page that WhatsApp serves. */
   webPage: () => Promise<WebPage | null>;
   /** Opens a browser, or its stand-in in a simulated fleet. */
@@ -54,6 +62,14 @@ export interface AccountDriverEvents {
 }
 
 const maxReasonLength = 500;
+/** The ends that a proxy may cause. */
+const networkEnds = new Set<SessionEnd['reason']>([
+  'crashed',
+  'not_started',
+  'unreachable',
+  'load_timeout',
+  'sync_timeout',
+]);
 const webWarning = 'this page of WhatsApp Web lacks what sending needs: messages wait';
 /** Equal jitter (AWS Architecture Blog, "Exponential Backoff And Jitter"). */
 const backoffMs = [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000];
@@ -80,6 +96,7 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
   private snapshotSchedule: SnapshotSchedule | null = null;
   private finished: Promise<void> | null = null;
   private endSession: ((end: SessionEnd) => void) | null = null;
+  private forwarder: ProxyForwarder | null = null;
   /** What the page of the running session was found to be. */
   private web: WebState | null = null;
   /** The text of a dialog that a person must answer. */
@@ -223,13 +240,17 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
     });
     if (isOver) return { reason: 'stopped', detail: '' };
     try {
-      // No `await` comes before this: accounts start in the order in which their drivers were started.
-      const started = this.options.startSlot(() => this.startSession(() => isOver));
+      this.forwarder = this.openForwarder();
+      const start = () => this.options.startSlot(() => this.startSession(() => isOver));
+      // No `await` comes before this: accounts start in the order in which their drivers were started. An account with a proxy
+      // waits for its proxy first: a proxy without an answer holds no start slot, and no browser starts for it.
+      const started = this.forwarder ? this.forwarder.check().then(start) : start();
       await Promise.race([started, ended]);
-      return await ended;
+      return this.blameProxy(await ended);
     } catch (error) {
+      if (error instanceof ProxyUnreachable) return { reason: 'proxy_unreachable', detail: error.message };
       this.options.logger.warn({ err: error, accountId: this.account.id }, 'the session did not start');
-      return failedStart(error);
+      return this.blameProxy(failedStart(error));
     } finally {
       isOver = true;
       clearTimeout(this.linkTimer);
@@ -239,8 +260,32 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
       this.snapshotSchedule = null;
       await this.session?.stop(this.stopOptions);
       this.session = null;
+      this.forwarder?.close();
+      this.forwarder = null;
       if (!this.stopOptions.isFence) await copying;
     }
+  }
+
+  /** @throws ProxyUnreachable if the stored proxy cannot be read */
+  private openForwarder(): ProxyForwarder | null {
+    try {
+      return this.options.forwarder(() => this.session?.browserGroup);
+    } catch (error) {
+      this.options.logger.error(
+        { err: error, accountId: this.account.id },
+        'the proxy of an account cannot be read',
+      );
+      throw new ProxyUnreachable();
+    }
+  }
+
+  /** A page whose proxy fails ends in many ways. The account shows one reason for all of them. */
+  private blameProxy(end: SessionEnd): SessionEnd {
+    const { forwarder } = this;
+    const isOfNetwork = networkEnds.has(end.reason);
+    if (!forwarder || !isOfNetwork || !(forwarder.isFailing || /net::ERR_/.test(end.detail))) return end;
+    this.options.logger.warn({ accountId: this.account.id, ...end }, 'a session failed behind its proxy');
+    return { reason: 'proxy_unreachable', detail: new ProxyUnreachable().message };
   }
 
   /** @param isOver whether the session was ended meanwhile: then nothing may be opened */
@@ -255,7 +300,7 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
     }
     if (isOver()) return;
     const [network, webPage] = await Promise.all([
-      this.options.network(),
+      this.openNetwork(),
       this.options.webPage(),
       this.isPrepared ? undefined : snapshots.prepare(account),
     ]);
@@ -279,6 +324,10 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
     this.dialog = null;
     this.follow(session);
     await session.start();
+  }
+
+  private async openNetwork(): Promise<Network> {
+    return this.options.network(this.forwarder ? await this.forwarder.listen() : null);
   }
 
   /** Reports the events of a session, and ends the session when it closes. */
@@ -384,6 +433,11 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
         // Two owners that take over automatically would fight for ever: a person decides.
         await report({ status: 'conflict', statusReason: statusReasonOf(reason) });
         return false;
+      case 'proxy_unreachable':
+        // No page was given yet.
+        await report({ status: 'reconnecting', statusReason: statusReasonOf(reason) });
+        await this.pause(0);
+        return true;
       case 'unpaired':
       case 'crashed':
       case 'not_started':

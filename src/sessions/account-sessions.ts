@@ -13,6 +13,7 @@ import { LOGGER } from '../platform/logging/logging.module.js';
 import { BrowserGuardian } from '../whatsapp/browser/guardian.js';
 import { checkBrowserSandbox } from '../whatsapp/browser/launch.js';
 import { endBrowsersOn } from '../whatsapp/browser/processes.js';
+import { ProxyForwarder } from '../whatsapp/browser/proxy-forwarder.js';
 import { profileDir } from '../whatsapp/browser/profile.js';
 import { pruneCaches } from '../whatsapp/browser/archive.js';
 import type { SessionOptions, WebState } from '../whatsapp/session-events.js';
@@ -20,6 +21,7 @@ import type { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
 import { AccountDriver } from './account-driver.js';
 import { AccountNotDrivenHere, SessionNotReady, WebIncompatible } from '../accounts/account-errors.js';
 import { type Account, drivenStatuses } from '../accounts/account.entity.js';
+import { AccountProxies } from '../accounts/account-proxies.js';
 import { MemoryWatch } from './memory-watch.js';
 import { OwnAccounts } from './own-accounts.js';
 import { SendCounts } from './send-counts.js';
@@ -83,6 +85,7 @@ export class AccountSessions
     private readonly snapshots: SessionSnapshots,
     private readonly sandbox: SandboxClient,
     private readonly webVersions: WebVersionsService,
+    private readonly proxies: AccountProxies,
     @Inject(OPEN_SESSION) private readonly openSession: OpenSession,
   ) {
     super();
@@ -205,7 +208,7 @@ export class AccountSessions
     const byId = new Map(wanted.map((account) => [account.id, account]));
     for (const driver of this.drivers.values()) {
       const account = byId.get(driver.account.id);
-      if (!account || driver.hasEnded || isOutdated(driver, account)) void this.stopDriver(driver);
+      if (!account || driver.hasEnded || this.isOutdated(driver, account)) void this.stopDriver(driver);
     }
     await this.own.release([...this.drivers.keys()]);
     for (const account of wanted) {
@@ -302,8 +305,21 @@ export class AccountSessions
       snapshots: this.snapshots,
       mayDrive: () => this.lease.held,
       qrTimeoutMs: sessions.qrTimeoutMs,
-      network: async () => {
-        if (account.environment === 'live') return { kind: 'live', proxyUrl: account.proxyUrl };
+      forwarder: (browserGroup) => {
+        const proxy = account.environment === 'live' ? this.proxies.open(account) : null;
+        return (
+          proxy &&
+          new ProxyForwarder({
+            proxy,
+            allowPrivate: this.config.allowedPrivateAddresses,
+            browserGroup,
+            tunnelMs: sessions.proxyTimeoutMs,
+            onWarning: (message, error) => this.logger.warn({ err: error, accountId: account.id }, message),
+          })
+        );
+      },
+      network: async (proxyPort) => {
+        if (account.environment === 'live') return { kind: 'live', proxyPort };
         return { kind: 'sandbox', host: sandbox.host, ...(await this.sandbox.certificate()) };
       },
       webPage: () => this.webVersions.pageFor(account.id),
@@ -335,6 +351,15 @@ export class AccountSessions
       );
   }
 
+  /** Whether the assignment has changed, or the account now needs another proxy or another way of linking. */
+  private isOutdated(driver: AccountDriver, account: Account): boolean {
+    return (
+      account.epoch !== driver.account.epoch ||
+      !this.proxies.areSame(account, driver.account) ||
+      hasOtherLinkMethod(account, driver)
+    );
+  }
+
   private chromiumPath(): string {
     const path = this.config.sessions.chromiumPath;
     if (path === null)
@@ -347,15 +372,6 @@ export class AccountSessions
     if (account.lastConnectedAt !== null) await this.restoreAt;
     return this.startSlots(start);
   }
-}
-
-/** Whether the assignment has changed, or the account now needs another proxy or another way of linking. */
-function isOutdated(driver: AccountDriver, account: Account): boolean {
-  return (
-    account.epoch !== driver.account.epoch ||
-    account.proxyUrl !== driver.account.proxyUrl ||
-    hasOtherLinkMethod(account, driver)
-  );
 }
 
 function hasOtherLinkMethod(account: Account, driver: AccountDriver): boolean {

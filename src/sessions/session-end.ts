@@ -12,6 +12,7 @@ const sentences = {
   not_started: 'not_started: the browser or its page did not start',
   unreachable:
     'unreachable: the browser did not reach WhatsApp. If the account has a proxy, check that the proxy works',
+  proxy_unreachable: 'proxy_unreachable: the proxy of this account gives no connection. Check proxyUrl.',
   sandbox_off: 'sandbox_off: the sandbox is switched off on this server',
   sandbox_unreachable: 'sandbox_unreachable: the sandbox does not answer',
   snapshot_unusable: 'snapshot_unusable: the saved session cannot be restored. The log says why',

@@ -1,6 +1,7 @@
 import { type DynamicModule, Module } from '@nestjs/common';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { Account } from '../accounts/account.entity.js';
+import { AccountProxies } from '../accounts/account-proxies.js';
 import { WebVersionsService } from '../accounts/web-versions.service.js';
 import { SandboxClient } from '../accounts/sandbox-client.js';
 import { InstanceLease } from '../instances/instance-lease.js';
@@ -22,6 +23,7 @@ export class SessionsModule {
         InstanceLease,
         OwnAccounts,
         SessionSnapshots,
+        AccountProxies,
         SandboxClient,
         WebVersionsService,
         { provide: OPEN_SESSION, useValue: openSession },

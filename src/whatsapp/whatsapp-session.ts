@@ -383,8 +383,13 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
 
   /** The memory of all processes of the browser in bytes (proportional set size); 0 without a browser. Takes about 10 ms. */
   async memoryBytes(): Promise<number> {
-    const group = this.browser?.process()?.pid;
-    return group === undefined ? 0 : memoryOf(group);
+    const { browserGroup } = this;
+    return browserGroup === undefined ? 0 : memoryOf(browserGroup);
+  }
+
+  /** The process group of the browser. Undefined without a browser. */
+  get browserGroup(): number | undefined {
+    return this.browser?.process()?.pid;
   }
 
   private get browser(): Browser | null {

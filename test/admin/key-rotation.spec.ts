@@ -2,10 +2,19 @@ import { randomBytes } from 'node:crypto';
 import { DataSource } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { AccountProxies } from '../../src/accounts/account-proxies.js';
+import { Account } from '../../src/accounts/account.entity.js';
 import { KeyRotationService } from '../../src/admin/key-rotation.service.js';
 import type { Config } from '../../src/platform/config/config.js';
 import { dataSourceOptions } from '../../src/platform/database/data-source.js';
-import { decrypt, encrypt, encryptionKey, encryptionKeys } from '../../src/platform/encryption.js';
+import { createLogger } from '../../src/platform/logging/logger.js';
+import {
+  decrypt,
+  DecryptionFailed,
+  encrypt,
+  encryptionKey,
+  encryptionKeys,
+} from '../../src/platform/encryption.js';
 import { insertAccount, insertWorkspace } from '../support/factories.js';
 import { changed } from '../support/fake.js';
 import { runCommand } from '../support/commands.js';
@@ -27,7 +36,7 @@ beforeAll(async () => {
   const scratch = await scratchDatabase();
   ({ drop } = scratch);
   config = { ...scratch.config, appKey: newKey, appPreviousKeys: [oldKey] };
-  database = await new DataSource(dataSourceOptions(config)).initialize();
+  database = await new DataSource({ ...dataSourceOptions(config), entities: [Account] }).initialize();
   workspaceId = await insertWorkspace(database);
 }, 60_000);
 afterAll(async () => {
@@ -69,6 +78,63 @@ describe('a rotation of APP_KEY', () => {
     const current = encryptionKey(newKey, 'webhook-secrets');
     expect(decrypt(current, row.secret, id).toString()).toBe('now');
     expect(decrypt(current, row.previous_secret, id).toString()).toBe('before');
+  });
+
+  it('re-encrypts the users and passwords of proxies, also those that an older version wrote in plain text', async () => {
+    const proxies = (appKey: string) =>
+      new AccountProxies(
+        { ...config, appKey },
+        createLogger('test', 'silent'),
+        database.getRepository(Account),
+      );
+    const url = 'socks5://user:pass%3Aword@proxy.example.com:1080';
+    const [fresh, old, useless, bare] = [
+      await insertAccount(database, workspaceId),
+      await insertAccount(database, workspaceId, { proxy_url: url }),
+      await insertAccount(database, workspaceId, {
+        proxy_url: 'http://user:password@proxy.example.com/path',
+      }),
+      await insertAccount(database, workspaceId, { proxy_url: 'http://proxy.example.com:3128/' }),
+    ];
+    await database.getRepository(Account).update(fresh, proxies(oldKey).columns(fresh, url));
+    const read = (id: string) => database.getRepository(Account).findOneByOrFail({ id });
+    const expected = {
+      scheme: 'socks5',
+      host: 'proxy.example.com',
+      port: 1080,
+      credentials: { user: 'user', password: 'pass:word' },
+    };
+    // Both forms can be read before and after.
+    for (const id of [fresh, old]) expect(proxies(newKey).open(await read(id))).toEqual(expected);
+    expect(await proxies(oldKey).encryptOldRows()).toBe(2);
+    expect(await proxies(oldKey).encryptOldRows()).toBe(0);
+    const outcome = await service().rotate();
+    expect(outcome.find(({ column }) => column === 'proxy_credentials')).toMatchObject({
+      rotated: 2,
+      left: 0,
+    });
+    const newKeyOnly = { ...config, appPreviousKeys: [] };
+    const alone = new AccountProxies(
+      newKeyOnly,
+      createLogger('test', 'silent'),
+      database.getRepository(Account),
+    );
+    for (const id of [fresh, old]) expect(alone.open(await read(id))).toEqual(expected);
+    expect(alone.open(await read(bare))).toEqual({
+      ...expected,
+      scheme: 'http',
+      port: 3128,
+      credentials: null,
+    });
+    expect(await read(useless)).toMatchObject({
+      proxyUrl: 'http://proxy.example.com/path',
+      proxyCredentials: null,
+    });
+    const [{ all }] = await database.query('select json_agg(a)::text as all from accounts a');
+    expect(all).not.toMatch(/password|pass%3Aword/);
+    // A value in the row of another account cannot be read.
+    const copied = { ...(await read(fresh)), id: old };
+    expect(() => alone.open(copied)).toThrow(DecryptionFailed);
   });
 
   it('re-encrypts all values with the new key, also large values, so that the old key is no longer needed', async () => {

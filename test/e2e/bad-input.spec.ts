@@ -188,6 +188,56 @@ describe('bad input is refused with a status and a code, and nothing is written'
     );
   });
 
+  it('a proxy that is malformed, or is inside the network; user and password of a proxy are never shown', async () => {
+    const malformed = [
+      'ftp://x',
+      'http://x/path',
+      'http://x;direct://',
+      'http://x, y',
+      'socks5://x:0',
+      'x:80',
+      'a b',
+    ];
+    const inside = [
+      ...[
+        'http://10.0.0.1:3128',
+        'https://u:secret@192.168.1.1',
+        'socks5://169.254.169.254',
+        'socks5://2130706433',
+      ],
+      ...['socks5://0177.0.0.1', 'http://0x7f.1', 'socks5://[::1]', 'socks5://[::ffff:127.0.0.1]'],
+      ...['http://[64:ff9b::7f00:1]', 'socks5://168.63.129.16'],
+    ];
+    const before = (await workspace.call('GET', '/accounts')).body.items;
+    for (const [urls, status, code] of [
+      [malformed, 400, 'validation.failed'],
+      [inside, 422, 'url.address_not_public'],
+    ] as const)
+      for (const proxyUrl of urls)
+        for (const [method, path, body] of [
+          ['POST', '/accounts', { name: 'proxied', environment: 'live', proxyUrl }],
+          ['PATCH', `/accounts/${accountId}`, { proxyUrl }],
+        ] as const) {
+          const answer = await workspace.call(method, path, body);
+          expect(answer.body, `${method} ${proxyUrl}`).toMatchObject({ status, code });
+          expect(JSON.stringify(answer.body)).not.toContain('secret');
+          if (code === 'validation.failed') expect(answer.body.errors[0].path).toBe('proxyUrl');
+        }
+    expect((await workspace.call('GET', '/accounts')).body.items).toEqual(before);
+
+    const path = `/accounts/${accountId}`;
+    const proxyUrl = 'SOCKS5://us%65r:s%3Acret@Proxy.example.com';
+    const { body } = await workspace.call('PATCH', path, { proxyUrl });
+    const masked = 'socks5://********:********@proxy.example.com:1080';
+    expect(body.proxyUrl).toBe(masked);
+    // An answer that is sent back would overwrite the credentials.
+    expect((await workspace.call('PATCH', path, { proxyUrl: masked })).body).toMatchObject({ status: 400 });
+    expect((await workspace.call('GET', '/accounts')).body.items[0].proxyUrl).toBe(masked);
+    const plain = { proxyUrl: 'http://proxy.example.com:3128' };
+    expect((await workspace.call('PATCH', path, plain)).body).toMatchObject(plain);
+    expect((await workspace.call('PATCH', path, { proxyUrl: null })).body.proxyUrl).toBeNull();
+  });
+
   it('an admin key without a workspace, and with one', async () => {
     expect((await flotilla.call('GET', '/accounts')).body).toMatchObject({
       status: 400,

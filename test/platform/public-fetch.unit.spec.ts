@@ -1,4 +1,3 @@
-import { createSocket, type Socket } from 'node:dgram';
 import dns from 'node:dns';
 import { once } from 'node:events';
 import { createServer, type RequestListener } from 'node:http';
@@ -18,6 +17,7 @@ import {
   UrlNotUsable,
 } from '../../src/platform/http/public-fetch.js';
 import { eventually } from '../support/eventually.js';
+import { startNameServer } from '../support/name-server.js';
 
 const loopback = ['127.0.0.0/8', '::1/128'];
 const closers: (() => unknown)[] = [];
@@ -51,36 +51,10 @@ async function rawServer(answer: (socket: TcpSocket) => void): Promise<string> {
   return `http://127.0.0.1:${(tcp.address() as AddressInfo).port}`;
 }
 
-/** A name server that answers every name with these IPv4 addresses, with the next set at each query. */
 async function nameServer(...answers: string[][]): Promise<{ asked: () => number }> {
-  let asked = 0;
-  const socket: Socket = createSocket('udp4');
-  socket.on('message', (query, peer) => {
-    const questionEnd = query.indexOf(0, 12) + 5;
-    const isIPv4 = query.readUInt16BE(questionEnd - 4) === 1;
-    const addresses = isIPv4 ? answers[Math.min(asked++, answers.length - 1)]! : [];
-    const header = Buffer.from(query.subarray(0, 12));
-    header.writeUInt16BE(0x8180, 2);
-    header.writeUInt16BE(addresses.length, 6);
-    header.fill(0, 8);
-    const records = addresses.map((address) =>
-      Buffer.from([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4, ...address.split('.').map(Number)]),
-    );
-    socket.send(
-      Buffer.concat([header, query.subarray(12, questionEnd), ...records]),
-      peer.port,
-      peer.address,
-    );
-  });
-  socket.bind(0, '127.0.0.1');
-  await once(socket, 'listening');
-  const before = dns.getServers();
-  dns.setServers([`127.0.0.1:${socket.address().port}`]);
-  closers.push(() => {
-    dns.setServers(before);
-    socket.close();
-  });
-  return { asked: () => asked };
+  const server = await startNameServer(() => answers[Math.min(server.asked(), answers.length - 1)]!);
+  closers.push(() => server.close());
+  return server;
 }
 
 const get = (url: string, options: Partial<Parameters<typeof publicFetch>[1]> = {}) =>

@@ -2,10 +2,13 @@ import { chmod, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import { argumentsOf, runningProcesses } from '../../src/platform/proc.js';
 import { browsersOn } from '../../src/whatsapp/browser/processes.js';
 import { claimProfile } from '../../src/whatsapp/browser/profile.js';
+import { ProxyForwarder } from '../../src/whatsapp/browser/proxy-forwarder.js';
 import { NotOwned, type SessionOptions } from '../../src/whatsapp/session-events.js';
 import { WhatsAppSession } from '../../src/whatsapp/whatsapp-session.js';
+import { httpProxy, socksProxy } from '../support/proxies.js';
 import { chromiumPath, SandboxHarness, until } from './sandbox.harness.js';
 
 const patient = { launchMs: 20_000, loadMs: 20_000, syncMs: 20_000 };
@@ -254,6 +257,67 @@ describe('the phases of a start', { timeout: 60_000 }, () => {
     const watched = new Watched('unowned', { canStart: () => false });
     await expect(watched.session.start()).rejects.toThrow(NotOwned);
     expect(await watched.browsers).toBe(0);
+  });
+});
+
+describe.each([
+  ['http', httpProxy],
+  ['socks5', socksProxy],
+] as const)('a session behind a %s proxy', { timeout: 60_000 }, (scheme, startProxy) => {
+  it('reaches WhatsApp with user and password, which are in no command line, also with a given page', async () => {
+    const credentials = { user: 'proxy-user', password: 'proxy-password' };
+    const proxy = await startProxy({ ...credentials, portOf: () => sandbox.server.port });
+    // A live browser does not accept the certificate of the sandbox.
+    const trusting = join(sandbox.dir, `trusting-${scheme}-headless-shell`);
+    const spki = `--ignore-certificate-errors-spki-list=${sandbox.server.spki}`;
+    await writeFile(trusting, `#!/bin/sh\nexec ${chromiumPath} "$@" ${spki}\n`);
+    await chmod(trusting, 0o755);
+    let current: Watched | null = null;
+    const warnings: unknown[] = [];
+    const forwarder = new ProxyForwarder({
+      proxy: { scheme, host: '127.0.0.1', port: proxy.port, credentials },
+      allowPrivate: ['127.0.0.0/8'],
+      browserGroup: () => current?.session.browserGroup,
+      tunnelMs: 10_000,
+      onWarning: (_message, error) => warnings.push(error),
+    });
+    try {
+      await forwarder.check();
+      const proxyPort = await forwarder.listen();
+      const open = async (options: Partial<SessionOptions>) => {
+        const network = { kind: 'live' as const, proxyPort };
+        current = new Watched(`proxied-${scheme}`, { chromiumPath: trusting, network, ...options });
+        await current.session.start();
+        return current;
+      };
+      const linking = await open({});
+      const qr = await until('the QR code', () => linking.qr);
+      const phone = await sandbox.phone();
+      expect((await sandbox.call('POST', `/phones/${phone}/scan`, { qr })).status).toBe(200);
+      await linking.untilTold('ready');
+      const running = (await runningProcesses()).map(({ pid }) => argumentsOf(pid));
+      const commands = (await Promise.all(running)).map((words) => words.join(' '));
+      expect(commands.filter((command) => /proxy-user|proxy-password/.test(command))).toEqual([]);
+      expect(commands.filter((command) => command.includes(linking.profile))[0]).toContain(
+        `--proxy-server=http://127.0.0.1:${proxyPort}`,
+      );
+      const html = linking.session.takeServedPage()!;
+      await linking.session.stop();
+
+      const restored = await open({ webPage: { version: 'given', html } });
+      await restored.untilTold('ready');
+      expect(restored.session.hasGivenPage).toBe(true);
+      await restored.session.reconnect();
+      expect(await restored.session.sendToItself('through the proxy', 'PROXIED', 10_000)).toMatchObject({
+        outcome: 'known',
+        ack: 1,
+      });
+      expect(new Set(proxy.targets)).toEqual(new Set(['web.whatsapp.com:443']));
+      expect([warnings, forwarder.isFailing]).toEqual([[], false]);
+    } finally {
+      forwarder.close();
+      proxy.close();
+    }
   });
 });
 

@@ -1,12 +1,15 @@
 import { EventEmitter } from 'node:events';
+import { connect } from 'node:net';
 import { type INestApplicationContext, Module } from '@nestjs/common';
 import { getDataSourceToken, TypeOrmModule } from '@nestjs/typeorm';
+import { pino } from 'pino';
 import type { DataSource } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { AccountSessions, OPEN_SESSION } from '../../src/sessions/account-sessions.js';
 import { WebIncompatible } from '../../src/accounts/account-errors.js';
 import { Account } from '../../src/accounts/account.entity.js';
+import { AccountProxies } from '../../src/accounts/account-proxies.js';
 import { WebVersionsService } from '../../src/accounts/web-versions.service.js';
 import { SandboxClient } from '../../src/accounts/sandbox-client.js';
 import { OwnAccounts } from '../../src/sessions/own-accounts.js';
@@ -16,7 +19,7 @@ import { InstanceLease } from '../../src/instances/instance-lease.js';
 import { InstancesModule } from '../../src/instances/instances.module.js';
 import type { Config } from '../../src/platform/config/config.js';
 import { DatabaseModule } from '../../src/platform/database/database.module.js';
-import { createLogger } from '../../src/platform/logging/logger.js';
+import { createLogger, type Logger } from '../../src/platform/logging/logger.js';
 import { createContext } from '../../src/platform/start-role.js';
 import type { SessionEvents, SessionOptions } from '../../src/whatsapp/session-events.js';
 import { existsSync } from 'node:fs';
@@ -25,6 +28,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { tcpProxy, type TcpProxy } from '../../setup/tcp-proxy.mjs';
 import { insertAccount, insertInstance, insertServer, insertWorkspace } from '../support/factories.js';
+import { httpProxy, rawServer, socksProxy, type TestProxy } from '../support/proxies.js';
 import { eventually } from '../support/eventually.js';
 import { scratchDatabase } from '../support/scratch-database.js';
 
@@ -95,6 +99,7 @@ let workspaceId: string;
     InstanceLease,
     OwnAccounts,
     SessionSnapshots,
+    AccountProxies,
     SandboxClient,
     WebVersionsService,
     AccountSessions,
@@ -155,10 +160,19 @@ async function addAccount(priority: number | null, heldBy: string | null = null)
   return id;
 }
 
-async function startInstance(): Promise<AccountSessions> {
+async function startInstance({
+  allowedPrivateAddresses = [],
+  proxyTimeoutMs = 15_000,
+  logger = createLogger('test', 'silent'),
+}: {
+  allowedPrivateAddresses?: string[];
+  proxyTimeoutMs?: number;
+  logger?: Logger;
+} = {}): Promise<AccountSessions> {
   const { config } = database;
   const own: Config = {
     ...config,
+    allowedPrivateAddresses,
     database: { ...config.database, url: cable.url },
     server: { ...config.server, id: 'one' },
     instance: {
@@ -175,9 +189,10 @@ async function startInstance(): Promise<AccountSessions> {
       startConcurrency: 2,
       chromiumPath: '/bin/true',
       memoryBudgetBytes: budget,
+      proxyTimeoutMs,
     },
   };
-  context = await createContext(SessionsModule, own, createLogger('test', 'silent'));
+  context = await createContext(SessionsModule, own, logger);
   return context.get(AccountSessions);
 }
 
@@ -347,6 +362,115 @@ describe('an instance', () => {
     expect(await sessions.driver(id).logout()).toBe(true);
     await eventually('logged out', async () => (await statusOf(id)).status === 'logged_out');
     await eventually('deleted', async () => !existsSync(profile));
+  });
+
+  describe('with the proxy of an account', () => {
+    const login = 'user:proxy-password';
+    const sentence = 'proxy_unreachable: the proxy of this account gives no connection. Check proxyUrl.';
+    const allowedPrivateAddresses = ['127.0.0.1/32'];
+    let lines: string[];
+    let logger: Logger;
+    const closers: (() => void)[] = [];
+    beforeEach(() => {
+      lines = [];
+      logger = pino({ level: 'trace' }, { write: (line) => lines.push(line) });
+    });
+    afterEach(() => closers.splice(0).forEach((close) => close()));
+
+    const proxiesWith = (changes: Partial<Config>) =>
+      new AccountProxies({ ...database.config, ...changes }, logger, sql.getRepository(Account));
+    const setProxy = (id: string, url: string, changes: Partial<Config> = {}) =>
+      sql
+        .getRepository(Account)
+        .update(id, proxiesWith({ allowedPrivateAddresses: ['127.0.0.0/8'], ...changes }).columns(id, url));
+    const addProxied = async (url: string, changes: Partial<Config> = {}) => {
+      const id = await addAccount(null);
+      await setProxy(id, url, changes);
+      return id;
+    };
+    const open = async (opened: Promise<TestProxy>) => {
+      const proxy = await opened;
+      closers.push(proxy.close);
+      return proxy;
+    };
+    const isOpen = (port: number) =>
+      new Promise<boolean>((resolve) => {
+        const socket = connect(port, '127.0.0.1');
+        socket.once('connect', () => resolve(true)).once('error', () => resolve(false));
+        socket.once('connect', () => socket.destroy());
+      });
+
+    it('shows one reason for whatever is wrong with it, starts no browser, and keeps no other account waiting', async () => {
+      const right = await open(httpProxy({ user: 'user', password: 'proxy-password' }));
+      const wrong = await open(socksProxy({ user: 'user', password: 'other' }));
+      const silent = await open(rawServer(() => undefined));
+      const noise = await open(rawServer((socket) => socket.end('SSH-2.0-OpenSSH_9.6\r\n')));
+      const broken = await Promise.all([
+        addProxied(`socks5://${login}@127.0.0.1:${wrong.port}`),
+        addProxied(`http://${login}@127.0.0.1:${silent.port}`),
+        addProxied(`https://${login}@127.0.0.1:${noise.port}`),
+        // Nothing listens there.
+        addProxied(`http://${login}@127.0.0.1:1`),
+        // The operator does not allow this address.
+        addProxied(`http://${login}@127.0.0.2:${right.port}`),
+        addProxied(`http://${login}@127.0.0.1:${right.port}`, { appKey: 'x'.repeat(44) }),
+      ]);
+      const unproxied = await addAccount(null);
+      const proxyTimeoutMs = 3_000;
+      await startInstance({ allowedPrivateAddresses, proxyTimeoutMs, logger });
+      await eventually('ready', async () => (await statusOf(unproxied)).status === 'ready', proxyTimeoutMs);
+      for (const id of broken)
+        await eventually('the reason', async () => (await statusOf(id)).status_reason === sentence);
+      expect(started).toHaveLength(1);
+      expect(right.targets).toEqual([]);
+      const [events] = await sql.query(
+        `select count(*)::int as count, count(distinct data->>'statusReason')::int as reasons from events
+         where account_id = any($1) and data->>'statusReason' like 'proxy%'`,
+        [broken],
+      );
+      expect(events).toMatchObject({ count: broken.length, reasons: 1 });
+      const [{ all }] = await sql.query(
+        `select concat((select json_agg(a) from accounts a), (select json_agg(e) from events e),
+           (select json_agg(c) from connection_logs c)) as all`,
+      );
+      // The operator reads each cause.
+      expect(lines.join()).toMatch(/Authentication failed/);
+      expect(lines.join()).toMatch(/gave no connection in time/);
+      expect(lines.join()).toMatch(/ECONNREFUSED 127\.0\.0\.1:1\b/);
+      expect(lines.join()).toMatch(/127\.0\.0\.2 is not an address on the public internet/);
+      expect(lines.join()).toMatch(/encrypted with another APP_KEY/);
+      expect(`${all} ${lines.join()}`).not.toContain('proxy-password');
+    });
+
+    it('has a port for the browser as long as the session, and restarts for another proxy, not for another APP_KEY', async () => {
+      const proxy = await open(httpProxy({ user: 'user', password: 'proxy-password' }));
+      const url = `http://${login}@127.0.0.1:${proxy.port}`;
+      const id = await addProxied(url);
+      const sessions = await startInstance({ allowedPrivateAddresses, proxyTimeoutMs: 2_000, logger });
+      await eventually('ready', async () => (await statusOf(id)).status === 'ready');
+      expect(proxy.targets).toEqual(['web.whatsapp.com:443']);
+      const { network } = started[0]!.options;
+      const port = network.kind === 'live' ? network.proxyPort! : 0;
+      expect(await isOpen(port)).toBe(true);
+
+      // The same proxy, encrypted again, as a rotation of APP_KEY does.
+      await setProxy(id, url);
+      const same = sessions.driver(id);
+      // This account starts after the instance has read all rows again.
+      const other = await addAccount(null);
+      await eventually('ready', async () => (await statusOf(other)).status === 'ready');
+      expect(sessions.driver(id)).toBe(same);
+      expect(started).toHaveLength(2);
+
+      await setProxy(id, `http://127.0.0.1:${proxy.port}`);
+      await eventually('the reason', async () => (await statusOf(id)).status_reason === sentence);
+      expect([started.length, await isOpen(port)]).toEqual([2, false]);
+
+      await setProxy(id, url);
+      await eventually('ready', async () => (await statusOf(id)).status === 'ready');
+      started[2]!.emit('closed', 'crashed', 'net::ERR_TUNNEL_CONNECTION_FAILED at https://web.whatsapp.com');
+      await eventually('the reason', async () => (await statusOf(id)).status_reason === sentence);
+    });
   });
 
   it('leaves a conflict to a person', async () => {

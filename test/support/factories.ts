@@ -143,6 +143,7 @@ export function accountOf(own: Partial<Account> = {}): Account {
     pacing: null,
     receive: { stories: false, channels: false },
     proxyUrl: null,
+    proxyCredentials: null,
     linkedAt: null,
     lastConnectedAt: null,
     webVersion: null,

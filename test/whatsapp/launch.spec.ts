@@ -13,7 +13,7 @@ it(
   async () => {
     const profile = await mkdtemp(join(tmpdir(), 'launch-'));
     const { chromiumPath } = loadConfig().sessions;
-    const options = launchOptions(chromiumPath!, profile, { kind: 'live', proxyUrl: null });
+    const options = launchOptions(chromiumPath!, profile, { kind: 'live', proxyPort: null });
     const browser = await puppeteer.launch(options);
     try {
       const [page] = await browser.pages();

@@ -79,7 +79,7 @@ afterEach(async () => {
 async function openPage(profile: string): Promise<Page> {
   const { chromiumPath } = loadConfig().sessions;
   const browser = await puppeteer.launch(
-    launchOptions(chromiumPath!, profile, { kind: 'live', proxyUrl: null }),
+    launchOptions(chromiumPath!, profile, { kind: 'live', proxyPort: null }),
   );
   browsers.push(browser);
   const [tab] = await browser.pages();

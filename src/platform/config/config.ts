@@ -382,6 +382,9 @@ export const environmentSchema = z
     SESSION_SYNC_TIMEOUT_MS: milliseconds(90_000).describe(
       'How long the first synchronisation may take, from authenticated to ready.',
     ),
+    PROXY_TIMEOUT_MS: milliseconds(15_000).describe(
+      'How long the proxy of an account may take to give a connection. A failure takes as long, so that a tenant cannot tell a closed port from a filtered one.',
+    ),
     WEB_RECHECK_MS: milliseconds(600_000).describe(
       'How long a page of WhatsApp Web that lacks what sending needs stays before it is loaded again.',
     ),
@@ -736,6 +739,7 @@ function toConfig(env: Environment, envFile: string | null, varDir: string, serv
       launchTimeoutMs: env.SESSION_LAUNCH_TIMEOUT_MS,
       loadTimeoutMs: env.SESSION_LOAD_TIMEOUT_MS,
       syncTimeoutMs: env.SESSION_SYNC_TIMEOUT_MS,
+      proxyTimeoutMs: env.PROXY_TIMEOUT_MS,
       webRecheckMs: env.WEB_RECHECK_MS,
       webIgnored: itemsOf(env.WEB_CONTRACT_IGNORED),
       store: env.SESSION_STORE,

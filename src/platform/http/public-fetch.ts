@@ -143,7 +143,11 @@ function agentFor(allowPrivate: readonly string[]): Agent {
   return agent;
 }
 
-function publicLookup(allowPrivate: readonly string[]): LookupFunction {
+/**
+ * A lookup for `net.connect`, which then connects to the very addresses that this function has checked. It is not called for a
+ * literal address. Its error for a name with a private address is {@link AddressNotPublic}.
+ */
+export function publicLookup(allowPrivate: readonly string[]): LookupFunction {
   return (hostname, { all }, callback) => {
     resolve(hostname, allowPrivate).then(
       (addresses) => {

@@ -1,8 +1,11 @@
 import type { LaunchOptions } from 'puppeteer';
 
-/** Where an account's browser finds WhatsApp: the real WhatsApp (`live`) or the sandbox. */
+/**
+ * Where an account's browser finds WhatsApp: the real WhatsApp (`live`) or the sandbox. `proxyPort` is the port of this machine that
+ * leads to the account's proxy (ProxyForwarder). Null: the browser connects directly.
+ */
 export type Network =
-  { kind: 'live'; proxyUrl: string | null } | { kind: 'sandbox'; host: string; port: number; spki: string };
+  { kind: 'live'; proxyPort: number | null } | { kind: 'sandbox'; host: string; port: number; spki: string };
 
 /** Fewer processes, and no traffic of the browser itself. A session needs only one page. */
 const leanArgs = [
@@ -65,8 +68,8 @@ export function launchOptions(
       // Chromium takes a page that was given to it for a page of the Internet, which may not connect to this machine.
       '--disable-features=LocalNetworkAccessChecks,LocalNetworkAccessChecksWebSockets',
     );
-  } else if (network.proxyUrl) {
-    args.push(`--proxy-server=${network.proxyUrl}`);
+  } else if (network.proxyPort !== null) {
+    args.push(...proxyArgs(network.proxyPort));
   }
   return {
     executablePath,
@@ -82,4 +85,18 @@ export function launchOptions(
     defaultViewport: null,
     timeout: 60_000,
   };
+}
+
+/** Makes the browser use the proxy for everything. QUIC, which would go around a proxy, is off for every browser. */
+function proxyArgs(port: number): string[] {
+  return [
+    `--proxy-server=http://127.0.0.1:${port}`,
+    // Without this rule, Chromium connects to this machine and to link-local addresses directly.
+    '--proxy-bypass-list=<-loopback>',
+    // No name is looked up on this machine, also not to prefetch it: the proxy looks up the names.
+    '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1',
+    // WebRTC sends UDP, which goes around the proxy. The headless shell and the full browser have different switches.
+    '--force-webrtc-ip-handling-policy=disable_non_proxied_udp',
+    '--webrtc-ip-handling-policy=disable_non_proxied_udp',
+  ];
 }
