@@ -85,6 +85,10 @@ function gapsOf(from, samples) {
  */
 export function missesOf(before, during, cost, counts = {}, seen = {}) {
   const misses = [];
+  if (before.errors > 0)
+    misses.push(
+      `${before.errors} errors before the attack (${before.errorsSeen.join('; ')}): the machine is too busy`,
+    );
   const ratio = during.p95 / before.p95;
   if (!(ratio <= maxRatio))
     misses.push(`p95 is ${ratio.toFixed(1)} times that of before, more than ${maxRatio}`);

@@ -95,7 +95,9 @@ async function start({ origins, key, accountId, host, everyMs }) {
   const once = async (/** @type {number} */ number, /** @type {number} */ due) => {
     const kind = kinds[number % kinds.length] ?? kinds[0];
     pending.add(due);
-    const status = await ask(kind, number).catch((/** @type {unknown} */ error) => String(error));
+    const status = await ask(kind, number).catch((/** @type {unknown} */ error) =>
+      error instanceof Error ? error.name : String(error),
+    );
     pending.delete(due);
     const isExpected = status === kind.expected;
     samples.push({ due, api: number % pools.length, kind: kind.kind, ms: now() - due, status, isExpected });

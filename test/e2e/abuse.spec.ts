@@ -1,0 +1,69 @@
+import { beforeAll, describe, expect, it } from 'vitest';
+import { attacks } from '../../bench/abuse-attacks.mjs';
+import { abuse, type AttackResult } from '../../bench/abuse.mjs';
+import { allowedBy } from '../../bench/abuse-judge.mjs';
+
+/** `npm run abuse` in small. Other tests run beside this one, so the times are generous; the rest is exact. */
+const options = {
+  seconds: 2,
+  beforeSeconds: 1,
+  recoverySeconds: 30,
+  everyMs: 20,
+  requestsPerMinute: 4_000,
+  scale: {
+    streams: 200,
+    lists: 30,
+    downloads: 30,
+    waits: 300,
+    halves: 100,
+    keys: 20,
+    connects: 2,
+    slow: 16,
+  },
+};
+const maxRatio = 10;
+const maxP95Ms = 1_000;
+const maxGapMs = 2_500;
+const maxGrowthBytes = 300e6;
+
+let results: Map<string, AttackResult>;
+
+beforeAll(async () => {
+  results = new Map((await abuse(options)).map((result) => [result.name, result]));
+}, 400_000);
+
+const resultOf = (name: string) => results.get(name)!;
+
+describe.each(Object.entries(attacks).map(([name, { what }]) => [name, what]))('%s: %s', (name) => {
+  it('does not hurt another workspace', () => {
+    const { before, during, cost } = resultOf(name);
+    expect(before).toMatchObject({ errors: 0 });
+    expect(during, during.errorsSeen.join('; ')).toMatchObject({ errors: 0 });
+    expect(during.requests).toBeGreaterThan(50);
+    expect(during.p95).toBeLessThan(Math.max(maxRatio * before.p95, maxP95Ms));
+    expect(during.gaps[0] ?? 0).toBeLessThan(maxGapMs);
+    expect(cost.restarts).toBe(0);
+    expect(cost.grownBytes).toBeLessThan(maxGrowthBytes);
+    expect(cost.keptBytes).toBeLessThan(maxGrowthBytes / 2);
+  });
+});
+
+describe('a hostile workspace', () => {
+  it('gets no more with many keys and several processes than with one', () => {
+    const { counts = {} } = resultOf('many-keys').outcome;
+    expect(counts.sent, 'too few requests to reach the limit').toBeGreaterThan(allowedBy(counts));
+    expect(counts.accepted).toBeLessThanOrEqual(allowedBy(counts));
+  });
+
+  it('reaches no inner address by a proxy, and is told nothing about any', () => {
+    const { counts, seen = {} } = resultOf('inner-proxies').outcome;
+    expect(counts).toMatchObject({ arrived: 0, acceptedAddresses: 0 });
+    expect(counts?.kinds).toBeGreaterThanOrEqual(30);
+    expect(seen.refusals).toHaveLength(1);
+    expect(seen.reasons?.length).toBeLessThanOrEqual(1);
+  });
+
+  it('gets nothing of another workspace', () => {
+    expect(resultOf('foreign-things').outcome.seen?.allowed).toEqual([]);
+  });
+});
