@@ -38,6 +38,7 @@ import { nastyRequests, operations } from './abuse-bodies.mjs';
 /**
  * @typedef {object} Attack
  * @property {string} what
+ * @property {boolean} [countsOnly] only its counts have a target: it is an allowed load, however heavy
  * @property {(context: Context) => Promise<unknown>} [prepare] runs before the victim's measurement
  * @property {(context: Context, signal: AbortSignal, prepared: unknown) => Promise<Outcome>} run
  */
@@ -190,6 +191,7 @@ export const attacks = {
   },
   'many-keys': {
     what: 'new keys, each as fast as it can, half of its requests to each process',
+    countsOnly: true,
     async run(context) {
       const keys = await newKeys(context);
       // A workspace that may have no more keys attacks with what it has.
@@ -199,6 +201,7 @@ export const attacks = {
   },
   'inner-proxies': {
     what: 'accounts with proxies at inner addresses, open and closed ports',
+    countsOnly: true,
     run: tryProxies,
   },
   'slow-hosts': {
@@ -410,7 +413,7 @@ async function newKeys(context) {
  * @returns {Promise<Outcome>}
  */
 async function pipeline(origins, keys) {
-  const atOnce = 20;
+  const atOnce = 5;
   const signal = AbortSignal.timeout(blastMs);
   setMaxListeners(0, signal);
   /** @type {Answers} */

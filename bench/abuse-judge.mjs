@@ -74,16 +74,14 @@ function gapsOf(from, samples) {
 }
 
 /**
- * The missed targets of an attack.
+ * What the victim and the API's memory say against an attack.
  *
  * @param {View} before
  * @param {View} during
  * @param {Cost} cost
- * @param {Record<string, number>} [counts] what the attack has counted
- * @param {Record<string, string[]>} [seen]
  * @returns {string[]}
  */
-export function missesOf(before, during, cost, counts = {}, seen = {}) {
+export function harmOf(before, during, cost) {
   const misses = [];
   if (before.errors > 0)
     misses.push(
@@ -97,8 +95,19 @@ export function missesOf(before, during, cost, counts = {}, seen = {}) {
   if (cost.restarts > 0) misses.push(`${cost.restarts} API processes ended`);
   if (cost.grownBytes > maxGrowthBytes) misses.push(`an API process grew by ${megabytes(cost.grownBytes)}`);
   if (cost.keptBytes > maxKeptBytes) misses.push(`an API process kept ${megabytes(cost.keptBytes)}`);
-  const { accepted, arrived, acceptedAddresses, foreign } = counts;
-  if (accepted !== undefined) misses.push(...missedLimit({ ...counts, accepted }));
+  return misses;
+}
+
+/**
+ * What the counts of an attack say: what it reached although it should not.
+ *
+ * @param {import('./abuse-attacks.mjs').Outcome} outcome
+ * @returns {string[]}
+ */
+export function breachesOf({ counts = {}, seen = {} }) {
+  const misses = [];
+  const { arrived, acceptedAddresses, foreign } = counts;
+  if ('accepted' in counts) misses.push(...missedLimit(counts));
   if (arrived) misses.push(`${arrived} connections to an inner address`);
   if (acceptedAddresses) misses.push(`${acceptedAddresses} inner addresses were accepted as a proxy`);
   if (foreign) misses.push(`allowed: ${seen.allowed?.join(', ')}`);

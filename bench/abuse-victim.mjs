@@ -58,7 +58,10 @@ const now = () => performance.timeOrigin + performance.now();
 /** @param {VictimOptions} options */
 async function start({ origins, key, accountId, host, everyMs }) {
   const headers = { authorization: `Bearer ${key}`, 'content-type': 'application/json' };
-  const pools = origins.map((origin) => new Pool(origin, { connections: 64, pipelining: 1 }));
+  const pools = origins.map(
+    // An idle connection ends here long before the API ends it: a request at that moment would be lost.
+    (origin) => new Pool(origin, { connections: 64, pipelining: 1, keepAliveMaxTimeout: 10_000 }),
+  );
   let lastId = '';
   /** @type {[Kind, ...Kind[]]} */
   const kinds = [

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { nastyRequests, operations } from '../../bench/abuse-bodies.mjs';
-import { type Cost, missesOf, type View, viewOf } from '../../bench/abuse-judge.mjs';
+import { breachesOf, type Cost, harmOf, type View, viewOf } from '../../bench/abuse-judge.mjs';
 import type { Sample, Window } from '../../bench/abuse-victim.mjs';
 
 const ok = (due: number, ms: number, api = 0): Sample => ({
@@ -29,7 +29,7 @@ const before: View = viewOf(windowOf(calm));
 describe('the judge of an attack', () => {
   it('has nothing against an attack that nobody notices', () => {
     expect(before).toMatchObject({ requests: 100, p95: 5, gaps: [], errors: 0 });
-    expect(missesOf(before, before, cost)).toEqual([]);
+    expect(harmOf(before, before, cost)).toEqual([]);
   });
 
   it('sees a process that stands still while the other one answers', () => {
@@ -38,7 +38,7 @@ describe('the judge of an attack', () => {
     );
     const during = viewOf(windowOf(stopped));
     expect(during.gaps).toEqual([510]);
-    expect(missesOf(before, during, cost)).toContain('a gap of 510 ms');
+    expect(harmOf(before, during, cost)).toContain('a gap of 510 ms');
   });
 
   it('sees a process that answers nothing from the beginning', () => {
@@ -48,15 +48,15 @@ describe('the judge of an attack', () => {
 
   it('sees slow answers, wrong answers and broken streams', () => {
     const slow = viewOf(windowOf(calm.map((one) => ({ ...one, ms: 11 }))));
-    expect(missesOf(before, slow, cost)).toEqual(['p95 is 2.2 times that of before, more than 2']);
+    expect(harmOf(before, slow, cost)).toEqual(['p95 is 2.2 times that of before, more than 2']);
     const wrong = windowOf([...calm, { ...ok(990, 5), status: 429, isExpected: false }], {
       brokenStreams: 1,
     });
-    expect(missesOf(before, viewOf(wrong), cost)).toEqual(['2 errors: send: 429; an event stream broke']);
+    expect(harmOf(before, viewOf(wrong), cost)).toEqual(['2 errors: send: 429; an event stream broke']);
   });
 
   it('sees memory that grows or stays, and processes that ended', () => {
-    const misses = missesOf(before, before, { ...cost, grownBytes: 151e6, keptBytes: 76e6, restarts: 1 });
+    const misses = harmOf(before, before, { ...cost, grownBytes: 151e6, keptBytes: 76e6, restarts: 1 });
     expect(misses).toEqual([
       '1 API processes ended',
       'an API process grew by 151 MB',
@@ -66,15 +66,15 @@ describe('the judge of an attack', () => {
 
   it('sees a limit that does not hold, and one that was not reached', () => {
     const counts = { limit: 1_000, perSecond: 100, sent: 2_000, accepted: 1_200 };
-    expect(missesOf(before, before, cost, counts)).toEqual([]);
-    expect(missesOf(before, before, cost, { ...counts, accepted: 1_201 })).toHaveLength(1);
-    expect(missesOf(before, before, cost, { ...counts, sent: 1_200, accepted: 1_100 })).toHaveLength(1);
+    expect(breachesOf({ answers: {}, counts })).toEqual([]);
+    expect(breachesOf({ answers: {}, counts: { ...counts, accepted: 1_201 } })).toHaveLength(1);
+    expect(breachesOf({ answers: {}, counts: { ...counts, sent: 1_200, accepted: 1_100 } })).toHaveLength(1);
   });
 
   it('sees connections to inner addresses, different errors, and foreign things', () => {
     const counts = { arrived: 1, acceptedAddresses: 2, foreign: 1 };
     const seen = { refusals: ['400 a', '400 b'], reasons: ['one'], allowed: ['GET /x'] };
-    expect(missesOf(before, before, cost, counts, seen)).toEqual([
+    expect(breachesOf({ answers: {}, counts, seen })).toEqual([
       '1 connections to an inner address',
       '2 inner addresses were accepted as a proxy',
       'allowed: GET /x',
