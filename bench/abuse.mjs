@@ -64,7 +64,7 @@ export const full = {
     waits: 2_000,
     halves: 1_000,
     keys: 50,
-    connects: 100,
+    connects: 20,
     slow: 64,
   },
 };
