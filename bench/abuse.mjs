@@ -42,18 +42,18 @@ import { call, eventually } from './fleet.mjs';
  * @typedef {object} Options
  * @property {number} seconds how long each attack goes on
  * @property {number} beforeSeconds how long the victim is measured before each attack
+ * @property {number} calmSeconds how long to wait for a quiet second before that
  * @property {number} recoverySeconds how long the API's memory may take to be back
  * @property {number} everyMs the time between two requests of the victim
  * @property {number} requestsPerMinute the limit of a workspace
  * @property {Scale} scale
- * @property {string[]} [only] the names of the attacks: all by default
- * @property {(text: string) => void} [log]
  */
 
 /** What `npm run abuse` plays. @type {Options} */
 export const full = {
   seconds: 20,
   beforeSeconds: 10,
+  calmSeconds: 60,
   recoverySeconds: 60,
   everyMs: 10,
   requestsPerMinute: 9_000,
@@ -74,13 +74,33 @@ const allowedAddresses = '127.77.0.0/16';
 const victimHost = '127.77.0.1';
 const slowHost = '127.77.0.2';
 const sampleMs = 200;
-const calmMs = 60_000;
 const unlimited = { maxAccounts: null, messagesPerMinute: null, maxStorageBytes: null };
 
-/** @param {{ seconds: number, only: string, log: (text: string) => void }} options `seconds` and `only` as in {@link Options} */
+/**
+ * @param {object} options
+ * @param {number} options.seconds how long each attack goes on; 0: as long as by default
+ * @param {string} options.only the names of attacks, separated by commas; empty: all
+ * @param {(text: string) => void} options.log
+ */
 export async function run({ seconds, only, log }) {
-  const names = only.split(',').filter(Boolean);
-  const results = await abuse({ ...full, ...(seconds > 0 ? { seconds } : {}), only: names, log });
+  const names = only ? only.split(',') : Object.keys(attacks);
+  const unknown = names.filter((name) => !(name in attacks));
+  if (unknown.length > 0)
+    throw new Error(
+      `There is no attack ${unknown.join(', ')}. There are: ${Object.keys(attacks).join(', ')}.`,
+    );
+  const system = await AbuseSystem.start({ ...full, ...(seconds > 0 ? { seconds } : {}) });
+  /** @type {AttackResult[]} */
+  const results = [];
+  try {
+    for (const name of names) {
+      const result = await system.play(name);
+      log(`${name}: ${result.misses.join('; ') || 'it hurts nobody'}`);
+      results.push(result);
+    }
+  } finally {
+    await system.stop();
+  }
   return {
     attacks: results,
     rows: results.map(rowOf),
@@ -88,33 +108,10 @@ export async function run({ seconds, only, log }) {
   };
 }
 
-/** Starts a system, and plays one attack after the other. @param {Options} options @returns {Promise<AttackResult[]>} */
-export async function abuse({ only = [], log = () => undefined, ...options }) {
-  const unknown = only.filter((name) => !(name in attacks));
-  if (unknown.length > 0)
-    throw new Error(
-      `There is no attack ${unknown.join(', ')}. There are: ${Object.keys(attacks).join(', ')}.`,
-    );
-  const names = only.length > 0 ? only : Object.keys(attacks);
-  const system = await AbuseSystem.start(options);
-  try {
-    const results = [];
-    for (const name of names) {
-      const result = await system.play(name);
-      log(
-        `${name}: ${result.misses.length > 0 ? result.misses.join('; ') : 'nothing of it hurts the victim'}`,
-      );
-      results.push(result);
-    }
-    return results;
-  } finally {
-    await system.stop();
-  }
-}
-
 /** @typedef {{ id: string, key: string, accountId: string }} Tenant */
 
-class AbuseSystem {
+/** Two API processes with the rest of a system, and a victim that works on it. */
+export class AbuseSystem {
   /** @type {Stack[]} */
   stacks = [];
   /** @type {import('./abuse-part.mjs').Part[]} */
@@ -122,12 +119,12 @@ class AbuseSystem {
   /** The victim's linked account. @type {{ id: string, phone: string } | undefined} */
   linked;
 
-  /** @param {Omit<Options, 'only' | 'log'>} options */
+  /** @param {Options} options */
   constructor(options) {
     this.options = options;
   }
 
-  /** @param {Omit<Options, 'only' | 'log'>} options */
+  /** @param {Options} options */
   static async start(options) {
     const system = new AbuseSystem(options);
     try {
@@ -324,7 +321,7 @@ class AbuseSystem {
    * @param {import('./abuse-part.mjs').Part} victimPart
    */
   async #calm(victimPart) {
-    const giveUpAt = performance.now() + calmMs;
+    const giveUpAt = performance.now() + this.options.calmSeconds * 1_000;
     while (performance.now() < giveUpAt) {
       /** @type {number} */
       const from = await victimPart.ask('begin');
@@ -373,13 +370,12 @@ class AbuseSystem {
    */
   async #admin(method, path, body) {
     const url = `${this.origins[0]}/api/v1${path}`;
-    /** @type {{ status: number, body: Body }} */
     // Minutes pass between two calls: a connection that is kept may be closed by the API at that very moment.
-    const answer = await call(method, url, body, this.#adminKey, { connection: 'close' }, 60_000).catch(
-      (/** @type {unknown} */ error) => {
-        throw new Error(`${method} ${path} has no answer`, { cause: error });
-      },
-    );
+    /** @type {Promise<{ status: number, body: Body }>} */
+    const answered = call(method, url, body, this.#adminKey, { connection: 'close' }, 60_000);
+    const answer = await answered.catch((/** @type {unknown} */ error) => {
+      throw new Error(`${method} ${path} has no answer`, { cause: error });
+    });
     if (answer.status >= 400) throw new Error(`${method} ${path}: ${JSON.stringify(answer.body)}`);
     return answer.body;
   }
