@@ -130,7 +130,8 @@ export const attacks = {
   },
   'keyless-flood': {
     what: "5 MB/s without a key and with wrong keys, from the victim's address",
-    async run({ origins }, signal) {
+    async run(context, signal) {
+      const { origins } = context;
       const bytesPerSecond = 5_000_000;
       /** Mostly as large as a route without a key might read. */
       const sizes = [...Array.from({ length: 10 }, () => 60_000), 1_000, 1_000, 1_000, 900_000];
@@ -157,7 +158,10 @@ export const attacks = {
       }
       await Promise.all(open);
       await client.destroy();
-      return { answers, counts: { megabytes: Math.round(sent / 1e6) } };
+      // A key that nobody has used yet: no process knows that it belongs to this address.
+      const { status } = await need(context, { url: '/workspace', method: 'GET' });
+      const lockedOut = status === 200 ? 0 : 1;
+      return { answers, counts: { megabytes: Math.round(sent / 1e6), lockedOut } };
     },
   },
   'half-requests': {

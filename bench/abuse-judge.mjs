@@ -106,10 +106,11 @@ export function harmOf(before, during, cost) {
  */
 export function breachesOf({ counts = {}, seen = {} }) {
   const misses = [];
-  const { arrived, acceptedAddresses, foreign } = counts;
+  const { arrived, acceptedAddresses, foreign, lockedOut } = counts;
   if ('accepted' in counts) misses.push(...missedLimit(counts));
   if (arrived) misses.push(`${arrived} connections to an inner address`);
   if (acceptedAddresses) misses.push(`${acceptedAddresses} inner addresses were accepted as a proxy`);
+  if (lockedOut) misses.push('a valid key was refused from the address of the flood');
   if (foreign) misses.push(`allowed: ${seen.allowed?.join(', ')}`);
   for (const [what, answers] of Object.entries({ refusals: seen.refusals, reasons: seen.reasons }))
     if (answers && answers.length > 1) misses.push(`${answers.length} different ${what}`);
@@ -118,6 +119,9 @@ export function breachesOf({ counts = {}, seen = {} }) {
 
 /** API processes tell each other their counts about once a second: this much may be accepted beyond a limit. */
 const sharedEverySeconds = 2;
+
+/** Making the keys uses a part of the limit. */
+const reachedShare = 0.9;
 
 /** How many requests may be accepted. @param {Record<string, number>} counts */
 export const allowedBy = ({ limit = 0, perSecond = 0 }) => limit + sharedEverySeconds * perSecond;
@@ -128,6 +132,7 @@ function missedLimit(counts) {
   const allowed = Math.round(allowedBy(counts));
   if (accepted > allowed) return [`${accepted} requests were accepted, the limit is ${limit} a minute`];
   // A limit that was not reached was not tested.
+  if (accepted < reachedShare * limit) return [`only ${accepted} of ${limit} requests were accepted`];
   if (sent <= allowed) return [`only ${sent} requests were sent, too few to reach the limit of ${limit}`];
   return [];
 }

@@ -72,11 +72,12 @@ describe('the judge of an attack', () => {
   });
 
   it('sees connections to inner addresses, different errors, and foreign things', () => {
-    const counts = { arrived: 1, acceptedAddresses: 2, foreign: 1 };
+    const counts = { arrived: 1, acceptedAddresses: 2, foreign: 1, lockedOut: 1 };
     const seen = { refusals: ['400 a', '400 b'], reasons: ['one'], allowed: ['GET /x'] };
     expect(breachesOf({ answers: {}, counts, seen })).toEqual([
       '1 connections to an inner address',
       '2 inner addresses were accepted as a proxy',
+      'a valid key was refused from the address of the flood',
       'allowed: GET /x',
       '2 different refusals',
     ]);

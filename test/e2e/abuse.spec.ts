@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { attacks } from '../../bench/abuse-attacks.mjs';
 import { AbuseSystem } from '../../bench/abuse.mjs';
-import { allowedBy } from '../../bench/abuse-judge.mjs';
+import { breachesOf } from '../../bench/abuse-judge.mjs';
 
 /** `npm run abuse` in small. Other tests run beside this one, so the times are generous; the rest is exact. */
 const options = {
@@ -46,21 +46,18 @@ describe('another workspace works on during', () => {
     expect(cost.restarts).toBe(0);
     expect(cost.grownBytes).toBeLessThan(maxGrowthBytes);
     expect(cost.keptBytes).toBeLessThan(maxGrowthBytes / 2);
-    // Only the attack on foreign things can be allowed something.
-    expect(outcome.seen?.allowed ?? []).toEqual([]);
+    expect(breachesOf(outcome)).toEqual([]);
   });
 });
 
 it('many keys and several processes get no more than the limit of their workspace', async () => {
-  const { counts = {} } = (await system.play('many-keys')).outcome;
-  expect(counts.sent, 'too few requests to reach the limit').toBeGreaterThan(allowedBy(counts));
-  expect(counts.accepted).toBeLessThanOrEqual(allowedBy(counts));
+  expect(breachesOf((await system.play('many-keys')).outcome)).toEqual([]);
 });
 
 it('proxies reach no inner address, and the answers tell nothing about any', async () => {
-  const { counts, seen = {} } = (await system.play('inner-proxies')).outcome;
-  expect(counts).toMatchObject({ arrived: 0, acceptedAddresses: 0 });
-  expect(counts?.kinds).toBeGreaterThanOrEqual(30);
-  expect(seen.refusals).toHaveLength(1);
-  expect(seen.reasons?.length).toBeLessThanOrEqual(1);
+  const { outcome } = await system.play('inner-proxies');
+  expect(breachesOf(outcome)).toEqual([]);
+  expect(outcome.counts?.kinds).toBeGreaterThanOrEqual(30);
+  expect(outcome.seen?.refusals).toHaveLength(1);
+  expect(outcome.seen?.reasons).toHaveLength(1);
 });
