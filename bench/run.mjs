@@ -1,7 +1,8 @@
 /**
  * Runs benchmarks, prints their figures, and writes them to bench/results/. Most figures are ratios within one run, because
  * ratios differ less between machines. Without a name it runs all benchmarks:
- *   npm run bench [-- NAME… --messages N --rounds N --faults N --instances N --accounts N --rows N --minutes N --seed N]
+ *   npm run bench [-- NAME… --messages N --rounds N --faults N --instances N --accounts N --rows N --minutes N --seed N
+ *     --seconds N --only NAME,NAME]
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
@@ -9,11 +10,11 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
 
-/** @typedef {Record<'messages' | 'rounds' | 'faults' | 'instances' | 'accounts' | 'rows' | 'minutes' | 'seed', number>} Numbers */
+/** @typedef {Record<'messages' | 'rounds' | 'faults' | 'instances' | 'accounts' | 'rows' | 'minutes' | 'seed' | 'seconds', number>} Numbers */
 
 /** @typedef {{ rows: import('./fleet.mjs').Row[], missed?: string[] }} Result */
 
-/** @type {Record<string, () => Promise<{ run: (options: Numbers & { log: (text: string) => void }) => Promise<Result>}>>} */
+/** @type {Record<string, () => Promise<{ run: (options: Numbers & { only: string, log: (text: string) => void }) => Promise<Result>}>>} */
 const benchmarks = {
   throughput: () => import('./throughput.mjs'),
   memory: () => import('./memory.mjs'),
@@ -25,6 +26,7 @@ const benchmarks = {
   api: () => import('./api.mjs'),
   webhooks: () => import('./webhooks.mjs'),
   canary: () => import('./canary.mjs'),
+  abuse: () => import('./abuse.mjs'),
 };
 
 const { values, positionals } = parseArgs({
@@ -38,8 +40,11 @@ const { values, positionals } = parseArgs({
     rows: { type: 'string', default: '1000000' },
     minutes: { type: 'string', default: '5' },
     seed: { type: 'string', default: '0' },
+    seconds: { type: 'string', default: '0' },
+    only: { type: 'string', default: '' },
   },
 });
+const { only, ...figures } = values;
 const unknown = positionals.filter((name) => !(name in benchmarks));
 if (unknown.length > 0) {
   process.stderr.write(
@@ -61,7 +66,7 @@ const results = {
   benchmarks: {},
 };
 const numbers = /** @type {Numbers} */ (
-  Object.fromEntries(Object.entries(values).map(([option, value]) => [option, Number(value)]))
+  Object.fromEntries(Object.entries(figures).map(([option, value]) => [option, Number(value)]))
 );
 for (const name of names) {
   process.stdout.write(`\n== ${name}\n`);
@@ -69,7 +74,7 @@ for (const name of names) {
     const load = benchmarks[name];
     if (!load) throw new Error(`There is no benchmark ${name}.`);
     const { run } = await load();
-    const result = await run({ ...numbers, log });
+    const result = await run({ ...numbers, only, log });
     results.benchmarks[name] = result;
     printRows(result.rows);
     for (const what of result.missed ?? []) {

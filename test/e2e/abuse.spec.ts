@@ -1,0 +1,63 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { attacks } from '../../bench/abuse-attacks.mjs';
+import { AbuseSystem } from '../../bench/abuse.mjs';
+import { breachesOf } from '../../bench/abuse-judge.mjs';
+
+/** `npm run abuse` in small. Other tests run beside this one, so the times are generous; the rest is exact. */
+const options = {
+  seconds: 2,
+  beforeSeconds: 1,
+  calmSeconds: 10,
+  recoverySeconds: 15,
+  everyMs: 20,
+  requestsPerMinute: 4_000,
+  scale: {
+    streams: 200,
+    lists: 30,
+    downloads: 30,
+    waits: 300,
+    halves: 100,
+    keys: 20,
+    connects: 2,
+    slow: 16,
+  },
+};
+const maxRatio = 10;
+const maxP95Ms = 1_000;
+const maxGapMs = 2_500;
+const maxGrowthBytes = 300e6;
+
+let system: AbuseSystem;
+
+beforeAll(async () => {
+  system = await AbuseSystem.start(options);
+});
+afterAll(() => system?.stop());
+
+const harmful = Object.entries(attacks).filter(([, { countsOnly }]) => !countsOnly);
+
+describe('another workspace works on during', () => {
+  it.each(harmful.map(([name, { what }]) => [name, what]))('%s: %s', async (name) => {
+    const { before, during, cost, outcome } = await system.play(name);
+    expect(during, during.errorsSeen.join('; ')).toMatchObject({ errors: 0 });
+    expect(during.requests).toBeGreaterThan(50);
+    expect(during.p95).toBeLessThan(Math.max(maxRatio * before.p95, maxP95Ms));
+    expect(during.gaps[0] ?? 0).toBeLessThan(maxGapMs);
+    expect(cost.restarts).toBe(0);
+    expect(cost.grownBytes).toBeLessThan(maxGrowthBytes);
+    expect(cost.keptBytes).toBeLessThan(maxGrowthBytes / 2);
+    expect(breachesOf(outcome)).toEqual([]);
+  });
+});
+
+it('many keys and several processes get no more than the limit of their workspace', async () => {
+  expect(breachesOf((await system.play('many-keys')).outcome)).toEqual([]);
+});
+
+it('proxies reach no inner address, and the answers tell nothing about any', async () => {
+  const { outcome } = await system.play('inner-proxies');
+  expect(breachesOf(outcome)).toEqual([]);
+  expect(outcome.counts?.kinds).toBeGreaterThanOrEqual(30);
+  expect(outcome.seen?.refusals).toHaveLength(1);
+  expect(outcome.seen?.reasons).toHaveLength(1);
+});
