@@ -2125,10 +2125,11 @@ export interface components {
             pacing?: components["schemas"]["PacingDto"] | null;
             receive?: components["schemas"]["ReceiveDto"];
             /**
-             * Format: uri
-             * @description The proxy that the browser of a live account uses.
+             * @description The proxy that the browser of a live account uses: `http://`, `https://` or `socks5://`, then `USER:PASSWORD@` if the proxy needs
+             *     them, host and port, as in `socks5://user:password@proxy.example.com:1080`. Percent-encode special characters in user and
+             *     password. The proxy must be on the public internet.
              */
-            proxyUrl?: string;
+            proxyUrl?: string | null;
             /** @description The instance to place the account on. Without it, Flotilla chooses an instance. */
             instanceId?: string;
             placement?: components["schemas"]["PlacementFiltersDto"];
@@ -2289,7 +2290,7 @@ export interface components {
          *         "stories": true,
          *         "channels": true
          *       },
-         *       "proxyUrl": "proxyUrl",
+         *       "proxyUrl": "socks5://********:********@proxy.example.com:1080",
          *       "placement": {
          *         "environment": "production",
          *         "location": "US-East"
@@ -2322,6 +2323,10 @@ export interface components {
             sending: components["schemas"]["SendingResponse"];
             /** @description Which messages outside of chats are stored. */
             receive: components["schemas"]["ReceiveResponse"];
+            /**
+             * @description A user and password are shown as `********:********`.
+             * @example socks5://********:********@proxy.example.com:1080
+             */
             proxyUrl: string | null;
             placement: components["schemas"]["PlacementFiltersDto"] | null;
             /** Format: date-time */
@@ -2353,8 +2358,8 @@ export interface components {
             /** @description The account's own pacing settings. They replace all earlier ones. Null: the settings of the workspace apply. */
             pacing?: components["schemas"]["PacingDto"] | null;
             receive?: components["schemas"]["ReceiveDto"];
-            /** Format: uri */
-            proxyUrl?: string;
+            /** @description The proxy that the browser of a live account uses, in the form of `POST /accounts`. The session restarts with it. Null: no proxy. */
+            proxyUrl?: string | null;
             /** @description Takes effect the next time that the account is placed. */
             placement?: components["schemas"]["PlacementFiltersDto"];
         };
@@ -5565,6 +5570,18 @@ export interface components {
                 };
             };
         };
+        /** @description `url.address_not_public`: … is not an address on the public internet. The operator can allow ranges of a private network with ALLOW_PRIVATE_ADDRESSES. */
+        "url.address_not_public": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "url.address_not_public";
+                };
+            };
+        };
         /**
          * @description `url.not_usable`: The URL cannot be called: ….
          *
@@ -6669,7 +6686,7 @@ export interface operations {
                      *             "stories": true,
                      *             "channels": true
                      *           },
-                     *           "proxyUrl": "proxyUrl",
+                     *           "proxyUrl": "socks5://********:********@proxy.example.com:1080",
                      *           "placement": {
                      *             "environment": "production",
                      *             "location": "US-East"
@@ -6731,6 +6748,7 @@ export interface operations {
             409: components["responses"]["request.conflict-workspace.account_limit-sandbox.off"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
+            422: components["responses"]["url.address_not_public"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
@@ -6836,6 +6854,7 @@ export interface operations {
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
+            422: components["responses"]["url.address_not_public"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
