@@ -83,6 +83,7 @@ export function hashKey(key: string): Buffer {
 @Injectable()
 export class ApiKeysService {
   private readonly limit: number;
+  private readonly listeners: ((key: ApiKey) => void)[] = [];
 
   constructor(
     @InjectRepository(ApiKey) private readonly keys: Repository<ApiKey>,
@@ -92,6 +93,11 @@ export class ApiKeysService {
     this.limit = config.workspaces.maxApiKeys;
   }
 
+  /** Calls the listener with each key that this process has made, before the caller gets it. */
+  onMade(listener: (key: ApiKey) => void): void {
+    this.listeners.push(listener);
+  }
+
   /**
    * Creates a key for a workspace. Without its own expiry time and addresses it has those of the key that makes it.
    * @param makerId the id of the key that makes it; undefined for the admin
@@ -99,7 +105,7 @@ export class ApiKeysService {
    */
   async create(workspaceId: string, wanted: CreateApiKeyDto, makerId?: string): Promise<NewApiKey> {
     await this.workspaces.get(workspaceId);
-    return this.keys.manager.transaction(async (manager) => {
+    return this.making(async (manager) => {
       await this.lock(manager, workspaceId);
       const maker = await findMaker(manager, workspaceId, makerId);
       const bounds = {
@@ -137,7 +143,7 @@ export class ApiKeysService {
     wanted: RotateApiKeyDto,
     makerId?: string,
   ): Promise<NewApiKey> {
-    return this.keys.manager.transaction(async (manager) => {
+    return this.making(async (manager) => {
       await this.lock(manager, workspaceId);
       const old = await manager.findOne(ApiKey, {
         where: { id: keyId, workspaceId },
@@ -205,6 +211,13 @@ export class ApiKeysService {
          order by id desc offset $2)`,
       [workspaceId, this.limit],
     );
+  }
+
+  /** Makes a key in a transaction. */
+  private async making(make: (manager: EntityManager) => Promise<NewApiKey>): Promise<NewApiKey> {
+    const made = await this.keys.manager.transaction(make);
+    for (const listener of this.listeners) listener(made.row);
+    return made;
   }
 
   private make(

@@ -5,6 +5,7 @@ import { asPlatform } from '../platform/database/isolation.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import { ApiKey } from './api-key.entity.js';
+import { ApiKeysService } from './api-keys.service.js';
 import { AuthenticationService } from './authentication.service.js';
 
 /** 48 bits of a hash are an exact number. A guess has them in common with one of a million keys once in 280 million guesses. */
@@ -36,7 +37,10 @@ export class KnownKeys {
     @InjectRepository(ApiKey) private readonly keys: Repository<ApiKey>,
     @Inject(LOGGER) private readonly logger: Logger,
     authentication: AuthenticationService,
+    made: ApiKeysService,
   ) {
+    // The notification of PostgreSQL comes a moment after the answer.
+    made.onMade(({ id, keyHash }) => this.replace([id], [{ id, prefix: keyHash }]));
     authentication.onChange((keyId) => {
       if (keyId === null) this.allChanged = true;
       else this.changed.add(keyId);

@@ -2,13 +2,11 @@ import { type CanActivate, type ExecutionContext, Injectable, SetMetadata } from
 import { ROUTE_ARGS_METADATA } from '@nestjs/common/constants.js';
 import { RouteParamtypes } from '@nestjs/common/enums/route-paramtypes.enum.js';
 import type { NextFunction, RequestHandler, Response } from 'express';
-import { announcedBytes, type BodyRequest, callerOf, maxBodyBytes, readJson } from './body.js';
+import { announcedBytes, type BodyRequest, maxBodyBytes, readJson } from './body.js';
 import { defaultCaps, type JsonCaps } from './json-caps.js';
-import { RateLimitExceeded } from './rate-limit.js';
+import { UnreadResponses } from './unread-responses.js';
 
 const RULE = 'flotilla:body';
-/** The most bytes that the bodies of one caller's open requests may have in this process. */
-const maxHeldBytes = 64 * 2 ** 20;
 
 /** The size and the shape of the largest body of a route. */
 interface BodyRule {
@@ -27,8 +25,8 @@ export const TakesBody = (bytes: number, caps: Partial<JsonCaps>) =>
 @Injectable()
 export class BodyGuard implements CanActivate {
   private readonly readers = new WeakMap<object, RequestHandler | null>();
-  /** The bytes of the bodies of each caller's open requests. */
-  private readonly held = new Map<string, number>();
+
+  constructor(private readonly unread: UnreadResponses) {}
 
   async canActivate(context: ExecutionContext): Promise<boolean> {
     const handler = context.getHandler();
@@ -44,43 +42,22 @@ export class BodyGuard implements CanActivate {
     return true;
   }
 
-  /** @throws RateLimitExceeded if the caller's open requests have too many bytes; and the errors of the middleware */
+  /** @throws TooMuchUnread if the open requests of the caller have too many bytes; and the errors of the middleware */
   private read(middleware: RequestHandler, request: BodyRequest, response: Response): Promise<void> {
-    const announced = announcedBytes(request);
     return new Promise<void>((resolve, reject) => {
-      const hold = this.holder(callerOf(request), response);
       const next: NextFunction = (error?: unknown) =>
         error === undefined ? resolve() : reject(error as Error);
       void middleware(request, response, next);
-      if (announced !== Infinity) hold(announced);
-      else
+      // Its headers do not tell its size, so its bytes count as they come.
+      if (announcedBytes(request) === Infinity)
         request.on('data', (chunk: Buffer) => {
           try {
-            hold(chunk.length);
+            this.unread.addBytes(response, chunk.length);
           } catch (error) {
             reject(error as Error);
           }
         });
     });
-  }
-
-  /** Makes a function that counts bytes of a caller until the response is closed. */
-  private holder(caller: string, response: Response): (bytes: number) => void {
-    let own = 0;
-    response.once('close', () => {
-      const left = (this.held.get(caller) ?? 0) - own;
-      if (left > 0) this.held.set(caller, left);
-      else this.held.delete(caller);
-    });
-    return (bytes) => {
-      // The close event of a caller that has gone may be over.
-      if (response.closed) return;
-      const all = (this.held.get(caller) ?? 0) + bytes;
-      if (all > maxHeldBytes)
-        throw new RateLimitExceeded('Your open requests have too many bytes in all.', 1);
-      own += bytes;
-      this.held.set(caller, all);
-    };
   }
 }
 

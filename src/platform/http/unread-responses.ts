@@ -75,6 +75,18 @@ export class UnreadResponses implements OnApplicationShutdown {
     });
   }
 
+  /**
+   * Counts bytes of a request whose headers do not tell its size. A public route has no owner, and takes no such request.
+   * @throws TooMuchUnread
+   */
+  addBytes(response: Response, bytes: number): void {
+    const owner = this.ownersOf.get(response);
+    const answer = owner === undefined ? undefined : this.owners.get(owner)?.get(response);
+    if (owner === undefined || !answer) return;
+    answer.requestBytes += bytes;
+    this.assertRoom(owner);
+  }
+
   /** Makes an answer a stream, which `end` ends when its owner has too much unread and this stream is behind. */
   stream(response: Response, end: () => void): void {
     const answer = this.owners.get(this.ownerOf(response))?.get(response);
