@@ -141,6 +141,8 @@ export class AbuseSystem {
     const env = {
       ALLOW_PRIVATE_ADDRESSES: allowedAddresses,
       RATE_LIMIT_PER_IP: '60',
+      // Each start with a dead proxy takes this long, whatever is wrong with the proxy.
+      PROXY_TIMEOUT_MS: '3000',
       RATE_LIMIT_PER_KEY: String(requestsPerMinute),
       RATE_LIMIT_PER_WORKSPACE: String(requestsPerMinute),
     };

@@ -3,28 +3,31 @@ import { attacks } from '../../bench/abuse-attacks.mjs';
 import { AbuseSystem } from '../../bench/abuse.mjs';
 import { breachesOf } from '../../bench/abuse-judge.mjs';
 
-/** `npm run abuse` in small. Other tests run beside this one, so the times are generous; the rest is exact. */
+/**
+ * `npm run abuse` in small. Other tests run beside this one, so the times are generous: an attack that holds the API makes the
+ * victim wait until its requests fail. The rest is exact.
+ */
 const options = {
   seconds: 2,
   beforeSeconds: 1,
-  calmSeconds: 10,
-  recoverySeconds: 15,
-  everyMs: 20,
-  requestsPerMinute: 4_000,
+  calmSeconds: 3,
+  recoverySeconds: 10,
+  everyMs: 40,
+  requestsPerMinute: 2_000,
   scale: {
     streams: 200,
     lists: 30,
     downloads: 30,
-    waits: 300,
+    waits: 150,
     halves: 100,
-    keys: 20,
+    keys: 10,
     connects: 2,
     slow: 16,
   },
 };
 const maxRatio = 10;
-const maxP95Ms = 1_000;
-const maxGapMs = 2_500;
+const maxP95Ms = 4_000;
+const maxGapMs = 5_000;
 const maxGrowthBytes = 300e6;
 
 let system: AbuseSystem;
@@ -40,7 +43,7 @@ describe('another workspace works on during', () => {
   it.each(harmful.map(([name, { what }]) => [name, what]))('%s: %s', async (name) => {
     const { before, during, cost, outcome } = await system.play(name);
     expect(during, during.errorsSeen.join('; ')).toMatchObject({ errors: 0 });
-    expect(during.requests).toBeGreaterThan(50);
+    expect(during.requests).toBeGreaterThan(20);
     expect(during.p95).toBeLessThan(Math.max(maxRatio * before.p95, maxP95Ms));
     expect(during.gaps[0] ?? 0).toBeLessThan(maxGapMs);
     expect(cost.restarts).toBe(0);
