@@ -1,4 +1,5 @@
 /** Plays one attack after the other in a process of its own, with less priority than the system that it attacks. */
+import { setMaxListeners } from 'node:events';
 import { setPriority } from 'node:os';
 import { attacks } from './abuse-attacks.mjs';
 import { servePart } from './abuse-part.mjs';
@@ -15,6 +16,8 @@ servePart({
   },
   run: async (/** @type {{ name: string, context: import('./abuse-attacks.mjs').Context }} */ given) => {
     const signal = AbortSignal.timeout(given.context.seconds * 1_000);
+    // Thousands of requests and sockets listen to it, which is no leak.
+    setMaxListeners(0, signal);
     return attacks[given.name]?.run(given.context, signal, prepared);
   },
 });
