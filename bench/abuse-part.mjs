@@ -17,7 +17,11 @@ const replyMs = 600_000;
 /** Starts a part. @param {string} file in this folder; it calls {@link servePart} */
 export function startPart(file) {
   // Not the flags of this process: they are those of a test runner, or of a debugger.
-  const child = fork(join(import.meta.dirname, file), { execArgv: [], serialization: 'advanced' });
+  const child = fork(join(import.meta.dirname, file), {
+    execArgv: [],
+    serialization: 'advanced',
+    detached: true,
+  });
   /** @type {Map<number, (reply: Reply) => void>} */
   const waiting = new Map();
   let asked = 0;

@@ -71,7 +71,7 @@ export class ChatsController {
     @Query() query: PageListQuery,
     @Res({ passthrough: true }) response: Response,
   ): Promise<Page<ChatResponse>> {
-    return this.unread.inTurn(response, () => this.chats.chats(workspaceId, id, query), id);
+    return this.unread.inTurn(response, id, () => this.chats.chats(workspaceId, id, query));
   }
 
   /** Archives, pins or mutes a chat, on all devices of the account. */
@@ -127,7 +127,7 @@ export class ChatsController {
     @Query() query: PageListQuery,
     @Res({ passthrough: true }) response: Response,
   ): Promise<Page<HistoryMessage>> {
-    return this.unread.inTurn(response, () => this.chats.history(workspaceId, id, chatId, query), id);
+    return this.unread.inTurn(response, id, () => this.chats.history(workspaceId, id, chatId, query));
   }
 
   /** Lists the contacts of the account's WhatsApp, in the order of their ids. */
@@ -141,7 +141,7 @@ export class ChatsController {
     @Query() query: PageListQuery,
     @Res({ passthrough: true }) response: Response,
   ): Promise<Page<ContactResponse>> {
-    return this.unread.inTurn(response, () => this.chats.contacts(workspaceId, id, query), id);
+    return this.unread.inTurn(response, id, () => this.chats.contacts(workspaceId, id, query));
   }
 
   /** Reads the profile picture of a person. If the account does not know the person, this counts as a number check. */

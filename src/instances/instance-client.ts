@@ -3,6 +3,7 @@ import { Agent, request } from 'undici';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import { Problem } from '../platform/errors/problem.js';
+import { withoutTurn } from '../platform/http/fair-share.js';
 import { CallSigner, refusedCodes } from '../platform/http/signed-calls.js';
 
 /* What a tenant sees of an instance that cannot be called names no address and no reason: these stand in the log, as the cause. */
@@ -76,21 +77,26 @@ export class InstanceClient implements OnApplicationShutdown {
     body?: unknown,
     timeoutMs = 15_000,
   ): Promise<Answer> {
-    const response = await this.send(url, method, path, body, timeoutMs);
-    const text = await response.body.text().catch((error: unknown) => {
-      throw new InstanceAnswerLost(url, reasonOf(error));
+    const answered = await withoutTurn(async () => {
+      const { body: bytes, ...head } = await this.send(url, method, path, body, timeoutMs);
+      const text = await bytes.text().catch((error: unknown) => {
+        throw new InstanceAnswerLost(url, reasonOf(error));
+      });
+      return { ...head, text };
     });
-    const answer: unknown = text ? JSON.parse(text) : undefined;
-    if (response.statusCode >= 400)
-      throw asProblem(url, response.statusCode, answer, response.headers['retry-after']);
+    const answer: unknown = answered.text ? JSON.parse(answered.text) : undefined;
+    if (answered.statusCode >= 400)
+      throw asProblem(url, answered.statusCode, answer, answered.headers['retry-after']);
     return answer as Answer;
   }
 
   /** Like `call`, for an answer that is not JSON. */
   async download(url: string, path: string, timeoutMs = 15_000): Promise<Buffer> {
-    const response = await this.send(url, 'GET', path, undefined, timeoutMs);
-    const bytes = Buffer.from(await response.body.arrayBuffer());
-    if (response.statusCode >= 400) throw asProblem(url, response.statusCode, JSON.parse(bytes.toString()));
+    const { statusCode, bytes } = await withoutTurn(async () => {
+      const { statusCode, body } = await this.send(url, 'GET', path, undefined, timeoutMs);
+      return { statusCode, bytes: Buffer.from(await body.arrayBuffer()) };
+    });
+    if (statusCode >= 400) throw asProblem(url, statusCode, JSON.parse(bytes.toString()));
     return bytes;
   }
 

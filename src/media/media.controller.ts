@@ -22,6 +22,7 @@ import { Allow, WorkspaceId } from '../workspaces/auth.guard.js';
 import { RangeNotSatisfiable, sendMedia } from './media-download.js';
 import { fileProblems } from './media-failures.js';
 import { MediaBlobMissing, MediaStorageUnavailable } from './media-storage.js';
+import { withoutTurn } from '../platform/http/fair-share.js';
 import { receiveUpload, UploadMalformed, UploadUnsupported } from './media-upload.js';
 import { ListMediaQuery, MediaResponse, toMediaResponse } from './media.dto.js';
 import { MediaInUse, MediaNotFound, MediaService } from './media.service.js';
@@ -50,11 +51,13 @@ export class MediaController {
     },
   })
   async upload(@WorkspaceId() workspaceId: string, @Req() request: Request): Promise<MediaResponse> {
-    const { file, described } = await receiveUpload(
-      request,
-      this.config.media.maxBytes,
-      (bytes) => this.media.receive(bytes),
-      (received) => this.media.discard(received),
+    const { file, described } = await withoutTurn(() =>
+      receiveUpload(
+        request,
+        this.config.media.maxBytes,
+        (bytes) => this.media.receive(bytes),
+        (received) => this.media.discard(received),
+      ),
     );
     return toMediaResponse(await this.media.store(workspaceId, file, described, 'upload'));
   }

@@ -10,6 +10,7 @@ import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import { given } from '../platform/database/given.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
+import { withoutTurn } from '../platform/http/fair-share.js';
 import { publicFetch } from '../platform/http/public-fetch.js';
 import { ConcurrencyLimit } from '../platform/limits/concurrency-limit.js';
 import { SharedCounts } from '../platform/limits/shared-counts.js';
@@ -130,7 +131,8 @@ export class MediaService {
       const file = await this.spool.receive(decode(source.data), maxBytes);
       return this.store(workspaceId, file, describe(source), 'data', type);
     }
-    const { file, declared } = await this.download(workspaceId, source.url, maxBytes);
+    const { url } = source;
+    const { file, declared } = await withoutTurn(() => this.download(workspaceId, url, maxBytes));
     const { mimetype, filename } = describe(source);
     const described = {
       mimetype: mimetype ?? declared.mimetype,

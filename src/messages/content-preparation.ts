@@ -5,6 +5,7 @@ import { MediaNotFound, MediaService, type MediaSource } from '../media/media.se
 import { type Grant, MessageLimitReached } from '../workspaces/limits.service.js';
 import type { Media } from '../media/media.entity.js';
 import { type FieldError, Problem, ValidationFailed } from '../platform/errors/problem.js';
+import { withoutTurn } from '../platform/http/fair-share.js';
 import { parsePhoneNumber } from '../platform/http/phone-number.js';
 import { fieldErrors, toDto } from '../platform/http/validation.js';
 import { Turns } from '../platform/turns.js';
@@ -130,10 +131,12 @@ export class ContentPreparation {
     const prepared: Prepared[] = [];
     for (let start = 0; start < valid.length; start += batchConcurrency) {
       await turns.next();
-      const chunk = valid
-        .slice(start, start + batchConcurrency)
-        .map(async (dto) => (dto instanceof Problem ? dto : orProblem(prepare(dto))));
-      prepared.push(...(await Promise.all(chunk)));
+      const chunk = valid.slice(start, start + batchConcurrency);
+      const prepareChunk = () =>
+        Promise.all(chunk.map(async (dto) => (dto instanceof Problem ? dto : orProblem(prepare(dto)))));
+      // Downloads may take long.
+      const downloads = chunk.some((dto) => !(dto instanceof Problem) && dto.media?.url !== undefined);
+      prepared.push(...(await (downloads ? withoutTurn(prepareChunk) : prepareChunk())));
     }
     return prepared;
   }

@@ -7,6 +7,7 @@ import { asPlatform } from '../platform/database/isolation.js';
 import { Notifications } from '../platform/database/notifications.js';
 import { prepared } from '../platform/database/prepared.js';
 import { Problem } from '../platform/errors/problem.js';
+import { withoutTurn } from '../platform/http/fair-share.js';
 import { ConcurrencyLimit } from '../platform/limits/concurrency-limit.js';
 import { SharedCounts } from '../platform/limits/shared-counts.js';
 import type { Logger } from '../platform/logging/logger.js';
@@ -116,7 +117,8 @@ export class MessageWaits implements OnModuleDestroy {
         if (isOver(current.status, goal) || isLast || gone?.aborted) break;
         const leftMs = Math.max(0, deadline - performance.now());
         const { signal } = waiter.alarm;
-        await pause(leftMs, { signal: gone ? AbortSignal.any([signal, gone]) : signal });
+        const ends = gone ? AbortSignal.any([signal, gone]) : signal;
+        await withoutTurn(() => pause(leftMs, { signal: ends }));
         if (gone?.aborted) break;
         isLast = !signal.aborted;
       }

@@ -24,7 +24,6 @@ import { MediaNotFound, MediaUnavailable, TooManyUrlDownloads } from '../media/m
 import { TakesBody } from '../platform/http/body.guard.js';
 import { Fails, Paged } from '../platform/http/documentation.js';
 import { cutPage, type Page } from '../platform/http/pagination.js';
-import { UnreadResponses } from '../platform/http/unread-responses.js';
 import { Allow, WorkspaceId } from '../workspaces/auth.guard.js';
 import { MessageLimitReached } from '../workspaces/limits.service.js';
 import {
@@ -80,7 +79,6 @@ export class MessagesController {
     private readonly messages: MessagesService,
     private readonly actions: MessageActionsService,
     private readonly waits: MessageWaits,
-    private readonly unread: UnreadResponses,
   ) {}
 
   /** Accepts a message, which Flotilla sends once. `?wait=sent` waits and answers 200 when the message is sent. */
@@ -133,12 +131,7 @@ export class MessagesController {
     // Before the message is accepted: a caller that is refused sends it again.
     const leave = query.wait === undefined ? undefined : this.waits.enter(workspaceId);
     try {
-      const accept = () => this.accepting.accept(workspaceId, body, idempotencyKey, query.wait);
-      // A download may take long, so it does not hold up the turns of others.
-      const isPlain = query.wait === undefined || body.media?.url !== undefined;
-      const accepted = isPlain
-        ? await accept()
-        : await this.unread.inTurn(response, accept, `${workspaceId} wait`);
+      const accepted = await this.accepting.accept(workspaceId, body, idempotencyKey, query.wait);
       response.location(`/api/v1/messages/${accepted.id}`);
       if (query.wait === undefined) return toMessageResponse(accepted);
       const gone = new AbortController();
@@ -185,10 +178,8 @@ export class MessagesController {
   async list(
     @WorkspaceId() workspaceId: string,
     @Query() query: ListMessagesQuery,
-    @Res({ passthrough: true }) response: Response,
   ): Promise<Page<MessageResponse>> {
-    const found = await this.unread.inTurn(response, () => this.messages.list(workspaceId, query));
-    return cutPage(found, toMessageResponse);
+    return cutPage(await this.messages.list(workspaceId, query), toMessageResponse);
   }
 
   /** Shows one message with its status. */

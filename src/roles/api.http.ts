@@ -8,10 +8,14 @@ import type { Config } from '../platform/config/config.js';
 import { maxFormBytes, readJson } from '../platform/http/body.js';
 import { allowOrigins } from '../platform/http/cors.js';
 import type { HttpOptions } from '../platform/http/http.js';
+import { serveInTurn } from '../platform/http/fair-share.js';
 import { refuseKeyInUrl } from '../platform/http/key-in-url.js';
+import { networkOf } from '../platform/http/rate-limit.js';
 import { pageHeaders } from '../platform/http/security-headers.js';
 import { validateRequests } from '../platform/http/validation.js';
 import type { ConfigureApp } from '../platform/start-role.js';
+import { keyHashOf } from '../workspaces/auth.guard.js';
+import { AuthenticationService } from '../workspaces/authentication.service.js';
 import { apiPath, prefixRoutes, serveDocument } from './api.document.js';
 
 /** The paths of the documentation. */
@@ -21,6 +25,13 @@ const docsPaths = ['/docs', '/docs-json', '/docs-yaml', '/openapi.json'];
 export function httpOptionsOf({ http: { corsOrigins, trustedProxies } }: Config): HttpOptions {
   return {
     trustedProxies,
+    callerOf: (app) => {
+      const authentication = app.get(AuthenticationService);
+      return (request) => {
+        const hash = keyHashOf(request);
+        return (hash && authentication.knownOwner(hash)) ?? networkOf(request.ip ?? '');
+      };
+    },
     bodyBytes: null,
     beforeBody: (app) => [
       // These come first, so that they also see requests that the next ones refuse.
@@ -28,6 +39,7 @@ export function httpOptionsOf({ http: { corsOrigins, trustedProxies } }: Config)
       app.get(HealthService).measure,
       app.get(MetricsService).measure,
       refuseKeyInUrl,
+      serveInTurn,
       ...(corsOrigins.length > 0 ? [onlyBelow(apiPath, allowOrigins(corsOrigins))] : []),
     ],
   };

@@ -33,6 +33,7 @@ import { MessagesModule } from '../messages/messages.module.js';
 import { SendingModule } from '../sending/sending.module.js';
 import { DatabaseModule } from '../platform/database/database.module.js';
 import { BodyGuard } from '../platform/http/body.guard.js';
+import { FairShare } from '../platform/http/fair-share.js';
 import { UnreadResponses } from '../platform/http/unread-responses.js';
 import { ApiKeysController, OwnApiKeysController } from '../workspaces/api-keys.controller.js';
 import { AuthGuard } from '../workspaces/auth.guard.js';
@@ -93,6 +94,7 @@ import { WorkspacesModule } from '../workspaces/workspaces.module.js';
     QueueBoard,
     OpenStreams,
     UnreadResponses,
+    FairShare,
   ],
 })
 export class ApiModule {}

@@ -7,6 +7,7 @@ import { CONFIG } from '../platform/config/config.module.js';
 import { given } from '../platform/database/given.js';
 import { Problem } from '../platform/errors/problem.js';
 import type { PageQuery } from '../platform/http/pagination.js';
+import { withoutTurn } from '../platform/http/fair-share.js';
 import { toPublicUrl } from '../platform/http/public-fetch.js';
 import { ConcurrencyLimit } from '../platform/limits/concurrency-limit.js';
 import { SharedCounts } from '../platform/limits/shared-counts.js';
@@ -222,18 +223,21 @@ export class WebhooksService {
     const eventId = `test-${uuidv7()}`;
     const leave = this.tests.enter(workspaceId);
     try {
-      const outcome = await attempt(
-        webhook.url,
-        this.secretsOf(webhook),
-        {
-          id: eventId,
-          type: 'webhook.test',
-          createdAt: new Date().toISOString(),
-          workspaceId,
-          accountId: null,
-          data: { webhookId: id },
-        },
-        { allowPrivate: this.config.allowedPrivateAddresses, version: this.config.version },
+      const secrets = this.secretsOf(webhook);
+      const outcome = await withoutTurn(() =>
+        attempt(
+          webhook.url,
+          secrets,
+          {
+            id: eventId,
+            type: 'webhook.test',
+            createdAt: new Date().toISOString(),
+            workspaceId,
+            accountId: null,
+            data: { webhookId: id },
+          },
+          { allowPrivate: this.config.allowedPrivateAddresses, version: this.config.version },
+        ),
       );
       return { ...outcome, eventId };
     } finally {

@@ -13,6 +13,8 @@ const maxEntries = 10_000;
 /** A cache of values read from the database. A notification on its channel removes changed values. */
 export class ReadCache<Value extends object> {
   private readonly entries = new LRUCache<string, Value>({ max: maxEntries, ttl: ttlMs });
+  /** The reads that go on: a thousand callers that miss the same entry cause one read. */
+  private readonly reads = new Map<string, Promise<Value | null>>();
   /** Grows with every change. A value that was read before a change and arrives after it is not kept. */
   private changes = 0;
   private readonly listeners: ((changed: string | null) => void)[] = [];
@@ -50,15 +52,28 @@ export class ReadCache<Value extends object> {
     const cached = this.entries.get(id);
     if (cached) return cached;
     this.start();
+    const going = this.reads.get(id);
+    if (going) return going;
+    const reading = this.read(id, read);
+    this.reads.set(id, reading);
+    try {
+      return await reading;
+    } finally {
+      if (this.reads.get(id) === reading) this.reads.delete(id);
+    }
+  }
+
+  private async read(id: string, read: () => Promise<Value | null>): Promise<Value | null> {
     const { changes } = this;
     const value = await read();
-    if (value === null) return null;
-    if (changes === this.changes) this.entries.set(id, value);
+    if (value !== null && changes === this.changes) this.entries.set(id, value);
     return value;
   }
 
   private forget(changed: string | null): void {
     this.changes += 1;
+    // A read that began before the change may return what was before it.
+    this.reads.clear();
     // A copy, because the loop deletes entries.
     for (const [id, value] of [...this.entries])
       if (changed === null || this.concerns(changed, id, value)) this.entries.delete(id);

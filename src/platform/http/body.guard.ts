@@ -4,6 +4,7 @@ import { RouteParamtypes } from '@nestjs/common/enums/route-paramtypes.enum.js';
 import type { NextFunction, RequestHandler, Response } from 'express';
 import { announcedBytes, type BodyRequest, maxBodyBytes, readJson } from './body.js';
 import { defaultCaps, type JsonCaps } from './json-caps.js';
+import { FairShare } from './fair-share.js';
 import { UnreadResponses } from './unread-responses.js';
 
 const RULE = 'flotilla:body';
@@ -20,26 +21,39 @@ export const TakesBody = (bytes: number, caps: Partial<JsonCaps>) =>
 
 /**
  * Reads the JSON body of a route that declares `@Body`, and no other body. It is the last guard: the route, the key, the
- * role, and the limits of the address and of the key are checked before a byte of the body is read.
+ * role, and the limits of the address and of the key are checked before a byte of the body is read. When the body is there, the
+ * request waits for its turn: what follows is the work for it.
  */
 @Injectable()
 export class BodyGuard implements CanActivate {
   private readonly readers = new WeakMap<object, RequestHandler | null>();
 
-  constructor(private readonly unread: UnreadResponses) {}
+  constructor(
+    private readonly unread: UnreadResponses,
+    private readonly share: FairShare,
+  ) {}
 
   async canActivate(context: ExecutionContext): Promise<boolean> {
     const handler = context.getHandler();
     let reader = this.readers.get(handler);
     if (reader === undefined) {
-      reader = readerOf(handler, context.getClass());
+      reader = readerOf(handler, context.getClass(), (response) => this.takeTurn(response));
       this.readers.set(handler, reader);
     }
-    if (reader === null) return true;
     const http = context.switchToHttp();
-    const request = http.getRequest<BodyRequest>();
-    await this.read(reader, request, http.getResponse<Response>());
+    const response = http.getResponse<Response>();
+    if (reader === null) await this.takeTurn(response);
+    else await this.read(reader, http.getRequest<BodyRequest>(), response);
     return true;
+  }
+
+  /** @throws ClientGone, TooMuchUnread */
+  private async takeTurn(response: Response): Promise<void> {
+    const owner = this.unread.ownerOf(response);
+    // A public route does no work for anybody.
+    if (owner === undefined) return;
+    await this.share.enter(owner, response);
+    this.unread.assertRoom(owner);
   }
 
   /** @throws TooMuchUnread if the open requests of the caller have too many bytes; and the errors of the middleware */
@@ -62,10 +76,14 @@ export class BodyGuard implements CanActivate {
 }
 
 /** Reads the body for a handler. Null: the handler has no parameter for a body. */
-function readerOf(handler: object & { name: string }, controller: object): RequestHandler | null {
+function readerOf(
+  handler: object & { name: string },
+  controller: object,
+  beforeParse: (response: Response) => Promise<void>,
+): RequestHandler | null {
   const parameters = (Reflect.getMetadata(ROUTE_ARGS_METADATA, controller, handler.name) ?? {}) as object;
   if (!Object.keys(parameters).some((key) => key.startsWith(`${RouteParamtypes.BODY}:`))) return null;
   const rule = Reflect.getMetadata(RULE, handler) as BodyRule | undefined;
   const { bytes, caps } = rule ?? { bytes: maxBodyBytes, caps: defaultCaps };
-  return readJson({ bytes, caps });
+  return readJson({ bytes, caps, beforeParse });
 }

@@ -45,10 +45,12 @@ interface JsonBody {
   bytes: number;
   caps?: JsonCaps;
   seeBody?: SignedCalls['seeBody'];
+  /** Runs when all bytes of the body are there, before they are parsed. */
+  beforeParse?: (response: Response) => Promise<void>;
 }
 
 /** Middleware that reads a JSON body, checks its shape before it is parsed, and parses it. */
-export function readJson({ bytes, caps = defaultCaps, seeBody }: JsonBody): RequestHandler {
+export function readJson({ bytes, caps = defaultCaps, seeBody, beforeParse }: JsonBody): RequestHandler {
   const read = raw({ limit: bytes, type: 'application/json' });
   return (request, response, next) => {
     const announced = announcedBytes(request);
@@ -61,11 +63,12 @@ export function readJson({ bytes, caps = defaultCaps, seeBody }: JsonBody): Requ
         return;
       }
       seeBody?.(request, response, body);
-      parseJson(request, body, caps).then(
-        (parsed) => {
-          request.body = parsed;
-          next();
-        },
+      const parse = async () => {
+        await beforeParse?.(response);
+        request.body = await parseJson(request, body, caps);
+      };
+      parse().then(
+        () => next(),
         (failure: unknown) => next(failure),
       );
     });

@@ -5,6 +5,7 @@ import { serveRequest } from '../database/isolation.js';
 import { RouteNotFound, ValidationFailed } from '../errors/problem.js';
 import { ProblemFilter, sendProblem } from '../errors/problem.filter.js';
 import { logContext, type Logger } from '../logging/logger.js';
+import { beginInTurns } from './begin-in-turns.js';
 import { closeUnread, maxBodyBytes, readJson } from './body.js';
 import { hardenServer, type HttpTimeouts } from './http-server.js';
 import type { SignedCalls } from './internal.guard.js';
@@ -14,6 +15,8 @@ import { securityHeaders } from './security-headers.js';
 
 /** The HTTP options of a role. */
 export interface HttpOptions {
+  /** Whom a request is for: requests begin in turns of their callers. It is made once the services exist. Default: in the order of arrival. */
+  callerOf?: (app: NestExpressApplication) => (request: Request) => string;
   /** The largest JSON body, in bytes. Null: nothing reads bodies before the routes, because the role has a `BodyGuard`. Default: 1 MB. */
   bodyBytes?: number | null;
   /** Makes middleware that runs before the body is read and may refuse the request. It is called once the services exist. */
@@ -31,7 +34,14 @@ export function configureHttp(
   app: NestExpressApplication,
   logger: Logger,
   timeouts: HttpTimeouts,
-  { bodyBytes = maxBodyBytes, beforeBody, seeBody, afterBody = [], trustedProxies = [] }: HttpOptions,
+  {
+    callerOf,
+    bodyBytes = maxBodyBytes,
+    beforeBody,
+    seeBody,
+    afterBody = [],
+    trustedProxies = [],
+  }: HttpOptions,
 ): void {
   hardenServer(app.getHttpServer(), timeouts);
   app.disable('x-powered-by');
@@ -39,6 +49,7 @@ export function configureHttp(
   app.disable('etag');
   app.set('query parser', 'simple');
   app.set('trust proxy', trustedProxies);
+  if (callerOf) app.use(beginInTurns(callerOf(app)));
   app.use((request: IdentifiedRequest, response: Response, next: NextFunction) => {
     const given = request.headers['x-request-id'];
     request.id = typeof given === 'string' && /^[\w.-]{1,100}$/.test(given) ? given : randomUUID();

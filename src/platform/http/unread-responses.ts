@@ -4,10 +4,11 @@ import pLimit, { type LimitFunction } from 'p-limit';
 import type { Config } from '../config/config.js';
 import { CONFIG } from '../config/config.module.js';
 import { Problem } from '../errors/problem.js';
+import { ClientGone } from './fair-share.js';
 
 /** How often streams that are behind are looked for. */
 const lookMs = 500;
-/** How many requests with one key of {@link UnreadResponses.inTurn} work at once. */
+/** How many requests for one key of {@link UnreadResponses.inTurn} work at once. */
 const concurrency = 4;
 /** About the memory of a request without its body, so that open requests are limited too. */
 const requestBytes = 16 * 1024;
@@ -21,13 +22,6 @@ export class TooMuchUnread extends Problem {
       undefined,
       5,
     );
-  }
-}
-
-/** Ends the work for a request whose connection is closed. Its client never sees it. */
-class ClientGone extends Problem {
-  constructor() {
-    super(408, 'request.timeout', 'The client has closed the connection.');
   }
 }
 
@@ -89,20 +83,19 @@ export class UnreadResponses implements OnApplicationShutdown {
 
   /** Makes an answer a stream, which `end` ends when its owner has too much unread and this stream is behind. */
   stream(response: Response, end: () => void): void {
-    const answer = this.owners.get(this.ownerOf(response))?.get(response);
+    const answer = this.owners.get(this.mustOwn(response))?.get(response);
     if (answer) answer.end = end;
   }
 
   /**
-   * Does the work of a request that is large or comes in great numbers. Few such requests of a key work at once, so that they
-   * neither fill the memory nor take all connections to PostgreSQL. The others wait, and fail if their owner has too much unread
-   * when their turn comes, or if the client is gone.
-   * @param key requests that wait for each other: by default all of the owner
+   * Does the work of a request whose large answer comes from another program. Few such requests for one key work at once, so that
+   * they do not fill the memory. The others wait, and fail if their owner has too much unread when their turn comes, or if the
+   * client is gone.
+   * @param key requests that wait for each other
    * @throws TooMuchUnread, ClientGone
    */
-  async inTurn<Result>(response: Response, work: () => Promise<Result>, key?: string): Promise<Result> {
-    const owner = this.ownerOf(response);
-    key ??= owner;
+  async inTurn<Result>(response: Response, key: string, work: () => Promise<Result>): Promise<Result> {
+    const owner = this.mustOwn(response);
     const slots = this.turns.get(key) ?? { limit: pLimit(concurrency), users: 0 };
     this.turns.set(key, slots);
     slots.users += 1;
@@ -132,13 +125,19 @@ export class UnreadResponses implements OnApplicationShutdown {
     return { total: each.reduce((sum, bytes) => sum + bytes, 0), largest: Math.max(0, ...each) };
   }
 
-  private ownerOf(response: Response): string {
-    const owner = this.ownersOf.get(response);
+  /** Whom the answer is for; undefined for a public route. */
+  ownerOf(response: Response): string | undefined {
+    return this.ownersOf.get(response);
+  }
+
+  private mustOwn(response: Response): string {
+    const owner = this.ownerOf(response);
     if (owner === undefined) throw new Error('The route of this answer is public.');
     return owner;
   }
 
-  private assertRoom(owner: string): void {
+  /** @throws TooMuchUnread */
+  assertRoom(owner: string): void {
     if (this.bytesOf(owner) > this.maxBytes) throw new TooMuchUnread(this.maxBytes);
   }
 
