@@ -3,7 +3,6 @@ import { asPlatform } from '../platform/database/isolation.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import { AuthenticationService } from '../workspaces/authentication.service.js';
-import pLimit from 'p-limit';
 import { linkingEvents, matchesPattern } from './event-types.js';
 import {
   compareCursors,
@@ -19,8 +18,6 @@ const pollMs = 150;
 const pollBytes = 512 * 1024;
 /** How many bytes of the log a listener that is behind gets at once. So much waits in memory for a client that reads nothing. */
 const catchUpBytes = 256 * 1024;
-/** How many listeners read the log at once: after a restart all streams reconnect together. */
-const maxConcurrentCatchUps = 4;
 
 interface Listener {
   workspaceId: string | undefined;
@@ -32,6 +29,8 @@ interface Listener {
   close: () => void;
   /** Resolves when the client has read what waits for it, or is gone. */
   drained: () => Promise<void>;
+  /** Reads the log when it is the turn of the owner: after a restart all streams reconnect together. */
+  inTurn: (read: () => Promise<EventBatch>) => Promise<EventBatch>;
   /** Whether it gets events as they happen. Until then it reads the log at its own pace. */
   isLive: boolean;
   /** While it reads the log: whether an event for it has happened since its last read began. */
@@ -47,7 +46,6 @@ export class EventStream implements OnApplicationShutdown {
   private readonly listeners = new Set<Listener>();
   /** The same listeners by workspace; undefined: the listeners of all workspaces. */
   private readonly byWorkspace = new Map<string | undefined, Set<Listener>>();
-  private readonly reads = pLimit(maxConcurrentCatchUps);
   private cursor = '';
   /** Resolves when `cursor` is the place where the present listeners begin: the same place for all. Null without listeners. */
   private following: Promise<void> | null = null;
@@ -76,7 +74,7 @@ export class EventStream implements OnApplicationShutdown {
       after: string | undefined;
       withCodes: boolean;
     },
-    { deliver, drained, close }: Pick<Listener, 'deliver' | 'drained' | 'close'>,
+    { deliver, drained, inTurn, close }: Pick<Listener, 'deliver' | 'drained' | 'inTurn' | 'close'>,
   ): Promise<() => void> {
     if (options.after !== undefined) parseCursor(options.after);
     const listener: Listener = {
@@ -85,6 +83,7 @@ export class EventStream implements OnApplicationShutdown {
       matches: typeMatcher(options.types, options.withCodes),
       deliver,
       drained,
+      inTurn,
       close,
       isLive: false,
       hasMissed: false,
@@ -143,7 +142,7 @@ export class EventStream implements OnApplicationShutdown {
    */
   private async deliverBatch(listener: Listener, after: string): Promise<string | null> {
     if (listener.isClosed) return null;
-    const { events, hasMore } = await this.reads(() => {
+    const { events, hasMore } = await listener.inTurn(() => {
       listener.hasMissed = false;
       return this.events.readAfter(after, catchUpBytes, listener.workspaceId);
     });

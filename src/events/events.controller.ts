@@ -3,6 +3,7 @@ import { ApiExtraModels, ApiHeader, ApiOkResponse } from '@nestjs/swagger';
 import { once } from 'node:events';
 import type { Response } from 'express';
 import { Fails } from '../platform/http/documentation.js';
+import { FairShare, withoutTurn } from '../platform/http/fair-share.js';
 import { UnreadResponses } from '../platform/http/unread-responses.js';
 import { Allow, Caller, MayLink, WorkspaceIdOrAll } from '../workspaces/auth.guard.js';
 import { ownerOf, type Principal } from '../workspaces/authentication.service.js';
@@ -28,6 +29,7 @@ export class EventsController {
     private readonly stream: EventStream,
     private readonly open: OpenStreams,
     private readonly unread: UnreadResponses,
+    private readonly share: FairShare,
   ) {}
 
   /**
@@ -92,7 +94,12 @@ export class EventsController {
         after: lastEventId || undefined,
         withCodes,
       },
-      { deliver: (bytes) => write(response, bytes), drained: () => drained(response), close },
+      {
+        deliver: (bytes) => write(response, bytes),
+        drained: () => drained(response),
+        inTurn: (read) => withoutTurn(() => this.share.run(ownerOf(caller), read)),
+        close,
+      },
     );
     if (response.destroyed) {
       unsubscribe();

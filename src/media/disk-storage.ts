@@ -11,6 +11,8 @@ import type { SpooledFile } from './media-spool.js';
 
 /** A file in the directory. If it is missing, the file system with the media is not mounted, so missing files are not lost. */
 const marker = '.flotilla-media';
+/** The parts in which a file is read. Each part of a download takes a turn. */
+const chunkBytes = 256 * 1024;
 
 /**
  * Media in a directory that all servers of the fleet must share. A file moves there when it is complete and on the disk, so
@@ -44,7 +46,7 @@ export class DiskStorage implements MediaStorage {
       await this.expectNotFound(error);
       throw new MediaBlobMissing(key);
     });
-    return file.createReadStream(range);
+    return file.createReadStream({ ...range, highWaterMark: chunkBytes });
   }
 
   async size(key: string): Promise<number | null> {

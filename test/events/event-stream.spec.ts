@@ -44,6 +44,7 @@ it('streams that open at the same time begin at the same place, and get every ev
         {
           deliver: (bytes) => texts.push(String(bytes)) > 0,
           drained: () => Promise.resolve(),
+          inTurn: (read) => read(),
           close: () => undefined,
         },
       ),
@@ -106,6 +107,7 @@ it('a listener that is behind reads the log at its own pace: every event once, i
             stops += 1;
             return stops === 1 ? new Promise<void>((drain) => (goOn = drain)) : Promise.resolve();
           },
+          inTurn: (read) => read(),
           close: () => reject(new Error('closed')),
         },
       );

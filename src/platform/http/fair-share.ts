@@ -9,6 +9,9 @@ const atOnceBesideOthers = 2;
 const atOnceAlone = 8;
 /** For this long after its last request an owner counts as one that makes requests, in milliseconds. */
 const activeMs = 1_000;
+/** After work that took longer, its place stays empty for as long, if other owners make requests. */
+const restFromMs = 20;
+const maxRestMs = 200;
 
 /** Ends the work for a request whose connection is closed. Its client never sees it. */
 export class ClientGone extends Problem {
@@ -26,8 +29,8 @@ export function serveInTurn(_request: Request, _response: Response, next: NextFu
 
 /**
  * Gives each owner of requests (a workspace, or the admin) the same share of this process and of its connections to PostgreSQL: it
- * works on few requests of an owner at once, and the others of that owner wait in order. One owner with a thousand requests
- * thus delays its own requests, and not those of others.
+ * works on few requests of an owner at once, and the others of that owner wait in order. Long work is followed by a rest. One
+ * owner with a thousand requests thus delays its own requests, and not those of others.
  */
 @Injectable()
 export class FairShare {
@@ -49,6 +52,17 @@ export class FairShare {
     if (response.closed) throw new ClientGone();
   }
 
+  /** Does work for an owner that is not a request, when it is the owner's turn. */
+  async run<Result>(owner: string, work: () => Promise<Result>): Promise<Result> {
+    await this.wait(owner);
+    const began = performance.now();
+    try {
+      return await work();
+    } finally {
+      this.leave(owner, performance.now() - began);
+    }
+  }
+
   /** Resolves when the owner may work on one request more. @returns null: at once */
   wait(owner: string): Promise<void> | null {
     const own = this.owners.get(owner);
@@ -63,7 +77,14 @@ export class FairShare {
     return new Promise((resolve) => own.waiting.push(resolve));
   }
 
-  leave(owner: string): void {
+  /** @param tookMs how long the work took */
+  leave(owner: string, tookMs: number): void {
+    if (tookMs > restFromMs && this.limitOf(owner) === atOnceBesideOthers)
+      setTimeout(() => this.free(owner), Math.min(tookMs, maxRestMs)).unref();
+    else this.free(owner);
+  }
+
+  private free(owner: string): void {
     const own = this.owners.get(owner);
     if (!own) return;
     own.working -= 1;
@@ -89,6 +110,7 @@ export class FairShare {
 /** The turn of one request. */
 class Turn {
   private isHeld = false;
+  private began = 0;
   private isOver = false;
 
   constructor(
@@ -107,6 +129,7 @@ class Turn {
   async take(): Promise<void> {
     await this.share.wait(this.owner);
     this.isHeld = true;
+    this.began = performance.now();
     if (this.isOver || this.response.closed) this.give();
   }
 
@@ -129,7 +152,7 @@ class Turn {
   private give(): void {
     if (!this.isHeld) return;
     this.isHeld = false;
-    this.share.leave(this.owner);
+    this.share.leave(this.owner, performance.now() - this.began);
   }
 }
 
