@@ -4,6 +4,7 @@ import { DataSource, type EntityManager, Repository } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { Problem } from '../platform/errors/problem.js';
 import { LimitsService } from '../workspaces/limits.service.js';
+import { withoutTurn } from '../platform/http/fair-share.js';
 import { blobKey, MEDIA_STORAGE, type MediaStorage } from './media-storage.js';
 import type { SpooledFile } from './media-spool.js';
 import { Media, type MediaOrigin } from './media.entity.js';
@@ -54,7 +55,7 @@ export class MediaKeeper {
     const blobId = uuidv7();
     await this.database.query('select write_media_blob($1, $2, $3)', [blobId, content, size]);
     try {
-      await this.storage.put(blobKey({ sha256, blobId }), file);
+      await withoutTurn(() => this.storage.put(blobKey({ sha256, blobId }), file));
       const lost = await this.findLost(file, blobId);
       return await this.database.transaction(async (manager) => {
         if (maxStorageBytes !== null) await assertRoom(manager, workspaceId, size, maxStorageBytes);
