@@ -1,7 +1,7 @@
 /**
  * Bundles the programs into `dist/programs`: one file for each, and the files that they share. A program that reads some
  * 1,800 modules one by one needs twice the processor time to start, and messages wait for it after each crash. The comments
- * in a bundle name the compiled file that each part comes from.
+ * in a bundle name the compiled file that each part comes from. With arguments, it bundles only what these programs read.
  */
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
@@ -73,9 +73,16 @@ const bundle = (programs, options) =>
     ...options,
   });
 
-await Promise.all([
+/** @type {[string[], import('esbuild').BuildOptions][]} */
+const bundles = [
   // The OpenAPI document has the names of classes, which a bundle would change where two are equal.
-  bundle(['api', 'cli', 'sandbox', 'scheduler', 'worker'], { splitting: true, keepNames: true }),
+  [['api', 'cli', 'sandbox', 'scheduler', 'worker'], { splitting: true, keepNames: true }],
   // Its functions for the page go there as text, without the helper that keeps names.
-  bundle(['instance'], {}),
-]);
+  [['instance'], {}],
+];
+const wanted = process.argv.slice(2);
+await Promise.all(
+  bundles
+    .filter(([programs]) => wanted.length === 0 || programs.some((program) => wanted.includes(program)))
+    .map(([programs, options]) => bundle(programs, options)),
+);
