@@ -1,8 +1,9 @@
 /**
  * Bundles the programs into `dist/programs`: one file for each, and the files that they share. A program that reads some
  * 1,800 modules one by one needs twice the processor time to start, and messages wait for it after each crash. The comments
- * in a bundle name the compiled file that each part comes from.
+ * in a bundle name the compiled file that each part comes from. With arguments, it bundles only what these programs read.
  */
+import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { build } from 'esbuild';
@@ -27,6 +28,24 @@ const onDemand = {
   },
 };
 
+/** `@nestjs/typeorm` requires TypeORM in a way that esbuild does not see: each program would load its 300 files a second time. */
+const oneTypeorm = {
+  name: 'one-typeorm',
+  /** @param {import('esbuild').PluginBuild} plugin */
+  setup(plugin) {
+    let found = false;
+    plugin.onLoad({ filter: /@nestjs\/typeorm\/dist\/common\/typeorm-compat\.js$/ }, async ({ path }) => {
+      const source = await readFile(path, 'utf8');
+      const contents = source.replace('const require = createRequire(import.meta.url);', '');
+      found = contents !== source;
+      return { contents };
+    });
+    plugin.onEnd(() => {
+      if (!found) throw new Error('@nestjs/typeorm has changed: see oneTypeorm in setup/bundle.mjs.');
+    });
+  },
+};
+
 /** @param {string[]} programs @param {import('esbuild').BuildOptions} options */
 const bundle = (programs, options) =>
   build({
@@ -40,9 +59,9 @@ const bundle = (programs, options) =>
     format: 'esm',
     target: 'node20',
     logLevel: 'error',
-    // Large, and read by few programs or none: tools of the browser library, and the validation of requests.
-    external: ['typescript', 'pac-proxy-agent', 'class-validator', 'class-transformer'],
-    plugins: [onDemand],
+    // Large, and read by no program: tools of the browser library.
+    external: ['typescript', 'pac-proxy-agent'],
+    plugins: [onDemand, oneTypeorm],
     // Bundled CommonJS modules expect these names.
     banner: {
       js: [
@@ -54,9 +73,16 @@ const bundle = (programs, options) =>
     ...options,
   });
 
-await Promise.all([
+/** @type {[string[], import('esbuild').BuildOptions][]} */
+const bundles = [
   // The OpenAPI document has the names of classes, which a bundle would change where two are equal.
-  bundle(['api', 'cli', 'sandbox', 'scheduler', 'worker'], { splitting: true, keepNames: true }),
+  [['api', 'cli', 'sandbox', 'scheduler', 'worker'], { splitting: true, keepNames: true }],
   // Its functions for the page go there as text, without the helper that keeps names.
-  bundle(['instance'], {}),
-]);
+  [['instance'], {}],
+];
+const wanted = process.argv.slice(2);
+await Promise.all(
+  bundles
+    .filter(([programs]) => wanted.length === 0 || programs.some((program) => wanted.includes(program)))
+    .map(([programs, options]) => bundle(programs, options)),
+);

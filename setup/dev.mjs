@@ -18,6 +18,7 @@ import {
 import { followLogs } from './logs.mjs';
 import { firstFreePort } from './ports.mjs';
 import { run } from './processes.mjs';
+import { PROGRAMS } from './settings.mjs';
 
 /** @typedef {import('./settings.mjs').Settings} Settings */
 /** @typedef {import('./supervisord.mjs').Inspected} Inspected */
@@ -175,8 +176,9 @@ export class Development {
     const files = readCompiled(this.dist);
     const changed = changedFiles(this.#running, files);
     const programs = concernedPrograms(system.settings.programs, changed, files);
-    if (concernedPrograms([...system.settings.programs, 'cli'], changed, files).length > 0)
-      await run([process.execPath, join(project, 'setup/bundle.mjs')], {
+    const bundled = concernedPrograms([...PROGRAMS, 'cli'], changed, files);
+    if (bundled.length > 0)
+      await run([process.execPath, join(project, 'setup/bundle.mjs'), ...bundled], {
         cwd: project,
         failure: 'Bundling failed with the errors above: no program is restarted.',
       });

@@ -4,6 +4,7 @@
 import { createHash } from 'node:crypto';
 import {
   accessSync,
+  appendFileSync,
   chmodSync,
   chownSync,
   constants,
@@ -99,9 +100,11 @@ async function canReach(directory, { uid, gid }) {
  *
  * @param {Settings} settings
  * @param {import('./console.mjs').Step} step
+ * @param {{ durable?: boolean }} [options] not durable: new database files may be lost when the machine crashes, and PostgreSQL
+ *   spends no time on the disk
  * @returns {Promise<{ POSTGRES: string, POSTGRES_DATA: string, POSTGRES_PORT: number, POSTGRES_USER: string }>} for data.conf
  */
-export async function preparePostgres(settings, step) {
+export async function preparePostgres(settings, step, { durable = true } = {}) {
   const owner = postgresOwner();
   const data = await placeForPostgres(settings, owner);
   const programs = postgresPrograms(data);
@@ -110,6 +113,7 @@ export async function preparePostgres(settings, step) {
   if (!existsSync(join(data, 'PG_VERSION'))) {
     step.note('new database');
     await initialise(data, programs, owner, settings.embeddedPassword);
+    if (!durable) appendFileSync(join(data, 'postgresql.conf'), 'fsync = off\nfull_page_writes = off\n');
     writeState(settings, { passwordHash });
   } else {
     checkOwner(data);

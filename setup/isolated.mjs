@@ -97,9 +97,11 @@ async function removeForgottenRuns() {
  * exits with the exit code of the command.
  *
  * @param {string[]} command run in the project with node
- * @param {{ fullBrowser?: boolean }} [needs] what else it needs from the system
+ * @param {object} [needs]
+ * @param {boolean} [needs.fullBrowser] the command needs a whole Chromium
+ * @param {boolean} [needs.durable] false: PostgreSQL does not wait for the disk
  */
-export async function runIsolated(command, { fullBrowser = false } = {}) {
+export async function runIsolated(command, { fullBrowser = false, durable = true } = {}) {
   /** @type {System | undefined} */
   let system;
   /** @type {import('node:child_process').ChildProcess | undefined} */
@@ -147,7 +149,7 @@ export async function runIsolated(command, { fullBrowser = false } = {}) {
       ...withoutOwnNames(process.env),
       ...(await isolatedEnvironment({ varDir: join(root, 'var') })),
     };
-    system = new System(readSettings({ environment }), { programs: false });
+    system = new System(readSettings({ environment }), { programs: false, durable });
     await step('private PostgreSQL and Redis', () => system?.start());
     const { database, redis } = dataUrls(system.settings);
     say('');

@@ -140,7 +140,7 @@ export async function createStack({
           const program = (await stack.status()).get(name);
           return program?.state === 'RUNNING' && program.pid !== notPid ? program : undefined;
         },
-        { timeoutMs, everyMs: 25 },
+        { timeoutMs, everyMs: 50 },
       );
       if (!running)
         throw new Error(

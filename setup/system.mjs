@@ -81,12 +81,14 @@ export class System {
    * @param {Settings} settings
    * @param {object} [options]
    * @param {boolean} [options.programs] false: only PostgreSQL and Redis
+   * @param {boolean} [options.durable] false: a new embedded PostgreSQL may lose its data when the machine crashes
    * @param {import('./supervisord.mjs').Inspected} [options.inspected] the process that a debugger is for
    * @param {typeof silently} [options.step] how progress is shown
    */
-  constructor(settings, { programs = true, inspected, step = silently } = {}) {
+  constructor(settings, { programs = true, durable = true, inspected, step = silently } = {}) {
     this.settings = settings;
     this.programs = programs;
+    this.durable = durable;
     this.inspected = inspected;
     /** The programs that `restart` has restarted, by full name: their new pid is no surprise. @type {Set<string>} */
     this.restarted = new Set();
@@ -135,7 +137,9 @@ export class System {
       dataPrograms.push('postgres');
       Object.assign(
         data,
-        await step('embedded PostgreSQL', (progress) => preparePostgres(settings, progress)),
+        await step('embedded PostgreSQL', (progress) =>
+          preparePostgres(settings, progress, { durable: this.durable }),
+        ),
       );
     }
     if (!settings.redisUrl) {

@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import pLimit from 'p-limit';
 import pg from 'pg';
-import { Agent, setGlobalDispatcher } from 'undici';
+import { Agent, getGlobalDispatcher, setGlobalDispatcher } from 'undici';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { operationOf, undocumented } from '../support/documented.js';
 import { eventually } from '../support/eventually.js';
@@ -18,15 +18,15 @@ const atOnce = 8;
 const hangMs = 5_000;
 const maxGrowthBytes = 250 * 2 ** 20;
 
-// Connections of the tests' own would be counted as left.
-setGlobalDispatcher(new Agent({ keepAliveTimeout: 10, keepAliveMaxTimeout: 10 }));
-
 let flotilla: Flotilla;
 let database: pg.Client;
 let tenants: Tenants;
 let bystanders: Tenants;
+const usualDispatcher = getGlobalDispatcher();
 
 beforeAll(async () => {
+  // Connections of the tests' own would be counted as left.
+  setGlobalDispatcher(new Agent({ keepAliveTimeout: 10, keepAliveMaxTimeout: 10 }));
   flotilla = await Flotilla.start({
     programs: ['api'],
     env: { RATE_LIMIT_PER_KEY: '0', RATE_LIMIT_PER_WORKSPACE: '0' },
@@ -37,6 +37,7 @@ beforeAll(async () => {
   bystanders = await makeTenants(flotilla);
 });
 afterAll(async () => {
+  setGlobalDispatcher(usualDispatcher);
   await database?.end();
   await flotilla?.stop();
 });

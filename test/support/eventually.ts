@@ -1,6 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises';
 
-const lookEveryMs = 20;
+/** Most probes ask a whole system: looking rarely leaves the processors to what is waited for. */
+const firstPauseMs = 20;
+const longestPauseMs = 150;
+/** A pause is at most this share of the time waited so far. */
+const pauseShare = 0.1;
 
 /**
  * The poller of all tests: asks until `probe` gives something, and says what it saw last when that does not come in time.
@@ -11,7 +15,8 @@ export async function eventually<Value>(
   probe: () => Value | Promise<Value>,
   timeoutMs = 30_000,
 ): Promise<Exclude<Value, undefined | false | null | void>> {
-  const deadline = Date.now() + timeoutMs;
+  const begin = Date.now();
+  const deadline = begin + timeoutMs;
   let last: unknown;
   while (Date.now() < deadline) {
     try {
@@ -21,7 +26,7 @@ export async function eventually<Value>(
     } catch (error) {
       last = error;
     }
-    await delay(lookEveryMs);
+    await delay(Math.min(longestPauseMs, Math.max(firstPauseMs, (Date.now() - begin) * pauseShare)));
   }
   throw new Error(`${what}: not within ${timeoutMs} ms; last seen: ${String(last)}`, { cause: last });
 }

@@ -10,7 +10,7 @@ import { launchOptions } from '../../src/whatsapp/browser/launch.js';
 import { packProfile, unpackProfile } from '../../src/whatsapp/browser/archive.js';
 import { eventually } from '../support/eventually.js';
 
-/** Writes credentials to local storage and IndexedDB, then endless records: more than a busy WhatsApp Web ever writes. */
+/** Writes credentials to local storage and IndexedDB, and records without a pause when it is told to: more than a busy WhatsApp Web ever writes. */
 const page = `<!doctype html><title>profile</title><script>
   const open = () => new Promise((resolve, reject) => {
     const request = indexedDB.open('wawc', 1);
@@ -30,8 +30,13 @@ const page = `<!doctype html><title>profile</title><script>
     document.cookie = 'credential=kept-in-a-cookie; max-age=100000';
     const database = await open();
     await put(database, 'credential', new Blob(['kept in a blob'.repeat(1000)]));
+  };
+  window.isWriting = false;
+  window.write = async () => {
+    const database = await open();
+    window.isWriting = true;
     (async () => {
-      for (;;) {
+      while (window.isWriting) {
         const random = crypto.getRandomValues(new Uint8Array(1000));
         await put(database, window.written, { number: window.written, random });
         window.written += 1;
@@ -103,12 +108,14 @@ it(
     await eventually('local storage on disk', () => localStorageIsWritten(join(root, 'first')));
 
     for (let round = 0; round < 2; round += 1) {
+      await first.evaluate('write()');
       const before = Number(await first.evaluate('written'));
-      await eventually('more records', async () => Number(await first.evaluate('written')) > before + 50);
+      await eventually('more records', async () => Number(await first.evaluate('written')) > before + 500);
       const writtenBefore = Number(await first.evaluate('written'));
       const { archive } = await packProfile(join(root, 'first'), true, 2 ** 30);
       const writtenAfter = Number(await first.evaluate('written'));
       expect(writtenAfter, 'it was written while it was packed').toBeGreaterThan(writtenBefore);
+      await first.evaluate('isWriting = false');
 
       const elsewhere = join(root, `elsewhere-${round}`);
       await unpackProfile(archive, elsewhere, 1);

@@ -382,7 +382,7 @@ describe('a connection', () => {
     expect(done).toBe(workspaces.length * 120);
     expect(await look()).toMatchObject({ workspaces: 2 });
     expect(pool.totalCount).toBeLessThanOrEqual(3);
-  });
+  }, 60_000);
 
   it('keeps its workspace for what a request does later', async () => {
     await requestOf(mine, async () => {

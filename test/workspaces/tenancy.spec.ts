@@ -567,7 +567,7 @@ describe('two workspaces', () => {
     await Promise.all(
       tenants.flatMap(({ workspaceId: id, owner: { key }, accountId }) =>
         Array.from({ length: 3 }, async () => {
-          for (let turn = 0; turn < 12; turn += 1) {
+          for (let turn = 0; turn < 6; turn += 1) {
             const on = turn % 2 ? api : other;
             const sent = await on.call('POST', '/messages', { ...message, accountId }, key);
             expect(sent).toMatchObject({ status: 202, body: { workspaceId: id, accountId } });

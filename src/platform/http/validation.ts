@@ -6,7 +6,7 @@ import {
   TransformationType,
 } from 'class-transformer';
 import { defaultMetadataStorage } from 'class-transformer/cjs/storage.js';
-import { getMetadataStorage, type ValidationError } from 'class-validator';
+import * as classValidator from 'class-validator';
 import { type FieldError, ValidationFailed } from '../errors/problem.js';
 
 class DtoPipe extends ValidationPipe {
@@ -21,6 +21,8 @@ export function validateRequests(app: INestApplication): void {
       whitelist: true,
       forbidNonWhitelisted: true,
       transform: true,
+      // Without these the pipe imports both packages on demand, which a bundled program would load a second time.
+      validatorPackage: classValidator,
       transformerPackage: { plainToInstance: toDto, classToPlain: instanceToPlain },
       exceptionFactory: (errors) => new ValidationFailed(errors.flatMap((error) => fieldErrors(error))),
     }),
@@ -86,7 +88,7 @@ function checkLimits(type: Type, value: Record<string, unknown>, parent: string,
 function rulesOf(type: Type): PropertyRule[] {
   const known = rules.get(type);
   if (known) return known;
-  const metadatas = getMetadataStorage().getTargetValidationMetadatas(type, '', false, false);
+  const metadatas = classValidator.getMetadataStorage().getTargetValidationMetadatas(type, '', false, false);
   const made = [...new Set(metadatas.map(({ propertyName }) => propertyName))].map((name): PropertyRule => {
     const own = metadatas.filter(({ propertyName }) => propertyName === name);
     const limit = (rule: string, index: number) => {
@@ -123,7 +125,7 @@ const typeRules = ['isArray', 'isObject', 'isString', 'isInt', 'isNumber', 'isBo
 const shownNameLength = 50;
 
 /** Converts an error of class-validator to the field errors of a problem. */
-export function fieldErrors(error: ValidationError, parent = ''): FieldError[] {
+export function fieldErrors(error: classValidator.ValidationError, parent = ''): FieldError[] {
   const name = error.property.slice(0, shownNameLength);
   const path = parent ? `${parent}.${name}` : name;
   const broken = Object.entries(error.constraints ?? {});
