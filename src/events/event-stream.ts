@@ -95,8 +95,11 @@ export class EventStream implements OnApplicationShutdown {
     const unsubscribe = () => this.remove(listener);
     try {
       await (this.following ??= this.follow());
-      if (options.after !== undefined) await this.catchUp(listener, options.after);
-      else {
+      if (options.after !== undefined) {
+        // The cursor of this process may be a little behind that of another process, which the client read from.
+        if (compareCursors(options.after, this.cursor) > 0) await this.events.assertReached(options.after);
+        await this.catchUp(listener, options.after);
+      } else {
         listener.deliver(Buffer.from(`id: ${this.cursor}\n\n`));
         listener.isLive = true;
       }

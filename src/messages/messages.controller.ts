@@ -6,7 +6,6 @@ import {
   Headers,
   HttpCode,
   Param,
-  ParseUUIDPipe,
   Patch,
   Post,
   Query,
@@ -25,6 +24,7 @@ import { TakesBody } from '../platform/http/body.guard.js';
 import { Fails, Paged } from '../platform/http/documentation.js';
 import { cutPage, type Page } from '../platform/http/pagination.js';
 import { UnreadResponses } from '../platform/http/unread-responses.js';
+import { UuidPipe } from '../platform/http/uuid.pipe.js';
 import { Allow, WorkspaceId } from '../workspaces/auth.guard.js';
 import { MessageLimitReached } from '../workspaces/limits.service.js';
 import {
@@ -195,10 +195,7 @@ export class MessagesController {
   @Allow('viewer')
   @Fails(MessageNotFound)
   @Get(':id')
-  async get(
-    @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
-  ): Promise<MessageResponse> {
+  async get(@WorkspaceId() workspaceId: string, @Param('id', UuidPipe) id: string): Promise<MessageResponse> {
     return toMessageResponse(await this.messages.get(workspaceId, id));
   }
 
@@ -209,7 +206,7 @@ export class MessagesController {
   @HttpCode(200)
   async cancel(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
   ): Promise<MessageResponse> {
     return toMessageResponse(await this.messages.cancel(workspaceId, id));
   }
@@ -224,7 +221,7 @@ export class MessagesController {
   @Patch(':id')
   async edit(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
     @Body() { text }: EditMessageDto,
   ): Promise<MessageResponse> {
     return toMessageResponse(await this.actions.edit(workspaceId, id, text));
@@ -241,7 +238,7 @@ export class MessagesController {
   @HttpCode(200)
   async revoke(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
   ): Promise<MessageResponse> {
     return toMessageResponse(await this.actions.revoke(workspaceId, id));
   }
@@ -253,7 +250,7 @@ export class MessagesController {
   @HttpCode(200)
   async react(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
     @Body() { emoji }: ReactDto,
   ): Promise<MessageResponse> {
     return toMessageResponse(await this.actions.react(workspaceId, id, emoji));
@@ -276,7 +273,7 @@ export class MessagesController {
   @HttpCode(200)
   async downloadMedia(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
   ): Promise<MessageResponse> {
     return toMessageResponse(await this.actions.downloadMedia(workspaceId, id));
   }
@@ -288,7 +285,7 @@ export class MessagesController {
   @HttpCode(202)
   async resend(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
   ): Promise<MessageResponse> {
     return toMessageResponse(await this.accepting.resend(workspaceId, id));
   }

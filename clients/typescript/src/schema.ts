@@ -1795,7 +1795,7 @@ export interface components {
         CreateWorkspaceDto: {
             /** @example Acme Ltd */
             name: string;
-            limits?: components["schemas"]["LimitsDto"];
+            limits?: components["schemas"]["LimitsDto"] | null;
         };
         /** @example {} */
         PacingGapsDto: {
@@ -1945,15 +1945,15 @@ export interface components {
          *     }
          */
         UpdateWorkspaceDto: {
-            name?: string;
+            name?: string | null;
             /** @description The pacing settings for all accounts that do not have their own. They replace the old settings as a whole. Null restores the defaults. */
             pacing?: components["schemas"]["PacingDto"] | null;
             /**
              * @description What Flotilla does with an `unknown` message. `hold`: the message waits for a person. `resend`: it is sent again under its WhatsApp id.
-             * @enum {string}
+             * @enum {string|null}
              */
-            unknownPolicy?: "hold" | "resend";
-            limits?: components["schemas"]["LimitsDto"];
+            unknownPolicy?: "hold" | "resend" | null;
+            limits?: components["schemas"]["LimitsDto"] | null;
             /**
              * @description The country of phone numbers that begin with 0 instead of a country code, for example `0812-3456-7890` with `ID`. Null: such
              *     numbers are refused.
@@ -1972,13 +1972,13 @@ export interface components {
              * Format: date-time
              * @description The time when the key expires.
              */
-            expiresAt?: string;
+            expiresAt?: string | null;
             /** @example backend */
             name: string;
             /** @enum {string} */
             role: "owner" | "sender" | "viewer";
             /** @description IP addresses or CIDR ranges that may use the key. */
-            allowedIps?: string[];
+            allowedIps?: string[] | null;
         };
         /**
          * @example {
@@ -2068,7 +2068,7 @@ export interface components {
              * @description How long the old key still works, in seconds. 0 means that it stops at once.
              * @default 0
              */
-            graceSeconds?: number;
+            graceSeconds?: number | null;
         };
         /**
          * @example {
@@ -2086,9 +2086,9 @@ export interface components {
         /** @example {} */
         ReceiveDto: {
             /** @description Stories of contacts. `from` of such a message is `status@broadcast`; `participant` is the person. */
-            stories?: boolean;
+            stories?: boolean | null;
             /** @description Posts of channels that the account follows. `from` of such a message is the channel, which ends in `@newsletter`. */
-            channels?: boolean;
+            channels?: boolean | null;
         };
         /**
          * @example {
@@ -2117,13 +2117,13 @@ export interface components {
             /**
              * @description `live` connects to WhatsApp. `sandbox` connects to the simulated WhatsApp.
              * @default live
-             * @enum {string}
+             * @enum {string|null}
              */
-            environment?: "live" | "sandbox";
-            labels?: string[];
+            environment?: "live" | "sandbox" | null;
+            labels?: string[] | null;
             /** @description The account's own pacing settings. They override those of its workspace, field by field. */
             pacing?: components["schemas"]["PacingDto"] | null;
-            receive?: components["schemas"]["ReceiveDto"];
+            receive?: components["schemas"]["ReceiveDto"] | null;
             /**
              * @description The proxy that the browser of a live account uses: `http://`, `https://` or `socks5://`, then `USER:PASSWORD@` if the proxy needs
              *     them, host and port, as in `socks5://user:password@proxy.example.com:1080`. Percent-encode special characters in user and
@@ -2131,8 +2131,8 @@ export interface components {
              */
             proxyUrl?: string | null;
             /** @description The instance to place the account on. Without it, Flotilla chooses an instance. */
-            instanceId?: string;
-            placement?: components["schemas"]["PlacementFiltersDto"];
+            instanceId?: string | null;
+            placement?: components["schemas"]["PlacementFiltersDto"] | null;
         };
         /**
          * @example {
@@ -2353,26 +2353,26 @@ export interface components {
         };
         /** @example {} */
         UpdateAccountDto: {
-            name?: string;
-            labels?: string[];
+            name?: string | null;
+            labels?: string[] | null;
             /** @description The account's own pacing settings. They replace all earlier ones. Null: the settings of the workspace apply. */
             pacing?: components["schemas"]["PacingDto"] | null;
-            receive?: components["schemas"]["ReceiveDto"];
+            receive?: components["schemas"]["ReceiveDto"] | null;
             /** @description The proxy that the browser of a live account uses, in the form of `POST /accounts`. The session restarts with it. Null: no proxy. */
             proxyUrl?: string | null;
             /** @description Takes effect the next time that the account is placed. */
-            placement?: components["schemas"]["PlacementFiltersDto"];
+            placement?: components["schemas"]["PlacementFiltersDto"] | null;
         };
         /** @example {} */
         ConnectAccountDto: {
             /**
              * @description How a new account is linked: `qr` by a QR code, `code` by a pairing code that is typed into the phone.
              * @default qr
-             * @enum {string}
+             * @enum {string|null}
              */
-            method?: "code" | "qr";
+            method?: "code" | "qr" | null;
             /** @description The phone's number with country code. Required if `method` is `code`. */
-            phoneNumber?: string;
+            phoneNumber?: string | null;
         };
         /**
          * @example {
@@ -2402,12 +2402,12 @@ export interface components {
         /** @example {} */
         MigrateAccountDto: {
             /** @description The instance to move the account to. Without it, Flotilla chooses the best other instance. */
-            instanceId?: string;
+            instanceId?: string | null;
         };
         /** @example {} */
         SandboxScanDto: {
             /** @description The number of the simulated phone that scans. Without it, the sandbox makes a new phone. */
-            phone?: string;
+            phone?: string | null;
         };
         /**
          * @example {
@@ -2455,7 +2455,7 @@ export interface components {
             /** @example +6281234567890 */
             phone: string;
             /** @example Toko Maju */
-            organization?: string;
+            organization?: string | null;
         };
         /**
          * @example {
@@ -2471,26 +2471,26 @@ export interface components {
              *     200 without a redirect.
              * @example https://example.com/invoice.pdf
              */
-            url?: string;
+            url?: string | null;
             /** @description The file itself, as base64. For a file of more than a few megabytes, use `POST /media` and `mediaId`. */
-            data?: string;
+            data?: string | null;
             /**
              * Format: uuid
              * @description The id of a file that was uploaded with `POST /media` or received with a message.
              */
-            mediaId?: string;
+            mediaId?: string | null;
             /**
              * @description With `data` or `url`: the media type of the file. If the bytes show another type, that type counts.
              * @example application/pdf
              */
-            mimetype?: string;
+            mimetype?: string | null;
             /**
              * @description With `data` or `url`: the name of the file. The recipient of a document sees it.
              * @example invoice.pdf
              */
-            filename?: string;
+            filename?: string | null;
             /** @description The text below an image, a video or a document. */
-            caption?: string;
+            caption?: string | null;
         };
         /**
          * @example {
@@ -2506,9 +2506,9 @@ export interface components {
             /** @example 106.8272 */
             longitude: number;
             /** @example Monas */
-            name?: string;
+            name?: string | null;
             /** @example Gambir, Jakarta */
-            address?: string;
+            address?: string | null;
         };
         /**
          * @example {
@@ -2533,7 +2533,7 @@ export interface components {
              * @description Whether a person may choose several options.
              * @default false
              */
-            multiple?: Record<string, never>;
+            multiple?: Record<string, never> | null;
         };
         /**
          * @example {
@@ -2549,9 +2549,9 @@ export interface components {
              * @description For the type `text`.
              * @example Your parcel is on its way.
              */
-            text?: string;
+            text?: string | null;
             /** @description For the type `contact`: one contact or a list. */
-            contact?: components["schemas"]["ContactDto"] | components["schemas"]["ContactDto"][];
+            contact?: components["schemas"]["ContactDto"] | components["schemas"]["ContactDto"][] | null;
             /**
              * Format: date-time
              * @description Flotilla does not send the message before this time.
@@ -2566,7 +2566,7 @@ export interface components {
              * Format: uuid
              * @description The account that sends. Default: a ready account, preferably the account that last wrote to this recipient.
              */
-            accountId?: string;
+            accountId?: string | null;
             /**
              * @description The recipient: a phone number with country code, or a chat id.
              * @example +6281234567890
@@ -2575,36 +2575,36 @@ export interface components {
             /**
              * @description The type of the message. It decides which field is required: `text`, `media`, `location`, `contact` or `poll`.
              * @default text
-             * @enum {string}
+             * @enum {string|null}
              */
-            type?: "audio" | "contact" | "document" | "image" | "location" | "poll" | "sticker" | "text" | "video" | "voice";
+            type?: "audio" | "contact" | "document" | "image" | "location" | "poll" | "sticker" | "text" | "video" | "voice" | null;
             /** @description For the types `image`, `video`, `audio`, `voice`, `document` and `sticker`. */
-            media?: components["schemas"]["MediaSourceDto"];
+            media?: components["schemas"]["MediaSourceDto"] | null;
             /** @description For the type `location`. */
-            location?: components["schemas"]["LocationDto"];
+            location?: components["schemas"]["LocationDto"] | null;
             /** @description For the type `poll`. */
-            poll?: components["schemas"]["PollDto"];
+            poll?: components["schemas"]["PollDto"] | null;
             /**
              * Format: uuid
              * @description The id of the message to reply to. It must belong to the same account and the same chat.
              */
-            replyTo?: string;
+            replyTo?: string | null;
             /**
              * @description The persons that the text or the caption mentions: phone numbers or chat ids. The text contains each as `@` and the digits.
              * @example [
              *       "+6281234567890"
              *     ]
              */
-            mentions?: string[];
+            mentions?: string[] | null;
             /**
              * @default normal
-             * @enum {string}
+             * @enum {string|null}
              */
-            priority?: "high" | "normal" | "urgent";
+            priority?: "high" | "normal" | "urgent" | null;
             /** @description Your own data. Flotilla returns it with the message and in every event of the message. */
             metadata?: {
                 [key: string]: unknown;
-            };
+            } | null;
         };
         /**
          * @example {
@@ -3107,19 +3107,19 @@ export interface components {
         };
         /** @example {} */
         UpdateChatDto: {
-            archived?: boolean;
+            archived?: boolean | null;
             /** @description WhatsApp allows three pinned chats. */
-            pinned?: boolean;
+            pinned?: boolean | null;
             /** @description A muted chat stays muted until you set this to false. */
-            muted?: boolean;
+            muted?: boolean | null;
         };
         /** @example {} */
         ShowStateDto: {
             /**
              * @default typing
-             * @enum {string}
+             * @enum {string|null}
              */
-            state?: "recording" | "stop" | "typing";
+            state?: "recording" | "stop" | "typing" | null;
         };
         /**
          * @example {
@@ -3397,15 +3397,15 @@ export interface components {
         };
         /** @example {} */
         UpdateGroupDto: {
-            subject?: string;
+            subject?: string | null;
             /** @description An empty text removes the description. */
-            description?: string;
+            description?: string | null;
             /** @description Whether only admins may write messages. */
-            announcementsOnly?: boolean;
+            announcementsOnly?: boolean | null;
             /** @description Whether only admins may change the subject, the description and the picture. */
-            infoAdminsOnly?: boolean;
+            infoAdminsOnly?: boolean | null;
             /** @description Whether only admins may add participants. */
-            addAdminsOnly?: boolean;
+            addAdminsOnly?: boolean | null;
         };
         /**
          * @example {
@@ -3505,7 +3505,7 @@ export interface components {
              */
             events: string[];
             /** @description Signs deliveries: `whsec_` followed by 24 to 64 bytes in base64. If you leave it out, Flotilla makes one. */
-            secret?: string;
+            secret?: string | null;
             /** @example CRM */
             description?: string | null;
             /** @description Only events of these accounts of the workspace. Left out: events of every account, and events without an account. */
@@ -3644,22 +3644,22 @@ export interface components {
              * @description Deliveries that wait for their next attempt go to the new URL at once.
              * @example https://example.com/hooks/flotilla
              */
-            url?: string;
+            url?: string | null;
             /**
              * @example [
              *       "message.*"
              *     ]
              */
-            events?: string[];
+            events?: string[] | null;
             description?: string | null;
             /** @description Null: events of every account, and events without an account. */
             accountIds?: string[] | null;
             /** @description False: Flotilla delivers nothing. True: it delivers what waited and what happens from now on. Use a replay for the events between. */
-            isEnabled?: boolean;
+            isEnabled?: boolean | null;
             /** @description A new secret of your own. The old secret also signs for 24 hours. */
-            secret?: string;
+            secret?: string | null;
             /** @description True: Flotilla makes a new secret, which only this answer shows. The old secret also signs for 24 hours. */
-            rotateSecret?: boolean;
+            rotateSecret?: boolean | null;
         };
         /**
          * @example {
@@ -3761,19 +3761,19 @@ export interface components {
              * Format: date-time
              * @description Events before this time. Left out: up to now.
              */
-            until?: string;
+            until?: string | null;
             /**
              * @description Events behind this event in the log: the `nextAfter` of the replay before. Repeat the other fields of that replay.
              * @example 7421-88
              */
-            after?: string;
+            after?: string | null;
             /**
              * @description Only these types, if the webhook takes them.
              * @example [
              *       "message.received"
              *     ]
              */
-            types?: string[];
+            types?: string[] | null;
         };
         /**
          * @example {
@@ -3835,7 +3835,7 @@ export interface components {
              * @description True: answers with the moves, and moves nothing.
              * @default false
              */
-            dryRun?: boolean;
+            dryRun?: boolean | null;
         };
         /**
          * @example {
@@ -3964,17 +3964,17 @@ export interface components {
          */
         CreateServerDto: {
             /** @description The `SERVER_ID` of the machine. If you leave it out, Flotilla makes one. */
-            id?: string;
+            id?: string | null;
             /** @example Singapore 1 */
             name: string;
             /** @description The URL whose `/health` answers for the whole machine. Without it, a health check asks the instances of the server. */
             url?: string | null;
             /** @example vps */
-            type?: string;
+            type?: string | null;
             /** @example asia-southeast */
             region?: string | null;
             /** @example production */
-            environment?: string;
+            environment?: string | null;
             /** @example Jakarta */
             location?: string | null;
             /**
@@ -3982,11 +3982,11 @@ export interface components {
              *       "high-capacity"
              *     ]
              */
-            tags?: string[];
+            tags?: string[] | null;
             /** @description How many accounts all instances of the server together may drive. */
-            maxCapacity?: number;
+            maxCapacity?: number | null;
             /** @description The share of the turns of this server, if the strategy uses weights. */
-            weight?: number;
+            weight?: number | null;
         };
         /**
          * @example {
@@ -4073,19 +4073,19 @@ export interface components {
          *     }
          */
         UpdateServerDto: {
-            name?: string;
+            name?: string | null;
             /** @description Whether the server takes accounts. False: its accounts move to other servers. */
-            isEnabled?: boolean;
+            isEnabled?: boolean | null;
             /** @description False: its accounts move to other servers, until a health check succeeds or an instance of the server starts. */
-            isHealthy?: boolean;
+            isHealthy?: boolean | null;
             /** @description The URL whose `/health` answers for the whole machine. Without it, a health check asks the instances of the server. */
             url?: string | null;
             /** @example vps */
-            type?: string;
+            type?: string | null;
             /** @example asia-southeast */
             region?: string | null;
             /** @example production */
-            environment?: string;
+            environment?: string | null;
             /** @example Jakarta */
             location?: string | null;
             /**
@@ -4093,11 +4093,11 @@ export interface components {
              *       "high-capacity"
              *     ]
              */
-            tags?: string[];
+            tags?: string[] | null;
             /** @description How many accounts all instances of the server together may drive. */
-            maxCapacity?: number;
+            maxCapacity?: number | null;
             /** @description The share of the turns of this server, if the strategy uses weights. */
-            weight?: number;
+            weight?: number | null;
         };
         /**
          * @example {
@@ -4271,7 +4271,7 @@ export interface components {
             /** @description How many instances the accounts of a workspace should use. Null or left out: `ROUTER_SHARD_SIZE`. */
             shardSize?: number | null;
             /** @description Left out: all servers. */
-            filters?: components["schemas"]["PlacementFiltersDto"];
+            filters?: components["schemas"]["PlacementFiltersDto"] | null;
         };
         /**
          * @example {
@@ -4416,11 +4416,11 @@ export interface components {
              *     has proven itself; left out: the version that works for most accounts.
              * @example 2.3000.1047775310
              */
-            version?: string;
+            version?: string | null;
             /** @description For `canary`: the ids of the accounts that get a new version first. Left out or empty: the oldest linked account. */
-            canaries?: string[];
+            canaries?: string[] | null;
             /** @description For `canary`: how many sends in a row must be acknowledged before a new version goes to all accounts. Default: 20. */
-            sends?: number;
+            sends?: number | null;
         };
         /**
          * @description Every code that an error can have.
@@ -5420,7 +5420,7 @@ export interface components {
                 };
             };
         };
-        /** @description `request.unsupported_media_type`: unsupported charset "LATIN-1" */
+        /** @description `request.unsupported_media_type`: The Content-Type is text/plain. This route takes JSON: send it with "Content-Type: application/json". */
         "request.unsupported_media_type": {
             headers: {
                 [name: string]: unknown;
@@ -5433,7 +5433,7 @@ export interface components {
             };
         };
         /**
-         * @description `request.unsupported_media_type`: unsupported charset "LATIN-1"
+         * @description `request.unsupported_media_type`: The Content-Type is text/plain. This route takes JSON: send it with "Content-Type: application/json".
          *
          *     `media.unsupported_upload`: Send the file as multipart/form-data, in the field "file".
          */
