@@ -178,7 +178,11 @@ export class MessagesController {
     return { items: await this.accepting.acceptBatch(workspaceId, body.messages) };
   }
 
-  /** Lists messages, newest first. */
+  /**
+   * Lists messages, newest first. A page looks at 5,000 messages at most, so it may have fewer than `limit`, or none, although there are
+   * more: follow `nextCursor` until it is null. Pages of `status` `failed`, `unknown`, `cancelled`, `expired`, `scheduled` and `received`
+   * are always full.
+   */
   @Allow('viewer')
   @Paged(MessageResponse)
   @Get()

@@ -572,7 +572,9 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Lists messages, newest first.
+         * Lists messages, newest first. A page looks at 5,000 messages at most, so it may have fewer than `limit`, or none, although there are
+         *     more: follow `nextCursor` until it is null. Pages of `status` `failed`, `unknown`, `cancelled`, `expired`, `scheduled` and `received`
+         *     are always full.
          * @description Needs a key with the role viewer or more, or the admin key.
          */
         get: operations["messages.list"];
@@ -1382,7 +1384,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Lists the queues with their backlog, in the order in which workers serve them.
+         * Lists the queues with their backlog, in the order in which workers serve them. If more than 50,000 messages wait, the numbers of the
+         *     `whatsapp-` queues are usually seconds old, and at most a minute.
          * @description Needs the admin key.
          */
         get: operations["queues.list"];
@@ -2480,17 +2483,21 @@ export interface components {
              */
             mediaId?: string | null;
             /**
-             * @description With `data` or `url`: the media type of the file. If the bytes show another type, that type counts.
+             * @description With `data` or `url`: the media type of the file. If the bytes show another type, that type counts. With `mediaId`: its own only.
              * @example application/pdf
              */
             mimetype?: string | null;
             /**
-             * @description With `data` or `url`: the name of the file. The recipient of a document sees it.
+             * @description With `data` or `url`: the name of the file. The recipient of a document sees it. With `mediaId`: its own only.
              * @example invoice.pdf
              */
             filename?: string | null;
             /** @description The text below an image, a video or a document. */
             caption?: string | null;
+            /** @description Ignored. The `media` of an answer has it, and may be sent again as it is. The same holds for `sha256` and `error`. */
+            size?: number | null;
+            sha256?: string | null;
+            error?: Record<string, never> | null;
         };
         /**
          * @example {
@@ -4426,7 +4433,7 @@ export interface components {
          * @description Every code that an error can have.
          * @enum {string}
          */
-        ErrorCode: "account.cold_not_paused" | "account.logout_not_confirmed" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "account.web_incompatible" | "api_key.expired" | "api_key.in_use" | "api_key.limit_reached" | "api_key.not_found" | "api_key.rotated" | "api_key.too_wide" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.required" | "chat.cannot_pin" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.too_many_downloads" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "message.too_many_waits" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.off" | "sandbox.phone_not_found" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "web_version.not_kept" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "webhook.too_many_tests" | "whatsapp.no_answer" | "whatsapp.number_checks_paused" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit" | "workspace.too_much_unread";
+        ErrorCode: "account.cold_not_paused" | "account.logout_not_confirmed" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "account.web_incompatible" | "api_key.expired" | "api_key.in_use" | "api_key.limit_reached" | "api_key.not_found" | "api_key.rotated" | "api_key.too_wide" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.other_workspace" | "auth.required" | "chat.cannot_pin" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.too_many_downloads" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "message.too_many_waits" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.off" | "sandbox.phone_not_found" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "web_version.not_kept" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "webhook.too_many_tests" | "whatsapp.no_answer" | "whatsapp.number_checks_paused" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit" | "workspace.too_much_unread";
         /** @description The body of every error (RFC 9457). */
         Problem: {
             type: string;
@@ -4529,16 +4536,34 @@ export interface components {
         /**
          * @description `auth.insufficient_role`: This key may not call this route. Use a key with the role owner.
          *
-         *     `api_key.too_wide`: A key cannot make a key that may do more than itself: …. Narrow the new key, or ask the admin to make it.
+         *     `auth.other_workspace`: This key belongs to another workspace than …. Leave out workspaceId, or use a key of that workspace or the admin key.
          */
-        "auth.insufficient_role-api_key.too_wide": {
+        "auth.insufficient_role-auth.other_workspace": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "auth.insufficient_role" | "api_key.too_wide";
+                    code: "auth.insufficient_role" | "auth.other_workspace";
+                };
+            };
+        };
+        /**
+         * @description `auth.insufficient_role`: This key may not call this route. Use a key with the role owner.
+         *
+         *     `auth.other_workspace`: This key belongs to another workspace than …. Leave out workspaceId, or use a key of that workspace or the admin key.
+         *
+         *     `api_key.too_wide`: A key cannot make a key that may do more than itself: …. Narrow the new key, or ask the admin to make it.
+         */
+        "auth.insufficient_role-auth.other_workspace-api_key.too_wide": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "auth.insufficient_role" | "auth.other_workspace" | "api_key.too_wide";
                 };
             };
         };
@@ -4567,7 +4592,7 @@ export interface components {
          *
          *     `validation.failed`: text: must not be empty
          *
-         *     `events.invalid_cursor`: … is not the id of an event. Send the id of an event as it came: two numbers, such as 7421-88.
+         *     `events.invalid_cursor`: … is later than every event of this log: it comes from another installation, or from before a restored backup. The newest id is …: use it to go on from now, or 0-0 to read the log from its beginning.
          */
         "auth.key_in_url-request.malformed-validation.failed-events.invalid_cursor": {
             headers: {
@@ -4597,6 +4622,18 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "auth.key_in_url" | "request.malformed" | "validation.failed" | "media.malformed_upload";
+                };
+            };
+        };
+        /** @description `auth.other_workspace`: This key belongs to another workspace than …. Leave out workspaceId, or use a key of that workspace or the admin key. */
+        "auth.other_workspace": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "auth.other_workspace";
                 };
             };
         };
@@ -5924,7 +5961,7 @@ export interface components {
         };
     };
     parameters: {
-        /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+        /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
         WorkspaceId: string;
     };
     requestBodies: never;
@@ -6380,7 +6417,7 @@ export interface operations {
     "ownWorkspace.get": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6400,6 +6437,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -6409,7 +6447,7 @@ export interface operations {
     "ownWorkspace.update": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6433,7 +6471,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found"];
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
@@ -6450,7 +6488,7 @@ export interface operations {
                 cursor?: string;
                 /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6495,7 +6533,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -6505,7 +6543,7 @@ export interface operations {
     "ownApiKeys.create": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6529,7 +6567,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-api_key.too_wide"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace-api_key.too_wide"];
             404: components["responses"]["workspace.not_found-api_key.not_found"];
             409: components["responses"]["request.conflict-api_key.limit_reached"];
             413: components["responses"]["request.too_large"];
@@ -6542,7 +6580,7 @@ export interface operations {
     "ownApiKeys.rotate": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6569,7 +6607,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-api_key.too_wide"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace-api_key.too_wide"];
             404: components["responses"]["workspace.not_found-api_key.not_found"];
             409: components["responses"]["request.conflict-api_key.expired-api_key.rotated-api_key.limit_reached"];
             413: components["responses"]["request.too_large"];
@@ -6582,7 +6620,7 @@ export interface operations {
     "ownApiKeys.delete": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6603,7 +6641,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-api_key.not_found"];
             409: components["responses"]["request.conflict-api_key.in_use"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -6620,7 +6658,7 @@ export interface operations {
                 limit?: number;
                 status?: "created" | "waiting" | "starting" | "qr" | "pairing" | "syncing" | "ready" | "reconnecting" | "disconnected" | "conflict" | "logged_out" | "failed";
                 environment?: "live" | "sandbox";
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6710,6 +6748,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -6719,7 +6758,7 @@ export interface operations {
     "accounts.create": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6743,7 +6782,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-instance.not_found"];
             409: components["responses"]["request.conflict-workspace.account_limit-sandbox.off"];
             413: components["responses"]["request.too_large"];
@@ -6757,7 +6796,7 @@ export interface operations {
     "accounts.get": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6780,6 +6819,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -6789,7 +6829,7 @@ export interface operations {
     "accounts.delete": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6810,7 +6850,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -6822,7 +6862,7 @@ export interface operations {
     "accounts.update": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6849,7 +6889,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
@@ -6863,7 +6903,7 @@ export interface operations {
     "accounts.connect": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6890,7 +6930,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-sandbox.off"];
             413: components["responses"]["request.too_large"];
@@ -6904,7 +6944,7 @@ export interface operations {
     "accounts.qr": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6928,7 +6968,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["account.no_qr"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -6939,7 +6979,7 @@ export interface operations {
     "accounts.pairingCode": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6962,7 +7002,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["account.no_pairing_code"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -6973,7 +7013,7 @@ export interface operations {
     "accounts.disconnect": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6996,7 +7036,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7007,7 +7047,7 @@ export interface operations {
     "accounts.restart": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7030,7 +7070,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-sandbox.off"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7042,7 +7082,7 @@ export interface operations {
     "accounts.resumeCold": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7065,7 +7105,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["request.conflict-account.cold_not_paused"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7076,7 +7116,7 @@ export interface operations {
     "accounts.migrate": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7103,7 +7143,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["request.conflict-instance.none_available-instance.not_available-account.session_not_portable"];
             413: components["responses"]["request.too_large"];
@@ -7116,7 +7156,7 @@ export interface operations {
     "accounts.logout": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7139,7 +7179,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["request.conflict-account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7151,7 +7191,7 @@ export interface operations {
     "accounts.sandboxScan": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7178,7 +7218,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-sandbox.phone_not_found"];
             409: components["responses"]["request.conflict-account.not_sandbox-account.no_qr-sandbox.off-sandbox.refused"];
             413: components["responses"]["request.too_large"];
@@ -7196,7 +7236,7 @@ export interface operations {
                 cursor?: string;
                 /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7240,6 +7280,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -7249,7 +7290,7 @@ export interface operations {
     "accounts.screenshot": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7272,7 +7313,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7295,7 +7336,7 @@ export interface operations {
                 cursor?: string;
                 /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7416,6 +7457,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -7428,7 +7470,7 @@ export interface operations {
                 /** @description The answer waits until the message has this status or a later one, or until `timeoutMs` is over. */
                 wait?: "sent" | "delivered";
                 timeoutMs?: number;
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: {
@@ -7466,7 +7508,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-media.not_found-message.not_found"];
             409: components["responses"]["request.conflict-account.none_ready-idempotency.in_progress"];
             413: components["responses"]["request.too_large-media.too_large-workspace.storage_limit"];
@@ -7480,7 +7522,7 @@ export interface operations {
     "messages.sendBatch": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7504,7 +7546,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found"];
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
@@ -7517,7 +7559,7 @@ export interface operations {
     "messages.get": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7540,6 +7582,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-message.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -7549,7 +7592,7 @@ export interface operations {
     "messages.cancel": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7572,7 +7615,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-message.not_found"];
             409: components["responses"]["request.conflict-message.already_sending"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7583,7 +7626,7 @@ export interface operations {
     "messages.edit": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7610,7 +7653,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-message.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_edit"];
             413: components["responses"]["request.too_large"];
@@ -7624,7 +7667,7 @@ export interface operations {
     "messages.revoke": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7647,7 +7690,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-message.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_revoke"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7659,7 +7702,7 @@ export interface operations {
     "messages.react": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7686,7 +7729,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-message.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_sent-message.cannot_react"];
             413: components["responses"]["request.too_large"];
@@ -7700,7 +7743,7 @@ export interface operations {
     "messages.downloadMedia": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7723,7 +7766,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-message.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["request.conflict-message.no_media-account.not_ready-media.unavailable-media.not_downloaded"];
             413: components["responses"]["media.too_large-workspace.storage_limit"];
@@ -7737,7 +7780,7 @@ export interface operations {
     "messages.resend": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7760,7 +7803,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-message.not_found"];
             409: components["responses"]["request.conflict-message.not_resendable"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7777,7 +7820,7 @@ export interface operations {
                 limit?: number;
                 /** @description Only media from this source. */
                 source?: "upload" | "url" | "data" | "incoming";
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7818,6 +7861,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -7827,7 +7871,7 @@ export interface operations {
     "media.upload": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7859,7 +7903,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed-media.malformed_upload"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found"];
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large-media.too_large-workspace.storage_limit"];
@@ -7873,7 +7917,7 @@ export interface operations {
     "media.get": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7896,6 +7940,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-media.not_found"];
             416: components["responses"]["media.range_not_satisfiable"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7906,7 +7951,7 @@ export interface operations {
     "media.delete": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7927,7 +7972,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-media.not_found"];
             409: components["responses"]["request.conflict-media.in_use"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7938,7 +7983,7 @@ export interface operations {
     "chats.number": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7963,6 +8008,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["account.not_ready"];
             422: components["responses"]["number.invalid"];
@@ -7979,7 +8025,7 @@ export interface operations {
                 cursor?: string;
                 /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8025,6 +8071,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -8036,7 +8083,7 @@ export interface operations {
     "chats.update": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8063,7 +8110,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-chat.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-chat.cannot_pin"];
             413: components["responses"]["request.too_large"];
@@ -8077,7 +8124,7 @@ export interface operations {
     "chats.markRead": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8100,7 +8147,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-chat.not_found"];
             409: components["responses"]["request.conflict-account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -8112,7 +8159,7 @@ export interface operations {
     "chats.showState": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8139,7 +8186,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-chat.not_found"];
             409: components["responses"]["request.conflict-account.not_ready"];
             413: components["responses"]["request.too_large"];
@@ -8157,7 +8204,7 @@ export interface operations {
                 cursor?: string;
                 /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8209,6 +8256,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-chat.not_found"];
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -8224,7 +8272,7 @@ export interface operations {
                 cursor?: string;
                 /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8268,6 +8316,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -8279,7 +8328,7 @@ export interface operations {
     "chats.picture": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8306,6 +8355,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-contact.not_found-contact.no_picture"];
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-account.too_many_number_checks-whatsapp.number_checks_paused"];
@@ -8322,7 +8372,7 @@ export interface operations {
                 cursor?: string;
                 /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8362,6 +8412,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -8373,7 +8424,7 @@ export interface operations {
     "groups.create": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8400,7 +8451,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-group.refused"];
             413: components["responses"]["request.too_large"];
@@ -8414,7 +8465,7 @@ export interface operations {
     "groups.join": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8441,7 +8492,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.invite_invalid"];
             409: components["responses"]["request.conflict-account.not_ready-group.refused"];
             413: components["responses"]["request.too_large"];
@@ -8455,7 +8506,7 @@ export interface operations {
     "groups.get": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8480,6 +8531,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -8491,7 +8543,7 @@ export interface operations {
     "groups.update": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8520,7 +8572,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             413: components["responses"]["request.too_large"];
@@ -8534,7 +8586,7 @@ export interface operations {
     "groups.add": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8563,7 +8615,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             413: components["responses"]["request.too_large"];
@@ -8577,7 +8629,7 @@ export interface operations {
     "groups.remove": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8606,7 +8658,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             413: components["responses"]["request.too_large"];
@@ -8620,7 +8672,7 @@ export interface operations {
     "groups.promote": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8649,7 +8701,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             413: components["responses"]["request.too_large"];
@@ -8663,7 +8715,7 @@ export interface operations {
     "groups.demote": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8692,7 +8744,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             413: components["responses"]["request.too_large"];
@@ -8706,7 +8758,7 @@ export interface operations {
     "groups.invite": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8731,7 +8783,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["account.not_ready-group.not_member-group.not_admin-group.refused"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -8743,7 +8795,7 @@ export interface operations {
     "groups.resetInvite": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8768,7 +8820,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -8780,7 +8832,7 @@ export interface operations {
     "groups.leave": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8803,7 +8855,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.refused"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -8815,7 +8867,7 @@ export interface operations {
     "groups.picture": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8842,6 +8894,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found-group.no_picture"];
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -8856,7 +8909,7 @@ export interface operations {
             query?: {
                 /** @description Only these types, separated by commas; `message.*` means every type that begins with `message.`. */
                 types?: string;
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: {
@@ -8884,6 +8937,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed-events.invalid_cursor"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-events.too_many_streams"];
             500: components["responses"]["internal.error"];
@@ -8897,7 +8951,7 @@ export interface operations {
                 cursor?: string;
                 /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8948,7 +9002,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -8958,7 +9012,7 @@ export interface operations {
     "webhooks.create": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8982,7 +9036,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["request.conflict-webhook.limit_reached"];
             413: components["responses"]["request.too_large"];
@@ -8996,7 +9050,7 @@ export interface operations {
     "webhooks.get": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9019,7 +9073,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-webhook.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -9029,7 +9083,7 @@ export interface operations {
     "webhooks.delete": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9050,7 +9104,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-webhook.not_found"];
             409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -9061,7 +9115,7 @@ export interface operations {
     "webhooks.update": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9088,7 +9142,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-webhook.not_found-account.not_found"];
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
@@ -9102,7 +9156,7 @@ export interface operations {
     "webhooks.test": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9125,7 +9179,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-webhook.not_found"];
             409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-webhook.too_many_tests"];
@@ -9142,7 +9196,7 @@ export interface operations {
                 limit?: number;
                 /** @description Only deliveries with this status. */
                 status?: "pending" | "delivered" | "failed" | "dead";
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9192,7 +9246,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-webhook.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -9202,7 +9256,7 @@ export interface operations {
     "webhooks.redeliver": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9227,7 +9281,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-webhook.not_found-webhook.delivery_not_found"];
             409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -9238,7 +9292,7 @@ export interface operations {
     "webhooks.replay": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9265,7 +9319,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed-events.invalid_cursor"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-webhook.not_found"];
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
