@@ -1,8 +1,10 @@
 import { Inject, Injectable, type OnApplicationShutdown } from '@nestjs/common';
+import { pause } from '../platform/pause.js';
 import { asPlatform } from '../platform/database/isolation.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import { AuthenticationService } from '../workspaces/authentication.service.js';
+import { WorkspacesService } from '../workspaces/workspaces.service.js';
 import pLimit from 'p-limit';
 import { linkingEvents, matchesPattern } from './event-types.js';
 import {
@@ -15,6 +17,8 @@ import {
 
 /** How often the log is read while a stream is open; also how late an event may be. */
 const pollMs = 150;
+/** How long the streams of every process have to deliver the last events of a workspace, before it is deleted with its events. */
+const farewellMs = 5 * pollMs;
 /** How many bytes of new events are read and delivered at once. */
 const pollBytes = 512 * 1024;
 /** How many bytes of the log a listener that is behind gets at once. So much waits in memory for a client that reads nothing. */
@@ -57,7 +61,9 @@ export class EventStream implements OnApplicationShutdown {
     private readonly events: EventsService,
     @Inject(LOGGER) private readonly logger: Logger,
     authentication: AuthenticationService,
+    workspaces: WorkspacesService,
   ) {
+    workspaces.onFarewell(() => pause(farewellMs));
     // A client whose key still works reconnects at once and resumes where it was.
     authentication.onChange((keyId) => this.end(keyId));
   }

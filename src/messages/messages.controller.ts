@@ -33,6 +33,7 @@ import {
   MessageHasNoMedia,
   MessageNotOutgoing,
   MessageNotSent,
+  NotInGroup,
 } from './message-actions.service.js';
 import {
   BatchResponse,
@@ -64,6 +65,7 @@ const largeBodyBytes = 8 * 2 ** 20;
 const actionProblems = [
   MessageNotFound,
   MessageAlreadySending,
+  NotInGroup,
   ...sessionProblems,
   new WebIncompatible('WAWebMsgKey'),
   new Problem(

@@ -468,6 +468,60 @@ describe('a request that cannot mean what it says', () => {
   }, 60_000);
 });
 
+describe('deleting', () => {
+  /** The events of an open stream, as they come. */
+  async function follow(ofKey: string): Promise<{ types: string[]; close: () => Promise<void> }> {
+    const response = await fetch(`${api.url}/events?types=message.*`, { headers: { 'x-api-key': ofKey } });
+    const types: string[] = [];
+    const reading = (async () => {
+      const decoder = new TextDecoder();
+      for await (const chunk of response.body!)
+        types.push(...[...decoder.decode(chunk).matchAll(/^event: (.*)$/gm)].map((found) => found[1]!));
+    })();
+    return { types, close: () => reading };
+  }
+
+  it('a workspace tells its streams what became of 300 waiting messages, then ends them', async () => {
+    const { id } = (await api.call('POST', '/workspaces', { name: 'short' })).body;
+    const { key: own } = (await api.call('POST', `/workspaces/${id}/api-keys`, { name: 'k', role: 'owner' }))
+      .body;
+    const { id: account } = (await api.call('POST', '/accounts', { name: 'a' }, own)).body;
+    const stream = await follow(own);
+    const messages = Array.from({ length: 300 }, () => ({ accountId: account, to, text: 'x' }));
+    await api.call('POST', '/messages/batch', { messages }, own);
+    expect((await api.call('DELETE', `/workspaces/${id}`)).status).toBe(204);
+    await stream.close();
+    expect(stream.types.filter((type) => type === 'message.queued')).toHaveLength(300);
+    expect(stream.types.filter((type) => type === 'message.cancelled')).toHaveLength(300);
+    expect(
+      (await api.database.query('select count(*)::int from messages where workspace_id = $1', [id]))[0].count,
+    ).toBe(0);
+  }, 60_000);
+
+  it('an account ends a request that waits for one of its messages', async () => {
+    const { id } = (await call('POST', '/accounts', { name: 'a' })).body;
+    const waiting = call('POST', '/messages?wait=sent&timeoutMs=15000', { accountId: id, to, text: 'x' });
+    await expect
+      .poll(async () => (await api.database.query('select from messages where account_id = $1', [id])).length)
+      .toBe(1);
+    const started = performance.now();
+    expect((await call('DELETE', `/accounts/${id}`)).status).toBe(204);
+    expect((await waiting).status).toBeLessThan(500);
+    expect(performance.now() - started).toBeLessThan(10_000);
+  });
+
+  it('and a reaction to a message that ended is refused for good', async () => {
+    const { body } = await call('POST', '/messages', { accountId, to, text: 'x' });
+    await call('DELETE', `/messages/${body.id}`);
+    const answer = await call('POST', `/messages/${body.id}/reaction`, { emoji: '👍' });
+    expect(answer.body).toMatchObject({
+      status: 409,
+      code: 'message.not_sent',
+      detail: expect.stringContaining('It will not be sent'),
+    });
+  });
+});
+
 it('no page says what it is made with', async () => {
   const origin = new URL(api.url).origin;
   for (const path of [

@@ -5238,6 +5238,8 @@ export interface components {
          *
          *     `message.already_sending`: The message is …. It can no longer be cancelled.
          *
+         *     `group.not_member`: The account is no longer in the group …. Let an admin of the group add the account again.
+         *
          *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
          *
          *     `account.web_incompatible`: The page of WhatsApp Web lacks what sending needs (WAWebMsgKey). Messages wait until it is mended: docs/whatsapp-web.md says what to do.
@@ -5246,14 +5248,14 @@ export interface components {
          *
          *     `message.cannot_edit`: WhatsApp no longer allows editing this message.
          */
-        "request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_edit": {
+        "request.conflict-message.already_sending-group.not_member-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_edit": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "request.conflict" | "message.already_sending" | "account.not_ready" | "account.web_incompatible" | "message.not_outgoing" | "message.cannot_edit";
+                    code: "request.conflict" | "message.already_sending" | "group.not_member" | "account.not_ready" | "account.web_incompatible" | "message.not_outgoing" | "message.cannot_edit";
                 };
             };
         };
@@ -5261,6 +5263,8 @@ export interface components {
          * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
          *     `message.already_sending`: The message is …. It can no longer be cancelled.
+         *
+         *     `group.not_member`: The account is no longer in the group …. Let an admin of the group add the account again.
          *
          *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
          *
@@ -5270,14 +5274,14 @@ export interface components {
          *
          *     `message.cannot_revoke`: WhatsApp no longer allows revoking this message.
          */
-        "request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_revoke": {
+        "request.conflict-message.already_sending-group.not_member-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_revoke": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "request.conflict" | "message.already_sending" | "account.not_ready" | "account.web_incompatible" | "message.not_outgoing" | "message.cannot_revoke";
+                    code: "request.conflict" | "message.already_sending" | "group.not_member" | "account.not_ready" | "account.web_incompatible" | "message.not_outgoing" | "message.cannot_revoke";
                 };
             };
         };
@@ -5285,6 +5289,8 @@ export interface components {
          * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
          *     `message.already_sending`: The message is …. It can no longer be cancelled.
+         *
+         *     `group.not_member`: The account is no longer in the group …. Let an admin of the group add the account again.
          *
          *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
          *
@@ -5294,14 +5300,14 @@ export interface components {
          *
          *     `message.cannot_react`: The message has been revoked.
          */
-        "request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_sent-message.cannot_react": {
+        "request.conflict-message.already_sending-group.not_member-account.not_ready-account.web_incompatible-message.not_sent-message.cannot_react": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "request.conflict" | "message.already_sending" | "account.not_ready" | "account.web_incompatible" | "message.not_sent" | "message.cannot_react";
+                    code: "request.conflict" | "message.already_sending" | "group.not_member" | "account.not_ready" | "account.web_incompatible" | "message.not_sent" | "message.cannot_react";
                 };
             };
         };
@@ -7655,7 +7661,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-message.not_found-account.not_found-instance.not_found"];
-            409: components["responses"]["request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_edit"];
+            409: components["responses"]["request.conflict-message.already_sending-group.not_member-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_edit"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7692,7 +7698,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-message.not_found-account.not_found-instance.not_found"];
-            409: components["responses"]["request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_revoke"];
+            409: components["responses"]["request.conflict-message.already_sending-group.not_member-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_revoke"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
@@ -7731,7 +7737,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-message.not_found-account.not_found-instance.not_found"];
-            409: components["responses"]["request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_sent-message.cannot_react"];
+            409: components["responses"]["request.conflict-message.already_sending-group.not_member-account.not_ready-account.web_incompatible-message.not_sent-message.cannot_react"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
