@@ -370,6 +370,7 @@ END) stored,
   media_attempts smallint not null default 0,
   in_question_since timestamp with time zone,
   awaited_status text,
+  ended text,
   constraint messages_account_id_fkey FOREIGN KEY (account_id) REFERENCES accounts(id) ON DELETE CASCADE,
   constraint messages_direction_check CHECK ((direction = ANY (ARRAY['outgoing'::text, 'incoming'::text]))),
   constraint messages_pkey PRIMARY KEY (id),
@@ -380,9 +381,12 @@ END) stored,
 alter table messages set (fillfactor=75);
 CREATE INDEX messages_account ON public.messages USING btree (account_id, id DESC);
 CREATE INDEX messages_cold ON public.messages USING btree (account_id, chat_id) WHERE (is_cold AND (stage IS NOT NULL));
+CREATE INDEX messages_ended ON public.messages USING btree (workspace_id, ended, id DESC) WHERE (ended IS NOT NULL);
 CREATE INDEX messages_expiring ON public.messages USING btree (expires_at) WHERE ((expires_at IS NOT NULL) AND (stage = ANY (ARRAY['scheduled'::text, 'queued'::text])));
+CREATE INDEX messages_incoming ON public.messages USING btree (workspace_id, id DESC) WHERE (direction = 'incoming'::text);
 CREATE INDEX messages_lane ON public.messages USING btree (account_id, priority DESC, seq) WHERE (stage = 'queued'::text);
 CREATE INDEX messages_lane_kind ON public.messages USING btree (account_id, is_cold, priority DESC, seq) WHERE ((stage = 'queued'::text) AND (is_cold IS NOT NULL));
+CREATE INDEX messages_later ON public.messages USING btree (workspace_id, id DESC) WHERE (stage = 'scheduled'::text);
 CREATE INDEX messages_media_due ON public.messages USING btree (media_due_at) WHERE (media_due_at IS NOT NULL);
 CREATE INDEX messages_reacted ON public.messages USING btree (account_id, id DESC) WHERE (reactions <> '[]'::jsonb);
 CREATE INDEX messages_recipient ON public.messages USING btree (workspace_id, recipient, id DESC) WHERE (direction = 'outgoing'::text);
@@ -396,6 +400,7 @@ CREATE TRIGGER message_acted_on AFTER UPDATE OF edited_at, revoked_at, reactions
 CREATE TRIGGER message_awaited AFTER UPDATE OF status ON public.messages FOR EACH ROW WHEN (((new.awaited_status IS NOT NULL) AND (old.status <> new.status) AND (new.status <> ALL (ARRAY['scheduled'::text, 'queued'::text, 'sending'::text])) AND ((new.awaited_status = 'delivered'::text) OR (old.status = ANY (ARRAY['scheduled'::text, 'queued'::text, 'sending'::text]))))) EXECUTE FUNCTION notify_message_wait();
 CREATE TRIGGER message_changed AFTER UPDATE OF status ON public.messages FOR EACH ROW WHEN (((old.status IS DISTINCT FROM new.status) AND (new.status <> ALL (ARRAY['sending'::text, 'queued'::text, 'scheduled'::text])))) EXECUTE FUNCTION publish_message_event();
 CREATE TRIGGER message_created AFTER INSERT ON public.messages FOR EACH ROW WHEN ((new.media_due_at IS NULL)) EXECUTE FUNCTION publish_message_event();
+CREATE TRIGGER message_ended BEFORE INSERT OR UPDATE OF status ON public.messages FOR EACH ROW WHEN (((new.status = ANY (ARRAY['failed'::text, 'unknown'::text, 'cancelled'::text, 'expired'::text])) OR (new.ended IS NOT NULL))) EXECUTE FUNCTION note_message_end();
 CREATE TRIGGER message_failed AFTER UPDATE OF status ON public.messages FOR EACH ROW WHEN (((old.status IS DISTINCT FROM new.status) AND (new.direction = 'outgoing'::text) AND (new.status = ANY (ARRAY['failed'::text, 'unknown'::text])))) EXECUTE FUNCTION record_failed_message();
 CREATE TRIGGER message_holds_media BEFORE INSERT ON public.messages FOR EACH ROW WHEN (((new.direction = 'outgoing'::text) AND ((new.media ->> 'mediaId'::text) IS NOT NULL))) EXECUTE FUNCTION hold_media();
 CREATE TRIGGER message_media_settled AFTER UPDATE OF media_due_at ON public.messages FOR EACH ROW WHEN (((old.media_due_at IS NOT NULL) AND (new.media_due_at IS NULL))) EXECUTE FUNCTION publish_message_event();
@@ -1247,6 +1252,15 @@ AS $function$
           'mentions', m.content -> 'mentions', 'participant', m.content -> 'participant',
           'quotedWhatsappId', m.content ->> 'quotedWhatsappId', 'whatsappType', m.content ->> 'whatsappType', 'inQuestionSince', iso_time(m.in_question_since))
       $function$;
+
+CREATE OR REPLACE FUNCTION public.note_message_end()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+      begin
+        new.ended := case when new.status in ('failed', 'unknown', 'cancelled', 'expired') then new.status end;
+        return new;
+      end $function$;
 
 CREATE OR REPLACE FUNCTION public.note_uncertain_message()
  RETURNS trigger

@@ -6,7 +6,6 @@ import {
   Headers,
   HttpCode,
   Param,
-  ParseUUIDPipe,
   Patch,
   Post,
   Query,
@@ -19,6 +18,7 @@ import { InstanceNotFound } from '../instances/instances.service.js';
 import { Fails, Paged } from '../platform/http/documentation.js';
 import { AddressNotPublic } from '../platform/http/public-fetch.js';
 import { LogPageQuery, type Page, toPage } from '../platform/http/pagination.js';
+import { UuidPipe } from '../platform/http/uuid.pipe.js';
 import { Allow, WorkspaceId } from '../workspaces/auth.guard.js';
 import { AccountLimitReached } from '../workspaces/limits.service.js';
 import {
@@ -84,10 +84,7 @@ export class AccountsController {
   @Allow('viewer')
   @Fails(AccountNotFound)
   @Get(':id')
-  async get(
-    @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
-  ): Promise<AccountResponse> {
+  async get(@WorkspaceId() workspaceId: string, @Param('id', UuidPipe) id: string): Promise<AccountResponse> {
     return this.respond(await this.accounts.get(workspaceId, id));
   }
 
@@ -97,7 +94,7 @@ export class AccountsController {
   @Patch(':id')
   async update(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
     @Body() body: UpdateAccountDto,
   ): Promise<AccountResponse> {
     return this.respond(await this.accounts.update(workspaceId, id, body));
@@ -108,7 +105,7 @@ export class AccountsController {
   @Fails(AccountNotFound, InstanceUnreachable, InstanceRefused, InstanceAnswerLost, LogoutNotConfirmed)
   @Delete(':id')
   @HttpCode(204)
-  async delete(@WorkspaceId() workspaceId: string, @Param('id', ParseUUIDPipe) id: string): Promise<void> {
+  async delete(@WorkspaceId() workspaceId: string, @Param('id', UuidPipe) id: string): Promise<void> {
     await this.accounts.delete(workspaceId, id);
   }
 
@@ -122,7 +119,7 @@ export class AccountsController {
   @HttpCode(202)
   async connect(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
     @Body() body: ConnectAccountDto = new ConnectAccountDto(),
   ): Promise<AccountResponse> {
     return this.respond(await this.accounts.connect(workspaceId, id, body));
@@ -141,7 +138,7 @@ export class AccountsController {
   @Get(':id/qr')
   async qr(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
     @Headers('accept') accept: string | undefined,
     @Res() response: Response,
   ): Promise<void> {
@@ -164,7 +161,7 @@ export class AccountsController {
   @Get(':id/pairing-code')
   async pairingCode(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
   ): Promise<PairingCodeResponse> {
     const { code, expiresAt } = await this.accounts.pairingCode(workspaceId, id);
     return { code, expiresAt: expiresAt.toISOString() };
@@ -177,7 +174,7 @@ export class AccountsController {
   @HttpCode(202)
   async disconnect(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
   ): Promise<AccountResponse> {
     return this.respond(await this.accounts.disconnect(workspaceId, id));
   }
@@ -189,7 +186,7 @@ export class AccountsController {
   @HttpCode(202)
   async restart(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
   ): Promise<AccountResponse> {
     return this.respond(await this.accounts.restart(workspaceId, id));
   }
@@ -201,7 +198,7 @@ export class AccountsController {
   @HttpCode(200)
   async resumeCold(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
   ): Promise<AccountResponse> {
     return this.respond(await this.accounts.resumeCold(workspaceId, id));
   }
@@ -213,7 +210,7 @@ export class AccountsController {
   @HttpCode(202)
   async migrate(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
     @Body() body: MigrateAccountDto = new MigrateAccountDto(),
   ): Promise<AccountResponse> {
     return this.respond(await this.accounts.migrate(workspaceId, id, body.instanceId));
@@ -226,7 +223,7 @@ export class AccountsController {
   @HttpCode(202)
   async logout(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
   ): Promise<AccountResponse> {
     return this.respond(await this.accounts.logout(workspaceId, id));
   }
@@ -250,7 +247,7 @@ export class AccountsController {
   @HttpCode(200)
   async sandboxScan(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
     @Body() body: SandboxScanDto = new SandboxScanDto(),
   ): Promise<SandboxScanResponse> {
     return this.accounts.sandboxScan(workspaceId, id, body.phone);
@@ -263,7 +260,7 @@ export class AccountsController {
   @Get(':id/events')
   async log(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
     @Query() query: LogPageQuery,
   ): Promise<Page<ConnectionLogEntry>> {
     return toPage(
@@ -280,7 +277,7 @@ export class AccountsController {
   @Get(':id/screenshot')
   async screenshot(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
     @Res() response: Response,
   ): Promise<void> {
     const png = await this.accounts.screenshot(workspaceId, id);

@@ -66,7 +66,7 @@ export class CreateAccountDto {
   labels?: string[];
 
   /** The account's own pacing settings. They override those of its workspace, field by field. */
-  @IsOptional()
+  @Optional()
   @ValidateNested()
   @Type(() => PacingDto)
   @IsObject()
@@ -83,10 +83,10 @@ export class CreateAccountDto {
    * them, host and port, as in `socks5://user:password@proxy.example.com:1080`. Percent-encode special characters in user and
    * password. The proxy must be on the public internet.
    */
-  @IsOptional()
+  @Optional()
   @IsString()
   @MaxLength(2_048)
-  proxyUrl?: string | null;
+  proxyUrl?: string;
 
   /** The instance to place the account on. Without it, Flotilla chooses an instance. */
   @Optional()
@@ -164,7 +164,7 @@ export class ConnectAccountDto {
 
 export class SandboxScanDto {
   /** The number of the simulated phone that scans. Without it, the sandbox makes a new phone. */
-  @IsOptional()
+  @Optional()
   @IsString()
   @Length(5, 64)
   phone?: string;

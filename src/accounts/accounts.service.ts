@@ -58,6 +58,9 @@ export class NotASandboxAccount extends Problem {
   }
 }
 
+/** Ends some of what an account is doing. Returns whether there may be more. */
+type EndSome = (manager: EntityManager, workspaceId: string, accountId: string) => Promise<boolean>;
+
 /** How long an instance may take to answer: longer than a page may take. */
 const sessionTimeoutMs = 30_000;
 
@@ -70,6 +73,8 @@ const connectingOrConnected = new Set<AccountStatus>([...drivenStatuses, 'reconn
 /** What the owner of an account may do with it. The instance that drives the account writes its status. */
 @Injectable()
 export class AccountsService {
+  private readonly beforeDelete: EndSome[] = [];
+
   constructor(
     @InjectRepository(Account) private readonly accounts: Repository<Account>,
     @InjectDataSource() private readonly database: DataSource,
@@ -153,14 +158,30 @@ export class AccountsService {
   }
 
   /**
-   * Deletes an account with its messages, and logs it out first if it is ready. The credentials of an account that is not
-   * ready stay on the disk of its server: Flotilla deletes them only after a confirmed logout.
+   * Registers what an account that is deleted must end first, in parts: each part is a short transaction. Once more it runs in the
+   * transaction of the deletion, when the account takes no new work.
+   */
+  onDelete(endSome: EndSome): void {
+    this.beforeDelete.push(endSome);
+  }
+
+  /**
+   * Deletes an account with its messages. Flotilla first logs the account out, if it is ready, and then ends its messages that wait. The
+   * credentials of an account that is not ready stay on the disk of its server: Flotilla deletes them only after a confirmed logout.
    * @throws AccountNotFound, SessionChanging, InstanceUnreachable
    */
   async delete(workspaceId: string, id: string): Promise<void> {
     const account = await this.get(workspaceId, id);
     if (account.status === 'ready') await this.askSession(workspaceId, id, 'logout');
-    await this.accounts.delete({ id, workspaceId });
+    const endAll = async (manager: EntityManager) => {
+      for (const endSome of this.beforeDelete) while (await endSome(manager, workspaceId, id));
+    };
+    await endAll(this.database.manager);
+    await this.database.transaction(async (manager) => {
+      await lockAccount(manager, workspaceId, id);
+      await endAll(manager);
+      await manager.delete(Account, { id, workspaceId });
+    });
     if (account.instanceId) await this.database.query(`select notify_instance($1)`, [account.instanceId]);
   }
 

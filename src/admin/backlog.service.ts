@@ -1,7 +1,10 @@
-import { Injectable } from '@nestjs/common';
+import { Inject, Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
 import { priorities, queueOf } from '../messages/message.entity.js';
+import { asPlatform } from '../platform/database/isolation.js';
+import type { Logger } from '../platform/logging/logger.js';
+import { LOGGER } from '../platform/logging/logging.module.js';
 import { FailedJobsService } from '../queues/failed-jobs.service.js';
 import { isLaneQueue, type QueueName, queueNames } from '../queues/queue-policies.js';
 import { QueueStates } from '../queues/queue-states.js';
@@ -9,31 +12,52 @@ import { type JobCounts, QueuesService } from '../queues/queues.service.js';
 import { WebhookDeliveriesService } from '../webhooks/webhook-deliveries.service.js';
 import type { QueueBacklog } from './backlog.dto.js';
 
+/** Counting more messages than this takes longer than a caller should wait: a million take about 0.2 s. */
+const manyMessages = 50_000;
+/** How long a count of many messages is as good as a new one, in milliseconds. */
+const freshMs = 2_000;
+/** How long it is shown at all: while somebody asks, a new one is at hand long before. */
+const keptMs = 60_000;
+
+interface Counted {
+  lanes: Map<QueueName, JobCounts>;
+  at: number;
+  isLarge: boolean;
+}
+
 /** Reads the backlog of every queue. */
 @Injectable()
 export class BacklogService {
+  private known: Counted | null = null;
+  /** The count that runs in the background. */
+  private counting: Promise<Counted> | null = null;
+
   constructor(
     @InjectDataSource() private readonly database: DataSource,
     private readonly queues: QueuesService,
     private readonly states: QueueStates,
     private readonly failedJobs: FailedJobsService,
     private readonly webhooks: WebhookDeliveriesService,
+    @Inject(LOGGER) private readonly logger: Logger,
   ) {}
 
-  /** Every queue, in the order in which workers serve them. With a million waiting messages it takes about 0.2 s. */
+  /**
+   * Every queue, in the order in which workers serve them. Above {@link manyMessages}, the numbers of the lanes may be up to a minute
+   * old.
+   */
   async read(): Promise<QueueBacklog[]> {
     // Redis holds only hints of the other queues.
     const redisQueues: readonly QueueName[] = queueNames.filter(
       (name) => !isLaneQueue(name) && name !== 'webhooks',
     );
-    const [inDatabase, webhooks, paused, failed, ...counts] = await Promise.all([
-      this.readLanes(),
+    const [lanes, webhooks, paused, failed, ...counts] = await Promise.all([
+      this.lanes(),
       this.webhooks.backlog(),
       this.states.pausedSince(),
       this.failedJobs.count(),
       ...redisQueues.map((name) => this.queues.counts(name)),
     ]);
-    inDatabase.set('webhooks', webhooks);
+    const inDatabase = new Map([...lanes, ['webhooks', webhooks] as const]);
     return queueNames.map((name) => {
       const known = redisQueues.includes(name)
         ? counts[redisQueues.indexOf(name)]!
@@ -49,6 +73,25 @@ export class BacklogService {
         pausedAt: paused.get(name)?.toISOString() ?? null,
       };
     });
+  }
+
+  /** The lanes: counted now, or with many messages as they were counted a moment ago, so that no caller waits for the count. */
+  private async lanes(): Promise<Map<QueueName, JobCounts>> {
+    const known = this.known;
+    const age = performance.now() - (known?.at ?? 0);
+    if (!known?.isLarge || age > keptMs) return (await this.count()).lanes;
+    if (age > freshMs)
+      // The count is not a part of the request that happens to start it.
+      void asPlatform(() => (this.counting ??= this.count().finally(() => (this.counting = null)))).catch(
+        (error: unknown) => this.logger.warn({ err: error }, 'the backlog cannot be counted'),
+      );
+    return known.lanes;
+  }
+
+  private async count(): Promise<Counted> {
+    const lanes = await this.readLanes();
+    const total = [...lanes.values()].reduce((sum, { waiting, delayed }) => sum + waiting + delayed, 0);
+    return (this.known = { lanes, at: performance.now(), isLarge: total > manyMessages });
   }
 
   /**

@@ -3,7 +3,7 @@ import { BullMQAdapter } from '@bull-board/api/bullMQAdapter';
 import { ExpressAdapter } from '@bull-board/express';
 import { Injectable } from '@nestjs/common';
 import type { Queue } from 'bullmq';
-import type { NextFunction, Request, RequestHandler, Response } from 'express';
+import type { Express, NextFunction, Request, RequestHandler, Response } from 'express';
 import { Problem } from '../platform/errors/problem.js';
 import { sendProblem } from '../platform/errors/problem.filter.js';
 import { maxFormBytes, readJson } from '../platform/http/body.js';
@@ -43,7 +43,7 @@ export class QueueBoard {
       readBody,
       pageHeaders,
       this.withRedis,
-      server.getRouter() as RequestHandler,
+      withoutBanner(server.getRouter() as Express),
     ];
   }
 
@@ -67,6 +67,12 @@ export class QueueBoard {
       (error: unknown) => (error instanceof Problem ? refuse(error) : next(error)),
     );
   };
+}
+
+/** The board is an Express application of its own, with Express's own defaults. */
+function withoutBanner(board: Express): RequestHandler {
+  board.disable('x-powered-by');
+  return board;
 }
 
 /** A queue on the board. It pauses and resumes as everywhere else, and shows only the ids of its jobs, not their data. */

@@ -16,7 +16,10 @@ export class QueuesController {
     private readonly states: QueueStates,
   ) {}
 
-  /** Lists the queues with their backlog, in the order in which workers serve them. */
+  /**
+   * Lists the queues with their backlog, in the order in which workers serve them. If more than 50,000 messages wait, the numbers of the
+   * `whatsapp-` queues are usually seconds old, and at most a minute.
+   */
   @Get()
   async list(): Promise<QueuesResponse> {
     return { items: await this.backlog.read(), nextCursor: null };

@@ -1,6 +1,8 @@
 import { sessionProblems } from '../accounts/account-errors.js';
 import { Problem } from '../platform/errors/problem.js';
 
+export { NotInGroup } from '../messages/message-actions.service.js';
+
 export class ChatNotFound extends Problem {
   constructor(chatId: string) {
     super(404, 'chat.not_found', `The account has no chat ${chatId}. GET …/chats lists its chats.`);
@@ -50,16 +52,6 @@ export class GroupNotFound extends Problem {
   }
 }
 
-export class NotInGroup extends Problem {
-  constructor(groupId: string) {
-    super(
-      409,
-      'group.not_member',
-      `The account is no longer in the group ${groupId}. Let an admin of the group add the account again.`,
-    );
-  }
-}
-
 export class NotGroupAdmin extends Problem {
   constructor() {
     super(
@@ -73,11 +65,7 @@ export class NotGroupAdmin extends Problem {
 export class GroupRefused extends Problem {
   /** @param status the status from WhatsApp, or 0 if it gave none */
   constructor(what: string, status = 0) {
-    super(
-      409,
-      'group.refused',
-      `WhatsApp refused to ${what}${reasonOf(status)}. Try again later, or use the phone.`,
-    );
+    super(409, 'group.refused', `WhatsApp refused to ${what}${reasonOf(status)}. ${cureOf(status)}`);
   }
 }
 
@@ -85,6 +73,14 @@ function reasonOf(status: number): string {
   if (status === 419) return ': the group is full';
   if (status === 429) return ': this account has made too many requests';
   return status === 0 ? '' : ` (status ${status})`;
+}
+
+/** A refusal that holds, such as for a group that is full, does not change when it is asked again. */
+function cureOf(status: number): string {
+  if (status === 419) return 'Remove somebody first.';
+  if (status >= 400 && status < 429)
+    return 'Look at the group on the phone: asking again does not change it.';
+  return 'Try again later, or use the phone.';
 }
 
 export class InviteInvalid extends Problem {

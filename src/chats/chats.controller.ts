@@ -1,20 +1,10 @@
-import {
-  Body,
-  Controller,
-  Get,
-  HttpCode,
-  Param,
-  ParseUUIDPipe,
-  Patch,
-  Post,
-  Query,
-  Res,
-} from '@nestjs/common';
+import { Body, Controller, Get, HttpCode, Param, Patch, Post, Query, Res } from '@nestjs/common';
 import { ApiOkResponse, ApiProduces } from '@nestjs/swagger';
 import type { Response } from 'express';
 import { Fails, Paged } from '../platform/http/documentation.js';
 import type { Page } from '../platform/http/pagination.js';
 import { UnreadResponses } from '../platform/http/unread-responses.js';
+import { UuidPipe } from '../platform/http/uuid.pipe.js';
 import { NumberChecksPaused } from '../sending/recipient-checks.js';
 import { Allow, WorkspaceId } from '../workspaces/auth.guard.js';
 import { ChatIdPipe, ContactIdPipe } from './chat-id.pipe.js';
@@ -54,7 +44,7 @@ export class ChatsController {
   @Get('numbers/:phone')
   async number(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
     @Param('phone') phone: string,
   ): Promise<NumberResponse> {
     return this.chats.number(workspaceId, id, phone);
@@ -67,7 +57,7 @@ export class ChatsController {
   @Get('chats')
   async list(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
     @Query() query: PageListQuery,
     @Res({ passthrough: true }) response: Response,
   ): Promise<Page<ChatResponse>> {
@@ -81,7 +71,7 @@ export class ChatsController {
   @HttpCode(204)
   async update(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
     @Param('chatId', ChatIdPipe) chatId: string,
     @Body() body: UpdateChatDto,
   ): Promise<void> {
@@ -95,7 +85,7 @@ export class ChatsController {
   @HttpCode(204)
   async markRead(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
     @Param('chatId', ChatIdPipe) chatId: string,
   ): Promise<void> {
     await this.chats.markRead(workspaceId, id, chatId);
@@ -108,7 +98,7 @@ export class ChatsController {
   @HttpCode(204)
   async showState(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
     @Param('chatId', ChatIdPipe) chatId: string,
     @Body() body: ShowStateDto = new ShowStateDto(),
   ): Promise<void> {
@@ -122,7 +112,7 @@ export class ChatsController {
   @Get('chats/:chatId/messages')
   async history(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
     @Param('chatId', ChatIdPipe) chatId: string,
     @Query() query: PageListQuery,
     @Res({ passthrough: true }) response: Response,
@@ -137,7 +127,7 @@ export class ChatsController {
   @Get('contacts')
   async contacts(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
     @Query() query: PageListQuery,
     @Res({ passthrough: true }) response: Response,
   ): Promise<Page<ContactResponse>> {
@@ -159,7 +149,7 @@ export class ChatsController {
   @ApiOkResponse({ schema: { type: 'string', format: 'binary' } })
   async picture(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
     @Param('contactId', ContactIdPipe) contactId: string,
     @Res() response: Response,
   ): Promise<void> {

@@ -1,20 +1,9 @@
-import {
-  Body,
-  Controller,
-  Delete,
-  Get,
-  HttpCode,
-  Param,
-  ParseUUIDPipe,
-  Patch,
-  Post,
-  Query,
-  Res,
-} from '@nestjs/common';
+import { Body, Controller, Delete, Get, HttpCode, Param, Patch, Post, Query, Res } from '@nestjs/common';
 import { ApiOkResponse, ApiProduces } from '@nestjs/swagger';
 import type { Response } from 'express';
 import { Fails, Paged } from '../platform/http/documentation.js';
 import type { Page } from '../platform/http/pagination.js';
+import { UuidPipe } from '../platform/http/uuid.pipe.js';
 import { Allow, MayLink, WorkspaceId } from '../workspaces/auth.guard.js';
 import { GroupIdPipe } from './chat-id.pipe.js';
 import { PageListQuery } from './chats.dto.js';
@@ -66,7 +55,7 @@ export class GroupsController {
   @Get()
   async list(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
     @Query() query: PageListQuery,
   ): Promise<Page<GroupSummary>> {
     return this.groups.list(workspaceId, id, query);
@@ -78,7 +67,7 @@ export class GroupsController {
   @Post()
   async create(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
     @Body() body: CreateGroupDto,
   ): Promise<CreatedGroupResponse> {
     return this.groups.create(workspaceId, id, body);
@@ -91,7 +80,7 @@ export class GroupsController {
   @HttpCode(200)
   async join(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
     @Body() { code }: JoinGroupDto,
   ): Promise<GroupResponse> {
     return this.groups.join(workspaceId, id, code);
@@ -103,7 +92,7 @@ export class GroupsController {
   @Get(':groupId')
   async get(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
     @Param('groupId', GroupIdPipe) groupId: string,
     @MayLink() isOwner: boolean,
   ): Promise<GroupResponse> {
@@ -116,7 +105,7 @@ export class GroupsController {
   @Patch(':groupId')
   async update(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
     @Param('groupId', GroupIdPipe) groupId: string,
     @Body() body: UpdateGroupDto,
   ): Promise<GroupResponse> {
@@ -130,7 +119,7 @@ export class GroupsController {
   @HttpCode(200)
   async add(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
     @Param('groupId', GroupIdPipe) groupId: string,
     @Body() { participants }: ParticipantsDto,
   ): Promise<ParticipantsResponse> {
@@ -144,7 +133,7 @@ export class GroupsController {
   @HttpCode(200)
   async remove(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
     @Param('groupId', GroupIdPipe) groupId: string,
     @Body() { participants }: ParticipantsDto,
   ): Promise<ParticipantsResponse> {
@@ -158,7 +147,7 @@ export class GroupsController {
   @HttpCode(200)
   async promote(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
     @Param('groupId', GroupIdPipe) groupId: string,
     @Body() { participants }: ParticipantsDto,
   ): Promise<ParticipantsResponse> {
@@ -172,7 +161,7 @@ export class GroupsController {
   @HttpCode(200)
   async demote(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
     @Param('groupId', GroupIdPipe) groupId: string,
     @Body() { participants }: ParticipantsDto,
   ): Promise<ParticipantsResponse> {
@@ -185,7 +174,7 @@ export class GroupsController {
   @Get(':groupId/invite')
   async invite(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
     @Param('groupId', GroupIdPipe) groupId: string,
   ): Promise<InviteResponse> {
     return this.groups.invite(workspaceId, id, groupId, false);
@@ -198,7 +187,7 @@ export class GroupsController {
   @HttpCode(200)
   async resetInvite(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
     @Param('groupId', GroupIdPipe) groupId: string,
   ): Promise<InviteResponse> {
     return this.groups.invite(workspaceId, id, groupId, true);
@@ -211,7 +200,7 @@ export class GroupsController {
   @HttpCode(204)
   async leave(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
     @Param('groupId', GroupIdPipe) groupId: string,
   ): Promise<void> {
     await this.groups.leave(workspaceId, id, groupId);
@@ -225,7 +214,7 @@ export class GroupsController {
   @ApiOkResponse({ schema: { type: 'string', format: 'binary' } })
   async picture(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
     @Param('groupId', GroupIdPipe) groupId: string,
     @Res() response: Response,
   ): Promise<void> {

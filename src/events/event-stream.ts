@@ -1,8 +1,10 @@
 import { Inject, Injectable, type OnApplicationShutdown } from '@nestjs/common';
+import { pause } from '../platform/pause.js';
 import { asPlatform } from '../platform/database/isolation.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import { AuthenticationService } from '../workspaces/authentication.service.js';
+import { WorkspacesService } from '../workspaces/workspaces.service.js';
 import { linkingEvents, matchesPattern } from './event-types.js';
 import {
   compareCursors,
@@ -14,6 +16,8 @@ import {
 
 /** How often the log is read while a stream is open; also how late an event may be. */
 const pollMs = 150;
+/** How long the streams of every process have to deliver the last events of a workspace, before it is deleted with its events. */
+const farewellMs = 5 * pollMs;
 /** How many bytes of new events are read and delivered at once. */
 const pollBytes = 512 * 1024;
 /** How many bytes of the log a listener that is behind gets at once. So much waits in memory for a client that reads nothing. */
@@ -55,7 +59,9 @@ export class EventStream implements OnApplicationShutdown {
     private readonly events: EventsService,
     @Inject(LOGGER) private readonly logger: Logger,
     authentication: AuthenticationService,
+    workspaces: WorkspacesService,
   ) {
+    workspaces.onFarewell(() => pause(farewellMs));
     // A client whose key still works reconnects at once and resumes where it was.
     authentication.onChange((keyId) => this.end(keyId));
   }
@@ -94,8 +100,11 @@ export class EventStream implements OnApplicationShutdown {
     const unsubscribe = () => this.remove(listener);
     try {
       await (this.following ??= this.follow());
-      if (options.after !== undefined) await this.catchUp(listener, options.after);
-      else {
+      if (options.after !== undefined) {
+        // The cursor of this process may be a little behind that of another process, which the client read from.
+        if (compareCursors(options.after, this.cursor) > 0) await this.events.assertReached(options.after);
+        await this.catchUp(listener, options.after);
+      } else {
         listener.deliver(Buffer.from(`id: ${this.cursor}\n\n`));
         listener.isLive = true;
       }

@@ -37,11 +37,14 @@ export interface EventBatch {
 }
 
 export class InvalidEventCursor extends Problem {
-  constructor(cursor: string) {
+  /** @param newest the place after all events, if the cursor lies behind it */
+  constructor(cursor: string, newest?: string) {
     super(
       400,
       'events.invalid_cursor',
-      `${cursor} is not the id of an event. Send the id of an event as it came: two numbers, such as 7421-88.`,
+      newest === undefined
+        ? `${cursor} is not the id of an event. Send the id of an event as it came: two numbers, such as 7421-88.`
+        : `${cursor} is later than every event of this log: it comes from another installation, or from before a restored backup. The newest id is ${newest}: use it to go on from now, or 0-0 to read the log from its beginning.`,
     );
   }
 }
@@ -69,6 +72,12 @@ export class EventsService {
     );
     // No row of an earlier transaction has an id this large, and later transactions compare higher.
     return `${row!.transaction_id}-${maxRowId}`;
+  }
+
+  /** @throws InvalidEventCursor if no event can have had this id yet: a reader from there would miss all events until then */
+  async assertReached(cursor: string): Promise<void> {
+    const end = await this.end();
+    if (compareCursors(cursor, end) > 0) throw new InvalidEventCursor(cursor, end);
   }
 
   /**

@@ -5,7 +5,6 @@ import {
   IsIn,
   IsInt,
   IsObject,
-  IsOptional,
   IsString,
   Length,
   Max,
@@ -54,7 +53,7 @@ export class LoadBalancingDto {
   strategy!: Strategy;
 
   /** How many instances the accounts of a workspace should use. Null or left out: `ROUTER_SHARD_SIZE`. */
-  @IsOptional()
+  @Optional()
   @Min(1)
   @Max(1_000)
   @IsInt()

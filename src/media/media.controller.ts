@@ -6,7 +6,6 @@ import {
   HttpCode,
   Inject,
   Param,
-  ParseUUIDPipe,
   Post,
   Query,
   Req,
@@ -18,6 +17,7 @@ import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import { Fails, Paged } from '../platform/http/documentation.js';
 import { type Page, toPage } from '../platform/http/pagination.js';
+import { UuidPipe } from '../platform/http/uuid.pipe.js';
 import { Allow, WorkspaceId } from '../workspaces/auth.guard.js';
 import { RangeNotSatisfiable, sendMedia } from './media-download.js';
 import { fileProblems } from './media-failures.js';
@@ -80,7 +80,7 @@ export class MediaController {
   @Head(':id')
   async head(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
     @Req() request: Request,
     @Res() response: Response,
   ): Promise<void> {
@@ -95,7 +95,7 @@ export class MediaController {
   @ApiOkResponse({ description: 'The file.', schema: { type: 'string', format: 'binary' } })
   async get(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
     @Req() request: Request,
     @Res() response: Response,
   ): Promise<void> {
@@ -108,7 +108,7 @@ export class MediaController {
   @Fails(MediaNotFound, MediaInUse, MediaStorageUnavailable)
   @Delete(':id')
   @HttpCode(204)
-  async delete(@WorkspaceId() workspaceId: string, @Param('id', ParseUUIDPipe) id: string): Promise<void> {
+  async delete(@WorkspaceId() workspaceId: string, @Param('id', UuidPipe) id: string): Promise<void> {
     await this.media.delete(workspaceId, id);
   }
 }

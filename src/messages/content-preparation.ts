@@ -155,7 +155,9 @@ export class ContentPreparation {
   }
 
   private async take(workspaceId: string, type: MessageType, source: MediaSourceDto): Promise<MessageMedia> {
-    return toMessageMedia(await this.media.take(workspaceId, sourceOf(source), type));
+    const stored = await this.media.take(workspaceId, sourceOf(source), type);
+    checkStored(stored, source);
+    return toMessageMedia(stored);
   }
 }
 
@@ -194,16 +196,27 @@ function hintOf(field: Field, type: MessageType): string {
   return `does not belong to a message of type ${type}`;
 }
 
-function checkSource({ url, data, mediaId, mimetype, filename }: MediaSourceDto): void {
+function checkSource({ url, data, mediaId }: MediaSourceDto): void {
   const given = [url, data, mediaId].filter((source) => source !== undefined);
   if (given.length !== 1)
     throw new ValidationFailed([
       { path: 'media', message: 'must have exactly one of url, data and mediaId' },
     ]);
-  if (mediaId !== undefined && (mimetype !== undefined || filename !== undefined))
-    throw new ValidationFailed([
-      { path: 'media.mediaId', message: 'already has a mimetype and a filename: remove them' },
-    ]);
+}
+
+/** The `media` of an answer may be sent again as it is. @throws ValidationFailed if the caller wants another name or type for a stored file */
+function checkStored(stored: Media, { mediaId, ...wanted }: MediaSourceDto): void {
+  if (mediaId === undefined) return;
+  const changed = (['mimetype', 'filename'] as const).filter(
+    (field) => wanted[field] !== undefined && wanted[field] !== stored[field],
+  );
+  if (changed.length > 0)
+    throw new ValidationFailed(
+      changed.map((field) => ({
+        path: `media.${field}`,
+        message: `is ${stored[field] ?? 'not set'} for this mediaId: leave it out`,
+      })),
+    );
 }
 
 function sourceOf({ url, data, mediaId, mimetype, filename }: MediaSourceDto): MediaSource {

@@ -6,6 +6,7 @@ import {
   IsBoolean,
   IsNotEmpty,
   IsNumber,
+  IsObject,
   IsString,
   IsUrl,
   IsUUID,
@@ -74,7 +75,7 @@ export class MediaSourceDto {
   mediaId?: string;
 
   /**
-   * With `data` or `url`: the media type of the file. If the bytes show another type, that type counts.
+   * With `data` or `url`: the media type of the file. If the bytes show another type, that type counts. With `mediaId`: its own only.
    * @example application/pdf
    */
   @Optional()
@@ -83,7 +84,7 @@ export class MediaSourceDto {
   mimetype?: string;
 
   /**
-   * With `data` or `url`: the name of the file. The recipient of a document sees it.
+   * With `data` or `url`: the name of the file. The recipient of a document sees it. With `mediaId`: its own only.
    * @example invoice.pdf
    */
   @Optional()
@@ -94,6 +95,19 @@ export class MediaSourceDto {
   @Optional()
   @IsShortText(maxCaptionLength)
   caption?: string;
+
+  /** Ignored. The `media` of an answer has it, and may be sent again as it is. The same holds for `sha256` and `error`. */
+  @Optional()
+  @IsNumber()
+  size?: number;
+
+  @Optional()
+  @IsString()
+  sha256?: string;
+
+  @Optional()
+  @IsObject()
+  error?: object;
 }
 
 export class LocationDto {

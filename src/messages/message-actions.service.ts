@@ -45,11 +45,25 @@ export class MessageNotOutgoing extends Problem {
 }
 
 export class MessageNotSent extends Problem {
-  constructor({ status }: Message) {
+  constructor(message: Message) {
+    const cure =
+      stageOf(message) === 'ended'
+        ? 'It will not be sent, so nobody can react to it.'
+        : 'React to it after it is sent.';
     super(
       409,
       'message.not_sent',
-      `The message is ${status}: its recipient does not have it. React to it after it is sent.`,
+      `The message is ${message.status}: its recipient does not have it. ${cure}`,
+    );
+  }
+}
+
+export class NotInGroup extends Problem {
+  constructor(groupId: string) {
+    super(
+      409,
+      'group.not_member',
+      `The account is no longer in the group ${groupId}. Let an admin of the group add the account again.`,
     );
   }
 }

@@ -6,7 +6,6 @@ import {
   Headers,
   HttpCode,
   Param,
-  ParseUUIDPipe,
   Patch,
   Post,
   Query,
@@ -24,6 +23,7 @@ import { MediaNotFound, MediaUnavailable, TooManyUrlDownloads } from '../media/m
 import { TakesBody } from '../platform/http/body.guard.js';
 import { Fails, Paged } from '../platform/http/documentation.js';
 import { cutPage, type Page } from '../platform/http/pagination.js';
+import { UuidPipe } from '../platform/http/uuid.pipe.js';
 import { Allow, WorkspaceId } from '../workspaces/auth.guard.js';
 import { MessageLimitReached } from '../workspaces/limits.service.js';
 import {
@@ -32,6 +32,7 @@ import {
   MessageHasNoMedia,
   MessageNotOutgoing,
   MessageNotSent,
+  NotInGroup,
 } from './message-actions.service.js';
 import {
   BatchResponse,
@@ -63,6 +64,7 @@ const largeBodyBytes = 8 * 2 ** 20;
 const actionProblems = [
   MessageNotFound,
   MessageAlreadySending,
+  NotInGroup,
   ...sessionProblems,
   new WebIncompatible('WAWebMsgKey'),
   new Problem(
@@ -171,7 +173,11 @@ export class MessagesController {
     return { items: await this.accepting.acceptBatch(workspaceId, body.messages) };
   }
 
-  /** Lists messages, newest first. */
+  /**
+   * Lists messages, newest first. A page looks at 5,000 messages at most, so it may have fewer than `limit`, or none, although there are
+   * more: follow `nextCursor` until it is null. Pages of `status` `failed`, `unknown`, `cancelled`, `expired`, `scheduled` and `received`
+   * are always full.
+   */
   @Allow('viewer')
   @Paged(MessageResponse)
   @Get()
@@ -186,10 +192,7 @@ export class MessagesController {
   @Allow('viewer')
   @Fails(MessageNotFound)
   @Get(':id')
-  async get(
-    @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
-  ): Promise<MessageResponse> {
+  async get(@WorkspaceId() workspaceId: string, @Param('id', UuidPipe) id: string): Promise<MessageResponse> {
     return toMessageResponse(await this.messages.get(workspaceId, id));
   }
 
@@ -200,7 +203,7 @@ export class MessagesController {
   @HttpCode(200)
   async cancel(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
   ): Promise<MessageResponse> {
     return toMessageResponse(await this.messages.cancel(workspaceId, id));
   }
@@ -215,7 +218,7 @@ export class MessagesController {
   @Patch(':id')
   async edit(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
     @Body() { text }: EditMessageDto,
   ): Promise<MessageResponse> {
     return toMessageResponse(await this.actions.edit(workspaceId, id, text));
@@ -232,7 +235,7 @@ export class MessagesController {
   @HttpCode(200)
   async revoke(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
   ): Promise<MessageResponse> {
     return toMessageResponse(await this.actions.revoke(workspaceId, id));
   }
@@ -244,7 +247,7 @@ export class MessagesController {
   @HttpCode(200)
   async react(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
     @Body() { emoji }: ReactDto,
   ): Promise<MessageResponse> {
     return toMessageResponse(await this.actions.react(workspaceId, id, emoji));
@@ -267,7 +270,7 @@ export class MessagesController {
   @HttpCode(200)
   async downloadMedia(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
   ): Promise<MessageResponse> {
     return toMessageResponse(await this.actions.downloadMedia(workspaceId, id));
   }
@@ -279,7 +282,7 @@ export class MessagesController {
   @HttpCode(202)
   async resend(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
   ): Promise<MessageResponse> {
     return toMessageResponse(await this.accepting.resend(workspaceId, id));
   }

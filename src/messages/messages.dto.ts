@@ -126,17 +126,17 @@ export class SendMessageDto {
   priority: Exclude<Priority, 'campaign'> = 'normal';
 
   /** Flotilla does not send the message before this time. */
-  @IsOptional()
+  @Optional()
   @IsTime()
-  sendAt?: string | null;
+  sendAt?: string;
 
   /** If the message is not sent before this time, it expires. */
-  @IsOptional()
+  @Optional()
   @IsTime()
-  expiresAt?: string | null;
+  expiresAt?: string;
 
   /** Your own data. Flotilla returns it with the message and in every event of the message. */
-  @IsOptional()
+  @Optional()
   @IsObject()
   @IsSmallJson()
   metadata?: Record<string, unknown>;

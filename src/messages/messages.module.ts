@@ -6,6 +6,7 @@ import { QueuesModule } from '../queues/queues.module.js';
 import { WorkspacesModule } from '../workspaces/workspaces.module.js';
 import { AcceptService } from './accept.service.js';
 import { ContentPreparation } from './content-preparation.js';
+import { EndingService } from './ending.service.js';
 import { IncomingMediaService } from './incoming-media.service.js';
 import { MessageActionsService } from './message-actions.service.js';
 import { Message } from './message.entity.js';
@@ -20,6 +21,7 @@ import { RecipientIds } from './recipient-ids.service.js';
     MessagesService,
     MessageWaits,
     ContentPreparation,
+    EndingService,
     IncomingMediaService,
     MessageActionsService,
     RecipientIds,

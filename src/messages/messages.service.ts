@@ -1,12 +1,12 @@
 import { Injectable } from '@nestjs/common';
 import { InjectDataSource, InjectRepository } from '@nestjs/typeorm';
-import { DataSource, In, LessThan, MoreThanOrEqual, Repository } from 'typeorm';
+import { DataSource, type FindOptionsWhere, In, LessThan, MoreThanOrEqual, Repository } from 'typeorm';
 import { firstIdAt } from '../platform/database/ids.js';
 import { Problem } from '../platform/errors/problem.js';
 import { given } from '../platform/database/given.js';
 import { countFitting } from '../platform/http/pagination.js';
 import { LimitsService, type Usage } from '../workspaces/limits.service.js';
-import { Message } from './message.entity.js';
+import { Message, type MessageStatus } from './message.entity.js';
 import type { ListMessagesQuery } from './messages.dto.js';
 import { parseRecipient } from './recipient.js';
 import { RecipientIds } from './recipient-ids.service.js';
@@ -27,6 +27,30 @@ export class MessageAlreadySending extends Problem {
 const largeColumns = ['text', 'media', 'content', 'metadata', 'reactions', 'votes'];
 /** SQL: about the size of a message in JSON. */
 const messageBytes = `1000 + ${largeColumns.map((name) => `coalesce(octet_length(m.${name}::text), 0)`).join(' + ')}`;
+
+/**
+ * How many messages a search for one page looks at, if no index has the messages that it wants. About 10 ms, however many messages
+ * the workspace has.
+ */
+const maxScannedRows = 5_000;
+/** The clock of the process that made the id of a message may differ by this from the clock of PostgreSQL, which made `createdAt`. */
+const clockMarginMs = 3_600_000;
+/** The statuses that the column `ended` has too. */
+const endedStatuses: ReadonlySet<MessageStatus> = new Set(['failed', 'unknown', 'cancelled', 'expired']);
+/** The statuses that acks change, and `queued`: no index has them, because each message would change it several times. */
+const unindexedStatuses: ReadonlySet<MessageStatus> = new Set([
+  'queued',
+  'sent',
+  'delivered',
+  'read',
+  'played',
+]);
+
+/** Whether no index has the messages that a query wants. */
+function needsScan({ status, direction, campaignId }: ListMessagesQuery): boolean {
+  if (status !== undefined && !unindexedStatuses.has(status)) return false;
+  return status !== undefined || direction === 'outgoing' || campaignId !== undefined;
+}
 
 type MessageUsage = Pick<Usage, 'messagesLastMinute' | 'messagesLast24Hours'>;
 
@@ -62,35 +86,79 @@ export class MessagesService {
     return message;
   }
 
-  /** Messages, newest first: `limit` or, if they are large, fewer. `hasMore`: there are more after them. */
-  async list(workspaceId: string, query: ListMessagesQuery): Promise<{ rows: Message[]; hasMore: boolean }> {
+  /**
+   * Messages, newest first: `limit`, or fewer if they are large or if {@link maxScannedRows} have fewer. `hasMore`: there are more after
+   * them. `next`: where to go on if the search ended early.
+   */
+  async list(
+    workspaceId: string,
+    query: ListMessagesQuery,
+  ): Promise<{ rows: Message[]; hasMore: boolean; next: string | null }> {
     const address = query.to === undefined ? undefined : parseRecipient(query.to)?.address;
     // A message keeps the number as the caller wrote it.
     const forms = address === undefined ? undefined : await this.recipients.forms(workspaceId, address);
+    const { status, direction, campaignId, accountId, since, cursor } = query;
+    // Incoming messages are to an account of the workspace. All others have an index by their recipient.
+    const isOwn =
+      forms !== undefined && direction !== 'outgoing' && (await this.hasNumber(workspaceId, forms));
+    const toOther = forms && !isOwn ? { direction: 'outgoing' as const, recipient: In(forms) } : {};
+    const indexed = { ...given({ workspaceId, accountId }), ...toOther };
+    const newest = given({ id: cursor === undefined ? undefined : LessThan(cursor) });
+    const first = since === undefined ? null : firstIdAt(Date.parse(since) - clockMarginMs);
+    const end = isOwn || needsScan(query) ? await this.scanEnd({ ...indexed, ...newest }) : null;
+    const oldest = end !== null && first !== null && end <= first ? null : end;
     // First the sizes: 200 messages may have more than 50 MB.
-    const found = await this.messages
+    const search = this.messages
       .createQueryBuilder('m')
       .select('m.id', 'id')
       .addSelect(messageBytes, 'bytes')
       .where({
-        workspaceId,
+        ...indexed,
+        ...newest,
         ...given({
-          accountId: query.accountId,
-          status: query.status,
-          direction: query.direction,
-          campaignId: query.campaignId,
+          status,
           recipient: forms && In(forms),
-          createdAt: query.since === undefined ? undefined : MoreThanOrEqual(new Date(query.since)),
-          id: query.cursor === undefined ? undefined : LessThan(query.cursor),
+          campaignId,
+          createdAt: since === undefined ? undefined : MoreThanOrEqual(new Date(since)),
         }),
       })
+      .andWhere(direction === undefined ? 'true' : 'm.direction = :direction', { direction })
       .orderBy('m.id', 'DESC')
-      .limit(query.limit + 1)
-      .getRawMany<{ id: string; bytes: number }>();
+      .limit(query.limit + 1);
+    // These conditions follow from the others. They let PostgreSQL use an index.
+    if (oldest !== null) search.andWhere('m.id >= :oldest', { oldest });
+    if (first !== null) search.andWhere('m.id >= :first', { first });
+    if (status !== undefined && endedStatuses.has(status))
+      search.andWhere('m.ended = :ended', { ended: status });
+    if (status === 'scheduled' || status === 'sending') search.andWhere(`m.stage = '${status}'`);
+    if (status === 'received') search.andWhere(`m.direction = 'incoming'`);
+    const found = await search.getRawMany<{ id: string; bytes: number }>();
     const count = countFitting(found.slice(0, query.limit).map(({ bytes }) => bytes));
     const ids = found.slice(0, count).map(({ id }) => id);
     const rows = await this.messages.find({ where: { workspaceId, id: In(ids) }, order: { id: 'DESC' } });
-    return { rows, hasMore: found.length > count };
+    return { rows, hasMore: found.length > count, next: oldest };
+  }
+
+  /** Whether an account of the workspace has one of these numbers. */
+  private async hasNumber(workspaceId: string, numbers: string[]): Promise<boolean> {
+    const [found] = await this.database.query<{ exists: boolean }[]>(
+      'select exists (select from accounts where workspace_id = $1 and phone_number = any($2))',
+      [workspaceId, numbers],
+    );
+    return found!.exists;
+  }
+
+  /** The last message that a search for one page may look at. Null if fewer than {@link maxScannedRows} are left. */
+  private async scanEnd(where: FindOptionsWhere<Message>): Promise<string | null> {
+    const last = await this.messages
+      .createQueryBuilder('m')
+      .select('m.id', 'id')
+      .where(where)
+      .orderBy('m.id', 'DESC')
+      .offset(maxScannedRows - 1)
+      .limit(1)
+      .getRawOne<{ id: string }>();
+    return last?.id ?? null;
   }
 
   /** Cancels a message that has never been tried. @throws MessageNotFound, MessageAlreadySending */

@@ -4,7 +4,7 @@ import { SessionNotReady } from '../accounts/account-errors.js';
 import { Problem } from '../platform/errors/problem.js';
 import type { PageChange } from '../whatsapp/in-page/page-functions.js';
 import type { PageActionResult } from '../whatsapp/in-page/page-actions.js';
-import { ActionNotAllowed, type ActOnMessage } from '../messages/message-actions.service.js';
+import { ActionNotAllowed, type ActOnMessage, NotInGroup } from '../messages/message-actions.service.js';
 import { UpdatesService } from './updates.service.js';
 
 export class ActionUncertain extends Problem {
@@ -40,7 +40,7 @@ export class ActionRunner {
   ) {}
 
   /**
-   * @throws AccountNotDrivenHere, SessionNotReady, WebIncompatible (nothing was done), ActionNotAllowed, ActionUncertain
+   * @throws AccountNotDrivenHere, SessionNotReady, WebIncompatible (nothing was done), ActionNotAllowed, NotInGroup, ActionUncertain
    */
   async act(accountId: string, request: ActOnMessage): Promise<void> {
     const key = `${accountId}/${request.target.whatsappId}`;
@@ -74,6 +74,8 @@ export class ActionRunner {
         throw new SessionNotReady(accountId);
       case 'not_found':
         throw new ActionNotAllowed(action.kind, 'WhatsApp Web no longer has this message.');
+      case 'not_member':
+        throw new NotInGroup(target.chatId);
       case 'not_allowed':
         throw new ActionNotAllowed(action.kind, refusals[action.kind]);
       case 'timed_out':

@@ -9,7 +9,7 @@ import { failuresOf } from '../platform/http/documentation.js';
 import { completeDocument, type RouteFacts } from '../platform/http/openapi.js';
 import { createLogger } from '../platform/logging/logger.js';
 import { RootModule } from '../platform/start-role.js';
-import { type Access, accessOf, RoleInsufficient } from '../workspaces/auth.guard.js';
+import { type Access, accessOf, OtherWorkspace, RoleInsufficient } from '../workspaces/auth.guard.js';
 import { webhooksDocument } from '../webhooks/webhooks.document.js';
 import { AuthenticationRequired, InvalidKey } from '../workspaces/authentication.service.js';
 import { WorkspaceNotFound } from '../workspaces/workspaces.service.js';
@@ -40,6 +40,9 @@ acts in with \`?workspaceId=\`. A key cannot see the objects of another workspac
 
 **Errors** are \`application/problem+json\` (RFC 9457). \`code\` is stable, and each operation lists its codes. Every answer has an
 \`X-Request-Id\`. If you send an \`X-Request-Id\`, the answer has yours.
+
+**Bodies** are JSON objects in UTF-8, with \`Content-Type: application/json\`. \`null\` for an optional field means the same as
+leaving it out, unless the field says what \`null\` means.
 
 **Safe retries.** Send an \`Idempotency-Key\` with \`POST /api/v1/messages\`. Then you can repeat the call as often as you like: the
 message is accepted once.`;
@@ -74,7 +77,7 @@ export function describeApi(app: INestApplication): OpenAPIObject {
         in: 'query',
         required: false,
         description:
-          'Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace.',
+          'Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other.',
         schema: { type: 'string', format: 'uuid' },
       },
     },
@@ -150,7 +153,7 @@ function factsOf({ controller, method }: Handler): RouteFacts {
     problems: [
       ...(isPublic ? [] : [new AuthenticationRequired(), new InvalidKey()]),
       ...(isPublic || access === 'viewer' || access === undefined ? [] : [new RoleInsufficient(access)]),
-      ...(isScoped ? [new WorkspaceNotFound('…')] : []),
+      ...(isScoped ? [new OtherWorkspace('…'), new WorkspaceNotFound('…')] : []),
       ...failuresOf(method),
     ],
   };

@@ -5,7 +5,9 @@ import { given } from '../platform/database/given.js';
 import { firstIdAt } from '../platform/database/ids.js';
 import { parseCursor } from '../events/events.service.js';
 import { Problem } from '../platform/errors/problem.js';
+import { poll } from '../platform/poll.js';
 import { QueuesService } from '../queues/queues.service.js';
+import { WorkspacesService } from '../workspaces/workspaces.service.js';
 import { WebhookDelivery, type DeliveryStatus } from './webhook-delivery.entity.js';
 import { wakeSequences } from './webhook-fan-out.js';
 import { headDueAt, hintOf, sequenceColumns, type WebhookSequence } from './webhook-sequences.js';
@@ -17,6 +19,8 @@ const retentionMs = 30 * day;
 const batchSize = 5_000;
 /** How many events one replay delivers. */
 export const maxReplayedEvents = 10_000;
+/** How long the deletion of a workspace waits for its webhooks. */
+const farewellMs = 10_000;
 
 export class DeliveryNotFound extends Problem {
   constructor(id: string) {
@@ -58,7 +62,28 @@ export class WebhookDeliveriesService {
     @InjectRepository(WebhookDelivery) private readonly deliveries: Repository<WebhookDelivery>,
     @InjectDataSource() private readonly database: DataSource,
     private readonly queues: QueuesService,
-  ) {}
+    workspaces: WorkspacesService,
+  ) {
+    workspaces.onFarewell((workspaceId) => this.untilTried(workspaceId));
+  }
+
+  /** Waits until every webhook of the workspace was called for every event up to now, for {@link farewellMs} at most. */
+  private async untilTried(workspaceId: string): Promise<void> {
+    await poll(
+      async () => {
+        const [row] = await this.database.query<{ is_open: boolean }[]>(
+          `select exists (select from webhooks w join events e on e.workspace_id = w.workspace_id, webhook_cursor c
+             where w.workspace_id = $1 and w.is_enabled and webhook_wants(w, e.type, e.account_id)
+               and (e.transaction_id, e.id) > (c.transaction_id, c.event_id))
+           or exists (select from webhook_deliveries d join webhooks w on w.id = d.webhook_id
+             where d.workspace_id = $1 and w.is_enabled and d.status = 'pending') as is_open`,
+          [workspaceId],
+        );
+        return !row!.is_open;
+      },
+      { pauseMs: 100, limitMs: farewellMs },
+    );
+  }
 
   /** Up to `limit + 1` deliveries of an endpoint, newest first. */
   async list(

@@ -1,19 +1,9 @@
-import {
-  Body,
-  Controller,
-  Delete,
-  Get,
-  HttpCode,
-  Param,
-  ParseUUIDPipe,
-  Patch,
-  Post,
-  Query,
-} from '@nestjs/common';
-import { InvalidEventCursor } from '../events/events.service.js';
+import { Body, Controller, Delete, Get, HttpCode, Param, Patch, Post, Query } from '@nestjs/common';
+import { EventsService, InvalidEventCursor } from '../events/events.service.js';
 import { Fails, Paged } from '../platform/http/documentation.js';
 import { AddressNotPublic, UrlNotUsable } from '../platform/http/public-fetch.js';
 import { type Page, PageQuery, toPage } from '../platform/http/pagination.js';
+import { UuidPipe } from '../platform/http/uuid.pipe.js';
 import { Allow, WorkspaceId } from '../workspaces/auth.guard.js';
 import { DeliveryNotFound, WebhookDeliveriesService } from './webhook-deliveries.service.js';
 import {
@@ -47,6 +37,7 @@ export class WebhooksController {
   constructor(
     private readonly webhooks: WebhooksService,
     private readonly deliveries: WebhookDeliveriesService,
+    private readonly events: EventsService,
   ) {}
 
   /** Creates a webhook, which gets events from now on. Only this answer shows its `secret`. */
@@ -69,10 +60,7 @@ export class WebhooksController {
   /** One webhook, and whether it works. */
   @Fails(WebhookNotFound)
   @Get(':id')
-  async get(
-    @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
-  ): Promise<WebhookResponse> {
+  async get(@WorkspaceId() workspaceId: string, @Param('id', UuidPipe) id: string): Promise<WebhookResponse> {
     return toWebhookResponse(await this.webhooks.get(workspaceId, id));
   }
 
@@ -81,7 +69,7 @@ export class WebhooksController {
   @Patch(':id')
   async update(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
     @Body() body: UpdateWebhookDto,
   ): Promise<WebhookWithSecretResponse> {
     return toWebhookWithSecretResponse(await this.webhooks.update(workspaceId, id, body));
@@ -91,7 +79,7 @@ export class WebhooksController {
   @Fails(WebhookNotFound)
   @Delete(':id')
   @HttpCode(204)
-  async delete(@WorkspaceId() workspaceId: string, @Param('id', ParseUUIDPipe) id: string): Promise<void> {
+  async delete(@WorkspaceId() workspaceId: string, @Param('id', UuidPipe) id: string): Promise<void> {
     await this.webhooks.delete(workspaceId, id);
   }
 
@@ -101,7 +89,7 @@ export class WebhooksController {
   @HttpCode(200)
   async test(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
   ): Promise<WebhookTestResponse> {
     return toTestResponse(await this.webhooks.test(workspaceId, id));
   }
@@ -112,7 +100,7 @@ export class WebhooksController {
   @Get(':id/deliveries')
   async listDeliveries(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
     @Query() query: ListDeliveriesQuery,
   ): Promise<Page<DeliveryResponse>> {
     await this.webhooks.get(workspaceId, id);
@@ -126,8 +114,8 @@ export class WebhooksController {
   @HttpCode(202)
   async redeliver(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
-    @Param('deliveryId', ParseUUIDPipe) deliveryId: string,
+    @Param('id', UuidPipe) id: string,
+    @Param('deliveryId', UuidPipe) deliveryId: string,
   ): Promise<DeliveryResponse> {
     await this.webhooks.get(workspaceId, id);
     return toDeliveryResponse(await this.deliveries.redeliver(workspaceId, id, deliveryId));
@@ -139,10 +127,11 @@ export class WebhooksController {
   @HttpCode(202)
   async replay(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
     @Body() { since, until, after, types }: ReplayDto,
   ): Promise<ReplayResponse> {
     await this.webhooks.get(workspaceId, id);
+    if (after !== undefined) await this.events.assertReached(after);
     return toReplayResponse(
       await this.deliveries.replay(id, {
         since: new Date(since),

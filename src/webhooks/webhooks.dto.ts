@@ -14,7 +14,7 @@ import {
 import { type EventType, IsEventPattern } from '../events/event-types.js';
 import { Optional } from '../platform/http/optional.js';
 import { PageQuery } from '../platform/http/pagination.js';
-import { IsTime } from '../platform/http/time.js';
+import { IsLaterThan, IsTime } from '../platform/http/time.js';
 import type { AttemptOutcome } from './webhook-attempt.js';
 import { deliveryStatuses, type DeliveryStatus, type WebhookDelivery } from './webhook-delivery.entity.js';
 import type { Replay } from './webhook-deliveries.service.js';
@@ -61,18 +61,18 @@ export class CreateWebhookDto {
   secret?: string;
 
   /** @example CRM */
-  @IsOptional()
+  @Optional()
   @IsString()
   @Length(0, 500)
-  description?: string | null;
+  description?: string;
 
   /** Only events of these accounts of the workspace. Left out: events of every account, and events without an account. */
-  @IsOptional()
+  @Optional()
   @IsArray()
   @ArrayMinSize(1)
   @ArrayMaxSize(1_000)
   @IsUUID(undefined, { each: true })
-  accountIds?: string[] | null;
+  accountIds?: string[];
 }
 
 export class UpdateWebhookDto {
@@ -212,6 +212,7 @@ export class ReplayDto {
 
   /** Events before this time. Left out: up to now. */
   @Optional()
+  @IsLaterThan('since')
   @IsTime()
   until?: string;
 
@@ -224,7 +225,7 @@ export class ReplayDto {
   after?: string;
 
   /** Only these types, if the webhook takes them. @example ["message.received"] */
-  @IsOptional()
+  @Optional()
   @IsArray()
   @ArrayMinSize(1)
   @ArrayMaxSize(50)

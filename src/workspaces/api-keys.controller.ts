@@ -1,6 +1,7 @@
-import { Body, Controller, Delete, Get, HttpCode, Param, ParseUUIDPipe, Post, Query } from '@nestjs/common';
+import { Body, Controller, Delete, Get, HttpCode, Param, Post, Query } from '@nestjs/common';
 import { Fails, Paged } from '../platform/http/documentation.js';
 import { type Page, PageQuery, toPage } from '../platform/http/pagination.js';
+import { UuidPipe } from '../platform/http/uuid.pipe.js';
 import {
   ApiKeyResponse,
   CreateApiKeyDto,
@@ -32,7 +33,7 @@ export class ApiKeysController {
   @Fails(WorkspaceNotFound, ApiKeyLimitReached)
   @Post()
   async create(
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
     @Body() body: CreateApiKeyDto,
   ): Promise<CreatedApiKeyResponse> {
     return toCreatedApiKeyResponse(await this.keys.create(id, body));
@@ -42,10 +43,7 @@ export class ApiKeysController {
   @Fails(WorkspaceNotFound)
   @Paged(ApiKeyResponse)
   @Get()
-  async list(
-    @Param('id', ParseUUIDPipe) id: string,
-    @Query() query: PageQuery,
-  ): Promise<Page<ApiKeyResponse>> {
+  async list(@Param('id', UuidPipe) id: string, @Query() query: PageQuery): Promise<Page<ApiKeyResponse>> {
     return toPage(await this.keys.list(id, query), query.limit, toApiKeyResponse);
   }
 
@@ -53,8 +51,8 @@ export class ApiKeysController {
   @Fails(ApiKeyNotFound, ApiKeyExpired, ApiKeyRotated, ApiKeyLimitReached)
   @Post(':keyId/rotate')
   async rotate(
-    @Param('id', ParseUUIDPipe) id: string,
-    @Param('keyId', ParseUUIDPipe) keyId: string,
+    @Param('id', UuidPipe) id: string,
+    @Param('keyId', UuidPipe) keyId: string,
     @Body() body: RotateApiKeyDto = new RotateApiKeyDto(),
   ): Promise<CreatedApiKeyResponse> {
     return toCreatedApiKeyResponse(await this.keys.rotate(id, keyId, body));
@@ -64,10 +62,7 @@ export class ApiKeysController {
   @Fails(ApiKeyNotFound)
   @Delete(':keyId')
   @HttpCode(204)
-  async delete(
-    @Param('id', ParseUUIDPipe) id: string,
-    @Param('keyId', ParseUUIDPipe) keyId: string,
-  ): Promise<void> {
+  async delete(@Param('id', UuidPipe) id: string, @Param('keyId', UuidPipe) keyId: string): Promise<void> {
     await this.keys.delete(id, keyId);
   }
 }
@@ -109,7 +104,7 @@ export class OwnApiKeysController {
   async rotate(
     @WorkspaceId() workspaceId: string,
     @Caller() caller: Principal,
-    @Param('keyId', ParseUUIDPipe) keyId: string,
+    @Param('keyId', UuidPipe) keyId: string,
     @Body() body: RotateApiKeyDto = new RotateApiKeyDto(),
   ): Promise<CreatedApiKeyResponse> {
     return toCreatedApiKeyResponse(await this.keys.rotate(workspaceId, keyId, body, keyIdOf(caller)));
@@ -122,7 +117,7 @@ export class OwnApiKeysController {
   async delete(
     @WorkspaceId() workspaceId: string,
     @Caller() caller: Principal,
-    @Param('keyId', ParseUUIDPipe) keyId: string,
+    @Param('keyId', UuidPipe) keyId: string,
   ): Promise<void> {
     await this.keys.delete(workspaceId, keyId, keyIdOf(caller));
   }

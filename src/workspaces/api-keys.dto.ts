@@ -1,6 +1,7 @@
 import { ApiProperty } from '@nestjs/swagger';
 import {
   ArrayMaxSize,
+  ArrayMinSize,
   IsArray,
   IsIn,
   IsInt,
@@ -14,7 +15,7 @@ import {
 } from 'class-validator';
 import { isAddressOrRange } from '../platform/http/public-address.js';
 import { Optional } from '../platform/http/optional.js';
-import { IsTime } from '../platform/http/time.js';
+import { IsFutureTime, IsTime } from '../platform/http/time.js';
 import { keyRoles, type ApiKey, type KeyRole } from './api-key.entity.js';
 import type { NewApiKey } from './api-keys.service.js';
 
@@ -42,13 +43,15 @@ export class CreateApiKeyDto {
   role!: KeyRole;
 
   /** The time when the key expires. */
-  @IsOptional()
+  @Optional()
+  @IsFutureTime()
   @IsTime()
   expiresAt?: string;
 
   /** IP addresses or CIDR ranges that may use the key. */
-  @IsOptional()
+  @Optional()
   @IsArray()
+  @ArrayMinSize(1, { message: 'must not be empty: leave it out to allow every address' })
   @ArrayMaxSize(100)
   @IsIpRange({ each: true })
   allowedIps?: string[];
@@ -68,6 +71,7 @@ export class RotateApiKeyDto {
   /** The time when the new key expires. Null means never. The default is the expiry time of the old key. */
   @ApiProperty({ type: String, required: false, nullable: true })
   @IsOptional()
+  @IsFutureTime()
   @IsTime()
   expiresAt?: string | null;
 }

@@ -100,6 +100,17 @@ export class RoleInsufficient extends Problem {
   }
 }
 
+/** The key of a workspace named another workspace, so its caller expects to act there. */
+export class OtherWorkspace extends Problem {
+  constructor(workspaceId: string) {
+    super(
+      403,
+      'auth.other_workspace',
+      `This key belongs to another workspace than ${workspaceId}. Leave out workspaceId, or use a key of that workspace or the admin key.`,
+    );
+  }
+}
+
 /** Closes every route that is not public: the caller needs a key with a sufficient role. */
 @Injectable()
 export class AuthGuard implements CanActivate, OnApplicationBootstrap {
@@ -129,13 +140,16 @@ export class AuthGuard implements CanActivate, OnApplicationBootstrap {
     this.limits.count(principal, context.switchToHttp().getResponse<Response>());
     request.principal = principal;
     this.unread.enter(ownerOf(principal), context.switchToHttp().getResponse<Response>());
+    const named = workspaceIdOf(request);
     if (principal.kind === 'admin') {
-      request.workspaceId = workspaceIdOf(request);
+      request.workspaceId = named;
       if (request.workspaceId !== undefined)
         setDefaultCountry((await this.workspaces.get(request.workspaceId)).defaultCountry);
     } else {
       if (needed === 'admin' || keyRoles.indexOf(principal.role) > keyRoles.indexOf(needed))
         throw new RoleInsufficient(needed);
+      if (named !== undefined && named.toLowerCase() !== principal.workspaceId)
+        throw new OtherWorkspace(named);
       request.workspaceId = principal.workspaceId;
       setDefaultCountry(principal.defaultCountry);
     }

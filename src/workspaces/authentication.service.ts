@@ -150,6 +150,8 @@ function allows(ranges: string[] | null): (ip: string) => boolean {
   }
   return (ip) => {
     const address = ip.replace(/^::ffff:/, '');
-    return list.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4');
+    const family = isIP(address);
+    // A trusted proxy may forward what is no address, such as `unknown`.
+    return family !== 0 && list.check(address, family === 6 ? 'ipv6' : 'ipv4');
   };
 }

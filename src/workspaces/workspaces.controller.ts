@@ -1,17 +1,7 @@
-import {
-  Body,
-  Controller,
-  Delete,
-  Get,
-  HttpCode,
-  Param,
-  ParseUUIDPipe,
-  Patch,
-  Post,
-  Query,
-} from '@nestjs/common';
+import { Body, Controller, Delete, Get, HttpCode, Param, Patch, Post, Query } from '@nestjs/common';
 import { Fails, Paged } from '../platform/http/documentation.js';
 import { type Page, PageQuery, toPage } from '../platform/http/pagination.js';
+import { UuidPipe } from '../platform/http/uuid.pipe.js';
 import { Allow, WorkspaceId } from './auth.guard.js';
 import { LimitsService } from './limits.service.js';
 import {
@@ -48,7 +38,7 @@ export class WorkspacesController {
   /** Reads a workspace with its limits and its usage. */
   @Fails(WorkspaceNotFound)
   @Get(':id')
-  async get(@Param('id', ParseUUIDPipe) id: string): Promise<WorkspaceUsageResponse> {
+  async get(@Param('id', UuidPipe) id: string): Promise<WorkspaceUsageResponse> {
     return { ...toWorkspaceResponse(await this.workspaces.get(id)), usage: await this.limits.usage(id) };
   }
 
@@ -56,7 +46,7 @@ export class WorkspacesController {
   @Fails(WorkspaceNotFound)
   @Patch(':id')
   async update(
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
     @Body() body: UpdateWorkspaceDto,
   ): Promise<WorkspaceResponse> {
     return toWorkspaceResponse(await this.workspaces.update(id, body));
@@ -66,7 +56,7 @@ export class WorkspacesController {
   @Fails(WorkspaceNotFound)
   @Delete(':id')
   @HttpCode(204)
-  async delete(@Param('id', ParseUUIDPipe) id: string): Promise<void> {
+  async delete(@Param('id', UuidPipe) id: string): Promise<void> {
     await this.workspaces.delete(id);
   }
 }

@@ -20,6 +20,7 @@ export class WorkspaceNotFound extends Problem {
 @Injectable()
 export class WorkspacesService {
   private readonly beforeDelete: ((workspaceId: string) => Promise<void>)[] = [];
+  private readonly beforeGone: ((workspaceId: string) => Promise<void>)[] = [];
   private readonly afterDelete: ((manager: EntityManager, workspaceId: string) => Promise<void>)[] = [];
   private readonly afterPacing: ((manager: EntityManager, workspaceId: string) => Promise<void>)[] = [];
 
@@ -76,6 +77,14 @@ export class WorkspacesService {
     this.beforeDelete.push(end);
   }
 
+  /**
+   * Registers what runs between the ends of its accounts and the deletion: subscribers hear what became of the messages. It must end
+   * soon, whatever they do.
+   */
+  onFarewell(tell: (workspaceId: string) => Promise<void>): void {
+    this.beforeGone.push(tell);
+  }
+
   /** Registers what is deleted after the workspace, in the same transaction: rows that no foreign key deletes, such as its events. */
   onDeleted(follow: (manager: EntityManager, workspaceId: string) => Promise<void>): void {
     this.afterDelete.push(follow);
@@ -88,6 +97,7 @@ export class WorkspacesService {
   async delete(id: string): Promise<void> {
     await this.get(id);
     for (const end of this.beforeDelete) await end(id);
+    await Promise.all(this.beforeGone.map((tell) => tell(id)));
     await this.workspaces.manager.transaction(async (manager) => {
       const { affected } = await manager.delete(Workspace, { id });
       if (!affected) throw new WorkspaceNotFound(id);

@@ -57,7 +57,6 @@ describe('bad input is refused with a status and a code, and nothing is written'
       'validation.failed',
       'metadata',
     ],
-    ['a priority that is null', { to, text: 'x', priority: null }, 400, 'validation.failed', 'priority'],
     ['an unknown priority', { to, text: 'x', priority: 'campaign' }, 400, 'validation.failed', 'priority'],
     [
       'a day that is none',
@@ -137,10 +136,10 @@ describe('bad input is refused with a status and a code, and nothing is written'
           ...more,
         })
       ).body.key;
-    expect(
-      (await flotilla.call('GET', '/accounts', undefined, await make({ expiresAt: '2020-01-01T00:00:00Z' })))
-        .status,
-    ).toBe(401);
+    const short = await make({ expiresAt: new Date(Date.now() + 1_000).toISOString() });
+    await eventually('expired', async () => {
+      return (await flotilla.call('GET', '/accounts', undefined, short)).status === 401;
+    });
     expect(
       (await flotilla.call('GET', '/accounts', undefined, await make({ allowedIps: ['10.0.0.0/8'] }))).status,
     ).toBe(401);
@@ -287,21 +286,6 @@ describe('bad input is refused with a status and a code, and nothing is written'
       const answer = await workspace.call('GET', '/events', undefined, { 'last-event-id': id });
       expect(answer.body).toMatchObject({ status: 400, code: 'events.invalid_cursor' });
     }
-  });
-
-  it('null where none may be', async () => {
-    for (const body of [{ name: null }, { name: 'x', environment: null }]) {
-      expect((await workspace.call('POST', '/accounts', body)).body).toMatchObject({
-        status: 400,
-        code: 'validation.failed',
-      });
-    }
-    expect((await workspace.call('PATCH', `/accounts/${accountId}`, { labels: null })).body).toMatchObject({
-      status: 400,
-    });
-    expect((await flotilla.call('PATCH', `/workspaces/${workspace.id}`, { name: null })).body).toMatchObject({
-      status: 400,
-    });
   });
 
   it('null times of a message are none', async () => {

@@ -161,6 +161,45 @@ describe('administering a group', () => {
     });
   });
 
+  it('changes no message of a group that it has left or was removed from, and says so at once', async () => {
+    const owner = await flotilla.newPhone();
+    const leave = (id: string) => call('POST', `/${id}/leave`);
+    const remove = (id: string) =>
+      flotilla.sandbox('POST', `/groups/${id}/members`, {
+        by: owner,
+        change: 'remove',
+        participants: [account.phoneNumber],
+      });
+    for (const end of [leave, remove]) {
+      const groupId = await joined(owner);
+      const { body: sent } = await workspace.send({ accountId: account.id, to: groupId, text: 'before' });
+      await eventually('sent', async () => {
+        const { body } = await workspace.call('GET', `/messages/${sent.id}`);
+        return ['sent', 'delivered', 'read'].includes(body.status);
+      });
+      await end(groupId);
+      await eventually('out of the group', async () => !(await call('GET', `/${groupId}`)).body.isMember);
+      const path = `/messages/${sent.id}`;
+      for (const [method, of, body] of [
+        ['PATCH', path, { text: 'after' }],
+        ['POST', `${path}/revoke`, undefined],
+        ['POST', `${path}/reaction`, { emoji: '👍' }],
+      ] as const) {
+        const started = performance.now();
+        const answer = await workspace.call(method, of, body);
+        expect(answer).toMatchObject({ status: 409, body: { code: 'group.not_member' } });
+        // Without the check the page waits for an answer of WhatsApp that never comes: 25 s.
+        expect(performance.now() - started).toBeLessThan(15_000);
+      }
+      expect((await workspace.call('GET', path)).body).toMatchObject({
+        text: 'before',
+        editedAt: null,
+        revokedAt: null,
+        reactions: [],
+      });
+    }
+  });
+
   it('gives and resets the invite, joins by it and leaves', async () => {
     const owner = await flotilla.newPhone();
     const id = await joined(owner);

@@ -71,6 +71,35 @@ describe('webhooks through the API', () => {
     expect(headers).toMatchObject({ 'content-type': 'application/json', 'webhook-id': JSON.parse(body).id });
   });
 
+  it.each(['account', 'workspace'])(
+    'hear what became of the messages of an %s that is deleted',
+    async (what) => {
+      await newWebhook({ events: ['message.cancelled', 'message.unknown'] });
+      const accountIds = [await newAccount(), await newAccount()];
+      const sendAt = new Date(Date.now() + 3_600_000).toISOString();
+      const wanted = [{}, { priority: 'urgent' }, { sendAt }];
+      const ids: string[] = [];
+      for (const accountId of accountIds)
+        for (const more of wanted)
+          ids.push(
+            (await workspace.send({ accountId, to: '+6281234567890', text: 'never', ...more })).body.id,
+          );
+      // Its outcome is not known, and nobody can find it out any more.
+      await database.query('update messages set attempts = 1 where id = $1', [ids[0]]);
+      if (what === 'workspace')
+        expect((await flotilla.call('DELETE', `/workspaces/${workspace.id}`)).status).toBe(204);
+      else
+        for (const id of accountIds)
+          expect((await workspace.call('DELETE', `/accounts/${id}`)).status).toBe(204);
+      await received(ids.length);
+      const told = receiver.received.map(({ data }) => data as { id: string; status: string; error: object });
+      expect(told.map(({ id, status }) => [id, status]).sort()).toEqual(
+        ids.map((id, number) => [id, number === 0 ? 'unknown' : 'cancelled']).sort(),
+      );
+      for (const { error } of told) expect(error).toMatchObject({ code: 'account.deleted' });
+    },
+  );
+
   it('show their secret once, and are listed, changed and deleted', async () => {
     const secret = `whsec_${Buffer.alloc(32, 7).toString('base64')}`;
     const made = await newWebhook({ secret, description: 'CRM' });

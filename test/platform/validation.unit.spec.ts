@@ -1,6 +1,20 @@
 import 'reflect-metadata';
-import { Type } from 'class-transformer';
-import { ArrayMaxSize, IsArray, IsObject, IsString, MaxLength, ValidateNested } from 'class-validator';
+import { Type as TypeOf } from 'class-transformer';
+import {
+  ArrayMaxSize,
+  getMetadataStorage,
+  IS_OPTIONAL,
+  IsArray,
+  IsInt,
+  IsObject,
+  IsOptional,
+  IsString,
+  MaxLength,
+  ValidateNested,
+} from 'class-validator';
+import type { Type } from '@nestjs/common';
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { ValidationFailed } from '../../src/platform/errors/problem.js';
 import { Optional } from '../../src/platform/http/optional.js';
@@ -19,12 +33,12 @@ class Outer {
   @Optional()
   @ArrayMaxSize(2)
   @ValidateNested({ each: true })
-  @Type(() => Inner)
+  @TypeOf(() => Inner)
   list?: Inner[];
 
   @Optional()
   @ValidateNested()
-  @Type(() => Inner)
+  @TypeOf(() => Inner)
   one?: Inner;
 
   @Optional()
@@ -78,6 +92,73 @@ describe('toDto', () => {
     expect(dto.list![0]).toBeInstanceOf(Inner);
     expect(dto.one).toBeInstanceOf(Inner);
     expect(dto.free).toBe(free);
+  });
+});
+
+interface Storage {
+  validationMetadatas: Map<unknown, { name?: string; target: unknown; propertyName: string }[]>;
+}
+
+describe('null', () => {
+  class Limits {
+    @IsOptional()
+    @IsInt()
+    most?: number | null;
+  }
+
+  class Settings extends Outer {
+    @Optional()
+    @IsString()
+    mode = 'plain';
+
+    @Optional()
+    @ValidateNested()
+    @TypeOf(() => Limits)
+    limits?: Limits;
+  }
+
+  it('means left out: defaults apply, also in nested DTOs and lists', () => {
+    const plain = { mode: null, text: null, list: [{ names: null }, {}], limits: { most: null }, free: null };
+    const before = structuredClone(plain);
+    const dto = toDto(Settings, plain);
+    expect({ ...dto, list: dto.list!.map((item) => ({ ...item })), limits: { ...dto.limits } }).toEqual({
+      mode: 'plain',
+      list: [{}, {}],
+      limits: { most: null },
+    });
+    expect(dto.text).toBeUndefined();
+    expect(plain).toEqual(before);
+    const free = { a: null };
+    expect(toDto(Settings, { free }).free).toBe(free);
+  });
+
+  it('has a meaning of its own in these fields only', async () => {
+    const source = join(import.meta.dirname, '../../src');
+    for (const file of await readdir(source, { recursive: true }))
+      if (file.endsWith('.dto.ts')) await import(join(source, file));
+    const metadatas = [...(getMetadataStorage() as unknown as Storage).validationMetadatas.values()].flat();
+    const fields = metadatas
+      .filter(({ name, target }) => name === IS_OPTIONAL && !/Query$|^Limits$/.test((target as Type).name))
+      .map(({ target, propertyName }) => `${(target as Type).name}.${propertyName}`);
+    expect([...new Set(fields)].sort()).toEqual([
+      'ChangeChannelDto.picture',
+      'ChangeGroupDto.picture',
+      'ChangePhoneDto.about',
+      'ChangePhoneDto.picture',
+      'LimitsDto.maxAccounts',
+      'LimitsDto.maxStorageBytes',
+      'LimitsDto.messagesPerMinute',
+      'RotateApiKeyDto.expiresAt',
+      'ServerSettings.location',
+      'ServerSettings.region',
+      'ServerSettings.url',
+      'UpdateAccountDto.pacing',
+      'UpdateAccountDto.proxyUrl',
+      'UpdateOwnWorkspaceDto.defaultCountry',
+      'UpdateWebhookDto.accountIds',
+      'UpdateWebhookDto.description',
+      'UpdateWorkspaceDto.pacing',
+    ]);
   });
 });
 

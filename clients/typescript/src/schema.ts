@@ -572,7 +572,9 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Lists messages, newest first.
+         * Lists messages, newest first. A page looks at 5,000 messages at most, so it may have fewer than `limit`, or none, although there are
+         *     more: follow `nextCursor` until it is null. Pages of `status` `failed`, `unknown`, `cancelled`, `expired`, `scheduled` and `received`
+         *     are always full.
          * @description Needs a key with the role viewer or more, or the admin key.
          */
         get: operations["messages.list"];
@@ -1382,7 +1384,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Lists the queues with their backlog, in the order in which workers serve them.
+         * Lists the queues with their backlog, in the order in which workers serve them. If more than 50,000 messages wait, the numbers of the
+         *     `whatsapp-` queues are usually seconds old, and at most a minute.
          * @description Needs the admin key.
          */
         get: operations["queues.list"];
@@ -1795,7 +1798,7 @@ export interface components {
         CreateWorkspaceDto: {
             /** @example Acme Ltd */
             name: string;
-            limits?: components["schemas"]["LimitsDto"];
+            limits?: components["schemas"]["LimitsDto"] | null;
         };
         /** @example {} */
         PacingGapsDto: {
@@ -1945,15 +1948,15 @@ export interface components {
          *     }
          */
         UpdateWorkspaceDto: {
-            name?: string;
+            name?: string | null;
             /** @description The pacing settings for all accounts that do not have their own. They replace the old settings as a whole. Null restores the defaults. */
             pacing?: components["schemas"]["PacingDto"] | null;
             /**
              * @description What Flotilla does with an `unknown` message. `hold`: the message waits for a person. `resend`: it is sent again under its WhatsApp id.
-             * @enum {string}
+             * @enum {string|null}
              */
-            unknownPolicy?: "hold" | "resend";
-            limits?: components["schemas"]["LimitsDto"];
+            unknownPolicy?: "hold" | "resend" | null;
+            limits?: components["schemas"]["LimitsDto"] | null;
             /**
              * @description The country of phone numbers that begin with 0 instead of a country code, for example `0812-3456-7890` with `ID`. Null: such
              *     numbers are refused.
@@ -1972,13 +1975,13 @@ export interface components {
              * Format: date-time
              * @description The time when the key expires.
              */
-            expiresAt?: string;
+            expiresAt?: string | null;
             /** @example backend */
             name: string;
             /** @enum {string} */
             role: "owner" | "sender" | "viewer";
             /** @description IP addresses or CIDR ranges that may use the key. */
-            allowedIps?: string[];
+            allowedIps?: string[] | null;
         };
         /**
          * @example {
@@ -2068,7 +2071,7 @@ export interface components {
              * @description How long the old key still works, in seconds. 0 means that it stops at once.
              * @default 0
              */
-            graceSeconds?: number;
+            graceSeconds?: number | null;
         };
         /**
          * @example {
@@ -2086,9 +2089,9 @@ export interface components {
         /** @example {} */
         ReceiveDto: {
             /** @description Stories of contacts. `from` of such a message is `status@broadcast`; `participant` is the person. */
-            stories?: boolean;
+            stories?: boolean | null;
             /** @description Posts of channels that the account follows. `from` of such a message is the channel, which ends in `@newsletter`. */
-            channels?: boolean;
+            channels?: boolean | null;
         };
         /**
          * @example {
@@ -2117,13 +2120,13 @@ export interface components {
             /**
              * @description `live` connects to WhatsApp. `sandbox` connects to the simulated WhatsApp.
              * @default live
-             * @enum {string}
+             * @enum {string|null}
              */
-            environment?: "live" | "sandbox";
-            labels?: string[];
+            environment?: "live" | "sandbox" | null;
+            labels?: string[] | null;
             /** @description The account's own pacing settings. They override those of its workspace, field by field. */
             pacing?: components["schemas"]["PacingDto"] | null;
-            receive?: components["schemas"]["ReceiveDto"];
+            receive?: components["schemas"]["ReceiveDto"] | null;
             /**
              * @description The proxy that the browser of a live account uses: `http://`, `https://` or `socks5://`, then `USER:PASSWORD@` if the proxy needs
              *     them, host and port, as in `socks5://user:password@proxy.example.com:1080`. Percent-encode special characters in user and
@@ -2131,8 +2134,8 @@ export interface components {
              */
             proxyUrl?: string | null;
             /** @description The instance to place the account on. Without it, Flotilla chooses an instance. */
-            instanceId?: string;
-            placement?: components["schemas"]["PlacementFiltersDto"];
+            instanceId?: string | null;
+            placement?: components["schemas"]["PlacementFiltersDto"] | null;
         };
         /**
          * @example {
@@ -2353,26 +2356,26 @@ export interface components {
         };
         /** @example {} */
         UpdateAccountDto: {
-            name?: string;
-            labels?: string[];
+            name?: string | null;
+            labels?: string[] | null;
             /** @description The account's own pacing settings. They replace all earlier ones. Null: the settings of the workspace apply. */
             pacing?: components["schemas"]["PacingDto"] | null;
-            receive?: components["schemas"]["ReceiveDto"];
+            receive?: components["schemas"]["ReceiveDto"] | null;
             /** @description The proxy that the browser of a live account uses, in the form of `POST /accounts`. The session restarts with it. Null: no proxy. */
             proxyUrl?: string | null;
             /** @description Takes effect the next time that the account is placed. */
-            placement?: components["schemas"]["PlacementFiltersDto"];
+            placement?: components["schemas"]["PlacementFiltersDto"] | null;
         };
         /** @example {} */
         ConnectAccountDto: {
             /**
              * @description How a new account is linked: `qr` by a QR code, `code` by a pairing code that is typed into the phone.
              * @default qr
-             * @enum {string}
+             * @enum {string|null}
              */
-            method?: "code" | "qr";
+            method?: "code" | "qr" | null;
             /** @description The phone's number with country code. Required if `method` is `code`. */
-            phoneNumber?: string;
+            phoneNumber?: string | null;
         };
         /**
          * @example {
@@ -2402,12 +2405,12 @@ export interface components {
         /** @example {} */
         MigrateAccountDto: {
             /** @description The instance to move the account to. Without it, Flotilla chooses the best other instance. */
-            instanceId?: string;
+            instanceId?: string | null;
         };
         /** @example {} */
         SandboxScanDto: {
             /** @description The number of the simulated phone that scans. Without it, the sandbox makes a new phone. */
-            phone?: string;
+            phone?: string | null;
         };
         /**
          * @example {
@@ -2455,7 +2458,7 @@ export interface components {
             /** @example +6281234567890 */
             phone: string;
             /** @example Toko Maju */
-            organization?: string;
+            organization?: string | null;
         };
         /**
          * @example {
@@ -2471,26 +2474,30 @@ export interface components {
              *     200 without a redirect.
              * @example https://example.com/invoice.pdf
              */
-            url?: string;
+            url?: string | null;
             /** @description The file itself, as base64. For a file of more than a few megabytes, use `POST /media` and `mediaId`. */
-            data?: string;
+            data?: string | null;
             /**
              * Format: uuid
              * @description The id of a file that was uploaded with `POST /media` or received with a message.
              */
-            mediaId?: string;
+            mediaId?: string | null;
             /**
-             * @description With `data` or `url`: the media type of the file. If the bytes show another type, that type counts.
+             * @description With `data` or `url`: the media type of the file. If the bytes show another type, that type counts. With `mediaId`: its own only.
              * @example application/pdf
              */
-            mimetype?: string;
+            mimetype?: string | null;
             /**
-             * @description With `data` or `url`: the name of the file. The recipient of a document sees it.
+             * @description With `data` or `url`: the name of the file. The recipient of a document sees it. With `mediaId`: its own only.
              * @example invoice.pdf
              */
-            filename?: string;
+            filename?: string | null;
             /** @description The text below an image, a video or a document. */
-            caption?: string;
+            caption?: string | null;
+            /** @description Ignored. The `media` of an answer has it, and may be sent again as it is. The same holds for `sha256` and `error`. */
+            size?: number | null;
+            sha256?: string | null;
+            error?: Record<string, never> | null;
         };
         /**
          * @example {
@@ -2506,9 +2513,9 @@ export interface components {
             /** @example 106.8272 */
             longitude: number;
             /** @example Monas */
-            name?: string;
+            name?: string | null;
             /** @example Gambir, Jakarta */
-            address?: string;
+            address?: string | null;
         };
         /**
          * @example {
@@ -2533,7 +2540,7 @@ export interface components {
              * @description Whether a person may choose several options.
              * @default false
              */
-            multiple?: Record<string, never>;
+            multiple?: Record<string, never> | null;
         };
         /**
          * @example {
@@ -2549,9 +2556,9 @@ export interface components {
              * @description For the type `text`.
              * @example Your parcel is on its way.
              */
-            text?: string;
+            text?: string | null;
             /** @description For the type `contact`: one contact or a list. */
-            contact?: components["schemas"]["ContactDto"] | components["schemas"]["ContactDto"][];
+            contact?: components["schemas"]["ContactDto"] | components["schemas"]["ContactDto"][] | null;
             /**
              * Format: date-time
              * @description Flotilla does not send the message before this time.
@@ -2566,7 +2573,7 @@ export interface components {
              * Format: uuid
              * @description The account that sends. Default: a ready account, preferably the account that last wrote to this recipient.
              */
-            accountId?: string;
+            accountId?: string | null;
             /**
              * @description The recipient: a phone number with country code, or a chat id.
              * @example +6281234567890
@@ -2575,36 +2582,36 @@ export interface components {
             /**
              * @description The type of the message. It decides which field is required: `text`, `media`, `location`, `contact` or `poll`.
              * @default text
-             * @enum {string}
+             * @enum {string|null}
              */
-            type?: "audio" | "contact" | "document" | "image" | "location" | "poll" | "sticker" | "text" | "video" | "voice";
+            type?: "audio" | "contact" | "document" | "image" | "location" | "poll" | "sticker" | "text" | "video" | "voice" | null;
             /** @description For the types `image`, `video`, `audio`, `voice`, `document` and `sticker`. */
-            media?: components["schemas"]["MediaSourceDto"];
+            media?: components["schemas"]["MediaSourceDto"] | null;
             /** @description For the type `location`. */
-            location?: components["schemas"]["LocationDto"];
+            location?: components["schemas"]["LocationDto"] | null;
             /** @description For the type `poll`. */
-            poll?: components["schemas"]["PollDto"];
+            poll?: components["schemas"]["PollDto"] | null;
             /**
              * Format: uuid
              * @description The id of the message to reply to. It must belong to the same account and the same chat.
              */
-            replyTo?: string;
+            replyTo?: string | null;
             /**
              * @description The persons that the text or the caption mentions: phone numbers or chat ids. The text contains each as `@` and the digits.
              * @example [
              *       "+6281234567890"
              *     ]
              */
-            mentions?: string[];
+            mentions?: string[] | null;
             /**
              * @default normal
-             * @enum {string}
+             * @enum {string|null}
              */
-            priority?: "high" | "normal" | "urgent";
+            priority?: "high" | "normal" | "urgent" | null;
             /** @description Your own data. Flotilla returns it with the message and in every event of the message. */
             metadata?: {
                 [key: string]: unknown;
-            };
+            } | null;
         };
         /**
          * @example {
@@ -3107,19 +3114,19 @@ export interface components {
         };
         /** @example {} */
         UpdateChatDto: {
-            archived?: boolean;
+            archived?: boolean | null;
             /** @description WhatsApp allows three pinned chats. */
-            pinned?: boolean;
+            pinned?: boolean | null;
             /** @description A muted chat stays muted until you set this to false. */
-            muted?: boolean;
+            muted?: boolean | null;
         };
         /** @example {} */
         ShowStateDto: {
             /**
              * @default typing
-             * @enum {string}
+             * @enum {string|null}
              */
-            state?: "recording" | "stop" | "typing";
+            state?: "recording" | "stop" | "typing" | null;
         };
         /**
          * @example {
@@ -3397,15 +3404,15 @@ export interface components {
         };
         /** @example {} */
         UpdateGroupDto: {
-            subject?: string;
+            subject?: string | null;
             /** @description An empty text removes the description. */
-            description?: string;
+            description?: string | null;
             /** @description Whether only admins may write messages. */
-            announcementsOnly?: boolean;
+            announcementsOnly?: boolean | null;
             /** @description Whether only admins may change the subject, the description and the picture. */
-            infoAdminsOnly?: boolean;
+            infoAdminsOnly?: boolean | null;
             /** @description Whether only admins may add participants. */
-            addAdminsOnly?: boolean;
+            addAdminsOnly?: boolean | null;
         };
         /**
          * @example {
@@ -3505,7 +3512,7 @@ export interface components {
              */
             events: string[];
             /** @description Signs deliveries: `whsec_` followed by 24 to 64 bytes in base64. If you leave it out, Flotilla makes one. */
-            secret?: string;
+            secret?: string | null;
             /** @example CRM */
             description?: string | null;
             /** @description Only events of these accounts of the workspace. Left out: events of every account, and events without an account. */
@@ -3644,22 +3651,22 @@ export interface components {
              * @description Deliveries that wait for their next attempt go to the new URL at once.
              * @example https://example.com/hooks/flotilla
              */
-            url?: string;
+            url?: string | null;
             /**
              * @example [
              *       "message.*"
              *     ]
              */
-            events?: string[];
+            events?: string[] | null;
             description?: string | null;
             /** @description Null: events of every account, and events without an account. */
             accountIds?: string[] | null;
             /** @description False: Flotilla delivers nothing. True: it delivers what waited and what happens from now on. Use a replay for the events between. */
-            isEnabled?: boolean;
+            isEnabled?: boolean | null;
             /** @description A new secret of your own. The old secret also signs for 24 hours. */
-            secret?: string;
+            secret?: string | null;
             /** @description True: Flotilla makes a new secret, which only this answer shows. The old secret also signs for 24 hours. */
-            rotateSecret?: boolean;
+            rotateSecret?: boolean | null;
         };
         /**
          * @example {
@@ -3761,19 +3768,19 @@ export interface components {
              * Format: date-time
              * @description Events before this time. Left out: up to now.
              */
-            until?: string;
+            until?: string | null;
             /**
              * @description Events behind this event in the log: the `nextAfter` of the replay before. Repeat the other fields of that replay.
              * @example 7421-88
              */
-            after?: string;
+            after?: string | null;
             /**
              * @description Only these types, if the webhook takes them.
              * @example [
              *       "message.received"
              *     ]
              */
-            types?: string[];
+            types?: string[] | null;
         };
         /**
          * @example {
@@ -3835,7 +3842,7 @@ export interface components {
              * @description True: answers with the moves, and moves nothing.
              * @default false
              */
-            dryRun?: boolean;
+            dryRun?: boolean | null;
         };
         /**
          * @example {
@@ -3964,17 +3971,17 @@ export interface components {
          */
         CreateServerDto: {
             /** @description The `SERVER_ID` of the machine. If you leave it out, Flotilla makes one. */
-            id?: string;
+            id?: string | null;
             /** @example Singapore 1 */
             name: string;
             /** @description The URL whose `/health` answers for the whole machine. Without it, a health check asks the instances of the server. */
             url?: string | null;
             /** @example vps */
-            type?: string;
+            type?: string | null;
             /** @example asia-southeast */
             region?: string | null;
             /** @example production */
-            environment?: string;
+            environment?: string | null;
             /** @example Jakarta */
             location?: string | null;
             /**
@@ -3982,11 +3989,11 @@ export interface components {
              *       "high-capacity"
              *     ]
              */
-            tags?: string[];
+            tags?: string[] | null;
             /** @description How many accounts all instances of the server together may drive. */
-            maxCapacity?: number;
+            maxCapacity?: number | null;
             /** @description The share of the turns of this server, if the strategy uses weights. */
-            weight?: number;
+            weight?: number | null;
         };
         /**
          * @example {
@@ -4073,19 +4080,19 @@ export interface components {
          *     }
          */
         UpdateServerDto: {
-            name?: string;
+            name?: string | null;
             /** @description Whether the server takes accounts. False: its accounts move to other servers. */
-            isEnabled?: boolean;
+            isEnabled?: boolean | null;
             /** @description False: its accounts move to other servers, until a health check succeeds or an instance of the server starts. */
-            isHealthy?: boolean;
+            isHealthy?: boolean | null;
             /** @description The URL whose `/health` answers for the whole machine. Without it, a health check asks the instances of the server. */
             url?: string | null;
             /** @example vps */
-            type?: string;
+            type?: string | null;
             /** @example asia-southeast */
             region?: string | null;
             /** @example production */
-            environment?: string;
+            environment?: string | null;
             /** @example Jakarta */
             location?: string | null;
             /**
@@ -4093,11 +4100,11 @@ export interface components {
              *       "high-capacity"
              *     ]
              */
-            tags?: string[];
+            tags?: string[] | null;
             /** @description How many accounts all instances of the server together may drive. */
-            maxCapacity?: number;
+            maxCapacity?: number | null;
             /** @description The share of the turns of this server, if the strategy uses weights. */
-            weight?: number;
+            weight?: number | null;
         };
         /**
          * @example {
@@ -4271,7 +4278,7 @@ export interface components {
             /** @description How many instances the accounts of a workspace should use. Null or left out: `ROUTER_SHARD_SIZE`. */
             shardSize?: number | null;
             /** @description Left out: all servers. */
-            filters?: components["schemas"]["PlacementFiltersDto"];
+            filters?: components["schemas"]["PlacementFiltersDto"] | null;
         };
         /**
          * @example {
@@ -4416,17 +4423,17 @@ export interface components {
              *     has proven itself; left out: the version that works for most accounts.
              * @example 2.3000.1047775310
              */
-            version?: string;
+            version?: string | null;
             /** @description For `canary`: the ids of the accounts that get a new version first. Left out or empty: the oldest linked account. */
-            canaries?: string[];
+            canaries?: string[] | null;
             /** @description For `canary`: how many sends in a row must be acknowledged before a new version goes to all accounts. Default: 20. */
-            sends?: number;
+            sends?: number | null;
         };
         /**
          * @description Every code that an error can have.
          * @enum {string}
          */
-        ErrorCode: "account.cold_not_paused" | "account.logout_not_confirmed" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "account.web_incompatible" | "api_key.expired" | "api_key.in_use" | "api_key.limit_reached" | "api_key.not_found" | "api_key.rotated" | "api_key.too_wide" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.required" | "chat.cannot_pin" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.too_many_downloads" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "message.too_many_waits" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.off" | "sandbox.phone_not_found" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "web_version.not_kept" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "webhook.too_many_tests" | "whatsapp.no_answer" | "whatsapp.number_checks_paused" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit" | "workspace.too_much_unread";
+        ErrorCode: "account.cold_not_paused" | "account.logout_not_confirmed" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "account.web_incompatible" | "api_key.expired" | "api_key.in_use" | "api_key.limit_reached" | "api_key.not_found" | "api_key.rotated" | "api_key.too_wide" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.other_workspace" | "auth.required" | "chat.cannot_pin" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.too_many_downloads" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "message.too_many_waits" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.off" | "sandbox.phone_not_found" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "web_version.not_kept" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "webhook.too_many_tests" | "whatsapp.no_answer" | "whatsapp.number_checks_paused" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit" | "workspace.too_much_unread";
         /** @description The body of every error (RFC 9457). */
         Problem: {
             type: string;
@@ -4529,16 +4536,34 @@ export interface components {
         /**
          * @description `auth.insufficient_role`: This key may not call this route. Use a key with the role owner.
          *
-         *     `api_key.too_wide`: A key cannot make a key that may do more than itself: …. Narrow the new key, or ask the admin to make it.
+         *     `auth.other_workspace`: This key belongs to another workspace than …. Leave out workspaceId, or use a key of that workspace or the admin key.
          */
-        "auth.insufficient_role-api_key.too_wide": {
+        "auth.insufficient_role-auth.other_workspace": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "auth.insufficient_role" | "api_key.too_wide";
+                    code: "auth.insufficient_role" | "auth.other_workspace";
+                };
+            };
+        };
+        /**
+         * @description `auth.insufficient_role`: This key may not call this route. Use a key with the role owner.
+         *
+         *     `auth.other_workspace`: This key belongs to another workspace than …. Leave out workspaceId, or use a key of that workspace or the admin key.
+         *
+         *     `api_key.too_wide`: A key cannot make a key that may do more than itself: …. Narrow the new key, or ask the admin to make it.
+         */
+        "auth.insufficient_role-auth.other_workspace-api_key.too_wide": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "auth.insufficient_role" | "auth.other_workspace" | "api_key.too_wide";
                 };
             };
         };
@@ -4567,7 +4592,7 @@ export interface components {
          *
          *     `validation.failed`: text: must not be empty
          *
-         *     `events.invalid_cursor`: … is not the id of an event. Send the id of an event as it came: two numbers, such as 7421-88.
+         *     `events.invalid_cursor`: … is later than every event of this log: it comes from another installation, or from before a restored backup. The newest id is …: use it to go on from now, or 0-0 to read the log from its beginning.
          */
         "auth.key_in_url-request.malformed-validation.failed-events.invalid_cursor": {
             headers: {
@@ -4597,6 +4622,18 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "auth.key_in_url" | "request.malformed" | "validation.failed" | "media.malformed_upload";
+                };
+            };
+        };
+        /** @description `auth.other_workspace`: This key belongs to another workspace than …. Leave out workspaceId, or use a key of that workspace or the admin key. */
+        "auth.other_workspace": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "auth.other_workspace";
                 };
             };
         };
@@ -5201,6 +5238,8 @@ export interface components {
          *
          *     `message.already_sending`: The message is …. It can no longer be cancelled.
          *
+         *     `group.not_member`: The account is no longer in the group …. Let an admin of the group add the account again.
+         *
          *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
          *
          *     `account.web_incompatible`: The page of WhatsApp Web lacks what sending needs (WAWebMsgKey). Messages wait until it is mended: docs/whatsapp-web.md says what to do.
@@ -5209,14 +5248,14 @@ export interface components {
          *
          *     `message.cannot_edit`: WhatsApp no longer allows editing this message.
          */
-        "request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_edit": {
+        "request.conflict-message.already_sending-group.not_member-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_edit": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "request.conflict" | "message.already_sending" | "account.not_ready" | "account.web_incompatible" | "message.not_outgoing" | "message.cannot_edit";
+                    code: "request.conflict" | "message.already_sending" | "group.not_member" | "account.not_ready" | "account.web_incompatible" | "message.not_outgoing" | "message.cannot_edit";
                 };
             };
         };
@@ -5224,6 +5263,8 @@ export interface components {
          * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
          *     `message.already_sending`: The message is …. It can no longer be cancelled.
+         *
+         *     `group.not_member`: The account is no longer in the group …. Let an admin of the group add the account again.
          *
          *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
          *
@@ -5233,14 +5274,14 @@ export interface components {
          *
          *     `message.cannot_revoke`: WhatsApp no longer allows revoking this message.
          */
-        "request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_revoke": {
+        "request.conflict-message.already_sending-group.not_member-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_revoke": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "request.conflict" | "message.already_sending" | "account.not_ready" | "account.web_incompatible" | "message.not_outgoing" | "message.cannot_revoke";
+                    code: "request.conflict" | "message.already_sending" | "group.not_member" | "account.not_ready" | "account.web_incompatible" | "message.not_outgoing" | "message.cannot_revoke";
                 };
             };
         };
@@ -5248,6 +5289,8 @@ export interface components {
          * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
          *     `message.already_sending`: The message is …. It can no longer be cancelled.
+         *
+         *     `group.not_member`: The account is no longer in the group …. Let an admin of the group add the account again.
          *
          *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
          *
@@ -5257,14 +5300,14 @@ export interface components {
          *
          *     `message.cannot_react`: The message has been revoked.
          */
-        "request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_sent-message.cannot_react": {
+        "request.conflict-message.already_sending-group.not_member-account.not_ready-account.web_incompatible-message.not_sent-message.cannot_react": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "request.conflict" | "message.already_sending" | "account.not_ready" | "account.web_incompatible" | "message.not_sent" | "message.cannot_react";
+                    code: "request.conflict" | "message.already_sending" | "group.not_member" | "account.not_ready" | "account.web_incompatible" | "message.not_sent" | "message.cannot_react";
                 };
             };
         };
@@ -5420,7 +5463,7 @@ export interface components {
                 };
             };
         };
-        /** @description `request.unsupported_media_type`: unsupported charset "LATIN-1" */
+        /** @description `request.unsupported_media_type`: The Content-Type is text/plain. This route takes JSON: send it with "Content-Type: application/json". */
         "request.unsupported_media_type": {
             headers: {
                 [name: string]: unknown;
@@ -5433,7 +5476,7 @@ export interface components {
             };
         };
         /**
-         * @description `request.unsupported_media_type`: unsupported charset "LATIN-1"
+         * @description `request.unsupported_media_type`: The Content-Type is text/plain. This route takes JSON: send it with "Content-Type: application/json".
          *
          *     `media.unsupported_upload`: Send the file as multipart/form-data, in the field "file".
          */
@@ -5924,7 +5967,7 @@ export interface components {
         };
     };
     parameters: {
-        /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+        /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
         WorkspaceId: string;
     };
     requestBodies: never;
@@ -6380,7 +6423,7 @@ export interface operations {
     "ownWorkspace.get": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6400,6 +6443,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -6409,7 +6453,7 @@ export interface operations {
     "ownWorkspace.update": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6433,7 +6477,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found"];
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
@@ -6450,7 +6494,7 @@ export interface operations {
                 cursor?: string;
                 /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6495,7 +6539,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -6505,7 +6549,7 @@ export interface operations {
     "ownApiKeys.create": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6529,7 +6573,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-api_key.too_wide"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace-api_key.too_wide"];
             404: components["responses"]["workspace.not_found-api_key.not_found"];
             409: components["responses"]["request.conflict-api_key.limit_reached"];
             413: components["responses"]["request.too_large"];
@@ -6542,7 +6586,7 @@ export interface operations {
     "ownApiKeys.rotate": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6569,7 +6613,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-api_key.too_wide"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace-api_key.too_wide"];
             404: components["responses"]["workspace.not_found-api_key.not_found"];
             409: components["responses"]["request.conflict-api_key.expired-api_key.rotated-api_key.limit_reached"];
             413: components["responses"]["request.too_large"];
@@ -6582,7 +6626,7 @@ export interface operations {
     "ownApiKeys.delete": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6603,7 +6647,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-api_key.not_found"];
             409: components["responses"]["request.conflict-api_key.in_use"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -6620,7 +6664,7 @@ export interface operations {
                 limit?: number;
                 status?: "created" | "waiting" | "starting" | "qr" | "pairing" | "syncing" | "ready" | "reconnecting" | "disconnected" | "conflict" | "logged_out" | "failed";
                 environment?: "live" | "sandbox";
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6710,6 +6754,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -6719,7 +6764,7 @@ export interface operations {
     "accounts.create": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6743,7 +6788,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-instance.not_found"];
             409: components["responses"]["request.conflict-workspace.account_limit-sandbox.off"];
             413: components["responses"]["request.too_large"];
@@ -6757,7 +6802,7 @@ export interface operations {
     "accounts.get": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6780,6 +6825,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -6789,7 +6835,7 @@ export interface operations {
     "accounts.delete": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6810,7 +6856,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -6822,7 +6868,7 @@ export interface operations {
     "accounts.update": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6849,7 +6895,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
@@ -6863,7 +6909,7 @@ export interface operations {
     "accounts.connect": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6890,7 +6936,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-sandbox.off"];
             413: components["responses"]["request.too_large"];
@@ -6904,7 +6950,7 @@ export interface operations {
     "accounts.qr": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6928,7 +6974,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["account.no_qr"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -6939,7 +6985,7 @@ export interface operations {
     "accounts.pairingCode": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6962,7 +7008,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["account.no_pairing_code"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -6973,7 +7019,7 @@ export interface operations {
     "accounts.disconnect": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6996,7 +7042,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7007,7 +7053,7 @@ export interface operations {
     "accounts.restart": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7030,7 +7076,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-sandbox.off"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7042,7 +7088,7 @@ export interface operations {
     "accounts.resumeCold": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7065,7 +7111,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["request.conflict-account.cold_not_paused"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7076,7 +7122,7 @@ export interface operations {
     "accounts.migrate": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7103,7 +7149,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["request.conflict-instance.none_available-instance.not_available-account.session_not_portable"];
             413: components["responses"]["request.too_large"];
@@ -7116,7 +7162,7 @@ export interface operations {
     "accounts.logout": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7139,7 +7185,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["request.conflict-account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7151,7 +7197,7 @@ export interface operations {
     "accounts.sandboxScan": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7178,7 +7224,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-sandbox.phone_not_found"];
             409: components["responses"]["request.conflict-account.not_sandbox-account.no_qr-sandbox.off-sandbox.refused"];
             413: components["responses"]["request.too_large"];
@@ -7196,7 +7242,7 @@ export interface operations {
                 cursor?: string;
                 /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7240,6 +7286,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -7249,7 +7296,7 @@ export interface operations {
     "accounts.screenshot": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7272,7 +7319,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7295,7 +7342,7 @@ export interface operations {
                 cursor?: string;
                 /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7416,6 +7463,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -7428,7 +7476,7 @@ export interface operations {
                 /** @description The answer waits until the message has this status or a later one, or until `timeoutMs` is over. */
                 wait?: "sent" | "delivered";
                 timeoutMs?: number;
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: {
@@ -7466,7 +7514,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-media.not_found-message.not_found"];
             409: components["responses"]["request.conflict-account.none_ready-idempotency.in_progress"];
             413: components["responses"]["request.too_large-media.too_large-workspace.storage_limit"];
@@ -7480,7 +7528,7 @@ export interface operations {
     "messages.sendBatch": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7504,7 +7552,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found"];
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
@@ -7517,7 +7565,7 @@ export interface operations {
     "messages.get": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7540,6 +7588,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-message.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -7549,7 +7598,7 @@ export interface operations {
     "messages.cancel": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7572,7 +7621,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-message.not_found"];
             409: components["responses"]["request.conflict-message.already_sending"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7583,7 +7632,7 @@ export interface operations {
     "messages.edit": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7610,9 +7659,9 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-message.not_found-account.not_found-instance.not_found"];
-            409: components["responses"]["request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_edit"];
+            409: components["responses"]["request.conflict-message.already_sending-group.not_member-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_edit"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7624,7 +7673,7 @@ export interface operations {
     "messages.revoke": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7647,9 +7696,9 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-message.not_found-account.not_found-instance.not_found"];
-            409: components["responses"]["request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_revoke"];
+            409: components["responses"]["request.conflict-message.already_sending-group.not_member-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_revoke"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
@@ -7659,7 +7708,7 @@ export interface operations {
     "messages.react": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7686,9 +7735,9 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-message.not_found-account.not_found-instance.not_found"];
-            409: components["responses"]["request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_sent-message.cannot_react"];
+            409: components["responses"]["request.conflict-message.already_sending-group.not_member-account.not_ready-account.web_incompatible-message.not_sent-message.cannot_react"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7700,7 +7749,7 @@ export interface operations {
     "messages.downloadMedia": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7723,7 +7772,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-message.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["request.conflict-message.no_media-account.not_ready-media.unavailable-media.not_downloaded"];
             413: components["responses"]["media.too_large-workspace.storage_limit"];
@@ -7737,7 +7786,7 @@ export interface operations {
     "messages.resend": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7760,7 +7809,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-message.not_found"];
             409: components["responses"]["request.conflict-message.not_resendable"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7777,7 +7826,7 @@ export interface operations {
                 limit?: number;
                 /** @description Only media from this source. */
                 source?: "upload" | "url" | "data" | "incoming";
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7818,6 +7867,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -7827,7 +7877,7 @@ export interface operations {
     "media.upload": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7859,7 +7909,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed-media.malformed_upload"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found"];
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large-media.too_large-workspace.storage_limit"];
@@ -7873,7 +7923,7 @@ export interface operations {
     "media.get": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7896,6 +7946,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-media.not_found"];
             416: components["responses"]["media.range_not_satisfiable"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7906,7 +7957,7 @@ export interface operations {
     "media.delete": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7927,7 +7978,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-media.not_found"];
             409: components["responses"]["request.conflict-media.in_use"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7938,7 +7989,7 @@ export interface operations {
     "chats.number": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7963,6 +8014,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["account.not_ready"];
             422: components["responses"]["number.invalid"];
@@ -7979,7 +8031,7 @@ export interface operations {
                 cursor?: string;
                 /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8025,6 +8077,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -8036,7 +8089,7 @@ export interface operations {
     "chats.update": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8063,7 +8116,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-chat.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-chat.cannot_pin"];
             413: components["responses"]["request.too_large"];
@@ -8077,7 +8130,7 @@ export interface operations {
     "chats.markRead": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8100,7 +8153,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-chat.not_found"];
             409: components["responses"]["request.conflict-account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -8112,7 +8165,7 @@ export interface operations {
     "chats.showState": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8139,7 +8192,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-chat.not_found"];
             409: components["responses"]["request.conflict-account.not_ready"];
             413: components["responses"]["request.too_large"];
@@ -8157,7 +8210,7 @@ export interface operations {
                 cursor?: string;
                 /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8209,6 +8262,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-chat.not_found"];
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -8224,7 +8278,7 @@ export interface operations {
                 cursor?: string;
                 /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8268,6 +8322,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -8279,7 +8334,7 @@ export interface operations {
     "chats.picture": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8306,6 +8361,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-contact.not_found-contact.no_picture"];
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-account.too_many_number_checks-whatsapp.number_checks_paused"];
@@ -8322,7 +8378,7 @@ export interface operations {
                 cursor?: string;
                 /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8362,6 +8418,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -8373,7 +8430,7 @@ export interface operations {
     "groups.create": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8400,7 +8457,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-group.refused"];
             413: components["responses"]["request.too_large"];
@@ -8414,7 +8471,7 @@ export interface operations {
     "groups.join": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8441,7 +8498,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.invite_invalid"];
             409: components["responses"]["request.conflict-account.not_ready-group.refused"];
             413: components["responses"]["request.too_large"];
@@ -8455,7 +8512,7 @@ export interface operations {
     "groups.get": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8480,6 +8537,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -8491,7 +8549,7 @@ export interface operations {
     "groups.update": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8520,7 +8578,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             413: components["responses"]["request.too_large"];
@@ -8534,7 +8592,7 @@ export interface operations {
     "groups.add": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8563,7 +8621,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             413: components["responses"]["request.too_large"];
@@ -8577,7 +8635,7 @@ export interface operations {
     "groups.remove": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8606,7 +8664,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             413: components["responses"]["request.too_large"];
@@ -8620,7 +8678,7 @@ export interface operations {
     "groups.promote": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8649,7 +8707,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             413: components["responses"]["request.too_large"];
@@ -8663,7 +8721,7 @@ export interface operations {
     "groups.demote": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8692,7 +8750,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             413: components["responses"]["request.too_large"];
@@ -8706,7 +8764,7 @@ export interface operations {
     "groups.invite": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8731,7 +8789,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["account.not_ready-group.not_member-group.not_admin-group.refused"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -8743,7 +8801,7 @@ export interface operations {
     "groups.resetInvite": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8768,7 +8826,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -8780,7 +8838,7 @@ export interface operations {
     "groups.leave": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8803,7 +8861,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.refused"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -8815,7 +8873,7 @@ export interface operations {
     "groups.picture": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8842,6 +8900,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found-group.no_picture"];
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -8856,7 +8915,7 @@ export interface operations {
             query?: {
                 /** @description Only these types, separated by commas; `message.*` means every type that begins with `message.`. */
                 types?: string;
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: {
@@ -8884,6 +8943,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed-events.invalid_cursor"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-events.too_many_streams"];
             500: components["responses"]["internal.error"];
@@ -8897,7 +8957,7 @@ export interface operations {
                 cursor?: string;
                 /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8948,7 +9008,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -8958,7 +9018,7 @@ export interface operations {
     "webhooks.create": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8982,7 +9042,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["request.conflict-webhook.limit_reached"];
             413: components["responses"]["request.too_large"];
@@ -8996,7 +9056,7 @@ export interface operations {
     "webhooks.get": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9019,7 +9079,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-webhook.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -9029,7 +9089,7 @@ export interface operations {
     "webhooks.delete": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9050,7 +9110,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-webhook.not_found"];
             409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -9061,7 +9121,7 @@ export interface operations {
     "webhooks.update": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9088,7 +9148,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-webhook.not_found-account.not_found"];
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
@@ -9102,7 +9162,7 @@ export interface operations {
     "webhooks.test": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9125,7 +9185,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-webhook.not_found"];
             409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-webhook.too_many_tests"];
@@ -9142,7 +9202,7 @@ export interface operations {
                 limit?: number;
                 /** @description Only deliveries with this status. */
                 status?: "pending" | "delivered" | "failed" | "dead";
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9192,7 +9252,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-webhook.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -9202,7 +9262,7 @@ export interface operations {
     "webhooks.redeliver": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9227,7 +9287,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-webhook.not_found-webhook.delivery_not_found"];
             409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -9238,7 +9298,7 @@ export interface operations {
     "webhooks.replay": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9265,7 +9325,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed-events.invalid_cursor"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-webhook.not_found"];
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];

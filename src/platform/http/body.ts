@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import { type NextFunction, raw, type Request, type RequestHandler, type Response } from 'express';
 import { Problem } from '../errors/problem.js';
 import { longTurn } from '../turns.js';
@@ -27,6 +28,27 @@ class BodyMalformed extends Problem {
   }
 }
 
+class BodyNotUtf8 extends Problem {
+  constructor() {
+    super(
+      400,
+      'request.malformed',
+      'The body is not UTF-8, and JSON must be UTF-8 (RFC 8259). Encode it as UTF-8, then send it again.',
+    );
+  }
+}
+
+export class BodyTypeUnsupported extends Problem {
+  constructor(type: string | undefined) {
+    const found = type ? `The Content-Type is ${type.slice(0, 100)}` : 'The body has no Content-Type';
+    super(
+      415,
+      'request.unsupported_media_type',
+      `${found}. This route takes JSON: send it with "Content-Type: application/json".`,
+    );
+  }
+}
+
 class CharsetUnsupported extends Problem {
   constructor() {
     super(
@@ -45,27 +67,36 @@ interface JsonBody {
   bytes: number;
   caps?: JsonCaps;
   seeBody?: SignedCalls['seeBody'];
-  /** Runs when all bytes of the body are there, before they are parsed. */
+  /** Runs when all bytes of the body are there, before they are parsed; also when there are none. */
   beforeParse?: (response: Response) => Promise<void>;
 }
 
-/** Middleware that reads a JSON body, checks its shape before it is parsed, and parses it. */
+/**
+ * Middleware that reads a JSON body, checks its shape before it is parsed, and parses it. A request without a body has the body
+ * undefined. A body that other middleware has read stays as it is.
+ */
 export function readJson({ bytes, caps = defaultCaps, seeBody, beforeParse }: JsonBody): RequestHandler {
   const read = raw({ limit: bytes, type: 'application/json' });
   return (request, response, next) => {
+    if (request.body !== undefined) {
+      next();
+      return;
+    }
     const announced = announcedBytes(request);
+    if (announced > 0 && !request.is('application/json'))
+      throw new BodyTypeUnsupported(request.headers['content-type']);
     // Otherwise body-parser would read the whole body before it refuses it.
     if (announced > bytes && announced !== Infinity) throw new BodyTooLarge(bytes);
     read(request, response, (error?: unknown) => {
-      const body: unknown = request.body;
-      if (error !== undefined || !Buffer.isBuffer(body)) {
+      if (error !== undefined) {
         next(error);
         return;
       }
-      seeBody?.(request, response, body);
+      const body: unknown = request.body;
+      if (Buffer.isBuffer(body)) seeBody?.(request, response, body);
       const parse = async () => {
         await beforeParse?.(response);
-        request.body = await parseJson(request, body, caps);
+        if (Buffer.isBuffer(body)) request.body = await parseJson(request, body, caps);
       };
       parse().then(
         () => next(),
@@ -75,12 +106,13 @@ export function readJson({ bytes, caps = defaultCaps, seeBody, beforeParse }: Js
   };
 }
 
-/** @throws CharsetUnsupported, ValidationFailed, BodyMalformed */
+/** @throws CharsetUnsupported, BodyNotUtf8, ValidationFailed, BodyMalformed */
 async function parseJson(request: BodyRequest, body: Buffer, caps: JsonCaps): Promise<unknown> {
   const charset =
     /;\s*charset\s*=\s*"?([^\s;"]+)/i.exec(request.headers['content-type'] ?? '')?.[1] ?? 'utf-8';
   if (charset.toLowerCase() !== 'utf-8') throw new CharsetUnsupported();
-  if (body.length === 0) return {};
+  if (body.length === 0) return undefined;
+  if (!isUtf8(body)) throw new BodyNotUtf8();
   const caller = callerOf(request);
   if (body.length > smallBytes) await longTurn(caller);
   checkJson(body, caps);

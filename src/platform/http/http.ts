@@ -7,6 +7,7 @@ import { ProblemFilter, sendProblem } from '../errors/problem.filter.js';
 import { logContext, type Logger } from '../logging/logger.js';
 import { beginInTurns } from './begin-in-turns.js';
 import { closeUnread, maxBodyBytes, readJson } from './body.js';
+import { forwardedWithoutPorts } from './forwarded.js';
 import { hardenServer, type HttpTimeouts } from './http-server.js';
 import type { SignedCalls } from './internal.guard.js';
 import { trustedCaps } from './json-caps.js';
@@ -49,6 +50,7 @@ export function configureHttp(
   app.disable('etag');
   app.set('query parser', 'simple');
   app.set('trust proxy', trustedProxies);
+  if (trustedProxies.length > 0) app.use(forwardedWithoutPorts);
   if (callerOf) app.use(beginInTurns(callerOf(app)));
   app.use((request: IdentifiedRequest, response: Response, next: NextFunction) => {
     const given = request.headers['x-request-id'];
@@ -87,9 +89,26 @@ function logRequests(logger: Logger) {
   };
 }
 
-/** Refuses NUL characters anywhere in the URL: PostgreSQL cannot store them in a text. */
+/** Refuses NUL characters anywhere in the URL, which PostgreSQL cannot store in a text, and text that is not UTF-8. */
 function checkUrl(request: Request, _response: Response, next: NextFunction): void {
-  if (request.url.includes('%00')) {
+  const { url } = request;
+  if (url.includes('%00'))
     next(new ValidationFailed([{ path: 'url', message: 'must not contain NUL characters' }]));
-  } else next();
+  else if (!isDecodable(url))
+    next(
+      new ValidationFailed([
+        { path: 'url', message: 'must be UTF-8, with a % only before two hexadecimal digits' },
+      ]),
+    );
+  else next();
+}
+
+function isDecodable(url: string): boolean {
+  if (!url.includes('%')) return true;
+  try {
+    decodeURIComponent(url);
+    return true;
+  } catch {
+    return false;
+  }
 }

@@ -2,6 +2,7 @@ import type { OpenAPIObject } from '@nestjs/swagger';
 import { STATUS_CODES } from 'node:http';
 import { problemBody } from '../errors/problem.filter.js';
 import { Problem, ReferenceGone, RouteNotFound } from '../errors/problem.js';
+import { BodyTypeUnsupported } from './body.js';
 import { KeyInUrl } from './key-in-url.js';
 import { exampleOf, type Schema } from './openapi-examples.js';
 import { RateLimitExceeded } from './rate-limit.js';
@@ -64,7 +65,7 @@ const ofInput = new Problem(400, 'validation.failed', 'text: must not be empty',
 ]);
 const ofBodies = [
   new Problem(413, 'request.too_large', 'request entity too large'),
-  new Problem(415, 'request.unsupported_media_type', 'unsupported charset "LATIN-1"'),
+  new BodyTypeUnsupported('text/plain'),
 ];
 
 /**
@@ -92,6 +93,7 @@ export function completeDocument(
     for (const problem of addProblems(operation, general, facts, responses)) note(codes, problem);
     completeAnswers(operation, schemas);
   }
+  takeNulls(document, schemas);
   components.responses = sorted(responses);
   schemas.ErrorCode = {
     type: 'string',
@@ -111,6 +113,46 @@ export function completeDocument(
         },
       ]),
   );
+}
+
+/** Says that optional fields of requests may be null. Schemas of answers stay as they are: answers have no null there. */
+function takeNulls(document: OpenAPIObject, schemas: Record<string, Schema>): void {
+  const asked = new Set<Schema>();
+  const answered = new Set<Schema>();
+  collectSchemas(document.webhooks, schemas, answered);
+  for (const { operation } of operationsOf(document)) {
+    collectSchemas(operation.requestBody, schemas, asked);
+    collectSchemas(operation.responses, schemas, answered);
+  }
+  for (const schema of asked)
+    if (!answered.has(schema))
+      for (const [name, property] of Object.entries(schema.properties ?? {}))
+        if (!schema.required?.includes(name)) takeNull(property);
+}
+
+/** Adds every named schema that a part of the document refers to, also indirectly. */
+function collectSchemas(part: unknown, schemas: Record<string, Schema>, found: Set<Schema>): void {
+  if (typeof part !== 'object' || part === null) return;
+  for (const [key, value] of Object.entries(part)) {
+    const named = key === '$ref' ? schemas[String(value).replace('#/components/schemas/', '')] : undefined;
+    if (named && !found.has(named)) {
+      found.add(named);
+      collectSchemas(named, schemas, found);
+    } else collectSchemas(value, schemas, found);
+  }
+}
+
+function takeNull(property: Schema): void {
+  const { $ref, allOf, anyOf, oneOf, type } = property;
+  const choices = anyOf ?? oneOf ?? allOf ?? ($ref === undefined ? undefined : [{ $ref }]);
+  if (choices) {
+    if (choices.some((choice) => choice.type === 'null')) return;
+    for (const name of ['$ref', 'allOf', 'oneOf'] as const) delete property[name];
+    property.anyOf = [...choices, { type: 'null' }];
+    return;
+  }
+  if (type !== undefined) property.type = [...new Set([type, 'null'].flat())];
+  if (property.enum) property.enum = [...new Set([...property.enum, null])];
 }
 
 /** Adds the code of a problem. @throws Error if the same code has another status elsewhere: callers decide by the code */

@@ -54,15 +54,18 @@ export function toPage<Row extends { id: string }, Item>(
   return cutPage({ rows: rows.slice(0, limit), hasMore: rows.length > limit }, toItem);
 }
 
-/** Makes a page of rows, which ends early when it has {@link maxPageBytes}. */
+/**
+ * Makes a page of rows, which ends early when it has {@link maxPageBytes}.
+ * @param found `next`: where the next page begins if these rows are all that the search has found so far
+ */
 export function cutPage<Row extends { id: string }, Item>(
-  { rows, hasMore }: { rows: Row[]; hasMore: boolean },
+  { rows, hasMore, next = null }: { rows: Row[]; hasMore: boolean; next?: string | null },
   toItem: (row: Row) => Item,
 ): Page<Item> {
   const items = rows.map(toItem);
   const count = countFitting(items.map((item) => Buffer.byteLength(JSON.stringify(item))));
   const isCut = hasMore || count < rows.length;
-  return { items: items.slice(0, count), nextCursor: isCut ? (rows[count - 1]?.id ?? null) : null };
+  return { items: items.slice(0, count), nextCursor: isCut ? (rows[count - 1]?.id ?? null) : next };
 }
 
 /** How many of these items, with their sizes in bytes, fit into a page: at least one. */

@@ -25,6 +25,39 @@ export function IsTime() {
   };
 }
 
+/** Validates that a time is in the future. What is no time is left to {@link IsTime}. */
+export function IsFutureTime() {
+  return (target: object, propertyName: string) =>
+    registerDecorator({
+      name: 'isFutureTime',
+      target: target.constructor,
+      propertyName,
+      validator: {
+        validate: (value: unknown) => typeof value !== 'string' || !(Date.parse(value) <= Date.now()),
+        defaultMessage: () => 'must be in the future',
+      },
+    });
+}
+
+/** Validates that a time is later than the time in another field. What is no time is left to {@link IsTime}. */
+export function IsLaterThan(other: string) {
+  return (target: object, propertyName: string) =>
+    registerDecorator({
+      name: 'isLaterThan',
+      target: target.constructor,
+      propertyName,
+      validator: {
+        validate: (value: unknown, found) =>
+          !(timeOf(value) <= timeOf((found?.object as Record<string, unknown>)[other])),
+        defaultMessage: () => `must be later than ${other}`,
+      },
+    });
+}
+
+function timeOf(value: unknown): number {
+  return typeof value === 'string' ? Date.parse(value) : NaN;
+}
+
 /** Whether the day exists: JavaScript reads the 30th of February as the 2nd of March. */
 function hasDay(time: string): boolean {
   const day = time.slice(0, 10);

@@ -1,4 +1,4 @@
-import { type INestApplication, type Type, ValidationPipe } from '@nestjs/common';
+import { type ArgumentMetadata, type INestApplication, type Type, ValidationPipe } from '@nestjs/common';
 import {
   type ClassTransformOptions,
   instanceToPlain,
@@ -12,6 +12,17 @@ import { type FieldError, ValidationFailed } from '../errors/problem.js';
 class DtoPipe extends ValidationPipe {
   /** Does nothing: parsed JSON has no gaps, and the search takes a microsecond for each value. */
   protected override closeArrayGaps(): void {}
+
+  /** A request without a body is an empty object, unless the route needs fields: then the missing body is the error, not a field. */
+  override async transform(value: unknown, metadata: ArgumentMetadata): Promise<unknown> {
+    try {
+      return await (super.transform(value, metadata) as Promise<unknown>);
+    } catch (error) {
+      if (metadata.type !== 'body' || value !== undefined || !(error instanceof ValidationFailed))
+        throw error;
+      throw new ValidationFailed([{ path: 'body', message: 'is missing. It must be a JSON object' }]);
+    }
+  }
 }
 
 /** Validates the requests of strangers against their DTOs. Calls between Flotilla's programs are typed, so they need no validation. */
@@ -38,6 +49,8 @@ interface PropertyRule {
   maxLength: number | null;
   /** The class of the value or of its elements. */
   type: Type | null;
+  /** Null has a meaning of its own. Otherwise null is the same as leaving the field out. */
+  takesNull: boolean;
   /** `class-transformer` would copy its objects field by field, and change nothing. */
   isFree: boolean;
 }
@@ -45,13 +58,15 @@ interface PropertyRule {
 const rules = new WeakMap<object, PropertyRule[]>();
 
 /**
- * Makes a DTO from a parsed body or query. It first checks the limits of arrays and texts that the DTO declares, also in nested
+ * Makes a DTO from a parsed body or query. Null means that a field is left out, so that every object of an answer can be sent back;
+ * only a field with `IsOptional` takes null as a value of its own. It first checks the limits of arrays and texts that the DTO declares, also in nested
  * DTOs: class-validator applies every rule to every element, also of an array that is too long. Values without a class, such as
  * `metadata`, stay the same objects.
  * @throws ValidationFailed
  */
-export function toDto<Dto>(type: Type<Dto>, plain: unknown, options?: ClassTransformOptions): Dto {
-  if (!isRecord(plain)) return plainToInstance(type, plain, options);
+export function toDto<Dto>(type: Type<Dto>, given: unknown, options?: ClassTransformOptions): Dto {
+  if (!isRecord(given)) return plainToInstance(type, given, options);
+  const plain = withoutNulls(type, given);
   const errors: FieldError[] = [];
   checkLimits(type, plain, '', errors);
   if (errors.length > 0) throw new ValidationFailed(errors);
@@ -63,6 +78,29 @@ export function toDto<Dto>(type: Type<Dto>, plain: unknown, options?: ClassTrans
     rest[name] = undefined;
   }
   return Object.assign(plainToInstance(type, rest, options) as Dto & object, free);
+}
+
+/** The same object without the nulls that mean "left out", also in nested DTOs. It copies only what it changes. */
+function withoutNulls(type: Type, value: Record<string, unknown>): Record<string, unknown> {
+  let copy = value;
+  const change = (name: string, changed: unknown) => {
+    if (copy === value) copy = { ...value };
+    if (changed === undefined) delete copy[name];
+    else copy[name] = changed;
+  };
+  for (const { name, takesNull, maxElements, type: nested } of rulesOf(type)) {
+    const found = value[name];
+    if (found === null && !takesNull) change(name, undefined);
+    else if (nested === null) continue;
+    else if (isRecord(found)) {
+      const cleaned = withoutNulls(nested, found);
+      if (cleaned !== found) change(name, cleaned);
+    } else if (Array.isArray(found) && found.length <= (maxElements ?? Infinity)) {
+      const cleaned = found.map((item: unknown) => (isRecord(item) ? withoutNulls(nested, item) : item));
+      if (cleaned.some((item, index) => item !== found[index])) change(name, cleaned);
+    }
+  }
+  return copy;
 }
 
 /** Collects where a value exceeds the limits of its DTO. */
@@ -108,6 +146,7 @@ function rulesOf(type: Type): PropertyRule[] {
       maxElements: limit('arrayMaxSize', 0),
       maxLength: limit('maxLength', 0) ?? limit('isLength', 1),
       type: isNested ? (found as Type) : null,
+      takesNull: own.some((metadata) => metadata.name === classValidator.IS_OPTIONAL),
       isFree: declared === undefined && transforms.length === 0,
     };
   });

@@ -1,5 +1,5 @@
 import { Type } from 'class-transformer';
-import { IsIn, IsNotEmpty, IsString, MaxLength, ValidateIf, ValidateNested } from 'class-validator';
+import { IsIn, IsNotEmpty, IsString, MaxLength, IsOptional, ValidateNested } from 'class-validator';
 import { Optional } from '../../platform/http/optional.js';
 import { PhoneMediaDto } from './messages.dto.js';
 
@@ -41,7 +41,7 @@ export class ChangeChannelDto {
   description?: string;
 
   /** A JPEG or PNG in base64; null removes the picture. */
-  @ValidateIf(({ picture }: ChangeChannelDto) => picture !== undefined && picture !== null)
+  @IsOptional()
   @IsString()
   @MaxLength(3_000_000)
   picture?: string | null;

@@ -6,7 +6,7 @@ import {
   IsNotEmpty,
   IsString,
   MaxLength,
-  ValidateIf,
+  IsOptional,
 } from 'class-validator';
 import { Optional } from '../../platform/http/optional.js';
 
@@ -71,7 +71,7 @@ export class ChangeGroupDto {
   approval?: boolean;
 
   /** A JPEG or PNG in base64; null removes the picture. */
-  @ValidateIf(({ picture }: ChangeGroupDto) => picture !== undefined && picture !== null)
+  @IsOptional()
   @IsString()
   @MaxLength(3_000_000)
   picture?: string | null;

@@ -9,7 +9,7 @@ import {
   Max,
   MaxLength,
   Min,
-  ValidateIf,
+  IsOptional,
   ValidateNested,
 } from 'class-validator';
 import { Optional } from '../../platform/http/optional.js';
@@ -91,7 +91,7 @@ export class ChangePhoneDto {
   isBusiness?: boolean;
 
   /** The text under the name; null removes it. */
-  @ValidateIf(({ about }: ChangePhoneDto) => about !== undefined && about !== null)
+  @IsOptional()
   @IsString()
   @MaxLength(139)
   about?: string | null;
@@ -102,7 +102,7 @@ export class ChangePhoneDto {
   businessProfile?: BusinessProfileDto;
 
   /** A JPEG or PNG in base64; null removes the picture. */
-  @ValidateIf(({ picture }: ChangePhoneDto) => picture !== undefined && picture !== null)
+  @IsOptional()
   @IsString()
   @MaxLength(3_000_000)
   picture?: string | null;

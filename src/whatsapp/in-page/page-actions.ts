@@ -19,6 +19,8 @@ export type PageActionResult =
   | { outcome: 'done'; at: number }
   /** The page does not have the message. */
   | { outcome: 'not_found' }
+  /** The account is no longer in the group of the message. Nothing was done: WhatsApp would not answer. */
+  | { outcome: 'not_member' }
   /** WhatsApp does not allow it: it is too late, or impossible for such a message. */
   | { outcome: 'not_allowed' }
   /** The page was reloaded and is not ready yet. Nothing was done. */
@@ -39,6 +41,7 @@ export async function actOn(
   const found = await flotilla.locate(target);
   if (!found) return { outcome: 'not_found' };
   const { chat, message } = found;
+  if (chat.id._serialized.endsWith('@g.us') && !flotilla.isMember(chat)) return { outcome: 'not_member' };
   const capability = window.require('WAWebMsgActionCapability');
 
   const ownReaction = async (): Promise<{ reactionText?: string; timestamp: number } | undefined> => {
