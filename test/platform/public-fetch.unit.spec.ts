@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { createServer, type RequestListener } from 'node:http';
 import { type AddressInfo, createServer as createTcpServer, type Socket as TcpSocket } from 'node:net';
 import { text } from 'node:stream/consumers';
-import { gzipSync } from 'node:zlib';
+import { brotliCompressSync, deflateRawSync, deflateSync, gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
 import { isPublicAddress } from '../../src/platform/http/public-address.js';
@@ -16,6 +16,7 @@ import {
   toPublicUrl,
   UrlNotUsable,
 } from '../../src/platform/http/public-fetch.js';
+import { publicDownload } from '../../src/platform/http/public-download.js';
 import { eventually } from '../support/eventually.js';
 import { startNameServer } from '../support/name-server.js';
 
@@ -272,5 +273,106 @@ describe('a public fetch', () => {
     expect(await text((await get(`${url}/answers`)).body)).toBe('hello');
     for (const close of closers.splice(0)) await close();
     expect((await Promise.all(abandoned)).every((error) => error instanceof HostUnreachable)).toBe(true);
+  });
+});
+
+describe('a public download', () => {
+  const download = (url: string, options: Partial<Parameters<typeof publicDownload>[1]> = {}) =>
+    publicDownload(url, {
+      timeoutMs: 5_000,
+      maxBytes: 1_000,
+      allowPrivate: loopback,
+      userAgent: 'Test/1',
+      ...options,
+    });
+
+  it.each([
+    ['gzip', gzipSync('hello')],
+    ['X-GZIP', gzipSync('hello')],
+    ['br', brotliCompressSync('hello')],
+    ['deflate', deflateSync('hello')],
+    ['deflate', deflateRawSync('hello')],
+    ['br, gzip', gzipSync(brotliCompressSync('hello'))],
+    ['identity', Buffer.from('hello')],
+  ])('undoes the Content-Encoding %s', async (coding, bytes) => {
+    const url = await server((_request, response) =>
+      response.writeHead(200, { 'content-encoding': coding }).end(bytes),
+    );
+    expect(await text((await download(url)).body)).toBe('hello');
+  });
+
+  it.each([
+    ['damaged', 'gzip', Buffer.from('no gzip'), 'damaged'],
+    ['truncated', 'gzip', gzipSync('hello'.repeat(100)).subarray(0, 20), 'damaged'],
+    ['damaged', 'br', Buffer.alloc(50, 255), 'damaged'],
+    ['unknown', 'zstd', Buffer.from('x'), 'Content-Encoding zstd'],
+    ['a chain', 'gzip, gzip, gzip, gzip', Buffer.from('x'), 'Content-Encoding gzip, gzip'],
+    ['a bomb', 'gzip', gzipSync(Buffer.alloc(9_000_000)), 'longer than'],
+    ['a bomb in a bomb', 'gzip, gzip', gzipSync(gzipSync(Buffer.alloc(900_000))), 'longer than'],
+  ])('fails with an encoding that is %s (%s)', async (_what, coding, bytes, reason) => {
+    const url = await server((_request, response) =>
+      response.writeHead(200, { 'content-encoding': coding }).end(bytes),
+    );
+    const read = async () => text((await download(url, { maxBytes: 20_000 })).body);
+    await expect(read()).rejects.toThrow(reason);
+  });
+
+  it('follows five redirects, relative ones too, and says where it has arrived', async () => {
+    const seen: string[] = [];
+    const url = await server((request, response) => {
+      seen.push(`${request.url} ${request.headers['user-agent']}`);
+      const hop = Number(/\d+$/.exec(request.url!)?.[0] ?? 0);
+      if (hop === 5) response.end('here');
+      else response.writeHead([301, 302, 303, 307, 308][hop]!, { location: `hop-${hop + 1}` }).end('there');
+    });
+    const answer = await download(`${url}/start#part`);
+    expect(await text(answer.body)).toBe('here');
+    expect(answer.url.pathname).toBe('/hop-5');
+    expect(seen).toEqual(
+      ['/start', 1, 2, 3, 4, 5].map((hop) => `${hop === '/start' ? hop : `/hop-${hop}`} Test/1`),
+    );
+  });
+
+  it.each([
+    ['/again', 'more than 5 redirects'],
+    ['http://169.254.169.254/latest/meta-data/', 'not an address on the public internet'],
+    ['http://[::ffff:10.0.0.1]/', 'not an address on the public internet'],
+    ['//192.168.0.1/', 'not an address on the public internet'],
+    ['file:///etc/passwd', 'https:// or http://'],
+    ['http://', 'not a URL'],
+  ])('does not follow a redirect to %s for ever, or inside', async (location, reason) => {
+    let calls = 0;
+    const url = await server((_request, response) => {
+      calls += 1;
+      response.writeHead(302, { location }).end();
+    });
+    await expect(download(url)).rejects.toThrow(reason);
+    expect(calls).toBe(location === '/again' ? 6 : 1);
+  });
+
+  it('has one timeout for all redirects together', async () => {
+    let calls = 0;
+    const url = await server((_request, response) => {
+      calls += 1;
+      setTimeout(() => response.writeHead(302, { location: '/' }).end(), 150);
+    });
+    await expect(download(url, { timeoutMs: 400 })).rejects.toThrow(ResponseTooLate);
+    expect(calls).toBeLessThan(4);
+  });
+
+  it('sends the login of the URL to its server, and to no other', async () => {
+    const seen: (string | undefined)[] = [];
+    const other = await server((request, response) => {
+      seen.push(request.headers.authorization);
+      response.end('other');
+    });
+    const url = await server((request, response) => {
+      seen.push(request.headers.authorization);
+      response.writeHead(302, { location: request.url === '/a' ? '/b' : `${other}/c` }).end();
+    });
+    const answer = await download(`${url.replace('://', '://j%C3%BCrgen:p%40ss@')}/a`);
+    expect(await text(answer.body)).toBe('other');
+    const login = `Basic ${Buffer.from('jürgen:p@ss').toString('base64')}`;
+    expect(seen).toEqual([login, login, undefined]);
   });
 });

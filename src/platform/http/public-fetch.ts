@@ -53,6 +53,8 @@ export interface PublicRequest {
   body?: string;
   /** The timeout of the whole call: name lookup, connection, answer, and the last byte of its body. */
   timeoutMs: number;
+  /** Of several calls that have one timeout together: it ends after `timeoutMs`. */
+  signal?: AbortSignal;
   /** The maximum length of the answer's body on the wire. Nothing is decompressed. */
   maxBytes: number;
   /** Ranges of private addresses that may still be called: `config.allowedPrivateAddresses`. */
@@ -77,7 +79,7 @@ export interface PublicResponse {
 export async function publicFetch(url: string, options: PublicRequest): Promise<PublicResponse> {
   const { method, headers, body, timeoutMs, maxBytes, allowPrivate } = options;
   const target = toPublicUrl(url, allowPrivate);
-  const signal = AbortSignal.timeout(timeoutMs);
+  const signal = options.signal ?? AbortSignal.timeout(timeoutMs);
   const toProblem = (error: unknown) => problemOf(error, timeoutMs);
   try {
     const answer = await request(target, {
@@ -120,6 +122,39 @@ export function toPublicUrl(text: string, allowPrivate: readonly string[]): URL 
   // A literal address needs no lookup, so the lookup cannot check it.
   if (isIP(host) !== 0 && !isPublicAddress(host, allowPrivate)) throw new AddressNotPublic(host);
   return url;
+}
+
+/** A user and a password of basic auth. */
+export interface Login {
+  user: string;
+  password: string;
+}
+
+/**
+ * Takes the user and the password out of a URL: {@link publicFetch} takes no URL that has them.
+ * @throws UrlNotUsable if they are not percent-encoded UTF-8
+ */
+export function splitLogin(text: string): { url: string; login: Login | null } {
+  if (!URL.canParse(text)) return { url: text, login: null };
+  const url = new URL(text);
+  if (url.username === '' && url.password === '') return { url: text, login: null };
+  const login = { user: decodeLogin(url.username), password: decodeLogin(url.password) };
+  if (login.user.includes(':')) throw new UrlNotUsable('its user name must not contain ":"');
+  url.username = url.password = '';
+  return { url: url.href, login };
+}
+
+/** The value of `Authorization` (RFC 7617). */
+export function basicAuth({ user, password }: Login): string {
+  return `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`;
+}
+
+function decodeLogin(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    throw new UrlNotUsable('its user name and password must be percent-encoded UTF-8');
+  }
 }
 
 /** One connection pool for each set of allowed ranges. A process has one set, from its settings. */
@@ -177,7 +212,7 @@ async function resolve(hostname: string, allowPrivate: readonly string[]) {
 }
 
 /** Limits the length of a body, and converts every error of the body to a {@link Problem}. */
-function bounded(body: Readable, maxBytes: number, toProblem: (error: unknown) => Problem): Readable {
+export function bounded(body: Readable, maxBytes: number, toProblem: (error: unknown) => Problem): Readable {
   let bytes = 0;
   const limited = new Transform({
     transform(chunk: Buffer, _encoding, done) {
