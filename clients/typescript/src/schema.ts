@@ -2445,17 +2445,51 @@ export interface components {
         };
         /**
          * @example {
-         *       "name": "name",
+         *       "number": "0812-3456-7890",
+         *       "phone": "+6281234567890"
+         *     }
+         */
+        ContactPhoneDto: {
+            /**
+             * @description As people read it on the card, in any form: a local number, a short number, a number with country code.
+             * @example 0812-3456-7890
+             */
+            number: string;
+            /**
+             * @description The WhatsApp number, with country code, if `number` is not in a form that names it.
+             * @example +6281234567890
+             */
+            phone?: string | null;
+            /** @description `cell`, `home`, `work`, `main`, `fax`, `pager`, `other`, or a text of your own. */
+            label?: string | null;
+        };
+        /**
+         * @example {
+         *       "name": "Siti Rahma",
          *       "phone": "+6281234567890",
          *       "organization": "Toko Maju"
          *     }
          */
         ContactDto: {
-            name: string;
-            /** @example +6281234567890 */
-            phone: string;
+            /**
+             * @description Required without `vcard`.
+             * @example Siti Rahma
+             */
+            name?: string;
+            /**
+             * @description The only number, or the first. Required without `phones` and `vcard`.
+             * @example +6281234567890
+             */
+            phone?: string | null;
+            /** @description All numbers. */
+            phones?: components["schemas"]["ContactPhoneDto"][] | null;
             /** @example Toko Maju */
-            organization?: string;
+            organization?: string | null;
+            /**
+             * @description The whole card (vCard 2.1, 3.0 or 4.0), which is sent as it is. Leave the other fields out: a field that says something else
+             *     than the card is an error.
+             */
+            vcard?: string | null;
         };
         /**
          * @example {
@@ -2466,9 +2500,8 @@ export interface components {
          */
         MediaSourceDto: {
             /**
-             * Format: uri
-             * @description Flotilla downloads the file from this URL while it accepts the message. The server must have a public address and answer
-             *     200 without a redirect.
+             * @description Flotilla downloads the file from this URL while it accepts the message, as a browser would: it follows five redirects, undoes
+             *     the `Content-Encoding`, and sends a user and password of the URL. The servers must have public addresses.
              * @example https://example.com/invoice.pdf
              */
             url?: string;
@@ -2658,16 +2691,43 @@ export interface components {
         };
         /**
          * @example {
+         *       "number": "number",
+         *       "phone": "6281234567890",
+         *       "label": "label"
+         *     }
+         */
+        ContactPhone: {
+            /** @description As it stands on the card, without `tel:`. A number without country code stays without: it is not known which country is meant. */
+            number: string;
+            /** @description The digits with country code. Null if the card does not tell them. */
+            phone: string | null;
+            /** @description Such as `cell`, `home`, `work`, or the label that its owner wrote. */
+            label: string | null;
+        };
+        /**
+         * @example {
          *       "name": "name",
          *       "phone": "6281234567890",
-         *       "organization": "organization"
+         *       "phones": [
+         *         {
+         *           "number": "number",
+         *           "phone": "6281234567890",
+         *           "label": "label"
+         *         }
+         *       ],
+         *       "organization": "organization",
+         *       "vcard": "vcard"
          *     }
          */
         MessageContact: {
             name: string;
-            /** @description The digits with country code. Null if the card has no phone number. */
+            /** @description The digits with country code of the first number that has them. Null if no number of the card has them. */
             phone: string | null;
+            /** @description Every number of the card. */
+            phones: components["schemas"]["ContactPhone"][];
             organization: string | null;
+            /** @description The whole card. Null if it is very long, or if an older version of Flotilla stored the message. */
+            vcard: string | null;
         };
         /**
          * @example {
@@ -2795,7 +2855,15 @@ export interface components {
          *         {
          *           "name": "name",
          *           "phone": "6281234567890",
-         *           "organization": "organization"
+         *           "phones": [
+         *             {
+         *               "number": "number",
+         *               "phone": "6281234567890",
+         *               "label": "label"
+         *             }
+         *           ],
+         *           "organization": "organization",
+         *           "vcard": "vcard"
          *         }
          *       ],
          *       "poll": {
@@ -7344,7 +7412,15 @@ export interface operations {
                      *             {
                      *               "name": "name",
                      *               "phone": "6281234567890",
-                     *               "organization": "organization"
+                     *               "phones": [
+                     *                 {
+                     *                   "number": "number",
+                     *                   "phone": "6281234567890",
+                     *                   "label": "label"
+                     *                 }
+                     *               ],
+                     *               "organization": "organization",
+                     *               "vcard": "vcard"
                      *             }
                      *           ],
                      *           "poll": {
