@@ -1,10 +1,12 @@
 import dns from 'node:dns';
 import { once } from 'node:events';
 import { createServer, type RequestListener } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import { type AddressInfo, createServer as createTcpServer, type Socket as TcpSocket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { brotliCompressSync, deflateRawSync, deflateSync, gzipSync } from 'node:zlib';
 import fc from 'fast-check';
+import { generate } from 'selfsigned';
 import { afterEach, describe, expect, it } from 'vitest';
 import { isPublicAddress } from '../../src/platform/http/public-address.js';
 import {
@@ -274,6 +276,64 @@ describe('a public fetch', () => {
     for (const close of closers.splice(0)) await close();
     expect((await Promise.all(abandoned)).every((error) => error instanceof HostUnreachable)).toBe(true);
   });
+});
+
+describe('a server with a certificate of its own', () => {
+  const name = (commonName: string) => [{ name: 'commonName', value: commonName }];
+  const loopbackName = [{ name: 'subjectAltName', altNames: [{ type: 7, ip: '127.0.0.1' }] }] as never;
+  const otherName = [{ name: 'subjectAltName', altNames: [{ type: 2, value: 'hooks.intern' }] }] as never;
+  const quick = { keyType: 'ec', curve: 'P-256', algorithm: 'sha256' } as const;
+
+  async function tlsServer({ private: key, cert }: { private: string; cert: string }): Promise<string> {
+    const https = createTlsServer({ key, cert }, (_request, response) => response.end('hello'));
+    await once(https.listen(0, '127.0.0.1'), 'listening');
+    closers.push(() => {
+      https.closeAllConnections();
+      https.close();
+    });
+    return `https://127.0.0.1:${(https.address() as AddressInfo).port}`;
+  }
+  const ask = async (url: string, caCertificate?: string) => text((await get(url, { caCertificate })).body);
+
+  it('is called if its authority, or the certificate itself, is given, and no other', async () => {
+    const authority = await generate(name('Own CA'), {
+      ...quick,
+      extensions: [{ name: 'basicConstraints', cA: true, critical: true }] as never,
+    });
+    const ca = { key: authority.private, cert: authority.cert };
+    const [signed, misnamed, pinned, stranger] = await Promise.all([
+      generate(name('a'), { ...quick, ca, extensions: loopbackName }),
+      generate(name('b'), { ...quick, ca, extensions: otherName }),
+      generate(name('c'), { ...quick, extensions: otherName }),
+      generate(name('d'), { ...quick, extensions: loopbackName }),
+    ]);
+    const urls = await Promise.all([signed, misnamed, pinned].map(tlsServer));
+    const [signedUrl, misnamedUrl, pinnedUrl] = urls as [string, string, string];
+    for (const url of urls) {
+      await expect(ask(url)).rejects.toThrow('an authority that is not known');
+      await expect(ask(url, stranger.cert)).rejects.toThrow(HostUnreachable);
+    }
+    expect(await ask(signedUrl, ca.cert)).toBe('hello');
+    await expect(ask(misnamedUrl, ca.cert)).rejects.toThrow('for another name');
+    await expect(ask(pinnedUrl, ca.cert)).rejects.toThrow(HostUnreachable);
+    // Pinned: the very certificate, under whatever name, also if an authority has signed it.
+    expect(await ask(pinnedUrl, pinned.cert)).toBe('hello');
+    expect(await ask(misnamedUrl, `${stranger.cert}\n${misnamed.cert}`)).toBe('hello');
+    // A connection of one set of certificates does not serve another.
+    await expect(ask(signedUrl)).rejects.toThrow(HostUnreachable);
+  });
+});
+
+it('calls a server by its IPv6 address, also one that has no other', async () => {
+  const http = createServer((_request, response) => response.end('six')).listen(0, '::1');
+  await once(http, 'listening');
+  closers.push(() => http.close());
+  const url = `http://[::1]:${(http.address() as AddressInfo).port}/`;
+  expect(await text((await get(url)).body)).toBe('six');
+  await expect(get(url, { allowPrivate: ['127.0.0.0/8'] })).rejects.toThrow(AddressNotPublic);
+  // A name with IPv6 only is looked up.
+  await nameServer(['fd00::1']);
+  await expect(get('http://six.test/', { allowPrivate: [] })).rejects.toThrow(AddressNotPublic);
 });
 
 describe('a public download', () => {

@@ -3549,17 +3549,33 @@ export interface components {
         };
         /**
          * @example {
+         *       "headers": {
+         *         "X-Api-Key": "k3y"
+         *       },
          *       "url": "https://example.com/hooks/flotilla",
          *       "events": [
          *         "message.*",
          *         "account.status"
          *       ],
-         *       "description": "CRM"
+         *       "description": "CRM",
+         *       "labels": [
+         *         "support"
+         *       ]
          *     }
          */
         CreateWebhookDto: {
             /**
-             * @description Flotilla posts deliveries to this URL: http or https, on the public internet.
+             * @description Headers of every delivery, such as the key of your gateway, at most 20. Answers mask the values.
+             * @example {
+             *       "X-Api-Key": "k3y"
+             *     }
+             */
+            headers?: {
+                [key: string]: string;
+            } | null;
+            /**
+             * @description Flotilla posts deliveries to this URL: http or https, on the public internet. It sends a user and password of the URL as basic
+             *     auth. Answers mask them.
              * @example https://example.com/hooks/flotilla
              */
             url: string;
@@ -3578,9 +3594,24 @@ export interface components {
             description?: string | null;
             /** @description Only events of these accounts of the workspace. Left out: events of every account, and events without an account. */
             accountIds?: string[] | null;
+            /**
+             * @description Only events of accounts with one of these labels, at the time of the event. With `accountIds`, an account must fit both.
+             * @example [
+             *       "support"
+             *     ]
+             */
+            labels?: string[] | null;
+            /**
+             * @description Certificates in PEM, for an `https` server inside of a company: its own authority, or the very certificate of the server. Then
+             *     the public authorities do not count.
+             */
+            caCertificate?: string | null;
         };
         /**
          * @example {
+         *       "headers": {
+         *         "X-Api-Key": "********"
+         *       },
          *       "secret": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDazVt3Yrvh2s=",
          *       "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
          *       "workspaceId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
@@ -3592,6 +3623,10 @@ export interface components {
          *       "accountIds": [
          *         "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21"
          *       ],
+         *       "labels": [
+         *         "labels"
+         *       ],
+         *       "caCertificate": "caCertificate",
          *       "description": "description",
          *       "isEnabled": true,
          *       "disabledReason": "failing",
@@ -3604,13 +3639,25 @@ export interface components {
          */
         WebhookWithSecretResponse: {
             /**
+             * @description The names of the headers of every delivery, with masked values.
+             * @example {
+             *       "X-Api-Key": "********"
+             *     }
+             */
+            headers: {
+                [key: string]: string;
+            };
+            /**
              * @description Signs deliveries. Only this answer shows it. Null if it has not changed.
              * @example whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDazVt3Yrvh2s=
              */
             secret: string | null;
             id: string;
             workspaceId: string;
-            /** @example https://example.com/hooks/flotilla */
+            /**
+             * @description A user and password are masked.
+             * @example https://example.com/hooks/flotilla
+             */
             url: string;
             /**
              * @example [
@@ -3621,6 +3668,10 @@ export interface components {
             events: string[];
             /** @description Null: events of every account, and events without an account. */
             accountIds: string[] | null;
+            /** @description Null: events of accounts with any labels. */
+            labels: string[] | null;
+            /** @description In PEM. Null: the public authorities count. */
+            caCertificate: string | null;
             description: string | null;
             isEnabled: boolean;
             /**
@@ -3644,6 +3695,9 @@ export interface components {
         };
         /**
          * @example {
+         *       "headers": {
+         *         "X-Api-Key": "********"
+         *       },
          *       "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
          *       "workspaceId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
          *       "url": "https://example.com/hooks/flotilla",
@@ -3654,6 +3708,10 @@ export interface components {
          *       "accountIds": [
          *         "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21"
          *       ],
+         *       "labels": [
+         *         "labels"
+         *       ],
+         *       "caCertificate": "caCertificate",
          *       "description": "description",
          *       "isEnabled": true,
          *       "disabledReason": "failing",
@@ -3665,9 +3723,21 @@ export interface components {
          *     }
          */
         WebhookResponse: {
+            /**
+             * @description The names of the headers of every delivery, with masked values.
+             * @example {
+             *       "X-Api-Key": "********"
+             *     }
+             */
+            headers: {
+                [key: string]: string;
+            };
             id: string;
             workspaceId: string;
-            /** @example https://example.com/hooks/flotilla */
+            /**
+             * @description A user and password are masked.
+             * @example https://example.com/hooks/flotilla
+             */
             url: string;
             /**
              * @example [
@@ -3678,6 +3748,10 @@ export interface components {
             events: string[];
             /** @description Null: events of every account, and events without an account. */
             accountIds: string[] | null;
+            /** @description Null: events of accounts with any labels. */
+            labels: string[] | null;
+            /** @description In PEM. Null: the public authorities count. */
+            caCertificate: string | null;
             description: string | null;
             isEnabled: boolean;
             /**
@@ -3701,15 +3775,32 @@ export interface components {
         };
         /**
          * @example {
+         *       "headers": {
+         *         "X-Api-Key": "k3y"
+         *       },
          *       "url": "https://example.com/hooks/flotilla",
          *       "events": [
          *         "message.*"
+         *       ],
+         *       "labels": [
+         *         "support"
          *       ]
          *     }
          */
         UpdateWebhookDto: {
             /**
-             * @description Deliveries that wait for their next attempt go to the new URL at once.
+             * @description Headers of every delivery, such as the key of your gateway, at most 20. Answers mask the values.
+             *     They replace all present headers. A masked value of an answer keeps the present value.
+             * @example {
+             *       "X-Api-Key": "k3y"
+             *     }
+             */
+            headers?: {
+                [key: string]: string;
+            } | null;
+            /**
+             * @description Deliveries that wait for their next attempt go to the new URL at once. The masked user and password of an answer keep the
+             *     present ones. A URL of another server needs its user, password and `headers` again.
              * @example https://example.com/hooks/flotilla
              */
             url?: string;
@@ -3722,6 +3813,18 @@ export interface components {
             description?: string | null;
             /** @description Null: events of every account, and events without an account. */
             accountIds?: string[] | null;
+            /**
+             * @description Only events of accounts with one of these labels, at the time of the event. With `accountIds`, an account must fit both.
+             * @example [
+             *       "support"
+             *     ]
+             */
+            labels?: string[] | null;
+            /**
+             * @description Certificates in PEM, for an `https` server inside of a company: its own authority, or the very certificate of the server. Then
+             *     the public authorities do not count.
+             */
+            caCertificate?: string | null;
             /** @description False: Flotilla delivers nothing. True: it delivers what waited and what happens from now on. Use a replay for the events between. */
             isEnabled?: boolean;
             /** @description A new secret of your own. The old secret also signs for 24 hours. */
@@ -8992,6 +9095,9 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
+                     *           "headers": {
+                     *             "X-Api-Key": "********"
+                     *           },
                      *           "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
                      *           "workspaceId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
                      *           "url": "https://example.com/hooks/flotilla",
@@ -9002,6 +9108,10 @@ export interface operations {
                      *           "accountIds": [
                      *             "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21"
                      *           ],
+                     *           "labels": [
+                     *             "labels"
+                     *           ],
+                     *           "caCertificate": "caCertificate",
                      *           "description": "description",
                      *           "isEnabled": true,
                      *           "disabledReason": "failing",

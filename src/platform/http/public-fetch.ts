@@ -1,7 +1,10 @@
 import { promises as dns } from 'node:dns';
 import type { IncomingHttpHeaders } from 'node:http';
 import { isIP, type LookupFunction } from 'node:net';
+import { X509Certificate } from 'node:crypto';
 import { type Readable, Transform } from 'node:stream';
+import { checkServerIdentity, type PeerCertificate } from 'node:tls';
+import { LRUCache } from 'lru-cache';
 import { Agent, errors, request } from 'undici';
 import { foreignText } from '../errors/foreign-text.js';
 import { Problem } from '../errors/problem.js';
@@ -59,6 +62,11 @@ export interface PublicRequest {
   maxBytes: number;
   /** Ranges of private addresses that may still be called: `config.allowedPrivateAddresses`. */
   allowPrivate: readonly string[];
+  /**
+   * PEM: only these authorities count, not the public ones. A server may also present one of these certificates itself, under
+   * whatever name.
+   */
+  caCertificate?: string | null;
 }
 
 export interface PublicResponse {
@@ -83,7 +91,7 @@ export async function publicFetch(url: string, options: PublicRequest): Promise<
   const toProblem = (error: unknown) => problemOf(error, timeoutMs);
   try {
     const answer = await request(target, {
-      dispatcher: agentFor(allowPrivate),
+      dispatcher: agentFor(allowPrivate, options.caCertificate ?? null),
       method,
       headers: { 'accept-encoding': 'identity', ...headers },
       body,
@@ -157,15 +165,26 @@ function decodeLogin(text: string): string {
   }
 }
 
-/** One connection pool for each set of allowed ranges. A process has one set, from its settings. */
-const agents = new Map<string, Agent>();
+/**
+ * One connection pool for each set of allowed ranges and certificates, so that a connection of one never serves another. A process
+ * has one set of ranges, from its settings.
+ */
+const agents = new LRUCache<string, Agent>({
+  max: 256,
+  // Calls that run go on: the pool closes after them.
+  dispose: (agent) => void agent.close(),
+});
 
-function agentFor(allowPrivate: readonly string[]): Agent {
-  const key = allowPrivate.join();
+function agentFor(allowPrivate: readonly string[], caCertificate: string | null): Agent {
+  const key = `${allowPrivate.join()} ${caCertificate ?? ''}`;
   let agent = agents.get(key);
   if (!agent) {
     agent = new Agent({
-      connect: { lookup: publicLookup(allowPrivate), timeout: connectTimeoutMs },
+      connect: {
+        lookup: publicLookup(allowPrivate),
+        timeout: connectTimeoutMs,
+        ...(caCertificate === null ? {} : trustOnly(caCertificate)),
+      },
       // No limit of connections per host: tenants share hosts, and no tenant may wait behind a hanging call of another. The
       // callers limit how many calls run at the same time.
       connections: null,
@@ -176,6 +195,18 @@ function agentFor(allowPrivate: readonly string[]): Agent {
     agents.set(key, agent);
   }
   return agent;
+}
+
+/** Options of TLS that trust some certificates only: as authorities, or as the very certificate of the server. */
+function trustOnly(pem: string) {
+  const ca = pem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? [];
+  const pinned = new Set(ca.map((certificate) => new X509Certificate(certificate).fingerprint256));
+  return {
+    ca,
+    allowPartialTrustChain: true,
+    checkServerIdentity: (host: string, certificate: PeerCertificate) =>
+      pinned.has(certificate.fingerprint256) ? undefined : checkServerIdentity(host, certificate),
+  };
 }
 
 /**
@@ -251,6 +282,9 @@ function reasonOf(code: string, message: string): string {
   return reasons[code] ?? (/^E[A-Z]+$/.test(code) ? 'the connection failed' : foreignText(message));
 }
 
+const unknownAuthority =
+  'its certificate comes from an authority that is not known. A webhook may name the certificate as caCertificate';
+
 /** The texts of common errors, by their code. */
 const reasons: Record<string, string> = {
   ECONNREFUSED: 'it refuses connections',
@@ -261,5 +295,14 @@ const reasons: Record<string, string> = {
   ENODATA: 'its name has no address',
   ETIMEOUT: 'its name servers do not answer',
   EAI_AGAIN: 'its name servers do not answer',
+  ENETUNREACH: 'this machine has no route to its address',
+  EHOSTUNREACH: 'this machine has no route to its address',
+  DEPTH_ZERO_SELF_SIGNED_CERT: unknownAuthority,
+  SELF_SIGNED_CERT_IN_CHAIN: unknownAuthority,
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: unknownAuthority,
+  UNABLE_TO_GET_ISSUER_CERT: unknownAuthority,
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: unknownAuthority,
+  CERT_HAS_EXPIRED: 'its certificate has expired',
+  ERR_TLS_CERT_ALTNAME_INVALID: 'its certificate is for another name',
   UND_ERR_HEADERS_OVERFLOW: 'its headers are too long',
 };
