@@ -657,6 +657,11 @@ create table webhooks (
   failing_since timestamp with time zone,
   created_at timestamp with time zone not null default now(),
   updated_at timestamp with time zone not null default now(),
+  headers bytea,
+  header_names text[] not null default '{}'::text[],
+  login bytea,
+  ca_certificate text,
+  labels text[],
   constraint webhooks_disabled_reason_check CHECK ((disabled_reason = ANY (ARRAY['owner'::text, 'gone'::text, 'failing'::text]))),
   constraint webhooks_pkey PRIMARY KEY (id),
   constraint webhooks_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES workspaces(id) ON DELETE CASCADE
@@ -1741,12 +1746,14 @@ AS $function$
 CREATE OR REPLACE FUNCTION public.webhook_wants(w webhooks, event_type text, event_account_id uuid)
  RETURNS boolean
  LANGUAGE sql
- IMMUTABLE PARALLEL SAFE
+ STABLE PARALLEL SAFE
 AS $function$
         select (w.account_ids is null or event_account_id = any(w.account_ids))
           and exists (select from unnest(w.events) pattern where pattern = event_type
             or (right(pattern, 1) = '*' and starts_with(event_type, left(pattern, -1))
               and event_type not in ('account.qr', 'account.pairing_code')))
+          and (w.labels is null
+            or exists (select from accounts a where a.id = event_account_id and a.labels && w.labels))
       $function$;
 
 CREATE OR REPLACE FUNCTION public.write_media_blob(blob uuid, content bytea, length bigint)

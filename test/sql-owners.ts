@@ -38,7 +38,8 @@ export const exceptions: { file: string; table: string; reason: string }[] = [
   {
     file: 'webhooks/webhooks.service.ts',
     table: 'accounts',
-    reason: 'A webhook names accounts. They are checked in the transaction that writes the webhook.',
+    reason:
+      'A webhook names accounts, which are checked in the transaction that writes the webhook, or labels of accounts, which the statements that choose its events look at.',
   },
   {
     file: 'instances/instance-lease.ts',

@@ -28,6 +28,8 @@ const encryptedColumns: EncryptedColumn[] = [
   },
   { table: 'webhooks', id: 'id', column: 'secret', purpose: 'webhook-secrets', context: 'id::text' },
   { table: 'webhooks', id: 'id', column: 'previous_secret', purpose: 'webhook-secrets', context: 'id::text' },
+  { table: 'webhooks', id: 'id', column: 'headers', purpose: 'webhook-secrets', context: 'id::text' },
+  { table: 'webhooks', id: 'id', column: 'login', purpose: 'webhook-secrets', context: 'id::text' },
   {
     table: 'accounts',
     id: 'id',

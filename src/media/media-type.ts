@@ -61,8 +61,8 @@ const headBytes = 65_536;
  * @param declared the type that the sender declares; null without one
  */
 export async function mediaTypeOf(path: string, declared: string | null): Promise<string> {
-  const { sniffed, isText } = await sniff(path);
   const claimed = readType(declared);
+  const { sniffed, isText } = await sniff(path, claimed?.startsWith('text/') ?? false);
   if (sniffed === null)
     return documentType(claimed !== null && kindOf(claimed) === 'document' ? claimed : null, isText);
   return claimed !== null && containers.has(essence(sniffed)) && isWithin(claimed, sniffed)
@@ -92,29 +92,56 @@ export function kindOf(mimetype: string): MediaKind {
   return kind === 'image' || kind === 'video' || kind === 'audio' ? kind : 'document';
 }
 
-async function sniff(path: string): Promise<{ sniffed: string | null; isText: boolean }> {
-  const isText = await beginsAsText(path);
+/**
+ * Whether the name of a file may say more than its bytes: they do not tell what kind of text a text is, and not what is in a
+ * container.
+ * @param named the type of the name's extension
+ */
+export function mayBe(named: string, mimetype: string): boolean {
+  if (/^(text\/|application\/(json|xml)$)/.test(mimetype)) return kindOf(named) === 'document';
+  return containers.has(mimetype) && isWithin(named, mimetype);
+}
+
+/** @param isDeclaredText whether its sender declares a text: then it may have any charset, not only UTF-8 */
+async function sniff(
+  path: string,
+  isDeclaredText: boolean,
+): Promise<{ sniffed: string | null; isText: boolean }> {
+  const isText = await beginsAsText(path, isDeclaredText);
   const found = (await fileTypeFromFile(path))?.mime ?? null;
   // Some signatures are two letters long, and a text may begin with them.
   return { sniffed: isText && found !== null && !textualTypes.test(found) ? null : found, isText };
 }
 
-async function beginsAsText(path: string): Promise<boolean> {
+async function beginsAsText(path: string, isDeclaredText: boolean): Promise<boolean> {
   const file = await open(path);
   try {
     const { buffer, bytesRead } = await file.read(Buffer.alloc(headBytes), 0, headBytes, 0);
-    // The last character may be truncated: `stream` allows only that.
-    const text = new TextDecoder('utf-8', { fatal: true }).decode(buffer.subarray(0, bytesRead), {
-      stream: true,
-    });
+    const head = buffer.subarray(0, bytesRead);
+    return isTextIn(head, 'utf-8') || (isDeclaredText && isTextIn(head, legacyCharset(head)));
+  } finally {
+    await file.close();
+  }
+}
 
+function isTextIn(head: Buffer, charset: string): boolean {
+  try {
+    // The last character may be truncated: `stream` allows only that.
+    const text = new TextDecoder(charset, { fatal: true }).decode(head, { stream: true });
     return !/[\u0000-\u0008\u000e-\u001a\u001c-\u001f]/.test(text);
   } catch (error) {
     if (error instanceof TypeError) return false;
     throw error;
-  } finally {
-    await file.close();
   }
+}
+
+/**
+ * The charset of a text that is not UTF-8: a mark at its beginning tells UTF-16. For all others Latin-1 can read their bytes,
+ * because control characters have the same bytes in all of them.
+ */
+function legacyCharset(head: Buffer): string {
+  const mark = head.subarray(0, 2).toString('hex');
+  return mark === 'fffe' ? 'utf-16le' : mark === 'feff' ? 'utf-16be' : 'latin1';
 }
 
 function documentType(claimed: string | null, isText: boolean): string {

@@ -2,7 +2,6 @@ import { Inject, Injectable } from '@nestjs/common';
 import { InjectDataSource, InjectRepository } from '@nestjs/typeorm';
 import { createWriteStream } from 'node:fs';
 import { rm } from 'node:fs/promises';
-import { basename } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { DataSource, type EntityManager, LessThan, Repository } from 'typeorm';
@@ -11,12 +10,12 @@ import { CONFIG } from '../platform/config/config.module.js';
 import { given } from '../platform/database/given.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
 import { withoutTurn } from '../platform/http/fair-share.js';
-import { publicFetch } from '../platform/http/public-fetch.js';
+import { publicDownload } from '../platform/http/public-download.js';
 import { ConcurrencyLimit } from '../platform/limits/concurrency-limit.js';
 import { SharedCounts } from '../platform/limits/shared-counts.js';
 import { isInUse } from './media-in-use.js';
 import { MediaKeeper } from './media-keeper.js';
-import { cleanName } from './media-name.js';
+import { cleanName, nameOfAnswer, withFittingExtension } from './media-name.js';
 import { type ByteRange, blobKey, MEDIA_STORAGE, type MediaStorage } from './media-storage.js';
 import {
   assertAsDeclared,
@@ -78,6 +77,8 @@ export interface FileDescription {
   filename: string | null;
   /** The type was not declared by the sender: another type of the bytes is not an error. */
   isGuess?: boolean;
+  /** The name was not given by the sender: it gets an extension that fits the type. */
+  isNameGuess?: boolean;
 }
 
 /** The media of each message type, with WhatsApp's limit of its length. A document has no limit except that of all media. */
@@ -138,6 +139,7 @@ export class MediaService {
       mimetype: mimetype ?? declared.mimetype,
       filename: filename ?? declared.filename,
       isGuess: mimetype === null,
+      isNameGuess: filename === null,
     };
     return this.store(workspaceId, file, described, 'url', type);
   }
@@ -203,15 +205,16 @@ export class MediaService {
   async store(
     workspaceId: string,
     file: SpooledFile,
-    { mimetype, filename, isGuess = false }: FileDescription,
+    { mimetype, filename, isGuess = false, isNameGuess = false }: FileDescription,
     source: MediaOrigin,
     sentAs = 'document',
   ): Promise<Media> {
     try {
-      const name = cleanName(filename);
+      const given = cleanName(filename);
       const type = await mediaTypeOf(file.path, mimetype);
+      const name = isNameGuess ? cleanName(withFittingExtension(given, type)) : given;
       if (source !== 'incoming') {
-        assertNoProgram(type, name);
+        for (const checked of [given, name]) assertNoProgram(type, checked);
         if (!isGuess) assertAsDeclared(type, mimetype);
       }
       assertSendable({ mimetype: type, size: file.size }, sentAs);
@@ -279,21 +282,21 @@ export class MediaService {
     const { fetchTimeoutMs } = this.config.media;
     const leave = this.downloads.enter(workspaceId);
     try {
-      const answer = await publicFetch(url, {
-        method: 'GET',
+      const answer = await publicDownload(url, {
         timeoutMs: fetchTimeoutMs,
         maxBytes,
         allowPrivate: this.config.allowedPrivateAddresses,
+        userAgent: `Mozilla/5.0 (compatible; Flotilla/${this.config.version})`,
       });
-      if (answer.status !== 200) {
-        answer.body.on('error', () => undefined).destroy();
+      if (answer.status < 200 || answer.status >= 300 || answer.status === 206) {
+        answer.body.destroy();
         throw new MediaUnavailable(
-          `its server answered ${answer.status}. It must answer 200: Flotilla does not follow redirects.`,
+          `its server answered ${answer.status}. It must answer 200 to a GET without cookies.`,
         );
       }
       const declared = {
         mimetype: answer.headers['content-type'] ?? null,
-        filename: decodeURIComponentOrNull(basename(new URL(url).pathname)),
+        filename: nameOfAnswer(answer.headers['content-disposition'], answer.url),
       };
       return { file: await this.spool.receive(answer.body, maxBytes), declared };
     } catch (error) {
@@ -333,12 +336,4 @@ function decode(data: string): Readable {
     })(),
     { objectMode: false },
   );
-}
-
-function decodeURIComponentOrNull(text: string): string | null {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return null;
-  }
 }

@@ -1,5 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { validate } from 'class-validator';
+import { isDeepStrictEqual } from 'node:util';
 import type { EntityManager } from 'typeorm';
 import { MediaNotFound, MediaService, type MediaSource } from '../media/media.service.js';
 import { type Grant, MessageLimitReached } from '../workspaces/limits.service.js';
@@ -10,10 +11,11 @@ import { parsePhoneNumber } from '../platform/http/phone-number.js';
 import { fieldErrors, toDto } from '../platform/http/validation.js';
 import { Turns } from '../platform/turns.js';
 import { isMediaType, type MessageType } from './message-types.js';
-import type { MediaSourceDto, MessageMedia } from './content.dto.js';
+import type { ContactDto, MediaSourceDto, MessageContact, MessageMedia } from './content.dto.js';
 import type { MessageContent } from './message.entity.js';
 import { SendMessageDto } from './messages.dto.js';
 import { parseRecipient } from './recipient.js';
+import { fromVcard, toVcard } from './vcard.js';
 
 /** The request has fields that do not belong to its type of message. */
 export class ContentMismatch extends Problem {
@@ -86,15 +88,7 @@ export class ContentPreparation {
       ...(location
         ? { location: { ...location, name: location.name ?? null, address: location.address ?? null } }
         : {}),
-      ...(contact
-        ? {
-            contact: contact.map(({ name, phone, organization = null }) => ({
-              name,
-              phone: parsePhoneNumber(phone),
-              organization,
-            })),
-          }
-        : {}),
+      ...(contact ? { contact: contact.map(toContact) } : {}),
       ...(poll ? { poll: { ...poll, options: poll.options.map((option) => option.trim()) } } : {}),
       ...(mentions?.length ? { mentions: mentions.map((person) => parseRecipient(person)!.address) } : {}),
     };
@@ -189,6 +183,48 @@ function checkFields(wanted: SendMessageDto): void {
     errors.push({ path: 'mentions', message: 'are only for a text or a caption' });
   if (errors.length > 0) throw new ContentMismatch(type, errors);
   if (media) checkSource(media);
+}
+
+/** The contact that a request describes, with the card that is sent. @throws ValidationFailed if a field contradicts its card */
+function toContact({ name = '', vcard, organization, ...wanted }: ContactDto, index: number): MessageContact {
+  const phone = wanted.phone ? parsePhoneNumber(wanted.phone) : null;
+  const phones = (wanted.phones ?? []).map(({ number, phone: digits, label }) => ({
+    number,
+    phone: parsePhoneNumber(digits ?? number),
+    label: label ?? null,
+  }));
+  if (vcard) {
+    const contact = fromVcard(vcard);
+    const given = {
+      name: name || null,
+      phone,
+      organization,
+      phones: wanted.phones?.map(({ number }) => number),
+    };
+    const onCard = { ...contact, phones: contact.phones.map(({ number }) => number) };
+    for (const [field, value] of Object.entries(given))
+      if (
+        value !== undefined &&
+        value !== null &&
+        !isDeepStrictEqual(value, onCard[field as keyof typeof given])
+      )
+        throw new ValidationFailed([
+          {
+            path: `contact.${index}.${field}`,
+            message: 'says something else than vcard: leave out one of the two',
+          },
+        ]);
+    return contact;
+  }
+  if (phone !== null && !phones.some((other) => other.phone === phone))
+    phones.unshift({ number: `+${phone}`, phone, label: null });
+  const contact = {
+    name,
+    phone: phone ?? phones.find((other) => other.phone !== null)?.phone ?? null,
+    phones,
+    organization: organization ?? null,
+  };
+  return { ...contact, vcard: toVcard(contact) };
 }
 
 function hintOf(field: Field, type: MessageType): string {

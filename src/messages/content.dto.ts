@@ -8,21 +8,26 @@ import {
   IsNumber,
   IsObject,
   IsString,
-  IsUrl,
   IsUUID,
   Matches,
   Max,
   MaxLength,
   Min,
   registerDecorator,
+  ValidateIf,
+  ValidateNested,
 } from 'class-validator';
+import { Type } from 'class-transformer';
 import { Optional } from '../platform/http/optional.js';
 import { parsePhoneNumber, phoneNumberHint } from '../platform/http/phone-number.js';
+import { isVcard, maxPhones, maxVcardLength } from './vcard.js';
 
 /** WhatsApp's own limits of a poll. */
 const minOptions = 2;
 const maxOptions = 12;
 const maxOptionLength = 100;
+/** The longest number, and the longest label of a number. */
+const maxNumberLength = 256;
 /** The longest caption that WhatsApp's programs show, in characters. */
 export const maxCaptionLength = 1_024;
 
@@ -39,6 +44,37 @@ function IsPhone() {
     });
 }
 
+function IsVcard() {
+  return (target: object, propertyName: string) =>
+    registerDecorator({
+      name: 'isVcard',
+      target: target.constructor,
+      propertyName,
+      validator: {
+        validate: (value: unknown) => typeof value === 'string' && isVcard(value),
+        defaultMessage: () =>
+          'must be one vCard: BEGIN:VCARD, VERSION:2.1, 3.0 or 4.0, its lines, and END:VCARD. Send several cards as a list',
+      },
+    });
+}
+
+const isGiven = (value: unknown) => value !== undefined && value !== null;
+
+/** What a browser opens. A stricter check would refuse names of hosts with an underscore, and blanks. */
+function IsHttpUrl() {
+  return (target: object, propertyName: string) =>
+    registerDecorator({
+      name: 'isHttpUrl',
+      target: target.constructor,
+      propertyName,
+      validator: {
+        validate: (value: unknown) =>
+          typeof value === 'string' && URL.canParse(value) && /^https?:$/.test(new URL(value).protocol),
+        defaultMessage: () => 'must be an http or https URL',
+      },
+    });
+}
+
 function IsShortText(maxLength: number) {
   return (target: object, propertyName: string) => {
     IsString()(target, propertyName);
@@ -51,15 +87,12 @@ function IsShortText(maxLength: number) {
 /** The file of a message: exactly one of `url`, `data` and `mediaId`. */
 export class MediaSourceDto {
   /**
-   * Flotilla downloads the file from this URL while it accepts the message. The server must have a public address and answer
-   * 200 without a redirect.
+   * Flotilla downloads the file from this URL while it accepts the message, as a browser would: it follows five redirects, undoes
+   * the `Content-Encoding`, and sends a user and password of the URL. The servers must have public addresses.
    * @example https://example.com/invoice.pdf
    */
   @Optional()
-  @IsUrl(
-    { protocols: ['http', 'https'], require_protocol: true, require_tld: false },
-    { message: 'must be an http or https URL' },
-  )
+  @IsHttpUrl()
   @MaxLength(2_048)
   url?: string;
 
@@ -134,19 +167,72 @@ export class LocationDto {
   address?: string;
 }
 
-export class ContactDto {
-  /** @example Siti Rahma */
-  @IsShortText(256)
-  name!: string;
+/** A number of a contact card. */
+export class ContactPhoneDto {
+  /**
+   * As people read it on the card, in any form: a local number, a short number, a number with country code.
+   * @example 0812-3456-7890
+   */
+  @IsShortText(maxNumberLength)
+  number!: string;
 
-  /** @example +6281234567890 */
+  /**
+   * The WhatsApp number, with country code, if `number` is not in a form that names it.
+   * @example +6281234567890
+   */
+  @ValidateIf(({ phone }: ContactPhoneDto) => isGiven(phone))
   @IsPhone()
-  phone!: string;
+  phone?: string | null;
+
+  /** `cell`, `home`, `work`, `main`, `fax`, `pager`, `other`, or a text of your own. */
+  @ValidateIf(({ label }: ContactPhoneDto) => isGiven(label))
+  @IsShortText(maxNumberLength)
+  label?: string | null;
+}
+
+/** A contact card: its fields, or the whole card as `vcard`. A contact of an answer can be sent as it is. */
+export class ContactDto {
+  /**
+   * Required without `vcard`.
+   * @example Siti Rahma
+   */
+  @ValidateIf(({ name, vcard }: ContactDto) => !isGiven(vcard) || (isGiven(name) && name !== ''))
+  @IsShortText(256)
+  name?: string;
+
+  /**
+   * The only number, or the first. Required without `phones` and `vcard`.
+   * @example +6281234567890
+   */
+  @ValidateIf(
+    ({ phone, phones, vcard }: ContactDto) => isGiven(phone) || !(isGiven(phones) || isGiven(vcard)),
+  )
+  @IsPhone()
+  phone?: string | null;
+
+  /** All numbers. */
+  @ValidateIf(({ phones }: ContactDto) => isGiven(phones))
+  @IsArray()
+  @ArrayMaxSize(maxPhones)
+  @IsObject({ each: true })
+  @ValidateNested({ each: true })
+  @Type(() => ContactPhoneDto)
+  phones?: ContactPhoneDto[] | null;
 
   /** @example Toko Maju */
-  @Optional()
+  @ValidateIf(({ organization }: ContactDto) => isGiven(organization))
   @IsShortText(256)
-  organization?: string;
+  organization?: string | null;
+
+  /**
+   * The whole card (vCard 2.1, 3.0 or 4.0), which is sent as it is. Leave the other fields out: a field that says something else
+   * than the card is an error.
+   */
+  @ValidateIf(({ vcard }: ContactDto) => isGiven(vcard))
+  @IsString()
+  @MaxLength(maxVcardLength)
+  @IsVcard()
+  vcard?: string | null;
 }
 
 export class PollDto {
@@ -202,11 +288,28 @@ export class MessageLocation {
   address!: string | null;
 }
 
+/** A number of a contact card. */
+export class ContactPhone {
+  /**
+   * As it stands on the card, without `tel:`. A number without country code stays without: it is not known which country is meant.
+   * @example +62 812-3456-7890
+   */
+  number!: string;
+  /** The digits with country code. Null if the card does not tell them. */
+  phone!: string | null;
+  /** Such as `cell`, `home`, `work`, or the label that its owner wrote. */
+  label!: string | null;
+}
+
 export class MessageContact {
   name!: string;
-  /** The digits with country code. Null if the card has no phone number. */
+  /** The digits with country code of the first number that has them. Null if no number of the card has them. */
   phone!: string | null;
+  /** Every number of the card. */
+  phones!: ContactPhone[];
   organization!: string | null;
+  /** The whole card. Null if it is very long, or if an older version of Flotilla stored the message. */
+  vcard!: string | null;
 }
 
 export class MessagePoll {

@@ -291,6 +291,11 @@ export class BatchResponse {
   items!: BatchItemResponse[];
 }
 
+/** Rows of older versions have one number, and no card. */
+function withAllFields({ phones, vcard, ...contact }: MessageContact): MessageContact {
+  return { ...contact, phones: phones ?? [], vcard: vcard ?? null };
+}
+
 /** The same shape as `message_json` in the database, which writes the events. A test compares the two. */
 export function toMessageResponse(message: Message): MessageResponse {
   return {
@@ -305,7 +310,7 @@ export function toMessageResponse(message: Message): MessageResponse {
     text: message.text,
     media: message.media,
     location: message.content?.location ?? null,
-    contact: message.content?.contact ?? null,
+    contact: message.content?.contact?.map(withAllFields) ?? null,
     poll: message.content?.poll ?? null,
     votes: message.votes.filter(({ options }) => options.length > 0),
     mentions: message.content?.mentions ?? null,

@@ -1,11 +1,11 @@
 import { v7 as uuidv7 } from 'uuid';
 import { isMediaType, typeOf } from '../messages/message-types.js';
 import type { PageMessage, PageSource } from '../whatsapp/in-page/page-functions.js';
-import type { MessageMedia } from '../messages/content.dto.js';
+import type { MessageContact, MessageMedia } from '../messages/content.dto.js';
 import { addressOf, personOf } from '../messages/persons.js';
 import { storableValue } from '../messages/storable-text.js';
 import type { MessageContent } from '../messages/message.entity.js';
-import { fromVcard } from '../messages/vcard.js';
+import { fromVcard, maxVcardLength, splitVcards } from '../messages/vcard.js';
 
 /** A message that an account received. A missing field means that the message does not have it. */
 export type Incoming = Pick<PageMessage, 'whatsappId' | 'chatId' | 'from' | 'type' | 'text'> &
@@ -33,6 +33,8 @@ export interface IncomingRow {
 }
 
 const maxContacts = 257;
+/** Of the cards that one message keeps whole, in characters. */
+const maxVcardsLength = 4 * maxVcardLength;
 
 /** The row of an incoming message; null if it is a notice and not a message of a person. */
 export function toRow(message: Incoming): IncomingRow | null {
@@ -45,7 +47,7 @@ export function toRow(message: Incoming): IncomingRow | null {
     ...(chatId.endsWith('@g.us') ? { author: from } : {}),
     ...(type === 'unsupported' ? { whatsappType: message.type } : {}),
     ...(type === 'location' && message.location ? { location: locationOf(message.location) } : {}),
-    ...(type === 'contact' ? { contact: (message.vcards ?? []).slice(0, maxContacts).map(fromVcard) } : {}),
+    ...(type === 'contact' ? { contact: contactsOf(message.vcards ?? []) } : {}),
     ...(type === 'poll' && poll ? { poll } : {}),
     ...(mentions?.length ? { mentions: mentions.map(addressOf) } : {}),
     ...(quoted ? { quotedWhatsappId: quoted } : {}),
@@ -60,6 +62,19 @@ export function toRow(message: Incoming): IncomingRow | null {
     media: media ? fileOf(media) : isMediaType(type) ? noFile : null,
     hasFile: media !== null,
   };
+}
+
+/** The contacts of all cards. When the cards are too long together, the last ones are not kept whole. */
+function contactsOf(vcards: string[]): MessageContact[] {
+  let length = 0;
+  return vcards
+    .flatMap(splitVcards)
+    .slice(0, maxContacts)
+    .map(fromVcard)
+    .map((contact) => {
+      length += contact.vcard?.length ?? 0;
+      return length <= maxVcardsLength ? contact : { ...contact, vcard: null };
+    });
 }
 
 /** The media of a message before it is downloaded. */

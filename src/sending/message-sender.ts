@@ -17,7 +17,7 @@ import { NumberChecksPaused, RecipientChecks } from './recipient-checks.js';
 import { pollSecretOf } from '../messages/message.entity.js';
 import { targetOf } from '../messages/message-rows.js';
 import { isMediaType } from '../messages/message-types.js';
-import { toVcard } from '../messages/vcard.js';
+import { wholeContact } from '../messages/vcard.js';
 import { parseRecipient } from '../messages/recipient.js';
 import type { Claim } from './claims.js';
 import { type Verdict, WebBreaker } from './web-breaker.js';
@@ -378,7 +378,7 @@ function toOutgoingContent(
   if (type === 'contact' && content?.contact)
     return {
       type,
-      cards: content.contact.map((contact) => ({ name: contact.name, vcard: toVcard(contact) })),
+      cards: content.contact.map(wholeContact).map(({ name, vcard }) => ({ name, vcard })),
     };
   if (type === 'poll' && content?.poll) return { type, ...content.poll, secret: pollSecretOf(id) };
   return { type: 'text', text: text ?? '' };

@@ -3,8 +3,8 @@ import type { Readable } from 'node:stream';
 import { type Jitter, jittered } from '../platform/backoff.js';
 import { withDeadline } from '../platform/deadline.js';
 import { Problem } from '../platform/errors/problem.js';
-import { publicFetch } from '../platform/http/public-fetch.js';
-import { signatures } from './webhook-secrets.js';
+import { basicAuth, publicFetch } from '../platform/http/public-fetch.js';
+import { type Endpoint, signatures } from './webhook-secrets.js';
 
 /** How long an endpoint may take to answer. */
 export const attemptTimeoutMs = 15_000;
@@ -59,8 +59,7 @@ export interface AttemptOutcome {
  * @param options `timeoutMs`: how long the endpoint may take to answer, `attemptTimeoutMs` by default
  */
 export async function attempt(
-  url: string,
-  secrets: string[],
+  { url, secrets, headers, login, caCertificate }: Endpoint,
   notification: Notification,
   options: { allowPrivate: readonly string[]; version: string; timeoutMs?: number },
 ): Promise<AttemptOutcome> {
@@ -72,8 +71,10 @@ export async function attempt(
     const answer = await publicFetch(url, {
       method: 'POST',
       headers: {
-        'content-type': 'application/json',
         'user-agent': `Flotilla/${options.version}`,
+        ...(login ? { authorization: basicAuth(login) } : {}),
+        ...lowerCased(headers),
+        'content-type': 'application/json',
         'webhook-id': notification.id,
         'webhook-timestamp': String(timestamp),
         'webhook-signature': signatures(secrets, notification.id, timestamp, body),
@@ -82,6 +83,7 @@ export async function attempt(
       timeoutMs: options.timeoutMs ?? attemptTimeoutMs,
       maxBytes: Infinity,
       allowPrivate: options.allowPrivate,
+      caCertificate,
     });
     const answeredMs = durationMs();
     const isSuccess = answer.status >= 200 && answer.status < 300;
@@ -112,6 +114,11 @@ export function waitAfter(attempts: number, retryAfterMs = 0): number | null {
   const wait = retryWaitsMs[attempts - 1];
   if (wait === undefined) return null;
   return jittered(Math.max(wait, retryAfterMs), jitter);
+}
+
+/** So that an own header replaces one of Flotilla's, and is not sent beside it. */
+function lowerCased(headers: Record<string, string>): Record<string, string> {
+  return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value]));
 }
 
 function failureOf(status: number): string {

@@ -11,6 +11,7 @@ import { WorkspacesService } from '../workspaces/workspaces.service.js';
 import { WebhookDelivery, type DeliveryStatus } from './webhook-delivery.entity.js';
 import { wakeSequences } from './webhook-fan-out.js';
 import { headDueAt, hintOf, sequenceColumns, type WebhookSequence } from './webhook-sequences.js';
+import { wanted } from './webhooks.service.js';
 
 const day = 24 * 3_600_000;
 /** Arrived deliveries are kept for a week, all others as long as the events themselves. */
@@ -148,21 +149,21 @@ export class WebhookDeliveriesService {
   ): Promise<Replay> {
     const [transactionId, eventId] = after === undefined ? ['0', '0'] : parseCursor(after);
     // This query may take long, so it runs before any lock: nothing waits for it.
-    const wanted: { id: string; cursor: string }[] = await this.database.query(
+    const found: { id: string; cursor: string }[] = await this.database.query(
       `select e.id, e.transaction_id::text || '-' || e.id as cursor
        from webhooks w join events e on e.workspace_id = w.workspace_id
        where w.id = $1 and e.created_at >= $2 and ($3::timestamptz is null or e.created_at < $3)
          and (e.transaction_id, e.id) > ($5::text::xid8, $6::bigint)
          and e.transaction_id < pg_snapshot_xmin(pg_current_snapshot())
-         and webhook_wants(w, e.type, e.account_id)
+         and ${wanted('e')}
          and ($4::text[] is null or exists (select from unnest($4) pattern where pattern = e.type
            or (right(pattern, 1) = '*' and starts_with(e.type, left(pattern, -1)))))
        order by e.transaction_id, e.id limit ${maxReplayedEvents + 1}`,
       [webhookId, since, until ?? null, types ?? null, transactionId, eventId],
     );
-    const taken = wanted.slice(0, maxReplayedEvents);
+    const taken = found.slice(0, maxReplayedEvents);
     const count = taken.length === 0 ? 0 : await this.deliverAgain(webhookId, taken);
-    return { count, nextAfter: wanted.length > maxReplayedEvents ? taken.at(-1)!.cursor : null };
+    return { count, nextAfter: found.length > maxReplayedEvents ? taken.at(-1)!.cursor : null };
   }
 
   /** Creates deliveries of events, and makes `delivered` and `dead` ones pending again. @returns how many */

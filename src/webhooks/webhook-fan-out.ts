@@ -2,6 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
 import { QueuesService } from '../queues/queues.service.js';
+import { wanted } from './webhooks.service.js';
 import { hintOf, sequenceColumns, type WebhookSequence } from './webhook-sequences.js';
 
 /** Keeps transactions short: readers of the log stop at the oldest transaction that runs. */
@@ -80,7 +81,7 @@ export class WebhookFanOut {
            insert into webhook_deliveries (id, workspace_id, webhook_id, transaction_id, event_id, type, account_id)
            select webhook_delivery_id(), w.workspace_id, w.id, b.transaction_id, b.id, b.type, b.account_id
            from batch b join webhooks w on w.workspace_id = b.workspace_id
-           where w.is_enabled and b.transaction_id >= w.active_from and webhook_wants(w, b.type, b.account_id)
+           where w.is_enabled and b.transaction_id >= w.active_from and ${wanted('b')}
            order by b.transaction_id, b.id
            on conflict (webhook_id, event_id) do nothing
            returning webhook_id, lane_id, workspace_id),

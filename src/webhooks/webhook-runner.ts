@@ -94,7 +94,7 @@ export class WebhookRunner {
     const started = performance.now();
     // If the process was suspended for longer than its turn, another worker may have the sequence: it must not post any more.
     const isOver = () => this.isStopping || performance.now() - started > turnMs;
-    const secrets = this.secretsOf(sequence);
+    const endpoint = this.secrets.endpointOf({ ...sequence, id: sequence.webhookId });
     const done = { delivered: 0, failed: 0 };
     let known: string | null = null;
     for (let goesOn = true; goesOn && !isOver();) {
@@ -107,7 +107,7 @@ export class WebhookRunner {
           await this.sequences.recordForgotten(id);
           continue;
         }
-        const outcome = await attempt(sequence.url, secrets, notification, {
+        const outcome = await attempt(endpoint, notification, {
           allowPrivate: this.config.allowedPrivateAddresses,
           version: this.config.version,
           timeoutMs: this.timeoutMs,
@@ -131,11 +131,5 @@ export class WebhookRunner {
       }
     }
     await this.sequences.release(sequence, { version: known, ...done });
-  }
-
-  private secretsOf({ webhookId, secret, previousSecret }: ClaimedSequence): string[] {
-    return [secret, previousSecret].flatMap((encrypted) =>
-      encrypted ? [this.secrets.decrypt(webhookId, encrypted)] : [],
-    );
   }
 }

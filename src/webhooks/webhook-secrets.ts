@@ -3,6 +3,7 @@ import { createHmac, randomBytes } from 'node:crypto';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import { decrypt, encrypt, encryptionKeys } from '../platform/encryption.js';
+import type { Login } from '../platform/http/public-fetch.js';
 
 const prefix = 'whsec_';
 /** The limits of a key in the Standard Webhooks specification. */
@@ -38,6 +39,28 @@ function keyOf(secret: string): Buffer {
   return Buffer.from(secret.slice(prefix.length), 'base64');
 }
 
+/** What an attempt needs to know of an endpoint, decrypted. */
+export interface Endpoint {
+  url: string;
+  /** The secrets that sign. */
+  secrets: string[];
+  headers: Record<string, string>;
+  login: Login | null;
+  caCertificate: string | null;
+}
+
+/** The row of an endpoint, as far as an attempt needs it. */
+export interface EncryptedEndpoint {
+  id: string;
+  url: string;
+  secret: Buffer;
+  /** The secret before a change, while it still signs too. */
+  previousSecret: Buffer | null;
+  headers: Buffer | null;
+  login: Buffer | null;
+  caCertificate: string | null;
+}
+
 /** Encrypts the secrets of endpoints with `APP_KEY`, each for its own row. */
 @Injectable()
 export class WebhookSecrets {
@@ -50,6 +73,34 @@ export class WebhookSecrets {
 
   encrypt(webhookId: string, secret: string): Buffer {
     return encrypt(this.keys[0]!, Buffer.from(secret), webhookId);
+  }
+
+  /** The headers or the login of an endpoint; null for none. */
+  encryptObject(webhookId: string, object: object | null): Buffer | null {
+    return object === null || Object.keys(object).length === 0
+      ? null
+      : this.encrypt(webhookId, JSON.stringify(object));
+  }
+
+  /** @throws DecryptionFailed */
+  headersOf({ id, headers }: Pick<EncryptedEndpoint, 'id' | 'headers'>): Record<string, string> {
+    return headers ? (JSON.parse(this.decrypt(id, headers)) as Record<string, string>) : {};
+  }
+
+  /** @throws DecryptionFailed */
+  loginOf({ id, login }: Pick<EncryptedEndpoint, 'id' | 'login'>): Login | null {
+    return login ? (JSON.parse(this.decrypt(id, login)) as Login) : null;
+  }
+
+  /** An endpoint with its secrets. @throws DecryptionFailed */
+  endpointOf(row: EncryptedEndpoint): Endpoint {
+    return {
+      url: row.url,
+      secrets: [row.secret, row.previousSecret].flatMap((one) => (one ? [this.decrypt(row.id, one)] : [])),
+      headers: this.headersOf(row),
+      login: this.loginOf(row),
+      caCertificate: row.caCertificate,
+    };
   }
 
   /** @throws DecryptionFailed if it was encrypted with another APP_KEY */

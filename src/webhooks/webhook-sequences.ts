@@ -4,6 +4,7 @@ import { DataSource } from 'typeorm';
 import { v4 as uuidv4 } from 'uuid';
 import { prepared } from '../platform/database/prepared.js';
 import { type JobHint, QueuesService } from '../queues/queues.service.js';
+import type { EncryptedEndpoint } from './webhook-secrets.js';
 import { type AttemptOutcome, type Notification, waitAfter } from './webhook-attempt.js';
 
 /** How long a claim of a sequence lasts: longer than a worker's turn with its last attempt. */
@@ -43,12 +44,8 @@ export const headDueAt = `coalesce((select greatest(head.next_attempt_at, now())
 const isOpen = `status not in ('delivered', 'dead')`;
 
 /** A sequence that this worker has claimed, and the facts about the endpoint that an attempt needs. */
-export interface ClaimedSequence extends WebhookSequence {
+export interface ClaimedSequence extends WebhookSequence, Omit<EncryptedEndpoint, 'id'> {
   claim: string;
-  url: string;
-  secret: Buffer;
-  /** The secret before a change, which still signs too; null without one. */
-  previousSecret: Buffer | null;
 }
 
 /** A delivery that is due. */
@@ -124,7 +121,7 @@ export class WebhookSequences {
          and (select count(*) from webhook_lanes other where other.webhook_id = $1 and other.claim is not null
              and other.claimed_until > now())
            < case when w.failing_since is null then ${maxConcurrentSequences} else 1 end
-       returning l.claim, w.url, w.secret,
+       returning l.claim, w.url, w.secret, w.headers, w.login, w.ca_certificate as "caCertificate",
          case when w.previous_secret_expires_at > now() then w.previous_secret end as "previousSecret"`,
       [webhookId, laneId, uuidv4()],
     );

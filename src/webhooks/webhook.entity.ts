@@ -23,6 +23,25 @@ export class Webhook {
   @Column('uuid', { name: 'account_ids', array: true, nullable: true })
   accountIds!: string[] | null;
 
+  /** Only events of accounts with one of these labels. Null: of all. */
+  @Column('text', { array: true, nullable: true })
+  labels!: string[] | null;
+
+  /** Headers of every delivery, encrypted: a JSON object of names and values. */
+  @Column('bytea', { nullable: true })
+  headers!: Buffer | null;
+
+  @Column('text', { name: 'header_names', array: true, default: '{}' })
+  headerNames!: string[];
+
+  /** The user and the password that the URL had, encrypted: a JSON object. */
+  @Column('bytea', { nullable: true })
+  login!: Buffer | null;
+
+  /** PEM. If it is there, no other authority counts. */
+  @Column('text', { name: 'ca_certificate', nullable: true })
+  caCertificate!: string | null;
+
   @Column('text', { nullable: true })
   description!: string | null;
 

@@ -12,15 +12,33 @@ import {
   registerDecorator,
 } from 'class-validator';
 import { type EventType, IsEventPattern } from '../events/event-types.js';
+import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
 import { Optional } from '../platform/http/optional.js';
 import { PageQuery } from '../platform/http/pagination.js';
+import { withLogin } from '../platform/http/proxy-url.js';
 import { IsLaterThan, IsTime } from '../platform/http/time.js';
+import { caFault } from './ca-certificate.js';
+import { headersFault, mask } from './webhook-headers.js';
 import type { AttemptOutcome } from './webhook-attempt.js';
 import { deliveryStatuses, type DeliveryStatus, type WebhookDelivery } from './webhook-delivery.entity.js';
 import type { Replay } from './webhook-deliveries.service.js';
 import { isSecret } from './webhook-secrets.js';
 import type { DisabledReason, Webhook } from './webhook.entity.js';
 import type { WithSecret } from './webhooks.service.js';
+
+/** @param faultOf what is wrong with the value; null if nothing is */
+function HasNoFault(name: string, faultOf: (value: unknown) => string | null) {
+  return (target: object, propertyName: string) =>
+    registerDecorator({
+      name,
+      target: target.constructor,
+      propertyName,
+      validator: {
+        validate: (value: unknown) => faultOf(value) === null,
+        defaultMessage: (found) => faultOf(found?.value) ?? '',
+      },
+    });
+}
 
 function IsSecret() {
   return (target: object, propertyName: string) =>
@@ -37,7 +55,8 @@ function IsSecret() {
 
 export class CreateWebhookDto {
   /**
-   * Flotilla posts deliveries to this URL: http or https, on the public internet.
+   * Flotilla posts deliveries to this URL: http or https, on the public internet. It sends a user and password of the URL as basic
+   * auth. Answers mask them.
    * @example https://example.com/hooks/flotilla
    */
   @IsString()
@@ -72,12 +91,42 @@ export class CreateWebhookDto {
   @ArrayMinSize(1)
   @ArrayMaxSize(1_000)
   @IsUUID(undefined, { each: true })
-  accountIds?: string[];
+  accountIds?: string[] | null;
+
+  /**
+   * Only events of accounts with one of these labels, at the time of the event. With `accountIds`, an account must fit both.
+   * @example ["support"]
+   */
+  @IsOptional()
+  @IsArray()
+  @ArrayMinSize(1)
+  @ArrayMaxSize(50)
+  @IsString({ each: true })
+  @Length(1, 100, { each: true })
+  labels?: string[] | null;
+
+  /**
+   * Headers of every delivery, such as the key of your gateway, at most 20. Answers mask the values.
+   * @example { "X-Api-Key": "k3y" }
+   */
+  @IsOptional()
+  @ApiPropertyOptional({ type: 'object', additionalProperties: { type: 'string' }, nullable: true })
+  @HasNoFault('areHeaders', headersFault)
+  headers?: Record<string, string> | null;
+
+  /**
+   * Certificates in PEM, for an `https` server inside of a company: its own authority, or the very certificate of the server. Then
+   * the public authorities do not count.
+   */
+  @IsOptional()
+  @HasNoFault('isCaCertificate', caFault)
+  caCertificate?: string | null;
 }
 
 export class UpdateWebhookDto {
   /**
-   * Deliveries that wait for their next attempt go to the new URL at once.
+   * Deliveries that wait for their next attempt go to the new URL at once. The masked user and password of an answer keep the
+   * present ones. A URL of another server needs its user, password and `headers` again.
    * @example https://example.com/hooks/flotilla
    */
   @Optional()
@@ -106,6 +155,36 @@ export class UpdateWebhookDto {
   @IsUUID(undefined, { each: true })
   accountIds?: string[] | null;
 
+  /**
+   * Only events of accounts with one of these labels, at the time of the event. With `accountIds`, an account must fit both.
+   * @example ["support"]
+   */
+  @IsOptional()
+  @IsArray()
+  @ArrayMinSize(1)
+  @ArrayMaxSize(50)
+  @IsString({ each: true })
+  @Length(1, 100, { each: true })
+  labels?: string[] | null;
+
+  /**
+   * Headers of every delivery, such as the key of your gateway, at most 20. Answers mask the values.
+   * They replace all present headers. A masked value of an answer keeps the present value.
+   * @example { "X-Api-Key": "k3y" }
+   */
+  @IsOptional()
+  @ApiPropertyOptional({ type: 'object', additionalProperties: { type: 'string' }, nullable: true })
+  @HasNoFault('areHeaders', headersFault)
+  headers?: Record<string, string> | null;
+
+  /**
+   * Certificates in PEM, for an `https` server inside of a company: its own authority, or the very certificate of the server. Then
+   * the public authorities do not count.
+   */
+  @IsOptional()
+  @HasNoFault('isCaCertificate', caFault)
+  caCertificate?: string | null;
+
   /** False: Flotilla delivers nothing. True: it delivers what waited and what happens from now on. Use a replay for the events between. */
   @Optional()
   @IsBoolean()
@@ -125,12 +204,25 @@ export class UpdateWebhookDto {
 export class WebhookResponse {
   id!: string;
   workspaceId!: string;
-  /** @example https://example.com/hooks/flotilla */
+  /**
+   * A user and password are masked.
+   * @example https://example.com/hooks/flotilla
+   */
   url!: string;
   /** @example ["message.*", "account.status"] */
   events!: string[];
   /** Null: events of every account, and events without an account. */
   accountIds!: string[] | null;
+  /** Null: events of accounts with any labels. */
+  labels!: string[] | null;
+  /**
+   * The names of the headers of every delivery, with masked values.
+   * @example { "X-Api-Key": "********" }
+   */
+  @ApiProperty({ type: 'object', additionalProperties: { type: 'string' } })
+  headers!: Record<string, string>;
+  /** In PEM. Null: the public authorities count. */
+  caCertificate!: string | null;
   description!: string | null;
   isEnabled!: boolean;
   /** `owner`: you disabled it. `gone`: it answered 410. `failing`: nothing has arrived for five days. */
@@ -245,9 +337,12 @@ export function toWebhookResponse(webhook: Webhook): WebhookResponse {
   return {
     id: webhook.id,
     workspaceId: webhook.workspaceId,
-    url: webhook.url,
+    url: webhook.login ? withLogin(webhook.url, `${mask}:${mask}`) : webhook.url,
     events: webhook.events,
     accountIds: webhook.accountIds,
+    labels: webhook.labels ?? null,
+    headers: Object.fromEntries(webhook.headerNames.map((name) => [name, mask])),
+    caCertificate: webhook.caCertificate ?? null,
     description: webhook.description,
     isEnabled: webhook.isEnabled,
     disabledReason: webhook.disabledReason ?? null,

@@ -5,13 +5,15 @@ import { v7 as uuidv7 } from 'uuid';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import { given } from '../platform/database/given.js';
-import { Problem } from '../platform/errors/problem.js';
+import { Problem, ValidationFailed } from '../platform/errors/problem.js';
 import type { PageQuery } from '../platform/http/pagination.js';
 import { withoutTurn } from '../platform/http/fair-share.js';
-import { toPublicUrl } from '../platform/http/public-fetch.js';
+import { type Login, splitLogin, toPublicUrl } from '../platform/http/public-fetch.js';
 import { ConcurrencyLimit } from '../platform/limits/concurrency-limit.js';
 import { SharedCounts } from '../platform/limits/shared-counts.js';
 import { attempt, type AttemptOutcome } from './webhook-attempt.js';
+import { cleanCa } from './ca-certificate.js';
+import { mask, unmasked } from './webhook-headers.js';
 import { newSecret, WebhookSecrets } from './webhook-secrets.js';
 import { Webhook } from './webhook.entity.js';
 import type { CreateWebhookDto, UpdateWebhookDto } from './webhooks.dto.js';
@@ -89,10 +91,14 @@ export class WebhooksService {
   /**
    * Creates an endpoint, which gets events from now on.
    * @returns also the secret, which cannot be read again
-   * @throws WebhookLimitReached, AccountsNotFound, UrlNotUsable, AddressNotPublic
+   * @throws WebhookLimitReached, AccountsNotFound, UrlNotUsable, AddressNotPublic, ValidationFailed
    */
   async create(workspaceId: string, wanted: CreateWebhookDto): Promise<WithSecret & { secret: string }> {
-    toPublicUrl(wanted.url, this.config.allowedPrivateAddresses);
+    const { url, login } = this.checkedUrl(wanted.url);
+    if (isMasked(login)) throw maskedLogin();
+    const headers = unmasked(wanted.headers ?? {}, {});
+    assertOneAuthorization(headers, login);
+    assertTls(url, wanted.caCertificate);
     const id = uuidv7();
     const secret = wanted.secret ?? newSecret();
     const webhook = await this.webhooks.manager.transaction(async (manager) => {
@@ -107,9 +113,14 @@ export class WebhooksService {
         manager.create(Webhook, {
           id,
           workspaceId,
-          url: wanted.url,
+          url,
+          login: this.secrets.encryptObject(id, login),
+          headers: this.secrets.encryptObject(id, headers),
+          headerNames: Object.keys(headers),
+          caCertificate: wanted.caCertificate ? cleanCa(wanted.caCertificate) : null,
           events: distinct(wanted.events),
           accountIds: distinct(wanted.accountIds) ?? null,
+          labels: distinct(wanted.labels) ?? null,
           description: wanted.description ?? null,
           secret: this.secrets.encrypt(id, secret),
           isEnabled: true,
@@ -159,11 +170,11 @@ export class WebhooksService {
    * Changes an endpoint. After a change of the secret, the old secret also signs for a day. Enabling an endpoint, or changing
    * its URL, makes its waiting deliveries due at once. Events that happened while it was disabled need a replay.
    * @returns also the secret if it is new
-   * @throws WebhookNotFound, AccountsNotFound, UrlNotUsable, AddressNotPublic
+   * @throws WebhookNotFound, AccountsNotFound, UrlNotUsable, AddressNotPublic, ValidationFailed
    */
   async update(workspaceId: string, id: string, changes: UpdateWebhookDto): Promise<WithSecret> {
-    if (changes.url !== undefined) toPublicUrl(changes.url, this.config.allowedPrivateAddresses);
-    const { rotateSecret, secret: wantedSecret, isEnabled, events, accountIds, ...plain } = changes;
+    const target = changes.url === undefined ? null : this.checkedUrl(changes.url);
+    const { rotateSecret, secret: wantedSecret, isEnabled, events, accountIds, labels } = changes;
     const secret = wantedSecret ?? (rotateSecret ? newSecret() : null);
     const webhook = await this.webhooks.manager.transaction(async (manager) => {
       const found = await manager.findOne(Webhook, {
@@ -172,8 +183,16 @@ export class WebhooksService {
       });
       if (!found) throw new WebhookNotFound(id);
       await assertAccounts(manager, workspaceId, accountIds);
-      const isMoved = plain.url !== undefined && plain.url !== found.url;
-      Object.assign(found, given({ ...plain, events: distinct(events), accountIds: distinct(accountIds) }));
+      const isMoved = this.changeAccess(found, target, changes);
+      Object.assign(
+        found,
+        given({
+          description: changes.description,
+          events: distinct(events),
+          accountIds: distinct(accountIds),
+          labels: distinct(labels),
+        }),
+      );
       if (secret !== null) {
         found.previousSecret = found.secret;
         found.previousSecretExpiresAt = new Date(Date.now() + overlapHours * 3_600_000);
@@ -223,11 +242,9 @@ export class WebhooksService {
     const eventId = `test-${uuidv7()}`;
     const leave = this.tests.enter(workspaceId);
     try {
-      const secrets = this.secretsOf(webhook);
       const outcome = await withoutTurn(() =>
         attempt(
-          webhook.url,
-          secrets,
+          this.secrets.endpointOf({ ...webhook, previousSecret: overlapping(webhook) }),
           {
             id: eventId,
             type: 'webhook.test',
@@ -245,13 +262,82 @@ export class WebhooksService {
     }
   }
 
-  private secretsOf({ id, secret, previousSecret, previousSecretExpiresAt }: Webhook): string[] {
-    const isOverlapping = previousSecretExpiresAt !== null && previousSecretExpiresAt.getTime() > Date.now();
-    return [secret, isOverlapping ? previousSecret : null].flatMap((encrypted) =>
-      encrypted ? [this.secrets.decrypt(id, encrypted)] : [],
-    );
+  /** The parts of a URL that the endpoint's row keeps apart. @throws UrlNotUsable, AddressNotPublic */
+  private checkedUrl(text: string): { url: string; login: Login | null } {
+    const target = splitLogin(text);
+    toPublicUrl(target.url, this.config.allowedPrivateAddresses);
+    return target;
+  }
+
+  /**
+   * Changes where and how an endpoint is called. Another server does not get the secrets of the one before.
+   * @returns whether the URL is another one
+   * @throws ValidationFailed
+   */
+  private changeAccess(
+    found: Webhook,
+    target: { url: string; login: Login | null } | null,
+    { headers: wanted, caCertificate }: UpdateWebhookDto,
+  ): boolean {
+    const isMoved = target !== null && target.url !== found.url;
+    const isOtherServer = isMoved && new URL(target.url).origin !== new URL(found.url).origin;
+    const present = this.secrets.headersOf(found);
+    if (isOtherServer && wanted === undefined && found.headerNames.length > 0)
+      throw new ValidationFailed([
+        { path: 'headers', message: 'must be sent again, with their values, for a URL of another server' },
+      ]);
+    const headers = wanted === undefined ? present : unmasked(wanted ?? {}, isOtherServer ? {} : present);
+    const presentLogin = this.secrets.loginOf(found);
+    if (isMasked(target?.login) && (isOtherServer || presentLogin === null)) throw maskedLogin();
+    const login = target === null || isMasked(target.login) ? presentLogin : target.login;
+    assertOneAuthorization(headers, login);
+    if (target) found.url = target.url;
+    if (caCertificate !== undefined) found.caCertificate = caCertificate ? cleanCa(caCertificate) : null;
+    assertTls(found.url, found.caCertificate);
+    found.login = this.secrets.encryptObject(found.id, login);
+    found.headers = this.secrets.encryptObject(found.id, headers);
+    found.headerNames = Object.keys(headers);
+    return isMoved;
   }
 }
+
+/** The secret before a change, if it still signs. */
+function overlapping({ previousSecret, previousSecretExpiresAt }: Webhook): Buffer | null {
+  return (previousSecretExpiresAt?.getTime() ?? 0) > Date.now() ? previousSecret : null;
+}
+
+function isMasked(login: Login | null | undefined): boolean {
+  return login?.user === mask || login?.password === mask;
+}
+
+function maskedLogin(): ValidationFailed {
+  return new ValidationFailed([
+    {
+      path: 'url',
+      message: `has the masked user and password of an answer: send them themselves, not ${mask}`,
+    },
+  ]);
+}
+
+/** @throws ValidationFailed */
+function assertOneAuthorization(headers: Record<string, string>, login: Login | null): void {
+  if (login && Object.keys(headers).some((name) => name.toLowerCase() === 'authorization'))
+    throw new ValidationFailed([
+      { path: 'headers', message: 'must not have Authorization: the user and password of the URL give it' },
+    ]);
+}
+
+/** @throws ValidationFailed */
+function assertTls(url: string, caCertificate: string | null | undefined): void {
+  if (caCertificate && !url.startsWith('https:'))
+    throw new ValidationFailed([{ path: 'caCertificate', message: 'needs a url that begins with https://' }]);
+}
+
+/**
+ * SQL: whether the webhook `w` wants an event. The function looks at the labels of the event's account.
+ * @param event the name of the event's row
+ */
+export const wanted = (event: string) => `webhook_wants(w, ${event}.type, ${event}.account_id)`;
 
 /** Makes the deliveries of an endpoint that wait for their next attempt due now. */
 async function makeDue(manager: EntityManager, id: string): Promise<void> {

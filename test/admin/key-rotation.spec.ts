@@ -70,14 +70,24 @@ describe('a rotation of APP_KEY', () => {
     const id = uuidv7();
     const key = encryptionKey(oldKey, 'webhook-secrets');
     await database.query(
-      `insert into webhooks (id, workspace_id, url, events, secret, previous_secret) values ($1, $2, 'https://x', '{}', $3, $4)`,
-      [id, workspaceId, encrypt(key, Buffer.from('now'), id), encrypt(key, Buffer.from('before'), id)],
+      `insert into webhooks (id, workspace_id, url, events, secret, previous_secret, headers, login)
+       values ($1, $2, 'https://x', '{}', $3, $4, $5, $6)`,
+      [
+        id,
+        workspaceId,
+        ...['now', 'before', 'headers', 'login'].map((text) => encrypt(key, Buffer.from(text), id)),
+      ],
     );
     await service().rotate();
-    const [row] = await database.query('select secret, previous_secret from webhooks where id = $1', [id]);
+    const [row] = await database.query(
+      'select secret, previous_secret, headers, login from webhooks where id = $1',
+      [id],
+    );
     const current = encryptionKey(newKey, 'webhook-secrets');
     expect(decrypt(current, row.secret, id).toString()).toBe('now');
     expect(decrypt(current, row.previous_secret, id).toString()).toBe('before');
+    expect(decrypt(current, row.headers, id).toString()).toBe('headers');
+    expect(decrypt(current, row.login, id).toString()).toBe('login');
   });
 
   it('re-encrypts the users and passwords of proxies, also those that an older version wrote in plain text', async () => {

@@ -1,5 +1,9 @@
+import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
+import { createServer, type RequestListener } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { files, sha256 } from '../sandbox/media-files.js';
 import { eventually } from '../support/eventually.js';
@@ -13,7 +17,7 @@ let account: { id: string; phoneNumber: string; instanceId: string };
 let phone: string;
 
 beforeAll(async () => {
-  flotilla = await Flotilla.start({ instances: 1 });
+  flotilla = await Flotilla.start({ instances: 1, env: { ALLOW_PRIVATE_ADDRESSES: '127.0.0.1/32' } });
   workspace = await flotilla.newWorkspace();
   [account] = (await workspace.linkedAccounts(1)) as [typeof account];
   phone = await flotilla.newPhone();
@@ -140,6 +144,39 @@ describe('media', () => {
       expect((await download(message.media.mediaId)).equals(bytes)).toBe(true);
     },
   );
+
+  it('by URL arrives as a browser would have it', async () => {
+    const csv = Buffer.from('Größe;Preis\n', 'latin1');
+    const answers: Record<string, RequestListener> = {
+      '/old': (_request, response) => response.writeHead(301, { location: '/get.php?id=7' }).end('moved'),
+      '/get.php?id=7': (request, response) => {
+        if (!request.headers['user-agent']) return void response.writeHead(403).end();
+        response.setHeader('content-encoding', 'gzip').setHeader('content-type', 'text/csv');
+        response.setHeader('content-disposition', "attachment; filename*=UTF-8''Preise%20f%C3%BCr%20Sie.csv");
+        response.end(gzipSync(csv));
+      },
+      '/invoice.php': (_request, response) => response.end(files.pdf),
+      '/my%20photo': (_request, response) => response.end(files.png),
+    };
+    const server = createServer((request, response) => answers[request.url!]!(request, response));
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    try {
+      for (const [path, type, bytes, mimetype, filename] of [
+        ['/old', 'document', csv, 'text/csv', 'Preise für Sie.csv'],
+        ['/invoice.php', 'document', files.pdf, 'application/pdf', 'invoice.pdf'],
+        ['/my photo', 'image', files.png, 'image/png', 'my photo.png'],
+      ] as const) {
+        const message = await sent({ type, media: { url: url + path } });
+        expect(message.media).toMatchObject({ mimetype, filename, sha256: sha256(bytes) });
+        const { media } = await arrived(message);
+        expect(media).toMatchObject({ mimetype, sha256: sha256(bytes) });
+        if (type === 'document') expect(media.filename).toBe(filename);
+      }
+    } finally {
+      server.close();
+    }
+  });
 
   it('that came in goes out again by its mediaId', async () => {
     const theirs = await incoming({
@@ -275,13 +312,61 @@ describe('what is no media', () => {
   it('a contact goes out, several do, and they come in', async () => {
     const siti = { name: 'Siti Rahma', phone: '+62 812-3456-7890', organization: 'Toko Maju' };
     const one = await sent({ type: 'contact', contact: siti });
-    expect(one.contact).toEqual([{ ...siti, phone: '6281234567890' }]);
+    const number = { number: '+6281234567890', phone: '6281234567890', label: null };
+    expect(one.contact).toEqual([
+      { ...siti, phone: '6281234567890', phones: [number], vcard: expect.stringContaining('FN:Siti Rahma') },
+    ]);
     const [card] = (await arrived(one)).contacts;
     expect(card.name).toBe('Siti Rahma');
     expect(card.vcard).toContain('waid=6281234567890:+6281234567890');
     const two = await sent({ type: 'contact', contact: [siti, { name: 'Budi', phone: '+6281234567891' }] });
     expect((await arrived(two)).contacts.map(({ name }: Message) => name)).toEqual(['Siti Rahma', 'Budi']);
-    expect((await incoming({ type: 'contact', contacts: [card] })).contact).toEqual(one.contact);
+    expect((await incoming({ type: 'contact', contacts: [card] })).contact).toEqual([
+      { ...one.contact[0], phones: [{ ...number, label: 'cell' }] },
+    ]);
+  });
+
+  it('contacts of every form come in whole, and go out again as they came', async () => {
+    const cards = [
+      'BEGIN:VCARD\nVERSION:3.0\nN:Rahma;Siti;;;\nFN:Siti\nitem1.TEL;waid=6281234567890:+62 812-3456-7890\nitem1.X-ABLabel:Shop\nTEL;type=HOME:021-5550\nNOTE:Rings twice\nEND:VCARD',
+      'BEGIN:VCARD\r\nVERSION:4.0\r\nFN:Budi\r\nTEL;VALUE=uri;TYPE="voice,work":tel:+49-30-123456;ext=1\r\nEMAIL:budi@example.com\r\nEND:VCARD',
+      'BEGIN:VCARD\nVERSION:2.1\nN;CHARSET=UTF-8;ENCODING=QUOTED-PRINTABLE:=C3=9Cmit\nEMAIL:x@example.com\nEND:VCARD',
+    ];
+    const contacts = cards.map((vcard, index) => ({ name: `Card ${index}`, vcard }));
+    const { contact } = await incoming({ type: 'contact', contacts });
+    expect(contact).toEqual([
+      {
+        name: 'Siti',
+        phone: '6281234567890',
+        phones: [
+          { number: '+62 812-3456-7890', phone: '6281234567890', label: 'Shop' },
+          { number: '021-5550', phone: null, label: 'home' },
+        ],
+        organization: null,
+        vcard: cards[0],
+      },
+      {
+        name: 'Budi',
+        phone: '4930123456',
+        phones: [{ number: '+49-30-123456', phone: '4930123456', label: 'work' }],
+        organization: null,
+        vcard: cards[1],
+      },
+      { name: 'Ümit', phone: null, phones: [], organization: null, vcard: cards[2] },
+    ]);
+    const again = await sent({ type: 'contact', contact });
+    expect(again.contact).toEqual(contact);
+    const arrivedCards = (await arrived(again)).contacts;
+    expect(arrivedCards.map(({ name }: Message) => name)).toEqual(['Siti', 'Budi', 'Ümit']);
+    expect(arrivedCards.map(({ vcard }: Message) => vcard)).toEqual(cards);
+    // One contact in the singular, with two numbers and no card of its own.
+    const phones = [{ number: '+1 415 555 2671', label: 'work' }, { number: '112' }];
+    const made = await sent({ type: 'contact', contact: { name: 'Ada', phones } });
+    expect(made.contact[0]).toMatchObject({
+      phone: '14155552671',
+      phones: [{ label: 'work' }, { phone: null }],
+    });
+    expect((await arrived(made)).contacts[0].vcard).toBe(made.contact[0].vcard);
   });
 
   it('a poll goes out, is voted in, and comes in', async () => {
@@ -458,6 +543,20 @@ describe('a request', () => {
       400,
       'validation.failed',
       'contact.0.phone',
+    ],
+    [
+      'a card that is no card',
+      { type: 'contact', contact: { vcard: 'FN:x' } },
+      400,
+      'validation.failed',
+      'contact.0.vcard',
+    ],
+    [
+      'a contact that contradicts its card',
+      { type: 'contact', contact: [{ name: 'y', vcard: 'BEGIN:VCARD\nVERSION:3.0\nFN:x\nEND:VCARD' }] },
+      400,
+      'validation.failed',
+      'contact.0.name',
     ],
     ['no contact', { type: 'contact', contact: [] }, 400, 'validation.failed', 'contact'],
     ['a null', { type: 'contact', contact: null }, 400, 'validation.failed', 'contact'],

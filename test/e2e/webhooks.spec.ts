@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import pg from 'pg';
+import { generate } from 'selfsigned';
 import { Webhook as StandardWebhook } from 'standardwebhooks';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { findFreePorts } from '../../setup/ports.mjs';
@@ -20,7 +21,7 @@ let receiver: Receiver;
 beforeAll(async () => {
   flotilla = await Flotilla.start({
     programs: ['api', 'worker', 'scheduler'],
-    env: { ALLOW_PRIVATE_ADDRESSES: '127.0.0.0/8' },
+    env: { ALLOW_PRIVATE_ADDRESSES: '127.0.0.0/8,::1/128' },
   });
   database = new pg.Client({ connectionString: flotilla.stack.env.DATABASE_URL });
   await database.connect();
@@ -52,8 +53,16 @@ const emit = (accountId: string, from: number, count = 1) =>
   );
 const received = (count: number, timeoutMs?: number) =>
   eventually(`${count} received`, async () => receiver.received.length >= count, timeoutMs);
-const newAccount = async () =>
-  (await workspace.call('POST', '/accounts', { name: 'test', environment: 'sandbox' })).body.id as string;
+const newAccount = async (labels: string[] = []) =>
+  (await workspace.call('POST', '/accounts', { name: 'test', environment: 'sandbox', labels })).body
+    .id as string;
+/** Of a server inside of a company: no public authority knows it, and it is for another name. */
+const { private: key, cert } = await generate([{ name: 'commonName', value: 'hooks.intern' }], {
+  keyType: 'ec',
+  curve: 'P-256',
+  algorithm: 'sha256',
+});
+const certificates = { key, cert };
 
 describe('webhooks through the API', () => {
   it('tell of a message what the API tells of it', async () => {
@@ -134,7 +143,29 @@ describe('webhooks through the API', () => {
     ['an account that is no id', { accountIds: ['x'] }, 400, 'validation.failed'],
     ['an account that is not there', { accountIds: [randomUUID()] }, 404, 'account.not_found'],
     ['another scheme', { url: 'ftp://example.com/' }, 422, 'url.not_usable'],
-    ['credentials', { url: 'https://me:secret@example.com/' }, 422, 'url.not_usable'],
+    ['a masked login', { url: 'https://********:********@example.com/' }, 400, 'validation.failed'],
+    ['a login that is not UTF-8', { url: 'https://me:%ff@example.com/' }, 422, 'url.not_usable'],
+    ['a masked header', { headers: { 'X-Key': '********' } }, 400, 'validation.failed'],
+    ['a header of its own', { headers: { 'Webhook-Id': '1' } }, 400, 'validation.failed'],
+    ['a header that splits the request', { headers: { 'X-A': 'b\r\nX-C: d' } }, 400, 'validation.failed'],
+    ['a header with a wrong name', { headers: { 'X A': 'b' } }, 400, 'validation.failed'],
+    ['a header twice', { headers: { 'X-A': 'b', 'x-a': 'c' } }, 400, 'validation.failed'],
+    ['headers that are a list', { headers: [['X-A', 'b']] }, 400, 'validation.failed'],
+    [
+      'two authorizations',
+      { url: 'https://me:secret@example.com/', headers: { authorization: 'Bearer x' } },
+      400,
+      'validation.failed',
+    ],
+    ['a certificate that is none', { caCertificate: 'x' }, 400, 'validation.failed'],
+    ['a certificate without TLS', { caCertificate: certificates.cert }, 400, 'validation.failed'],
+    [
+      'a private key',
+      { url: 'https://example.com/', caCertificate: certificates.cert + certificates.key },
+      400,
+      'validation.failed',
+    ],
+    ['an empty label', { labels: [''] }, 400, 'validation.failed'],
     ['a private address', { url: 'http://10.0.0.1/' }, 422, 'url.address_not_public'],
     ['the metadata service', { url: 'http://169.254.169.254/' }, 422, 'url.address_not_public'],
     ['an address in disguise', { url: 'http://[::ffff:10.0.0.1]/' }, 422, 'url.address_not_public'],
@@ -142,6 +173,79 @@ describe('webhooks through the API', () => {
     const answer = await workspace.call('POST', '/webhooks', { url: receiver.url, events: ['*'], ...wrong });
     expect([answer.status, answer.body.code]).toEqual([status, code]);
     expect((await workspace.call('GET', '/webhooks')).body.items).toEqual([]);
+  });
+
+  it('reach a server inside, and keep its secrets', async () => {
+    const inside = await Receiver.start(0, { host: '::1', tls: certificates });
+    try {
+      const [plain, login] = [inside.url, '://me:s3cret@'];
+      const made = await newWebhook({
+        url: plain.replace('://', login),
+        headers: { 'X-Api-Key': 'k3y' },
+        caCertificate: `A comment\n${certificates.cert}`,
+        labels: ['vip'],
+      });
+      const maskedUrl = plain.replace('://', '://********:********@');
+      expect(made).toMatchObject({
+        url: maskedUrl,
+        headers: { 'X-Api-Key': '********' },
+        caCertificate: certificates.cert.trim() + '\n',
+        labels: ['vip'],
+      });
+      const path = `/webhooks/${made.id}`;
+      const { body: shown } = await workspace.call('GET', path);
+      expect(JSON.stringify(shown)).not.toMatch(/k3y|s3cret/);
+      const accountId = await newAccount(['vip']);
+      await emit(await newAccount(['other']), 1);
+      await emit(accountId, 2);
+      const got = async (count: number) => {
+        await eventually('delivered', () => inside.received.length >= count);
+        return inside.received[count - 1]!;
+      };
+      const authorization = (text: string) => `Basic ${Buffer.from(text).toString('base64')}`;
+      const first = { 'x-api-key': 'k3y', authorization: authorization('me:s3cret') };
+      expect(await got(1)).toMatchObject({ accountId, data: { n: 2 }, headers: first });
+      // What an answer shows can be sent back, and changes nothing.
+      const { url, headers, caCertificate, labels } = shown;
+      const change = (more: object) => workspace.call('PATCH', path, more);
+      expect((await change({ url, headers, caCertificate, labels })).status).toBe(200);
+      expect((await workspace.call('POST', `${path}/test`)).body).toMatchObject({ isDelivered: true });
+      expect(await got(2)).toMatchObject({ type: 'webhook.test', headers: first });
+      await change({
+        headers: { 'x-api-key': '********', 'X-More': 'y' },
+        url: plain.replace('://', '://you:n3w@'),
+      });
+      await workspace.call('POST', `${path}/test`);
+      const second = { 'x-api-key': 'k3y', 'x-more': 'y', authorization: authorization('you:n3w') };
+      expect((await got(3)).headers).toMatchObject(second);
+      // Without its certificate the server is a stranger.
+      await change({ caCertificate: null });
+      const { body: refused } = await workspace.call('POST', `${path}/test`);
+      expect(refused).toMatchObject({
+        isDelivered: false,
+        error: expect.stringContaining('url.unreachable'),
+      });
+      // Another server gets no secret of this one.
+      for (const [more, field] of [
+        [{ url: receiver.url }, 'headers'],
+        [{ url: receiver.url, headers: { 'X-Api-Key': '********' } }, 'headers'],
+        [{ url: receiver.url.replace('://', '://********:********@'), headers: {} }, 'url'],
+      ] as const) {
+        const { status, body } = await change(more);
+        expect([status, body.errors[0].path]).toEqual([400, field]);
+      }
+      await change({ url: receiver.url, headers: null, labels: null });
+      await workspace.call('POST', `${path}/test`);
+      await received(1);
+      const { headers: bare } = receiver.received[0]!;
+      expect([bare.authorization, bare['x-api-key'], bare['x-more']]).toEqual([
+        undefined,
+        undefined,
+        undefined,
+      ]);
+    } finally {
+      await inside.stop();
+    }
   });
 
   it('are twenty at the most', async () => {

@@ -19,6 +19,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
+import { gzipSync } from 'node:zlib';
 import express from 'express';
 import type { DataSource } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
@@ -160,6 +161,16 @@ describe('storing a file', () => {
     ['a picture without a declared type', newPng(), undefined, 'image/png'],
     ['text', 'a,b\n1,ü\n', 'text/csv', 'text/csv'],
     ['text that begins like a bitmap', 'BM and so on', undefined, 'text/plain'],
+    ['text in Latin-1', Buffer.from('Größe,Preis\n', 'latin1'), 'text/csv', 'text/csv'],
+    ['text in Latin-1 that begins like a bitmap', Buffer.from('BMé', 'latin1'), 'text/plain', 'text/plain'],
+    ['text in UTF-16', Buffer.from('\ufeffGröße\tPreis', 'utf16le'), 'text/csv', 'text/csv'],
+    ['text in Shift JIS', Buffer.from([0x93, 0xfa, 0x96, 0x7b, 0x0d, 0x0a]), 'text/plain', 'text/plain'],
+    [
+      'text in Latin-1 that nobody declares',
+      Buffer.from('Größe', 'latin1'),
+      undefined,
+      'application/octet-stream',
+    ],
     ['HTML, as a document', '<!doctype html><p>Hi</p>', 'text/html', 'text/html'],
     [
       'a drawing',
@@ -270,12 +281,75 @@ describe('a URL', () => {
     });
   });
 
+  const pdf = Buffer.from('%PDF-1.4\n%âãÏÓ\n');
+  const octets = 'application/octet-stream';
+  const named = (disposition: string) => Buffer.from(disposition).toString('latin1');
+  it.each<[path: string, disposition: string | null, type: string, body: Buffer | string, name: string]>([
+    ['/f.php?id=5', 'attachment; filename="Invoice 7.pdf"', octets, pdf, 'Invoice 7.pdf'],
+    ['/x', `attachment; filename="r.pdf"; filename*=UTF-8''r%C3%A9sum%C3%A9.pdf`, octets, pdf, 'résumé.pdf'],
+    ['/x', `attachment; filename*=iso-8859-1''%E9t%E9.pdf`, octets, pdf, 'été.pdf'],
+    ['/x', named('inline; filename="Müller.pdf"'), octets, pdf, 'Müller.pdf'],
+    ['/x', 'attachment; filename=My file.pdf', octets, pdf, 'My file.pdf'],
+    ['/x', 'attachment; filename="../../etc/x.pdf"', octets, pdf, 'x.pdf'],
+    ['/a%2Fb.pdf', 'attachment', octets, pdf, 'b.pdf'],
+    ['/', null, octets, pdf, 'download.pdf'],
+    ['/download.php', null, 'application/pdf', pdf, 'download.pdf'],
+    ['/report.html', null, 'application/pdf', pdf, 'report.pdf'],
+    ['/Offer%203.5', null, 'application/pdf', pdf, 'Offer 3.5.pdf'],
+    ['/100%', null, 'application/pdf', pdf, '100%.pdf'],
+    ['/photo', null, 'image/png', newPng(), 'photo.png'],
+    ['/photo.jpg', null, 'image/png', newPng(), 'photo.png'],
+    ['/list', null, 'text/csv; charset=iso-8859-1', Buffer.from('Größe\n', 'latin1'), 'list.csv'],
+    ['/notes.md', null, 'text/plain', '# Notes', 'notes.md'],
+    ['/.well-known', null, 'text/plain', 'known', '.well-known.txt'],
+    ['/sheet.xlsx', null, octets, Buffer.from('PK\x03\x04' + '\0'.repeat(30)), 'sheet.xlsx'],
+    ['/data.bin', null, octets, Buffer.from([1, 2, 0, 255]), 'data.bin'],
+  ])('%s with %s gives a name that fits', async (path, disposition, type, body, name) => {
+    serve = (_request, response) => {
+      response.setHeader('content-type', type);
+      if (disposition !== null) response.setHeader('content-disposition', disposition);
+      response.end(body);
+    };
+    expect((await media.take(workspaceId, { url: url + path })).filename).toBe(name);
+    // A name of the caller stays as it is.
+    expect((await media.take(workspaceId, { url: url + path, filename: 'mine.x' })).filename).toBe('mine.x');
+  });
+
+  it('that leads to a program by a redirect or a header is refused', async () => {
+    serve = ({ url: path }, response) => {
+      if (path === '/a.pdf') response.writeHead(302, { location: '/b.exe' }).end();
+      else response.setHeader('content-disposition', 'attachment; filename="b.exe"').end('MZ');
+    };
+    for (const path of ['/a.pdf', '/c.pdf'])
+      await expect(media.take(workspaceId, { url: url + path })).rejects.toMatchObject({
+        code: 'media.type_refused',
+      });
+    expect([...filesIn('spool'), ...filesIn('files')]).toEqual([]);
+  });
+
   it.each<[string, string, RequestListener]>([
     ['an error', 'media.url_unavailable', (_request, response) => response.writeHead(404).end('x')],
     [
-      'a redirect',
+      'a redirect to itself',
       'media.url_unavailable',
       (_request, response) => response.writeHead(302, { location: '/x' }).end(),
+    ],
+    ['a redirect to nowhere', 'media.url_unavailable', (_request, response) => response.writeHead(302).end()],
+    [
+      'a damaged encoding',
+      'media.url_unavailable',
+      (_request, response) => response.writeHead(200, { 'content-encoding': 'gzip' }).end('no gzip'),
+    ],
+    [
+      'few bytes that become too many',
+      'media.too_large',
+      (_request, response) =>
+        response.writeHead(200, { 'content-encoding': 'gzip' }).end(gzipSync(Buffer.alloc(maxBytes + 1))),
+    ],
+    [
+      'a part',
+      'media.url_unavailable',
+      (_request, response) => response.writeHead(206, { 'content-range': 'bytes 0-0/9' }).end('x'),
     ],
     ['silence', 'media.url_unavailable', () => undefined],
     [

@@ -1,10 +1,12 @@
 import dns from 'node:dns';
 import { once } from 'node:events';
 import { createServer, type RequestListener } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import { type AddressInfo, createServer as createTcpServer, type Socket as TcpSocket } from 'node:net';
 import { text } from 'node:stream/consumers';
-import { gzipSync } from 'node:zlib';
+import { brotliCompressSync, deflateRawSync, deflateSync, gzipSync } from 'node:zlib';
 import fc from 'fast-check';
+import { generate } from 'selfsigned';
 import { afterEach, describe, expect, it } from 'vitest';
 import { isPublicAddress } from '../../src/platform/http/public-address.js';
 import {
@@ -16,6 +18,7 @@ import {
   toPublicUrl,
   UrlNotUsable,
 } from '../../src/platform/http/public-fetch.js';
+import { publicDownload } from '../../src/platform/http/public-download.js';
 import { eventually } from '../support/eventually.js';
 import { startNameServer } from '../support/name-server.js';
 
@@ -272,5 +275,164 @@ describe('a public fetch', () => {
     expect(await text((await get(`${url}/answers`)).body)).toBe('hello');
     for (const close of closers.splice(0)) await close();
     expect((await Promise.all(abandoned)).every((error) => error instanceof HostUnreachable)).toBe(true);
+  });
+});
+
+describe('a server with a certificate of its own', () => {
+  const name = (commonName: string) => [{ name: 'commonName', value: commonName }];
+  const loopbackName = [{ name: 'subjectAltName', altNames: [{ type: 7, ip: '127.0.0.1' }] }] as never;
+  const otherName = [{ name: 'subjectAltName', altNames: [{ type: 2, value: 'hooks.intern' }] }] as never;
+  const quick = { keyType: 'ec', curve: 'P-256', algorithm: 'sha256' } as const;
+
+  async function tlsServer({ private: key, cert }: { private: string; cert: string }): Promise<string> {
+    const https = createTlsServer({ key, cert }, (_request, response) => response.end('hello'));
+    await once(https.listen(0, '127.0.0.1'), 'listening');
+    closers.push(() => {
+      https.closeAllConnections();
+      https.close();
+    });
+    return `https://127.0.0.1:${(https.address() as AddressInfo).port}`;
+  }
+  const ask = async (url: string, caCertificate?: string) => text((await get(url, { caCertificate })).body);
+
+  it('is called if its authority, or the certificate itself, is given, and no other', async () => {
+    const authority = await generate(name('Own CA'), {
+      ...quick,
+      extensions: [{ name: 'basicConstraints', cA: true, critical: true }] as never,
+    });
+    const ca = { key: authority.private, cert: authority.cert };
+    const [signed, misnamed, pinned, stranger] = await Promise.all([
+      generate(name('a'), { ...quick, ca, extensions: loopbackName }),
+      generate(name('b'), { ...quick, ca, extensions: otherName }),
+      generate(name('c'), { ...quick, extensions: otherName }),
+      generate(name('d'), { ...quick, extensions: loopbackName }),
+    ]);
+    const urls = await Promise.all([signed, misnamed, pinned].map(tlsServer));
+    const [signedUrl, misnamedUrl, pinnedUrl] = urls as [string, string, string];
+    for (const url of urls) {
+      await expect(ask(url)).rejects.toThrow('an authority that is not known');
+      await expect(ask(url, stranger.cert)).rejects.toThrow(HostUnreachable);
+    }
+    expect(await ask(signedUrl, ca.cert)).toBe('hello');
+    await expect(ask(misnamedUrl, ca.cert)).rejects.toThrow('for another name');
+    await expect(ask(pinnedUrl, ca.cert)).rejects.toThrow(HostUnreachable);
+    // Pinned: the very certificate, under whatever name, also if an authority has signed it.
+    expect(await ask(pinnedUrl, pinned.cert)).toBe('hello');
+    expect(await ask(misnamedUrl, `${stranger.cert}\n${misnamed.cert}`)).toBe('hello');
+    // A connection of one set of certificates does not serve another.
+    await expect(ask(signedUrl)).rejects.toThrow(HostUnreachable);
+  });
+});
+
+it('calls a server by its IPv6 address, also one that has no other', async () => {
+  const http = createServer((_request, response) => response.end('six')).listen(0, '::1');
+  await once(http, 'listening');
+  closers.push(() => http.close());
+  const url = `http://[::1]:${(http.address() as AddressInfo).port}/`;
+  expect(await text((await get(url)).body)).toBe('six');
+  await expect(get(url, { allowPrivate: ['127.0.0.0/8'] })).rejects.toThrow(AddressNotPublic);
+  // A name with IPv6 only is looked up.
+  await nameServer(['fd00::1']);
+  await expect(get('http://six.test/', { allowPrivate: [] })).rejects.toThrow(AddressNotPublic);
+});
+
+describe('a public download', () => {
+  const download = (url: string, options: Partial<Parameters<typeof publicDownload>[1]> = {}) =>
+    publicDownload(url, {
+      timeoutMs: 5_000,
+      maxBytes: 1_000,
+      allowPrivate: loopback,
+      userAgent: 'Test/1',
+      ...options,
+    });
+
+  it.each([
+    ['gzip', gzipSync('hello')],
+    ['X-GZIP', gzipSync('hello')],
+    ['br', brotliCompressSync('hello')],
+    ['deflate', deflateSync('hello')],
+    ['deflate', deflateRawSync('hello')],
+    ['br, gzip', gzipSync(brotliCompressSync('hello'))],
+    ['identity', Buffer.from('hello')],
+  ])('undoes the Content-Encoding %s', async (coding, bytes) => {
+    const url = await server((_request, response) =>
+      response.writeHead(200, { 'content-encoding': coding }).end(bytes),
+    );
+    expect(await text((await download(url)).body)).toBe('hello');
+  });
+
+  it.each([
+    ['damaged', 'gzip', Buffer.from('no gzip'), 'damaged'],
+    ['truncated', 'gzip', gzipSync('hello'.repeat(100)).subarray(0, 20), 'damaged'],
+    ['damaged', 'br', Buffer.alloc(50, 255), 'damaged'],
+    ['unknown', 'zstd', Buffer.from('x'), 'Content-Encoding zstd'],
+    ['a chain', 'gzip, gzip, gzip, gzip', Buffer.from('x'), 'Content-Encoding gzip, gzip'],
+    ['a bomb', 'gzip', gzipSync(Buffer.alloc(9_000_000)), 'longer than'],
+    ['a bomb in a bomb', 'gzip, gzip', gzipSync(gzipSync(Buffer.alloc(900_000))), 'longer than'],
+  ])('fails with an encoding that is %s (%s)', async (_what, coding, bytes, reason) => {
+    const url = await server((_request, response) =>
+      response.writeHead(200, { 'content-encoding': coding }).end(bytes),
+    );
+    const read = async () => text((await download(url, { maxBytes: 20_000 })).body);
+    await expect(read()).rejects.toThrow(reason);
+  });
+
+  it('follows five redirects, relative ones too, and says where it has arrived', async () => {
+    const seen: string[] = [];
+    const url = await server((request, response) => {
+      seen.push(`${request.url} ${request.headers['user-agent']}`);
+      const hop = Number(/\d+$/.exec(request.url!)?.[0] ?? 0);
+      if (hop === 5) response.end('here');
+      else response.writeHead([301, 302, 303, 307, 308][hop]!, { location: `hop-${hop + 1}` }).end('there');
+    });
+    const answer = await download(`${url}/start#part`);
+    expect(await text(answer.body)).toBe('here');
+    expect(answer.url.pathname).toBe('/hop-5');
+    expect(seen).toEqual(
+      ['/start', 1, 2, 3, 4, 5].map((hop) => `${hop === '/start' ? hop : `/hop-${hop}`} Test/1`),
+    );
+  });
+
+  it.each([
+    ['/again', 'more than 5 redirects'],
+    ['http://169.254.169.254/latest/meta-data/', 'not an address on the public internet'],
+    ['http://[::ffff:10.0.0.1]/', 'not an address on the public internet'],
+    ['//192.168.0.1/', 'not an address on the public internet'],
+    ['file:///etc/passwd', 'https:// or http://'],
+    ['http://', 'not a URL'],
+  ])('does not follow a redirect to %s for ever, or inside', async (location, reason) => {
+    let calls = 0;
+    const url = await server((_request, response) => {
+      calls += 1;
+      response.writeHead(302, { location }).end();
+    });
+    await expect(download(url)).rejects.toThrow(reason);
+    expect(calls).toBe(location === '/again' ? 6 : 1);
+  });
+
+  it('has one timeout for all redirects together', async () => {
+    let calls = 0;
+    const url = await server((_request, response) => {
+      calls += 1;
+      setTimeout(() => response.writeHead(302, { location: '/' }).end(), 150);
+    });
+    await expect(download(url, { timeoutMs: 400 })).rejects.toThrow(ResponseTooLate);
+    expect(calls).toBeLessThan(4);
+  });
+
+  it('sends the login of the URL to its server, and to no other', async () => {
+    const seen: (string | undefined)[] = [];
+    const other = await server((request, response) => {
+      seen.push(request.headers.authorization);
+      response.end('other');
+    });
+    const url = await server((request, response) => {
+      seen.push(request.headers.authorization);
+      response.writeHead(302, { location: request.url === '/a' ? '/b' : `${other}/c` }).end();
+    });
+    const answer = await download(`${url.replace('://', '://j%C3%BCrgen:p%40ss@')}/a`);
+    expect(await text(answer.body)).toBe('other');
+    const login = `Basic ${Buffer.from('jürgen:p@ss').toString('base64')}`;
+    expect(seen).toEqual([login, login, undefined]);
   });
 });

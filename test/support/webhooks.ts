@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import type { INestApplicationContext } from '@nestjs/common';
 import { getDataSourceToken } from '@nestjs/typeorm';
@@ -46,10 +47,15 @@ export class Receiver {
     );
   }
 
-  static async start(port = 0): Promise<Receiver> {
-    const server = createServer().listen(port, '127.0.0.1');
+  /** @param options `host`: its address; `tls`: its key and certificate, in PEM */
+  static async start(
+    port = 0,
+    { host = '127.0.0.1', tls }: { host?: string; tls?: { key: string; cert: string } } = {},
+  ): Promise<Receiver> {
+    const server = (tls ? createTlsServer(tls) : createServer()).listen(port, host);
     await once(server, 'listening');
-    return new Receiver(server, `http://127.0.0.1:${(server.address() as AddressInfo).port}/hook`);
+    const place = `${host.includes(':') ? `[${host}]` : host}:${(server.address() as AddressInfo).port}`;
+    return new Receiver(server, `${tls ? 'https' : 'http'}://${place}/hook`);
   }
 
   /** The numbers of the events of an account, in the order of their arrival. */
@@ -127,11 +133,11 @@ export class WebhookSystem {
     return id;
   }
 
-  async newAccount(workspaceId: string): Promise<string> {
+  async newAccount(workspaceId: string, labels: string[] = []): Promise<string> {
     const id = uuidv7();
     await this.database.query(
-      `insert into accounts (id, workspace_id, name, environment) values ($1, $2, 'test', 'sandbox')`,
-      [id, workspaceId],
+      `insert into accounts (id, workspace_id, name, environment, labels) values ($1, $2, 'test', 'sandbox', $3)`,
+      [id, workspaceId, labels],
     );
     return id;
   }

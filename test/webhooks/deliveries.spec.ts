@@ -46,6 +46,15 @@ const untilStatus = (id: string, status: string, count = 1) =>
     const rows = (await listed(id)).filter((row) => row.status === status);
     return rows.length >= count && rows;
   });
+/** The parts of a claimed sequence that say how an endpoint is called: a late answer needs none of them. */
+const noAccess = {
+  url: '',
+  secret: Buffer.alloc(0),
+  previousSecret: null,
+  headers: null,
+  login: null,
+  caCertificate: null,
+};
 const upTo = (count: number) => Array.from({ length: count }, (_, index) => index + 1);
 
 describe('a delivery', () => {
@@ -91,6 +100,62 @@ describe('a delivery', () => {
     await system.emit(workspaceId, { accountId, type: 'message.read', from: 6 });
     await got(2);
     expect(receiver.received.map(({ data }) => data.n)).toEqual([5, 6]);
+  });
+
+  it('is made only of events of accounts with one of its labels, at that time', async () => {
+    const [vip, other, third] = [
+      await system.newAccount(workspaceId, ['vip', 'berlin']),
+      await system.newAccount(workspaceId, ['rome']),
+      await system.newAccount(workspaceId),
+    ];
+    await create({ events: ['message.*'], labels: ['vip', 'oslo', 'vip'] });
+    const [both, everything] = [await Receiver.start(), await Receiver.start()];
+    try {
+      await create({ url: everything.url, events: ['message.*'] });
+      const { id } = await create({
+        url: both.url,
+        events: ['message.*'],
+        labels: ['vip', 'rome'],
+        accountIds: [other, third],
+      });
+      for (const [index, account] of [vip, other, third, null].entries())
+        await system.emit(workspaceId, { accountId: account, from: index + 1 });
+      // The deliveries of these events are made before the labels change.
+      await got(4, everything);
+      await system.database.query(`update accounts set labels = '{oslo}' where id = $1`, [third]);
+      await system.emit(workspaceId, { accountId: third, from: 5 });
+      await got(2);
+      await got(1, both);
+      expect(receiver.received.map(({ data }) => data.n)).toEqual([1, 5]);
+      expect(both.received.map(({ data }) => data.n)).toEqual([2]);
+      // A replay chooses by the labels of now.
+      await system.webhooks.update(workspaceId, id, { labels: null });
+      await system.deliveries.replay(id, { since: new Date(Date.now() - 60_000) });
+      await eventually('replayed', () => both.received.length === 4);
+      expect(both.received.map(({ data }) => data.n).sort()).toEqual([2, 2, 3, 5]);
+    } finally {
+      await both.stop();
+      await everything.stop();
+    }
+  });
+
+  it('has the headers of its endpoint and the login of its URL, which the database does not show', async () => {
+    const url = receiver.url.replace('://', '://j%C3%BCrgen:p%40ss-word@');
+    const { id } = await create({ url, headers: { 'X-Api-Key': 'k3y-value', 'User-Agent': 'Mine/1' } });
+    await system.emit(workspaceId, { accountId });
+    const [delivery] = await got(1);
+    expect(delivery!.headers).toMatchObject({
+      'x-api-key': 'k3y-value',
+      'user-agent': 'Mine/1',
+      authorization: `Basic ${Buffer.from('jürgen:p@ss-word').toString('base64')}`,
+      'content-type': 'application/json',
+      'webhook-id': delivery!.id,
+    });
+    const [{ text }] = await system.database.query(
+      `select w::text || convert_from(w.headers || w.login, 'latin1') as text from webhooks w where id = $1`,
+      [id],
+    );
+    for (const secret of ['k3y-value', 'ss-word', 'jürgen', 'rgen']) expect(text).not.toContain(secret);
   });
 
   it('holds a code for linking only if the webhook names the event type in full', async () => {
@@ -545,10 +610,10 @@ describe('a person', () => {
       id,
     ]);
     const sequences = system.worker.get(WebhookSequences);
-    const sequence = { webhookId: id, laneId: accountId, workspaceId, url: '', secret: Buffer.alloc(0) };
+    const sequence = { webhookId: id, laneId: accountId, workspaceId, ...noAccess };
     const late = (claimed: string, attempts: number) =>
       sequences.recordFailure(
-        { ...sequence, previousSecret: null, claim: claimed },
+        { ...sequence, claim: claimed },
         { id: delivery!.id, attempts },
         { statusCode: 410, durationMs: 1, error: 'late', excerpt: null, retryAfterMs: 0 },
       );
@@ -586,7 +651,7 @@ describe('a person', () => {
     const [{ claim }] = await system.database.query('select claim from webhook_lanes where webhook_id = $1', [
       id,
     ]);
-    const sequence = { webhookId: id, laneId: accountId, workspaceId, url: '', secret: Buffer.alloc(0) };
+    const sequence = { webhookId: id, laneId: accountId, workspaceId, ...noAccess };
     // In a transaction, pg_stat_xact_user_tables counts only the rows that its own connection has read.
     await system.database.transaction(async (manager) => {
       const inTransaction = changed(system.database, { transaction: manager.transaction.bind(manager) });
@@ -600,7 +665,7 @@ describe('a person', () => {
       const sequences = new WebhookSequences(inTransaction, system.worker.get(QueuesService));
       const before = await rowsRead();
       const failure = await sequences.recordFailure(
-        { ...sequence, previousSecret: null, claim },
+        { ...sequence, claim },
         { id: delivery!.id, attempts: 0 },
         { statusCode: 500, durationMs: 1, error: 'full', excerpt: null, retryAfterMs: 0 },
       );

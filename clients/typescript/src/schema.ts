@@ -2448,17 +2448,51 @@ export interface components {
         };
         /**
          * @example {
-         *       "name": "name",
+         *       "number": "0812-3456-7890",
+         *       "phone": "+6281234567890"
+         *     }
+         */
+        ContactPhoneDto: {
+            /**
+             * @description As people read it on the card, in any form: a local number, a short number, a number with country code.
+             * @example 0812-3456-7890
+             */
+            number: string;
+            /**
+             * @description The WhatsApp number, with country code, if `number` is not in a form that names it.
+             * @example +6281234567890
+             */
+            phone?: string | null;
+            /** @description `cell`, `home`, `work`, `main`, `fax`, `pager`, `other`, or a text of your own. */
+            label?: string | null;
+        };
+        /**
+         * @example {
+         *       "name": "Siti Rahma",
          *       "phone": "+6281234567890",
          *       "organization": "Toko Maju"
          *     }
          */
         ContactDto: {
-            name: string;
-            /** @example +6281234567890 */
-            phone: string;
+            /**
+             * @description Required without `vcard`.
+             * @example Siti Rahma
+             */
+            name?: string | null;
+            /**
+             * @description The only number, or the first. Required without `phones` and `vcard`.
+             * @example +6281234567890
+             */
+            phone?: string | null;
+            /** @description All numbers. */
+            phones?: components["schemas"]["ContactPhoneDto"][] | null;
             /** @example Toko Maju */
             organization?: string | null;
+            /**
+             * @description The whole card (vCard 2.1, 3.0 or 4.0), which is sent as it is. Leave the other fields out: a field that says something else
+             *     than the card is an error.
+             */
+            vcard?: string | null;
         };
         /**
          * @example {
@@ -2469,9 +2503,8 @@ export interface components {
          */
         MediaSourceDto: {
             /**
-             * Format: uri
-             * @description Flotilla downloads the file from this URL while it accepts the message. The server must have a public address and answer
-             *     200 without a redirect.
+             * @description Flotilla downloads the file from this URL while it accepts the message, as a browser would: it follows five redirects, undoes
+             *     the `Content-Encoding`, and sends a user and password of the URL. The servers must have public addresses.
              * @example https://example.com/invoice.pdf
              */
             url?: string | null;
@@ -2665,16 +2698,43 @@ export interface components {
         };
         /**
          * @example {
+         *       "number": "number",
+         *       "phone": "6281234567890",
+         *       "label": "label"
+         *     }
+         */
+        ContactPhone: {
+            /** @description As it stands on the card, without `tel:`. A number without country code stays without: it is not known which country is meant. */
+            number: string;
+            /** @description The digits with country code. Null if the card does not tell them. */
+            phone: string | null;
+            /** @description Such as `cell`, `home`, `work`, or the label that its owner wrote. */
+            label: string | null;
+        };
+        /**
+         * @example {
          *       "name": "name",
          *       "phone": "6281234567890",
-         *       "organization": "organization"
+         *       "phones": [
+         *         {
+         *           "number": "number",
+         *           "phone": "6281234567890",
+         *           "label": "label"
+         *         }
+         *       ],
+         *       "organization": "organization",
+         *       "vcard": "vcard"
          *     }
          */
         MessageContact: {
             name: string;
-            /** @description The digits with country code. Null if the card has no phone number. */
+            /** @description The digits with country code of the first number that has them. Null if no number of the card has them. */
             phone: string | null;
+            /** @description Every number of the card. */
+            phones: components["schemas"]["ContactPhone"][];
             organization: string | null;
+            /** @description The whole card. Null if it is very long, or if an older version of Flotilla stored the message. */
+            vcard: string | null;
         };
         /**
          * @example {
@@ -2802,7 +2862,15 @@ export interface components {
          *         {
          *           "name": "name",
          *           "phone": "6281234567890",
-         *           "organization": "organization"
+         *           "phones": [
+         *             {
+         *               "number": "number",
+         *               "phone": "6281234567890",
+         *               "label": "label"
+         *             }
+         *           ],
+         *           "organization": "organization",
+         *           "vcard": "vcard"
          *         }
          *       ],
          *       "poll": {
@@ -3488,17 +3556,33 @@ export interface components {
         };
         /**
          * @example {
+         *       "headers": {
+         *         "X-Api-Key": "k3y"
+         *       },
          *       "url": "https://example.com/hooks/flotilla",
          *       "events": [
          *         "message.*",
          *         "account.status"
          *       ],
-         *       "description": "CRM"
+         *       "description": "CRM",
+         *       "labels": [
+         *         "support"
+         *       ]
          *     }
          */
         CreateWebhookDto: {
             /**
-             * @description Flotilla posts deliveries to this URL: http or https, on the public internet.
+             * @description Headers of every delivery, such as the key of your gateway, at most 20. Answers mask the values.
+             * @example {
+             *       "X-Api-Key": "k3y"
+             *     }
+             */
+            headers?: {
+                [key: string]: string;
+            } | null;
+            /**
+             * @description Flotilla posts deliveries to this URL: http or https, on the public internet. It sends a user and password of the URL as basic
+             *     auth. Answers mask them.
              * @example https://example.com/hooks/flotilla
              */
             url: string;
@@ -3517,9 +3601,24 @@ export interface components {
             description?: string | null;
             /** @description Only events of these accounts of the workspace. Left out: events of every account, and events without an account. */
             accountIds?: string[] | null;
+            /**
+             * @description Only events of accounts with one of these labels, at the time of the event. With `accountIds`, an account must fit both.
+             * @example [
+             *       "support"
+             *     ]
+             */
+            labels?: string[] | null;
+            /**
+             * @description Certificates in PEM, for an `https` server inside of a company: its own authority, or the very certificate of the server. Then
+             *     the public authorities do not count.
+             */
+            caCertificate?: string | null;
         };
         /**
          * @example {
+         *       "headers": {
+         *         "X-Api-Key": "********"
+         *       },
          *       "secret": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDazVt3Yrvh2s=",
          *       "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
          *       "workspaceId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
@@ -3531,6 +3630,10 @@ export interface components {
          *       "accountIds": [
          *         "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21"
          *       ],
+         *       "labels": [
+         *         "labels"
+         *       ],
+         *       "caCertificate": "caCertificate",
          *       "description": "description",
          *       "isEnabled": true,
          *       "disabledReason": "failing",
@@ -3543,13 +3646,25 @@ export interface components {
          */
         WebhookWithSecretResponse: {
             /**
+             * @description The names of the headers of every delivery, with masked values.
+             * @example {
+             *       "X-Api-Key": "********"
+             *     }
+             */
+            headers: {
+                [key: string]: string;
+            };
+            /**
              * @description Signs deliveries. Only this answer shows it. Null if it has not changed.
              * @example whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDazVt3Yrvh2s=
              */
             secret: string | null;
             id: string;
             workspaceId: string;
-            /** @example https://example.com/hooks/flotilla */
+            /**
+             * @description A user and password are masked.
+             * @example https://example.com/hooks/flotilla
+             */
             url: string;
             /**
              * @example [
@@ -3560,6 +3675,10 @@ export interface components {
             events: string[];
             /** @description Null: events of every account, and events without an account. */
             accountIds: string[] | null;
+            /** @description Null: events of accounts with any labels. */
+            labels: string[] | null;
+            /** @description In PEM. Null: the public authorities count. */
+            caCertificate: string | null;
             description: string | null;
             isEnabled: boolean;
             /**
@@ -3583,6 +3702,9 @@ export interface components {
         };
         /**
          * @example {
+         *       "headers": {
+         *         "X-Api-Key": "********"
+         *       },
          *       "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
          *       "workspaceId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
          *       "url": "https://example.com/hooks/flotilla",
@@ -3593,6 +3715,10 @@ export interface components {
          *       "accountIds": [
          *         "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21"
          *       ],
+         *       "labels": [
+         *         "labels"
+         *       ],
+         *       "caCertificate": "caCertificate",
          *       "description": "description",
          *       "isEnabled": true,
          *       "disabledReason": "failing",
@@ -3604,9 +3730,21 @@ export interface components {
          *     }
          */
         WebhookResponse: {
+            /**
+             * @description The names of the headers of every delivery, with masked values.
+             * @example {
+             *       "X-Api-Key": "********"
+             *     }
+             */
+            headers: {
+                [key: string]: string;
+            };
             id: string;
             workspaceId: string;
-            /** @example https://example.com/hooks/flotilla */
+            /**
+             * @description A user and password are masked.
+             * @example https://example.com/hooks/flotilla
+             */
             url: string;
             /**
              * @example [
@@ -3617,6 +3755,10 @@ export interface components {
             events: string[];
             /** @description Null: events of every account, and events without an account. */
             accountIds: string[] | null;
+            /** @description Null: events of accounts with any labels. */
+            labels: string[] | null;
+            /** @description In PEM. Null: the public authorities count. */
+            caCertificate: string | null;
             description: string | null;
             isEnabled: boolean;
             /**
@@ -3640,15 +3782,32 @@ export interface components {
         };
         /**
          * @example {
+         *       "headers": {
+         *         "X-Api-Key": "k3y"
+         *       },
          *       "url": "https://example.com/hooks/flotilla",
          *       "events": [
          *         "message.*"
+         *       ],
+         *       "labels": [
+         *         "support"
          *       ]
          *     }
          */
         UpdateWebhookDto: {
             /**
-             * @description Deliveries that wait for their next attempt go to the new URL at once.
+             * @description Headers of every delivery, such as the key of your gateway, at most 20. Answers mask the values.
+             *     They replace all present headers. A masked value of an answer keeps the present value.
+             * @example {
+             *       "X-Api-Key": "k3y"
+             *     }
+             */
+            headers?: {
+                [key: string]: string;
+            } | null;
+            /**
+             * @description Deliveries that wait for their next attempt go to the new URL at once. The masked user and password of an answer keep the
+             *     present ones. A URL of another server needs its user, password and `headers` again.
              * @example https://example.com/hooks/flotilla
              */
             url?: string | null;
@@ -3661,6 +3820,18 @@ export interface components {
             description?: string | null;
             /** @description Null: events of every account, and events without an account. */
             accountIds?: string[] | null;
+            /**
+             * @description Only events of accounts with one of these labels, at the time of the event. With `accountIds`, an account must fit both.
+             * @example [
+             *       "support"
+             *     ]
+             */
+            labels?: string[] | null;
+            /**
+             * @description Certificates in PEM, for an `https` server inside of a company: its own authority, or the very certificate of the server. Then
+             *     the public authorities do not count.
+             */
+            caCertificate?: string | null;
             /** @description False: Flotilla delivers nothing. True: it delivers what waited and what happens from now on. Use a replay for the events between. */
             isEnabled?: boolean | null;
             /** @description A new secret of your own. The old secret also signs for 24 hours. */
@@ -7391,7 +7562,15 @@ export interface operations {
                      *             {
                      *               "name": "name",
                      *               "phone": "6281234567890",
-                     *               "organization": "organization"
+                     *               "phones": [
+                     *                 {
+                     *                   "number": "number",
+                     *                   "phone": "6281234567890",
+                     *                   "label": "label"
+                     *                 }
+                     *               ],
+                     *               "organization": "organization",
+                     *               "vcard": "vcard"
                      *             }
                      *           ],
                      *           "poll": {
@@ -8976,6 +9155,9 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
+                     *           "headers": {
+                     *             "X-Api-Key": "********"
+                     *           },
                      *           "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
                      *           "workspaceId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
                      *           "url": "https://example.com/hooks/flotilla",
@@ -8986,6 +9168,10 @@ export interface operations {
                      *           "accountIds": [
                      *             "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21"
                      *           ],
+                     *           "labels": [
+                     *             "labels"
+                     *           ],
+                     *           "caCertificate": "caCertificate",
                      *           "description": "description",
                      *           "isEnabled": true,
                      *           "disabledReason": "failing",

@@ -1,7 +1,10 @@
 import { promises as dns } from 'node:dns';
 import type { IncomingHttpHeaders } from 'node:http';
 import { isIP, type LookupFunction } from 'node:net';
+import { X509Certificate } from 'node:crypto';
 import { type Readable, Transform } from 'node:stream';
+import { checkServerIdentity, type PeerCertificate } from 'node:tls';
+import { LRUCache } from 'lru-cache';
 import { Agent, errors, request } from 'undici';
 import { foreignText } from '../errors/foreign-text.js';
 import { Problem } from '../errors/problem.js';
@@ -53,10 +56,17 @@ export interface PublicRequest {
   body?: string;
   /** The timeout of the whole call: name lookup, connection, answer, and the last byte of its body. */
   timeoutMs: number;
+  /** Of several calls that have one timeout together: it ends after `timeoutMs`. */
+  signal?: AbortSignal;
   /** The maximum length of the answer's body on the wire. Nothing is decompressed. */
   maxBytes: number;
   /** Ranges of private addresses that may still be called: `config.allowedPrivateAddresses`. */
   allowPrivate: readonly string[];
+  /**
+   * PEM: only these authorities count, not the public ones. A server may also present one of these certificates itself, under
+   * whatever name.
+   */
+  caCertificate?: string | null;
 }
 
 export interface PublicResponse {
@@ -77,11 +87,11 @@ export interface PublicResponse {
 export async function publicFetch(url: string, options: PublicRequest): Promise<PublicResponse> {
   const { method, headers, body, timeoutMs, maxBytes, allowPrivate } = options;
   const target = toPublicUrl(url, allowPrivate);
-  const signal = AbortSignal.timeout(timeoutMs);
+  const signal = options.signal ?? AbortSignal.timeout(timeoutMs);
   const toProblem = (error: unknown) => problemOf(error, timeoutMs);
   try {
     const answer = await request(target, {
-      dispatcher: agentFor(allowPrivate),
+      dispatcher: agentFor(allowPrivate, options.caCertificate ?? null),
       method,
       headers: { 'accept-encoding': 'identity', ...headers },
       body,
@@ -122,15 +132,59 @@ export function toPublicUrl(text: string, allowPrivate: readonly string[]): URL 
   return url;
 }
 
-/** One connection pool for each set of allowed ranges. A process has one set, from its settings. */
-const agents = new Map<string, Agent>();
+/** A user and a password of basic auth. */
+export interface Login {
+  user: string;
+  password: string;
+}
 
-function agentFor(allowPrivate: readonly string[]): Agent {
-  const key = allowPrivate.join();
+/**
+ * Takes the user and the password out of a URL: {@link publicFetch} takes no URL that has them.
+ * @throws UrlNotUsable if they are not percent-encoded UTF-8
+ */
+export function splitLogin(text: string): { url: string; login: Login | null } {
+  if (!URL.canParse(text)) return { url: text, login: null };
+  const url = new URL(text);
+  if (url.username === '' && url.password === '') return { url: text, login: null };
+  const login = { user: decodeLogin(url.username), password: decodeLogin(url.password) };
+  if (login.user.includes(':')) throw new UrlNotUsable('its user name must not contain ":"');
+  url.username = url.password = '';
+  return { url: url.href, login };
+}
+
+/** The value of `Authorization` (RFC 7617). */
+export function basicAuth({ user, password }: Login): string {
+  return `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`;
+}
+
+function decodeLogin(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    throw new UrlNotUsable('its user name and password must be percent-encoded UTF-8');
+  }
+}
+
+/**
+ * One connection pool for each set of allowed ranges and certificates, so that a connection of one never serves another. A process
+ * has one set of ranges, from its settings.
+ */
+const agents = new LRUCache<string, Agent>({
+  max: 256,
+  // Calls that run go on: the pool closes after them.
+  dispose: (agent) => void agent.close(),
+});
+
+function agentFor(allowPrivate: readonly string[], caCertificate: string | null): Agent {
+  const key = `${allowPrivate.join()} ${caCertificate ?? ''}`;
   let agent = agents.get(key);
   if (!agent) {
     agent = new Agent({
-      connect: { lookup: publicLookup(allowPrivate), timeout: connectTimeoutMs },
+      connect: {
+        lookup: publicLookup(allowPrivate),
+        timeout: connectTimeoutMs,
+        ...(caCertificate === null ? {} : trustOnly(caCertificate)),
+      },
       // No limit of connections per host: tenants share hosts, and no tenant may wait behind a hanging call of another. The
       // callers limit how many calls run at the same time.
       connections: null,
@@ -141,6 +195,18 @@ function agentFor(allowPrivate: readonly string[]): Agent {
     agents.set(key, agent);
   }
   return agent;
+}
+
+/** Options of TLS that trust some certificates only: as authorities, or as the very certificate of the server. */
+function trustOnly(pem: string) {
+  const ca = pem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? [];
+  const pinned = new Set(ca.map((certificate) => new X509Certificate(certificate).fingerprint256));
+  return {
+    ca,
+    allowPartialTrustChain: true,
+    checkServerIdentity: (host: string, certificate: PeerCertificate) =>
+      pinned.has(certificate.fingerprint256) ? undefined : checkServerIdentity(host, certificate),
+  };
 }
 
 /**
@@ -177,7 +243,7 @@ async function resolve(hostname: string, allowPrivate: readonly string[]) {
 }
 
 /** Limits the length of a body, and converts every error of the body to a {@link Problem}. */
-function bounded(body: Readable, maxBytes: number, toProblem: (error: unknown) => Problem): Readable {
+export function bounded(body: Readable, maxBytes: number, toProblem: (error: unknown) => Problem): Readable {
   let bytes = 0;
   const limited = new Transform({
     transform(chunk: Buffer, _encoding, done) {
@@ -216,6 +282,9 @@ function reasonOf(code: string, message: string): string {
   return reasons[code] ?? (/^E[A-Z]+$/.test(code) ? 'the connection failed' : foreignText(message));
 }
 
+const unknownAuthority =
+  'its certificate comes from an authority that is not known. A webhook may name the certificate as caCertificate';
+
 /** The texts of common errors, by their code. */
 const reasons: Record<string, string> = {
   ECONNREFUSED: 'it refuses connections',
@@ -226,5 +295,14 @@ const reasons: Record<string, string> = {
   ENODATA: 'its name has no address',
   ETIMEOUT: 'its name servers do not answer',
   EAI_AGAIN: 'its name servers do not answer',
+  ENETUNREACH: 'this machine has no route to its address',
+  EHOSTUNREACH: 'this machine has no route to its address',
+  DEPTH_ZERO_SELF_SIGNED_CERT: unknownAuthority,
+  SELF_SIGNED_CERT_IN_CHAIN: unknownAuthority,
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: unknownAuthority,
+  UNABLE_TO_GET_ISSUER_CERT: unknownAuthority,
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: unknownAuthority,
+  CERT_HAS_EXPIRED: 'its certificate has expired',
+  ERR_TLS_CERT_ALTNAME_INVALID: 'its certificate is for another name',
   UND_ERR_HEADERS_OVERFLOW: 'its headers are too long',
 };

@@ -73,7 +73,7 @@ export class PhoneContactDto {
   name!: string;
 
   @IsString()
-  @MaxLength(10_000)
+  @MaxLength(100_000)
   vcard!: string;
 }
 
