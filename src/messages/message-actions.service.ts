@@ -143,13 +143,14 @@ export class MessageActionsService {
   }
 
   /**
-   * Downloads the media of an incoming message again, if the download failed or the file was deleted. Stored media stays.
+   * Downloads the media of an incoming message, or of one from the phone, again, if the download failed or the file was deleted. Stored media stays.
    * @throws MessageNotFound, MessageHasNoMedia, AccountNotReady, SessionChanging, InstanceUnreachable, InstanceAnswerLost, and
    * the errors of `MediaDownloader.download`
    */
   async downloadMedia(workspaceId: string, id: string): Promise<Message> {
     const message = await this.messages.get(workspaceId, id);
-    if (message.direction !== 'incoming' || message.media === null) throw new MessageHasNoMedia();
+    const isOurs = message.direction === 'outgoing' && !message.isFromDevice;
+    if (isOurs || message.media === null) throw new MessageHasNoMedia();
     if (await this.incomingMedia.isStored(id)) return message;
     const request: Omit<DownloadMedia, 'epoch'> = { messageId: id };
     await this.accounts.askSession(workspaceId, message.accountId, 'media', request, downloadTimeoutMs);

@@ -19,7 +19,7 @@ const catchUpLimit = 500;
 /** How much a phone's clock may differ from ours. */
 const clockSkewMs = 60_000;
 
-/** Writes what the sessions of this instance report: acks, incoming messages and changes of messages. */
+/** Writes what the sessions of this instance report: acks, incoming messages, messages from the phone, and changes of messages. */
 @Injectable()
 export class SessionListener implements OnModuleInit, BeforeApplicationShutdown {
   private acks: Ack[] = [];
@@ -101,10 +101,18 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
     const held = await session.messages.recentIncoming(catchUpLimit, sources);
     if (since !== null) {
       const missed = held.filter(({ timestamp }) => timestamp * 1000 >= since);
-      this.incoming.push(...missed.map((message) => ({ account, message })));
+      const own = await this.readOwn(account, session, since);
+      this.incoming.push(...[...missed, ...own].map((message) => ({ account, message })));
     }
     // Also the contacts from before the link, if WhatsApp Web has their messages.
     await this.incomingMessages.rememberContacts(account.id, held);
+  }
+
+  /** What the account's owner wrote elsewhere. Nearly all messages of the account that a page holds are ours, and have rows. */
+  private async readOwn(account: Account, session: WhatsAppSession, since: number): Promise<PageMessage[]> {
+    const ids = await session.messages.recentOwnIds(since / 1000, catchUpLimit);
+    const unknown = await this.incomingMessages.unknownIds(account.id, ids);
+    return unknown.length === 0 ? [] : session.messages.own(unknown);
   }
 
   private async readChanges(account: Account, session: WhatsAppSession, since: number): Promise<void> {
@@ -142,14 +150,10 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
   /** Writes the gathered items. Items that could not be written stay, and hold back later items of the same account only. */
   private async write(): Promise<void> {
     const failures = new Map<string, unknown>();
-    const { acks, incoming, changes } = this;
+    const { incoming, changes } = this;
+    // A message that the owner wrote elsewhere may have acks already, and others follow: they come after the message.
+    const acks = [...incoming.flatMap(ackOf), ...this.acks];
     [this.acks, this.incoming, this.changes] = [[], [], []];
-    try {
-      await this.updates.writeAcks(acks);
-    } catch (error) {
-      failures.set('acks', error);
-      this.acks.unshift(...acks);
-    }
     const byAccount = new Map<Account, PageMessage[]>();
     for (const { account, message } of incoming)
       byAccount.set(account, [...(byAccount.get(account) ?? []), message]);
@@ -161,6 +165,12 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
         failures.set(account.id, error);
         this.incoming.unshift(...messages.map((message) => ({ account, message })));
       }
+    }
+    try {
+      await this.updates.writeAcks(acks);
+    } catch (error) {
+      failures.set('acks', error);
+      this.acks.unshift(...acks);
     }
     // Changes come after messages, because both may have arrived at the same moment.
     const left: typeof changes = [];
@@ -178,4 +188,10 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
         cause: [...failures.values()][0],
       });
   }
+}
+
+/** The ack that a message of the account's owner had when the page reported it. It is stored as sent, which is ack 1. */
+function ackOf({ account, message }: { account: Account; message: PageMessage }): Ack[] {
+  const { fromMe, ack, whatsappId } = message;
+  return fromMe && ack > 1 ? [{ accountId: account.id, whatsappId, ack }] : [];
 }

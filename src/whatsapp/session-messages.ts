@@ -3,7 +3,7 @@ import { type FileHandle, open } from 'node:fs/promises';
 import type { Page } from 'puppeteer';
 import { resultWithin, withDeadline } from './deadlines.js';
 import { reactionsTo, recentChanges } from './in-page/page-actions.js';
-import { recentIncoming } from './in-page/page-events.js';
+import { readOwn, recentIncoming, recentOwnIds } from './in-page/page-events.js';
 import {
   acksOf,
   type PageChange,
@@ -85,5 +85,18 @@ export class SessionMessages {
    */
   async recentIncoming(limit: number, sources: PageSource[] = []): Promise<PageMessage[]> {
     return withDeadline(this.page.evaluate(recentIncoming, limit, sources), answerMs);
+  }
+
+  /**
+   * The ids of the latest messages of this account that the page holds and has not sent itself.
+   * @param since seconds since 1970
+   */
+  async recentOwnIds(since: number, limit: number): Promise<string[]> {
+    return withDeadline(this.page.evaluate(recentOwnIds, since, limit), answerMs);
+  }
+
+  /** Those of the messages of this account that the page holds. */
+  async own(whatsappIds: string[]): Promise<PageMessage[]> {
+    return withDeadline(this.page.evaluate(readOwn, whatsappIds), answerMs);
   }
 }

@@ -71,7 +71,7 @@ beforeAll(async () => {
   actions = context.get(MessageActionsService);
   sending = new LaneRunner(database, neverSends, new PacingReservations(database), scratch.config, silent);
   updates = new UpdatesService(database);
-  incomingService = new IncomingService(database);
+  incomingService = new IncomingService(database, new PacingReservations(database));
   instance = createServer((request, response) => {
     let text = '';
     request.on('data', (chunk) => (text += chunk));

@@ -63,7 +63,7 @@ beforeAll(async () => {
   messages = context.get(MessagesService);
   sending = new LaneRunner(database, sender, reservations, scratch.config, silent);
   updates = new UpdatesService(database);
-  incomingService = new IncomingService(database);
+  incomingService = new IncomingService(database, new PacingReservations(database));
 });
 afterAll(async () => {
   await context?.close();

@@ -905,6 +905,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/accounts/{id}/contacts/{contactId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Reads one person, by number or by hidden number. If the account does not know the person, this counts as a number check, and the
+         *     answer has no names.
+         * @description Needs a key with the role viewer or more, or the admin key.
+         */
+        get: operations["chats.contact"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/accounts/{id}/contacts/{contactId}/picture": {
         parameters: {
             query?: never;
@@ -1656,6 +1677,7 @@ export interface webhooks {
          *     - `account.cold_resumed`: the account writes to strangers again
          *     - `account.web_incompatible`: WhatsApp Web has changed: the page of an account lacks what sending needs, and its messages wait
          *     - `message.received`: somebody has written to an account
+         *     - `message.sent_elsewhere`: the account's owner has written a message on the phone or another linked device
          *     - `message.scheduled`: a message was accepted for later
          *     - `message.queued`: a message was accepted
          *     - `message.sent`: WhatsApp has it
@@ -2712,11 +2734,17 @@ export interface components {
         };
         /**
          * @example {
+         *       "name": "Siti Rahma",
          *       "phone": "6281234567890",
          *       "lid": "10987654321826@lid"
          *     }
          */
-        Person: {
+        Participant: {
+            /**
+             * @description The name in the address book of the account's phone. Without such a name, the name that the person has set in WhatsApp.
+             * @example Siti Rahma
+             */
+            name: string | null;
             /**
              * @description The digits of the phone number, with country code.
              * @example 6281234567890
@@ -2727,6 +2755,18 @@ export interface components {
              * @example 10987654321826@lid
              */
             lid: string | null;
+        };
+        /**
+         * @example {
+         *       "id": "120363012345678901@g.us",
+         *       "subject": "subject"
+         *     }
+         */
+        MessageGroup: {
+            /** @example 120363012345678901@g.us */
+            id: string;
+            /** @description The subject that the group had when the message came. Null if the page did not know it. */
+            subject: string | null;
         };
         /**
          * @example {
@@ -2740,14 +2780,18 @@ export interface components {
         };
         /**
          * @example {
-         *       "phone": "6281234567890",
-         *       "lid": "10987654321826@lid",
          *       "from": "6289876543210",
          *       "emoji": "emoji",
-         *       "at": "at"
+         *       "at": "at",
+         *       "phone": "6281234567890",
+         *       "lid": "10987654321826@lid"
          *     }
          */
         MessageReaction: {
+            /** @description The digits of the phone number, or the chat id of a hidden number. */
+            from: string;
+            emoji: string;
+            at: string;
             /**
              * @description The digits of the phone number, with country code.
              * @example 6281234567890
@@ -2758,10 +2802,6 @@ export interface components {
              * @example 10987654321826@lid
              */
             lid: string | null;
-            /** @description The digits of the phone number, or the chat id of a hidden number. */
-            from: string;
-            emoji: string;
-            at: string;
         };
         /**
          * @example {
@@ -2769,6 +2809,7 @@ export interface components {
          *       "workspaceId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
          *       "accountId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
          *       "direction": "incoming",
+         *       "origin": "api",
          *       "priority": "campaign",
          *       "type": "type",
          *       "to": "6281234567890",
@@ -2820,8 +2861,13 @@ export interface components {
          *         "mentions"
          *       ],
          *       "participant": {
+         *         "name": "Siti Rahma",
          *         "phone": "6281234567890",
          *         "lid": "10987654321826@lid"
+         *       },
+         *       "group": {
+         *         "id": "120363012345678901@g.us",
+         *         "subject": "subject"
          *       },
          *       "status": "cancelled",
          *       "error": {
@@ -2846,11 +2892,11 @@ export interface components {
          *       "inQuestionSince": "inQuestionSince",
          *       "reactions": [
          *         {
-         *           "phone": "6281234567890",
-         *           "lid": "10987654321826@lid",
          *           "from": "6289876543210",
          *           "emoji": "emoji",
-         *           "at": "at"
+         *           "at": "at",
+         *           "phone": "6281234567890",
+         *           "lid": "10987654321826@lid"
          *         }
          *       ]
          *     }
@@ -2861,6 +2907,12 @@ export interface components {
             accountId: string;
             /** @enum {string} */
             direction: "incoming" | "outgoing";
+            /**
+             * @description Who wrote an outgoing message: a caller of this API, a campaign, or the account's owner on the phone or another linked device.
+             *     Null for an incoming message.
+             * @enum {string|null}
+             */
+            origin: "api" | "campaign" | "device" | null;
             /** @enum {string} */
             priority: "campaign" | "high" | "normal" | "urgent";
             /** @description A type that can be sent, or `unsupported`. In that case `whatsappType` is WhatsApp's own name of the type. */
@@ -2879,7 +2931,9 @@ export interface components {
             /** @description The mentioned persons: the digits of phone numbers, or chat ids of hidden numbers. */
             mentions: string[] | null;
             /** @description The author of an incoming message. In a group, `from` is the group. */
-            participant: components["schemas"]["Person"] | null;
+            participant: components["schemas"]["Participant"] | null;
+            /** @description For an incoming message, or one from the phone, in a group. */
+            group: components["schemas"]["MessageGroup"] | null;
             /** @enum {string} */
             status: "cancelled" | "delivered" | "expired" | "failed" | "played" | "queued" | "read" | "received" | "scheduled" | "sending" | "sent" | "unknown";
             error: components["schemas"]["MessageError"] | null;
@@ -2888,18 +2942,25 @@ export interface components {
             campaignId: string | null;
             /** @description The id of the message that this message replies to. Null also if Flotilla does not have that message. */
             replyTo: string | null;
-            /** @description For an incoming reply: the WhatsApp id of the message that it replies to. */
+            /** @description For a reply that came in or was written on the phone: the WhatsApp id of the message that it replies to. */
             quotedWhatsappId: string | null;
             /** @description For type `unsupported`: WhatsApp's own name of the type. */
             whatsappType: string | null;
             metadata: {
                 [key: string]: unknown;
             };
-            /** Format: date-time */
+            /**
+             * Format: date-time
+             * @description When Flotilla accepted or received the message. Lists are ordered by this time.
+             */
             createdAt: string;
             /** Format: date-time */
             scheduledFor: string | null;
-            /** Format: date-time */
+            /**
+             * Format: date-time
+             * @description For an incoming message and for one from the phone: WhatsApp's own time of the message, in whole seconds. It is earlier than
+             *     `createdAt` if the account was away. For other messages: when WhatsApp took the message.
+             */
             sentAt: string | null;
             /** Format: date-time */
             deliveredAt: string | null;
@@ -3070,8 +3131,6 @@ export interface components {
         };
         /**
          * @example {
-         *       "phone": "6281234567890",
-         *       "lid": "10987654321826@lid",
          *       "id": "6281234567890@c.us",
          *       "name": "name",
          *       "isGroup": true,
@@ -3079,20 +3138,12 @@ export interface components {
          *       "lastMessageAt": "2026-11-25T10:00:00.000Z",
          *       "archived": true,
          *       "pinned": true,
-         *       "muted": true
+         *       "muted": true,
+         *       "phone": "6281234567890",
+         *       "lid": "10987654321826@lid"
          *     }
          */
         ChatResponse: {
-            /**
-             * @description The digits of the phone number, with country code.
-             * @example 6281234567890
-             */
-            phone: string | null;
-            /**
-             * @description The anonymous id (LID). It stays the same when the phone number changes.
-             * @example 10987654321826@lid
-             */
-            lid: string | null;
             /** @example 6281234567890@c.us */
             id: string;
             /** @description The subject of the group, or the name of the person as this account sees it. */
@@ -3104,6 +3155,16 @@ export interface components {
             archived: boolean;
             pinned: boolean;
             muted: boolean;
+            /**
+             * @description The digits of the phone number, with country code.
+             * @example 6281234567890
+             */
+            phone: string | null;
+            /**
+             * @description The anonymous id (LID). It stays the same when the phone number changes.
+             * @example 10987654321826@lid
+             */
+            lid: string | null;
         };
         /** @example {} */
         UpdateChatDto: {
@@ -3120,6 +3181,24 @@ export interface components {
              * @enum {string}
              */
             state?: "recording" | "stop" | "typing";
+        };
+        /**
+         * @example {
+         *       "phone": "6281234567890",
+         *       "lid": "10987654321826@lid"
+         *     }
+         */
+        Person: {
+            /**
+             * @description The digits of the phone number, with country code.
+             * @example 6281234567890
+             */
+            phone: string | null;
+            /**
+             * @description The anonymous id (LID). It stays the same when the phone number changes.
+             * @example 10987654321826@lid
+             */
+            lid: string | null;
         };
         /**
          * @example {
@@ -3469,7 +3548,7 @@ export interface components {
              * @example message.delivered
              * @enum {string}
              */
-            type: "account.cold_paused" | "account.cold_resumed" | "account.pairing_code" | "account.qr" | "account.status" | "account.web_incompatible" | "campaign.progress" | "campaign.status" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.unknown" | "web_version.status" | "webhook.disabled";
+            type: "account.cold_paused" | "account.cold_resumed" | "account.pairing_code" | "account.qr" | "account.status" | "account.web_incompatible" | "campaign.progress" | "campaign.status" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.sent_elsewhere" | "message.unknown" | "web_version.status" | "webhook.disabled";
             /** Format: date-time */
             createdAt: string;
             workspaceId: string | null;
@@ -3714,7 +3793,7 @@ export interface components {
              * @example message.sent
              * @enum {string}
              */
-            type: "account.cold_paused" | "account.cold_resumed" | "account.pairing_code" | "account.qr" | "account.status" | "account.web_incompatible" | "campaign.progress" | "campaign.status" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.unknown" | "web_version.status" | "webhook.disabled";
+            type: "account.cold_paused" | "account.cold_resumed" | "account.pairing_code" | "account.qr" | "account.status" | "account.web_incompatible" | "campaign.progress" | "campaign.status" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.sent_elsewhere" | "message.unknown" | "web_version.status" | "webhook.disabled";
             accountId: string | null;
             /**
              * @description `pending`: it waits for its first attempt. `failed`: Flotilla tries it again. `dead`: Flotilla does not, until you redeliver it.
@@ -5672,6 +5751,26 @@ export interface components {
          *     `instance.not_found`: There is no instance …. GET /api/v1/admin/instances lists the instances.
          *
          *     `contact.not_found`: WhatsApp does not know …. GET …/contacts lists the contacts of the account.
+         */
+        "workspace.not_found-account.not_found-instance.not_found-contact.not_found": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "workspace.not_found" | "account.not_found" | "instance.not_found" | "contact.not_found";
+                };
+            };
+        };
+        /**
+         * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
+         *
+         *     `account.not_found`: This workspace has no account …. GET /accounts lists its accounts.
+         *
+         *     `instance.not_found`: There is no instance …. GET /api/v1/admin/instances lists the instances.
+         *
+         *     `contact.not_found`: WhatsApp does not know …. GET …/contacts lists the contacts of the account.
          *
          *     `contact.no_picture`: The contact has no picture, or hides it from this account.
          */
@@ -7318,6 +7417,7 @@ export interface operations {
                      *           "workspaceId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
                      *           "accountId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
                      *           "direction": "incoming",
+                     *           "origin": "api",
                      *           "priority": "campaign",
                      *           "type": "type",
                      *           "to": "6281234567890",
@@ -7369,8 +7469,13 @@ export interface operations {
                      *             "mentions"
                      *           ],
                      *           "participant": {
+                     *             "name": "Siti Rahma",
                      *             "phone": "6281234567890",
                      *             "lid": "10987654321826@lid"
+                     *           },
+                     *           "group": {
+                     *             "id": "120363012345678901@g.us",
+                     *             "subject": "subject"
                      *           },
                      *           "status": "cancelled",
                      *           "error": {
@@ -7395,11 +7500,11 @@ export interface operations {
                      *           "inQuestionSince": "inQuestionSince",
                      *           "reactions": [
                      *             {
-                     *               "phone": "6281234567890",
-                     *               "lid": "10987654321826@lid",
                      *               "from": "6289876543210",
                      *               "emoji": "emoji",
-                     *               "at": "at"
+                     *               "at": "at",
+                     *               "phone": "6281234567890",
+                     *               "lid": "10987654321826@lid"
                      *             }
                      *           ]
                      *         }
@@ -8001,8 +8106,6 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "phone": "6281234567890",
-                     *           "lid": "10987654321826@lid",
                      *           "id": "6281234567890@c.us",
                      *           "name": "name",
                      *           "isGroup": true,
@@ -8010,7 +8113,9 @@ export interface operations {
                      *           "lastMessageAt": "2026-11-25T10:00:00.000Z",
                      *           "archived": true,
                      *           "pinned": true,
-                     *           "muted": true
+                     *           "muted": true,
+                     *           "phone": "6281234567890",
+                     *           "lid": "10987654321826@lid"
                      *         }
                      *       ],
                      *       "nextCursor": "nextCursor"
@@ -8271,6 +8376,42 @@ export interface operations {
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
+            504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
+        };
+    };
+    "chats.contact": {
+        parameters: {
+            query?: {
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+                /** @example 6281234567890@c.us */
+                contactId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ContactResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-contact.not_found"];
+            409: components["responses"]["account.not_ready"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-account.too_many_number_checks-whatsapp.number_checks_paused"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
