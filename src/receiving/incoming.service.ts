@@ -25,7 +25,7 @@ const store = `with received as (
     case when "fromMe" then address else own end, case when "fromMe" then own else address end, text,
     case when "fromMe" then 'sent' else 'received' end, "whatsappId", media, content, case when "hasFile" then now() end,
     "sentAt", coalesce(
-      (select q.id from messages q where q.account_id = $1 and q.whatsapp_id = content ->> 'quotedWhatsappId'),
+      (select q.id from messages q where q.account_id = $1 and q.whatsapp_id = received.content ->> 'quotedWhatsappId'),
       (select q.id from received q where q."whatsappId" = received.content ->> 'quotedWhatsappId' limit 1))
   from received order by id
   on conflict (account_id, whatsapp_id) do nothing returning id, is_from_device as "isFromDevice"`;

@@ -82,7 +82,7 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
     const linkedAt = account.linkedAt ?? account.lastConnectedAt;
     const since = linkedAt && linkedAt.getTime() - clockSkewMs;
     const readings = await Promise.allSettled([
-      this.readIncoming(account, session, since),
+      this.readMessages(account, session, since),
       since === null ? null : this.readChanges(account, session, since),
       this.readReactions(account, session),
       this.outcomes.read(account.id).then((acks) => this.acks.push(...acks)),
@@ -92,27 +92,26 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
     if (failed) throw failed.reason;
   }
 
-  private async readIncoming(
+  private async readMessages(
     account: Account,
     session: WhatsAppSession,
     since: number | null,
   ): Promise<void> {
     const sources = await this.incomingMessages.wantedSources(account.id);
-    const held = await session.messages.recentIncoming(catchUpLimit, sources);
+    const own = since === null ? [] : await this.unknownOwn(account, session, since);
+    const held = await session.messages.recentMessages(catchUpLimit, sources, own);
     if (since !== null) {
       const missed = held.filter(({ timestamp }) => timestamp * 1000 >= since);
-      const own = await this.readOwn(account, session, since);
-      this.incoming.push(...[...missed, ...own].map((message) => ({ account, message })));
+      this.incoming.push(...missed.map((message) => ({ account, message })));
     }
     // Also the contacts from before the link, if WhatsApp Web has their messages.
     await this.incomingMessages.rememberContacts(account.id, held);
   }
 
   /** What the account's owner wrote elsewhere. Nearly all messages of the account that a page holds are ours, and have rows. */
-  private async readOwn(account: Account, session: WhatsAppSession, since: number): Promise<PageMessage[]> {
+  private async unknownOwn(account: Account, session: WhatsAppSession, since: number): Promise<string[]> {
     const ids = await session.messages.recentOwnIds(since / 1000, catchUpLimit);
-    const unknown = await this.incomingMessages.unknownIds(account.id, ids);
-    return unknown.length === 0 ? [] : session.messages.own(unknown);
+    return this.incomingMessages.unknownIds(account.id, ids);
   }
 
   private async readChanges(account: Account, session: WhatsAppSession, since: number): Promise<void> {

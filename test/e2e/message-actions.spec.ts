@@ -317,7 +317,10 @@ describe('what the owner of the account writes on the phone', () => {
   it('is a message with its acks, reactions, votes, edits and answers, and one event tells of it', async () => {
     const { body: ours } = await workspace.send({ accountId: account.id, to: phone, text: 'by the program' });
     expect(ours.origin).toBe('api');
-    const written = await write({ text: 'I take over', replyTo: (await until(ours.id, ({ status }) => status === 'read')).whatsappId });
+    const written = await write({
+      text: 'I take over',
+      replyTo: (await until(ours.id, ({ status }) => status === 'read')).whatsappId,
+    });
     const row = await stored(written);
     expect(row).toMatchObject({
       direction: 'outgoing',
@@ -372,13 +375,18 @@ describe('what the owner of the account writes on the phone', () => {
   it('may be a picture, a place, a poll or in a group, and its media is there', async () => {
     const data =
       'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==';
-    const picture = await stored(await write({ type: 'image', text: 'look', media: { data, mimetype: 'image/png' } }));
+    const picture = await stored(
+      await write({ type: 'image', text: 'look', media: { data, mimetype: 'image/png' } }),
+    );
     const { media } = await until(picture.id, (message) => message.media?.mediaId !== null);
     expect(picture).toMatchObject({ origin: 'device', type: 'image', text: 'look' });
     expect(media).toMatchObject({ mimetype: 'image/png', error: null });
     const place = await stored(await write({ type: 'location', location: { latitude: 1, longitude: 2 } }));
     expect(place.location).toMatchObject({ latitude: 1, longitude: 2 });
-    const poll = await write({ type: 'poll', poll: { question: 'When?', options: ['now', 'later'], multiple: false } });
+    const poll = await write({
+      type: 'poll',
+      poll: { question: 'When?', options: ['now', 'later'], multiple: false },
+    });
     const { id } = await stored(poll);
     await ofFriend(`/${poll.whatsappId}/vote`, { options: ['later'] });
     const voted = await until(id, ({ votes }) => votes.length === 1);
@@ -387,12 +395,18 @@ describe('what the owner of the account writes on the phone', () => {
       subject: 'Depot',
       participants: [phone],
     });
-    const groupId = made.group.id;
+    const groupId = made.id;
     const inGroup = await stored(await write({ to: groupId, text: 'to all' }));
-    expect(inGroup).toMatchObject({ origin: 'device', to: groupId, group: { id: groupId, subject: 'Depot' } });
+    expect(inGroup).toMatchObject({
+      origin: 'device',
+      to: groupId,
+      group: { id: groupId, subject: 'Depot' },
+    });
     await until(inGroup.id, ({ status }) => status === 'read');
     const ids = [picture.id, place.id, id, inGroup.id];
-    const told = await workspace.events(['message.sent_elsewhere'], ids.length, (message) => ids.includes(message.id));
+    const told = await workspace.events(['message.sent_elsewhere'], ids.length, (message) =>
+      ids.includes(message.id),
+    );
     expect(told.map((event) => event.data.id).sort()).toEqual(ids.sort());
   });
 
@@ -404,7 +418,11 @@ describe('what the owner of the account writes on the phone', () => {
     );
     const question = await ofFriend('', { to: account.phoneNumber, text: 'away: anybody there?' });
     const reply = await write({ text: 'away: I am', replyTo: question.whatsappId });
-    const thanks = await ofFriend('', { to: account.phoneNumber, text: 'away: thanks', replyTo: reply.whatsappId });
+    const thanks = await ofFriend('', {
+      to: account.phoneNumber,
+      text: 'away: thanks',
+      replyTo: reply.whatsappId,
+    });
     const unseen = await write({ text: 'away: gone' });
     await flotilla.sandbox('DELETE', `/phones/${account.phoneNumber}/messages/${unseen.whatsappId}`);
     await eventually('the clock has moved on', () => Date.now() - Date.parse(thanks.at) > 2_000);
@@ -433,7 +451,9 @@ describe('what the owner of the account writes on the phone', () => {
       expect(Date.parse(createdAt)).toBeGreaterThanOrEqual(back);
     }
     const ids = found.map(({ id }) => id);
-    const events = await workspace.events(['message.received', 'message.sent_elsewhere'], 3, ({ id }) => ids.includes(id));
+    const events = await workspace.events(['message.received', 'message.sent_elsewhere'], 3, ({ id }) =>
+      ids.includes(id),
+    );
     expect(events.map(({ type, data }) => [type, data.id])).toEqual([
       ['message.received', ids[0]],
       ['message.sent_elsewhere', ids[1]],

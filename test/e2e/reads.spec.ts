@@ -311,7 +311,10 @@ describe('GET /accounts/:id/contacts/:contactId', () => {
     await flotilla.sandbox('PUT', `/phones/${account.phoneNumber}/contacts`, { phone, name: 'My Kiki' });
     await eventually('saved', async () => (await contact(phone)).body.isMyContact);
     expect((await contact(lid(phone))).body).toMatchObject({ ...known, name: 'My Kiki', pushname: 'Kiki' });
-    await flotilla.sandbox('POST', `/phones/${phone}/messages`, { to: account.phoneNumber, text: 'saved Kiki' });
+    await flotilla.sandbox('POST', `/phones/${phone}/messages`, {
+      to: account.phoneNumber,
+      text: 'saved Kiki',
+    });
     const message = await eventually('received', () => lastOf('saved Kiki'));
     expect(message.participant).toEqual({ phone, lid: lid(phone), name: 'My Kiki' });
   });
@@ -319,21 +322,41 @@ describe('GET /accounts/:id/contacts/:contactId', () => {
   it('keeps a hidden number hidden, in the contact and in messages, also in a group', async () => {
     const { phone } = await flotilla.sandbox('POST', '/phones', { name: 'Lia' });
     await flotilla.sandbox('PATCH', `/phones/${phone}`, { hidesNumber: true });
-    const { body: made } = await call('POST', '/groups', { subject: 'Market', participants: [await friend('Max', 'from Max')] });
-    await flotilla.sandbox('POST', `/groups/${made.group.id}/participants`, { phones: [phone], by: account.phoneNumber }).catch(() => undefined);
-    await flotilla.sandbox('POST', `/phones/${phone}/messages`, { to: account.phoneNumber, text: 'from Lia' });
+    await flotilla.sandbox('POST', `/phones/${phone}/messages`, {
+      to: account.phoneNumber,
+      text: 'from Lia',
+    });
     const message = await eventually('received', () => lastOf('from Lia'));
-    expect(message).toMatchObject({ from: lid(phone), participant: { phone: null, lid: lid(phone), name: 'Lia' } });
+    expect(message).toMatchObject({
+      from: lid(phone),
+      participant: { phone: null, lid: lid(phone), name: 'Lia' },
+    });
     const { status, body } = await contact(lid(phone));
     expect(status).toBe(200);
     expect(body).toMatchObject({ id: lid(phone), phone: null, lid: lid(phone), name: null, pushname: 'Lia' });
-    expect(JSON.stringify([message, body])).not.toContain(phone);
+    const max = await friend('Max', 'from Max');
+    const participants = [account.phoneNumber, phone];
+    const market = await flotilla.sandbox('POST', '/groups', { owner: max, subject: 'Market', participants });
+    await flotilla.sandbox('POST', `/phones/${phone}/messages`, { to: market.id, text: 'from Lia to all' });
+    const toAll = await eventually('received in the group', () => lastOf('from Lia to all'));
+    expect(toAll).toMatchObject({
+      from: market.id,
+      participant: { phone: null, lid: lid(phone), name: 'Lia' },
+      group: { id: market.id, subject: 'Market' },
+    });
+    expect(JSON.stringify([message, body, toAll])).not.toContain(phone);
   });
 
   it('has no names of a stranger, 404 for a number without WhatsApp, and 400 for nonsense', async () => {
     const stranger = await flotilla.newPhone();
-    expect(await contact(stranger)).toMatchObject({ status: 200, body: { phone: stranger, name: null, isMyContact: false } });
-    expect(await contact('6281100000009')).toMatchObject({ status: 404, body: { code: 'contact.not_found' } });
+    expect(await contact(stranger)).toMatchObject({
+      status: 200,
+      body: { phone: stranger, name: null, isMyContact: false },
+    });
+    expect(await contact('6281100000009')).toMatchObject({
+      status: 404,
+      body: { code: 'contact.not_found' },
+    });
     for (const nonsense of ['nonsense', '120363012345678901@g.us', '12'])
       expect(await contact(nonsense)).toMatchObject({ status: 400, body: { code: 'validation.failed' } });
   });

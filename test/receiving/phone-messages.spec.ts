@@ -208,6 +208,8 @@ describe('what arrives late', () => {
       expect(Math.abs(ages[index]! - age)).toBeLessThan(30_000);
     // An answer has its original, also if both come at once.
     expect(shown.map(({ replyTo }) => replyTo)).toEqual([null, shown[0]!.id, shown[1]!.id]);
+    await store(pageMessageOf({ whatsappId: 'FOURTH', quoted: 'SECOND' }));
+    expect((await all()).at(-1)!.replyTo).toBe(shown[1]!.id);
   });
 
   it.each([NaN, -1, 0, 9e12])('with the time %s is dated to now', async (timestamp) => {
@@ -294,15 +296,13 @@ describe('pacing', () => {
 
   it('keeps the count when a message that was about to be sent gives its budget back', async () => {
     const reservations = new PacingReservations(database);
-    const accepted = await context
-      .get(AcceptService)
-      .accept(workspaceId, {
-        accountId,
-        to: `+6281234567890`,
-        type: 'text',
-        priority: 'normal',
-        text: 'paced',
-      });
+    const accepted = await context.get(AcceptService).accept(workspaceId, {
+      accountId,
+      to: `+6281234567890`,
+      type: 'text',
+      priority: 'normal',
+      text: 'paced',
+    });
     const paced = { id: accepted.id, accountId, priority: 1, chatId: friend, text: 'paced' };
     await reservations.reserve(paced);
     await store(fromPhone({ whatsappId: 'BETWEEN', chatId: friend }));

@@ -185,24 +185,29 @@ export function installEvents(gatherMs: number, noticeTypes: readonly string[]):
 }
 
 /**
- * The latest incoming messages that the page holds, including those that arrived while nothing listened.
+ * The latest incoming messages that the page holds, including those that arrived while nothing listened, with some of this account, in
+ * the order of the page: WhatsApp's times have whole seconds only.
  * @param sources which messages outside of chats to read too
+ * @param ownIds the WhatsApp ids of the messages of this account
  */
-export function recentIncoming(limit: number, sources: PageSource[]): PageMessage[] {
+export function recentMessages(limit: number, sources: PageSource[], ownIds: string[]): PageMessage[] {
   const { flotilla } = window;
   if (!flotilla?.messageOf) return [];
-  const { Msg } = window.require('WAWebCollections');
-  const messages = Msg.getModelsArray().filter((model) => {
+  const own = new Set(ownIds);
+  const models = window.require('WAWebCollections').Msg.getModelsArray();
+  const incoming = models.filter((model) => {
     if (model.id.fromMe || flotilla.notices!.has(String(model.type))) return false;
     const source = flotilla.sourceOf(model);
     return source === null || sources.includes(source);
   });
-  return flotilla.each('incoming messages', messages.slice(-limit), flotilla.messageOf);
+  const wanted = new Set(incoming.slice(-limit));
+  const found = models.filter((model) => wanted.has(model) || (model.id.fromMe && own.has(model.id.id)));
+  return flotilla.each('messages', found, flotilla.messageOf);
 }
 
 /**
- * The ids of the latest messages of this account that the page holds and may not have sent itself, newest last. Most of them are of
- * an earlier page of the same account.
+ * The ids of the latest messages of this account that the page holds and may not have sent itself. Most of them were sent by an earlier
+ * page of the same account.
  * @param since seconds since 1970
  */
 export function recentOwnIds(since: number, limit: number): string[] {
@@ -213,17 +218,6 @@ export function recentOwnIds(since: number, limit: number): string[] {
     .Msg.getModelsArray()
     .filter((model) => flotilla.isFromElsewhere(model) && !flotilla.notices!.has(String(model.type)))
     .filter(({ t }) => Number(t) >= since)
-    .sort((a, b) => Number(a.t) - Number(b.t))
     .slice(-limit)
     .map(({ id }) => id.id);
-}
-
-/** Those of the messages of this account that the page holds. */
-export function readOwn(whatsappIds: string[]): PageMessage[] {
-  const { flotilla } = window;
-  if (!flotilla?.messageOf) return [];
-  const wanted = new Set(whatsappIds);
-  const models = window.require('WAWebCollections').Msg.getModelsArray();
-  const found = models.filter(({ id }) => id.fromMe && wanted.has(id.id));
-  return flotilla.each('messages of this account', found, flotilla.messageOf);
 }
