@@ -306,7 +306,7 @@ describe('a chat or a message that the page cannot read', { timeout: 60_000 }, (
     await until('the warnings', () => warnings.length === 3);
     expect(warnings).toEqual([
       expect.stringContaining('1 of the chats could not be read: Error: broken by the test'),
-      expect.stringContaining('1 of the incoming messages could not be read'),
+      expect.stringContaining('1 of the messages could not be read'),
       expect.stringContaining('1 of the acks could not be read'),
     ]);
     await reload();
