@@ -69,6 +69,7 @@ create table accounts (
   web_checked_at timestamp with time zone,
   receive jsonb not null default '{"stories": false, "channels": false}'::jsonb,
   proxy_credentials bytea,
+  auto_read boolean not null default false,
   constraint accounts_desired_state_check CHECK ((desired_state = ANY (ARRAY['connected'::text, 'disconnected'::text]))),
   constraint accounts_environment_check CHECK ((environment = ANY (ARRAY['live'::text, 'sandbox'::text]))),
   constraint accounts_held_by_fkey FOREIGN KEY (held_by) REFERENCES instances(id) ON DELETE SET NULL,

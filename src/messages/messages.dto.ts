@@ -277,6 +277,7 @@ export class MessageResponse {
    */
   sentAt!: string | null;
   deliveredAt!: string | null;
+  /** When the recipient has read the message. For an incoming message: when Flotilla marked it as read. */
   readAt!: string | null;
   failedAt!: string | null;
   /** When `text` was last changed after the message was accepted or received. */

@@ -2,6 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
 import type { Account } from '../accounts/account.entity.js';
+import type { Message } from '../messages/message.entity.js';
 import { prepared } from '../platform/database/prepared.js';
 import { PacingReservations } from '../sending/pacing-reservations.js';
 import type { PageSource } from '../whatsapp/in-page/page-functions.js';
@@ -28,7 +29,14 @@ const store = `with received as (
       (select q.id from messages q where q.account_id = $1 and q.whatsapp_id = received.content ->> 'quotedWhatsappId'),
       (select q.id from received q where q."whatsappId" = received.content ->> 'quotedWhatsappId' limit 1))
   from received order by id
-  on conflict (account_id, whatsapp_id) do nothing returning id, is_from_device as "isFromDevice"`;
+  on conflict (account_id, whatsapp_id) do nothing returning id, is_from_device as "isFromDevice", direction, chat_id as "chatId", whatsapp_id as "whatsappId", sender, content,
+    (select auto_read from accounts where id = $1) as "isToRead"`;
+
+/** A message that has just been stored. */
+type Stored = MessageToRead & { id: string; isFromDevice: boolean; isToRead: boolean };
+
+/** A message to mark as read. */
+export type MessageToRead = Pick<Message, 'chatId' | 'whatsappId' | 'direction' | 'sender' | 'content'>;
 
 /**
  * Stores messages that came in or that the account's owner wrote elsewhere, and contacts. A message or a contact may come twice: the
@@ -45,23 +53,22 @@ export class IncomingService {
    * Stores messages in the order of WhatsApp's own times, and their authors as contacts. Each message is stored once, however often it
    * comes. A message with media is published when its download has ended. Stories and posts of channels are stored only if the account
    * wants them.
+   * @returns the new incoming messages to mark as read, as the account wants it
    */
-  async storeIncoming(account: Pick<Account, 'id'>, messages: Incoming[]): Promise<void> {
+  async storeIncoming(account: Pick<Account, 'id'>, messages: Incoming[]): Promise<MessageToRead[]> {
     // Contacts first: a reply may follow as soon as the message is published, and must not count as a cold message.
     await this.rememberContacts(account.id, messages);
     const ordered = [...messages].sort((a, b) => (a.timestamp ?? 0) - (b.timestamp ?? 0));
     // The ids grow in this order.
     const rows = ordered.map(toRow).filter((row) => row !== null);
-    if (rows.length === 0) return;
+    if (rows.length === 0) return [];
     const values = [account.id, JSON.stringify(rows)];
-    if (!rows.some(({ fromMe }) => fromMe)) {
-      await this.database.query(store, values);
-      return;
-    }
-    await this.database.transaction(async (manager) => {
-      const stored = await manager.query<{ id: string; isFromDevice: boolean }[]>(store, values);
+    if (!rows.some(({ fromMe }) => fromMe)) return toRead(await this.database.query<Stored[]>(store, values));
+    return this.database.transaction(async (manager) => {
+      const stored = await manager.query<Stored[]>(store, values);
       const fromDevice = stored.filter(({ isFromDevice }) => isFromDevice).map(({ id }) => id);
       if (fromDevice.length > 0) await this.pacing.countElsewhere(manager, account.id, fromDevice);
+      return toRead(stored);
     });
   }
 
@@ -106,4 +113,8 @@ export class IncomingService {
       [accountId, [...ids].sort()],
     );
   }
+}
+
+function toRead(stored: Stored[]): MessageToRead[] {
+  return stored.filter(({ isToRead, direction }) => isToRead && direction === 'incoming');
 }

@@ -11,7 +11,7 @@ import { MediaDownloader } from './media-downloader.js';
 import { targetOf } from '../messages/message-rows.js';
 import { OutcomeFinder } from './outcome-finder.js';
 import { MessageSender } from '../sending/message-sender.js';
-import { IncomingService } from './incoming.service.js';
+import { IncomingService, type MessageToRead } from './incoming.service.js';
 import { type Ack, UpdatesService } from './updates.service.js';
 
 /** How many messages of each kind are read again when a session becomes ready. */
@@ -34,7 +34,7 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
     private readonly sender: MessageSender,
     private readonly outcomes: OutcomeFinder,
     private readonly media: MediaDownloader,
-    @Inject(LOGGER) logger: Logger,
+    @Inject(LOGGER) private readonly logger: Logger,
   ) {
     this.writeBehind = new WriteBehind(
       () => this.write(),
@@ -146,6 +146,25 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
     }
   }
 
+  /** Marks the chats of new messages as read. A failure changes nothing: the next message of a chat marks all of the chat. */
+  private async markRead(accountId: string, messages: MessageToRead[]): Promise<void> {
+    const lastOfChats = new Map(messages.map((message) => [message.chatId, message]));
+    for (const [chatId, last] of lastOfChats) {
+      // Stories and posts of channels are in no chat.
+      if (/@(broadcast|newsletter)$/.test(chatId)) continue;
+      try {
+        const { current } = this.sessions.readyDriver(accountId);
+        const { outcome } = await current.act(targetOf(last), { kind: 'read' });
+        if (outcome !== 'done') throw new Error(`the page says ${outcome}`);
+        const inChat = messages.filter((message) => message.chatId === chatId);
+        const ids = inChat.map(({ whatsappId }) => whatsappId);
+        await this.updates.markRead(accountId, ids);
+      } catch (error) {
+        this.logger.warn({ err: error, accountId }, 'new messages could not be marked as read');
+      }
+    }
+  }
+
   /** Writes the gathered items. Items that could not be written stay, and hold back later items of the same account only. */
   private async write(): Promise<void> {
     const failures = new Map<string, unknown>();
@@ -158,7 +177,8 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
       byAccount.set(account, [...(byAccount.get(account) ?? []), message]);
     for (const [account, messages] of byAccount) {
       try {
-        await this.incomingMessages.storeIncoming(account, messages);
+        const toRead = await this.incomingMessages.storeIncoming(account, messages);
+        if (toRead.length > 0) void this.markRead(account.id, toRead);
         if (messages.some(({ media }) => media !== null)) this.media.wake();
       } catch (error) {
         failures.set(account.id, error);

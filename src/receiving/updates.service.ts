@@ -161,6 +161,15 @@ export class UpdatesService {
     }
   }
 
+  /** Writes that incoming messages were marked as read. */
+  async markRead(accountId: string, whatsappIds: string[]): Promise<void> {
+    await this.database.query(
+      `update messages set read_at = now()
+       where account_id = $1 and whatsapp_id = any($2) and direction = 'incoming' and read_at is null`,
+      [accountId, whatsappIds],
+    );
+  }
+
   /** The latest messages of an account with known reactions. */
   async reactedTo(
     accountId: string,

@@ -302,6 +302,58 @@ describe('what others do', () => {
   });
 });
 
+describe('marking as read', () => {
+  const unread = async (): Promise<number> => {
+    const { body } = await workspace.call('GET', `/accounts/${account.id}/chats`);
+    return body.items.find((chat: Message) => chat.phone === phone).unreadCount;
+  };
+  const read = (id: string, key = workspace.key) =>
+    flotilla.call('POST', `/messages/${id}/read`, undefined, key);
+  const autoRead = async (wanted: unknown) =>
+    workspace.call('PATCH', `/accounts/${account.id}`, { autoRead: wanted });
+
+  it('by the id of the message reads its chat; again, it changes nothing', async () => {
+    const message = await incoming('read me');
+    expect(message.readAt).toBeNull();
+    expect(await unread()).toBeGreaterThan(0);
+    const answer = await read(message.id);
+    expect(answer).toMatchObject({ status: 200, body: { id: message.id, status: 'received' } });
+    expect(Date.parse(answer.body.readAt)).toBeGreaterThan(Date.parse(message.createdAt) - 1);
+    expect(await unread()).toBe(0);
+    expect((await read(message.id)).body).toEqual(answer.body);
+    const ours = await sent('ours is not to be read');
+    expect(await read(ours.id)).toMatchObject({ status: 409, body: { code: 'message.not_incoming' } });
+    expect((await read(message.id, await workspace.keyFor('viewer'))).status).toBe(403);
+    expect((await read('01960000-0000-7000-8000-000000000000')).status).toBe(404);
+  });
+
+  it('of everything, if the account wants that, also of what came while it was away', async () => {
+    expect((await workspace.account(account.id)).autoRead).toBe(false);
+    expect((await autoRead('yes')).status).toBe(400);
+    expect((await autoRead(true)).body.autoRead).toBe(true);
+    const message = await incoming('read at once');
+    await until(message.id, ({ readAt }) => readAt !== null);
+    expect(await unread()).toBe(0);
+    await workspace.call('POST', `/accounts/${account.id}/disconnect`);
+    await eventually(
+      'its browser is gone',
+      async () => (await flotilla.sandbox('GET', '/stats')).online === 0,
+    );
+    for (const text of ['late one', 'late two'])
+      await flotilla.sandbox('POST', `/phones/${phone}/messages`, { to: account.phoneNumber, text });
+    await workspace.call('POST', `/accounts/${account.id}/connect`);
+    await workspace.untilStatus(account.id, 'ready');
+    await eventually('both are read', async () => {
+      const { body } = await workspace.call('GET', '/messages?direction=incoming&limit=2');
+      return body.items.every(({ text, readAt }: Message) => text.startsWith('late') && readAt !== null);
+    });
+    expect(await unread()).toBe(0);
+    await autoRead(false);
+    expect((await incoming('not read')).readAt).toBeNull();
+    expect(await unread()).toBe(1);
+  });
+});
+
 describe('what the owner of the account writes on the phone', () => {
   /** The account's owner writes on the phone. @returns what the simulated WhatsApp accepted */
   const write = (body: object): Promise<{ whatsappId: string; at: string }> =>

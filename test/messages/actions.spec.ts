@@ -291,7 +291,7 @@ it('a change is written although a change of another account cannot be written',
   const parts = changed(incomingService, {
     storeIncoming: async (account, found) => {
       if (account.id === broken) throw new Error('This account cannot be written.');
-      await incomingService.storeIncoming(account, found);
+      return incomingService.storeIncoming(account, found);
     },
   });
   const sessions = sessionsWith({});

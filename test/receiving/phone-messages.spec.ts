@@ -58,7 +58,7 @@ function fromPhone(told: Partial<PageMessage>): PageMessage {
   return pageMessageOf({ fromMe: true, ack: 1, from: own, to: friend, ...told });
 }
 
-function store(...told: PageMessage[]): Promise<void> {
+function store(...told: PageMessage[]): Promise<unknown> {
   return incoming.storeIncoming({ id: accountId }, told);
 }
 

@@ -146,6 +146,7 @@ export function accountOf(own: Partial<Account> = {}): Account {
     labels: [],
     pacing: null,
     receive: { stories: false, channels: false },
+    autoRead: false,
     proxyUrl: null,
     proxyCredentials: null,
     linkedAt: null,
