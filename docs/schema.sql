@@ -69,6 +69,7 @@ create table accounts (
   web_checked_at timestamp with time zone,
   receive jsonb not null default '{"stories": false, "channels": false}'::jsonb,
   proxy_credentials bytea,
+  auto_read boolean not null default false,
   constraint accounts_desired_state_check CHECK ((desired_state = ANY (ARRAY['connected'::text, 'disconnected'::text]))),
   constraint accounts_environment_check CHECK ((environment = ANY (ARRAY['live'::text, 'sandbox'::text]))),
   constraint accounts_held_by_fkey FOREIGN KEY (held_by) REFERENCES instances(id) ON DELETE SET NULL,
@@ -371,6 +372,7 @@ END) stored,
   in_question_since timestamp with time zone,
   awaited_status text,
   ended text,
+  is_from_device boolean not null default false,
   constraint messages_account_id_fkey FOREIGN KEY (account_id) REFERENCES accounts(id) ON DELETE CASCADE,
   constraint messages_direction_check CHECK ((direction = ANY (ARRAY['outgoing'::text, 'incoming'::text]))),
   constraint messages_pkey PRIMARY KEY (id),
@@ -391,17 +393,18 @@ CREATE INDEX messages_media_due ON public.messages USING btree (media_due_at) WH
 CREATE INDEX messages_reacted ON public.messages USING btree (account_id, id DESC) WHERE (reactions <> '[]'::jsonb);
 CREATE INDEX messages_recipient ON public.messages USING btree (workspace_id, recipient, id DESC) WHERE (direction = 'outgoing'::text);
 CREATE INDEX messages_scheduled ON public.messages USING btree (scheduled_for) INCLUDE (priority) WHERE (stage = 'scheduled'::text);
-CREATE INDEX messages_sent ON public.messages USING btree (account_id, sent_at DESC) WHERE ((stage IS NULL) AND (sent_at IS NOT NULL));
+CREATE INDEX messages_sent ON public.messages USING btree (account_id, sent_at DESC) WHERE ((direction = 'outgoing'::text) AND (stage IS NULL) AND (sent_at IS NOT NULL));
 CREATE INDEX messages_waiting_media ON public.messages USING btree (((media ->> 'mediaId'::text))) WHERE ((media IS NOT NULL) AND (stage IS NOT NULL));
 CREATE INDEX messages_workspace ON public.messages USING btree (workspace_id, id DESC);
 CREATE UNIQUE INDEX messages_sending ON public.messages USING btree (account_id) WHERE (stage = 'sending'::text);
 CREATE UNIQUE INDEX messages_whatsapp_id ON public.messages USING btree (account_id, whatsapp_id);
 CREATE TRIGGER message_acted_on AFTER UPDATE OF edited_at, revoked_at, reactions, votes ON public.messages FOR EACH ROW EXECUTE FUNCTION publish_message_action();
 CREATE TRIGGER message_awaited AFTER UPDATE OF status ON public.messages FOR EACH ROW WHEN (((new.awaited_status IS NOT NULL) AND (old.status <> new.status) AND (new.status <> ALL (ARRAY['scheduled'::text, 'queued'::text, 'sending'::text])) AND ((new.awaited_status = 'delivered'::text) OR (old.status = ANY (ARRAY['scheduled'::text, 'queued'::text, 'sending'::text]))))) EXECUTE FUNCTION notify_message_wait();
-CREATE TRIGGER message_changed AFTER UPDATE OF status ON public.messages FOR EACH ROW WHEN (((old.status IS DISTINCT FROM new.status) AND (new.status <> ALL (ARRAY['sending'::text, 'queued'::text, 'scheduled'::text])))) EXECUTE FUNCTION publish_message_event();
+CREATE TRIGGER message_changed AFTER UPDATE OF status ON public.messages FOR EACH ROW WHEN (((old.status IS DISTINCT FROM new.status) AND (new.status <> ALL (ARRAY['sending'::text, 'queued'::text, 'scheduled'::text])) AND (new.media_due_at IS NULL))) EXECUTE FUNCTION publish_message_event();
 CREATE TRIGGER message_created AFTER INSERT ON public.messages FOR EACH ROW WHEN ((new.media_due_at IS NULL)) EXECUTE FUNCTION publish_message_event();
 CREATE TRIGGER message_ended BEFORE INSERT OR UPDATE OF status ON public.messages FOR EACH ROW WHEN (((new.status = ANY (ARRAY['failed'::text, 'unknown'::text, 'cancelled'::text, 'expired'::text])) OR (new.ended IS NOT NULL))) EXECUTE FUNCTION note_message_end();
 CREATE TRIGGER message_failed AFTER UPDATE OF status ON public.messages FOR EACH ROW WHEN (((old.status IS DISTINCT FROM new.status) AND (new.direction = 'outgoing'::text) AND (new.status = ANY (ARRAY['failed'::text, 'unknown'::text])))) EXECUTE FUNCTION record_failed_message();
+CREATE TRIGGER message_got_other_id AFTER UPDATE OF whatsapp_id ON public.messages FOR EACH ROW WHEN ((old.whatsapp_id <> new.whatsapp_id)) EXECUTE FUNCTION keep_used_whatsapp_id();
 CREATE TRIGGER message_holds_media BEFORE INSERT ON public.messages FOR EACH ROW WHEN (((new.direction = 'outgoing'::text) AND ((new.media ->> 'mediaId'::text) IS NOT NULL))) EXECUTE FUNCTION hold_media();
 CREATE TRIGGER message_media_settled AFTER UPDATE OF media_due_at ON public.messages FOR EACH ROW WHEN (((old.media_due_at IS NOT NULL) AND (new.media_due_at IS NULL))) EXECUTE FUNCTION publish_message_event();
 CREATE TRIGGER message_moved_on AFTER UPDATE OF status ON public.messages FOR EACH ROW WHEN (((old.status = ANY (ARRAY['failed'::text, 'unknown'::text])) AND (new.status <> ALL (ARRAY['failed'::text, 'unknown'::text])))) EXECUTE FUNCTION forget_failed_message();
@@ -540,6 +543,18 @@ create policy workspace on uncertain_messages for all to flotilla_tenant using (
    FROM accounts a
   WHERE ((a.id = uncertain_messages.account_id) AND (a.workspace_id = current_workspace())))));
 grant delete, insert, select, update on uncertain_messages to flotilla_tenant;
+
+create table used_whatsapp_ids (
+  account_id uuid not null,
+  whatsapp_id text not null,
+  constraint used_whatsapp_ids_account_id_fkey FOREIGN KEY (account_id) REFERENCES accounts(id) ON DELETE CASCADE,
+  constraint used_whatsapp_ids_pkey PRIMARY KEY (account_id, whatsapp_id)
+);
+alter table used_whatsapp_ids enable row level security;
+create policy workspace on used_whatsapp_ids for all to flotilla_tenant using ((EXISTS ( SELECT
+   FROM accounts a
+  WHERE ((a.id = used_whatsapp_ids.account_id) AND (a.workspace_id = current_workspace())))));
+grant insert, select on used_whatsapp_ids to flotilla_tenant;
 
 create table web_version_policy (
   only_row boolean not null default true,
@@ -1128,6 +1143,16 @@ AS $function$
         return coalesce(kept, written);
       end $function$;
 
+CREATE OR REPLACE FUNCTION public.keep_used_whatsapp_id()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+        begin
+          insert into used_whatsapp_ids (account_id, whatsapp_id) values (old.account_id, old.whatsapp_id)
+          on conflict do nothing;
+          return null;
+        end $function$;
+
 CREATE OR REPLACE FUNCTION public.kept_media_blob(content bytea)
  RETURNS uuid
  LANGUAGE sql
@@ -1254,7 +1279,9 @@ AS $function$
           'reactions', jsonb_path_query_array(m.reactions, '$[*] ? (@.emoji != "")'),
           'location', m.content -> 'location', 'contact', m.content -> 'contact', 'poll', m.content -> 'poll',
           'votes', jsonb_path_query_array(m.votes, '$[*] ? (@.options.size() > 0)'),
-          'mentions', m.content -> 'mentions', 'participant', m.content -> 'participant',
+          'mentions', m.content -> 'mentions', 'participant', '{"name": null}'::jsonb || (m.content -> 'participant'), 'group', m.content -> 'group', 'origin',
+          case when m.direction = 'incoming' then null when m.is_from_device then 'device'
+               when m.campaign_id is not null then 'campaign' else 'api' end,
           'quotedWhatsappId', m.content ->> 'quotedWhatsappId', 'whatsappType', m.content ->> 'whatsappType', 'inQuestionSince', iso_time(m.in_question_since))
       $function$;
 
@@ -1439,7 +1466,8 @@ AS $function$
           end loop;
         end if;
         insert into events (workspace_id, account_id, type, data)
-        values (new.workspace_id, new.account_id, 'message.' || new.status, message_json(new));
+        values (new.workspace_id, new.account_id, case when new.is_from_device and (tg_op = 'INSERT' or old.status = new.status)
+          then 'message.sent_elsewhere' else 'message.' || new.status end, message_json(new));
         return null;
       end $function$;
 

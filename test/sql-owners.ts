@@ -15,7 +15,7 @@ export const owners: Record<string, string[]> = {
   webhooks: ['webhooks', 'webhook_deliveries', 'webhook_lanes', 'webhook_cursor'],
   instances: ['servers', 'instances', 'load_balancing', 'server_logs', 'server_stats'],
   pacing: ['account_pacing', 'contacts'],
-  accounts: ['accounts', 'connection_logs', 'web_versions', 'web_version_policy'],
+  accounts: ['accounts', 'connection_logs', 'web_versions', 'web_version_policy', 'used_whatsapp_ids'],
   sessions: ['session_snapshots'],
   messages: ['messages', 'idempotency_keys', 'recipient_ids'],
   receiving: ['uncertain_messages'],

@@ -120,6 +120,10 @@ export class Account {
   @Column('jsonb')
   receive!: Receive;
 
+  /** Whether the writers of incoming messages see at once that they were read. */
+  @Column('boolean', { name: 'auto_read' })
+  autoRead!: boolean;
+
   /** Without user and password, except in a row that an older version of Flotilla wrote. */
   @Column('text', { name: 'proxy_url', nullable: true })
   proxyUrl!: string | null;

@@ -78,6 +78,11 @@ export class CreateAccountDto {
   @IsObject()
   receive?: ReceiveDto;
 
+  /** Marks each incoming message as read as soon as it is stored. Its writer sees that. */
+  @Optional()
+  @IsBoolean()
+  autoRead?: boolean;
+
   /**
    * The proxy that the browser of a live account uses: `http://`, `https://` or `socks5://`, then `USER:PASSWORD@` if the proxy needs
    * them, host and port, as in `socks5://user:password@proxy.example.com:1080`. Percent-encode special characters in user and
@@ -125,6 +130,11 @@ export class UpdateAccountDto {
   @Type(() => ReceiveDto)
   @IsObject()
   receive?: ReceiveDto;
+
+  /** Marks each incoming message as read as soon as it is stored. Its writer sees that. */
+  @Optional()
+  @IsBoolean()
+  autoRead?: boolean;
 
   /**
    * The proxy that the browser of a live account uses, in the form of `POST /accounts`. The session restarts with it. Null: no proxy.
@@ -198,6 +208,7 @@ export class AccountResponse {
   sending!: SendingResponse;
   /** Which messages outside of chats are stored. */
   receive!: ReceiveResponse;
+  autoRead!: boolean;
   /**
    * A user and password are shown as `********:********`.
    * @example socks5://********:********@proxy.example.com:1080
@@ -272,6 +283,7 @@ export function toAccountResponse(account: Account, sending: SendingResponse): A
     pacing: account.pacing,
     sending,
     receive: account.receive,
+    autoRead: account.autoRead,
     proxyUrl: account.proxyUrl === null ? null : masked(account.proxyUrl, account.proxyCredentials !== null),
     placement: account.placement,
     lastConnectedAt: account.lastConnectedAt?.toISOString() ?? null,

@@ -110,6 +110,7 @@ export class AccountsService {
         labels: wanted.labels ?? [],
         pacing: wanted.pacing ?? null,
         receive: { ...receiveNothingMore, ...given({ ...wanted.receive }) },
+        autoRead: wanted.autoRead ?? false,
         ...this.proxies.columns(id, wanted.proxyUrl ?? null),
         pinnedInstanceId: wanted.instanceId ?? null,
         placement: wanted.placement ?? null,

@@ -83,6 +83,14 @@ export class WebVersionsService {
     );
   }
 
+  /** Notes the id of a message of a canary to itself before it is sent. No message of the ledger has it. */
+  async useId(accountId: string, whatsappId: string): Promise<void> {
+    await this.database.query(
+      'insert into used_whatsapp_ids (account_id, whatsapp_id) values ($1, $2) on conflict do nothing',
+      [accountId, whatsappId],
+    );
+  }
+
   /** Records that WhatsApp has acknowledged a message of a canary to itself. */
   async selfSent(environment: Environment, version: string): Promise<void> {
     await this.database.query(

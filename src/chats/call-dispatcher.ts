@@ -8,8 +8,8 @@ import { countFitting } from '../platform/http/pagination.js';
 import { NumberChecksPaused, RecipientChecks } from '../sending/recipient-checks.js';
 import type { PagePerson } from '../whatsapp/in-page/page-functions.js';
 import { Refused, type SessionChats } from '../whatsapp/session-chats.js';
-import type { PageCursor, PageHistoryItem } from '../whatsapp/in-page/page-reads.js';
-import type { HistoryMessage, NumberResponse } from './chats.dto.js';
+import type { PageContactItem, PageCursor, PageHistoryItem } from '../whatsapp/in-page/page-reads.js';
+import type { ContactResponse, HistoryMessage, NumberResponse } from './chats.dto.js';
 import { GroupOperations } from './group-operations.js';
 import { NumberChecks } from './number-checks.js';
 import {
@@ -72,12 +72,9 @@ export class CallDispatcher {
       },
       contacts: async (chats, { limit, after }) => {
         const found = (await chats.contacts(limit, after)).map((item) => ({ ...item, t: 0 }));
-        return toListPage(found, limit, ({ id, alias, t: _t, ...rest }) => ({
-          id,
-          ...personOf({ chatId: id, alias }),
-          ...rest,
-        }));
+        return toListPage(found, limit, ({ t: _t, ...item }) => toContact(item));
       },
+      contact: (chats, { id }, accountId) => this.contact(chats, accountId, id),
       history: async (chats, { chatId, limit, after }, accountId) => {
         const knownId = await this.find(chats, accountId, chatId);
         const { items, isComplete } = await chats.history(knownId, limit, after);
@@ -185,6 +182,25 @@ export class CallDispatcher {
     return otherId === chatId ? null : chats.find(otherId);
   }
 
+  /** A person whom the page does not know has no name here, if WhatsApp knows the person. */
+  private async contact(chats: SessionChats, accountId: string, chatId: string): Promise<ContactResponse> {
+    const [otherId = chatId] = await this.recipients.idsOf(accountId, [chatId]);
+    const known = (await chats.contact(chatId)) ?? (otherId === chatId ? null : await chats.contact(otherId));
+    if (known) return toContact(known);
+    const { registered, phone, lid, chatId: id } = await this.number(chats, accountId, chatId);
+    if (!registered || id === null) throw new ContactNotFound(chatId);
+    return {
+      id,
+      phone,
+      lid,
+      name: null,
+      pushname: null,
+      isBusiness: false,
+      isMyContact: false,
+      isBlocked: false,
+    };
+  }
+
   private async picture(
     chats: SessionChats,
     accountId: string,
@@ -230,6 +246,10 @@ function toListPage<Row extends { t: number; id: string }, Item>(
     items: items.slice(0, count),
     next: rows.length > count && last ? { t: last.t, id: last.id } : null,
   };
+}
+
+function toContact({ id, alias, ...rest }: PageContactItem): ContactResponse {
+  return { id, ...personOf({ chatId: id, alias }), ...rest };
 }
 
 /** The next cursor of a list that may have more items: after the last found item, or the same cursor if nothing was found. */

@@ -134,6 +134,21 @@ export class ChatsController {
     return this.unread.inTurn(response, id, () => this.chats.contacts(workspaceId, id, query));
   }
 
+  /**
+   * Reads one person, by number or by hidden number. If the account does not know the person, this counts as a number check, and the
+   * answer has no names.
+   */
+  @Allow('viewer')
+  @Fails(...chatProblems, ContactNotFound, TooManyNumberChecks, NumberChecksPaused)
+  @Get('contacts/:contactId')
+  async contact(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', UuidPipe) id: string,
+    @Param('contactId', ContactIdPipe) contactId: string,
+  ): Promise<ContactResponse> {
+    return this.chats.contact(workspaceId, id, contactId);
+  }
+
   /** Reads the profile picture of a person. If the account does not know the person, this counts as a number check. */
   @Allow('viewer')
   @Fails(

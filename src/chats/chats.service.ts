@@ -61,6 +61,11 @@ export class ChatsService {
     );
   }
 
+  /** @throws ContactNotFound, TooManyNumberChecks, NumberChecksPaused */
+  contact(workspaceId: string, accountId: string, id: string): Promise<ContactResponse> {
+    return this.session.call(workspaceId, accountId, 'contact', { id });
+  }
+
   /** The messages of a chat, the newest first, with their ids in the ledger. @throws ChatNotFound */
   async history(
     workspaceId: string,

@@ -43,6 +43,7 @@ export interface SessionCalls {
   number: { ask: { phone: string }; answer: NumberResponse };
   chats: { ask: List; answer: ListPage<ChatResponse> };
   contacts: { ask: List; answer: ListPage<ContactResponse> };
+  contact: { ask: { id: string }; answer: ContactResponse };
   history: { ask: List & { chatId: string }; answer: ListPage<Omit<HistoryMessage, 'id'>> };
   picture: { ask: { id: string; isGroup: boolean }; answer: { base64: string } };
   markRead: { ask: { chatId: string }; answer: void };

@@ -11,6 +11,7 @@ export const eventTypes = {
   'account.web_incompatible':
     'WhatsApp Web has changed: the page of an account lacks what sending needs, and its messages wait',
   'message.received': 'somebody has written to an account',
+  'message.sent_elsewhere': "the account's owner has written a message on the phone or another linked device",
   'message.scheduled': 'a message was accepted for later',
   'message.queued': 'a message was accepted',
   'message.sent': 'WhatsApp has it',

@@ -374,6 +374,9 @@ async function chooseAccountFor(run: RunSql, workspaceId: string, wanted: SendMe
   return wanted.accountId ?? (await chooseAccount(run, workspaceId, recipient.address));
 }
 
+/** SQL: the person of the chat of a message that came in or was written on the phone. */
+const personSql = `(content -> case direction when 'incoming' then 'participant' else 'recipient' end)`;
+
 /** The account of the quoted message, which must be in the chat of the reply. @throws ValidationFailed */
 async function accountOfQuoted(
   run: RunSql,
@@ -384,8 +387,8 @@ async function accountOfQuoted(
   const [quoted] = await run(
     `select account_id from messages where id = $1 and workspace_id = $2 and account_id = coalesce($3, account_id)
        and (chat_id = $4 or chat_id = ${knownIdSql('messages.account_id', '$4::text')}
-         or chat_id not like '%@g.us' and direction = 'incoming'
-         and $4 in (content -> 'participant' ->> 'lid', (content -> 'participant' ->> 'phone') || '@c.us'))`,
+         or chat_id not like '%@g.us' and (direction = 'incoming' or is_from_device)
+         and $4 in (${personSql} ->> 'lid', (${personSql} ->> 'phone') || '@c.us'))`,
     [replyTo, workspaceId, accountId ?? null, chatId],
   );
   if (!quoted)

@@ -319,6 +319,14 @@ export class MessagePoll {
 }
 
 /** A person. WhatsApp may hide the phone number or the LID: either may be null. */
+/** The group of a message. */
+export class MessageGroup {
+  /** @example 120363012345678901@g.us */
+  id!: string;
+  /** The subject that the group had when the message came. Null if the page did not know it. */
+  subject!: string | null;
+}
+
 export class Person {
   /**
    * The digits of the phone number, with country code.
@@ -330,6 +338,15 @@ export class Person {
    * @example 10987654321826@lid
    */
   lid!: string | null;
+}
+
+/** The author of a message. */
+export class Participant extends Person {
+  /**
+   * The name in the address book of the account's phone. Without such a name, the name that the person has set in WhatsApp.
+   * @example Siti Rahma
+   */
+  name!: string | null;
 }
 
 /** The vote of a person in a poll. */

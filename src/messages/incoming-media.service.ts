@@ -49,14 +49,14 @@ export class IncomingMediaService {
   }
 
   /**
-   * An incoming message with media, whatever happened to its media before. The `mediaId` of deleted media is null.
+   * An incoming message with media, or one from the phone, whatever happened to its media before. The `mediaId` of deleted media is null.
    * @returns null if there is no such message
    */
   async find(accountId: string, id: string): Promise<MessageWithMedia | null> {
     const [row] = await this.database.query<MessageWithMedia[]>(
       `select ${columns(`case when ${isStored} then m.media else m.media || '{"mediaId": null}' end as media`)},
          m.media_attempts as attempt from messages m
-       where m.id = $1 and m.account_id = $2 and m.direction = 'incoming' and m.media is not null`,
+       where m.id = $1 and m.account_id = $2 and (m.direction = 'incoming' or m.is_from_device) and m.media is not null`,
       [id, accountId],
     );
     return row ?? null;

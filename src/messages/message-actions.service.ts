@@ -11,9 +11,9 @@ import { targetOf } from './message-rows.js';
 import { MessageAlreadySending, MessagesService } from './messages.service.js';
 import { IncomingMediaService } from './incoming-media.service.js';
 
-/** An action on a sent message. An empty emoji removes the reaction. */
+/** An action on a message. An empty emoji removes the reaction. */
 export type MessageAction =
-  { kind: 'edit'; text: string } | { kind: 'revoke' } | { kind: 'react'; emoji: string };
+  { kind: 'edit'; text: string } | { kind: 'revoke' } | { kind: 'react'; emoji: string } | { kind: 'read' };
 
 /** A request of the API to the instance that drives the account. Both programs are Flotilla's: it is typed and not validated. */
 export interface ActOnMessage {
@@ -33,7 +33,7 @@ export class MessageHasNoMedia extends Problem {
     super(
       409,
       'message.no_media',
-      'The message has nothing to download. Only an incoming message with media does.',
+      'The message has nothing to download. Only a message with media that came in, or was written on the phone, does.',
     );
   }
 }
@@ -41,6 +41,16 @@ export class MessageHasNoMedia extends Problem {
 export class MessageNotOutgoing extends Problem {
   constructor(what: string) {
     super(409, 'message.not_outgoing', `Only a message that this account sent can be ${what}.`);
+  }
+}
+
+export class MessageNotIncoming extends Problem {
+  constructor() {
+    super(
+      409,
+      'message.not_incoming',
+      'Only a message that somebody has written to this account can be marked as read.',
+    );
   }
 }
 
@@ -68,7 +78,7 @@ export class NotInGroup extends Problem {
   }
 }
 
-/** `message.cannot_edit`, `message.cannot_revoke`, `message.cannot_react` */
+/** `message.cannot_edit`, `message.cannot_revoke`, `message.cannot_react`, `message.cannot_read` */
 export class ActionNotAllowed extends Problem {
   constructor(kind: MessageAction['kind'], reason: string) {
     super(409, `message.cannot_${kind}`, reason);
@@ -83,7 +93,7 @@ const actionTimeoutMs = 45_000;
 const editableTypes = new Set(['text', 'image', 'video', 'document']);
 const afterSend = (what: string) => `Wait until it is sent: then it can be ${what}.`;
 
-/** Edits, revocations and reactions. They are idempotent: a caller without an answer may repeat the request. */
+/** Edits, revocations, reactions and marks that a message was read. They are idempotent: a caller without an answer may repeat the request. */
 @Injectable()
 export class MessageActionsService {
   constructor(
@@ -157,13 +167,25 @@ export class MessageActionsService {
   }
 
   /**
-   * Downloads the media of an incoming message again, if the download failed or the file was deleted. Stored media stays.
+   * Marks an incoming message as read, and with it all messages of its chat, because WhatsApp Web reads whole chats.
+   * @throws MessageNotFound, MessageNotIncoming, ActionNotAllowed, and as {@link edit}
+   */
+  async read(workspaceId: string, id: string): Promise<Message> {
+    const message = await this.messages.get(workspaceId, id);
+    if (message.direction !== 'incoming') throw new MessageNotIncoming();
+    if (message.readAt === null) await this.act(message, { kind: 'read' });
+    return this.messages.get(workspaceId, id);
+  }
+
+  /**
+   * Downloads the media of an incoming message, or of one from the phone, again, if the download failed or the file was deleted. Stored media stays.
    * @throws MessageNotFound, MessageHasNoMedia, AccountNotReady, SessionChanging, InstanceUnreachable, InstanceAnswerLost, and
    * the errors of `MediaDownloader.download`
    */
   async downloadMedia(workspaceId: string, id: string): Promise<Message> {
     const message = await this.messages.get(workspaceId, id);
-    if (message.direction !== 'incoming' || message.media === null) throw new MessageHasNoMedia();
+    const isOurs = message.direction === 'outgoing' && !message.isFromDevice;
+    if (isOurs || message.media === null) throw new MessageHasNoMedia();
     if (await this.incomingMedia.isStored(id)) return message;
     const request: Omit<DownloadMedia, 'epoch'> = { messageId: id };
     await this.accounts.askSession(workspaceId, message.accountId, 'media', request, downloadTimeoutMs);

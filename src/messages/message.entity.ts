@@ -3,8 +3,10 @@ import { Column, Entity, PrimaryColumn } from 'typeorm';
 import { priorities } from '../queues/priorities.js';
 import type {
   MessageContact,
+  MessageGroup,
   MessageLocation,
   MessageMedia,
+  Participant,
   Person,
   MessagePoll,
   MessageVote,
@@ -62,7 +64,10 @@ export interface MessageContent {
   contact?: MessageContact[];
   poll?: MessagePoll;
   mentions?: string[];
-  participant?: Person;
+  participant?: Person & Partial<Participant>;
+  group?: MessageGroup;
+  /** The person to whom a message from the phone went. */
+  recipient?: Person;
   /** In a group: the chat id of the author. */
   author?: string;
   quotedWhatsappId?: string;
@@ -133,6 +138,10 @@ export class Message {
   @Column('boolean', { name: 'is_cold', nullable: true })
   isCold!: boolean | null;
 
+  /** The account's owner wrote it on the phone or another linked device. */
+  @Column('boolean', { name: 'is_from_device' })
+  isFromDevice!: boolean;
+
   /** A queued message is not tried before this time. A message that is being sent may be claimed again after it. */
   @Column('timestamptz', { name: 'next_attempt_at' })
   nextAttemptAt!: Date;
@@ -162,6 +171,7 @@ export class Message {
   @Column('timestamptz', { name: 'expires_at', nullable: true })
   expiresAt!: Date | null;
 
+  /** Of an incoming message and of one from the phone: WhatsApp's own time. */
   @Column('timestamptz', { name: 'sent_at', nullable: true })
   sentAt!: Date | null;
 

@@ -30,6 +30,7 @@ import {
   ActionNotAllowed,
   MessageActionsService,
   MessageHasNoMedia,
+  MessageNotIncoming,
   MessageNotOutgoing,
   MessageNotSent,
   NotInGroup,
@@ -253,7 +254,26 @@ export class MessagesController {
     return toMessageResponse(await this.actions.react(workspaceId, id, emoji));
   }
 
-  /** Downloads the media of an incoming message again, if the download failed or the file was deleted. */
+  /**
+   * Marks an incoming message as read. Its writer sees that. WhatsApp Web reads whole chats: the other messages of the chat are read too,
+   * but only this message gets its `readAt`.
+   */
+  @Allow('sender')
+  @Fails(
+    ...actionProblems,
+    MessageNotIncoming,
+    new ActionNotAllowed('read', 'WhatsApp Web no longer has this message.'),
+  )
+  @Post(':id/read')
+  @HttpCode(200)
+  async read(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', UuidPipe) id: string,
+  ): Promise<MessageResponse> {
+    return toMessageResponse(await this.actions.read(workspaceId, id));
+  }
+
+  /** Downloads the media of an incoming message, or of one from the phone, again, if the download failed or the file was deleted. */
   @Allow('sender')
   @Fails(
     MessageNotFound,

@@ -23,8 +23,10 @@ import {
   LocationDto,
   MediaSourceDto,
   MessageContact,
+  MessageGroup,
   MessageLocation,
   MessageMedia,
+  Participant,
   Person,
   MessagePoll,
   MessageVote,
@@ -229,6 +231,11 @@ export class MessageResponse {
   workspaceId!: string;
   accountId!: string;
   direction!: 'outgoing' | 'incoming';
+  /**
+   * Who wrote an outgoing message: a caller of this API, a campaign, or the account's owner on the phone or another linked device.
+   * Null for an incoming message.
+   */
+  origin!: 'api' | 'campaign' | 'device' | null;
   priority!: Priority;
   /** A type that can be sent, or `unsupported`. In that case `whatsappType` is WhatsApp's own name of the type. */
   type!: string;
@@ -246,7 +253,9 @@ export class MessageResponse {
   /** The mentioned persons: the digits of phone numbers, or chat ids of hidden numbers. */
   mentions!: string[] | null;
   /** The author of an incoming message. In a group, `from` is the group. */
-  participant!: Person | null;
+  participant!: Participant | null;
+  /** For an incoming message, or one from the phone, in a group. */
+  group!: MessageGroup | null;
   status!: MessageStatus;
   error!: MessageError | null;
   attempts!: number;
@@ -254,15 +263,21 @@ export class MessageResponse {
   campaignId!: string | null;
   /** The id of the message that this message replies to. Null also if Flotilla does not have that message. */
   replyTo!: string | null;
-  /** For an incoming reply: the WhatsApp id of the message that it replies to. */
+  /** For a reply that came in or was written on the phone: the WhatsApp id of the message that it replies to. */
   quotedWhatsappId!: string | null;
   /** For type `unsupported`: WhatsApp's own name of the type. */
   whatsappType!: string | null;
   metadata!: Record<string, unknown>;
+  /** When Flotilla accepted or received the message. Lists are ordered by this time. */
   createdAt!: string;
   scheduledFor!: string | null;
+  /**
+   * For an incoming message and for one from the phone: WhatsApp's own time of the message, in whole seconds. It is earlier than
+   * `createdAt` if the account was away. For other messages: when WhatsApp took the message.
+   */
   sentAt!: string | null;
   deliveredAt!: string | null;
+  /** When the recipient has read the message. For an incoming message: when Flotilla marked it as read. */
   readAt!: string | null;
   failedAt!: string | null;
   /** When `text` was last changed after the message was accepted or received. */
@@ -303,6 +318,7 @@ export function toMessageResponse(message: Message): MessageResponse {
     workspaceId: message.workspaceId,
     accountId: message.accountId,
     direction: message.direction,
+    origin: originOf(message),
     priority: priorities[message.priority]!,
     type: message.type,
     to: message.recipient,
@@ -314,7 +330,9 @@ export function toMessageResponse(message: Message): MessageResponse {
     poll: message.content?.poll ?? null,
     votes: message.votes.filter(({ options }) => options.length > 0),
     mentions: message.content?.mentions ?? null,
-    participant: message.content?.participant ?? null,
+    // Older rows have no name.
+    participant: message.content?.participant ? { name: null, ...message.content.participant } : null,
+    group: message.content?.group ?? null,
     status: message.status,
     error:
       message.errorCode === null ? null : { code: message.errorCode, message: message.errorMessage ?? '' },
@@ -336,4 +354,10 @@ export function toMessageResponse(message: Message): MessageResponse {
     inQuestionSince: message.inQuestionSince?.toISOString() ?? null,
     reactions: message.reactions.filter(({ emoji }) => emoji !== ''),
   };
+}
+
+function originOf({ direction, isFromDevice, campaignId }: Message): MessageResponse['origin'] {
+  if (direction === 'incoming') return null;
+  if (isFromDevice) return 'device';
+  return campaignId === null ? 'api' : 'campaign';
 }

@@ -70,7 +70,7 @@ export class MessagesService {
   private async usage(workspaceId: string): Promise<MessageUsage> {
     const now = Date.now();
     const [counts] = await this.database.query<MessageUsage[]>(
-      `select (select count(*)::int from messages where workspace_id = $1 and id >= $2 and direction = 'outgoing'
+      `select (select count(*)::int from messages where workspace_id = $1 and id >= $2 and direction = 'outgoing' and not is_from_device
            and created_at > now() - interval '1 minute') as "messagesLastMinute",
          (select count(*)::int from messages where workspace_id = $1 and id >= $3
            and created_at > now() - interval '1 day') as "messagesLast24Hours"`,

@@ -167,6 +167,25 @@ export function afterSend(
   };
 }
 
+/**
+ * The state after the account's owner has written a message on the phone. It counts as a normal message. One of an earlier day changes
+ * nothing, and no message waits less than before.
+ * @param at when it was written
+ */
+export function afterSendElsewhere(
+  state: PacingState,
+  settings: PacingSettings,
+  { isCold, at, now, random }: { isCold: boolean; at: number; now: number; random: number },
+): PacingState {
+  if (dayOf(at) !== dayOf(now)) return state;
+  const after = afterSend(state, settings, { priority: 'normal', isCold, now: at, random });
+  return {
+    ...after,
+    lastSentAt: Math.max(at, state.lastSentAt ?? 0),
+    nextSendAt: after.nextSendAt.map((next, number) => Math.max(next, state.nextSendAt[number] ?? 0)),
+  };
+}
+
 /** The state after a change of settings: no message waits longer than the longest wait of the new settings. */
 export function limitWaits(state: PacingState, settings: PacingSettings, now: number): PacingState {
   const { gapSeconds, burst, jitter } = settings;

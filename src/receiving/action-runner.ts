@@ -26,9 +26,10 @@ const refusals = {
   revoke:
     'WhatsApp does not allow revoking this message. A message can be revoked for about two days after it was sent.',
   react: 'WhatsApp does not allow this account to react to this message.',
+  read: 'WhatsApp does not allow this account to read this message.',
 };
 
-/** Edits, revokes and reacts through the sessions of this instance, and writes the results. */
+/** Edits, revokes, reads and reacts through the sessions of this instance, and writes the results. */
 @Injectable()
 export class ActionRunner {
   /** By message: its last action. Two edits at the same time would each wait for a text that the other has replaced. */
@@ -81,13 +82,21 @@ export class ActionRunner {
       case 'timed_out':
         throw new ActionUncertain(new Error('It took too long.'));
       case 'done':
+        if (action.kind === 'read') {
+          await this.updates.markRead(accountId, [target.whatsappId]);
+          return;
+        }
         // The page reports the change too. The second write changes nothing.
         await this.updates.writeChanges(accountId, [changeBy(target.whatsappId, action, result.at)]);
     }
   }
 }
 
-function changeBy(whatsappId: string, action: ActOnMessage['action'], at: number): PageChange {
+function changeBy(
+  whatsappId: string,
+  action: Exclude<ActOnMessage['action'], { kind: 'read' }>,
+  at: number,
+): PageChange {
   if (action.kind === 'edit') return { kind: 'edited', whatsappId, text: action.text, at };
   if (action.kind === 'revoke') return { kind: 'revoked', whatsappId, at };
   return { kind: 'reaction', whatsappId, from: null, emoji: action.emoji, at };

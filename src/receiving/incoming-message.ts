@@ -1,27 +1,37 @@
 import { v7 as uuidv7 } from 'uuid';
 import { isMediaType, typeOf } from '../messages/message-types.js';
-import type { PageMessage, PageSource } from '../whatsapp/in-page/page-functions.js';
+import type { PageMessage, PagePerson, PageSource } from '../whatsapp/in-page/page-functions.js';
 import type { MessageContact, MessageMedia } from '../messages/content.dto.js';
 import { addressOf, personOf } from '../messages/persons.js';
 import { storableValue } from '../messages/storable-text.js';
 import type { MessageContent } from '../messages/message.entity.js';
 import { fromVcard, maxVcardLength, splitVcards } from '../messages/vcard.js';
+import { timeOf } from './foreign-time.js';
 
-/** A message that an account received. A missing field means that the message does not have it. */
+/** A message that an account received, or that its owner wrote elsewhere. A missing field means that the message does not have it. */
 export type Incoming = Pick<PageMessage, 'whatsappId' | 'chatId' | 'from' | 'type' | 'text'> &
   Partial<PageMessage>;
 
 /** Whether a person wrote this to the account. A notice, a story and a post of a channel say nothing about that. */
-export function isToAccount({ type, source = null }: Pick<Incoming, 'type' | 'source'>): boolean {
-  return source === null && typeOf(type) !== null;
+export function isToAccount({
+  type,
+  source = null,
+  fromMe = false,
+}: Pick<Incoming, 'type' | 'source' | 'fromMe'>): boolean {
+  return !fromMe && source === null && typeOf(type) !== null;
 }
 
-/** The stored form of an incoming message. */
+/** The stored form of an incoming message, or of one that the account's owner wrote elsewhere. */
 export interface IncomingRow {
   id: string;
+  /** The account's owner wrote it. */
+  fromMe: boolean;
   type: string;
   chatId: string;
-  sender: string;
+  /** The other side of the chat. */
+  address: string;
+  /** WhatsApp's own time of the message. */
+  sentAt: string;
   /** Null for a message in a chat. */
   source: PageSource | null;
   text: string | null;
@@ -35,16 +45,23 @@ export interface IncomingRow {
 const maxContacts = 257;
 /** Of the cards that one message keeps whole, in characters. */
 const maxVcardsLength = 4 * maxVcardLength;
+/** Longer than WhatsApp allows the name of a person and the subject of a group. */
+const maxNameLength = 500;
 
 /** The row of an incoming message; null if it is a notice and not a message of a person. */
 export function toRow(message: Incoming): IncomingRow | null {
   const type = typeOf(message.type);
   if (type === null) return null;
   const { chatId, text, whatsappId, from, fromAlias = null, media = null, quoted, mentions, poll } = message;
-  const { source = null } = message;
+  const { source = null, fromMe = false, alias = null, fromName = null, subject = null } = message;
+  const isInGroup = chatId.endsWith('@g.us');
   const content: MessageContent = {
-    participant: personOf({ chatId: from, alias: fromAlias }),
-    ...(chatId.endsWith('@g.us') ? { author: from } : {}),
+    ...(fromMe
+      ? {}
+      : { participant: { ...personOf({ chatId: from, alias: fromAlias }), name: nameOf(fromName) } }),
+    ...(fromMe && !isInGroup ? { recipient: personOf({ chatId, alias }) } : {}),
+    ...(isInGroup ? { group: { id: chatId, subject: nameOf(subject) } } : {}),
+    ...(isInGroup && !fromMe ? { author: from } : {}),
     ...(type === 'unsupported' ? { whatsappType: message.type } : {}),
     ...(type === 'location' && message.location ? { location: locationOf(message.location) } : {}),
     ...(type === 'contact' ? { contact: contactsOf(message.vcards ?? []) } : {}),
@@ -56,7 +73,15 @@ export function toRow(message: Incoming): IncomingRow | null {
   const ownText = text === '' && type !== 'text' ? null : text;
   return {
     id: uuidv7(),
-    ...storableValue({ chatId, sender: addressOf(chatId), text: ownText, whatsappId, content }),
+    ...storableValue({
+      chatId,
+      address: fromMe ? recipientOf({ chatId, alias }) : addressOf(chatId),
+      text: ownText,
+      whatsappId,
+      content,
+    }),
+    fromMe,
+    sentAt: timeOf((message.timestamp ?? NaN) * 1000).toISOString(),
     type,
     source,
     media: media ? fileOf(media) : isMediaType(type) ? noFile : null,
@@ -75,6 +100,15 @@ function contactsOf(vcards: string[]): MessageContact[] {
       length += contact.vcard?.length ?? 0;
       return length <= maxVcardsLength ? contact : { ...contact, vcard: null };
     });
+}
+
+/** The digits of the phone number of a person, so that `to` is as in every message to the person. */
+function recipientOf(chat: PagePerson): string {
+  return personOf(chat).phone ?? addressOf(chat.chatId);
+}
+
+function nameOf(name: string | null): string | null {
+  return name === null ? null : name.slice(0, maxNameLength);
 }
 
 /** The media of a message before it is downloaded. */

@@ -11,7 +11,7 @@ import { MediaDownloader } from './media-downloader.js';
 import { targetOf } from '../messages/message-rows.js';
 import { OutcomeFinder } from './outcome-finder.js';
 import { MessageSender } from '../sending/message-sender.js';
-import { IncomingService } from './incoming.service.js';
+import { IncomingService, type MessageToRead } from './incoming.service.js';
 import { type Ack, UpdatesService } from './updates.service.js';
 
 /** How many messages of each kind are read again when a session becomes ready. */
@@ -19,7 +19,7 @@ const catchUpLimit = 500;
 /** How much a phone's clock may differ from ours. */
 const clockSkewMs = 60_000;
 
-/** Writes what the sessions of this instance report: acks, incoming messages and changes of messages. */
+/** Writes what the sessions of this instance report: acks, incoming messages, messages from the phone, and changes of messages. */
 @Injectable()
 export class SessionListener implements OnModuleInit, BeforeApplicationShutdown {
   private acks: Ack[] = [];
@@ -34,7 +34,7 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
     private readonly sender: MessageSender,
     private readonly outcomes: OutcomeFinder,
     private readonly media: MediaDownloader,
-    @Inject(LOGGER) logger: Logger,
+    @Inject(LOGGER) private readonly logger: Logger,
   ) {
     this.writeBehind = new WriteBehind(
       () => this.write(),
@@ -82,7 +82,7 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
     const linkedAt = account.linkedAt ?? account.lastConnectedAt;
     const since = linkedAt && linkedAt.getTime() - clockSkewMs;
     const readings = await Promise.allSettled([
-      this.readIncoming(account, session, since),
+      this.readMessages(account, session, since),
       since === null ? null : this.readChanges(account, session, since),
       this.readReactions(account, session),
       this.outcomes.read(account.id).then((acks) => this.acks.push(...acks)),
@@ -92,19 +92,26 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
     if (failed) throw failed.reason;
   }
 
-  private async readIncoming(
+  private async readMessages(
     account: Account,
     session: WhatsAppSession,
     since: number | null,
   ): Promise<void> {
     const sources = await this.incomingMessages.wantedSources(account.id);
-    const held = await session.messages.recentIncoming(catchUpLimit, sources);
+    const own = since === null ? [] : await this.unknownOwn(account, session, since);
+    const held = await session.messages.recentMessages(catchUpLimit, sources, own);
     if (since !== null) {
       const missed = held.filter(({ timestamp }) => timestamp * 1000 >= since);
       this.incoming.push(...missed.map((message) => ({ account, message })));
     }
     // Also the contacts from before the link, if WhatsApp Web has their messages.
     await this.incomingMessages.rememberContacts(account.id, held);
+  }
+
+  /** What the account's owner wrote elsewhere. Nearly all messages of the account that a page holds are ours, and have rows. */
+  private async unknownOwn(account: Account, session: WhatsAppSession, since: number): Promise<string[]> {
+    const ids = await session.messages.recentOwnIds(since / 1000, catchUpLimit);
+    return this.incomingMessages.unknownIds(account.id, ids);
   }
 
   private async readChanges(account: Account, session: WhatsAppSession, since: number): Promise<void> {
@@ -139,28 +146,50 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
     }
   }
 
+  /** Marks the chats of new messages as read. A failure changes nothing: the next message of a chat marks all of the chat. */
+  private async markRead(accountId: string, messages: MessageToRead[]): Promise<void> {
+    const lastOfChats = new Map(messages.map((message) => [message.chatId, message]));
+    for (const [chatId, last] of lastOfChats) {
+      // Stories and posts of channels are in no chat.
+      if (/@(broadcast|newsletter)$/.test(chatId)) continue;
+      try {
+        const { current } = this.sessions.readyDriver(accountId);
+        const { outcome } = await current.act(targetOf(last), { kind: 'read' });
+        if (outcome !== 'done') throw new Error(`the page says ${outcome}`);
+        const inChat = messages.filter((message) => message.chatId === chatId);
+        const ids = inChat.map(({ whatsappId }) => whatsappId);
+        await this.updates.markRead(accountId, ids);
+      } catch (error) {
+        this.logger.warn({ err: error, accountId }, 'new messages could not be marked as read');
+      }
+    }
+  }
+
   /** Writes the gathered items. Items that could not be written stay, and hold back later items of the same account only. */
   private async write(): Promise<void> {
     const failures = new Map<string, unknown>();
-    const { acks, incoming, changes } = this;
+    const { incoming, changes } = this;
+    // A message that the owner wrote elsewhere may have acks already, and others follow: they come after the message.
+    const acks = [...incoming.flatMap(ackOf), ...this.acks];
     [this.acks, this.incoming, this.changes] = [[], [], []];
-    try {
-      await this.updates.writeAcks(acks);
-    } catch (error) {
-      failures.set('acks', error);
-      this.acks.unshift(...acks);
-    }
     const byAccount = new Map<Account, PageMessage[]>();
     for (const { account, message } of incoming)
       byAccount.set(account, [...(byAccount.get(account) ?? []), message]);
     for (const [account, messages] of byAccount) {
       try {
-        await this.incomingMessages.storeIncoming(account, messages);
+        const toRead = await this.incomingMessages.storeIncoming(account, messages);
+        if (toRead.length > 0) void this.markRead(account.id, toRead);
         if (messages.some(({ media }) => media !== null)) this.media.wake();
       } catch (error) {
         failures.set(account.id, error);
         this.incoming.unshift(...messages.map((message) => ({ account, message })));
       }
+    }
+    try {
+      await this.updates.writeAcks(acks);
+    } catch (error) {
+      failures.set('acks', error);
+      this.acks.unshift(...acks);
     }
     // Changes come after messages, because both may have arrived at the same moment.
     const left: typeof changes = [];
@@ -178,4 +207,10 @@ export class SessionListener implements OnModuleInit, BeforeApplicationShutdown 
         cause: [...failures.values()][0],
       });
   }
+}
+
+/** The ack that a message of the account's owner had when the page reported it. It is stored as sent, which is ack 1. */
+function ackOf({ account, message }: { account: Account; message: PageMessage }): Ack[] {
+  const { fromMe, ack, whatsappId } = message;
+  return fromMe && ack > 1 ? [{ accountId: account.id, whatsappId, ack }] : [];
 }

@@ -7,6 +7,7 @@ import type { PageChange } from '../whatsapp/in-page/page-functions.js';
 import { personOf } from '../messages/persons.js';
 import { storable } from '../messages/storable-text.js';
 import type { Message } from '../messages/message.entity.js';
+import { timeOf } from './foreign-time.js';
 
 /** WhatsApp's ack of a message that an account sent: −1 error, 1 server, 2 device, 3 read, 4 played. */
 export interface Ack {
@@ -41,13 +42,14 @@ const moveForward = `update messages m set
 const question = `update messages m set in_question_since = s.restored_at
   from session_snapshots s
   where s.account_id = $1 and m.account_id = $1 and m.stage is null and m.status = 'sent' and m.direction = 'outgoing'
+    and not m.is_from_device
     and m.sent_at > s.taken_at and m.sent_at <= s.restored_at and m.in_question_since is null`;
 
 const refuse = `update messages m set status = 'failed', failed_at = now(), sent_at = null, error_code = 'whatsapp.refused',
     error_message = 'WhatsApp refused the message (ack -1).'
   from unnest($1::uuid[], $2::text[]) as refused (account_id, whatsapp_id)
   where m.account_id = refused.account_id and m.whatsapp_id = refused.whatsapp_id and m.direction = 'outgoing'
-    and m.status in ('scheduled', 'queued', 'sending', 'unknown', 'sent')`;
+    and not m.is_from_device and m.status in ('scheduled', 'queued', 'sending', 'unknown', 'sent')`;
 
 /** A missing ack is looked up for this time after the message was sent, or its outcome became unknown. */
 const ackLookupMs = 2 * 24 * 3_600_000;
@@ -159,6 +161,15 @@ export class UpdatesService {
     }
   }
 
+  /** Writes that incoming messages were marked as read. */
+  async markRead(accountId: string, whatsappIds: string[]): Promise<void> {
+    await this.database.query(
+      `update messages set read_at = now()
+       where account_id = $1 and whatsapp_id = any($2) and direction = 'incoming' and read_at is null`,
+      [accountId, whatsappIds],
+    );
+  }
+
   /** The latest messages of an account with known reactions. */
   async reactedTo(
     accountId: string,
@@ -188,15 +199,10 @@ export class UpdatesService {
         where u.account_id = $1 and u.since > $3 and m.status = 'failed' order by u.since desc limit ceil($2::int / 5.0))
        union all
        (select chat_id, whatsapp_id from messages
-        where account_id = $1 and stage is null and sent_at > $3 and status in ('sent', 'delivered')
+        where account_id = $1 and direction = 'outgoing' and stage is null and sent_at > $3 and status in ('sent', 'delivered')
         order by sent_at desc limit $2)
        limit $2`,
       [accountId, limit, new Date(Date.now() - ackLookupMs)],
     );
   }
-}
-
-/** A time from a stranger's device, which may be nonsense: an invalid time or a time in the future becomes now. */
-function timeOf(ms: number): Date {
-  return new Date(ms > 0 ? Math.min(ms, Date.now()) : Date.now());
 }

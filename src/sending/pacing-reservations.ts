@@ -2,7 +2,13 @@ import { Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource, type EntityManager } from 'typeorm';
 import { priorities } from '../queues/priorities.js';
-import { afterSend, type PacingSettings, type PacingState, typingMsFor } from '../pacing/pacing.js';
+import {
+  afterSend,
+  afterSendElsewhere,
+  type PacingSettings,
+  type PacingState,
+  typingMsFor,
+} from '../pacing/pacing.js';
 import {
   columnsOf,
   isColdSql,
@@ -119,6 +125,38 @@ export class PacingReservations {
       const state = outcome === 'not_tried' ? before : { ...stateOf(row), day, sent, warmUpFrom };
       await write(manager, accountId, state, settingsOf(row), row.now.getTime(), null);
     });
+  }
+
+  /**
+   * Counts messages that the account's owner wrote on the phone: WhatsApp counts all messages of a number. They use up the budgets of the
+   * day, and the next message of Flotilla keeps its distance from them. Messages of an earlier day change nothing.
+   */
+  async countElsewhere(manager: EntityManager, accountId: string, messageIds: string[]): Promise<void> {
+    const [row]: (PacingRow & { countedMessageId: string | null; before: PacingState | null })[] =
+      await manager.query(
+        `select ${pacingColumns}, p.counted_message_id as "countedMessageId", p.before_message as before
+         from account_pacing p join accounts a on a.id = p.account_id join workspaces w on w.id = a.workspace_id
+         where p.account_id = $1 for update of p`,
+        [accountId],
+      );
+    if (!row) return;
+    const written: { isCold: boolean; sentAt: Date }[] = await manager.query(
+      `select ${isColdSql('m.account_id', 'm.chat_id')} as "isCold", m.sent_at as "sentAt" from messages m
+       where m.id = any($1) order by m.sent_at`,
+      [messageIds],
+    );
+    const settings = settingsOf(row);
+    const now = row.now.getTime();
+    const count = (before: PacingState) =>
+      written.reduce((state, { isCold, sentAt }) => {
+        const sent = { isCold, at: Math.min(sentAt.getTime(), now), now, random: Math.random() };
+        return afterSendElsewhere(state, settings, sent);
+      }, before);
+    // A message that is being sent may give its budget back: then these messages still count.
+    const { countedMessageId, before } = row;
+    const counted =
+      countedMessageId && before ? { messageId: countedMessageId, before: count(before) } : null;
+    await write(manager, accountId, count(stateOf(row)), settings, now, counted);
   }
 
   /**

@@ -104,9 +104,11 @@ export class WebVersionRollout implements OnApplicationBootstrap, OnModuleDestro
     if (version === null || this.selfTests.has(key)) return;
     this.selfTests.set(key, true);
     try {
+      const whatsappId = `3EB0${randomBytes(9).toString('hex').toUpperCase()}`;
+      await this.versions.useId(id, whatsappId);
       const result = await driver.current.sendToItself(
         `Flotilla checks version ${version} of WhatsApp Web.`,
-        `3EB0${randomBytes(9).toString('hex').toUpperCase()}`,
+        whatsappId,
         selfTestMs,
       );
       const isProven = result.outcome === 'known' && result.ack > 0 && !result.isUnfound;

@@ -23,6 +23,7 @@ import {
   type PageCursor,
   type PageHistory,
   type PagePicture,
+  readContact,
   readHistory,
   readPicture,
   showState,
@@ -82,6 +83,11 @@ export class SessionChats {
   /** In the order of their ids. One item more than `limit` if there are more. */
   contacts(limit: number, after: PageCursor | null): Promise<PageContactItem[]> {
     return this.read(() => this.page.evaluate(listContacts, limit, after));
+  }
+
+  /** Null if the page does not know the person. */
+  contact(chatId: string): Promise<PageContactItem | null> {
+    return this.read(() => this.page.evaluate(readContact, chatId));
   }
 
   /** In the order of their ids. One item more than `limit` if there are more. */

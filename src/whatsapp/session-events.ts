@@ -65,6 +65,7 @@ export interface SessionEvents {
   action_required: [text: string | null];
   /** WhatsApp's ack of a message: −1 error, 1 server, 2 device, 3 read, 4 played. */
   ack: [ack: { whatsappId: string; ack: number }];
+  /** A message came in, or the account's owner wrote it elsewhere. */
   message: [message: PageMessage];
   /** Somebody, or this account itself, edited or revoked a message, reacted to it or voted in it. */
   change: [change: PageChange];

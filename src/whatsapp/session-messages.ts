@@ -3,7 +3,7 @@ import { type FileHandle, open } from 'node:fs/promises';
 import type { Page } from 'puppeteer';
 import { resultWithin, withDeadline } from './deadlines.js';
 import { reactionsTo, recentChanges } from './in-page/page-actions.js';
-import { recentIncoming } from './in-page/page-events.js';
+import { recentMessages, recentOwnIds } from './in-page/page-events.js';
 import {
   acksOf,
   type PageChange,
@@ -80,10 +80,22 @@ export class SessionMessages {
   }
 
   /**
-   * The latest incoming messages that the page holds, oldest first.
+   * The latest incoming messages that the page holds, oldest first, with those of this account that `ownIds` name.
    * @param sources which messages outside of chats to read too
    */
-  async recentIncoming(limit: number, sources: PageSource[] = []): Promise<PageMessage[]> {
-    return withDeadline(this.page.evaluate(recentIncoming, limit, sources), answerMs);
+  async recentMessages(
+    limit: number,
+    sources: PageSource[] = [],
+    ownIds: string[] = [],
+  ): Promise<PageMessage[]> {
+    return withDeadline(this.page.evaluate(recentMessages, limit, sources, ownIds), answerMs);
+  }
+
+  /**
+   * The WhatsApp ids of the latest messages of this account that the page holds and may not have sent itself.
+   * @param since seconds since 1970
+   */
+  async recentOwnIds(since: number, limit: number): Promise<string[]> {
+    return withDeadline(this.page.evaluate(recentOwnIds, since, limit), answerMs);
   }
 }

@@ -2,7 +2,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { eventually } from '../support/eventually.js';
 import { type Answer, Flotilla, type Workspace } from '../support/flotilla.js';
 
-/* Edits, revocations and reactions through HTTP, with real browsers: ours, and those of the other person. */
+/* Edits, revocations, reactions and messages from the phone through HTTP, with real browsers: ours, the owner's and the other person's. */
 
 let flotilla: Flotilla;
 let workspace: Workspace;
@@ -299,6 +299,219 @@ describe('what others do', () => {
     expect((await react(ours.id, '👍')).body.reactions).toHaveLength(2);
     const ofOurs = (await eventsOf(ours.id, 2)).map(({ data }) => data.reaction.emoji);
     expect(ofOurs).toEqual(['🎉', '👍']);
+  });
+});
+
+describe('marking as read', () => {
+  const unread = async (): Promise<number> => {
+    const { body } = await workspace.call('GET', `/accounts/${account.id}/chats`);
+    return body.items.find((chat: Message) => chat.phone === phone).unreadCount;
+  };
+  const read = (id: string, key = workspace.key) =>
+    flotilla.call('POST', `/messages/${id}/read`, undefined, key);
+  const autoRead = async (wanted: unknown) =>
+    workspace.call('PATCH', `/accounts/${account.id}`, { autoRead: wanted });
+
+  it('by the id of the message reads its chat; again, it changes nothing', async () => {
+    const message = await incoming('read me');
+    expect(message.readAt).toBeNull();
+    expect(await unread()).toBeGreaterThan(0);
+    const answer = await read(message.id);
+    expect(answer).toMatchObject({ status: 200, body: { id: message.id, status: 'received' } });
+    expect(Date.parse(answer.body.readAt)).toBeGreaterThan(Date.parse(message.createdAt) - 1);
+    expect(await unread()).toBe(0);
+    expect((await read(message.id)).body).toEqual(answer.body);
+    const ours = await sent('ours is not to be read');
+    expect(await read(ours.id)).toMatchObject({ status: 409, body: { code: 'message.not_incoming' } });
+    expect((await read(message.id, await workspace.keyFor('viewer'))).status).toBe(403);
+    expect((await read('01960000-0000-7000-8000-000000000000')).status).toBe(404);
+  });
+
+  it('of everything, if the account wants that, also of what came while it was away', async () => {
+    expect((await workspace.account(account.id)).autoRead).toBe(false);
+    expect((await autoRead('yes')).status).toBe(400);
+    expect((await autoRead(true)).body.autoRead).toBe(true);
+    const message = await incoming('read at once');
+    await until(message.id, ({ readAt }) => readAt !== null);
+    expect(await unread()).toBe(0);
+    await workspace.call('POST', `/accounts/${account.id}/disconnect`);
+    await eventually(
+      'its browser is gone',
+      async () => (await flotilla.sandbox('GET', '/stats')).online === 0,
+    );
+    for (const text of ['late one', 'late two'])
+      await flotilla.sandbox('POST', `/phones/${phone}/messages`, { to: account.phoneNumber, text });
+    await workspace.call('POST', `/accounts/${account.id}/connect`);
+    await workspace.untilStatus(account.id, 'ready');
+    await eventually('both are read', async () => {
+      const { body } = await workspace.call('GET', '/messages?direction=incoming&limit=2');
+      return body.items.every(({ text, readAt }: Message) => text.startsWith('late') && readAt !== null);
+    });
+    expect(await unread()).toBe(0);
+    await autoRead(false);
+    expect((await incoming('not read')).readAt).toBeNull();
+    expect(await unread()).toBe(1);
+  });
+});
+
+describe('what the owner of the account writes on the phone', () => {
+  /** The account's owner writes on the phone. @returns what the simulated WhatsApp accepted */
+  const write = (body: object): Promise<{ whatsappId: string; at: string }> =>
+    flotilla.sandbox('POST', `/phones/${account.phoneNumber}/messages`, { to: phone, ...body });
+  const stored = async ({ whatsappId }: { whatsappId: string }): Promise<Message> =>
+    eventually(`the row of ${whatsappId}`, async () => {
+      const { body } = await workspace.call('GET', '/messages?direction=outgoing&limit=100');
+      return body.items.find((message: Message) => message.whatsappId === whatsappId);
+    });
+  const ofFriend = (path: string, body: object, method = 'POST') =>
+    flotilla.sandbox(method, `/phones/${phone}/messages${path}`, body);
+
+  it('is a message with its acks, reactions, votes, edits and answers, and one event tells of it', async () => {
+    const { body: ours } = await workspace.send({ accountId: account.id, to: phone, text: 'by the program' });
+    expect(ours.origin).toBe('api');
+    const written = await write({
+      text: 'I take over',
+      replyTo: (await until(ours.id, ({ status }) => status === 'read')).whatsappId,
+    });
+    const row = await stored(written);
+    expect(row).toMatchObject({
+      direction: 'outgoing',
+      origin: 'device',
+      type: 'text',
+      to: phone,
+      from: account.phoneNumber,
+      text: 'I take over',
+      replyTo: ours.id,
+      participant: null,
+      attempts: 0,
+      error: null,
+    });
+    expect(Math.abs(Date.parse(row.sentAt) - Date.parse(written.at))).toBeLessThan(1_000);
+    await until(row.id, ({ status }) => status === 'read');
+
+    // The other side, the owner on the phone, and callers of the API act on it.
+    await ofFriend(`/${written.whatsappId}/reaction`, { emoji: '🙏' });
+    await until(row.id, ({ reactions }) => reactions.length === 1);
+    await flotilla.sandbox('PATCH', `/phones/${account.phoneNumber}/messages/${written.whatsappId}`, {
+      text: 'I take over now',
+    });
+    await until(row.id, ({ text }) => text === 'I take over now');
+    const answer = await ofFriend('', { to: account.phoneNumber, text: 'Good', replyTo: written.whatsappId });
+    const answered = await eventually('the answer', async () => {
+      const { body } = await workspace.call('GET', '/messages?direction=incoming');
+      return body.items.find(({ whatsappId }: Message) => whatsappId === answer.whatsappId);
+    });
+    expect(answered).toMatchObject({ origin: null, replyTo: row.id });
+    expect((await react(row.id, '👍')).body.reactions).toHaveLength(2);
+    expect((await edit(row.id, 'I take over today')).body.text).toBe('I take over today');
+    const { body: reply } = await workspace.send({ to: phone, text: 'So do I', replyTo: row.id });
+    await until(reply.id, ({ status }) => status === 'read');
+    expect((await revoke(row.id)).body.revokedAt).not.toBeNull();
+
+    const { body: history } = await workspace.call('GET', `/accounts/${account.id}/chats/${phone}/messages`);
+    expect(history.items.find(({ id }: Message) => id === row.id)).toMatchObject({ direction: 'outgoing' });
+    const types = ['message.*'];
+    const events = await workspace.events(types, 8, (data) => data.id === row.id);
+    expect(events.map(({ type }) => type)).toEqual([
+      'message.sent_elsewhere',
+      'message.delivered',
+      'message.read',
+      'message.reaction',
+      'message.edited',
+      'message.reaction',
+      'message.edited',
+      'message.revoked',
+    ]);
+  });
+
+  it('may be a picture, a place, a poll or in a group, and its media is there', async () => {
+    const data =
+      'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==';
+    const picture = await stored(
+      await write({ type: 'image', text: 'look', media: { data, mimetype: 'image/png' } }),
+    );
+    const { media } = await until(picture.id, (message) => message.media?.mediaId !== null);
+    expect(picture).toMatchObject({ origin: 'device', type: 'image', text: 'look' });
+    expect(media).toMatchObject({ mimetype: 'image/png', error: null });
+    const place = await stored(await write({ type: 'location', location: { latitude: 1, longitude: 2 } }));
+    expect(place.location).toMatchObject({ latitude: 1, longitude: 2 });
+    const poll = await write({
+      type: 'poll',
+      poll: { question: 'When?', options: ['now', 'later'], multiple: false },
+    });
+    const { id } = await stored(poll);
+    await ofFriend(`/${poll.whatsappId}/vote`, { options: ['later'] });
+    const voted = await until(id, ({ votes }) => votes.length === 1);
+    expect(voted).toMatchObject({ origin: 'device', votes: [{ phone, options: ['later'] }] });
+    const { body: made } = await workspace.call('POST', `/accounts/${account.id}/groups`, {
+      subject: 'Depot',
+      participants: [phone],
+    });
+    const groupId = made.id;
+    const inGroup = await stored(await write({ to: groupId, text: 'to all' }));
+    expect(inGroup).toMatchObject({
+      origin: 'device',
+      to: groupId,
+      group: { id: groupId, subject: 'Depot' },
+    });
+    await until(inGroup.id, ({ status }) => status === 'read');
+    const ids = [picture.id, place.id, id, inGroup.id];
+    const told = await workspace.events(['message.sent_elsewhere'], ids.length, (message) =>
+      ids.includes(message.id),
+    );
+    expect(told.map((event) => event.data.id).sort()).toEqual(ids.sort());
+  });
+
+  it('arrives after the account was away, once, in order and with the times at which it was written', async () => {
+    await workspace.call('POST', `/accounts/${account.id}/disconnect`);
+    await eventually(
+      'its browser is gone',
+      async () => (await flotilla.sandbox('GET', '/stats')).online === 0,
+    );
+    const question = await ofFriend('', { to: account.phoneNumber, text: 'away: anybody there?' });
+    const reply = await write({ text: 'away: I am', replyTo: question.whatsappId });
+    const thanks = await ofFriend('', {
+      to: account.phoneNumber,
+      text: 'away: thanks',
+      replyTo: reply.whatsappId,
+    });
+    const unseen = await write({ text: 'away: gone' });
+    await flotilla.sandbox('DELETE', `/phones/${account.phoneNumber}/messages/${unseen.whatsappId}`);
+    await eventually('the clock has moved on', () => Date.now() - Date.parse(thanks.at) > 2_000);
+    const back = Date.now();
+    const read = async (): Promise<Message[]> => {
+      const { body } = await workspace.call('GET', '/messages?limit=50');
+      return body.items.filter(({ text }: Message) => text?.startsWith('away: ')).reverse();
+    };
+    for (const step of ['connect', 'restart']) {
+      await workspace.call('POST', `/accounts/${account.id}/${step}`);
+      if (step === 'restart')
+        await eventually('restarting', async () => (await workspace.account(account.id)).status !== 'ready');
+      await workspace.untilStatus(account.id, 'ready');
+      await eventually('all three', async () => (await read()).length === 3);
+    }
+    const found = await read();
+    expect(found.map(({ text, origin }) => [text, origin])).toEqual([
+      ['away: anybody there?', null],
+      ['away: I am', 'device'],
+      ['away: thanks', null],
+    ]);
+    expect(found.map(({ replyTo }) => replyTo)).toEqual([null, found[0]!.id, found[1]!.id]);
+    for (const [index, { at }] of [question, reply, thanks].entries()) {
+      const { sentAt, createdAt } = found[index]!;
+      expect(Math.abs(Date.parse(sentAt) - Date.parse(at))).toBeLessThan(1_000);
+      expect(Date.parse(createdAt)).toBeGreaterThanOrEqual(back);
+    }
+    const ids = found.map(({ id }) => id);
+    const events = await workspace.events(['message.received', 'message.sent_elsewhere'], 3, ({ id }) =>
+      ids.includes(id),
+    );
+    expect(events.map(({ type, data }) => [type, data.id])).toEqual([
+      ['message.received', ids[0]],
+      ['message.sent_elsewhere', ids[1]],
+      ['message.received', ids[2]],
+    ]);
+    expect(events.map(({ data }) => data.sentAt)).toEqual(found.map(({ sentAt }) => sentAt));
   });
 });
 

@@ -292,6 +292,76 @@ describe('GET /accounts/:id/contacts', () => {
   });
 });
 
+describe('GET /accounts/:id/contacts/:contactId', () => {
+  const contact = (id: string) => call('GET', `/contacts/${encodeURIComponent(id)}`);
+  const lastOf = async (text: string): Promise<Json> => {
+    const { body } = await workspace.call('GET', '/messages?direction=incoming&limit=200');
+    return body.items.find((message: Json) => message.text === text);
+  };
+
+  it('has one person under any id, and messages have the same name', async () => {
+    const phone = await friend('Kiki', 'from Kiki');
+    const known = { id: `${phone}@c.us`, phone, lid: lid(phone), isBusiness: false, isBlocked: false };
+    for (const id of [phone, `+${phone}`, `${phone}@c.us`, lid(phone)])
+      expect(await contact(id)).toMatchObject({
+        status: 200,
+        body: { ...known, name: null, pushname: 'Kiki', isMyContact: false },
+      });
+    expect((await lastOf('from Kiki')).participant).toEqual({ phone, lid: lid(phone), name: 'Kiki' });
+    await flotilla.sandbox('PUT', `/phones/${account.phoneNumber}/contacts`, { phone, name: 'My Kiki' });
+    await eventually('saved', async () => (await contact(phone)).body.isMyContact);
+    expect((await contact(lid(phone))).body).toMatchObject({ ...known, name: 'My Kiki', pushname: 'Kiki' });
+    await flotilla.sandbox('POST', `/phones/${phone}/messages`, {
+      to: account.phoneNumber,
+      text: 'saved Kiki',
+    });
+    const message = await eventually('received', () => lastOf('saved Kiki'));
+    expect(message.participant).toEqual({ phone, lid: lid(phone), name: 'My Kiki' });
+  });
+
+  it('keeps a hidden number hidden, in the contact and in messages, also in a group', async () => {
+    const { phone } = await flotilla.sandbox('POST', '/phones', { name: 'Lia' });
+    await flotilla.sandbox('PATCH', `/phones/${phone}`, { hidesNumber: true });
+    await flotilla.sandbox('POST', `/phones/${phone}/messages`, {
+      to: account.phoneNumber,
+      text: 'from Lia',
+    });
+    const message = await eventually('received', () => lastOf('from Lia'));
+    expect(message).toMatchObject({
+      from: lid(phone),
+      participant: { phone: null, lid: lid(phone), name: 'Lia' },
+    });
+    const { status, body } = await contact(lid(phone));
+    expect(status).toBe(200);
+    expect(body).toMatchObject({ id: lid(phone), phone: null, lid: lid(phone), name: null, pushname: 'Lia' });
+    const max = await friend('Max', 'from Max');
+    const participants = [account.phoneNumber, phone];
+    const market = await flotilla.sandbox('POST', '/groups', { owner: max, subject: 'Market', participants });
+    await flotilla.sandbox('POST', `/phones/${phone}/messages`, { to: market.id, text: 'from Lia to all' });
+    const toAll = await eventually('received in the group', () => lastOf('from Lia to all'));
+    expect(toAll).toMatchObject({
+      from: market.id,
+      participant: { phone: null, lid: lid(phone), name: 'Lia' },
+      group: { id: market.id, subject: 'Market' },
+    });
+    expect(JSON.stringify([message, body, toAll])).not.toContain(phone);
+  });
+
+  it('has no names of a stranger, 404 for a number without WhatsApp, and 400 for nonsense', async () => {
+    const stranger = await flotilla.newPhone();
+    expect(await contact(stranger)).toMatchObject({
+      status: 200,
+      body: { phone: stranger, name: null, isMyContact: false },
+    });
+    expect(await contact('6281100000009')).toMatchObject({
+      status: 404,
+      body: { code: 'contact.not_found' },
+    });
+    for (const nonsense of ['nonsense', '120363012345678901@g.us', '12'])
+      expect(await contact(nonsense)).toMatchObject({ status: 400, body: { code: 'validation.failed' } });
+  });
+});
+
 describe('profile pictures', () => {
   const fetchPicture = (rest: string) =>
     fetch(`${flotilla.stack.urls.api}/api/v1${path(rest)}`, {
@@ -345,6 +415,7 @@ describe('who may, and when', () => {
     `/numbers/${phone}`,
     '/chats',
     '/contacts',
+    `/contacts/${phone}`,
     `/chats/${phone}/messages`,
     `/contacts/${phone}/picture`,
   ];

@@ -220,6 +220,58 @@ describe('PostgreSQL', () => {
   });
 });
 
+describe('after all that died', () => {
+  /** All outgoing messages of the workspace. */
+  const outgoing = async () => {
+    const found: { whatsappId: string; origin: string; text: string }[] = [];
+    let cursor: string | null = '';
+    while (cursor !== null) {
+      const query: string = `direction=outgoing&limit=200${cursor && `&cursor=${cursor}`}`;
+      const { body } = await workspace.call('GET', `/messages?${query}`);
+      found.push(...body.items);
+      cursor = body.nextCursor;
+    }
+    return found;
+  };
+
+  it('each message of the ledger is one of ours, and only what the owner wrote on the phone is from there', async () => {
+    const [first, second] = accounts;
+    const write = async (text: string) =>
+      (await flotilla.sandbox('POST', `/phones/${first!.phoneNumber}/messages`, { to: phone, text }))
+        .whatsappId;
+    const byHand = [await write('by hand, before')];
+    // Its snapshot goes to the other server, whose page has neither sent nor seen most of the messages of this account.
+    const target = second!.instanceId;
+    expect(
+      (await workspace.call('POST', `/accounts/${first!.id}/migrate`, { instanceId: target })).status,
+    ).toBe(202);
+    byHand.push(await write('by hand, on the way'));
+    await eventually(
+      'moved',
+      async () => {
+        const { status, instanceId } = await workspace.account(first!.id);
+        return status === 'ready' && instanceId === target;
+      },
+      60_000,
+    );
+    byHand.push(await write('by hand, after'));
+    const found = await eventually('all that was written by hand', async () => {
+      const all = await outgoing();
+      const ids = new Set(all.map(({ whatsappId }) => whatsappId));
+      return byHand.every((id) => ids.has(id)) && all;
+    });
+    const fromPhone = found.filter(({ origin }) => origin === 'device').map(({ whatsappId }) => whatsappId);
+    expect(fromPhone.sort()).toEqual([...byHand].sort());
+    const sent = (await flotilla.ledger()).filter(({ from }) =>
+      accounts.some(({ phoneNumber }) => phoneNumber === from),
+    );
+    expect(sent.length).toBeGreaterThan(1_000);
+    const rows = found.map(({ whatsappId }) => whatsappId);
+    expect(new Set(rows).size).toBe(rows.length);
+    expect([...new Set(sent.map(({ whatsappId }) => whatsappId))].sort()).toEqual(rows.sort());
+  }, 120_000);
+});
+
 describe('urgent', () => {
   it('is the next or next but one to be sent, behind 1,000 normal ones of the same account', async () => {
     const [account] = accounts;

@@ -71,7 +71,7 @@ beforeAll(async () => {
   actions = context.get(MessageActionsService);
   sending = new LaneRunner(database, neverSends, new PacingReservations(database), scratch.config, silent);
   updates = new UpdatesService(database);
-  incomingService = new IncomingService(database);
+  incomingService = new IncomingService(database, new PacingReservations(database));
   instance = createServer((request, response) => {
     let text = '';
     request.on('data', (chunk) => (text += chunk));
@@ -291,7 +291,7 @@ it('a change is written although a change of another account cannot be written',
   const parts = changed(incomingService, {
     storeIncoming: async (account, found) => {
       if (account.id === broken) throw new Error('This account cannot be written.');
-      await incomingService.storeIncoming(account, found);
+      return incomingService.storeIncoming(account, found);
     },
   });
   const sessions = sessionsWith({});

@@ -63,7 +63,7 @@ beforeAll(async () => {
   messages = context.get(MessagesService);
   sending = new LaneRunner(database, sender, reservations, scratch.config, silent);
   updates = new UpdatesService(database);
-  incomingService = new IncomingService(database);
+  incomingService = new IncomingService(database, new PacingReservations(database));
 });
 afterAll(async () => {
   await context?.close();
@@ -593,7 +593,7 @@ it('a contact is known before its message is published, so that an immediate ans
   const id = await newAccount();
   const other = database.createQueryRunner();
   await other.startTransaction();
-  let storing: Promise<void> | undefined;
+  let storing: Promise<unknown> | undefined;
   try {
     // Another transaction stores the same message at the same time. This one must wait for it.
     await other.query(

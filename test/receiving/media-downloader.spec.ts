@@ -12,6 +12,7 @@ import { MediaDownloader } from '../../src/receiving/media-downloader.js';
 import { MessageFiles } from '../../src/sending/message-files.js';
 import type { SessionMessages } from '../../src/whatsapp/session-messages.js';
 import { IncomingMediaService } from '../../src/messages/incoming-media.service.js';
+import { PacingReservations } from '../../src/sending/pacing-reservations.js';
 import { IncomingService } from '../../src/receiving/incoming.service.js';
 import type { Config } from '../../src/platform/config/config.js';
 import { DatabaseModule } from '../../src/platform/database/database.module.js';
@@ -86,7 +87,7 @@ function newAccount(): Promise<string> {
 async function incoming(accountId: string, whatsappId: string): Promise<string> {
   const account = { id: accountId };
   const file = { mimetype: 'application/octet-stream', size: 20, filename: whatsappId };
-  await new IncomingService(database).storeIncoming(account, [
+  await new IncomingService(database, new PacingReservations(database)).storeIncoming(account, [
     { whatsappId, chatId: '628@c.us', from: '628@c.us', type: 'document', text: '', media: file },
   ]);
   const [{ id }] = await database.query('select id from messages where whatsapp_id = $1', [whatsappId]);

@@ -319,7 +319,7 @@ describe('what is received', { timeout: 30_000 }, () => {
     });
     const poll = { question: 'When?', options: ['A', 'B'], multiple: true };
     expect(await incoming({ type: 'poll', poll })).toMatchObject({ type: 'poll_creation', poll });
-    expect(await session.messages.recentIncoming(100)).toEqual(received);
+    expect(await session.messages.recentMessages(100)).toEqual(received);
   });
 
   it('is missed when a reaction was taken back', async () => {

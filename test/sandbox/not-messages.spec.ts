@@ -136,7 +136,7 @@ describe('stories and posts of channels', { timeout: 60_000 }, () => {
     expect(items.map(({ whatsappId }) => whatsappId)).not.toContain(inGroup);
 
     const held = async (...sources: ('stories' | 'channels')[]) =>
-      (await session.messages.recentIncoming(100, sources)).map(({ whatsappId }) => whatsappId);
+      (await session.messages.recentMessages(100, sources)).map(({ whatsappId }) => whatsappId);
     expect(await held()).toEqual([received.at(-1)!.whatsappId]);
     expect(await held('stories')).toEqual([story, inGroup, received.at(-1)!.whatsappId]);
     expect(await held('stories', 'channels')).toContain(channel);
@@ -176,7 +176,7 @@ describe('a message that is decrypted late', { timeout: 60_000 }, () => {
       await marker(friend);
       expect(received.map((message) => message.text)).toEqual(['the last']);
       if (isReloaded) await reload();
-      const held = (await session.messages.recentIncoming(100)).map(({ whatsappId }) => whatsappId);
+      const held = (await session.messages.recentMessages(100)).map(({ whatsappId }) => whatsappId);
       expect(held).not.toContain(text);
       for (const id of [text, card])
         expect((await sandbox.call('POST', `/phones/${phone}/messages/${id}/decrypt`)).status).toBe(200);
@@ -184,7 +184,7 @@ describe('a message that is decrypted late', { timeout: 60_000 }, () => {
       expect(await receivedAs(card)).toMatchObject({ type: 'vcard', text: '', vcards: [contacts[0]!.vcard] });
       await marker(friend);
       expect(changes).toEqual([]);
-      expect((await session.messages.recentIncoming(100)).map(({ whatsappId }) => whatsappId)).toContain(
+      expect((await session.messages.recentMessages(100)).map(({ whatsappId }) => whatsappId)).toContain(
         text,
       );
       received = [];
@@ -292,7 +292,7 @@ describe('a chat or a message that the page cannot read', { timeout: 60_000 }, (
     const ids = (await session.chats(10_000).chats(100, null)).map(({ id }) => id);
     expect(ids).toContain(`${whole}@c.us`);
     expect(ids).not.toContain(`${broken}@c.us`);
-    const held = (await session.messages.recentIncoming(100)).map(({ chatId }) => chatId);
+    const held = (await session.messages.recentMessages(100)).map(({ chatId }) => chatId);
     expect(held).toContain(`${whole}@c.us`);
     expect(held).not.toContain(`${broken}@c.us`);
     const [unread, read] = [await send(broken, 'unread'), await send(whole, 'read')];
@@ -306,7 +306,7 @@ describe('a chat or a message that the page cannot read', { timeout: 60_000 }, (
     await until('the warnings', () => warnings.length === 3);
     expect(warnings).toEqual([
       expect.stringContaining('1 of the chats could not be read: Error: broken by the test'),
-      expect.stringContaining('1 of the incoming messages could not be read'),
+      expect.stringContaining('1 of the messages could not be read'),
       expect.stringContaining('1 of the acks could not be read'),
     ]);
     await reload();

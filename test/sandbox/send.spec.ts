@@ -166,7 +166,7 @@ it('a message is found again after its chat has moved from the number to the hid
     { to: phone, text: 'before' },
   );
   await until('the message', async () =>
-    (await session.messages.recentIncoming(10)).some((held) => held.whatsappId === theirs.whatsappId),
+    (await session.messages.recentMessages(10)).some((held) => held.whatsappId === theirs.whatsappId),
   );
   await sandbox.call('PUT', '/faults', { ackDelayMs: 2_000 });
   expect(await send({ chatId, whatsappId, timeoutMs: 300 })).toEqual({ outcome: 'pending' });

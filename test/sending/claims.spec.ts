@@ -44,7 +44,7 @@ beforeAll(async () => {
   messages = context.get(MessagesService);
   sending = new LaneRunner(database, neverSends, new PacingReservations(database), scratch.config, silent);
   updates = new UpdatesService(database);
-  incomingService = new IncomingService(database);
+  incomingService = new IncomingService(database, new PacingReservations(database));
 });
 afterAll(async () => {
   await context?.close();

@@ -94,11 +94,15 @@ export function pageMessageOf(own: Partial<PageMessage> = {}): PageMessage {
   const from = '6281234567890@c.us';
   return {
     whatsappId: 'X',
+    fromMe: false,
+    ack: 0,
     chatId: from,
     source: null,
     alias: null,
     from,
     fromAlias: null,
+    fromName: null,
+    subject: null,
     to: '6289@c.us',
     type: 'chat',
     text: 'text',
@@ -142,6 +146,7 @@ export function accountOf(own: Partial<Account> = {}): Account {
     labels: [],
     pacing: null,
     receive: { stories: false, channels: false },
+    autoRead: false,
     proxyUrl: null,
     proxyCredentials: null,
     linkedAt: null,

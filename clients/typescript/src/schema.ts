@@ -678,6 +678,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/messages/{id}/read": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Marks an incoming message as read. Its writer sees that. WhatsApp Web reads whole chats: the other messages of the chat are read too,
+         *     but only this message gets its `readAt`.
+         * @description Needs a key with the role sender or more, or the admin key.
+         */
+        post: operations["messages.read"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/messages/{id}/media": {
         parameters: {
             query?: never;
@@ -688,7 +709,7 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Downloads the media of an incoming message again, if the download failed or the file was deleted.
+         * Downloads the media of an incoming message, or of one from the phone, again, if the download failed or the file was deleted.
          * @description Needs a key with the role sender or more, or the admin key.
          */
         post: operations["messages.downloadMedia"];
@@ -899,6 +920,27 @@ export interface paths {
          * @description Needs a key with the role viewer or more, or the admin key.
          */
         get: operations["chats.contacts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/accounts/{id}/contacts/{contactId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Reads one person, by number or by hidden number. If the account does not know the person, this counts as a number check, and the
+         *     answer has no names.
+         * @description Needs a key with the role viewer or more, or the admin key.
+         */
+        get: operations["chats.contact"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1659,6 +1701,7 @@ export interface webhooks {
          *     - `account.cold_resumed`: the account writes to strangers again
          *     - `account.web_incompatible`: WhatsApp Web has changed: the page of an account lacks what sending needs, and its messages wait
          *     - `message.received`: somebody has written to an account
+         *     - `message.sent_elsewhere`: the account's owner has written a message on the phone or another linked device
          *     - `message.scheduled`: a message was accepted for later
          *     - `message.queued`: a message was accepted
          *     - `message.sent`: WhatsApp has it
@@ -2127,6 +2170,8 @@ export interface components {
             /** @description The account's own pacing settings. They override those of its workspace, field by field. */
             pacing?: components["schemas"]["PacingDto"] | null;
             receive?: components["schemas"]["ReceiveDto"] | null;
+            /** @description Marks each incoming message as read as soon as it is stored. Its writer sees that. */
+            autoRead?: boolean | null;
             /**
              * @description The proxy that the browser of a live account uses: `http://`, `https://` or `socks5://`, then `USER:PASSWORD@` if the proxy needs
              *     them, host and port, as in `socks5://user:password@proxy.example.com:1080`. Percent-encode special characters in user and
@@ -2293,6 +2338,7 @@ export interface components {
          *         "stories": true,
          *         "channels": true
          *       },
+         *       "autoRead": true,
          *       "proxyUrl": "socks5://********:********@proxy.example.com:1080",
          *       "placement": {
          *         "environment": "production",
@@ -2326,6 +2372,7 @@ export interface components {
             sending: components["schemas"]["SendingResponse"];
             /** @description Which messages outside of chats are stored. */
             receive: components["schemas"]["ReceiveResponse"];
+            autoRead: boolean;
             /**
              * @description A user and password are shown as `********:********`.
              * @example socks5://********:********@proxy.example.com:1080
@@ -2361,6 +2408,8 @@ export interface components {
             /** @description The account's own pacing settings. They replace all earlier ones. Null: the settings of the workspace apply. */
             pacing?: components["schemas"]["PacingDto"] | null;
             receive?: components["schemas"]["ReceiveDto"] | null;
+            /** @description Marks each incoming message as read as soon as it is stored. Its writer sees that. */
+            autoRead?: boolean | null;
             /** @description The proxy that the browser of a live account uses, in the form of `POST /accounts`. The session restarts with it. Null: no proxy. */
             proxyUrl?: string | null;
             /** @description Takes effect the next time that the account is placed. */
@@ -2779,11 +2828,17 @@ export interface components {
         };
         /**
          * @example {
+         *       "name": "Siti Rahma",
          *       "phone": "6281234567890",
          *       "lid": "10987654321826@lid"
          *     }
          */
-        Person: {
+        Participant: {
+            /**
+             * @description The name in the address book of the account's phone. Without such a name, the name that the person has set in WhatsApp.
+             * @example Siti Rahma
+             */
+            name: string | null;
             /**
              * @description The digits of the phone number, with country code.
              * @example 6281234567890
@@ -2794,6 +2849,18 @@ export interface components {
              * @example 10987654321826@lid
              */
             lid: string | null;
+        };
+        /**
+         * @example {
+         *       "id": "120363012345678901@g.us",
+         *       "subject": "subject"
+         *     }
+         */
+        MessageGroup: {
+            /** @example 120363012345678901@g.us */
+            id: string;
+            /** @description The subject that the group had when the message came. Null if the page did not know it. */
+            subject: string | null;
         };
         /**
          * @example {
@@ -2807,14 +2874,18 @@ export interface components {
         };
         /**
          * @example {
-         *       "phone": "6281234567890",
-         *       "lid": "10987654321826@lid",
          *       "from": "6289876543210",
          *       "emoji": "emoji",
-         *       "at": "at"
+         *       "at": "at",
+         *       "phone": "6281234567890",
+         *       "lid": "10987654321826@lid"
          *     }
          */
         MessageReaction: {
+            /** @description The digits of the phone number, or the chat id of a hidden number. */
+            from: string;
+            emoji: string;
+            at: string;
             /**
              * @description The digits of the phone number, with country code.
              * @example 6281234567890
@@ -2825,10 +2896,6 @@ export interface components {
              * @example 10987654321826@lid
              */
             lid: string | null;
-            /** @description The digits of the phone number, or the chat id of a hidden number. */
-            from: string;
-            emoji: string;
-            at: string;
         };
         /**
          * @example {
@@ -2836,6 +2903,7 @@ export interface components {
          *       "workspaceId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
          *       "accountId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
          *       "direction": "incoming",
+         *       "origin": "api",
          *       "priority": "campaign",
          *       "type": "type",
          *       "to": "6281234567890",
@@ -2895,8 +2963,13 @@ export interface components {
          *         "mentions"
          *       ],
          *       "participant": {
+         *         "name": "Siti Rahma",
          *         "phone": "6281234567890",
          *         "lid": "10987654321826@lid"
+         *       },
+         *       "group": {
+         *         "id": "120363012345678901@g.us",
+         *         "subject": "subject"
          *       },
          *       "status": "cancelled",
          *       "error": {
@@ -2921,11 +2994,11 @@ export interface components {
          *       "inQuestionSince": "inQuestionSince",
          *       "reactions": [
          *         {
-         *           "phone": "6281234567890",
-         *           "lid": "10987654321826@lid",
          *           "from": "6289876543210",
          *           "emoji": "emoji",
-         *           "at": "at"
+         *           "at": "at",
+         *           "phone": "6281234567890",
+         *           "lid": "10987654321826@lid"
          *         }
          *       ]
          *     }
@@ -2936,6 +3009,12 @@ export interface components {
             accountId: string;
             /** @enum {string} */
             direction: "incoming" | "outgoing";
+            /**
+             * @description Who wrote an outgoing message: a caller of this API, a campaign, or the account's owner on the phone or another linked device.
+             *     Null for an incoming message.
+             * @enum {string|null}
+             */
+            origin: "api" | "campaign" | "device" | null;
             /** @enum {string} */
             priority: "campaign" | "high" | "normal" | "urgent";
             /** @description A type that can be sent, or `unsupported`. In that case `whatsappType` is WhatsApp's own name of the type. */
@@ -2954,7 +3033,9 @@ export interface components {
             /** @description The mentioned persons: the digits of phone numbers, or chat ids of hidden numbers. */
             mentions: string[] | null;
             /** @description The author of an incoming message. In a group, `from` is the group. */
-            participant: components["schemas"]["Person"] | null;
+            participant: components["schemas"]["Participant"] | null;
+            /** @description For an incoming message, or one from the phone, in a group. */
+            group: components["schemas"]["MessageGroup"] | null;
             /** @enum {string} */
             status: "cancelled" | "delivered" | "expired" | "failed" | "played" | "queued" | "read" | "received" | "scheduled" | "sending" | "sent" | "unknown";
             error: components["schemas"]["MessageError"] | null;
@@ -2963,22 +3044,32 @@ export interface components {
             campaignId: string | null;
             /** @description The id of the message that this message replies to. Null also if Flotilla does not have that message. */
             replyTo: string | null;
-            /** @description For an incoming reply: the WhatsApp id of the message that it replies to. */
+            /** @description For a reply that came in or was written on the phone: the WhatsApp id of the message that it replies to. */
             quotedWhatsappId: string | null;
             /** @description For type `unsupported`: WhatsApp's own name of the type. */
             whatsappType: string | null;
             metadata: {
                 [key: string]: unknown;
             };
-            /** Format: date-time */
+            /**
+             * Format: date-time
+             * @description When Flotilla accepted or received the message. Lists are ordered by this time.
+             */
             createdAt: string;
             /** Format: date-time */
             scheduledFor: string | null;
-            /** Format: date-time */
+            /**
+             * Format: date-time
+             * @description For an incoming message and for one from the phone: WhatsApp's own time of the message, in whole seconds. It is earlier than
+             *     `createdAt` if the account was away. For other messages: when WhatsApp took the message.
+             */
             sentAt: string | null;
             /** Format: date-time */
             deliveredAt: string | null;
-            /** Format: date-time */
+            /**
+             * Format: date-time
+             * @description When the recipient has read the message. For an incoming message: when Flotilla marked it as read.
+             */
             readAt: string | null;
             /** Format: date-time */
             failedAt: string | null;
@@ -3145,8 +3236,6 @@ export interface components {
         };
         /**
          * @example {
-         *       "phone": "6281234567890",
-         *       "lid": "10987654321826@lid",
          *       "id": "6281234567890@c.us",
          *       "name": "name",
          *       "isGroup": true,
@@ -3154,20 +3243,12 @@ export interface components {
          *       "lastMessageAt": "2026-11-25T10:00:00.000Z",
          *       "archived": true,
          *       "pinned": true,
-         *       "muted": true
+         *       "muted": true,
+         *       "phone": "6281234567890",
+         *       "lid": "10987654321826@lid"
          *     }
          */
         ChatResponse: {
-            /**
-             * @description The digits of the phone number, with country code.
-             * @example 6281234567890
-             */
-            phone: string | null;
-            /**
-             * @description The anonymous id (LID). It stays the same when the phone number changes.
-             * @example 10987654321826@lid
-             */
-            lid: string | null;
             /** @example 6281234567890@c.us */
             id: string;
             /** @description The subject of the group, or the name of the person as this account sees it. */
@@ -3179,6 +3260,16 @@ export interface components {
             archived: boolean;
             pinned: boolean;
             muted: boolean;
+            /**
+             * @description The digits of the phone number, with country code.
+             * @example 6281234567890
+             */
+            phone: string | null;
+            /**
+             * @description The anonymous id (LID). It stays the same when the phone number changes.
+             * @example 10987654321826@lid
+             */
+            lid: string | null;
         };
         /** @example {} */
         UpdateChatDto: {
@@ -3195,6 +3286,24 @@ export interface components {
              * @enum {string|null}
              */
             state?: "recording" | "stop" | "typing" | null;
+        };
+        /**
+         * @example {
+         *       "phone": "6281234567890",
+         *       "lid": "10987654321826@lid"
+         *     }
+         */
+        Person: {
+            /**
+             * @description The digits of the phone number, with country code.
+             * @example 6281234567890
+             */
+            phone: string | null;
+            /**
+             * @description The anonymous id (LID). It stays the same when the phone number changes.
+             * @example 10987654321826@lid
+             */
+            lid: string | null;
         };
         /**
          * @example {
@@ -3544,7 +3653,7 @@ export interface components {
              * @example message.delivered
              * @enum {string}
              */
-            type: "account.cold_paused" | "account.cold_resumed" | "account.pairing_code" | "account.qr" | "account.status" | "account.web_incompatible" | "campaign.progress" | "campaign.status" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.unknown" | "web_version.status" | "webhook.disabled";
+            type: "account.cold_paused" | "account.cold_resumed" | "account.pairing_code" | "account.qr" | "account.status" | "account.web_incompatible" | "campaign.progress" | "campaign.status" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.sent_elsewhere" | "message.unknown" | "web_version.status" | "webhook.disabled";
             /** Format: date-time */
             createdAt: string;
             workspaceId: string | null;
@@ -3892,7 +4001,7 @@ export interface components {
              * @example message.sent
              * @enum {string}
              */
-            type: "account.cold_paused" | "account.cold_resumed" | "account.pairing_code" | "account.qr" | "account.status" | "account.web_incompatible" | "campaign.progress" | "campaign.status" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.unknown" | "web_version.status" | "webhook.disabled";
+            type: "account.cold_paused" | "account.cold_resumed" | "account.pairing_code" | "account.qr" | "account.status" | "account.web_incompatible" | "campaign.progress" | "campaign.status" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.sent_elsewhere" | "message.unknown" | "web_version.status" | "webhook.disabled";
             accountId: string | null;
             /**
              * @description `pending`: it waits for its first attempt. `failed`: Flotilla tries it again. `dead`: Flotilla does not, until you redeliver it.
@@ -4604,7 +4713,7 @@ export interface components {
          * @description Every code that an error can have.
          * @enum {string}
          */
-        ErrorCode: "account.cold_not_paused" | "account.logout_not_confirmed" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "account.web_incompatible" | "api_key.expired" | "api_key.in_use" | "api_key.limit_reached" | "api_key.not_found" | "api_key.rotated" | "api_key.too_wide" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.other_workspace" | "auth.required" | "chat.cannot_pin" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.too_many_downloads" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "message.too_many_waits" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.off" | "sandbox.phone_not_found" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "web_version.not_kept" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "webhook.too_many_tests" | "whatsapp.no_answer" | "whatsapp.number_checks_paused" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit" | "workspace.too_much_unread";
+        ErrorCode: "account.cold_not_paused" | "account.logout_not_confirmed" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "account.web_incompatible" | "api_key.expired" | "api_key.in_use" | "api_key.limit_reached" | "api_key.not_found" | "api_key.rotated" | "api_key.too_wide" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.other_workspace" | "auth.required" | "chat.cannot_pin" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.too_many_downloads" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_read" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_incoming" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "message.too_many_waits" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.off" | "sandbox.phone_not_found" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "web_version.not_kept" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "webhook.too_many_tests" | "whatsapp.no_answer" | "whatsapp.number_checks_paused" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit" | "workspace.too_much_unread";
         /** @description The body of every error (RFC 9457). */
         Problem: {
             type: string;
@@ -5415,6 +5524,32 @@ export interface components {
          *
          *     `account.web_incompatible`: The page of WhatsApp Web lacks what sending needs (WAWebMsgKey). Messages wait until it is mended: docs/whatsapp-web.md says what to do.
          *
+         *     `message.not_incoming`: Only a message that somebody has written to this account can be marked as read.
+         *
+         *     `message.cannot_read`: WhatsApp Web no longer has this message.
+         */
+        "request.conflict-message.already_sending-group.not_member-account.not_ready-account.web_incompatible-message.not_incoming-message.cannot_read": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "message.already_sending" | "group.not_member" | "account.not_ready" | "account.web_incompatible" | "message.not_incoming" | "message.cannot_read";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
+         *
+         *     `message.already_sending`: The message is …. It can no longer be cancelled.
+         *
+         *     `group.not_member`: The account is no longer in the group …. Let an admin of the group add the account again.
+         *
+         *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
+         *
+         *     `account.web_incompatible`: The page of WhatsApp Web lacks what sending needs (WAWebMsgKey). Messages wait until it is mended: docs/whatsapp-web.md says what to do.
+         *
          *     `message.not_outgoing`: Only a message that this account sent can be ….
          *
          *     `message.cannot_edit`: WhatsApp no longer allows editing this message.
@@ -5485,7 +5620,7 @@ export interface components {
         /**
          * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
-         *     `message.no_media`: The message has nothing to download. Only an incoming message with media does.
+         *     `message.no_media`: The message has nothing to download. Only a message with media that came in, or was written on the phone, does.
          *
          *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
          *
@@ -5875,6 +6010,26 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "workspace.not_found" | "account.not_found" | "instance.not_found" | "chat.not_found";
+                };
+            };
+        };
+        /**
+         * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
+         *
+         *     `account.not_found`: This workspace has no account …. GET /accounts lists its accounts.
+         *
+         *     `instance.not_found`: There is no instance …. GET /api/v1/admin/instances lists the instances.
+         *
+         *     `contact.not_found`: WhatsApp does not know …. GET …/contacts lists the contacts of the account.
+         */
+        "workspace.not_found-account.not_found-instance.not_found-contact.not_found": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "workspace.not_found" | "account.not_found" | "instance.not_found" | "contact.not_found";
                 };
             };
         };
@@ -6901,6 +7056,7 @@ export interface operations {
                      *             "stories": true,
                      *             "channels": true
                      *           },
+                     *           "autoRead": true,
                      *           "proxyUrl": "socks5://********:********@proxy.example.com:1080",
                      *           "placement": {
                      *             "environment": "production",
@@ -7536,6 +7692,7 @@ export interface operations {
                      *           "workspaceId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
                      *           "accountId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
                      *           "direction": "incoming",
+                     *           "origin": "api",
                      *           "priority": "campaign",
                      *           "type": "type",
                      *           "to": "6281234567890",
@@ -7595,8 +7752,13 @@ export interface operations {
                      *             "mentions"
                      *           ],
                      *           "participant": {
+                     *             "name": "Siti Rahma",
                      *             "phone": "6281234567890",
                      *             "lid": "10987654321826@lid"
+                     *           },
+                     *           "group": {
+                     *             "id": "120363012345678901@g.us",
+                     *             "subject": "subject"
                      *           },
                      *           "status": "cancelled",
                      *           "error": {
@@ -7621,11 +7783,11 @@ export interface operations {
                      *           "inQuestionSince": "inQuestionSince",
                      *           "reactions": [
                      *             {
-                     *               "phone": "6281234567890",
-                     *               "lid": "10987654321826@lid",
                      *               "from": "6289876543210",
                      *               "emoji": "emoji",
-                     *               "at": "at"
+                     *               "at": "at",
+                     *               "phone": "6281234567890",
+                     *               "lid": "10987654321826@lid"
                      *             }
                      *           ]
                      *         }
@@ -7919,6 +8081,41 @@ export interface operations {
             409: components["responses"]["request.conflict-message.already_sending-group.not_member-account.not_ready-account.web_incompatible-message.not_sent-message.cannot_react"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
+            504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
+        };
+    };
+    "messages.read": {
+        parameters: {
+            query?: {
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MessageResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            404: components["responses"]["workspace.not_found-message.not_found-account.not_found-instance.not_found"];
+            409: components["responses"]["request.conflict-message.already_sending-group.not_member-account.not_ready-account.web_incompatible-message.not_incoming-message.cannot_read"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
@@ -8232,8 +8429,6 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "phone": "6281234567890",
-                     *           "lid": "10987654321826@lid",
                      *           "id": "6281234567890@c.us",
                      *           "name": "name",
                      *           "isGroup": true,
@@ -8241,7 +8436,9 @@ export interface operations {
                      *           "lastMessageAt": "2026-11-25T10:00:00.000Z",
                      *           "archived": true,
                      *           "pinned": true,
-                     *           "muted": true
+                     *           "muted": true,
+                     *           "phone": "6281234567890",
+                     *           "lid": "10987654321826@lid"
                      *         }
                      *       ],
                      *       "nextCursor": "nextCursor"
@@ -8505,6 +8702,43 @@ export interface operations {
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
+            504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
+        };
+    };
+    "chats.contact": {
+        parameters: {
+            query?: {
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+                /** @example 6281234567890@c.us */
+                contactId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ContactResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
+            404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-contact.not_found"];
+            409: components["responses"]["account.not_ready"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-account.too_many_number_checks-whatsapp.number_checks_paused"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];

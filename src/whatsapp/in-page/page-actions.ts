@@ -11,7 +11,9 @@ export type PageAction =
   | { kind: 'edit'; text: string }
   | { kind: 'revoke' }
   /** An empty emoji removes the reaction. */
-  | { kind: 'react'; emoji: string };
+  | { kind: 'react'; emoji: string }
+  /** Marks the chat of the message as read. */
+  | { kind: 'read' };
 
 /** The result of an action. */
 export type PageActionResult =
@@ -62,6 +64,10 @@ export async function actOn(
       const at = now && now.reactionText === action.emoji ? now.timestamp : Date.now();
       return { outcome: 'done', at: Math.max(at, (before?.timestamp ?? 0) + 1) };
     }
+    if (action.kind === 'read') {
+      await window.WWebJS.sendSeen(chat.id._serialized);
+      return { outcome: 'done', at: Date.now() };
+    }
     if (action.kind === 'edit' && flotilla.textOf(message) !== action.text) {
       if (!capability.canEditText(message) && !capability.canEditCaption(message))
         return { outcome: 'not_allowed' };
@@ -84,7 +90,7 @@ export async function actOn(
   try {
     const deadline = Date.now() + timeoutMs;
     const result = await Promise.race([act(), timeout]);
-    if (result.outcome !== 'done' || action.kind === 'react') return result;
+    if (result.outcome !== 'done' || action.kind === 'react' || action.kind === 'read') return result;
     // WhatsApp Web answers some calls before it has done anything, so only the message itself shows the result.
     for (;;) {
       const now = (await flotilla.find(message.id._serialized, true)) ?? message;

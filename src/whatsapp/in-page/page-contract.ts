@@ -107,6 +107,7 @@ export const pageContract: Record<ContractNeed, readonly string[]> = {
   ],
   reads: [
     'WAWebUnpairDeviceJob.unpairDevice()',
+    'WAWebCollections.Contact.get()',
     'WAWebCollections.Contact.getModelsArray()',
     'WAWebCollections.Blocklist.get()',
     'WAWebApiContact.getCurrentLid()',

@@ -28,10 +28,25 @@ export function installEvents(gatherMs: number, noticeTypes: readonly string[]):
 
   const serialized = (wid: PageWidLike | undefined) => wid?._serialized ?? String(wid);
 
+  const nameOf = (writer: string, pushname: string | undefined) => {
+    try {
+      const contact = flotilla.contactOf?.(writer);
+      return contact?.name || pushname || contact?.pushname || null;
+    } catch {
+      // A message without the name of its author is better than no message.
+      return pushname || null;
+    }
+  };
+  const subjectOf = (groupId: string) => {
+    const chat = window.require('WAWebCollections').Chat.get(groupId);
+    return chat?.groupMetadata?.subject || chat?.formattedTitle || chat?.name || null;
+  };
+
   flotilla.messageOf = (model) => {
     const { id, from, to, author, type, body, t, directPath, mimetype, size, filename } = model;
+    const { fromMe } = id;
     const source = flotilla.sourceOf(model);
-    const chatId = source === 'stories' ? 'status@broadcast' : serialized(from);
+    const chatId = source === 'stories' ? 'status@broadcast' : serialized(fromMe ? id.remote : from);
     const writer = serialized(author ?? id.participant ?? from);
     const isMedia = typeof directPath === 'string' && directPath !== '';
     const quoted = model.quotedStanzaID;
@@ -43,11 +58,15 @@ export function installEvents(gatherMs: number, noticeTypes: readonly string[]):
     const cards = (model.vcardList ?? []).map(({ vcard }) => String(vcard));
     return {
       whatsappId: id.id,
+      fromMe,
+      ack: Number(model.ack ?? 0),
       chatId,
       source,
       alias: flotilla.aliasOf(chatId),
       from: writer,
       fromAlias: flotilla.aliasOf(writer),
+      fromName: fromMe ? null : nameOf(writer, model.notifyName),
+      subject: chatId.endsWith('@g.us') ? subjectOf(chatId) : null,
       to: serialized(to),
       type: String(type),
       text: isShown ? flotilla.textOf(model) : '',
@@ -102,7 +121,8 @@ export function installEvents(gatherMs: number, noticeTypes: readonly string[]):
     reportMessage(message);
   };
   const reportMessage = (message: PageModel) => {
-    if (!message.id.fromMe && !notices.has(String(message.type)))
+    if (notices.has(String(message.type))) return;
+    if (!message.id.fromMe || flotilla.isFromElsewhere(message))
       report({ kind: 'message', message: flotilla.messageOf!(message) });
   };
   // Nothing waits for a message that the page cannot decrypt yet: it comes when its type changes.
@@ -165,17 +185,39 @@ export function installEvents(gatherMs: number, noticeTypes: readonly string[]):
 }
 
 /**
- * The latest incoming messages that the page holds, including those that arrived while nothing listened.
+ * The latest incoming messages that the page holds, including those that arrived while nothing listened, with some of this account, in
+ * the order of the page: WhatsApp's times have whole seconds only.
  * @param sources which messages outside of chats to read too
+ * @param ownIds the WhatsApp ids of the messages of this account
  */
-export function recentIncoming(limit: number, sources: PageSource[]): PageMessage[] {
+export function recentMessages(limit: number, sources: PageSource[], ownIds: string[]): PageMessage[] {
   const { flotilla } = window;
   if (!flotilla?.messageOf) return [];
-  const { Msg } = window.require('WAWebCollections');
-  const messages = Msg.getModelsArray().filter((model) => {
+  const own = new Set(ownIds);
+  const models = window.require('WAWebCollections').Msg.getModelsArray();
+  const incoming = models.filter((model) => {
     if (model.id.fromMe || flotilla.notices!.has(String(model.type))) return false;
     const source = flotilla.sourceOf(model);
     return source === null || sources.includes(source);
   });
-  return flotilla.each('incoming messages', messages.slice(-limit), flotilla.messageOf);
+  const wanted = new Set(incoming.slice(-limit));
+  const found = models.filter((model) => wanted.has(model) || (model.id.fromMe && own.has(model.id.id)));
+  return flotilla.each('messages', found, flotilla.messageOf);
+}
+
+/**
+ * The ids of the latest messages of this account that the page holds and may not have sent itself. Most of them were sent by an earlier
+ * page of the same account.
+ * @param since seconds since 1970
+ */
+export function recentOwnIds(since: number, limit: number): string[] {
+  const { flotilla } = window;
+  if (!flotilla?.messageOf) return [];
+  return window
+    .require('WAWebCollections')
+    .Msg.getModelsArray()
+    .filter((model) => flotilla.isFromElsewhere(model) && !flotilla.notices!.has(String(model.type)))
+    .filter(({ t }) => Number(t) >= since)
+    .slice(-limit)
+    .map(({ id }) => id.id);
 }

@@ -1,5 +1,6 @@
 import type { MessageTarget } from '../message-target.js';
 import type { OutgoingContent } from '../outgoing-content.js';
+import type { PageContactItem } from './page-reads.js';
 import type { PageLibrary, PageModules, PageWid, PageWidLike } from './page-modules.js';
 
 /*
@@ -44,9 +45,13 @@ export type PageReach =
 /** Whether the page may ask WhatsApp about the number of a stranger. `done`: WhatsApp's answer is this very id. */
 export type NumberCheck = 'allowed' | 'paused' | 'done';
 
-/** An incoming message, reduced to the fields that Flotilla stores. */
+/** A message that came in, or that the account's owner wrote elsewhere, reduced to the fields that Flotilla stores. */
 export interface PageMessage {
   whatsappId: string;
+  /** The account's owner wrote it, on the phone or another linked device. */
+  fromMe: boolean;
+  /** The ack of such a message. */
+  ack: number;
   /** `status@broadcast` for every story. */
   chatId: string;
   /** Null for a message in a chat. */
@@ -56,6 +61,10 @@ export interface PageMessage {
   /** The sender. In a group this is a person, not the chat. */
   from: string;
   fromAlias: string | null;
+  /** The sender's name in the address book; without such a name, the name that the sender has set. */
+  fromName: string | null;
+  /** In a group: its subject. */
+  subject: string | null;
   to: string;
   /** WhatsApp's own name of the type. */
   type: string;
@@ -144,6 +153,8 @@ export interface PageModel {
   /** Only in older builds: what a click on that mark does. */
   resend?(): Promise<unknown>;
   type?: string;
+  /** The name that the author has set in WhatsApp. */
+  notifyName?: string;
   body?: string;
   /** For media: the text below it. The body of media is a small preview picture. */
   caption?: string;
@@ -267,6 +278,8 @@ export interface PageFlotilla {
   /** The other chat id of a person, who has a phone number and a hidden number (LID). Null if the page does not know it. */
   aliasOf(chatId: string): string | null;
   personOf(chatId: string): PagePerson;
+  /** A person as the address book and the list of contacts have them; undefined if the page has no such contact. */
+  contactOf?(chatId: string): PageContactItem | undefined;
   /** All chat ids of a person that the page knows: first the given id. */
   idsOf?(chatId: string): string[];
   /**
@@ -285,6 +298,10 @@ export interface PageFlotilla {
   optional<Name extends keyof PageModules>(name: Name): PageModules[Name] | undefined;
   /** By the text of its old key: the text of the present key of a message, which changes when the message is revoked. */
   rekeyed: Map<string, string>;
+  /** The WhatsApp ids of the latest messages that Flotilla sends in this page. */
+  sentIds: Set<string>;
+  /** Whether the account's owner may have written the message elsewhere. A page that was reloaded no longer knows what it has sent. */
+  isFromElsewhere(message: PageModel): boolean;
   /** Null for a message in a chat. */
   sourceOf(message: PageModel): PageSource | null;
   /** Whether the account is in a group. WhatsApp Web may keep the old members of a group that the account has left. */
@@ -379,6 +396,17 @@ export function installFlotilla(): void {
       return isFileName ? '' : (caption ?? '');
     },
     rekeyed: new Map(),
+    sentIds: new Set(),
+    isFromElsewhere: (message) => {
+      const { id, ack = 0, isSendFailure } = message;
+      return (
+        id.fromMe &&
+        ack >= 0 &&
+        isSendFailure !== true &&
+        !flotilla.sentIds.has(id.id) &&
+        flotilla.sourceOf(message) === null
+      );
+    },
     sourceOf: ({ id: { remote }, isGroupStatus, isNewsletterStatus }) => {
       const chatId = remote._serialized ?? String(remote);
       if (chatId.endsWith('@newsletter') || isNewsletterStatus === true) return 'channels';

@@ -184,6 +184,7 @@ export interface PageLibrary {
   getChat(chatId: string, options: { getAsModel: false }): Promise<PageChat | undefined>;
   sendMessage(chat: PageChat, text: string, options: object): Promise<unknown>;
   editMessage(message: PageModel, text: string, options: object): Promise<unknown>;
+  sendSeen(chatId: string): Promise<boolean>;
   sendChatstate(state: string, chatId: string): Promise<unknown>;
   toStickerData(media: object): Promise<object>;
   mediaInfoToFile(media: { file?: object }): object;

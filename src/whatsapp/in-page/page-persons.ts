@@ -6,7 +6,7 @@ import type { PageFlotilla, PageReach, PageWindow } from './page-functions.js';
 
 declare const window: PageWindow;
 
-/** Adds `idsOf` and `reach` to `window.flotilla`, once per page load. */
+/** Adds `idsOf`, `contactOf` and `reach` to `window.flotilla`, once per page load. */
 export function installPersons(): void {
   const flotilla: PageFlotilla = window.flotilla!;
   if (flotilla.reach) return;
@@ -14,6 +14,29 @@ export function installPersons(): void {
   flotilla.idsOf = (chatId) => {
     const alias = flotilla.aliasOf(chatId);
     return alias === null ? [chatId] : [chatId, alias];
+  };
+
+  flotilla.contactOf = (chatId) => {
+    const { Contact, Blocklist } = window.require('WAWebCollections');
+    const getters = window.require('WAWebContactGetters');
+    const { getIsMyContact } = window.require('WAWebFrontendContactGetters');
+    const ids = flotilla.idsOf!(chatId);
+    const held = ids.map((id) => Contact.get(id)).filter((contact) => contact !== undefined);
+    // A person with a number and a hidden number may have a contact for each. The address book has the number.
+    const contact = held.find(({ id }) => id._serialized.endsWith('@c.us')) ?? held[0];
+    if (!contact) return undefined;
+    const id = contact.id._serialized;
+    return {
+      id,
+      alias: flotilla.aliasOf(id),
+      name: held.map((other) => getters.getName(other)).find(Boolean) ?? null,
+      pushname: held.map((other) => getters.getPushname(other)).find(Boolean) ?? null,
+      isBusiness: held.some(({ isBusiness }) => isBusiness === true),
+      isMyContact: held.some((other) => Boolean(getIsMyContact(other))),
+      isBlocked:
+        held.some(({ isContactBlocked }) => isContactBlocked) ||
+        ids.some((other) => Boolean(Blocklist.get(other))),
+    };
   };
 
   /** The id by number of the person that WhatsApp answers with, if the page knows it. */

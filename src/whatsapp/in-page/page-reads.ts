@@ -104,10 +104,9 @@ export function listChats(limit: number, after: PageCursor | null): PageChatItem
 
 /** The people that the page knows, in the order of their ids. A person with a number and a LID appears once. */
 export function listContacts(limit: number, after: PageCursor | null): PageContactItem[] {
-  const { Contact, Blocklist } = window.require('WAWebCollections');
+  const { Contact } = window.require('WAWebCollections');
   const getters = window.require('WAWebContactGetters');
-  const { getIsMyContact } = window.require('WAWebFrontendContactGetters');
-  const { aliasOf, each } = window.flotilla!;
+  const { aliasOf, contactOf, each } = window.flotilla!;
   const contacts = Contact.getModelsArray()
     .map((contact) => ({ contact, id: contact.id._serialized }))
     .filter(({ id }) => /@(c\.us|lid)$/.test(id) && (!after || id > after.id))
@@ -118,20 +117,12 @@ export function listContacts(limit: number, after: PageCursor | null): PageConta
       const phone = contact.phoneNumber?._serialized ?? aliasOf(id);
       return phone === null || !Contact.get(phone);
     });
-  const read = ({ contact, id }: (typeof contacts)[number]): PageContactItem => {
-    const alias = aliasOf(id);
-    const isBlocked = contact.isContactBlocked || Blocklist.get(id) || (alias && Blocklist.get(alias));
-    return {
-      id,
-      alias,
-      name: getters.getName(contact) ?? null,
-      pushname: getters.getPushname(contact) ?? null,
-      isBusiness: contact.isBusiness === true,
-      isMyContact: Boolean(getIsMyContact(contact)),
-      isBlocked: Boolean(isBlocked),
-    };
-  };
-  return each('contacts', contacts, read, limit + 1);
+  return each('contacts', contacts, ({ id }) => contactOf!(id)!, limit + 1);
+}
+
+/** One person; null if the page does not know the person. @param chatId either id of the person */
+export function readContact(chatId: string): PageContactItem | null {
+  return window.flotilla!.contactOf!(chatId) ?? null;
 }
 
 /**

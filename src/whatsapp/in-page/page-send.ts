@@ -165,6 +165,8 @@ export function installSending(): void {
   flotilla.send = async (send) => {
     const { chatId, content, whatsappId, searchStorage, lookOnly, timeoutMs, typingMs, checkNumber } = send;
     let { mayResend } = send;
+    flotilla.sentIds.add(whatsappId);
+    if (flotilla.sentIds.size > 5_000) flotilla.sentIds.delete(flotilla.sentIds.values().next().value!);
     // Before the chat is made: WhatsApp refuses a chat under another id than its own.
     const isChecked = checkNumber && !searchStorage && chatId.endsWith('@c.us');
     const unreachable = running.has(whatsappId) ? undefined : await recipientFailure(send, isChecked);
