@@ -136,7 +136,7 @@ describe('servers', () => {
     ['a weight that is too large', { name: 'x', weight: 1001 }, 'weight', '1000'],
     ['tags that are no list', { name: 'x', tags: 'a' }, 'tags', 'array'],
     ['an unknown field', { name: 'x', isHealthy: true }, 'isHealthy', 'unknown field'],
-    ['a type that is null', { name: 'x', type: null }, 'type', 'string'],
+    ['a type that is no text', { name: 'x', type: 5 }, 'type', 'string'],
   ];
   it.each(bad)('refuses %s', async (_what, body, path, words) => {
     const refused = await call('POST', '/servers', body);

@@ -350,7 +350,7 @@ describe('settings over HTTP', () => {
     [{ speed: 9 }, 'pacing.speed'],
     [{ gapSeconds: { medium: 1 } }, 'pacing.gapSeconds.medium'],
     [{ gapSeconds: { urgent: -1 } }, 'pacing.gapSeconds.urgent'],
-    [{ gapSeconds: { urgent: null } }, 'pacing.gapSeconds.urgent'],
+    [{ gapSeconds: { urgent: '1' } }, 'pacing.gapSeconds.urgent'],
     [{ gapSeconds: [] }, 'pacing.gapSeconds'],
     [{ jitter: 1.1 }, 'pacing.jitter'],
     [{ burst: { size: 0 } }, 'pacing.burst.size'],
