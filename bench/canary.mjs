@@ -108,11 +108,15 @@ export async function canary({ accounts: accountCount, messages, log }) {
     await release('september', damage);
     log(`a broken version is released after ${posted} messages`);
     await Promise.all([first, ...accounts.map(({ id }) => restart(id))]);
-    await eventually('the canary has stopped', async () =>
-      (await read()).some(
-        ({ id, contract, webVersion }) =>
-          id === chosen && contract === 'broken' && webVersion !== good.version,
-      ),
+    await eventually(
+      'the canary has stopped',
+      async () =>
+        (await read()).some(
+          ({ id, contract, webVersion }) =>
+            id === chosen && contract === 'broken' && webVersion !== good.version,
+        ),
+      120_000,
+      200,
     );
     await post(messages);
     await eventually(

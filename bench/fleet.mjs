@@ -29,6 +29,10 @@ import { createStack } from '../setup/stack.mjs';
 /** For workspaces of benchmarks: they measure Flotilla, not its limits. */
 export const noLimits = { maxAccounts: null, messagesPerMinute: null, maxStorageBytes: null };
 
+/** A browser needs seconds to start: looking every 20 ms would cost the API as much as the start costs the instance. */
+const linkMs = 120_000;
+const linkLookMs = 100;
+
 const agent = new Agent({ connections: 32, pipelining: 1 });
 
 /**
@@ -142,13 +146,20 @@ export async function startFleet({ accounts, instances = 4, workers = 1, env = {
     await eventually(
       'scanned',
       async () => (await call('POST', `${api}/accounts/${account.id}/sandbox-scan`, {}, key)).status === 200,
+      linkMs,
+      linkLookMs,
     );
     linked.push(
-      await eventually('ready', async () => {
-        /** @type {{ body: Account }} */
-        const { body } = await call('GET', `${api}/accounts/${account.id}`, undefined, key);
-        return body.status === 'ready' && body;
-      }),
+      await eventually(
+        'ready',
+        async () => {
+          /** @type {{ body: Account }} */
+          const { body } = await call('GET', `${api}/accounts/${account.id}`, undefined, key);
+          return body.status === 'ready' && body;
+        },
+        linkMs,
+        linkLookMs,
+      ),
     );
   }
   return { stack, api, key, accounts: linked };

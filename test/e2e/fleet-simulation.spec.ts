@@ -5,7 +5,7 @@ const leaseMs = 4_000;
 const takeoverMarginMs = 1_000;
 
 it('drives each account once while an instance joins, one leaves, and a server dies', async () => {
-  const accounts = 300;
+  const accounts = 200;
   const { placing, joining, leaving, killing, doubleOwners, routing } = await simulateFleet({
     instances: 10,
     accounts,
