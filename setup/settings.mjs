@@ -70,6 +70,7 @@ export function readSettings({ project = PROJECT, environment = process.env } = 
     sandboxPort: number('SANDBOX_PORT', 8443),
     sandboxControlPort: number('SANDBOX_CONTROL_PORT', 3090),
     chromiumPath: text('CHROMIUM_PATH'),
+    ffmpegPath: text('FFMPEG_PATH'),
     browserSandbox: oneOf('BROWSER_SANDBOX', /** @type {const} */ (['auto', 'on', 'off'])),
     mediaPath: resolve(project, text('MEDIA_PATH') || join(text('VAR_DIR', 'var'), 'media')),
     /** The environment for programs: the caller's without the variables of npm. */

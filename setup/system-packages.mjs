@@ -14,7 +14,7 @@ import { findChromium } from './settings.mjs';
  * @property {string} otherwise what to do on a system without these packages
  */
 
-/** @type {Record<'postgres' | 'redis' | 'supervisor' | 'chromium' | 'fullBrowser', Need>} */
+/** @type {Record<'postgres' | 'redis' | 'supervisor' | 'chromium' | 'ffmpeg' | 'fullBrowser', Need>} */
 const needs = {
   postgres: {
     name: 'PostgreSQL 13 or newer',
@@ -36,6 +36,11 @@ const needs = {
     packages: ['chromium-headless-shell', 'chromium'],
     otherwise:
       'install chromium-headless-shell, Chromium or Google Chrome (not the snap, which cannot use profiles outside your home) and set CHROMIUM_PATH in .env when it is not on the PATH',
+  },
+  ffmpeg: {
+    name: 'ffmpeg',
+    packages: ['ffmpeg'],
+    otherwise: 'install ffmpeg, and set FFMPEG_PATH in .env when it is not on the PATH',
   },
   fullBrowser: {
     name: 'the full Chromium, which the benchmark measures against',
@@ -62,12 +67,13 @@ export function postgresDirectories() {
 }
 
 export const findRedis = () => which(['redis-server', 'valkey-server']);
+export const findFfmpeg = () => which(['ffmpeg']);
 export const findFullBrowser = () => which(['chromium', 'google-chrome']);
 export const findSupervisord = () => which(['supervisord']);
 export const findSupervisorctl = () => which(['supervisorctl']);
 
 /**
- * @param {{ databaseUrl: string, redisUrl: string, chromiumPath: string, fullBrowser?: boolean }} settings `fullBrowser`
+ * @param {{ databaseUrl: string, redisUrl: string, chromiumPath: string, ffmpegPath?: string, fullBrowser?: boolean }} settings `fullBrowser`
  *   also asks for the default browser of whatsapp-web.js, for the memory benchmark
  * @returns {Need[]}
  */
@@ -77,6 +83,7 @@ export function missingPrograms(settings) {
   if (!settings.redisUrl && !findRedis()) missing.push(needs.redis);
   if (!findSupervisord() || !findSupervisorctl()) missing.push(needs.supervisor);
   if (!findChromium(settings)) missing.push(needs.chromium);
+  if (!settings.ffmpegPath && !findFfmpeg()) missing.push(needs.ffmpeg);
   if (settings.fullBrowser && !findFullBrowser()) missing.push(needs.fullBrowser);
   return missing;
 }

@@ -1,3 +1,4 @@
+import { ConverterMissing, NotConvertible, TooManyConversions } from './media-converter.js';
 import { StorageLimitReached } from './media-keeper.js';
 import { MediaEmpty, MediaTooLarge } from './media-spool.js';
 import { MediaStorageUnavailable } from './media-storage.js';
@@ -13,4 +14,11 @@ export const fileProblems = [
   MediaTypeRefused,
   StorageLimitReached,
   MediaStorageUnavailable,
+];
+
+/** The problems that a message with a file may have besides. */
+export const conversionProblems = [
+  ConverterMissing,
+  new NotConvertible('audio/mpeg'),
+  new TooManyConversions(),
 ];

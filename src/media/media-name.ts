@@ -33,6 +33,7 @@ const usualExtensions: Record<string, string> = {
   'audio/mpeg': 'mp3',
   'audio/ogg': 'ogg',
   'audio/aac': 'aac',
+  'audio/flac': 'flac',
   'video/quicktime': 'mov',
   'text/vcard': 'vcf',
   // It says nothing.
@@ -65,6 +66,11 @@ export function withFittingExtension(name: string | null, mimetype: string): str
   // What follows the last dot need not be an extension: "Offer 3.5" and "v1.final".
   const bare = presentType !== false || isOfServer ? name.slice(0, -present.length - 1) : name;
   return `${bare}.${fitting}`;
+}
+
+/** The name of a file that was converted to this type. */
+export function renamed(name: string, mimetype: string): string {
+  return withFittingExtension(name.replace(/(?<=[^.])\.[a-z0-9]{1,16}$/i, ''), mimetype)!;
 }
 
 /** HTTP gives the bytes of a header as Latin-1. Servers that write UTF-8 into it mean UTF-8. */

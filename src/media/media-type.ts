@@ -99,7 +99,8 @@ export function kindOf(mimetype: string): MediaKind {
  */
 export function mayBe(named: string, mimetype: string): boolean {
   if (/^(text\/|application\/(json|xml)$)/.test(mimetype)) return kindOf(named) === 'document';
-  return containers.has(mimetype) && isWithin(named, mimetype);
+  const isSound = kindOf(named) === 'audio' || kindOf(named) === 'video';
+  return containers.has(mimetype) && isWithin(named, mimetype) && (!isSound || containers.has(named));
 }
 
 /** @param isDeclaredText whether its sender declares a text: then it may have any charset, not only UTF-8 */

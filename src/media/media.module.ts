@@ -7,6 +7,7 @@ import { CONFIG } from '../platform/config/config.module.js';
 import { asPlatform } from '../platform/database/isolation.js';
 import { DiskStorage } from './disk-storage.js';
 import { MediaBlobsService } from './media-blobs.service.js';
+import { MediaConverter } from './media-converter.js';
 import { MediaKeeper } from './media-keeper.js';
 import { MEDIA_STORAGE } from './media-storage.js';
 import { MediaSpool } from './media-spool.js';
@@ -27,6 +28,7 @@ import { WorkspacesModule } from '../workspaces/workspaces.module.js';
           : new DiskStorage(join(media.path, 'files'), () => hasNoMedia(database)),
     },
     MediaSpool,
+    MediaConverter,
     MediaKeeper,
     MediaService,
     MediaBlobsService,

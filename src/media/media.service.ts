@@ -14,8 +14,9 @@ import { publicDownload } from '../platform/http/public-download.js';
 import { ConcurrencyLimit } from '../platform/limits/concurrency-limit.js';
 import { SharedCounts } from '../platform/limits/shared-counts.js';
 import { isInUse } from './media-in-use.js';
+import { MediaConverter, TooManyConversions } from './media-converter.js';
 import { MediaKeeper } from './media-keeper.js';
-import { cleanName, nameOfAnswer, withFittingExtension } from './media-name.js';
+import { cleanName, nameOfAnswer, renamed, withFittingExtension } from './media-name.js';
 import { type ByteRange, blobKey, MEDIA_STORAGE, type MediaStorage } from './media-storage.js';
 import {
   assertAsDeclared,
@@ -71,6 +72,12 @@ export type MediaSource =
   /** `data` is base64. */
   | { data: string; mimetype?: string; filename?: string };
 
+/** A media of a message. */
+export type TakenMedia = Media & {
+  /** The type that the file had before Flotilla converted it; null for a file that is sent as it is. */
+  convertedFrom: string | null;
+};
+
 /** What the sender of a file says about it. */
 export interface FileDescription {
   mimetype: string | null;
@@ -90,6 +97,8 @@ const sendable: Record<string, { kind: MediaKind | null; maxBytes: number }> = {
   sticker: { kind: 'image', maxBytes: 2 ** 20 },
   document: { kind: null, maxBytes: Infinity },
 };
+/** How many files of one workspace wait for their conversion or are converted: as many as a batch prepares at the same time. */
+const conversionsPerWorkspace = 8;
 /** How many characters of base64 are decoded at once; a multiple of four. */
 const base64ChunkLength = 65_536;
 
@@ -97,6 +106,7 @@ const base64ChunkLength = 65_536;
 @Injectable()
 export class MediaService {
   private readonly downloads: ConcurrencyLimit;
+  private readonly conversions: ConcurrencyLimit;
 
   constructor(
     @InjectRepository(Media) private readonly media: Repository<Media>,
@@ -104,6 +114,7 @@ export class MediaService {
     @Inject(MEDIA_STORAGE) private readonly storage: MediaStorage,
     private readonly spool: MediaSpool,
     private readonly keeper: MediaKeeper,
+    private readonly converter: MediaConverter,
     @Inject(CONFIG) private readonly config: Config,
     counts: SharedCounts,
   ) {
@@ -113,6 +124,12 @@ export class MediaService {
       config.media.downloadsPerWorkspace,
       (limit) => new TooManyUrlDownloads(limit),
     );
+    this.conversions = new ConcurrencyLimit(
+      counts,
+      'conversions',
+      conversionsPerWorkspace,
+      () => new TooManyConversions(),
+    );
   }
 
   /**
@@ -120,12 +137,15 @@ export class MediaService {
    * every accepted message has its media. Call it outside of a transaction.
    * @param type the message type; a file that this type cannot carry is refused and not kept
    * @throws MediaNotFound, MediaUnavailable, TooManyUrlDownloads, MediaTooLarge, MediaEmpty, MediaTypeMismatch, MediaTypeRefused,
-   *   StorageLimitReached, MediaStorageUnavailable, ValidationFailed if `data` is not base64
+   *   StorageLimitReached, MediaStorageUnavailable, ConverterMissing, NotConvertible, TooManyConversions, ValidationFailed if
+   *   `data` is not base64
    */
-  async take(workspaceId: string, source: MediaSource, type = 'document'): Promise<Media> {
+  async take(workspaceId: string, source: MediaSource, type = 'document'): Promise<TakenMedia> {
     if ('mediaId' in source) {
-      assertSendable(await this.get(workspaceId, source.mediaId), type);
-      return this.use(workspaceId, source.mediaId);
+      const media = await this.get(workspaceId, source.mediaId);
+      if (this.mustConvert(media.mimetype, type)) return this.takeConverted(workspaceId, media, type);
+      assertSendable(media, type);
+      return Object.assign(await this.use(workspaceId, source.mediaId), { convertedFrom: null });
     }
     const maxBytes = Math.min(this.config.media.maxBytes, sendable[type]!.maxBytes);
     if ('data' in source) {
@@ -208,7 +228,8 @@ export class MediaService {
     { mimetype, filename, isGuess = false, isNameGuess = false }: FileDescription,
     source: MediaOrigin,
     sentAs = 'document',
-  ): Promise<Media> {
+  ): Promise<TakenMedia> {
+    let converted: SpooledFile | null = null;
     try {
       const given = cleanName(filename);
       const type = await mediaTypeOf(file.path, mimetype);
@@ -217,11 +238,51 @@ export class MediaService {
         for (const checked of [given, name]) assertNoProgram(type, checked);
         if (!isGuess) assertAsDeclared(type, mimetype);
       }
-      assertSendable({ mimetype: type, size: file.size }, sentAs);
-      return await this.keeper.keep(workspaceId, file, { mimetype: type, filename: name, source });
+      // A declared type may leave out the codec, which decides here.
+      const mustConvert =
+        source !== 'incoming' &&
+        this.mustConvert(type, sentAs) &&
+        this.mustConvert(await mediaTypeOf(file.path, null), sentAs);
+      if (mustConvert) converted = await this.toVoice(workspaceId, file, type, sendable[sentAs]!.maxBytes);
+      const sent = converted ?? file;
+      const mimetypeSent = converted ? await mediaTypeOf(converted.path, null) : type;
+      assertSendable({ mimetype: mimetypeSent, size: sent.size }, sentAs);
+      const media = await this.keeper.keep(workspaceId, sent, {
+        mimetype: mimetypeSent,
+        filename: converted && name !== null ? renamed(name, mimetypeSent) : name,
+        source,
+      });
+      return Object.assign(media, { convertedFrom: converted ? type : null });
     } finally {
       await this.spool.drop(file);
+      if (converted) await this.spool.drop(converted);
     }
+  }
+
+  /** Whether a file of this type is sent as a voice message, and phones would not play it. */
+  private mustConvert(mimetype: string, sentAs: string): boolean {
+    if (sentAs !== 'voice' || this.converter.isVoice(mimetype)) return false;
+    // The containers of films also hold sounds: a browser records WebM, a phone M4A.
+    return kindOf(mimetype) === 'audio' || kindOf(mimetype) === 'video';
+  }
+
+  private async toVoice(
+    workspaceId: string,
+    file: SpooledFile,
+    type: string,
+    maxBytes: number,
+  ): Promise<SpooledFile> {
+    const leave = this.conversions.enter(workspaceId);
+    try {
+      return await this.converter.toVoice(file, type, maxBytes);
+    } finally {
+      leave();
+    }
+  }
+
+  private async takeConverted(workspaceId: string, media: Media, type: string): Promise<TakenMedia> {
+    const file = await this.spool.receive(await this.open(media), this.config.media.maxBytes);
+    return this.store(workspaceId, file, media, media.source === 'incoming' ? 'data' : media.source, type);
   }
 
   /**

@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { validate } from 'class-validator';
 import { isDeepStrictEqual } from 'node:util';
 import type { EntityManager } from 'typeorm';
-import { MediaNotFound, MediaService, type MediaSource } from '../media/media.service.js';
+import { MediaNotFound, MediaService, type MediaSource, type TakenMedia } from '../media/media.service.js';
 import { type Grant, MessageLimitReached } from '../workspaces/limits.service.js';
 import type { Media } from '../media/media.entity.js';
 import { type FieldError, Problem, ValidationFailed } from '../platform/errors/problem.js';
@@ -156,8 +156,16 @@ export class ContentPreparation {
 }
 
 /** A stored file, as a message shows it. */
-export function toMessageMedia({ id, mimetype, size, filename, sha256 }: Media): MessageMedia {
-  return { mediaId: id, mimetype, size, filename, sha256, error: null };
+export function toMessageMedia({
+  id,
+  mimetype,
+  size,
+  filename,
+  sha256,
+  convertedFrom = null,
+}: Media & Partial<TakenMedia>): MessageMedia {
+  const converted = convertedFrom === null ? null : { from: convertedFrom };
+  return { mediaId: id, mimetype, size, filename, sha256, converted, error: null };
 }
 
 /** Whether Flotilla must store a file for the message. */

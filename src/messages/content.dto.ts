@@ -271,8 +271,18 @@ export class MessageMedia {
   filename!: string | null;
   /** The SHA-256 hash of the file, in hexadecimal digits. */
   sha256!: string | null;
+  /** What Flotilla has converted before sending; null for a file that is sent as it is. */
+  converted!: MediaConversion | null;
   /** Why the file of an incoming message is missing. `POST /messages/:id/media` tries the download again. */
   error!: MediaError | null;
+}
+
+export class MediaConversion {
+  /**
+   * The type that the file had.
+   * @example audio/mpeg
+   */
+  from!: string;
 }
 
 export class MediaError {

@@ -15,7 +15,7 @@ import { ApiAcceptedResponse, ApiHeader, ApiOkResponse } from '@nestjs/swagger';
 import type { Response } from 'express';
 import { AccountNotFound, sessionProblems, WebIncompatible } from '../accounts/account-errors.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
-import { fileProblems } from '../media/media-failures.js';
+import { conversionProblems, fileProblems } from '../media/media-failures.js';
 import { StorageLimitReached } from '../media/media-keeper.js';
 import { MediaEmpty, MediaTooLarge } from '../media/media-spool.js';
 import { MediaStorageUnavailable } from '../media/media-storage.js';
@@ -111,6 +111,7 @@ export class MessagesController {
     MediaUnavailable,
     TooManyUrlDownloads,
     ...fileProblems,
+    ...conversionProblems,
     MessageNotFound,
     IdempotencyInProgress,
     IdempotencyMismatch,

@@ -324,7 +324,7 @@ export function toMessageResponse(message: Message): MessageResponse {
     to: message.recipient,
     from: message.sender,
     text: message.text,
-    media: message.media,
+    media: message.media && { ...message.media, converted: message.media.converted ?? null },
     location: message.content?.location ?? null,
     contact: message.content?.contact?.map(withAllFields) ?? null,
     poll: message.content?.poll ?? null,

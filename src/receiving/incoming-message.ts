@@ -113,7 +113,15 @@ function nameOf(name: string | null): string | null {
 
 /** The media of a message before it is downloaded. */
 function fileOf({ mimetype, size, filename }: NonNullable<Incoming['media']>): MessageMedia {
-  return storableValue({ mediaId: null, mimetype, size, filename, sha256: null, error: null });
+  return storableValue({
+    mediaId: null,
+    mimetype,
+    size,
+    filename,
+    sha256: null,
+    converted: null,
+    error: null,
+  });
 }
 
 /** Media that WhatsApp does not give to WhatsApp Web, for example view-once media. */
@@ -123,6 +131,7 @@ const noFile: MessageMedia = {
   size: null,
   filename: null,
   sha256: null,
+  converted: null,
   error: {
     code: 'media.unavailable',
     message: 'WhatsApp does not give this media to linked devices. Open it on the phone.',

@@ -1,5 +1,6 @@
+import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { readdirSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { createServer, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -176,6 +177,32 @@ describe('media', () => {
     } finally {
       server.close();
     }
+  });
+
+  it.each([
+    ['libmp3lame', 'mp3', 'audio/mpeg'],
+    ['aac', 'm4a', 'audio/x-m4a'],
+    ['pcm_s16le', 'wav', 'audio/wav'],
+  ])('of sound becomes a voice message that every phone plays: %s', async (codec, extension, from) => {
+    const path = join(flotilla.stack.varDir, `voice.${extension}`);
+    execFileSync('ffmpeg', [
+      ...['-nostdin', '-loglevel', 'error', '-f', 'lavfi', '-i', 'sine=440:duration=1', '-c:a', codec, path],
+    ]);
+    const message = await sent({
+      type: 'voice',
+      media: { data: base64(readFileSync(path)), filename: `hello.${extension}` },
+    });
+    expect(message.media).toMatchObject({
+      mimetype: 'audio/ogg; codecs=opus',
+      filename: 'hello.ogg',
+      converted: { from },
+    });
+    expect(await arrived(message)).toMatchObject({
+      type: 'voice',
+      media: { mimetype: 'audio/ogg; codecs=opus' },
+    });
+    const bytes = await bytesAt(message);
+    expect([bytes.subarray(0, 4).toString(), bytes.includes('OpusHead')]).toEqual(['OggS', true]);
   });
 
   it('that came in goes out again by its mediaId', async () => {

@@ -1,7 +1,9 @@
 import type { INestApplicationContext } from '@nestjs/common';
 import { getDataSourceToken } from '@nestjs/typeorm';
+import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import {
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -27,12 +29,17 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { MediaBlobsService, type StorageFinding } from '../../src/media/media-blobs.service.js';
 import { destroyStalledSockets } from '../../src/platform/http/stalled-sockets.js';
 import { sendMedia } from '../../src/media/media-download.js';
+import { MediaConverter } from '../../src/media/media-converter.js';
 import { blobKey } from '../../src/media/media-storage.js';
 import { MediaSpool } from '../../src/media/media-spool.js';
 import type { Media } from '../../src/media/media.entity.js';
 import { MediaModule } from '../../src/media/media.module.js';
 import { cleanName } from '../../src/media/media-name.js';
 import { MediaService } from '../../src/media/media.service.js';
+import type { Config } from '../../src/platform/config/config.js';
+import { CONFIG } from '../../src/platform/config/config.module.js';
+import type { Problem } from '../../src/platform/errors/problem.js';
+import { eventually } from '../support/eventually.js';
 import { DatabaseModule } from '../../src/platform/database/database.module.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import { createContext } from '../../src/platform/start-role.js';
@@ -300,6 +307,7 @@ describe('a URL', () => {
     ['/photo', null, 'image/png', newPng(), 'photo.png'],
     ['/photo.jpg', null, 'image/png', newPng(), 'photo.png'],
     ['/list', null, 'text/csv; charset=iso-8859-1', Buffer.from('Größe\n', 'latin1'), 'list.csv'],
+    ['/song.mp3', null, octets, Buffer.from('OggS\0\x02' + '\0'.repeat(22) + 'OpusHead'), 'song.ogg'],
     ['/notes.md', null, 'text/plain', '# Notes', 'notes.md'],
     ['/.well-known', null, 'text/plain', 'known', '.well-known.txt'],
     ['/sheet.xlsx', null, octets, Buffer.from('PK\x03\x04' + '\0'.repeat(30)), 'sheet.xlsx'],
@@ -393,6 +401,147 @@ describe('a URL', () => {
         code: 'media.url_unavailable',
       });
     }
+  });
+});
+
+describe('a file that is sent as a voice message', () => {
+  const sources = new Map<string, Buffer>();
+  beforeAll(() => {
+    // Other seconds of sound would be other bytes.
+    for (const [name, codec] of [
+      ['a.mp3', 'libmp3lame'],
+      ['a.m4a', 'aac'],
+      ['a.wav', 'pcm_s16le'],
+      ['a.flac', 'flac'],
+      ['a.webm', 'libopus'],
+      ['vorbis.ogg', 'libvorbis'],
+    ] as const) {
+      const path = join(dir, name);
+      execFileSync('ffmpeg', [
+        ...['-nostdin', '-loglevel', 'error', '-f', 'lavfi', '-i', 'sine=440:duration=1'],
+        ...['-metadata', 'title=secret-place', '-c:a', codec, path],
+      ]);
+      sources.set(name, readFileSync(path));
+    }
+  });
+  const take = (name: string, type = 'voice', bytes = sources.get(name)!) =>
+    media.take(workspaceId, { data: base64(bytes), filename: name }, type);
+
+  it.each([
+    ['a.mp3', 'audio/mpeg'],
+    ['a.m4a', 'audio/x-m4a'],
+    ['a.wav', 'audio/wav'],
+    ['a.flac', 'audio/flac'],
+    ['a.webm', 'video/webm'],
+    ['vorbis.ogg', 'audio/ogg'],
+  ])('becomes Ogg with Opus: %s', async (name, from) => {
+    const row = await take(name);
+    expect(row).toMatchObject({
+      convertedFrom: from,
+      mimetype: 'audio/ogg; codecs=opus',
+      filename: name.replace(/\w+$/, 'ogg'),
+    });
+    const bytes = await buffer(await media.open(row.id));
+    expect(bytes.length).toBe(row.size);
+    expect(bytes.includes('OpusHead')).toBe(true);
+    expect(bytes.includes('secret-place')).toBe(false);
+    expect((await take(name)).id).toBe(row.id);
+    // What is right already stays as it is, also without its codec in the type.
+    const again = await media.take(
+      workspaceId,
+      { data: base64(bytes), mimetype: 'audio/ogg', filename: 'b.ogg' },
+      'voice',
+    );
+    expect(again).toMatchObject({ convertedFrom: null, sha256: row.sha256 });
+    expect(await media.take(workspaceId, { mediaId: again.id }, 'voice')).toMatchObject({
+      id: again.id,
+      convertedFrom: null,
+    });
+    expect(filesIn('spool')).toEqual([]);
+  });
+
+  it('may be stored already', async () => {
+    const stored = await take('a.mp3', 'audio');
+    expect(stored).toMatchObject({ convertedFrom: null, mimetype: 'audio/mpeg' });
+    const sent = await media.take(workspaceId, { mediaId: stored.id }, 'voice');
+    expect(sent).toMatchObject({ convertedFrom: 'audio/mpeg', mimetype: 'audio/ogg; codecs=opus' });
+    expect(sent.id).not.toBe(stored.id);
+  });
+
+  it('is refused if it has no sound, is damaged or names other files, and leaves nothing', async () => {
+    const damaged = Buffer.concat([Buffer.from('ID3\x03\0\0\0\0\0\x0a'), Buffer.alloc(3_000, 0xff)]);
+    const silent = Buffer.concat([
+      Buffer.from('\0\0\0\x18ftypisom\0\0\x02\0isomiso2'),
+      Buffer.alloc(4_000, 7),
+    ]);
+    for (const bytes of [damaged, silent])
+      await expect(take('x.mp3', 'voice', bytes)).rejects.toMatchObject({
+        status: 422,
+        code: 'media.not_convertible',
+      });
+    // A playlist is no sound by its type. Its reader in ffmpeg must not run in any case: it would read the file that it names.
+    const playlist = `#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:1,\nfile://${join(dir, 'a.wav')}\n#EXT-X-ENDLIST\n`;
+    const spool = context.get(MediaSpool);
+    const file = await spool.receive(Readable.from([Buffer.from(playlist)]), maxBytes);
+    await expect(context.get(MediaConverter).toVoice(file, 'audio/mpeg', maxBytes)).rejects.toMatchObject({
+      code: 'media.not_convertible',
+    });
+    await spool.drop(file);
+    expect([...filesIn('spool'), ...filesIn('files')]).toEqual([]);
+  });
+
+  it('takes a bounded part of the machine, and says so when its program is missing', async () => {
+    const [go, bounds, program] = ['go', 'bounds', 'slow-ffmpeg'].map((name) => join(dir, name)) as [
+      string,
+      string,
+      string,
+    ];
+    writeFileSync(
+      program,
+      `#!/bin/sh\nulimit -v >> ${bounds}\nuntil [ -e ${go} ]; do sleep 0.02; done\nexit 1\n`,
+      { mode: 0o755 },
+    );
+    const spool = context.get(MediaSpool);
+    const converterWith = (ffmpegPath: string | null) =>
+      new MediaConverter(spool, { media: { ffmpegPath } } as Config);
+    const file = await spool.receive(Readable.from([sources.get('a.wav')!]), maxBytes);
+    const convert = (converter: MediaConverter) => converter.toVoice(file, 'audio/wav', maxBytes);
+    for (const missing of [null, join(dir, 'no-such-program')])
+      await expect(convert(converterWith(missing))).rejects.toMatchObject({
+        status: 503,
+        code: 'media.converter_missing',
+      });
+    const slow = converterWith(program);
+    const running = Array.from({ length: 34 }, () => convert(slow).catch((error: Problem) => error.code));
+    await eventually(
+      'two run',
+      () => existsSync(bounds) && readFileSync(bounds, 'utf8').split('\n').length > 2,
+    );
+    await expect(convert(slow)).rejects.toMatchObject({ status: 429, code: 'media.too_many_conversions' });
+    // In kilobytes, for two processes and no third.
+    expect(readFileSync(bounds, 'utf8')).toBe('1048576\n1048576\n');
+    writeFileSync(go, '');
+    expect(new Set(await Promise.all(running))).toEqual(new Set(['media.not_convertible']));
+    await spool.drop(file);
+    // A workspace has eight places, and leaves the others to its neighbours.
+    rmSync(go);
+    const { media: settings } = context.get<Config>(CONFIG);
+    const { ffmpegPath } = settings;
+    settings.ffmpegPath = program;
+    try {
+      const codes: string[] = [];
+      const taking = Array.from({ length: 9 }, () =>
+        take('a.wav').catch((error: Problem) => codes.push(error.code)),
+      );
+      await eventually('the ninth is refused', () => codes.length > 0);
+      expect(codes).toEqual(['media.too_many_conversions']);
+      writeFileSync(go, '');
+      await Promise.all(taking);
+      expect(codes.slice(1)).toEqual(Array.from({ length: 8 }, () => 'media.not_convertible'));
+    } finally {
+      settings.ffmpegPath = ffmpegPath;
+    }
+    expect(filesIn('spool')).toEqual([]);
   });
 });
 

@@ -86,7 +86,7 @@ const policy = queuePolicies['whatsapp-normal'];
 /** The answer of a page that already has the message. */
 const known: PageSendResult = { outcome: 'known', ack: 1, whatsappId: 'X' };
 /** The fields of media that are unknown before its file is read. */
-const untouched = { sha256: null, error: null };
+const untouched = { sha256: null, converted: null, error: null };
 const claim = () => sending.claim(accountId, 0, strictOrder);
 const runLane = (by = sending) =>
   by.run(accountId, {

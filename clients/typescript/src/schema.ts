@@ -2697,6 +2697,18 @@ export interface components {
         };
         /**
          * @example {
+         *       "from": "audio/mpeg"
+         *     }
+         */
+        MediaConversion: {
+            /**
+             * @description The type that the file had.
+             * @example audio/mpeg
+             */
+            from: string;
+        };
+        /**
+         * @example {
          *       "code": "media.too_large",
          *       "message": "message"
          *     }
@@ -2713,6 +2725,9 @@ export interface components {
          *       "size": 1,
          *       "filename": "filename",
          *       "sha256": "sha256",
+         *       "converted": {
+         *         "from": "audio/mpeg"
+         *       },
          *       "error": {
          *         "code": "media.too_large",
          *         "message": "message"
@@ -2728,6 +2743,8 @@ export interface components {
             filename: string | null;
             /** @description The SHA-256 hash of the file, in hexadecimal digits. */
             sha256: string | null;
+            /** @description What Flotilla has converted before sending; null for a file that is sent as it is. */
+            converted: components["schemas"]["MediaConversion"] | null;
             /** @description Why the file of an incoming message is missing. `POST /messages/:id/media` tries the download again. */
             error: components["schemas"]["MediaError"] | null;
         };
@@ -2915,6 +2932,9 @@ export interface components {
          *         "size": 1,
          *         "filename": "filename",
          *         "sha256": "sha256",
+         *         "converted": {
+         *           "from": "audio/mpeg"
+         *         },
          *         "error": {
          *           "code": "media.too_large",
          *           "message": "message"
@@ -4713,7 +4733,7 @@ export interface components {
          * @description Every code that an error can have.
          * @enum {string}
          */
-        ErrorCode: "account.cold_not_paused" | "account.logout_not_confirmed" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "account.web_incompatible" | "api_key.expired" | "api_key.in_use" | "api_key.limit_reached" | "api_key.not_found" | "api_key.rotated" | "api_key.too_wide" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.other_workspace" | "auth.required" | "chat.cannot_pin" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.too_many_downloads" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_read" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_incoming" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "message.too_many_waits" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.off" | "sandbox.phone_not_found" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "web_version.not_kept" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "webhook.too_many_tests" | "whatsapp.no_answer" | "whatsapp.number_checks_paused" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit" | "workspace.too_much_unread";
+        ErrorCode: "account.cold_not_paused" | "account.logout_not_confirmed" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "account.web_incompatible" | "api_key.expired" | "api_key.in_use" | "api_key.limit_reached" | "api_key.not_found" | "api_key.rotated" | "api_key.too_wide" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.other_workspace" | "auth.required" | "chat.cannot_pin" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.converter_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_convertible" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.too_many_conversions" | "media.too_many_downloads" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_read" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_incoming" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "message.too_many_waits" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.off" | "sandbox.phone_not_found" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "web_version.not_kept" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "webhook.too_many_tests" | "whatsapp.no_answer" | "whatsapp.number_checks_paused" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit" | "workspace.too_much_unread";
         /** @description The body of every error (RFC 9457). */
         Problem: {
             type: string;
@@ -5098,16 +5118,18 @@ export interface components {
          *
          *     `media.type_refused`: Flotilla does not send programs, and this is …. Send a link to it, or an archive with a password.
          *
+         *     `media.not_convertible`: The file (audio/mpeg) cannot be converted to a voice message: it has no sound, is damaged or takes too much time of a processor. Send OGG with Opus, or send the file as a document.
+         *
          *     `idempotency.mismatch`: This Idempotency-Key belongs to a different request. Use a new key for a new message.
          */
-        "message.content_mismatch-media.url_unavailable-media.empty-media.type_mismatch-media.type_refused-idempotency.mismatch": {
+        "message.content_mismatch-media.url_unavailable-media.empty-media.type_mismatch-media.type_refused-media.not_convertible-idempotency.mismatch": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "message.content_mismatch" | "media.url_unavailable" | "media.empty" | "media.type_mismatch" | "media.type_refused" | "idempotency.mismatch";
+                    code: "message.content_mismatch" | "media.url_unavailable" | "media.empty" | "media.type_mismatch" | "media.type_refused" | "media.not_convertible" | "idempotency.mismatch";
                 };
             };
         };
@@ -5216,16 +5238,18 @@ export interface components {
          *
          *     `media.too_many_downloads`: This workspace is downloading … media URLs, the limit. Wait until some have ended, upload the files with POST /media instead, or raise MEDIA_DOWNLOADS_PER_WORKSPACE.
          *
+         *     `media.too_many_conversions`: Too many files wait for their conversion. Try again in some seconds, or send voice messages as OGG with Opus.
+         *
          *     `message.too_many_waits`: This workspace has … requests that wait for a message, the limit. The message was not accepted. Try again later or without wait, or follow GET /events. An operator can raise WAITS_PER_WORKSPACE.
          */
-        "rate_limit.exceeded-workspace.too_much_unread-workspace.message_limit-media.too_many_downloads-message.too_many_waits": {
+        "rate_limit.exceeded-workspace.too_much_unread-workspace.message_limit-media.too_many_downloads-media.too_many_conversions-message.too_many_waits": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "rate_limit.exceeded" | "workspace.too_much_unread" | "workspace.message_limit" | "media.too_many_downloads" | "message.too_many_waits";
+                    code: "rate_limit.exceeded" | "workspace.too_much_unread" | "workspace.message_limit" | "media.too_many_downloads" | "media.too_many_conversions" | "message.too_many_waits";
                 };
             };
         };
@@ -5884,6 +5908,24 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "service.unavailable" | "media.storage_unavailable";
+                };
+            };
+        };
+        /**
+         * @description `service.unavailable`: PostgreSQL does not answer. Try again later.
+         *
+         *     `media.storage_unavailable`: The storage of media is unavailable right now. Try again.
+         *
+         *     `media.converter_missing`: Flotilla cannot convert this file, because ffmpeg is not installed on the server. Send a voice message as OGG with Opus, or let the operator install ffmpeg (npm start does it) or set FFMPEG_PATH.
+         */
+        "service.unavailable-media.storage_unavailable-media.converter_missing": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "service.unavailable" | "media.storage_unavailable" | "media.converter_missing";
                 };
             };
         };
@@ -7704,6 +7746,9 @@ export interface operations {
                      *             "size": 1,
                      *             "filename": "filename",
                      *             "sha256": "sha256",
+                     *             "converted": {
+                     *               "from": "audio/mpeg"
+                     *             },
                      *             "error": {
                      *               "code": "media.too_large",
                      *               "message": "message"
@@ -7860,10 +7905,10 @@ export interface operations {
             409: components["responses"]["request.conflict-account.none_ready-idempotency.in_progress"];
             413: components["responses"]["request.too_large-media.too_large-workspace.storage_limit"];
             415: components["responses"]["request.unsupported_media_type"];
-            422: components["responses"]["message.content_mismatch-media.url_unavailable-media.empty-media.type_mismatch-media.type_refused-idempotency.mismatch"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-workspace.message_limit-media.too_many_downloads-message.too_many_waits"];
+            422: components["responses"]["message.content_mismatch-media.url_unavailable-media.empty-media.type_mismatch-media.type_refused-media.not_convertible-idempotency.mismatch"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-workspace.message_limit-media.too_many_downloads-media.too_many_conversions-message.too_many_waits"];
             500: components["responses"]["internal.error"];
-            503: components["responses"]["service.unavailable-media.storage_unavailable"];
+            503: components["responses"]["service.unavailable-media.storage_unavailable-media.converter_missing"];
         };
     };
     "messages.sendBatch": {

@@ -488,6 +488,11 @@ export const environmentSchema = z
       .describe(
         'How many media URLs are downloaded for one workspace at the same time, for all API processes together. One batch downloads up to eight.',
       ),
+    FFMPEG_PATH: optional.meta({
+      description:
+        'The program that converts voice messages. Without it, a voice message must be OGG with Opus.',
+      defaultText: '`ffmpeg` on the `PATH`',
+    }),
     MEDIA_S3_BUCKET: optional.describe(
       'A bucket that holds the files instead of a directory. It needs `MEDIA_S3_ACCESS_KEY_ID` and `MEDIA_S3_SECRET_ACCESS_KEY`. See [media.md](media.md#storage-for-operators).',
     ),
@@ -733,7 +738,7 @@ function toConfig(env: Environment, envFile: string | null, varDir: string, serv
     },
     sessions: {
       dir: join(varDir, 'sessions'),
-      chromiumPath: env.CHROMIUM_PATH ?? findBrowser(),
+      chromiumPath: env.CHROMIUM_PATH ?? findProgram(browserNames),
       browserSandbox: env.BROWSER_SANDBOX,
       startConcurrency: env.SESSION_START_CONCURRENCY,
       launchTimeoutMs: env.SESSION_LAUNCH_TIMEOUT_MS,
@@ -759,6 +764,8 @@ function toConfig(env: Environment, envFile: string | null, varDir: string, serv
       fetchTimeoutMs: env.MEDIA_FETCH_TIMEOUT_MS,
       /** How many media URLs are downloaded for one workspace at the same time. */
       downloadsPerWorkspace: env.MEDIA_DOWNLOADS_PER_WORKSPACE,
+      /** Null: nothing can be converted. */
+      ffmpegPath: env.FFMPEG_PATH ?? findProgram(['ffmpeg']),
       /** Null: the files are on the disk. */
       s3:
         env.MEDIA_S3_BUCKET === undefined
@@ -800,9 +807,10 @@ const browserNames = [
   'chromium-browser',
 ];
 
-function findBrowser(): string | null {
+/** The first of these programs that is on the `PATH`. */
+function findProgram(names: string[]): string | null {
   const folders = (process.env.PATH ?? '').split(delimiter);
-  for (const name of browserNames) {
+  for (const name of names) {
     const found = folders.map((folder) => join(folder, name)).find(isExecutable);
     if (found) return found;
   }
